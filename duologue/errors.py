@@ -1,0 +1,56 @@
+"""Typed errors. Each names the input it is about; none is raised for something the caller can ignore."""
+
+from __future__ import annotations
+
+
+class DuologueError(Exception):
+    """Base of every error that this package raises. `category` is what error policies look at."""
+
+    category = "internal"
+
+
+class BadInput(DuologueError, ValueError):
+    """Data from outside (a frame, a file, a grammar, a schema) is malformed. The message names it."""
+
+    category = "bad_input"
+
+
+class ConfigurationError(DuologueError, ValueError):
+    """A setting cannot be applied: unknown voice, two agents of one name, a processor used twice."""
+
+    category = "configuration"
+
+
+class MissingExtra(DuologueError, ImportError):
+    """An optional dependency is not installed. The message names the extra that brings it."""
+
+    category = "configuration"
+
+    def __init__(self, what: str, extra: str, cause: str = "") -> None:
+        detail = f" ({cause})" if cause else ""
+        super().__init__(f"{what} is not available{detail}: pip install 'duologue[{extra}]'")
+        self.extra = extra
+
+
+class ServiceError(DuologueError):
+    """A service (speech-to-text, language model, text-to-speech, engine) failed."""
+
+    category = "service"
+
+
+class ToolError(DuologueError):
+    """A tool was called wrongly or failed."""
+
+    category = "tool"
+
+
+class DeadlineExceeded(DuologueError, TimeoutError):
+    """A phase or a call took longer than its limit. The message names both."""
+
+    category = "timeout"
+
+
+class IllegalState(DuologueError, RuntimeError):
+    """An operation does not fit the state that its object is in. The message names both."""
+
+    category = "internal"
