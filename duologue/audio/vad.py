@@ -1,0 +1,158 @@
+"""Voice activity, frame by frame: detectors, and the `Framer` that cuts audio of any rate and piece size for them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from duologue.audio.pcm import BYTES_PER_SAMPLE, FLOOR_DBFS, check_rate, check_whole, rms_dbfs
+from duologue.audio.resample import Resampler
+from duologue.errors import BadInput, ConfigurationError
+
+_WEBRTC_RATES = (8000, 16000, 32000, 48000)
+_WEBRTC_FRAMES_MS = (10, 20, 30)
+
+
+class Detector(Protocol):
+    """Tells speech from everything else, one frame at a time. A detector keeps state: each stream has its own."""
+
+    @property
+    def sample_rate(self) -> int:
+        """The rate in Hz of the mono s16le audio that it wants."""
+        ...
+
+    @property
+    def frame_samples(self) -> int:
+        """The number of samples in each frame that it wants."""
+        ...
+
+    def is_speech(self, frame: bytes) -> float:
+        """The score of one frame, from 0 (no speech) to 1. Raises `BadInput` for a frame of another size."""
+        ...
+
+    def reset(self) -> None:
+        """Forgets what it heard."""
+        ...
+
+
+class WebRtcVad:
+    """The voice-activity detector of WebRTC: a small Gaussian mixture model, about 2 µs per frame; scores 0.0 or 1.0.
+
+    `aggressiveness` runs from 0 (calls more of it speech) to 3 (calls less of it speech). `sample_rate` is 8000,
+    16000, 32000 or 48000 Hz, `frame_ms` 10, 20 or 30. Raises `ConfigurationError` for any other value.
+    """
+
+    def __init__(self, aggressiveness: int = 2, frame_ms: int = 20, sample_rate: int = 16000) -> None:
+        _check_choice("aggressiveness", aggressiveness, (0, 1, 2, 3))
+        _check_choice("frame_ms", frame_ms, _WEBRTC_FRAMES_MS)
+        _check_choice("sample_rate", sample_rate, _WEBRTC_RATES)
+        self.aggressiveness = aggressiveness
+        self.sample_rate = sample_rate
+        self.frame_samples = sample_rate * frame_ms // 1000
+        self._frame_bytes = self.frame_samples * BYTES_PER_SAMPLE
+        self.reset()
+
+    def is_speech(self, frame: bytes) -> float:
+        """1.0 for speech, else 0.0. Raises `BadInput` for a frame of another size than `frame_samples`."""
+        if len(frame) != self._frame_bytes:
+            raise _wrong_size(frame, self.frame_samples)
+        return 1.0 if self._classify(frame, self.sample_rate) else 0.0
+
+    def reset(self) -> None:
+        """Forgets the levels of speech and noise that it learnt."""
+        import webrtcvad
+
+        self._classify = webrtcvad.Vad(self.aggressiveness).is_speech
+
+
+class EnergyVad:
+    """Calls every frame speech whose level reaches `threshold_dbfs`: exact and without memory, for tests.
+
+    Scores 0.0 or 1.0. Raises `ConfigurationError` for a threshold outside -96..0 dBFS or an empty frame.
+    """
+
+    def __init__(self, threshold_dbfs: float = -45.0, frame_ms: int = 20, sample_rate: int = 16000) -> None:
+        check_rate(sample_rate)
+        if not FLOOR_DBFS < threshold_dbfs <= 0:
+            raise ConfigurationError(f"threshold_dbfs is {threshold_dbfs!r}: it lies above {FLOOR_DBFS} and up to 0")
+        self.threshold_dbfs = threshold_dbfs
+        self.sample_rate = sample_rate
+        self.frame_samples = sample_rate * frame_ms // 1000
+        if self.frame_samples < 1:
+            raise ConfigurationError(f"frame_ms is {frame_ms!r}: no sample fits into it at {sample_rate} Hz")
+
+    def is_speech(self, frame: bytes) -> float:
+        """1.0 for a frame at or above the threshold, else 0.0. Raises `BadInput` for a frame of another size."""
+        if len(frame) != self.frame_samples * BYTES_PER_SAMPLE:
+            raise _wrong_size(frame, self.frame_samples)
+        return 1.0 if rms_dbfs(frame) >= self.threshold_dbfs else 0.0
+
+    def reset(self) -> None:
+        """Nothing to forget."""
+
+
+class Score(NamedTuple):
+    """What a detector says of one frame, and where in the source the frame ends, in source samples from the start."""
+
+    score: float
+    end: int
+
+
+class Framer:
+    """Feeds a detector with mono s16le audio of `source_rate` in pieces of any size; a frame's rest waits for the next.
+
+    Positions count every source sample that was fed since construction, also across a `reset`. Where the rates
+    differ the audio is resampled, and a frame is scored a few milliseconds later (see `Resampler.latency_s`); its
+    position is not affected. Raises `BadInput` for an impossible rate and for a piece that splits a sample.
+    """
+
+    def __init__(self, detector: Detector, source_rate: int) -> None:
+        check_rate(source_rate, "source_rate")
+        self._detector = detector
+        self._source_rate = source_rate
+        self._detector_rate = detector.sample_rate
+        self._frame_samples = detector.frame_samples
+        self._frame_bytes = detector.frame_samples * BYTES_PER_SAMPLE
+        self._resampler = None if source_rate == detector.sample_rate else Resampler(source_rate, detector.sample_rate)
+        self._rest = b""
+        self._fed = 0
+        self._origin = 0
+        self._scored = 0
+
+    def process(self, pcm: bytes) -> list[Score]:
+        """The scores of the frames that `pcm` completes, in order, perhaps none."""
+        size = len(pcm)
+        if size == self._frame_bytes and not self._rest and self._resampler is None:
+            # The usual case: a piece is a frame.
+            self._fed += self._frame_samples
+            self._scored += self._frame_samples
+            return [Score(self._detector.is_speech(pcm), self._fed)]
+        check_whole(pcm)
+        self._fed += size // BYTES_PER_SAMPLE
+        audio = self._rest + (pcm if self._resampler is None else self._resampler.process(pcm))
+        whole = len(audio) - len(audio) % self._frame_bytes
+        self._rest = audio[whole:]
+        return [self._score(audio[start : start + self._frame_bytes]) for start in range(0, whole, self._frame_bytes)]
+
+    def reset(self) -> None:
+        """Forgets the unfinished frame and what the detector heard. The next frame begins with the next piece."""
+        self._rest = b""
+        self._origin = self._fed
+        self._scored = 0
+        if self._resampler is not None:
+            self._resampler.reset()
+        self._detector.reset()
+
+    def _score(self, frame: bytes) -> Score:
+        self._scored += self._frame_samples
+        end = self._origin + round(self._scored * self._source_rate / self._detector_rate)
+        return Score(self._detector.is_speech(frame), end)
+
+
+def _check_choice(name: str, value: int, choices: tuple[int, ...]) -> None:
+    if type(value) is not int or value not in choices:
+        raise ConfigurationError(f"{name} is {value!r}: it must be one of {', '.join(map(str, choices))}")
+
+
+def _wrong_size(frame: bytes, frame_samples: int) -> BadInput:
+    wanted = frame_samples * BYTES_PER_SAMPLE
+    return BadInput(f"a frame of {len(frame)} bytes: the detector wants {frame_samples} samples, {wanted} bytes")
