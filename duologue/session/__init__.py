@@ -1,0 +1,21 @@
+"""One call: the conversation, the playout ledger, the floor, usage, deadlines and tasks."""
+
+from .conversation import Conversation, Item
+from .floor import Floor
+from .ledger import Heard, Ledger
+from .session import Deadlines, Outcome, Session, State, end_on_fatal
+from .usage import UsageTotals
+
+__all__ = [
+    "Conversation",
+    "Deadlines",
+    "Floor",
+    "Heard",
+    "Item",
+    "Ledger",
+    "Outcome",
+    "Session",
+    "State",
+    "UsageTotals",
+    "end_on_fatal",
+]

@@ -1,0 +1,109 @@
+"""Out-of-band news. Every processor and listener that wants one has it before the push returns."""
+
+from __future__ import annotations
+
+from .base import Signal
+
+
+class SessionStarted(Signal, frozen=True, kw_only=True):
+    """Everything is open; frames may flow."""
+
+    session_id: str
+
+
+class SessionEnding(Signal, frozen=True, kw_only=True):
+    """The session has begun to end, for `reason`."""
+
+    reason: str
+
+
+class Interrupted(Signal, frozen=True, kw_only=True):
+    """Everything of turns up to `turn` is void. `heard` is what the caller heard of it, `heard_s` how long."""
+
+    turn: int
+    heard: str = ""
+    heard_s: float = 0.0
+    reason: str = "barge-in"
+
+
+class BotStartedSpeaking(Signal, frozen=True, kw_only=True):
+    """The caller begins to hear the agent. `at` is the session time."""
+
+    turn: int
+    at: float = 0.0
+
+
+class BotStoppedSpeaking(Signal, frozen=True, kw_only=True):
+    """The caller no longer hears the agent."""
+
+    turn: int
+    at: float = 0.0
+
+
+class BotPaused(Signal, frozen=True, kw_only=True):
+    """The agent's speech is held back while it is unclear whether the caller interrupts."""
+
+    turn: int
+
+
+class BotResumed(Signal, frozen=True, kw_only=True):
+    """The held speech goes on: it was no interruption."""
+
+    turn: int
+
+
+class Idle(Signal, frozen=True, kw_only=True):
+    """Nothing has happened for `seconds`. `owner` is whose move it is: caller or agent."""
+
+    seconds: float
+    owner: str
+
+
+class ErrorRaised(Signal, frozen=True, kw_only=True):
+    """Something failed. `category` is that of `duologue.errors`; `fatal` means it cannot go on by itself."""
+
+    processor: str
+    category: str
+    message: str
+    fatal: bool = False
+
+
+class Usage(Signal, frozen=True, kw_only=True):
+    """What one response (or one transcript) consumed. Tokens are the provider's, seconds are of audio."""
+
+    service: str
+    model: str = ""
+    turn: int = 0
+    response_id: str = ""
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    characters: int = 0
+    input_audio_s: float = 0.0
+    output_audio_s: float = 0.0
+
+
+class HandoffStarted(Signal, frozen=True, kw_only=True):
+    """A hand-off was accepted and begins."""
+
+    source: str
+    target: str
+    reason: str = ""
+
+
+class HandoffCompleted(Signal, frozen=True, kw_only=True):
+    """The new agent has the call. `gap_ms` is how long neither agent had it."""
+
+    source: str
+    target: str
+    reason: str = ""
+    summary: str = ""
+    gap_ms: float = 0.0
+
+
+class HandoffFailed(Signal, frozen=True, kw_only=True):
+    """A hand-off was refused or rolled back: `source` keeps the call."""
+
+    source: str
+    target: str
+    error: str

@@ -1,0 +1,90 @@
+"""What the caller does, apart from the audio itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .base import Input, Word
+
+
+class SpeechStarted(Input, frozen=True, kw_only=True):
+    """The caller began to speak at session time `at` (seconds). Marks a place in the audio."""
+
+    at: float = 0.0
+
+
+class SpeechStopped(Input, frozen=True, kw_only=True):
+    """The caller fell silent: `at` is when the last speech was heard, before the silence that proved it."""
+
+    at: float = 0.0
+
+
+class EndOfTurn(Input, frozen=True, kw_only=True):
+    """The caller has finished and expects an answer. `at` is the end of the speech, `by` who decided."""
+
+    at: float = 0.0
+    by: str = "silence"
+
+
+class UserTranscript(Input, frozen=True, kw_only=True):
+    """What the caller said. Interim texts (`final=False`) replace each other until the final one.
+
+    `start_s` and `end_s` are session times of the speech. A final text of "" means speech that was not understood.
+    """
+
+    text: str
+    final: bool = True
+    start_s: float = 0.0
+    end_s: float = 0.0
+    confidence: float = 1.0
+    language: str = ""
+    words: tuple[Word, ...] = ()
+
+
+class UserText(Input, frozen=True, kw_only=True):
+    """Text that the caller typed, or that `author` put into the conversation. Asks for an answer if `respond`."""
+
+    text: str
+    author: str = "caller"
+    respond: bool = True
+
+
+class UserImage(Input, frozen=True, kw_only=True):
+    """An image, as bytes of type `mime` (for example image/jpeg), or by its `url`."""
+
+    image: bytes = b""
+    mime: str = "image/jpeg"
+    url: str = ""
+
+
+class Dtmf(Input, frozen=True, kw_only=True):
+    """A key of the telephone: one of 0 to 9, *, #, A to D."""
+
+    digit: str
+
+
+class Say(Input, frozen=True, kw_only=True):
+    """The application asks the agent to say `text` as it stands. `protected` speech is not interrupted."""
+
+    text: str
+    protected: bool = False
+
+
+class Respond(Input, frozen=True, kw_only=True):
+    """The application asks the agent for a response now, with `instructions` for this one response."""
+
+    instructions: str = ""
+
+
+class ToolResult(Input, frozen=True, kw_only=True):
+    """The result of a tool call, on its way up to the engine that asked. Any JSON value, also a falsy one.
+
+    `final` results of one turn's calls together cause one continuation; `respond=False` causes none.
+    """
+
+    call_id: str
+    name: str
+    result: Any
+    turn: int = 0
+    is_error: bool = False
+    respond: bool = True

@@ -1,0 +1,88 @@
+"""Whose turn it is, and what is void."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import anyio
+
+from ..frames import Frame, Output
+
+Owner = Literal["caller", "agent"]
+
+
+class Floor:
+    """The turn counter of a call, the fence, and who is active.
+
+    A turn is one exchange: it begins when the agent takes it up. Everything stamped with a turn up to `fence` is
+    stale everywhere at once, because everyone asks here.
+    """
+
+    def __init__(self) -> None:
+        self.turn = 0
+        """The latest turn that has begun."""
+        self.fence = -1
+        """Output of this turn and of those before it is void."""
+        self.agent_speaking = False
+        """The caller hears the agent now. Kept by the transport's playout."""
+        self.caller_speaking = False
+        """The caller speaks now. Kept by whoever detects it: the VAD, or a native engine."""
+        self.touched: Callable[[], None] = lambda: None
+        """Called at every sign of life."""
+        self._working: set[int] = set()
+        self._protected: set[int] = set()
+        self._scopes: dict[anyio.CancelScope, int] = {}
+
+    @property
+    def owner(self) -> Owner:
+        """Who owes the next move: the agent while it works on a turn or speaks, else the caller."""
+        return "agent" if self._working or self.agent_speaking else "caller"
+
+    def begin(self, *, protected: bool = False) -> int:
+        """The agent takes a new turn; its number. A protected turn is not to be interrupted by the caller."""
+        self.turn += 1
+        self._working.add(self.turn)
+        self._protected = {self.turn} if protected else self._protected & {self.turn - 1}
+        self.touched()
+        return self.turn
+
+    def finish(self, turn: int) -> None:
+        """The engine has given all of this turn, tool calls and their continuation included."""
+        self._working.discard(turn)
+        self.touched()
+
+    def is_stale(self, frame: Frame) -> bool:
+        """Whether an interruption has made this frame void."""
+        return isinstance(frame, Output) and frame.turn <= self.fence and not frame.survives_fence
+
+    def is_protected(self, turn: int) -> bool:
+        """Whether the caller may not interrupt this turn. Protection ends with the next turn."""
+        return turn in self._protected
+
+    @contextmanager
+    def scope(self, turn: int) -> Iterator[anyio.CancelScope]:
+        """Work for a turn: cancelled the moment that the turn is fenced, at once if it already is.
+
+        The block ends silently then; the scope's `cancel_called` tells.
+        """
+        with anyio.CancelScope() as scope:
+            self._scopes[scope] = turn
+            if turn <= self.fence:
+                scope.cancel()
+            try:
+                yield scope
+            finally:
+                del self._scopes[scope]
+
+    def raise_fence(self) -> int:
+        """Make everything up to the latest turn void. Returns that turn."""
+        self.fence = self.turn
+        self._protected.clear()
+        self._working.clear()
+        for scope, turn in list(self._scopes.items()):
+            if turn <= self.fence:
+                scope.cancel()
+        self.touched()
+        return self.fence

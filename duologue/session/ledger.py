@@ -1,0 +1,141 @@
+"""The playout ledger: per response, what was sent and what was played, and so what was heard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ..frames import Word
+
+SPOKEN_CHARACTERS_PER_S = 15.0
+"""How fast speech goes where nothing better is known: 150 words of six characters a minute."""
+
+
+@dataclass(slots=True)
+class Heard:
+    """What the caller has heard of a response: its text, for how many seconds, and whether that was all."""
+
+    response_id: str
+    turn: int
+    text: str
+    seconds: float
+    complete: bool
+
+
+@dataclass(slots=True)
+class Response:
+    """One response, from its start to the end of its playing."""
+
+    id: str
+    turn: int
+    agent: str = ""
+    text: str = ""
+    words: list[Word] = field(default_factory=list)
+    sent_s: float = 0.0
+    played_s: float = 0.0
+    all_sent: bool = False
+    """The last of its audio has reached the playout."""
+
+    def heard(self) -> Heard:
+        return Heard(self.id, self.turn, self._heard_text(), self.played_s, self.complete)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of it was played."""
+        return self.all_sent and self.played_s >= self.sent_s - 1e-6
+
+    def _heard_text(self) -> str:
+        if self.complete:
+            return self.text
+        if self.played_s <= 0:
+            return ""
+        if self.words:
+            # A word counts once half of it was played.
+            said = [w.text for w in self.words if (w.start_s + w.end_s) / 2 <= self.played_s]
+            return "".join(said).rstrip()
+        total = self.sent_s if self.all_sent else max(self.sent_s, len(self.text) / SPOKEN_CHARACTERS_PER_S)
+        cut = int(len(self.text) * min(1.0, self.played_s / total)) if total else 0
+        if cut >= len(self.text):
+            return self.text
+        return self.text[:cut].rpartition(" ")[0]
+
+
+class Ledger:
+    """Accounts for all responses that are not settled yet.
+
+    The engine opens a response and adds its text; the playout adds what was sent and what was played. A response is
+    settled once: when it has been played to its end, or when an interruption cuts it.
+    """
+
+    def __init__(
+        self,
+        opened: Callable[[Response], None],
+        started: Callable[[Response], None],
+        settled: Callable[[Response, Heard, bool], None],
+    ) -> None:
+        self._opened = opened
+        self._started = started
+        self._settled = settled
+        self._open: dict[str, Response] = {}
+
+    def open(self, response_id: str, turn: int, agent: str = "") -> None:
+        """A response begins. Nothing happens if it is open already."""
+        if response_id not in self._open:
+            response = self._open[response_id] = Response(response_id, turn, agent)
+            self._opened(response)
+
+    def add_text(self, response_id: str, text: str) -> None:
+        """The response's text goes on."""
+        if response := self._open.get(response_id):
+            response.text += text
+
+    def add_words(self, response_id: str, words: tuple[Word, ...]) -> None:
+        """When words are spoken, in seconds of the response's audio."""
+        if response := self._open.get(response_id):
+            response.words.extend(words)
+
+    def sent(self, response_id: str, seconds: float) -> None:
+        """So much more audio of the response has been given to the transport or waits for it."""
+        if response := self._open.get(response_id):
+            response.sent_s += seconds
+
+    def played(self, response_id: str, seconds: float) -> None:
+        """So much more of the response has been heard."""
+        if response := self._open.get(response_id):
+            first = response.played_s == 0
+            response.played_s += seconds
+            if first and seconds > 0:
+                self._started(response)
+
+    def all_sent(self, response_id: str) -> None:
+        """The last audio of the response has been sent."""
+        if response := self._open.get(response_id):
+            response.all_sent = True
+
+    def finish(self, response_id: str, *, interrupted: bool = False) -> Heard | None:
+        """The response is over: it was played to its end, or cut. None if it was settled before.
+
+        A response without audio counts as read once it is finished without an interruption.
+        """
+        response = self._open.pop(response_id, None)
+        if response is None:
+            return None
+        response.all_sent = response.all_sent or not interrupted
+        heard = response.heard()
+        self._settled(response, heard, not heard.complete)
+        return heard
+
+    def cut(self, turn: int) -> list[Heard]:
+        """Everything up to `turn` is interrupted: settle it, oldest first."""
+        cut = [r.id for r in self._open.values() if r.turn <= turn]
+        return [heard for r in cut if (heard := self.finish(r, interrupted=True)) is not None]
+
+    def text_of(self, response_id: str) -> str:
+        """What has been generated of a response that is not settled yet."""
+        response = self._open.get(response_id)
+        return response.text if response else ""
+
+    @property
+    def unsettled(self) -> tuple[Response, ...]:
+        """The responses that are being said, or wait for it."""
+        return tuple(self._open.values())

@@ -1,0 +1,26 @@
+"""Blocking work, off the event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+@lru_cache(maxsize=1)
+def _executor() -> ThreadPoolExecutor:
+    # One pool for all calls of the process: more threads than cores only take turns.
+    return ThreadPoolExecutor(max_workers=max(2, (os.cpu_count() or 2)), thread_name_prefix="duologue")
+
+
+async def in_thread(function: Callable[..., T], *args: Any) -> T:
+    """Run `function(*args)` in the process's worker pool. Cancelling stops the waiting, not the work.
+
+    Goes through the event loop's `run_in_executor`, so that a virtual clock knows of the work.
+    """
+    return await asyncio.get_running_loop().run_in_executor(_executor(), function, *args)
