@@ -10,6 +10,9 @@ from duologue.errors import BadInput, ConfigurationError
 
 _WEBRTC_RATES = (8000, 16000, 32000, 48000)
 _WEBRTC_FRAMES_MS = (10, 20, 30)
+# A fresh model calls the first background noise that it hears speech for up to 5 frames of 20 ms (modes 2 and 3,
+# white noise from -70 to -30 dBFS, 40 seeds): each call would begin with the caller interrupting.
+_WEBRTC_SETTLING_MS = 120
 
 
 class Detector(Protocol):
@@ -38,7 +41,8 @@ class WebRtcVad:
     """The voice-activity detector of WebRTC: a small Gaussian mixture model, about 2 µs per frame; scores 0.0 or 1.0.
 
     `aggressiveness` runs from 0 (calls more of it speech) to 3 (calls less of it speech). `sample_rate` is 8000,
-    16000, 32000 or 48000 Hz, `frame_ms` 10, 20 or 30. Raises `ConfigurationError` for any other value.
+    16000, 32000 or 48000 Hz, `frame_ms` 10, 20 or 30. Raises `ConfigurationError` for any other value. The first
+    120 ms of sound (digital silence does not count) score 0.0 while the model settles.
     """
 
     def __init__(self, aggressiveness: int = 2, frame_ms: int = 20, sample_rate: int = 16000) -> None:
@@ -49,19 +53,25 @@ class WebRtcVad:
         self.sample_rate = sample_rate
         self.frame_samples = sample_rate * frame_ms // 1000
         self._frame_bytes = self.frame_samples * BYTES_PER_SAMPLE
+        self._settling_frames = _WEBRTC_SETTLING_MS // frame_ms
         self.reset()
 
     def is_speech(self, frame: bytes) -> float:
         """1.0 for speech, else 0.0. Raises `BadInput` for a frame of another size than `frame_samples`."""
         if len(frame) != self._frame_bytes:
             raise _wrong_size(frame, self.frame_samples)
-        return 1.0 if self._classify(frame, self.sample_rate) else 0.0
+        speech = self._classify(frame, self.sample_rate)
+        if self._unsettled:
+            self._unsettled -= any(frame)
+            return 0.0
+        return 1.0 if speech else 0.0
 
     def reset(self) -> None:
         """Forgets the levels of speech and noise that it learnt."""
         import webrtcvad
 
         self._classify = webrtcvad.Vad(self.aggressiveness).is_speech
+        self._unsettled = self._settling_frames
 
 
 class EnergyVad:
