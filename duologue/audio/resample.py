@@ -1,8 +1,8 @@
 """Streaming conversion of sample rates: one `Resampler` per direction of a call.
 
-The converter is a polyphase FIR filter in NumPy, not soxr: soxr filters in FFT blocks, so that on 20 ms pieces it
-holds audio back for 20 to 170 ms at the rates of speech and then gives it in a burst, where this filter needs 0.8 to
-4.3 ms. `benchmarks/resample.py` measures both.
+The converter is a polyphase FIR filter in NumPy, not soxr: soxr filters in FFT blocks, so that for most pairs of
+rates it holds audio back for 20 to 170 ms and then gives it in a burst, where this filter needs 0.8 to 4.3 ms.
+`benchmarks/resample.py` measures both.
 """
 
 from __future__ import annotations
