@@ -12,10 +12,10 @@ ResponseStatus = Literal["completed", "interrupted", "failed"]
 
 
 class ResponseStarted(Output, frozen=True, kw_only=True):
-    """The engine begins to answer. `agent` is the name of who answers; `protected` speech is not interrupted."""
+    """The engine begins to answer: `agent` is who, and `voice` how it sounds ("" for the service's default)."""
 
     agent: str = ""
-    protected: bool = False
+    voice: str = ""
 
 
 class ResponseEnded(Output, frozen=True, kw_only=True):

@@ -64,10 +64,14 @@ class Dtmf(Input, frozen=True, kw_only=True):
 
 
 class Say(Input, frozen=True, kw_only=True):
-    """The application asks the agent to say `text` as it stands. `protected` speech is not interrupted."""
+    """The application asks the agent to say `text` as it stands. `protected` speech is not interrupted.
+
+    `turn` makes it part of a turn that goes on; 0 begins a new one.
+    """
 
     text: str
     protected: bool = False
+    turn: int = 0
 
 
 class Respond(Input, frozen=True, kw_only=True):

@@ -1,0 +1,145 @@
+"""Agents as configuration, and the flow between them. The same definitions serve a cascade and a native engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..errors import ConfigurationError
+from .tools import Tool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agent:
+    """Who talks: what it is told, how it sounds, what it can do, and whom it may hand the call to.
+
+    `targets` names the agents that it may hand off to, None meaning any. `engine` names the branch of an engine
+    `Switch` that serves it; empty for the only one there is. `greeting` is said when it takes the call, `farewell`
+    when it hands it on. Functions in `tools` become tools by their signature.
+    """
+
+    name: str
+    role: str = ""
+    description: str = ""
+    scope: str = ""
+    instructions: str = ""
+    language: str = ""
+    voice: str = ""
+    tools: tuple[Tool, ...] = ()
+    targets: tuple[str, ...] | None = None
+    engine: str = ""
+    greeting: str = ""
+    farewell: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name.strip():
+            raise ConfigurationError("an agent needs a name")
+        tools: Iterable[Tool | Callable[..., Any]] = self.tools
+        made = tuple(t if isinstance(t, Tool) else Tool(t) for t in tools)
+        object.__setattr__(self, "tools", made)
+        if twice := _twice(t.name for t in made):
+            raise ConfigurationError(f"agent {self.name!r} has two tools named {twice!r}")
+
+    @property
+    def prompt(self) -> str:
+        """The instructions with the identity block: the same text for every engine."""
+        lines = [
+            f"{label}: {value}"
+            for label, value in (("Role", self.role), ("Description", self.description), ("Scope", self.scope))
+            if value
+        ]
+        if self.language:
+            lines.append(f"Language: Always respond in {self.language}")
+        if not lines:
+            return self.instructions
+        return "\n".join([self.instructions, "", "--- Agent Identity ---", *lines])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A phase of the call and the agent that leads it.
+
+    `next` is the phase after it, None if the call ends here; `can_return_to` are earlier phases it may go back to.
+    """
+
+    phase: str
+    agent: str
+    next: str | None = None
+    can_return_to: frozenset[str] | set[str] | tuple[str, ...] = ()
+    description: str = ""
+
+    @property
+    def reachable(self) -> tuple[str, ...]:
+        """The phases that may follow this one, in order."""
+        back = sorted(self.can_return_to)
+        return (self.next, *back) if self.next is not None else tuple(back)
+
+
+class Flow:
+    """Which phase may follow which. The first stage is where a call begins.
+
+    Raises ConfigurationError for no stage, a phase used twice, and a phase named that does not exist.
+    """
+
+    def __init__(self, stages: Iterable[Stage]) -> None:
+        self.stages: dict[str, Stage] = {}
+        for stage in stages:
+            if stage.phase in self.stages:
+                raise ConfigurationError(f"the flow has two stages for the phase {stage.phase!r}")
+            self.stages[stage.phase] = stage
+        if not self.stages:
+            raise ConfigurationError("a flow needs at least one stage")
+        for stage in self.stages.values():
+            for phase in stage.reachable:
+                if phase not in self.stages:
+                    raise ConfigurationError(f"stage {stage.phase!r} leads to the phase {phase!r}, which has no stage")
+
+    @property
+    def first(self) -> Stage:
+        """Where a call begins."""
+        return next(iter(self.stages.values()))
+
+
+def free_flow(agents: Mapping[str, Agent]) -> Flow:
+    """The flow that the agents' own `targets` describe: a phase for each agent, named as the agent."""
+    stages = []
+    for agent in agents.values():
+        targets = agent.targets if agent.targets is not None else tuple(n for n in agents if n != agent.name)
+        for target in targets:
+            if target not in agents:
+                raise ConfigurationError(f"agent {agent.name!r} may hand off to {target!r}, which does not exist")
+        stages.append(Stage(phase=agent.name, agent=agent.name, can_return_to=targets))
+    return Flow(stages)
+
+
+@dataclass(slots=True)
+class FlowState:
+    """Where a call stands in its flow. One for each session."""
+
+    phase: str
+    history: list[str] = field(default_factory=list)
+    previous_agent: str = ""
+    handoffs: int = 0
+    context: dict[str, Any] = field(default_factory=dict)
+
+
+def by_name(agents: Iterable[Agent]) -> dict[str, Agent]:
+    """The agents by their names. Raises ConfigurationError for none, or two of one name."""
+    found: dict[str, Agent] = {}
+    for agent in agents:
+        if agent.name in found:
+            raise ConfigurationError(f"two agents are named {agent.name!r}")
+        found[agent.name] = agent
+    if not found:
+        raise ConfigurationError("there must be at least one agent")
+    return found
+
+
+def _twice(names: Iterable[str]) -> str | None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None

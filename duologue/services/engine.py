@@ -1,0 +1,89 @@
+"""The engine contract: what sits between the caller's audio and the agent's."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Protocol, runtime_checkable
+
+import msgspec
+
+from ..errors import ConfigurationError
+from ..frames import Configure
+from ..processors.base import Processor
+from ..processors.pipeline import Group, Switch
+from ..processors.tools import ToolSpec
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine can do, as data. Sample rates in Hz, `session_limit_s` None for no limit."""
+
+    input_sample_rate: int
+    output_sample_rate: int
+    resumption: Literal["native", "replay", "none"]
+    changes_in_session: frozenset[str]
+    """Which of instructions, voice, language, tools and options change without a new connection."""
+    history_survives: bool
+    model_may_change: bool
+    truncation: bool
+    turn_detection: frozenset[Literal["server", "client"]]
+    manual_turns: bool
+    text_input: bool
+    video_input: bool
+    tools: Literal["blocking", "async", "none"]
+    billing: Literal["token", "clock", "none"]
+    session_limit_s: float | None = None
+    affect: bool = False
+
+
+class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
+    """How an engine is set up now."""
+
+    agent: str = ""
+    instructions: str = ""
+    voice: str = ""
+    language: str = ""
+    tools: tuple[ToolSpec, ...] = ()
+    options: dict[str, Any] = msgspec.field(default_factory=dict)
+
+    def changed(self, change: Configure) -> EngineConfig:
+        """This with the given changes; what is None persists.
+
+        Raises ConfigurationError for a tool whose specification is malformed.
+        """
+        fields = {
+            name: value
+            for name in ("agent", "instructions", "voice", "language", "options")
+            if (value := getattr(change, name)) is not None
+        }
+        if "options" in fields:
+            fields["options"] = {**self.options, **fields["options"]}
+        if change.tools is not None:
+            try:
+                fields["tools"] = msgspec.convert(change.tools, tuple[ToolSpec, ...])
+            except msgspec.ValidationError as error:
+                raise ConfigurationError(f"a tool's specification is malformed: {error}") from error
+        return msgspec.structs.replace(self, **fields)
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """What every engine offers beside its frames."""
+
+    config: EngineConfig
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+
+    async def configure(self, change: Configure) -> None:
+        """Apply all of a change, or none of it. Raises ConfigurationError with the reason."""
+
+
+def find_engine(node: Processor) -> Switch[Any] | Engine | None:
+    """The engine in a pipeline, or the switch between several. None if there is none."""
+    if isinstance(node, Engine):
+        return node
+    if isinstance(node, Switch):
+        return node if all(isinstance(branch, Engine) for branch in node.branches.values()) else None
+    if isinstance(node, Group):
+        return next((found for child in node.children if (found := find_engine(child)) is not None), None)
+    return None
