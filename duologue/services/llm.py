@@ -140,6 +140,7 @@ class LLM(Processor):
             await self._queue(frame)
 
     @handles(Say)
+    @handles(Say, upstream=True)
     async def say(self, frame: Say) -> None:
         """Say a text as it stands."""
         await self._queue(frame)

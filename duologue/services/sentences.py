@@ -7,10 +7,14 @@ import re
 MAX_SENTENCE = 400
 """Characters after which text is spoken although no sentence has ended."""
 
+# fmt: off
 _ABBREVIATIONS = frozenset(
-    ["mr", "mrs", "ms", "dr", "prof", "st", "vs", "etc", "e.g", "i.e", "approx", "no", "fig", "jr", "sr", "inc", "ltd"]
-    + ["co", "dept", "est", "ave", "blvd", "gen", "col", "sgt", "capt", "u.s", "u.k"]
+    {
+        "mr", "mrs", "ms", "dr", "prof", "st", "vs", "etc", "e.g", "i.e", "approx", "no", "fig", "jr", "sr",
+        "inc", "ltd", "co", "dept", "est", "ave", "blvd", "gen", "col", "sgt", "capt", "u.s", "u.k",
+    }
 )
+# fmt: on
 _STOP = re.compile(r"""[.!?…。！？]+["'”’)\]]*""")
 _MARKUP = re.compile(r"[*_`#~|<>]+|\[(?P<label>[^\]]*)\]\((?:[^)]*)\)")
 

@@ -9,6 +9,7 @@ import msgspec
 from ..errors import ServiceError
 from ..frames import BotAudio, BotText, ResponseEnded, ResponseStarted, ToolCall, Usage, Word, WordTimes
 from ..processors.base import Processor, handles
+from ..processors.lane import Lane
 from .sentences import SentenceSplitter, speakable
 
 
@@ -25,8 +26,9 @@ class SpeechChunk(msgspec.Struct, frozen=True, gc=False):
 class TTS(Processor):
     """Turns the agent's text into audio, sentence by sentence, while the text is still being generated.
 
-    A service implements `synthesize`, and `check_voice` if it knows its voices. The text goes on downstream, each
-    piece before its audio. An interruption cancels the synthesis at once.
+    A service implements `synthesize`, and `check_voice` if it knows its voices. Text and tool calls go on downstream
+    at once; the audio follows in the order of the text, and the end of the response after its audio. An interruption
+    cancels the synthesis at once.
     """
 
     sample_rate: int = 24_000
@@ -35,7 +37,8 @@ class TTS(Processor):
 
     def __init__(self) -> None:
         self._splitter = SentenceSplitter()
-        self._response = ResponseStarted()
+        self._writing = ResponseStarted()
+        self._speaking = ResponseStarted()
         self._spoken_s = 0.0
         self._characters = 0
 
@@ -46,57 +49,73 @@ class TTS(Processor):
     def check_voice(self, voice: str) -> None:
         """Raise ConfigurationError if the service has no such voice. Accepts any by default."""
 
-    @handles(ResponseStarted, queued=True)
+    async def open(self) -> None:
+        """Sentences wait in a queue of their own, so that text and tool calls need not wait for them."""
+        self._sentences = Lane(self, self.session)
+        self.session.on_fence(self._sentences.fence)
+
+    @handles(ResponseStarted)
     async def started(self, frame: ResponseStarted) -> None:
         """A response begins."""
-        self._response = frame
+        self._writing = frame
         self._splitter = SentenceSplitter()
-        self._spoken_s, self._characters = 0.0, 0
         await self.push(frame)
+        await self._sentences.put(self._begin, frame)
 
-    @handles(BotText, queued=True)
+    @handles(BotText)
     async def text(self, frame: BotText) -> None:
-        """Speak what is complete."""
+        """Queue the sentences that are complete."""
         await self.push(frame)
         for sentence in self._splitter.feed(frame.text):
-            await self._speak(sentence)
+            await self._queue(sentence)
 
-    @handles(ToolCall, queued=True)
+    @handles(ToolCall)
     async def tool_call(self, frame: ToolCall) -> None:
-        """What was said before the call is spoken before it."""
-        await self._speak(self._splitter.flush())
+        """What was written before a call is spoken, whole sentence or not."""
+        await self._queue(self._splitter.flush())
         await self.push(frame)
 
-    @handles(ResponseEnded, queued=True)
+    @handles(ResponseEnded)
     async def ended(self, frame: ResponseEnded) -> None:
-        """Speak the rest. A response that was interrupted has none."""
-        if frame.response_id == self._response.response_id:
+        """Speak the rest, then end. A response that did not complete has no rest."""
+        if frame.response_id == self._writing.response_id:
             rest = self._splitter.flush()
             if frame.status == "completed":
-                with self.session.floor.scope(frame.turn):
-                    await self._speak(rest)
-            if self._characters:
-                self.broadcast(
-                    Usage(
-                        service=self.name,
-                        model=self.model,
-                        turn=frame.turn,
-                        response_id=frame.response_id,
-                        characters=self._characters,
-                        output_audio_s=self._spoken_s,
-                    )
+                await self._queue(rest)
+        await self._sentences.put(self._end, frame)
+
+    async def _queue(self, sentence: str) -> None:
+        text = speakable(sentence)
+        if text.strip():
+            writing = self._writing
+            frame = BotText(turn=writing.turn, response_id=writing.response_id, text=text)
+            if not self.session.floor.is_stale(frame):
+                await self._sentences.put(self._speak, frame)
+
+    async def _begin(self, frame: ResponseStarted) -> None:
+        self._speaking = frame
+        self._spoken_s, self._characters = 0.0, 0
+
+    async def _end(self, frame: ResponseEnded) -> None:
+        if self._characters and frame.response_id == self._speaking.response_id:
+            self.broadcast(
+                Usage(
+                    service=self.name,
+                    model=self.model,
+                    turn=frame.turn,
+                    response_id=frame.response_id,
+                    characters=self._characters,
+                    output_audio_s=self._spoken_s,
                 )
-                self._characters = 0
+            )
+            self._characters = 0
         await self.push(frame)
 
-    async def _speak(self, sentence: str) -> None:
-        text = speakable(sentence)
-        if not text.strip():
-            return
-        turn, response_id = self._response.turn, self._response.response_id
+    async def _speak(self, sentence: BotText) -> None:
+        turn, response_id, text = sentence.turn, sentence.response_id, sentence.text
         begin, timed = self._spoken_s, False
         self._characters += len(text)
-        chunks = self.synthesize(text, self._response.voice)
+        chunks = self.synthesize(text, self._speaking.voice)
         try:
             async for chunk in chunks:
                 if chunk.words:

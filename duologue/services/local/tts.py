@@ -1,0 +1,46 @@
+"""`EspeakTTS`: speech from espeak-ng, in the process, without a network."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import lru_cache
+
+from ...frames import Word
+from ...session.threads import in_thread
+from ..tts import TTS, SpeechChunk
+from .synthesizer import SAMPLE_RATE, Synthesizer
+
+
+class EspeakTTS(TTS):
+    """Speaks through espeak-ng (extra `local`), streamed, with the times of its words; 22,050 Hz.
+
+    `voice` is the default: a language such as "en-us", with a variant if wanted ("en-us+f3"). `rate_wpm` is 80 to
+    450 words a minute, `pitch` 0 to 99. An agent's own voice replaces the default. Raises ConfigurationError for an
+    unknown voice and MissingExtra without the extra.
+    """
+
+    sample_rate = SAMPLE_RATE
+    model = "espeak-ng"
+
+    def __init__(self, voice: str = "en-us", *, rate_wpm: int = 175, pitch: int = 50) -> None:
+        super().__init__()
+        self._voice, self._rate_wpm, self._pitch = voice, rate_wpm, pitch
+        self.check_voice(voice)
+
+    def check_voice(self, voice: str) -> None:
+        """Raises ConfigurationError, with similar names, for a voice that espeak-ng does not have."""
+        _synthesizer(voice or self._voice, self._rate_wpm, self._pitch)
+
+    async def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
+        """Speak `text`. The work is done in a thread; leaving the iterator early stops it."""
+        pieces = _synthesizer(voice or self._voice, self._rate_wpm, self._pitch).synthesize(text)
+        try:
+            while (piece := await in_thread(next, pieces, None)) is not None:
+                yield SpeechChunk(piece.audio, tuple(Word(w.text, w.start_s, w.end_s) for w in piece.words))
+        finally:
+            pieces.close()
+
+
+@lru_cache(maxsize=64)
+def _synthesizer(voice: str, rate_wpm: int, pitch: int) -> Synthesizer:
+    return Synthesizer(voice, rate_wpm=rate_wpm, pitch=pitch)

@@ -1,0 +1,138 @@
+"""Services with fixed answers and fixed delays: what is left of a call's time is the framework's own."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+
+import anyio
+
+from ..frames import Usage
+from ..services.llm import LLM, Request, ToolRequest
+from ..services.stt import STT, Transcription
+from ..services.tts import TTS, SpeechChunk
+
+
+class MockSTT(STT):
+    """Gives `texts` one after the other, then the last one again, `delay_s` after the end of the caller's turn.
+
+    With `interim_s`, the first words of a text come as interim transcripts, one more word each `interim_s` seconds
+    of audio. `heard` keeps how many bytes of audio each utterance had.
+    """
+
+    def __init__(
+        self, texts: Sequence[str] = ("hello",), *, delay_s: float = 0.1, interim_s: float | None = None
+    ) -> None:
+        super().__init__()
+        self._texts = list(texts)
+        self._delay_s = delay_s
+        self._interim_s = interim_s
+        self._words = 0
+        self.heard: list[int] = []
+
+    def _text(self) -> str:
+        return self._texts[min(len(self.heard) - 1, len(self._texts) - 1)]
+
+    async def begin(self) -> None:
+        """Note a new utterance."""
+        self.heard.append(0)
+        self._words = 0
+
+    async def feed(self, pcm: bytes) -> str:
+        """Count the audio."""
+        self.heard[-1] += len(pcm)
+        if self._interim_s is None:
+            return ""
+        words = int(self.heard[-1] / 2 / self.sample_rate / self._interim_s)
+        if words <= self._words:
+            return ""
+        self._words = words
+        return " ".join(self._text().split()[:words])
+
+    async def finish(self) -> Transcription:
+        """The next text."""
+        await anyio.sleep(self._delay_s)
+        return Transcription(text=self._text())
+
+
+Reply = str | ToolRequest
+
+
+class MockLLM(LLM):
+    """Streams replies: the first token after `first_token_s`, then one each `token_s`.
+
+    `replies` are texts, tool requests or lists of both, given one after the other (the last one again), or a function
+    of the request. `requests` keeps what it was asked.
+    """
+
+    def __init__(
+        self,
+        replies: Sequence[Reply | Sequence[Reply]] | Callable[[Request], Reply | Iterable[Reply]] = ("Hello.",),
+        *,
+        first_token_s: float = 0.15,
+        token_s: float = 0.01,
+    ) -> None:
+        super().__init__()
+        self._replies = replies
+        self._first_token_s, self._token_s = first_token_s, token_s
+        self.requests: list[Request] = []
+
+    async def generate(self, request: Request) -> AsyncIterator[str | ToolRequest | Usage]:
+        """The next reply."""
+        self.requests.append(request)
+        if callable(self._replies):
+            reply = self._replies(request)
+        else:
+            reply = self._replies[min(len(self.requests) - 1, len(self._replies) - 1)]
+        await anyio.sleep(self._first_token_s)
+        tokens = 0
+        for part in [reply] if isinstance(reply, str | ToolRequest) else reply:
+            if isinstance(part, ToolRequest):
+                yield part
+                continue
+            for token in part.replace(" ", " \0").split("\0"):
+                if tokens:
+                    await anyio.sleep(self._token_s)
+                tokens += 1
+                yield token
+        yield Usage(service=self.name, model="mock", input_tokens=len(request.messages), output_tokens=tokens)
+
+
+class MockTTS(TTS):
+    """Speaks each sentence as a quiet tone of `seconds_per_sentence`, or `s_per_character` for each character.
+
+    The first audio comes after `first_audio_s`, the rest `speed` times faster than real time, in `chunk_s` pieces.
+    Gives no word times, as many services do not.
+    """
+
+    def __init__(
+        self,
+        *,
+        first_audio_s: float = 0.08,
+        seconds_per_sentence: float = 2.0,
+        s_per_character: float | None = None,
+        speed: float = 5.0,
+        chunk_s: float = 0.1,
+        sample_rate: int = 24_000,
+    ) -> None:
+        super().__init__()
+        self.sample_rate = sample_rate
+        self._first_audio_s = first_audio_s
+        self._seconds = seconds_per_sentence
+        self._s_per_character = s_per_character
+        self._speed = speed
+        self._chunk_s = chunk_s
+        # A square wave of 100 Hz at -20 dBFS: audible to every detector, and cheap to make.
+        half = sample_rate // 200
+        self._second = (b"\xcc\x0c" * half + b"\x34\xf3" * half) * 100
+        self.spoken: list[str] = []
+
+    async def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
+        """The tone."""
+        self.spoken.append(text)
+        await anyio.sleep(self._first_audio_s)
+        left = self._seconds if self._s_per_character is None else self._s_per_character * len(text)
+        while left > 1e-9:
+            seconds = min(left, self._chunk_s)
+            yield SpeechChunk(self._second[: 2 * int(seconds * self.sample_rate)])
+            left -= seconds
+            await anyio.sleep(seconds / self._speed)
