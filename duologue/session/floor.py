@@ -20,7 +20,8 @@ class Floor:
     stale everywhere at once, because everyone asks here.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, unsettled: Callable[[], bool] = lambda: False) -> None:
+        self._unsettled = unsettled
         self.turn = 0
         """The latest turn that has begun."""
         self.fence = -1
@@ -37,8 +38,8 @@ class Floor:
 
     @property
     def owner(self) -> Owner:
-        """Who owes the next move: the agent while it works on a turn or speaks, else the caller."""
-        return "agent" if self._working or self.agent_speaking else "caller"
+        """Who owes the next move: the agent while it works on a turn, speaks or is about to, else the caller."""
+        return "agent" if self._working or self.agent_speaking or self._unsettled() else "caller"
 
     def begin(self, *, protected: bool = False) -> int:
         """The agent takes a new turn; its number. A protected turn is not to be interrupted by the caller."""

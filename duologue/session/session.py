@@ -116,7 +116,7 @@ class Session:
         self.agent = agent
         """The active agent's definition."""
         self.deadlines = deadlines or Deadlines()
-        self.floor = Floor()
+        self.floor = Floor(lambda: bool(self.ledger.unsettled))
         self.conversation = Conversation(self.id, self.now)
         self.ledger = Ledger(self._response_opened, self._response_heard, self._response_settled)
         self.usage = UsageTotals()
@@ -125,6 +125,7 @@ class Session:
         self.played: list[Callable[[bytes, int, float], None]] = []
         """Called by the playout with what the caller has just heard: PCM, sample rate, session time of its start."""
         self.tap: Tap | None = None
+        self._taps: list[Tap] = []
         self.state = State.NEW
         self._on_error = on_error
         self._idle_s = idle_s
@@ -164,9 +165,29 @@ class Session:
         self._head.clear()
         self._signals.clear()
 
-    def observe(self, tap: Tap | None) -> None:
-        """Let `tap(processor, direction, frame)` see every push; None ends it. Without a tap there is no cost."""
-        self.tap = tap
+    def observe(self, tap: Tap) -> Callable[[], None]:
+        """Let `tap(processor, direction, frame)` see every push. Returns a function that ends it.
+
+        Without a tap there is no cost: the routes are worked out anew.
+        """
+        self._taps.append(tap)
+        self._tap_changed()
+
+        def stop() -> None:
+            if tap in self._taps:
+                self._taps.remove(tap)
+                self._tap_changed()
+
+        return stop
+
+    def _tap_changed(self) -> None:
+        taps = tuple(self._taps)
+
+        def all_taps(processor: Processor, direction: Direction, frame: Frame) -> None:
+            for tap in taps:
+                tap(processor, direction, frame)
+
+        self.tap = all_taps if taps else None
         self.reroute()
 
     def _bottom(self, frame_type: type[Frame]) -> Target:

@@ -1,0 +1,129 @@
+"""Where the time of each turn goes: from the end of the caller's speech to the first audio of the agent."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import TYPE_CHECKING
+
+from ..frames import BotAudio, BotStartedSpeaking, BotText, EndOfTurn, Frame, UserTranscript
+
+if TYPE_CHECKING:
+    from ..processors.base import Processor
+    from ..processors.routing import Direction
+    from .session import Session
+
+STAGES = ("endpointing", "transcript", "first_token", "first_audio", "transport")
+"""What a turn's time is made of, in order."""
+
+
+@dataclass(slots=True)
+class TurnLatency:
+    """One turn. All times are session times in seconds; None if the turn did not come so far."""
+
+    turn: int
+    speech_end: float
+    turn_end: float
+    transcript: float | None = None
+    first_token: float | None = None
+    first_audio: float | None = None
+    heard: float | None = None
+
+    @property
+    def stages_ms(self) -> dict[str, float]:
+        """Milliseconds for each of `STAGES`; they add up to `total_ms`. A stage that did not happen is 0."""
+        times = [self.turn_end, self.transcript, self.first_token, self.first_audio, self.heard]
+        out, before = {}, self.speech_end
+        for stage, time in zip(STAGES, times, strict=True):
+            out[stage] = max(0.0, (time - before) * 1000) if time is not None else 0.0
+            before = max(before, time) if time is not None else before
+        return out
+
+    @property
+    def total_ms(self) -> float | None:
+        """From the end of the caller's speech to the first sound of the agent."""
+        return None if self.heard is None else (self.heard - self.speech_end) * 1000
+
+
+class LatencyMeter:
+    """Watches a session and keeps the latency of its turns, the last `limit` of them."""
+
+    def __init__(self, session: Session, limit: int = 1_000) -> None:
+        self.turns: list[TurnLatency] = []
+        self._session = session
+        self._limit = limit
+        self._open: TurnLatency | None = None
+        self._stop = session.observe(self._see)
+
+    def __iter__(self) -> Iterator[TurnLatency]:
+        return iter(turn for turn in self.turns if turn.total_ms is not None)
+
+    def stop(self) -> None:
+        """Watch no longer."""
+        self._stop()
+
+    def _see(self, processor: Processor, direction: Direction, frame: Frame) -> None:
+        now = self._session.now()
+        if isinstance(frame, EndOfTurn):
+            if self._open is None or self._open.speech_end != frame.at:
+                self._open = TurnLatency(0, frame.at, now)
+                self.turns.append(self._open)
+                del self.turns[: -self._limit]
+            return
+        turn = self._open
+        if turn is None:
+            return
+        if isinstance(frame, UserTranscript):
+            if frame.final and turn.transcript is None:
+                turn.transcript = now
+        elif isinstance(frame, BotText):
+            if turn.first_token is None:
+                turn.turn, turn.first_token = frame.turn, now
+        elif isinstance(frame, BotAudio):
+            if turn.first_audio is None:
+                turn.first_audio = now
+        elif isinstance(frame, BotStartedSpeaking) and turn.first_audio is not None:
+            turn.heard, self._open = now, None
+
+    def median_ms(self) -> float:
+        """The median of all turns' totals; 0 if there is none."""
+        totals = [turn.total_ms or 0.0 for turn in self]
+        return median(totals) if totals else 0.0
+
+    def write_csv(self, path: Path) -> None:
+        """One row for each turn: turn, speech end in seconds, each stage and the total in milliseconds."""
+        with path.open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["turn", "speech_end_s", *(f"{stage}_ms" for stage in STAGES), "total_ms"])
+            for turn in self:
+                stages = [f"{ms:.1f}" for ms in turn.stages_ms.values()]
+                writer.writerow([turn.turn, f"{turn.speech_end:.3f}", *stages, f"{turn.total_ms:.1f}"])
+
+    def write_picture(self, path: Path, title: str = "Where each turn's time went") -> None:
+        """Stacked bars, one for each turn, as a PNG. Raises MissingExtra without matplotlib."""
+        from ..errors import MissingExtra
+
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise MissingExtra("matplotlib", "cli", str(error)) from error
+        turns = list(self)
+        figure = Figure(figsize=(8, 1.6 + 0.4 * max(1, len(turns))), layout="constrained")
+        axes = figure.subplots()
+        names = [f"turn {turn.turn}" for turn in turns]
+        left = [0.0] * len(turns)
+        for stage in STAGES:
+            widths = [turn.stages_ms[stage] for turn in turns]
+            axes.barh(names, widths, left=left, label=stage.replace("_", " "))
+            left = [a + b for a, b in zip(left, widths, strict=True)]
+        for row, total in enumerate(left):
+            axes.annotate(f" {total:.0f} ms", (total, row), va="center", fontsize=9)
+        axes.invert_yaxis()
+        axes.set_xlabel("milliseconds after the end of the caller's speech")
+        axes.set_title(f"{title} (median {self.median_ms():.0f} ms)", fontsize=11)
+        axes.margins(x=0.12)
+        axes.legend(ncols=len(STAGES), loc="upper center", bbox_to_anchor=(0.5, -0.18), fontsize=8, frameon=False)
+        figure.savefig(path, dpi=120)
