@@ -1,0 +1,52 @@
+"""`RulesLLM`: a rule-based dialogue behind the interface of a language model. No network, no key."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+import anyio
+import msgspec
+
+from ...frames import Usage
+from ..llm import LLM, Request, ToolRequest
+from ..llm import Message as Said
+from .dialogue import Call, Dialogue, Message, Rule, Rules
+
+
+class RulesLLM(LLM):
+    """Answers by rules: give `Rules`, a `RuleBook` with the rules of several agents, or a plain list of `Rule`.
+
+    Streams its answer word by word, one each `token_s` seconds, and calls tools, as a model does. Usage counts words.
+    """
+
+    model = "rules"
+    not_understood = None  # the rules' own fallback says it
+
+    def __init__(self, rules: Dialogue | Sequence[Rule], *, token_s: float = 0.0) -> None:
+        super().__init__()
+        self.rules: Dialogue = Rules(rules) if isinstance(rules, Sequence) else rules
+        self._token_s = token_s
+
+    async def generate(self, request: Request) -> AsyncIterator[str | ToolRequest | Usage]:
+        """Work the answer out from the whole conversation, and stream it."""
+        said = [Message("system", request.instructions), *(_plain(m) for m in request.messages)]
+        reply = self.rules.reply(said, {tool.name for tool in request.tools})
+        words = 0
+        for word in self.rules.stream(reply.text):
+            if words and self._token_s:
+                await anyio.sleep(self._token_s)
+            words += 1
+            yield word
+        for call in reply.calls:
+            yield ToolRequest(call_id=call.id, name=call.name, arguments=msgspec.to_builtins(dict(call.arguments)))
+        yield Usage(
+            service=self.name,
+            model=self.model,
+            input_tokens=sum(len(m.content.split()) for m in said),
+            output_tokens=words,
+        )
+
+
+def _plain(message: Said) -> Message:
+    calls = tuple(Call(call.call_id, call.name, call.arguments) for call in message.calls)
+    return Message(message.role, message.text, calls, message.call_id)
