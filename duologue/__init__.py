@@ -1,0 +1,56 @@
+"""Duologue: real-time voice agents as a pipeline of typed frames.
+
+    session = Session(Pipeline([transport.input(), VadProcessor(), Endpointing(), Interruption(),
+                                Cascade(stt, llm, tts), Tools(), transport.output()]))
+    outcome = await session.run()
+
+Frames are in `duologue.frames`, processors in `duologue.processors`, services in `duologue.services`, transports in
+`duologue.transports`, and the test kit in `duologue.testing`.
+"""
+
+from .errors import (
+    BadInput,
+    ConfigurationError,
+    DeadlineExceeded,
+    DuologueError,
+    IllegalState,
+    MissingExtra,
+    ServiceError,
+    ToolError,
+)
+from .processors.agent import Agent, Flow, Stage
+from .processors.base import Processor, handles
+from .processors.handoff import Handoff
+from .processors.pipeline import Parallel, Pipeline, Switch
+from .processors.tools import Tool, Tools
+from .services.cascade import Cascade
+from .session import Deadlines, Outcome, Session
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Agent",
+    "BadInput",
+    "Cascade",
+    "ConfigurationError",
+    "DeadlineExceeded",
+    "Deadlines",
+    "DuologueError",
+    "Flow",
+    "Handoff",
+    "IllegalState",
+    "MissingExtra",
+    "Outcome",
+    "Parallel",
+    "Pipeline",
+    "Processor",
+    "ServiceError",
+    "Session",
+    "Stage",
+    "Switch",
+    "Tool",
+    "ToolError",
+    "Tools",
+    "__version__",
+    "handles",
+]

@@ -1,0 +1,32 @@
+"""How the benchmarks speak: a readable table, or one line of JSON with `--json`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping, Sequence
+
+
+def arguments(description: str, options: Mapping[str, float | int] | None = None) -> argparse.Namespace:
+    """Parse `--json` and the given numeric options."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--json", action="store_true", help="print one line of JSON")
+    for name, default in (options or {}).items():
+        parser.add_argument(f"--{name}", type=type(default), default=default, help=f"default {default}")
+    return parser.parse_args()
+
+
+def report(figures: Mapping[str, object], *, as_json: bool) -> None:
+    """Print the figures."""
+    if as_json:
+        print(json.dumps(dict(figures)))
+        return
+    width = max(map(len, figures))
+    for name, value in figures.items():
+        print(f"{name:<{width}}  {value}")
+
+
+def percentile(values: Sequence[float], percent: float) -> float:
+    """The value below which `percent` of the values lie (nearest rank)."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, max(0, round(percent / 100 * len(ordered) + 0.5) - 1))] if ordered else 0.0

@@ -1,0 +1,75 @@
+"""`duologue doctor`: what is there, what is missing, and how to get it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import os
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+EXTRAS: dict[str, tuple[str, dict[str, str]]] = {
+    "(core)": (
+        "pipelines, turn-taking, WAV",
+        {"anyio": "anyio", "msgspec": "msgspec", "numpy": "numpy", "soxr": "soxr", "webrtcvad": "webrtcvad-wheels"},
+    ),
+    "local": ("offline speech", {"pocketsphinx": "pocketsphinx", "espeakng_loader": "espeakng-loader"}),
+    "audio": ("microphone and loudspeaker", {"sounddevice": "sounddevice"}),
+    "cli": ("this command", {"typer": "typer", "rich": "rich", "matplotlib": "matplotlib"}),
+}
+"""Each extra: what it is for, and its modules with the distributions that bring them."""
+
+KEYS = {
+    "OPENAI_API_KEY": "OpenAI",
+    "GEMINI_API_KEY": "Gemini",
+    "DEEPGRAM_API_KEY": "Deepgram",
+    "ELEVENLABS_API_KEY": "ElevenLabs",
+}
+
+
+def run_doctor(console: Console | None = None) -> int:
+    """Print the report. Returns 0 if a call can be made offline, else 1."""
+    console = console or Console()
+    version = importlib.metadata.version("duologue")
+    console.print(f"duologue {version}, Python {sys.version.split()[0]}, {sys.platform}")
+    table = Table("extra", "for", "package", "installed", "how to get it")
+    missing: set[str] = set()
+    for extra, (purpose, modules) in EXTRAS.items():
+        for module, distribution in modules.items():
+            found = importlib.util.find_spec(module) is not None
+            if not found:
+                missing.add(extra)
+            name = "duologue" if extra == "(core)" else f"duologue\\[{extra}]"
+            table.add_row(
+                extra,
+                purpose,
+                distribution,
+                f"[green]{importlib.metadata.version(distribution)}" if found else "[red]no",
+                "" if found else f"pip install '{name}'",
+            )
+    console.print(table)
+    keys = Table("key", "service", "set")
+    for key, service in KEYS.items():
+        keys.add_row(key, service, "[green]yes" if os.environ.get(key) else "no")
+    console.print(keys)
+    console.print(f"sound devices: {_sound()}")
+    ready = not missing & {"(core)", "local"}
+    console.print("an offline call: " + ("[green]ready[/], try `duologue demo`" if ready else "[red]not ready"))
+    return 0 if ready else 1
+
+
+def _sound() -> str:
+    try:
+        import sounddevice
+    except ImportError:
+        return "sounddevice is not installed"
+    except OSError as error:
+        return f"PortAudio is missing ({error}); on Debian: apt install libportaudio2"
+    try:
+        devices = list(sounddevice.query_devices())
+    except Exception as error:  # PortAudio raises its own kinds
+        return f"PortAudio fails: {error}"
+    names = [f"{number}: {device['name']}" for number, device in enumerate(devices)]
+    return "; ".join(names) or "none"
