@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from functools import lru_cache
 
 import anyio
 
@@ -121,9 +122,7 @@ class MockTTS(TTS):
         self._s_per_character = s_per_character
         self._speed = speed
         self._chunk_s = chunk_s
-        # A square wave of 100 Hz at -20 dBFS: audible to every detector, and cheap to make.
-        half = sample_rate // 200
-        self._second = (b"\xcc\x0c" * half + b"\x34\xf3" * half) * 100
+        self._second = _tone(sample_rate)
         self.spoken: list[str] = []
 
     async def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
@@ -136,3 +135,10 @@ class MockTTS(TTS):
             yield SpeechChunk(self._second[: 2 * int(seconds * self.sample_rate)])
             left -= seconds
             await anyio.sleep(seconds / self._speed)
+
+
+@lru_cache(maxsize=8)
+def _tone(sample_rate: int) -> bytes:
+    """A second of a square wave of 100 Hz at -20 dBFS: audible to every detector, and cheap to make."""
+    half = sample_rate // 200
+    return (b"\xcc\x0c" * half + b"\x34\xf3" * half) * 100
