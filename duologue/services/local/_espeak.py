@@ -20,7 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from duologue.errors import MissingExtra, ServiceError
+from ...errors import MissingExtra, ServiceError
 
 _MODE_SYNCHRONOUS = 1
 _BUFFER_MS = 60

@@ -6,14 +6,14 @@ import difflib
 import functools
 import threading
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from queue import SimpleQueue
 
-from duologue.errors import BadInput, ConfigurationError, ServiceError
-from duologue.services.local import _espeak
-from duologue.services.local._espeak import WordEvent
-from duologue.services.local._spoken_text import WordStarts, chunks, speakable, split_words
+from ...errors import BadInput, ConfigurationError, ServiceError
+from . import _espeak
+from ._espeak import WordEvent
+from ._spoken_text import WordStarts, chunks, speakable, split_words
 
 SAMPLE_RATE = 22050
 MAX_TEXT_LENGTH = 5_000
@@ -98,28 +98,49 @@ class Synthesizer:
         self.pitch = _checked("pitch", pitch, _PITCHES)
         self.volume = _checked("volume", volume, _VOLUMES)
 
-    def synthesize(self, text: str) -> Generator[SpeechPiece, None, None]:
-        """Yields the speech of `text` piece by piece, each as soon as it is made; nothing for a text without words.
+    def synthesize(self, text: str) -> Speech:
+        """The speech of `text`, made while it is iterated over; nothing for a text without words.
 
-        The text is spoken as written: no markup is understood. It is synthesized in a thread of its own that never
-        waits for the consumer; closing or dropping the generator aborts it. Raises BadInput for a text of more than
-        MAX_TEXT_LENGTH characters at once, and while iterating when it speaks for longer than MAX_SPEECH_S.
+        The text is spoken as written: no markup is understood. Raises BadInput for a text of more than MAX_TEXT_LENGTH
+        characters at once, and while iterating if it speaks for longer than MAX_SPEECH_S.
         """
         if len(text) > MAX_TEXT_LENGTH:
             raise BadInput(f"text of {len(text)} characters: at most {MAX_TEXT_LENGTH} can be spoken at once")
-        return self._speak(_Utterance(self, text.strip()))
+        return Speech(_Utterance(self, text.strip()))
 
-    def _speak(self, utterance: _Utterance) -> Generator[SpeechPiece, None, None]:
+
+class Speech(Iterator[SpeechPiece]):
+    """The speech of one text, piece by piece, each as soon as it is made.
+
+    Synthesis begins with the first piece asked for, in a thread of its own that never waits for the consumer. Closing
+    or dropping this object aborts it; `close()` may be called from any thread, and ends a wait for the next piece.
+    """
+
+    def __init__(self, utterance: _Utterance) -> None:
+        self._utterance = utterance
+        self._begun = False
         if not utterance.text:
-            return
-        try:
-            _worker.submit(utterance)
-            while (made := utterance.made.get()) is not None:
-                if isinstance(made, BaseException):
-                    raise made
-                yield made
-        finally:
-            utterance.abandoned = True
+            self.close()
+
+    def __next__(self) -> SpeechPiece:
+        if self._utterance.abandoned:
+            raise StopIteration
+        if not self._begun:
+            self._begun = True
+            _worker.submit(self._utterance)
+        made = self._utterance.made.get()
+        if isinstance(made, SpeechPiece):
+            return made
+        self.close()
+        raise made or StopIteration
+
+    def close(self) -> None:
+        """Ends the speech; there are no further pieces."""
+        self._utterance.abandoned = True
+        self._utterance.made.put(None)
+
+    def __del__(self) -> None:
+        self._utterance.abandoned = True
 
 
 class _Utterance:

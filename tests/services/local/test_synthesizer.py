@@ -222,6 +222,37 @@ def test_an_abandoned_utterance_is_aborted() -> None:
     assert time.perf_counter() - begin < whole_s
 
 
+def test_closing_ends_a_wait_in_another_thread() -> None:
+    busy = Synthesizer().synthesize((QUESTION + " ") * 80)
+    next(busy)
+    waiting = Synthesizer().synthesize(QUESTION)
+    got: list[SpeechPiece | None] = []
+    thread = threading.Thread(target=lambda: got.append(next(waiting, None)))
+    thread.start()
+
+    waiting.close()
+    thread.join(timeout=5)
+
+    assert not thread.is_alive()
+    assert list(waiting) == []
+    busy.close()
+    assert list(busy) == []
+
+
+def test_a_dropped_utterance_is_aborted() -> None:
+    synthesizer = Synthesizer()
+    begin = time.perf_counter()
+    list(synthesizer.synthesize((QUESTION + " ") * 80))
+    whole_s = time.perf_counter() - begin
+
+    begin = time.perf_counter()
+    for _ in range(4):
+        next(synthesizer.synthesize((QUESTION + " ") * 80))
+    list(synthesizer.synthesize("Next."))
+
+    assert time.perf_counter() - begin < whole_s
+
+
 def test_nothing_runs_after_the_last_utterance() -> None:
     spoken("Done.")
 
