@@ -1,9 +1,11 @@
 """What a `Resampler` costs and how good it is, per pair of rates, on 20 ms pieces; soxr's streams for comparison.
 
 `python -m benchmarks.resample` prints a table, with `--json` one line of JSON. `--soxr LQ MQ HQ VHQ` measures soxr's
-float32 streams of those qualities as well. Columns: delay_ms is the most audio that was held back after any piece,
-snr_db the signal to noise of a 1 kHz tone, alias_db the level of the loudest of several tones above the target's
-Nyquist frequency, response_db the gain at 0.85 of the lower Nyquist frequency, us the median time per piece.
+float32 streams of those qualities as well. Columns: us is the median time per piece, max_us the longest after the
+first, delay_ms the most audio that was held back after any piece, snr_db the signal to noise of a 1 kHz tone, alias_db
+the level of the loudest of several tones above the target's Nyquist frequency, response_db the gain at 0.85 of the
+lower Nyquist frequency, cut_lsb the most by which a sample of full-scale noise depends on how the input was cut (20 ms
+pieces against one piece).
 """
 
 from __future__ import annotations
@@ -53,12 +55,21 @@ class Soxr:
 Make = Callable[[int, int], Resampler | Soxr]
 
 
-def run(make: Make, source: int, target: int, frequency: float, duration_s: float = 1.0) -> Run:
-    """Converts a tone piece by piece."""
-    t = np.arange(round(duration_s * source)) / source
-    pcm = np.rint(np.sin(2 * np.pi * frequency * t) * AMPLITUDE * 32767).astype("<i2").tobytes()
+def tone(frequency: float, rate: int) -> bytes:
+    """One second of a sine."""
+    t = np.arange(rate) / rate
+    return np.rint(np.sin(2 * np.pi * frequency * t) * AMPLITUDE * 32767).astype("<i2").tobytes()
+
+
+def noise(rate: int) -> bytes:
+    """One second of white noise at full scale."""
+    return np.random.default_rng(1).integers(-32768, 32768, rate).astype("<i2").tobytes()
+
+
+def run(make: Make, source: int, target: int, pcm: bytes, piece_s: float = PIECE_S) -> Run:
+    """Converts `pcm` piece by piece."""
     converter = make(source, target)
-    size = 2 * round(PIECE_S * source)
+    size = 2 * round(piece_s * source)
     parts = []
     times_us = []
     taken = given = 0
@@ -92,17 +103,19 @@ def snr_db(output: NDArray[np.float64], frequency: float, rate: int) -> float:
 
 
 def measure(make: Make, source: int, target: int) -> dict[str, float | None]:
-    tone = run(make, source, target, 1000)
-    lower = min(source, target) / 2
+    kilohertz = run(make, source, target, tone(1000, source))
+    edge = run(make, source, target, tone(0.85 * min(source, target) / 2, source))
     above = [target / 2 * factor for factor in (1.01, 1.05, 1.2, 1.5, 1.9) if target * factor < source * 0.98]
-    aliases = [level_db(run(make, source, target, frequency).output, target) for frequency in above]
+    aliases = [level_db(run(make, source, target, tone(frequency, source)).output, target) for frequency in above]
+    cut, whole = (run(make, source, target, noise(source), piece_s).output for piece_s in (PIECE_S, 1.0))
     return {
-        "us": round(float(np.median(tone.times_us)), 1),
-        "max_us": round(max(tone.times_us[1:]), 1),
-        "delay_ms": round(tone.delay_ms, 2),
-        "snr_db": round(snr_db(tone.output, 1000, target), 1),
+        "us": round(float(np.median(kilohertz.times_us)), 1),
+        "max_us": round(max(kilohertz.times_us[1:]), 1),
+        "delay_ms": round(kilohertz.delay_ms, 2),
+        "snr_db": round(snr_db(kilohertz.output, 1000, target), 1),
         "alias_db": round(max(aliases), 1) if aliases else None,
-        "response_db": round(level_db(run(make, source, target, 0.85 * lower).output, target), 2),
+        "response_db": round(level_db(edge.output, target), 2),
+        "cut_lsb": float(np.max(np.abs(cut - whole))),
     }
 
 
