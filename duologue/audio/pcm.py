@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from duologue.errors import BadInput
+from ..errors import BadInput
 
 if TYPE_CHECKING:
     import numpy as np

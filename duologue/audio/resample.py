@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 
-from duologue.audio.pcm import BYTES_PER_SAMPLE, check_channels, check_rate, check_whole
-from duologue.errors import BadInput
+from ..errors import BadInput
+from .pcm import BYTES_PER_SAMPLE, check_channels, check_rate, check_whole
 
 # Within 0.25 dB up to 0.9 of the lower rate's Nyquist frequency: telephone speech at 8 kHz ends at 0.85, where LQ is
 # 8 dB down already. HQ would need a longer window.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-from duologue.audio.pcm import BYTES_PER_SAMPLE, FLOOR_DBFS, check_rate, check_whole, rms_dbfs
-from duologue.audio.resample import Resampler
-from duologue.errors import BadInput, ConfigurationError
+from ..errors import BadInput, ConfigurationError
+from .pcm import BYTES_PER_SAMPLE, FLOOR_DBFS, check_rate, check_whole, rms_dbfs
+from .resample import Resampler
 
 _WEBRTC_RATES = (8000, 16000, 32000, 48000)
 _WEBRTC_FRAMES_MS = (10, 20, 30)

@@ -8,8 +8,8 @@ from os import PathLike, fspath, fstat
 from types import TracebackType
 from typing import NamedTuple
 
-from duologue.audio.pcm import BYTES_PER_SAMPLE, MAX_SAMPLE_RATE, check_rate, check_whole
-from duologue.errors import BadInput, IllegalState
+from ..errors import BadInput, IllegalState
+from .pcm import BYTES_PER_SAMPLE, MAX_SAMPLE_RATE, check_rate, check_whole
 
 # The sizes in a WAV header are 32 bits wide and count the rest of the header as well.
 _MAX_DATA_BYTES = 2**32 - 64

@@ -158,7 +158,8 @@ def test_another_source_rate_is_resampled_and_positions_are_in_source_samples(so
         scores += found
         assert (fed - scores[-1].end if scores else fed) / source_rate < 0.02 + late
     assert [score.end for score in scores] == [round(n * 0.02 * source_rate) for n in range(1, len(scores) + 1)]
-    assert b"".join(detector.frames) == Resampler(source_rate, 16000).process(pcm)[: len(scores) * 640]
+    resampled = b"".join(map(Resampler(source_rate, 16000).process, pieces(pcm, 2 * (source_rate // 50))))
+    assert b"".join(detector.frames) == resampled[: len(scores) * 640]
 
 
 @pytest.mark.parametrize("source_rate", [16000, 48000])

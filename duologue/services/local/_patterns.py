@@ -86,9 +86,11 @@ class Slot:
                 yield end, " ".join(words[start:end])
 
     def phrase(self) -> str:
-        """What fills the slot, as a phrase: numbers from 0 to 99, nothing for an open slot."""
+        """What fills the slot, as a phrase: numbers from 0 to 99, up to six digits; nothing for an open slot."""
         if self.number:
-            return f"({'|'.join((*UNITS, *TEENS))}|({'|'.join(TENS)}) [({'|'.join(UNITS[1:])})])"
+            digit = f"({'|'.join(UNITS)})"
+            digits = f"{digit} [{digit} [{digit} [{digit} [{digit} [{digit}]]]]]"
+            return f"({digits}|{'|'.join(TEENS)}|({'|'.join(TENS)}) [({'|'.join(UNITS[1:])})])"
         return _either(" ".join(words_of(value)).casefold() for value in self.values)
 
 

@@ -20,7 +20,6 @@ class RulesLLM(LLM):
     """
 
     model = "rules"
-    not_understood = None  # the rules' own fallback says it
 
     def __init__(self, rules: Dialogue | Sequence[Rule], *, token_s: float = 0.0) -> None:
         super().__init__()
