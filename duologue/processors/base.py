@@ -63,12 +63,13 @@ def handles(*frame_types: type[Frame], queued: bool = False, upstream: bool = Fa
     """Declare that a method handles these frame types, and all that derive from them.
 
     The handler takes one frame and is `async def`, except that a handler of a `Signal` may be a plain `def`: it
-    then runs before the push returns; an `async def` one runs in a task of its own.
+    then runs before the push returns; an `async def` one runs in a task of its own. `Frame` stands for all frames
+    but signals. A subclass that overrides the method need not declare it again.
 
     `queued=True` runs it in the processor's lane, a bounded queue with a task of its own, for slow work; all
     frames of that family then pass through the lane. `upstream=True` handles the frames that travel upstream
     instead of those that travel downstream. An `Input` or `Output` that is handled goes no further unless it is
-    pushed; a `Control` always does.
+    pushed; a `Control` goes on by itself when the handler has ended, and is not to be pushed.
 
     Raises ConfigurationError if an argument is no frame type, or if a signal is to be queued.
     """
@@ -77,7 +78,7 @@ def handles(*frame_types: type[Frame], queued: bool = False, upstream: bool = Fa
     for frame_type in frame_types:
         if not (isinstance(frame_type, type) and issubclass(frame_type, Frame)):
             raise ConfigurationError(f"handles(): {frame_type!r} is no frame type")
-        if queued and family_of(frame_type) is Signal:
+        if queued and issubclass(frame_type, Signal):
             raise ConfigurationError(f"handles(): {frame_type.__name__} is a Signal and is never queued")
 
     def mark(method: F) -> F:
@@ -166,7 +167,7 @@ def _read_spec(cls: type[Processor]) -> Spec:
     lanes: dict[bool, set[Family]] = {False: set(), True: set()}
     for method_name in dir(cls):
         method = inspect.getattr_static(cls, method_name)
-        for mark in getattr(method, "__handles__", ()):
+        for mark in _marks(cls, method_name) if callable(method) else ():
             _check_handler(cls, method_name, method, mark)
             for frame_type in mark.types:
                 family = family_of(frame_type) if frame_type is not Frame else None
@@ -181,6 +182,14 @@ def _read_spec(cls: type[Processor]) -> Spec:
                     lanes[mark.upstream].update([family] if family else [Input, Output, Control])
     spec.lane_down, spec.lane_up = frozenset(lanes[False]), frozenset(lanes[True])
     return spec
+
+
+def _marks(cls: type[Processor], method_name: str) -> list[Handling]:
+    """What the method is declared to handle: its own declaration, or that of the method it overrides."""
+    for base in cls.__mro__:
+        if marks := getattr(base.__dict__.get(method_name), "__handles__", None):
+            return list(marks)
+    return []
 
 
 def _tables(spec: Spec, family: Family | None, upstream: bool) -> list[dict[type[Frame], HandlerSpec]]:
@@ -198,7 +207,8 @@ def _check_handler(cls: type[Processor], name: str, method: Any, mark: Handling)
     required = [
         p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
     ]
-    if len(required) != 2:
+    unfillable = [p for p in parameters if p.default is p.empty and p.kind is p.KEYWORD_ONLY]
+    if len(required) != 2 or unfillable:
         raise ConfigurationError(f"{where} must take exactly one frame")
     try:
         annotation = typing.get_type_hints(method).get(parameters[1].name)

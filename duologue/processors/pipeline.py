@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
-from collections.abc import Awaitable, Iterable, Iterator, Mapping
+import asyncio
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-import anyio
-
 from ..errors import ConfigurationError
-from ..frames import Control, Frame, Input
+from ..frames import Frame
 from .base import Processor
-from .lane import DONE, Lane
-from .routing import Direction, LeafPort, Link, Port, Routes, Target, drop
+from .junctions import Fork, Gate, Join, merged
+from .lane import Lane
+from .routing import Direction, LeafPort, Link, Port, Routes
 
 if TYPE_CHECKING:
     from ..session.session import Session
@@ -32,6 +31,10 @@ class Group(Processor):
         """The port that frames enter by, given the one that they leave to."""
         raise NotImplementedError
 
+    def take(self, direction: Direction) -> list[Frame]:
+        """Remove and return the `Input` and `Control` that wait inside, the oldest (nearest to the exit) first."""
+        return [frame for child in _from_exit(self.children, direction) for frame in take(child, direction)]
+
 
 def register(link: Link, node: Processor) -> None:
     """Check the tree below `node`: every handler right, every processor in one place."""
@@ -43,6 +46,17 @@ def register(link: Link, node: Processor) -> None:
         for child in node.children:
             register(link, child)
     link.leave()
+
+
+def take(node: Processor, direction: Direction) -> list[Frame]:
+    """Remove and return the `Input` and `Control` that wait in the lanes below `node`, oldest first."""
+    if isinstance(node, Group):
+        return node.take(direction)
+    return node._lane.take(direction) if node._lane is not None else []
+
+
+def _from_exit(children: tuple[Processor, ...], direction: Direction) -> Iterable[Processor]:
+    return reversed(children) if direction == "down" else children
 
 
 def build(session: Session, node: Processor, direction: Direction, after: Port) -> Port:
@@ -67,7 +81,7 @@ class Pipeline(Group):
     """
 
     def __init__(self, processors: Iterable[Processor]) -> None:
-        self._processors = tuple(processors)
+        self._processors = _several(self, processors)
         check(self)
 
     @property
@@ -76,7 +90,7 @@ class Pipeline(Group):
 
     def build(self, session: Session, direction: Direction, after: Port) -> Port:
         port = after
-        for child in reversed(self.children) if direction == "down" else self.children:
+        for child in _from_exit(self.children, direction):
             port = build(session, child, direction, port)
         return port
 
@@ -85,13 +99,15 @@ class Parallel(Group):
     """Branches side by side. Each gets every frame; one copy of each comes out.
 
     What several branches let through leaves once, as soon as the first lets it go. A `Control` leaves when all
-    branches have let it go. What a branch makes itself always leaves.
+    branches have let it go, and nothing from behind it leaves before. What a branch makes itself always leaves.
+    Frames that come out of different branches may change places, a `Control` never does.
     """
 
     def __init__(self, *branches: Iterable[Processor] | Processor) -> None:
         if len(branches) < 2:
             raise ConfigurationError(f"Parallel needs at least two branches, not {len(branches)}")
         self._branches = tuple(b if isinstance(b, Processor) else Pipeline(b) for b in branches)
+        self._joins: dict[Direction, Join] = {}
         check(self)
 
     @property
@@ -99,103 +115,33 @@ class Parallel(Group):
         return self._branches
 
     def build(self, session: Session, direction: Direction, after: Port) -> Port:
-        join = _Join(after, len(self._branches), 1024 + 2 * sum(leaf.capacity for leaf in leaves(self)))
-        return _Fan([build(session, branch, direction, join) for branch in self._branches], join)
+        limit = 1024 + 2 * sum(leaf.capacity for leaf in leaves(self))
+        join = self._joins[direction] = Join(self, session, direction, after, len(self._branches), limit)
+        ports = [build(session, branch, direction, join.port(n)) for n, branch in enumerate(self._branches)]
+        return Fork(self, session, ports, join)
 
-
-class _Join:
-    """Where branches meet. Remembers the frames that entered, so that one copy of each leaves.
-
-    It remembers at most `limit` frames, the oldest are forgotten: more than the branches' lanes can hold.
-    """
-
-    def __init__(self, after: Port, branches: int, limit: int) -> None:
-        self.after = after
-        self._branches = branches
-        self._limit = limit
-        # id(frame) -> the frame, kept so that the id stays its own; times entered; times left; arrivals here.
-        self._inside: OrderedDict[int, list[object]] = OrderedDict()
-        self._counts: dict[int, list[int]] = {}
-
-    def beyond(self) -> Iterator[Processor]:
-        return self.after.beyond()
-
-    def entered(self, frame: Frame) -> None:
-        key = id(frame)
-        if key in self._inside:
-            self._counts[key][0] += 1
-            self._inside.move_to_end(key)
-        else:
-            self._inside[key] = [frame]
-            self._counts[key] = [1, 0, 0]
-            if len(self._inside) > self._limit:
-                oldest, _ = self._inside.popitem(last=False)
-                del self._counts[oldest]
-
-    def resolve(self, frame_type: type[Frame]) -> Target:
-        leave = self.after.resolve(frame_type)
-        barrier = issubclass(frame_type, Control)
-
-        def arrive(frame: Frame) -> Awaitable[None]:
-            key = id(frame)
-            counts = self._counts.get(key)
-            if counts is None:
-                return leave(frame)
-            counts[2] += 1
-            due = counts[2] // self._branches if barrier else min(counts[2], counts[0])
-            if counts[2] >= counts[0] * self._branches:
-                del self._inside[key], self._counts[key]
-            if due <= counts[1]:
-                return DONE
-            counts[1] += 1
-            return leave(frame)
-
-        return arrive
-
-
-class _Fan:
-    """Where branches part."""
-
-    def __init__(self, ports: list[Port], join: _Join) -> None:
-        self._ports = ports
-        self._join = join
-
-    def beyond(self) -> Iterator[Processor]:
-        seen: set[int] = set()
-        after = list(self._join.beyond())
-        skip = {id(p) for p in after}
-        for port in self._ports:
-            for processor in port.beyond():
-                if id(processor) not in seen and id(processor) not in skip:
-                    seen.add(id(processor))
-                    yield processor
-        yield from after
-
-    def resolve(self, frame_type: type[Frame]) -> Target:
-        targets = [port.resolve(frame_type) for port in self._ports]
-        entered = self._join.entered
-
-        async def fan(frame: Frame) -> None:
-            entered(frame)
-            for target in targets:
-                await target(frame)
-
-        return fan
+    def take(self, direction: Direction) -> list[Frame]:
+        left = self._joins[direction].take()
+        return left + merged([take(branch, direction) for branch in self._branches])
 
 
 class Switch(Group, Generic[P]):
-    """Named branches of which one is active; the others are closed and disconnected.
+    """Named branches of which one is active; the others are closed, get nothing and say nothing.
 
-    `active` is the name of the first one, by default the first in the mapping.
+    `active` is the name of the first one, by default the first in the mapping. Raises ConfigurationError for an empty
+    mapping and an unknown name.
     """
 
     def __init__(self, branches: Mapping[str, P], active: str = "") -> None:
         if not branches:
             raise ConfigurationError("Switch needs at least one branch")
+        if not isinstance(branches, Mapping):
+            raise ConfigurationError(f"Switch takes branches by name, not {branches!r}")
         self._branches = dict(branches)
         self._active = active or next(iter(self._branches))
         self._require(self._active)
-        self._gate: anyio.Event | None = None
+        self._selecting = asyncio.Lock()
+        self._gates: dict[Direction, Gate] = {}
         check(self)
 
     @property
@@ -218,76 +164,40 @@ class Switch(Group, Generic[P]):
         return self._branches[name]
 
     async def select(self, name: str) -> None:
-        """Make another branch the active one.
+        """Make another branch the active one. One change at a time: a second one waits for the first.
 
-        It is opened first; if that fails the old one stays active and the error is raised. `Input` that still waits
-        in the old branch's lanes moves to the new one, ahead of what comes later. Raises ConfigurationError for an
-        unknown name.
+        The branch is opened first; if that fails the old one stays active and the error is raised. Then, in one step,
+        `Input` and `Control` that still wait in the old branch's lanes move to the new one, in their order and ahead
+        of what comes later. What a handler of the old branch is at work on stays there: its `Input` still leaves, its
+        `Output` is dropped. Raises ConfigurationError for an unknown name, IllegalState if the session does not run.
         """
         new, session = self._require(name), self.session
-        if name == self._active:
-            return
-        old_name, old = self._active, self._branches[self._active]
-        await session.open_branch(new)
-        gate = self._gate = anyio.Event()
-        self._active = name
-        session.reroute()
-        try:
-            waiting: list[Input] = []
-            for leaf in reversed(leaves(old)):  # those nearest to the exit are the oldest
-                if leaf._lane is not None:
-                    waiting += leaf._lane.take_input()
-            into = self._entries["down"][name]
-            for frame in waiting:
-                await into.resolve(type(frame))(frame)
-        finally:
-            self._gate = None
+        async with self._selecting:
+            if name == self._active:
+                return
+            old = self._branches[self._active]
+            await session.open_branch(new)
+            waiting = {direction: self.take(direction) for direction in self._gates}
+            self._active = name
+            for direction, gate in self._gates.items():
+                gate.change(name, waiting[direction])
             session.reroute()
-            gate.set()
-            await session.close_branch(old, old_name)
+            await session.close_branch(old)
 
     def build(self, session: Session, direction: Direction, after: Port) -> Port:
-        entries = {
-            name: build(session, branch, direction, _BranchExit(self, name, after))
-            for name, branch in self._branches.items()
-        }
-        if direction == "down":
-            self._entries: dict[Direction, dict[str, Port]] = {}
-        self._entries[direction] = entries
-        return _BranchEntry(self, entries)
+        gate = self._gates[direction] = Gate(self, session, direction, after, self._active)
+        gate.connect({n: build(session, branch, direction, gate.exit(n)) for n, branch in self._branches.items()})
+        return gate
+
+    def take(self, direction: Direction) -> list[Frame]:
+        return take(self._branches[self._active], direction) + self._gates[direction].take()
 
 
-class _BranchEntry:
-    def __init__(self, switch: Switch[P], entries: dict[str, Port]) -> None:
-        self._switch = switch
-        self._entries = entries
-
-    def beyond(self) -> Iterator[Processor]:
-        return self._entries[self._switch.active].beyond()
-
-    def resolve(self, frame_type: type[Frame]) -> Target:
-        gate = self._switch._gate
-        if gate is None:
-            return self._entries[self._switch.active].resolve(frame_type)
-
-        async def wait(frame: Frame) -> None:
-            await gate.wait()
-            await self._entries[self._switch.active].resolve(frame_type)(frame)
-
-        return wait
-
-
-class _BranchExit:
-    def __init__(self, switch: Switch[P], name: str, after: Port) -> None:
-        self._switch = switch
-        self._name = name
-        self._after = after
-
-    def beyond(self) -> Iterator[Processor]:
-        return self._after.beyond()
-
-    def resolve(self, frame_type: type[Frame]) -> Target:
-        return self._after.resolve(frame_type) if self._switch.active == self._name else drop
+def _several(owner: Processor, processors: Iterable[Processor]) -> tuple[Processor, ...]:
+    try:
+        return tuple(processors)
+    except TypeError as error:
+        raise ConfigurationError(f"{owner.name} takes a list of processors, not {processors!r}") from error
 
 
 def leaves(node: Processor) -> list[Processor]:

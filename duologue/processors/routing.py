@@ -6,10 +6,11 @@ here on. A processor that does not handle a type is skipped when the answer is w
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from ..errors import BadInput, ConfigurationError, IllegalState
+from ..errors import BadInput, ConfigurationError, DuologueError, IllegalState
 from ..frames import Control, Frame, Output, Signal
 from .base import Processor, family_of, find_handler
 from .lane import DONE
@@ -54,6 +55,7 @@ class Routes(dict[type[Frame], Target]):
     def __missing__(self, frame_type: type[Frame]) -> Target:
         if not (isinstance(frame_type, type) and issubclass(frame_type, Frame)):
             raise BadInput(f"{self.source.name} pushed {frame_type.__name__}, which is no frame")
+        family_of(frame_type)
         if issubclass(frame_type, Signal):
             target = signal_target(self.session, frame_type, list(self.port.beyond()))
         else:
@@ -77,16 +79,17 @@ def _tapped(target: Target, tap: Callable[[Processor, Direction, Frame], None], 
 
 
 def signal_target(session: Session, frame_type: type[Frame], processors: list[Processor]) -> Target:
-    """Calls every handler of a signal, there and then."""
+    """Calls every handler of a signal, there and then: those of `processors`, and the session's listeners."""
     calls: list[Callable[[Any], None]] = []
     for processor in processors:
         spec = find_handler(processor.spec().signals, frame_type)
         if spec is not None:
             calls.append(session.guard_signal(getattr(processor, spec.method), processor))
 
-    def deliver(frame: Frame) -> Awaitable[None]:
+    def deliver(frame: Any) -> Awaitable[None]:
         for call in calls:
             call(frame)
+        session.hear(frame)
         return DONE
 
     return deliver
@@ -133,13 +136,15 @@ class LeafPort:
         lane = self.processor._lane
         assert lane is not None
         put = lane.put if down else lane.put_up
-        if issubclass(frame_type, Control) or family_of(frame_type) in lanes:
+        if issubclass(frame_type, Control):
+            return lambda frame: put(take, frame, True)
+        if family_of(frame_type) in lanes:
             if issubclass(frame_type, Output) and not frame_type.survives_fence:
                 floor = self.session.floor
                 return lambda frame: DONE if frame.turn <= floor.fence else put(take, frame)
             return lambda frame: put(take, frame)
-        # A family that does not use the lane overtakes it, but never a Control inside it.
-        return lambda frame: put(take, frame) if lane.controls else take(frame)
+        # A family that does not use the lane overtakes it, but never a Control inside, nor what waits behind that.
+        return lambda frame: put(take, frame, True) if lane.held else take(frame)
 
 
 def _guard(handler: Target, session: Session, processor: Processor) -> Target:
@@ -148,6 +153,8 @@ def _guard(handler: Target, session: Session, processor: Processor) -> Target:
             await handler(frame)
         except Exception as error:
             session.report(error, processor.name, frame)
+        except asyncio.CancelledError as error:
+            session.report(stray(error), processor.name, frame)
 
     return call
 
@@ -162,19 +169,31 @@ def _guard_output(handler: Target, session: Session, processor: Processor) -> Ta
             await handler(frame)
         except Exception as error:
             session.report(error, processor.name, frame)
+        except asyncio.CancelledError as error:
+            session.report(stray(error), processor.name, frame)
 
     return call
 
 
 def _guard_control(handler: Target, session: Session, processor: Processor, routes: Routes) -> Target:
+    guarded = _guard(handler, session, processor)
+
     async def call(frame: Control) -> None:
-        try:
-            await handler(frame)
-        except Exception as error:
-            session.report(error, processor.name, frame)
+        await guarded(frame)
         await routes[frame.__class__](frame)
 
     return call
+
+
+def stray(error: asyncio.CancelledError) -> DuologueError:
+    """What to report if a handler raises CancelledError though nobody has cancelled it: what it awaited was.
+
+    Raises the error itself if the running task is being cancelled.
+    """
+    task = asyncio.current_task()
+    if task is None or task.cancelling():
+        raise error
+    return DuologueError("what it waited for was cancelled")
 
 
 def _pass_on(routes: Routes, frame_type: type[Frame]) -> Target:

@@ -3,7 +3,8 @@
 from .conversation import Conversation, Item
 from .floor import Floor
 from .ledger import Heard, Ledger
-from .session import Deadlines, Outcome, Session, State, end_on_fatal
+from .opening import Deadlines
+from .session import Outcome, Session, State, end_on_fatal
 from .usage import UsageTotals
 
 __all__ = [

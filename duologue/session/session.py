@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
-
-import anyio
-import anyio.abc
 
 from ..errors import ConfigurationError, DeadlineExceeded, DuologueError, IllegalState
 from ..frames import (
@@ -27,11 +25,14 @@ from ..frames import (
     Usage,
 )
 from ..processors.base import Processor
+from ..processors.lane import Lane
 from ..processors.pipeline import active_leaves, all_groups, build, groups, leaves, register
 from ..processors.routing import Direction, EndPort, Link, Routes, Target, drop, signal_target
 from .conversation import Conversation
 from .floor import Floor
 from .ledger import Heard, Ledger, Response
+from .opening import Deadlines, Opened
+from .tasks import Tasks, to_the_end
 from .usage import UsageTotals
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("duologue")
 
 S = TypeVar("S", bound=Signal)
+T = TypeVar("T")
 Tap = Callable[[Processor, Direction, Frame], None]
 Decision = Literal["continue", "end", "cancel"]
 ErrorPolicy = Callable[[ErrorRaised], Decision]
@@ -62,20 +64,6 @@ _MOVES: dict[State, set[State]] = {
     State.ENDING: {State.ENDED},
     State.ENDED: set(),
 }
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deadlines:
-    """How long each phase of a session may take, in seconds."""
-
-    start_s: float = 10.0
-    """Opening all processors."""
-    drain_s: float = 30.0
-    """From the `End` until the last has been said."""
-    stop_s: float = 2.0
-    """Until all tasks have obeyed their cancellation."""
-    close_s: float = 5.0
-    """Closing all processors; they close at the same time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,15 +119,20 @@ class Session:
         self._idle_s = idle_s
         self._idle_timer: asyncio.TimerHandle | None = None
         self._clock: Callable[[], float] | None = None
-        self._tasks: anyio.abc.TaskGroup | None = None
-        self._working: dict[asyncio.Task[Any], str] = {}
+        self.lanes: list[Lane] = []
+        """All lanes that are not closed."""
+        self.waits: dict[asyncio.Task[Any], Lane | asyncio.Task[Any]] = {}
+        """What tasks wait for: those at the door of a full lane for that, those that part a `Control` for a task."""
+        self._tasks = Tasks(self.id)
+        self._opened = Opened(self._tasks, self.deadlines, self.report)
+        self._drain_timer: asyncio.TimerHandle | None = None
+        self._finished = False
         self._over: asyncio.Future[None] | None = None
         self._reason = ""
         self._error: BaseException | None = None
         self._fences: list[Callable[[], None]] = []
         self._listeners: dict[type[Signal], list[Callable[[Any], None]]] = {}
         self._signals: dict[type[Frame], Target] = {}
-        self._opened: list[Processor] = []
         self._reporting = False
         self._link()
 
@@ -153,8 +146,6 @@ class Session:
         self._leaves = leaves(self.pipeline)
         for processor in [*all_groups(self.pipeline), *self._leaves]:
             processor._session = self
-            if processor._lane is not None:
-                self._fences.append(processor._lane.fence)
         self._head = Routes(self, self.pipeline, "down", head)
 
     def reroute(self) -> None:
@@ -185,7 +176,10 @@ class Session:
 
         def all_taps(processor: Processor, direction: Direction, frame: Frame) -> None:
             for tap in taps:
-                tap(processor, direction, frame)
+                try:
+                    tap(processor, direction, frame)
+                except Exception as error:
+                    self.report(error, "observe")
 
         self.tap = all_taps if taps else None
         self.reroute()
@@ -228,131 +222,101 @@ class Session:
         loop = asyncio.get_running_loop()
         self._clock, self._began = loop.time, loop.time()
         self._over = loop.create_future()
-        # A task of its own, so that a child that ignores its cancellation cannot hold up whoever called run().
-        main = loop.create_task(self._main(), name=f"duologue session {self.id}")
+        if self._finished:
+            self._over.set_result(None)
+        else:
+            self._tasks.start("session", self._start())
         try:
-            await asyncio.wait({main, self._over}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({self._over})
         except asyncio.CancelledError:
             self._finish("cancelled")
-            with anyio.CancelScope(shield=True):
-                await self._stop(main)
+            await to_the_end(self._stop())
             raise
-        with anyio.CancelScope(shield=True):
-            abandoned = await self._stop(main)
+        abandoned = await to_the_end(self._stop())
         return Outcome(self._reason, self._error, tuple(abandoned))
 
-    async def _main(self) -> None:
-        assert self._over is not None
-        async with anyio.create_task_group() as tasks:
-            self._tasks = tasks
-            try:
-                await self._open_all(self.pipeline)
-            except Exception as error:
-                self._finish("error", error)
+    async def _start(self) -> None:
+        try:
+            await self._opened.open([*groups(self.pipeline), *active_leaves(self.pipeline)])
+            if self._finished:
                 return
             self._move(State.ACTIVE)
             self.floor.touched = self._touch
             self._touch()
             self.broadcast(SessionStarted(session_id=self.id))
-            await asyncio.shield(self._over)
+        except Exception as error:
+            self._finish("error", error)
 
-    async def _open_all(self, node: Processor) -> None:
-        limit = self.deadlines.start_s
-        waiting: set[str] = set()
-
-        async def opening(processor: Processor) -> None:
-            waiting.add(processor.name)
-            self._opened.append(processor)
-            await processor.open()
-            waiting.discard(processor.name)
-
-        try:
-            with anyio.fail_after(limit):
-                async with anyio.create_task_group() as tasks:
-                    for processor in [*groups(node), *active_leaves(node)]:
-                        tasks.start_soon(opening, processor)
-        except TimeoutError as error:
-            raise DeadlineExceeded(f"{', '.join(sorted(waiting))} did not open within {limit} s") from error
-        except BaseExceptionGroup as group:
-            raise _first(group) from group
-
-    async def open_branch(self, branch: Processor) -> None:
-        """Open the processors of a branch that becomes active. On an error those that opened are closed again."""
-        before = len(self._opened)
-        try:
-            await self._open_all(branch)
-        except Exception:
-            opened = self._opened[before:]
-            del self._opened[before:]
-            await self._close(opened)
-            raise
-
-    async def close_branch(self, branch: Processor, name: str) -> None:
-        """Close the processors of a branch that is no longer active."""
-        mine = {id(p) for p in [*groups(branch), *leaves(branch)]}
-        opened = [p for p in self._opened if id(p) in mine]
-        self._opened = [p for p in self._opened if id(p) not in mine]
-        await self._close(opened)
-
-    async def _close(self, processors: list[Processor]) -> list[str]:
-        """Close them all at once. Returns the names of those that did not close in time."""
-        late: list[str] = []
-
-        async def closing(processor: Processor) -> None:
-            try:
-                with anyio.move_on_after(self.deadlines.close_s) as scope:
-                    await processor.close()
-                if scope.cancelled_caught:
-                    late.append(processor.name)
-            except Exception as error:
-                self.report(error, processor.name)
-
-        with anyio.CancelScope(shield=True):
-            async with anyio.create_task_group() as tasks:
-                for processor in reversed(processors):
-                    tasks.start_soon(closing, processor)
-        return late
-
-    async def _stop(self, main: asyncio.Task[None]) -> list[str]:
+    async def _stop(self) -> list[str]:
         """Cancel the tasks, close the processors, each within its deadline. Returns what had to be left behind."""
-        if not main.done() or self.state is State.CONNECTING:
-            self._finish("ended")
         self._move(State.ENDING)
-        self.broadcast(SessionEnding(reason=self._reason))
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
         self.floor.touched = lambda: None
-        if self._tasks is not None:
-            self._tasks.cancel_scope.cancel()
-        abandoned: list[str] = []
-        _, unfinished = await asyncio.wait({main}, timeout=self.deadlines.stop_s)
-        if unfinished:
-            abandoned += sorted(set(self._working.values()))
-            log.error("session %s: %s ignored the cancellation and was left behind", self.id, ", ".join(abandoned))
+        for timer in (self._idle_timer, self._drain_timer):
+            if timer is not None:
+                timer.cancel()
+        for lane in tuple(self.lanes):
+            lane.close()
+        self._tasks.cancel()
         for heard in self.ledger.cut(self.floor.turn):
             log.debug("session %s: response %s was cut by the end", self.id, heard.response_id)
-        closer = asyncio.get_running_loop().create_task(self._close(self._opened), name=f"duologue closing {self.id}")
-        done, _ = await asyncio.wait({closer}, timeout=self.deadlines.close_s + self.deadlines.stop_s)
-        late = closer.result() if done else [p.name for p in self._opened]
+        self.broadcast(SessionEnding(reason=self._reason))
+        abandoned = await self._tasks.wait(self.deadlines.stop_s)
+        if abandoned:
+            log.error("session %s: %s ignored the cancellation and was left behind", self.id, ", ".join(abandoned))
+        late = await self._opened.close()
         if late:
             log.error("session %s: %s did not close within %s s", self.id, ", ".join(late), self.deadlines.close_s)
+        abandoned += late + await self._tasks.wait(self.deadlines.stop_s)  # what closing has started
         self._move(State.ENDED)
-        return abandoned + late
+        return list(dict.fromkeys(abandoned))
 
     def _finish(self, reason: str, error: BaseException | None = None) -> None:
-        if self._over is not None and not self._over.done():
-            self._reason, self._error = reason, error
+        if self._finished:
+            return
+        self._finished = True
+        self._reason, self._error = reason, self._error or error
+        if self._over is not None:
             self._over.set_result(None)
 
     async def end(self, reason: str = "ended") -> None:
-        """End the call once everything before this has been dealt with; cut short after `drain_s`."""
-        if self.state is State.ACTIVE:
-            asyncio.get_running_loop().call_later(self.deadlines.drain_s, self._finish, f"{reason}: drain deadline")
+        """End the call once everything before this has been dealt with; cut short after `drain_s`.
+
+        Before the call is active it ends at once; a call that ends already goes on doing so.
+        """
+        if self.state is not State.ACTIVE:
+            self._finish(reason)
+        elif self._drain_timer is None:
+            late = f"{reason}: drain deadline"
+            self._drain_timer = asyncio.get_running_loop().call_later(self.deadlines.drain_s, self._finish, late)
             await self.send(End(reason=reason))
 
     def cancel(self, reason: str = "cancelled") -> None:
         """End the call now. Does not wait, and nothing in the pipeline can hold it up."""
         self._finish(reason)
+
+    async def open_branch(self, branch: Processor) -> None:
+        """Open the processors of a branch that becomes active. On an error those that opened are closed again.
+
+        Raises IllegalState if the session does not run, or ends meanwhile.
+        """
+        self._require_running("open a branch")
+        processors = [*groups(branch), *active_leaves(branch)]
+        try:
+            await self._opened.open(processors)
+            self._require_running("open a branch")
+        except BaseException:
+            await to_the_end(self._opened.close(processors))
+            raise
+
+    async def close_branch(self, branch: Processor) -> None:
+        """Close the processors of a branch that is no longer active."""
+        late = await to_the_end(self._opened.close([*groups(branch), *leaves(branch)]))
+        for name in late:
+            self.report(DeadlineExceeded(f"{name} did not close within {self.deadlines.close_s} s"), name)
+
+    def _require_running(self, what: str) -> None:
+        if self.state not in (State.CONNECTING, State.ACTIVE):
+            raise IllegalState(f"session {self.id} is {self.state.value}: it cannot {what}")
 
     # -- frames ----------------------------------------------------------------------------------------------------
 
@@ -372,9 +336,12 @@ class Session:
         if self.tap is not None:
             self.tap(self.pipeline, "down", signal)
         target(signal)
+
+    def hear(self, signal: Signal) -> None:
+        """Tell the listeners of a signal that has been pushed or broadcast."""
         if isinstance(signal, Usage):
             self.usage.add(signal)
-        for base in cls.__mro__:
+        for base in signal.__class__.__mro__:
             for listener in self._listeners.get(base, ()):
                 listener(signal)
 
@@ -386,14 +353,18 @@ class Session:
 
     def guard_signal(self, handler: Callable[[Any], Any], processor: Processor) -> Callable[[Any], None]:
         """A handler of signals that reports what it raises."""
-        if asyncio.iscoroutinefunction(handler):
-            return lambda signal: self.spawn(processor, handler, signal)
 
         def call(signal: Signal) -> None:
             try:
-                handler(signal)
+                result = handler(signal)
             except Exception as error:
                 self.report(error, processor.name, signal)
+                return
+            if inspect.iscoroutine(result):
+                if self.state is State.ENDED:
+                    result.close()  # nobody is left to run it
+                else:
+                    self.start_task(processor, result, signal)
 
         return call
 
@@ -402,23 +373,22 @@ class Session:
 
         Raises IllegalState outside a running session.
         """
-        if self._tasks is None or self.state not in (State.CONNECTING, State.ACTIVE):
-            raise IllegalState(f"{owner.name} cannot start a task: session {self.id} is {self.state.value}")
-        self._tasks.start_soon(self._run_task, owner.name, function, args, name=f"{owner.name} {self.id}")
+        self.start_task(owner, function(*args))
 
-    async def _run_task(self, name: str, function: Callable[..., Awaitable[Any]], args: tuple[Any, ...]) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._working[task] = name
-        try:
-            await function(*args)
-        except Exception as error:
-            self.report(error, name)
-        finally:
-            del self._working[task]
+    def start_task(
+        self, owner: Processor, coroutine: Coroutine[Any, Any, T], frame: Frame | None = None
+    ) -> asyncio.Task[T]:
+        """As `spawn`. Errors are reported as raised while handling `frame`."""
+        if self.state in (State.NEW, State.ENDED):
+            coroutine.close()
+            raise IllegalState(f"{owner.name} cannot start a task: session {self.id} is {self.state.value}")
+        return self._tasks.start(owner.name, coroutine, lambda error: self.report(error, owner.name, frame))
 
     def report(self, error: Exception, processor: str, frame: Frame | None = None, *, fatal: bool = False) -> None:
         """Make an error known as an `ErrorRaised` signal; the session's policy decides what follows."""
+        raised = error
+        while isinstance(error, ExceptionGroup):
+            error = error.exceptions[0]  # what the user needs to see; the log has the rest
         category = error.category if isinstance(error, DuologueError) else "internal"
         while_doing = f" (while handling {type(frame).__name__})" if frame is not None else ""
         log.log(
@@ -428,7 +398,7 @@ class Session:
             processor,
             type(error).__name__,
             while_doing,
-            exc_info=error if category == "internal" else None,
+            exc_info=raised if category == "internal" else None,
         )
         if isinstance(frame, ErrorRaised) or self._reporting:
             return  # whoever fails at hearing of errors is not told of its own
@@ -443,20 +413,39 @@ class Session:
             self.broadcast(signal)
         finally:
             self._reporting = False
-        decision = self._on_error(signal)
+        decision = self._decide(signal)
         if decision == "cancel":
             self._finish("error", error)
         elif decision == "end" and self.state is State.ACTIVE:
-            self._error = error
+            self._error = self._error or error
             self.spawn(self.pipeline, self.end, "error")
         elif decision == "end":
             self._finish("error", error)
 
+    def _decide(self, signal: ErrorRaised) -> Decision:
+        try:
+            decision = self._on_error(signal)
+            if decision in ("continue", "end", "cancel"):
+                return decision
+            log.error("session %s: on_error answered %r, not continue, end or cancel", self.id, decision)
+        except Exception:
+            log.exception("session %s: on_error failed", self.id)
+        return end_on_fatal(signal)
+
     # -- the floor -------------------------------------------------------------------------------------------------
 
-    def on_fence(self, callback: Callable[[], None]) -> None:
-        """Call `callback` whenever the fence is raised, at once and before anything else runs."""
+    def on_fence(self, callback: Callable[[], None]) -> Callable[[], None]:
+        """Call `callback` whenever the fence is raised, at once and before anything else runs.
+
+        Lanes need no call. Returns a function that ends it.
+        """
         self._fences.append(callback)
+
+        def stop() -> None:
+            if callback in self._fences:
+                self._fences.remove(callback)
+
+        return stop
 
     def interrupt(self, reason: str = "barge-in") -> Interrupted:
         """Make void, everywhere and at once, all that the agent was about to say or do.
@@ -464,9 +453,15 @@ class Session:
         Fixes what was heard, and tells everyone. Returns what they are told.
         """
         turn = self.floor.raise_fence()
-        for fence in self._fences:
-            fence()
+        failed: list[Exception] = []
+        for fence in (*(lane.fence for lane in self.lanes), *self._fences):
+            try:
+                fence()
+            except Exception as error:
+                failed.append(error)
         heard = self.ledger.cut(turn)
+        for problem in failed:
+            self.report(problem, "on_fence")
         signal = Interrupted(
             turn=turn,
             heard=" ".join(h.text for h in heard if h.text),
@@ -511,11 +506,3 @@ class Session:
         if not (self.floor.agent_speaking or self.floor.caller_speaking):
             self.broadcast(Idle(seconds=self._idle_s, owner=self.floor.owner))
         self._touch()
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first single error in a group: what the user needs to see."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
