@@ -84,15 +84,16 @@ class MockLLM(LLM):
             reply = self._replies(request)
         else:
             reply = self._replies[min(len(self.requests) - 1, len(self._replies) - 1)]
-        await anyio.sleep(self._first_token_s)
+        due = anyio.current_time() + self._first_token_s  # the lateness of one sleep does not add to the next
         tokens = 0
         for part in [reply] if isinstance(reply, str | ToolRequest) else reply:
             if isinstance(part, ToolRequest):
+                await anyio.sleep_until(due)
                 yield part
                 continue
             for token in part.replace(" ", " \0").split("\0"):
-                if tokens:
-                    await anyio.sleep(self._token_s)
+                await anyio.sleep_until(due)
+                due += self._token_s
                 tokens += 1
                 yield token
         yield Usage(service=self.name, model="mock", input_tokens=len(request.messages), output_tokens=tokens)
@@ -128,13 +129,14 @@ class MockTTS(TTS):
     async def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
         """The tone."""
         self.spoken.append(text)
-        await anyio.sleep(self._first_audio_s)
+        due = anyio.current_time() + self._first_audio_s
         left = self._seconds if self._s_per_character is None else self._s_per_character * len(text)
         while left > 1e-9:
             seconds = min(left, self._chunk_s)
+            await anyio.sleep_until(due)
+            due += seconds / self._speed
             yield SpeechChunk(self._second[: 2 * int(seconds * self.sample_rate)])
             left -= seconds
-            await anyio.sleep(seconds / self._speed)
 
 
 @lru_cache(maxsize=8)

@@ -1,0 +1,124 @@
+"""Many calls in one process, on one core: what a call costs, and when the microphones' audio begins to come late.
+
+Each caller asks (2 s of speech, then silence) and listens to the answer (two sentences of 2 s), over and over, with
+webrtcvad on every frame; the callers and the mock services count. Lateness is that of a microphone's chunk: from the
+time it was due to the moment in which it left turn-taking. `--search` also looks for the largest number of calls
+whose 99th percentile of lateness stays within 20 ms.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import random
+import time
+
+import anyio
+
+from benchmarks._call import Call, Microphone, speech
+from benchmarks._report import arguments, percentile, report
+from duologue.frames import BotStoppedSpeaking, SessionStarted, UserAudio
+from duologue.processors import Processor, handles
+
+WARM_UP_S = 5.0
+
+
+class Probe(Processor):
+    """Notes how late each chunk of the microphone is after turn-taking."""
+
+    late_s: list[float]
+    microphone: Microphone | None = None
+    first_due = 0.0
+
+    def __init__(self, late_s: list[float]) -> None:
+        self.late_s = late_s
+        self._chunks = 0
+        self._now = asyncio.get_running_loop().time
+        self.measuring = False
+
+    @handles(UserAudio)
+    async def audio(self, frame: UserAudio) -> None:
+        """Note it, and pass it on."""
+        if self.measuring:
+            self.late_s.append(self._now() - self.first_due - self._chunks * 0.02)
+        self._chunks += 1
+        await self.push(frame)
+
+
+async def _one(call: Call, probe: Probe, delay_s: float) -> None:
+    loop = asyncio.get_running_loop()
+
+    def drive(signal: SessionStarted) -> None:
+        microphone = Microphone(call.transport, loop, loop.time() + 0.02)
+        probe.microphone, probe.first_due = microphone, microphone.first_due
+        loop.call_later(0.5, microphone.say, speech())
+        # The caller thinks for a while before the next question.
+        call.session.on(BotStoppedSpeaking, lambda s: again(microphone))
+
+    def again(microphone: Microphone) -> None:
+        loop.call_later(1.0, microphone.say, speech())
+
+    await anyio.sleep(delay_s)
+    call.session.on(SessionStarted, drive)
+    await call.session.run()
+
+
+async def measure(sessions: int, seconds: float) -> dict[str, float]:
+    """CPU and lateness of so many calls."""
+    late_s: list[float] = []
+    probes = [Probe(late_s) for _ in range(sessions)]
+    calls = [Call(probe) for probe in probes]
+    dice = random.Random(1)
+    speech()
+    gc.collect()
+    gc.freeze()
+    async with anyio.create_task_group() as tasks:
+        for call, probe in zip(calls, probes, strict=True):
+            tasks.start_soon(_one, call, probe, dice.uniform(0.0, WARM_UP_S))
+        await anyio.sleep(2 * WARM_UP_S)
+        for probe in probes:
+            probe.measuring = True
+        cpu, wall = time.process_time(), time.perf_counter()
+        await anyio.sleep(seconds)
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
+        turns = sum(len(call.llm.requests) for call in calls)
+        for probe in probes:
+            assert probe.microphone is not None
+            probe.microphone.stop()
+        for call in calls:
+            call.session.cancel("measured")
+    gc.unfreeze()
+    return {
+        "sessions": sessions,
+        "seconds": round(wall, 1),
+        "turns": turns,
+        "cpu_s_per_call_minute": round(cpu / (sessions * wall / 60), 3),
+        "core_used": round(cpu / wall, 3),
+        "mic_late_ms_p50": round(percentile(late_s, 50) * 1000, 2),
+        "mic_late_ms_p99": round(percentile(late_s, 99) * 1000, 2),
+    }
+
+
+async def search(seconds: float, step: int = 25) -> int:
+    """The largest number of calls, in steps, with a 99th percentile of lateness within 20 ms."""
+    best, sessions = 0, 100
+    while True:
+        figures = await measure(sessions, seconds)
+        if figures["mic_late_ms_p99"] > 20:
+            return best
+        best, sessions = sessions, sessions + step
+
+
+async def main(sessions: int, seconds: float, searching: bool) -> dict[str, float]:
+    """All figures."""
+    figures = await measure(sessions, seconds)
+    if searching:
+        figures["max_sessions_p99_20_ms"] = await search(10.0)
+    return figures
+
+
+if __name__ == "__main__":
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    options = arguments("Many calls on one core.", {"sessions": 50, "seconds": 20.0, "search": 0})
+    report(anyio.run(main, options.sessions, options.seconds, bool(options.search)), as_json=options.json)
