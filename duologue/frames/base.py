@@ -14,6 +14,13 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag=True, omit_
     The class name is the frame's tag on the wire and in traces, so it must be unique.
     """
 
+    types_made: ClassVar[int] = 0
+    """How many types of frames there have been: whoever keeps a list of them knows by it that there is a new one."""
+
+    def __init_subclass__(cls) -> None:
+        super().__init_subclass__()
+        Frame.types_made += 1
+
 
 class Signal(Frame, frozen=True, kw_only=True):
     """Out of band: reaches every interested processor before the push returns. Never queued, never dropped."""

@@ -29,26 +29,27 @@ def frame_types() -> tuple[type[Frame], ...]:
 
 
 def _decoder(format: Format) -> Any:
-    known = frame_types()
-    count, decoder = _decoders.get(format, (0, None))
-    if count != len(known):
+    types_made, decoder = _decoders.get(format, (0, None))
+    if types_made != Frame.types_made:
         make: Any = msgspec.msgpack.Decoder if format == "msgpack" else msgspec.json.Decoder
+        types_made = Frame.types_made
         try:
-            decoder = make(Union[known])  # noqa: UP007 - built from a tuple
+            decoder = make(Union[frame_types()])  # noqa: UP007 - built from a tuple
         except TypeError as error:
             raise BadInput(f"two frame types share a name: {error}") from error
-        _decoders[format] = (len(known), decoder)
+        _decoders[format] = (types_made, decoder)
     return decoder
 
 
 def encode(frame: Frame, format: Format = "msgpack") -> bytes:
     """The frame as bytes, tagged with its type's name.
 
-    Raises BadInput for a value that has no plain form (an object in a tool result, say).
+    Raises BadInput for a value that has no plain form (an object in a tool result, say). JSON has no NaN and no
+    infinity: they become null.
     """
     try:
         return msgspec.msgpack.encode(frame) if format == "msgpack" else msgspec.json.encode(frame)
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise BadInput(f"{type(frame).__name__} cannot be encoded: {error}") from error
 
 
@@ -59,6 +60,6 @@ def decode(data: bytes, format: Format = "msgpack") -> Frame:
     """
     try:
         frame: Frame = _decoder(format).decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError) as error:
         raise BadInput(f"not a frame: {error}") from error
     return frame

@@ -43,15 +43,23 @@ class Conversation:
     """The log of a call. Items are appended, and replaced under their id while in progress.
 
     Holds `limit` items; beyond that the oldest go, a tool call together with its result, and `forgotten` counts
-    them. `listen` hears of every new or changed item.
+    them. `listen` hears of every new or changed item; what a listener raises goes to `failed`.
     """
 
-    def __init__(self, session_id: str, now: Callable[[], float], limit: int = 5_000) -> None:
+    def __init__(
+        self,
+        session_id: str,
+        now: Callable[[], float],
+        limit: int = 5_000,
+        failed: Callable[[Exception], None] | None = None,
+    ) -> None:
         self.session_id = session_id
         self.forgotten = 0
         self._now = now
         self._limit = limit
+        self._failed = failed
         self._items: list[Item] = []
+        self._ids: set[str] = set()
         self._count = 0
         self._listeners: list[Callable[[Item], None]] = []
 
@@ -78,28 +86,48 @@ class Conversation:
     def add(self, kind: Kind, role: Role, *, turn: int = 0, id: str = "", **fields: Any) -> Item:
         """Append an item; one of an earlier `turn` is inserted at the end of that turn.
 
-        Raises BadInput if the id is taken, or for a tool result without its call.
+        Raises BadInput if the id is taken, for a tool call whose `call_id` is missing or taken, and for a tool result
+        without its call or after another one.
         """
-        self._count += 1
-        item = Item(id=id or f"item_{self._count}", kind=kind, role=role, turn=turn, **{"at": self._now(), **fields})
-        if id and self.get(id) is not None:
+        if id in self._ids:
             raise BadInput(f"the conversation already has an item {id!r}")
-        if kind == "tool_result":
-            calls = [i for i in self._items if i.call_id == item.call_id]
-            if not any(i.kind == "tool_call" for i in calls):
-                raise BadInput(f"a result for the tool call {item.call_id!r}, which was never made")
-            if any(i.kind == "tool_result" for i in calls):
-                raise BadInput(f"a second result for the tool call {item.call_id!r}")
-        place = len(self._items)
-        while turn and place and self._items[place - 1].turn > turn:
-            place -= 1
-        self._items.insert(place, item)
+        self._check_pairing(kind, fields.get("call_id", ""))
+        while not id:
+            self._count += 1
+            id = f"item_{self._count}" if f"item_{self._count}" not in self._ids else ""
+        item = Item(id=id, kind=kind, role=role, turn=turn, **{"at": self._now(), **fields})
+        self._items.insert(self._place(turn), item)
+        self._ids.add(id)
         self._trim()
         self._tell(item)
         return item
 
+    def _check_pairing(self, kind: Kind, call_id: str) -> None:
+        if kind not in ("tool_call", "tool_result"):
+            return
+        if not call_id:
+            raise BadInput(f"a {kind} needs its call_id")
+        kinds = {item.kind for item in self._items if item.call_id == call_id}
+        if kind == "tool_call" and kinds:
+            raise BadInput(f"a second tool call {call_id!r}")
+        if kind == "tool_result" and "tool_call" not in kinds:
+            raise BadInput(f"a result for the tool call {call_id!r}, which was never made")
+        if kind == "tool_result" and "tool_result" in kinds:
+            raise BadInput(f"a second result for the tool call {call_id!r}")
+
+    def _place(self, turn: int) -> int:
+        """Before the first item of a later turn. Items of no turn stay with what stands before them."""
+        place = len(self._items)
+        for at in range(place - 1, -1, -1) if turn else ():
+            other = self._items[at].turn
+            if other > turn:
+                place = at
+            elif other:
+                break
+        return place
+
     def update(self, item_id: str, **changes: Any) -> Item:
-        """Replace fields of an item in progress. Raises IllegalState if there is none of this id."""
+        """Replace fields of an item. Raises IllegalState if there is none of this id."""
         for place in range(len(self._items) - 1, -1, -1):
             if self._items[place].id == item_id:
                 item = self._items[place] = msgspec.structs.replace(self._items[place], **changes)
@@ -110,6 +138,7 @@ class Conversation:
     def remove(self, item_id: str) -> None:
         """Take back an item of which the caller heard nothing."""
         self._items = [item for item in self._items if item.id != item_id]
+        self._ids.discard(item_id)
 
     def open_calls(self) -> list[Item]:
         """Tool calls that have no result yet."""
@@ -142,13 +171,19 @@ class Conversation:
 
     def _tell(self, item: Item) -> None:
         for listener in self._listeners:
-            listener(item)
+            try:
+                listener(item)
+            except Exception as error:
+                if self._failed is None:
+                    raise
+                self._failed(error)
 
     def _trim(self) -> None:
         while len(self._items) > self._limit:
-            oldest = self._items.pop(0)
-            self.forgotten += 1
+            oldest = self._items[0]
+            gone = {oldest.id}
             if oldest.kind == "tool_call":
-                before = len(self._items)
-                self._items = [i for i in self._items if i.call_id != oldest.call_id]
-                self.forgotten += before - len(self._items)
+                gone |= {item.id for item in self._items if item.call_id == oldest.call_id}
+            self._items = [item for item in self._items if item.id not in gone]
+            self._ids -= gone
+            self.forgotten += len(gone)

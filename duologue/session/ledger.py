@@ -55,9 +55,21 @@ class Response:
             return "".join(said).rstrip()
         total = self.sent_s if self.all_sent else max(self.sent_s, len(self.text) / SPOKEN_CHARACTERS_PER_S)
         cut = int(len(self.text) * min(1.0, self.played_s / total)) if total else 0
-        if cut >= len(self.text):
-            return self.text
-        return self.text[:cut].rpartition(" ")[0]
+        return self.text[: _word_boundary(self.text, cut)].rstrip()
+
+
+def _word_boundary(text: str, at: int) -> int:
+    """The nearest place at or before `at` that is not inside a word.
+
+    Scripts from Thai onwards in the order of Unicode write no spaces between words: there every character counts.
+    """
+
+    def inside(character: str) -> bool:
+        return not character.isspace() and character < "\u0e00"
+
+    while 0 < at < len(text) and inside(text[at - 1]) and inside(text[at]):
+        at -= 1
+    return at
 
 
 class Ledger:
@@ -79,10 +91,11 @@ class Ledger:
         self._open: dict[str, Response] = {}
 
     def open(self, response_id: str, turn: int, agent: str = "") -> None:
-        """A response begins. Nothing happens if it is open already."""
+        """A response begins. Nothing happens if it is open already. Raises BadInput if it has been settled."""
         if response_id not in self._open:
-            response = self._open[response_id] = Response(response_id, turn, agent)
+            response = Response(response_id, turn, agent)
             self._opened(response)
+            self._open[response_id] = response
 
     def add_text(self, response_id: str, text: str) -> None:
         """The response's text goes on."""

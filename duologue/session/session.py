@@ -105,7 +105,9 @@ class Session:
         """The active agent's definition."""
         self.deadlines = deadlines or Deadlines()
         self.floor = Floor(lambda: bool(self.ledger.unsettled))
-        self.conversation = Conversation(self.id, self.now)
+        self.conversation = Conversation(
+            self.id, self.now, failed=lambda error: self.report(error, "conversation listener")
+        )
         self.ledger = Ledger(self._response_opened, self._response_heard, self._response_settled)
         self.usage = UsageTotals()
         self.has_playout = False
@@ -477,9 +479,12 @@ class Session:
         )
 
     def _response_heard(self, response: Response) -> None:
-        self.conversation.update(response.id, at=self.now())
+        if self.conversation.get(response.id) is not None:
+            self.conversation.update(response.id, at=self.now())
 
     def _response_settled(self, response: Response, heard: Heard, interrupted: bool) -> None:
+        if self.conversation.get(response.id) is None:
+            return  # so long ago that the conversation has forgotten it
         if not heard.text:
             self.conversation.remove(response.id)
             return
