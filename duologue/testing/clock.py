@@ -86,6 +86,7 @@ def sweep(async_fn: Callable[[], Awaitable[object]], seeds: Iterable[int], *, li
 
     With DUOLOGUE_SEED in the environment only that seed runs.
     """
+    __tracebackhide__ = True
     chosen = os.environ.get("DUOLOGUE_SEED")
     if chosen is not None and not chosen.isdecimal():
         raise BadInput(f"DUOLOGUE_SEED is {chosen!r}, which is not a seed")
@@ -96,10 +97,10 @@ def sweep(async_fn: Callable[[], Awaitable[object]], seeds: Iterable[int], *, li
             first: BaseException = error
             while isinstance(first, BaseExceptionGroup):
                 first = first.exceptions[0]
-            message = f"seed {seed}: {type(first).__name__}: {first}\nreplay: {_replay_command(seed)}"
+            message = f"seed {seed}; replay: {_replay_command(seed)}\n{type(first).__name__}: {first}"
             raise SeedFailed(message, seed) from error
         except BaseException as error:  # pytest's outcomes, an interrupt: these must keep their type
-            error.add_note(f"seed {seed}, replay: {_replay_command(seed)}")
+            error.add_note(f"seed {seed}; replay: {_replay_command(seed)}")
             raise
 
 

@@ -78,6 +78,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     if not _is_ours(pyfuncitem):
         return None
+    __tracebackhide__ = True
     import anyio
 
     from duologue.testing.clock import DEFAULT_LIMIT_S, run, sweep
