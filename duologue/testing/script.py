@@ -1,0 +1,36 @@
+"""`converse`: a call and its script, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import anyio
+
+from ..session import Outcome, Session, State
+
+
+async def converse(session: Session, script: Callable[[], Awaitable[None]]) -> Outcome:
+    """Run a session while `script()` plays the caller; the call ends with the script, if not before.
+
+    Returns how the session ended. What the script raises ends the call and is raised here.
+    """
+    outcome: list[Outcome] = []
+
+    async def run() -> None:
+        outcome.append(await session.run())
+        tasks.cancel_scope.cancel()  # nobody is there for the rest of the script
+
+    failure: Exception | None = None
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run)
+        try:
+            await script()
+        except Exception as error:
+            failure = error
+            session.cancel("the script failed")
+        else:
+            if session.state is State.ACTIVE:
+                await session.end("script ended")
+    if failure is not None:
+        raise failure
+    return outcome[0]
