@@ -14,6 +14,7 @@ Format = Literal["msgpack", "json"]
 
 _FAMILIES: set[type[Frame]] = {Frame, Signal, Input, Output, Control}
 _decoders: dict[Format, tuple[int, Any]] = {}
+_clashes: dict[str, str] = {}  # names that several types have, and whose they are
 
 
 def _concrete(base: type[Frame]) -> Iterator[type[Frame]]:
@@ -33,10 +34,17 @@ def _decoder(format: Format) -> Any:
     if types_made != Frame.types_made:
         make: Any = msgspec.msgpack.Decoder if format == "msgpack" else msgspec.json.Decoder
         types_made = Frame.types_made
-        try:
-            decoder = make(Union[frame_types()])  # noqa: UP007 - built from a tuple
-        except TypeError as error:
-            raise BadInput(f"two frame types share a name: {error}") from error
+        by_name: dict[Any, list[type[Frame]]] = {}
+        for frame_type in frame_types():
+            by_name.setdefault(frame_type.__struct_config__.tag, []).append(frame_type)
+        _clashes.clear()
+        _clashes.update(
+            (name, " and ".join(f"{t.__module__}.{t.__qualname__}" for t in types))
+            for name, types in by_name.items()
+            if len(types) > 1
+        )
+        unique = tuple(types[0] for types in by_name.values() if len(types) == 1)
+        decoder = make(Union[unique])  # noqa: UP007 - built from a tuple
         _decoders[format] = (types_made, decoder)
     return decoder
 
@@ -56,10 +64,13 @@ def encode(frame: Frame, format: Format = "msgpack") -> bytes:
 def decode(data: bytes, format: Format = "msgpack") -> Frame:
     """The frame in `data`.
 
-    Raises BadInput, naming the field, for malformed bytes, an unknown type, a missing or a wrong value.
+    Raises BadInput, naming the field, for malformed bytes, an unknown type, a missing or a wrong value, and for a type
+    whose name another one has as well.
     """
     try:
         frame: Frame = _decoder(format).decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError) as error:
-        raise BadInput(f"not a frame: {error}") from error
+        shared = next((whose for name, whose in _clashes.items() if f"value '{name}'" in str(error)), "")
+        why = f"{error}: the name is shared by {shared}" if shared else str(error)
+        raise BadInput(f"not a frame: {why}") from error
     return frame
