@@ -19,6 +19,7 @@ from .signals import (
     SessionEnding,
     SessionStarted,
     Usage,
+    VoiceActivity,
 )
 from .user import (
     Dtmf,
@@ -72,6 +73,7 @@ __all__ = [
     "UserImage",
     "UserText",
     "UserTranscript",
+    "VoiceActivity",
     "Word",
     "WordTimes",
     "decode",

@@ -26,6 +26,16 @@ class Interrupted(Signal, frozen=True, kw_only=True):
     reason: str = "barge-in"
 
 
+class VoiceActivity(Signal, frozen=True, kw_only=True):
+    """The caller is speaking. `start_s` and `end_s` bound this speech so far, from its first to its last voiced frame.
+
+    In session seconds. Broadcast with every piece of audio that prolongs the speech, before the piece is passed on.
+    """
+
+    start_s: float = 0.0
+    end_s: float = 0.0
+
+
 class BotStartedSpeaking(Signal, frozen=True, kw_only=True):
     """The caller begins to hear the agent. `at` is the session time."""
 

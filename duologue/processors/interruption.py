@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigurationError
-from ..frames import BotResumed, BotStartedSpeaking, EndOfTurn, Interrupted, UserTranscript
+from ..frames import BotResumed, BotStartedSpeaking, EndOfTurn, Interrupted, UserTranscript, VoiceActivity
 from .base import Processor, handles
-from .vad import VoiceActivity
 
 if TYPE_CHECKING:
     from ..session.session import Session
@@ -65,7 +64,8 @@ class Interruption(Processor):
     """Interrupts the agent, or holds its voice until that is clear, when the caller speaks: see `InterruptionPolicy`.
 
     Speech is measured by `VoiceActivity`, and counts from its start even if the agent began later. Words are those
-    since the caller's turn began; when it is over and they are too few, it was a backchannel, and the agent resumes.
+    since the caller's turn began; when it is over and they are too few, it was a backchannel: the agent resumes, and
+    the words stay in the conversation without an answer of their own.
     Words that are recognised after that interrupt all the same, unless the agent has taken a new turn. A hold that the
     playout gives up while the caller still speaks becomes an interruption. Nothing is held back from the engine.
     """
@@ -130,7 +130,7 @@ class Interruption(Processor):
         self._turn_over = True
         self._counts_from = frame.at
         if 0 < self._words < self._needed and not self._interim_words:
-            self._resume()
+            self._dismiss()
         await self.push(frame)
 
     @handles(UserTranscript, upstream=True)
@@ -145,7 +145,7 @@ class Interruption(Processor):
                 if meant and may_interrupt(self.session):
                     self.session.interrupt()
             elif frame.final and self._turn_over:
-                self._resume()
+                self._dismiss()
         await self.push_up(frame)
 
     @property
@@ -186,6 +186,12 @@ class Interruption(Processor):
             self._wait(left_s)
         else:
             self._resume()
+
+    def _dismiss(self) -> None:
+        """It was a backchannel: the agent goes on, and owes no answer to it."""
+        if may_interrupt(self.session):
+            self.session.floor.dismissed = True
+        self._resume()
 
     def _resume(self) -> None:
         if self._undecided:

@@ -7,10 +7,10 @@ import math
 import anyio
 
 from ..errors import ConfigurationError, IllegalState
-from ..frames import End, EndOfTurn, SpeechStarted, SpeechStopped, UserAudio, UserTranscript
+from ..frames import End, EndOfTurn, SpeechStarted, SpeechStopped, UserAudio, UserTranscript, VoiceActivity
 from .base import Processor, handles
 from .interruption import may_interrupt
-from .vad import STALL_S, StreamTime, VoiceActivity, split
+from .vad import STALL_S, StreamTime, split
 
 
 class Endpointing(Processor):

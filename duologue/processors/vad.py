@@ -9,7 +9,7 @@ import anyio
 import msgspec
 
 from ..errors import ConfigurationError
-from ..frames import End, Input, Signal, SpeechStarted, SpeechStopped, UserAudio
+from ..frames import End, Input, SpeechStarted, SpeechStopped, UserAudio, VoiceActivity
 from .base import Processor, handles
 
 if TYPE_CHECKING:
@@ -19,16 +19,6 @@ STALL_S = 0.5
 """Audio that has not come for so long has ceased: the caller muted, or the network failed. It counts as silence."""
 
 _PIECE_S = 0.1  # longer pieces are judged, and passed on, in parts of this length
-
-
-class VoiceActivity(Signal, frozen=True, kw_only=True):
-    """The caller is speaking. `start_s` and `end_s` bound this speech so far, from its first to its last voiced frame.
-
-    In session seconds. Broadcast with every piece of audio that prolongs the speech, before the piece is passed on.
-    """
-
-    start_s: float = 0.0
-    end_s: float = 0.0
 
 
 class NoiseGate:

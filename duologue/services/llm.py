@@ -84,7 +84,10 @@ class LLM(Processor):
         self.config = EngineConfig()
         """How the agent is set up; a response takes what holds when it begins."""
         self._jobs: Lane | None = None
+        self._said: Literal["", "noise", "words"] = ""
+        """What the caller's turn that goes on has brought so far."""
         self._unanswered: Literal["", "noise", "words"] = ""
+        """What the caller's finished turns, and late tool results, want an answer to."""
         self._to_continue: set[int] = set()
         self._responses = 0
 
@@ -108,9 +111,9 @@ class LLM(Processor):
         """Log what was said."""
         if frame.final and frame.text:
             self._log_caller(frame.text, at=frame.start_s, ended_at=frame.end_s)
-            self._unanswered = "words"
-        elif frame.final and not self._unanswered:
-            self._unanswered = "noise"
+            self._said = "words"
+        elif frame.final and not self._said:
+            self._said = "noise"
         await self.push(frame)
 
     @handles(UserText)
@@ -134,8 +137,13 @@ class LLM(Processor):
 
     @handles(EndOfTurn)
     async def end_of_turn(self, frame: EndOfTurn) -> None:
-        """The caller waits for an answer."""
+        """The caller waits for an answer, if it was more than a backchannel."""
         await self.push(frame)
+        floor = self.session.floor
+        said, self._said = self._said, ""
+        dismissed, floor.dismissed = floor.dismissed and floor.owner == "agent", False
+        if not dismissed:
+            self._unanswered = "words" if "words" in (said, self._unanswered) else said or self._unanswered
         if self._unanswered:
             await self._queue(frame)
 

@@ -27,14 +27,17 @@ class Floor:
         self.fence = -1
         """Output of this turn and of those before it is void."""
         self.agent_speaking = False
-        """The caller hears the agent now. Kept by the transport's playout."""
+        """The caller hears the agent now, or its speech is on hold. Kept by the transport's playout."""
         self.caller_speaking = False
         """The caller speaks now. Kept by whoever detects it: the VAD, or a native engine."""
+        self.dismissed = False
+        """The caller's turn that is ending was a backchannel: it wants no answer. The engine takes note and clears it."""
         self.touched: Callable[[], None] = lambda: None
         """Called at every sign of life."""
         self._working: set[int] = set()
         self._protected: set[int] = set()
         self._scopes: dict[anyio.CancelScope, int] = {}
+        self._holds: list[tuple[Callable[[], None], Callable[[], None]]] = []
 
     @property
     def owner(self) -> Owner:
@@ -61,6 +64,23 @@ class Floor:
     def is_protected(self, turn: int) -> bool:
         """Whether the caller may not interrupt this turn. Protection ends with the next turn."""
         return turn in self._protected
+
+    def on_hold(self, hold: Callable[[], None], resume: Callable[[], None]) -> None:
+        """Register how the agent's speech is held back and let go again. Playouts do."""
+        self._holds.append((hold, resume))
+
+    def hold(self) -> None:
+        """Hold back the agent's speech, at once and without loss, while it is unclear whether the caller interrupts.
+
+        It ends with `resume`, with an interruption, or when the playout's `max_pause_s` is over.
+        """
+        for hold, _ in self._holds:
+            hold()
+
+    def resume(self) -> None:
+        """It was no interruption: the held speech goes on where it stopped."""
+        for _, resume in self._holds:
+            resume()
 
     @contextmanager
     def scope(self, turn: int) -> Iterator[anyio.CancelScope]:

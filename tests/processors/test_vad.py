@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from duologue.audio.resample import Resampler
 from duologue.errors import ConfigurationError
-from duologue.frames import ErrorRaised, Input, SpeechStarted, SpeechStopped, UserAudio
-from duologue.processors.vad import NoiseGate, VadProcessor, VoiceActivity
+from duologue.frames import ErrorRaised, Input, SpeechStarted, SpeechStopped, UserAudio, VoiceActivity
+from duologue.processors.vad import NoiseGate, VadProcessor
 from duologue.testing import clock
 from tests.processors.turn_taking import (
     RATE,
