@@ -96,9 +96,12 @@ async def running(*processors: Processor, ends: bool = True, **options: Any) -> 
         yield call
         if ends:
             await call.session.end()
-    finally:
-        if not ends:
+        else:
             call.session.cancel()
+    except BaseException:
+        call.session.cancel()
+        raise
+    finally:
         call.outcome = await running
 
 
