@@ -129,7 +129,8 @@ class Join:
             counts = self._counts.get(id(frame))
             if counts is not None:
                 self._count(frame, counts, branch)
-                if min(counts[2], counts[0]) <= counts[1]:
+                # The nth copy leaves when some branch has let go of n.
+                if counts[3 + branch] <= counts[1]:
                     return DONE
                 counts[1] += 1
             if not lane.held:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Generic, TypeVar
 
 from ..errors import ConfigurationError
@@ -122,7 +122,7 @@ class Parallel(Group):
 
     def take(self, direction: Direction) -> list[Frame]:
         left = self._joins[direction].take()
-        return left + merged([take(branch, direction) for branch in self._branches])
+        return merged([left, *(take(branch, direction) for branch in self._branches)])
 
 
 class Switch(Group, Generic[P]):
@@ -163,13 +163,22 @@ class Switch(Group, Generic[P]):
             raise ConfigurationError(f"Switch has no branch {name!r}; it has {', '.join(self._branches)}")
         return self._branches[name]
 
-    async def select(self, name: str) -> None:
+    async def select(
+        self,
+        name: str,
+        *,
+        drain: Callable[[], Awaitable[None]] | None = None,
+        move: Callable[[], None] | None = None,
+    ) -> None:
         """Make another branch the active one. One change at a time: a second one waits for the first.
 
         The branch is opened first; if that fails the old one stays active and the error is raised. Then, in one step,
         `Input` and `Control` that still wait in the old branch's lanes move to the new one, in their order and ahead
         of what comes later. What a handler of the old branch is at work on stays there: its `Input` still leaves, its
         `Output` is dropped. Raises ConfigurationError for an unknown name, IllegalState if the session does not run.
+
+        `drain` is awaited when the new branch is open and the old one still works; if it raises, that one stays.
+        `move` is called in the step itself: it moves what the branches keep outside their lanes.
         """
         new, session = self._require(name), self.session
         async with self._selecting:
@@ -177,8 +186,16 @@ class Switch(Group, Generic[P]):
                 return
             old = self._branches[self._active]
             await session.open_branch(new)
+            if drain is not None:
+                try:
+                    await drain()
+                except BaseException:
+                    await session.close_branch(new)
+                    raise
             waiting = {direction: self.take(direction) for direction in self._gates}
             self._active = name
+            if move is not None:
+                move()
             for direction, gate in self._gates.items():
                 gate.change(name, waiting[direction])
             session.reroute()
