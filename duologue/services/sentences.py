@@ -10,26 +10,34 @@ MAX_SENTENCE = 400
 # fmt: off
 _ABBREVIATIONS = frozenset(
     {
-        "mr", "mrs", "ms", "dr", "prof", "st", "vs", "etc", "e.g", "i.e", "approx", "no", "fig", "jr", "sr",
-        "inc", "ltd", "co", "dept", "est", "ave", "blvd", "gen", "col", "sgt", "capt", "u.s", "u.k",
+        "mr", "mrs", "ms", "dr", "prof", "st", "vs", "etc", "e.g", "i.e", "approx", "jr", "sr",
+        "inc", "ltd", "co", "dept", "est", "ave", "blvd", "gen", "col", "sgt", "capt", "u.s", "u.k", "a.m", "p.m",
     }
 )
 # fmt: on
-_STOP = re.compile(r"""[.!?…。！？]+["'”’)\]]*""")
-_MARKUP = re.compile(r"[*_`#~|<>]+|\[(?P<label>[^\]]*)\]\((?:[^)]*)\)")
+_BEFORE_NUMBERS = frozenset({"no", "nos", "fig", "vol"})
+_STOP = re.compile(r"""[.!?…]+["'”’)\]]*|[。！？]+["'”’)\]」』）]*""")
+_SURE = frozenset("。！？")
+_OPENING = "(\"'“‘[*_"
+
+_LINK = re.compile(r"!?\[(?P<label>[^\[\]]*)\]\([^()\s]*\)")
+_LINE_MARKS = re.compile(r"^[ \t]*(?:#{1,6}|[-*+]|>+)[ \t]+", re.MULTILINE)
+_TAG = re.compile(r"</?[A-Za-z][^<>]*>")
+_EMPHASIS = re.compile(r"\*\*+|__+|~~+|`+|(?<![\w*])[*_](?=[^\s*_])|(?<=[^\s*_])[*_](?![\w*])")
+_TABLE = re.compile(r"[ \t]*\|[ \t]*")
 
 
 class SentenceSplitter:
     """Cuts streamed text into sentences, as early as it can be sure.
 
     A full stop at the end of what is known is the end of a sentence at once, except where the next characters could
-    show otherwise: after a digit ("3." may become "3.5"), a single letter ("J. Smith") or an abbreviation ("Dr.").
-    Only then it waits. `!`, `?` and a line break always end one. Pieces join to the text.
+    show otherwise: after a digit ("3." may become "3.5"), a single letter ("J. Smith"), an abbreviation ("Dr."), or in
+    an address ("www.example."). Only then it waits. `!`, `?`, a line break and the stops of Chinese and Japanese
+    always end one. Pieces join to the text, and none has more than `MAX_SENTENCE` characters and the space after them.
     """
 
     def __init__(self) -> None:
         self._text = ""
-        self._from = 0
 
     def feed(self, text: str) -> list[str]:
         """More text. Returns the sentences that are complete now."""
@@ -37,40 +45,52 @@ class SentenceSplitter:
         done: list[str] = []
         while (end := self._end()) is not None:
             done.append(self._text[:end])
-            self._text, self._from = self._text[end:], 0
+            self._text = self._text[end:]
         return done
 
     def flush(self) -> str:
         """What is left; nothing more will come."""
-        rest, self._text, self._from = self._text, "", 0
+        rest, self._text = self._text, ""
         return rest
 
     def _end(self) -> int | None:
         text = self._text
-        newline = text.find("\n")
-        for stop in _STOP.finditer(text, self._from):
-            if -1 < newline < stop.start():
-                break
+        begin = len(text) - len(text.lstrip())
+        newline = text.find("\n", begin)
+        limit = len(text) if newline < 0 else newline
+        for stop in _STOP.finditer(text, begin, limit):
             end = stop.end()
+            if end > MAX_SENTENCE:
+                break
+            sure = stop.group()[0] in _SURE
             known = end < len(text)
-            if known and not text[end].isspace():
-                continue  # 3.5, example.com, "…." in a word
-            if "." not in stop.group() or len(stop.group()) > 1 or not self._ambiguous(text, stop.start(), known):
+            if known and not sure and not text[end].isspace():
+                continue  # 3.5, example.com
+            if sure or stop.group()[0] != "." or len(stop.group()) > 1:
                 return self._with_space(end)
-            if not known:
-                return None  # the next characters will tell
-        if newline >= 0 and text[:newline].strip():
+            match self._ambiguous(text, stop.start()):
+                case None:
+                    return None  # the next characters will tell
+                case False:
+                    return self._with_space(end)
+        if 0 <= newline <= MAX_SENTENCE:
             return self._with_space(newline)
         if len(text) > MAX_SENTENCE:
-            return text.rfind(" ", 0, MAX_SENTENCE) + 1 or MAX_SENTENCE
+            return self._with_space(text.rfind(" ", 1, MAX_SENTENCE) + 1 or MAX_SENTENCE)
         return None
 
-    def _ambiguous(self, text: str, stop: int, known: bool) -> bool:
-        word = text[:stop].rpartition(" ")[2].lstrip("(\"'“‘").lower()
+    def _ambiguous(self, text: str, stop: int) -> bool | None:
+        """Whether a full stop is none: None as long as only the next characters can tell."""
+        word = re.split(r"\s", text[:stop])[-1].lstrip(_OPENING).lower()
+        after = text[stop + 1 :].lstrip()
+        if word in _BEFORE_NUMBERS:
+            return after[0].isdigit() if after else None
+        known = stop + 1 < len(text)
         if word in _ABBREVIATIONS or (len(word) == 1 and word.isalpha() and word != "i"):
-            return True
-        # A number is ambiguous only while the next character is not known.
-        return not known and word[-1:].isdigit()
+            return True if known else None
+        # A number, or an address, is ambiguous only while the next character is not known.
+        address = word == "www" or any(c in word for c in "./@")
+        return None if not known and (word[-1:].isdigit() or address) else False
 
     def _with_space(self, end: int) -> int:
         while end < len(self._text) and self._text[end].isspace():
@@ -79,5 +99,10 @@ class SentenceSplitter:
 
 
 def speakable(text: str) -> str:
-    """The text without the markup that models write for the eye: emphasis, headings, code marks, link targets."""
-    return _MARKUP.sub(lambda match: match.group("label") or "", text)
+    """The text without the markup that models write for the eye: emphasis, headings, lists, code marks, link targets.
+
+    What belongs to the words stays: "2 * 3", "a < b", "first_name@example.com", "C#".
+    """
+    text = _LINK.sub(lambda match: match["label"], text)
+    text = _EMPHASIS.sub("", _TAG.sub("", _LINE_MARKS.sub("", text)))
+    return _TABLE.sub(" ", text) if text.count("|") > 1 else text
