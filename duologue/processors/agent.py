@@ -6,8 +6,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
+
 from ..errors import ConfigurationError
-from .tools import Tool
+from ..frames import Configure
+from .tools import Tool, ToolSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,18 +29,20 @@ class Agent:
     instructions: str = ""
     language: str = ""
     voice: str = ""
-    tools: tuple[Tool, ...] = ()
+    tools: Iterable[Tool | Callable[..., Any]] = ()
     targets: tuple[str, ...] | None = None
     engine: str = ""
     greeting: str = ""
     farewell: str = ""
+    toolset: tuple[Tool, ...] = field(init=False, repr=False, compare=False)
+    """Its tools, made of `tools`."""
 
     def __post_init__(self) -> None:
         if not self.name.strip():
             raise ConfigurationError("an agent needs a name")
-        tools: Iterable[Tool | Callable[..., Any]] = self.tools
-        made = tuple(t if isinstance(t, Tool) else Tool(t) for t in tools)
+        made = tuple(t if isinstance(t, Tool) else Tool(t) for t in self.tools)
         object.__setattr__(self, "tools", made)
+        object.__setattr__(self, "toolset", made)
         if twice := _twice(t.name for t in made):
             raise ConfigurationError(f"agent {self.name!r} has two tools named {twice!r}")
 
@@ -50,10 +55,29 @@ class Agent:
             if value
         ]
         if self.language:
-            lines.append(f"Language: Always respond in {self.language}")
+            lines.append(language_line(self.language))
         if not lines:
             return self.instructions
         return "\n".join([self.instructions, "", "--- Agent Identity ---", *lines])
+
+
+def language_line(language: str) -> str:
+    """What a model is told of the language to answer in."""
+    return f"Language: Always respond in {language}"
+
+
+def configuration(agent: Agent, more_tools: Iterable[ToolSpec] = ()) -> Configure:
+    """All of an engine's configuration but its options, for an agent. Its own tools come before those of others."""
+    specs = {tool.spec.name: tool.spec for tool in agent.toolset}
+    for spec in more_tools:
+        specs.setdefault(spec.name, spec)
+    return Configure(
+        agent=agent.name,
+        instructions=agent.prompt,
+        voice=agent.voice,
+        language=agent.language,
+        tools=tuple(msgspec.to_builtins(spec) for spec in specs.values()),
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +139,7 @@ def free_flow(agents: Mapping[str, Agent]) -> Flow:
 
 @dataclass(slots=True)
 class FlowState:
-    """Where a call stands in its flow. One for each session."""
+    """Where a call stands in its flow. One for each session. `history` are the phases before this one, at most 100."""
 
     phase: str
     history: list[str] = field(default_factory=list)

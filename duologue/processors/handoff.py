@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
+import anyio
 import msgspec
 
-from ..errors import ConfigurationError, DuologueError
+from ..errors import ConfigurationError
 from ..frames import (
     Configure,
     HandoffCompleted,
@@ -19,13 +23,17 @@ from ..frames import (
     ToolResult,
     Transfer,
 )
-from ..services.engine import Engine, find_engine
-from .agent import Agent, Flow, FlowState, Stage, by_name, free_flow
+from ..services.engine import Engine, EngineConfig, find_engine
+from .agent import Agent, Flow, FlowState, Stage, by_name, configuration, free_flow
 from .base import Processor, handles
 from .pipeline import Switch
-from .tools import ToolSpec
+from .tools import ToolSpec, shared_tools
 
 TOOL_NAME = "handoff_conversation"
+MAX_WAITING = 16
+"""Hand-offs that wait for the one that is under way; more are refused."""
+MAX_HISTORY = 100
+"""Phases that the state's history keeps."""
 
 
 class _Arguments(msgspec.Struct, kw_only=True):
@@ -40,10 +48,12 @@ class Handoff(Processor):
     """Gives the active agent a `handoff_conversation` tool, and carries out what it asks.
 
     Stands downstream of the engine (or of a `Switch` of engines) and before `Tools`. `agents` are all who may talk;
-    without a `flow` their own `targets` say who may hand off to whom. The call begins with the flow's first agent.
+    without a `flow` their own `targets` say who may hand off to whom. The call begins with the flow's first agent,
+    on the engine that is active. An agent has its own tools, those given to `Tools`, and the hand-off.
 
     A hand-off happens as a whole or not at all: if the new agent cannot be set up the old one keeps the call and is
-    told why. The new agent gets the whole history, and the reason and summary. Signals `HandoffStarted`,
+    told why. The new agent gets the whole history, and the reason and summary. What the old one was saying is said to
+    its end, and what the caller says meanwhile is the new one's to answer. Signals `HandoffStarted`,
     `HandoffCompleted` and `HandoffFailed` tell of it; all state belongs to this session alone (`state`).
 
     Raises ConfigurationError for two agents of one name, an agent that takes the hand-off tool's name, and a flow
@@ -60,11 +70,11 @@ class Handoff(Processor):
             if stage.agent not in self.agents:
                 raise ConfigurationError(f"stage {stage.phase!r} is led by {stage.agent!r}, who is no agent")
         for agent in self.agents.values():
-            if any(tool.name == TOOL_NAME for tool in agent.tools):
+            if any(tool.name == TOOL_NAME for tool in agent.toolset):
                 raise ConfigurationError(f"agent {agent.name!r} has a tool of its own named {TOOL_NAME!r}")
         self.state = FlowState(self.flow.first.phase)
         """Where this call stands: phase, phase history, previous agent, number of hand-offs, context."""
-        self._switching = False
+        self._asked: deque[ToolCall | Transfer] = deque()  # the first one is under way
 
     @property
     def agent(self) -> Agent:
@@ -72,13 +82,17 @@ class Handoff(Processor):
         return self.agents[self.flow.stages[self.state.phase].agent]
 
     async def open(self) -> None:
-        """Set the first agent up."""
-        engine = self._engine(self.agent)
-        await engine.configure(self._configuration(self.agent, self.state.phase))
-        self.session.agent = self.agent
-        place = find_engine(self.session.pipeline)
-        if isinstance(place, Switch) and self.agent.engine:
-            await place.select(self.agent.engine)
+        """Set the first agent up. Raises ConfigurationError if an agent's engine is not there, or not active first."""
+        for agent in self.agents.values():
+            self._engine(agent)
+        first, place = self.agent, find_engine(self.session.pipeline)
+        if isinstance(place, Switch) and first.engine not in ("", place.active):
+            raise ConfigurationError(
+                f"the call begins with agent {first.name!r} on engine {first.engine!r}, but with the engine "
+                f"{place.active!r} active: give the Switch active={first.engine!r}"
+            )
+        await self._engine(first).configure(self._configuration(first, self.state.phase))
+        self.session.agent = first
 
     @handles(SessionStarted)
     async def greet(self, signal: SessionStarted) -> None:
@@ -90,40 +104,86 @@ class Handoff(Processor):
     async def tool_call(self, call: ToolCall) -> None:
         """Take the hand-off's calls out of the stream; all others go on to `Tools`."""
         if call.name == TOOL_NAME:
-            # A task of its own: once begun, a hand-off is not torn apart by an interruption.
-            self.spawn(self._asked_by_model, call)
+            self._ask(call)
         else:
             await self.push(call)
 
     @handles(Transfer)
     async def transfer(self, frame: Transfer) -> None:
         """The application hands the call over; the flow is not asked, but the target must exist."""
-        error = await self._hand_over(frame.target, None, frame.reason, frame.summary, turn=0)
-        if error:
+        if len(self._asked) > MAX_WAITING:
+            raise ConfigurationError(f"the call cannot go to {frame.target!r}: {MAX_WAITING} hand-offs wait already")
+        self._ask(frame)
+
+    # -- one after the other ---------------------------------------------------------------------------------------
+
+    def _ask(self, frame: ToolCall | Transfer) -> None:
+        self._asked.append(frame)
+        if len(self._asked) == 1:
+            # A task of its own: once begun, a hand-off is not torn apart by an interruption.
+            self.spawn(self._work)
+
+    async def _work(self) -> None:
+        while self._asked:
+            frame = self._asked[0]
+            try:
+                if isinstance(frame, ToolCall):
+                    await self._asked_by_model(frame)
+                else:
+                    await self._asked_by_application(frame)
+            except Exception as error:
+                self.session.report(error, self.name, frame)
+            self._asked.popleft()
+
+    async def _asked_by_application(self, frame: Transfer) -> None:
+        if error := await self._hand_over(frame.target, None, frame.reason, frame.summary, turn=0):
             raise ConfigurationError(error)
+        if self.agent.greeting and not self.session.floor.caller_speaking:
+            await self.push_up(Say(text=self.agent.greeting))
 
     async def _asked_by_model(self, call: ToolCall) -> None:
+        asker = self._asker(call)
+        late = asker not in ("", self.agent.name)
         error, asked = self._check(call.arguments)
-        if asked is not None:
+        if late:
+            error = f"{asker} has not the call any more: {self.agent.name} has it"
+        if error or asked is None:
+            self._failed(str(call.arguments.get("target", "")), error)
+        else:
             error = await self._hand_over(asked.target, asked.next_phase, asked.reason, asked.summary, call.turn)
         agent = self.agent
         result: dict[str, Any] = {"accepted": not error, "new_agent_id": agent.name, "new_phase": self.state.phase}
-        if error:
+        greeting = ""
+        if error or asked is None:
             result["reason"] = error
             result["message"] = "The call stays with you. Tell the caller, or go on without a hand-off."
         else:
-            assert asked is not None
             result["reason"] = asked.reason
             result["message"] = f"You are {agent.name} now and have the call. Summary so far: {asked.summary}"
-        greets = not error and bool(agent.greeting)
+            greeting = agent.greeting
+        greets = bool(greeting) and self._stands(call.turn)  # else the caller speaks, and is answered
         if greets:
-            await self.push_up(Say(text=agent.greeting, turn=call.turn if self._stands(call.turn) else 0))
+            await self.push_up(Say(text=greeting, turn=call.turn))
         await self.push_up(
-            ToolResult(call_id=call.call_id, name=call.name, result=result, turn=call.turn, respond=not greets)
+            ToolResult(
+                call_id=call.call_id,
+                name=call.name,
+                result=result,
+                turn=call.turn,
+                is_error=bool(error),
+                respond=not (greets or late),
+            )
         )
+
+    def _asker(self, call: ToolCall) -> str:
+        """The agent whose response made a call; "" if the log does not say."""
+        items = reversed(self.session.conversation.items)
+        return next((i.agent for i in items if i.kind == "tool_call" and i.call_id == call.call_id), "")
 
     def _stands(self, turn: int) -> bool:
         return turn > self.session.floor.fence
+
+    # -- the flow --------------------------------------------------------------------------------------------------
 
     def _check(self, arguments: dict[str, Any]) -> tuple[str, _Arguments | None]:
         """What is wrong with the arguments, or the arguments. The enumeration is held here as well."""
@@ -133,11 +193,15 @@ class Handoff(Processor):
             return f"wrong arguments: {error}", None
         allowed = self._allowed(self.state.phase)
         if asked.target not in {stage.agent for stage in allowed}:
-            names = ", ".join(stage.agent for stage in allowed) or "nobody"
+            names = ", ".join(dict.fromkeys(stage.agent for stage in allowed)) or "nobody"
             return f"{asked.target!r} cannot take the call now; who can: {names}", None
-        if asked.next_phase is not None and asked.next_phase not in {stage.phase for stage in allowed}:
-            names = ", ".join(stage.phase for stage in allowed)
-            return f"the phase {asked.next_phase!r} cannot follow {self.state.phase!r}; what can: {names}", None
+        phases = [stage.phase for stage in allowed if stage.agent == asked.target]
+        if asked.next_phase is not None and asked.next_phase not in phases:
+            return (
+                f"the phase {asked.next_phase!r} with {asked.target!r} cannot follow {self.state.phase!r}; "
+                f"what can: {', '.join(phases)}",
+                None,
+            )
         return "", asked
 
     def _allowed(self, phase: str) -> list[Stage]:
@@ -148,59 +212,131 @@ class Handoff(Processor):
         stages = [*self._allowed(self.state.phase), *self.flow.stages.values()]
         return next((s.phase for s in stages if s.agent == target and next_phase in (None, s.phase)), None)
 
+    # -- the hand-off itself ---------------------------------------------------------------------------------------
+
     async def _hand_over(self, target: str, next_phase: str | None, reason: str, summary: str, turn: int) -> str:
         """Carry a hand-off out. Returns what prevented it; "" if nothing did."""
-        source = self.agent
-        phase = self._phase_of(target, next_phase)
-        if self._switching:
-            return "a hand-off is under way already"
+        phase, error = self._phase_of(target, next_phase), ""
         if phase is None:
-            self.broadcast(HandoffFailed(source=source.name, target=target, error=f"there is no agent {target!r}"))
-            return f"there is no agent {target!r}" + (f" in the phase {next_phase!r}" if next_phase else "")
-        self._switching = True
-        started = self.session.now()
-        self.broadcast(HandoffStarted(source=source.name, target=target, reason=reason))
-        agent = self.agents[target]
+            error = f"there is no agent {target!r} in the flow"
+        elif phase == self.state.phase:
+            error = f"{target} has the call already"
+        else:
+            self.broadcast(HandoffStarted(source=self.agent.name, target=target, reason=reason))
+            outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+            self.spawn(self._carry_out, _Change(self.agents[target], phase, reason, summary, turn), outcome)
+            error = await outcome
+        if error:
+            self._failed(target, error)
+        return error
+
+    def _failed(self, target: str, error: str) -> None:
+        self.broadcast(HandoffFailed(source=self.agent.name, target=target, error=error))
+
+    async def _carry_out(self, change: _Change, outcome: asyncio.Future[str]) -> None:
+        """Give the call to another agent. If that fails everything is as before.
+
+        `outcome` has its result when the agent has the call: the old engine may still be closing then.
+        """
         try:
-            if source.farewell:
-                await self.push_up(Say(text=source.farewell, turn=turn if turn and self._stands(turn) else 0))
-            await self._set_up(source, agent, phase)
-        except DuologueError as error:
-            self.broadcast(HandoffFailed(source=source.name, target=target, error=str(error)))
+            place, engine = find_engine(self.session.pipeline), self._engine(change.agent)
+            configured = self._configuration(change.agent, change.phase)
+            engine.check(configured)
+            if isinstance(place, Switch) and place.branches[place.active] is not engine:
+                await self._switch(place, engine, configured, change, outcome)
+            else:
+                await self._say_farewell(change.turn)
+                began = self.session.now()
+                await engine.configure(configured)
+                self._commit(change, began, outcome)
+        except Exception as error:
             self.session.report(error, self.name)
-            return str(error)
-        finally:
-            self._switching = False
-        state = self.state
-        state.history.append(state.phase)
-        state.phase, state.previous_agent, state.handoffs = phase, source.name, state.handoffs + 1
-        self.session.agent = agent
-        self.session.conversation.add(
+            if not outcome.done():
+                outcome.set_result(str(error) or type(error).__name__)
+
+    async def _switch(
+        self,
+        place: Switch[Any],
+        engine: Engine,
+        configured: Configure,
+        change: _Change,
+        outcome: asyncio.Future[str],
+    ) -> None:
+        old: Engine = place.branches[place.active]
+        before, began = engine.config, 0.0
+
+        async def drain() -> None:
+            nonlocal began
+            await self._say_farewell(change.turn)
+            await self._drain(old)
+            began = self.session.now()
+
+        def move() -> None:
+            left = old.release()
+            self._commit(change, began, outcome)
+            engine.adopt(left)
+
+        await engine.configure(configured)
+        try:
+            await place.select(change.agent.engine, drain=drain, move=move)
+        except Exception as error:
+            if outcome.done():
+                raise
+            await engine.configure(_restoring(before))
+            raise ConfigurationError(f"{change.agent.name} cannot take the call: {error}") from error
+
+    async def _drain(self, old: Engine) -> None:
+        """Let the old agent finish. What takes longer than a call's end may take is cut."""
+        try:
+            for limit_s in (self.session.deadlines.drain_s, self.session.deadlines.stop_s):
+                with anyio.move_on_after(limit_s) as scope:
+                    await old.drain()
+                if not scope.cancelled_caught:
+                    return
+                self.session.interrupt("hand-off")
+        except Exception:
+            old.adopt(old.release())  # it goes on
+            raise
+
+    async def _say_farewell(self, turn: int) -> None:
+        farewell, floor = self.agent.farewell, self.session.floor
+        if farewell and (self._stands(turn) if turn else not floor.caller_speaking):
+            await self.push_up(Say(text=farewell, turn=turn))
+
+    def _commit(self, change: _Change, began: float, outcome: asyncio.Future[str]) -> None:
+        """The new agent has the call."""
+        session, state, source, agent = self.session, self.state, self.agent, change.agent
+        state.history = [*state.history, state.phase][-MAX_HISTORY:]
+        state.phase, state.previous_agent, state.handoffs = change.phase, source.name, state.handoffs + 1
+        session.agent = agent
+        items = session.conversation.items
+        text = f"The call went from {source.name} to {agent.name}."
+        text += f" Reason: {change.reason}" if change.reason else ""
+        text += f" Summary: {change.summary}" if change.summary else ""
+        session.conversation.add(
             "handoff",
             "system",
-            turn=turn or self.session.floor.turn,
+            turn=change.turn or (items[-1].turn if items else 0),
             agent=agent.name,
-            text=f"The call went from {source.name} to {agent.name}. Reason: {reason} Summary: {summary}",
-            data={"source": source.name, "target": agent.name, "reason": reason, "summary": summary, "phase": phase},
+            text=text,
+            data={
+                "source": source.name,
+                "target": agent.name,
+                "reason": change.reason,
+                "summary": change.summary,
+                "phase": change.phase,
+            },
         )
-        gap_ms = (self.session.now() - started) * 1000
+        outcome.set_result("")
         self.broadcast(
-            HandoffCompleted(source=source.name, target=target, reason=reason, summary=summary, gap_ms=gap_ms)
+            HandoffCompleted(
+                source=source.name,
+                target=agent.name,
+                reason=change.reason,
+                summary=change.summary,
+                gap_ms=(session.now() - began) * 1000,
+            )
         )
-        return ""
-
-    async def _set_up(self, source: Agent, agent: Agent, phase: str) -> None:
-        """Give the call to `agent`. If that fails everything is as before."""
-        place = find_engine(self.session.pipeline)
-        engine = self._engine(agent)
-        before = engine.config
-        await engine.configure(self._configuration(agent, phase))
-        if isinstance(place, Switch) and agent.engine and agent.engine != place.active:
-            try:
-                await place.select(agent.engine)
-            except Exception as error:
-                await engine.configure(_restoring(before))
-                raise ConfigurationError(f"{agent.name} cannot take the call: {error}") from error
 
     def _engine(self, agent: Agent) -> Engine:
         place = find_engine(self.session.pipeline)
@@ -219,16 +355,10 @@ class Handoff(Processor):
         return engine
 
     def _configuration(self, agent: Agent, phase: str) -> Configure:
-        specs = [tool.spec for tool in agent.tools]
+        more = list(shared_tools(self.session.pipeline))
         if allowed := self._allowed(phase):
-            specs.append(self._tool(allowed))
-        return Configure(
-            agent=agent.name,
-            instructions=agent.prompt,
-            voice=agent.voice,
-            language=agent.language,
-            tools=tuple(msgspec.to_builtins(spec) for spec in specs),
-        )
+            more.append(self._tool(allowed))
+        return configuration(agent, more)
 
     def _tool(self, allowed: list[Stage]) -> ToolSpec:
         lines = []
@@ -258,7 +388,18 @@ class Handoff(Processor):
         )
 
 
-def _restoring(config: Any) -> Configure:
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """A hand-off that was accepted. `turn` is the one in which it was asked for, 0 for none."""
+
+    agent: Agent
+    phase: str
+    reason: str
+    summary: str
+    turn: int
+
+
+def _restoring(config: EngineConfig) -> Configure:
     return Configure(
         agent=config.agent,
         instructions=config.instructions,

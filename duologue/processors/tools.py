@@ -2,27 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import inspect
 import re
 import typing
 from collections.abc import Callable, Mapping
+from functools import partial
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import anyio
+import anyio.lowlevel
 import msgspec
 
 from ..errors import BadInput, ConfigurationError, ToolError
-from ..frames import Interrupted, ToolCall, ToolResult
+from ..frames import Interrupted, ResponseStarted, ToolCall, ToolResult
 from ..session.threads import in_thread
 from .base import Processor, handles
+from .pipeline import leaves
 
 if TYPE_CHECKING:
     from ..session import Session
+    from .agent import Agent
 
 RESULT_MAX_LENGTH = 16_384
 """Characters of a result that reach the model; the rest is cut with a notice."""
 
-_NAME = re.compile(r"^[A-Za-z_][A-Za-z0-9_-]{0,63}$")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 
 class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,11 +66,13 @@ class Tool:
             raise ConfigurationError(f"a tool's timeout_s must be positive, not {timeout_s}")
         self.function = function
         self.name = name or getattr(function, "__name__", "")
-        if not _NAME.match(self.name):
+        if not callable(function):
+            raise ConfigurationError(f"{function!r} cannot be a tool: it cannot be called")
+        if not _NAME.fullmatch(self.name):
             raise ConfigurationError(f"{self.name!r} cannot name a tool: use letters, digits, _ and -, at most 64")
         self.timeout_s = timeout_s
         self.cancel_on_interruption = cancel_on_interruption
-        documentation = inspect.getdoc(function) or ""
+        documentation = inspect.getdoc(_plain_function(function)) or ""
         self._arguments: type[msgspec.Struct] | None
         self._takes_session, self._arguments = _arguments(function, self.name, documentation)
         self.spec = ToolSpec(
@@ -81,11 +90,13 @@ class Tool:
         Raises ConfigurationError if the schema has no name, or its parameters are no object schema.
         """
         plain = schema.get("function", schema)
-        name, parameters = plain.get("name"), plain.get("parameters", {"type": "object", "properties": {}})
-        if not isinstance(name, str):
+        if not isinstance(plain, Mapping) or not isinstance(name := plain.get("name"), str):
             raise ConfigurationError(f"a tool's schema needs a name: {dict(schema)!r}")
-        if not isinstance(parameters, dict) or parameters.get("type") != "object":
+        parameters = plain.get("parameters") or {"type": "object", "properties": {}}
+        if not _is_object_schema(parameters):
             raise ConfigurationError(f"the parameters of tool {name!r} are no JSON schema of type object")
+        if not callable(handler):
+            raise ConfigurationError(f"the handler of tool {name!r} is {handler!r}, which cannot be called")
 
         def call(session: Session) -> None:
             """Stands in for the signature, which the schema gives."""
@@ -93,7 +104,7 @@ class Tool:
         tool = cls(call, name=name, **options)
         tool.function = handler
         tool._arguments = None
-        tool.spec = ToolSpec(name=name, description=str(plain.get("description", "")), parameters=parameters)
+        tool.spec = ToolSpec(name=name, description=plain.get("description") or "", parameters=parameters)
         return tool
 
     async def call(self, session: Session, arguments: dict[str, Any]) -> Any:
@@ -116,46 +127,101 @@ class Tool:
 async def _run(function: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     if inspect.iscoroutinefunction(function):
         return await function(*args, **keywords)
-    result = await in_thread(lambda: function(*args, **keywords))
+
+    def work() -> Any:
+        try:
+            return function(*args, **keywords)
+        except StopIteration as error:  # no future can carry it
+            raise RuntimeError("StopIteration") from error
+
+    result = await in_thread(work)
     return await result if inspect.isawaitable(result) else result
 
 
 def _arguments(function: Callable[..., Any], name: str, documentation: str) -> tuple[bool, type[msgspec.Struct]]:
-    try:
-        hints = typing.get_type_hints(function, include_extras=True)
-    except NameError as error:
-        raise ConfigurationError(f"tool {name!r}: an annotation cannot be resolved: {error}") from error
     described = _described(documentation)
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
     takes_session = False
-    for parameter in inspect.signature(function).parameters.values():
+    hints = _hints(function, name)
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except ValueError as error:
+        raise ConfigurationError(f"tool {name!r}: {error}") from error
+    for parameter in parameters:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.POSITIONAL_ONLY):
             raise ConfigurationError(f"tool {name!r}: the parameter {parameter.name!r} has no name a model could use")
         if parameter.name == "session":
             takes_session = True
             continue
         kind = hints.get(parameter.name, str)
-        if parameter.name in described:
-            kind = typing.Annotated[kind, msgspec.Meta(description=described[parameter.name])]
-        if parameter.default is parameter.empty:
+        if text := _annotated(kind) or described.get(parameter.name):
+            kind = typing.Annotated[kind, msgspec.Meta(description=text)]
+        default = parameter.default
+        if default is parameter.empty:
             fields.append((parameter.name, kind))
+        elif isinstance(default, list | dict | set | bytearray):
+            fields.append((parameter.name, kind, msgspec.field(default_factory=partial(copy.deepcopy, default))))
         else:
-            fields.append((parameter.name, kind, parameter.default))
+            fields.append((parameter.name, kind if default is not None else kind | None, default))
     try:
-        struct = msgspec.defstruct(name, fields, kw_only=True, forbid_unknown_fields=True)
+        struct = msgspec.defstruct(_STRUCT, fields, kw_only=True, forbid_unknown_fields=True)
         _schema(struct)
     except (TypeError, ValueError) as error:
         raise ConfigurationError(f"tool {name!r}: no schema for its parameters: {error}") from error
     return takes_session, struct
 
 
+def _plain_function(function: Callable[..., Any]) -> Any:
+    """What is behind decorators, `functools.partial` and objects that can be called."""
+    plain: Any = function
+    while isinstance(plain, partial):
+        plain = plain.func
+    plain = inspect.unwrap(plain)
+    return plain if inspect.isroutine(plain) or inspect.isclass(plain) else type(plain).__call__
+
+
+def _hints(function: Callable[..., Any], name: str) -> dict[str, Any]:
+    """The types of the parameters. That of `session`, and the return type, may be names for the type checker alone."""
+    plain = _plain_function(function)
+    plain = plain.__init__ if inspect.isclass(plain) else plain
+    annotations = {k: v for k, v in inspect.get_annotations(plain).items() if k not in ("session", "return")}
+    wanted = SimpleNamespace(__annotations__=annotations)
+    try:
+        return typing.get_type_hints(wanted, getattr(plain, "__globals__", {}), include_extras=True)
+    except Exception as error:
+        raise ConfigurationError(f"tool {name!r}: an annotation cannot be resolved: {error}") from error
+
+
+def _annotated(kind: Any) -> str:
+    """The description in `Annotated[str, "which city"]`."""
+    extras = kind.__metadata__ if typing.get_origin(kind) is typing.Annotated else ()
+    return next((extra for extra in extras if isinstance(extra, str)), "")
+
+
+_STRUCT = "_Arguments"
+
+
 def _schema(arguments: type[msgspec.Struct]) -> dict[str, Any]:
     _, components = msgspec.json.schema_components([arguments], ref_template="#/$defs/{name}")
-    own: dict[str, Any] = components.pop(arguments.__name__)
+    own: dict[str, Any] = components.pop(_STRUCT)
     own.pop("title", None)
     if components:
         own["$defs"] = components
     return own
+
+
+def shared_tools(pipeline: Processor) -> tuple[ToolSpec, ...]:
+    """What models are told of the tools that every agent has: those given to the `Tools` of a pipeline."""
+    return tuple(spec for leaf in leaves(pipeline) if isinstance(leaf, Tools) for spec in leaf.specs)
+
+
+def _is_object_schema(parameters: Any) -> bool:
+    if not isinstance(parameters, Mapping) or parameters.get("type") != "object":
+        return False
+    required = parameters.get("required", [])
+    properties = parameters.get("properties", {})
+    names = isinstance(required, list) and all(isinstance(name, str) for name in required)
+    return names and isinstance(properties, Mapping)
 
 
 def _described(documentation: str) -> dict[str, str]:
@@ -168,8 +234,8 @@ def _described(documentation: str) -> dict[str, str]:
 class Tools(Processor):
     """Runs the tools that the active agent calls, at the same time if there are several.
 
-    Looks a call up among `tools` and the active agent's own. Every call gets exactly one result: what the function
-    returns (falsy values and None included), or `{"error": …}` if it raises, takes longer than its limit, is
+    Looks a call up among `tools` and the own ones of the agent who calls. Every call gets exactly one result: what the
+    function returns (falsy values and None included), or `{"error": …}` if it raises, takes longer than its limit, is
     unknown, or is cancelled by an interruption. A result longer than `result_max_length` characters is cut, with a
     notice.
     """
@@ -177,66 +243,86 @@ class Tools(Processor):
     def __init__(
         self, tools: typing.Iterable[Tool | Callable[..., Any]] = (), *, result_max_length: int = RESULT_MAX_LENGTH
     ) -> None:
-        self._own = {t.name: t for t in (t if isinstance(t, Tool) else Tool(t) for t in tools)}
+        if result_max_length <= 0:
+            raise ConfigurationError(f"result_max_length must be positive, not {result_max_length}")
+        self._own: dict[str, Tool] = {}
+        for tool in (t if isinstance(t, Tool) else Tool(t) for t in tools):
+            if tool.name in self._own:
+                raise ConfigurationError(f"two tools are named {tool.name!r}")
+            self._own[tool.name] = tool
         self._max_length = result_max_length
+        self._caller: Agent | None = None
         self._running: dict[str, tuple[int, Tool, anyio.CancelScope]] = {}
+        self._interrupted: set[str] = set()
 
     @property
     def specs(self) -> tuple[ToolSpec, ...]:
         """What models are told of the tools given here."""
         return tuple(tool.spec for tool in self._own.values())
 
+    @handles(ResponseStarted)
+    async def response(self, frame: ResponseStarted) -> None:
+        """Remember whose response it is: its calls may come when another agent has the call."""
+        self._caller = self.session.agent
+        await self.push(frame)
+
     @handles(ToolCall)
     async def run(self, call: ToolCall) -> None:
         """Start a tool; its result follows on its own."""
-        self.spawn(self._call, call)
+        agent = self._caller or self.session.agent
+        theirs = {t.name: t for t in agent.toolset} if agent is not None else {}
+        known = {**self._own, **theirs}
+        self.spawn(self._call, call, known.get(call.name), ", ".join(sorted(known)) or "none")
 
     @handles(Interrupted)
     def interrupted(self, signal: Interrupted) -> None:
         """Cancel what the interruption makes pointless."""
-        for turn, tool, scope in list(self._running.values()):
+        for call_id, (turn, tool, scope) in self._running.items():
             if turn <= signal.turn and tool.cancel_on_interruption:
+                self._interrupted.add(call_id)
                 scope.cancel()
 
-    def _find(self, name: str) -> Tool | None:
-        agent = self.session.agent
-        theirs = {t.name: t for t in agent.tools} if agent is not None else {}
-        return theirs.get(name) or self._own.get(name)
-
-    async def _call(self, call: ToolCall) -> None:
-        tool = self._find(call.name)
+    async def _call(self, call: ToolCall, tool: Tool | None, known: str) -> None:
         if tool is None:
-            known = (
-                ", ".join(sorted({*self._own, *(t.name for t in self.session.agent.tools)}))
-                if (self.session.agent)
-                else ", ".join(sorted(self._own))
-            )
-            await self._answer(call, {"error": f"there is no tool {call.name!r}; there are: {known or 'none'}"}, True)
+            await self._answer(call, {"error": f"there is no tool {call.name!r}; there are: {known}"}, True)
             return
         failed = False
         result: Any = None
         with anyio.move_on_after(tool.timeout_s) as scope:
             self._running[call.call_id] = (call.turn, tool, scope)
             try:
+                if call.turn <= self.session.floor.fence and tool.cancel_on_interruption:  # before it could begin
+                    self._interrupted.add(call.call_id)
+                    scope.cancel()
+                    await anyio.lowlevel.checkpoint()
                 result = await tool.call(self.session, call.arguments)
             except Exception as error:
-                failed = True
-                result = {"error": str(error) or type(error).__name__}
-                self.session.report(_tool_error(tool, error), self.name)
+                failed, result = True, self._failed(tool, error)
+            except asyncio.CancelledError as error:
+                if asyncio.current_task().cancelling():  # type: ignore[union-attr]
+                    raise
+                failed, result = True, self._failed(tool, error)  # what it waited for was cancelled, not the tool
             finally:
                 del self._running[call.call_id]
+        interrupted = call.call_id in self._interrupted
+        self._interrupted.discard(call.call_id)
         if scope.cancelled_caught:
-            interrupted = call.turn <= self.session.floor.fence
             what = "the caller interrupted" if interrupted else f"no result within {tool.timeout_s:g} s"
+            failed, result = True, {"error": f"cancelled: {what}"}
             if not interrupted:
                 self.session.report(ToolError(f"tool {tool.name!r}: {what}"), self.name)
-            await self._answer(call, {"error": f"cancelled: {what}"}, True, respond=not interrupted)
-            return
-        await self._answer(call, result, failed)
+        await self._answer(call, result, failed, respond=not (interrupted and scope.cancelled_caught))
+
+    def _failed(self, tool: Tool, error: BaseException) -> dict[str, str]:
+        text = str(error) or type(error).__name__
+        reported = ToolError(f"tool {tool.name!r}: {type(error).__name__}: {error}")
+        reported.__cause__ = error
+        self.session.report(reported, self.name)
+        return {"error": text}
 
     async def _answer(self, call: ToolCall, result: Any, failed: bool, *, respond: bool = True) -> None:
         try:
-            result, failed = self._plain(result), failed
+            result = self._plain(result)
         except BadInput as error:
             result, failed = {"error": str(error)}, True
         await self.push_up(
@@ -250,14 +336,8 @@ class Tools(Processor):
         try:
             plain = msgspec.to_builtins(result, str_keys=True)
             text = plain if isinstance(plain, str) else msgspec.json.encode(plain).decode()
-        except (TypeError, ValueError) as error:
+        except Exception as error:  # whatever a foreign object's own code raises
             raise BadInput(f"the tool returned something that is no JSON: {error}") from error
         if len(text) <= self._max_length:
             return plain
         return text[: self._max_length] + f" … [cut: {len(text)} characters, {self._max_length} shown]"
-
-
-def _tool_error(tool: Tool, error: Exception) -> ToolError:
-    wrapped = ToolError(f"tool {tool.name!r}: {type(error).__name__}: {error}")
-    wrapped.__cause__ = error
-    return wrapped

@@ -2,26 +2,51 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from ..errors import ConfigurationError
-from ..frames import Configure
+from ..frames import Configure, Say, SessionStarted
+from ..processors.agent import Agent, configuration
 from ..processors.base import Processor, handles
-from ..processors.pipeline import Pipeline
-from ..processors.tools import ToolSpec
-from .engine import Capabilities, EngineConfig
+from ..processors.handoff import Handoff
+from ..processors.pipeline import Pipeline, leaves
+from ..processors.tools import ToolSpec, shared_tools
+from .engine import Capabilities, EngineConfig, Handover
 from .llm import LLM
 from .stt import STT
 from .tts import TTS
 
 
 class _Settings(Processor):
-    """Takes `Configure` frames for the cascade."""
+    """Sets the cascade up for the session's agent, and takes `Configure` frames."""
 
     def __init__(self, cascade: Cascade) -> None:
         self._cascade = cascade
+        self._agent: Agent | None = None
 
     @property
     def name(self) -> str:
         return "Cascade"
+
+    async def open(self) -> None:
+        """Take the session's agent, and the tools that every agent has. A `Handoff` sees to both itself."""
+        session, config = self.session, self._cascade.config
+        if any(isinstance(leaf, Handoff) for leaf in leaves(session.pipeline)):
+            return
+        shared = shared_tools(session.pipeline)
+        if session.agent is None:
+            names = {tool.name for tool in config.tools}
+            tools = (*config.tools, *(tool for tool in shared if tool.name not in names))
+            await self._cascade.configure(Configure(tools=tuple(msgspec.to_builtins(tool) for tool in tools)))
+        elif config.agent != session.agent.name:
+            await self._cascade.configure(configuration(session.agent, shared))
+            self._agent = session.agent
+
+    @handles(SessionStarted)
+    async def greet(self, signal: SessionStarted) -> None:
+        """The session's agent greets."""
+        if self._agent is not None and self._agent.greeting:
+            await self.push(Say(text=self._agent.greeting))
 
     @handles(Configure)
     async def configure(self, frame: Configure) -> None:
@@ -33,9 +58,10 @@ class Cascade(Pipeline):
     """An engine made of three services. Obeys the engine contract (capabilities, configuration, turns).
 
     `instructions`, `voice` and `tools` are what it starts with; an `Agent` given to the session, or a `Handoff`,
-    replaces them. What the caller hears is fixed by word times where the text-to-speech gives them.
+    replaces them. The tools given to the pipeline's `Tools` are added to either. What the caller heard is fixed by
+    word times where the text-to-speech gives them.
 
-    Raises ConfigurationError for a voice that the text-to-speech does not have.
+    Raises ConfigurationError for a voice that the text-to-speech does not have, and for two tools of one name.
     """
 
     def __init__(
@@ -50,9 +76,10 @@ class Cascade(Pipeline):
     ) -> None:
         self.stt, self.llm, self.tts = stt, llm, tts
         super().__init__([_Settings(self), stt, llm, tts])
-        if voice:
-            tts.check_voice(voice)
-        llm.config = EngineConfig(instructions=instructions, voice=voice, tools=tools)
+        first = Configure(
+            instructions=instructions, voice=voice, tools=tuple(msgspec.to_builtins(tool) for tool in tools)
+        )
+        llm.config = self._changed(first)
 
     @property
     def config(self) -> EngineConfig:
@@ -78,11 +105,16 @@ class Cascade(Pipeline):
             billing="token",
         )
 
-    async def configure(self, change: Configure) -> None:
-        """Apply all of a change to the responses that begin from now on, or none of it.
+    def check(self, change: Configure) -> None:
+        """Raise ConfigurationError for an unknown voice, a malformed tool, or an option that the model refuses."""
+        self._changed(change)
 
-        Raises ConfigurationError for an unknown voice, a malformed tool, or an option that the model refuses.
-        """
+    async def configure(self, change: Configure) -> None:
+        """Apply all of a change to the responses that begin from now on, or none of it. Raises as `check` does."""
+        config = self._changed(change)
+        self.llm.config, self.stt.language = config, config.language
+
+    def _changed(self, change: Configure) -> EngineConfig:
         config = self.config.changed(change)
         if change.voice:
             self.tts.check_voice(change.voice)
@@ -90,4 +122,20 @@ class Cascade(Pipeline):
             self.llm.check_options(config.options)
         if len({tool.name for tool in config.tools}) < len(config.tools):
             raise ConfigurationError(f"two tools of one name: {', '.join(t.name for t in config.tools)}")
-        self.llm.config = config
+        return config
+
+    # -- a change of engines in mid-call ---------------------------------------------------------------------------
+
+    async def drain(self) -> None:
+        """Let out what has been begun and what is to be said, all of its audio included; begin nothing else."""
+        await self.llm.drain()
+        await self.tts.drain()
+
+    def release(self) -> Handover:
+        """Give away the speech that has no transcript yet, and what waits for an answer."""
+        return msgspec.structs.replace(self.llm.release(), speech=self.stt.release())
+
+    def adopt(self, left: Handover) -> None:
+        """Take over what another engine has not dealt with, ahead of all that comes."""
+        self.stt.adopt(left.speech)
+        self.llm.adopt(left)

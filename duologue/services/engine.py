@@ -7,7 +7,8 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import msgspec
 
 from ..errors import ConfigurationError
-from ..frames import Configure
+from ..frames import Configure, Input
+from ..processors.agent import language_line
 from ..processors.base import Processor
 from ..processors.pipeline import Group, Switch
 from ..processors.tools import ToolSpec
@@ -44,6 +45,14 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     tools: tuple[ToolSpec, ...] = ()
     options: dict[str, Any] = msgspec.field(default_factory=dict)
 
+    @property
+    def prompt(self) -> str:
+        """The instructions, which say in what language to answer also if they did not before."""
+        line = language_line(self.language)
+        if not self.language or line in self.instructions:
+            return self.instructions
+        return f"{self.instructions}\n\n{line}".lstrip()
+
     def changed(self, change: Configure) -> EngineConfig:
         """This with the given changes; what is None persists.
 
@@ -64,6 +73,27 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
         return msgspec.structs.replace(self, **fields)
 
 
+Owed = Literal["", "noise", "words"]
+"""What the caller has said: nothing, speech that was not understood, or words."""
+
+
+class Handover(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine had not dealt with when another took its place: the caller must not notice.
+
+    `speech` has no transcript yet: the audio from before the speech was detected, `SpeechStarted`, the rest of the
+    audio, and the `EndOfTurn` if there was one. It has been passed on downstream already, but for the `EndOfTurn`.
+    `asked` are `EndOfTurn`, `UserText`, `Respond`, `Say` and `ToolResult` frames that no response has answered; the
+    results are in the log. Of the turns in `to_continue` some results are in that ask for a continuation. `said` is
+    what the caller's turn that goes on has brought so far, `unanswered` what the finished ones want an answer to.
+    """
+
+    speech: tuple[Input, ...] = ()
+    asked: tuple[Input, ...] = ()
+    said: Owed = ""
+    unanswered: Owed = ""
+    to_continue: frozenset[int] = frozenset()
+
+
 @runtime_checkable
 class Engine(Protocol):
     """What every engine offers beside its frames."""
@@ -74,8 +104,20 @@ class Engine(Protocol):
     def capabilities(self) -> Capabilities:
         """What it can do."""
 
+    def check(self, change: Configure) -> None:
+        """Raise ConfigurationError, with the reason, if the change cannot be applied. Changes nothing."""
+
     async def configure(self, change: Configure) -> None:
         """Apply all of a change, or none of it. Raises ConfigurationError with the reason."""
+
+    async def drain(self) -> None:
+        """Another engine takes over: let out what has been begun and what is to be said, and begin nothing else."""
+
+    def release(self) -> Handover:
+        """Give away what has not been dealt with, at the moment of the change; nothing of it is told here any more."""
+
+    def adopt(self, left: Handover) -> None:
+        """Take over what another engine has not dealt with, ahead of all that comes."""
 
 
 def find_engine(node: Processor) -> Switch[Any] | Engine | None:

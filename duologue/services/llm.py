@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Any, Literal
+import asyncio
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Callable
+from itertools import count
+from typing import Any
 
 import anyio
 import msgspec
 
-from ..errors import ConfigurationError, ServiceError
+from ..errors import ConfigurationError, DeadlineExceeded, ServiceError
 from ..frames import (
     BotText,
+    End,
     EndOfTurn,
     Input,
     Interrupted,
@@ -28,40 +32,14 @@ from ..frames import (
 )
 from ..processors.base import Processor, handles
 from ..processors.lane import Lane
-from ..processors.tools import ToolSpec
-from ..session.conversation import Conversation, Item
-from ..session.ledger import Ledger
-from .engine import EngineConfig
+from ..session.conversation import Conversation
+from .engine import EngineConfig, Handover, Owed
+from .messages import Message, Request, ToolRequest, messages
+
+__all__ = ["LLM", "Message", "Pieces", "Request", "ToolRequest", "messages"]
 
 
-class ToolRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A model asks for a tool."""
-
-    call_id: str
-    name: str
-    arguments: dict[str, Any]
-
-
-class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """One message of a request. `calls` are the tools an assistant's message asked for, `call_id` what is answered."""
-
-    role: Literal["system", "user", "assistant", "tool"]
-    text: str = ""
-    calls: tuple[ToolRequest, ...] = ()
-    call_id: str = ""
-    name: str = ""
-    image: bytes = b""
-    mime: str = ""
-    url: str = ""
-
-
-class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model is asked: its instructions, the conversation so far, and the tools it may use."""
-
-    instructions: str
-    messages: tuple[Message, ...]
-    tools: tuple[ToolSpec, ...] = ()
-    options: dict[str, Any] = msgspec.field(default_factory=dict)
+Pieces = AsyncIterator[str | ToolRequest | Usage]
 
 
 class LLM(Processor):
@@ -72,11 +50,12 @@ class LLM(Processor):
     they come, tool calls only when the response stands. When all results of a turn's calls are in, the answer goes
     on, once. A result that comes after its turn was interrupted is answered as soon as nobody speaks.
 
-    `not_understood` is said when the caller spoke and no word was recognised, `failure` when the model fails;
-    None says nothing.
+    `not_understood` is said when the caller spoke and no word was recognised, `failure` when the model fails, or
+    gives nothing for `timeout_s`; None says nothing.
     """
 
     model: str = ""
+    timeout_s: float = 20.0
     not_understood: str | None = "Sorry, I did not catch that."
     failure: str | None = "Sorry, something went wrong. Could you say that again?"
 
@@ -84,14 +63,14 @@ class LLM(Processor):
         self.config = EngineConfig()
         """How the agent is set up; a response takes what holds when it begins."""
         self._jobs: Lane | None = None
-        self._said: Literal["", "noise", "words"] = ""
-        """What the caller's turn that goes on has brought so far."""
-        self._unanswered: Literal["", "noise", "words"] = ""
-        """What the caller's finished turns, and late tool results, want an answer to."""
+        self._said: Owed = ""  # what the caller's turn that goes on has brought so far
+        self._unanswered: Owed = ""  # what finished turns, and late results of tools, want an answer to
         self._to_continue: set[int] = set()
-        self._responses = 0
+        self._due: Counter[int] = Counter()  # jobs that wait, by the turn that they belong to
+        self._leaving = False
+        self._kept: list[Input] = []
 
-    def generate(self, request: Request) -> AsyncIterator[str | ToolRequest | Usage]:
+    def generate(self, request: Request) -> Pieces:
         """Answer: pieces of text as they come, tool requests, and usage if it is known. Cancelled on interruption."""
         raise NotImplementedError
 
@@ -101,8 +80,14 @@ class LLM(Processor):
             raise ConfigurationError(f"{self.name} takes no options: {', '.join(sorted(options))}")
 
     async def open(self) -> None:
-        """One worker gives the responses, one after the other."""
+        """One worker gives the responses, one after the other. Subclasses call it first."""
         self._jobs = Lane(self, self.session)
+        self._leaving = False
+
+    async def close(self) -> None:
+        """Nothing is answered any more. Subclasses call it too."""
+        if self._jobs is not None:
+            self._jobs.close()
 
     # -- what the caller does --------------------------------------------------------------------------------------
 
@@ -119,14 +104,14 @@ class LLM(Processor):
     @handles(UserText)
     async def typed(self, frame: UserText) -> None:
         """Log typed text. The caller's own interrupts the agent, as speech would."""
-        floor = self.session.floor
-        if frame.respond and floor.owner == "agent" and not floor.is_protected(floor.turn):
+        floor, by_caller = self.session.floor, frame.author == "caller"
+        if by_caller and frame.respond and floor.owner == "agent" and not floor.is_protected(floor.turn):
             self.session.interrupt("typed input")
-        self._log_caller(frame.text, author="" if frame.author == "caller" else frame.author)
-        await self.push(frame)
+        self._log_caller(frame.text, author="" if by_caller else frame.author)
         if frame.respond:
             self._unanswered = "words"
-            await self._queue(frame)
+            self._queue(frame)
+        await self.push(frame)
 
     @handles(UserImage)
     async def image(self, frame: UserImage) -> None:
@@ -138,30 +123,32 @@ class LLM(Processor):
     @handles(EndOfTurn)
     async def end_of_turn(self, frame: EndOfTurn) -> None:
         """The caller waits for an answer, if it was more than a backchannel."""
-        await self.push(frame)
         floor = self.session.floor
         said, self._said = self._said, ""
         dismissed, floor.dismissed = floor.dismissed and floor.owner == "agent", False
         if not dismissed:
             self._unanswered = "words" if "words" in (said, self._unanswered) else said or self._unanswered
         if self._unanswered:
-            await self._queue(frame)
+            self._queue(frame)
+        await self.push(frame)
 
     @handles(Say)
     @handles(Say, upstream=True)
     async def say(self, frame: Say) -> None:
         """Say a text as it stands."""
-        await self._queue(frame)
+        self._queue(frame)
 
     @handles(Respond)
     async def respond(self, frame: Respond) -> None:
         """Answer now, whatever the caller does."""
-        await self._queue(frame)
+        self._queue(frame)
 
     @handles(ToolResult, upstream=True)
     async def tool_result(self, frame: ToolResult) -> None:
         """Log a result; the last one of its turn lets the answer go on."""
         conversation, floor = self.session.conversation, self.session.floor
+        if frame.turn <= floor.fence and not any(c.call_id == frame.call_id for c in conversation.open_calls()):
+            return  # it was answered as cancelled already
         conversation.add(
             "tool_result",
             "tool",
@@ -173,20 +160,25 @@ class LLM(Processor):
         )
         if frame.respond:
             self._to_continue.add(frame.turn)
-        if any(call.turn == frame.turn for call in conversation.open_calls()):
+        if self._waits_for_tools(frame.turn):
             return
         if frame.turn not in self._to_continue:
-            floor.finish(frame.turn)
+            self._settle(frame.turn)
             return
         self._to_continue.discard(frame.turn)
         if frame.turn > floor.fence:
-            await self._queue(frame)
+            self._queue(frame)
         else:
             # The turn that asked was interrupted. Whoever speaks now will be answered with the result in view; if
             # nobody does, it is told now.
             self._unanswered = "words"
             if not floor.caller_speaking:
-                await self._queue(EndOfTurn(at=self.session.now(), by="tool result"))
+                self._queue(EndOfTurn(at=self.session.now(), by="tool result"))
+
+    @handles(End)
+    async def end(self, frame: End) -> None:
+        """The call ends once what the agent was asked for has been given."""
+        await self._idle()
 
     @handles(Interrupted)
     def interrupted(self, signal: Interrupted) -> None:
@@ -197,104 +189,155 @@ class LLM(Processor):
         turn = self.session.floor.turn + 1
         self.session.conversation.add("message", "caller", turn=turn, text=text, **fields)
 
+    def _waits_for_tools(self, turn: int) -> bool:
+        return any(call.turn == turn for call in self.session.conversation.open_calls())
+
+    def _settle(self, turn: int) -> None:
+        """The turn is over, unless something of it is still to come."""
+        if not self._due[turn] and not self._waits_for_tools(turn):
+            del self._due[turn]
+            self.session.floor.finish(turn)
+
+    # -- a change of engines in mid-call ---------------------------------------------------------------------------
+
+    async def drain(self) -> None:
+        """Give what has been begun, and what is to be said; begin no other answer from now on."""
+        self._leaving = True
+        await self._idle()
+
+    def release(self) -> Handover:
+        """Give away what the caller is still owed; nothing of it is given here any more."""
+        assert self._jobs is not None
+        waiting = [frame for frame in self._jobs.take("up") if isinstance(frame, Input)]
+        left = Handover(
+            asked=(*self._kept, *waiting),
+            said=self._said,
+            unanswered=self._unanswered,
+            to_continue=frozenset(self._to_continue),
+        )
+        self._kept.clear()
+        self._said = self._unanswered = ""
+        self._to_continue.clear()
+        self._due.clear()
+        return left
+
+    def adopt(self, left: Handover) -> None:
+        """Take over what another owed."""
+        self._leaving = False
+        self._said, self._unanswered = left.said, left.unanswered
+        self._to_continue |= left.to_continue
+        for frame in left.asked:
+            self._queue(frame)
+
+    async def _idle(self) -> None:
+        """Wait until the jobs that are queued now are done."""
+        jobs = self._jobs
+        if jobs is None or jobs.worker is asyncio.current_task():
+            return
+        done = asyncio.Event()
+
+        async def mark(frame: End) -> None:
+            done.set()
+
+        jobs.put_up(mark, End())
+        await done.wait()
+
     # -- what the agent does ---------------------------------------------------------------------------------------
 
-    async def _queue(self, frame: Input) -> None:
+    def _queue(self, frame: Input) -> None:
         assert self._jobs is not None
-        config = self.config
-        await self._jobs.put_up(lambda job: self._work(job, config), frame)
+        config, turn = self.config, _turn_of(frame)
+        self._due[turn] += 1
+
+        async def work(frame: Input) -> None:
+            self._due[turn] -= 1
+            await self._work(frame, config)
+
+        self._jobs.put_up(work, frame)
 
     async def _work(self, frame: Input, config: EngineConfig) -> None:
         """One job of the worker. `config` is that of the moment in which it was asked for."""
-        floor = self.session.floor
-        if isinstance(frame, Say):
-            turn = frame.turn or floor.begin(protected=frame.protected)
-            await self._respond(turn, config, _fixed(frame.text))
-            if not frame.turn:
-                floor.finish(turn)
+        floor, asked_in, turn = self.session.floor, _turn_of(frame), 0
+        if self._leaving and not isinstance(frame, Say):
+            self._kept.append(frame)
             return
-        if isinstance(frame, ToolResult):
-            turn = frame.turn
-            if turn <= floor.fence:
-                self._unanswered = "words"  # interrupted while it waited: the caller's next turn sees the result
-                return
-        elif isinstance(frame, Respond):
-            turn, self._unanswered = floor.begin(), ""
-        elif self._unanswered:
-            unanswered, self._unanswered = self._unanswered, ""
-            if unanswered == "noise":
-                await self._not_understood(config)
-                return
-            turn = floor.begin()
-        else:
-            return
-        extra = frame.instructions if isinstance(frame, Respond) else ""
-        # A continuation speaks with what holds now: a hand-off may have come in between.
-        await self._answer(turn, self.config, extra)
-        if not any(call.turn == turn for call in self.session.conversation.open_calls()):
-            floor.finish(turn)
+        try:
+            if 0 < asked_in <= floor.fence:
+                if isinstance(frame, ToolResult):  # interrupted while it waited: the caller's next turn sees the result
+                    self._unanswered = "words"
+            elif isinstance(frame, Say):
+                turn = asked_in if asked_in == floor.turn > 0 else floor.begin(protected=frame.protected)
+                await self._respond(turn, config, lambda: _fixed(frame.text))
+            elif asked_in and asked_in == floor.turn and "words" not in (self._said, self._unanswered):
+                turn = asked_in
+                await self._answer(turn, "")
+            elif isinstance(frame, ToolResult | Respond) or self._unanswered == "words":
+                turn = floor.begin()
+                await self._answer(turn, frame.instructions if isinstance(frame, Respond) else "")
+            elif self._unanswered == "noise":
+                turn = await self._not_understood(config)
+        except Exception as error:
+            self.session.report(error, self.name, frame)
+        for each in {asked_in, turn} - {0}:
+            self._settle(each)
 
-    async def _not_understood(self, config: EngineConfig) -> None:
-        floor = self.session.floor
+    async def _not_understood(self, config: EngineConfig) -> int:
+        floor, text, turn = self.session.floor, self.not_understood, 0
+        self._unanswered = ""
         self.session.conversation.add("note", "caller", turn=floor.turn + 1, text="(not understood)")
-        if self.not_understood and floor.owner == "caller":  # never over its own speech: it was a noise then
+        if text and floor.owner == "caller":  # never over its own speech: it was a noise then
             turn = floor.begin()
-            await self._respond(turn, config, _fixed(self.not_understood))
-            floor.finish(turn)
+            await self._respond(turn, config, lambda: _fixed(text))
+        return turn
 
-    async def _answer(self, turn: int, config: EngineConfig, extra: str) -> None:
-        instructions = f"{config.instructions}\n\n{extra}" if extra else config.instructions
+    async def _answer(self, turn: int, extra: str) -> None:
+        # With what holds now: a hand-off may have come in since this was asked for.
+        config, failure = self.config, self.failure
+        self._unanswered = ""
         request = Request(
-            instructions=instructions,
+            instructions="\n\n".join(part for part in (config.prompt, extra) if part),
             messages=messages(self.session.conversation, self.session.ledger),
             tools=config.tools,
             options=config.options,
         )
-        status = await self._respond(turn, config, self.generate(request))
-        if status == "failed" and self.failure and turn > self.session.floor.fence:
-            await self._respond(turn, config, _fixed(self.failure))
+        status = await self._respond(turn, config, lambda: self.generate(request))
+        if status == "failed" and failure:
+            await self._respond(turn, config, lambda: _fixed(failure))
 
-    async def _respond(
-        self, turn: int, config: EngineConfig, pieces: AsyncIterator[str | ToolRequest | Usage]
-    ) -> ResponseStatus:
+    async def _respond(self, turn: int, config: EngineConfig, generate: Callable[[], Pieces]) -> ResponseStatus:
         """One response, bracketed. Cancelled, and ended as interrupted, the moment that its turn is fenced."""
         session = self.session
-        self._responses += 1
-        response_id = f"resp_{self._responses}"
+        if turn <= session.floor.fence:
+            return "interrupted"
+        response_id = session.ledger.new_id()
         status: ResponseStatus = "interrupted"
         reason = ""
         session.ledger.open(response_id, turn, config.agent)
         with session.floor.scope(turn):
             await self.push(ResponseStarted(turn=turn, response_id=response_id, agent=config.agent, voice=config.voice))
             try:
-                calls = await self._stream(turn, response_id, pieces)
+                calls = await self._stream(turn, response_id, generate())
             except Exception as error:
-                status, reason = "failed", str(error)
-                session.report(ServiceError(f"no answer: {error}"), self.name)
+                status, reason = "failed", str(error) or type(error).__name__
+                session.report(ServiceError(f"no answer: {reason}"), self.name)
             else:
-                for call in calls:
-                    self._log_call(turn, config, call)
-                for call in calls:
-                    await self.push(
-                        ToolCall(
-                            turn=turn,
-                            response_id=response_id,
-                            call_id=call.call_id,
-                            name=call.name,
-                            arguments=call.arguments,
-                        )
-                    )
+                await self._call(turn, response_id, config, calls)
                 status = "completed"
-        with anyio.CancelScope(shield=True):
-            await self.push(ResponseEnded(turn=turn, response_id=response_id, status=status, reason=reason))
+        if turn <= session.floor.fence:
+            status, reason = "interrupted", ""
+        await self.push(ResponseEnded(turn=turn, response_id=response_id, status=status, reason=reason))
         return status
 
-    async def _stream(
-        self, turn: int, response_id: str, pieces: AsyncIterator[str | ToolRequest | Usage]
-    ) -> list[ToolRequest]:
+    async def _stream(self, turn: int, response_id: str, pieces: Pieces) -> list[ToolRequest]:
         calls: list[ToolRequest] = []
         try:
-            async for piece in pieces:
+            while True:
+                with anyio.move_on_after(self.timeout_s) as scope:
+                    piece = await anext(pieces, None)
+                if scope.cancelled_caught:
+                    raise DeadlineExceeded(f"the model gave nothing for {self.timeout_s:g} s")
+                if piece is None:
+                    return calls
                 if isinstance(piece, str):
                     self.session.ledger.add_text(response_id, piece)
                     await self.push(BotText(turn=turn, response_id=response_id, text=piece))
@@ -306,71 +349,59 @@ class LLM(Processor):
             close = getattr(pieces, "aclose", None)
             if close is not None:
                 await close()
-        return calls
 
-    def _log_call(self, turn: int, config: EngineConfig, call: ToolRequest) -> None:
-        self.session.conversation.add(
-            "tool_call",
-            "agent",
-            turn=turn,
-            agent=config.agent,
-            call_id=call.call_id,
-            name=call.name,
-            data=call.arguments,
-        )
+    async def _call(self, turn: int, response_id: str, config: EngineConfig, requests: list[ToolRequest]) -> None:
+        """Log the calls, all before the first is made, so that no result can pass for the last one."""
+        conversation = self.session.conversation
+        waiting: deque[ToolCall] = deque()
+        for request in requests:
+            call_id = _unused(request.call_id, conversation)
+            conversation.add(
+                "tool_call",
+                "agent",
+                turn=turn,
+                agent=config.agent,
+                call_id=call_id,
+                name=request.name,
+                data=request.arguments,
+            )
+            waiting.append(
+                ToolCall(
+                    turn=turn, response_id=response_id, call_id=call_id, name=request.name, arguments=request.arguments
+                )
+            )
+        try:
+            while waiting:
+                await self.push(waiting[0])
+                waiting.popleft()
+        finally:
+            for call in waiting:  # interrupted before it was made
+                cancelled = {"error": "cancelled: the caller interrupted"}
+                await self.tool_result(
+                    ToolResult(
+                        call_id=call.call_id, name=call.name, turn=turn, result=cancelled, is_error=True, respond=False
+                    )
+                )
 
 
-async def _fixed(text: str) -> AsyncIterator[str | ToolRequest | Usage]:
+def _turn_of(frame: Input) -> int:
+    """The turn that a job goes on with, 0 for none."""
+    return frame.turn if isinstance(frame, Say | ToolResult) else 0
+
+
+def _unused(call_id: str, conversation: Conversation) -> str:
+    """The id of a call, made different if the model gave it to another one before, as some do."""
+    taken = {item.call_id for item in conversation if item.kind == "tool_call"}
+    numbers = count(len(taken) + 1)
+    unused = call_id or f"call_{next(numbers)}"
+    while unused in taken:
+        unused = f"{call_id or 'call'}_{next(numbers)}"
+    return unused
+
+
+async def _fixed(text: str) -> Pieces:
     yield text
 
 
 def _as_text(result: Any) -> str:
     return result if isinstance(result, str) else msgspec.json.encode(result).decode()
-
-
-def messages(conversation: Conversation, ledger: Ledger) -> tuple[Message, ...]:
-    """The conversation as a language model takes it.
-
-    What an agent says counts as heard, except for a response that is still being said: that counts as it was
-    generated, and is corrected if the caller cuts it. A tool call that has no result yet is answered "pending", for
-    every call must have its result.
-    """
-    results = {item.call_id: item for item in conversation if item.kind == "tool_result"}
-    out: list[Message] = []
-    asked: list[Item] = []
-    for item in conversation:
-        if item.kind == "tool_call":
-            asked.append(item)
-            continue
-        _add_calls(out, asked, results)
-        if item.kind in ("handoff", "note"):
-            out.append(Message(role="system", text=item.text))
-        elif item.role == "agent":
-            if text := item.text or ledger.text_of(item.id):
-                out.append(Message(role="assistant", text=text))
-        elif item.role == "caller":
-            out.append(_from_caller(item))
-    _add_calls(out, asked, results)
-    return tuple(out)
-
-
-def _add_calls(out: list[Message], asked: list[Item], results: dict[str, Item]) -> None:
-    """The calls of one response, with what was said before them, and then their results."""
-    if not asked:
-        return
-    calls = tuple(ToolRequest(call_id=item.call_id, name=item.name, arguments=item.data) for item in asked)
-    if out and out[-1].role == "assistant" and not out[-1].calls:
-        out[-1] = msgspec.structs.replace(out[-1], calls=calls)
-    else:
-        out.append(Message(role="assistant", calls=calls))
-    for item in asked:
-        result = results.get(item.call_id)
-        text = result.text if result is not None else '{"status": "pending"}'
-        out.append(Message(role="tool", text=text, call_id=item.call_id, name=item.name))
-    asked.clear()
-
-
-def _from_caller(item: Item) -> Message:
-    if item.name == "image":
-        return Message(role="user", mime=item.data["mime"], url=item.data["url"], image=item.data["image"])
-    return Message(role="user", text=f"[{item.author}] {item.text}" if item.author else item.text)

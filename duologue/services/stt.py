@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, TypeVar
 
+import anyio
 import msgspec
 
-from ..errors import ServiceError
-from ..frames import EndOfTurn, SpeechStarted, SpeechStopped, Usage, UserAudio, UserTranscript, Word
+from ..errors import DeadlineExceeded, ServiceError
+from ..frames import EndOfTurn, Input, SpeechStarted, SpeechStopped, Usage, UserAudio, UserTranscript, Word
 from ..processors.base import Processor, handles
 
 if TYPE_CHECKING:
     from ..audio.resample import Resampler
+
+T = TypeVar("T")
 
 
 class Transcription(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,22 +34,38 @@ class STT(Processor):
     A service implements `begin`, `feed` and `finish`. Between `SpeechStarted` and `EndOfTurn` it is fed the audio,
     mono at `sample_rate`, from `preroll_ms` before the start was detected: a detector is sure only some time after
     the first sound. The final transcript stands before the `EndOfTurn` in the stream; without speech there is none.
+
+    A service that fails, or takes longer than `timeout_s` for one of these calls, is left alone until the next
+    utterance; the transcript of this one is empty. An utterance longer than `max_utterance_s` is transcribed in parts
+    of that length.
     """
 
     sample_rate: int = 16_000
     """What the service wants, in Hz."""
     preroll_ms: int = 500
     """Audio kept for the case that speech has begun already."""
+    timeout_s: float = 5.0
+    max_utterance_s: float = 60.0
     model: str = ""
+    language: str = ""
+    """What the caller speaks, if the agent's configuration says so; "" is the service's default."""
 
     def __init__(self) -> None:
         self._recent: deque[UserAudio] = deque()
         self._recent_s = 0.0
         self._resampler: Resampler | None = None
         self._listening = False
+        self._failed = False
+        self._released = False
+        self._asking = anyio.CancelScope()
+        self._utterance: list[Input] = []  # what has no transcript yet
         self._started_at = 0.0
         self._stopped_at = 0.0
         self._fed_s = 0.0
+
+    async def open(self) -> None:
+        """Ready for the caller. Subclasses call it first."""
+        self._released = False
 
     async def begin(self) -> None:
         """An utterance begins."""
@@ -61,28 +81,15 @@ class STT(Processor):
     @handles(UserAudio, queued=True)
     async def audio(self, frame: UserAudio) -> None:
         """Keep or transcribe the audio, and pass it on."""
-        if self._listening:
-            await self._feed(frame)
-        else:
-            self._recent.append(frame)
-            self._recent_s += frame.duration_s
-            while self._recent_s - self._recent[0].duration_s > self.preroll_ms / 1000:
-                self._recent_s -= self._recent.popleft().duration_s
+        await self._hear_or_keep(frame)
         await self.push(frame)
 
     @handles(SpeechStarted, queued=True)
     async def speech_started(self, frame: SpeechStarted) -> None:
         """An utterance begins, or goes on after a pause."""
-        if not self._listening:
-            self._listening = True
-            self._started_at, self._fed_s = frame.at, 0.0
-            await self.begin()
-            kept = list(self._recent)
-            self._recent.clear()
-            self._recent_s = 0.0
-            for audio in kept:
-                await self._feed(audio)
         await self.push(frame)
+        if not self._listening:
+            await self._begin(frame)
 
     @handles(SpeechStopped, queued=True)
     async def speech_stopped(self, frame: SpeechStopped) -> None:
@@ -92,50 +99,137 @@ class STT(Processor):
 
     @handles(EndOfTurn, queued=True)
     async def end_of_turn(self, frame: EndOfTurn) -> None:
-        """Give the final transcript, then let the end of the turn pass. It passes also if the service fails."""
-        try:
-            if self._listening:
-                await self._finish(frame)
-        finally:
+        """Give the final transcript, then let the end of the turn pass."""
+        if self._listening:
+            self._utterance.append(frame)
+            await self._finish(max(frame.at, self._stopped_at))
+            self._utterance.clear()
+        if not self._released:
             await self.push(frame)
 
-    async def _finish(self, frame: EndOfTurn) -> None:
+    # -- a change of engines in mid-call ---------------------------------------------------------------------------
+
+    def release(self) -> tuple[Input, ...]:
+        """Give away the speech that has no transcript yet; nothing more is told of it here.
+
+        The audio from before the detected start comes first, then the `SpeechStarted`, the rest, and the `EndOfTurn`
+        if that was here already. Outside an utterance it is the audio of the last `preroll_ms`.
+        """
+        speech = tuple(self._utterance or self._recent)
+        self._released, self._listening = True, False
+        self._asking.cancel()
+        self._utterance = []
+        self._recent.clear()
+        self._recent_s = 0.0
+        if self._resampler is not None:
+            self._resampler.reset()
+        return speech
+
+    def adopt(self, speech: Iterable[Input]) -> None:
+        """Go on with speech that another has released, ahead of all that comes."""
+        assert self._lane is not None
+        self._released = False
+        self._lane.put_first(self._relive, speech, up=False)
+
+    async def _relive(self, frame: Input) -> None:
+        # All but the end of the turn have been passed on already, by who had them first.
+        if isinstance(frame, UserAudio):
+            await self._hear_or_keep(frame)
+        elif isinstance(frame, SpeechStarted):
+            await self._begin(frame)
+        elif isinstance(frame, EndOfTurn):
+            await self.end_of_turn(frame)
+
+    # -- the service -----------------------------------------------------------------------------------------------
+
+    async def _begin(self, start: SpeechStarted) -> None:
+        self._listening, self._failed = True, False
+        self._started_at, self._fed_s = start.at, 0.0
+        kept, self._recent_s = list(self._recent), 0.0
+        self._recent.clear()
+        self._utterance = [*kept, start]
+        await self._ask(self.begin, None)
+        for frame in kept:
+            await self._feed(frame)
+
+    async def _hear_or_keep(self, frame: UserAudio) -> None:
+        if self._listening:
+            self._utterance.append(frame)
+            await self._feed(frame)
+            if self._fed_s >= self.max_utterance_s and self._listening:
+                end_s = frame.at + frame.duration_s
+                await self._finish(end_s)
+                if not self._released:
+                    await self._begin(SpeechStarted(at=end_s))
+        elif frame.audio:
+            self._recent.append(frame)
+            self._recent_s += frame.duration_s
+            while self._recent_s - self._recent[0].duration_s > self.preroll_ms / 1000:
+                self._recent_s -= self._recent.popleft().duration_s
+
+    async def _feed(self, frame: UserAudio) -> None:
+        self._fed_s += frame.duration_s
+        pcm = frame.audio
+        if frame.channels != 1:
+            from ..audio.pcm import downmix
+
+            pcm = downmix(pcm, frame.channels)
+        await self._hear(self._resampled(pcm, frame.sample_rate))
+
+    def _resampled(self, pcm: bytes, sample_rate: int) -> bytes:
+        resampler, rest = self._resampler, b""
+        if resampler is not None and resampler.source_rate != sample_rate:
+            rest, self._resampler = resampler.flush(), None
+        if sample_rate == self.sample_rate:
+            return rest + pcm
+        if self._resampler is None:
+            from ..audio.resample import Resampler
+
+            self._resampler = Resampler(sample_rate, self.sample_rate)
+        return rest + self._resampler.process(pcm)
+
+    async def _hear(self, pcm: bytes) -> None:
+        if pcm and (interim := await self._ask(lambda: self.feed(pcm), "")):
+            await self._tell(UserTranscript(text=interim, final=False, start_s=self._started_at))
+
+    async def _finish(self, end_s: float) -> None:
+        if self._resampler is not None:
+            await self._hear(self._resampler.flush())
         self._listening = False
-        if self._resampler is not None and (rest := self._resampler.flush()):
-            await self.feed(rest)
-        try:
-            said = await self.finish()
-        except Exception as error:
-            self.session.report(ServiceError(f"no transcript: {error}"), self.name, frame)
-            said = Transcription(text="")
+        said = await self._ask(self.finish, Transcription(text=""))
+        if self._released:
+            return
+        self._utterance = [frame for frame in self._utterance if isinstance(frame, EndOfTurn)]
         self.broadcast(Usage(service=self.name, model=self.model, input_audio_s=self._fed_s))
         await self._tell(
             UserTranscript(
                 text=said.text.strip(),
                 start_s=self._started_at,
-                end_s=max(frame.at, self._stopped_at),
+                end_s=end_s,
                 confidence=said.confidence,
                 language=said.language,
                 words=said.words,
             )
         )
 
-    async def _feed(self, frame: UserAudio) -> None:
-        pcm = frame.audio
-        self._fed_s += frame.duration_s
-        if frame.channels != 1:
-            from ..audio.pcm import downmix
+    async def _ask(self, call: Callable[[], Awaitable[T]], otherwise: T) -> T:
+        """What the service answers. After a failure it is not asked again in this utterance."""
+        if self._failed:
+            return otherwise
+        with anyio.move_on_after(self.timeout_s) as self._asking:
+            try:
+                return await call()
+            except Exception as error:
+                self._fail(ServiceError(f"no transcript: {str(error) or type(error).__name__}"))
+        if self._asking.cancelled_caught and not self._released:
+            self._fail(DeadlineExceeded(f"no transcript: the service took longer than {self.timeout_s:g} s"))
+        return otherwise
 
-            pcm = downmix(pcm, frame.channels)
-        if frame.sample_rate != self.sample_rate:
-            if self._resampler is None or self._resampler.source_rate != frame.sample_rate:
-                from ..audio.resample import Resampler
-
-                self._resampler = Resampler(frame.sample_rate, self.sample_rate)
-            pcm = self._resampler.process(pcm)
-        if pcm and (interim := await self.feed(pcm)):
-            await self._tell(UserTranscript(text=interim, final=False, start_s=self._started_at))
+    def _fail(self, error: Exception) -> None:
+        self._failed = True
+        self.session.report(error, self.name)
 
     async def _tell(self, transcript: UserTranscript) -> None:
-        await self.push_up(transcript)  # turn-taking sits above
-        await self.push(transcript)
+        if not self._released:
+            await self.push_up(transcript)  # turn-taking sits above
+            await self.push(transcript)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import asyncio
+import re
+from collections.abc import AsyncIterator, Awaitable
 
+import anyio
 import msgspec
 
-from ..errors import ServiceError
-from ..frames import BotAudio, BotText, ResponseEnded, ResponseStarted, ToolCall, Usage, Word, WordTimes
+from ..errors import DeadlineExceeded, ServiceError
+from ..frames import BotAudio, BotText, End, Frame, ResponseEnded, ResponseStarted, ToolCall, Usage, Word, WordTimes
 from ..processors.base import Processor, handles
-from ..processors.lane import Lane
+from ..processors.lane import Lane, Target
+from ..session.ledger import SPOKEN_CHARACTERS_PER_S
 from .sentences import SentenceSplitter, speakable
 
 
@@ -29,18 +33,24 @@ class TTS(Processor):
     A service implements `synthesize`, and `check_voice` if it knows its voices. Text and tool calls go on downstream
     at once; the audio follows in the order of the text, and the end of the response after its audio. An interruption
     cancels the synthesis at once.
+
+    A sentence that cannot be spoken, or for which no audio comes within `timeout_s`, is reported and left out, also
+    of what counts as heard; the response ends as failed.
     """
 
     sample_rate: int = 24_000
     """Of the audio that the service gives, in Hz."""
+    timeout_s: float = 10.0
     model: str = ""
 
     def __init__(self) -> None:
         self._splitter = SentenceSplitter()
+        self._sentences: Lane | None = None
         self._writing = ResponseStarted()
         self._speaking = ResponseStarted()
         self._spoken_s = 0.0
         self._characters = 0
+        self._failure = ""
 
     def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
         """Speak `text`; `voice` "" is the service's default. Cancelled when the caller interrupts."""
@@ -50,9 +60,34 @@ class TTS(Processor):
         """Raise ConfigurationError if the service has no such voice. Accepts any by default."""
 
     async def open(self) -> None:
-        """Sentences wait in a queue of their own, so that text and tool calls need not wait for them."""
+        """Sentences wait in a queue of their own, so that text and tool calls need not wait for them.
+
+        Subclasses call it first.
+        """
         self._sentences = Lane(self, self.session)
-        self.session.on_fence(self._sentences.fence)
+
+    async def close(self) -> None:
+        """Nothing is spoken any more. Subclasses call it too."""
+        if self._sentences is not None:
+            self._sentences.close()
+
+    async def drain(self) -> None:
+        """Wait until what is written now has been given as audio."""
+        sentences = self._sentences
+        if sentences is None or sentences.worker is asyncio.current_task():
+            return
+        done = asyncio.Event()
+
+        async def mark(frame: End) -> None:
+            done.set()
+
+        await sentences.put(mark, End())
+        await done.wait()
+
+    @handles(End)
+    async def end(self, frame: End) -> None:
+        """The call ends once all has been spoken."""
+        await self.drain()
 
     @handles(ResponseStarted)
     async def started(self, frame: ResponseStarted) -> None:
@@ -60,7 +95,7 @@ class TTS(Processor):
         self._writing = frame
         self._splitter = SentenceSplitter()
         await self.push(frame)
-        await self._sentences.put(self._begin, frame)
+        await self._put(self._begin, frame)
 
     @handles(BotText)
     async def text(self, frame: BotText) -> None:
@@ -82,66 +117,101 @@ class TTS(Processor):
             rest = self._splitter.flush()
             if frame.status == "completed":
                 await self._queue(rest)
-        await self._sentences.put(self._end, frame)
+            elif rest:
+                self.session.ledger.correct_text(frame.response_id, rest, "")
+        await self._put(self._end, frame)
 
     async def _queue(self, sentence: str) -> None:
-        text = speakable(sentence)
-        if text.strip():
-            writing = self._writing
-            frame = BotText(turn=writing.turn, response_id=writing.response_id, text=text)
-            if not self.session.floor.is_stale(frame):
-                await self._sentences.put(self._speak, frame)
+        writing = self._writing
+        frame = BotText(turn=writing.turn, response_id=writing.response_id, text=sentence)
+        if not self.session.floor.is_stale(frame):
+            await self._put(self._speak, frame)
+
+    def _put(self, target: Target, frame: Frame) -> Awaitable[None]:
+        assert self._sentences is not None
+        return self._sentences.put(target, frame)
 
     async def _begin(self, frame: ResponseStarted) -> None:
         self._speaking = frame
-        self._spoken_s, self._characters = 0.0, 0
+        self._spoken_s, self._characters, self._failure = 0.0, 0, ""
 
     async def _end(self, frame: ResponseEnded) -> None:
-        if self._characters and frame.response_id == self._speaking.response_id:
-            self.broadcast(
-                Usage(
-                    service=self.name,
-                    model=self.model,
-                    turn=frame.turn,
-                    response_id=frame.response_id,
-                    characters=self._characters,
-                    output_audio_s=self._spoken_s,
+        if frame.response_id == self._speaking.response_id:
+            if self._characters:
+                self.broadcast(
+                    Usage(
+                        service=self.name,
+                        model=self.model,
+                        turn=frame.turn,
+                        response_id=frame.response_id,
+                        characters=self._characters,
+                        output_audio_s=self._spoken_s,
+                    )
                 )
-            )
-            self._characters = 0
+                self._characters = 0
+            if self._failure and frame.status == "completed":
+                frame = msgspec.structs.replace(frame, status="failed", reason=self._failure)
+        if frame.turn <= self.session.floor.fence and frame.status != "interrupted":
+            frame = msgspec.structs.replace(frame, status="interrupted", reason="")
         await self.push(frame)
 
     async def _speak(self, sentence: BotText) -> None:
-        turn, response_id, text = sentence.turn, sentence.response_id, sentence.text
-        begin, timed = self._spoken_s, False
+        text = speakable(sentence.text)
+        if not any(map(str.isalnum, text)):
+            return
+        begin, timed, said = self._spoken_s, False, ""
         self._characters += len(text)
         chunks = self.synthesize(text, self._speaking.voice)
         try:
-            async for chunk in chunks:
+            while (chunk := await self._next(chunks)) is not None:
                 if chunk.words:
                     timed = True
+                    said += "".join(word.text for word in chunk.words)
                     words = tuple(Word(w.text, w.start_s + begin, w.end_s + begin) for w in chunk.words)
-                    await self.push(WordTimes(turn=turn, response_id=response_id, words=words))
+                    await self._time(sentence, words)
+                elif not timed and self._spoken_s == begin:
+                    # A guess, for the case that the caller interrupts before the whole length is known.
+                    await self._time(sentence, in_proportion(text, begin, begin + len(text) / SPOKEN_CHARACTERS_PER_S))
                 if chunk.audio:
                     self._spoken_s += len(chunk.audio) / (2 * self.sample_rate)
                     await self.push(
-                        BotAudio(turn=turn, response_id=response_id, audio=chunk.audio, sample_rate=self.sample_rate)
+                        BotAudio(
+                            turn=sentence.turn,
+                            response_id=sentence.response_id,
+                            audio=chunk.audio,
+                            sample_rate=self.sample_rate,
+                        )
                     )
+            if self._spoken_s == begin:
+                raise ServiceError("the service gave no audio")
         except Exception as error:
-            self.session.report(ServiceError(f"no speech for a sentence: {error}"), self.name)
+            self._failure = f"no speech for a sentence: {str(error) or type(error).__name__}"
+            self.session.report(ServiceError(self._failure), self.name)
+            spoken_s = self._spoken_s - begin
+            if not timed:
+                said = text[: int(spoken_s * SPOKEN_CHARACTERS_PER_S)].rpartition(" ")[0]
+            self.session.ledger.correct_text(sentence.response_id, sentence.text, said)
+            text = said
         finally:
             await _close(chunks)
         if not timed and self._spoken_s > begin:
-            words = in_proportion(text, begin, self._spoken_s)
-            await self.push(WordTimes(turn=turn, response_id=response_id, words=words))
+            await self._time(sentence, in_proportion(text, begin, self._spoken_s))
+
+    async def _next(self, chunks: AsyncIterator[SpeechChunk]) -> SpeechChunk | None:
+        with anyio.move_on_after(self.timeout_s) as scope:
+            return await anext(chunks, None)
+        assert scope.cancelled_caught
+        raise DeadlineExceeded(f"no audio for {self.timeout_s:g} s")
+
+    async def _time(self, sentence: BotText, words: tuple[Word, ...]) -> None:
+        await self.push(WordTimes(turn=sentence.turn, response_id=sentence.response_id, words=words))
 
 
 def in_proportion(text: str, start_s: float, end_s: float) -> tuple[Word, ...]:
     """Word times where the service gives none: each word takes its share of the characters."""
-    pieces = [piece + " " for piece in text.split(" ")]
-    total, place = sum(map(len, pieces)), 0
+    total, place = len(text), 0
     words = []
-    for piece in pieces:
+    for piece in re.findall(r"\s*\S+\s*", text):
         begin = start_s + (end_s - start_s) * place / total
         place += len(piece)
         words.append(Word(piece, begin, start_s + (end_s - start_s) * place / total))

@@ -89,6 +89,12 @@ class Ledger:
         self._started = started
         self._settled = settled
         self._open: dict[str, Response] = {}
+        self._ids = 0
+
+    def new_id(self) -> str:
+        """An id for a response: no other of the session has it, whichever engine gives it."""
+        self._ids += 1
+        return f"resp_{self._ids}"
 
     def open(self, response_id: str, turn: int, agent: str = "") -> None:
         """A response begins. Nothing happens if it is open already. Raises BadInput if it has been settled."""
@@ -102,9 +108,16 @@ class Ledger:
         if response := self._open.get(response_id):
             response.text += text
 
-    def add_words(self, response_id: str, words: tuple[Word, ...]) -> None:
-        """When words are spoken, in seconds of the response's audio."""
+    def correct_text(self, response_id: str, text: str, said: str) -> None:
+        """Of a piece of the response's text only `said` could be spoken."""
         if response := self._open.get(response_id):
+            response.text = response.text.replace(text, said, 1)
+
+    def add_words(self, response_id: str, words: tuple[Word, ...]) -> None:
+        """When words are spoken, in seconds of the response's audio. Takes the place of what was said of that time."""
+        if (response := self._open.get(response_id)) and words:
+            while response.words and response.words[-1].start_s >= words[0].start_s:
+                response.words.pop()
             response.words.extend(words)
 
     def sent(self, response_id: str, seconds: float) -> None:

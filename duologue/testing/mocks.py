@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from functools import lru_cache
 
 import anyio
 
+from ..errors import ConfigurationError
 from ..frames import Usage
 from ..services.llm import LLM, Request, ToolRequest
 from ..services.stt import STT, Transcription
@@ -102,8 +103,9 @@ class MockLLM(LLM):
 class MockTTS(TTS):
     """Speaks each sentence as a quiet tone of `seconds_per_sentence`, or `s_per_character` for each character.
 
-    The first audio comes after `first_audio_s`, the rest `speed` times faster than real time, in `chunk_s` pieces.
-    Gives no word times, as many services do not.
+    The first audio comes after `first_audio_s`, the rest `speed` times faster than real time, in pieces of `chunk_s`,
+    at most a second. Gives no word times, as many services do not. Knows `voices`, by default any. `spoken` keeps the
+    texts that it began to speak, and `voices_used` in which voice each.
     """
 
     def __init__(
@@ -115,27 +117,36 @@ class MockTTS(TTS):
         speed: float = 5.0,
         chunk_s: float = 0.1,
         sample_rate: int = 24_000,
+        voices: Collection[str] | None = None,
     ) -> None:
         super().__init__()
         self.sample_rate = sample_rate
+        self._voices = voices
         self._first_audio_s = first_audio_s
         self._seconds = seconds_per_sentence
         self._s_per_character = s_per_character
         self._speed = speed
-        self._chunk_s = chunk_s
+        self._chunk_s = min(chunk_s, 1.0)
         self._second = _tone(sample_rate)
         self.spoken: list[str] = []
+        self.voices_used: list[str] = []
+
+    def check_voice(self, voice: str) -> None:
+        """Raise ConfigurationError for a voice that is not among the `voices`."""
+        if self._voices is not None and voice not in self._voices:
+            raise ConfigurationError(f"there is no voice {voice!r}; there are {', '.join(self._voices)}")
 
     async def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
         """The tone."""
         self.spoken.append(text)
+        self.voices_used.append(voice)
         due = anyio.current_time() + self._first_audio_s
         left = self._seconds if self._s_per_character is None else self._s_per_character * len(text)
         while left > 1e-9:
             seconds = min(left, self._chunk_s)
             await anyio.sleep_until(due)
             due += seconds / self._speed
-            yield SpeechChunk(self._second[: 2 * int(seconds * self.sample_rate)])
+            yield SpeechChunk(self._second[: 2 * round(seconds * self.sample_rate)])
             left -= seconds
 
 
