@@ -31,7 +31,7 @@ class Floor:
         self.caller_speaking = False
         """The caller speaks now. Kept by whoever detects it: the VAD, or a native engine."""
         self.dismissed = False
-        """The caller's turn that is ending was a backchannel: it wants no answer. The engine takes note and clears it."""
+        """The caller's turn that is ending was a backchannel and wants no answer. The engine notes and clears it."""
         self.touched: Callable[[], None] = lambda: None
         """Called at every sign of life."""
         self._working: set[int] = set()
@@ -47,8 +47,11 @@ class Floor:
     def begin(self, *, protected: bool = False) -> int:
         """The agent takes a new turn; its number. A protected turn is not to be interrupted by the caller."""
         self.turn += 1
+        if not self._unsettled():
+            self._protected &= self._working
         self._working.add(self.turn)
-        self._protected = {self.turn} if protected else self._protected & {self.turn - 1}
+        if protected:
+            self._protected.add(self.turn)
         self.touched()
         return self.turn
 
@@ -62,7 +65,10 @@ class Floor:
         return isinstance(frame, Output) and frame.turn <= self.fence and not frame.survives_fence
 
     def is_protected(self, turn: int) -> bool:
-        """Whether the caller may not interrupt this turn. Protection ends with the next turn."""
+        """Whether the caller may not interrupt this turn.
+
+        Protection ends with the next turn that begins once all of this one is done and heard.
+        """
         return turn in self._protected
 
     def on_hold(self, hold: Callable[[], None], resume: Callable[[], None]) -> None:

@@ -58,14 +58,15 @@ class Tasks:
     async def wait(self, patience_s: float) -> list[str]:
         """Wait for all tasks, cancelling them half-way. Leaves behind those that go on; returns their owners."""
         started = asyncio.get_running_loop().time()
-        for until_s in (patience_s / 2, patience_s):
+        for until_s, insist in ((patience_s / 2, True), (patience_s, False)):
             # New ones may start meanwhile: asynchronous handlers of the news that the session ends.
             while left := self._others():
                 rest_s = started + until_s - asyncio.get_running_loop().time()
                 if rest_s <= 0:
                     break
                 await asyncio.wait(left, timeout=rest_s)
-            self.cancel()
+            if insist:
+                self.cancel()
         self._left_behind |= left
         return sorted({self._owners[task] for task in left})
 
