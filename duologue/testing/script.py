@@ -9,8 +9,12 @@ import anyio
 from ..session import Outcome, Session, State
 
 
+HANG_UP_S = 0.05
+"""A caller who hung up at the end of the script is the one who ended the call: the news takes a moment."""
+
+
 async def converse(session: Session, script: Callable[[], Awaitable[None]]) -> Outcome:
-    """Run a session while `script()` plays the caller; the call ends with the script, if not before.
+    """Run a session while `script()` plays the caller; the call ends with the script, if the caller does not hang up.
 
     Returns how the session ended. What the script raises ends the call and is raised here.
     """
@@ -29,6 +33,7 @@ async def converse(session: Session, script: Callable[[], Awaitable[None]]) -> O
             failure = error
             session.cancel("the script failed")
         else:
+            await anyio.sleep(HANG_UP_S)
             if session.state is State.ACTIVE:
                 await session.end("script ended")
     if failure is not None:

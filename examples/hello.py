@@ -1,0 +1,57 @@
+"""The smallest voice agent: it listens, thinks and speaks. No key, no network.
+
+    python -m examples.hello
+
+A simulated caller says hello. Put `LocalAudioTransport` in the place of `MemoryTransport` to say it yourself.
+"""
+
+from __future__ import annotations
+
+import anyio
+
+from duologue import Cascade, Pipeline, Session
+from duologue.processors.interruption import Interruption
+from duologue.processors.turns import Endpointing
+from duologue.processors.vad import VadProcessor
+from duologue.services.local import EspeakTTS, Rule, RulesLLM, SphinxSTT
+from duologue.testing.caller import SimulatedCaller
+from duologue.testing.script import converse
+from duologue.transports.memory import MemoryTransport
+
+RULES = [
+    Rule("(hello|hi|good morning) [there]", "Hello! Nice to hear you."),
+    Rule("how are you", "Very well, thank you."),
+]
+
+
+async def main() -> Session:
+    """Hold the call."""
+    transport = MemoryTransport()
+    llm = RulesLLM(RULES)
+    session = Session(
+        Pipeline(
+            [
+                transport.input(),
+                VadProcessor(),
+                Endpointing(),
+                Interruption(),
+                Cascade(SphinxSTT(phrases=llm.rules.expected_phrases()), llm, EspeakTTS()),
+                transport.output(),
+            ]
+        )
+    )
+    caller = SimulatedCaller(transport)
+
+    async def script() -> None:
+        for line in ("hello", "how are you"):
+            await caller.say(line)
+            await caller.listen()
+
+    await converse(session, script)
+    for item in session.conversation:
+        print(f"{item.at:6.2f}  {item.role}: {item.text}")
+    return session
+
+
+if __name__ == "__main__":
+    anyio.run(main)

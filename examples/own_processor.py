@@ -1,0 +1,43 @@
+"""A processor of your own: it lowers the agent's voice.
+
+    python -m examples.own_processor
+"""
+
+from __future__ import annotations
+
+
+import anyio
+
+from duologue import Agent, Processor, Session, handles
+from duologue.frames import BotAudio, BotStoppedSpeaking
+from duologue.services.local import Rule
+from examples.phone import phone_call
+
+
+class Softer(Processor):
+    """Lowers the agent's voice, and says how much of it went by."""
+
+    def __init__(self, gain: float) -> None:
+        self.gain = gain
+        self.seconds = 0.0
+
+    @handles(BotAudio)
+    async def scale(self, frame: BotAudio) -> None:
+        """Push a quieter copy on; the frame itself is immutable."""
+        self.seconds += frame.duration_s
+        await self.push(frame.scaled(self.gain))
+
+    @handles(BotStoppedSpeaking)
+    def report(self, signal: BotStoppedSpeaking) -> None:
+        """A signal's handler may be a plain function: it runs at once."""
+        print(f"        softened {self.seconds:.1f} s so far")
+
+
+async def main() -> Session:
+    """Ask, and hear the answer at a third of its level."""
+    rules = [Rule("hello", "Hello! Is this quiet enough?")]
+    return await phone_call(rules, [Agent(name="Whisperer")], ["hello"], extra=[Softer(0.33)])
+
+
+if __name__ == "__main__":
+    anyio.run(main)

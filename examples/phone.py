@@ -1,0 +1,59 @@
+"""What the other examples share: a phone call between a simulated caller and some agents."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from duologue import Agent, Cascade, Handoff, Pipeline, Processor, Session, Tools
+from duologue.processors.interruption import Interruption, InterruptionPolicy
+from duologue.processors.turns import Endpointing
+from duologue.processors.vad import VadProcessor
+from duologue.services.local import Dialogue, EspeakTTS, Rule, RulesLLM, SphinxSTT
+from duologue.testing.caller import SimulatedCaller
+from duologue.testing.script import converse
+from duologue.transports.memory import MemoryTransport
+
+
+async def phone_call(
+    rules: Dialogue | Sequence[Rule],
+    agents: Sequence[Agent],
+    lines: Iterable[str],
+    *,
+    policy: InterruptionPolicy | None = None,
+    extra: Sequence[Processor] = (),
+    barge_in: str = "",
+) -> Session:
+    """The caller says each line and listens; `barge_in` is said into the answer to the last one. Prints the log."""
+    transport = MemoryTransport()
+    llm = RulesLLM(rules)
+    pipeline = [
+        transport.input(),
+        VadProcessor(),
+        Endpointing(),
+        Interruption(policy),
+        Cascade(SphinxSTT(phrases=llm.rules.expected_phrases()), llm, EspeakTTS()),
+        Handoff(agents),
+        Tools(),
+        *extra,
+        transport.output(),
+    ]
+    session = Session(Pipeline(pipeline))
+    caller = SimulatedCaller(transport)
+
+    async def script() -> None:
+        *asked, last = lines
+        for line in asked:
+            await caller.say(line)
+            await caller.listen()
+        await caller.say(last)
+        if barge_in:
+            await caller.wait_for_agent_to_start()
+            await caller.silence(1.5)
+            await caller.say(barge_in)
+        await caller.listen()
+
+    await converse(session, script)
+    for item in session.conversation:
+        what = f"{item.name}({item.data})" if item.kind == "tool_call" else item.text
+        print(f"{item.at:6.2f}  {item.agent or item.role:<10} {what}{' ...' if item.status == 'interrupted' else ''}")
+    return session
