@@ -194,12 +194,14 @@ class Switch(Group, Generic[P]):
                     raise
             waiting = {direction: self.take(direction) for direction in self._gates}
             self._active = name
-            if move is not None:
-                move()
-            for direction, gate in self._gates.items():
-                gate.change(name, waiting[direction])
-            session.reroute()
-            await session.close_branch(old)
+            try:
+                if move is not None:
+                    move()
+            finally:
+                for direction, gate in self._gates.items():
+                    gate.change(name, waiting[direction])
+                session.reroute()
+                await session.close_branch(old)
 
     def build(self, session: Session, direction: Direction, after: Port) -> Port:
         gate = self._gates[direction] = Gate(self, session, direction, after, self._active)

@@ -33,7 +33,7 @@ class Floor:
         self.dismissed = False
         """The caller's turn that is ending was a backchannel and wants no answer. The engine notes and clears it."""
         self.touched: Callable[[], None] = lambda: None
-        """Called at every sign of life."""
+        """Called at every sign of life; whoever changes one of the above calls it, too."""
         self._working: set[int] = set()
         self._protected: set[int] = set()
         self._scopes: dict[anyio.CancelScope, int] = {}

@@ -51,7 +51,7 @@ class Response:
             return ""
         if self.words:
             # A word counts once half of it was played.
-            said = [w.text for w in self.words if (w.start_s + w.end_s) / 2 <= self.played_s]
+            said = [w.text for w in self.words if (w.start_s + w.end_s) / 2 <= self.played_s + 1e-6]
             return "".join(said).rstrip()
         total = self.sent_s if self.all_sent else max(self.sent_s, len(self.text) / SPOKEN_CHARACTERS_PER_S)
         cut = int(len(self.text) * min(1.0, self.played_s / total)) if total else 0
@@ -97,7 +97,7 @@ class Ledger:
         return f"resp_{self._ids}"
 
     def open(self, response_id: str, turn: int, agent: str = "") -> None:
-        """A response begins. Nothing happens if it is open already. Raises BadInput if it has been settled."""
+        """A response begins. Nothing happens if it is open already. Raises BadInput for an id that was heard."""
         if response_id not in self._open:
             response = Response(response_id, turn, agent)
             self._opened(response)
