@@ -1,0 +1,17 @@
+"""Where a call enters and leaves: each transport gives an `input()` and an `output()` processor for a pipeline."""
+
+from .base import TransportInput, TransportOutput
+from .local import LocalAudioTransport
+from .memory import MemoryTransport
+from .playout import Playout, PlayoutSettings
+from .wav import WavTransport
+
+__all__ = [
+    "LocalAudioTransport",
+    "MemoryTransport",
+    "Playout",
+    "PlayoutSettings",
+    "TransportInput",
+    "TransportOutput",
+    "WavTransport",
+]

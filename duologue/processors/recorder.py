@@ -1,0 +1,199 @@
+"""`Recorder`: the whole call as a stereo WAV file, caller left and agent right, aligned in time."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from os import PathLike, fspath
+
+from ..audio.pcm import BYTES_PER_SAMPLE, check_rate, downmix, interleave
+from ..audio.resample import Resampler
+from ..audio.wav import WavWriter
+from ..errors import BadInput, DuologueError, ServiceError
+from ..frames import UserAudio
+from .base import Processor, handles
+
+JITTER_S = 0.03
+"""Audio whose time differs by no more than this from the end of what came before continues it without a seam."""
+LAG_S = 3.0
+"""How long what has been heard may take to be reported, before its time is on the tape as silence."""
+AHEAD_S = 5.0
+"""Audio that claims to be of a time further ahead than this is taken to be of now."""
+
+
+class Recorder(Processor):
+    """Records the call to `path`, at `sample_rate` Hz, whatever the rates of the sources are.
+
+    Left is the caller's audio where this processor stands, at the time at which it was spoken; right is what the
+    caller heard of the agent, when it was heard. Where there is nothing there is silence, and the file lasts as long
+    as the call. It is written as the call goes on, three seconds behind; about half a megabyte is held in memory.
+
+    A file that cannot be created raises BadInput when the session starts. One that cannot be written any more (a full
+    disk, the 4 GiB of the format) is reported, and ends the recording, not the call.
+    """
+
+    def __init__(self, path: str | PathLike[str], sample_rate: int = 16_000) -> None:
+        check_rate(sample_rate)
+        self.path = path
+        self.sample_rate = sample_rate
+        self._tape: Tape | None = None
+
+    async def open(self) -> None:
+        """Create the file."""
+        self._tape = Tape(self.path, self.sample_rate, channels=2)
+        self.session.played.append(self._agent)
+
+    @handles(UserAudio)
+    async def caller(self, frame: UserAudio) -> None:
+        """Record it, and let it pass."""
+        if self._tape is not None:
+            pcm = frame.audio if frame.channels == 1 else downmix(frame.audio, frame.channels)
+            self._record(0, pcm, frame.sample_rate, frame.at)
+        await self.push(frame)
+
+    def _agent(self, pcm: bytes, sample_rate: int, at: float) -> None:
+        self._record(1, pcm, sample_rate, at)
+
+    def _record(self, channel: int, pcm: bytes, sample_rate: int, at: float) -> None:
+        if self._tape is not None:
+            now = self.session.now()
+            try:
+                self._tape.add(channel, pcm, sample_rate, at if at <= now + AHEAD_S else now)
+            except (OSError, DuologueError) as error:
+                self._fail(error)
+
+    def _fail(self, error: Exception) -> None:
+        tape, self._tape = self._tape, None
+        self.session.report(ServiceError(f"the recording {fspath(self.path)} ends here: {error}"), self.name)
+        if tape is not None:
+            tape.abandon()
+
+    async def close(self) -> None:
+        """Write the rest, up to now."""
+        if self._agent in self.session.played:
+            self.session.played.remove(self._agent)
+        tape = self._tape
+        if tape is None:
+            return
+        try:
+            tape.close(self.session.now())
+        except (OSError, DuologueError) as error:
+            self._fail(error)
+        self._tape = None
+        if tape.late_s > 0:
+            message = f"{tape.late_s:.2f} s of audio came too late for the recording {fspath(self.path)}"
+            self.session.report(ServiceError(message), self.name)
+
+
+class Tape:
+    """A WAV file that audio is put on by its time. Raises BadInput if the file cannot be created."""
+
+    def __init__(self, path: str | PathLike[str], sample_rate: int, channels: int) -> None:
+        try:
+            self._writer = WavWriter(path, sample_rate, channels)
+        except OSError as error:
+            raise BadInput(f"{fspath(path)}: {error.strerror or error}") from error
+        self._sample_rate = sample_rate
+        self._tracks = [_Track(sample_rate) for _ in range(channels)]
+        self._written = 0  # samples
+        self._lag = int(LAG_S * sample_rate)
+
+    @property
+    def late_s(self) -> float:
+        """How much audio came after its time had been written, in seconds."""
+        return sum(track.late for track in self._tracks) / self._sample_rate
+
+    def add(self, channel: int, pcm: bytes, sample_rate: int, at: float) -> None:
+        """Put mono audio on a channel; its first sample is of `at`, in seconds from the start of the tape."""
+        self._tracks[channel].add(pcm, sample_rate, at)
+        until = max(track.end for track in self._tracks) - self._lag
+        if until - self._written >= self._sample_rate:
+            self._write(until)
+
+    def close(self, until_s: float) -> None:
+        """Write all there is, and silence up to `until_s`, and complete the file."""
+        for track in self._tracks:
+            track.flush()
+        self._write(max(round(until_s * self._sample_rate), *(track.end for track in self._tracks)))
+        self._writer.close()
+
+    def abandon(self) -> None:
+        """Let go of the file as it is."""
+        with contextlib.suppress(OSError, DuologueError):
+            self._writer.close()
+
+    def _write(self, until: int) -> None:
+        while self._written < until:
+            end = min(until, self._written + self._sample_rate)
+            channels = [track.render(self._written, end) for track in self._tracks]
+            self._writer.write(channels[0] if len(channels) == 1 else interleave(*channels))
+            self._written = end
+        self._writer.flush()
+
+
+class _Track:
+    """One channel: pieces of audio at their places, converted to the tape's rate."""
+
+    def __init__(self, sample_rate: int) -> None:
+        self._sample_rate = sample_rate
+        self._pieces: deque[tuple[int, bytes]] = deque()  # first sample, audio
+        self._converter: Resampler | None = None
+        self._source_rate = sample_rate
+        self._next_at: float | None = None
+        self._written = 0
+        self.end = 0  # the sample after the last
+        self.late = 0
+
+    def add(self, pcm: bytes, sample_rate: int, at: float) -> None:
+        if self._next_at is None or abs(at - self._next_at) > JITTER_S or sample_rate != self._source_rate:
+            pcm, at = self._begin(pcm, sample_rate, at)
+            self._next_at = at
+        self._next_at += len(pcm) / (BYTES_PER_SAMPLE * sample_rate)
+        self._append(pcm if self._converter is None else self._converter.process(pcm))
+
+    def _begin(self, pcm: bytes, sample_rate: int, at: float) -> tuple[bytes, float]:
+        """A new stretch at `at`. Returns what can be placed, and where: never over what is there already."""
+        self.flush()
+        start_s = self.end / self._sample_rate
+        overlap_s = start_s - at
+        if overlap_s > JITTER_S:
+            if at >= 0:  # nothing is missed of what was said before the call began
+                self.late += round(min(overlap_s, len(pcm) / (BYTES_PER_SAMPLE * sample_rate)) * self._sample_rate)
+            pcm = pcm[BYTES_PER_SAMPLE * round(overlap_s * sample_rate) :]
+        at = max(at, start_s)
+        self.end = round(at * self._sample_rate)
+        if sample_rate != self._source_rate:
+            self._source_rate = sample_rate
+            same = sample_rate == self._sample_rate
+            self._converter = None if same else Resampler(sample_rate, self._sample_rate)
+        return pcm, at
+
+    def flush(self) -> None:
+        """End the stretch."""
+        if self._converter is not None:
+            self._append(self._converter.flush())
+        self._next_at = None
+
+    def _append(self, pcm: bytes) -> None:
+        if (missed := self._written - self.end) > 0:
+            missed = min(missed, len(pcm) // BYTES_PER_SAMPLE)
+            pcm = pcm[BYTES_PER_SAMPLE * missed :]
+            self.end += missed
+            self.late += missed
+        if pcm:
+            self._pieces.append((self.end, pcm))
+            self.end += len(pcm) // BYTES_PER_SAMPLE
+
+    def render(self, start: int, end: int) -> bytes:
+        """The audio from sample `start` to `end`, with silence where there is none; what lies before is forgotten."""
+        self._written = end
+        out = bytearray(BYTES_PER_SAMPLE * (end - start))
+        while self._pieces and self._pieces[0][0] < end:
+            place, pcm = self._pieces.popleft()
+            fits = BYTES_PER_SAMPLE * (end - place)
+            if len(pcm) > fits:
+                self._pieces.appendleft((end, pcm[fits:]))
+                pcm = pcm[:fits]
+            offset = BYTES_PER_SAMPLE * (place - start)
+            out[offset : offset + len(pcm)] = pcm
+        return bytes(out)

@@ -1,0 +1,130 @@
+"""`WavTransport`: the caller is a WAV file, and what the agent says is written to another."""
+
+from __future__ import annotations
+
+import asyncio
+from os import PathLike
+
+from ..audio.pcm import downmix
+from ..audio.wav import Wav, read_wav
+from ..errors import ConfigurationError, DuologueError
+from ..processors.recorder import Tape
+from .base import TransportInput, TransportOutput
+from .pacer import PERIOD_S, Beat, Pacer
+from .playout import PlayoutSettings
+
+PIECES_PER_S = 50
+WORKING_LIMIT_S = 30.0
+"""How long the call waits for an agent that is at work on an answer and says nothing."""
+
+
+class WavTransport:
+    """Plays a WAV file to the agent at the pace of speech, and writes what the caller would have heard to another.
+
+    The file at `input_path` (mono or stereo, any rate) begins when the session starts. Silence follows it until the
+    agent has been quiet, and has had nothing to answer, for `tail_s`; then the call ends with the reason
+    "input ended". The file at `output_path` is mono at `sample_rate`, lasts as long as the call, and has the agent's
+    audio at the times at which it was heard.
+
+    Raises BadInput if the input cannot be read, when it is made, or the output cannot be created, when the session
+    starts; ConfigurationError for a rate of which 20 ms are no whole number of samples, and for a negative `tail_s`.
+    """
+
+    def __init__(
+        self,
+        input_path: str | PathLike[str],
+        output_path: str | PathLike[str],
+        sample_rate: int = 16_000,
+        *,
+        tail_s: float = 3.0,
+        settings: PlayoutSettings | None = None,
+    ) -> None:
+        if not tail_s >= 0:
+            raise ConfigurationError(f"tail_s is {tail_s!r}: it must be 0 s or more")
+        self._input = _Input(read_wav(input_path), tail_s)
+        self._output = _Output(output_path, sample_rate, settings)
+
+    def input(self) -> TransportInput:
+        """The head of the pipeline."""
+        return self._input
+
+    def output(self) -> TransportOutput:
+        """The tail of the pipeline."""
+        return self._output
+
+
+class _Input(TransportInput):
+    def __init__(self, wav: Wav, tail_s: float) -> None:
+        super().__init__()
+        self._pcm = downmix(wav.pcm, wav.channels)
+        self._sample_rate = wav.sample_rate
+        self._tail_s = tail_s
+        self._piece = 0
+        self._busy_at = 0.0  # loop time at which there was still something to hear
+        self._beat: Beat | None = None
+
+    @property
+    def name(self) -> str:
+        return "WavTransport"
+
+    def started(self) -> None:
+        """Begin to play: a piece is complete 20 ms after it began."""
+        now = asyncio.get_running_loop().time()
+        self._beat = Pacer.get().every_20ms(self._play, now + PERIOD_S)
+
+    def _play(self) -> None:
+        start, end = (2 * (piece * self._sample_rate // PIECES_PER_S) for piece in (self._piece, self._piece + 1))
+        self._piece += 1
+        self.feed(self._pcm[start:end].ljust(end - start, b"\0"), self._sample_rate)
+        now, floor = asyncio.get_running_loop().time(), self.session.floor
+        if start < len(self._pcm) or floor.agent_speaking:
+            self._busy_at = now
+            return
+        limit_s = self._tail_s if floor.owner == "caller" else max(self._tail_s, WORKING_LIMIT_S)
+        if now - self._busy_at >= limit_s - 1e-6:
+            self._stop()
+            self.hang_up("input ended")
+
+    def _stop(self) -> None:
+        if self._beat is not None:
+            self._beat.cancel()
+            self._beat = None
+
+    async def close(self) -> None:
+        """Play no more."""
+        self._stop()
+
+
+class _Output(TransportOutput):
+    def __init__(self, path: str | PathLike[str], sample_rate: int, settings: PlayoutSettings | None) -> None:
+        super().__init__(sample_rate, settings)
+        self._path = path
+        self._tape: Tape | None = None
+
+    @property
+    def name(self) -> str:
+        return "WavTransport"
+
+    async def open(self) -> None:
+        """Create the file."""
+        await super().open()
+        self._tape = Tape(self._path, self.sample_rate, channels=1)
+        self.session.played.append(self._record)
+
+    def write(self, chunk: bytes) -> None:
+        """Nothing: what counts is what will have been heard."""
+
+    def _record(self, pcm: bytes, sample_rate: int, at: float) -> None:
+        if self._tape is not None:
+            self._tape.add(0, pcm, sample_rate, at)
+
+    async def close(self) -> None:
+        """Complete the file."""
+        await super().close()
+        tape, self._tape = self._tape, None
+        if tape is not None:
+            try:
+                tape.close(self.session.now())
+            except (OSError, DuologueError):
+                tape.abandon()
+                raise

@@ -1,0 +1,135 @@
+"""What the tests of the transports share: a call to play into, and audio whose every sample can be told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import numpy as np
+
+from duologue.frames import BotAudio, BotStoppedSpeaking, ResponseEnded, ResponseStarted, ResponseStatus, Signal
+from duologue.processors import Pipeline, Processor
+from duologue.session import Outcome, Session, State
+from duologue.transports import MemoryTransport, PlayoutSettings
+
+RATE = 16_000
+
+
+def ramp(first: int, count: int) -> bytes:
+    """`count` samples, each with a number of its own (up to 65536), none of them zero."""
+    return ((np.arange(first, first + count) % 65_535) + 1).astype("<u2").tobytes()
+
+
+def numbers(pcm: bytes) -> list[int]:
+    """The numbers of a ramp's samples, silence left out."""
+    samples = np.frombuffer(pcm, "<u2")
+    found: list[int] = (samples[samples > 0].astype(int) - 1).tolist()
+    return found
+
+
+class FarEnd:
+    """What leaves a `MemoryTransport`: chunks with the time they were sent and are heard, and signals with theirs."""
+
+    def __init__(self, transport: MemoryTransport, session: Session) -> None:
+        self.session = session
+        self.sent: list[tuple[float, bytes]] = []
+        self.heard: list[tuple[float, bytes]] = []
+        self.signals: list[tuple[float, Signal]] = []
+        transport.on_audio(self._audio)
+        transport.on_clear(self._clear)
+
+    def _audio(self, pcm: bytes, at: float) -> None:
+        self.sent.append((self.session.now(), pcm))
+        self.heard.append((at, pcm))
+
+    def _clear(self, at: float) -> None:
+        kept = []
+        for start, pcm in self.heard:
+            part = pcm[: 2 * max(0, round((at - start) * RATE))]
+            if part:
+                kept.append((start, part))
+        self.heard[:] = kept
+
+    def watch(self, *signals: type[Signal]) -> None:
+        for signal in signals:
+            self.session.on(signal, lambda s: self.signals.append((self.session.now(), s)))
+
+    @property
+    def pcm(self) -> bytes:
+        return b"".join(pcm for _, pcm in self.heard)
+
+    def stops(self) -> list[tuple[int, float]]:
+        return [(s.turn, s.at) for _, s in self.signals if isinstance(s, BotStoppedSpeaking)]
+
+    def names(self) -> list[str]:
+        return [type(signal).__name__ for _, signal in self.signals]
+
+
+class Agent:
+    """Says things, as an engine does."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self._count = 0
+
+    def turn(self) -> int:
+        turn = self.session.floor.begin()
+        self.session.floor.finish(turn)
+        return turn
+
+    async def begin(self, text: str = "", turn: int | None = None) -> ResponseStarted:
+        self._count += 1
+        frame = ResponseStarted(turn=self.turn() if turn is None else turn, response_id=f"r{self._count}")
+        self.session.ledger.open(frame.response_id, frame.turn)
+        await self.session.send(frame)
+        self.session.ledger.add_text(frame.response_id, text)
+        return frame
+
+    async def audio(self, response: ResponseStarted, pcm: bytes, sample_rate: int = RATE, channels: int = 1) -> None:
+        turn, response_id = response.turn, response.response_id
+        await self.session.send(
+            BotAudio(turn=turn, response_id=response_id, audio=pcm, sample_rate=sample_rate, channels=channels)
+        )
+
+    async def end(self, response: ResponseStarted, status: ResponseStatus = "completed") -> None:
+        turn, response_id = response.turn, response.response_id
+        await self.session.send(ResponseEnded(turn=turn, response_id=response_id, status=status))
+
+    async def say(self, pcm: bytes, text: str = "", sample_rate: int = RATE) -> ResponseStarted:
+        response = await self.begin(text)
+        await self.audio(response, pcm, sample_rate)
+        await self.end(response)
+        return response
+
+
+class Call:
+    """A running session with a memory transport."""
+
+    def __init__(self, settings: PlayoutSettings | None, processors: tuple[Processor, ...], options: Any) -> None:
+        self.transport = MemoryTransport(RATE, settings)
+        pipeline = Pipeline([self.transport.input(), *processors, self.transport.output()])
+        self.session = Session(pipeline, **options)
+        self.far_end = FarEnd(self.transport, self.session)
+        self.agent = Agent(self.session)
+        self.outcome: Outcome | None = None
+
+    async def run(self) -> None:
+        self.outcome = await self.session.run()
+
+
+@asynccontextmanager
+async def calling(
+    *processors: Processor, settings: PlayoutSettings | None = None, **options: Any
+) -> AsyncIterator[Call]:
+    """A call that runs, and ends with the block."""
+    call = Call(settings, processors, options)
+    task = asyncio.create_task(call.run())
+    while call.session.state in (State.NEW, State.CONNECTING):
+        await asyncio.sleep(0)
+    try:
+        yield call
+    finally:
+        call.session.cancel()
+        await task
