@@ -321,7 +321,8 @@ class LLM(Processor):
                 status, reason = "failed", str(error) or type(error).__name__
                 session.report(ServiceError(f"no answer: {reason}"), self.name)
             else:
-                await self._call(turn, response_id, config, calls)
+                if turn > session.floor.fence:
+                    await self._call(turn, response_id, config, calls)
                 status = "completed"
         if turn <= session.floor.fence:
             status, reason = "interrupted", ""
@@ -371,7 +372,7 @@ class LLM(Processor):
                 )
             )
         try:
-            while waiting:
+            while waiting and turn > self.session.floor.fence:
                 await self.push(waiting[0])
                 waiting.popleft()
         finally:

@@ -44,11 +44,12 @@ class MockSTT(STT):
         self.heard[-1] += len(pcm)
         if self._interim_s is None:
             return ""
-        words = int(self.heard[-1] / 2 / self.sample_rate / self._interim_s)
+        text = self._text().split()
+        words = min(len(text), int(self.heard[-1] / 2 / self.sample_rate / self._interim_s + 1e-9))
         if words <= self._words:
             return ""
         self._words = words
-        return " ".join(self._text().split()[:words])
+        return " ".join(text[:words])
 
     async def finish(self) -> Transcription:
         """The next text."""

@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from duologue.services.sentences import MAX_SENTENCE, SentenceSplitter, speakable
+
+TEXTS = st.text(alphabet="abI Dr.e!?1\n。「」'\")…", max_size=60) | st.text(max_size=60)
+
+
+def split(*chunks: str) -> list[str]:
+    """The sentences, and what is left at the end."""
+    splitter = SentenceSplitter()
+    done = [sentence for chunk in chunks for sentence in splitter.feed(chunk)]
+    rest = splitter.flush()
+    return [*done, rest] if rest else done
+
+
+@given(st.lists(TEXTS, max_size=12))
+@example(["3", ".", "5"])
+@example(["\n", "\n", "Hello."])
+def test_no_character_is_lost_or_changed(chunks: list[str]) -> None:
+    assert "".join(split(*chunks)) == "".join(chunks)
+
+
+@given(st.lists(st.text(alphabet="ab1 .!\n", max_size=300), max_size=8))
+def test_no_piece_is_longer_than_the_limit_but_for_the_space_after_it(chunks: list[str]) -> None:
+    assert all(len(piece.rstrip()) <= MAX_SENTENCE for piece in split(*chunks))
+
+
+WORDS = st.sampled_from(["Yes", "the", "café", "3.5", "12", "Dr. Who", "J. Bach", "e.g. tea", "No. 7", "www.a.org"])
+SENTENCES = st.lists(
+    st.builds(
+        lambda words, stop: " ".join(words) + " it" + stop,
+        st.lists(WORDS, min_size=1, max_size=5),
+        st.sampled_from(".!?"),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@given(SENTENCES, st.data())
+def test_whole_sentences_are_found_however_the_text_is_cut_between_words(
+    sentences: list[str], data: st.DataObject
+) -> None:
+    text = " ".join(sentences)
+    tokens = text.replace(" ", "\0 ").split("\0")
+    chunks = []
+    while tokens:
+        count = data.draw(st.integers(1, len(tokens)))
+        chunks.append("".join(tokens[:count]))
+        tokens = tokens[count:]
+    assert [piece.strip() for piece in split(*chunks)] == sentences
+
+
+def test_a_sentence_is_given_the_moment_its_last_character_is_known() -> None:
+    splitter = SentenceSplitter()
+    assert splitter.feed("It rains") == []
+    assert splitter.feed(".") == ["It rains."]
+    assert splitter.feed(" Does it? Yes") == [" Does it? "]
+    assert splitter.feed("!") == ["Yes!"]
+    assert splitter.flush() == ""
+
+
+@pytest.mark.parametrize(
+    ("begun", "goes_on"),
+    [
+        ("It costs 3.", "50 now"),
+        ("Ask Dr.", " Smith now"),
+        ("By J.", " S. Bach now"),
+        ("In the U.S.", " it is"),
+        ("At 5 p.m.", " it is"),
+        ("Take e.g.", " this"),
+        ("Room No.", " 5 is"),
+        ("Open www.", "example.com now"),
+        ("Write to a@b.", "org now"),
+        ('She said "Mr.', ' Bean"'),
+    ],
+)
+def test_it_waits_only_where_a_full_stop_may_be_none(begun: str, goes_on: str) -> None:
+    splitter = SentenceSplitter()
+    assert splitter.feed(begun) == []
+    assert splitter.feed(goes_on) == []
+    assert splitter.flush() == begun + goes_on
+
+
+@pytest.mark.parametrize(
+    ("begun", "goes_on"),
+    [("It costs 3.", " Do you"), ("No.", " That is"), ("Open example.org.", " It is"), ("You and I.", " We two")],
+)
+def test_it_ends_there_once_the_next_characters_show_that_it_was_one(begun: str, goes_on: str) -> None:
+    assert split(begun, goes_on) == [begun + " ", goes_on.lstrip()] or split(begun, goes_on) == [begun, goes_on]
+
+
+@pytest.mark.parametrize(
+    ("text", "pieces"),
+    [
+        ("Wait... What?! Yes!!! So", ["Wait... ", "What?! ", "Yes!!! ", "So"]),
+        ('He said "Hi." (Really.) So', ['He said "Hi." ', "(Really.) ", "So"]),
+        ("你好。你是谁？我！", ["你好。", "你是谁？", "我！"]),
+        ("「はい。」そうです。", ["「はい。」", "そうです。"]),
+        ("One\nTwo\n\nThree", ["One\n", "Two\n\n", "Three"]),
+        ("\n\nHello. You", ["\n\nHello. ", "You"]),
+        ("- milk\n- eggs\n", ["- milk\n", "- eggs\n"]),
+        ("What? No", ["What? ", "No"]),
+        ("It is 3.5 km. Or 4. Go", ["It is 3.5 km. ", "Or 4. ", "Go"]),
+        ("See example.com or a/b.c now", ["See example.com or a/b.c now"]),
+    ],
+)
+def test_where_sentences_end(text: str, pieces: list[str]) -> None:
+    assert split(text) == pieces
+
+
+def test_text_without_an_end_is_cut_between_words() -> None:
+    text = "word " * 200
+    pieces = split(text)
+    assert "".join(pieces) == text
+    assert all(350 < len(piece) <= MAX_SENTENCE + 1 for piece in pieces[:-1])
+    assert all(piece.endswith("word ") for piece in pieces)
+
+
+def test_text_without_a_space_is_cut_at_the_limit() -> None:
+    assert [len(piece) for piece in split("字" * 900)] == [MAX_SENTENCE, MAX_SENTENCE, 100]
+
+
+@pytest.mark.parametrize(
+    ("written", "spoken"),
+    [
+        ("It is **very** good, *really* _good_.", "It is very good, really good."),
+        ("Use `print` and ~~no~~ yes.", "Use print and no yes."),
+        ("## Weather\n- sunny\n* warm\n> quote", "Weather\nsunny\nwarm\nquote"),
+        ("See [our site](https://x.org/a_b) and ![a cat](c.png).", "See our site and a cat."),
+        ("<b>Hello</b><br/> you", "Hello you"),
+        ("| a | b |", " a b "),
+        ("*Two sentences. ", "Two sentences. "),
+        ("In one mark.*", "In one mark."),
+    ],
+)
+def test_markup_is_not_spoken(written: str, spoken: str) -> None:
+    assert speakable(written) == spoken
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2 * 3 = 6",
+        "5*3",
+        "a < b > c",
+        "first_last@example.org",
+        "C# and #1",
+        "about ~5",
+        "-5 degrees",
+        "a|b",
+        "it's 5 - 3",
+    ],
+)
+def test_what_belongs_to_the_words_is_spoken(text: str) -> None:
+    assert speakable(text) == text
+
+
+@given(TEXTS)
+def test_markup_is_taken_out_of_any_text(text: str) -> None:
+    assert len(speakable(text)) <= len(text)
