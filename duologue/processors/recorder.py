@@ -24,9 +24,10 @@ AHEAD_S = 5.0
 class Recorder(Processor):
     """Records the call to `path`, at `sample_rate` Hz, whatever the rates of the sources are.
 
-    Left is the caller's audio where this processor stands, at the time at which it was spoken; right is what the
-    caller heard of the agent, when it was heard. Where there is nothing there is silence, and the file lasts as long
-    as the call. It is written as the call goes on, three seconds behind; about half a megabyte is held in memory.
+    Left is the caller's audio as it passes here, at the time at which it was spoken: so its place is before whatever
+    takes the audio, best right after the transport's input. Right is what the caller heard of the agent, when it was
+    heard. Where there is nothing there is silence, and the file lasts as long as the call. It is written as the call
+    goes on, three seconds behind; about half a megabyte is held in memory.
 
     A file that cannot be created raises BadInput when the session starts. One that cannot be written any more (a full
     disk, the 4 GiB of the format) is reported, and ends the recording, not the call.

@@ -215,6 +215,23 @@ async def test_a_full_disk_ends_the_recording_and_not_the_call(tmp_path: Path, m
     assert call.session.conversation.items[0].status == "complete"
 
 
+async def test_a_side_that_falls_behind_loses_only_what_is_written_already(tmp_path: Path) -> None:
+    path = tmp_path / "call.wav"
+    tape = Tape(path, RATE, 2)
+    tape.add(0, ramp(0, RATE), RATE, 0.0)
+    for n in range(100):
+        tape.add(1, ramp(0, 1600), RATE, n / 10)
+    tape.add(0, ramp(RATE, 12 * RATE), RATE, 1.0)
+    assert 5.5 <= tape.late_s <= 6.0
+    tape.close(13.0)
+    left, right = channels(path)
+    assert len(left) == 13 * RATE
+    late = round(tape.late_s * RATE)
+    assert not left[RATE : RATE + late].any()
+    assert left[RATE + late :].tobytes() == ramp(RATE + late, 12 * RATE - late)
+    assert span(right) == (0, 10 * RATE - 1)
+
+
 async def test_random_pieces_are_where_they_belong(tmp_path: Path) -> None:
     random = np.random.default_rng(7)
     for case in range(30):

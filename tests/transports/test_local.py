@@ -199,6 +199,30 @@ async def test_an_interruption_empties_the_ring_and_counts_what_the_card_has_got
             assert not any(any(pcm) for _, pcm in call.card.heard[before + 2 :])
 
 
+async def test_what_the_card_is_taking_during_an_interruption_does_not_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with at_the_machine(monkeypatch) as call:
+        call.card.jammed = True
+        await call.agent.say(ramp(0, 16_000), "one two three")
+        await asyncio.sleep(0.01)
+        output, loudspeaker = call.transport.output(), call.card.loudspeaker
+        assert loudspeaker is not None
+
+        class Block(bytearray):
+            def __setitem__(self, place: Any, pcm: Any) -> None:
+                if pcm:  # the callback has taken a chunk, and has not put back what it does not need
+                    output.clear()
+                super().__setitem__(place, pcm)
+
+        loudspeaker.call(Block(320), 160, SimpleNamespace(outputBufferDacTime=call.card.now()), None)
+        out = bytearray(320)
+        loudspeaker.call(out, 160, SimpleNamespace(outputBufferDacTime=call.card.now()), None)
+        assert not any(out)
+        await asyncio.sleep(0.05)
+        assert output.position() == 0
+
+
 async def test_a_hold_goes_on_where_it_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("duologue.transports.playout.FADE_MS", 0.0)
     async with at_the_machine(monkeypatch) as call:

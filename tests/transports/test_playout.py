@@ -198,6 +198,17 @@ async def test_who_has_audio_first_is_played_first() -> None:
         assert [i.status for i in call.session.conversation] == ["complete"] * 2
 
 
+async def test_responses_that_wait_keep_the_order_of_their_audio() -> None:
+    async with calling() as call:
+        early = await call.agent.begin("early")
+        await call.agent.say(ramp(0, 3200), "first")
+        await call.agent.say(ramp(3200, 3200), "second")
+        await call.agent.audio(early, ramp(6400, 3200))
+        await call.agent.end(early)
+        await asyncio.sleep(1.0)
+        assert numbers(call.far_end.pcm) == list(range(9600))
+
+
 async def test_a_response_that_never_ends_does_not_silence_the_next() -> None:
     async with calling() as call:
         stuck = await call.agent.begin("stuck")
@@ -379,6 +390,19 @@ async def test_those_who_wait_are_served_in_turn() -> None:
         assert done == [0, 1, 2, 3]
         await asyncio.sleep(2.0)
         assert numbers(call.far_end.pcm) == list(range(4 * RATE))
+
+
+async def test_who_comes_later_does_not_overtake_those_who_wait() -> None:
+    async with calling(settings=PlayoutSettings(max_buffer_s=1.0)) as call:
+        early, late = await call.agent.begin(), await call.agent.begin()
+        waiting = asyncio.create_task(call.agent.audio(early, ramp(0, 2 * RATE)))
+        await asyncio.sleep(0.5)
+        await call.agent.audio(late, ramp(2 * RATE, 320))  # small enough to fit
+        assert waiting.done()
+        await call.agent.end(early)
+        await call.agent.end(late)
+        await asyncio.sleep(3.0)
+        assert numbers(call.far_end.pcm) == list(range(2 * RATE + 320))
 
 
 async def test_the_fence_releases_those_who_wait() -> None:
@@ -709,6 +733,19 @@ async def test_a_cancelled_call_keeps_what_was_heard() -> None:
         assert (item.text, item.status) == ("a b c d", "interrupted")
         assert item.heard_s == pytest.approx(2.0, abs=1e-3)
         assert Pacer.get().registered == 0
+
+
+async def test_a_transport_that_has_gone_is_left_alone() -> None:
+    async with calling() as call:
+        call.transport.output().disconnect()
+        cleared: list[float] = []
+        call.transport.on_clear(cleared.append)
+        await call.agent.say(ramp(0, RATE))
+        call.session.interrupt()
+        call.session.floor.hold()
+        call.session.floor.resume()
+        await asyncio.sleep(0.1)
+        assert (cleared, call.far_end.sent) == ([], [])
 
 
 async def test_what_is_said_to_a_caller_who_has_gone_was_not_said() -> None:
