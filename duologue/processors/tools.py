@@ -335,9 +335,10 @@ class Tools(Processor):
         """The result as plain JSON data, cut if it is too long. Raises BadInput if it has no such form."""
         try:
             plain = msgspec.to_builtins(result, str_keys=True)
-            text = plain if isinstance(plain, str) else msgspec.json.encode(plain).decode()
+            encoded = msgspec.json.encode(plain).decode()
         except Exception as error:  # whatever a foreign object's own code raises
             raise BadInput(f"the tool returned something that is no JSON: {error}") from error
+        text = plain if isinstance(plain, str) else encoded
         if len(text) <= self._max_length:
             return plain
         return text[: self._max_length] + f" … [cut: {len(text)} characters, {self._max_length} shown]"

@@ -75,7 +75,8 @@ class Cascade(Pipeline):
         tools: tuple[ToolSpec, ...] = (),
     ) -> None:
         self.stt, self.llm, self.tts = stt, llm, tts
-        super().__init__([_Settings(self), stt, llm, tts])
+        # Behind the STT, lest a `Configure` overtake what waits for its transcript.
+        super().__init__([stt, _Settings(self), llm, tts])
         first = Configure(
             instructions=instructions, voice=voice, tools=tuple(msgspec.to_builtins(tool) for tool in tools)
         )

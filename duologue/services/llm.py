@@ -158,7 +158,7 @@ class LLM(Processor):
             data=frame.result,
             text=_as_text(frame.result),
         )
-        if frame.respond:
+        if frame.respond and not self.session.draining:
             self._to_continue.add(frame.turn)
         if self._waits_for_tools(frame.turn):
             return

@@ -57,7 +57,7 @@ class STT(Processor):
         self._listening = False
         self._failed = False
         self._released = False
-        self._asking = anyio.CancelScope()
+        self._asking: anyio.CancelScope | None = None
         self._utterance: list[Input] = []  # what has no transcript yet
         self._started_at = 0.0
         self._stopped_at = 0.0
@@ -117,7 +117,8 @@ class STT(Processor):
         """
         speech = tuple(self._utterance or self._recent)
         self._released, self._listening = True, False
-        self._asking.cancel()
+        if self._asking is not None:
+            self._asking.cancel()
         self._utterance = []
         self._recent.clear()
         self._recent_s = 0.0
@@ -216,12 +217,13 @@ class STT(Processor):
         """What the service answers. After a failure it is not asked again in this utterance."""
         if self._failed:
             return otherwise
-        with anyio.move_on_after(self.timeout_s) as self._asking:
+        with anyio.move_on_after(self.timeout_s) as scope:
+            self._asking = scope
             try:
                 return await call()
             except Exception as error:
                 self._fail(ServiceError(f"no transcript: {str(error) or type(error).__name__}"))
-        if self._asking.cancelled_caught and not self._released:
+        if scope.cancelled_caught and not self._released:
             self._fail(DeadlineExceeded(f"no transcript: the service took longer than {self.timeout_s:g} s"))
         return otherwise
 

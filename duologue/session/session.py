@@ -25,7 +25,7 @@ from ..frames import (
     Usage,
 )
 from ..processors.base import Processor
-from ..processors.lane import Lane
+from ..processors.lane import Lane, Waits
 from ..processors.pipeline import active_leaves, all_groups, build, groups, leaves, register
 from ..processors.routing import Direction, EndPort, Link, Routes, Target, drop, signal_target
 from .conversation import Conversation
@@ -123,8 +123,7 @@ class Session:
         self._clock: Callable[[], float] | None = None
         self.lanes: list[Lane] = []
         """All lanes that are not closed."""
-        self.waits: dict[asyncio.Task[Any], Lane | asyncio.Task[Any]] = {}
-        """What tasks wait for: those at the door of a full lane for that, those that part a `Control` for a task."""
+        self.waits = Waits()
         self._tasks = Tasks(self.id)
         self._opened = Opened(self._tasks, self.deadlines, self.report)
         self._drain_timer: asyncio.TimerHandle | None = None
@@ -301,11 +300,11 @@ class Session:
 
         Raises IllegalState if the session does not run, or ends meanwhile.
         """
-        self._require_running("open a branch")
+        self.require_running("open a branch")
         processors = [*groups(branch), *active_leaves(branch)]
         try:
             await self._opened.open(processors)
-            self._require_running("open a branch")
+            self.require_running("open a branch")
         except BaseException:
             await to_the_end(self._opened.close(processors))
             raise
@@ -316,7 +315,12 @@ class Session:
         for name in late:
             self.report(DeadlineExceeded(f"{name} did not close within {self.deadlines.close_s} s"), name)
 
-    def _require_running(self, what: str) -> None:
+    def is_open(self, processor: Processor) -> bool:
+        """Whether it has been opened, or is about to be, and not closed again."""
+        return self._opened.has(processor)
+
+    def require_running(self, what: str) -> None:
+        """Raise IllegalState, naming what cannot be done, unless the session connects or is active."""
         if self.state not in (State.CONNECTING, State.ACTIVE):
             raise IllegalState(f"session {self.id} is {self.state.value}: it cannot {what}")
 

@@ -34,8 +34,6 @@ from tests.session.calls import Call, running
 
 F = TypeVar("F", bound=Frame)
 
-__all__ = ["Story", "asks", "said", "story"]
-
 
 class Watch(Processor):
     """Stands behind the engine and sees what comes out of it, and when (session time in seconds)."""
@@ -148,6 +146,19 @@ def asked(request: Request) -> list[str]:
 def asks(name: str, call_id: str = "c1", **arguments: Any) -> ToolRequest:
     """A model asks for a tool."""
     return ToolRequest(call_id=call_id, name=name, arguments=arguments)
+
+
+def check(out: tuple[Message, ...]) -> None:
+    """Every call is directly followed by its results, in its order, and nobody speaks twice in a row."""
+    place = 0
+    while place < len(out):
+        message = out[place]
+        assert message.role != "tool", "a result without its call"
+        after = place + 1 + len(message.calls)
+        assert [(m.role, m.call_id) for m in out[place + 1 : after]] == [("tool", c.call_id) for c in message.calls]
+        if after < len(out) and message.role != "system" and not message.calls:
+            assert out[after].role != message.role
+        place = after
 
 
 @asynccontextmanager

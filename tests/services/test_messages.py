@@ -12,7 +12,7 @@ from duologue.processors.tools import Tools
 from duologue.services.llm import Message, messages
 from duologue.session import Conversation, Ledger
 from duologue.testing.mocks import MockLLM, MockTTS
-from tests.services.story import asked, asks, said, story
+from tests.services.story import asked, asks, check, said, story
 
 
 class Log:
@@ -179,19 +179,6 @@ def test_any_log_makes_a_request_that_a_model_accepts(operations: list[str], dat
             getattr(log, what)("words", turn)
     check(log.messages)
     assert sum(len(m.calls) for m in log.messages) == len([i for i in log.conversation if i.kind == "tool_call"])
-
-
-def check(out: tuple[Message, ...]) -> None:
-    """Every call is directly followed by its results, in its order, and nobody speaks twice in a row."""
-    place = 0
-    while place < len(out):
-        message = out[place]
-        assert message.role != "tool", "a result without its call"
-        after = place + 1 + len(message.calls)
-        assert [(m.role, m.call_id) for m in out[place + 1 : after]] == [("tool", c.call_id) for c in message.calls]
-        if after < len(out) and message.role != "system" and not message.calls:
-            assert out[after].role != message.role
-        place = after
 
 
 # -- in a call ---------------------------------------------------------------------------------------------------------
