@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..frames import Control, Frame, Input
 from .lane import DONE, Lane
@@ -51,13 +51,9 @@ class Fork:
         async def fan_whole(frame: Frame) -> None:
             # In a task of its own: were the pusher cancelled half-way, some branches would never get it, and it
             # would never leave.
-            waits, pusher = self._session.waits, asyncio.current_task()
-            assert pusher is not None
-            task = waits[pusher] = self._session.start_task(self._owner, fan(frame))
-            try:
-                await asyncio.shield(task)
-            finally:
-                del waits[pusher]
+            task = self._session.start_task(self._owner, fan(frame))
+            with self._session.waits.noted(task):
+                await asyncio.wait({task})  # its end, however it ends: a cancelled task is not the pusher's concern
 
         return fan_whole
 
@@ -90,6 +86,7 @@ class Join:
         self, owner: Processor, session: Session, direction: Direction, after: Port, branches: int, limit: int
     ) -> None:
         self.after = after
+        self._session = session
         self._branches = branches
         self._limit = limit
         self._lane = Lane(owner, session, limit)
@@ -99,6 +96,8 @@ class Join:
         self._inside: OrderedDict[int, Frame] = OrderedDict()
         # id(frame) -> times entered, times left, arrivals here, and those from each branch.
         self._counts: dict[int, list[int]] = {}
+        # id(frame) -> who takes its copy on at this moment, and what is done when that is done.
+        self._leaving: dict[int, tuple[asyncio.Task[Any], asyncio.Future[None]]] = {}
         self._barriers: list[_Barrier] = []
         # For each branch: how many of the barriers it has let go.
         self._ahead = [0] * branches
@@ -131,11 +130,12 @@ class Join:
                 self._count(frame, counts, branch)
                 # The nth copy leaves when some branch has let go of n.
                 if counts[3 + branch] <= counts[1]:
-                    return DONE
+                    return self._gone(frame) if id(frame) in self._leaving else DONE
                 counts[1] += 1
-            if not lane.held:
-                return leave(frame)
-            return self._in_turn(branch, leave, frame)
+            if lane.held:
+                return self._in_turn(branch, leave, frame)
+            leaving = leave(frame)
+            return leaving if counts is None or leaving is DONE else self._go(frame, leaving)
 
         def arrive_control(frame: Frame) -> Awaitable[None]:
             counts = self._counts.get(id(frame))
@@ -147,6 +147,25 @@ class Join:
             return DONE
 
         return arrive_control if issubclass(frame_type, Control) else arrive
+
+    async def _go(self, frame: Frame, leaving: Awaitable[None]) -> None:
+        key, task = id(frame), asyncio.current_task()
+        assert task is not None
+        gone = self._leaving[key] = (task, asyncio.get_running_loop().create_future())
+        try:
+            await leaving
+        finally:
+            gone[1].set_result(None)
+            if self._leaving.get(key) is gone:
+                del self._leaving[key]
+
+    async def _gone(self, frame: Frame) -> None:
+        """Wait until another copy has gone where this one would: what comes behind this one must not overtake it."""
+        waits = self._session.waits
+        task, gone = self._leaving[id(frame)]
+        if not waits.in_a_circle(task):
+            with waits.noted(task):
+                await asyncio.wait({gone})
 
     def _count(self, frame: Frame, counts: list[int], branch: int) -> None:
         counts[2] += 1
@@ -170,7 +189,7 @@ class Join:
             self._lane.put_up(barrier, frame, True)
         barrier = self._barriers[ahead]
         barrier.arrived += 1
-        if barrier.arrived == self._branches:
+        if barrier.arrived == self._branches and not barrier.open.done():  # done: it was cancelled with the session
             barrier.open.set_result(None)
 
     def pass_barrier(self, barrier: _Barrier) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Container, Generator, Iterable
+from collections.abc import Awaitable, Callable, Container, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigurationError, DeadlineExceeded, ServiceError
@@ -33,6 +34,35 @@ class Done:
 
 
 DONE = Done()
+
+
+class Waits:
+    """Which tasks wait for which others, so that no circle of them can close."""
+
+    def __init__(self) -> None:
+        self._on: dict[asyncio.Task[Any], Lane | asyncio.Task[Any]] = {}
+
+    def in_a_circle(self, on: Lane | asyncio.Task[Any]) -> bool:
+        """Whether the running task would wait for itself, perhaps over others, if it waited for `on`."""
+        me = asyncio.current_task()
+        step: Lane | asyncio.Task[Any] | None = on
+        for _ in range(len(self._on) + 1):
+            task = step.worker if isinstance(step, Lane) else step
+            if task is None or task is me:
+                return task is me
+            step = self._on.get(task)
+        return False
+
+    @contextmanager
+    def noted(self, on: Lane | asyncio.Task[Any]) -> Iterator[None]:
+        """In the block the running task waits for another one, or for room in a lane."""
+        me = asyncio.current_task()
+        assert me is not None
+        self._on[me] = on
+        try:
+            yield
+        finally:
+            del self._on[me]
 
 
 class Lane:
@@ -145,37 +175,20 @@ class Lane:
 
     async def _put_later(self, entry: Entry) -> None:
         waits = self._session.waits
-        task = asyncio.current_task()
-        assert task is not None
-        if not self._capacity or self._waits_for(task):
+        if not self._capacity or waits.in_a_circle(self):
             self._force(entry)
             return
         waiter = (asyncio.get_running_loop().create_future(), entry)
         self._waiting.append(waiter)
         self.held += entry[2]
-        waits[task] = self
         try:
-            await waiter[0]
+            with waits.noted(self):
+                await waiter[0]
         except BaseException:
             if waiter in self._waiting:
                 self._waiting.remove(waiter)
                 self.held -= entry[2]
             raise
-        finally:
-            del waits[task]
-
-    def _waits_for(self, task: asyncio.Task[Any]) -> bool:
-        """Whether this lane's worker waits, perhaps over others, until `task` goes on."""
-        waits = self._session.waits
-        on: Lane | asyncio.Task[Any] | None = self
-        for _ in range(len(waits) + 1):
-            worker = on.worker if isinstance(on, Lane) else on
-            if worker is None:
-                return False
-            if worker is task:
-                return True
-            on = waits.get(worker)
-        return False
 
     def _make_room(self) -> None:
         while self._waiting and len(self._queue) < self._capacity:

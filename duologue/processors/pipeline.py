@@ -182,10 +182,14 @@ class Switch(Group, Generic[P]):
         """
         new, session = self._require(name), self.session
         async with self._selecting:
+            session.require_running("change a branch")
             if name == self._active:
                 return
             old = self._branches[self._active]
-            await session.open_branch(new)
+            # In a branch that is not active itself, nothing is open: only the choice changes.
+            is_open = session.is_open(self)
+            if is_open:
+                await session.open_branch(new)
             if drain is not None:
                 try:
                     await drain()
@@ -201,7 +205,8 @@ class Switch(Group, Generic[P]):
                 for direction, gate in self._gates.items():
                     gate.change(name, waiting[direction])
                 session.reroute()
-                await session.close_branch(old)
+                if is_open:
+                    await session.close_branch(old)
 
     def build(self, session: Session, direction: Direction, after: Port) -> Port:
         gate = self._gates[direction] = Gate(self, session, direction, after, self._active)

@@ -38,6 +38,10 @@ class Opened:
         self._opening: dict[Processor, asyncio.Task[None]] = {}
         self._closing: dict[asyncio.Task[None], str] = {}
 
+    def has(self, processor: Processor) -> bool:
+        """Whether a processor is open, or on its way to it."""
+        return processor in self._opening
+
     async def open(self, processors: Collection[Processor]) -> None:
         """Open them all at once. Raises what the first one raises, DeadlineExceeded naming those that take too long.
 

@@ -462,6 +462,23 @@ async def test_a_switch_inside_a_switch_hands_everything_over() -> None:
     assert sink.texts == ["ob", "oc", "d"]
 
 
+async def test_a_choice_inside_an_inactive_branch_opens_nothing_until_that_is_active() -> None:
+    x, y, z = (Tagged(name) for name in "xyz")
+    inner = Switch({"x": x, "y": y})
+    outer = Switch[Processor]({"z": z, "inner": inner})
+    async with running(outer, sink := Sink()) as call:
+        await inner.select("y")
+        assert x.life == y.life == []
+        await outer.select("inner")
+        assert (x.life, y.life, z.life) == ([], ["open"], ["open", "close"])
+        await call.say("1")
+        await outer.select("z")
+        await inner.select("x")
+        await call.say("2")
+    assert (x.life, y.life, z.life) == ([], ["open", "close"], ["open", "close", "open", "close"])
+    assert sink.texts == ["y1", "z2", "End"]
+
+
 async def test_a_branch_that_fails_to_open_leaves_the_old_one_active() -> None:
     good, sound, broken = Tagged("g"), Tagged("s"), Tagged("b", broken=True)
     switch = Switch[Processor]({"good": good, "bad": Pipeline([sound, broken])})
@@ -598,12 +615,12 @@ async def test_no_change_without_a_running_session() -> None:
     with pytest.raises(ConfigurationError, match="Switch has no branch 'c'; it has a, b"):
         await switch.select("c")
     session = Session(switch)
-    with pytest.raises(IllegalState, match=r"session .* is new: it cannot open a branch"):
+    with pytest.raises(IllegalState, match=r"session .* is new: it cannot change a branch"):
         await switch.select("b")
     run = await in_background(session.run)
     session.cancel()
     await run
-    with pytest.raises(IllegalState, match=r"session .* is ended: it cannot open a branch"):
+    with pytest.raises(IllegalState, match=r"session .* is ended: it cannot change a branch"):
         await switch.select("b")
     assert switch.active == "a"
 
