@@ -73,7 +73,7 @@ class StreamTime:
     __slots__ = ("end_s",)
 
     def __init__(self) -> None:
-        self.end_s = 0.0
+        self.end_s = -math.inf  # audio from before the session's start has negative times
         """Where the latest piece ends."""
 
     def start_of(self, frame: UserAudio) -> float:
