@@ -291,6 +291,11 @@ class Session:
             self._drain_timer = asyncio.get_running_loop().call_later(self.deadlines.drain_s, self._finish, late)
             await self.send(End(reason=reason))
 
+    @property
+    def draining(self) -> bool:
+        """`end` has been called: what was begun is brought to its end, and nothing else is begun."""
+        return self._drain_timer is not None
+
     def cancel(self, reason: str = "cancelled") -> None:
         """End the call now. Does not wait, and nothing in the pipeline can hold it up."""
         self._finish(reason)
