@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ..errors import BadInput, ConfigurationError, DuologueError, IllegalState
-from ..frames import Control, Frame, Output, Signal
+from ..frames import Control, End, Frame, Output, Signal
 from .base import Processor, family_of, find_handler
 from .lane import DONE
 
@@ -60,6 +60,8 @@ class Routes(dict[type[Frame], Target]):
             target = signal_target(self.session, frame_type, list(self.port.beyond()))
         else:
             target = self.port.resolve(frame_type)
+        if issubclass(frame_type, End):
+            target = _draining(target, self)
         tap = self.session.tap
         if tap is not None:
             target = _tapped(target, tap, self, issubclass(frame_type, Output))
@@ -76,6 +78,17 @@ def _tapped(target: Target, tap: Callable[[Processor, Direction, Frame], None], 
         return target(frame)
 
     return tapped
+
+
+def _draining(target: Target, routes: Routes) -> Target:
+    session, source = routes.session, routes.source
+
+    def draining(frame: End) -> Awaitable[None]:
+        if session.is_open(source):  # what is closed has no say
+            session.begin_draining(frame)
+        return target(frame)
+
+    return draining
 
 
 def signal_target(session: Session, frame_type: type[Frame], processors: list[Processor]) -> Target:

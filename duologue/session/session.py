@@ -286,15 +286,19 @@ class Session:
         """
         if self.state is not State.ACTIVE:
             self._finish(reason)
-        elif self._drain_timer is None:
-            late = f"{reason}: drain deadline"
-            self._drain_timer = asyncio.get_running_loop().call_later(self.deadlines.drain_s, self._finish, late)
+        elif not self.draining:
             await self.send(End(reason=reason))
 
     @property
     def draining(self) -> bool:
-        """`end` has been called: what was begun is brought to its end, and nothing else is begun."""
+        """Whether an `End` is on its way: what comes before it is still dealt with, and nothing new should begin."""
         return self._drain_timer is not None
+
+    def begin_draining(self, end: End) -> None:
+        """An `End` has been pushed: it must reach the end of the pipeline within `drain_s`."""
+        if self._drain_timer is None and self.state is State.ACTIVE:
+            late = f"{end.reason}: drain deadline"
+            self._drain_timer = asyncio.get_running_loop().call_later(self.deadlines.drain_s, self._finish, late)
 
     def cancel(self, reason: str = "cancelled") -> None:
         """End the call now. Does not wait, and nothing in the pipeline can hold it up."""

@@ -382,6 +382,7 @@ async def test_what_a_closed_branch_decides_by_itself_does_not_leave() -> None:
     async with running(switch := Switch({"old": Engine(), "new": Relay()}), sink := Sink()) as call:
         await switch.select("new")
         await call.say("still here")
+        assert not call.session.draining
     assert sink.texts == ["still here", "End"]
     assert call.outcome.reason == "ended"
 

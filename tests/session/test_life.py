@@ -164,6 +164,22 @@ async def test_draining_has_a_deadline() -> None:
     assert call.session.now() == pytest.approx(7)
 
 
+async def test_draining_is_known_and_bounded_whoever_ends_the_call() -> None:
+    class HangsUp(Processor):
+        @handles(UserText)
+        async def take(self, frame: UserText) -> None:
+            await self.push(frame)
+            await self.push(End(reason="goodbye"))
+
+    async with running(HangsUp(), Slow(1000), deadlines=Deadlines(drain_s=7), ends=False) as call:
+        assert not call.session.draining
+        await call.say("a")
+        assert call.session.draining
+        await anyio.sleep(10)
+    assert call.outcome.reason == "goodbye: drain deadline"
+    assert call.session.now() == pytest.approx(10)
+
+
 async def test_an_end_that_finds_the_first_lane_full_is_still_bounded() -> None:
     async with running(Slow(1000, capacity=1), deadlines=Deadlines(drain_s=7)) as call:
         await call.say("a", "b")
