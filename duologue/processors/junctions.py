@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from .base import Processor
 
 
+MOVED = 1 << 30
+"""More copies than ever leave."""
+
+
 class Fork:
     """Where the branches of a `Parallel` part: every branch gets every frame."""
 
@@ -24,6 +28,7 @@ class Fork:
         self._session = session
         self._ports = ports
         self._join = join
+        self._parting: asyncio.Task[None] | None = None
 
     def beyond(self) -> Iterator[Processor]:
         seen: set[int] = set()
@@ -48,10 +53,17 @@ class Fork:
         if not issubclass(frame_type, Control):
             return fan
 
+        async def part(frame: Frame, before: asyncio.Task[None] | None) -> None:
+            waits = self._session.waits
+            if before is not None and not waits.in_a_circle(before):
+                with waits.noted(before):
+                    await asyncio.wait({before})
+            await fan(frame)
+
         async def fan_whole(frame: Frame) -> None:
             # In a task of its own: were the pusher cancelled half-way, some branches would never get it, and it
-            # would never leave.
-            task = self._session.start_task(self._owner, fan(frame))
+            # would never leave. One after the other, so that they have the same order in all branches.
+            task = self._parting = self._session.start_task(self._owner, part(frame, self._parting))
             with self._session.waits.noted(task):
                 await asyncio.wait({task})  # its end, however it ends: a cancelled task is not the pusher's concern
 
@@ -61,17 +73,19 @@ class Fork:
 class _Barrier:
     """A `Control` that waits until all branches have let it go."""
 
-    def __init__(self, join: Join, leave: Target) -> None:
+    def __init__(self, join: Join, leave: Target, frame: Frame) -> None:
         self._join = join
         self._leave = leave
-        self.arrived = 0
+        self.frame = frame
+        self.arrived: set[int] = set()
+        """The branches that have let it go."""
         self.void = False
         self.open: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def __call__(self, frame: Frame) -> None:
         await self.open
         if not self.void:
-            self._join.pass_barrier(self)
+            self._join.remove_barrier(self)
             await self._leave(frame)
 
 
@@ -99,8 +113,6 @@ class Join:
         # id(frame) -> who takes its copy on at this moment, and what is done when that is done.
         self._leaving: dict[int, tuple[asyncio.Task[Any], asyncio.Future[None]]] = {}
         self._barriers: list[_Barrier] = []
-        # For each branch: how many of the barriers it has let go.
-        self._ahead = [0] * branches
 
     def port(self, branch: int) -> Port:
         """The exit of one branch."""
@@ -141,7 +153,7 @@ class Join:
             counts = self._counts.get(id(frame))
             if counts is None:
                 return arrive(frame)
-            if counts[3 + branch] < counts[0]:
+            if counts[3 + branch] < counts[0] and counts[1] < MOVED:
                 self._count(frame, counts, branch)
                 self._at_barrier(branch, leave, frame)
             return DONE
@@ -175,42 +187,43 @@ class Join:
 
     def _in_turn(self, branch: int, leave: Target, frame: Frame) -> Awaitable[None]:
         """Let a frame leave in its place among the `Control`s that its branch has let go already."""
-        ahead = self._ahead[branch]
-        if ahead < len(self._barriers):
-            return self._lane.put_before(self._barriers[ahead], leave, frame, up=self._up)
+        passed = [place for place, barrier in enumerate(self._barriers) if branch in barrier.arrived]
+        ahead = self._barriers[passed[-1] + 1 if passed else 0 :]
+        if ahead:
+            return self._lane.put_before(ahead[0], leave, frame, up=self._up)
         return self._put(leave, frame, True)
 
     def _at_barrier(self, branch: int, leave: Target, frame: Frame) -> None:
-        ahead = self._ahead[branch]
-        self._ahead[branch] += 1
-        if ahead == len(self._barriers):
-            barrier = _Barrier(self, leave)
+        barrier = next((b for b in self._barriers if b.frame is frame and branch not in b.arrived), None)
+        if barrier is None:
+            barrier = _Barrier(self, leave, frame)
             self._barriers.append(barrier)
             self._lane.put_up(barrier, frame, True)
-        barrier = self._barriers[ahead]
-        barrier.arrived += 1
-        if barrier.arrived == self._branches and not barrier.open.done():  # done: it was cancelled with the session
+        barrier.arrived.add(branch)
+        if len(barrier.arrived) == self._branches and not barrier.open.done():  # done: cancelled with the session
             barrier.open.set_result(None)
 
-    def pass_barrier(self, barrier: _Barrier) -> None:
-        """All branches have let go of a barrier's frame, and all that was before it has left."""
-        if barrier in self._barriers:
-            self._barriers.remove(barrier)
-            self._ahead = [ahead - 1 for ahead in self._ahead]
+    def remove_barrier(self, barrier: _Barrier) -> None:
+        """A `Control` waits no more."""
+        self._barriers.remove(barrier)
 
     def take(self) -> list[Frame]:
-        """Remove and return what has left the branches but not gone on; forget what is inside."""
-        void = [barrier for barrier in self._barriers if not barrier.open.done()]
-        self._lane.drop(void)
-        for barrier in void:
+        """Remove and return what has left the branches but not gone on."""
+        closed = [barrier for barrier in self._barriers if not barrier.open.done()]
+        return self._lane.take("up" if self._up else "down", keep=closed)
+
+    def forget(self, moved: Sequence[Frame]) -> None:
+        """These frames have been taken out of the branches: what is still under way of them does not leave."""
+        for frame in moved:
+            if (counts := self._counts.get(id(frame))) is not None:
+                counts[1] = MOVED
+        gone = {id(frame) for frame in moved}
+        for barrier in [barrier for barrier in self._barriers if id(barrier.frame) in gone]:
+            self.remove_barrier(barrier)
+            self._lane.drop([barrier])
             barrier.void = True
-            barrier.open.set_result(None)
-        taken = self._lane.take("up" if self._up else "down")
-        self._barriers.clear()
-        self._ahead = [0] * self._branches
-        self._inside.clear()
-        self._counts.clear()
-        return taken
+            if not barrier.open.done():
+                barrier.open.set_result(None)
 
 
 class _JoinPort:

@@ -258,10 +258,13 @@ class Lane:
             self.worker = self._session.start_task(self._owner, self._work())
             self._session.report(DeadlineExceeded(what), self._owner.name)
 
-    def take(self, direction: Direction) -> list[Frame]:
-        """Remove what waits, also at the door. Returns the `Input` and `Control` of a direction, oldest first."""
+    def take(self, direction: Direction, keep: Container[Target] = ()) -> list[Frame]:
+        """Remove what waits, also at the door, but not for the targets in `keep`.
+
+        Returns the `Input` and `Control` of a direction, oldest first. `Output` is dropped.
+        """
         up = direction == "up"
-        taken = self._remove(lambda entry: entry[3] is up or isinstance(entry[1], Output))
+        taken = self._remove(lambda entry: entry[0] not in keep and (entry[3] is up or isinstance(entry[1], Output)))
         return [entry[1] for entry in taken if not isinstance(entry[1], Output)]
 
     def drop(self, targets: Container[Target]) -> None:

@@ -121,8 +121,10 @@ class Parallel(Group):
         return Fork(self, session, ports, join)
 
     def take(self, direction: Direction) -> list[Frame]:
-        left = self._joins[direction].take()
-        return merged([left, *(take(branch, direction) for branch in self._branches)])
+        join = self._joins[direction]
+        moved = merged([join.take(), *(take(branch, direction) for branch in self._branches)])
+        join.forget(moved)
+        return moved
 
 
 class Switch(Group, Generic[P]):
