@@ -1,6 +1,6 @@
 """What it takes to interrupt: with this policy an "okay" does not, two words do.
 
-    python -m examples.barge_in
+python -m examples.barge_in
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Two agents: the first hands the call over to the second, in the middle of it.
 
-    python -m examples.handoff
+python -m examples.handoff
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ RULES = RuleBook(
 
 async def main() -> Session:
     """Reception, then billing."""
-    return await phone_call(RULES, [RECEPTION, BILLING], ["hello", "can I speak to billing please", "how much do I owe"])
+    return await phone_call(
+        RULES, [RECEPTION, BILLING], ["hello", "can I speak to billing please", "how much do I owe"]
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A processor of your own: it lowers the agent's voice.
 
-    python -m examples.own_processor
+python -m examples.own_processor
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A tool: a plain function that the agent calls in the middle of the conversation.
 
-    python -m examples.tool
+python -m examples.tool
 """
 
 from __future__ import annotations

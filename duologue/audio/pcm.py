@@ -39,8 +39,10 @@ def check_whole(audio: bytes, channels: int = 1, what: str = "audio") -> None:
     """Refuses audio that ends inside a sample, or inside one sample of all channels, with `BadInput`."""
     if len(audio) % (BYTES_PER_SAMPLE * channels):
         of = f" of {channels} channels" if channels > 1 else ""
-        raise BadInput(f"{what} of {len(audio)} bytes splits a sample: 16-bit samples{of} take "
-                       f"{BYTES_PER_SAMPLE * channels} bytes each")
+        raise BadInput(
+            f"{what} of {len(audio)} bytes splits a sample: 16-bit samples{of} take "
+            f"{BYTES_PER_SAMPLE * channels} bytes each"
+        )
 
 
 def duration_s(pcm: bytes, sample_rate: int, channels: int = 1) -> float:

@@ -55,8 +55,10 @@ class Resampler:
             self._look_back = _LOOK_BACK * source_rate // lower
             window = channels * max(source_rate, target_rate) * (1 / common + (_LOOK_BACK + _LOOK_AHEAD) / lower)
             if window > _MAX_WINDOW_SAMPLES:
-                raise BadInput(f"{source_rate} Hz to {target_rate} Hz in {channels} channels takes a window of "
-                               f"{window:.0f} samples: the limit is {_MAX_WINDOW_SAMPLES}")
+                raise BadInput(
+                    f"{source_rate} Hz to {target_rate} Hz in {channels} channels takes a window of "
+                    f"{window:.0f} samples: the limit is {_MAX_WINDOW_SAMPLES}"
+                )
         self.reset()
 
     @property
