@@ -37,8 +37,8 @@ RULES = [
 
 
 async def main() -> Session:
-    """The caller asks twice, the second time without saying where."""
-    return await phone_call(RULES, [WEATHERMAN], ["what is the weather in paris", "what is the weather", "london"])
+    """The caller asks twice, the first time without saying where."""
+    return await phone_call(RULES, [WEATHERMAN], ["what is the weather", "london", "what is the weather in paris"])
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ class SimulatedCaller:
     def __init__(
         self,
         transport: MemoryTransport,
-        voice: str = "en-us",
+        voice: str = "en-us+f2",
         *,
         rate_wpm: int = 175,
         pitch: int = 50,
