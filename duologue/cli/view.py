@@ -82,8 +82,6 @@ class CallView:
         if item.role == "caller":
             self._interim = ""
             self._put(item.id, item.at, "caller", item.text, "bold white", done=True)
-        elif item.status == "in_progress":
-            self._put(item.id, item.at, item.agent or "agent", "…", self._colour(item.agent), done=False)
         elif item.text:
             cut = " ✂" if item.status == "interrupted" else ""
             self._put(item.id, item.at, item.agent or "agent", item.text + cut, self._colour(item.agent), done=True)
@@ -122,13 +120,17 @@ class CallView:
             (f"  {self._interim}", "italic dim"),
         )
         for response in self._session.ledger.unsettled:
-            if response.id in self._rows and response.text:
+            if response.text:
+                # What has been heard stands out from what is still to be said.
                 heard = response.heard().text
-                colour = self._colour(response.agent)
                 rest = response.text[len(heard) :] if response.text.startswith(heard) else ""
-                row = self._rows[response.id]
+                before = self._rows.get(response.id)
+                at = before.plain[:7] if before is not None else f"{self._session.now():7.2f}"
                 self._rows[response.id] = Text.assemble(
-                    row[:9], (f"{response.agent or 'agent':<11} ", colour), heard, (rest, "dim")
+                    (f"{at}  ", "dim"),
+                    (f"{response.agent or 'agent':<11} ", self._colour(response.agent)),
+                    heard,
+                    (rest, "dim"),
                 )
         rows = list(self._rows.values())[-ROWS:]
         return Group(
