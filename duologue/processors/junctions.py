@@ -198,7 +198,7 @@ class Join:
         if barrier is None:
             barrier = _Barrier(self, leave, frame)
             self._barriers.append(barrier)
-            self._lane.put_up(barrier, frame, True)
+            self._lane.put_held(barrier, frame, up=self._up)
         barrier.arrived.add(branch)
         if len(barrier.arrived) == self._branches and not barrier.open.done():  # done: cancelled with the session
             barrier.open.set_result(None)

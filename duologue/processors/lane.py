@@ -129,6 +129,10 @@ class Lane:
         self._force((target, frame, held, True))
         return DONE
 
+    def put_held(self, target: Target, frame: Frame, *, up: bool) -> None:
+        """Queue `target(frame)` of either direction as something that nothing may overtake: never waits."""
+        self._force((target, frame, True, up))
+
     def put_first(self, target: Target, frames: Iterable[Frame], *, up: bool) -> None:
         """Queue frames ahead of all that wait here, in their order, whatever the capacity."""
         entries: list[Entry] = [(target, frame, True, up) for frame in frames]
