@@ -53,8 +53,9 @@ class Handoff(Processor):
 
     A hand-off happens as a whole or not at all: if the new agent cannot be set up the old one keeps the call and is
     told why. The new agent gets the whole history, and the reason and summary. What the old one was saying is said to
-    its end, and what the caller says meanwhile is the new one's to answer. Signals `HandoffStarted`,
-    `HandoffCompleted` and `HandoffFailed` tell of it; all state belongs to this session alone (`state`).
+    its end, and what the caller says meanwhile is the new one's to answer; until its engine is open the old one has
+    the call. Signals `HandoffStarted`, `HandoffCompleted` and `HandoffFailed` tell of it; all state belongs to this
+    session alone (`state`).
 
     Raises ConfigurationError for two agents of one name, an agent that takes the hand-off tool's name, and a flow
     that names an unknown agent.
@@ -136,10 +137,9 @@ class Handoff(Processor):
             self._asked.popleft()
 
     async def _asked_by_application(self, frame: Transfer) -> None:
-        if error := await self._hand_over(frame.target, None, frame.reason, frame.summary, turn=0):
+        change = _Change(frame.target, None, frame.reason, frame.summary, None)
+        if error := await self._hand_over(change):
             raise ConfigurationError(error)
-        if self.agent.greeting and not self.session.floor.caller_speaking:
-            await self.push_up(Say(text=self.agent.greeting))
 
     async def _asked_by_model(self, call: ToolCall) -> None:
         asker = self._asker(call)
@@ -150,38 +150,30 @@ class Handoff(Processor):
         if error or asked is None:
             self._failed(str(call.arguments.get("target", "")), error)
         else:
-            error = await self._hand_over(asked.target, asked.next_phase, asked.reason, asked.summary, call.turn)
-        agent = self.agent
-        result: dict[str, Any] = {"accepted": not error, "new_agent_id": agent.name, "new_phase": self.state.phase}
-        greeting = ""
-        if error or asked is None:
-            result["reason"] = error
-            result["message"] = "The call stays with you. Tell the caller, or go on without a hand-off."
-        else:
-            result["reason"] = asked.reason
-            result["message"] = f"You are {agent.name} now and have the call. Summary so far: {asked.summary}"
-            greeting = agent.greeting
-        greets = bool(greeting) and self._stands(call.turn)  # else the caller speaks, and is answered
-        if greets:
-            await self.push_up(Say(text=greeting, turn=call.turn))
-        await self.push_up(
-            ToolResult(
-                call_id=call.call_id,
-                name=call.name,
-                result=result,
-                turn=call.turn,
-                is_error=bool(error),
-                respond=not (greets or late),
+            error = await self._hand_over(_Change(asked.target, asked.next_phase, asked.reason, asked.summary, call))
+        if error:
+            result = {
+                "accepted": False,
+                "new_agent_id": self.agent.name,
+                "new_phase": self.state.phase,
+                "reason": error,
+                "message": "The call stays with you. Tell the caller, or go on without a hand-off.",
+            }
+            await self.push_up(
+                ToolResult(
+                    call_id=call.call_id,
+                    name=call.name,
+                    result=result,
+                    turn=call.turn,
+                    is_error=True,
+                    respond=not late,
+                )
             )
-        )
 
     def _asker(self, call: ToolCall) -> str:
         """The agent whose response made a call; "" if the log does not say."""
         items = reversed(self.session.conversation.items)
         return next((i.agent for i in items if i.kind == "tool_call" and i.call_id == call.call_id), "")
-
-    def _stands(self, turn: int) -> bool:
-        return turn > self.session.floor.fence
 
     # -- the flow --------------------------------------------------------------------------------------------------
 
@@ -214,41 +206,45 @@ class Handoff(Processor):
 
     # -- the hand-off itself ---------------------------------------------------------------------------------------
 
-    async def _hand_over(self, target: str, next_phase: str | None, reason: str, summary: str, turn: int) -> str:
+    async def _hand_over(self, change: _Change) -> str:
         """Carry a hand-off out. Returns what prevented it; "" if nothing did."""
-        phase, error = self._phase_of(target, next_phase), ""
+        phase, error = self._phase_of(change.target, change.next_phase), ""
         if phase is None:
-            error = f"there is no agent {target!r} in the flow"
+            error = f"there is no agent {change.target!r} in the flow"
         elif phase == self.state.phase:
-            error = f"{target} has the call already"
+            error = f"{change.target} has the call already"
         else:
-            self.broadcast(HandoffStarted(source=self.agent.name, target=target, reason=reason))
+            self.broadcast(HandoffStarted(source=self.agent.name, target=change.target, reason=change.reason))
             outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-            self.spawn(self._carry_out, _Change(self.agents[target], phase, reason, summary, turn), outcome)
+            self.spawn(self._carry_out, change, phase, outcome)
             error = await outcome
         if error:
-            self._failed(target, error)
+            self._failed(change.target, error)
         return error
 
     def _failed(self, target: str, error: str) -> None:
         self.broadcast(HandoffFailed(source=self.agent.name, target=target, error=error))
 
-    async def _carry_out(self, change: _Change, outcome: asyncio.Future[str]) -> None:
+    async def _carry_out(self, change: _Change, phase: str, outcome: asyncio.Future[str]) -> None:
         """Give the call to another agent. If that fails everything is as before.
 
         `outcome` has its result when the agent has the call: the old engine may still be closing then.
         """
+        agent = self.agents[change.target]
         try:
-            place, engine = find_engine(self.session.pipeline), self._engine(change.agent)
-            configured = self._configuration(change.agent, change.phase)
+            place, engine = find_engine(self.session.pipeline), self._engine(agent)
+            configured = self._configuration(agent, phase)
             engine.check(configured)
             if isinstance(place, Switch) and place.branches[place.active] is not engine:
-                await self._switch(place, engine, configured, change, outcome)
+                await self._switch(place, engine, configured, change, phase, outcome)
             else:
-                await self._say_farewell(change.turn)
+                await self._say_farewell(change)
                 began = self.session.now()
                 await engine.configure(configured)
-                self._commit(change, began, outcome)
+                self._commit(change, phase, began)
+                for frame in self._first_words(change):
+                    await self.push_up(frame)
+                outcome.set_result("")
         except Exception as error:
             self.session.report(error, self.name)
             if not outcome.done():
@@ -260,6 +256,7 @@ class Handoff(Processor):
         engine: Engine,
         configured: Configure,
         change: _Change,
+        phase: str,
         outcome: asyncio.Future[str],
     ) -> None:
         old: Engine = place.branches[place.active]
@@ -267,23 +264,31 @@ class Handoff(Processor):
 
         async def drain() -> None:
             nonlocal began
-            await self._say_farewell(change.turn)
+            await self._say_farewell(change)
             await self._drain(old)
             began = self.session.now()
 
         def move() -> None:
             left = old.release()
-            self._commit(change, began, outcome)
-            engine.adopt(left)
+            self._commit(change, phase, began)
+            words = self._first_words(change)
+            engine.adopt(
+                msgspec.structs.replace(
+                    left,
+                    asked=(*(frame for frame in words if isinstance(frame, Say)), *left.asked),
+                    results=tuple(frame for frame in words if isinstance(frame, ToolResult)),
+                )
+            )
+            outcome.set_result("")
 
         await engine.configure(configured)
         try:
-            await place.select(change.agent.engine, drain=drain, move=move)
+            await place.select(self.agents[change.target].engine, drain=drain, move=move)
         except Exception as error:
             if outcome.done():
                 raise
             await engine.configure(_restoring(before))
-            raise ConfigurationError(f"{change.agent.name} cannot take the call: {error}") from error
+            raise ConfigurationError(f"{change.target} cannot take the call: {error}") from error
 
     async def _drain(self, old: Engine) -> None:
         """Let the old agent finish. What takes longer than a call's end may take is cut."""
@@ -298,16 +303,39 @@ class Handoff(Processor):
             old.adopt(old.release())  # it goes on
             raise
 
-    async def _say_farewell(self, turn: int) -> None:
-        farewell, floor = self.agent.farewell, self.session.floor
-        if farewell and (self._stands(turn) if turn else not floor.caller_speaking):
-            await self.push_up(Say(text=farewell, turn=turn))
+    def _may_speak(self, change: _Change) -> bool:
+        """Whether farewell and greeting fit: not if the caller has interrupted, or speaks."""
+        floor = self.session.floor
+        return change.call.turn > floor.fence if change.call is not None else not floor.caller_speaking
 
-    def _commit(self, change: _Change, began: float, outcome: asyncio.Future[str]) -> None:
+    async def _say_farewell(self, change: _Change) -> None:
+        if self.agent.farewell and self._may_speak(change):
+            await self.push_up(Say(text=self.agent.farewell, turn=change.turn))
+
+    def _first_words(self, change: _Change) -> list[Say | ToolResult]:
+        """The new agent's greeting, and the result for the call that asked for it: who greets need not answer it."""
+        agent, call = self.agent, change.call
+        words: list[Say | ToolResult] = []
+        if agent.greeting and self._may_speak(change):
+            words.append(Say(text=agent.greeting, turn=change.turn))
+        if call is not None:
+            result = {
+                "accepted": True,
+                "new_agent_id": agent.name,
+                "new_phase": self.state.phase,
+                "reason": change.reason,
+                "message": f"You are {agent.name} now and have the call. Summary so far: {change.summary}",
+            }
+            words.append(
+                ToolResult(call_id=call.call_id, name=call.name, result=result, turn=call.turn, respond=not words)
+            )
+        return words
+
+    def _commit(self, change: _Change, phase: str, began: float) -> None:
         """The new agent has the call."""
-        session, state, source, agent = self.session, self.state, self.agent, change.agent
+        session, state, source, agent = self.session, self.state, self.agent, self.agents[change.target]
         state.history = [*state.history, state.phase][-MAX_HISTORY:]
-        state.phase, state.previous_agent, state.handoffs = change.phase, source.name, state.handoffs + 1
+        state.phase, state.previous_agent, state.handoffs = phase, source.name, state.handoffs + 1
         session.agent = agent
         items = session.conversation.items
         text = f"The call went from {source.name} to {agent.name}."
@@ -324,10 +352,9 @@ class Handoff(Processor):
                 "target": agent.name,
                 "reason": change.reason,
                 "summary": change.summary,
-                "phase": change.phase,
+                "phase": phase,
             },
         )
-        outcome.set_result("")
         self.broadcast(
             HandoffCompleted(
                 source=source.name,
@@ -390,13 +417,18 @@ class Handoff(Processor):
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """A hand-off that was accepted. `turn` is the one in which it was asked for, 0 for none."""
+    """A hand-off that is asked for, by a model's `call` or by the application."""
 
-    agent: Agent
-    phase: str
+    target: str
+    next_phase: str | None
     reason: str
     summary: str
-    turn: int
+    call: ToolCall | None
+
+    @property
+    def turn(self) -> int:
+        """The turn in which it was asked for; 0 for none."""
+        return self.call.turn if self.call is not None else 0
 
 
 def _restoring(config: EngineConfig) -> Configure:

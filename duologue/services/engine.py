@@ -7,7 +7,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import msgspec
 
 from ..errors import ConfigurationError
-from ..frames import Configure, Input
+from ..frames import Configure, Input, ToolResult
 from ..processors.agent import language_line
 from ..processors.base import Processor
 from ..processors.pipeline import Group, Switch
@@ -83,12 +83,14 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True):
     `speech` has no transcript yet: the audio from before the speech was detected, `SpeechStarted`, the rest of the
     audio, and the `EndOfTurn` if there was one. It has been passed on downstream already, but for the `EndOfTurn`.
     `asked` are `EndOfTurn`, `UserText`, `Respond`, `Say` and `ToolResult` frames that no response has answered; the
-    results are in the log. Of the turns in `to_continue` some results are in that ask for a continuation. `said` is
-    what the caller's turn that goes on has brought so far, `unanswered` what the finished ones want an answer to.
+    results are in the log, those in `results` are not yet. Of the turns in `to_continue` some results are in that ask
+    for a continuation. `said` is what the caller's turn that goes on has brought so far, `unanswered` what the finished
+    ones want an answer to.
     """
 
     speech: tuple[Input, ...] = ()
     asked: tuple[Input, ...] = ()
+    results: tuple[ToolResult, ...] = ()
     said: Owed = ""
     unanswered: Owed = ""
     to_continue: frozenset[int] = frozenset()

@@ -146,6 +146,9 @@ class LLM(Processor):
     @handles(ToolResult, upstream=True)
     async def tool_result(self, frame: ToolResult) -> None:
         """Log a result; the last one of its turn lets the answer go on."""
+        self._take_result(frame)
+
+    def _take_result(self, frame: ToolResult) -> None:
         conversation, floor = self.session.conversation, self.session.floor
         if frame.turn <= floor.fence and not any(c.call_id == frame.call_id for c in conversation.open_calls()):
             return  # it was answered as cancelled already
@@ -227,7 +230,13 @@ class LLM(Processor):
         self._said, self._unanswered = left.said, left.unanswered
         self._to_continue |= left.to_continue
         for frame in left.asked:
-            self._queue(frame)
+            if isinstance(frame, Say):
+                self._queue(frame)
+        for result in left.results:  # before what the caller asked: whatever answers them answers that too
+            self._take_result(result)
+        for frame in left.asked:
+            if not isinstance(frame, Say):
+                self._queue(frame)
 
     async def _idle(self) -> None:
         """Wait until the jobs that are queued now are done."""
@@ -378,7 +387,7 @@ class LLM(Processor):
         finally:
             for call in waiting:  # interrupted before it was made
                 cancelled = {"error": "cancelled: the caller interrupted"}
-                await self.tool_result(
+                self._take_result(
                     ToolResult(
                         call_id=call.call_id, name=call.name, turn=turn, result=cancelled, is_error=True, respond=False
                     )

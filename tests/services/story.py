@@ -15,6 +15,7 @@ from duologue.frames import (
     ErrorRaised,
     Frame,
     Input,
+    Interrupted,
     Output,
     ResponseEnded,
     ResponseStarted,
@@ -40,11 +41,18 @@ class Watch(Processor):
 
     def __init__(self) -> None:
         self.frames: list[tuple[float, Frame]] = []
+        self.in_order: list[Frame] = []
+        """The frames, and the interruptions where they fell among them."""
 
     @handles(Input, Output)
     async def see(self, frame: Frame) -> None:
         self.frames.append((self.session.now(), frame))
+        self.in_order.append(frame)
         await self.push(frame)
+
+    @handles(Interrupted)
+    def interrupted(self, signal: Interrupted) -> None:
+        self.in_order.append(signal)
 
 
 class Story:
@@ -92,6 +100,11 @@ class Story:
     def times(self, kind: type[Frame]) -> list[float]:
         """When they came, in session seconds, to the millisecond."""
         return [round(at, 3) for at, frame in [*self._watch.frames, *self._signals] if isinstance(frame, kind)]
+
+    @property
+    def in_order(self) -> list[Frame]:
+        """All that came out of the engine, and the interruptions where they fell."""
+        return self._watch.in_order
 
     @property
     def frames(self) -> list[Frame]:
@@ -167,18 +180,21 @@ async def story(
     llm: MockLLM | None = None,
     stt: STT | None = None,
     tts: MockTTS | None = None,
+    engine: Cascade | None = None,
     engines: Mapping[str, Cascade] | None = None,
     before: tuple[Processor, ...] = (),
     ends: bool = True,
     **options: Any,
 ) -> AsyncIterator[Story]:
-    """A call through a cascade of these services (or a `Switch` of `engines`), and what stands behind it."""
+    """A call through a cascade of these services (or `engine`, or a `Switch` of `engines`), and `rest` behind it."""
     watch, signals = Watch(), list[tuple[float, Signal]]()
-    engine: Processor
+    place: Processor
     if engines is not None:
-        engine = Switch(engines)
+        place = Switch(engines)
     else:
-        engine = Cascade(stt or MockSTT(["Hello?"]), llm or MockLLM(), tts or MockTTS(seconds_per_sentence=1.0))
-    async with running(*before, engine, watch, *rest, ends=ends, **options) as call:
+        place = engine or Cascade(
+            stt or MockSTT(["Hello?"]), llm or MockLLM(), tts or MockTTS(seconds_per_sentence=1.0)
+        )
+    async with running(*before, place, watch, *rest, ends=ends, **options) as call:
         call.session.on(Signal, lambda signal: signals.append((call.session.now(), signal)))
         yield Story(call, watch, signals)
