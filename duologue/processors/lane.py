@@ -117,7 +117,7 @@ class Lane:
 
     def put(self, target: Target, frame: Frame, held: bool = False) -> Awaitable[None]:
         """Queue `target(frame)`. Waits while the lane is full."""
-        if len(self._queue) < self._capacity and not self._waiting:
+        if len(self._queue) < self._capacity:  # then nobody waits at the door: room goes to them at once
             if held:
                 self.held += 1
             self._add((target, frame, held, False))
