@@ -142,7 +142,7 @@ class Join:
                 self._count(frame, counts, branch)
                 # The nth copy leaves when some branch has let go of n.
                 if counts[3 + branch] <= counts[1]:
-                    return self._gone(frame) if id(frame) in self._leaving else DONE
+                    return self._arrive_again(branch, leave, frame)
                 counts[1] += 1
             if lane.held:
                 return self._in_turn(branch, leave, frame)
@@ -185,12 +185,26 @@ class Join:
         if counts[2] >= counts[0] * self._branches:
             del self._inside[id(frame)], self._counts[id(frame)]
 
-    def _in_turn(self, branch: int, leave: Target, frame: Frame) -> Awaitable[None]:
-        """Let a frame leave in its place among the `Control`s that its branch has let go already."""
+    def _arrive_again(self, branch: int, leave: Target, frame: Frame) -> Awaitable[None]:
+        """A copy that is not to leave. It pulls forward one that waits behind what has not passed this branch yet."""
+        if id(frame) in self._leaving:
+            return self._gone(frame)
+        ahead = self._next_barrier(branch) if self._lane.held else None
+        if ahead is not None and self._lane.withdraw(frame, behind=ahead):
+            return self._lane.put_before(ahead, leave, frame, up=self._up)
+        return DONE
+
+    def _next_barrier(self, branch: int) -> _Barrier | None:
+        """The first `Control` that a branch has not let go yet, after those that it has."""
         passed = [place for place, barrier in enumerate(self._barriers) if branch in barrier.arrived]
         ahead = self._barriers[passed[-1] + 1 if passed else 0 :]
-        if ahead:
-            return self._lane.put_before(ahead[0], leave, frame, up=self._up)
+        return ahead[0] if ahead else None
+
+    def _in_turn(self, branch: int, leave: Target, frame: Frame) -> Awaitable[None]:
+        """Let a frame leave in its place among the `Control`s that its branch has let go already."""
+        ahead = self._next_barrier(branch)
+        if ahead is not None:
+            return self._lane.put_before(ahead, leave, frame, up=self._up)
         return self._put(leave, frame, True)
 
     def _at_barrier(self, branch: int, leave: Target, frame: Frame) -> None:

@@ -152,6 +152,18 @@ class Lane:
             self._wake()
         return DONE
 
+    def withdraw(self, frame: Frame, *, behind: Target) -> bool:
+        """Take back the very frame if it waits behind what waits for, or is at work as, `behind`."""
+        passed = self._running is not None and self._running[0] is behind
+        for place, entry in enumerate(self._queue):
+            passed = passed or entry[0] is behind
+            if passed and entry[1] is frame and entry[0] is not behind:
+                del self._queue[place]
+                self.held -= entry[2]
+                self._make_room()
+                return True
+        return False
+
     def _add(self, entry: Entry) -> None:
         self._queue.append(entry)
         self._wake()
