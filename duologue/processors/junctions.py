@@ -329,7 +329,7 @@ class Gate:
         for frame in waiting:
             self._controls[self.active].pop(id(frame), None)
         self.active = name
-        self._lane.put_first(self._deliver, waiting, up=self._up)
+        self._lane.put_all(self._deliver, waiting, up=self._up)
 
     def take(self) -> list[Frame]:
         """Remove and return what waits at the entry."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Container, Generator, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Container, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -133,12 +133,11 @@ class Lane:
         """Queue `target(frame)` of either direction as something that nothing may overtake: never waits."""
         self._force((target, frame, True, up))
 
-    def put_first(self, target: Target, frames: Iterable[Frame], *, up: bool) -> None:
-        """Queue frames ahead of all that wait here, in their order, whatever the capacity."""
-        entries: list[Entry] = [(target, frame, True, up) for frame in frames]
-        if entries and self._capacity:
-            self.held += len(entries)
-            self._queue.extendleft(reversed(entries))
+    def put_all(self, target: Target, frames: Sequence[Frame], *, up: bool) -> None:
+        """Queue frames in their order as something that nothing may overtake, whatever the capacity."""
+        if frames and self._capacity:
+            self._queue.extend((target, frame, True, up) for frame in frames)
+            self.held += len(frames)
             self._wake()
 
     def put_before(self, place: Target, target: Target, frame: Frame, *, up: bool) -> Awaitable[None]:

@@ -250,6 +250,87 @@ async def test_forks_in_forks_let_one_copy_out() -> None:
     assert sink.texts == ["a", "b", "Configure", "c", "End"]
 
 
+class Timed(Processor):
+    """Takes its own time for each text and `Configure`, directly or, as `Queued`, in its lane."""
+
+    def __init__(self, seconds: dict[str, float], capacity: int = 256) -> None:
+        self.seconds, self.capacity = seconds, capacity
+        self.seen: list[str] = []
+
+    @handles(UserText, Configure)
+    async def take(self, frame: UserText | Configure) -> None:
+        what = frame.text if isinstance(frame, UserText) else str(frame.voice)
+        self.seen.append(what)
+        if seconds := self.seconds.get(what, 0.0):
+            await anyio.sleep(seconds)
+        if isinstance(frame, UserText):
+            await self.push(frame)
+
+
+class Queued(Timed):
+    @handles(UserText, Configure, queued=True)
+    async def take(self, frame: UserText | Configure) -> None:
+        await super().take(frame)
+
+
+async def test_frames_that_leave_a_fork_by_different_tasks_stay_in_order() -> None:
+    """The copy of "a" that leaves first is in the hands of the first branch's worker when "b" comes by the second."""
+    fork = Parallel([Queued({})], [Timed({"a": 1})])
+    async with running(fork, Timed({"a": 5}), sink := Sink()) as call:
+        await call.say("a", "b")
+    assert sink.texts == ["a", "b", "End"]
+
+
+async def test_a_frame_leaves_a_fork_as_early_as_its_foremost_copy_may() -> None:
+    """In the first branch it stands behind someone else's Configure, in the second before it."""
+    fork = Parallel([Queued({"b": 10})], [Timed({"new": 5, "a": 1})])
+    async with running(fork, sink := Sink()) as call:
+        other = await in_background(call.session.send, Configure(voice="new"))
+        await call.say("a", "b")
+        await other
+        assert sink.texts == ["a", "b", "Configure"]
+        assert sink.times == pytest.approx([1, 1, 5])
+
+
+async def test_two_controls_have_the_same_order_in_every_branch() -> None:
+    first, second = Timed({"one": 5}), Timed({})
+    async with running(Parallel([first], [second]), sink := Sink()) as call:
+        one = await in_background(call.session.send, Configure(voice="one"))
+        await call.session.send(Configure(voice="two"))
+        await one
+        assert first.seen == second.seen == ["one", "two"]
+        assert sink.texts == ["Configure", "Configure"]
+
+
+async def test_branches_that_wait_for_each_others_copies_do_not_wait_for_ever() -> None:
+    """The second branch's copy goes up and is answered into the first branch's full lane; the first holds its own."""
+
+    class Answers(Processor):
+        @handles(UserText, upstream=True)
+        async def answer(self, frame: UserText) -> None:
+            for n in range(3):
+                await self.push(UserText(text=f"{frame.text}{n}"))
+
+    class Both(Slow):
+        @handles(UserText, queued=True, upstream=True)
+        async def up(self, frame: UserText) -> None:
+            await anyio.sleep(self.seconds)
+            await self.push_up(frame)
+
+    async with running(Answers(), Parallel([Both(1, capacity=1)], [Both(0)]), below := Relay(), sink := Sink()) as call:
+        await below.push_up(UserText(text="u"))
+        await anyio.sleep(20)
+        assert call.errors == []
+    assert sink.texts == ["u0", "u1", "u2", "End"]
+
+
+async def test_a_call_that_ends_does_not_cancel_whoever_is_sending_it_a_control() -> None:
+    async with running(Parallel([Timed({"new": 1000})], []), ends=False) as call:
+        sender = await in_background(call.session.send, Configure(voice="new"))
+        call.session.cancel()
+    await sender
+
+
 # -- one of several ----------------------------------------------------------------------------------------------------
 
 
@@ -554,6 +635,23 @@ async def test_frames_that_arrive_during_the_change_come_after_those_that_move()
         await anyio.sleep(10)
         assert old.begun == ["in hand"]
     assert new.finished == ["na", "nb", "nc", "nd"]
+
+
+async def test_what_comes_after_a_change_waits_while_the_new_branch_is_too_full_for_what_moved() -> None:
+    first, second = Slow(1, capacity=1), Slow(0.5, capacity=1)
+    switch = Switch({"old": Slow(100), "first": first, "second": second})
+    async with running(switch, sink := Sink()) as call:
+        await call.say(*"_abcdef")
+        await settled()
+        await switch.select("first")
+        late = await in_background(call.say, *"gh")
+        await anyio.sleep(2.5)  # "a" and "b" are out, "c" is at work, "d" in the lane, the others at the switch
+        assert sink.texts == ["a", "b"]
+        await switch.select("second")
+        await call.say("i")
+        await late
+    assert second.finished == [*"defghi"]
+    assert [text for text in sink.texts if text != "c"] == [*"abdefghi", "End"]
 
 
 async def test_a_pusher_held_up_in_a_fork_does_not_reach_a_branch_that_was_left() -> None:

@@ -122,6 +122,21 @@ async def test_a_pusher_that_gives_up_waiting_takes_its_frame_with_it() -> None:
     assert sink.texts == ["a", "b", "c", "End"]
 
 
+async def test_pushers_that_give_up_again_and_again_leave_nothing_at_the_door() -> None:
+    async with running(slow := Slow(1000, capacity=1), ends=False) as call:
+        await call.say("a")
+        await settled()
+        await call.say("b")
+        for _ in range(50):
+            with anyio.move_on_after(0.01):
+                await call.say("never mind")
+        assert slow._lane is not None
+        assert len(slow._lane._waiting) == 0
+        with anyio.move_on_after(0.01):
+            await call.session.send(Configure(voice="never mind"))
+        assert slow._lane.held == 0
+
+
 async def test_from_downstream_nobody_waits_and_beyond_the_hard_limit_there_is_an_error() -> None:
     async with running(top := Top(), busy := SlowBelow(capacity=2), relay := Relay()) as call:
         await relay.push_up(UserText(text="0"))
