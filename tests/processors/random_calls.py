@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from random import Random
-from typing import Any
+from typing import Any, Literal
 
 import anyio
 
@@ -193,11 +193,18 @@ class Sent:
     given_up: bool = False
 
 
+Theme = Literal["anything", "forks", "switches"]
+
+
 @dataclass
 class RandomCall:
-    """One call, from one number: `await RandomCall(seed).run()` raises AssertionError if anything is wrong."""
+    """One call, from one number: `await RandomCall(seed).run()` raises AssertionError if anything is wrong.
+
+    The `theme` says what it is to have much of: forks with many a `Configure`, or switches with many a change.
+    """
 
     seed: int
+    theme: Theme = "anything"
     sent: list[Sent] = field(default_factory=list)
     errors: list[ErrorRaised] = field(default_factory=list)
     loose: set[str] = field(default_factory=set)
@@ -213,12 +220,26 @@ class RandomCall:
         self.random = Random(self.seed)
         self.forks = self.random.random() < 0.6
         self.changes = self.random.random() < 0.5
-        self.tree = self._tree(depth=0, in_fork=False, in_switch=False)
+        self.tree = Pipeline(self._themed())
         self.top, self.bottom = Top(self), Bottom(self)
-        self.session = Session(Pipeline([self.top, self.tree, self.bottom]), id=f"seed-{self.seed}")
+        self.session = Session(Pipeline([self.top, self.tree, self.bottom]), id=f"{self.theme}-{self.seed}")
         self.session.on(ErrorRaised, self.errors.append)
 
     # -- what it goes through --------------------------------------------------------------------------------------
+
+    def _themed(self) -> list[Processor]:
+        random = self.random
+        if self.theme == "forks":
+            self.has_fork = True
+            branches = [[self._leaf(True, False) for _ in range(random.randint(0, 2))] for _ in range(2)]
+            return [Parallel(*branches, *([[]] if random.random() < 0.3 else [])), self._leaf(False, False)]
+        if self.theme == "switches":
+            named: dict[str, Processor] = {
+                name: Pipeline([self._leaf(False, True) for _ in range(random.randint(1, 2))]) for name in "xy"
+            }
+            self.switches.append(switch := Watched(self, named))
+            return [self._leaf(False, False), switch, self._leaf(False, False)]
+        return [self._tree(depth=0, in_fork=False, in_switch=False)]
 
     def _tree(self, depth: int, in_fork: bool, in_switch: bool) -> Processor:
         random = self.random
@@ -255,7 +276,7 @@ class RandomCall:
         await started.wait()
         self.session.floor.begin()
         async with anyio.create_task_group() as group:
-            for number in range(self.random.randint(1, 3)):
+            for number in range(self.random.randint(1 if self.theme == "anything" else 2, 3)):
                 group.start_soon(self._push, f"p{number}", Random(self.random.random()), False)
             if self.random.random() < 0.6:
                 group.start_soon(self._push, "u0", Random(self.random.random()), True)
@@ -285,7 +306,7 @@ class RandomCall:
 
     async def _push(self, pusher: str, random: Random, up: bool) -> None:
         for number in range(random.randint(2, 9)):
-            kind = random.choice(KINDS_UP if up else KINDS_DOWN)
+            kind = random.choice(KINDS_UP if up else KINDS if self.theme == "forks" else KINDS_DOWN)
             sent = Sent(f"{pusher}:{number}", kind, self.session.floor.turn, up, self.selects)
             frame = make(kind, sent.label, sent.turn)
             self.sent.append(sent)
@@ -300,10 +321,10 @@ class RandomCall:
 
     async def _meddle(self, random: Random) -> None:
         floor = self.session.floor
-        for _ in range(random.randint(0, 5)):
+        for _ in range(random.randint(0, 5) if self.theme != "switches" else 8):
             await anyio.sleep(random.choice([0.0, 0.001, 0.003, 0.01, 0.02, 0.05]))
             deed = random.random()
-            if deed < 0.5:
+            if deed < (0.5 if self.theme != "switches" else 0.1):
                 self.session.interrupt()
                 self._check_silence()
                 floor.begin()
@@ -392,7 +413,8 @@ class RandomCall:
             assert arrived[sent.label] == 0 or True in fates, f"{sent.label} arrived though a handler failed at it"
         assert len(missing) <= refused, f"lost: {missing}"
         if not (self.fork_in_switch and self.selects):
-            twice = [label for label, count in arrived.items() if count > 1]
+            # What a handler made of a frame it may make again when that moves back.
+            twice = [sent.label for sent in self.sent if arrived[sent.label] > 1]
             assert not twice, f"more than one copy of {twice}"
 
     def _check_order(self, end: End, up: bool) -> None:

@@ -8,19 +8,20 @@ from functools import partial
 import pytest
 
 from duologue.testing.clock import sweep
-from tests.processors.random_calls import RandomCall
+from tests.processors.random_calls import RandomCall, Theme
 
-SEEDS = 1000
-PARTS = 10
+SEEDS: dict[Theme, int] = {"anything": 800, "forks": 400, "switches": 400}
+PARTS = 4
 
 
-async def random_call(seed: int) -> None:
-    await RandomCall(seed).run()
+async def random_call(seed: int, theme: Theme) -> None:
+    await RandomCall(seed, theme).run()
 
 
 @pytest.mark.parametrize("part", range(PARTS))
-def test_a_random_call(part: int) -> None:
+@pytest.mark.parametrize("theme", SEEDS)
+def test_a_random_call(theme: Theme, part: int) -> None:
     """A failure names its seed and the command that replays it."""
     chosen = os.environ.get("DUOLOGUE_SEED")
-    for seed in range(part, SEEDS, PARTS) if chosen is None else [int(chosen)]:
-        sweep(partial(random_call, seed), [seed], limit_s=600)
+    for seed in range(part, SEEDS[theme], PARTS) if chosen is None else [int(chosen)]:
+        sweep(partial(random_call, seed, theme), [seed], limit_s=600)
