@@ -150,17 +150,22 @@ class LLM(Processor):
 
     def _take_result(self, frame: ToolResult) -> None:
         conversation, floor = self.session.conversation, self.session.floor
-        if frame.turn <= floor.fence and not any(c.call_id == frame.call_id for c in conversation.open_calls()):
-            return  # it was answered as cancelled already
-        conversation.add(
-            "tool_result",
-            "tool",
-            turn=frame.turn,
-            call_id=frame.call_id,
-            name=frame.name,
-            data=frame.result,
-            text=_as_text(frame.result),
-        )
+        answered = next((i for i in conversation if i.kind == "tool_result" and i.call_id == frame.call_id), None)
+        if answered is not None and frame.turn <= floor.fence:
+            if frame.is_error:
+                return  # it was answered as cancelled already
+            # It was done all the same.
+            conversation.update(answered.id, data=frame.result, text=_as_text(frame.result))
+        else:
+            conversation.add(
+                "tool_result",
+                "tool",
+                turn=frame.turn,
+                call_id=frame.call_id,
+                name=frame.name,
+                data=frame.result,
+                text=_as_text(frame.result),
+            )
         if frame.respond and not self.session.draining:
             self._to_continue.add(frame.turn)
         if self._waits_for_tools(frame.turn):
@@ -383,9 +388,10 @@ class LLM(Processor):
         try:
             while waiting and turn > self.session.floor.fence:
                 await self.push(waiting[0])
-                waiting.popleft()
+                if turn > self.session.floor.fence:
+                    waiting.popleft()
         finally:
-            for call in waiting:  # interrupted before it was made
+            for call in waiting:  # interrupted before it was made, or on its way to whoever makes it
                 cancelled = {"error": "cancelled: the caller interrupted"}
                 self._take_result(
                     ToolResult(

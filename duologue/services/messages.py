@@ -70,7 +70,7 @@ def messages(conversation: Conversation, ledger: Ledger) -> tuple[Message, ...]:
 def _add(out: list[Message], message: Message) -> None:
     """Append a message, or join it to the one before if that is of the same role: models expect them to alternate."""
     last = out[-1] if out else None
-    if last is None or last.role != message.role or last.calls or (_has_image(last) and _has_image(message)):
+    if last is None or last.role != message.role or (_has_image(last) and _has_image(message)):
         out.append(message)
         return
     source = message if _has_image(message) else last

@@ -68,29 +68,25 @@ class SentenceSplitter:
                 continue  # 3.5, example.com
             if sure or stop.group()[0] != "." or len(stop.group()) > 1:
                 return self._with_space(end)
-            match self._ambiguous(text, stop.start()):
-                case None:
-                    return None  # the next characters will tell
-                case False:
-                    return self._with_space(end)
+            if not self._ambiguous(text, stop.start()):
+                return self._with_space(end)
         if 0 <= newline <= MAX_SENTENCE:
             return self._with_space(newline)
         if len(text) > MAX_SENTENCE:
             return self._with_space(text.rfind(" ", 1, MAX_SENTENCE) + 1 or MAX_SENTENCE)
         return None
 
-    def _ambiguous(self, text: str, stop: int) -> bool | None:
-        """Whether a full stop is none: None as long as only the next characters can tell."""
+    def _ambiguous(self, text: str, stop: int) -> bool:
+        """Whether a full stop is none, or may turn out to be none."""
         word = re.split(r"\s", text[:stop])[-1].lstrip(_OPENING).lower()
         after = text[stop + 1 :].lstrip()
         if word in _BEFORE_NUMBERS:
-            return after[0].isdigit() if after else None
-        known = stop + 1 < len(text)
+            return not after or after[0].isdigit()
         if word in _ABBREVIATIONS or (len(word) == 1 and word.isalpha() and word != "i"):
-            return True if known else None
+            return True
         # A number, or an address, is ambiguous only while the next character is not known.
         address = word == "www" or any(c in word for c in "./@")
-        return None if not known and (word[-1:].isdigit() or address) else False
+        return stop + 1 == len(text) and (word[-1:].isdigit() or address)
 
     def _with_space(self, end: int) -> int:
         while end < len(self._text) and self._text[end].isspace():

@@ -198,8 +198,6 @@ class STT(Processor):
             await self._hear(self._resampler.flush())
         self._listening = False
         said = await self._ask(self.finish, Transcription(text=""))
-        if self._released:
-            return
         self._utterance = [frame for frame in self._utterance if isinstance(frame, EndOfTurn)]
         self.broadcast(Usage(service=self.name, model=self.model, input_audio_s=self._fed_s))
         await self._tell(

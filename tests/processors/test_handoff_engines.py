@@ -282,6 +282,19 @@ async def test_a_turn_is_answered_exactly_once_in_any_order_of_tasks() -> None: 
         assert call.is_over()
 
 
+async def test_words_of_a_turn_that_goes_on_are_not_forgotten() -> None:
+    one, other = Engine(to("Bob"), stt=Ear("My number is")), Engine("Bob answers.", stt=Ear(""), open_s=1.0)
+    one.ear.max_utterance_s = 1.0  # so that a first transcript comes before the turn has ended
+    async with two(one, other, QUIET_ANN, BOB) as call:
+        await call.types("My bill?")
+        await call.says(1.5)
+        await call.until(8)
+        assert call.log[-1] == "Bob: Bob answers.", "and not that it was not understood"
+    assert asked(other.model.requests[-1])[-1].endswith("My number is") or "My number is" in str(
+        asked(other.model.requests[-1])
+    )
+
+
 async def test_words_that_wait_for_an_answer_are_answered_by_the_new_engine() -> None:
     one = Engine(["Let me connect you. ", to("Bob")], tts=MockTTS(seconds_per_sentence=5.0, speed=1.0))
     other = Engine("Bob here, and yes.")
@@ -383,6 +396,27 @@ async def test_an_engine_that_opens_too_slowly_does_not_get_the_call() -> None:
         await call.until(8)
         assert call.responses[1:] == ["Ann: Bob is not there. (completed)"]
         assert "did not open within 2.0 s" in results(call)[0]["reason"]
+
+
+async def test_an_engine_that_cannot_let_go_keeps_the_call_and_goes_on() -> None:
+    class Clinging(Engine):
+        async def drain(self) -> None:
+            await self.llm.drain()
+            raise ServiceError("not now")
+
+    one, other = Clinging(to("Bob"), "Ann goes on.", stt=Ear("Hello?")), Engine("Never.")
+    async with two(one, other) as call:
+        await call.types("My bill?")
+        await call.until(3)
+        assert call.responses[1:] == ["Ann: Ann goes on. (completed)"]
+        assert names(call) == ["Started", "Failed"]
+        await call.says(1.0)
+        await call.until(6)
+        assert call.responses[2:] == ["Ann: Ann goes on. (completed)"]
+        assert call.log[-2:] == ["caller: Hello?", "Ann: Ann goes on."]
+        assert is_on(call, "one")
+        assert call.is_over()
+    assert (other.opened, other.closed) == (1, 1)
 
 
 class Hung(MockTTS):

@@ -13,13 +13,14 @@ import msgspec
 import pytest
 
 from duologue.errors import ConfigurationError, ToolError
-from duologue.frames import Interrupted, ResponseStarted, Say
-from duologue.processors import Pipeline
+from duologue.frames import Interrupted, ResponseEnded, ResponseStarted, Say
+from duologue.processors import Pipeline, Processor, handles
 from duologue.processors.tools import RESULT_MAX_LENGTH, Tool, Tools, ToolSpec, shared_tools
 from duologue.services.llm import Request, ToolRequest
 from duologue.session import Session
 from duologue.testing.mocks import MockLLM, MockSTT
 from tests.services.story import Story, asked, asks, check, story
+from tests.session.calls import running
 
 if TYPE_CHECKING:
     from decimal import Decimal as OnlyForTheTypeChecker
@@ -540,6 +541,27 @@ async def test_the_floor_is_the_agents_while_a_tool_works() -> None:
         assert call.session.floor.owner == "caller"
 
 
+class SlowEnds(Processor):
+    """Takes a moment for the end of each response, so that results are in before it."""
+
+    @handles(ResponseEnded)
+    async def wait(self, frame: ResponseEnded) -> None:
+        await anyio.sleep(0.3)
+        await self.push(frame)
+
+
+async def test_the_floor_is_the_agents_also_if_the_first_result_came_very_early() -> None:
+    llm = MockLLM([asks("a", "1"), asks("b", "2"), "Done."])
+    tools = Tools([taking("a", 0), taking("b", 5)])
+    async with running(llm, SlowEnds(), tools) as call:
+        await call.say("Go.")
+        for _ in range(25):
+            await anyio.sleep(0.2)
+            assert call.session.floor.owner == "agent"
+        await anyio.sleep(3)
+        assert call.session.floor.owner == "caller"
+
+
 async def test_one_tool_after_the_other() -> None:
     llm = MockLLM([asks("a", "1"), asks("b", "2"), "Done."])
     async with story(Tools([taking("a", 1), taking("b", 1)]), llm=llm) as call:
@@ -626,6 +648,39 @@ async def test_a_result_that_comes_after_noise_is_told_all_the_same() -> None:
         await call.until(15)
         assert call.responses[-1] == ": It is done. (completed)"
         assert len(llm.requests) == 2
+
+
+async def test_what_was_done_of_a_response_that_is_cancelled_is_not_told_by_itself() -> None:
+    llm = MockLLM([[asks("a", "a"), asks("b", "b")], "Fine."])
+    async with story(Tools([taking("a", 0.5), taking("b", 5)]), llm=llm) as call:
+        await call.types("Go.")
+        await call.until(2)
+        call.session.interrupt()
+        await call.until(8)
+        assert len(llm.requests) == 1
+        assert call.is_over()
+        await call.types("And?")
+        await call.until(12)
+    assert asked(llm.requests[1])[2:] == [
+        "tool: a done",
+        'tool: {"error":"cancelled: the caller interrupted"}',
+        "user: And?",
+    ]
+
+
+async def test_a_continuation_that_was_interrupted_while_it_waited_is_owed_to_the_caller() -> None:
+    llm = MockLLM([asks("a"), "A slow answer to the supervisor.", "It is done."], first_token_s=3.0)
+    async with story(Tools([taking("a", 1)]), llm=llm, stt=MockSTT([""])) as call:
+        await call.types("Go.")  # the call is made at 3, the result is there at 4
+        await call.until(3.5)
+        await call.types("Be nice.", author="supervisor")  # keeps the model busy until 6.5
+        await call.until(5)
+        await call.says(0.5, interrupting=True)  # not understood: but there is a result to tell
+        await call.until(12)
+        assert call.responses[-1] == ": It is done. (completed)"
+        assert call.times(ResponseStarted)[-1] == 5.8, "not over the caller's speech"
+        assert len(llm.requests) == 3
+    assert "tool: a done" in asked(llm.requests[-1])
 
 
 async def test_parallel_calls_of_which_one_is_cancelled() -> None:

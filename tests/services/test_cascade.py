@@ -206,6 +206,15 @@ async def test_what_was_to_be_said_is_said_in_the_voice_of_then() -> None:
     assert [f.agent for f in call.came(ResponseStarted)] == ["Ann", "Ann", "Bob"]
 
 
+async def test_the_model_is_told_of_the_language() -> None:
+    llm = MockLLM(["Oui."])
+    async with story(llm=llm) as call:
+        await call.session.send(Configure(instructions="Be kind.", language="French"))
+        await call.types("Go.")
+        await call.until(2)
+    assert llm.requests[0].instructions == "Be kind.\n\nLanguage: Always respond in French"
+
+
 async def test_options_reach_the_model() -> None:
     llm = Choosy(["One."])
     async with story(llm=llm) as call:

@@ -31,6 +31,7 @@ from duologue.processors.tools import Tool, Tools
 from duologue.services.llm import LLM, Request, ToolRequest
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from tests.services.story import asked, asks, story
+from tests.session.calls import Sink, running
 
 
 class Failing(MockLLM):
@@ -315,6 +316,8 @@ async def test_after_the_fence_nothing_of_the_turn_comes_but_its_end(at: float) 
         fenced_at = call.session.interrupt().turn
         await call.until(5)
         assert call.is_over()
+        calls = [item for item in call.session.conversation if item.kind == "tool_call"]
+        assert len(calls) == len(call.came(ToolCall)), "only what is made is logged"
     late = [f for f in call.frames[before:] if isinstance(f, Output) and f.turn <= fenced_at]
     assert all(isinstance(f, ResponseEnded) and f.status == "interrupted" for f in late), late
     check_brackets(call.frames)
@@ -423,6 +426,66 @@ async def test_a_call_that_was_cut_off_on_its_way_is_answered_as_cancelled() -> 
     assert call.errors == []
 
 
+async def test_a_call_that_was_made_and_cancelled_is_answered_once() -> None:
+    class Lingering(Processor):
+        @handles(ToolCall)
+        async def wait(self, frame: ToolCall) -> None:
+            await self.push(frame)
+            await anyio.sleep(10)
+
+    async def slow() -> None:
+        await anyio.sleep(20)
+
+    async with story(Lingering(), Tools([slow]), llm=MockLLM([asks("slow"), "Good."])) as call:
+        await call.types("Go.")
+        await call.until(1)
+        await call.types("No!")
+        await call.until(3)
+        assert [i.text for i in call.session.conversation if i.kind == "tool_result"] == [
+            '{"error":"cancelled: the caller interrupted"}'
+        ]
+        assert call.errors == []
+
+
+async def test_what_was_done_in_spite_of_the_interruption_is_told() -> None:
+    class Lingering(Processor):
+        @handles(ToolCall)
+        async def wait(self, frame: ToolCall) -> None:
+            await self.push(frame)
+            await anyio.sleep(10)
+
+    async def book() -> str:
+        await anyio.sleep(2)
+        return "booked"
+
+    llm = MockLLM([asks("book"), "It is booked."])
+    async with story(Lingering(), Tools([Tool(book, cancel_on_interruption=False)]), llm=llm) as call:
+        await call.types("Go.")
+        await call.until(1)
+        call.session.interrupt()
+        await call.until(5)
+        assert call.responses[1:] == [": It is booked. (completed)"]
+        assert call.errors == []
+    assert asked(llm.requests[1])[-1] == "tool: booked"
+
+
+async def test_whoever_sees_a_call_may_forbid_it_and_all_that_follow() -> None:
+    class Veto(Processor):
+        @handles(ToolCall)
+        async def see(self, frame: ToolCall) -> None:
+            self.session.interrupt("forbidden")
+            await self.push(frame)
+
+    ran: list[str] = []
+    llm = MockLLM([[asks("a", "c1"), asks("b", "c2")]])
+    async with story(Veto(), Tools([noting("a", ran), noting("b", ran)]), llm=llm) as call:
+        await call.types("Go.")
+        await call.until(3)
+        assert call.session.conversation.open_calls() == []
+        assert call.is_over()
+    assert ran == []
+
+
 def noting(name: str, ran: list[str]) -> Tool:
     return Tool(lambda: ran.append(name), name=name)
 
@@ -503,6 +566,84 @@ async def test_a_failure_after_an_interruption_is_not_apologised_for() -> None:
         call.session.interrupt()
         await call.until(5)
         assert call.responses == [": Well (interrupted)"]
+        assert call.is_over()
+
+
+class SlowEnds(Processor):
+    """Takes half a second for the end of each response."""
+
+    @handles(ResponseEnded)
+    async def wait(self, frame: ResponseEnded) -> None:
+        await anyio.sleep(0.5)
+        await self.push(frame)
+
+
+class TextOnly:
+    """A call with a language model alone: nothing is spoken."""
+
+    def __init__(self, llm: LLM) -> None:
+        self.llm = llm
+        self.sink = Sink()
+
+    @property
+    def outputs(self) -> list[str]:
+        return [
+            f"{type(f).__name__} {getattr(f, 'status', '')}".strip() for f in self.sink.frames if isinstance(f, Output)
+        ]
+
+
+async def test_an_interruption_at_the_end_of_a_failure_leaves_it_at_that() -> None:
+    text = TextOnly(Failing(0))
+    async with running(text.llm, SlowEnds(), text.sink) as call:
+        await call.say("Hello?")
+        await anyio.sleep(0.1)
+        call.session.interrupt()
+        await anyio.sleep(3)
+        assert call.session.floor.owner == "caller"
+    assert text.outputs == ["ResponseStarted", "ResponseEnded failed"], "the end was on its way already"
+
+
+async def test_a_response_that_is_fenced_at_its_last_moment_was_interrupted() -> None:
+    text = TextOnly(MockLLM(["Hello."]))
+    async with running(text.llm, text.sink) as call:
+        call.session.on(Usage, lambda usage: call.session.interrupt())
+        await call.say("Hello?")
+        await anyio.sleep(3)
+    assert text.outputs == ["ResponseStarted", "BotText", "ResponseEnded interrupted"]
+
+
+@pytest.mark.parametrize("kind", [BotText, ResponseEnded, ToolCall])
+async def test_whoever_gets_the_models_words_may_end_the_call_from_where_he_is(kind: type[Output]) -> None:
+    class Ends(Processor):
+        @handles(BotText, ResponseEnded, ToolCall)
+        async def end(self, frame: Output) -> None:
+            await self.push(frame)
+            if isinstance(frame, kind):
+                await self.session.end("said")
+
+    for processors in ([], [MockTTS(seconds_per_sentence=1.0)]):
+        async with running(MockLLM([["Bye.", asks("x")]]), *processors, Ends()) as call:
+            await call.say("Bye.")
+            await anyio.sleep(5)
+        assert call.outcome.reason == "said"
+
+
+async def test_an_error_beside_the_model_does_not_silence_the_agent() -> None:
+    class Moody(MockLLM):
+        @property
+        def failure(self) -> str:  # type: ignore[override]
+            if not self.requests:
+                self.requests.append(Request(instructions="", messages=()))
+                raise LookupError("what to say then")
+            return "Sorry."
+
+    async with story(llm=Moody(["Fine."])) as call:
+        await call.types("Hello?")
+        await call.until(2)
+        await call.types("Again?")
+        await call.until(5)
+        assert [e.message for e in call.errors] == ["what to say then (while handling UserText)"]
+        assert call.responses == [": Fine. (completed)"]
         assert call.is_over()
 
 

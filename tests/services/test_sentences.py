@@ -114,11 +114,20 @@ def test_where_sentences_end(text: str, pieces: list[str]) -> None:
 
 
 def test_text_without_an_end_is_cut_between_words() -> None:
-    text = "word " * 200
+    text = "words " * 200
     pieces = split(text)
     assert "".join(pieces) == text
-    assert all(350 < len(piece) <= MAX_SENTENCE + 1 for piece in pieces[:-1])
-    assert all(piece.endswith("word ") for piece in pieces)
+    assert all(350 < len(piece) <= MAX_SENTENCE for piece in pieces[:-1])
+    assert all(piece.endswith("words ") for piece in pieces)
+
+
+def test_a_sentence_is_cut_though_its_end_is_known_if_it_is_too_long() -> None:
+    assert [len(piece) for piece in split("x" * 450 + ". Yes.")] == [MAX_SENTENCE, 52, 4]
+
+
+@pytest.mark.parametrize("text", ["Four, 3...", "Apples, pears, etc...", "Is it No.?", "Ask Dr.!"])
+def test_more_than_a_full_stop_ends_a_sentence_at_once(text: str) -> None:
+    assert SentenceSplitter().feed(text) == [text]
 
 
 def test_text_without_a_space_is_cut_at_the_limit() -> None:

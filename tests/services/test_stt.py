@@ -159,7 +159,8 @@ async def test_the_final_transcript_stands_before_the_end_of_the_turn_and_goes_u
 
 async def test_interim_texts_go_up_and_down_between_the_start_and_the_final_one() -> None:
     async with line(MockSTT(["one two three"], interim_s=0.1)) as caller:
-        await caller.utter(0, 11)
+        await caller.speak(*(piece(number) for number in range(6)))
+        await caller.utter(6, 5)
         await caller.until_quiet()
     assert caller.transcripts(final=False) == ["one", "one two"]
     assert [getattr(frame, "text", "") for frame in caller.top.frames if isinstance(frame, UserTranscript)] == [
@@ -187,6 +188,14 @@ async def test_an_utterance_without_audio_is_finished_all_the_same() -> None:
         await caller.until_quiet()
     assert stt.utterances == [b""]
     assert caller.transcripts() == ["0 bytes"]
+
+
+async def test_the_end_of_the_speech_is_that_of_the_last_sound() -> None:
+    async with line(Recorder()) as caller:
+        await caller.speak(SpeechStarted(at=1.0), SpeechStopped(at=2.5), EndOfTurn())
+        await caller.until_quiet()
+    (transcript,) = (f for f in caller.sink.frames if isinstance(f, UserTranscript))
+    assert (transcript.start_s, transcript.end_s) == (1.0, 2.5)
 
 
 async def test_usage_is_the_audio_that_was_fed() -> None:
@@ -244,7 +253,14 @@ async def test_what_is_kept_for_the_pre_roll_is_bounded() -> None:
         await caller.utter(500, 1)
         await caller.until_quiet()
     assert stt.utterances == [pieces(range(475, 501))]
-    assert len(stt.release()) == 0
+
+
+async def test_empty_audio_is_not_kept() -> None:
+    stt = Recorder()
+    async with line(stt) as caller:
+        await caller.speak(*(piece(number) for number in range(25)), *[UserAudio(audio=b"")] * 1000)
+        await anyio.sleep(0.1)
+        assert len(stt.release()) == 25
 
 
 async def test_a_long_utterance_is_transcribed_in_parts_and_none_of_it_is_lost() -> None:

@@ -17,6 +17,7 @@ from duologue.frames import (
     Word,
     WordTimes,
 )
+from duologue.processors import Processor, handles
 from duologue.processors.tools import Tools
 from duologue.services.tts import SpeechChunk, in_proportion
 from duologue.testing.mocks import MockLLM, MockTTS
@@ -89,6 +90,31 @@ async def test_a_tool_call_does_not_wait_for_the_words_before_it_to_be_spoken() 
         await call.until(9)
     assert call.times(ToolCall) == [0.18]
     assert tts.spoken == ["Let me see", "Done."], "whole sentence or not"
+
+
+async def test_what_was_written_before_a_call_does_not_wait_for_the_call_to_be_made() -> None:
+    class Asking(Processor):
+        @handles(ToolCall)
+        async def wait(self, frame: ToolCall) -> None:
+            await anyio.sleep(5)
+            await self.push(frame)
+
+    tts = MockTTS(seconds_per_sentence=1.0)
+    async with story(
+        Asking(), Tools([lambda_look]), llm=MockLLM([["Let me see", asks("lambda_look")], "."]), tts=tts
+    ) as call:
+        await call.types("Go.")
+        await call.until(1)
+        assert tts.spoken == ["Let me see"]
+
+
+async def test_what_has_no_end_is_spoken_at_the_end_of_the_response() -> None:
+    tts = MockTTS(seconds_per_sentence=1.0)
+    async with story(llm=MockLLM(["One. And two"]), tts=tts) as call:
+        await call.types("Go.")
+        await call.until(4)
+        assert call.log[1] == "agent: One. And two"
+    assert [text.strip() for text in tts.spoken] == ["One.", "And two"]
 
 
 def lambda_look() -> str:
