@@ -20,7 +20,7 @@ from duologue.transports.memory import MemoryTransport
 
 RULES = [
     Rule("(hello|hi|good morning) [there]", "Hello! Nice to hear you."),
-    Rule("how are you", "Very well, thank you."),
+    Rule("what can you do", "I can hear you, and I can speak."),
 ]
 
 
@@ -43,7 +43,7 @@ async def main() -> Session:
     caller = SimulatedCaller(transport)
 
     async def script() -> None:
-        for line in ("hello", "how are you"):
+        for line in ("hello", "what can you do"):
             await caller.say(line)
             await caller.listen()
 

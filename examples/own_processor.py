@@ -5,7 +5,6 @@ python -m examples.own_processor
 
 from __future__ import annotations
 
-
 import anyio
 
 from duologue import Agent, Processor, Session, handles

@@ -27,8 +27,8 @@ def test_is_under_sixty_lines(path: Path) -> None:
 
 async def test_hello() -> None:
     session = await examples.hello.main()
-    assert said(session, "caller") == ["hello", "how are you"]
-    assert said(session, "agent") == ["Hello! Nice to hear you.", "Very well, thank you."]
+    assert said(session, "caller") == ["hello", "what can you do"]
+    assert said(session, "agent") == ["Hello! Nice to hear you.", "I can hear you, and I can speak."]
 
 
 async def test_tool() -> None:

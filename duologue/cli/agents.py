@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..processors.agent import Agent, Stage
+from ..processors.tools import Tool
 from ..services.local.dialogue import Rule, RuleBook, Rules
 
 ORDERS = {4567: ("on its way", "tomorrow"), 1234: ("packed", "on Friday")}
@@ -85,7 +86,7 @@ def agents() -> list[Agent]:
             scope="The shop, its orders and its opening hours.",
             instructions="Help callers of the shop. Be brief.",
             voice="en-us+f3",
-            tools=(get_order,),  # type: ignore[arg-type] - functions become tools
+            tools=(Tool(get_order),),
             greeting="Hello, this is the corner shop. How can I help you?",
             farewell="One moment, I put you through to billing.",
         ),

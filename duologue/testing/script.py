@@ -8,7 +8,6 @@ import anyio
 
 from ..session import Outcome, Session, State
 
-
 HANG_UP_S = 0.05
 """A caller who hung up at the end of the script is the one who ended the call: the news takes a moment."""
 

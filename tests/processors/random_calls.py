@@ -231,8 +231,11 @@ class RandomCall:
         random = self.random
         if self.theme == "forks":
             self.has_fork = True
-            branches = [[self._leaf(True, False) for _ in range(random.randint(0, 2))] for _ in range(2)]
-            return [Parallel(*branches, *([[]] if random.random() < 0.3 else [])), self._leaf(False, False)]
+            above, below = self._leaf(False, False, "d"), self._leaf(False, False, "d")
+            branches = [[self._leaf(True, False, "qqd-") for _ in range(random.randint(0, 2))] for _ in range(2)]
+            for leaf in self.leaves:
+                leaf.fails, leaf.answers = 0.0, leaf is above
+            return [above, Parallel(*branches, *([[]] if random.random() < 0.3 else [])), below]
         if self.theme == "switches":
             named: dict[str, Processor] = {
                 name: Pipeline([self._leaf(False, True) for _ in range(random.randint(1, 2))]) for name in "xy"
@@ -259,8 +262,8 @@ class RandomCall:
                 children.append(self._leaf(in_fork, in_switch))
         return Pipeline(children)
 
-    def _leaf(self, in_fork: bool, in_switch: bool) -> Leaf:
-        modes = "".join(self.random.choice("qqdd--") for _ in PLACES)
+    def _leaf(self, in_fork: bool, in_switch: bool, ways: str = "qqdd--") -> Leaf:
+        modes = "".join(self.random.choice(ways) for _ in PLACES)
         leaf = leaf_class(modes)(self, f"k{len(self.leaves)}", self.random)
         leaf.modes, leaf.in_fork, leaf.in_switch = modes, in_fork, in_switch
         self.leaves.append(leaf)

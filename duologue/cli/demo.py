@@ -1,0 +1,146 @@
+"""`duologue demo`: a spoken call between a simulated caller and two agents, with everything measured and kept."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import anyio
+from rich.console import Console
+
+from .. import Cascade, Handoff, Outcome, Pipeline, Session, Tools
+from ..audio.pcm import deinterleave, rms_dbfs
+from ..audio.wav import read_wav
+from ..frames import BotPaused
+from ..processors.interruption import Interruption
+from ..processors.recorder import Recorder
+from ..processors.turns import Endpointing
+from ..processors.vad import VadProcessor
+from ..services.local import EspeakTTS, RulesLLM, SphinxSTT
+from ..services.local.recognizer import Grammar, Recognizer
+from ..session.latency import LatencyMeter
+from ..testing.caller import SimulatedCaller
+from ..testing.clock import run as run_virtual
+from ..testing.script import converse
+from ..transports.memory import MemoryTransport
+from .agents import RULES, agents, stages
+from .view import CallView
+
+CALLER_VOICE = "en-us+f2"
+
+
+class Demo:
+    """One call, and what it leaves behind."""
+
+    def __init__(self, out: Path, console: Console) -> None:
+        self.out, self._console = out, console
+        self.transport = MemoryTransport()
+        self.session = Session(
+            Pipeline(
+                [
+                    self.transport.input(),
+                    Recorder(out / "call.wav"),
+                    VadProcessor(),
+                    Endpointing(),
+                    Interruption(),
+                    Cascade(SphinxSTT(phrases=RULES.expected_phrases()), RulesLLM(RULES), EspeakTTS()),
+                    Handoff(agents(), stages()),
+                    Tools(),
+                    self.transport.output(),
+                ]
+            ),
+            id="demo",
+        )
+        self.meter = LatencyMeter(self.session)
+        self.caller = SimulatedCaller(self.transport, CALLER_VOICE)
+        self.silenced_at: list[float] = []
+        """When the caller's speech silenced the agent; that it was an interruption shows some words later."""
+        self.session.on(BotPaused, lambda signal: self.silenced_at.append(self.session.now()))
+
+    async def run(self) -> Outcome:
+        """Hold the call, and write the files."""
+        with CallView(self.session, self.meter, self._console):
+            outcome = await converse(self.session, self._script)
+        self._write()
+        return outcome
+
+    async def _script(self) -> None:
+        caller = self.caller
+        await caller.listen()
+        await caller.say("where is my order")
+        await caller.listen()
+        await caller.say("four five six seven")
+        await caller.listen()
+        await caller.say("what are your opening hours")
+        await caller.wait_for_agent_to_start()
+        await caller.silence(3.0)
+        await caller.say("thank you that is enough")
+        await caller.listen()
+        await caller.say("I have a question about my bill")
+        await caller.listen(pause_s=1.2)
+        await caller.say("how much do I owe")
+        await caller.listen()
+        await caller.say("can I pay next week")
+        await caller.listen()
+        await caller.say("thank you goodbye")
+        await caller.listen()
+        caller.hang_up()
+
+    def _write(self) -> None:
+        rows = {"session_id": self.session.id, "conversation": self.session.conversation.rows()}
+        (self.out / "conversation.json").write_text(json.dumps(rows, indent=2) + "\n")
+        self.meter.write_csv(self.out / "latency.csv")
+        self.meter.write_picture(self.out / "latency.png")
+
+    def check(self) -> list[tuple[str, str]]:
+        """Listen to the recording: each of the caller's lines as it is transcribed from it, beside what was said."""
+        wav = read_wav(self.out / "call.wav")
+        left, _ = deinterleave(wav.pcm, 2)
+        recognizer = Recognizer(Grammar.from_phrases(RULES.expected_phrases()))
+        heard = []
+        for line in self.caller.lines:
+            start, end = (2 * int(max(0.0, at) * wav.sample_rate) for at in (line.start_s - 0.3, line.end_s + 0.5))
+            heard.append((line.text, recognizer.recognize(left[start:end], wav.sample_rate).text))
+        return heard
+
+    def level_after_barge_in(self) -> float:
+        """The level of the agent's channel from 100 ms after the barge-in to the end of what was said, in dBFS."""
+        wav = read_wav(self.out / "call.wav")
+        _, right = deinterleave(wav.pcm, 2)
+        silenced = self.silenced_at[0]
+        until = next(line.end_s for line in self.caller.lines if line.end_s > silenced)
+        start, end = (2 * int(at * wav.sample_rate) for at in (silenced + 0.1, until))
+        return rms_dbfs(right[start:end])
+
+
+def run_demo(out: Path, *, virtual: bool = False) -> int:
+    """Run the demo; returns the exit code: 0 if the call was what it should be."""
+    console = Console()
+    out.mkdir(parents=True, exist_ok=True)
+
+    async def call() -> tuple[Demo, Outcome]:
+        demo = Demo(out, console)
+        return demo, await demo.run()
+
+    demo, outcome = run_virtual(call) if virtual else anyio.run(call)
+    console.print(f"\nThe call ended: {outcome.reason}.")
+    for name in ("call.wav", "conversation.json", "latency.csv", "latency.png"):
+        console.print(f"  {out / name}")
+    checks = demo.check()
+    right = sum(_same(said, heard) for said, heard in checks)
+    console.print(
+        f"From the recording's left channel, {right} of {len(checks)} of the caller's lines are understood again."
+    )
+    for said, heard in checks:
+        if not _same(said, heard):
+            console.print(f"  [red]said {said!r}, heard {heard!r}")
+    if demo.silenced_at:
+        level = demo.level_after_barge_in()
+        console.print(f"Agent's channel from 100 ms after the barge-in: {level:.0f} dBFS.")
+    if outcome.error is not None:
+        console.print(f"[red]{outcome.error}")
+    return 0 if outcome.error is None and right == len(checks) and demo.silenced_at else 1
+
+
+def _same(said: str, heard: str) -> bool:
+    return said.lower() == heard.lower()

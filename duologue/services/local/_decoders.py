@@ -1,0 +1,222 @@
+"""Pairs of PocketSphinx decoders, and a pool of them: what `Recognizer` works with.
+
+A decoder with the words of one grammar takes 3 MB and is built in 10 ms, because it has a dictionary of its own instead
+of all 135,000 words (25 MB, 130 ms). So decoders are kept per grammar, and nothing in them is ever taken away again.
+The calls into the decoder hold the interpreter's lock: each is given little audio, so that an event loop in another
+thread waits for milliseconds only.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ...errors import MissingExtra, ServiceError
+from .grammar import Grammar, model_path
+
+if TYPE_CHECKING:
+    import pocketsphinx
+
+SAMPLE_RATE = 16_000
+FRAMES_PER_S = 100
+BLOCK_BYTES = SAMPLE_RATE // 10 * 2
+"""What is decoded in one call: 100 ms, which take 2 and 3 ms in the two decoders."""
+
+# The mean of the cepstra, over 100 voices of people and 12 of espeak-ng. It is what speech is normalised by, and is
+# worth as much as half a second of the utterance: of a short word alone the mean would be a mean of its own sounds.
+_MEAN = (49.98, -0.59, -3.42, 9.17, -5.51, -1.76, -2.63, -11.2, -1.69, -5.08, 2.88, -2.1, -2.64)
+_MEAN_FRAMES = 50
+_ANY_WORD = "#JSGF V1.0; grammar any; public <any> = a;"
+
+
+class Segment(NamedTuple):
+    """A word or phone, its first and last frame, and the log of its acoustic likelihood in nats."""
+
+    name: str
+    start: int
+    end: int
+    score: float
+
+    @property
+    def is_sound(self) -> bool:
+        """True for words and phones, False for silence, noises and the marks of the sentence's ends."""
+        return not self.name.startswith(("<", "[", "(", "+", "SIL"))
+
+
+class Decoders:
+    """Two decoders for an utterance: one is bound to the grammar, the other follows phones in any order.
+
+    What the second makes of the audio is the measure for the first.
+    """
+
+    def __init__(self, grammar: Grammar | None) -> None:
+        self.grammar = grammar
+        if grammar is None:
+            # A second pass over the whole utterance, at its end, would hold the interpreter for as long as it takes.
+            self._words = _decoder(
+                lm=str(model_path("en-us/en-us.lm.bin")),
+                dict=str(model_path("en-us/cmudict-en-us.dict")),
+                fwdflat=False,
+                maxhmmpf=3_000,
+                maxwpf=10,
+            )
+        else:
+            self._words = _decoder(lm=None, dict=None)
+            with _failures():
+                for word, phones in grammar.pronunciations.items():
+                    self._words.add_word(word, phones, False)
+                self._words.add_jsgf_string("grammar", grammar.jsgf)
+                self._words.activate_search("grammar")
+        self._phones = _decoder(lm=None, dict=None)
+        self._phones.add_word("a", "AH", False)
+        self._phones.add_jsgf_string("any", _ANY_WORD)
+        self._phones.add_allphone_file("phones", None)
+
+    def start(self, head: bytes) -> None:
+        """Begin an utterance. It is normalised by its head, s16le at 16 kHz, which is not decoded yet."""
+        with _failures():
+            mean = ",".join(f"{value:.4f}" for value in self._mean(head))
+            self._phones.activate_search("phones")
+            for decoder in (self._words, self._phones):
+                # Else the noise and the normalisation of the caller before would be left.
+                decoder.reinit_feat()
+                decoder.set_cmn(mean)
+                decoder.start_utt()
+
+    def decode(self, pcm: bytes) -> None:
+        """Decode a piece, s16le at 16 kHz. The result does not depend on the pieces if all but the last are blocks."""
+        with _failures():
+            self._words.process_raw(pcm)
+            self._phones.process_raw(pcm)
+
+    def end(self) -> None:
+        """End the utterance; its result stays until the next one."""
+        with _failures():
+            self._words.end_utt()
+            self._phones.end_utt()
+
+    def text(self) -> str:
+        """The best path so far; after the end, the best that is a whole sentence of the grammar. "" if none."""
+        best = self._words.hyp()
+        return best.hypstr if best else ""
+
+    def segments(self) -> tuple[list[Segment], list[Segment]]:
+        """The words of the best path, and the phones of the other decoder."""
+        return _segments(self._words), _segments(self._phones)
+
+    def _mean(self, head: bytes) -> list[float]:
+        if len(head) < 2:
+            return list(_MEAN)
+        # Only the front end matters here, so the search is as small as can be.
+        self._phones.activate_search("any")
+        self._phones.reinit_feat()
+        self._phones.start_utt()
+        self._phones.process_raw(head, full_utt=True)
+        self._phones.end_utt()
+        frames = len(head) // 2 * FRAMES_PER_S // SAMPLE_RATE
+        mean = [float(value) for value in self._phones.get_cmn().split(",")]
+        if not all(map(math.isfinite, mean)):  # digital silence throughout
+            return list(_MEAN)
+        return [
+            (frames * own + _MEAN_FRAMES * usual) / (frames + _MEAN_FRAMES)
+            for own, usual in zip(mean, _MEAN, strict=True)
+        ]
+
+
+class Pool:
+    """Lends decoders. Keeps at most `limit` pairs, those in use included, and lets the longest unused go first."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._lock = threading.Lock()
+        self._idle: list[Decoders] = []
+        self._lent = 0
+
+    def lend(self, grammar: Grammar | None, *, beyond_limit: bool = False) -> Decoders | None:
+        """Decoders for the grammar, built if there are none. None if all are lent, unless `beyond_limit`."""
+        with self._lock:
+            if self._lent >= self.limit and not beyond_limit:
+                return None
+            self._lent += 1
+            for at in reversed(range(len(self._idle))):
+                if self._idle[at].grammar == grammar:
+                    return self._idle.pop(at)
+            self._shrink()
+        try:
+            return Decoders(grammar)
+        except BaseException:
+            self.lost()
+            raise
+
+    def take_back(self, decoders: Decoders) -> None:
+        """Decoders whose utterance has ended."""
+        with self._lock:
+            self._lent -= 1
+            self._idle.append(decoders)
+            self._shrink()
+
+    def lost(self) -> None:
+        """Decoders that were lent will not come back."""
+        with self._lock:
+            self._lent -= 1
+
+    def _shrink(self) -> None:
+        del self._idle[: max(0, len(self._idle) + self._lent - self.limit)]
+
+
+def _decoder(**options: Any) -> pocketsphinx.Decoder:
+    try:
+        from pocketsphinx import Decoder
+    except ImportError as error:
+        raise MissingExtra("offline speech recognition", "local", str(error)) from error
+    # Without the best path through the lattice of words: it finds nothing better, and costs a quarter more. The
+    # normalisation is that of whole utterances until the first piece of one is decoded.
+    with _failures():
+        return Decoder(loglevel="FATAL", bestpath=False, cmn="batch", **options)
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    try:
+        yield
+    except RuntimeError as error:
+        raise ServiceError(f"pocketsphinx failed: {error}") from error
+
+
+def _segments(decoder: pocketsphinx.Decoder) -> list[Segment]:
+    # A score is in steps of 1,024 times the log of 1.0001; the wrapper has made it a power of 1.0001.
+    found: Iterable[Any] = decoder.seg() or ()
+    return [
+        Segment(part.word, part.start_frame, part.end_frame, 1024 * math.log(part.ascore))
+        for part in found
+        if part.end_frame >= part.start_frame and part.ascore > 0
+    ]
+
+
+def is_narrow_band(pcm: bytes) -> bool:
+    """True for speech at 16 kHz that came over a line of 8 kHz: nothing above 4.4 kHz, 50 dB below the speech.
+
+    Measured: -41 dB and more in wide-band recordings, clean or not; -72 dB and less in telephone speech.
+    """
+    import numpy as np
+
+    samples = np.frombuffer(pcm, "<i2").astype(np.float32)
+    power = np.abs(np.fft.rfft(samples * np.hanning(len(samples)))) ** 2
+    hz = np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE)
+    high, low = power[(hz > 4_400) & (hz < 7_600)], power[(hz > 300) & (hz < 3_400)]
+    return bool(len(high) and len(low) and high.mean() < 1e-5 * low.mean())
+
+
+def widened(pcm: bytes) -> bytes:
+    """Narrow-band speech with the lower half of its spectrum mirrored into the empty upper one.
+
+    The model knows wide-band speech alone. With this it gets 96 % instead of 84 % of people's sentences right.
+    """
+    import numpy as np
+
+    samples = np.frombuffer(pcm, "<i2").astype(np.int32) * 2
+    samples[1::2] = 0
+    return np.clip(samples, -32768, 32767).astype("<i2").tobytes()

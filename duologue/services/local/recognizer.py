@@ -1,0 +1,227 @@
+"""Offline speech recognition with PocketSphinx that knows when it has not understood."""
+
+from __future__ import annotations
+
+import math
+import weakref
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from ...audio.pcm import check_pcm, check_whole
+from ...audio.resample import Resampler
+from ...errors import BadInput, ConfigurationError, IllegalState
+from ._decoders import BLOCK_BYTES, FRAMES_PER_S, SAMPLE_RATE, Decoders, Pool, Segment, is_narrow_band, widened
+from .grammar import Grammar, model_path
+
+__all__ = ["MAX_UTTERANCE_S", "Grammar", "Recognition", "Recognizer", "TimedWord"]
+
+MAX_UTTERANCE_S = 30
+"""The longest utterance, in seconds. What comes after it is not decoded."""
+MAX_GRAMMAR_DECODERS = 16
+"""Pairs of decoders of all grammars in the process: 6 MB each, 100 MB in all."""
+MAX_OPEN_DECODERS = 2
+"""Pairs of decoders of the open vocabulary: 95 MB each."""
+MIN_SAMPLE_RATE = 8_000
+
+_MAX_BYTES = MAX_UTTERANCE_S * SAMPLE_RATE * 2
+# What an utterance is normalised by, before its decoding begins. With 0.8 s there are half as many errors again.
+_HEAD_BYTES = int(1.2 * SAMPLE_RATE) * 2
+
+_grammar_decoders = Pool(MAX_GRAMMAR_DECODERS)
+_open_decoders = Pool(MAX_OPEN_DECODERS)
+
+
+class TimedWord(NamedTuple):
+    """A word and where it is in the utterance, in seconds from the first sample."""
+
+    word: str
+    start_s: float
+    end_s: float
+
+
+@dataclass(frozen=True)
+class Recognition:
+    """What was understood: `text` is "" if nothing was.
+
+    `confidence` (0 to 1) tells how sure it is that the words were said; `rejected` is the best guess if that was not
+    enough, for logs and for tuning: most guesses are wrong.
+    """
+
+    text: str = ""
+    confidence: float = 0.0
+    words: tuple[TimedWord, ...] = ()
+    rejected: str = ""
+
+
+class Recognizer:
+    """Recognises English utterances: those of a grammar or, without one, of the model's open vocabulary.
+
+    A grammar alone would make a sentence of any sound. So a second decoder follows the phones in any order, and the
+    sentence stands only if it explains the sound nearly as well, and has words where there is speech and only there:
+    its confidence must reach `accept_threshold`. ConfigurationError if that is not from 0 to 1.
+
+    Either `recognize` a whole utterance, or `start`, `feed` it as it comes and `finish`: then most of the work is done
+    while the caller speaks. The result is the same however the audio is cut. Utterances longer than `MAX_UTTERANCE_S`
+    are not understood with a grammar; without one they are up to there.
+
+    Objects are cheap: decoders are shared by all of them, and held from 1.2 s after `start` until `finish`. While
+    `MAX_GRAMMAR_DECODERS` (or `MAX_OPEN_DECODERS`) are in use the audio waits; `finish` then decodes it all with one
+    decoder more for that time, so nothing ever waits for another call. One call at a time per object; any threads.
+    """
+
+    def __init__(self, grammar: Grammar | None = None, *, accept_threshold: float = 0.5) -> None:
+        if not 0 <= accept_threshold <= 1:
+            raise ConfigurationError(f"accept_threshold is {accept_threshold!r}: it must be from 0 to 1")
+        model_path("en-us")  # without the extra it is better to fail now than in the first utterance
+        self._grammar = grammar
+        self._threshold = accept_threshold
+        self._utterance: _Utterance | None = None
+
+    def recognize(self, pcm: bytes, sample_rate: int = SAMPLE_RATE) -> Recognition:
+        """Recognises a whole utterance, s16le mono. BadInput for a split sample or a rate below 8,000 Hz."""
+        check_pcm(pcm, sample_rate)
+        self.start(sample_rate)
+        self.feed(pcm)
+        return self.finish()
+
+    def start(self, sample_rate: int = SAMPLE_RATE) -> None:
+        """Begins an utterance; one that is not finished is dropped. BadInput for a rate below 8,000 Hz."""
+        self.cancel()
+        if sample_rate < MIN_SAMPLE_RATE:
+            raise BadInput(f"sample_rate is {sample_rate!r}: speech recognition needs {MIN_SAMPLE_RATE} Hz")
+        self._utterance = _Utterance(self._grammar, sample_rate)
+
+    def feed(self, pcm: bytes) -> None:
+        """Takes the next piece of any size, s16le mono. IllegalState before `start`."""
+        utterance = self._started("feed")
+        check_whole(pcm)
+        utterance.add(pcm)
+
+    def partial(self) -> str:
+        """The words so far, "" unless they would be accepted; from 1.2 s on. They may still change."""
+        return self._started("partial").recognition(self._threshold).text
+
+    def finish(self) -> Recognition:
+        """Ends the utterance: what was understood. IllegalState before `start`."""
+        utterance = self._started("finish")
+        self._utterance = None
+        utterance.end()
+        recognition = utterance.recognition(self._threshold)
+        utterance.return_decoders()
+        return recognition
+
+    def cancel(self) -> None:
+        """Drops the utterance that is under way, if any."""
+        self._utterance = None
+
+    def _started(self, action: str) -> _Utterance:
+        if self._utterance is None:
+            raise IllegalState(f"Recognizer.{action}: no utterance is under way, call start first")
+        return self._utterance
+
+
+class _Utterance:
+    """An utterance under way: the audio that is not decoded yet, and the decoders once it has them."""
+
+    def __init__(self, grammar: Grammar | None, sample_rate: int) -> None:
+        self._grammar = grammar
+        self._pool = _open_decoders if grammar is None else _grammar_decoders
+        self._resampler = Resampler(sample_rate, SAMPLE_RATE)
+        self._waiting = bytearray()
+        self._size = 0
+        self._ended = False
+        self._is_narrow = False
+        self._decoders: Decoders | None = None
+        self._lease: weakref.finalize[..., _Utterance] | None = None
+
+    def add(self, pcm: bytes) -> None:
+        """Takes a piece, and decodes what is there in whole blocks if there are decoders to be had."""
+        self._take(self._resampler.process(pcm))
+        if len(self._waiting) >= _HEAD_BYTES:
+            self._borrow(beyond_limit=False)
+        self._decode(len(self._waiting) // BLOCK_BYTES * BLOCK_BYTES)
+
+    def end(self) -> None:
+        """Decodes the rest."""
+        self._take(self._resampler.flush())
+        if self._size:
+            self._borrow(beyond_limit=True)
+            self._decode(len(self._waiting))
+        if self._decoders:
+            self._decoders.end()
+        self._ended = True
+
+    def recognition(self, threshold: float) -> Recognition:
+        """What was understood of the audio so far, or of the whole utterance after its end."""
+        if not self._decoders or (self._grammar and self._size > _MAX_BYTES):
+            return Recognition()
+        text = self._decoders.text()
+        words, phones = self._decoders.segments()
+        spoken = [word for word in words if word.is_sound]
+        if not text or not spoken:
+            return Recognition()
+        # What follows the last word that is over is perhaps the next one.
+        confidence = _confidence(words, phones, None if self._ended else spoken[-1].end + 1)
+        if confidence < threshold:
+            return Recognition(confidence=confidence, rejected=text)
+        timed = [
+            TimedWord(word.name.partition("(")[0], word.start / FRAMES_PER_S, (word.end + 1) / FRAMES_PER_S)
+            for word in spoken
+        ]
+        return Recognition(text, confidence, tuple(timed))
+
+    def return_decoders(self) -> None:
+        """Gives the decoders back, for the next utterance."""
+        if self._decoders and self._lease:
+            self._lease.detach()
+            self._pool.take_back(self._decoders)
+            self._decoders = None
+
+    def _take(self, pcm: bytes) -> None:
+        self._waiting += pcm[: max(0, _MAX_BYTES - self._size)]
+        self._size += len(pcm)
+
+    def _borrow(self, *, beyond_limit: bool) -> None:
+        if self._decoders:
+            return
+        decoders = self._pool.lend(self._grammar, beyond_limit=beyond_limit)
+        if decoders:
+            # An utterance that is dropped leaves its decoders in the middle of it: they go with it.
+            self._lease = weakref.finalize(self, self._pool.lost)
+            self._decoders = decoders
+            head = bytes(self._waiting[:_HEAD_BYTES])
+            self._is_narrow = is_narrow_band(head)
+            decoders.start(widened(head) if self._is_narrow else head)
+
+    def _decode(self, size: int) -> None:
+        if not self._decoders:
+            return
+        for at in range(0, size, BLOCK_BYTES):
+            block = bytes(self._waiting[at : min(size, at + BLOCK_BYTES)])
+            self._decoders.decode(widened(block) if self._is_narrow else block)
+        del self._waiting[:size]
+
+
+def _confidence(words: Sequence[Segment], phones: Sequence[Segment], end: int | None) -> float:
+    """How likely the words were said, given what the phones make of the same audio; up to the frame `end` if given.
+
+    A logistic regression on three figures: how much worse the words fit where there is speech (nats per frame); the
+    share of speech without words; and that of words without speech. Fitted on 1,100 right and 2,100 wrong guesses: 600
+    utterances of people and 1,300 of espeak-ng, whole, in pieces, at 16 and 8 kHz, in noise and among voices.
+    """
+    import numpy as np
+
+    frames = 1 + max(part.end for part in (*words, *phones))
+    lag, speech, said = np.zeros(frames), np.zeros(frames, bool), np.zeros(frames, bool)
+    for part in phones:
+        lag[part.start : part.end + 1] = part.score / (part.end - part.start + 1)
+        speech[part.start : part.end + 1] = part.is_sound
+    for part in words:
+        lag[part.start : part.end + 1] -= part.score / (part.end - part.start + 1)
+        said[part.start : part.end + 1] = part.is_sound
+    lag, speech, said = lag[:end], speech[:end], said[:end]
+    either = speech | said
+    missed, made_up = np.mean(speech[either] & ~said[either]), np.mean(said[either] & ~speech[either])
+    evidence = float(7.4 - 2.7 * np.mean(lag[either]) - 14.5 * missed - 13.7 * made_up)
+    return 1 / (1 + math.exp(-max(-50.0, evidence)))

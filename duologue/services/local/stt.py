@@ -1,0 +1,84 @@
+"""`SphinxSTT`: speech recognition by PocketSphinx, in the process, without a network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ...errors import ConfigurationError
+from ...frames import Word
+from ...session.threads import in_thread
+from ..stt import STT, Transcription
+from .grammar import Grammar
+from .recognizer import Recognition, Recognizer
+
+STEP_S = 0.2
+"""Audio is decoded in steps of this length: each costs a change of threads."""
+
+ACCEPT_THRESHOLD = 0.75
+"""What is in the grammar and clearly said has a confidence above 0.9; pieces of a speech in a crowd reach 0.7."""
+
+
+class SphinxSTT(STT):
+    """Recognises English with PocketSphinx (extra `local`), in a thread, while the caller speaks.
+
+    Give what callers are expected to say: `phrases` with `[optional]` parts and `(one|other)` choices, or a JSGF
+    `grammar`. What does not fit is not forced into it: with less confidence (0 to 1) than `accept_threshold` the
+    transcript is empty, for "I did not catch that" is better than a guess. Without either the open
+    vocabulary of the wheel's model is used, which is good for clear voices only.
+
+    Raises BadInput for a grammar that does not parse or a word that has no pronunciation, naming it; ConfigurationError
+    for both phrases and a grammar; MissingExtra without the extra.
+    """
+
+    model = "pocketsphinx"
+
+    def __init__(
+        self,
+        *,
+        phrases: Iterable[str] | None = None,
+        grammar: str | Grammar | None = None,
+        accept_threshold: float = ACCEPT_THRESHOLD,
+    ) -> None:
+        super().__init__()
+        if phrases is not None and grammar is not None:
+            raise ConfigurationError("SphinxSTT takes phrases or a grammar, not both")
+        if phrases is not None:
+            grammar = Grammar.from_phrases(phrases)
+        elif isinstance(grammar, str):
+            grammar = Grammar.from_jsgf(grammar)
+        self._recognizer = Recognizer(grammar, accept_threshold=accept_threshold)
+        self._step = bytearray()
+        self._interim = ""
+
+    async def begin(self) -> None:
+        """A new utterance; what was left of one that was cut short is forgotten."""
+        self._recognizer.start(self.sample_rate)
+        self._step.clear()
+        self._interim = ""
+
+    async def feed(self, pcm: bytes) -> str:
+        """Decode what has come. Returns the words so far if there are others than before."""
+        self._step += pcm
+        if len(self._step) < STEP_S * 2 * self.sample_rate:
+            return ""
+        said = await in_thread(self._decode, bytes(self._step))
+        self._step.clear()
+        if said == self._interim:
+            return ""
+        self._interim = said
+        return said
+
+    def _decode(self, pcm: bytes) -> str:
+        self._recognizer.feed(pcm)
+        return self._recognizer.partial()
+
+    async def finish(self) -> Transcription:
+        """What was said, with the times of its words."""
+        found = await in_thread(self._end, bytes(self._step))
+        self._step.clear()
+        words = tuple(Word(w.word + " ", w.start_s, w.end_s) for w in found.words)
+        return Transcription(text=found.text, confidence=found.confidence, language="en", words=words)
+
+    def _end(self, pcm: bytes) -> Recognition:
+        self._recognizer.feed(pcm)
+        return self._recognizer.finish()
