@@ -300,7 +300,7 @@ class Handoff(Processor):
                     return
                 self.session.interrupt("hand-off")
         except Exception:
-            old.adopt(old.release())  # it goes on
+            old.stay()
             raise
 
     def _may_speak(self, change: _Change) -> bool:

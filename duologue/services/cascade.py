@@ -132,6 +132,10 @@ class Cascade(Pipeline):
         await self.llm.drain()
         await self.tts.drain()
 
+    def stay(self) -> None:
+        """The change does not come about: go on."""
+        self.llm.stay()
+
     def release(self) -> Handover:
         """Give away the speech that has no transcript yet, and what waits for an answer."""
         return msgspec.structs.replace(self.llm.release(), speech=self.stt.release())

@@ -115,6 +115,9 @@ class Engine(Protocol):
     async def drain(self) -> None:
         """Another engine takes over: let out what has been begun and what is to be said, and begin nothing else."""
 
+    def stay(self) -> None:
+        """The change does not come about: go on."""
+
     def release(self) -> Handover:
         """Give away what has not been dealt with, at the moment of the change; nothing of it is told here any more."""
 

@@ -213,6 +213,13 @@ class LLM(Processor):
         self._leaving = True
         await self._idle()
 
+    def stay(self) -> None:
+        """The change does not come about: go on."""
+        self._leaving = False
+        kept, self._kept = self._kept, []
+        for frame in kept:
+            self._queue(frame)
+
     def release(self) -> Handover:
         """Give away what the caller is still owed; nothing of it is given here any more."""
         assert self._jobs is not None
@@ -231,7 +238,6 @@ class LLM(Processor):
 
     def adopt(self, left: Handover) -> None:
         """Take over what another owed."""
-        self._leaving = False
         self._said, self._unanswered = left.said, left.unanswered
         self._to_continue |= left.to_continue
         for frame in left.asked:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 import anyio
@@ -126,11 +126,10 @@ class STT(Processor):
             self._resampler.reset()
         return speech
 
-    def adopt(self, speech: Iterable[Input]) -> None:
+    def adopt(self, speech: Sequence[Input]) -> None:
         """Go on with speech that another has released, ahead of all that comes."""
         assert self._lane is not None
-        self._released = False
-        self._lane.put_first(self._relive, speech, up=False)
+        self._lane.put_all(self._relive, speech, up=False)
 
     async def _relive(self, frame: Input) -> None:
         # All but the end of the turn have been passed on already, by who had them first.

@@ -402,17 +402,20 @@ async def test_an_engine_that_cannot_let_go_keeps_the_call_and_goes_on() -> None
     class Clinging(Engine):
         async def drain(self) -> None:
             await self.llm.drain()
+            await anyio.sleep(1)
             raise ServiceError("not now")
 
     one, other = Clinging(to("Bob"), "Ann goes on.", stt=Ear("Hello?")), Engine("Never.")
     async with two(one, other) as call:
         await call.types("My bill?")
+        await call.until(0.5)
+        await call.types("Hurry up.", author="guest")
         await call.until(3)
-        assert call.responses[1:] == ["Ann: Ann goes on. (completed)"]
+        assert call.responses[1:] == ["Ann: Ann goes on. (completed)"] * 2, "to the guest, and to the refusal"
         assert names(call) == ["Started", "Failed"]
         await call.says(1.0)
         await call.until(6)
-        assert call.responses[2:] == ["Ann: Ann goes on. (completed)"]
+        assert call.responses[3:] == ["Ann: Ann goes on. (completed)"]
         assert call.log[-2:] == ["caller: Hello?", "Ann: Ann goes on."]
         assert is_on(call, "one")
         assert call.is_over()

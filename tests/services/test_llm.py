@@ -486,6 +486,22 @@ async def test_whoever_sees_a_call_may_forbid_it_and_all_that_follow() -> None:
     assert ran == []
 
 
+async def test_a_tool_that_has_not_begun_yet_does_not_begin_after_the_interruption() -> None:
+    class Veto(Processor):
+        @handles(ToolCall)
+        async def see(self, frame: ToolCall) -> None:
+            await self.push(frame)
+            self.session.interrupt("forbidden")
+
+    ran: list[str] = []
+    async with story(Veto(), Tools([noting("a", ran)]), llm=MockLLM([asks("a")])) as call:
+        await call.types("Go.")
+        await call.until(3)
+        assert call.session.conversation.open_calls() == []
+        assert call.errors == []
+    assert ran == []
+
+
 def noting(name: str, ran: list[str]) -> Tool:
     return Tool(lambda: ran.append(name), name=name)
 

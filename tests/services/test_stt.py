@@ -370,7 +370,7 @@ async def test_outside_an_utterance_the_pre_roll_is_given_away() -> None:
         assert speech == tuple(piece(number) for number in range(25, 50))
         assert old.release() == ()
     async with line(new) as caller:
-        new.adopt(f for f in speech if isinstance(f, Input))
+        new.adopt([frame for frame in speech if isinstance(frame, Input)])
         await caller.utter(50, 2)
         await caller.until_quiet()
     assert new.utterances == [pieces(range(25, 52))]
