@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable
 from itertools import count
@@ -31,10 +30,10 @@ from ..frames import (
     UserTranscript,
 )
 from ..processors.base import Processor, handles
-from ..processors.lane import Lane
 from ..session.conversation import Conversation
 from .engine import EngineConfig, Handover, Owed
 from .messages import Message, Request, ToolRequest, messages
+from .queue import Queue
 
 __all__ = ["LLM", "Message", "Pieces", "Request", "ToolRequest", "messages"]
 
@@ -62,7 +61,7 @@ class LLM(Processor):
     def __init__(self) -> None:
         self.config = EngineConfig()
         """How the agent is set up; a response takes what holds when it begins."""
-        self._jobs: Lane | None = None
+        self._jobs: Queue | None = None
         self._said: Owed = ""  # what the caller's turn that goes on has brought so far
         self._unanswered: Owed = ""  # what finished turns, and late results of tools, want an answer to
         self._to_continue: set[int] = set()
@@ -81,7 +80,7 @@ class LLM(Processor):
 
     async def open(self) -> None:
         """One worker gives the responses, one after the other. Subclasses call it first."""
-        self._jobs = Lane(self, self.session)
+        self._jobs = Queue(self, self.session)
         self._leaving = False
 
     async def close(self) -> None:
@@ -186,7 +185,8 @@ class LLM(Processor):
     @handles(End)
     async def end(self, frame: End) -> None:
         """The call ends once what the agent was asked for has been given."""
-        await self._idle()
+        if self._jobs is not None:
+            await self._jobs.drain()
 
     @handles(Interrupted)
     def interrupted(self, signal: Interrupted) -> None:
@@ -211,7 +211,8 @@ class LLM(Processor):
     async def drain(self) -> None:
         """Give what has been begun, and what is to be said; begin no other answer from now on."""
         self._leaving = True
-        await self._idle()
+        if self._jobs is not None:
+            await self._jobs.drain()
 
     def stay(self) -> None:
         """The change does not come about: go on."""
@@ -248,19 +249,6 @@ class LLM(Processor):
         for frame in left.asked:
             if not isinstance(frame, Say):
                 self._queue(frame)
-
-    async def _idle(self) -> None:
-        """Wait until the jobs that are queued now are done."""
-        jobs = self._jobs
-        if jobs is None or jobs.worker is asyncio.current_task():
-            return
-        done = asyncio.Event()
-
-        async def mark(frame: End) -> None:
-            done.set()
-
-        jobs.put_up(mark, End())
-        await done.wait()
 
     # -- what the agent does ---------------------------------------------------------------------------------------
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable
 
@@ -12,8 +11,9 @@ import msgspec
 from ..errors import DeadlineExceeded, ServiceError
 from ..frames import BotAudio, BotText, End, Frame, ResponseEnded, ResponseStarted, ToolCall, Usage, Word, WordTimes
 from ..processors.base import Processor, handles
-from ..processors.lane import Lane, Target
+from ..processors.lane import Target
 from ..session.ledger import SPOKEN_CHARACTERS_PER_S
+from .queue import Queue
 from .sentences import SentenceSplitter, speakable
 
 
@@ -45,7 +45,7 @@ class TTS(Processor):
 
     def __init__(self) -> None:
         self._splitter = SentenceSplitter()
-        self._sentences: Lane | None = None
+        self._sentences: Queue | None = None
         self._writing = ResponseStarted()
         self._speaking = ResponseStarted()
         self._spoken_s = 0.0
@@ -64,7 +64,7 @@ class TTS(Processor):
 
         Subclasses call it first.
         """
-        self._sentences = Lane(self, self.session)
+        self._sentences = Queue(self, self.session)
 
     async def close(self) -> None:
         """Nothing is spoken any more. Subclasses call it too."""
@@ -73,16 +73,8 @@ class TTS(Processor):
 
     async def drain(self) -> None:
         """Wait until what is written now has been given as audio."""
-        sentences = self._sentences
-        if sentences is None or sentences.worker is asyncio.current_task():
-            return
-        done = asyncio.Event()
-
-        async def mark(frame: End) -> None:
-            done.set()
-
-        await sentences.put(mark, End())
-        await done.wait()
+        if self._sentences is not None:
+            await self._sentences.drain()
 
     @handles(End)
     async def end(self, frame: End) -> None:

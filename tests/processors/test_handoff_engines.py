@@ -506,12 +506,26 @@ async def test_the_hand_off_is_told_of_in_order() -> None:
     assert started < completed, "the farewell is said in between"
 
 
-async def test_a_call_may_end_while_it_is_being_handed_over() -> None:
-    for delay in (0.15, 0.5, 2.0):
-        one = Engine(["Let me see. ", to("Bob")], tts=MockTTS(seconds_per_sentence=5.0, speed=5.0))
-        other = Engine("Bob here.", open_s=1.0)
-        async with two(one, other, ANN, BOB, ends=False) as call:
-            await call.types("My bill?")
-            await call.until(delay)
-        assert call._call.outcome.abandoned == ()
-        assert other.opened == other.closed
+@pytest.mark.parametrize("at", [0.14, 0.15, 0.2, 0.5, 1.0, 1.15, 1.2, 2.0, 2.5])
+@pytest.mark.parametrize("ends", [True, False])
+async def test_a_call_may_end_at_any_moment_of_a_hand_off(at: float, ends: bool) -> None:
+    one = Engine(["Let me see. ", to("Bob")], tts=MockTTS(seconds_per_sentence=5.0, speed=5.0))
+    other = Engine("Bob here.", open_s=1.0)
+    async with two(one, other, ANN, BOB, ends=ends) as call:
+        await call.types("My bill?")
+        await call.until(at)
+    assert call._call.outcome.reason == ("ended" if ends else "cancelled")
+    assert call._call.outcome.abandoned == ()
+    assert (one.closed, other.closed) == (one.opened, other.opened)
+    assert call.session.now() < 10
+
+
+@pytest.mark.seeds(100)
+async def test_a_call_that_ends_during_a_hand_off_ends_in_any_order_of_tasks() -> None:
+    one = Engine(["Let me see. ", to("Bob")], tts=MockTTS(seconds_per_sentence=0.2, speed=5.0))
+    other = Engine("Bob here.")
+    async with two(one, other, ANN, BOB) as call:
+        await call.types("My bill?")
+        await call.until(0.3)
+    assert call._call.outcome.reason == "ended"
+    assert call.session.now() < 10
