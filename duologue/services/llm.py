@@ -41,6 +41,10 @@ __all__ = ["LLM", "Message", "Pieces", "Request", "ToolRequest", "messages"]
 Pieces = AsyncIterator[str | ToolRequest | Usage]
 
 
+MAX_CALLS_PER_TURN = 16
+"""A model that calls tools without end must answer without them from here on."""
+
+
 class LLM(Processor):
     """Answers the caller, in text.
 
@@ -308,7 +312,13 @@ class LLM(Processor):
             tools=config.tools,
             options=config.options,
         )
-        status = await self._respond(turn, config, lambda: self.generate(request))
+        calls = sum(item.kind == "tool_call" and item.turn == turn for item in self.session.conversation)
+        if calls < MAX_CALLS_PER_TURN:
+            status = await self._respond(turn, config, lambda: self.generate(request))
+        else:
+            self.session.report(ServiceError(f"{calls} tool calls in one turn: it goes on without tools"), self.name)
+            bare = msgspec.structs.replace(request, tools=())
+            status = await self._respond(turn, config, lambda: _without_calls(self.generate(bare)))
         if status == "failed" and failure:
             await self._respond(turn, config, lambda: _fixed(failure))
 
@@ -411,6 +421,12 @@ def _unused(call_id: str, conversation: Conversation) -> str:
 
 async def _fixed(text: str) -> Pieces:
     yield text
+
+
+async def _without_calls(pieces: Pieces) -> Pieces:
+    async for piece in pieces:
+        if not isinstance(piece, ToolRequest):
+            yield piece
 
 
 def _as_text(result: Any) -> str:

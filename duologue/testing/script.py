@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import anyio
 
+from ..frames import SessionStarted
 from ..session import Outcome, Session, State
 
 HANG_UP_S = 0.05
@@ -13,7 +14,9 @@ HANG_UP_S = 0.05
 
 
 async def converse(session: Session, script: Callable[[], Awaitable[None]]) -> Outcome:
-    """Run a session while `script()` plays the caller; the call ends with the script, if the caller does not hang up.
+    """Run a session, and from its start on `script()`, which plays the caller.
+
+    The call ends with the script, if the caller does not hang up before.
 
     Returns how the session ended. What the script raises ends the call and is raised here.
     """
@@ -24,9 +27,12 @@ async def converse(session: Session, script: Callable[[], Awaitable[None]]) -> O
         tasks.cancel_scope.cancel()  # nobody is there for the rest of the script
 
     failure: Exception | None = None
+    started = anyio.Event()
+    session.on(SessionStarted, lambda signal: started.set())
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run)
         try:
+            await started.wait()
             await script()
         except Exception as error:
             failure = error
