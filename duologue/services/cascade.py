@@ -8,10 +8,10 @@ from ..errors import ConfigurationError
 from ..frames import Configure, Say, SessionStarted
 from ..processors.agent import Agent, configuration
 from ..processors.base import Processor, handles
+from ..processors.engine import Capabilities, EngineConfig, Handover
 from ..processors.handoff import Handoff
 from ..processors.pipeline import Pipeline, leaves
 from ..processors.tools import ToolSpec, shared_tools
-from .engine import Capabilities, EngineConfig, Handover
 from .llm import LLM
 from .stt import STT
 from .tts import TTS

@@ -30,8 +30,8 @@ from ..frames import (
     UserTranscript,
 )
 from ..processors.base import Processor, handles
+from ..processors.engine import EngineConfig, Handover, Owed
 from ..session.conversation import Conversation
-from .engine import EngineConfig, Handover, Owed
 from .messages import Message, Request, ToolRequest, messages
 from .queue import Queue
 

@@ -9,9 +9,9 @@ from duologue.errors import ConfigurationError
 from duologue.frames import Configure, ResponseStarted, Say
 from duologue.processors import Pipeline, Processor, Switch
 from duologue.processors.agent import Agent
+from duologue.processors.engine import Capabilities, Engine, EngineConfig, find_engine
 from duologue.processors.tools import Tools, ToolSpec
 from duologue.services.cascade import Cascade
-from duologue.services.engine import Capabilities, Engine, EngineConfig, find_engine
 from duologue.services.llm import Message
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from tests.services.story import Story, story

@@ -8,10 +8,10 @@ import msgspec
 
 from ..errors import ConfigurationError
 from ..frames import Configure, Input, ToolResult
-from ..processors.agent import language_line
-from ..processors.base import Processor
-from ..processors.pipeline import Group, Switch
-from ..processors.tools import ToolSpec
+from .agent import language_line
+from .base import Processor
+from .pipeline import Group, Switch
+from .tools import ToolSpec
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
