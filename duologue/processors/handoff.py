@@ -23,9 +23,9 @@ from ..frames import (
     ToolResult,
     Transfer,
 )
-from ..services.engine import Engine, EngineConfig, find_engine
 from .agent import Agent, Flow, FlowState, Stage, by_name, configuration, free_flow
 from .base import Processor, handles
+from .engine import Engine, EngineConfig, find_engine
 from .pipeline import Switch
 from .tools import ToolSpec, shared_tools
 
