@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 import msgspec
 
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, ToolError
 from ..frames import (
     Configure,
     HandoffCompleted,
@@ -23,25 +23,18 @@ from ..frames import (
     ToolResult,
     Transfer,
 )
+from . import handoff_tool
 from .agent import Agent, Flow, FlowState, Stage, by_name, configuration, free_flow
 from .base import Processor, handles
 from .engine import Engine, EngineConfig, find_engine
+from .handoff_tool import TOOL_NAME
 from .pipeline import Switch
-from .tools import ToolSpec, shared_tools
+from .tools import shared_tools
 
-TOOL_NAME = "handoff_conversation"
 MAX_WAITING = 16
 """Hand-offs that wait for the one that is under way; more are refused."""
 MAX_HISTORY = 100
 """Phases that the state's history keeps."""
-
-
-class _Arguments(msgspec.Struct, kw_only=True):
-    target: str
-    reason: str
-    summary: str
-    next_phase: str | None = None
-    channel_escalation: str | None = None
 
 
 class Handoff(Processor):
@@ -142,12 +135,14 @@ class Handoff(Processor):
             raise ConfigurationError(error)
 
     async def _asked_by_model(self, call: ToolCall) -> None:
-        asker = self._asker(call)
+        asker, error = self._asker(call), ""
         late = asker not in ("", self.agent.name)
-        error, asked = self._check(call.arguments)
-        if late:
-            error = f"{asker} has not the call any more: {self.agent.name} has it"
-        if error or asked is None:
+        try:
+            if late:
+                raise ToolError(f"{asker} has not the call any more: {self.agent.name} has it")
+            asked = handoff_tool.read(call.arguments, self.state.phase, self._allowed(self.state.phase))
+        except ToolError as refusal:
+            error = str(refusal)
             self._failed(str(call.arguments.get("target", "")), error)
         else:
             error = await self._hand_over(_Change(asked.target, asked.next_phase, asked.reason, asked.summary, call))
@@ -176,25 +171,6 @@ class Handoff(Processor):
         return next((i.agent for i in items if i.kind == "tool_call" and i.call_id == call.call_id), "")
 
     # -- the flow --------------------------------------------------------------------------------------------------
-
-    def _check(self, arguments: dict[str, Any]) -> tuple[str, _Arguments | None]:
-        """What is wrong with the arguments, or the arguments. The enumeration is held here as well."""
-        try:
-            asked = msgspec.convert(arguments, _Arguments)
-        except msgspec.ValidationError as error:
-            return f"wrong arguments: {error}", None
-        allowed = self._allowed(self.state.phase)
-        if asked.target not in {stage.agent for stage in allowed}:
-            names = ", ".join(dict.fromkeys(stage.agent for stage in allowed)) or "nobody"
-            return f"{asked.target!r} cannot take the call now; who can: {names}", None
-        phases = [stage.phase for stage in allowed if stage.agent == asked.target]
-        if asked.next_phase is not None and asked.next_phase not in phases:
-            return (
-                f"the phase {asked.next_phase!r} with {asked.target!r} cannot follow {self.state.phase!r}; "
-                f"what can: {', '.join(phases)}",
-                None,
-            )
-        return "", asked
 
     def _allowed(self, phase: str) -> list[Stage]:
         return [self.flow.stages[name] for name in self.flow.stages[phase].reachable]
@@ -384,35 +360,8 @@ class Handoff(Processor):
     def _configuration(self, agent: Agent, phase: str) -> Configure:
         more = list(shared_tools(self.session.pipeline))
         if allowed := self._allowed(phase):
-            more.append(self._tool(allowed))
+            more.append(handoff_tool.spec(self.agents, allowed))
         return configuration(agent, more)
-
-    def _tool(self, allowed: list[Stage]) -> ToolSpec:
-        lines = []
-        for stage in allowed:
-            agent = self.agents[stage.agent]
-            lines.append(f"{agent.name}: {stage.description or agent.description or agent.role or agent.name}")
-        targets = list(dict.fromkeys(stage.agent for stage in allowed))
-        return ToolSpec(
-            name=TOOL_NAME,
-            description="Hand the conversation over to another agent, who continues it with the caller.",
-            parameters={
-                "type": "object",
-                "properties": {
-                    "target": {"type": "string", "enum": targets, "description": "Who takes over. " + "; ".join(lines)},
-                    "reason": {"type": "string", "description": "Why the call is handed over."},
-                    "summary": {"type": "string", "description": "What the next agent must know of the call so far."},
-                    "next_phase": {
-                        "type": "string",
-                        "enum": [stage.phase for stage in allowed],
-                        "description": "The phase to go to, if not the target's own.",
-                    },
-                    "channel_escalation": {"type": "string", "description": "Another channel to move to, if any."},
-                },
-                "required": ["target", "reason", "summary"],
-                "additionalProperties": False,
-            },
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from itertools import count
 from typing import Any
 
-import anyio
 import msgspec
 
-from ..errors import ConfigurationError, DeadlineExceeded, ServiceError
+from ..errors import ConfigurationError, ServiceError
 from ..frames import (
     BotText,
     End,
@@ -24,7 +23,6 @@ from ..frames import (
     Say,
     ToolCall,
     ToolResult,
-    Usage,
     UserImage,
     UserText,
     UserTranscript,
@@ -33,13 +31,10 @@ from ..processors.base import Processor, handles
 from ..processors.engine import EngineConfig, Handover, Owed
 from ..session.conversation import Conversation
 from .messages import Message, Request, ToolRequest, messages
+from .pieces import Pieces, close, fixed, next_piece, without_calls
 from .queue import Queue
 
 __all__ = ["LLM", "Message", "Pieces", "Request", "ToolRequest", "messages"]
-
-
-Pieces = AsyncIterator[str | ToolRequest | Usage]
-
 
 MAX_CALLS_PER_TURN = 16
 """A model that calls tools without end must answer without them from here on."""
@@ -279,7 +274,7 @@ class LLM(Processor):
                     self._unanswered = "words"
             elif isinstance(frame, Say):
                 turn = asked_in if asked_in == floor.turn > 0 else floor.begin(protected=frame.protected)
-                await self._respond(turn, config, lambda: _fixed(frame.text))
+                await self._respond(turn, config, lambda: fixed(frame.text))
             elif asked_in and asked_in == floor.turn and "words" not in (self._said, self._unanswered):
                 turn = asked_in
                 await self._answer(turn, "")
@@ -299,7 +294,7 @@ class LLM(Processor):
         self.session.conversation.add("note", "caller", turn=floor.turn + 1, text="(not understood)")
         if text and floor.owner == "caller":  # never over its own speech: it was a noise then
             turn = floor.begin()
-            await self._respond(turn, config, lambda: _fixed(text))
+            await self._respond(turn, config, lambda: fixed(text))
         return turn
 
     async def _answer(self, turn: int, extra: str) -> None:
@@ -318,9 +313,9 @@ class LLM(Processor):
         else:
             self.session.report(ServiceError(f"{calls} tool calls in one turn: it goes on without tools"), self.name)
             bare = msgspec.structs.replace(request, tools=())
-            status = await self._respond(turn, config, lambda: _without_calls(self.generate(bare)))
+            status = await self._respond(turn, config, lambda: without_calls(self.generate(bare)))
         if status == "failed" and failure:
-            await self._respond(turn, config, lambda: _fixed(failure))
+            await self._respond(turn, config, lambda: fixed(failure))
 
     async def _respond(self, turn: int, config: EngineConfig, generate: Callable[[], Pieces]) -> ResponseStatus:
         """One response, bracketed. Cancelled, and ended as interrupted, the moment that its turn is fenced."""
@@ -351,10 +346,7 @@ class LLM(Processor):
         calls: list[ToolRequest] = []
         try:
             while True:
-                with anyio.move_on_after(self.timeout_s) as scope:
-                    piece = await anext(pieces, None)
-                if scope.cancelled_caught:
-                    raise DeadlineExceeded(f"the model gave nothing for {self.timeout_s:g} s")
+                piece = await next_piece(pieces, self.timeout_s)
                 if piece is None:
                     return calls
                 if isinstance(piece, str):
@@ -365,9 +357,7 @@ class LLM(Processor):
                 else:
                     self.broadcast(msgspec.structs.replace(piece, turn=turn, response_id=response_id))
         finally:
-            close = getattr(pieces, "aclose", None)
-            if close is not None:
-                await close()
+            await close(pieces)
 
     async def _call(self, turn: int, response_id: str, config: EngineConfig, requests: list[ToolRequest]) -> None:
         """Log the calls, all before the first is made, so that no result can pass for the last one."""
@@ -417,16 +407,6 @@ def _unused(call_id: str, conversation: Conversation) -> str:
     while unused in taken:
         unused = f"{call_id or 'call'}_{next(numbers)}"
     return unused
-
-
-async def _fixed(text: str) -> Pieces:
-    yield text
-
-
-async def _without_calls(pieces: Pieces) -> Pieces:
-    async for piece in pieces:
-        if not isinstance(piece, ToolRequest):
-            yield piece
 
 
 def _as_text(result: Any) -> str:

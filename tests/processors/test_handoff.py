@@ -20,7 +20,8 @@ from duologue.frames import (
 )
 from duologue.processors import Pipeline, Processor, handles
 from duologue.processors.agent import Agent, Flow, Stage
-from duologue.processors.handoff import TOOL_NAME, Handoff
+from duologue.processors.handoff import Handoff
+from duologue.processors.handoff_tool import TOOL_NAME
 from duologue.processors.tools import Tool, Tools
 from duologue.services.cascade import Cascade
 from duologue.services.llm import Request, ToolRequest

@@ -24,7 +24,8 @@ from duologue.frames import (
 )
 from duologue.processors import Pipeline, Switch
 from duologue.processors.agent import Agent
-from duologue.processors.handoff import TOOL_NAME, Handoff
+from duologue.processors.handoff import Handoff
+from duologue.processors.handoff_tool import TOOL_NAME
 from duologue.processors.tools import Tools
 from duologue.services.cascade import Cascade
 from duologue.services.stt import Transcription
