@@ -65,6 +65,7 @@ class LLM(Processor):
         self._unanswered: Owed = ""  # what finished turns, and late results of tools, want an answer to
         self._to_continue: set[int] = set()
         self._due: Counter[int] = Counter()  # jobs that wait, by the turn that they belong to
+        self._interruptions = 0
         self._leaving = False
         self._kept: list[Input] = []
 
@@ -189,7 +190,8 @@ class LLM(Processor):
 
     @handles(Interrupted)
     def interrupted(self, signal: Interrupted) -> None:
-        """Nothing of the turn goes on by itself."""
+        """Nothing of the turn goes on by itself, and what was to be said is not."""
+        self._interruptions += 1
         self._to_continue = {turn for turn in self._to_continue if turn > signal.turn}
 
     def _log_caller(self, text: str, **fields: Any) -> None:
@@ -253,12 +255,15 @@ class LLM(Processor):
 
     def _queue(self, frame: Input) -> None:
         assert self._jobs is not None
-        config, turn = self.config, _turn_of(frame)
+        config, turn, before = self.config, _turn_of(frame), self._interruptions
         self._due[turn] += 1
 
         async def work(frame: Input) -> None:
             self._due[turn] -= 1
-            await self._work(frame, config)
+            if before == self._interruptions or not _is_void_after_interruption(frame):
+                await self._work(frame, config)
+            elif turn:
+                self._settle(turn)
 
         self._jobs.put_up(work, frame)
 
@@ -397,6 +402,11 @@ class LLM(Processor):
 def _turn_of(frame: Input) -> int:
     """The turn that a job goes on with, 0 for none."""
     return frame.turn if isinstance(frame, Say | ToolResult) else 0
+
+
+def _is_void_after_interruption(frame: Input) -> bool:
+    """Whether a job is what the agent was about to say, and not what the caller waits for."""
+    return isinstance(frame, Respond) or (isinstance(frame, Say) and not frame.protected)
 
 
 def _unused(call_id: str, conversation: Conversation) -> str:

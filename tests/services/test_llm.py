@@ -381,6 +381,20 @@ async def test_what_was_asked_for_before_an_interruption_is_not_said_after_it() 
         check_brackets(call.frames)
 
 
+async def test_an_interruption_makes_void_what_was_still_to_be_said() -> None:
+    llm = MockLLM(["Never.", "Fine."], first_token_s=1.0)
+    async with story(llm=llm, stt=Texts("Stop!")) as call:
+        await call.types("Hello?")
+        for frame in (Say(text="First."), Respond(), Say(text="The law.", protected=True), Say(text="Second.")):
+            await call.session.send(frame)
+        await call.until(0.5)
+        await call.says(0.5, interrupting=True)
+        await call.until(10)
+        assert call.responses == [":  (interrupted)", ": The law. (completed)", ": Fine. (completed)"]
+        assert call.is_over()
+    assert len(llm.requests) == 2
+
+
 async def test_a_tool_of_a_response_that_was_interrupted_never_runs() -> None:
     ran = []
 
