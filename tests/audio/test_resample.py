@@ -125,8 +125,8 @@ def test_digital_silence_stays_digital_silence(source: int, target: int) -> None
 def test_full_scale_is_held_and_does_not_wrap() -> None:
     square = np.where(np.arange(4800) // 48 % 2, 32767, -32768).astype("<i2")
     got = values(convert(square.tobytes(), 24000, 48000))
-    assert got[24:72].min() < -30000
-    assert got[120:168].max() > 30000
+    assert min(got[24:72].tolist()) < -30000
+    assert max(got[120:168].tolist()) > 30000
     assert np.sign(got[100:188]).sum() > 80
 
 
