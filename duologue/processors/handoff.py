@@ -28,8 +28,8 @@ from .agent import Agent, Flow, FlowState, Stage, by_name, configuration, free_f
 from .base import Processor, handles
 from .engine import Engine, EngineConfig, find_engine
 from .handoff_tool import TOOL_NAME
-from .pipeline import Switch
-from .tools import shared_tools
+from .pipeline import Switch, leaves
+from .tools import Tools, shared_tools
 
 MAX_WAITING = 16
 """Hand-offs that wait for the one that is under way; more are refused."""
@@ -76,9 +76,16 @@ class Handoff(Processor):
         return self.agents[self.flow.stages[self.state.phase].agent]
 
     async def open(self) -> None:
-        """Set the first agent up. Raises ConfigurationError if an agent's engine is not there, or not active first."""
+        """Set the first agent up.
+
+        Raises ConfigurationError if an agent's engine is not there, if the first one's is not active, and if `Tools`
+        stands before this.
+        """
         for agent in self.agents.values():
             self._engine(agent)
+        order = leaves(self.session.pipeline)
+        if any(isinstance(leaf, Tools) for leaf in order[: order.index(self)]):
+            raise ConfigurationError("Tools stands before Handoff, and would get its calls: put it behind")
         first, place = self.agent, find_engine(self.session.pipeline)
         if isinstance(place, Switch) and first.engine not in ("", place.active):
             raise ConfigurationError(

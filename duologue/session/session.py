@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from ..errors import ConfigurationError, DeadlineExceeded, DuologueError, IllegalState
+from ..errors import ConfigurationError, DeadlineExceeded, DuologueError, IllegalState, ToolError
 from ..frames import (
     End,
     ErrorRaised,
@@ -22,6 +22,8 @@ from ..frames import (
     SessionEnding,
     SessionStarted,
     Signal,
+    ToolCall,
+    ToolResult,
     Usage,
 )
 from ..processors.base import Processor
@@ -143,11 +145,12 @@ class Session:
         register(Link(), self.pipeline)
         bottom, top = EndPort(self._bottom), EndPort(lambda frame_type: drop)
         head = build(self, self.pipeline, "down", bottom)
-        build(self, self.pipeline, "up", top)
+        tail = build(self, self.pipeline, "up", top)
         self._leaves = leaves(self.pipeline)
         for processor in [*all_groups(self.pipeline), *self._leaves]:
             processor._session = self
         self._head = Routes(self, self.pipeline, "down", head)
+        self._tail = Routes(self, self.pipeline, "up", tail)
 
     def reroute(self) -> None:
         """Forget the cached routes: the graph has changed."""
@@ -155,6 +158,7 @@ class Session:
             processor._down.clear()
             processor._up.clear()
         self._head.clear()
+        self._tail.clear()
         self._signals.clear()
 
     def observe(self, tap: Tap) -> Callable[[], None]:
@@ -191,10 +195,20 @@ class Session:
             return self._drained
         if issubclass(frame_type, ResponseEnded):
             return self._shown
+        if issubclass(frame_type, ToolCall):
+            return self._refused
         return drop
 
     async def _drained(self, frame: End) -> None:
         self._finish(frame.reason)
+
+    async def _refused(self, frame: ToolCall) -> None:
+        # An agent that waits for a result in vain would owe the caller an answer for ever.
+        error = f"the tool {frame.name!r} cannot be called: nobody in the pipeline runs tools"
+        self.report(ToolError(error), "Session")
+        await self._tail[ToolResult](
+            ToolResult(call_id=frame.call_id, name=frame.name, turn=frame.turn, result={"error": error}, is_error=True)
+        )
 
     async def _shown(self, frame: ResponseEnded) -> None:
         # Without a playout nothing is heard: what leaves the pipeline is what was said.

@@ -481,6 +481,11 @@ async def test_a_call_that_cannot_begin_ends_with_the_reason(agents: list[Agent]
     assert message in str(outcome.error)
 
 
+async def test_a_hand_off_behind_the_tools_is_refused() -> None:
+    outcome = await Session(Pipeline([Cascade(MockSTT(), MockLLM(), MockTTS()), Tools(), Handoff([ann()])])).run()
+    assert "Tools stands before Handoff" in str(outcome.error)
+
+
 async def test_without_an_engine_there_is_nobody_to_hand_over_to() -> None:
     outcome = await Session(Pipeline([Handoff([ann()])])).run()
     assert "there is no engine in the pipeline" in str(outcome.error)

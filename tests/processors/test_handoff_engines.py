@@ -24,7 +24,7 @@ from duologue.frames import (
 )
 from duologue.processors import Pipeline, Switch
 from duologue.processors.agent import Agent
-from duologue.processors.handoff import Handoff
+from duologue.processors.handoff import MAX_WAITING, Handoff
 from duologue.processors.handoff_tool import TOOL_NAME
 from duologue.processors.tools import Tools
 from duologue.services.cascade import Cascade
@@ -421,6 +421,19 @@ async def test_an_engine_that_cannot_let_go_keeps_the_call_and_goes_on() -> None
         assert is_on(call, "one")
         assert call.is_over()
     assert (other.opened, other.closed) == (1, 1)
+
+
+async def test_more_hand_offs_than_can_wait_are_refused() -> None:
+    async with two(Engine(), Engine(open_s=5.0)) as call:
+        for number in range(1 + MAX_WAITING + 4):
+            await call.session.send(Transfer(target=("Bob", "Ann")[number % 2]))
+        await call.until(1)
+        assert [e.message for e in call.errors] == [
+            f"the call cannot go to {target!r}: {MAX_WAITING} hand-offs wait already (while handling Transfer)"
+            for target in ("Ann", "Bob", "Ann", "Bob")
+        ]
+        await call.until(100)
+        assert names(call) == ["Started", "Completed"] * (1 + MAX_WAITING)
 
 
 class Hung(MockTTS):

@@ -508,6 +508,19 @@ async def test_a_tool_that_takes_too_long_is_given_up() -> None:
         assert [e.message for e in call.errors] == ["tool 'slow': no result within 5 s"]
 
 
+async def test_a_call_that_nobody_runs_is_answered_too() -> None:
+    llm = MockLLM([asks("look"), "I cannot look."])
+    async with story(llm=llm) as call:
+        await call.types("Look.")
+        await call.until(3)
+        assert call.responses[-1] == ": I cannot look. (completed)"
+        assert [e.category for e in call.errors] == ["tool"]
+        assert call.is_over()
+    assert asked(llm.requests[1])[-1] == (
+        'tool: {"error":"the tool \'look\' cannot be called: nobody in the pipeline runs tools"}'
+    )
+
+
 # -- several -----------------------------------------------------------------------------------------------------------
 
 
