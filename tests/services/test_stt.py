@@ -347,6 +347,18 @@ async def test_speech_without_a_transcript_can_be_given_to_another_one() -> None
     )
 
 
+async def test_what_was_given_away_is_not_in_the_next_utterance() -> None:
+    stt = Recorder()
+    async with line(stt) as caller:
+        await caller.speak(SpeechStarted(), *tone(8_000))
+        await anyio.sleep(0.1)
+        stt.release()
+        await stt.open()
+        await caller.speak(SpeechStarted(), *tone(8_000), EndOfTurn())
+        await caller.until_quiet()
+    assert len(stt.utterances[-1]) == 16_000
+
+
 async def test_what_was_given_away_is_not_told_of_any_more() -> None:
     old = MockSTT(["Hello."], delay_s=1.0)
     async with line(old) as caller:

@@ -273,6 +273,7 @@ async def test_a_sentence_that_breaks_off_was_said_as_far_as_it_came() -> None:
         await call.types("Go.")
         await call.until(10)
         assert call.log[1] == "agent: One. It is"
+    assert "".join(word for word, _, _ in words(call)) == "One. It is"
 
 
 async def test_a_sentence_without_audio_was_not_said() -> None:
