@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from .base import Signal
 
 
@@ -79,7 +81,10 @@ class ErrorRaised(Signal, frozen=True, kw_only=True):
 
 
 class Usage(Signal, frozen=True, kw_only=True):
-    """What one response (or one transcript) consumed. Tokens are the provider's, seconds are of audio."""
+    """What one response (or one transcript) consumed. Tokens are the provider's, seconds are of audio.
+
+    `input_audio_tokens` and `output_audio_tokens` are the part of the tokens that is audio, where the provider tells.
+    """
 
     service: str
     model: str = ""
@@ -88,9 +93,28 @@ class Usage(Signal, frozen=True, kw_only=True):
     input_tokens: int = 0
     output_tokens: int = 0
     cached_tokens: int = 0
+    input_audio_tokens: int = 0
+    output_audio_tokens: int = 0
     characters: int = 0
     input_audio_s: float = 0.0
     output_audio_s: float = 0.0
+
+
+class ConnectionChanged(Signal, frozen=True, kw_only=True):
+    """The connection of a native engine has come into another state, for `reason`.
+
+    `connecting` and `active` at its opening; `expiring` when its end is near; `refreshing` while a new connection takes
+    its place at a quiet point; `reconnecting` after it was lost, `attempt` counted from 1; `lost` when that was given
+    up, and `closed`. With `active`, `how` says what the provider knows of the conversation: "fresh", "resumed by
+    handle" or "replayed N messages", and `gap_ms` how long there was no connection.
+    """
+
+    engine: str
+    state: Literal["connecting", "active", "expiring", "refreshing", "reconnecting", "lost", "closed"]
+    reason: str = ""
+    how: str = ""
+    attempt: int = 0
+    gap_ms: float = 0.0
 
 
 class HandoffStarted(Signal, frozen=True, kw_only=True):

@@ -231,6 +231,8 @@ class Lane:
             self._running = entry
             try:
                 await entry[0](entry[1])
+            except Exception as error:
+                self._session.report(error, self._owner.name, entry[1])
             except asyncio.CancelledError:
                 # The fence's cancellation ends here; one that comes from elsewhere as well ends the worker.
                 if self._fenced is not entry or task.cancelling() > 1:

@@ -61,7 +61,7 @@ def messages(conversation: Conversation, ledger: Ledger) -> tuple[Message, ...]:
         elif item.role == "agent":
             if text := item.text or ledger.text_of(item.id):
                 _add(out, Message(role="assistant", text=text))
-        elif item.role == "caller":
+        elif item.role == "caller" and (item.text or item.name == "image"):  # else its transcript is still to come
             _add(out, _from_caller(item))
     _add_calls(out, asked, results)
     return tuple(out)

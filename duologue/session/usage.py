@@ -21,6 +21,8 @@ class UsageTotals:
             input_tokens=total.input_tokens + usage.input_tokens,
             output_tokens=total.output_tokens + usage.output_tokens,
             cached_tokens=total.cached_tokens + usage.cached_tokens,
+            input_audio_tokens=total.input_audio_tokens + usage.input_audio_tokens,
+            output_audio_tokens=total.output_audio_tokens + usage.output_audio_tokens,
             characters=total.characters + usage.characters,
             input_audio_s=total.input_audio_s + usage.input_audio_s,
             output_audio_s=total.output_audio_s + usage.output_audio_s,
