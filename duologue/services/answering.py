@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import count
 from typing import Any
 
 import msgspec
@@ -20,7 +21,11 @@ from ..frames import (
 )
 from ..processors.base import Processor, handles
 from ..processors.engine import EngineConfig, Handover, Owed
+from ..session.conversation import Conversation
 from .queue import Queue
+
+MAX_CALLS_PER_TURN = 16
+"""A model that calls tools without end must answer without them from here on."""
 
 
 class Answering(Processor):
@@ -261,3 +266,13 @@ def _is_void_after_interruption(frame: Input) -> bool:
 
 def as_text(result: Any) -> str:
     return result if isinstance(result, str) else msgspec.json.encode(result).decode()
+
+
+def unused_call_id(call_id: str, conversation: Conversation) -> str:
+    """The id of a call, made different if the model gave it to another one before, as some do."""
+    taken = {item.call_id for item in conversation if item.kind == "tool_call"}
+    numbers = count(len(taken) + 1)
+    unused = call_id or f"call_{next(numbers)}"
+    while unused in taken:
+        unused = f"{call_id or 'call'}_{next(numbers)}"
+    return unused

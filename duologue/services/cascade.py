@@ -6,12 +6,11 @@ import msgspec
 
 from ..errors import ConfigurationError
 from ..frames import Configure, Say, SessionStarted
-from ..processors.agent import Agent, configuration
 from ..processors.base import Processor, handles
 from ..processors.engine import Capabilities, EngineConfig, Handover
-from ..processors.handoff import Handoff
-from ..processors.pipeline import Pipeline, leaves
-from ..processors.tools import ToolSpec, shared_tools
+from ..processors.pipeline import Pipeline
+from ..processors.tools import ToolSpec
+from .first import first_configuration
 from .llm import LLM
 from .stt import STT
 from .tts import TTS
@@ -22,7 +21,7 @@ class _Settings(Processor):
 
     def __init__(self, cascade: Cascade) -> None:
         self._cascade = cascade
-        self._agent: Agent | None = None
+        self._greeting = ""
 
     @property
     def name(self) -> str:
@@ -30,23 +29,15 @@ class _Settings(Processor):
 
     async def open(self) -> None:
         """Take the session's agent, and the tools that every agent has. A `Handoff` sees to both itself."""
-        session, config = self.session, self._cascade.config
-        if any(isinstance(leaf, Handoff) for leaf in leaves(session.pipeline)):
-            return
-        shared = shared_tools(session.pipeline)
-        if session.agent is None:
-            names = {tool.name for tool in config.tools}
-            tools = (*config.tools, *(tool for tool in shared if tool.name not in names))
-            await self._cascade.configure(Configure(tools=tuple(msgspec.to_builtins(tool) for tool in tools)))
-        elif config.agent != session.agent.name:
-            await self._cascade.configure(configuration(session.agent, shared))
-            self._agent = session.agent
+        change, self._greeting = first_configuration(self.session, self._cascade.config)
+        if change is not None:
+            await self._cascade.configure(change)
 
     @handles(SessionStarted)
     async def greet(self, signal: SessionStarted) -> None:
         """The session's agent greets."""
-        if self._agent is not None and self._agent.greeting:
-            await self.push(Say(text=self._agent.greeting))
+        if self._greeting:
+            await self.push(Say(text=self._greeting))
 
     @handles(Configure)
     async def configure(self, frame: Configure) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from itertools import count
 from typing import Any
 
 import msgspec
@@ -23,15 +22,11 @@ from ..frames import (
 )
 from ..processors.base import handles
 from ..processors.engine import EngineConfig
-from ..session.conversation import Conversation
-from .answering import Answering
+from .answering import MAX_CALLS_PER_TURN, Answering, unused_call_id
 from .messages import Message, Request, ToolRequest, messages
 from .pieces import Pieces, close, fixed, next_piece, without_calls
 
 __all__ = ["LLM", "Message", "Pieces", "Request", "ToolRequest", "messages"]
-
-MAX_CALLS_PER_TURN = 16
-"""A model that calls tools without end must answer without them from here on."""
 
 
 class LLM(Answering):
@@ -165,7 +160,7 @@ class LLM(Answering):
         conversation = self.session.conversation
         waiting: deque[ToolCall] = deque()
         for request in requests:
-            call_id = _unused(request.call_id, conversation)
+            call_id = unused_call_id(request.call_id, conversation)
             conversation.add(
                 "tool_call",
                 "agent",
@@ -193,13 +188,3 @@ class LLM(Answering):
                         call_id=call.call_id, name=call.name, turn=turn, result=cancelled, is_error=True, respond=False
                     )
                 )
-
-
-def _unused(call_id: str, conversation: Conversation) -> str:
-    """The id of a call, made different if the model gave it to another one before, as some do."""
-    taken = {item.call_id for item in conversation if item.kind == "tool_call"}
-    numbers = count(len(taken) + 1)
-    unused = call_id or f"call_{next(numbers)}"
-    while unused in taken:
-        unused = f"{call_id or 'call'}_{next(numbers)}"
-    return unused

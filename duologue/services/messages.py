@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal
 
 import msgspec
@@ -41,19 +42,20 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-def messages(conversation: Conversation, ledger: Ledger) -> tuple[Message, ...]:
+def messages(conversation: Conversation, ledger: Ledger, *, open_calls: bool = True) -> tuple[Message, ...]:
     """The conversation as a language model takes it: what one side says in several items is one message.
 
     What an agent says counts as heard, except for a response that is still being said: that counts as it was
     generated, and is corrected if the caller cuts it. A tool call that has no result yet is answered "pending", for
-    every call must have its result.
+    every call must have its result; without `open_calls` it is left out.
     """
     results = {item.call_id: item for item in conversation if item.kind == "tool_result"}
     out: list[Message] = []
     asked: list[Item] = []
     for item in conversation:
         if item.kind == "tool_call":
-            asked.append(item)
+            if open_calls or item.call_id in results:
+                asked.append(item)
             continue
         _add_calls(out, asked, results)
         if item.kind in ("handoff", "note"):
@@ -101,3 +103,9 @@ def _from_caller(item: Item) -> Message:
     if item.name == "image":
         return Message(role="user", mime=item.data["mime"], url=item.data["url"], image=item.data["image"])
     return Message(role="user", text=f"[{item.author}] {item.text}" if item.author else item.text)
+
+
+def recent(told: Sequence[Message], limit: int) -> tuple[Message, ...]:
+    """The last `limit` messages of caller and agent, with the results and notes that stand among them."""
+    spoken = [place for place, message in enumerate(told) if message.role in ("user", "assistant")]
+    return tuple(told[spoken[-limit] :]) if len(spoken) > limit else tuple(told)

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 class Queue(Lane):
     """A lane whose work can be waited for. Its targets must not raise: nobody reports it for them."""
 
-    def __init__(self, owner: Processor, session: Session) -> None:
-        super().__init__(owner, session)
+    def __init__(self, owner: Processor, session: Session, capacity: int | None = None) -> None:
+        super().__init__(owner, session, capacity)
         self._drains: set[asyncio.Event] = set()
 
     async def drain(self) -> None:

@@ -1,0 +1,34 @@
+"""What an engine is set up with when a call begins."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from ..frames import Configure
+from ..processors.agent import configuration
+from ..processors.engine import EngineConfig
+from ..processors.handoff import Handoff
+from ..processors.pipeline import leaves
+from ..processors.tools import shared_tools
+
+if TYPE_CHECKING:
+    from ..session.session import Session
+
+
+def first_configuration(session: Session, config: EngineConfig) -> tuple[Configure | None, str]:
+    """What the session's agent, and the tools that every agent has, add to an engine's own configuration.
+
+    Also the greeting that is to be said. Nothing of both if a `Handoff` sees to them.
+    """
+    if any(isinstance(leaf, Handoff) for leaf in leaves(session.pipeline)):
+        return None, ""
+    shared, agent = shared_tools(session.pipeline), session.agent
+    if agent is None:
+        names = {tool.name for tool in config.tools}
+        tools = (*config.tools, *(tool for tool in shared if tool.name not in names))
+        return Configure(tools=tuple(msgspec.to_builtins(tool) for tool in tools)), ""
+    if config.agent == agent.name:
+        return None, ""
+    return configuration(agent, shared), agent.greeting

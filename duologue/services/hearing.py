@@ -1,0 +1,284 @@
+"""`Hearing`: the caller's audio on its way to a provider, kept until the provider has dealt with it."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING
+
+from ..audio.pcm import downmix
+from ..frames import EndOfTurn, Input, SpeechStarted, UserAudio
+from ..processors.vad import split
+
+if TYPE_CHECKING:
+    from ..audio.resample import Resampler
+    from .connection import Connection
+
+PREROLL_S = 0.5
+"""Audio from before speech was detected: a detector is sure only some time after the first sound."""
+RECENT_S = 2.0
+"""What is kept of silence, for a provider that tells late that there was speech."""
+MAX_PIECE_S = 0.5
+"""No message to a provider holds more audio, whatever a frame holds."""
+MAX_FRAMES = 4_096
+"""Frames that are kept of what is not needed any more."""
+
+
+@dataclass(slots=True, eq=False)
+class Utterance:
+    """A turn of the caller's. `first` and `last` number the frames it lies in; `last` is None while it goes on."""
+
+    first: int
+    last: int | None = None
+    item: str = ""
+    """The provider's id for it."""
+    log_id: str = ""
+    """Its place in the conversation, made before the transcript is there."""
+    turn: int = 0
+    text: str | None = None
+    """The final transcript."""
+    start_s: float = 0.0
+    end_s: float = 0.0
+    answered_at: float = 0.0
+    """Loop time of the end of the answer."""
+
+    @property
+    def open(self) -> bool:
+        return self.last is None
+
+
+class Hearing:
+    """Keeps the caller's frames in order, sends what is to be sent, and knows what would have to be sent again.
+
+    With `server_turns` the provider gets all audio, without gaps; else that of turns alone, from `PREROLL_S` before
+    their start. Holds at most `ring_s` of audio: beyond that the oldest is dropped, and `dropped` is told how many of
+    the caller's samples no provider has got.
+    """
+
+    def __init__(self, sample_rate: int, ring_s: float, dropped: Callable[[int], None]) -> None:
+        self.utterances: list[Utterance] = []
+        """Those that are not dealt with, oldest first."""
+        self.held = False
+        """Nothing is sent now."""
+        self.sent_s = 0.0
+        """Seconds of audio sent since the last `take_sent_s`."""
+        self._rate = sample_rate
+        self._ring_s = ring_s
+        self._dropped = dropped
+        self._frames: deque[Input] = deque()
+        self._base = 0  # number of the oldest frame
+        self._next = 0  # number of the first frame that the connection has not had
+        self._seconds = 0.0
+        self._connection: Connection | None = None
+        self._server_turns = True
+        self._in_turn = False
+        self._resampler: Resampler | None = None
+        self._stream_ms = 0.0  # of audio sent on this connection
+        self._stream_at = 0.0  # session time at which that ends
+        self._lost = 0
+
+    # -- what comes ------------------------------------------------------------------------------------------------
+
+    def add(self, frame: Input) -> None:
+        """The caller's next frame."""
+        while isinstance(frame, UserAudio) and frame.duration_s > MAX_PIECE_S:
+            head, frame = split(frame, int(MAX_PIECE_S * frame.sample_rate))
+            self._append(head)
+        self._append(frame)
+        self._flush()
+        self._trim()
+
+    def _append(self, frame: Input) -> None:
+        self._frames.append(frame)
+        if isinstance(frame, UserAudio):
+            self._seconds += frame.duration_s
+
+    @property
+    def here(self) -> int:
+        """The number of the frame that comes next."""
+        return self._base + len(self._frames)
+
+    @property
+    def going_on(self) -> Utterance | None:
+        """The caller's turn that goes on, if there is one."""
+        return next((utterance for utterance in self.utterances if utterance.open), None)
+
+    def begin(self, start_s: float, preroll_s: float = PREROLL_S) -> Utterance:
+        """The caller's turn begins, with what was kept from so long before."""
+        after = max((u.last for u in self.utterances if u.last is not None), default=self._base)
+        first = self._back(start_s - preroll_s)
+        utterance = Utterance(max(first, after), start_s=start_s)
+        self.utterances.append(utterance)
+        return utterance
+
+    def end(self, utterance: Utterance, end_s: float) -> None:
+        """The turn is complete with the latest frame."""
+        utterance.last, utterance.end_s = self.here, end_s
+
+    def settle(self, utterance: Utterance) -> None:
+        """It has been dealt with: its audio is not needed any more."""
+        if utterance in self.utterances:
+            self.utterances.remove(utterance)
+        self._trim()
+
+    def _back(self, at: float) -> int:
+        """The number of the first frame that lies at or after a session time."""
+        number = self.here
+        for frame in reversed(self._frames):
+            if isinstance(frame, UserAudio) and frame.at + frame.duration_s <= at:
+                break
+            if isinstance(frame, EndOfTurn):
+                break
+            number -= 1
+        return number
+
+    def session_time(self, stream_ms: float) -> float:
+        """When the caller said what the provider got at this place of the connection's audio."""
+        return self._stream_at - (self._stream_ms - stream_ms) / 1000
+
+    # -- sending ---------------------------------------------------------------------------------------------------
+
+    def attach(self, connection: Connection | None, *, again: bool) -> None:
+        """Send to this connection from now on: what was not sent before and, with `again`, what is not dealt with."""
+        self._connection = connection
+        if connection is None:
+            return
+        self._server_turns = connection.dialect.server_turns
+        self._in_turn, self._resampler, self._stream_ms = False, None, 0.0
+        if again and self.utterances:
+            self._next = max(self._base, min(self._next, self.utterances[0].first))
+        self._flush()
+
+    def hold(self, held: bool) -> None:
+        """Stop or go on to send."""
+        self.held = held
+        self._flush()
+
+    def take_sent_s(self) -> float:
+        """Seconds of audio sent since this was last called."""
+        sent, self.sent_s = self.sent_s, 0.0
+        return sent
+
+    def _flush(self) -> None:
+        connection = self._connection
+        if connection is None or self.held or not connection.open:
+            return
+        while self._next < self.here:
+            place = self._next - self._base
+            frame = self._frames[place if place < len(self._frames) - 1 else -1]  # the last one is found at once
+            self._next += 1
+            if isinstance(frame, UserAudio):
+                if self._server_turns or self._in_turn:
+                    self._send_audio(connection, frame)
+            elif not self._server_turns:
+                self._mark(connection, frame)
+
+    def _mark(self, connection: Connection, frame: Input) -> None:
+        if isinstance(frame, SpeechStarted) and not self._in_turn:
+            self._in_turn = True
+            connection.send(connection.dialect.turn_begins())
+            first = next(
+                (u.first for u in self.utterances if u.first < self._next and (u.last or self.here) >= self._next),
+                self._next,
+            )
+            for early in self._between(max(first, self._base), self._next - 1):
+                if isinstance(early, UserAudio):
+                    self._send_audio(connection, early)
+        elif isinstance(frame, EndOfTurn) and self._in_turn:
+            self._in_turn = False
+            if self._resampler is not None and (rest := self._resampler.flush()):
+                connection.send([connection.dialect.audio(rest)])
+            connection.send(connection.dialect.turn_ends())
+
+    def _send_audio(self, connection: Connection, frame: UserAudio) -> None:
+        pcm = frame.audio if frame.channels == 1 else downmix(frame.audio, frame.channels)
+        if frame.sample_rate != self._rate or self._resampler is not None:
+            pcm = self._resampled(pcm, frame.sample_rate)
+        if pcm:
+            connection.send((connection.dialect.audio(pcm),))
+            seconds = len(pcm) / (2 * self._rate)
+            self.sent_s += seconds
+            self._stream_ms += seconds * 1000
+        self._stream_at = frame.at + frame.duration_s
+
+    def _resampled(self, pcm: bytes, sample_rate: int) -> bytes:
+        rest = b""
+        if self._resampler is not None and self._resampler.source_rate != sample_rate:
+            rest, self._resampler = self._resampler.flush(), None
+        if sample_rate == self._rate:
+            return rest + pcm
+        if self._resampler is None:
+            from ..audio.resample import Resampler
+
+            self._resampler = Resampler(sample_rate, self._rate)
+        return rest + self._resampler.process(pcm)
+
+    # -- what another engine gets ----------------------------------------------------------------------------------
+
+    def release(self) -> tuple[Input, ...]:
+        """Give away the turns that are not dealt with, or the audio of the last `PREROLL_S`; and all not sent yet."""
+        if self.utterances:
+            first = self.utterances[0].first
+        else:
+            recent = self._frames[-1] if self._frames else None
+            first = self._back(recent.at - PREROLL_S) if isinstance(recent, UserAudio) else self.here
+        first = max(self._base, min(first, self._next))
+        speech = list(self._between(first, self.here))
+        if self.utterances and not any(isinstance(frame, SpeechStarted) for frame in speech):
+            # The provider heard it, nobody of ours.
+            speech.insert(0, SpeechStarted(at=self.utterances[0].start_s))
+            if not self.utterances[-1].open:
+                speech.append(EndOfTurn(at=self.utterances[-1].end_s, by="server"))
+        self.clear()
+        return tuple(speech)
+
+    def adopt(self, speech: Iterable[Input]) -> None:
+        """Go on with what another engine has released, ahead of all that comes."""
+        for frame in speech:
+            if isinstance(frame, SpeechStarted) and self.going_on is None:
+                self.begin(frame.at, RECENT_S)
+            self._append(frame)
+            if isinstance(frame, EndOfTurn):
+                for utterance in self.utterances:
+                    if utterance.open:
+                        self.end(utterance, frame.at)
+        self._flush()
+
+    def clear(self) -> None:
+        """Forget everything."""
+        self._base = self._next = self.here
+        self._frames.clear()
+        self._seconds = 0.0
+        self.utterances.clear()
+        self._in_turn, self._resampler = False, None
+
+    # -- bounds ----------------------------------------------------------------------------------------------------
+
+    def _between(self, first: int, last: int) -> Iterator[Input]:
+        return islice(self._frames, first - self._base, last - self._base)
+
+    def _trim(self) -> None:
+        frames = self._frames
+        keep = self._next
+        if self.utterances:
+            keep = min(keep, self.utterances[0].first)
+        over = self._seconds > self._ring_s
+        while frames and (over or (self._base < keep and (self._seconds > RECENT_S or len(frames) > MAX_FRAMES))):
+            frame = frames.popleft()
+            self._base += 1
+            if isinstance(frame, UserAudio):
+                self._seconds -= frame.duration_s
+                if self._base > self._next:
+                    self._lost += len(frame.audio) // (2 * frame.channels)
+            over = self._seconds > self._ring_s
+        self._next = max(self._next, self._base)
+        if self._lost and (self._connection is not None and self._connection.open and not self.held):
+            self.tell_lost()
+
+    def tell_lost(self) -> None:
+        """Report the samples that were dropped."""
+        lost, self._lost = self._lost, 0
+        if lost:
+            self._dropped(lost)
