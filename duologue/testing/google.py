@@ -494,6 +494,8 @@ class GeminiConnection:
         return len(self.got.audio) // BYTES_PER_SAMPLE
 
     def _take_realtime(self, realtime: dict[str, Any]) -> None:
+        if self._seeding:
+            raise _Refused("The initial history must be complete before realtime input.")
         if "mediaChunks" in realtime:
             raise _Refused("realtime_input.media_chunks is deprecated. Use audio, video, or text instead.")
         if "audio" in realtime:
@@ -541,8 +543,6 @@ class GeminiConnection:
                 self._end_turn(speech.found)
 
     def _begin_turn(self, at: int) -> None:
-        if self._seeding:
-            return
         self._turn = at
         if self._speech_interrupts:
             self._interrupt()
@@ -699,6 +699,7 @@ class GeminiConnection:
         self._generated()
         await asyncio.sleep(max(0.0, self._plays_until - self._loop.time()))
         self._end_answer()
+        self._go_on()
 
     def _generated(self) -> None:
         if self._spoken and "outputAudioTranscription" in self._setup:
@@ -710,7 +711,6 @@ class GeminiConnection:
         self._called.clear()
         self._complete_turn("IDLE" if self._wanted is None else "IN_PROGRESS")
         self._tell_resumable()
-        self._go_on()
 
     def _complete_turn(self, status: str) -> None:
         content: dict[str, Any] = {"turnComplete": True}

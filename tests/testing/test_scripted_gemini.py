@@ -386,6 +386,23 @@ class TestTools:
             assert (said(first), said(second)) == ("Let me see.", "Sunny.")
             assert calls(first)
 
+    async def test_a_result_that_waits_is_told_with_the_answer_to_what_the_caller_says_next(self) -> None:
+        script: Script = [[Call("weather"), Speak("Let me see.", seconds=9)], [Speak("Sunny, and stopped.")]]
+        async with ScriptedGemini(script) as server, session(server, **TRANSCRIBED, **tools()) as live:
+            await say(live)
+            await live.send_tool_response(function_responses=result("function-call-1"))
+            await write(live, "Stop")
+            await turn(live)
+            assert said(await turn(live)) == "Sunny, and stopped."
+            assert await silent_for(live, 30) == []
+            assert [message.role for message in server.got[0].history] == [
+                "user",
+                "assistant",
+                "tool",
+                "user",
+                "assistant",
+            ]
+
     async def test_a_result_may_interrupt_or_say_nothing(self) -> None:
         script: Script = [
             [Call("weather"), Call("weather"), Speak("One two three four.", seconds=8, pace=1)],
@@ -485,6 +502,13 @@ class TestSessions:
             await turn(live)
             assert [message.text for message in server.got[0].history] == ["Hello", "Hi.", "And now?", "Yes."]
             assert [message.role for message in server.got[0].history[:2]] == ["user", "assistant"]
+
+    async def test_the_initial_history_comes_before_everything_else(self) -> None:
+        config: dict[str, Any] = {"history_config": {"initial_history_in_client_content": True}}
+        async with ScriptedGemini() as server, session(server, **config) as live:
+            await live.send_client_content(turns=history("Hello", "Hi."), turn_complete=False)
+            await send(live, silence(0.02, RATE))
+            assert "initial history" in str((await closing(live)).details)
 
     async def test_the_instructions_and_tools_change_in_mid_session(self) -> None:
         asked: list[Asked] = []
