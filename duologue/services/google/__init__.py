@@ -1,0 +1,5 @@
+"""Google's services (extra `google`)."""
+
+from .options import GeminiLiveOptions
+
+__all__ = ["GeminiLiveOptions"]

@@ -1,0 +1,111 @@
+"""What the set-up of a Gemini Live session says, as the SDK's `connect` takes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ...processors.engine import EngineConfig
+from ...processors.tools import ToolSpec
+from .families import DEFAULT_VOICE, Family
+from .options import GeminiLiveOptions
+from .schema import openapi
+
+
+def connect_config(
+    config: EngineConfig, options: GeminiLiveOptions, family: Family, handle: str = ""
+) -> dict[str, Any]:
+    """The set-up as a dict of `LiveConnectConfig`. With a `handle` that session is resumed, else a new one begins.
+
+    Handles are asked for in any case.
+    """
+    speech: dict[str, Any] = {
+        "voice_config": {"prebuilt_voice_config": {"voice_name": config.voice or DEFAULT_VOICE}},
+        "language_code": options.spoken_language,
+    }
+    set_up: dict[str, Any] = {
+        "response_modalities": ["AUDIO"],
+        "speech_config": _given(speech),
+        "system_instruction": config.prompt or None,
+        "tools": tools(config.tools, options, family) or None,
+        "session_resumption": {"handle": handle} if handle else {},
+        "input_audio_transcription": {} if options.input_transcription else None,
+        "output_audio_transcription": {} if options.output_transcription else None,
+        "realtime_input_config": _realtime_input(options),
+        "context_window_compression": _compression(options),
+        "thinking_config": _thinking(options, family),
+        "proactivity": None if options.proactive_audio is None else {"proactive_audio": options.proactive_audio},
+        "enable_affective_dialog": options.enable_affective_dialog,
+        "media_resolution": options.media_resolution and f"MEDIA_RESOLUTION_{options.media_resolution}",
+        "temperature": options.temperature,
+        "top_p": options.top_p,
+        "top_k": options.top_k,
+        "max_output_tokens": options.max_output_tokens,
+        "seed": options.seed,
+    }
+    if family.seed == "history_config" and not handle:
+        set_up["history_config"] = {"initial_history_in_client_content": True}
+    return _given(set_up)
+
+
+def tools(specs: Iterable[ToolSpec], options: GeminiLiveOptions, family: Family) -> list[dict[str, Any]]:
+    """All tools, the built-in ones before the functions: for the SDK at set-up, for the wire in mid-session."""
+    declarations = [_declaration(spec, options, family) for spec in specs]
+    found: list[dict[str, Any]] = [{"googleSearch": {}}] if options.google_search else []
+    return [*found, {"functionDeclarations": declarations}] if declarations else found
+
+
+def _declaration(spec: ToolSpec, options: GeminiLiveOptions, family: Family) -> dict[str, Any]:
+    declaration: dict[str, Any] = {"name": spec.name, "description": spec.description or None}
+    if spec.parameters.get("properties"):
+        if family.json_schema:
+            declaration["parametersJsonSchema"] = spec.parameters
+        else:
+            declaration["parameters"] = openapi(spec.parameters)
+    return _given({**declaration, "behavior": options.tool_behavior})
+
+
+def _realtime_input(options: GeminiLiveOptions) -> dict[str, Any] | None:
+    if options.turn_detection is None:
+        detection: dict[str, Any] = {"disabled": True}
+        handling = "NO_INTERRUPTION" if options.uninterruptible else "START_OF_ACTIVITY_INTERRUPTS"
+    else:
+        detection = {
+            "start_of_speech_sensitivity": _sensitivity("START", options.start_of_speech_sensitivity),
+            "end_of_speech_sensitivity": _sensitivity("END", options.end_of_speech_sensitivity),
+            "prefix_padding_ms": options.prefix_padding_ms,
+            "silence_duration_ms": options.silence_duration_ms,
+        }
+        handling = "NO_INTERRUPTION" if options.uninterruptible else options.activity_handling or ""
+    return (
+        _given(
+            {
+                "automatic_activity_detection": _given(detection) or None,
+                "activity_handling": handling or None,
+                "turn_coverage": options.turn_coverage,
+            }
+        )
+        or None
+    )
+
+
+def _sensitivity(which: str, level: str | None) -> str | None:
+    return None if level in (None, "MEDIUM") else f"{which}_SENSITIVITY_{level}"
+
+
+def _compression(options: GeminiLiveOptions) -> dict[str, Any] | None:
+    if not options.context_window_compression:
+        return None
+    window = _given({"target_tokens": options.target_tokens})
+    return _given({"trigger_tokens": options.trigger_tokens, "sliding_window": window})
+
+
+def _thinking(options: GeminiLiveOptions, family: Family) -> dict[str, Any] | None:
+    if options.thinking_budget is not None:
+        return {"thinking_budget": options.thinking_budget}
+    level = options.thinking_level or family.thinking_level
+    return {"thinking_level": level} if level else None
+
+
+def _given(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,0 +1,379 @@
+"""`GeminiDialect`: the translator for one connection of Gemini Live."""
+
+from __future__ import annotations
+
+from binascii import b2a_base64
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import msgspec
+
+from ...errors import BadInput
+from ...frames import ResponseStatus, Usage, UserImage
+from ...processors.engine import EngineConfig
+from ..dialect import Dialect
+from ..events import (
+    Began,
+    Called,
+    CallsCancelled,
+    Consumed,
+    CutShort,
+    Event,
+    Finished,
+    GoingAway,
+    HandleGiven,
+    Opened,
+    Passed,
+    Refused,
+    Said,
+    Transcribed,
+    Voiced,
+)
+from ..messages import Message
+from .config import tools
+from .families import DEFAULT_VOICE, Family
+from .incoming import Incoming, ModalityTokens, ServerContent, ToolCall, UsageMetadata, decode
+from .options import GeminiLiveOptions
+
+IMAGE_TYPES = frozenset({"image/jpeg", "image/png"})
+
+_KEPT = 256
+"""How many ids of calls are remembered, to know one that comes twice."""
+_AUDIO = '{"realtime_input":{"audio":{"data":"%s","mime_type":"audio/pcm;rate=16000"}}}'
+_NO_FAILURE = frozenset({"", "TURN_COMPLETE_REASON_UNSPECIFIED", "NEED_MORE_INPUT"})
+
+
+class GeminiDialect(Dialect):
+    """Translates for one connection. The SDK has sent the set-up; see `config.connect_config`.
+
+    Gemini has no ids of responses, no roles but user and model, and no events for the caller's speech. So responses
+    are numbered ("r1"), notes are the caller's text in brackets, and the caller's turn shows by its transcript alone.
+    A response begins with the first thing that the model says or asks for after the one before it has ended.
+
+    Text without a `tag` stops a response that goes on, as all content does. It waits for the next text that has a tag
+    where it could not go without an answer (3.1 takes text as realtime input only), and in a session that was resumed,
+    until a response has begun there: it would be taken for a replay of the history, and refused.
+    """
+
+    answers_results = True
+    acknowledges_updates = False
+
+    def __init__(
+        self,
+        config: EngineConfig,
+        options: GeminiLiveOptions,
+        family: Family,
+        *,
+        resumed: bool = False,
+        model: str = "",
+        service: str = "",
+    ) -> None:
+        self.server_turns = options.turn_detection is not None
+        self._config, self._options, self._family = config, options, family
+        self._model, self._service = model, service
+        self._resumed = resumed
+        self._opened = False
+        self._responses = 0
+        self._response = ""
+        """The one that goes on, "" for none."""
+        self._tags: deque[str] = deque(maxlen=_KEPT)
+        """Of the responses that were asked for and have not begun."""
+        self._said_something = False
+        """The model has done something since its turn was complete the last time."""
+        self._cut = False
+        """The model was interrupted, and its turn is not yet complete."""
+        self._working = False
+        """The model has told that more of this turn may follow."""
+        self._usage: Usage | None = None
+        """Of the response that goes on, as far as it was told."""
+        self._calls: dict[str, None] = {}
+        self._caller_turns = 1
+        self._caller_said = ""
+        self._caller_language = ""
+        self._in_turn = False
+        self._held: deque[str] = deque(maxlen=_KEPT)
+        """Text that waits for one that asks for an answer."""
+
+    # -- set-up ----------------------------------------------------------------------------------------------------
+
+    def update(self, update_id: str, config: EngineConfig) -> list[str] | None:
+        """Change instructions and tools in place, for the models that can. Everything else takes a new connection.
+
+        So do instructions that are taken away: an empty text is none.
+        """
+        old = self._config
+        if (config.voice or DEFAULT_VOICE) != (old.voice or DEFAULT_VOICE) or config.options != old.options:
+            return None
+        change: dict[str, Any] = {}
+        if config.prompt != old.prompt:
+            change["systemInstruction"] = {"parts": [{"text": config.prompt}], "role": "user"}
+        if config.tools != old.tools:
+            change["tools"] = {"tools": tools(config.tools, self._options, self._family)}
+        if change and (not self._family.context_update or (old.prompt and not config.prompt)):
+            return None
+        self._config = config
+        return [_encode({"contextUpdate": change})] if change else []
+
+    # -- what the caller does --------------------------------------------------------------------------------------
+
+    def audio(self, pcm: bytes) -> str:
+        """Audio of the caller: mono s16le at 16 kHz."""
+        return _AUDIO % b2a_base64(pcm, newline=False).decode("ascii")
+
+    def turn_begins(self) -> list[str]:
+        """Unless the session says otherwise this stops the model. What text waits becomes part of the turn."""
+        self._in_turn = True
+        waits, held = [], self._family.text == "realtime" and "\n".join(self._held)
+        if held:
+            self._held.clear()
+            waits.append(_realtime("text", held))
+        return [_realtime("activityStart", {}), *waits]
+
+    def turn_ends(self) -> list[str]:
+        """The model answers now."""
+        self._in_turn = False
+        return [_realtime("activityEnd", {})]
+
+    def history(self, messages: Sequence[Message]) -> list[str]:
+        """The conversation so far, as one message.
+
+        Content takes no calls of tools, so they and their results are told in brackets. A family that is seeded by
+        `history_config` takes nothing before its history is complete: call this also for an empty one.
+        """
+        turns = _turns(messages)
+        seeded = self._family.seed == "history_config"
+        if not turns:
+            return [_encode({"client_content": {"turnComplete": True}})] if seeded else []
+        if self._family.seed_ends_with_user and turns[-1]["role"] != "user":
+            turns.append(_content("user", "[The conversation goes on from here.]"))
+        return [_encode({"client_content": {"turns": turns, "turnComplete": seeded}})]
+
+    def text(self, text: str, *, role: str = "user", tag: str | None = None) -> list[str]:
+        """Text of the caller, or a note, which goes as the caller's text in brackets."""
+        return self._tell(_note(text) if role == "system" else text, tag)
+
+    def image(self, image: UserImage) -> list[str]:
+        """An image of the caller's. Raises BadInput for one that is neither a JPEG nor a PNG, or has no bytes."""
+        if not image.image:
+            raise BadInput(f"Gemini Live takes the bytes of an image, not its url: {image.url[:200]!r}")
+        if image.mime not in IMAGE_TYPES:
+            raise BadInput(f"Gemini Live takes images of type {' and '.join(sorted(IMAGE_TYPES))}, not {image.mime!r}")
+        return [_realtime("video", _blob(image.image, image.mime))]
+
+    def respond(self, tag: str, instructions: str = "") -> list[str]:
+        """Ask for a response by a note, for there is no other way. It stops a response that goes on."""
+        return self._tell(_note(f"For your next response: {instructions}" if instructions else "Respond now."), tag)
+
+    def tool_result(self, call_id: str, name: str, result: Any, *, respond: bool) -> list[str]:
+        """The result of a call, whatever it is, as `{"result": …}`. Raises BadInput for one that is no JSON value.
+
+        A blocking tool's result is always answered.
+        """
+        response: dict[str, Any] = {"id": call_id, "name": name, "response": {"result": result}}
+        if not respond and (self._options.tool_behavior or self._family.tools) == "NON_BLOCKING":
+            response["scheduling"] = "SILENT"
+        try:
+            return [_encode({"tool_response": {"functionResponses": [response]}})]
+        except (TypeError, ValueError, RecursionError) as error:
+            raise BadInput(f"the result of tool {name!r} is no JSON value: {error}") from error
+
+    def _tell(self, text: str, tag: str | None) -> list[str]:
+        realtime = self._family.text == "realtime"
+        if tag is None and (realtime or (self._resumed and not self._responses)):
+            self._held.append(text)
+            return []
+        text = "\n".join([*self._held, text])
+        self._held.clear()
+        if tag is not None:
+            self._tags.append(tag)
+        if not realtime:
+            content = {"turns": [_content("user", text)], "turnComplete": tag is not None}
+            return [_encode({"client_content": content})]
+        message = _realtime("text", text)
+        if self.server_turns or self._in_turn:
+            return [message]
+        return [_realtime("activityStart", {}), message, _realtime("activityEnd", {})]
+
+    # -- what the provider tells -----------------------------------------------------------------------------------
+
+    def read(self, message: str | bytes) -> list[Event]:
+        """What a frame means: all of it, in the order in which it makes sense."""
+        got = decode(message)
+        events: list[Event] = []
+        if got.setup_complete is not None and not self._opened:
+            self._opened = True
+            events.append(Opened(session_id=got.setup_complete.session_id))
+        if got.usage_metadata is not None:
+            self._usage = self._usage_of(got.usage_metadata)
+        if got.server_content is not None:
+            self._read_speech(got.server_content, events)
+        if got.tool_call is not None:
+            self._read_calls(got.tool_call, events)
+        if got.server_content is not None:
+            self._read_end(got.server_content, events)
+        if self._usage is not None and not self._response:
+            events.append(Consumed(usage=self._usage))
+            self._usage = None
+        self._read_rest(got, events)
+        return events
+
+    def _read_speech(self, content: ServerContent, events: list[Event]) -> None:
+        if (heard := content.input_transcription) is not None:
+            self._caller_language = heard.language_code or self._caller_language
+            if heard.text:
+                self._caller_said += heard.text
+                events.append(self._transcribed(final=heard.finished))
+            if heard.finished:
+                self._end_caller(events, told=bool(heard.text))
+        for part in content.model_turn.parts:
+            if pcm := part.pcm:
+                self._begin(events)
+                events.append(Voiced(response=self._response, pcm=pcm))
+            elif part.text and not part.thought and not self._options.output_transcription:
+                self._begin(events)
+                events.append(Said(response=self._response, text=part.text))
+        said = content.output_transcription
+        if said is not None and said.text and not self._cut:  # what comes after an interruption belongs before it
+            self._begin(events)
+            events.append(Said(response=self._response, text=said.text))
+
+    def _read_calls(self, call: ToolCall, events: list[Event]) -> None:
+        new = [asked for asked in call.function_calls if asked.id not in self._calls]
+        for asked in new:
+            if asked.id in self._calls:
+                continue
+            self._begin(events)
+            self._calls[asked.id] = None
+            if len(self._calls) > _KEPT:
+                del self._calls[next(iter(self._calls))]
+            events.append(Called(response=self._response, call_id=asked.id, name=asked.name, arguments=asked.args))
+        if new:
+            self._finish(events)
+
+    def _read_end(self, content: ServerContent, events: list[Event]) -> None:
+        if content.interrupted and not self._cut:
+            self._cut = self._said_something = True
+            events.append(CutShort())
+            self._finish(events, "interrupted")
+        status = content.interaction_status
+        if status and status != "INTERACTION_STATUS_UNSPECIFIED":
+            self._working = status != "IDLE"
+        idle = status == "IDLE" and self._family.ends_at_idle
+        if not idle and (not content.turn_complete or (self._working and self._family.ends_at_idle)):
+            return
+        reason = content.turn_complete_reason
+        outcome: Literal["completed", "failed"] = "completed" if reason in _NO_FAILURE else "failed"
+        if content.turn_complete and not self._said_something and (self._tags or outcome == "failed"):
+            self._begin(events)  # the model was asked, and has nothing to say
+        if not self._cut:
+            self._end_caller(events)
+        self._finish(events, outcome, reason)
+        self._said_something = self._cut = False
+
+    def _read_rest(self, got: Incoming, events: list[Event]) -> None:
+        if got.tool_call_cancellation is not None and got.tool_call_cancellation.ids:
+            events.append(CallsCancelled(call_ids=tuple(got.tool_call_cancellation.ids)))
+        if (handle := got.session_resumption_update) is not None:
+            events.append(HandleGiven(handle=handle.new_handle if handle.resumable else ""))
+        if got.go_away is not None:
+            events.append(GoingAway(left_s=got.go_away.left_s))
+        if (error := got.error) is not None:
+            events.append(Refused(code=error.status or str(error.code), message=error.message))
+        events.extend(Passed(kind=kind) for kind in got.unknown)
+
+    def _begin(self, events: list[Event]) -> None:
+        """A response goes on from here on, a new one if there is none."""
+        self._said_something = True
+        if self._response:
+            return
+        self._cut = False
+        self._end_caller(events)
+        self._responses += 1
+        self._response = f"r{self._responses}"
+        events.append(Began(response=self._response, tag=self._tags.popleft() if self._tags else ""))
+
+    def _finish(self, events: list[Event], status: ResponseStatus = "completed", reason: str = "") -> None:
+        if self._response:
+            events.append(Finished(response=self._response, status=status, reason=reason, usage=self._usage))
+            self._response, self._usage = "", None
+
+    def _transcribed(self, *, final: bool) -> Transcribed:
+        item = f"c{self._caller_turns}"
+        return Transcribed(item=item, text=self._caller_said.strip(), final=final, language=self._caller_language)
+
+    def _end_caller(self, events: list[Event], *, told: bool = False) -> None:
+        """What the caller has said is complete. `told`: the event for it is there already."""
+        if not self._caller_said:
+            return
+        if not told:
+            events.append(self._transcribed(final=True))
+        self._caller_turns += 1
+        self._caller_said = self._caller_language = ""
+
+    def _usage_of(self, told: UsageMetadata) -> Usage:
+        return Usage(
+            service=self._service,
+            model=self._model,
+            input_tokens=told.prompt_token_count + told.tool_use_prompt_token_count,
+            output_tokens=told.response_token_count + told.thoughts_token_count,
+            cached_tokens=told.cached_content_token_count,
+            input_audio_tokens=_of_audio(told.prompt_tokens_details),
+            output_audio_tokens=_of_audio(told.response_tokens_details),
+        )
+
+
+def _of_audio(details: Iterable[ModalityTokens]) -> int:
+    return sum(detail.token_count for detail in details if detail.modality == "AUDIO")
+
+
+def _turns(messages: Iterable[Message]) -> list[dict[str, Any]]:
+    """Messages as contents, in which user and model alternate."""
+    turns: list[dict[str, Any]] = []
+    for message in messages:
+        role = "model" if message.role == "assistant" else "user"
+        for part in _parts(message):
+            if not turns or turns[-1]["role"] != role:
+                turns.append({"role": role, "parts": []})
+            parts = turns[-1]["parts"]
+            if parts and "text" in part and "text" in parts[-1]:
+                parts[-1] = {"text": f"{parts[-1]['text']}\n{part['text']}"}
+            else:
+                parts.append(part)
+    return turns
+
+
+def _parts(message: Message) -> list[dict[str, Any]]:
+    if message.role == "system":
+        return [{"text": _note(message.text)}]
+    if message.role == "tool":
+        return [{"text": _note(f"Result of {message.name}: {message.text}")}]
+    parts: list[dict[str, Any]] = []
+    if message.image and message.mime in IMAGE_TYPES:
+        parts.append({"inline_data": _blob(message.image, message.mime)})
+    elif message.image or message.url:
+        parts.append({"text": _note(f"An image: {message.url[:200] or message.mime}")})
+    if message.text:
+        parts.append({"text": message.text})
+    parts.extend({"text": _note(f"Called {call.name} with {_encode(call.arguments)}")} for call in message.calls)
+    return parts
+
+
+def _note(text: str) -> str:
+    return f"[{text}]"
+
+
+def _content(role: str, text: str) -> dict[str, Any]:
+    return {"role": role, "parts": [{"text": text}]}
+
+
+def _blob(data: bytes, mime: str) -> dict[str, str]:
+    return {"data": b2a_base64(data, newline=False).decode("ascii"), "mime_type": mime}
+
+
+def _realtime(kind: str, value: Any) -> str:
+    return _encode({"realtime_input": {kind: value}})
+
+
+def _encode(message: Any) -> str:
+    return msgspec.json.encode(message).decode()

@@ -1,0 +1,129 @@
+"""What differs between the families of Gemini's Live models, as data.
+
+Sources: the model pages and the Live guide of ai.google.dev, as of November 2026. Where they are silent the value is
+the one that cannot break a session.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+import msgspec
+
+ToolBehavior = Literal["BLOCKING", "NON_BLOCKING"]
+ThinkingLevel = Literal["MINIMAL", "LOW", "MEDIUM", "HIGH", "XHIGH"]
+
+_VOICES = """
+    Achernar Achird Algenib Algieba Alnilam Aoede Autonoe Callirrhoe Charon Despina Enceladus Erinome Fenrir Gacrux
+    Iapetus Kore Laomedeia Leda Orus Puck Pulcherrima Rasalgethi Sadachbia Sadaltager Schedar Sulafat Umbriel
+    Vindemiatrix Zephyr Zubenelgenubi
+"""
+VOICES = frozenset(_VOICES.split())
+"""The prebuilt voices."""
+DEFAULT_VOICE = "Puck"
+
+
+class Family(msgspec.Struct, frozen=True, kw_only=True):
+    """What models of one family have in common."""
+
+    name: str
+    models: str
+    """A regular expression of the ids, without `models/`."""
+    text: Literal["client_content", "realtime"] = "client_content"
+    """How text in mid-session goes: as content, or as realtime input, which the model always answers."""
+    seed: Literal["client_content", "history_config"] = "client_content"
+    """How a new session is told the conversation so far: as content that no answer is asked to, or by the set-up's
+    `history_config`, with which the server takes nothing else until the history is complete."""
+    seed_ends_with_user: bool = False
+    """Whether the last turn of that conversation must be the caller's."""
+    context_update: bool = False
+    """Whether instructions and tools change in mid-session."""
+    tools: ToolBehavior = "BLOCKING"
+    """What a tool is if nothing is said: with BLOCKING the model is silent until it has the result."""
+    tool_behaviors: frozenset[ToolBehavior] = frozenset({"BLOCKING", "NON_BLOCKING"})
+    json_schema: bool = True
+    """Whether it takes a tool's parameters as JSON schema, or as OpenAPI's only."""
+    search_beside_tools: bool = False
+    """Whether Google Search may stand beside function tools."""
+    ends_at_idle: bool = False
+    """Whether its work ends with the interaction status IDLE: it may speak several times before."""
+    thinking_levels: frozenset[ThinkingLevel] = frozenset()
+    thinking_budget: bool = False
+    thinking_level: ThinkingLevel | None = None
+    """The level if nothing is said, for a family that must have one."""
+    refuses: dict[str, str] = msgspec.field(default_factory=dict)
+    """Options that it refuses whatever their value, with the reason."""
+    video: bool = True
+    voices: frozenset[str] = VOICES
+    """Empty for any."""
+
+
+_SNAPSHOT = r"(-preview|-latest)?(-\d+)*"
+
+NATIVE_AUDIO_2_5 = Family(
+    name="Gemini 2.5 native audio",
+    models=r"gemini-(live-)?2\.5-flash(-preview)?(-live)?(-native-audio)(-dialog)?" + _SNAPSHOT,
+    seed_ends_with_user=True,
+    search_beside_tools=True,
+    thinking_budget=True,
+)
+
+FLASH_LIVE_3_1 = Family(
+    name="Gemini 3.1 Flash Live",
+    models=r"gemini-3\.1-flash-live" + _SNAPSHOT,
+    text="realtime",
+    seed="history_config",
+    tool_behaviors=frozenset({"BLOCKING"}),
+    thinking_levels=frozenset({"MINIMAL", "LOW", "MEDIUM", "HIGH"}),
+    refuses={
+        "proactive_audio": "the session would never be set up",
+        "enable_affective_dialog": "the session would never be set up",
+    },
+)
+
+LIVE_3_8 = Family(
+    name="Gemini 3.8 Live",
+    models=r"gemini-3\.8-live" + _SNAPSHOT,
+    context_update=True,
+    tools="NON_BLOCKING",
+    refuses={
+        "proactive_audio": "it is always on",
+        "enable_affective_dialog": "it was removed",
+    },
+)
+
+EXTENDED_THINKING_3_8 = Family(
+    name="Gemini 3.8 Live Extended Thinking",
+    models=r"gemini-3\.8-live-extended-thinking" + _SNAPSHOT,
+    context_update=True,
+    tools="NON_BLOCKING",
+    tool_behaviors=frozenset({"NON_BLOCKING"}),
+    json_schema=False,
+    ends_at_idle=True,
+    thinking_levels=frozenset({"LOW", "MEDIUM", "HIGH"}),
+    thinking_budget=True,
+    thinking_level="LOW",
+    refuses={
+        "proactive_audio": "it is always on",
+        "enable_affective_dialog": "it was removed",
+    },
+)
+
+UNKNOWN = Family(
+    name="unknown",
+    models="",
+    search_beside_tools=True,
+    thinking_levels=frozenset({"MINIMAL", "LOW", "MEDIUM", "HIGH", "XHIGH"}),
+    thinking_budget=True,
+    voices=frozenset(),
+)
+"""For a model that is not listed: nothing is refused, and nothing is relied on."""
+
+FAMILIES = (NATIVE_AUDIO_2_5, FLASH_LIVE_3_1, LIVE_3_8, EXTENDED_THINKING_3_8)
+
+
+def family_of(model: str) -> Family:
+    """The family of a model id, with or without `models/` before it."""
+    name = model.removeprefix("models/")
+    return next((family for family in FAMILIES if re.fullmatch(family.models, name)), UNKNOWN)

@@ -1,0 +1,164 @@
+"""`GeminiLiveOptions`: what can be set on a Gemini Live session, and which of it a model takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from ...errors import ConfigurationError
+from .families import Family, ThinkingLevel, ToolBehavior
+
+Sensitivity = Literal["LOW", "MEDIUM", "HIGH"]
+Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
+Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
+
+
+class GeminiLiveOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is None is left to the model. Names are those of the Live API.
+
+    `turn_detection=None` means that the framework decides when the caller's turn begins and ends; options of the
+    server's detection are refused beside it. `language` is another spelling of `language_code`, and
+    `no_interruption=True` of `activity_handling="NO_INTERRUPTION"`.
+
+    Sensitivities: the wire knows HIGH and LOW, so MEDIUM is left out, and the server decides.
+
+    `google_search` beside function tools is refused for the 3.x models: whether they take both is not documented. The
+    tool of a hand-off is a function tool.
+
+    Without `context_window_compression` a session ends after about 15 minutes of audio.
+    """
+
+    turn_detection: Literal["server"] | None = "server"
+    start_of_speech_sensitivity: Sensitivity | None = None
+    end_of_speech_sensitivity: Sensitivity | None = None
+    silence_duration_ms: Count | None = None
+    prefix_padding_ms: Count | None = None
+    activity_handling: Literal["START_OF_ACTIVITY_INTERRUPTS", "NO_INTERRUPTION"] | None = None
+    no_interruption: bool | None = None
+    turn_coverage: (
+        Literal[
+            "TURN_INCLUDES_ONLY_ACTIVITY",
+            "TURN_INCLUDES_ALL_INPUT",
+            "TURN_INCLUDES_AUDIO_ACTIVITY_AND_ALL_VIDEO",
+        ]
+        | None
+    ) = None
+    input_transcription: bool = True
+    output_transcription: bool = True
+    language_code: str | None = None
+    language: str | None = None
+    temperature: Annotated[float, Meta(ge=0.0, le=2.0)] | None = None
+    top_p: Fraction | None = None
+    top_k: Positive | None = None
+    max_output_tokens: Positive | None = None
+    seed: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None = None
+    thinking_budget: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
+    """Tokens; 0 for none, -1 for the model's choice."""
+    thinking_level: ThinkingLevel | None = None
+    proactive_audio: bool | None = None
+    enable_affective_dialog: bool | None = None
+    google_search: bool = False
+    tool_behavior: ToolBehavior | None = None
+    media_resolution: Literal["LOW", "MEDIUM", "HIGH"] | None = None
+    context_window_compression: bool = False
+    trigger_tokens: Positive | None = None
+    target_tokens: Positive | None = None
+
+    @property
+    def uninterruptible(self) -> bool:
+        """Whether the caller's speech does not stop the model."""
+        return bool(self.no_interruption) or self.activity_handling == "NO_INTERRUPTION"
+
+    @property
+    def spoken_language(self) -> str | None:
+        """The language code, whichever way it is spelled."""
+        return self.language_code or self.language
+
+
+_SPELLINGS = ({"language_code", "language"}, {"activity_handling", "no_interruption"})
+_OF_DETECTION = (
+    "start_of_speech_sensitivity",
+    "end_of_speech_sensitivity",
+    "silence_duration_ms",
+    "prefix_padding_ms",
+)
+
+
+def resolved(options: GeminiLiveOptions, overrides: Mapping[str, Any]) -> GeminiLiveOptions:
+    """The options with others in their place. Raises ConfigurationError that names what is wrong.
+
+    One spelling of an option replaces the other one.
+    """
+    values = msgspec.structs.asdict(options)
+    for spellings in _SPELLINGS:
+        if spellings & overrides.keys():
+            for name in spellings:
+                values[name] = None
+    try:
+        found = msgspec.convert({**values, **overrides}, GeminiLiveOptions)
+    except msgspec.ValidationError as error:
+        raise ConfigurationError(f"Gemini Live's options: {error}") from error
+    if problem := _contradiction(found):
+        raise ConfigurationError(f"Gemini Live's options: {problem}")
+    return found
+
+
+def _contradiction(options: GeminiLiveOptions) -> str:
+    """What of the options does not go together, "" if all of it does."""
+    if options.language_code and options.language and options.language_code != options.language:
+        return f"language_code {options.language_code!r} and language {options.language!r} are not the same"
+    if (
+        options.activity_handling is not None
+        and options.no_interruption is not None
+        and options.no_interruption != (options.activity_handling == "NO_INTERRUPTION")
+    ):
+        return f"activity_handling {options.activity_handling!r} contradicts no_interruption={options.no_interruption}"
+    if options.thinking_budget is not None and options.thinking_level is not None:
+        return "thinking_budget and thinking_level exclude each other"
+    if options.turn_detection is None:
+        for name in _OF_DETECTION:
+            if getattr(options, name) is not None:
+                return f"{name} has no meaning with turn_detection=None"
+    if not options.context_window_compression:
+        for name in ("trigger_tokens", "target_tokens"):
+            if getattr(options, name) is not None:
+                return f"{name} has no meaning without context_window_compression"
+    trigger, target = options.trigger_tokens, options.target_tokens
+    if trigger is not None and target is not None and target >= trigger:
+        return f"target_tokens must be below trigger_tokens, and {target} is not below {trigger}"
+    return ""
+
+
+def check(model: str, family: Family, options: GeminiLiveOptions, voice: str, tools: Iterable[Any]) -> None:
+    """Raise ConfigurationError that names the model and what it does not take."""
+    if problem := _refusal(family, options, voice, any(True for _ in tools)):
+        raise ConfigurationError(f"{model} ({family.name}): {problem}")
+
+
+def _refusal(family: Family, options: GeminiLiveOptions, voice: str, has_tools: bool) -> str:
+    for name, reason in family.refuses.items():
+        if getattr(options, name) is not None:
+            return f"{name} cannot be set: {reason}"
+    if options.thinking_budget is not None and not family.thinking_budget:
+        return "thinking_budget cannot be set" + (": use thinking_level" if family.thinking_levels else "")
+    level = options.thinking_level
+    if level is not None and not family.thinking_levels:
+        return "thinking_level cannot be set" + (": use thinking_budget" if family.thinking_budget else "")
+    if level is not None and level not in family.thinking_levels:
+        return f"thinking_level {level!r} is not one of {_listed(family.thinking_levels)}"
+    behavior = options.tool_behavior
+    if behavior is not None and behavior not in family.tool_behaviors:
+        return f"tool_behavior {behavior!r} is not one of {_listed(family.tool_behaviors)}"
+    if options.google_search and has_tools and not family.search_beside_tools:
+        return "google_search is not taken beside function tools"
+    if voice and family.voices and voice not in family.voices:
+        return f"there is no voice {voice!r}: it has {_listed(family.voices)}"
+    return ""
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))

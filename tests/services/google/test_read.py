@@ -1,0 +1,421 @@
+"""What Gemini Live tells."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from duologue.errors import BadInput
+from duologue.frames import Usage
+from duologue.services.events import (
+    Began,
+    Called,
+    CallsCancelled,
+    Consumed,
+    CutShort,
+    Event,
+    Finished,
+    GoingAway,
+    HandleGiven,
+    Opened,
+    Passed,
+    Refused,
+    Said,
+    Transcribed,
+    Voiced,
+)
+from duologue.services.google.dialect import GeminiDialect
+
+from .live_api import audio, content, dialect, read, speech
+
+ONE, TWO = b"\x01\x00" * 4, b"\x02\x00" * 4
+
+
+def test_a_session_is_open_once_it_is_set_up() -> None:
+    gemini = dialect()
+    assert gemini.setup() == []
+    assert read(gemini, setupComplete={"sessionId": "s-1"}) == [Opened(session_id="s-1")]
+    assert read(gemini, setupComplete={"sessionId": "s-1"}) == []
+
+
+def test_a_turn_of_the_model() -> None:
+    gemini = dialect()
+    assert content(gemini, modelTurn=speech(ONE)) == [Began(response="r1"), Voiced(response="r1", pcm=ONE)]
+    assert content(gemini, outputTranscription={"text": "Hel"}) == [Said(response="r1", text="Hel")]
+    assert content(gemini, outputTranscription={"text": "lo."}) == [Said(response="r1", text="lo.")]
+    assert content(gemini, outputTranscription={"finished": True}) == []
+    assert content(gemini, generationComplete=True) == []
+    assert content(gemini, turnComplete=True) == [Finished(response="r1")]
+    assert content(gemini, modelTurn=speech(TWO))[0] == Began(response="r2")
+
+
+def test_all_parts_of_a_frame_are_read_in_order() -> None:
+    events = content(
+        dialect(),
+        inputTranscription={"text": "Hi."},
+        modelTurn=speech(ONE, TWO),
+        outputTranscription={"text": "Hello."},
+        turnComplete=True,
+    )
+    assert events == [
+        Transcribed(item="c1", text="Hi.", final=False),
+        Transcribed(item="c1", text="Hi."),
+        Began(response="r1"),
+        Voiced(response="r1", pcm=ONE),
+        Voiced(response="r1", pcm=TWO),
+        Said(response="r1", text="Hello."),
+        Finished(response="r1"),
+    ]
+
+
+def test_frames_may_be_text() -> None:
+    message = json.dumps({"serverContent": {"modelTurn": speech(ONE)}})
+    assert dialect().read(message) == [Began(response="r1"), Voiced(response="r1", pcm=ONE)]
+
+
+def test_thoughts_are_not_said() -> None:
+    gemini = dialect()
+    assert content(gemini, modelTurn={"parts": [{"text": "**Planning**", "thought": True}]}) == []
+    parts = [{"text": "hm", "thought": True}, audio(ONE), {"executableCode": {"code": "1", "language": "PYTHON"}}]
+    assert content(gemini, modelTurn={"parts": parts}) == [Began(response="r1"), Voiced(response="r1", pcm=ONE)]
+
+
+def test_text_of_the_model_counts_only_where_there_is_no_transcript() -> None:
+    part = {"parts": [{"text": "Hello."}]}
+    assert content(dialect(), modelTurn=part) == []
+    quiet = dialect(output_transcription=False)
+    assert content(quiet, modelTurn=part) == [Began(response="r1"), Said(response="r1", text="Hello.")]
+
+
+def test_the_transcript_of_the_caller_grows_until_it_is_finished() -> None:
+    gemini = dialect()
+    assert content(gemini, inputTranscription={"text": " What is", "languageCode": "en-US"}) == [
+        Transcribed(item="c1", text="What is", final=False, language="en-US")
+    ]
+    assert content(gemini, inputTranscription={"text": " it?"}) == [
+        Transcribed(item="c1", text="What is it?", final=False, language="en-US")
+    ]
+    assert content(gemini, inputTranscription={"finished": True}) == [
+        Transcribed(item="c1", text="What is it?", language="en-US")
+    ]
+    assert content(gemini, inputTranscription={"text": "Yes.", "finished": True}) == [
+        Transcribed(item="c2", text="Yes.")
+    ]
+    assert content(gemini, modelTurn=speech(ONE))[0] == Began(response="r1")
+
+
+def test_the_transcript_is_complete_when_the_model_begins_or_its_turn_is_over() -> None:
+    gemini = dialect()
+    content(gemini, inputTranscription={"text": "Hello"})
+    assert content(gemini, modelTurn=speech(ONE))[0] == Transcribed(item="c1", text="Hello")
+    content(gemini, inputTranscription={"text": "there"})
+    assert content(gemini, turnComplete=True) == [Transcribed(item="c2", text="there"), Finished(response="r1")]
+
+
+def test_the_caller_goes_on_speaking_after_a_barge_in() -> None:
+    gemini = dialect()
+    content(gemini, modelTurn=speech(ONE))
+    content(gemini, inputTranscription={"text": "No,"})
+    assert content(gemini, interrupted=True) == [CutShort(), Finished(response="r1", status="interrupted")]
+    assert content(gemini, turnComplete=True) == []
+    assert content(gemini, inputTranscription={"text": " wait."}) == [
+        Transcribed(item="c1", text="No, wait.", final=False)
+    ]
+
+
+def test_what_is_told_twice_counts_once() -> None:
+    gemini = dialect()
+    content(gemini, modelTurn=speech(ONE))
+    assert content(gemini, interrupted=True) == [CutShort(), Finished(response="r1", status="interrupted")]
+    assert content(gemini, interrupted=True) == []
+    call = {"functionCalls": [{"id": "f1", "name": "weather"}]}
+    assert len(read(gemini, toolCall=call)) == 3
+    assert read(gemini, toolCall=call) == []
+
+
+def test_text_that_follows_an_interruption_is_no_new_response() -> None:
+    gemini = dialect()
+    content(gemini, modelTurn=speech(ONE))
+    content(gemini, interrupted=True)
+    assert content(gemini, outputTranscription={"text": " and so"}) == []
+    assert content(gemini, turnComplete=True) == []
+    assert content(gemini, outputTranscription={"text": "Yes."}) == [
+        Began(response="r2"),
+        Said(response="r2", text="Yes."),
+    ]
+
+
+def test_calls_stand_and_end_their_response() -> None:
+    gemini = dialect()
+    content(gemini, modelTurn=speech(ONE))
+    calls = [{"id": "f1", "name": "weather", "args": {"city": "Paris"}}, {"id": "f2", "name": "time"}]
+    assert read(gemini, toolCall={"functionCalls": calls}) == [
+        Called(response="r1", call_id="f1", name="weather", arguments={"city": "Paris"}),
+        Called(response="r1", call_id="f2", name="time", arguments={}),
+        Finished(response="r1"),
+    ]
+    assert content(gemini, modelTurn=speech(TWO)) == [Began(response="r2"), Voiced(response="r2", pcm=TWO)]
+    assert content(gemini, turnComplete=True) == [Finished(response="r2")]
+
+
+def test_the_turn_that_a_call_has_ended_is_not_ended_again() -> None:
+    gemini = dialect()
+    gemini.respond("tag-1")
+    read(gemini, toolCall={"functionCalls": [{"id": "f1", "name": "weather"}]})
+    gemini.respond("tag-2")
+    assert content(gemini, turnComplete=True) == []
+    assert content(gemini, modelTurn=speech(ONE))[0] == Began(response="r2", tag="tag-2")
+
+
+def test_calls_are_cancelled() -> None:
+    events = read(dialect(), serverContent={"interrupted": True}, toolCallCancellation={"ids": ["f1", "f2"]})
+    assert events == [CutShort(), CallsCancelled(call_ids=("f1", "f2"))]
+
+
+def test_the_oldest_tag_goes_to_the_response_that_begins() -> None:
+    gemini = dialect()
+    gemini.respond("a")
+    gemini.text("Hello", tag="b")
+    gemini.text("A note", role="system")
+    for tag in ("a", "b", ""):
+        assert content(gemini, modelTurn=speech(ONE))[0] == Began(response=f"r{gemini._responses}", tag=tag)
+        content(gemini, turnComplete=True)
+
+
+def test_a_model_that_was_asked_and_says_nothing_has_answered() -> None:
+    gemini = dialect()
+    gemini.respond("a")
+    assert content(gemini, turnComplete=True) == [Began(response="r1", tag="a"), Finished(response="r1")]
+    assert content(gemini, turnComplete=True) == []
+
+
+def test_an_interruption_before_the_first_word_leaves_the_tag_to_the_answer() -> None:
+    gemini = dialect()
+    gemini.respond("a")
+    assert content(gemini, interrupted=True) == [CutShort()]
+    assert content(gemini, turnComplete=True) == []
+    assert content(gemini, modelTurn=speech(ONE))[0] == Began(response="r1", tag="a")
+
+
+@pytest.mark.parametrize("reason", ["PROHIBITED_INPUT_CONTENT", "MALFORMED_FUNCTION_CALL"])
+def test_a_response_may_fail(reason: str) -> None:
+    gemini = dialect()
+    content(gemini, modelTurn=speech(ONE))
+    assert content(gemini, turnComplete=True, turnCompleteReason=reason) == [
+        Finished(response="r1", status="failed", reason=reason)
+    ]
+    assert content(gemini, turnComplete=True, turnCompleteReason=reason) == [
+        Began(response="r2"),
+        Finished(response="r2", status="failed", reason=reason),
+    ]
+
+
+def test_a_model_that_waits_for_more_has_not_failed() -> None:
+    assert content(dialect(), turnComplete=True, turnCompleteReason="NEED_MORE_INPUT") == []
+
+
+USAGE = {
+    "promptTokenCount": 30,
+    "cachedContentTokenCount": 5,
+    "responseTokenCount": 12,
+    "thoughtsTokenCount": 3,
+    "toolUsePromptTokenCount": 2,
+    "totalTokenCount": 47,
+    "promptTokensDetails": [{"modality": "TEXT", "tokenCount": 10}, {"modality": "AUDIO", "tokenCount": 20}],
+    "responseTokensDetails": [{"modality": "AUDIO", "tokenCount": 12}],
+}
+CONSUMED = Usage(
+    service="GeminiLive",
+    model="gemini-3.8-live",
+    input_tokens=32,
+    output_tokens=15,
+    cached_tokens=5,
+    input_audio_tokens=20,
+    output_audio_tokens=12,
+)
+
+
+def test_usage_belongs_to_the_response_that_it_comes_with() -> None:
+    gemini = dialect()
+    content(gemini, modelTurn=speech(ONE))
+    events = read(gemini, serverContent={"turnComplete": True}, usageMetadata=USAGE)
+    assert events == [Finished(response="r1", usage=CONSUMED)]
+
+
+def test_usage_may_come_before_the_end_or_after_it() -> None:
+    gemini = dialect()
+    content(gemini, modelTurn=speech(ONE))
+    assert read(gemini, usageMetadata=USAGE) == []
+    assert content(gemini, turnComplete=True) == [Finished(response="r1", usage=CONSUMED)]
+    assert read(gemini, usageMetadata=USAGE) == [Consumed(usage=CONSUMED)]
+
+
+def test_extended_thinking_ends_when_it_is_idle() -> None:
+    gemini = dialect("gemini-3.8-live-extended-thinking")
+    content(gemini, modelTurn=speech(ONE), interactionStatus="IN_PROGRESS")
+    assert content(gemini, turnComplete=True, interactionStatus="IN_PROGRESS") == []
+    assert content(gemini, modelTurn=speech(TWO)) == [Voiced(response="r1", pcm=TWO)]
+    assert content(gemini, turnComplete=True) == []
+    assert content(gemini, interactionStatus="IDLE") == [Finished(response="r1")]
+    assert content(gemini, interactionStatus="IDLE") == []
+    content(gemini, modelTurn=speech(ONE))
+    assert content(gemini, turnComplete=True, interactionStatus="IDLE") == [Finished(response="r2")]
+
+
+def test_for_other_models_a_turn_is_over_when_it_is_complete() -> None:
+    gemini = dialect()
+    content(gemini, modelTurn=speech(ONE))
+    assert content(gemini, turnComplete=True, interactionStatus="IN_PROGRESS") == [Finished(response="r1")]
+
+
+def test_handles_and_the_end_of_a_connection() -> None:
+    gemini = dialect()
+    assert read(gemini, sessionResumptionUpdate={"newHandle": "h1", "resumable": True}) == [HandleGiven(handle="h1")]
+    assert read(gemini, sessionResumptionUpdate={"resumable": False}) == [HandleGiven(handle="")]
+    assert read(gemini, goAway={"timeLeft": "9.5s"}) == [GoingAway(left_s=9.5)]
+    assert read(gemini, goAway={"timeLeft": "60s"}) == [GoingAway(left_s=60.0)]
+
+
+def test_what_is_not_known_passes() -> None:
+    gemini = dialect()
+    assert gemini.read('{"newThing": {"a": [1]}, "goAway": {"timeLeft": "1s"}}') == [
+        GoingAway(left_s=1.0),
+        Passed(kind="newThing"),
+    ]
+    assert gemini.read('{"voiceActivity": {"type": "ACTIVITY_START"}}') == []
+    assert gemini.read("{}") == []
+    error = {"error": {"code": 429, "message": "Quota exceeded.", "status": "RESOURCE_EXHAUSTED"}}
+    assert gemini.read(json.dumps(error)) == [Refused(code="RESOURCE_EXHAUSTED", message="Quota exceeded.")]
+
+
+SLOW = '{"data": "AAA=", "mimeType": "audio/pcm;rate=8000"}'
+MALFORMED = [
+    ("not JSON", "message"),
+    (b"\xff\xfe", "message"),
+    ("[]", "message"),
+    ('{"serverContent": 5}', "serverContent"),
+    ('{"serverContent": {"turnComplete": "yes"}}', r"serverContent.*turnComplete"),
+    (
+        '{"serverContent": {"modelTurn": {"parts": [{"inlineData": {"data": "@@@"}}]}}}',
+        r"parts\[0\]\.inlineData\.data",
+    ),
+    ('{"serverContent": {"modelTurn": {"parts": [{"inlineData": {"data": "AAAA"}}]}}}', "odd number of bytes: 3"),
+    ('{"serverContent": {"modelTurn": {"parts": [{"inlineData": ' + SLOW + "}]}}}", "rate=8000"),
+    ('{"serverContent": {"inputTranscription": {"text": 1}}}', r"inputTranscription\.text"),
+    ('{"toolCall": {"functionCalls": [{"name": "weather"}]}}', "id"),
+    ('{"toolCall": {"functionCalls": [{"id": "", "name": "weather"}]}}', r"functionCalls\[0\]"),
+    ('{"toolCall": {"functionCalls": [{"id": "f", "name": "weather", "args": []}]}}', "args"),
+    ('{"goAway": {"timeLeft": "soon"}}', r"goAway\.timeLeft.*soon"),
+    ('{"usageMetadata": {"promptTokenCount": -1}}', "promptTokenCount"),
+    ('{"sessionResumptionUpdate": {"resumable": 1}}', "resumable"),
+]
+
+
+@pytest.mark.parametrize(("message", "named"), MALFORMED)
+def test_what_is_malformed_is_named(message: str | bytes, named: str) -> None:
+    with pytest.raises(BadInput, match=named):
+        dialect().read(message)
+
+
+@pytest.mark.parametrize(("message", "named"), MALFORMED)
+def test_what_is_malformed_changes_nothing(message: str | bytes, named: str) -> None:
+    gemini = dialect()
+    content(gemini, inputTranscription={"text": "Hi"})
+    before = dict(vars(gemini), tags=list(gemini._tags))
+    with pytest.raises(BadInput):
+        gemini.read(message)
+    assert dict(vars(gemini), tags=list(gemini._tags)) == before
+
+
+def test_a_malformed_part_keeps_the_rest_of_its_frame_from_counting() -> None:
+    gemini = dialect()
+    with pytest.raises(BadInput):
+        gemini.read('{"serverContent": {"outputTranscription": {"text": "Hello"}}, "goAway": {"timeLeft": 5}}')
+    assert content(gemini, modelTurn=speech(ONE))[0] == Began(response="r1")
+
+
+def test_images_of_the_model_are_no_speech() -> None:
+    part = {"inlineData": {"mimeType": "image/png", "data": "AAAA"}}
+    assert content(dialect(), modelTurn={"parts": [part]}) == []
+
+
+JSON: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=8,
+)
+FIELD_NAMES = """
+    modelTurn inputTranscription outputTranscription interrupted turnComplete turnCompleteReason interactionStatus
+    functionCalls ids timeLeft newHandle resumable sessionId parts promptTokensDetails promptTokenCount code
+"""
+KIND_NAMES = """
+    serverContent toolCall toolCallCancellation usageMetadata goAway sessionResumptionUpdate setupComplete error
+    somethingElse
+"""
+FIELDS = st.sampled_from(FIELD_NAMES.split())
+KINDS = st.sampled_from(KIND_NAMES.split())
+FRAMES = st.dictionaries(KINDS, st.dictionaries(FIELDS, JSON, max_size=3) | JSON, max_size=3)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(FRAMES.map(json.dumps) | JSON.map(json.dumps) | st.binary(max_size=40) | st.text(max_size=40), max_size=4)
+)
+def test_no_frame_raises_anything_but_bad_input(frames: list[str | bytes]) -> None:
+    gemini = dialect()
+    for frame in frames:
+        with suppress(BadInput):
+            assert all(isinstance(event, Event) for event in gemini.read(frame))
+
+
+GOOD = st.lists(
+    st.sampled_from(
+        [
+            {"serverContent": {"modelTurn": speech(ONE)}},
+            {"serverContent": {"outputTranscription": {"text": "a"}}},
+            {"serverContent": {"inputTranscription": {"text": "b"}}},
+            {"serverContent": {"inputTranscription": {"finished": True}}},
+            {"serverContent": {"interrupted": True}},
+            {"serverContent": {"turnComplete": True}, "usageMetadata": USAGE},
+            {"serverContent": {"turnComplete": True, "interactionStatus": "IDLE"}},
+            {"serverContent": {"interactionStatus": "IN_PROGRESS"}},
+            {"toolCall": {"functionCalls": [{"id": "f1", "name": "weather"}]}},
+            {"usageMetadata": USAGE},
+        ]
+    ),
+    max_size=30,
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(GOOD, st.sampled_from(["gemini-3.8-live", "gemini-3.8-live-extended-thinking"]))
+def test_responses_are_bracketed_whatever_the_order(frames: list[dict[str, Any]], model: str) -> None:
+    gemini = dialect(model)
+    going_on, ended = "", set[str]()
+    for event in (event for frame in frames for event in gemini.read(json.dumps(frame))):
+        match event:
+            case Began(response=response):
+                assert not going_on
+                assert response not in ended
+                going_on = response
+            case Finished(response=response):
+                assert response == going_on
+                ended.add(response)
+                going_on = ""
+            case Said(response=response) | Voiced(response=response) | Called(response=response):
+                assert response == going_on
+
+
+def test_a_dialect_begins_anew() -> None:
+    gemini: GeminiDialect = dialect()
+    assert gemini.answers_results
+    assert gemini.answers_turns
+    assert not gemini.tells_speech
+    assert not gemini.acknowledges_updates
+    assert gemini.server_turns
+    assert not dialect(turn_detection=None).server_turns
