@@ -206,7 +206,7 @@ class OpenAIConnection:
         await _sleep(self._server.behaviour.transcript_delay_s)
         self.session.transcribed(item, item.text, seconds)
 
-    def created(self, item: ServerItem) -> None:
+    def created(self, item: ServerItem, at_end: bool) -> None:
         """Note results of tools."""
         if item.wire["type"] == "function_call_output":
             self.got.results.append((item.wire["call_id"], item.wire["output"]))
@@ -221,6 +221,9 @@ class OpenAIConnection:
             words = words[: int(len(words) * audio_end_ms / item.audio_ms + 1e-9)]
         item.text = "".join(words).rstrip()
         self.got.truncated.append((item.id, audio_end_ms))
+
+    def check_response(self, asked: dict[str, Any]) -> None:
+        """Any response may be asked for."""
 
     def respond(self, response: ServerResponse) -> None:
         """Ask the model, and do what it says."""

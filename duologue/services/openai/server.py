@@ -44,16 +44,19 @@ class Backend(Protocol):
         """The audio that was not committed yet is void."""
 
     def committed(self, item: ServerItem, start_ms: float, end_ms: float) -> None:
-        """This part of all the caller's audio, counted from its beginning, is the turn `item`."""
+        """This part of all the caller's audio, counted from its beginning, is the turn `item`. May raise Refusal."""
 
-    def created(self, item: ServerItem) -> None:
-        """The client has added an item. Raises Refusal if that cannot be."""
+    def created(self, item: ServerItem, at_end: bool) -> None:
+        """The client adds an item, at the end of the conversation or elsewhere. May raise Refusal."""
 
     def deleted(self, item: ServerItem) -> None:
-        """The client has taken an item away."""
+        """The client takes an item away. May raise Refusal."""
 
     def truncated(self, item: ServerItem, audio_end_ms: int) -> None:
         """Of this item only so much was heard."""
+
+    def check_response(self, asked: dict[str, Any]) -> None:
+        """Raises Refusal if there can be no response as the client asks for it."""
 
     def respond(self, response: ServerResponse) -> None:
         """A response has begun: make it."""
@@ -65,8 +68,9 @@ class Backend(Protocol):
 class RealtimeServerSession:
     """The state of one session. `open` begins it.
 
-    Audio is not kept, so items come without it when they are retrieved. `voices` None allows any name. `tag` makes
-    the ids of this session different from those of others.
+    Audio is not kept, so items come without it when they are retrieved. `voices` None allows any name, at any time.
+    Of the settings in `fixed` ("instructions", "voice") the client's wishes are passed over. `tag` makes the ids of
+    this session different from those of others.
     """
 
     def __init__(
@@ -80,12 +84,14 @@ class RealtimeServerSession:
         voice: str = "marin",
         instructions: str = "",
         voices: frozenset[str] | None = VOICES,
+        fixed: frozenset[str] = frozenset(),
     ) -> None:
         self._send = send
         self._backend = backend
         self._tag = tag
         self._count = 0
         self._voices = voices
+        self._fixed = fixed
         self.config = default_session(
             f"sess_{tag}", model, voice=voice, instructions=instructions, expires_at=expires_at
         )
@@ -147,8 +153,8 @@ class RealtimeServerSession:
         self._count += 1
         return f"{kind}_{self._tag}_{self._count:04d}"
 
-    def speech_started(self, at_ms: float) -> None:
-        """The caller has begun to speak. Cancels the active response if the client wants that."""
+    def speech_started(self, at_ms: float, *, interrupt: bool = True) -> None:
+        """The caller has begun to speak. Cancels the active response if the client wants that, and `interrupt`."""
         detection = self.turn_detection
         if detection is None or self._speech_item:
             return
@@ -156,24 +162,24 @@ class RealtimeServerSession:
         self._buffer_ms = at_ms
         self._speech_item = self.new_id("item")
         self.emit("input_audio_buffer.speech_started", audio_start_ms=round(at_ms), item_id=self._speech_item)
-        if detection["interrupt_response"] and self.active is not None:
+        if interrupt and detection["interrupt_response"] and self.active is not None:
             self._cancel(self.active, "turn_detected")
 
-    def speech_stopped(self, at_ms: float) -> None:
-        """The caller's turn is over: it is committed, and answered if the client wants that."""
+    def speech_stopped(self, at_ms: float, *, respond: bool = True) -> None:
+        """The caller's turn is over: it is committed, and answered if the client wants that, and `respond`."""
         detection = self.turn_detection
         if detection is None or not self._speech_item:
             return
         self.emit("input_audio_buffer.speech_stopped", audio_end_ms=round(at_ms), item_id=self._speech_item)
         self.commit(at_ms)
-        if detection["create_response"]:
+        if respond and detection["create_response"]:
             try:
                 self.respond({})
             except Refusal as error:
                 self.error(error.code, str(error), param=error.param)
 
     def commit(self, end_ms: float) -> ServerItem:
-        """What is in the buffer up to there is the caller's turn."""
+        """What is in the buffer up to there is the caller's turn. Raises Refusal if the backend does."""
         item = ServerItem(
             {
                 "id": self._speech_item or self.new_id("item"),
@@ -184,12 +190,12 @@ class RealtimeServerSession:
                 "content": [{"type": "input_audio", "transcript": None}],
             }
         )
-        start_ms, self._buffer_ms, self._speech_item = self._buffer_ms, end_ms, ""
+        self._backend.committed(item, self._buffer_ms, end_ms)
+        self._buffer_ms, self._speech_item = end_ms, ""
         previous = self.items[-1].id if self.items else None
         self.emit("input_audio_buffer.committed", item_id=item.id, previous_item_id=previous)
         self.add_item(item)
         self.item_done(item)
-        self._backend.committed(item, start_ms, end_ms)
         return item
 
     def transcribed(self, item: ServerItem, transcript: str, seconds: float) -> None:
@@ -233,6 +239,7 @@ class RealtimeServerSession:
             )
         if len(self._responses) >= MAX_RESPONSES:
             raise Refusal("too_many_responses", f"{MAX_RESPONSES} responses are in progress already.")
+        self._backend.check_response(asked)
         settings = response_settings(self.config, asked, voices=self._voices, voice_fixed=self._voice_fixed())
         given = asked.get("input")
         response = ServerResponse(
@@ -277,7 +284,9 @@ class RealtimeServerSession:
         change = event.get("session")
         if change is None:
             raise Refusal("missing_required_parameter", "Missing required parameter: 'session'.", "session")
-        config = updated(self.config, change, voices=self._voices, voice_fixed=self._voice_fixed())
+        config = updated(
+            self.config, change, voices=self._voices, voice_fixed=self._voice_fixed(), passed_over=self._fixed
+        )
         self._backend.configure(config, change)
         self.config = config
         if self.turn_detection is None:
@@ -320,14 +329,14 @@ class RealtimeServerSession:
             place = 0
         elif previous is not None:
             place = self.items.index(self._find(previous, "item_create_invalid_previous_item_id")) + 1
-        self._backend.created(item)
+        self._backend.created(item, place == len(self.items))
         self.add_item(item, place)
         self.item_done(item)
 
     def _item_delete(self, event: dict[str, Any]) -> None:
         item = self._find(event.get("item_id"), "item_delete_invalid_item_id")
-        self.items.remove(item)
         self._backend.deleted(item)
+        self.items.remove(item)
         self.emit("conversation.item.deleted", item_id=item.id)
 
     def _item_retrieve(self, event: dict[str, Any]) -> None:
@@ -424,6 +433,8 @@ class RealtimeServerSession:
         return self.items[place - 1].id if place else None
 
     def _voice_fixed(self) -> bool:
+        if self._voices is None:
+            return False
         return self._spoken or any(item.audio_ms for item in (self.active.output if self.active else ()))
 
 

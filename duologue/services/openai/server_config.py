@@ -67,11 +67,17 @@ def default_session(session_id: str, model: str, *, voice: str, instructions: st
 
 
 def updated(
-    session: dict[str, Any], change: Any, *, voices: frozenset[str] | None, voice_fixed: bool
+    session: dict[str, Any],
+    change: Any,
+    *,
+    voices: frozenset[str] | None,
+    voice_fixed: bool,
+    passed_over: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
     """The session with the change in it: what is omitted stays, and what is not known is kept as it is.
 
-    `voices` None allows any; `voice_fixed` says that audio was spoken already. Raises Refusal.
+    `voices` None allows any; `voice_fixed` says that audio was spoken already; settings that are `passed_over`
+    ("instructions", "voice") stay whatever the change says. Raises Refusal.
     """
     change = _object(change, "session")
     kind = _required(change, "type", "session")
@@ -80,11 +86,12 @@ def updated(
     if change.get("model") not in (None, session["model"]):
         raise Refusal("invalid_value", "The model of a session cannot be changed.", "session.model")
     new = copy.deepcopy(session)
-    fixed = ("audio", "id", "object", "expires_at", "model")
-    new.update(copy.deepcopy({key: value for key, value in change.items() if key not in fixed}))
+    kept = {"audio", "id", "object", "expires_at", "model", *passed_over}
+    new.update(copy.deepcopy({key: value for key, value in change.items() if key not in kept}))
     audio = _object(change.get("audio") or {}, "session.audio")
     _merge_input(new["audio"]["input"], _object(audio.get("input") or {}, "session.audio.input"))
     output = _object(audio.get("output") or {}, "session.audio.output")
+    output = {key: value for key, value in output.items() if key not in passed_over}
     _merge_output(new["audio"]["output"], output, "session.audio.output", voices, voice_fixed)
     _check(new, "session")
     return new

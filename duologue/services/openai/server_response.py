@@ -22,7 +22,8 @@ class ServerItem:
     text: str = ""
     audio_ms: float = 0.0
     """How much audio an item of the model has."""
-    response_id: str = ""
+    source: str = ""
+    """What it stands for, for whoever makes it."""
 
     @property
     def id(self) -> str:
@@ -56,6 +57,8 @@ class ServerResponse:
         """Instructions that only this response has."""
         self.speaks: bool = settings["output_modalities"] == ["audio"]
         self.output: list[ServerItem] = []
+        self.source = ""
+        """The `source` of the items that begin from now on."""
         self.status: Status | Literal["in_progress"] = "in_progress"
         self._session = session
         self._metadata = metadata
@@ -111,11 +114,29 @@ class ServerResponse:
         item.audio_ms += len(pcm) / (2 * self.rate) * 1000
         self._part_event("response.output_audio.delta", delta=base64.b64encode(encode(self._format, pcm)).decode())
 
+    def end_message(self, status: str = "completed") -> None:
+        """What is said from now on is another item."""
+        item = self._message
+        if item is None:
+            return
+        if self.speaks:
+            self._part_event("response.output_audio.done")
+            self._part_event("response.output_audio_transcript.done", transcript=item.text)
+            self._part_event("response.content_part.done", part={"type": "audio", "transcript": item.text})
+            content = {"type": "output_audio", "transcript": item.text}
+        else:
+            self._part_event("response.output_text.done", text=item.text)
+            self._part_event("response.content_part.done", part={"type": "text", "text": item.text})
+            content = {"type": "output_text", "text": item.text}
+        item.wire |= {"status": status, "content": [content]}
+        self._message = None
+        self._done(item)
+
     def call(self, call_id: str, name: str, arguments: str) -> None:
         """The model asks for a tool; `arguments` is JSON."""
         if self.over:
             return
-        self._close_message("completed")
+        self.end_message("completed")
         item = ServerItem(
             {
                 "id": self._session.new_id("item"),
@@ -126,7 +147,7 @@ class ServerResponse:
                 "call_id": call_id,
                 "arguments": "",
             },
-            response_id=self.id,
+            source=self.source,
         )
         self._add(item)
         where = {"response_id": self.id, "item_id": item.id, "output_index": len(self.output) - 1, "call_id": call_id}
@@ -146,7 +167,7 @@ class ServerResponse:
         """Nothing more comes."""
         if self.over:
             return
-        self._close_message("completed" if status == "completed" else "incomplete")
+        self.end_message("completed" if status == "completed" else "incomplete")
         self.status = status
         self._usage = usage
         if status != "completed":
@@ -169,29 +190,12 @@ class ServerResponse:
                 "role": "assistant",
                 "content": [],
             },
-            response_id=self.id,
+            source=self.source,
         )
         self._add(item)
         part = {"type": "audio", "transcript": ""} if self.speaks else {"type": "text", "text": ""}
         self._part_event("response.content_part.added", part=part)
         return item
-
-    def _close_message(self, status: str) -> None:
-        item = self._message
-        if item is None:
-            return
-        if self.speaks:
-            self._part_event("response.output_audio.done")
-            self._part_event("response.output_audio_transcript.done", transcript=item.text)
-            self._part_event("response.content_part.done", part={"type": "audio", "transcript": item.text})
-            content = {"type": "output_audio", "transcript": item.text}
-        else:
-            self._part_event("response.output_text.done", text=item.text)
-            self._part_event("response.content_part.done", part={"type": "text", "text": item.text})
-            content = {"type": "output_text", "text": item.text}
-        item.wire |= {"status": status, "content": [content]}
-        self._message = None
-        self._done(item)
 
     def _add(self, item: ServerItem) -> None:
         self.output.append(item)
