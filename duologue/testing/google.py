@@ -45,7 +45,7 @@ from .provider import (
     scripted,
 )
 from .tls import HOST, loopback
-from .tones import TurnFinder, pieces, tone
+from .tones import Speech, TurnFinder, pieces, tone
 
 try:
     from websockets.asyncio.server import Server, ServerConnection, serve
@@ -480,9 +480,9 @@ class GeminiConnection:
         if not self._family.updates:
             raise _Refused("Context updates are not supported for this model.")
         if "tools" in update:
-            declarations = _declarations(update["tools"].get("tools"))
-            _check_tools(declarations, self._family)
-            self.got.tools = declarations
+            functions = _declarations(update["tools"].get("tools"))
+            _check_tools(functions, self._family)
+            self.got.tools = functions
         if "systemInstruction" in update:
             self.got.instructions = _text(update["systemInstruction"])
 
@@ -535,7 +535,7 @@ class GeminiConnection:
             assert self._finder is not None
             self._find(self._finder.feed(pcm))
 
-    def _find(self, found: Sequence[Any]) -> None:
+    def _find(self, found: Sequence[Speech]) -> None:
         for speech in found:
             if speech.begun:
                 self._begin_turn(speech.at)
