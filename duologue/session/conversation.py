@@ -9,6 +9,7 @@ import msgspec
 
 from ..errors import BadInput, IllegalState
 from ..frames import Word
+from .ledger import heard_text
 
 Kind = Literal["message", "tool_call", "tool_result", "handoff", "note"]
 Role = Literal["caller", "agent", "tool", "system"]
@@ -134,6 +135,24 @@ class Conversation:
                 self._tell(item)
                 return item
         raise IllegalState(f"the conversation has no item {item_id!r}")
+
+    def shorten(self, item_id: str, heard_s: float) -> Item | None:
+        """The caller heard only so much of an agent's message after all: the rest was not said.
+
+        Returns what is left, None if nothing was heard: then there is no such item any more. Raises IllegalState if
+        there was none before.
+        """
+        item = self.get(item_id)
+        if item is None:
+            raise IllegalState(f"the conversation has no item {item_id!r}")
+        if heard_s >= item.heard_s:
+            return item
+        text = heard_text(item.text, item.words, heard_s, item.heard_s) if heard_s > 0 else ""
+        if not text:
+            self.remove(item_id)
+            return None
+        words = tuple(word for word in item.words if word.start_s < heard_s)
+        return self.update(item_id, text=text, heard_s=heard_s, words=words, status="interrupted")
 
     def remove(self, item_id: str) -> None:
         """Take back an item of which the caller heard nothing."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..frames import Word
@@ -49,13 +49,18 @@ class Response:
             return self.text
         if self.played_s <= 0:
             return ""
-        if self.words:
-            # A word counts once half of it was played.
-            said = [w.text for w in self.words if (w.start_s + w.end_s) / 2 <= self.played_s + 1e-6]
-            return "".join(said).rstrip()
-        total = self.sent_s if self.all_sent else max(self.sent_s, len(self.text) / SPOKEN_CHARACTERS_PER_S)
-        cut = int(len(self.text) * min(1.0, self.played_s / total)) if total else 0
-        return self.text[: _word_boundary(self.text, cut)].rstrip()
+        total_s = self.sent_s if self.all_sent else max(self.sent_s, len(self.text) / SPOKEN_CHARACTERS_PER_S)
+        return heard_text(self.text, self.words, self.played_s, total_s)
+
+
+def heard_text(text: str, words: Sequence[Word], seconds: float, total_s: float) -> str:
+    """What is heard of a text after so many seconds of its `total_s`: by its words' times, else by proportion."""
+    if words:
+        # A word counts once half of it was played.
+        said = [w.text for w in words if (w.start_s + w.end_s) / 2 <= seconds + 1e-6]
+        return "".join(said).rstrip()
+    cut = int(len(text) * min(1.0, seconds / total_s)) if total_s else 0
+    return text[: _word_boundary(text, cut)].rstrip()
 
 
 def _word_boundary(text: str, at: int) -> int:

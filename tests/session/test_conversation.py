@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from duologue.errors import BadInput, IllegalState
+from duologue.frames import Word
 from duologue.session import Conversation, Item
 
 
@@ -204,3 +205,26 @@ def test_a_falsy_result_is_in_its_row() -> None:
         log.answered(f"c{number}", result)
     rows = [row["metadata"]["data"] for row in log.rows() if row["type"] == "tool_result"]
     assert rows == results
+
+
+def test_what_was_not_heard_after_all_is_taken_back() -> None:
+    log = Log()
+    words = tuple(
+        Word(text, at, at + 1.0) for text, at in (("one ", 0.0), ("two ", 1.0), ("three ", 2.0), ("four", 3.0))
+    )
+    spoken = {"text": "one two three four", "heard_s": 4.0}
+    timed = log.add("message", "agent", words=words, **spoken)
+    plain = log.add("message", "agent", **spoken)
+    assert log.shorten(timed.id, 5.0) == timed
+    assert log.texts == ["one two three four"] * 2
+    left = log.shorten(timed.id, 2.6)
+    assert left is not None
+    assert (left.text, left.heard_s, left.status) == ("one two three", 2.6, "interrupted")
+    assert left.words == words[:3]
+    log.shorten(timed.id, 1.6)
+    log.shorten(plain.id, 2.0)
+    assert log.texts == ["one two", "one two"]
+    assert log.shorten(timed.id, 0.0) is None
+    assert len(log) == 1
+    with pytest.raises(IllegalState, match=timed.id):
+        log.shorten(timed.id, 0.0)
