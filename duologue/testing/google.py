@@ -531,11 +531,12 @@ class GeminiConnection:
                 rate, detection.get("silenceDurationMs", 500), speech_ms=detection.get("prefixPaddingMs", 20)
             )
         self.got.audio += pcm
-        if not self._manual and self._server.behaviour.turn_detection == "energy":
-            assert self._finder is not None
-            self._find(self._finder.feed(pcm))
+        assert self._finder is not None
+        self._find(self._finder.feed(pcm))
 
     def _find(self, found: Sequence[Speech]) -> None:
+        if self._manual or self._server.behaviour.turn_detection != "energy":
+            return
         for speech in found:
             if speech.begun:
                 self._begin_turn(speech.at)
