@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -30,7 +29,6 @@ from ..frames import (
     UserAudio,
     UserImage,
     UserText,
-    UserTranscript,
 )
 from ..processors.base import handles
 from ..processors.engine import Capabilities, EngineConfig, Handover
@@ -61,21 +59,16 @@ from .events import (
     Voiced,
 )
 from .first import first_configuration
-from .hearing import RECENT_S, Hearing, Utterance
+from .hearing import Utterance
+from .listening import TRANSCRIPT_WAIT_S, Listening
 from .manager import ConnectionManager, ConnectionSettings
 from .messages import messages, recent
 from .queue import Queue
 from .schemas import check_tools
 from .speaking import CONTINUE, Ask, Speaking
 
-TRANSCRIPT_WAIT_S = 2.0
-"""For the transcript of what was said last, before another engine or connection takes over."""
 MAX_SPEECH_FRAMES = 4_096
 """Pieces of the agent's speech that wait for the playout; of four times as many the rest is refused with an error."""
-MAX_LATE = 32
-"""Turns of the caller's that have been answered and wait for their transcript."""
-NOISE_S = 10.0
-"""A turn of the caller's that the provider has neither transcribed nor answered after so long was no speech to it."""
 
 
 class SpeechToSpeech(Answering):
@@ -109,25 +102,21 @@ class SpeechToSpeech(Answering):
         self.connection: Connection | None = None
         """The connection that is in use."""
         self._manager = ConnectionManager(self, self.connection_settings)
-        self._speaking = Speaking(self)
-        self._hearing_: Hearing | None = None
+        self.speaking = Speaking(self)
+        """The side towards the agent's voice."""
+        self._listening: Listening | None = None
         self._frames: Queue | None = None
         self._live = False  # this engine has the call
         self._given_up = False
-        self._ears = False  # somebody before this detects speech
-        # Of the latest connection:
-        self._server_turns, self._tells_speech = True, False
-        self._answers_turns, self._answers_results = True, False
         self._handle = ""
         self._handle_stands_for = 0  # how many items of the log
-        self._late: deque[Utterance] = deque(maxlen=MAX_LATE)  # answered, not transcribed yet
-        self._unheard_since: deque[float] = deque(maxlen=2)  # ends of the caller's latest turns, loop time
         self._native_results: set[int] = set()  # turns whose results went to the connection that had asked
         self._updates: dict[str, asyncio.Future[Refused | None]] = {}
         self._update_ids = 0
         self._watchers: list[asyncio.Future[None]] = []
         self._configuring = anyio.Lock()
-        self._listens = False
+        self._listens = False  # to the log
+        self._answers_results = False  # the latest connection's dialect
         self._greeting = ""
 
     # -- what a service gives --------------------------------------------------------------------------------------
@@ -226,23 +215,18 @@ class SpeechToSpeech(Answering):
         return self.capabilities.output_sample_rate
 
     @property
-    def _hearing(self) -> Hearing:
-        if self._hearing_ is None:
-            rate = self.capabilities.input_sample_rate
-            self._hearing_ = Hearing(rate, self.connection_settings.ring_s, self._audio_lost)
-        return self._hearing_
-
-    def _audio_lost(self, samples: int) -> None:
-        limit_s = self.connection_settings.ring_s
-        what = f"{samples} samples of the caller's audio were dropped: {limit_s:g} s are kept without a connection"
-        self.session.report(ServiceError(what), self.name)
+    def listening(self) -> Listening:
+        """The side towards the caller. There is one from `open` on."""
+        assert self._listening is not None
+        return self._listening
 
     async def open(self) -> None:
         """Connect. Raises ConnectionLost if the provider refuses, DeadlineExceeded if it takes too long."""
         await super().open()
         self._frames = Queue(self, self.session, MAX_SPEECH_FRAMES)
         self._manager = ConnectionManager(self, self.connection_settings)
-        self._speaking, self._hearing_ = Speaking(self), None
+        self.speaking = Speaking(self)
+        self._listening = Listening(self, self.capabilities.input_sample_rate, self.connection_settings.ring_s)
         self._live = self._given_up = False
         self._handle = ""
         if not self._listens:
@@ -283,7 +267,7 @@ class SpeechToSpeech(Answering):
         self._live = True
         if self.connection is not None:
             self._seed(self.connection)
-            self._hearing.attach(self.connection, again=True)
+            self.listening.attach(self.connection)
         self.notify()
 
     def _seed(self, connection: Connection) -> int:
@@ -297,7 +281,7 @@ class SpeechToSpeech(Answering):
     async def end(self, frame: End) -> None:
         """The call ends once what the agent was asked for has been given."""
         await super().end(frame)
-        await self.until(lambda: not self._speaking.busy or self._given_up)
+        await self.until(lambda: not self.speaking.busy or self._given_up)
         if self._frames is not None:
             await self._frames.drain()
 
@@ -308,7 +292,7 @@ class SpeechToSpeech(Answering):
         """Send it, or keep it until that is possible."""
         if not self._live:
             self._activate()
-        self._hearing.add(frame)
+        self.listening.add(frame)
         if self.connection is not None:
             await self.connection.room()
         await self.push(frame)
@@ -317,70 +301,25 @@ class SpeechToSpeech(Answering):
     async def speech_started(self, frame: SpeechStarted) -> None:
         """The caller's turn begins, or goes on."""
         self._activate()
-        self._ears = True
-        if not self._follows_provider and self._hearing.going_on is None:
-            self._hearing.begin(frame.at)
-        self._hearing.add(frame)
+        self.listening.started(frame)
         await self.push(frame)
 
     @handles(SpeechStopped)
     async def speech_stopped(self, frame: SpeechStopped) -> None:
-        """Passes."""
-        self._hearing.add(frame)
+        """Marks a place in the audio."""
+        self.listening.add(frame)
         await self.push(frame)
 
     @handles(EndOfTurn)
     async def end_of_turn(self, frame: EndOfTurn) -> None:
         """The caller's turn is over, if it is not the provider who decides that."""
-        utterance = None if self._follows_provider else self._hearing.going_on
-        self._hearing.add(frame)
-        self._unheard_since.append(asyncio.get_running_loop().time())
-        if utterance is not None:
-            self._hearing.end(utterance, frame.at)
-            if self._server_turns:
-                self.spawn(self._forget_noise, utterance)
-            else:
-                self._take_turn(utterance, by_itself=self._answers_turns)
+        self.listening.ended(frame)
         await self.push(frame)
 
-    async def _forget_noise(self, utterance: Utterance) -> None:
-        await anyio.sleep(NOISE_S)
-        if utterance.text is None and not utterance.turn and self.connection is not None:
-            self._settle_utterance(utterance)
-
-    @property
-    def _follows_provider(self) -> bool:
-        """Whether the provider tells when the caller speaks, and that is what counts."""
-        return self._server_turns and self._tells_speech
-
-    def _take_turn(self, utterance: Utterance, *, by_itself: bool) -> None:
-        """The caller's turn is complete: its place in the log is made, and an answer is due."""
-        floor = self.session.floor
-        dismissed, floor.dismissed = floor.dismissed and floor.owner == "agent", False
-        if by_itself:
-            turn = floor.begin()
-            self._place(utterance, turn)
-            if not self._hearing.held:  # else it has not reached the provider
-                self._speaking.expect(turn, utterance)
-            return
-        self._place(utterance, floor.turn + 1)
-        if not dismissed:
-            self._unanswered = "words"
-            self._queue(EndOfTurn(at=utterance.end_s, by="turn"))
-
-    def _place(self, utterance: Utterance, turn: int) -> None:
-        """Its place in the log, before the transcript is there."""
-        utterance.turn = turn
-        if not utterance.log_id:
-            utterance.log_id = self.session.conversation.add(
-                "message", "caller", turn=turn, at=utterance.start_s, ended_at=utterance.end_s, status="in_progress"
-            ).id
-
-    def _settle_utterance(self, utterance: Utterance) -> None:
-        self._hearing.settle(utterance)
-        if utterance.text is None and utterance.log_id:
-            self.session.conversation.remove(utterance.log_id)
-        self.notify()
+    def owe_answer(self, utterance: Utterance) -> None:
+        """The caller's turn is complete, and the provider wants to be asked for the answer."""
+        self._unanswered = "words"
+        self._queue(EndOfTurn(at=utterance.end_s, by="turn"))
 
     @handles(UserText)
     async def typed(self, frame: UserText) -> None:
@@ -412,7 +351,7 @@ class SpeechToSpeech(Answering):
 
     async def _answer(self, turn: int, extra: str, asked: Input) -> None:
         self._unanswered = ""
-        begun, by_itself = self._speaking.begun, False
+        begun, by_itself = self.speaking.begun, False
         with self.session.floor.scope(turn):
             if isinstance(asked, ToolResult):
                 connection = self.connection
@@ -421,14 +360,14 @@ class SpeechToSpeech(Answering):
                 )
                 self._native_results.discard(turn)
                 if not by_itself:
-                    await self.until(lambda: not (self._speaking.busy or self._hearing.utterances))
-                    if self._speaking.begun > begun:
+                    await self.until(lambda: not (self.speaking.busy or self.listening.hearing.utterances))
+                    if self.speaking.begun > begun:
                         return  # the caller has spoken meanwhile, and the answer to that had the result in view
-            await self._speaking.ask(turn, extra, by_itself=by_itself)
+            await self.speaking.ask(turn, extra, by_itself=by_itself)
 
     async def _speak(self, turn: int, config: EngineConfig, text: str) -> None:
         with self.session.floor.scope(turn):
-            await self._speaking.ask(turn, f"Say exactly this, word for word, and nothing else: {text}")
+            await self.speaking.ask(turn, f"Say exactly this, word for word, and nothing else: {text}")
 
     async def _not_understood(self, config: EngineConfig) -> int:
         self._unanswered = ""
@@ -436,7 +375,7 @@ class SpeechToSpeech(Answering):
 
     def _take_result(self, frame: ToolResult) -> None:
         super()._take_result(frame)
-        asked_as = self._speaking.take_call(frame)
+        asked_as = self.speaking.take_call(frame)
         if asked_as is not None:
             self._native_results.add(frame.turn)
             self.send(lambda dialect: dialect.tool_result(asked_as, frame.name, frame.result, respond=frame.respond))
@@ -454,7 +393,7 @@ class SpeechToSpeech(Answering):
     def interrupted(self, signal: Interrupted) -> None:
         """Stop the provider, and take out of its memory what the caller has not heard."""
         super().interrupted(signal)
-        self._speaking.interrupt(signal)
+        self.speaking.interrupt(signal)
         self.notify()
 
     def put(self, frame: Output) -> None:
@@ -469,19 +408,13 @@ class SpeechToSpeech(Answering):
 
     def unasked_turn(self) -> Ask:
         """The provider has begun to answer by itself: what the caller said last, or just so."""
-        utterance = next((u for u in self._hearing.utterances if not u.turn or u.text is not None), None)
         turn = self.session.floor.begin()
-        if utterance is not None:
-            self._place(utterance, turn)
-        return Ask("", turn, utterance)
+        return Ask("", turn, self.listening.unasked(turn))
 
     def finished(self, ask: Ask) -> None:
         """A response has been given."""
         if ask.utterance is not None:
-            self._hearing.settle(ask.utterance)
-            if ask.utterance.text is None:
-                ask.utterance.answered_at = asyncio.get_running_loop().time()
-                self._late.append(ask.utterance)
+            self.listening.answered(ask.utterance)
         if ask.answer is None:
             self._settle(ask.turn)
         self.notify()
@@ -490,7 +423,7 @@ class SpeechToSpeech(Answering):
         """What the provider says it has consumed."""
         self.broadcast(
             msgspec.structs.replace(
-                usage, service=self.name, model=self.model, input_audio_s=self._hearing.take_sent_s()
+                usage, service=self.name, model=self.model, input_audio_s=self.listening.hearing.take_sent_s()
             )
         )
 
@@ -499,41 +432,35 @@ class SpeechToSpeech(Answering):
     async def drain(self) -> None:
         """Let out what has been begun and what is to be said; begin nothing else, and send nothing of the caller's."""
         self._leaving = True
-        self._hearing.hold(True)
+        self.listening.hearing.hold(True)
         assert self._jobs is not None
         assert self._frames is not None
         await self._jobs.drain()
-        await self.until(lambda: not self._speaking.busy or self._given_up)
+        await self.until(lambda: not self.speaking.busy or self._given_up)
         with anyio.move_on_after(TRANSCRIPT_WAIT_S):
-            await self.until(lambda: not self._late)
+            await self.until(lambda: not self.listening.waits_for_transcripts)
         await self._frames.drain()
 
     def stay(self) -> None:
         """The change does not come about: go on."""
         super().stay()
-        self._hearing.hold(False)
+        self.listening.hearing.hold(False)
 
     def release(self) -> Handover:
         """Give away what has not been dealt with."""
-        left, hearing = super().release(), self._hearing
-        self._forget_late()
-        for utterance in list(hearing.utterances):
-            if utterance.text is not None:
-                hearing.settle(utterance)
-                left = msgspec.structs.replace(left, unanswered="words")
-            elif utterance.log_id:
-                self.session.conversation.remove(utterance.log_id)
-        untold = any(not utterance.open for utterance in hearing.utterances)
-        asked = tuple(f for f in left.asked if not (untold and isinstance(f, EndOfTurn)))
-        if left.unanswered == "words" and not asked:
+        left = super().release()
+        speech, words, over = self.listening.release()
+        asked = tuple(frame for frame in left.asked if not (over and isinstance(frame, EndOfTurn)))
+        if words and not asked:
             asked = (EndOfTurn(at=self.session.now(), by="hand-off"),)
-        left = msgspec.structs.replace(left, asked=asked, speech=hearing.release())
         self._live = False
-        return left
+        return msgspec.structs.replace(
+            left, speech=speech, asked=asked, unanswered="words" if words else left.unanswered
+        )
 
     def adopt(self, left: Handover) -> None:
         """Take over what another engine has not dealt with, ahead of all that comes."""
-        self._hearing.adopt(left.speech)
+        self.listening.hearing.adopt(left.speech)
         asked, results = left.asked, left.results
         for result in results:  # into the log, so that the provider is told of them with the rest
             super()._take_result(result)
@@ -551,8 +478,7 @@ class SpeechToSpeech(Answering):
 
     def usable_handle(self) -> str:
         """The handle, if it stands for all that was said."""
-        unanswered = sum(bool(utterance.log_id) for utterance in self._hearing.utterances)
-        return self._handle if self._log_length - unanswered <= self._handle_stands_for else ""
+        return self._handle if self._log_length - self.listening.unanswered_items <= self._handle_stands_for else ""
 
     @property
     def _log_length(self) -> int:
@@ -561,24 +487,17 @@ class SpeechToSpeech(Answering):
     def take(self, connection: Connection | None, resumed: bool) -> str:
         """Use this connection from now on, in place of the one before. Says how it knows the conversation."""
         before, self.connection = self.connection, connection
+        how = "resumed by handle" if resumed else "fresh"
         if before is not None:
             self._let_go()
-        how = "fresh"
-        self._hearing.attach(None, again=False)
         if connection is not None:
-            dialect = connection.dialect
-            self._server_turns, self._tells_speech = dialect.server_turns, dialect.tells_speech
-            self._answers_turns, self._answers_results = dialect.answers_turns, dialect.answers_results
+            self._answers_results = connection.dialect.answers_results
             if not resumed:
                 self._handle = ""
             if self._live:
-                told = 0 if resumed else self._seed(connection)
-                how = "resumed by handle" if resumed else f"replayed {told} messages" if told else "fresh"
-                self._hearing.attach(connection, again=True)
-                if self._follows_provider:
-                    self._hearing.utterances.clear()
-            elif resumed:
-                how = "resumed by handle"
+                if not resumed and (told := self._seed(connection)):
+                    how = f"replayed {told} messages"
+                self.listening.attach(connection)
         self.notify()
         return how
 
@@ -588,74 +507,50 @@ class SpeechToSpeech(Answering):
         for update in self._updates.values():
             if not update.done():
                 update.set_exception(ConnectionLost("the connection was lost"))
-        floor, hearing = self.session.floor, self._hearing
-        for ask in self._speaking.abandon():
-            utterance = ask.utterance
-            if utterance is not None and utterance.text is None:
-                if ask.said:  # the question is not known as text, and is heard again: the answer begins anew
+        for ask in self.speaking.abandon():
+            if ask.utterance is not None and ask.utterance.text is None:
+                # The question is not known as text, but will be heard again: the answer begins anew.
+                if ask.said:
                     self.session.interrupt("connection lost")
-                floor.finish(ask.turn)
             elif ask.said:
                 self._queue(Respond(instructions=CONTINUE))
-                self._settle(ask.turn)
             else:
                 self._unanswered = "words"
                 self._queue(EndOfTurn(at=self.session.now(), by="connection lost"))
-                self._settle(ask.turn)
-        for utterance in list(hearing.utterances):
-            if utterance.text is not None:
-                hearing.settle(utterance)  # the log has it
-            elif utterance.log_id:
-                self.session.conversation.remove(utterance.log_id)
-                utterance.log_id, utterance.turn, utterance.item = "", 0, ""
-        self._forget_late()
-
-    def _forget_late(self) -> None:
-        """What was answered, but not transcribed, will never be: nothing is known of it."""
-        for utterance in self._late:
-            self.session.conversation.remove(utterance.log_id)
-        self._late.clear()
+            self._settle(ask.turn)
+        self.listening.detach()
 
     def given_up(self, error: Exception) -> None:
         """There is no connection any more, and there will be none."""
         self._given_up = True
-        self._hearing.tell_lost()
+        self.listening.hearing.tell_lost()
         self.notify()
         self.session.report(error, self.name, fatal=True)
 
     def is_quiet(self) -> bool:
         """Nobody speaks, nothing is asked for and nothing is being answered."""
         return not (
-            self._speaking.busy
-            or self._speaking.waits_for_tools
-            or self._hearing.utterances
-            or self._waits_for_transcripts
+            self.speaking.busy
+            or self.speaking.waits_for_tools
+            or self.listening.hearing.utterances
+            or self.listening.waits_for_transcripts
             or self.session.floor.caller_speaking
         )
 
-    @property
-    def _waits_for_transcripts(self) -> bool:
-        since = asyncio.get_running_loop().time() - TRANSCRIPT_WAIT_S
-        return any(utterance.answered_at > since for utterance in self._late)
-
     def waits_since(self) -> float | None:
         """Loop time since which the provider owes an answer: it was asked, or two turns of the caller moved nothing."""
-        asked = self._speaking.waits_since
-        if self.connection is not None and len(self._unheard_since) == 2:
-            first = self._unheard_since[0]
-            if self._server_turns and first > self.connection.told_at:
-                return first if asked is None else min(first, asked)
-        return asked
+        ignored = self.listening.ignored_since(self.connection) if self.connection is not None else None
+        return min((at for at in (ignored, self.speaking.waits_since) if at is not None), default=None)
 
     def was_quiet(self, at: float) -> bool:
         """Whether nothing is going on but speech that began after this session time."""
-        if self._speaking.busy or self._speaking.waits_for_tools:
+        if self.speaking.busy or self.speaking.waits_for_tools:
             return False
-        return all(utterance.start_s >= at for utterance in self._hearing.utterances)
+        return all(utterance.start_s >= at for utterance in self.listening.hearing.utterances)
 
     def hold(self, held: bool) -> None:
         """Send nothing of the caller's, or go on; in a change of engines that is not the manager's to end."""
-        self._hearing.hold(held or self._leaving)
+        self.listening.hearing.hold(held or self._leaving)
 
     def notify(self) -> None:
         """Something has changed: let those who wait look again."""
@@ -683,78 +578,8 @@ class SpeechToSpeech(Answering):
                 await result
 
     async def _speech_began(self, event: SpeechBegan) -> None:
-        hearing, floor = self._hearing, self.session.floor
-        at = hearing.session_time(event.at_ms)
-        utterance = hearing.begin(at, RECENT_S)
-        utterance.item = event.item
-        self._speaking.forget_expected()
-        if not self._ears:
-            floor.caller_speaking = True
-            floor.touched()
-        if may_interrupt(self.session):
-            self.session.interrupt()
-        if not self._ears:
-            await self.push(SpeechStarted(at=at))
-
-    async def _speech_ceased(self, event: SpeechCeased) -> None:
-        utterance = self._find(event.item)
-        at = self._hearing.session_time(event.at_ms)
-        if utterance is not None:
-            utterance.end_s = at
-        if not self._ears:
-            self.session.floor.caller_speaking = False
-            self.session.floor.touched()
-            await self.push(SpeechStopped(at=at))
-
-    async def _turn_taken(self, event: TurnTaken) -> None:
-        if not self._follows_provider:
-            utterance = self._find("")
-            if utterance is not None:
-                utterance.item = event.item
-            return
-        utterance = self._find(event.item) or self._hearing.begin(self.session.now(), 0.0)
-        utterance.item = event.item
-        self._hearing.end(utterance, utterance.end_s or self.session.now())
-        self._take_turn(utterance, by_itself=event.answered)
-        if not self._ears:
-            await self.push(EndOfTurn(at=utterance.end_s, by="server"))
-
-    def _find(self, item: str) -> Utterance | None:
-        """The caller's turn with this id, else the oldest that has neither id nor transcript."""
-        utterances = [*self._late, *self._hearing.utterances]
-        named = next((u for u in utterances if item and u.item == item), None)
-        return named or next((u for u in utterances if not u.item and u.text is None), None)
-
-    async def _transcribed(self, event: Transcribed) -> None:
-        utterance = self._find(event.item)
-        if utterance is None:
-            if event.item or not event.text.strip():
-                return  # of a turn that was settled long ago
-            utterance = self._hearing.begin(self.session.now(), RECENT_S)
-        text = event.text.strip()
-        frame = UserTranscript(
-            text=text,
-            final=event.final,
-            start_s=utterance.start_s,
-            end_s=utterance.end_s if event.final else 0.0,
-            language=event.language,
-        )
-        if event.final:
-            late = utterance in self._late
-            if late:
-                self._late.remove(utterance)
-            elif utterance.open:
-                self._hearing.end(utterance, utterance.end_s or self.session.now())
-            if text:
-                self._place(utterance, utterance.turn or self.session.floor.turn + 1)
-                utterance.text = text
-                if self.session.conversation.get(utterance.log_id) is not None:
-                    self.session.conversation.update(utterance.log_id, text=text, status="complete")
-            if late or not text:
-                self._settle_utterance(utterance)
-        await self.push_up(frame)
-        await self.push(frame)
-        self.notify()
+        self.speaking.forget_expected()  # what it had so far of the caller's turn it will not answer
+        await self.listening.on_speech_began(event)
 
     def _refused(self, event: Refused) -> None:
         update = self._updates.get(event.about)
@@ -784,18 +609,18 @@ class SpeechToSpeech(Answering):
 
 
 _EVENTS: dict[type[Event], Callable[[SpeechToSpeech, Any], Any]] = {
-    Voiced: lambda engine, event: engine._speaking.on_voiced(event),
-    Said: lambda engine, event: engine._speaking.on_said(event),
-    Began: lambda engine, event: engine._speaking.on_began(event),
-    Called: lambda engine, event: engine._speaking.on_called(event),
-    Finished: lambda engine, event: engine._speaking.on_finished(event),
-    CallsCancelled: lambda engine, event: engine._speaking.on_cancelled(event.call_ids),
+    Voiced: lambda engine, event: engine.speaking.on_voiced(event),
+    Said: lambda engine, event: engine.speaking.on_said(event),
+    Began: lambda engine, event: engine.speaking.on_began(event),
+    Called: lambda engine, event: engine.speaking.on_called(event),
+    Finished: lambda engine, event: engine.speaking.on_finished(event),
+    CallsCancelled: lambda engine, event: engine.speaking.on_cancelled(event.call_ids),
     Consumed: lambda engine, event: engine.consumed(event.usage),
     GoingAway: lambda engine, event: engine._manager.going_away(event.left_s),
     SpeechBegan: SpeechToSpeech._speech_began,
-    SpeechCeased: SpeechToSpeech._speech_ceased,
-    TurnTaken: SpeechToSpeech._turn_taken,
-    Transcribed: SpeechToSpeech._transcribed,
+    SpeechCeased: lambda engine, event: engine.listening.on_speech_ceased(event),
+    TurnTaken: lambda engine, event: engine.listening.on_turn_taken(event),
+    Transcribed: lambda engine, event: engine.listening.on_transcribed(event),
     Refused: SpeechToSpeech._refused,
     Configured: SpeechToSpeech._configured,
     CutShort: SpeechToSpeech._cut_short,
