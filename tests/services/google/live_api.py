@@ -70,7 +70,8 @@ async def setup_of(config: dict[str, Any], model: str = "gemini-3.8-live") -> di
         message = _live_converters._LiveConnectParameters_to_mldev(
             api_client=client._api_client, from_object=parameters.model_dump(exclude_none=True)
         )
-        setup: dict[str, Any] = _common.encode_unserializable_types(_common.convert_to_dict(message))["setup"]
+        plain: Any = _common.encode_unserializable_types(_common.convert_to_dict(message))
+        setup: dict[str, Any] = plain["setup"]
         return setup
     finally:
         await client.aio.aclose()
