@@ -461,7 +461,7 @@ class GeminiConnection:
     def _take_content(self, content: dict[str, Any]) -> None:
         turns = content.get("turns") or []
         complete = bool(content.get("turnComplete"))
-        seeds = self._seeding or not complete or len(turns) > 1 or any(turn.get("role") == "model" for turn in turns)
+        seeds = len(turns) > 1 or any(turn.get("role") == "model" for turn in turns)  # one of the user's may be a note
         if seeds and self.got.handle and not self._asked_once:
             raise _Refused("The history of a resumed session cannot be given again.")
         if not self._seeding:

@@ -490,6 +490,9 @@ class TestSessions:
                 update = (await live._receive()).session_resumption_update
             assert update is not None
             async with session(server, session_resumption={"handle": update.new_handle}) as live:
+                await live.send_client_content(turns=history("A note.", "")[0], turn_complete=False)
+                await asyncio.sleep(1)
+                assert server.got[1].history == [user("First"), agent("Yes."), user("A note.")]
                 await live.send_client_content(turns=history("First", "Yes."), turn_complete=False)
                 assert (await closing(live)).code == 1007
 
