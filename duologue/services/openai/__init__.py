@@ -10,9 +10,11 @@ from .options import (
     Tracing,
     Transcription,
 )
+from .realtime import OpenAIRealtime
 
 __all__ = [
     "FunctionChoice",
+    "OpenAIRealtime",
     "OpenAIRealtimeOptions",
     "RetentionRatio",
     "SemanticVad",

@@ -17,7 +17,7 @@ from duologue.services.openai.dialect import OpenAIDialect
 from duologue.services.openai.options import OpenAIRealtimeOptions
 
 _CLIENT: TypeAdapter[BaseModel] = TypeAdapter(RealtimeClientEvent)
-_SERVER: dict[str, type[BaseModel]] = {
+SERVER_MESSAGES: dict[str, type[BaseModel]] = {
     get_args(model.model_fields["type"].annotation)[0]: model
     for model in get_args(get_args(RealtimeServerEvent)[0])
     if "type" in model.model_fields
@@ -45,7 +45,7 @@ def _assert_known(value: Any) -> None:
 def told(kind: str, /, **fields: Any) -> bytes:
     """A server's message, held against the SDK's types, with an id of its own."""
     plain = {"type": kind, "event_id": f"event_{next(_ids)}", **fields}
-    _SERVER[kind].model_validate(plain)
+    SERVER_MESSAGES[kind].model_validate(plain)
     return json.dumps(plain).encode()
 
 

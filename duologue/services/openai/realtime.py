@@ -1,0 +1,88 @@
+"""`OpenAIRealtime`: OpenAI's speech-to-speech models, by the Realtime API."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ...errors import ConfigurationError
+from ...processors.engine import Capabilities, EngineConfig
+from ...processors.tools import ToolSpec
+from ..dialect import Dialect, Wire
+from ..manager import ConnectionSettings
+from ..speech_to_speech import SpeechToSpeech
+from .dialect import OpenAIDialect
+from .options import DEFAULT_MODEL, SAMPLE_RATE, OpenAIRealtimeOptions, check, merged
+from .sdk import Client
+
+SESSION_LIMIT_S = 3600.0
+"""How long the provider lets a session last."""
+
+
+class OpenAIRealtime(SpeechToSpeech):
+    """A model of OpenAI's that hears and speaks. Needs the extra `openai`.
+
+    `api_key` is by default that of OPENAI_API_KEY, `base_url` that of OPENAI_BASE_URL or the provider's own; http
+    stands for an unencrypted WebSocket. `voice` is one of the provider's, by default marin, or the id of your own
+    (`voice_…`). `Configure.options` are fields of `OpenAIRealtimeOptions`.
+
+    Raises MissingExtra without the SDK, and ConfigurationError for what the model is known to refuse.
+    """
+
+    def __init__(
+        self,
+        model: str = DEFAULT_MODEL,
+        *,
+        api_key: str = "",
+        base_url: str = "",
+        voice: str = "",
+        instructions: str = "",
+        tools: Iterable[ToolSpec] = (),
+        options: OpenAIRealtimeOptions | None = None,
+        connection: ConnectionSettings | None = None,
+    ) -> None:
+        super().__init__(instructions=instructions, voice=voice, tools=tools, connection=connection)
+        if not model:
+            raise ConfigurationError("OpenAI needs the name of a model")
+        self.model = model
+        self.options = options or OpenAIRealtimeOptions()
+        self._client = Client(api_key, base_url)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Those of every model of the Realtime API."""
+        return Capabilities(
+            input_sample_rate=SAMPLE_RATE,
+            output_sample_rate=SAMPLE_RATE,
+            resumption="replay",
+            changes_in_session=frozenset({"instructions", "language", "tools", "options"}),
+            history_survives=True,
+            model_may_change=False,
+            truncation=True,
+            turn_detection=frozenset({"server", "client"}),
+            manual_turns=True,
+            text_input=True,
+            video_input=False,
+            tools="async",
+            billing="token",
+            session_limit_s=SESSION_LIMIT_S,
+        )
+
+    def check_config(self, config: EngineConfig) -> None:
+        """Raise ConfigurationError for a missing key, an unknown voice or option, and what the model refuses."""
+        self._client.check()
+        check(self.model, config, merged(self.options, config.options))
+
+    async def dial(self, config: EngineConfig, handle: str) -> Wire:
+        """Open a connection. There are no handles: a session cannot be resumed."""
+        return await self._client.dial(self.model)
+
+    def dialect(self, config: EngineConfig, handle: str) -> Dialect:
+        """A translator for one connection."""
+        return OpenAIDialect(self.model, config, self.options)
+
+    async def close(self) -> None:
+        """Let the provider go, and what the SDK holds."""
+        try:
+            await super().close()
+        finally:
+            await self._client.close()

@@ -1,0 +1,179 @@
+"""The engine, with the official SDK, to a scripted server on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import anyio
+import pytest
+
+from duologue.errors import ConfigurationError, ToolError
+from duologue.frames import Configure, ResponseEnded, Usage
+from duologue.processors import Pipeline
+from duologue.processors.engine import Engine
+from duologue.processors.tools import Tool, Tools, ToolSpec
+from duologue.services.openai import OpenAIRealtime, OpenAIRealtimeOptions, ServerVad
+from duologue.services.openai.responses import MALFORMED
+from duologue.session import Session
+from duologue.testing.openai import ScriptedOpenAI
+from duologue.testing.provider import Call, Speak
+from tests.services.story import Watch
+from tests.session.calls import Call as Session_
+from tests.session.calls import running
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+
+
+def engine_to(server: ScriptedOpenAI, **settings: Any) -> OpenAIRealtime:
+    return OpenAIRealtime(**{"api_key": "test", "base_url": server.url} | settings)
+
+
+class Talk:
+    """A call with the engine."""
+
+    def __init__(self, call: Session_, engine: OpenAIRealtime, watch: Watch, server: ScriptedOpenAI) -> None:
+        self.call, self.engine, self.watch, self.server = call, engine, watch, server
+
+    async def ask(self, text: str) -> None:
+        """Type something and wait until it has been answered."""
+        ended = len(self.ended)
+        await self.call.say(text)
+        while len(self.ended) == ended:
+            await anyio.sleep(0.01)
+
+    @property
+    def ended(self) -> list[ResponseEnded]:
+        return [frame for _, frame in self.watch.frames if isinstance(frame, ResponseEnded)]
+
+    @property
+    def log(self) -> list[str]:
+        return [f"{item.role}: {item.text}" for item in self.call.session.conversation if item.kind == "message"]
+
+
+@asynccontextmanager
+async def talking(model: Any = (), *more: Any, behaviour: Any = None, **settings: Any) -> AsyncIterator[Talk]:
+    async with ScriptedOpenAI(model, **(behaviour or {})) as server:
+        engine, watch = engine_to(server, **settings), Watch()
+        async with running(engine, *more, watch, ends=False) as call:
+            yield Talk(call, engine, watch, server)
+
+
+async def test_a_question_is_answered() -> None:
+    async with talking([[Speak("It is sunny.")]], instructions="Be brief.", voice="cedar") as talk:
+        usage: list[Usage] = []
+        talk.call.session.on(Usage, usage.append)
+        await talk.ask("What is the weather?")
+        assert talk.log == ["caller: What is the weather?", "agent: It is sunny."]
+        (got,) = talk.server.got
+        assert (got.instructions, got.voice) == ("Be brief.", "cedar")
+        assert [u.model for u in usage] == ["gpt-realtime-2.1"]
+        assert usage[0].output_tokens > 0
+        assert not talk.call.errors
+
+
+async def test_a_tool_is_called_and_its_result_is_used() -> None:
+    def weather(city: str) -> str:
+        """Tell the weather."""
+        return f"sunny in {city}"
+
+    tool = Tool(weather)
+    model = [[Call("weather", {"city": "Köln"}, call_id="call_1")], [Speak("It is sunny.")]]
+    async with talking(model, Tools([tool]), tools=[tool.spec]) as talk:
+        await talk.ask("What is the weather?")
+        while len(talk.ended) < 2:
+            await anyio.sleep(0.01)
+        assert talk.server.got[0].results == [("call_1", "sunny in Köln")]
+        assert not talk.call.errors
+
+
+async def test_arguments_that_were_malformed_are_refused_by_every_tool() -> None:
+    def hang_up() -> None:
+        """End the call."""
+
+    with pytest.raises(ToolError, match=MALFORMED):
+        await Tool(hang_up).call(cast("Session", None), {MALFORMED: '{"a'})
+
+
+async def test_a_change_is_applied_in_place_and_the_voice_on_a_new_connection() -> None:
+    async with talking() as talk:
+        await talk.ask("Hello?")
+        await talk.engine.configure(
+            Configure(instructions="Be brief.", options={"turn_detection": ServerVad(threshold=0.9)})
+        )
+        assert [got.instructions for got in talk.server.got] == ["Be brief."]
+        await talk.engine.configure(Configure(voice="cedar"))
+        assert [got.voice for got in talk.server.got] == ["marin", "cedar"]
+        await talk.ask("Are you there?")
+        assert not talk.call.errors
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (Configure(voice="nova"), "voice 'nova'"),
+        (Configure(options={"speed": 3}), "speed"),
+        (Configure(options={"turn_detection": {"type": "server_vad", "threshold": 2}}), r"turn_detection\.threshold"),
+        (Configure(options={"volume": 3}), "volume"),
+        (Configure(tools=({"name": "look up"},)), "look up"),
+    ],
+)
+async def test_a_change_that_cannot_be_is_refused_and_nothing_is_sent(change: Configure, problem: str) -> None:
+    async with talking() as talk:
+        before = talk.engine.config
+        with pytest.raises(ConfigurationError, match=problem):
+            talk.engine.check(change)
+        with pytest.raises(ConfigurationError, match=problem):
+            await talk.engine.configure(change)
+        assert talk.engine.config == before
+        assert len(talk.server.got[0].messages) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "behaviour", "problem"),
+    [
+        ({"api_key": "other"}, {}, "401 invalid_api_key"),
+        ({"model": "gpt-realtime-9"}, {"models": frozenset({"gpt-realtime-2.1"})}, "model_not_found"),
+    ],
+)
+async def test_what_the_provider_refuses_is_not_tried_again(
+    settings: dict[str, Any], behaviour: dict[str, Any], problem: str
+) -> None:
+    async with ScriptedOpenAI(**behaviour) as server:
+        outcome = await Session(Pipeline([engine_to(server, **settings)])).run()
+        assert problem in str(outcome)
+        assert len(server.got) <= 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "problem"),
+    [
+        ({"api_key": ""}, "OPENAI_API_KEY"),
+        ({"voice": "nova"}, "nova"),
+        ({"options": OpenAIRealtimeOptions(speed=7)}, "speed"),
+        ({"model": "gpt-realtime", "options": OpenAIRealtimeOptions(reasoning="low")}, "reasoning"),
+        ({"tools": [ToolSpec(name="x", parameters={"type": "objekt"})]}, "objekt"),
+    ],
+)
+async def test_what_cannot_be_is_refused_before_connecting(settings: dict[str, Any], problem: str) -> None:
+    async with ScriptedOpenAI() as server:
+        outcome = await Session(Pipeline([engine_to(server, **settings)])).run()
+        assert problem in str(outcome)
+        assert not server.got
+
+
+def test_a_model_needs_a_name() -> None:
+    with pytest.raises(ConfigurationError, match="model"):
+        OpenAIRealtime("")
+
+
+def test_it_is_an_engine() -> None:
+    engine = OpenAIRealtime()
+    assert isinstance(engine, Engine)
+    assert engine.capabilities.input_sample_rate == engine.capabilities.output_sample_rate == 24_000
+    assert engine.capabilities.resumption == "replay"
