@@ -212,7 +212,7 @@ def test_what_was_not_heard_after_all_is_taken_back() -> None:
     words = tuple(
         Word(text, at, at + 1.0) for text, at in (("one ", 0.0), ("two ", 1.0), ("three ", 2.0), ("four", 3.0))
     )
-    spoken = {"text": "one two three four", "heard_s": 4.0}
+    spoken: dict[str, Any] = {"text": "one two three four", "heard_s": 4.0}
     timed = log.add("message", "agent", words=words, **spoken)
     plain = log.add("message", "agent", **spoken)
     assert log.shorten(timed.id, 5.0) == timed
