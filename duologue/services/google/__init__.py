@@ -1,5 +1,6 @@
 """Google's services (extra `google`)."""
 
+from .live import GeminiLive
 from .options import GeminiLiveOptions
 
-__all__ = ["GeminiLiveOptions"]
+__all__ = ["GeminiLive", "GeminiLiveOptions"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from binascii import b2a_base64
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import msgspec
@@ -44,6 +45,14 @@ _AUDIO = '{"realtime_input":{"audio":{"data":"%s","mime_type":"audio/pcm;rate=16
 _NO_FAILURE = frozenset({"", "TURN_COMPLETE_REASON_UNSPECIFIED", "NEED_MORE_INPUT"})
 
 
+@dataclass(slots=True)
+class _Calls:
+    """Calls that were made together: which have no result yet, and whether an answer is wanted."""
+
+    open: set[str] = field(default_factory=set)
+    wanted: bool = False
+
+
 class GeminiDialect(Dialect):
     """Translates for one connection. The SDK has sent the set-up; see `config.connect_config`.
 
@@ -79,6 +88,8 @@ class GeminiDialect(Dialect):
         """The one that goes on, "" for none."""
         self._tags: deque[str] = deque(maxlen=_KEPT)
         """Of the responses that were asked for and have not begun."""
+        self._awaited = False
+        """The model will answer by itself: a turn, or results."""
         self._said_something = False
         """The model has done something since its turn was complete the last time."""
         self._cut = False
@@ -87,8 +98,7 @@ class GeminiDialect(Dialect):
         """The model has told that more of this turn may follow."""
         self._usage: Usage | None = None
         """Of the response that goes on, as far as it was told."""
-        self._calls: dict[str, None] = {}
-        self._caller_turns = 1
+        self._calls: dict[str, _Calls] = {}
         self._caller_said = ""
         self._caller_language = ""
         self._in_turn = False
@@ -132,7 +142,7 @@ class GeminiDialect(Dialect):
 
     def turn_ends(self) -> list[str]:
         """The model answers now."""
-        self._in_turn = False
+        self._in_turn, self._awaited = False, True
         return [_realtime("activityEnd", {})]
 
     def history(self, messages: Sequence[Message]) -> list[str]:
@@ -168,15 +178,22 @@ class GeminiDialect(Dialect):
     def tool_result(self, call_id: str, name: str, result: Any, *, respond: bool) -> list[str]:
         """The result of a call, whatever it is, as `{"result": …}`. Raises BadInput for one that is no JSON value.
 
-        A blocking tool's result is always answered.
+        Of calls that were made together the last result is answered, once, if any of them is to be. Results of
+        blocking tools are always answered.
         """
         response: dict[str, Any] = {"id": call_id, "name": name, "response": {"result": result}}
-        if not respond and (self._options.tool_behavior or self._family.tools) == "NON_BLOCKING":
+        calls = self._calls.get(call_id) or _Calls()
+        others = calls.open - {call_id}
+        non_blocking = (self._options.tool_behavior or self._family.tools) == "NON_BLOCKING"
+        if non_blocking and (others or not (respond or calls.wanted)):
             response["scheduling"] = "SILENT"
         try:
-            return [_encode({"tool_response": {"functionResponses": [response]}})]
+            message = _encode({"tool_response": {"functionResponses": [response]}})
         except (TypeError, ValueError, RecursionError) as error:
             raise BadInput(f"the result of tool {name!r} is no JSON value: {error}") from error
+        calls.open, calls.wanted = others, calls.wanted or respond
+        self._awaited |= "scheduling" not in response and not others
+        return [message]
 
     def _tell(self, text: str, tag: str | None) -> list[str]:
         realtime = self._family.text == "realtime"
@@ -240,11 +257,13 @@ class GeminiDialect(Dialect):
 
     def _read_calls(self, call: ToolCall, events: list[Event]) -> None:
         new = [asked for asked in call.function_calls if asked.id not in self._calls]
+        calls = _Calls()
         for asked in new:
             if asked.id in self._calls:
                 continue
             self._begin(events)
-            self._calls[asked.id] = None
+            calls.open.add(asked.id)
+            self._calls[asked.id] = calls
             if len(self._calls) > _KEPT:
                 del self._calls[next(iter(self._calls))]
             events.append(Called(response=self._response, call_id=asked.id, name=asked.name, arguments=asked.args))
@@ -253,9 +272,11 @@ class GeminiDialect(Dialect):
 
     def _read_end(self, content: ServerContent, events: list[Event]) -> None:
         if content.interrupted and not self._cut:
-            self._cut = self._said_something = True
             events.append(CutShort())
+            if self._tags and not self._response:
+                self._begin(events)  # what was asked for was stopped before its first word
             self._finish(events, "interrupted")
+            self._cut = self._said_something = True
         status = content.interaction_status
         if status and status != "INTERACTION_STATUS_UNSPECIFIED":
             self._working = status != "IDLE"
@@ -264,7 +285,8 @@ class GeminiDialect(Dialect):
             return
         reason = content.turn_complete_reason
         outcome: Literal["completed", "failed"] = "completed" if reason in _NO_FAILURE else "failed"
-        if content.turn_complete and not self._said_something and (self._tags or outcome == "failed"):
+        asked = bool(self._tags) or self._awaited
+        if content.turn_complete and not self._said_something and (asked or outcome == "failed"):
             self._begin(events)  # the model was asked, and has nothing to say
         if not self._cut:
             self._end_caller(events)
@@ -273,6 +295,9 @@ class GeminiDialect(Dialect):
 
     def _read_rest(self, got: Incoming, events: list[Event]) -> None:
         if got.tool_call_cancellation is not None and got.tool_call_cancellation.ids:
+            for call_id in got.tool_call_cancellation.ids:
+                if call_id in self._calls:
+                    self._calls[call_id].open.discard(call_id)
             events.append(CallsCancelled(call_ids=tuple(got.tool_call_cancellation.ids)))
         if (handle := got.session_resumption_update) is not None:
             events.append(HandleGiven(handle=handle.new_handle if handle.resumable else ""))
@@ -287,7 +312,7 @@ class GeminiDialect(Dialect):
         self._said_something = True
         if self._response:
             return
-        self._cut = False
+        self._cut = self._awaited = False
         self._end_caller(events)
         self._responses += 1
         self._response = f"r{self._responses}"
@@ -299,8 +324,7 @@ class GeminiDialect(Dialect):
             self._response, self._usage = "", None
 
     def _transcribed(self, *, final: bool) -> Transcribed:
-        item = f"c{self._caller_turns}"
-        return Transcribed(item=item, text=self._caller_said.strip(), final=final, language=self._caller_language)
+        return Transcribed(text=self._caller_said.strip(), final=final, language=self._caller_language)
 
     def _end_caller(self, events: list[Event], *, told: bool = False) -> None:
         """What the caller has said is complete. `told`: the event for it is there already."""
@@ -308,7 +332,6 @@ class GeminiDialect(Dialect):
             return
         if not told:
             events.append(self._transcribed(final=True))
-        self._caller_turns += 1
         self._caller_said = self._caller_language = ""
 
     def _usage_of(self, told: UsageMetadata) -> Usage:

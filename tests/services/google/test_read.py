@@ -63,8 +63,8 @@ def test_all_parts_of_a_frame_are_read_in_order() -> None:
         turnComplete=True,
     )
     assert events == [
-        Transcribed(item="c1", text="Hi.", final=False),
-        Transcribed(item="c1", text="Hi."),
+        Transcribed(text="Hi.", final=False),
+        Transcribed(text="Hi."),
         Began(response="r1"),
         Voiced(response="r1", pcm=ONE),
         Voiced(response="r1", pcm=TWO),
@@ -95,26 +95,22 @@ def test_text_of_the_model_counts_only_where_there_is_no_transcript() -> None:
 def test_the_transcript_of_the_caller_grows_until_it_is_finished() -> None:
     gemini = dialect()
     assert content(gemini, inputTranscription={"text": " What is", "languageCode": "en-US"}) == [
-        Transcribed(item="c1", text="What is", final=False, language="en-US")
+        Transcribed(text="What is", final=False, language="en-US")
     ]
     assert content(gemini, inputTranscription={"text": " it?"}) == [
-        Transcribed(item="c1", text="What is it?", final=False, language="en-US")
+        Transcribed(text="What is it?", final=False, language="en-US")
     ]
-    assert content(gemini, inputTranscription={"finished": True}) == [
-        Transcribed(item="c1", text="What is it?", language="en-US")
-    ]
-    assert content(gemini, inputTranscription={"text": "Yes.", "finished": True}) == [
-        Transcribed(item="c2", text="Yes.")
-    ]
+    assert content(gemini, inputTranscription={"finished": True}) == [Transcribed(text="What is it?", language="en-US")]
+    assert content(gemini, inputTranscription={"text": "Yes.", "finished": True}) == [Transcribed(text="Yes.")]
     assert content(gemini, modelTurn=speech(ONE))[0] == Began(response="r1")
 
 
 def test_the_transcript_is_complete_when_the_model_begins_or_its_turn_is_over() -> None:
     gemini = dialect()
     content(gemini, inputTranscription={"text": "Hello"})
-    assert content(gemini, modelTurn=speech(ONE))[0] == Transcribed(item="c1", text="Hello")
+    assert content(gemini, modelTurn=speech(ONE))[0] == Transcribed(text="Hello")
     content(gemini, inputTranscription={"text": "there"})
-    assert content(gemini, turnComplete=True) == [Transcribed(item="c2", text="there"), Finished(response="r1")]
+    assert content(gemini, turnComplete=True) == [Transcribed(text="there"), Finished(response="r1")]
 
 
 def test_the_caller_goes_on_speaking_after_a_barge_in() -> None:
@@ -123,9 +119,7 @@ def test_the_caller_goes_on_speaking_after_a_barge_in() -> None:
     content(gemini, inputTranscription={"text": "No,"})
     assert content(gemini, interrupted=True) == [CutShort(), Finished(response="r1", status="interrupted")]
     assert content(gemini, turnComplete=True) == []
-    assert content(gemini, inputTranscription={"text": " wait."}) == [
-        Transcribed(item="c1", text="No, wait.", final=False)
-    ]
+    assert content(gemini, inputTranscription={"text": " wait."}) == [Transcribed(text="No, wait.", final=False)]
 
 
 def test_what_is_told_twice_counts_once() -> None:
@@ -194,12 +188,37 @@ def test_a_model_that_was_asked_and_says_nothing_has_answered() -> None:
     assert content(gemini, turnComplete=True) == []
 
 
-def test_an_interruption_before_the_first_word_leaves_the_tag_to_the_answer() -> None:
+def test_a_response_may_be_stopped_before_its_first_word() -> None:
     gemini = dialect()
     gemini.respond("a")
-    assert content(gemini, interrupted=True) == [CutShort()]
+    assert content(gemini, interrupted=True) == [
+        CutShort(),
+        Began(response="r1", tag="a"),
+        Finished(response="r1", status="interrupted"),
+    ]
     assert content(gemini, turnComplete=True) == []
-    assert content(gemini, modelTurn=speech(ONE))[0] == Began(response="r1", tag="a")
+    assert content(gemini, modelTurn=speech(ONE))[0] == Began(response="r2")
+
+
+def test_a_response_that_is_asked_for_while_another_goes_on_begins_when_that_is_stopped() -> None:
+    gemini = dialect()
+    content(gemini, modelTurn=speech(ONE))
+    gemini.respond("a")
+    assert content(gemini, interrupted=True) == [CutShort(), Finished(response="r1", status="interrupted")]
+    assert content(gemini, turnComplete=True) == []
+    assert content(gemini, modelTurn=speech(ONE))[0] == Began(response="r2", tag="a")
+
+
+def test_a_turn_or_a_result_that_the_model_does_not_answer_has_been_dealt_with() -> None:
+    gemini = dialect(turn_detection=None)
+    gemini.turn_begins()
+    gemini.turn_ends()
+    assert content(gemini, turnComplete=True) == [Began(response="r1"), Finished(response="r1")]
+    read(gemini, toolCall={"functionCalls": [{"id": "f1", "name": "weather"}]})
+    content(gemini, turnComplete=True)
+    gemini.tool_result("f1", "weather", 1, respond=True)
+    assert content(gemini, turnComplete=True) == [Began(response="r3"), Finished(response="r3")]
+    assert content(gemini, turnComplete=True) == []
 
 
 @pytest.mark.parametrize("reason", ["PROHIBITED_INPUT_CONTENT", "MALFORMED_FUNCTION_CALL"])

@@ -14,11 +14,12 @@ from duologue.frames import UserImage
 from duologue.processors.engine import EngineConfig
 from duologue.processors.tools import ToolSpec
 from duologue.services.google.config import tools
+from duologue.services.google.dialect import GeminiDialect
 from duologue.services.google.families import family_of
 from duologue.services.google.options import GeminiLiveOptions
 from duologue.services.messages import Message, ToolRequest
 
-from .live_api import FAMILY_MODELS, content, context_update_of, dialect, sent, speech
+from .live_api import FAMILY_MODELS, content, context_update_of, dialect, read, sent, speech
 
 NATIVE_2_5, FLASH_3_1, LIVE_3_8, THINKING_3_8 = FAMILY_MODELS
 WEATHER = ToolSpec(
@@ -192,6 +193,26 @@ def test_a_result_that_is_not_to_be_answered_is_silent_where_that_is_possible(
 ) -> None:
     (message,) = sent(dialect(name, **options).tool_result("f1", "weather", 1, respond=False))
     assert checked(message)["tool_response"]["functionResponses"][0].get("scheduling") == scheduling
+
+
+def test_the_results_of_calls_that_were_made_together_are_answered_once() -> None:
+    gemini = dialect()
+    calls = [{"id": f"f{number}", "name": "weather"} for number in (1, 2, 3)]
+    read(gemini, toolCall={"functionCalls": calls})
+    assert [silent(gemini, "f2", True), silent(gemini, "f1", True), silent(gemini, "f3", False)] == [True, True, False]
+
+
+def test_a_call_that_was_cancelled_is_not_waited_for() -> None:
+    gemini = dialect()
+    read(gemini, toolCall={"functionCalls": [{"id": "f1", "name": "weather"}, {"id": "f2", "name": "weather"}]})
+    read(gemini, toolCallCancellation={"ids": ["f1"]})
+    assert not silent(gemini, "f2", True)
+
+
+def silent(gemini: GeminiDialect, call_id: str, respond: bool) -> bool:
+    """Whether the result of a call is sent as one that is not answered."""
+    (message,) = sent(gemini.tool_result(call_id, "weather", 1, respond=respond))
+    return "scheduling" in checked(message)["tool_response"]["functionResponses"][0]
 
 
 def test_a_result_that_is_no_json_value() -> None:
