@@ -30,7 +30,7 @@ from ..messages import Message
 from . import items
 from .fields import Memory, count, member, members, number, string
 from .items import wire
-from .options import OpenAIRealtimeOptions, merged, session
+from .options import DEFAULT_VOICE, OpenAIRealtimeOptions, merged, session
 from .responses import FATAL, SERVICE, Responses
 
 _SETUP = "setup"
@@ -103,8 +103,8 @@ _audio_delta = msgspec.json.Decoder(_AudioDelta)
 class OpenAIDialect(Dialect):
     """Translates for one connection to OpenAI Realtime.
 
-    `config` is what the session begins with, `options` what `config.options` change. A call whose arguments are no
-    JSON object is told with `responses.MALFORMED` as its only argument.
+    `config` is what the session begins with, `options` what `config.options` change, `voice` that of agents without
+    one. A call whose arguments are no JSON object is told with `responses.MALFORMED` as its only argument.
     """
 
     answers_turns: ClassVar[bool] = False
@@ -116,9 +116,10 @@ class OpenAIDialect(Dialect):
         config: EngineConfig,
         options: OpenAIRealtimeOptions,
         *,
+        voice: str = DEFAULT_VOICE,
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._options = options
+        self._options, self._voice = options, voice
         self._now = now
         self._applied = self._wanted = self._configured(config)
         self._pending: deque[tuple[str, _Configured]] = deque()  # changes that are not answered yet, and their ids
@@ -148,7 +149,7 @@ class OpenAIDialect(Dialect):
         }
 
     def _configured(self, config: EngineConfig) -> _Configured:
-        return config, session(config, merged(self._options, config.options))
+        return config, session(config, merged(self._options, config.options), self._voice)
 
     # -- set-up ----------------------------------------------------------------------------------------------------
 
@@ -283,7 +284,7 @@ class OpenAIDialect(Dialect):
         update_id, self._applied = self._pending.popleft()
         if update_id != _SETUP:
             return [Configured(update_id=update_id)]
-        left_s = None if self._expires_at is None else max(0.0, self._expires_at - self._now())
+        left_s = max(0.0, self._expires_at - self._now()) if self._expires_at else None
         return [Opened(session_id=self._session_id, left_s=left_s)]
 
     def _error(self, message: dict[str, Any]) -> list[Event]:

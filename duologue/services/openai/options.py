@@ -152,10 +152,13 @@ def check(model: str, config: EngineConfig, options: OpenAIRealtimeOptions) -> N
             raise ConfigurationError("OpenAI option transcription.prompt: gpt-realtime-whisper has none")
 
 
-def session(config: EngineConfig, options: OpenAIRealtimeOptions) -> dict[str, Any]:
-    """The session of a `session.update`: everything that can be set, but for what is left to the model."""
+def session(config: EngineConfig, options: OpenAIRealtimeOptions, voice: str = DEFAULT_VOICE) -> dict[str, Any]:
+    """The session of a `session.update`: everything that can be set, but for what is left to the model.
+
+    `voice` is for agents that have none of their own.
+    """
     plain = msgspec.to_builtins(options)
-    voice = config.voice or DEFAULT_VOICE
+    voice = config.voice or voice
     out: dict[str, Any] = {
         "type": "realtime",
         "instructions": config.prompt,

@@ -11,7 +11,7 @@ from ..dialect import Dialect, Wire
 from ..manager import ConnectionSettings
 from ..speech_to_speech import SpeechToSpeech
 from .dialect import OpenAIDialect
-from .options import DEFAULT_MODEL, SAMPLE_RATE, OpenAIRealtimeOptions, check, merged
+from .options import DEFAULT_MODEL, DEFAULT_VOICE, SAMPLE_RATE, OpenAIRealtimeOptions, check, merged
 from .sdk import Client
 
 SESSION_LIMIT_S = 3600.0
@@ -22,8 +22,8 @@ class OpenAIRealtime(SpeechToSpeech):
     """A model of OpenAI's that hears and speaks. Needs the extra `openai`.
 
     `api_key` is by default that of OPENAI_API_KEY, `base_url` that of OPENAI_BASE_URL or the provider's own; http
-    stands for an unencrypted WebSocket. `voice` is one of the provider's, by default marin, or the id of your own
-    (`voice_…`). `Configure.options` are fields of `OpenAIRealtimeOptions`.
+    stands for an unencrypted WebSocket. `voice`, for agents that have none of their own, is one of the provider's, by
+    default marin, or the id of one of yours (`voice_…`). `Configure.options` are fields of `OpenAIRealtimeOptions`.
 
     Raises MissingExtra without the SDK, and ConfigurationError for what the model is known to refuse.
     """
@@ -45,6 +45,7 @@ class OpenAIRealtime(SpeechToSpeech):
             raise ConfigurationError("OpenAI needs the name of a model")
         self.model = model
         self.options = options or OpenAIRealtimeOptions()
+        self._voice = voice or DEFAULT_VOICE
         self._client = Client(api_key, base_url)
 
     @property
@@ -78,7 +79,7 @@ class OpenAIRealtime(SpeechToSpeech):
 
     def dialect(self, config: EngineConfig, handle: str) -> Dialect:
         """A translator for one connection."""
-        return OpenAIDialect(self.model, config, self.options)
+        return OpenAIDialect(self.model, config, self.options, voice=self._voice)
 
     async def close(self) -> None:
         """Let the provider go, and what the SDK holds."""

@@ -58,8 +58,10 @@ class Client:
         self.check()
         async with self._making:
             if self._client is None:
-                # Reads the certificates and much code: other calls must not wait for that.
-                self._client = await anyio.to_thread.run_sync(self._made)
+                try:  # in a thread: it reads the certificates and much code, and other calls must not wait for that
+                    self._client = await anyio.to_thread.run_sync(self._made)
+                except Exception as error:  # an address or a proxy that the SDK cannot use
+                    raise ConnectionLost(f"no connection to OpenAI: {error}", fatal=True) from error
         from openai import OpenAIError
         from websockets.exceptions import WebSocketException
 
@@ -67,7 +69,7 @@ class Client:
         try:
             connecting = self._client.realtime.connect(model=model, websocket_connection_options=options)  # type: ignore[arg-type]
             return _SdkWire(await connecting.enter())
-        except (WebSocketException, OpenAIError, OSError, EOFError, TimeoutError) as error:
+        except (WebSocketException, OpenAIError, OSError, EOFError, ImportError) as error:
             raise lost(error) from error
 
     def _made(self) -> AsyncOpenAI:
@@ -125,13 +127,14 @@ class _SdkWire:
 def lost(error: Exception) -> ConnectionLost:
     """What an error of the SDK's or of its WebSocket library means. A refusal that stands is fatal."""
     from openai import OpenAIError
-    from websockets.exceptions import ConnectionClosed, InvalidStatus, InvalidURI
+    from websockets.exceptions import ConnectionClosed, InvalidProxy, InvalidStatus, InvalidURI
 
     if isinstance(error, ConnectionClosed):
         return _closed(error.rcvd.code, error.rcvd.reason) if error.rcvd is not None else _broken(error)
     if isinstance(error, InvalidStatus):
         return _rejected(error.response.status_code, bytes(error.response.body or b""))
-    fatal = isinstance(error, InvalidURI | OpenAIError)
+    # ImportError: a proxy in the environment is of a kind that takes another package.
+    fatal = isinstance(error, InvalidURI | InvalidProxy | OpenAIError | ImportError)
     return ConnectionLost(f"no connection to OpenAI: {error or type(error).__name__}", fatal=fatal)
 
 

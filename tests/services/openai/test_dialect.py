@@ -59,10 +59,11 @@ def test_the_session_is_open_when_its_setup_has_been_applied() -> None:
     assert dialect.read(session_updated()) == []
 
 
-def test_how_long_the_session_lasts_may_be_untold() -> None:
+@pytest.mark.parametrize("fields", [{}, {"expires_at": None}, {"expires_at": 0}])
+def test_how_long_the_session_lasts_may_be_untold(fields: dict[str, Any]) -> None:
     dialect = new()
     dialect.setup()
-    assert read(dialect, session_created(), session_updated()) == [Opened(session_id="sess_1", left_s=None)]
+    assert read(dialect, session_created(**fields), session_updated()) == [Opened(session_id="sess_1", left_s=None)]
 
 
 @pytest.mark.parametrize(

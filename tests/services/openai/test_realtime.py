@@ -113,6 +113,13 @@ async def test_a_change_is_applied_in_place_and_the_voice_on_a_new_connection() 
         assert not talk.call.errors
 
 
+async def test_an_agent_without_a_voice_has_that_of_the_engine() -> None:
+    async with talking(voice="cedar") as talk:
+        await talk.ask("Hello?")
+        await talk.engine.configure(Configure(agent="Anna", voice="", instructions="Be brief."))
+        assert [(got.voice, got.instructions) for got in talk.server.got] == [("cedar", "Be brief.")]
+
+
 @pytest.mark.parametrize(
     ("change", "problem"),
     [

@@ -215,6 +215,18 @@ async def test_a_refusal_in_other_words(body: str) -> None:
     assert not (await refused(503, body)).fatal
 
 
+async def test_a_proxy_that_cannot_be_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with serving() as client:
+        await (await client.dial("gpt-realtime-2.1")).close()
+        monkeypatch.delenv("NO_PROXY")
+        for proxy in ("socks5://127.0.0.1:9", "gopher://127.0.0.1:9"):
+            monkeypatch.setenv("HTTP_PROXY", proxy)
+            monkeypatch.setenv("ALL_PROXY", proxy)
+            with pytest.raises(ConnectionLost) as caught:
+                await client.dial("gpt-realtime-2.1")
+            assert caught.value.fatal
+
+
 async def test_nobody_at_the_door() -> None:
     async with serving() as client:
         pass
@@ -237,6 +249,23 @@ async def test_a_server_that_is_no_websocket() -> None:
         with pytest.raises(ConnectionLost) as caught:
             await client.dial("gpt-realtime-2.1")
         assert not caught.value.fatal
+        await client.close()
+        group.cancel_scope.cancel()
+
+
+async def test_dialling_may_be_given_up() -> None:
+    async def say_nothing(stream: anyio.abc.SocketStream) -> None:
+        async with stream:
+            await anyio.sleep_forever()
+
+    listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+    async with listener, anyio.create_task_group() as group:
+        group.start_soon(listener.serve, say_nothing)
+        port = listener.extra(anyio.abc.SocketAttribute.local_port)
+        client = Client("sk-test", f"http://127.0.0.1:{port}/v1")
+        with anyio.move_on_after(2) as scope:
+            await client.dial("gpt-realtime-2.1")
+        assert scope.cancelled_caught
         await client.close()
         group.cancel_scope.cancel()
 
