@@ -22,11 +22,15 @@ class Configure(Control, frozen=True, kw_only=True):
 
 
 class Transfer(Control, frozen=True, kw_only=True):
-    """The application hands the call to another agent. The `Handoff` processor acts on it."""
+    """The application hands the call to another agent, or to another engine. The `Handoff` processor acts on it.
 
-    target: str
+    `target` "" is the agent that has the call, `engine` "" the target's own.
+    """
+
+    target: str = ""
     reason: str = ""
     summary: str = ""
+    engine: str = ""
 
 
 class End(Control, frozen=True, kw_only=True):

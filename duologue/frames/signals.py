@@ -126,12 +126,17 @@ class HandoffStarted(Signal, frozen=True, kw_only=True):
 
 
 class HandoffCompleted(Signal, frozen=True, kw_only=True):
-    """The new agent has the call. `gap_ms` is how long neither agent had it."""
+    """The new agent has the call. `gap_ms` is how long neither agent had it.
+
+    `engine` names the engine that it has the call on, if there are several. Source and target are the same agent if
+    only that has changed.
+    """
 
     source: str
     target: str
     reason: str = ""
     summary: str = ""
+    engine: str = ""
     gap_ms: float = 0.0
 
 

@@ -101,6 +101,8 @@ class Engine(Protocol):
     """What every engine offers beside its frames."""
 
     config: EngineConfig
+    replaceable: bool
+    """Somebody gives the call to another engine if this one is lost: that is no fatal error then."""
 
     @property
     def capabilities(self) -> Capabilities:

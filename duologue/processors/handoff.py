@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
-import anyio
-import msgspec
-
-from ..errors import ConfigurationError, ToolError
+from ..errors import ConfigurationError, ServiceError, ToolError
 from ..frames import (
     Configure,
+    ConnectionChanged,
     HandoffCompleted,
     HandoffFailed,
     HandoffStarted,
@@ -26,9 +23,10 @@ from ..frames import (
 from . import handoff_tool
 from .agent import Agent, Flow, FlowState, Stage, by_name, configuration, free_flow
 from .base import Processor, handles
-from .engine import Engine, EngineConfig, find_engine
+from .engine import find_engine
 from .handoff_tool import TOOL_NAME
 from .pipeline import Switch, leaves
+from .takeover import engines, take_over
 from .tools import Tools, shared_tools
 
 MAX_WAITING = 16
@@ -47,14 +45,22 @@ class Handoff(Processor):
     A hand-off happens as a whole or not at all: if the new agent cannot be set up the old one keeps the call and is
     told why. The new agent gets the whole history, and the reason and summary. What the old one was saying is said to
     its end, and what the caller says meanwhile is the new one's to answer; until its engine is open the old one has
-    the call. Signals `HandoffStarted`, `HandoffCompleted` and `HandoffFailed` tell of it; all state belongs to this
+    the call. A `Transfer` may also name an engine: the agent, or the new one, goes on with that. An engine that is lost
+    for good is replaced by the next one of `failover`, the names of engines of a `Switch`, and the same agent goes on.
+    Signals `HandoffStarted`, `HandoffCompleted` and `HandoffFailed` tell of it; all state belongs to this
     session alone (`state`).
 
     Raises ConfigurationError for two agents of one name, an agent that takes the hand-off tool's name, and a flow
     that names an unknown agent.
     """
 
-    def __init__(self, agents: Iterable[Agent], flow: Flow | Iterable[Stage] | None = None) -> None:
+    def __init__(
+        self,
+        agents: Iterable[Agent],
+        flow: Flow | Iterable[Stage] | None = None,
+        *,
+        failover: Sequence[str] = (),
+    ) -> None:
         self.agents = by_name(agents)
         if flow is None:
             self.flow = free_flow(self.agents)
@@ -68,7 +74,8 @@ class Handoff(Processor):
                 raise ConfigurationError(f"agent {agent.name!r} has a tool of its own named {TOOL_NAME!r}")
         self.state = FlowState(self.flow.first.phase)
         """Where this call stands: phase, phase history, previous agent, number of hand-offs, context."""
-        self._asked: deque[ToolCall | Transfer] = deque()  # the first one is under way
+        self.failover = tuple(failover)
+        self._asked: deque[ToolCall | Transfer | _Lost] = deque()  # the first one is under way
 
     @property
     def agent(self) -> Agent:
@@ -82,7 +89,7 @@ class Handoff(Processor):
         stands before this.
         """
         for agent in self.agents.values():
-            self._engine(agent)
+            self._engine_name(agent)
         order = leaves(self.session.pipeline)
         if any(isinstance(leaf, Tools) for leaf in order[: order.index(self)]):
             raise ConfigurationError("Tools stands before Handoff, and would get its calls: put it behind")
@@ -92,7 +99,15 @@ class Handoff(Processor):
                 f"the call begins with agent {first.name!r} on engine {first.engine!r}, but with the engine "
                 f"{place.active!r} active: give the Switch active={first.engine!r}"
             )
-        await self._engine(first).configure(self._configuration(first, self.state.phase))
+        named, active = engines(self.session)
+        for name in self.failover:
+            if name not in named:
+                raise ConfigurationError(
+                    f"failover names the engine {name!r}; there is {', '.join(named) or 'only one'}"
+                )
+        for engine in named.values():
+            engine.replaceable = bool(self.failover)
+        await named[active].configure(self._configuration(first, self.state.phase))
         self.session.agent = first
 
     @handles(SessionStarted)
@@ -118,7 +133,13 @@ class Handoff(Processor):
 
     # -- one after the other ---------------------------------------------------------------------------------------
 
-    def _ask(self, frame: ToolCall | Transfer) -> None:
+    @handles(ConnectionChanged)
+    def connection_changed(self, signal: ConnectionChanged) -> None:
+        """An engine that is lost for good is replaced by another."""
+        if signal.state == "lost" and self.failover:
+            self._ask(_Lost(engines(self.session)[1], signal.reason))
+
+    def _ask(self, frame: ToolCall | Transfer | _Lost) -> None:
         self._asked.append(frame)
         if len(self._asked) == 1:
             # A task of its own: once begun, a hand-off is not torn apart by an interruption.
@@ -130,16 +151,37 @@ class Handoff(Processor):
             try:
                 if isinstance(frame, ToolCall):
                     await self._asked_by_model(frame)
-                else:
+                elif isinstance(frame, Transfer):
                     await self._asked_by_application(frame)
+                else:
+                    await self._replace(frame)
             except Exception as error:
-                self.session.report(error, self.name, frame)
+                self.session.report(error, self.name, None if isinstance(frame, _Lost) else frame)
             self._asked.popleft()
 
     async def _asked_by_application(self, frame: Transfer) -> None:
-        change = _Change(frame.target, None, frame.reason, frame.summary, None)
+        change = _Change(frame.target or self.agent.name, None, frame.reason, frame.summary, engine=frame.engine)
         if error := await self._hand_over(change):
             raise ConfigurationError(error)
+
+    async def _replace(self, lost: _Lost) -> None:
+        """The same agent goes on, with the first engine that can be opened of those after the lost one."""
+        if engines(self.session)[1] != lost.engine:
+            return  # the call has left it already
+        names = self.failover
+        after = names.index(lost.engine) + 1 if lost.engine in names else 0
+        tried = []
+        for name in (*names[after:], *names[:after]):
+            if name != lost.engine:
+                change = _Change(
+                    self.agent.name, self.state.phase, f"{lost.engine} is lost: {lost.reason}", engine=name
+                )
+                error = await self._hand_over(change)
+                if not error:
+                    return
+                tried.append(f"{name}: {error}")
+        tried.insert(0, f"{lost.engine}: {lost.reason}")
+        self.session.report(ServiceError(f"no engine is left: {'; '.join(tried)}"), self.name, fatal=True)
 
     async def _asked_by_model(self, call: ToolCall) -> None:
         asker, error = self._asker(call), ""
@@ -194,9 +236,10 @@ class Handoff(Processor):
         phase, error = self._phase_of(change.target, change.next_phase), ""
         if phase is None:
             error = f"there is no agent {change.target!r} in the flow"
-        elif phase == self.state.phase:
+        elif phase == self.state.phase and change.engine in ("", engines(self.session)[1]):
             error = f"{change.target} has the call already"
         else:
+            change = replace(change, swap=change.target == self.agent.name)
             self.broadcast(HandoffStarted(source=self.agent.name, target=change.target, reason=change.reason))
             outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
             self.spawn(self._carry_out, change, phase, outcome)
@@ -209,85 +252,36 @@ class Handoff(Processor):
         self.broadcast(HandoffFailed(source=self.agent.name, target=target, error=error))
 
     async def _carry_out(self, change: _Change, phase: str, outcome: asyncio.Future[str]) -> None:
-        """Give the call to another agent. If that fails everything is as before.
+        """Give the call to another agent, or engine. If that fails everything is as before.
 
-        `outcome` has its result when the agent has the call: the old engine may still be closing then.
+        `outcome` has its result when that is done: the old engine may still be closing then.
         """
         agent = self.agents[change.target]
         try:
-            place, engine = find_engine(self.session.pipeline), self._engine(agent)
             configured = self._configuration(agent, phase)
-            engine.check(configured)
-            if isinstance(place, Switch) and place.branches[place.active] is not engine:
-                await self._switch(place, engine, configured, change, phase, outcome)
-            else:
-                await self._say_farewell(change)
-                began = self.session.now()
-                await engine.configure(configured)
+
+            def commit(began: float) -> list[Say | ToolResult]:
                 self._commit(change, phase, began)
-                for frame in self._first_words(change):
-                    await self.push_up(frame)
-                outcome.set_result("")
+                return self._first_words(change)
+
+            await take_over(
+                self.session,
+                self._engine_name(agent, change.engine),
+                configured,
+                farewell=lambda: self._say_farewell(change),
+                commit=commit,
+                tell=self.push_up,
+                done=lambda: outcome.set_result(""),
+            )
         except Exception as error:
             self.session.report(error, self.name)
             if not outcome.done():
                 outcome.set_result(str(error) or type(error).__name__)
 
-    async def _switch(
-        self,
-        place: Switch[Any],
-        engine: Engine,
-        configured: Configure,
-        change: _Change,
-        phase: str,
-        outcome: asyncio.Future[str],
-    ) -> None:
-        old: Engine = place.branches[place.active]
-        before, began = engine.config, 0.0
-
-        async def drain() -> None:
-            nonlocal began
-            await self._say_farewell(change)
-            await self._drain(old)
-            began = self.session.now()
-
-        def move() -> None:
-            left = old.release()
-            self._commit(change, phase, began)
-            words = self._first_words(change)
-            engine.adopt(
-                msgspec.structs.replace(
-                    left,
-                    asked=(*(frame for frame in words if isinstance(frame, Say)), *left.asked),
-                    results=tuple(frame for frame in words if isinstance(frame, ToolResult)),
-                )
-            )
-            outcome.set_result("")
-
-        await engine.configure(configured)
-        try:
-            await place.select(self.agents[change.target].engine, drain=drain, move=move)
-        except Exception as error:
-            if outcome.done():
-                raise
-            await engine.configure(_restoring(before))
-            raise ConfigurationError(f"{change.target} cannot take the call: {error}") from error
-
-    async def _drain(self, old: Engine) -> None:
-        """Let the old agent finish. What takes longer than a call's end may take is cut."""
-        try:
-            for limit_s in (self.session.deadlines.drain_s, self.session.deadlines.stop_s):
-                with anyio.move_on_after(limit_s) as scope:
-                    await old.drain()
-                if not scope.cancelled_caught:
-                    return
-                self.session.interrupt("hand-off")
-        except Exception:
-            old.stay()
-            raise
-
     def _may_speak(self, change: _Change) -> bool:
         """Whether farewell and greeting fit: not if the caller has interrupted, or speaks."""
+        if change.swap:
+            return False
         floor = self.session.floor
         return change.call.turn > floor.fence if change.call is not None else not floor.caller_speaking
 
@@ -315,54 +309,38 @@ class Handoff(Processor):
         return words
 
     def _commit(self, change: _Change, phase: str, began: float) -> None:
-        """The new agent has the call."""
+        """The new agent, or engine, has the call."""
         session, state, source, agent = self.session, self.state, self.agent, self.agents[change.target]
-        state.history = [*state.history, state.phase][-MAX_HISTORY:]
-        state.phase, state.previous_agent, state.handoffs = phase, source.name, state.handoffs + 1
-        session.agent = agent
+        text = ""
+        if not change.swap:
+            state.history = [*state.history, state.phase][-MAX_HISTORY:]
+            state.phase, state.previous_agent, state.handoffs = phase, source.name, state.handoffs + 1
+            session.agent = agent
+            text = f"The call went from {source.name} to {agent.name}."
+            text += f" Reason: {change.reason}" if change.reason else ""
+            text += f" Summary: {change.summary}" if change.summary else ""
         items = session.conversation.items
-        text = f"The call went from {source.name} to {agent.name}."
-        text += f" Reason: {change.reason}" if change.reason else ""
-        text += f" Summary: {change.summary}" if change.summary else ""
+        told = {"source": source.name, "target": agent.name, "reason": change.reason, "summary": change.summary}
+        name = self._engine_name(agent, change.engine)
         session.conversation.add(
             "handoff",
             "system",
             turn=change.turn or (items[-1].turn if items else 0),
             agent=agent.name,
             text=text,
-            data={
-                "source": source.name,
-                "target": agent.name,
-                "reason": change.reason,
-                "summary": change.summary,
-                "phase": phase,
-            },
+            data={**told, "phase": phase, **({"engine": name} if name else {})},
         )
-        self.broadcast(
-            HandoffCompleted(
-                source=source.name,
-                target=agent.name,
-                reason=change.reason,
-                summary=change.summary,
-                gap_ms=(session.now() - began) * 1000,
-            )
-        )
+        gap_ms = (session.now() - began) * 1000
+        self.broadcast(HandoffCompleted(**told, engine=name, gap_ms=gap_ms))
 
-    def _engine(self, agent: Agent) -> Engine:
-        place = find_engine(self.session.pipeline)
-        if place is None:
-            raise ConfigurationError(f"there is no engine in the pipeline that agent {agent.name!r} could use")
-        if not isinstance(place, Switch):
-            if agent.engine:
-                raise ConfigurationError(f"agent {agent.name!r} wants engine {agent.engine!r}, but there is only one")
-            return place
-        name = agent.engine or place.active
-        if name not in place.branches:
-            raise ConfigurationError(
-                f"agent {agent.name!r} wants engine {name!r}; there are {', '.join(place.branches)}"
-            )
-        engine: Engine = place.branches[name]
-        return engine
+    def _engine_name(self, agent: Agent, wanted: str = "") -> str:
+        """Which engine the agent is served by: the one asked for, its own, or else the active one."""
+        named, active = engines(self.session)
+        name = wanted or agent.engine or active
+        if name not in named:
+            there = f"; there are {', '.join(named)}" if active else ", but there is only one"
+            raise ConfigurationError(f"agent {agent.name!r} wants engine {name!r}{there}")
+        return name
 
     def _configuration(self, agent: Agent, phase: str) -> Configure:
         more = list(shared_tools(self.session.pipeline))
@@ -372,26 +350,28 @@ class Handoff(Processor):
 
 
 @dataclass(frozen=True, slots=True)
+class _Lost:
+    """An engine that will not come back by itself."""
+
+    engine: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Change:
     """A hand-off that is asked for, by a model's `call` or by the application."""
 
     target: str
     next_phase: str | None
     reason: str
-    summary: str
-    call: ToolCall | None
+    summary: str = ""
+    call: ToolCall | None = None
+    engine: str = ""
+    """The engine that is wanted, "" for the target's own."""
+    swap: bool = False
+    """The agent stays, and only its engine changes."""
 
     @property
     def turn(self) -> int:
         """The turn in which it was asked for; 0 for none."""
         return self.call.turn if self.call is not None else 0
-
-
-def _restoring(config: EngineConfig) -> Configure:
-    return Configure(
-        agent=config.agent,
-        instructions=config.instructions,
-        voice=config.voice,
-        language=config.language,
-        tools=tuple(msgspec.to_builtins(tool) for tool in config.tools),
-    )

@@ -66,6 +66,7 @@ class Cascade(Pipeline):
         tools: tuple[ToolSpec, ...] = (),
     ) -> None:
         self.stt, self.llm, self.tts = stt, llm, tts
+        self.replaceable = False
         # Behind the STT, lest a `Configure` overtake what waits for its transcript.
         super().__init__([stt, _Settings(self), llm, tts])
         first = Configure(

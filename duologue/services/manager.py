@@ -171,6 +171,11 @@ class ConnectionManager:
         self._engine.spawn(connection.close)
         self._kick.set()
 
+    def give_up(self, error: Exception) -> None:
+        """There will be no connection any more."""
+        self._tell("lost", str(error))
+        self._engine.given_up(error)
+
     async def close(self) -> None:
         """End it all."""
         self._closed = True
@@ -287,8 +292,7 @@ class ConnectionManager:
             else:
                 self._take(connection, resumed)
                 return True
-        self._tell("lost", str(error))
-        self._engine.given_up(error)
+        self.give_up(error)
         return False
 
     async def _refresh(self) -> None:

@@ -58,7 +58,7 @@ def messages(conversation: Conversation, ledger: Ledger, *, open_calls: bool = T
                 asked.append(item)
             continue
         _add_calls(out, asked, results)
-        if item.kind in ("handoff", "note"):
+        if item.kind in ("handoff", "note") and item.text:
             out.append(Message(role="system", text=item.text))
         elif item.role == "agent":
             if text := item.text or ledger.text_of(item.id):

@@ -115,17 +115,19 @@ class Speaking:
         """The provider will answer the caller's turn by itself."""
         self._asked.append(Ask("", turn, utterance, sent_at=asyncio.get_running_loop().time()))
 
-    async def ask(self, turn: int, extra: str = "", *, by_itself: bool = False) -> None:
+    async def ask(self, turn: int, extra: str = "", *, by_itself: bool = False) -> bool:
         """Have a response given in this turn, with `extra` instructions; returns when the provider has given it all.
 
+        False if there is no connection and will be none.
         `by_itself`: the provider begins without being asked. Asks again if the connection is lost meanwhile, or if
         the provider fails before it has said anything, the latter once.
         """
         engine, failures = self._engine, 0
         while True:
-            await engine.until(lambda: engine.connection is not None and not self.busy)
+            await engine.until(lambda: engine.is_given_up or (engine.connection is not None and not self.busy))
             connection = engine.connection
-            assert connection is not None
+            if connection is None:
+                return False
             loop = asyncio.get_running_loop()
             ask = Ask("", turn, sent_at=loop.time(), answer=loop.create_future())
             assert ask.answer is not None
@@ -139,7 +141,7 @@ class Speaking:
             finally:
                 ask.void = True  # matters if the wait was cancelled before the response has begun
             if outcome == "finished" or (outcome == "again" and failures):
-                return
+                return True
             failures += outcome == "again"
             by_itself = False
             if ask.said and CONTINUE not in extra:

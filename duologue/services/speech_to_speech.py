@@ -35,6 +35,7 @@ from ..processors.engine import Capabilities, EngineConfig, Handover
 from ..processors.interruption import may_interrupt
 from ..processors.tools import ToolSpec
 from ..session.conversation import Item
+from ..session.session import State
 from .answering import Answering
 from .connection import Connection, dial
 from .dialect import ConnectionLost, Dialect, Wire
@@ -99,6 +100,7 @@ class SpeechToSpeech(Answering):
         super().__init__()
         self.connection_settings = connection or ConnectionSettings()
         self.config = EngineConfig(instructions=instructions, voice=voice, tools=tuple(tools))
+        self.replaceable = False
         self.connection: Connection | None = None
         """The connection that is in use."""
         self._manager = ConnectionManager(self, self.connection_settings)
@@ -118,6 +120,7 @@ class SpeechToSpeech(Answering):
         self._listens = False  # to the log
         self._answers_results = False  # the latest connection's dialect
         self._greeting = ""
+        self._failed_to_open: Exception | None = None
 
     # -- what a service gives --------------------------------------------------------------------------------------
 
@@ -228,6 +231,7 @@ class SpeechToSpeech(Answering):
         self.speaking = Speaking(self)
         self._listening = Listening(self, self.capabilities.input_sample_rate, self.connection_settings.ring_s)
         self._live = self._given_up = False
+        self._failed_to_open = None
         self._handle = ""
         if not self._listens:
             self._listens = True
@@ -238,7 +242,13 @@ class SpeechToSpeech(Answering):
         if first is not None:
             self.config = self.config.changed(first)
         made_with = self._checked(self.config)
-        await self._manager.open()
+        try:
+            await self._manager.open()
+        except (ConnectionLost, DeadlineExceeded) as error:
+            if not (self.replaceable and self.session.state is State.CONNECTING):
+                raise
+            self._failed_to_open = error
+            return
         if self.config != made_with:
             wanted, self.config = self.config, made_with
             await self._change(wanted)
@@ -257,6 +267,8 @@ class SpeechToSpeech(Answering):
     async def begin(self, signal: SessionStarted) -> None:
         """The call begins."""
         self._activate()
+        if self._failed_to_open is not None:
+            self._manager.give_up(self._failed_to_open)
         if self._greeting:
             self._queue(Say(text=self._greeting))
 
@@ -360,14 +372,24 @@ class SpeechToSpeech(Answering):
                 )
                 self._native_results.discard(turn)
                 if not by_itself:
-                    await self.until(lambda: not (self.speaking.busy or self.listening.hearing.utterances))
+                    await self.until(
+                        lambda: not (self.speaking.busy or self.listening.hearing.utterances) or self._given_up
+                    )
                     if self.speaking.begun > begun:
                         return  # the caller has spoken meanwhile, and the answer to that had the result in view
-            await self.speaking.ask(turn, extra, by_itself=by_itself)
+            if not await self.speaking.ask(turn, extra, by_itself=by_itself):
+                self._keep(asked)
 
     async def _speak(self, turn: int, config: EngineConfig, text: str) -> None:
         with self.session.floor.scope(turn):
-            await self.speaking.ask(turn, f"Say exactly this, word for word, and nothing else: {text}")
+            if not await self.speaking.ask(turn, f"Say exactly this, word for word, and nothing else: {text}"):
+                self._keep(Say(text=text))
+
+    def _keep(self, asked: Input) -> None:
+        """There is no connection any more: whoever takes the call over answers this."""
+        if not isinstance(asked, Say):
+            self._unanswered = "words"
+        self._kept.append(asked)
 
     async def _not_understood(self, config: EngineConfig) -> int:
         self._unanswered = ""
@@ -525,7 +547,12 @@ class SpeechToSpeech(Answering):
         self._given_up = True
         self.listening.hearing.tell_lost()
         self.notify()
-        self.session.report(error, self.name, fatal=True)
+        self.session.report(error, self.name, fatal=not self.replaceable)
+
+    @property
+    def is_given_up(self) -> bool:
+        """There is no connection, and there will be none."""
+        return self._given_up
 
     def is_quiet(self) -> bool:
         """Nobody speaks, nothing is asked for and nothing is being answered."""
