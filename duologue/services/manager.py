@@ -40,6 +40,8 @@ class ConnectionSettings:
     """A provider that answers pings, but does not begin to answer the caller for so long, is left."""
     retry_for_s: float = 30.0
     """A lost connection is given up when no other could be made for so long."""
+    failover_after_s: float = 4.0
+    """The same where another engine stands by to take the call."""
     backoff_s: float = 0.25
     """Before the second attempt; doubled for each one after it, up to 8 s."""
     refresh: bool = True
@@ -57,6 +59,7 @@ class ConnectionSettings:
             "heartbeat_s": (0.5, 60),
             "stall_s": (1, 300),
             "retry_for_s": (0, 600),
+            "failover_after_s": (0, 600),
             "backoff_s": (0.01, 8),
             "expiring_s": (0, 300),
             "ring_s": (1, 600),
@@ -78,6 +81,7 @@ class Managed(Protocol):
     def session(self) -> Session: ...
 
     config: EngineConfig
+    replaceable: bool
 
     async def connect(self, config: EngineConfig, handle: str) -> Connection:
         """A connection that is set up. Raises ConnectionLost."""
@@ -286,7 +290,7 @@ class ConnectionManager:
         self._tell("reconnecting", str(error), attempt=1)
         if not error.fatal:
             try:
-                connection, resumed = await self._connect(self.settings.retry_for_s)
+                connection, resumed = await self._connect(self._patience_s)
             except (ConnectionLost, DeadlineExceeded) as failure:
                 error = failure if isinstance(failure, ConnectionLost) else ConnectionLost(str(failure))
             else:
@@ -294,6 +298,11 @@ class ConnectionManager:
                 return True
         self.give_up(error)
         return False
+
+    @property
+    def _patience_s(self) -> float:
+        settings = self.settings
+        return min(settings.retry_for_s, settings.failover_after_s) if self._engine.replaceable else settings.retry_for_s
 
     async def _refresh(self) -> None:
         """Replace the connection at a quiet point, at the latest `FORCE_S` before its end."""
