@@ -301,8 +301,8 @@ class ConnectionManager:
 
     @property
     def _patience_s(self) -> float:
-        settings = self.settings
-        return min(settings.retry_for_s, settings.failover_after_s) if self._engine.replaceable else settings.retry_for_s
+        patience_s = self.settings.retry_for_s
+        return min(patience_s, self.settings.failover_after_s) if self._engine.replaceable else patience_s
 
     async def _refresh(self) -> None:
         """Replace the connection at a quiet point, at the latest `FORCE_S` before its end."""
