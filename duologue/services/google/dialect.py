@@ -39,6 +39,9 @@ from .options import GeminiLiveOptions
 
 IMAGE_TYPES = frozenset({"image/jpeg", "image/png"})
 
+NO_HISTORY = '{"client_content":{"turnComplete":true}}'
+"""What a session that waits for its history takes for an empty one."""
+
 _KEPT = 256
 """How many ids of calls are remembered, to know one that comes twice."""
 _AUDIO = '{"realtime_input":{"audio":{"data":"%s","mime_type":"audio/pcm;rate=16000"}}}'
@@ -148,13 +151,12 @@ class GeminiDialect(Dialect):
     def history(self, messages: Sequence[Message]) -> list[str]:
         """The conversation so far, as one message.
 
-        Content takes no calls of tools, so they and their results are told in brackets. A family that is seeded by
-        `history_config` takes nothing before its history is complete: call this also for an empty one.
+        Content takes no calls of tools, so they and their results are told in brackets.
         """
         turns = _turns(messages)
         seeded = self._family.seed == "history_config"
         if not turns:
-            return [_encode({"client_content": {"turnComplete": True}})] if seeded else []
+            return []
         if self._family.seed_ends_with_user and turns[-1]["role"] != "user":
             turns.append(_content("user", "[The conversation goes on from here.]"))
         return [_encode({"client_content": {"turns": turns, "turnComplete": seeded}})]

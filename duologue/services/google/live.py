@@ -14,7 +14,7 @@ from ..dialect import Dialect, Wire
 from ..manager import ConnectionSettings
 from ..speech_to_speech import SpeechToSpeech
 from .config import connect_config
-from .dialect import GeminiDialect
+from .dialect import NO_HISTORY, GeminiDialect
 from .families import DEFAULT_VOICE, family_of
 from .incoming import SAMPLE_RATE
 from .options import GeminiLiveOptions, check, resolved
@@ -96,7 +96,8 @@ class GeminiLive(SpeechToSpeech):
         if self._client is None:
             self._client = make_client(self._key(), self._base_url, self._api_version, self._ssl_context)
         set_up = connect_config(config, self._options(config), self._family, handle)
-        return await open_wire(self._client, self.model, set_up, resumed=bool(handle))
+        first = NO_HISTORY if "history_config" in set_up else ""
+        return await open_wire(self._client, self.model, set_up, resumed=bool(handle), first=first)
 
     def dialect(self, config: EngineConfig, handle: str) -> Dialect:
         """A translator for one connection."""

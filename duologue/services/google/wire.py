@@ -44,8 +44,10 @@ def make_client(api_key: str, base_url: str, api_version: str, ssl_context: ssl.
     return genai.Client(api_key=api_key, vertexai=False, http_options=options)
 
 
-async def open_wire(client: Client, model: str, config: dict[str, Any], *, resumed: bool) -> LiveWire:
+async def open_wire(client: Client, model: str, config: dict[str, Any], *, resumed: bool, first: str = "") -> LiveWire:
     """Connect, set the session up, and wait until the server has confirmed it.
+
+    `first` is what must be sent before anything else, unless the first message is of the same kind.
 
     A set-up that the server refuses is fatal, unless a session was to be `resumed`: then its handle may be to blame.
     Raises ConnectionLost. Cancelling this closes the connection.
@@ -55,7 +57,7 @@ async def open_wire(client: Client, model: str, config: dict[str, Any], *, resum
         session = await _enter(context)
     except Exception as error:
         raise _lost(error, resumed=resumed) from error
-    wire = LiveWire(context, session)
+    wire = LiveWire(context, session, first)
     if session.setup_complete is None:
         await wire.close()
         raise ConnectionLost("the server's first message did not confirm the set-up")
@@ -86,15 +88,20 @@ class LiveWire:
     with them, and its `receive` fails with TypeError at a message that it does not know, and ends with every turn.
     """
 
-    def __init__(self, context: AbstractAsyncContextManager[AsyncSession], session: AsyncSession) -> None:
-        self._context = context
+    def __init__(
+        self, context: AbstractAsyncContextManager[AsyncSession], session: AsyncSession, first: str = ""
+    ) -> None:
+        self._context, self._first = context, first
         self._socket = _socket(session)
         # The SDK has taken this message, and it is the one that opens the session.
         self._set_up: str | None = json.dumps({"setupComplete": {"sessionId": session.session_id or ""}})
 
     async def send(self, message: str) -> None:
         """Send a message."""
+        first, self._first = self._first, ""
         try:
+            if first and first.partition(":")[0] != message.partition(":")[0]:
+                await self._socket.send(first)
             await self._socket.send(message)
         except Exception as error:
             raise _lost(error) from error

@@ -117,6 +117,26 @@ async def test_the_sdk_connects_and_sets_up_and_then_messages_pass_as_they_are()
 
 
 @pytest.mark.parametrize(
+    ("message", "before"), [('{"realtime_input":{}}', True), ('{"client_content":{"turns":[]}}', False)]
+)
+async def test_what_must_come_first_comes_first_unless_it_comes_anyway(message: str, before: bool) -> None:
+    got: list[str | bytes] = []
+
+    async def keep(connection: ServerConnection) -> None:
+        await accept(connection)
+        got.extend([each async for each in connection])
+
+    async with calling(keep) as call:
+        first = '{"client_content":{"turnComplete":true}}'
+        wire = await open_wire(call.client, "gemini-3.1-flash-live-preview", CONFIG, resumed=False, first=first)
+        await wire.send(message)
+        await wire.send(message)
+        await wire.close()
+        await call.all_closed()
+        assert got == [first] * before + [message, message]
+
+
+@pytest.mark.parametrize(
     ("code", "reason", "resumed", "fatal"),
     [
         (1007, "API key not valid. Please pass a valid API key.", False, True),
