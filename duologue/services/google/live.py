@@ -106,11 +106,13 @@ class GeminiLive(SpeechToSpeech):
 
     async def close(self) -> None:
         """End the call's session and release the client."""
-        await super().close()
-        client, self._client = self._client, None
-        if client is not None:
-            await client.aio.aclose()
-            client.close()
+        try:
+            await super().close()
+        finally:
+            client, self._client = self._client, None
+            if client is not None:
+                await client.aio.aclose()
+                client.close()
 
     def _options(self, config: EngineConfig) -> GeminiLiveOptions:
         return resolved(self.options, config.options)

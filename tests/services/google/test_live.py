@@ -20,7 +20,7 @@ from duologue.processors.tools import Tool, Tools, ToolSpec
 from duologue.services.google import GeminiLive, GeminiLiveOptions
 from duologue.session import Session
 from duologue.testing.google import ScriptedGemini
-from duologue.testing.provider import Call, Speak
+from duologue.testing.provider import Call, Speak, Wait
 from duologue.testing.tones import tone
 from tests.services.story import Watch
 from tests.session.calls import Call as Running
@@ -192,6 +192,54 @@ async def test_a_handle_that_is_refused_leads_to_a_new_session_with_the_history(
         await talk.ask("Go on.")
         assert [bool(got.handle) for got in talk.server.got] == [False, True, False]
         assert "One." in " ".join(message.text for message in talk.server.got[-1].history)
+        assert talk.log[-1] == "agent: Two."
+
+
+@pytest.mark.parametrize("options", [GeminiLiveOptions(), MANUAL], ids=["server", "framework"])
+async def test_the_caller_barges_in(options: GeminiLiveOptions) -> None:
+    script = [[Speak("A very long story.", 20.0, pace=1.0)], [Speak("Well.")]]
+    async with talking(script, behaviour={"transcripts": ["Stop!"]}, options=options) as talk:
+        await talk.call.say("Tell me a story.")
+        await anyio.sleep(3)
+        if options is MANUAL:  # then it is for the framework to say so
+            talk.call.session.interrupt()
+        await talk.speak()
+        await talk.until_ended(2)
+        assert [end.status for end in talk.ended] == ["interrupted", "completed"]
+        assert talk.heard_s < 6.0
+        assert [line for line in talk.log if line.startswith("caller")] == ["caller: Tell me a story.", "caller: Stop!"]
+        assert talk.log[-1] == "agent: Well."
+        assert not talk.call.errors
+
+
+async def test_extended_thinking_speaks_several_times_in_one_response() -> None:
+    script = [[Speak("One moment.", 1.0), Wait(4.0), Speak("It is four.", 1.0)], [Speak("Yes.", 1.0)]]
+    async with talking(script, model=THINKING_3_8) as talk:
+        await talk.ask("What is it?")
+        assert talk.log[-1] == "agent: One moment. It is four."
+        await talk.ask("Really?")
+        assert talk.heard_s == pytest.approx(3.0)
+        assert not talk.call.errors
+
+
+async def test_a_connection_that_goes_away_is_replaced_before_its_end() -> None:
+    async with talking([[Speak("One.")], [Speak("Two.")]]) as talk:
+        await talk.ask("Count.")
+        talk.server.connections[0].go_away(10)
+        await anyio.sleep(20)
+        await talk.ask("Go on.")
+        assert [bool(got.handle) for got in talk.server.got] == [False, True]
+        assert not talk.call.errors
+
+
+async def test_a_half_open_connection_is_replaced() -> None:
+    async with talking([[Speak("One.")], [Speak("Two.")]]) as talk:
+        await talk.ask("Count.")
+        await anyio.sleep(2)
+        talk.server.connections[0].go_half_open()
+        await anyio.sleep(20)
+        await talk.ask("Go on.")
+        assert len(talk.server.got) == 2
         assert talk.log[-1] == "agent: Two."
 
 
