@@ -174,6 +174,13 @@ class Speaking:
         session.ledger.open(reply.id, reply.turn, config.agent)
         engine.put(ResponseStarted(turn=reply.turn, response_id=reply.id, agent=config.agent, voice=config.voice))
 
+    def on_refused(self, tag: str) -> None:
+        """The provider will not begin what was asked for with this tag."""
+        for ask in [ask for ask in self._asked if tag and ask.tag == tag]:
+            self._asked.remove(ask)
+            ask.settle("again")
+            self._engine.notify()
+
     def on_said(self, event: Said) -> None:
         """Text of a response."""
         reply = self._active.get(event.response)

@@ -442,12 +442,11 @@ class SpeechToSpeech(Answering):
         self.notify()
 
     def consumed(self, usage: Usage) -> None:
-        """What the provider says it has consumed."""
-        self.broadcast(
-            msgspec.structs.replace(
-                usage, service=self.name, model=self.model, input_audio_s=self.listening.hearing.take_sent_s()
-            )
-        )
+        """What the provider says it has consumed: a response, which accounts for the audio, or a transcript."""
+        if usage.model in ("", self.model):
+            sent_s = self.listening.hearing.take_sent_s()
+            usage = msgspec.structs.replace(usage, model=self.model, input_audio_s=sent_s)
+        self.broadcast(msgspec.structs.replace(usage, service=self.name))
 
     # -- a change of engines in mid-call ---------------------------------------------------------------------------
 
@@ -613,6 +612,7 @@ class SpeechToSpeech(Answering):
         if update is not None and not update.done():
             update.set_result(event)
             return
+        self.speaking.on_refused(event.about)
         self.session.report(ServiceError(f"{event.code}: {event.message}"), self.name)
         if event.fatal and self.connection is not None:
             self._manager.lost(self.connection, ConnectionLost(f"{event.code}: {event.message}", fatal=True))
