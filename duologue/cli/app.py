@@ -1,4 +1,4 @@
-"""The commands: demo, talk, doctor."""
+"""The commands: demo, talk, serve, doctor."""
 
 from __future__ import annotations
 
@@ -49,6 +49,30 @@ def doctor() -> None:
     from .doctor import run_doctor
 
     raise typer.Exit(run_doctor())
+
+
+@app.command()
+def serve(
+    openai_realtime: Annotated[
+        str,
+        typer.Option(
+            help="Serve this to clients of OpenAI's Realtime API: module:object, with agents or a function that "
+            "takes the call's transport and makes its session. Try duologue.cli.agents:agents.",
+            metavar="MODULE:OBJECT",
+        ),
+    ],
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8765,
+    client_may_configure: Annotated[bool, typer.Option(help="Let clients set the instructions and the voice.")] = False,
+) -> None:
+    """Let others call your agents. Clients need a key if DUOLOGUE_SERVER_KEY is set."""
+
+    def run() -> int:
+        from .serve import run_serve  # which says what is missing, if the extra is
+
+        return run_serve(openai_realtime, host, port, client_may_configure=client_may_configure)
+
+    _guarded(run)
 
 
 def _guarded(command: object) -> None:

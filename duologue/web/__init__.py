@@ -1,0 +1,1 @@
+"""Pipelines on the web: servers that let others talk to them."""
