@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -10,8 +11,10 @@ from typing import Any
 
 import anyio
 import pytest
+from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
+from websockets.protocol import State
 
 from duologue.services.dialect import ConnectionLost
 from duologue.services.google.wire import LiveWire, _socket, make_client, open_wire
@@ -232,6 +235,23 @@ async def test_a_set_up_that_never_completes_can_be_given_up() -> None:
         assert deadline.cancelled_caught
         assert call.setups
         await call.all_closed()
+
+
+async def test_a_set_up_that_is_given_up_is_closed_even_if_the_far_end_is_gone() -> None:
+    async def freeze(connection: ServerConnection) -> None:
+        connection.transport.pause_reading()
+        await thawed.wait()
+        connection.transport.abort()
+
+    thawed = asyncio.Event()
+    async with calling(freeze) as call:
+        with anyio.move_on_after(5) as deadline:
+            await call.dial()
+        clients = [each for each in gc.get_objects() if type(each) is ClientConnection]
+        states = {client.state for client in clients}
+        thawed.set()
+        assert deadline.cancelled_caught
+        assert states == {State.CLOSED}
 
 
 async def test_a_session_that_opens_while_it_is_given_up_is_closed() -> None:
