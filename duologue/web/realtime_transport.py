@@ -12,11 +12,12 @@ import anyio
 import msgspec
 
 from ..audio.vad import Detector
-from ..errors import ConfigurationError, IllegalState
+from ..errors import ConfigurationError
 from ..frames import Configure, Frame, Input, ToolCall, ToolResult, UserImage, UserText
+from ..processors.base import Processor
 from ..processors.engine import Engine, find_engine
 from ..processors.interruption import may_interrupt
-from ..processors.pipeline import Switch
+from ..processors.pipeline import Switch, leaves
 from ..processors.tools import ToolSpec
 from ..services.openai.server import RealtimeServerSession
 from ..services.openai.server_config import Refusal
@@ -116,9 +117,20 @@ class RealtimeTransport:
 
     @property
     def _ears(self) -> RealtimeTurns:
-        if self._turns is None:
-            raise IllegalState("the pipeline has no turns(): put it behind input()")
+        assert self._turns is not None
         return self._turns
+
+    def check(self, pipeline: Processor) -> None:
+        """Raise ConfigurationError if the pipeline lacks a part."""
+        self._engine()
+        parts = leaves(pipeline)
+        there = {
+            "turns": self._turns is not None and self._turns.gate in parts,
+            "client_tools": self._tools in parts,
+            "output": self._output in parts,
+        }
+        if missing := [name for name, found in there.items() if not found]:
+            raise ConfigurationError(f"the pipeline has no {missing[0]}() of the transport's")
 
     def begin(self) -> None:
         """The session runs: the client is told, and its events are taken."""
@@ -328,6 +340,11 @@ class _Input(TransportInput):
     def __init__(self, transport: RealtimeTransport) -> None:
         super().__init__()
         self._transport = transport
+
+    async def open(self) -> None:
+        """Raises ConfigurationError if the pipeline lacks a part of the transport's, or has no engine."""
+        self._transport.check(self.session.pipeline)
+        await super().open()
 
     def started(self) -> None:
         self._transport.begin()
