@@ -195,12 +195,19 @@ class Listening:
             self._place(utterance, turn)
         return utterance
 
+    @property
+    def taken(self) -> Utterance | None:
+        """The latest of the caller's turns that is complete and not answered."""
+        return next((u for u in reversed(self.hearing.utterances) if not u.open), None)
+
     def answered(self, utterance: Utterance) -> None:
-        """The provider has answered it. Its audio is not needed any more; its transcript may still come."""
-        self.hearing.settle(utterance)
-        if utterance.text is None:
-            utterance.answered_at = _loop_time()
-            self._late.append(utterance)
+        """The provider has answered it, and all before it. The audio is not needed any more; transcripts may come."""
+        utterances = self.hearing.utterances
+        for each in utterances[: utterances.index(utterance) + 1] if utterance in utterances else ():
+            self.hearing.settle(each)
+            if each.text is None:
+                each.answered_at = _loop_time()
+                self._late.append(each)
 
     def _settle(self, utterance: Utterance) -> None:
         self.hearing.settle(utterance)

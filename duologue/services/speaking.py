@@ -46,7 +46,7 @@ class Ask:
     tag: str
     turn: int
     utterance: Utterance | None = None
-    """The caller's turn that it answers, if the provider answers that by itself."""
+    """The latest of the caller's turns that it answers."""
     sent_at: float = 0.0
     void: bool = False
     """The caller has interrupted: should it begin, it is stopped."""
@@ -129,7 +129,7 @@ class Speaking:
             if connection is None:
                 return False
             loop = asyncio.get_running_loop()
-            ask = Ask("", turn, sent_at=loop.time(), answer=loop.create_future())
+            ask = Ask("", turn, engine.listening.taken, sent_at=loop.time(), answer=loop.create_future())
             assert ask.answer is not None
             self._asked.append(ask)
             if not by_itself:
@@ -229,7 +229,7 @@ class Speaking:
         if reply.void:
             self._truncate(reply, 0.0)
             reply.ask.settle("finished")
-            engine.notify()
+            engine.finished(reply.ask)
             return
         self._kept.append(reply)
         if event.status == "completed":
