@@ -137,11 +137,11 @@ class GeminiDialect(Dialect):
     def turn_begins(self) -> list[str]:
         """Unless the session says otherwise this stops the model. What text waits becomes part of the turn."""
         self._in_turn = True
-        waits, held = [], self._family.text == "realtime" and "\n".join(self._held)
-        if held:
+        messages = [_realtime("activityStart", {})]
+        if self._held and self._family.text == "realtime":
+            messages.append(_realtime("text", "\n".join(self._held)))
             self._held.clear()
-            waits.append(_realtime("text", held))
-        return [_realtime("activityStart", {}), *waits]
+        return messages
 
     def turn_ends(self) -> list[str]:
         """The model answers now."""
@@ -240,11 +240,11 @@ class GeminiDialect(Dialect):
     def _read_speech(self, content: ServerContent, events: list[Event]) -> None:
         if (heard := content.input_transcription) is not None:
             self._caller_language = heard.language_code or self._caller_language
-            if heard.text:
-                self._caller_said += heard.text
-                events.append(self._transcribed(final=heard.finished))
+            self._caller_said += heard.text
             if heard.finished:
-                self._end_caller(events, told=bool(heard.text))
+                self._end_caller(events)
+            elif heard.text and self._caller_said.strip():
+                events.append(self._transcribed(final=False))
         for part in content.model_turn.parts:
             if pcm := part.pcm:
                 self._begin(events)
@@ -284,6 +284,7 @@ class GeminiDialect(Dialect):
             self._working = status != "IDLE"
         idle = status == "IDLE" and self._family.ends_at_idle
         if not idle and (not content.turn_complete or (self._working and self._family.ends_at_idle)):
+            self._cut &= not content.turn_complete
             return
         reason = content.turn_complete_reason
         outcome: Literal["completed", "failed"] = "completed" if reason in _NO_FAILURE else "failed"
@@ -328,11 +329,9 @@ class GeminiDialect(Dialect):
     def _transcribed(self, *, final: bool) -> Transcribed:
         return Transcribed(text=self._caller_said.strip(), final=final, language=self._caller_language)
 
-    def _end_caller(self, events: list[Event], *, told: bool = False) -> None:
-        """What the caller has said is complete. `told`: the event for it is there already."""
-        if not self._caller_said:
-            return
-        if not told:
+    def _end_caller(self, events: list[Event]) -> None:
+        """What the caller has said is complete."""
+        if self._caller_said.strip():
             events.append(self._transcribed(final=True))
         self._caller_said = self._caller_language = ""
 

@@ -53,6 +53,8 @@ class GeminiLive(SpeechToSpeech):
         options: GeminiLiveOptions | None = None,
         connection: ConnectionSettings | None = None,
     ) -> None:
+        if not model:
+            raise ConfigurationError("Gemini Live needs the name of a model")
         self.model = model
         self.options = resolved(options or GeminiLiveOptions(), {})
         self._family = family_of(model)

@@ -57,11 +57,13 @@ async def open_wire(client: Client, model: str, config: dict[str, Any], *, resum
         session = await _enter(context)
     except Exception as error:
         raise _lost(error, resumed=resumed) from error
-    wire = LiveWire(context, session, first)
-    if session.setup_complete is None:
-        await wire.close()
-        raise ConnectionLost("the server's first message did not confirm the set-up")
-    return wire
+    try:
+        if session.setup_complete is None:
+            raise ConnectionLost("the server's first message did not confirm the set-up")
+        return LiveWire(context, session, first)
+    except ConnectionLost:
+        await context.__aexit__(None, None, None)
+        raise
 
 
 async def _enter(context: AbstractAsyncContextManager[AsyncSession]) -> AsyncSession:

@@ -300,6 +300,8 @@ def test_options_that_the_model_does_not_take_are_refused_at_once() -> None:
         GeminiLive(options=GeminiLiveOptions(google_search=True), tools=[ToolSpec(name="now")])
     with pytest.raises(ConfigurationError, match="'nova'"):
         GeminiLive(voice="nova")
+    with pytest.raises(ConfigurationError, match="model"):
+        GeminiLive("")
 
 
 def test_a_missing_key_says_what_to_set(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -286,6 +286,21 @@ def test_extended_thinking_ends_when_it_is_idle() -> None:
     assert content(gemini, turnComplete=True, interactionStatus="IDLE") == [Finished(response="r2")]
 
 
+def test_extended_thinking_may_go_on_right_after_an_interruption() -> None:
+    gemini = dialect("gemini-3.8-live-extended-thinking")
+    content(gemini, modelTurn=speech(ONE), interactionStatus="IN_PROGRESS")
+    content(gemini, interrupted=True)
+    assert content(gemini, turnComplete=True, interactionStatus="IN_PROGRESS") == []
+    assert content(gemini, outputTranscription={"text": "Yes."})[0] == Began(response="r2")
+
+
+def test_silence_has_no_transcript() -> None:
+    gemini = dialect()
+    assert content(gemini, inputTranscription={"text": " "}) == []
+    assert content(gemini, inputTranscription={"finished": True}) == []
+    assert content(gemini, modelTurn=speech(ONE))[0] == Began(response="r1")
+
+
 def test_for_other_models_a_turn_is_over_when_it_is_complete() -> None:
     gemini = dialect()
     content(gemini, modelTurn=speech(ONE))

@@ -11,13 +11,14 @@ from typing import Any
 
 import anyio
 import pytest
+from google.genai.live import AsyncSession
 from websockets.asyncio.client import ClientConnection
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 from websockets.protocol import State
 
 from duologue.services.dialect import ConnectionLost
-from duologue.services.google.wire import LiveWire, _socket, make_client, open_wire
+from duologue.services.google.wire import LiveWire, make_client, open_wire
 from duologue.testing.tls import HOST, loopback
 
 Behaviour = Callable[[ServerConnection], Awaitable[None]]
@@ -282,7 +283,12 @@ async def test_a_far_end_that_does_not_close_is_cut_off() -> None:
         gone.set()
 
 
-def test_an_sdk_without_its_websocket_is_named() -> None:
-    with pytest.raises(ConnectionLost, match="google-genai") as caught:
-        _socket(object())  # type: ignore[arg-type]
-    assert caught.value.fatal
+async def test_an_sdk_without_its_websocket_is_named_and_left_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AsyncSession, "_ws", None, raising=False)
+    monkeypatch.setattr(AsyncSession, "__setattr__", lambda self, name, value: None)
+    monkeypatch.setattr(AsyncSession, "setup_complete", object(), raising=False)
+    async with calling(accept) as call:
+        with pytest.raises(ConnectionLost, match="google-genai") as caught:
+            await call.dial()
+        assert caught.value.fatal
+        await call.all_closed()
