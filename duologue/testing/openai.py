@@ -41,6 +41,8 @@ class ScriptedOpenAI:
         self.connections: list[OpenAIConnection] = []
         self.failures: list[Exception] = []
         """What went wrong in the script."""
+        self.refuse_updates = False
+        """Changes of the session are refused, the one that sets it up included."""
         if not callable(model):
             for answer in model:
                 check_acts(answer)

@@ -17,6 +17,7 @@ from ..audio.resample import Resampler
 from ..errors import IllegalState
 from ..services.messages import Message, ToolRequest
 from ..services.openai.server import RealtimeServerSession
+from ..services.openai.server_config import Refusal
 from ..services.openai.server_response import ServerItem, ServerResponse
 from .openai_vad import EnergyVad
 from .provider import (
@@ -169,6 +170,8 @@ class OpenAIConnection:
 
     def configure(self, session: dict[str, Any], change: dict[str, Any]) -> None:
         """Note how the session is set up."""
+        if self._server.refuse_updates:
+            raise Refusal("invalid_value", "This change cannot be made now.", "session")
         self.got.instructions = session["instructions"]
         self.got.voice = _voice(session)
         self.got.tools = tuple(session["tools"])
