@@ -8,8 +8,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-import msgspec
-
 from ...errors import BadInput
 from ...frames import ResponseStatus, Usage, UserImage
 from ...processors.engine import EngineConfig
@@ -33,11 +31,10 @@ from ..events import (
 )
 from ..messages import Message
 from .config import tools
+from .contents import IMAGE_TYPES, blob, encode, note, turn, turns_of
 from .families import DEFAULT_VOICE, Family
 from .incoming import Incoming, ModalityTokens, ServerContent, ToolCall, UsageMetadata, decode
 from .options import GeminiLiveOptions
-
-IMAGE_TYPES = frozenset({"image/jpeg", "image/png"})
 
 NO_HISTORY = '{"client_content":{"turnComplete":true}}'
 """What a session that waits for its history takes for an empty one."""
@@ -126,7 +123,7 @@ class GeminiDialect(Dialect):
         if change and (not self._family.context_update or (old.prompt and not config.prompt)):
             return None
         self._config = config
-        return [_encode({"contextUpdate": change})] if change else []
+        return [encode({"contextUpdate": change})] if change else []
 
     # -- what the caller does --------------------------------------------------------------------------------------
 
@@ -153,17 +150,17 @@ class GeminiDialect(Dialect):
 
         Content takes no calls of tools, so they and their results are told in brackets.
         """
-        turns = _turns(messages)
+        turns = turns_of(messages)
         seeded = self._family.seed == "history_config"
         if not turns:
             return []
         if self._family.seed_ends_with_user and turns[-1]["role"] != "user":
-            turns.append(_content("user", "[The conversation goes on from here.]"))
-        return [_encode({"client_content": {"turns": turns, "turnComplete": seeded}})]
+            turns.append(turn("user", "[The conversation goes on from here.]"))
+        return [encode({"client_content": {"turns": turns, "turnComplete": seeded}})]
 
     def text(self, text: str, *, role: str = "user", tag: str | None = None) -> list[str]:
         """Text of the caller, or a note, which goes as the caller's text in brackets."""
-        return self._tell(_note(text) if role == "system" else text, tag)
+        return self._tell(note(text) if role == "system" else text, tag)
 
     def image(self, image: UserImage) -> list[str]:
         """An image of the caller's. Raises BadInput for one that is neither a JPEG nor a PNG, or has no bytes."""
@@ -171,11 +168,11 @@ class GeminiDialect(Dialect):
             raise BadInput(f"Gemini Live takes the bytes of an image, not its url: {image.url[:200]!r}")
         if image.mime not in IMAGE_TYPES:
             raise BadInput(f"Gemini Live takes images of type {' and '.join(sorted(IMAGE_TYPES))}, not {image.mime!r}")
-        return [_realtime("video", _blob(image.image, image.mime))]
+        return [_realtime("video", blob(image.image, image.mime))]
 
     def respond(self, tag: str, instructions: str = "") -> list[str]:
         """Ask for a response by a note, for there is no other way. It stops a response that goes on."""
-        return self._tell(_note(f"For your next response: {instructions}" if instructions else "Respond now."), tag)
+        return self._tell(note(f"For your next response: {instructions}" if instructions else "Respond now."), tag)
 
     def tool_result(self, call_id: str, name: str, result: Any, *, respond: bool) -> list[str]:
         """The result of a call, whatever it is, as `{"result": …}`. Raises BadInput for one that is no JSON value.
@@ -190,7 +187,7 @@ class GeminiDialect(Dialect):
         if non_blocking and (others or not (respond or calls.wanted)):
             response["scheduling"] = "SILENT"
         try:
-            message = _encode({"tool_response": {"functionResponses": [response]}})
+            message = encode({"tool_response": {"functionResponses": [response]}})
         except (TypeError, ValueError, RecursionError) as error:
             raise BadInput(f"the result of tool {name!r} is no JSON value: {error}") from error
         calls.open, calls.wanted = others, calls.wanted or respond
@@ -207,8 +204,8 @@ class GeminiDialect(Dialect):
         if tag is not None:
             self._tags.append(tag)
         if not realtime:
-            content = {"turns": [_content("user", text)], "turnComplete": tag is not None}
-            return [_encode({"client_content": content})]
+            content = {"turns": [turn("user", text)], "turnComplete": tag is not None}
+            return [encode({"client_content": content})]
         message = _realtime("text", text)
         if self.server_turns or self._in_turn:
             return [message]
@@ -351,53 +348,5 @@ def _of_audio(details: Iterable[ModalityTokens]) -> int:
     return sum(detail.token_count for detail in details if detail.modality == "AUDIO")
 
 
-def _turns(messages: Iterable[Message]) -> list[dict[str, Any]]:
-    """Messages as contents, in which user and model alternate."""
-    turns: list[dict[str, Any]] = []
-    for message in messages:
-        role = "model" if message.role == "assistant" else "user"
-        for part in _parts(message):
-            if not turns or turns[-1]["role"] != role:
-                turns.append({"role": role, "parts": []})
-            parts = turns[-1]["parts"]
-            if parts and "text" in part and "text" in parts[-1]:
-                parts[-1] = {"text": f"{parts[-1]['text']}\n{part['text']}"}
-            else:
-                parts.append(part)
-    return turns
-
-
-def _parts(message: Message) -> list[dict[str, Any]]:
-    if message.role == "system":
-        return [{"text": _note(message.text)}]
-    if message.role == "tool":
-        return [{"text": _note(f"Result of {message.name}: {message.text}")}]
-    parts: list[dict[str, Any]] = []
-    if message.image and message.mime in IMAGE_TYPES:
-        parts.append({"inline_data": _blob(message.image, message.mime)})
-    elif message.image or message.url:
-        parts.append({"text": _note(f"An image: {message.url[:200] or message.mime}")})
-    if message.text:
-        parts.append({"text": message.text})
-    parts.extend({"text": _note(f"Called {call.name} with {_encode(call.arguments)}")} for call in message.calls)
-    return parts
-
-
-def _note(text: str) -> str:
-    return f"[{text}]"
-
-
-def _content(role: str, text: str) -> dict[str, Any]:
-    return {"role": role, "parts": [{"text": text}]}
-
-
-def _blob(data: bytes, mime: str) -> dict[str, str]:
-    return {"data": b2a_base64(data, newline=False).decode("ascii"), "mime_type": mime}
-
-
 def _realtime(kind: str, value: Any) -> str:
-    return _encode({"realtime_input": {kind: value}})
-
-
-def _encode(message: Any) -> str:
-    return msgspec.json.encode(message).decode()
+    return encode({"realtime_input": {kind: value}})
