@@ -128,6 +128,7 @@ class Speaking:
             connection = engine.connection
             if connection is None:
                 return False
+            engine.send_untold()
             loop = asyncio.get_running_loop()
             ask = Ask("", turn, engine.listening.taken, sent_at=loop.time(), answer=loop.create_future())
             assert ask.answer is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -72,6 +73,10 @@ MAX_SPEECH_FRAMES = 4_096
 """Pieces of the agent's speech that wait for the playout; of four times as many the rest is refused with an error."""
 
 
+MAX_UNTOLD = 256
+"""Notes for the model that wait until it does not speak; the oldest go."""
+
+
 class SpeechToSpeech(Answering):
     """An engine that is one service: it hears the caller and speaks to it. Obeys the engine contract.
 
@@ -112,6 +117,7 @@ class SpeechToSpeech(Answering):
         self._given_up = False
         self._handle = ""
         self._handle_stands_for = 0  # how many items of the log
+        self._untold: deque[Callable[[Dialect], list[str]]] = deque(maxlen=MAX_UNTOLD)
         self._native_results: set[int] = set()  # turns whose results went to the connection that had asked
         self._updates: dict[str, asyncio.Future[Refused | None]] = {}
         self._update_ids = 0
@@ -283,6 +289,7 @@ class SpeechToSpeech(Answering):
         self.notify()
 
     def _seed(self, connection: Connection) -> int:
+        self._untold.clear()  # it is in the log
         limit = self.connection_settings.replay_messages
         told = recent(messages(self.session.conversation, self.session.ledger, open_calls=False), limit)
         if told:
@@ -339,7 +346,10 @@ class SpeechToSpeech(Answering):
         self._activate()
         text = frame.text if frame.author == "caller" else f"[{frame.author}] {frame.text}"
         await super().typed(frame)
-        self.send(lambda dialect: dialect.text(text))
+        if frame.author == "caller":
+            self.send(lambda dialect: dialect.text(text))
+        else:
+            self.send_when_quiet(lambda dialect: dialect.text(text))
 
     @handles(UserImage)
     async def image(self, frame: UserImage) -> None:
@@ -355,9 +365,30 @@ class SpeechToSpeech(Answering):
         if self._live and self.connection is not None:
             self.connection.send(message(self.connection.dialect))
 
+    def send_when_quiet(self, message: Callable[[Dialect], list[str]]) -> None:
+        """As `send`, but not into an answer: there are providers that break it off for a text.
+
+        At the latest it is sent before an answer is asked for.
+        """
+        self._untold.append(message)
+        self._send_untold_if_quiet()
+
+    def send_untold(self) -> None:
+        """An answer is about to be asked for."""
+        untold = list(self._untold)
+        self._untold.clear()
+        for message in untold:
+            self.send(message)
+
+    def _send_untold_if_quiet(self) -> None:
+        if self._untold and not (
+            self.speaking.busy or self.speaking.waits_for_tools or self.listening.hearing.utterances
+        ):
+            self.send_untold()
+
     def _logged(self, item: Item) -> None:
         if item.kind in ("handoff", "note") and item.role == "system" and item.text:
-            self.send(lambda dialect: dialect.text(item.text, role="system"))
+            self.send_when_quiet(lambda dialect: dialect.text(item.text, role="system"))
 
     # -- answers ---------------------------------------------------------------------------------------------------
 
@@ -403,7 +434,8 @@ class SpeechToSpeech(Answering):
             self.send(lambda dialect: dialect.tool_result(asked_as, frame.name, frame.result, respond=frame.respond))
         else:
             result = frame.result if isinstance(frame.result, str) else msgspec.json.encode(frame.result).decode()
-            self.send(lambda dialect: dialect.text(f"The tool {frame.name} has returned: {result}", role="system"))
+            told = f"The tool {frame.name} has returned: {result}"
+            self.send_when_quiet(lambda dialect: dialect.text(told, role="system"))
 
     def refuse_call(self, call: ToolCall, error: str) -> None:
         """A call is answered with an error, without having been made."""
@@ -475,6 +507,7 @@ class SpeechToSpeech(Answering):
         if words and not asked:
             asked = (EndOfTurn(at=self.session.now(), by="hand-off"),)
         self._live = False
+        self._untold.clear()
         return msgspec.structs.replace(
             left, speech=speech, asked=asked, unanswered="words" if words else left.unanswered
         )
@@ -510,7 +543,7 @@ class SpeechToSpeech(Answering):
         before, self.connection = self.connection, connection
         how = "resumed by handle" if resumed else "fresh"
         if before is not None:
-            self._let_go()
+            self._let_go(lost=connection is None)
         if connection is not None:
             self._answers_results = connection.dialect.answers_results
             if not resumed:
@@ -522,7 +555,7 @@ class SpeechToSpeech(Answering):
         self.notify()
         return how
 
-    def _let_go(self) -> None:
+    def _let_go(self, *, lost: bool) -> None:
         """The connection is gone: what it owed is owed by the next one."""
         self._native_results.clear()
         for update in self._updates.values():
@@ -539,7 +572,7 @@ class SpeechToSpeech(Answering):
                 self._unanswered = "words"
                 self._queue(EndOfTurn(at=self.session.now(), by="connection lost"))
             self._settle(ask.turn)
-        self.listening.detach()
+        self.listening.detach(lost=lost)
 
     def given_up(self, error: Exception) -> None:
         """There is no connection any more, and there will be none."""
@@ -580,6 +613,8 @@ class SpeechToSpeech(Answering):
 
     def notify(self) -> None:
         """Something has changed: let those who wait look again."""
+        if self._live:
+            self._send_untold_if_quiet()
         watchers, self._watchers = self._watchers, []
         for watcher in watchers:
             if not watcher.done():
