@@ -381,9 +381,9 @@ class SpeechToSpeech(Answering):
             self.send(message)
 
     def _send_untold_if_quiet(self) -> None:
-        if self._untold and not (
-            self.speaking.busy or self.speaking.waits_for_tools or self.listening.hearing.utterances
-        ):
+        speaking = self.speaking
+        goes_on = speaking.busy or speaking.waits_for_tools or self._native_results
+        if self._untold and not (goes_on or self.listening.hearing.utterances):
             self.send_untold()
 
     def _logged(self, item: Item) -> None:
