@@ -38,6 +38,8 @@ class Connection:
         self.open = False
         self.used = False
         """Something was sent that the provider may remember."""
+        self.queued = self.written = self.delivered = 0
+        """How many messages were given to `send`; were handed to the wire; have reached the provider for certain."""
         self._owner = owner
         self._wire = wire
         self._on_event, self._on_lost = on_event, on_lost
@@ -77,7 +79,9 @@ class Connection:
         """Queue messages. Nothing happens on a connection that has ended."""
         if not self.open:
             return
+        before = len(self._waiting)
         self._waiting.extend(messages)
+        self.queued += len(self._waiting) - before
         self.used = True
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
@@ -91,13 +95,16 @@ class Connection:
             await self._no_room[-1]
 
     async def check(self, timeout_s: float) -> None:
-        """See whether the far end is there; if not within this time, the connection is lost."""
+        """See whether the far end is there; if it is not heard within this time, the connection is lost."""
+        began, written = self._loop.time(), self.written
         try:
             with anyio.fail_after(timeout_s):
                 await self._wire.ping()
             self.heard_at = max(self.heard_at, self._loop.time())
+            self.delivered = written  # what was sent before the ping has come before it
         except TimeoutError:
-            self._lose(ConnectionLost(f"the provider did not answer for {timeout_s:g} s"))
+            if self.heard_at <= began:
+                self._lose(ConnectionLost(f"the provider did not answer for {timeout_s:g} s"))
         except ConnectionLost as error:
             self._lose(error)
 
@@ -153,6 +160,7 @@ class Connection:
                 self._lose(error)
                 return
             self.writing_since = None
+            self.written += 1
             if self._no_room and len(waiting) <= ROOM:
                 self._let_in()
 

@@ -6,7 +6,9 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
+
+from msgspec.structs import replace
 
 from ..audio.pcm import downmix
 from ..frames import EndOfTurn, Input, SpeechStarted, UserAudio
@@ -49,6 +51,14 @@ class Utterance:
         return self.last is None
 
 
+class _Sent(NamedTuple):
+    """A frame, the message of the connection's that it is in, and how many samples that are."""
+
+    number: int
+    message: int
+    samples: int
+
+
 class Hearing:
     """Keeps the caller's frames in order, sends what is to be sent, and knows what would have to be sent again.
 
@@ -70,6 +80,9 @@ class Hearing:
         self._frames: deque[Input] = deque()
         self._base = 0  # number of the oldest frame
         self._next = 0  # number of the first frame that the connection has not had
+        self._new = 0  # number of the first frame that no connection before this one has had
+        self._dealt_with = 0  # number of the frame after the last turn that is dealt with
+        self._sent: deque[_Sent] = deque()  # what may still get lost
         self._seconds = 0.0
         self._connection: Connection | None = None
         self._server_turns = True
@@ -121,6 +134,7 @@ class Hearing:
         """It has been dealt with: its audio is not needed any more."""
         if utterance in self.utterances:
             self.utterances.remove(utterance)
+            self._dealt_with = max(self._dealt_with, utterance.last or 0)
         self._trim()
 
     def _back(self, at: float) -> int:
@@ -140,16 +154,29 @@ class Hearing:
 
     # -- sending ---------------------------------------------------------------------------------------------------
 
-    def attach(self, connection: Connection | None, *, again: bool) -> None:
-        """Send to this connection from now on: what was not sent before and, with `again`, what is not dealt with."""
+    def attach(self, connection: Connection) -> None:
+        """Send to this connection from now on, beginning with what is not dealt with."""
         self._connection = connection
-        if connection is None:
-            return
         self._server_turns = connection.dialect.server_turns
         self._in_turn, self._resampler, self._stream_ms = False, None, 0.0
-        if again and self.utterances:
+        if self.utterances:
             self._next = max(self._base, min(self._next, self.utterances[0].first))
         self._flush()
+
+    def detach(self, *, lost: bool) -> None:
+        """Send to this connection no more. What it has not had is for the next one.
+
+        If it was `lost` nobody knows what the provider has got and heard of the latest audio: all that is kept, and
+        lies after the last turn that was dealt with, is for the next one then.
+        """
+        if self._connection is None:
+            return
+        unwritten = [sent for sent in self._sent if sent.message > self._connection.written]
+        self._new = max(self._new, unwritten[0].number if unwritten else self._next)
+        self._lost += sum(sent.samples for sent in unwritten if self._new <= sent.number < self._base)
+        self._next = max(self._base, min(self._new, self._dealt_with) if lost else self._new)
+        self._connection = None
+        self._sent.clear()
 
     def hold(self, held: bool) -> None:
         """Stop or go on to send."""
@@ -165,15 +192,19 @@ class Hearing:
         connection = self._connection
         if connection is None or self.held or not connection.open:
             return
-        while self._next < self.here:
-            place = self._next - self._base
-            frame = self._frames[place if place < len(self._frames) - 1 else -1]  # the last one is found at once
-            self._next += 1
+        latest = self._next == self.here - 1  # found at once
+        for pieces in _together((self._frames[-1],) if latest else tuple(self._between(self._next, self.here))):
+            number, queued, frame = self._next, connection.queued, _joined(pieces)
+            self._next += len(pieces)
             if isinstance(frame, UserAudio):
                 if self._server_turns or self._in_turn:
                     self._send_audio(connection, frame)
             elif not self._server_turns:
                 self._mark(connection, frame)
+            if connection.queued > queued:
+                self._sent.extend(
+                    _Sent(number + place, connection.queued, _samples(piece)) for place, piece in enumerate(pieces)
+                )
 
     def _mark(self, connection: Connection, frame: Input) -> None:
         if isinstance(frame, SpeechStarted) and not self._in_turn:
@@ -252,6 +283,7 @@ class Hearing:
         self._frames.clear()
         self._seconds = 0.0
         self.utterances.clear()
+        self._sent.clear()
         self._in_turn, self._resampler = False, None
 
     # -- bounds ----------------------------------------------------------------------------------------------------
@@ -260,21 +292,26 @@ class Hearing:
         return islice(self._frames, first - self._base, last - self._base)
 
     def _trim(self) -> None:
-        frames = self._frames
-        keep = self._next
+        frames, connection = self._frames, self._connection
+        while connection is not None and self._sent and self._sent[0].message <= connection.delivered:
+            self._sent.popleft()
+        keep = self._sent[0].number if self._sent else self._next
         if self.utterances:
             keep = min(keep, self.utterances[0].first)
         over = self._seconds > self._ring_s
+        new = max(self._new, self._next)
+        if not self._server_turns:  # what lies outside of turns is not for the provider
+            new = max(new, self.utterances[0].first if self.utterances else self.here)
         while frames and (over or (self._base < keep and (self._seconds > RECENT_S or len(frames) > MAX_FRAMES))):
             frame = frames.popleft()
             self._base += 1
             if isinstance(frame, UserAudio):
                 self._seconds -= frame.duration_s
-                if self._base > self._next:
-                    self._lost += len(frame.audio) // (2 * frame.channels)
+                if self._base > new:
+                    self._lost += _samples(frame)
             over = self._seconds > self._ring_s
         self._next = max(self._next, self._base)
-        if self._lost and (self._connection is not None and self._connection.open and not self.held):
+        if self._lost and connection is not None and connection.open and not self.held:
             self.tell_lost()
 
     def tell_lost(self) -> None:
@@ -282,3 +319,35 @@ class Hearing:
         lost, self._lost = self._lost, 0
         if lost:
             self._dropped(lost)
+
+
+def _together(frames: Iterable[Input]) -> Iterator[list[Input]]:
+    """Audio that follows on audio, up to `MAX_PIECE_S` of it, and each other frame by itself."""
+    pieces: list[Input] = []
+    seconds = 0.0
+    for frame in frames:
+        more_s = frame.duration_s if isinstance(frame, UserAudio) else MAX_PIECE_S
+        if pieces and not (seconds + more_s <= MAX_PIECE_S and _are_alike(frame, pieces[0])):
+            yield pieces
+            pieces, seconds = [], 0.0
+        pieces.append(frame)
+        seconds += more_s
+    if pieces:
+        yield pieces
+
+
+def _are_alike(frame: Input, other: Input) -> bool:
+    if not (isinstance(frame, UserAudio) and isinstance(other, UserAudio)):
+        return False
+    return (frame.sample_rate, frame.channels) == (other.sample_rate, other.channels)
+
+
+def _joined(pieces: list[Input]) -> Input:
+    first = pieces[0]
+    if len(pieces) == 1 or not isinstance(first, UserAudio):
+        return first
+    return replace(first, audio=b"".join(piece.audio for piece in pieces if isinstance(piece, UserAudio)))
+
+
+def _samples(frame: Input) -> int:
+    return len(frame.audio) // (2 * frame.channels) if isinstance(frame, UserAudio) else 0

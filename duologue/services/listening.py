@@ -245,19 +245,22 @@ class Listening:
         dialect = connection.dialect
         self.server_turns, self._tells_speech = dialect.server_turns, dialect.tells_speech
         self._answers_turns = dialect.answers_turns
-        self.hearing.attach(connection, again=True)
+        self.hearing.attach(connection)
         if self.follows_provider:
             self.hearing.utterances.clear()  # it finds them anew
 
-    def detach(self) -> None:
-        """The connection is gone. What has a transcript is in the log; the rest must be heard again."""
-        self.hearing.attach(None, again=False)
+    def detach(self, *, lost: bool) -> None:
+        """The connection is gone. What has a transcript is in the log; the rest must be heard again.
+
+        If it was `lost`, so must be what the provider may not have got, or may have heard and not told.
+        """
         for utterance in list(self.hearing.utterances):
             if utterance.text is not None:
                 self.hearing.settle(utterance)
             elif utterance.log_id:
                 self._unplace(utterance)
         self._forget_late()
+        self.hearing.detach(lost=lost)
 
     def release(self) -> tuple[tuple[Input, ...], bool, bool]:
         """Give away the caller's speech that is not dealt with.

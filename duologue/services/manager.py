@@ -35,7 +35,7 @@ class ConnectionSettings:
     connect_timeout_s: float = 8.0
     """For a connection to be open and set up."""
     heartbeat_s: float = 5.0
-    """A provider that is silent for so long is pinged, and has as long to answer."""
+    """The provider is pinged so often, and is gone if nothing comes from it for so long after that."""
     stall_s: float = 15.0
     """A provider that answers pings, but does not begin to answer the caller for so long, is left."""
     retry_for_s: float = 30.0
@@ -132,6 +132,7 @@ class ConnectionManager:
         self._lost_at = 0.0
         self._error: ConnectionLost | None = None
         self._checking = False
+        self._checked_at = 0.0
         self._closed = False
 
     # -- what the engine asks for ----------------------------------------------------------------------------------
@@ -221,6 +222,7 @@ class ConnectionManager:
         old, self.connection = self.connection, new
         gap_ms = (self._now() - self._lost_at) * 1000 if self._lost_at else 0.0
         self._lost_at, self._error = 0.0, None
+        self._checked_at = self._now()
         left_s = new.opened.left_s
         self._ends_in(left_s if left_s is not None else math.inf, left_s or math.inf, "the session's limit")
         how = self._engine.take(new, resumed)
@@ -265,14 +267,13 @@ class ConnectionManager:
         if not self._warned and settings.expiring_s and left_s <= settings.expiring_s:
             self._warned = True
             self._tell("expiring", f"{self._why}, in {max(0.0, left_s):.0f} s")
-        silent_s = now - connection.heard_at
         waits_since = self._engine.waits_since()
         if connection.writing_since is not None and now - connection.writing_since > 2 * settings.heartbeat_s:
             connection.lose(f"the provider takes nothing for {now - connection.writing_since:.0f} s")
         elif waits_since is not None and now - waits_since > settings.stall_s:
             connection.lose(f"the provider has not answered for {now - waits_since:.0f} s")
-        elif silent_s >= settings.heartbeat_s and not self._checking:
-            self._checking = True
+        elif now - self._checked_at >= settings.heartbeat_s and not self._checking:
+            self._checking, self._checked_at = True, now
             self._engine.spawn(self._check, connection)
 
     async def _check(self, connection: Connection) -> None:
