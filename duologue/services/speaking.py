@@ -128,12 +128,12 @@ class Speaking:
             connection = engine.connection
             if connection is None:
                 return False
-            engine.send_untold()
             loop = asyncio.get_running_loop()
             ask = Ask("", turn, engine.listening.taken, sent_at=loop.time(), answer=loop.create_future())
             assert ask.answer is not None
             self._asked.append(ask)
             if not by_itself:
+                engine.send_untold()
                 self._tags += 1
                 ask.tag = f"ask_{self._tags}"
                 connection.send(connection.dialect.respond(ask.tag, extra))

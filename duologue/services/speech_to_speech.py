@@ -401,14 +401,17 @@ class SpeechToSpeech(Answering):
                 by_itself = (
                     turn in self._native_results and connection is not None and connection.dialect.answers_results
                 )
-                self._native_results.discard(turn)
                 if not by_itself:
                     await self.until(
                         lambda: not (self.speaking.busy or self.listening.hearing.utterances) or self._given_up
                     )
                     if self.speaking.begun > begun:
                         return  # the caller has spoken meanwhile, and the answer to that had the result in view
-            if not await self.speaking.ask(turn, extra, by_itself=by_itself):
+            try:
+                answered = await self.speaking.ask(turn, extra, by_itself=by_itself)
+            finally:
+                self._native_results.discard(turn)
+            if not answered:
                 self._keep(asked)
 
     async def _speak(self, turn: int, config: EngineConfig, text: str) -> None:
