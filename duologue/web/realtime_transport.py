@@ -33,6 +33,16 @@ MAX_UNHEARD = 100
 """Turns of the caller's that wait for their transcript."""
 
 
+_NOT_HERE: dict[str, Any] = {
+    "max_output_tokens": "inf",
+    "tracing": None,
+    "truncation": "auto",
+    "prompt": None,
+    "include": None,
+}
+"""Settings that are the application's affair."""
+
+
 class RealtimeTransport:
     """The processors of a call, and the call's session on the wire.
 
@@ -41,7 +51,7 @@ class RealtimeTransport:
     `turns` does what `VadProcessor`, `Endpointing` and `Interruption` do elsewhere, as the client wants it done. The
     agent's audio goes out as it is made: the client plays it, and what it truncates was not heard. Tools that the
     client brings are added to those of the application. With `client_may_configure` the client may set instructions
-    and voice too; otherwise they stay as the application has them, which `session.updated` shows.
+    and voice too; otherwise they stay as the application has them. `session.updated` shows what is in force.
     """
 
     def __init__(
@@ -63,7 +73,7 @@ class RealtimeTransport:
             expires_at=expires_at,
             voice="default",
             voices=None,
-            fixed=frozenset() if client_may_configure else frozenset({"instructions", "voice"}),
+            fixed=frozenset({"model"} if client_may_configure else {"model", "instructions", "voice"}),
         )
         self.room = room
         """Waits while the client takes too little of what is sent."""
@@ -80,6 +90,7 @@ class RealtimeTransport:
         self._open_calls: dict[str, ToolCall] = {}
         self._spontaneous = False
         self._ending = False
+        self._turn_waits = False  # a spoken turn is answered when the client asks for it
         self._jobs: deque[Callable[[], Awaitable[None]]] = deque()
         self._news = asyncio.Event()
         self._input = _Input(self)
@@ -158,7 +169,8 @@ class RealtimeTransport:
         finally:
             self._ending = False
         detection = self.wire.turn_detection
-        return detection is not None and detection["create_response"]
+        self._turn_waits = detection is None or not detection["create_response"]
+        return not self._turn_waits
 
     def begin_response(self) -> ServerResponse:
         """The agent speaks without having been asked by the client."""
@@ -193,7 +205,13 @@ class RealtimeTransport:
     # -- what the client asks for ----------------------------------------------------------------------------------
 
     def configure(self, session: dict[str, Any], change: dict[str, Any]) -> None:
-        """Set the engine up, as far as the client may."""
+        """Set the engine up, as far as the client may. What has no meaning here is shown as it is."""
+        if session["tool_choice"] != "auto":
+            raise Refusal("invalid_value", "Only the tool_choice 'auto' is supported.", "session.tool_choice")
+        if session["audio"]["output"]["speed"] != 1:
+            raise Refusal("invalid_value", "Only the speed 1.0 is supported.", "session.audio.output.speed")
+        session |= _NOT_HERE
+        session["audio"]["input"]["noise_reduction"] = None
         frame, specs = Configure(), self._specs
         if "tools" in change:
             specs = tuple(map(_spec, session["tools"]))
@@ -210,7 +228,10 @@ class RealtimeTransport:
                 raise Refusal("invalid_value", str(error), "session") from error
             self._input.put(frame)
         self._specs = specs
-        self._ears.configure(session["audio"]["input"]["turn_detection"])
+        detection = session["audio"]["input"]["turn_detection"]
+        if detection is not None and "idle_timeout_ms" in detection:
+            detection["idle_timeout_ms"] = None
+        self._ears.configure(detection)
 
     def audio(self, pcm: bytes, rate: int) -> None:
         """The caller's audio."""
@@ -224,6 +245,7 @@ class RealtimeTransport:
         """A turn of the caller's, found here or told by the client."""
         if self.wire.turn_detection is None:
             self._input.feed_frame(BufferCommitted())
+            self._turn_waits = True
         elif not self._ending:
             raise Refusal("invalid_value", "With turn detection the server commits the buffer.", "type")
         self.unheard.append((item, (end_ms - start_ms) / 1000))
@@ -270,7 +292,7 @@ class RealtimeTransport:
         if asked.get("conversation") == "none":
             message = "Responses out of band are not supported."
             raise Refusal("invalid_value", message, "response.conversation")
-        if asked.get("instructions") and self._ears.gate.awaits_request:
+        if asked.get("instructions") and self._turn_waits:
             message = "Instructions for the answer to a spoken turn are not supported: set those of the session."
             raise Refusal("invalid_value", message, "response.instructions")
 
@@ -278,6 +300,7 @@ class RealtimeTransport:
         """The client asks for a response."""
         if self._spontaneous:
             return
+        self._turn_waits = False
         frame = AnswerWanted(instructions=response.own_instructions)
 
         async def ask() -> None:

@@ -123,9 +123,7 @@ class _Gate(Processor):
     def __init__(self, transport: RealtimeTransport) -> None:
         self._transport = transport
         self._open = False
-        self._held: EndOfTurn | None = None
-        self.awaits_request = False
-        """A turn is complete, and is answered when the client asks for it."""
+        self._held: EndOfTurn | None = None  # of a turn that is answered when the client asks for it
 
     @handles(SpeechStarted)
     async def started(self, frame: SpeechStarted) -> None:
@@ -150,7 +148,7 @@ class _Gate(Processor):
         if self._transport.turn_ended(frame.at):
             await self._end(frame)
         else:
-            self._hold(frame)
+            self._held = frame
 
     @handles(AnswerWanted)
     async def answer(self, frame: AnswerWanted) -> None:
@@ -169,12 +167,9 @@ class _Gate(Processor):
         for piece in audio:
             await self.push(piece)
         await self.push(SpeechStopped(at=end))
-        self._hold(EndOfTurn(at=end, by="client"))
-
-    def _hold(self, frame: EndOfTurn) -> None:
-        self._held, self.awaits_request = frame, True
+        self._held = EndOfTurn(at=end, by="client")
 
     async def _end(self, frame: EndOfTurn) -> None:
-        self._held, self.awaits_request = None, False
+        self._held = None
         self._transport.turns_under_way += 1
         await self.push(frame)

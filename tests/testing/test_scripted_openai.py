@@ -1,141 +1,28 @@
-"""The scripted OpenAI server, with the official SDK as its client. Every event it sends must be one of the SDK's."""
+"""The scripted OpenAI server, with the official SDK as its client: sessions, turns, responses, the conversation."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
 import numpy as np
 import pytest
-from openai import AsyncOpenAI
-from openai.resources.realtime.realtime import AsyncRealtimeConnection
-from openai.types.realtime import RealtimeServerEvent
-from pydantic import TypeAdapter
-from websockets.exceptions import ConnectionClosed, InvalidStatus
 
-from duologue.errors import ConfigurationError
 from duologue.services.messages import Message, ToolRequest
 from duologue.services.openai.server_audio import decode, encode
-from duologue.testing.openai import ScriptedOpenAI
 from duologue.testing.provider import (
     Act,
     Asked,
     Call,
-    Close,
-    Fail,
-    GoAway,
-    HalfOpen,
-    Model,
-    Raw,
     Speak,
-    Twice,
     Wait,
 )
 
-SERVER_EVENT: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
-RATE = 24_000
-MANUAL = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
-
-
-def noise(seconds: float, level: float = 0.2) -> bytes:
-    rng = np.random.default_rng(1)
-    return (rng.uniform(-level, level, round(seconds * RATE)) * 32767).astype("<i2").tobytes()
-
-
-def silence(seconds: float) -> bytes:
-    return bytes(2 * round(seconds * RATE))
-
-
-class Client:
-    """The SDK's connection, and all events that have come on it, each checked against the SDK's types."""
-
-    def __init__(self, connection: AsyncRealtimeConnection) -> None:
-        self.connection = connection
-        self.events: list[dict[str, Any]] = []
-        self.news = asyncio.Condition()
-        self.closed: ConnectionClosed | None = None
-        self.position = 0
-
-    async def read(self) -> None:
-        while True:
-            try:
-                raw = await self.connection.recv_bytes()
-            except ConnectionClosed as error:
-                self.closed = error
-                async with self.news:
-                    self.news.notify_all()
-                return
-            event = json.loads(raw)
-            if event["type"] != "unknown.event":
-                SERVER_EVENT.validate_python(event)
-            async with self.news:
-                self.events.append(event)
-                self.news.notify_all()
-
-    async def until(self, kind: str, **fields: Any) -> dict[str, Any]:
-        """The next event of this type after the last one asked for."""
-        async with self.news:
-            while True:
-                while self.position < len(self.events):
-                    event = self.events[self.position]
-                    self.position += 1
-                    if event["type"] == kind and fields.items() <= event.items():
-                        return event
-                assert self.closed is None, f"closed while waiting for {kind}: {self.kinds()}"
-                await self.news.wait()
-
-    def kinds(self) -> list[str]:
-        return [event["type"] for event in self.events]
-
-    def all(self, kind: str) -> list[dict[str, Any]]:
-        return [event for event in self.events if event["type"] == kind]
-
-    async def update(self, session: dict[str, Any]) -> dict[str, Any]:
-        await self.send("session.update", session=session)
-        updated: dict[str, Any] = (await self.until("session.updated"))["session"]
-        return updated
-
-    async def send(self, kind: str, **fields: Any) -> None:
-        event: Any = {"type": kind, **fields}
-        await self.connection.send(event)
-
-    async def speak(self, pcm: bytes, chunk_ms: int = 100) -> None:
-        size = RATE * chunk_ms // 1000 * 2
-        for at in range(0, len(pcm), size):
-            await self.send("input_audio_buffer.append", audio=base64.b64encode(pcm[at : at + size]).decode())
-
-    async def refused(self) -> dict[str, Any]:
-        error: dict[str, Any] = (await self.until("error"))["error"]
-        return error
-
-
-@asynccontextmanager
-async def connected(server: ScriptedOpenAI, model: str = "gpt-realtime-2.1") -> AsyncIterator[Client]:
-    async with AsyncOpenAI(api_key="test", base_url=server.url) as sdk, sdk.realtime.connect(model=model) as connection:
-        client = Client(connection)
-        reader = asyncio.create_task(client.read())
-        try:
-            yield client
-        finally:
-            reader.cancel()
-            await asyncio.wait([reader])
-
-
-@asynccontextmanager
-async def call(
-    model: Model | Sequence[Sequence[Act]] = (), session: dict[str, Any] | None = None, **behaviour: Any
-) -> AsyncIterator[tuple[ScriptedOpenAI, Client]]:
-    async with ScriptedOpenAI(model, **behaviour) as server, connected(server) as client:
-        await client.until("session.created")
-        if session is not None:
-            await client.update(session)
-        yield server, client
+from .openai_client import MANUAL, RATE, noise, silence
+from .openai_client import scripted_call as call
 
 
 async def test_a_session_is_created_and_set_up() -> None:
@@ -146,18 +33,15 @@ async def test_a_session_is_created_and_set_up() -> None:
         assert abs(created["expires_at"] - time.time() - 600) < 60
         tool = {"type": "function", "name": "weather", "description": "d", "parameters": {"type": "object"}}
         session = await client.update(
-            {
-                "type": "realtime",
-                "instructions": "Be brief.",
-                "tools": [tool],
-                "audio": {"output": {"voice": "cedar"}, "input": {"transcription": {"model": "gpt-transcribe"}}},
-            }
+            instructions="Be brief.",
+            tools=[tool],
+            audio={"output": {"voice": "cedar"}, "input": {"transcription": {"model": "gpt-transcribe"}}},
         )
         assert session["instructions"] == "Be brief."
         assert session["audio"]["output"] == {**created["audio"]["output"], "voice": "cedar"}
         assert session["audio"]["input"]["turn_detection"] == created["audio"]["input"]["turn_detection"]
         # what is omitted stays; "" and [] clear
-        session = await client.update({"type": "realtime", "instructions": ""})
+        session = await client.update(instructions="")
         assert (session["instructions"], session["tools"]) == ("", [tool])
         got = server.got[0]
         assert (got.voice, got.instructions, got.tools) == ("cedar", "", (tool,))
@@ -197,7 +81,7 @@ async def test_a_wrong_session_is_refused_as_a_whole(session: dict[str, Any], co
 
 async def test_unknown_fields_of_a_session_are_kept() -> None:
     async with call() as (_, client):
-        assert (await client.update({"type": "realtime", "later": 1}))["later"] == 1
+        assert (await client.update(later=1))["later"] == 1
 
 
 async def test_a_spoken_turn_in_the_order_of_the_real_server() -> None:
@@ -206,7 +90,7 @@ async def test_a_spoken_turn_in_the_order_of_the_real_server() -> None:
         server,
         client,
     ):
-        await client.speak(silence(1.0) + noise(0.5) + silence(0.6))
+        await client.append(silence(1.0) + noise(0.5) + silence(0.6))
         done = await client.until("response.done")
         await client.until("rate_limits.updated")
         order = [kind for kind in client.kinds()[2:] if not kind.endswith(".delta")]
@@ -261,10 +145,10 @@ async def test_a_manual_turn() -> None:
         return [Speak("Fine.")]
 
     async with call(model, MANUAL, transcripts=lambda pcm: f"{len(pcm)} bytes") as (server, client):
-        await client.speak(noise(0.3))
+        await client.append(noise(0.3))
         await client.send("input_audio_buffer.clear")
         await client.until("input_audio_buffer.cleared")
-        await client.speak(noise(0.5))
+        await client.append(noise(0.5))
         await client.connection.input_audio_buffer.commit()
         await client.until("input_audio_buffer.committed")
         assert asked == []
@@ -281,7 +165,7 @@ async def test_a_manual_turn() -> None:
 
 async def test_an_empty_buffer_cannot_be_committed() -> None:
     async with call((), MANUAL) as (_, client):
-        await client.speak(noise(0.09))
+        await client.append(noise(0.09))
         await client.send("input_audio_buffer.commit", event_id="c")
         error = await client.refused()
         assert (error["code"], error["event_id"]) == ("input_audio_buffer_commit_empty", "c")
@@ -329,7 +213,7 @@ async def test_barge_in_cancels_the_response() -> None:
         for _ in range(15):
             await client.until("response.output_audio.delta")
         assert anyio.current_time() == pytest.approx(1.4, abs=0.01)
-        await client.speak(noise(0.5))
+        await client.append(noise(0.5))
         await client.until("input_audio_buffer.speech_started")
         response = (await client.until("response.done"))["response"]
         assert (response["status"], response["status_details"]) == (
@@ -429,14 +313,14 @@ async def test_a_response_out_of_band() -> None:
 
 async def test_the_voice_is_fixed_once_it_was_heard() -> None:
     async with call([[Speak("Hi.")]], MANUAL) as (_, client):
-        await client.update({"type": "realtime", "audio": {"output": {"voice": "ash"}}})
+        await client.update(audio={"output": {"voice": "ash"}})
         await client.send("response.create")
         await client.until("response.done")
         await client.send(
             "session.update", session={"type": "realtime", "audio": {"output": {"voice": "cedar"}}}, event_id="v"
         )
         assert (await client.refused())["code"] == "cannot_update_voice"
-        await client.update({"type": "realtime", "audio": {"output": {"voice": "ash", "speed": 1.2}}})
+        await client.update(audio={"output": {"voice": "ash", "speed": 1.2}})
 
 
 async def test_a_malformed_message_gets_an_error() -> None:
@@ -455,123 +339,18 @@ async def test_a_malformed_message_gets_an_error() -> None:
 async def test_turns_that_are_told() -> None:
     async with call([[Speak("Yes.")]], turn_detection="told") as (server, client):
         connection = server.connections[0]
-        await client.speak(noise(0.4))
+        await client.append(noise(0.4))
         await anyio.sleep(0.1)
         assert "input_audio_buffer.speech_started" not in client.kinds()
         connection.begin_turn("Hello there.")
-        await client.until("input_audio_buffer.speech_started", audio_start_ms=100)
-        await client.speak(noise(0.4))
+        started = await client.until("input_audio_buffer.speech_started")
+        assert started["audio_start_ms"] == 100
+        await client.append(noise(0.4))
         await anyio.sleep(0.1)
         connection.end_turn()
         await client.until("response.done")
         assert server.got[0].turns == [(round(0.1 * RATE), round(0.8 * RATE))]
         assert server.got[0].history[0] == Message(role="user", text="Hello there.")
-
-
-async def test_a_transcript_may_come_after_the_response() -> None:
-    session = {"type": "realtime", "audio": {"input": {"transcription": {"model": "whisper-1"}}}}
-    async with call([[Speak("Yes.")]], session, transcripts=["Late."], transcript_delay_s=2.0) as (_, client):
-        await client.speak(noise(0.5) + silence(0.6))
-        await client.until("response.done")
-        done_at = anyio.current_time()
-        event = await client.until("conversation.item.input_audio_transcription.completed")
-        assert event["transcript"] == "Late."
-        assert anyio.current_time() - done_at == pytest.approx(2.0)
-
-
-async def test_a_wrong_key_is_refused() -> None:
-    async with ScriptedOpenAI(key="right") as server, AsyncOpenAI(api_key="wrong", base_url=server.url) as sdk:
-        with pytest.raises(InvalidStatus, match="401") as caught:
-            await sdk.realtime.connect(model="gpt-realtime-2.1").enter()
-        assert json.loads(caught.value.response.body)["error"]["code"] == "invalid_api_key"
-        assert server.got == []
-
-
-async def test_an_overloaded_server_refuses_for_a_while() -> None:
-    async with ScriptedOpenAI(refuse=1) as server, AsyncOpenAI(api_key="test", base_url=server.url) as sdk:
-        with pytest.raises(InvalidStatus, match="503"):
-            await sdk.realtime.connect(model="gpt-realtime-2.1").enter()
-        async with connected(server) as client:
-            await client.until("session.created")
-
-
-async def test_an_unknown_model_is_refused() -> None:
-    async with (
-        ScriptedOpenAI(models=frozenset({"gpt-realtime-2.1"})) as server,
-        connected(server, "gpt-nothing") as client,
-    ):
-        assert (await client.refused())["code"] == "model_not_found"
-        await anyio.sleep(0.1)
-        assert client.closed is not None
-        assert client.closed.rcvd is not None
-        assert client.closed.rcvd.code == server.got[0].closed == 4000
-
-
-async def test_setting_up_and_every_message_may_take_time() -> None:
-    async with ScriptedOpenAI(setup_delay_s=3.0, delay_s=0.5) as server, connected(server) as client:
-        await client.until("session.created")
-        assert anyio.current_time() == pytest.approx(3.5)
-        await client.update({"type": "realtime"})
-        assert anyio.current_time() == pytest.approx(4.0)
-
-
-async def test_a_session_that_is_never_set_up() -> None:
-    async with ScriptedOpenAI(setup_delay_s=float("inf")) as server, connected(server) as client:
-        await anyio.sleep(100)
-        assert client.events == []
-
-
-async def test_a_session_expires() -> None:
-    async with call(session_limit_s=60) as (server, client):
-        await anyio.sleep(61)
-        assert client.closed is not None
-        assert client.closed.rcvd is not None
-        assert client.closed.rcvd.code == server.got[0].closed == 1001
-        assert client.closed.rcvd.reason == "Your session hit the maximum duration of 60 minutes."
-        assert server.connections == []
-
-
-async def test_a_failing_response() -> None:
-    async with call([[Speak("So"), Fail("rate_limit_exceeded", "Too much.")]], MANUAL) as (_, client):
-        await client.send("response.create")
-        response = (await client.until("response.done"))["response"]
-        assert response["status"] == "failed"
-        assert response["status_details"]["error"]["code"] == "rate_limit_exceeded"
-
-
-@pytest.mark.parametrize(("act", "code"), [(Close(1011, "broken"), 1011), (Close(0), 1006)])
-async def test_the_server_closes_in_mid_response(act: Act, code: int) -> None:
-    async with call([[Speak("So"), act]], MANUAL) as (server, client):
-        await client.send("response.create")
-        await client.until("response.output_audio.delta")
-        await anyio.sleep(0.1)
-        assert client.closed is not None
-        assert server.got[0].closed == code
-
-
-async def test_a_half_open_connection_neither_reads_nor_writes() -> None:
-    async with call([[Speak("So"), HalfOpen(), Speak("never")]], MANUAL) as (server, client):
-        await client.send("response.create")
-        await client.until("response.output_audio.delta")
-        await anyio.sleep(0.1)
-        count = len(client.events)
-        await client.speak(noise(0.5))
-        await anyio.sleep(10)
-        assert len(client.events) == count
-        assert not server.got[0].audio
-        await anyio.sleep(60)  # longer than the client waits for the answer to its ping
-        assert client.closed is not None
-
-
-async def test_raw_messages_and_messages_sent_twice() -> None:
-    unknown = {"type": "unknown.event", "event_id": "u"}
-    async with call([[Raw(unknown), Speak("Hi."), Twice(), Call("f")]], MANUAL) as (_, client):
-        await client.send("response.create")
-        done = await client.until("response.done")
-        assert done["response"]["status"] == "completed"
-        assert unknown in client.events
-        twice = [event for event in client.events if client.events.count(event) == 2]
-        assert len(twice) == 2
 
 
 async def test_images_and_notes_are_remembered() -> None:
@@ -613,47 +392,3 @@ def test_g711_there_and_back(kind: str) -> None:
     samples = np.arange(-32768, 32768, 7).astype("<i2")
     heard = np.frombuffer(decode(kind, encode(kind, samples.tobytes())), "<i2").astype(int)
     assert np.all(np.abs(heard - samples) <= np.maximum(np.abs(samples.astype(int)) / 16 + 8, 8))
-
-
-async def test_several_connections_are_kept_apart() -> None:
-    async with call([[Speak("Hi.")]], MANUAL) as (server, first), connected(server) as second:
-        await second.until("session.created")
-        await first.send("response.create")
-        await first.until("response.done")
-        assert [got.number for got in server.got] == [1, 2]
-        assert second.kinds() == ["session.created"]
-        ids = [{e["event_id"] for e in client.events} for client in (first, second)]
-        assert not ids[0] & ids[1]
-    assert [got.closed for got in server.got] == [1000, 1000]
-
-
-def test_going_away_cannot_be_scripted() -> None:
-    with pytest.raises(ConfigurationError, match="GoAway"):
-        ScriptedOpenAI([[GoAway()]])
-
-
-async def test_what_a_script_raises_fails_the_response_and_is_raised_at_the_end() -> None:
-    async def run(model: Model) -> None:
-        async with call(model, MANUAL) as (_, client):
-            await client.send("response.create")
-            assert (await client.until("response.done"))["response"]["status"] == "failed"
-
-    with pytest.raises(ConfigurationError, match="GoAway"):
-        await run(lambda asked: [GoAway()])
-    with pytest.raises(ZeroDivisionError):
-        await run(lambda asked: [Speak(str(1 / 0))])
-
-
-async def test_closing_the_server_ends_live_connections_at_once() -> None:
-    async with ScriptedOpenAI([[Speak("So", seconds=60, pace=1.0)]]) as server:
-        sdk = AsyncOpenAI(api_key="test", base_url=server.url)
-        connection = await sdk.realtime.connect(model="gpt-realtime-2.1").enter()
-        half_open = await sdk.realtime.connect(model="gpt-realtime-2.1").enter()
-        await connection.recv()
-        server.connections[0].session.respond({})
-        server.connections[1].go_half_open()
-        before = anyio.current_time()
-    assert anyio.current_time() - before < 2
-    for one in (connection, half_open):
-        await one.close()
-    await sdk.close()

@@ -1,10 +1,8 @@
-"""A live endpoint of OpenAI's Realtime API in the test's own loop, and the official SDK as its client."""
+"""A live endpoint of OpenAI's Realtime API in the test's own loop, with mocked services behind it."""
 
 from __future__ import annotations
 
 import asyncio
-import base64
-import json
 import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -13,11 +11,6 @@ from typing import Any
 import anyio
 import numpy as np
 import uvicorn
-from openai import AsyncOpenAI
-from openai.resources.realtime.realtime import AsyncRealtimeConnection
-from openai.types.realtime import RealtimeServerEvent
-from pydantic import TypeAdapter
-from websockets.exceptions import ConnectionClosed
 
 from duologue import Cascade, Pipeline, Processor, Session
 from duologue.processors.tools import Tools
@@ -25,9 +18,7 @@ from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.web.openai_realtime import MakeCall, RealtimeLimits, openai_realtime_app
 from duologue.web.realtime_transport import RealtimeTransport
 
-SERVER_EVENT: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
-RATE = 24_000
-MANUAL = {"type": "realtime", "audio": {"input": {"turn_detection": None}}}
+from ..testing.openai_client import RATE, Client, connected
 
 
 def speech(seconds: float) -> bytes:
@@ -37,10 +28,6 @@ def speech(seconds: float) -> bytes:
     samples = pulse * (0.6 + 0.4 * np.sin(2 * np.pi * 4 * times))
     pcm: bytes = (samples / np.abs(samples).max() * 12_000).astype("<i2").tobytes()
     return pcm
-
-
-def silence(seconds: float) -> bytes:
-    return bytes(2 * round(seconds * RATE))
 
 
 class Mocks:
@@ -86,86 +73,6 @@ class Mocks:
         return [(message.role, message.text) for message in self.llms[0].requests[number].messages]
 
 
-class Client:
-    """The SDK's connection, and all events that have come on it, each checked against the SDK's types."""
-
-    def __init__(self, connection: AsyncRealtimeConnection) -> None:
-        self.connection = connection
-        self.events: list[dict[str, Any]] = []
-        self.closed: ConnectionClosed | None = None
-        self._news = asyncio.Condition()
-        self._position = 0
-
-    async def read(self) -> None:
-        while True:
-            try:
-                event = json.loads(await self.connection.recv_bytes())
-            except ConnectionClosed as error:
-                self.closed = error
-            else:
-                SERVER_EVENT.validate_python(event)
-                self.events.append(event)
-            async with self._news:
-                self._news.notify_all()
-            if self.closed is not None:
-                return
-
-    async def until(self, kind: str) -> dict[str, Any]:
-        """The next event of this type after the last one asked for."""
-        async with self._news:
-            while True:
-                while self._position < len(self.events):
-                    event = self.events[self._position]
-                    self._position += 1
-                    if event["type"] == kind:
-                        return event
-                    assert event["type"] != "error", event
-                assert self.closed is None, f"closed while waiting for {kind}: {self.kinds()}"
-                await self._news.wait()
-
-    async def until_closed(self) -> tuple[int, str]:
-        async with self._news:
-            while self.closed is None:
-                await self._news.wait()
-        assert self.closed.rcvd is not None
-        return self.closed.rcvd.code, self.closed.rcvd.reason
-
-    def kinds(self) -> list[str]:
-        return [event["type"] for event in self.events]
-
-    def all(self, kind: str) -> list[dict[str, Any]]:
-        return [event for event in self.events if event["type"] == kind]
-
-    def audio(self) -> bytes:
-        return b"".join(base64.b64decode(event["delta"]) for event in self.all("response.output_audio.delta"))
-
-    async def send(self, kind: str, **fields: Any) -> None:
-        event: Any = {"type": kind, **fields}
-        await self.connection.send(event)
-
-    async def update(self, **session: Any) -> dict[str, Any]:
-        await self.send("session.update", session={"type": "realtime", **session})
-        updated: dict[str, Any] = (await self.until("session.updated"))["session"]
-        return updated
-
-    async def type(self, text: str, role: str = "user") -> None:
-        content = [{"type": "output_text" if role == "assistant" else "input_text", "text": text}]
-        await self.send("conversation.item.create", item={"type": "message", "role": role, "content": content})
-
-    async def speak(self, pcm: bytes, *, at_once: bool = False) -> None:
-        """In pieces of 20 ms, as fast as it is spoken."""
-        began = anyio.current_time()
-        size = len(pcm) if at_once else RATE // 50 * 2
-        for number, at in enumerate(range(0, len(pcm), size)):
-            await self.send("input_audio_buffer.append", audio=base64.b64encode(pcm[at : at + size]).decode())
-            if not at_once:
-                await anyio.sleep_until(began + 0.02 * (number + 1))
-
-    async def refused(self) -> dict[str, Any]:
-        error: dict[str, Any] = (await self.until("error"))["error"]
-        return error
-
-
 @asynccontextmanager
 async def serving(make_call: MakeCall, **options: Any) -> AsyncIterator[str]:
     """The endpoint's base URL."""
@@ -191,19 +98,7 @@ async def serving(make_call: MakeCall, **options: Any) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def connected(url: str, key: str = "any", model: str = "local") -> AsyncIterator[Client]:
-    async with AsyncOpenAI(api_key=key, base_url=url) as sdk, sdk.realtime.connect(model=model) as connection:
-        client = Client(connection)
-        reader = asyncio.create_task(client.read())
-        try:
-            yield client
-        finally:
-            reader.cancel()
-            await asyncio.wait([reader])
-
-
-@asynccontextmanager
 async def call(make_call: MakeCall, **options: Any) -> AsyncIterator[Client]:
-    async with serving(make_call, **options) as url, connected(url) as client:
+    async with serving(make_call, **options) as url, connected(url, model="local") as client:
         await client.until("session.created")
         yield client

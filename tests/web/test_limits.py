@@ -15,7 +15,8 @@ from duologue.session.session import State
 from duologue.web.openai_realtime import RealtimeLimits, openai_realtime_app
 from duologue.web.realtime_transport import RealtimeTransport
 
-from .realtime import Mocks, call, connected, serving, speech
+from ..testing.openai_client import connected
+from .realtime import Mocks, call, serving, speech
 
 
 async def test_without_the_key_nobody_calls() -> None:

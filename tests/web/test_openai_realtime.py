@@ -10,7 +10,8 @@ import pytest
 
 from duologue.services.messages import ToolRequest
 
-from .realtime import MANUAL, RATE, Mocks, call, silence, speech
+from ..testing.openai_client import MANUAL, RATE, silence
+from .realtime import Mocks, call, speech
 
 WEATHER = {
     "type": "function",
@@ -220,7 +221,7 @@ async def test_manual_turns() -> None:
     async with call(mocks) as client:
         await client.send("session.update", session=MANUAL)
         await client.until("session.updated")
-        await client.speak(speech(1.0), at_once=True)
+        await client.append(speech(1.0))
         await client.send("input_audio_buffer.clear")
         await client.until("input_audio_buffer.cleared")
         await client.speak(speech(2.0))
@@ -298,6 +299,33 @@ async def test_what_cannot_be_done_is_refused(response: dict[str, Any], param: s
         assert (error["param"], error["event_id"]) == (param, "r")
 
 
+async def test_instructions_for_the_answer_to_a_spoken_turn_are_refused() -> None:
+    async with call(Mocks()) as client:
+        await client.send("session.update", session=MANUAL)
+        await client.append(speech(0.5))
+        await client.send("input_audio_buffer.commit")
+        await client.send("response.create", response={"instructions": "In French."})
+        assert (await client.refused())["param"] == "response.instructions"
+        await client.send("response.create")
+        await client.until("response.done")
+
+
+async def test_settings_that_have_no_meaning_here() -> None:
+    async with call(Mocks()) as client:
+        detection = {"type": "server_vad", "idle_timeout_ms": 5000}
+        session = await client.update(
+            max_output_tokens=100,
+            model="gpt-realtime-2.1",
+            audio={"input": {"noise_reduction": {"type": "near_field"}, "turn_detection": detection}},
+        )
+        assert (session["max_output_tokens"], session["model"]) == ("inf", "local")
+        assert session["audio"]["input"]["noise_reduction"] is None
+        assert session["audio"]["input"]["turn_detection"]["idle_timeout_ms"] is None
+        for change in ({"tool_choice": "required"}, {"audio": {"output": {"speed": 1.5}}}):
+            await client.send("session.update", session={"type": "realtime", **change})
+            assert (await client.refused())["code"] == "invalid_value"
+
+
 async def test_a_commit_beside_turn_detection_is_refused() -> None:
     async with call(Mocks()) as client:
         await client.speak(silence(0.5))
@@ -311,7 +339,7 @@ async def test_a_request_to_which_nothing_comes_is_over_soon() -> None:
         mocks.llms[0].not_understood = None
         await client.send("session.update", session=MANUAL)
         await client.until("session.updated")
-        await client.speak(speech(0.5), at_once=True)
+        await client.append(speech(0.5))
         await client.send("input_audio_buffer.commit")
         await client.send("response.create")
         response = (await client.until("response.done"))["response"]

@@ -18,7 +18,8 @@ from duologue.session.threads import in_thread
 from duologue.web.openai_realtime import MakeCall
 from duologue.web.realtime_transport import RealtimeTransport
 
-from .realtime import RATE, Client, connected, serving, silence
+from ..testing.openai_client import RATE, Client, connected, silence
+from .realtime import serving
 
 
 async def say(client: Client, text: str) -> None:

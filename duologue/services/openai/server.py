@@ -35,7 +35,10 @@ class Backend(Protocol):
     """What stands behind a session. Nothing here may wait."""
 
     def configure(self, session: dict[str, Any], change: dict[str, Any]) -> None:
-        """The session is about to be set up like this, by this change. Raises Refusal if that cannot be."""
+        """The session is about to be set up like this, by this change. Raises Refusal if that cannot be.
+
+        May change `session`: the client is told what it is in the end.
+        """
 
     def audio(self, pcm: bytes, rate: int) -> None:
         """Audio of the caller: mono s16le."""
@@ -69,8 +72,8 @@ class RealtimeServerSession:
     """The state of one session. `open` begins it.
 
     Audio is not kept, so items come without it when they are retrieved. `voices` None allows any name, at any time.
-    Of the settings in `fixed` ("instructions", "voice") the client's wishes are passed over. `tag` makes the ids of
-    this session different from those of others.
+    The client's wishes for what is `fixed` ("instructions", "voice", "model") are passed over. `tag` makes the ids
+    of this session different from those of others.
     """
 
     def __init__(

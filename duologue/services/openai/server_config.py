@@ -77,13 +77,13 @@ def updated(
     """The session with the change in it: what is omitted stays, and what is not known is kept as it is.
 
     `voices` None allows any; `voice_fixed` says that audio was spoken already; settings that are `passed_over`
-    ("instructions", "voice") stay whatever the change says. Raises Refusal.
+    ("instructions", "voice", "model") stay whatever the change says. Raises Refusal.
     """
     change = _object(change, "session")
     kind = _required(change, "type", "session")
     if kind != "realtime":
         raise _invalid("session.type", kind, ("realtime",))
-    if change.get("model") not in (None, session["model"]):
+    if "model" not in passed_over and change.get("model") not in (None, session["model"]):
         raise Refusal("invalid_value", "The model of a session cannot be changed.", "session.model")
     new = copy.deepcopy(session)
     kept = {"audio", "id", "object", "expires_at", "model", *passed_over}
