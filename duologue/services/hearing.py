@@ -120,7 +120,7 @@ class Hearing:
 
     def begin(self, start_s: float, preroll_s: float = PREROLL_S) -> Utterance:
         """The caller's turn begins, with what was kept from so long before."""
-        after = max((u.last for u in self.utterances if u.last is not None), default=self._base)
+        after = max((u.last for u in self.utterances if u.last is not None), default=max(self._base, self._dealt_with))
         first = self._back(start_s - preroll_s)
         utterance = Utterance(max(first, after), start_s=start_s)
         self.utterances.append(utterance)
