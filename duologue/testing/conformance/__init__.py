@@ -1,0 +1,19 @@
+"""The engine conformance suite: one set of scenarios for every engine, native or cascade.
+
+    from duologue.testing.conformance import SCENARIOS, check
+
+    @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS.keys())
+    def test_my_engine(scenario):
+        check(MyRig(), scenario)
+
+A `Rig` starts an engine and gives access to what its far end knows. Rigs for the engines of Duologue are in
+`duologue.testing.conformance.rigs`; each needs the extras of its engine, and all need `local`, for callers speak.
+"""
+
+from __future__ import annotations
+
+from .rig import FarEnd, Fault, Rig
+from .suite import POINTS, SCENARIOS, Scenario, Verdict, check, run, scenario
+from .scenarios import brackets, interruptions, transcripts  # noqa: F401, I001  their scenarios register themselves
+
+__all__ = ["POINTS", "SCENARIOS", "FarEnd", "Fault", "Rig", "Scenario", "Verdict", "check", "run", "scenario"]

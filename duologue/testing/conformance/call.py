@@ -1,0 +1,350 @@
+"""A call on an engine under test: the caller, what leaves the engine, and what must hold in every call."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from typing import Any, TypeVar
+
+import anyio
+
+from ...frames import (
+    BotStartedSpeaking,
+    BotText,
+    Configure,
+    ConnectionChanged,
+    ErrorRaised,
+    Frame,
+    Input,
+    Interrupted,
+    Output,
+    ResponseEnded,
+    ResponseStarted,
+    SessionStarted,
+    Signal,
+    ToolCall,
+    Usage,
+    UserTranscript,
+    VoiceActivity,
+)
+from ...processors.agent import Agent
+from ...processors.base import Processor, handles
+from ...processors.handoff import Handoff
+from ...processors.interruption import Interruption
+from ...processors.pipeline import Pipeline, Switch
+from ...processors.tools import Tool, Tools
+from ...processors.turns import Endpointing
+from ...processors.vad import VadProcessor
+from ...services.messages import Message
+from ...session import Deadlines, Outcome, Session, State
+from ...transports.memory import MemoryTransport
+from ..caller import Line, SimulatedCaller
+from .phrases import spoken
+from .rig import FarEnd, Rig
+
+F = TypeVar("F", bound=Frame)
+
+NOISE_DBFS = -75.0
+"""Below what any detector takes for speech. It makes every piece of the caller's audio different from all others."""
+SETTLES_S = 0.05
+PATIENCE_S = 40.0
+
+
+class Probe(Processor):
+    """Stands behind the engine: what comes out of it, in order, with the session time, and the interruptions there."""
+
+    def __init__(self) -> None:
+        self.frames: list[tuple[float, Frame]] = []
+
+    @handles(Input, Output)
+    async def see(self, frame: Frame) -> None:
+        """Note it, and let it go on."""
+        self.frames.append((self.session.now(), frame))
+        await self.push(frame)
+
+    @handles(Interrupted)
+    def interrupted(self, signal: Interrupted) -> None:
+        """Note where it fell."""
+        self.frames.append((self.session.now(), signal))
+
+
+class Call:
+    """A call that runs. Times are session times in seconds."""
+
+    def __init__(self, rig: Rig, far: FarEnd, session: Session, caller: SimulatedCaller, probe: Probe) -> None:
+        self.rig, self.far, self.session, self.caller = rig, far, session, caller
+        self.probe = probe
+        self.signals: list[tuple[float, Signal]] = []
+        self.outcome: Outcome | None = None
+        self.over = anyio.Event()
+        self._expected: list[str] = []
+        self._changed: list[anyio.Event] = []
+        session.on(Signal, self._heard)
+        session.conversation.listen(lambda item: self._notify())
+
+    # -- what the caller does --------------------------------------------------------------------------------------
+
+    async def says(self, phrase: str) -> Line:
+        """The caller speaks one of the suite's phrases. Returns when it has been said."""
+        return await self.caller.play(spoken(phrase, self.caller.sample_rate), self.caller.sample_rate, phrase)
+
+    async def hears(self, timeout_s: float = PATIENCE_S) -> None:
+        """The caller listens until the agent has spoken and fallen silent."""
+        await self.caller.listen(timeout_s)
+
+    async def asks(self, phrase: str) -> None:
+        """The caller speaks, and listens to the answer."""
+        await self.says(phrase)
+        await self.hears()
+
+    async def agent_begins(self) -> float:
+        """Wait until the caller hears the agent. Returns since when."""
+        return await self.caller.wait_for_agent_to_start()
+
+    async def waits(self, seconds: float) -> None:
+        """The caller is silent for a while."""
+        await self.caller.silence(seconds)
+
+    # -- waiting ---------------------------------------------------------------------------------------------------
+
+    async def until(self, condition: Callable[[], object], what: str, timeout_s: float = PATIENCE_S) -> None:
+        """Wait until something holds. Raises AssertionError, which says `what`, if it does not."""
+        with anyio.move_on_after(timeout_s):
+            while not condition():
+                await anyio.sleep(0.01)
+        assert condition(), f"{what}: not within {timeout_s:g} s"
+
+    async def configure(self, **change: Any) -> None:
+        """Send a `Configure` through the pipeline."""
+        await self.session.send(Configure(**change))
+
+    def expect_error(self, *messages: str) -> None:
+        """Errors with one of these in their message are right. `hang` and `recover` raise others."""
+        self._expected.extend(messages)
+
+    # -- what came -------------------------------------------------------------------------------------------------
+
+    def came(self, kind: type[F]) -> list[F]:
+        """Frames of a type that left the engine, and signals, in their order."""
+        source = self.signals if issubclass(kind, Signal) else self.probe.frames
+        return [frame for _, frame in source if isinstance(frame, kind)]
+
+    def times(self, kind: type[Frame]) -> list[float]:
+        """When frames of a type left the engine, or signals were given."""
+        source = self.signals if issubclass(kind, Signal) else self.probe.frames
+        return [at for at, frame in source if isinstance(frame, kind)]
+
+    @property
+    def errors(self) -> list[str]:
+        """The messages of all errors."""
+        return [error.message for error in self.came(ErrorRaised)]
+
+    @property
+    def states(self) -> list[str]:
+        """The states of the connection, each once as long as it stays."""
+        states = [change.state for change in self.came(ConnectionChanged)]
+        return [state for place, state in enumerate(states) if not place or states[place - 1] != state]
+
+    @property
+    def log(self) -> list[str]:
+        """The conversation: "caller: …", "agent: …", "call: name", "result: …", "note: …"."""
+        lines = []
+        for item in self.session.conversation:
+            if item.kind == "message":
+                lines.append(f"{item.role}: {item.text}")
+            elif item.kind == "tool_call":
+                lines.append(f"call: {item.name}")
+            elif item.kind == "tool_result":
+                lines.append(f"result: {item.text}")
+            else:
+                lines.append(f"{item.kind}: {item.text}")
+        return lines
+
+    @property
+    def said_by_agent(self) -> list[str]:
+        """What the caller heard of each message of the agent's."""
+        return [item.text for item in self.session.conversation if item.kind == "message" and item.role == "agent"]
+
+    @property
+    def said_by_caller(self) -> list[str]:
+        """What the caller said, as the log has it."""
+        return [item.text for item in self.session.conversation if item.kind == "message" and item.role == "caller"]
+
+    def heard_by_engine(self, line: Line) -> bool:
+        """Whether the far end has got every sample of what the caller said, in order and on one connection."""
+        pcm = self.pcm_of(line)
+        return any(pcm in audio for audio in self.far.audio)
+
+    def pcm_of(self, line: Line) -> bytes:
+        """What went into the microphone while the caller said this, without the last piece of 20 ms."""
+        inside = [pcm for at, pcm in self.caller.said if line.start_s - 1e-6 <= at < line.end_s - 0.02]
+        return b"".join(inside)
+
+    def _heard(self, signal: Signal) -> None:
+        self.signals.append((self.session.now(), signal))
+        self._notify()
+
+    def _notify(self) -> None:
+        changed, self._changed = self._changed, []
+        for event in changed:
+            event.set()
+
+    # -- what must hold in every call ------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Raise AssertionError if the call broke a rule that no scenario may break."""
+        self._check_responses()
+        self._check_log()
+        for message in self.errors:
+            assert any(part in message for part in self._expected), f"an error that nobody expected: {message}"
+        assert self.outcome is not None
+        assert not self.outcome.abandoned, f"left behind at the end: {self.outcome.abandoned}"
+
+    def _check_responses(self) -> None:
+        begun: dict[str, ResponseStarted] = {}
+        ended: set[str] = set()
+        calls: set[str] = set()
+        fence = 0
+        for at, frame in self.probe.frames:
+            where = f"at {at:.3f}: {frame}"
+            if isinstance(frame, Interrupted):
+                fence = frame.turn
+            elif isinstance(frame, ResponseStarted):
+                assert frame.response_id not in begun, f"E1: a response begins twice, {where}"
+                assert frame.turn > fence, f"E2: a response of an interrupted turn begins, {where}"
+                begun[frame.response_id] = frame
+            elif isinstance(frame, Output):
+                assert frame.response_id in begun, f"E1: not after the start of its response, {where}"
+                assert frame.response_id not in ended, f"E1: after the end of its response, {where}"
+                assert frame.turn == begun[frame.response_id].turn, f"E1: another turn than its response, {where}"
+                if isinstance(frame, ResponseEnded):
+                    ended.add(frame.response_id)
+                    if frame.turn <= fence:
+                        assert frame.status == "interrupted", f"E2: the end of an interrupted response, {where}"
+                else:
+                    assert frame.turn > fence, f"E2: output of an interrupted turn, {where}"
+                if isinstance(frame, ToolCall):
+                    assert frame.call_id not in calls, f"E4: a tool call comes twice, {where}"
+                    calls.add(frame.call_id)
+        missing = begun.keys() - ended
+        assert not missing or self.hung_up, f"E1: no end of {sorted(missing)}"
+
+    @property
+    def hung_up(self) -> bool:
+        """The call was cut off: what was under way has no end."""
+        return self.outcome is not None and self.outcome.reason in ("cancelled", "hung up")
+
+    def _check_log(self) -> None:
+        items = self.session.conversation.items
+        turns = [item.turn for item in items if item.turn]
+        assert turns == sorted(turns), f"E3: turns out of order: {turns}"
+        for item in items:
+            if item.kind == "tool_result":
+                same = [other for other in items if other.call_id == item.call_id]
+                assert [other.kind for other in same] == ["tool_call", "tool_result"], f"E4: calls and results: {same}"
+        said: dict[str, str] = {}
+        for text in self.came(BotText):
+            said[text.response_id] = said.get(text.response_id, "") + text.text
+        for item in items:
+            if item.kind == "message" and item.role == "agent" and item.id in said:
+                assert squeezed(said[item.id]).startswith(squeezed(item.text)), (
+                    f"E10: heard what was not said: {item.text!r} of {said[item.id]!r}"
+                )
+
+    def __str__(self) -> str:
+        lines = [f"{self.rig.name}, at {self.session.now():.3f} s; outcome {self.outcome}"]
+        lines += [f"  {item.at:7.3f} turn {item.turn} {item.kind} {item.role} {item.status}: {item.text!r}"
+                  for item in self.session.conversation]  # fmt: skip
+        signals = [event for event in self.signals if not isinstance(event[1], VoiceActivity | Usage)]
+        events = [*signals, *((at, f) for at, f in self.probe.frames if isinstance(f, _TOLD))]
+        lines += [f"  {at:7.3f} {frame}" for at, frame in sorted(events, key=lambda event: event[0])]
+        lines += [f"  remembered: {message.role} {message.text!r} {[call.name for call in message.calls] or ''}"
+                  for message in (self.far.history if self.far.asked else ())]  # fmt: skip
+        return "\n".join(lines)
+
+
+latest: ContextVar[Call | None] = ContextVar("latest", default=None)
+"""The call of the scenario that runs."""
+
+_TOLD = (ResponseStarted, ResponseEnded, ToolCall, UserTranscript)
+
+
+def squeezed(text: str) -> str:
+    """A text without what does not matter when texts are compared: its spaces."""
+    return re.sub(r"\s+", "", text)
+
+
+def words(text: str) -> list[str]:
+    """The words of a text."""
+    return text.split()
+
+
+def spoken_by(history: Iterable[Message], role: str) -> list[str]:
+    """What one side says in a history."""
+    return [message.text for message in history if message.role == role and message.text]
+
+
+AGENT = Agent(name="Ann", instructions="You are Ann.")
+
+
+@asynccontextmanager
+async def calling(
+    rig: Rig,
+    far: FarEnd,
+    *,
+    tools: Iterable[Tool | Callable[..., Any]] = (),
+    agents: Iterable[Agent] = (),
+    engines: Mapping[str, Processor] | None = None,
+    ends: bool = True,
+    agent: Agent = AGENT,
+) -> AsyncIterator[Call]:
+    """A call on a rig's engine. When the block ends it is ended, and everything that must hold in a call is checked.
+
+    With `agents` there is a `Handoff`, and with `engines` a `Switch` between them: "tested" is the rig's. `ends=False`
+    for a call that ends by itself within the block.
+    """
+    contract = far.contract
+    transport = MemoryTransport(contract.capabilities.input_sample_rate)
+    caller = SimulatedCaller(transport, noise_dbfs=NOISE_DBFS)
+    probe = Probe()
+    ears = () if rig.detects_turns and engines is None else (VadProcessor(), Endpointing(), Interruption())
+    place: Processor = far.engine if engines is None else Switch({**engines, "tested": far.engine})
+    several = [Handoff(agents)] if agents else []
+    session = Session(
+        Pipeline([transport.input(), *ears, place, probe, *several, Tools(tools), transport.output()]),
+        agent=None if agents else agent,
+        deadlines=Deadlines(),
+    )
+    call = Call(rig, far, session, caller, probe)
+    latest.set(call)
+    started = anyio.Event()
+    session.on(SessionStarted, lambda signal: started.set())
+
+    async def run() -> None:
+        call.outcome = await session.run()
+        started.set()
+        call.over.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(run)
+        await started.wait()
+        try:
+            yield call
+            if ends:
+                await anyio.sleep(SETTLES_S)
+                if session.state is State.ACTIVE:
+                    await session.end("hung up")
+            with anyio.move_on_after(PATIENCE_S + session.deadlines.drain_s):
+                await call.over.wait()
+            assert call.outcome is not None, "the call does not end"
+        except BaseException:
+            session.cancel("the scenario failed")
+            raise
+    call.check()
+
+
+def first_word_at(call: Call, turn: int) -> float:
+    """When the caller begins to hear a turn."""
+    return next(at for at, s in call.signals if isinstance(s, BotStartedSpeaking) and s.turn == turn)

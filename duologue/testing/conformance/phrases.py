@@ -1,0 +1,101 @@
+"""What callers say in the scenarios, and an ear for scripted providers that understands no other audio than that."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from ...audio.resample import Resampler
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+HELLO = "hello there"
+WEATHER = "what is the weather in paris"
+STORY = "tell me a story"
+STOP = "stop it please"
+LONDON = "what about london"
+YES = "yes please"
+THANKS = "thank you very much"
+PHRASES = (HELLO, WEATHER, STORY, STOP, LONDON, YES, THANKS)
+
+FRAME_S = 0.01
+LOUD_DBFS = -45.0
+ALIKE = 0.98
+"""Correlation of the loudness over time from which on two pieces of audio are the same phrase."""
+SHIFT = 4
+"""Frames that the edges of a phrase may be away from where they belong."""
+
+
+@lru_cache(maxsize=64)
+def spoken(phrase: str, sample_rate: int, voice: str = "en-us+f2") -> bytes:
+    """A phrase as speech: mono s16le. Made once in a process; needs the extra `local`."""
+    from ...services.local.synthesizer import SAMPLE_RATE, Synthesizer
+
+    pcm = b"".join(piece.audio for piece in Synthesizer(voice).synthesize(phrase))
+    if sample_rate == SAMPLE_RATE:
+        return pcm
+    resampler = Resampler(SAMPLE_RATE, sample_rate)
+    return resampler.process(pcm) + resampler.flush()
+
+
+def understand(pcm: bytes, sample_rate: int) -> str:
+    """Which phrases this audio is: all of each, in order, with nothing missing. "" for silence.
+
+    What is none of them, or lacks a piece, gives a text that says how much was heard, and equals no phrase.
+    """
+    import numpy as np
+
+    levels = _levels(pcm, sample_rate)
+    loud = np.flatnonzero(levels > 0)
+    if not len(loud):
+        return ""
+    levels = levels[loud[0] : loud[-1] + 1]
+    found: list[str] = []
+    while len(levels):
+        match = next((p for p in PHRASES if _begins_with(levels, _phrase(p, sample_rate))), "")
+        if not match:
+            return " ".join([*found, f"({len(levels) * FRAME_S:.2f} s that are no phrase)"])
+        found.append(match)
+        rest = levels[len(_phrase(match, sample_rate)) :]
+        silent = np.flatnonzero(rest[: 2 * SHIFT] == 0)
+        rest = rest[silent[0] :] if len(silent) else rest  # the end of the phrase may be a little later
+        loud = np.flatnonzero(rest > 0)
+        levels = rest[loud[0] :] if len(loud) else rest[:0]
+    return " ".join(found)
+
+
+@lru_cache(maxsize=64)
+def _phrase(phrase: str, sample_rate: int) -> NDArray[np.float64]:
+    import numpy as np
+
+    levels = _levels(spoken(phrase, sample_rate), sample_rate)
+    loud = np.flatnonzero(levels > 0)
+    trimmed: NDArray[np.float64] = levels[loud[0] : loud[-1] + 1]
+    return trimmed
+
+
+def _levels(pcm: bytes, sample_rate: int) -> NDArray[np.float64]:
+    """By how many dB each frame is above the threshold, 0 for silence."""
+    import numpy as np
+
+    size = round(sample_rate * FRAME_S)
+    samples = np.frombuffer(pcm[: len(pcm) // (2 * size) * 2 * size], dtype="<i2").astype(np.float64)
+    power = np.square(samples.reshape(-1, size) / 32768.0).mean(axis=1)
+    levels: NDArray[np.float64] = np.maximum(10 * np.log10(power + 1e-12) - LOUD_DBFS, 0.0)
+    return levels
+
+
+def _begins_with(levels: NDArray[np.float64], phrase: NDArray[np.float64]) -> bool:
+    import numpy as np
+
+    if len(levels) < len(phrase) - SHIFT:
+        return False
+    for shift in range(-SHIFT, SHIFT + 1):
+        here, there = levels[max(0, shift) :], phrase[max(0, -shift) :]
+        common = min(len(here), len(there))
+        a, b = here[:common], there[:common]
+        if common >= len(phrase) - SHIFT and np.corrcoef(a, b)[0, 1] >= ALIKE:
+            return True
+    return False

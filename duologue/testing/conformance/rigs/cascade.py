@@ -1,0 +1,173 @@
+"""The cascade of local services: PocketSphinx, a scripted language model, espeak-ng."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
+
+import anyio
+import msgspec
+
+from ....errors import ConfigurationError, ServiceError
+from ....frames import Configure, Usage
+from ....processors.base import Processor
+from ....services.cascade import Cascade
+from ....services.llm import LLM
+from ....services.local.stt import SphinxSTT
+from ....services.local.tts import EspeakTTS
+from ....services.manager import ConnectionSettings
+from ....services.messages import Message, Request, ToolRequest
+from ...provider import SPEECH_CHARACTERS_PER_S, Act, Asked, Call, Fail, Model, Speak, Wait
+from ..phrases import HELLO, PHRASES, THANKS
+from ..rig import FarEnd, Rig
+from .values import plain
+
+
+class ScriptedLLM(LLM):
+    """A language model that does what a script says. Takes one option, `temperature`."""
+
+    def __init__(self, far: _LocalEnd) -> None:
+        super().__init__()
+        self._far = far
+        self._calls = 0
+
+    def check_options(self, options: dict[str, Any]) -> None:
+        """Raise ConfigurationError for another option than `temperature`, of 0 to 2."""
+        for name, value in options.items():
+            if name != "temperature":
+                raise ConfigurationError(f"{self.name} has no option {name!r}")
+            if not isinstance(value, int | float) or not 0 <= value <= 2:
+                raise ConfigurationError(f"temperature is {value!r}: it lies between 0 and 2")
+
+    async def generate(self, request: Request) -> AsyncIterator[str | ToolRequest | Usage]:
+        """What the script says."""
+        last, said = request.messages[-1:], 0
+        self._far.options = request.options
+        asked = Asked(
+            connection=0,
+            instructions=request.instructions,
+            voice=self.config.voice,
+            tools=tuple(msgspec.to_builtins(tool) for tool in request.tools),
+            history=request.messages,
+            said=last[0].text if last and last[0].role == "user" else "",
+        )
+        for act in self._far.note(asked):
+            match act:
+                case Speak():
+                    for word in re.findall(r"\S+\s*", f" {act.text}" if said else act.text):
+                        said += len(word)
+                        yield word
+                        if act.pace:
+                            await anyio.sleep(len(word) / SPEECH_CHARACTERS_PER_S / act.pace)
+                case Call():
+                    self._calls += 1
+                    call_id = act.call_id or f"call_{self._calls}"
+                    yield ToolRequest(call_id=call_id, name=act.name, arguments=act.arguments)
+                case Wait():
+                    await anyio.sleep(act.seconds)
+                case Fail():
+                    raise ServiceError(f"{act.code}: {act.message}")
+                case _:
+                    raise ConfigurationError(f"{act!r} cannot be scripted here: there is no connection")
+        tokens_in = sum(len(message.text) for message in request.messages) // 4
+        yield Usage(service=self.name, model="scripted", input_tokens=1 + tokens_in, output_tokens=1 + said // 4)
+
+
+class _Ear(SphinxSTT):
+    """Keeps the audio that it gets."""
+
+    def __init__(self) -> None:
+        super().__init__(phrases=(*PHRASES, f"{HELLO} {THANKS}"))
+        self.got = bytearray()
+
+    async def feed(self, pcm: bytes) -> str:
+        self.got += pcm
+        return await super().feed(pcm)
+
+
+class _Mouth(EspeakTTS):
+    """Keeps the voice that it spoke in."""
+
+    used = ""
+
+    async def synthesize(self, text: str, voice: str) -> AsyncIterator[Any]:
+        self.used = voice
+        async for chunk in super().synthesize(text, voice):
+            yield chunk
+
+
+class _LocalEnd(FarEnd):
+    def __init__(self, model: Model | Sequence[Sequence[Act]]) -> None:
+        super().__init__(model)
+        self.options: dict[str, Any] = {}
+        self._ear, self._mouth = _Ear(), _Mouth()
+        self._engine = Cascade(self._ear, ScriptedLLM(self), self._mouth)
+
+    @property
+    def engine(self) -> Processor:
+        return self._engine
+
+    @property
+    def history(self) -> tuple[Message, ...]:
+        return self.asked[-1].history if self.asked else ()
+
+    @property
+    def results(self) -> list[tuple[str, Any]]:
+        found: dict[str, Any] = {}
+        for asked in self.asked:
+            for message in asked.history:
+                if message.role == "tool" and message.text != '{"status": "pending"}':
+                    found.setdefault(message.call_id, plain(message.text))
+        return list(found.items())
+
+    @property
+    def instructions(self) -> str:
+        return self.asked[-1].instructions
+
+    @property
+    def voice(self) -> str:
+        return self._mouth.used
+
+    @property
+    def tools(self) -> tuple[str, ...]:
+        return tuple(tool["name"] for tool in self.asked[-1].tools)
+
+    @property
+    def audio(self) -> list[bytes]:
+        return [bytes(self._ear.got)]
+
+    @property
+    def option(self) -> Any:
+        return self.options.get("temperature")
+
+
+class CascadeRig(Rig):
+    """Local services, in the process: there is no connection that could fail. Needs the extra `local`."""
+
+    name = "Cascade"
+    interim = True
+    voices = ("en-us+f3", "en-gb")
+    option = ("temperature", 0.5)
+    refused = (
+        (Configure(voice="tenor"), "tenor"),
+        (Configure(options={"temperature": 7}), "temperature"),
+        (Configure(options={"wings": 2}), "wings"),
+    )
+
+    def start(
+        self,
+        model: Model | Sequence[Sequence[Act]],
+        *,
+        connection: ConnectionSettings | None = None,
+        transcript_delay_s: float = 0.0,
+        session_limit_s: float = 3600.0,
+    ) -> AbstractAsyncContextManager[FarEnd]:
+        """A cascade whose language model is the script."""
+        return _started(model)
+
+
+@asynccontextmanager
+async def _started(model: Model | Sequence[Sequence[Act]]) -> AsyncIterator[FarEnd]:
+    yield _LocalEnd(model)

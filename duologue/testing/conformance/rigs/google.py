@@ -1,0 +1,165 @@
+"""Gemini Live: the engine over Google's SDK, and a scripted server on loopback."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from typing import Any, Literal
+
+from ....frames import Configure
+from ....processors.base import Processor
+from ....services.google.live import GeminiLive
+from ....services.google.options import GeminiLiveOptions
+from ....services.manager import ConnectionSettings
+from ....services.messages import Message
+from ...google import ScriptedGemini
+from ...google_connection import GeminiConnection
+from ...google_model import INPUT_RATE
+from ...provider import Act, Model
+from ..phrases import understand
+from ..rig import FarEnd, Rig
+from .values import plain
+
+FAR_TOO_LARGE = 20 * 2**20
+ALL_CONNECTIONS = 1_000_000
+
+
+class GeminiRig(Rig):
+    """Gemini Live, whose turns are found by the provider (`detects_turns`) or by the framework."""
+
+    faults = frozenset(
+        {
+            "drop",
+            "half_open",
+            "refuse",
+            "go_away",
+            "expiry",
+            "unknown",
+            "malformed",
+            "oversize",
+            "duplicate",
+            "late_transcript",
+            "refuse_change",
+            "cancel_calls",
+        }
+    )
+    interim = True
+    voices = ("Kore", "Zephyr")
+    option = ("temperature", 0.5)
+    refused = (
+        (Configure(voice="tenor"), "tenor"),
+        (Configure(options={"temperature": 7}), "temperature"),
+        (Configure(options={"wings": 2}), "wings"),
+    )
+    refusable = Configure(voice="Fenrir")
+
+    def __init__(self, model: str = "gemini-3.8-live", *, detects_turns: bool = True) -> None:
+        self.model = model
+        self.detects_turns = detects_turns
+        self.name = f"GeminiLive {model}" if detects_turns else f"GeminiLive {model}, own turns"
+
+    def start(
+        self,
+        model: Model | Sequence[Sequence[Act]],
+        *,
+        connection: ConnectionSettings | None = None,
+        transcript_delay_s: float = 0.0,
+        session_limit_s: float = 3600.0,
+    ) -> AbstractAsyncContextManager[FarEnd]:
+        """The engine over Google's SDK, and a server."""
+        options = GeminiLiveOptions(turn_detection="server" if self.detects_turns else None)
+        make = partial(GeminiLive, self.model, api_key="test", options=options, connection=connection)
+        return _started(model, make, transcript_delay_s=transcript_delay_s, session_limit_s=session_limit_s)
+
+
+@asynccontextmanager
+async def _started(
+    model: Model | Sequence[Sequence[Act]], make: Callable[..., GeminiLive], **behaviour: Any
+) -> AsyncIterator[FarEnd]:
+    far = _GeminiEnd(model, behaviour)
+    async with far.server:
+        far.made = make(base_url=far.server.url, ssl_context=far.server.ssl_context)
+        yield far
+        await far.made.close()
+
+
+class _GeminiEnd(FarEnd):
+    made: GeminiLive
+
+    def __init__(self, model: Model | Sequence[Sequence[Act]], behaviour: dict[str, Any]) -> None:
+        super().__init__(model)
+        ear = partial(understand, sample_rate=INPUT_RATE)
+        self.server = ScriptedGemini(self.note, transcripts=ear, **behaviour)
+
+    @property
+    def engine(self) -> Processor:
+        return self.made
+
+    @property
+    def _live(self) -> GeminiConnection:
+        return self.server.connections[-1]
+
+    @property
+    def history(self) -> tuple[Message, ...]:
+        return tuple(self.server.got[-1].history)
+
+    @property
+    def results(self) -> list[tuple[str, Any]]:
+        return [(call_id, plain(text, "result")) for got in self.server.got for call_id, text in got.results]
+
+    @property
+    def instructions(self) -> str:
+        return self.server.got[-1].instructions
+
+    @property
+    def voice(self) -> str:
+        return self.server.got[-1].voice
+
+    @property
+    def tools(self) -> tuple[str, ...]:
+        return tuple(tool["name"] for tool in self.server.got[-1].tools)
+
+    @property
+    def audio(self) -> list[bytes]:
+        return [bytes(got.audio) for got in self.server.got]
+
+    @property
+    def connections(self) -> int:
+        return len(self.server.got)
+
+    @property
+    def open_connections(self) -> int:
+        return len(self.server.connections)
+
+    @property
+    def handles(self) -> list[str]:
+        return [got.handle for got in self.server.got]
+
+    @property
+    def option(self) -> Any:
+        set_up = self.server.got[-1].messages[0]["setup"]
+        return set_up.get("generationConfig", {}).get("temperature")
+
+    async def drop(self, code: int = 0) -> None:
+        self._live.close(code, "Internal error encountered.")
+
+    async def go_half_open(self) -> None:
+        self._live.go_half_open()
+
+    def refuse(self, connections: int) -> None:
+        self.server.behaviour.refuse = connections
+
+    async def go_away(self, left_s: float) -> None:
+        self._live.go_away(left_s)
+
+    async def send(self, kind: Literal["unknown", "malformed", "oversize"]) -> None:
+        messages: dict[str, dict[str, Any] | str] = {
+            "unknown": {"moonPhase": {"phase": "full"}},
+            "malformed": '{"serverContent": {"modelTurn": ',
+            "oversize": {"moonPhase": {"phase": "o" * FAR_TOO_LARGE}},
+        }
+        self._live.send(messages[kind])
+
+    def refuse_changes(self, refuse: bool) -> None:
+        self.server.behaviour.refuse = ALL_CONNECTIONS if refuse else 0

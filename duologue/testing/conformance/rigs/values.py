@@ -1,0 +1,19 @@
+"""Tool results as they were before they went over a wire."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+
+def plain(text: str, wrapped_in: str = "") -> Any:
+    """A result from its text: JSON if it is that, else the text itself. `wrapped_in` is the key of an object that the
+    wire puts around every result."""
+    try:
+        value = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        return text
+    if wrapped_in and isinstance(value, dict) and list(value) == [wrapped_in]:
+        return value[wrapped_in]
+    return value

@@ -1,0 +1,134 @@
+"""Scenarios: how they are written, which rigs they suit, and how they are run."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+from ...errors import ConfigurationError
+from ...processors.engine import Capabilities
+from .. import clock
+from .call import latest
+from .rig import Fault, Rig
+
+Verdict = Literal["holds", "cannot", "n/a"]
+"""It holds; the engine says that it cannot do it, and refuses it; or there is nothing that could go wrong there."""
+
+POINTS = {
+    "E1": "responses in brackets",
+    "E2": "nothing after an interruption",
+    "E3": "transcripts of both sides",
+    "E4": "tools",
+    "E5": "configuration, all or nothing",
+    "E6": "knows the conversation",
+    "E7": "usage",
+    "E8": "connection faults",
+    "E9": "capabilities are kept to",
+    "E10": "only what was heard",
+}
+"""The points of the engine contract."""
+
+Test = Callable[["Rig", random.Random], Awaitable[None]]
+Can = Callable[[Capabilities], bool]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One thing that every engine must do. `id` is the point of the contract and a name: "E4.a-call-is-made-once"."""
+
+    id: str
+    test: Test
+    faults: frozenset[Fault]
+    """What must be able to go wrong at the far end, else the scenario says nothing of the engine."""
+    can: Can
+    """Whether the engine says that it can do it."""
+    refused: Test | None
+    """Checks, for an engine that cannot, that it refuses it or says so."""
+    seeds: int
+    """Under so many schedules it is run."""
+
+    @property
+    def point(self) -> str:
+        """E1 to E10."""
+        return self.id.partition(".")[0]
+
+    @property
+    def summary(self) -> str:
+        """What it is about, in a sentence."""
+        return (self.test.__doc__ or "").strip().partition("\n\n")[0].replace("\n    ", " ")
+
+
+SCENARIOS: dict[str, Scenario] = {}
+"""All scenarios, by id."""
+
+
+def scenario(
+    point: str,
+    *,
+    faults: Iterable[Fault] = (),
+    can: Can = lambda capabilities: True,
+    refused: Test | None = None,
+    seeds: int = 1,
+) -> Callable[[Test], Test]:
+    """Register an async function of a rig and a source of random numbers as a scenario.
+
+    Raises ConfigurationError for an unknown point, a missing docstring, and a name that is taken.
+    """
+
+    def register(test: Test) -> Test:
+        name = getattr(test, "__name__", "").replace("_", "-")
+        scenario_id = f"{point}.{name}"
+        if point not in POINTS:
+            raise ConfigurationError(f"scenario {name}: the contract has no point {point!r}")
+        if not test.__doc__:
+            raise ConfigurationError(f"scenario {scenario_id} has no docstring")
+        if scenario_id in SCENARIOS:
+            raise ConfigurationError(f"two scenarios are named {scenario_id}")
+        SCENARIOS[scenario_id] = Scenario(scenario_id, test, frozenset(faults), can, refused, seeds)
+        return test
+
+    return register
+
+
+async def run(rig: Rig, scenario: Scenario, seed: int = 0) -> Verdict:
+    """Run one scenario on one rig, in the schedule that the event loop has. Raises what it raises if it fails.
+
+    An engine that says that it cannot do it must refuse it, or say so: that is checked instead.
+    """
+    if not scenario.faults <= rig.faults:
+        return "n/a"
+    source = random.Random(f"{scenario.id} {seed}")
+    async with rig.start([]) as far:
+        able = scenario.can(far.capabilities)
+    test = scenario.test if able else scenario.refused
+    if test is None:
+        raise ConfigurationError(f"scenario {scenario.id} does not say how {rig.name} is to refuse what it cannot do")
+    latest.set(None)
+    try:
+        await test(rig, source)
+    except Exception as problem:
+        error: BaseException = problem
+        while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+            error = error.exceptions[0]  # of the call's task group
+        error.add_note(str(latest.get() or ""))
+        raise error from None
+    return "holds" if able else "cannot"
+
+
+def check(rig: Rig, scenario: Scenario) -> Verdict:
+    """Run a scenario under the virtual clock, in all its schedules. Raises what it raises if it fails."""
+    if scenario.seeds == 1 or not scenario.faults <= rig.faults:
+        return clock.run(run, rig, scenario, limit_s=LIMIT_S)
+    verdicts: list[Verdict] = []
+
+    async def one() -> None:
+        verdicts.append(await run(rig, scenario, len(verdicts)))
+
+    clock.sweep(one, range(scenario.seeds), limit_s=LIMIT_S)
+    return verdicts[0]
+
+
+LIMIT_S = 600.0
+"""Virtual time that a scenario may take."""
