@@ -30,3 +30,19 @@ def percentile(values: Sequence[float], percent: float) -> float:
     """The value below which `percent` of the values lie (nearest rank)."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, max(0, round(percent / 100 * len(ordered) + 0.5) - 1))] if ordered else 0.0
+
+
+def report_against(
+    rows: Mapping[str, Mapping[str, float]], budgets: Mapping[str, float], *, as_json: bool, of: str = "case"
+) -> None:
+    """Print a table with a row for each case, and in the last row how much each figure may be."""
+    if as_json:
+        print(json.dumps({**rows, "budgets": dict(budgets)}))
+        return
+    names = list(dict.fromkeys(name for row in rows.values() for name in row))
+    lines = [[of, *names]]
+    for case, row in [*rows.items(), ("at most", budgets)]:
+        lines.append([case, *(str(row.get(name, "")) for name in names)])
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

@@ -1,0 +1,151 @@
+"""Scripted providers in a process of their own, so that their work is not counted as ours.
+
+    async with Provider("speaks") as provider:
+        engine = provider.openai(OpenAIRealtime)
+
+The models of `SCRIPTS` are what can be asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import ssl
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from websockets.asyncio.client import connect
+
+from duologue.services.google import GeminiLive
+from duologue.services.openai import OpenAIRealtime
+from duologue.testing.google import ScriptedGemini
+from duologue.testing.openai import ScriptedOpenAI
+from duologue.testing.provider import Act, Asked, Model, Speak
+from duologue.testing.tls import loopback
+
+OpenAI = TypeVar("OpenAI", bound=OpenAIRealtime)
+Gemini = TypeVar("Gemini", bound=GeminiLive)
+
+KEY = "test"
+LEAD_S = 0.2
+SPEECH_S = 120.0
+WORDS = " ".join(["word"] * int(2.5 * SPEECH_S))
+
+
+def speaks(asked: Asked) -> Sequence[Act]:
+    """Speaks for two minutes, in pieces of 20 ms as real time goes, after a lead of 0.2 s; 150 words a minute."""
+    return [Speak("Well,", seconds=LEAD_S, chunk_ms=20), Speak(WORDS, seconds=SPEECH_S, pace=1.0, chunk_ms=20)]
+
+
+SCRIPTS: dict[str, Model] = {"speaks": speaks}
+
+
+class Provider:
+    """A process with a scripted OpenAI and a scripted Gemini; an async context manager.
+
+    With `tls` the first one is behind TLS, as the real one is; the other always is. Linux only, for `cpu_s`.
+    """
+
+    def __init__(self, script: str, *, tls: bool = False) -> None:
+        self._script, self._tls = script, tls
+        self._process: asyncio.subprocess.Process | None = None
+        self._urls: dict[str, str] = {}
+        self._trust = ssl.create_default_context()
+        self._directory = tempfile.TemporaryDirectory()
+
+    async def __aenter__(self) -> Self:
+        command = [sys.executable, "-m", "benchmarks._provider", self._script, *(["tls"] if self._tls else [])]
+        self._process = await asyncio.create_subprocess_exec(
+            *command, stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, limit=1 << 20
+        )
+        assert self._process.stdout is not None
+        told = json.loads(await self._process.stdout.readline())
+        certificate = told.pop("certificate")
+        self._urls = told
+        self._trust = ssl.create_default_context(cadata=certificate)
+        self._trust_everywhere(certificate)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        assert self._process is not None
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        await self._process.wait()
+        del os.environ["SSL_CERT_FILE"]
+        self._directory.cleanup()
+
+    def _trust_everywhere(self, certificate: str) -> None:
+        """OpenAI's SDK takes no certificates but those of the environment."""
+        path = Path(self._directory.name, "provider.pem")
+        path.write_text(certificate)
+        os.environ["SSL_CERT_FILE"] = str(path)
+
+    def cpu_s(self) -> float:
+        """The CPU time that the process has taken so far."""
+        assert self._process is not None
+        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def openai(self, kind: type[OpenAI], **options: Any) -> OpenAI:
+        """An engine of this kind that is connected to the scripted OpenAI."""
+        return kind(api_key=KEY, base_url=self._urls["openai"], **options)
+
+    def connect(self) -> connect:
+        """A connection of the `websockets` library to the scripted OpenAI."""
+        url = self._urls["openai"].replace("http", "ws", 1) + "/realtime?model=gpt-realtime"
+        headers = {"Authorization": f"Bearer {KEY}"}
+        trust = self._trust if self._tls else None
+        return connect(url, additional_headers=headers, compression=None, ping_interval=None, ssl=trust)
+
+    def gemini(self, kind: type[Gemini], **options: Any) -> Gemini:
+        """An engine of this kind that is connected to the scripted Gemini."""
+        return kind(api_key=KEY, base_url=self._urls["gemini"], ssl_context=self._trust, **options)
+
+
+async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while data := await reader.read(1 << 16):
+            writer.write(data)
+            await writer.drain()
+    except OSError:
+        pass
+    finally:
+        writer.close()
+
+
+async def _behind_tls(port: int) -> asyncio.Server:
+    """Takes TLS connections, and gives what comes in them to this port."""
+
+    async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
+        await asyncio.gather(_relay(reader, inner_writer), _relay(inner_reader, writer))
+
+    return await asyncio.start_server(accept, "127.0.0.1", 0, ssl=loopback().server)
+
+
+async def _serve(script: str, tls: bool) -> None:
+    os.sched_setaffinity(0, set(range(os.cpu_count() or 1)) - os.sched_getaffinity(0) or os.sched_getaffinity(0))
+    model = SCRIPTS[script]
+    openai = ScriptedOpenAI(model, key=KEY, turn_detection="told")
+    gemini = ScriptedGemini(model, key=KEY, turn_detection="told")
+    async with openai, gemini:
+        url = openai.url
+        if tls:
+            port = int(url.rpartition(":")[2].partition("/")[0])
+            relay = await _behind_tls(port)
+            url = f"https://127.0.0.1:{relay.sockets[0].getsockname()[1]}/v1"
+        (der,) = loopback().client.get_ca_certs(binary_form=True)
+        told = {"openai": url, "gemini": gemini.url, "certificate": ssl.DER_cert_to_PEM_cert(der)}
+        print(json.dumps(told), flush=True)
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+
+
+if __name__ == "__main__":
+    asyncio.run(_serve(sys.argv[1], "tls" in sys.argv[2:]))

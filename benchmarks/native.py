@@ -1,0 +1,296 @@
+"""What a native engine costs: CPU for a minute of call, and how long audio is under way in our process.
+
+Calls in real time over the official SDKs: each caller sends a frame of 20 ms every 20 ms at the engine's rate, and the
+provider, which is a scripted server in a process of its own, speaks without a pause in pieces of 20 ms. Counted is all
+CPU time of the process with the calls: sockets, TLS, WebSocket, base64, JSON, pipeline, playout, the callers'
+microphones and the benchmark's own clocks. Gemini's endpoint always speaks TLS; OpenAI's is measured with it, as in
+production, and without. `cpu_s_quietest` is that of the cheapest window of two seconds: on a machine with other work
+the same instructions take up to twice as long.
+
+`in_ms` runs from the moment in which a microphone gives its frame to the transport until the message with it has been
+given to the socket; `out_ms` from the moment in which the SDK gives a message with audio until the `BotAudio` has left
+the engine. `pace_late_ms` is how late the playout's beats came. The rows "sockets" are connections of the `websockets`
+library alone, without SDK and engine, with the same messages at the same pace: what both SDKs are built on, so no
+engine can cost less. `--profile 1` prints the functions that took the most time instead.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import cProfile
+import gc
+import json
+import os
+import pstats
+import random
+import time
+from base64 import b64encode
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import anyio
+
+from benchmarks._provider import Provider
+from benchmarks._report import arguments, percentile, report_against
+from duologue import Pipeline, Processor, Session, Tools, handles
+from duologue.frames import BotAudio, Respond, SessionStarted
+from duologue.processors.engine import EngineConfig
+from duologue.services.dialect import Wire
+from duologue.services.google import GeminiLive
+from duologue.services.openai import OpenAIRealtime
+from duologue.transports.memory import MemoryTransport
+from duologue.transports.pacer import Pacer
+
+WARM_UP_S = 3.0
+WINDOW_S = 2.0
+BUDGETS = {"cpu_s_per_call_minute": 0.5, "in_ms_p95": 2.0}
+
+
+@dataclass(slots=True)
+class Times:
+    """When frames of one call were where."""
+
+    measuring: bool = False
+    fed: deque[float] = field(default_factory=deque)
+    """Frames of the microphone that have not been sent."""
+    received: deque[float] = field(default_factory=deque)
+    """Messages with audio that have not left the engine."""
+    in_s: list[float] = field(default_factory=list)
+    out_s: list[float] = field(default_factory=list)
+
+
+class TimedWire:
+    """A wire that notes when a message with audio has been sent or has come."""
+
+    def __init__(self, wire: Wire, times: Times, sends: str, brings: bytes) -> None:
+        self._wire, self._times = wire, times
+        self._sends, self._brings = sends, brings
+
+    async def send(self, message: str) -> None:
+        """Send a message."""
+        await self._wire.send(message)
+        if message.startswith(self._sends):
+            fed_at = self._times.fed.popleft()
+            if self._times.measuring:
+                self._times.in_s.append(time.perf_counter() - fed_at)
+
+    async def receive(self) -> str | bytes:
+        """The next message."""
+        message = await self._wire.receive()
+        if isinstance(message, bytes) and self._brings in message:
+            self._times.received.append(time.perf_counter())
+        return message
+
+    async def ping(self) -> None:
+        """Returns when the far end has answered a ping."""
+        await self._wire.ping()
+
+    async def close(self) -> None:
+        """End the connection."""
+        await self._wire.close()
+
+
+class TimedOpenAI(OpenAIRealtime):
+    """Its wire notes times."""
+
+    times: Times
+
+    async def dial(self, config: EngineConfig, handle: str) -> Wire:
+        """Open a connection."""
+        wire = await super().dial(config, handle)
+        return TimedWire(wire, self.times, '{"type":"input_audio_buffer.append"', b'"response.output_audio.delta"')
+
+
+class TimedGemini(GeminiLive):
+    """Its wire notes times."""
+
+    times: Times
+
+    async def dial(self, config: EngineConfig, handle: str) -> Wire:
+        """Open a connection."""
+        wire = await super().dial(config, handle)
+        return TimedWire(wire, self.times, '{"realtime_input":{"audio"', b'"inlineData"')
+
+
+class Probe(Processor):
+    """Notes when each piece of the agent's audio has left the engine."""
+
+    def __init__(self, times: Times) -> None:
+        self._times = times
+
+    @handles(BotAudio)
+    async def audio(self, frame: BotAudio) -> None:
+        """Note it, and pass it on."""
+        received_at = self._times.received.popleft()
+        if self._times.measuring:
+            self._times.out_s.append(time.perf_counter() - received_at)
+        await self.push(frame)
+
+
+class Call:
+    """A call with a caller whose microphone is on and an agent that speaks without a pause."""
+
+    def __init__(self, engine: TimedOpenAI | TimedGemini) -> None:
+        self.times = engine.times = Times()
+        self.written = 0
+        """Chunks of 20 ms that were played."""
+        self._rate = engine.capabilities.input_sample_rate
+        self._frame = random.Random(1).randbytes(self._rate // 50 * 2)
+        self._transport = MemoryTransport(engine.output_rate)
+        self._transport.on_audio(self._count)
+        parts = [self._transport.input(), engine, Probe(self.times), Tools(), self._transport.output()]
+        self.session = Session(Pipeline(parts))
+        self.session.on(SessionStarted, self._begin)
+
+    def _count(self, pcm: bytes, at: float) -> None:
+        self.written += self.times.measuring
+
+    def _begin(self, signal: SessionStarted) -> None:
+        self._transport.send_frame(Respond())
+        loop = asyncio.get_running_loop()
+        self._beat = Pacer.get().every_20ms(self._speak, loop.time() + 0.02)
+
+    def _speak(self) -> None:
+        self.times.fed.append(time.perf_counter())
+        self._transport.input().feed(self._frame, self._rate)
+
+    def end(self) -> None:
+        """Hang up."""
+        self._beat.cancel()
+        self.session.cancel("measured")
+
+
+async def _cpu(sessions: int, seconds: float) -> dict[str, float]:
+    """The CPU time of the next seconds, in seconds for each minute of a call."""
+    shares: list[float] = []
+    began = last = (time.process_time(), time.perf_counter())
+    for _ in range(max(1, round(seconds / WINDOW_S))):
+        await anyio.sleep(min(seconds, WINDOW_S))
+        now = (time.process_time(), time.perf_counter())
+        shares.append((now[0] - last[0]) / (now[1] - last[1]))
+        last = now
+    share = (last[0] - began[0]) / (last[1] - began[1])
+    return {
+        "cpu_s_per_call_minute": round(60 * share / sessions, 3),
+        "cpu_s_quietest": round(60 * min(shares) / sessions, 3),
+    }
+
+
+async def measure(
+    make: Callable[[], TimedOpenAI | TimedGemini],
+    provider: Provider,
+    sessions: int,
+    seconds: float,
+    profiler: cProfile.Profile | None = None,
+) -> dict[str, float]:
+    """The figures of so many calls."""
+    calls = [Call(make()) for _ in range(sessions)]
+    async with anyio.create_task_group() as tasks:
+        for call in calls:
+            tasks.start_soon(call.session.run)
+            await anyio.sleep(0.05)
+        await anyio.sleep(WARM_UP_S)
+        gc.collect()
+        gc.freeze()
+        pacer = Pacer.get()
+        pacer.lateness.reset()
+        for call in calls:
+            call.times.measuring = True
+        theirs, began = provider.cpu_s(), time.perf_counter()
+        if profiler is not None:
+            profiler.enable()
+        cpu = await _cpu(sessions, seconds)
+        if profiler is not None:
+            profiler.disable()
+        theirs, wall = provider.cpu_s() - theirs, time.perf_counter() - began
+        for call in calls:
+            call.times.measuring = False
+        late_s = pacer.lateness.percentile(99)
+        for call in calls:
+            call.end()
+    gc.unfreeze()
+    in_s = [late for call in calls for late in call.times.in_s]
+    out_s = [late for call in calls for late in call.times.out_s]
+    played = sum(call.written for call in calls)
+    return {
+        **cpu,
+        "in_ms_p50": round(percentile(in_s, 50) * 1000, 2),
+        "in_ms_p95": round(percentile(in_s, 95) * 1000, 2),
+        "in_ms_p99": round(percentile(in_s, 99) * 1000, 2),
+        "out_ms_p50": round(percentile(out_s, 50) * 1000, 2),
+        "out_ms_p95": round(percentile(out_s, 95) * 1000, 2),
+        "out_ms_p99": round(percentile(out_s, 99) * 1000, 2),
+        "pace_late_ms_p99": round(late_s * 1000, 1),
+        "frames_in_per_s": round(len(in_s) / sessions / wall, 1),
+        "frames_out_per_s": round(len(out_s) / sessions / wall, 1),
+        "played_per_s": round(played / sessions / wall, 1),
+        "provider_core": round(theirs / wall, 2),
+    }
+
+
+async def _bare(provider: Provider, stop: anyio.Event) -> None:
+    """Frames of 20 ms both ways on one connection, and nothing else."""
+    loop = asyncio.get_running_loop()
+    audio = b64encode(random.Random(1).randbytes(960)).decode()
+    message = json.dumps({"type": "input_audio_buffer.append", "audio": audio})
+
+    async with provider.connect() as socket, anyio.create_task_group() as tasks:
+        await socket.send(json.dumps({"type": "response.create"}))
+
+        async def listen() -> None:
+            while True:
+                await socket.recv(decode=False)
+
+        tasks.start_soon(listen)
+        due = loop.time()
+        while not stop.is_set():
+            due += 0.02
+            await asyncio.sleep(due - loop.time())
+            await socket.send(message)
+        tasks.cancel_scope.cancel()
+
+
+async def measure_bare(provider: Provider, sessions: int, seconds: float) -> dict[str, float]:
+    """What so many connections cost."""
+    stop = anyio.Event()
+    async with anyio.create_task_group() as tasks:
+        for _ in range(sessions):
+            tasks.start_soon(_bare, provider, stop)
+            await anyio.sleep(0.05)
+        await anyio.sleep(WARM_UP_S)
+        cpu = await _cpu(sessions, seconds)
+        stop.set()
+    return cpu
+
+
+async def main(sessions: int, seconds: float, profiling: bool) -> dict[str, dict[str, float]]:
+    """All rows."""
+    rows: dict[str, dict[str, float]] = {}
+    for case in () if profiling else ("sockets", "sockets, TLS"):
+        async with Provider("speaks", tls="TLS" in case) as provider:
+            rows[case] = await measure_bare(provider, sessions, seconds)
+    for case in ("OpenAI", "OpenAI, TLS", "Gemini, TLS"):
+        async with Provider("speaks", tls="TLS" in case) as provider:
+            profiler = cProfile.Profile() if profiling else None
+
+            def make(case: str = case, provider: Provider = provider) -> TimedOpenAI | TimedGemini:
+                return provider.openai(TimedOpenAI) if "OpenAI" in case else provider.gemini(TimedGemini)
+
+            rows[case] = await measure(make, provider, sessions, seconds, profiler)
+            if profiler is not None:
+                print(case)
+                pstats.Stats(profiler).sort_stats("tottime").print_stats(40)
+    return rows
+
+
+if __name__ == "__main__":
+    options = arguments(
+        "Native engines: CPU for a minute of call, and how long audio is under way.",
+        {"sessions": 10, "seconds": 20.0, "profile": 0},
+    )
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {cores[0]})  # the providers' process takes the others, if there are any
+    figures = anyio.run(main, options.sessions, options.seconds, bool(options.profile))
+    if not options.profile:
+        report_against(figures, BUDGETS, as_json=options.json)
