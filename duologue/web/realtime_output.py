@@ -97,7 +97,6 @@ class RealtimeOutput(Processor):
         self._tools = tools
         self._resampler: Resampler | None = None
         self._speaking: int | None = None
-        self._said: list[str] = []  # of the caller's turn
         self._cuts: deque[tuple[str, float]] = deque(maxlen=MAX_CUTS)
         self._usage = Usage(service="")
         self._responses: dict[str, list[str]] = {}
@@ -115,26 +114,19 @@ class RealtimeOutput(Processor):
 
     @handles(UserTranscript)
     async def transcript(self, frame: UserTranscript) -> None:
-        """Keep what was said until the turn is over; what comes later belongs to the turn before."""
-        if frame.final and frame.text:
-            self._said.append(frame.text)
+        """Tell the client what was said, as soon as the turn is over."""
+        if frame.final:
+            self._transport.said(frame)
             if not self._transport.turns_under_way:
-                self._tell_transcript()
+                self._transport.transcripts.settle()
         await self.push(frame)
 
     @handles(EndOfTurn)
     async def end_of_turn(self, frame: EndOfTurn) -> None:
-        """Tell what was said in the turn."""
+        """Tell what was said in the turn. A native engine may know it only later."""
         self._transport.turns_under_way = max(0, self._transport.turns_under_way - 1)
-        self._tell_transcript()
+        self._transport.transcripts.settle()
         await self.push(frame)
-
-    def _tell_transcript(self) -> None:
-        said, self._said = " ".join(self._said), []
-        while self._transport.unheard:
-            item, seconds = self._transport.unheard.popleft()
-            self._transport.wire.transcribed(item, said, seconds)
-            said = ""
 
     # -- the agent -------------------------------------------------------------------------------------------------
 
@@ -206,7 +198,7 @@ class RealtimeOutput(Processor):
         if frame.status == "completed":
             ledger.all_sent(response_id)
         ledger.finish(response_id, interrupted=frame.status != "completed")
-        self._cut_what_was_not_heard()
+        self._cut_what_has_ended()
         stands = response is not None and response.source == response_id and frame.status == "completed"
         if not stands:
             self._transport.refuse_calls(calls)
@@ -283,24 +275,26 @@ class RealtimeOutput(Processor):
         self._tools.own_calls.clear()
         self._responses.clear()
         self._transport.refuse_calls(calls)
-        self._cut_what_was_not_heard()
+        self._cut_what_has_ended()
         if self._response is not None and not self._transport.cancelling:
             self._response.finish("cancelled", reason="turn_detected", usage=self.take_usage())
 
     def cut(self, response_id: str, heard_s: float) -> None:
-        """The client says how much of a response was heard."""
+        """The client says how much of a response was heard. What is still being said is cut when that has ended."""
         self._cuts.append((response_id, heard_s))
-        self._cut_what_was_not_heard()
+        self._cut_what_has_ended()
 
-    def _cut_what_was_not_heard(self) -> None:
-        """Shorten what is settled in the conversation; what is still being said waits."""
-        conversation = self.session.conversation
-        being_said = {response.id for response in self.session.ledger.unsettled}
-        for response_id, heard_s in list(self._cuts):
-            if response_id not in being_said:
-                self._cuts.remove((response_id, heard_s))
-                if conversation.get(response_id) is not None:
-                    conversation.shorten(response_id, heard_s)
+    def _cut_what_has_ended(self) -> None:
+        session = self.session
+        being_said = {response.id for response in session.ledger.unsettled}
+        for response_id, heard_s in [cut for cut in self._cuts if cut[0] not in being_said]:
+            self._cuts.remove((response_id, heard_s))
+            item = session.conversation.get(response_id)
+            if item is None:
+                continue
+            session.conversation.shorten(response_id, heard_s)
+            if item.turn == session.floor.turn > session.floor.fence and session.floor.owner == "caller":
+                session.interrupt("truncated")  # an engine with a memory of its own must hear of it
 
     # -- who speaks ------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ import msgspec
 
 from ..audio.vad import Detector
 from ..errors import ConfigurationError
-from ..frames import Configure, Frame, Input, ToolCall, ToolResult, UserImage, UserText
+from ..frames import Configure, Frame, Input, ToolCall, ToolResult, UserImage, UserText, UserTranscript
 from ..processors.base import Processor
 from ..processors.engine import Engine, find_engine
 from ..processors.interruption import may_interrupt
@@ -25,12 +25,11 @@ from ..services.openai.server_response import ServerItem, ServerResponse
 from ..session.session import Session
 from ..transports.base import TransportInput
 from .realtime_output import AgentSaid, ClientTools, RealtimeOutput
+from .realtime_transcripts import Transcripts
 from .realtime_turns import AnswerWanted, BufferCleared, BufferCommitted, RealtimeTurns
 
 MAX_JOBS = 1_000
 """What the client has asked for and the pipeline has not taken. Beyond that it is refused."""
-MAX_UNHEARD = 100
-"""Turns of the caller's that wait for their transcript."""
 
 
 _NOT_HERE: dict[str, Any] = {
@@ -81,8 +80,7 @@ class RealtimeTransport:
         """The pipeline runs: the client's events may come."""
         self.turns_under_way = 0
         """Turns of the caller's whose end has not passed the engine yet."""
-        self.unheard: deque[tuple[ServerItem, float]] = deque(maxlen=MAX_UNHEARD)
-        """The caller's turns that have no transcript yet, and how long they are."""
+        self.transcripts = Transcripts(self.wire.transcribed)
         self.cancelling = False
         """The wire cancels its response just now."""
         self._specs: tuple[ToolSpec, ...] = ()
@@ -172,6 +170,11 @@ class RealtimeTransport:
         self._turn_waits = detection is None or not detection["create_response"]
         return not self._turn_waits
 
+    def said(self, frame: UserTranscript) -> None:
+        """Something that the caller has said."""
+        place_ms = self._ears.ear.place_ms
+        self.transcripts.said(frame.text, place_ms(frame.start_s), place_ms(frame.end_s))
+
     def begin_response(self) -> ServerResponse:
         """The agent speaks without having been asked by the client."""
         self._spontaneous = True
@@ -248,7 +251,7 @@ class RealtimeTransport:
             self._turn_waits = True
         elif not self._ending:
             raise Refusal("invalid_value", "With turn detection the server commits the buffer.", "type")
-        self.unheard.append((item, (end_ms - start_ms) / 1000))
+        self.transcripts.committed(item, start_ms, end_ms)
 
     def created(self, item: ServerItem, at_end: bool) -> None:
         """Text, an image, or the result of a tool."""
