@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
@@ -121,14 +122,14 @@ class Hearing:
     def begin(self, start_s: float, preroll_s: float = PREROLL_S) -> Utterance:
         """The caller's turn begins, with what was kept from so long before."""
         after = max((u.last for u in self.utterances if u.last is not None), default=max(self._base, self._dealt_with))
-        first = self._back(start_s - preroll_s)
+        first = self._back(start_s, preroll_s)
         utterance = Utterance(max(first, after), start_s=start_s)
         self.utterances.append(utterance)
         return utterance
 
-    def end(self, utterance: Utterance, end_s: float) -> None:
-        """The turn is complete with the latest frame."""
-        utterance.last, utterance.end_s = self.here, end_s
+    def end(self, utterance: Utterance, end_s: float, *, heard_until_s: float = inf) -> None:
+        """The turn is complete: with the latest frame, or where the provider has come to if that is told."""
+        utterance.last, utterance.end_s = max(utterance.first, self._back(heard_until_s)), end_s
 
     def settle(self, utterance: Utterance) -> None:
         """It has been dealt with: its audio is not needed any more."""
@@ -137,13 +138,13 @@ class Hearing:
             self._dealt_with = max(self._dealt_with, utterance.last or 0)
         self._trim()
 
-    def _back(self, at: float) -> int:
-        """The number of the first frame that lies at or after a session time."""
+    def _back(self, at: float, preroll_s: float = 0.0) -> int:
+        """The number of the first frame that lies at or after a session time, or so long before it in the same turn."""
         number = self.here
         for frame in reversed(self._frames):
-            if isinstance(frame, UserAudio) and frame.at + frame.duration_s <= at:
+            if isinstance(frame, UserAudio) and frame.at + frame.duration_s <= at - preroll_s:
                 break
-            if isinstance(frame, EndOfTurn):
+            if isinstance(frame, EndOfTurn) and frame.at <= at:
                 break
             number -= 1
         return number
@@ -254,7 +255,7 @@ class Hearing:
             first = self.utterances[0].first
         else:
             recent = self._frames[-1] if self._frames else None
-            first = self._back(recent.at - PREROLL_S) if isinstance(recent, UserAudio) else self.here
+            first = self._back(recent.at, PREROLL_S) if isinstance(recent, UserAudio) else self.here
         first = max(self._base, min(first, self._next))
         speech = list(self._between(first, self.here))
         if self.utterances and not any(isinstance(frame, SpeechStarted) for frame in speech):

@@ -119,7 +119,8 @@ class Listening:
         now = self._session.now()
         utterance = self._find(event.item) or self.hearing.begin(now, 0.0)
         utterance.item = event.item
-        self.hearing.end(utterance, utterance.end_s or now)
+        end_s = utterance.end_s or now
+        self.hearing.end(utterance, end_s, heard_until_s=end_s)
         self._take_turn(utterance, by_itself=event.answered)
         if not self._ears:
             await self._engine.push(EndOfTurn(at=utterance.end_s, by="server"))
