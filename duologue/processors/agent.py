@@ -19,7 +19,9 @@ class Agent:
 
     `targets` names the agents that it may hand off to, None meaning any. `engine` names the branch of an engine
     `Switch` that serves it; empty for the only one there is. `greeting` is said when it takes the call, `farewell`
-    when it hands it on. Functions in `tools` become tools by their signature.
+    when it hands it on. `voice` is one of the engine's or, for an agent that several kinds of engines may serve, one for
+    each family of voices: {"openai": "marin", "gemini": "Kore", "espeak": "en-us+f3"}. Functions in `tools` become tools
+    by their signature.
     """
 
     name: str
@@ -28,7 +30,7 @@ class Agent:
     scope: str = ""
     instructions: str = ""
     language: str = ""
-    voice: str = ""
+    voice: str | Mapping[str, str] = ""
     tools: Iterable[Tool | Callable[..., Any]] = ()
     targets: tuple[str, ...] | None = None
     engine: str = ""
@@ -66,15 +68,18 @@ def language_line(language: str) -> str:
     return f"Language: Always respond in {language}"
 
 
-def configuration(agent: Agent, more_tools: Iterable[ToolSpec] = ()) -> Configure:
-    """All of an engine's configuration but its options, for an agent. Its own tools come before those of others."""
+def configuration(agent: Agent, more_tools: Iterable[ToolSpec] = (), voices: str = "") -> Configure:
+    """All of an engine's configuration but its options, for an agent. Its own tools come before those of others.
+
+    `voices` is the family of the engine's voices; if the agent names none of it, it gets the engine's default.
+    """
     specs = {tool.spec.name: tool.spec for tool in agent.toolset}
     for spec in more_tools:
         specs.setdefault(spec.name, spec)
     return Configure(
         agent=agent.name,
         instructions=agent.prompt,
-        voice=agent.voice,
+        voice=agent.voice if isinstance(agent.voice, str) else agent.voice.get(voices, ""),
         language=agent.language,
         tools=tuple(msgspec.to_builtins(spec) for spec in specs.values()),
     )

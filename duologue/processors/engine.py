@@ -33,6 +33,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     billing: Literal["token", "clock", "none"]
     session_limit_s: float | None = None
     affect: bool = False
+    voices: str = ""
+    """The family that its voices belong to, by which an `Agent` can name one for each engine."""
 
 
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):

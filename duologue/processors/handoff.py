@@ -23,7 +23,7 @@ from ..frames import (
 from . import handoff_tool
 from .agent import Agent, Flow, FlowState, Stage, by_name, configuration, free_flow
 from .base import Processor, handles
-from .engine import find_engine
+from .engine import Engine, find_engine
 from .handoff_tool import TOOL_NAME
 from .pipeline import Switch, leaves
 from .takeover import engines, take_over
@@ -107,7 +107,7 @@ class Handoff(Processor):
                 )
         for engine in named.values():
             engine.replaceable = bool(self.failover)
-        await named[active].configure(self._configuration(first, self.state.phase))
+        await named[active].configure(self._configuration(first, self.state.phase, named[active]))
         self.session.agent = first
 
     @handles(SessionStarted)
@@ -258,7 +258,8 @@ class Handoff(Processor):
         """
         agent = self.agents[change.target]
         try:
-            configured = self._configuration(agent, phase)
+            name = self._engine_name(agent, change.engine)
+            configured = self._configuration(agent, phase, engines(self.session)[0][name])
 
             def commit(began: float) -> list[Say | ToolResult]:
                 self._commit(change, phase, began)
@@ -266,7 +267,7 @@ class Handoff(Processor):
 
             await take_over(
                 self.session,
-                self._engine_name(agent, change.engine),
+                name,
                 configured,
                 farewell=lambda: self._say_farewell(change),
                 commit=commit,
@@ -342,11 +343,11 @@ class Handoff(Processor):
             raise ConfigurationError(f"agent {agent.name!r} wants engine {name!r}{there}")
         return name
 
-    def _configuration(self, agent: Agent, phase: str) -> Configure:
+    def _configuration(self, agent: Agent, phase: str, engine: Engine) -> Configure:
         more = list(shared_tools(self.session.pipeline))
         if allowed := self._allowed(phase):
             more.append(handoff_tool.spec(self.agents, allowed))
-        return configuration(agent, more)
+        return configuration(agent, more, engine.capabilities.voices)
 
 
 @dataclass(frozen=True, slots=True)

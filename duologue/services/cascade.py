@@ -29,7 +29,7 @@ class _Settings(Processor):
 
     async def open(self) -> None:
         """Take the session's agent, and the tools that every agent has. A `Handoff` sees to both itself."""
-        change, self._greeting = first_configuration(self.session, self._cascade.config)
+        change, self._greeting = first_configuration(self.session, self._cascade.config, self._cascade.tts.voices)
         if change is not None:
             await self._cascade.configure(change)
 
@@ -96,6 +96,7 @@ class Cascade(Pipeline):
             video_input=False,
             tools="blocking",
             billing="token",
+            voices=self.tts.voices,
         )
 
     def check(self, change: Configure) -> None:

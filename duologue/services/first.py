@@ -17,10 +17,11 @@ if TYPE_CHECKING:
     from ..session.session import Session
 
 
-def first_configuration(session: Session, config: EngineConfig) -> tuple[Configure | None, str]:
+def first_configuration(session: Session, config: EngineConfig, voices: str) -> tuple[Configure | None, str]:
     """What the session's agent, and the tools that every agent has, add to an engine's own configuration.
 
-    Also the greeting that is to be said. Nothing of both if a `Handoff` sees to them.
+    Also the greeting that is to be said. Nothing of both if a `Handoff` sees to them. `voices` is the family of the
+    engine's voices.
     """
     if any(isinstance(leaf, Handoff) for leaf in leaves(session.pipeline)):
         return None, ""
@@ -31,4 +32,4 @@ def first_configuration(session: Session, config: EngineConfig) -> tuple[Configu
         return Configure(tools=tuple(msgspec.to_builtins(tool) for tool in tools)), ""
     if config.agent == agent.name:
         return None, ""
-    return configuration(agent, shared), agent.greeting
+    return configuration(agent, shared, voices), agent.greeting

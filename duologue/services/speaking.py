@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -22,6 +23,7 @@ from ..frames import (
 )
 from .answering import MAX_CALLS_PER_TURN, unused_call_id
 from .connection import Connection
+from .dialect import Dialect
 from .events import Began, Called, Finished, Said, Voiced
 from .hearing import Utterance
 
@@ -294,7 +296,7 @@ class Speaking:
             going_on = reply.provider_id in self._active
             if going_on:
                 self._end(reply, "interrupted")
-                self._engine.send(lambda dialect, reply=reply: dialect.cancel(reply.provider_id))
+                self._engine.send(partial(_cancel, reply.provider_id))
             reply.void = True
             item = self._engine.session.conversation.get(reply.id)
             if item is None or item.status != "complete":
@@ -311,7 +313,7 @@ class Speaking:
             if left_ms < length_ms and item not in reply.cut:
                 reply.cut.add(item)
                 heard_ms = int(max(0.0, left_ms))
-                self._engine.send(lambda dialect, item=item, ms=heard_ms: dialect.truncate(item, ms))
+                self._engine.send(partial(_truncate, item, heard_ms))
             left_ms -= length_ms
 
     def forget_expected(self) -> None:
@@ -348,3 +350,11 @@ class Speaking:
     def waits_for_tools(self) -> bool:
         """Whether this connection has asked for results that have not come."""
         return any(connection is self._engine.connection for connection, _ in self.calls.values())
+
+
+def _cancel(response: str, dialect: Dialect) -> list[str]:
+    return dialect.cancel(response)
+
+
+def _truncate(item: str, heard_ms: int, dialect: Dialect) -> list[str]:
+    return dialect.truncate(item, heard_ms)

@@ -244,7 +244,7 @@ class SpeechToSpeech(Answering):
             self.session.conversation.listen(self._logged)
         # Whoever opens beside this may still configure it: one connection is enough then.
         await anyio.lowlevel.checkpoint()
-        first, self._greeting = first_configuration(self.session, self.config)
+        first, self._greeting = first_configuration(self.session, self.config, self.capabilities.voices)
         if first is not None:
             self.config = self.config.changed(first)
         made_with = self._checked(self.config)

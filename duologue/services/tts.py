@@ -42,6 +42,8 @@ class TTS(Processor):
     """Of the audio that the service gives, in Hz."""
     timeout_s: float = 10.0
     model: str = ""
+    voices: str = ""
+    """The family that its voices belong to, by which an `Agent` can name one for each engine."""
 
     def __init__(self) -> None:
         self._splitter = SentenceSplitter()

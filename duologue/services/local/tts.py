@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from functools import lru_cache
 
 from ...frames import Word
@@ -15,25 +15,38 @@ class EspeakTTS(TTS):
     """Speaks through espeak-ng (extra `local`), streamed, with the times of its words; 22,050 Hz.
 
     `voice` is the default: a language such as "en-us", with a variant if wanted ("en-us+f3"). `rate_wpm` is 80 to
-    450 words a minute, `pitch` 0 to 99. An agent's own voice replaces the default. Raises ConfigurationError for an
+    450 words a minute, `pitch` 0 to 99. An agent's own voice replaces the default; `aliases` are other names that it
+    may be asked for by. Raises ConfigurationError for an
     unknown voice and MissingExtra without the extra.
     """
 
     sample_rate = SAMPLE_RATE
     model = "espeak-ng"
+    voices = "espeak"
 
-    def __init__(self, voice: str = "en-us", *, rate_wpm: int = 175, pitch: int = 50) -> None:
+    def __init__(
+        self,
+        voice: str = "en-us",
+        *,
+        rate_wpm: int = 175,
+        pitch: int = 50,
+        aliases: Mapping[str, str] | None = None,
+    ) -> None:
         super().__init__()
+        self._aliases = dict(aliases or {})
         self._voice, self._rate_wpm, self._pitch = voice, rate_wpm, pitch
         self.check_voice(voice)
 
     def check_voice(self, voice: str) -> None:
         """Raises ConfigurationError, with similar names, for a voice that espeak-ng does not have."""
-        _synthesizer(voice or self._voice, self._rate_wpm, self._pitch)
+        self._synthesizer(voice)
+
+    def _synthesizer(self, voice: str) -> Synthesizer:
+        return _synthesizer(self._aliases.get(voice, voice) or self._voice, self._rate_wpm, self._pitch)
 
     async def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
         """Speak `text`. The work is done in a thread; leaving the iterator early stops it."""
-        pieces = _synthesizer(voice or self._voice, self._rate_wpm, self._pitch).synthesize(text)
+        pieces = self._synthesizer(voice).synthesize(text)
         try:
             while (piece := await in_thread(next, pieces, None)) is not None:
                 yield SpeechChunk(piece.audio, tuple(Word(w.text, w.start_s, w.end_s) for w in piece.words))

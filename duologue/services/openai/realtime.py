@@ -65,6 +65,7 @@ class OpenAIRealtime(SpeechToSpeech):
             video_input=False,
             tools="async",
             billing="token",
+            voices="openai",
             session_limit_s=SESSION_LIMIT_S,
         )
 
