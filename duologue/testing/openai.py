@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http
 import json
-import math
 import time
 from collections.abc import Sequence
 from types import TracebackType
@@ -24,6 +23,8 @@ try:
 except ImportError as error:
     raise MissingExtra("a scripted server", "web", str(error)) from error
 
+FOREVER_S = 1e9
+"""What a session without a limit is told to have."""
 CLOSE_TIMEOUT_S = 1.0
 """How long a closing connection waits for the far end."""
 
@@ -129,7 +130,7 @@ class ScriptedOpenAI:
             got.closed = socket.close_code
             return
         limit_s = self.behaviour.session_limit_s
-        expires_at = 0 if math.isinf(limit_s) else int(time.time() + limit_s)
+        expires_at = int(time.time() + min(limit_s, FOREVER_S))
         connection = OpenAIConnection(self, socket, got, model, expires_at)
         self.connections.append(connection)
         try:

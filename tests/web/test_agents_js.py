@@ -31,7 +31,7 @@ def replies(request: Request) -> str | list[str | ToolRequest]:
 @pytest.mark.real_clock
 async def test_the_javascript_client_speaks_hears_calls_and_interrupts(tmp_path: Path) -> None:
     if not (HERE / "node_modules").is_dir() or shutil.which("node") is None:
-        pytest.fail("the JavaScript client is not installed: `make js` installs it (it needs Node.js 20 or newer)")
+        pytest.fail("the JavaScript client is not installed: `make js` installs it (with Node.js 20 or newer)")
     said = tmp_path / "speech.pcm"
     said.write_bytes(speech(1.0))
     mocks = Mocks(replies, ["what is the weather"], tts={"seconds_per_sentence": 1.5, "speed": 2.0})
