@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from typing import Any
 
 import anyio
@@ -218,7 +219,7 @@ class SpeechToSpeech(Answering):
 
     # -- life ------------------------------------------------------------------------------------------------------
 
-    @property
+    @cached_property
     def output_rate(self) -> int:
         """Of the audio that comes, in Hz."""
         return self.capabilities.output_sample_rate
