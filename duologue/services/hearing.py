@@ -165,17 +165,19 @@ class Hearing:
         self._flush()
 
     def detach(self, *, lost: bool) -> None:
-        """Send to this connection no more. What it has not had is for the next one.
+        """Send to this connection no more. What may not have arrived is for the next one.
 
         If it was `lost` nobody knows what the provider has got and heard of the latest audio: all that is kept, and
         lies after the last turn that was dealt with, is for the next one then.
         """
         if self._connection is None:
             return
+        delivered = self._connection.delivered
+        uncertain = next((sent.number for sent in self._sent if sent.message > delivered), self._next)
         unwritten = [sent for sent in self._sent if sent.message > self._connection.written]
         self._new = max(self._new, unwritten[0].number if unwritten else self._next)
         self._lost += sum(sent.samples for sent in unwritten if self._new <= sent.number < self._base)
-        self._next = max(self._base, min(self._new, self._dealt_with) if lost else self._new)
+        self._next = max(self._base, min(self._new, self._dealt_with) if lost else uncertain)
         self._connection = None
         self._sent.clear()
 

@@ -126,7 +126,7 @@ class ConnectionManager:
         self._lock = anyio.Lock()
         self._kick = anyio.Event()
         self._ends_at = math.inf  # loop time
-        self._limit_s = math.inf
+        self._window_s = 0.0
         self._warned = False
         self._why = ""
         self._lost_at = 0.0
@@ -151,6 +151,8 @@ class ConnectionManager:
             self._engine.hold(True)
             try:
                 self._tell("refreshing", reason)
+                if self.connection is not None:
+                    self._engine.spawn(self.connection.check, self.settings.heartbeat_s)  # tells what has arrived
                 new, resumed = await self._connect(self.settings.connect_timeout_s, config)
                 self._engine.config = config
                 self._take(new, resumed)
@@ -163,7 +165,7 @@ class ConnectionManager:
 
     def going_away(self, left_s: float) -> None:
         """The provider has told when it will close the connection."""
-        self._ends_in(left_s, left_s, "the provider goes away")
+        self._ends_in(left_s, self._margin_s, "the provider goes away")
         self._kick.set()
 
     def lost(self, connection: Connection, error: ConnectionLost) -> None:
@@ -195,8 +197,9 @@ class ConnectionManager:
         """A connection with this configuration, by default the engine's own at the time. Tries for so long."""
         until, pause_s, attempt = self._now() + for_s, self.settings.backoff_s, 1
         last: Exception | None = None
-        handle = self._engine.usable_handle()
+        refused = False
         while True:
+            handle = "" if refused else self._engine.usable_handle()
             left_s = min(self.settings.connect_timeout_s, until - self._now())
             if left_s <= 0:
                 raise last or DeadlineExceeded(f"{self._engine.name}: no connection within {for_s:g} s")
@@ -210,7 +213,7 @@ class ConnectionManager:
                 if error.fatal:
                     raise
             if handle:  # a handle that is refused is not offered again
-                handle = ""
+                refused = True
                 continue
             await anyio.sleep(min(pause_s, max(0.0, until - self._now())))
             pause_s = min(2 * pause_s, LONGEST_BACKOFF_S)
@@ -223,15 +226,19 @@ class ConnectionManager:
         gap_ms = (self._now() - self._lost_at) * 1000 if self._lost_at else 0.0
         self._lost_at, self._error = 0.0, None
         self._checked_at = self._now()
-        left_s = new.opened.left_s
-        self._ends_in(left_s if left_s is not None else math.inf, left_s or math.inf, "the session's limit")
+        left_s = math.inf if new.opened.left_s is None else new.opened.left_s
+        self._ends_in(left_s, min(self._margin_s, left_s / 2), "the session's limit")
         how = self._engine.take(new, resumed)
         self._tell("active", how=how, gap_ms=gap_ms)
         if old is not None:
             self._engine.spawn(old.close)
 
-    def _ends_in(self, left_s: float, limit_s: float, why: str) -> None:
-        self._ends_at, self._limit_s, self._why, self._warned = self._now() + left_s, limit_s, why, False
+    @property
+    def _margin_s(self) -> float:
+        return max(self.settings.expiring_s, 2 * FORCE_S)
+
+    def _ends_in(self, left_s: float, window_s: float, why: str) -> None:
+        self._ends_at, self._window_s, self._why, self._warned = self._now() + left_s, window_s, why, False
 
     # -- watching --------------------------------------------------------------------------------------------------
 
@@ -252,12 +259,7 @@ class ConnectionManager:
                 self._look()
 
     def _refresh_at(self) -> float:
-        if not self.settings.refresh:
-            return math.inf
-        window_s = min(
-            max(self.settings.expiring_s, 2 * FORCE_S), self._limit_s / 2 if self._limit_s > 20 else math.inf
-        )
-        return self._ends_at - window_s
+        return self._ends_at - self._window_s if self.settings.refresh else math.inf
 
     def _look(self) -> None:
         connection, now, settings = self.connection, self._now(), self.settings
@@ -308,33 +310,46 @@ class ConnectionManager:
     async def _refresh(self) -> None:
         """Replace the connection at a quiet point, at the latest `FORCE_S` before its end."""
         engine, old = self._engine, self.connection
-        if old is None:
-            return
         force_at = self._ends_at - min(FORCE_S, max(0.0, self._ends_at - self._now()) / 2)
         self._tell("refreshing", self._why)
-        while self.connection is old:
+        while old is not None and self.connection is old:
             while not engine.is_quiet() and self._now() < force_at and self.connection is old:
                 await anyio.sleep(QUIET_TICK_S)
                 self._look()
             if self.connection is not old:
                 return
-            began, quiet_at = self._now(), engine.session.now()
-            engine.hold(True)
             try:
                 new, resumed = await self._connect(max(0.5, self._ends_at - self._now()))
-                await anyio.sleep(max(0.0, SETTLE_S - (self._now() - began)))
-                disturbed = not (engine.is_quiet() or engine.was_quiet(quiet_at))
-                if disturbed and self._now() < force_at and self.connection is old:
-                    engine.spawn(new.close)  # someone had begun to speak: it goes on where it began
-                    continue
-                self._take(new, resumed)
             except (ConnectionLost, DeadlineExceeded) as error:
                 engine.session.report(error, engine.name)
                 await anyio.sleep(self.settings.backoff_s)
                 if self._now() >= force_at:
                     return  # its end will come, and then it is reconnected
+                continue
+            try:
+                if await self._may_switch(old, new, resumed, force_at):
+                    self._take(new, resumed)
+                else:
+                    engine.spawn(new.close)
+            except BaseException:
+                await new.close()
+                raise
             finally:
                 engine.hold(False)
+
+    async def _may_switch(self, old: Connection, new: Connection, resumed: bool, force_at: float) -> bool:
+        """Hold the caller's audio back, and see whether all is quiet, or if the time has come all the same."""
+        engine, quiet_at = self._engine, self._engine.session.now()
+        engine.hold(True)
+        engine.spawn(old.check, self.settings.heartbeat_s)  # tells what has arrived
+        await anyio.sleep(SETTLE_S)
+        if not new.open:
+            return False
+        if self._now() >= force_at or self.connection is not old:
+            return True
+        if resumed and not engine.usable_handle():
+            return False  # something was said meanwhile
+        return engine.is_quiet() or engine.was_quiet(quiet_at)
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
