@@ -12,8 +12,8 @@ A `Rig` starts an engine and gives access to what its far end knows. Rigs for th
 
 from __future__ import annotations
 
+from . import scenarios as scenarios
 from .rig import FarEnd, Fault, Rig
 from .suite import POINTS, SCENARIOS, Scenario, Verdict, check, run, scenario
-from .scenarios import brackets, interruptions, transcripts  # noqa: F401, I001  their scenarios register themselves
 
 __all__ = ["POINTS", "SCENARIOS", "FarEnd", "Fault", "Rig", "Scenario", "Verdict", "check", "run", "scenario"]

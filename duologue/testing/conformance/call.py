@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from typing import Any, TypeVar
@@ -298,12 +298,15 @@ async def calling(
     agents: Iterable[Agent] = (),
     engines: Mapping[str, Processor] | None = None,
     ends: bool = True,
+    prepare: Callable[[Session], None] = lambda session: None,
+    meanwhile: Callable[[Call], Awaitable[None]] | None = None,
     agent: Agent = AGENT,
 ) -> AsyncIterator[Call]:
     """A call on a rig's engine. When the block ends it is ended, and everything that must hold in a call is checked.
 
     With `agents` there is a `Handoff`, and with `engines` a `Switch` between them: "tested" is the rig's. `ends=False`
-    for a call that ends by itself within the block.
+    for a call that ends by itself within the block. `prepare` gets the session before it runs, and `meanwhile` runs
+    while it opens, and to its end before the block does.
     """
     contract = far.contract
     transport = MemoryTransport(contract.capabilities.input_sample_rate)
@@ -317,6 +320,7 @@ async def calling(
         agent=None if agents else agent,
         deadlines=Deadlines(),
     )
+    prepare(session)
     call = Call(rig, far, session, caller, probe)
     latest.set(call)
     started = anyio.Event()
@@ -329,8 +333,10 @@ async def calling(
 
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(run)
-        await started.wait()
         try:
+            if meanwhile is not None:
+                await meanwhile(call)
+            await started.wait()
             yield call
             if ends:
                 await anyio.sleep(SETTLES_S)

@@ -119,6 +119,11 @@ class FarEnd(ABC):
         """The value that holds now of the option that `Rig.option` names."""
         raise NotImplementedError
 
+    @property
+    def images(self) -> list[bytes]:
+        """The caller's images that came other than in the history."""
+        return []
+
     # -- faults ----------------------------------------------------------------------------------------------------
 
     async def drop(self, code: int = 0) -> None:
@@ -140,6 +145,9 @@ class FarEnd(ABC):
     async def send(self, kind: Literal["unknown", "malformed", "oversize"]) -> None:
         """The far end sends a message of an unknown type, one that is broken, or one that is far too large."""
         raise NotImplementedError
+
+    def refuse_handles(self) -> None:  # noqa: B027  there need be none
+        """From now on no session can be resumed. Nothing where there are no handles."""
 
     def refuse_changes(self, refuse: bool) -> None:
         """The far end refuses, or again takes, `Rig.refusable`."""
@@ -171,11 +179,12 @@ class Rig(ABC):
         model: Model | Sequence[Sequence[Act]],
         *,
         connection: ConnectionSettings | None = None,
+        setup_delay_s: float = 0.0,
         transcript_delay_s: float = 0.0,
         session_limit_s: float = 3600.0,
     ) -> AbstractAsyncContextManager[FarEnd]:
         """A fresh engine, and a far end with this model behind it. The far end understands the suite's phrases.
 
-        `connection`, `transcript_delay_s` (late_transcript) and `session_limit_s` (expiry) are for engines that have
-        such things.
+        `connection`, `setup_delay_s` (before a session is set up), `transcript_delay_s` (late_transcript) and
+        `session_limit_s` (expiry) are for engines that have such things.
         """

@@ -161,6 +161,7 @@ class CascadeRig(Rig):
         model: Model | Sequence[Sequence[Act]],
         *,
         connection: ConnectionSettings | None = None,
+        setup_delay_s: float = 0.0,
         transcript_delay_s: float = 0.0,
         session_limit_s: float = 3600.0,
     ) -> AbstractAsyncContextManager[FarEnd]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -64,13 +65,20 @@ class GeminiRig(Rig):
         model: Model | Sequence[Sequence[Act]],
         *,
         connection: ConnectionSettings | None = None,
+        setup_delay_s: float = 0.0,
         transcript_delay_s: float = 0.0,
         session_limit_s: float = 3600.0,
     ) -> AbstractAsyncContextManager[FarEnd]:
         """The engine over Google's SDK, and a server."""
         options = GeminiLiveOptions(turn_detection="server" if self.detects_turns else None)
         make = partial(GeminiLive, self.model, api_key="test", options=options, connection=connection)
-        return _started(model, make, transcript_delay_s=transcript_delay_s, session_limit_s=session_limit_s)
+        return _started(
+            model,
+            make,
+            setup_delay_s=setup_delay_s,
+            transcript_delay_s=transcript_delay_s,
+            session_limit_s=session_limit_s,
+        )
 
 
 @asynccontextmanager
@@ -137,6 +145,11 @@ class _GeminiEnd(FarEnd):
         return [got.handle for got in self.server.got]
 
     @property
+    def images(self) -> list[bytes]:
+        sent = [message.get("realtime_input", {}) for got in self.server.got for message in got.messages]
+        return [base64.b64decode(realtime["video"]["data"]) for realtime in sent if "video" in realtime]
+
+    @property
     def option(self) -> Any:
         set_up = self.server.got[-1].messages[0]["setup"]
         return set_up.get("generationConfig", {}).get("temperature")
@@ -160,6 +173,9 @@ class _GeminiEnd(FarEnd):
             "oversize": {"moonPhase": {"phase": "o" * FAR_TOO_LARGE}},
         }
         self._live.send(messages[kind])
+
+    def refuse_handles(self) -> None:
+        self.server.behaviour.refuse_handles = True
 
     def refuse_changes(self, refuse: bool) -> None:
         self.server.behaviour.refuse = ALL_CONNECTIONS if refuse else 0

@@ -60,13 +60,20 @@ class OpenAIRig(Rig):
         model: Model | Sequence[Sequence[Act]],
         *,
         connection: ConnectionSettings | None = None,
+        setup_delay_s: float = 0.0,
         transcript_delay_s: float = 0.0,
         session_limit_s: float = 3600.0,
     ) -> AbstractAsyncContextManager[FarEnd]:
         """The engine over OpenAI's SDK, and a server."""
         options = OpenAIRealtimeOptions(turn_detection=ServerVad() if self.detects_turns else None)
         make = partial(OpenAIRealtime, api_key="test", options=options, connection=connection)
-        return _started(model, make, transcript_delay_s=transcript_delay_s, session_limit_s=session_limit_s)
+        return _started(
+            model,
+            make,
+            setup_delay_s=setup_delay_s,
+            transcript_delay_s=transcript_delay_s,
+            session_limit_s=session_limit_s,
+        )
 
 
 @asynccontextmanager

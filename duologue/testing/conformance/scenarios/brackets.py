@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from ....frames import BotAudio, BotText, ResponseEnded, ResponseStarted, Say, ToolCall
-from ...provider import Asked, Call, Fail, Speak
+from ...provider import Act, Asked, Call, Fail, Speak
 from ..call import calling, squeezed
 from ..phrases import HELLO, STORY, WEATHER
 from ..rig import Rig
@@ -38,7 +38,7 @@ async def responses_are_bracketed(rig: Rig, random: Random) -> None:
 @scenario("E1")
 async def a_turn_with_a_tool_is_bracketed(rig: Rig, random: Random) -> None:
     """The response that calls a tool and the one that goes on are bracketed each, in one and the same turn."""
-    model = [[Speak("One moment."), Call("weather", {"city": "Paris"})], [Speak("It is sunny.")]]
+    model: list[list[Act]] = [[Speak("One moment."), Call("weather", {"city": "Paris"})], [Speak("It is sunny.")]]
     async with rig.start(model) as far:
         async with calling(rig, far, tools=[weather]) as call:
             await call.says(WEATHER)
@@ -75,7 +75,7 @@ async def what_the_application_says_is_bracketed(rig: Rig, random: Random) -> No
 @scenario("E1")
 async def a_response_that_fails_has_an_end(rig: Rig, random: Random) -> None:
     """A model that fails in mid-answer ends the response as failed; the call goes on, and the caller gets an answer."""
-    failed = [Speak("I think"), Fail()]
+    failed: list[Act] = [Speak("I think"), Fail()]
     async with rig.start([failed, [Speak("Here I am again.")], [Speak("And again.")]]) as far:
         async with calling(rig, far) as call:
             call.expect_error("")

@@ -90,7 +90,7 @@ async def interrupted_at_any_time(rig: Rig, random: Random) -> None:
 
 @scenario("E2")
 async def a_turn_that_was_interrupted_before_its_first_word(rig: Rig, random: Random) -> None:
-    """An answer that is interrupted while the model still thinks is never begun, or ends at once; the next one comes."""
+    """An answer that is interrupted while the model still thinks is not heard; the next one is."""
     async with rig.start([[Wait(2.0), Speak("Too late.")], [Speak("Here I am.")]]) as far:
         async with calling(rig, far) as call:
             await call.says(STORY)
