@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import ssl
 import sys
 import tempfile
@@ -25,7 +26,7 @@ from duologue.services.google import GeminiLive
 from duologue.services.openai import OpenAIRealtime
 from duologue.testing.google import ScriptedGemini
 from duologue.testing.openai import ScriptedOpenAI
-from duologue.testing.provider import Act, Asked, Model, Speak
+from duologue.testing.provider import Act, Asked, Call, Model, Speak
 from duologue.testing.tls import loopback
 
 OpenAI = TypeVar("OpenAI", bound=OpenAIRealtime)
@@ -42,7 +43,15 @@ def speaks(asked: Asked) -> Sequence[Act]:
     return [Speak("Well,", seconds=LEAD_S, chunk_ms=20), Speak(WORDS, seconds=SPEECH_S, pace=1.0, chunk_ms=20)]
 
 
-SCRIPTS: dict[str, Model] = {"speaks": speaks}
+def hands_over(asked: Asked) -> Sequence[Act]:
+    """Hands over to the agent that the caller named last, in "go to …"; says yes if it is that agent itself."""
+    target = next(found for message in reversed(asked.history) for found in re.findall(r"go to (\w+)", message.text))
+    if f"You are {target}." in asked.instructions:
+        return [Speak("Yes.", seconds=0.1)]
+    return [Call("handoff_conversation", {"target": target, "reason": "Was asked for.", "summary": "Nothing yet."})]
+
+
+SCRIPTS: dict[str, Model] = {"speaks": speaks, "hands_over": hands_over}
 
 
 class Provider:
@@ -82,9 +91,9 @@ class Provider:
         self._directory.cleanup()
 
     def _trust_everywhere(self, certificate: str) -> None:
-        """OpenAI's SDK takes no certificates but those of the environment."""
-        path = Path(self._directory.name, "provider.pem")
-        path.write_text(certificate)
+        """OpenAI's SDK takes no certificates but those of the environment: here the usual ones, and this one."""
+        path, usual = Path(self._directory.name, "provider.pem"), ssl.get_default_verify_paths().cafile
+        path.write_text((Path(usual).read_text() if usual else "") + certificate)
         os.environ["SSL_CERT_FILE"] = str(path)
 
     def cpu_s(self) -> float:

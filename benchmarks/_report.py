@@ -33,15 +33,16 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def report_against(
-    rows: Mapping[str, Mapping[str, float]], budgets: Mapping[str, float], *, as_json: bool, of: str = "case"
+    rows: Mapping[str, Mapping[str, float]], budgets: Mapping[str, float] | None = None, *, as_json: bool
 ) -> None:
-    """Print a table with a row for each case, and in the last row how much each figure may be."""
+    """Print a table with a row for each case, and in the last row how much each figure may be, if that is given."""
+    rows = {**rows, "at most": budgets} if budgets else rows
     if as_json:
-        print(json.dumps({**rows, "budgets": dict(budgets)}))
+        print(json.dumps(rows))
         return
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
-    lines = [[of, *names]]
-    for case, row in [*rows.items(), ("at most", budgets)]:
+    lines = [["case", *names]]
+    for case, row in rows.items():
         lines.append([case, *(str(row.get(name, "")) for name in names)])
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
