@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from duologue import Agent, Cascade, Handoff, Pipeline, Processor, Session, Tools
+from duologue import Agent, Handoff, Pipeline, Processor, Session, Tools
 from duologue.processors.interruption import Interruption, InterruptionPolicy
 from duologue.processors.turns import Endpointing
 from duologue.processors.vad import VadProcessor
-from duologue.services.local import Dialogue, EspeakTTS, Rule, RulesLLM, SphinxSTT
+from duologue.services.local import Dialogue, Rule
 from duologue.testing.caller import SimulatedCaller
 from duologue.testing.script import converse
 from duologue.transports.memory import MemoryTransport
+from examples.offline import offline
 
 
 async def phone_call(
@@ -22,16 +23,13 @@ async def phone_call(
     policy: InterruptionPolicy | None = None,
     extra: Sequence[Processor] = (),
     barge_in: str = "",
+    engine: Processor | None = None,
 ) -> Session:
     """The caller says each line and listens; `barge_in` is said into the answer to the last one. Prints the log."""
     transport = MemoryTransport()
-    llm = RulesLLM(rules)
     pipeline = [
-        transport.input(),
-        VadProcessor(),
-        Endpointing(),
-        Interruption(policy),
-        Cascade(SphinxSTT(phrases=llm.rules.expected_phrases()), llm, EspeakTTS()),
+        *(transport.input(), VadProcessor(), Endpointing(), Interruption(policy)),
+        engine or offline(rules),
         Handoff(agents),
         Tools(),
         *extra,

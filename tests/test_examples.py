@@ -7,11 +7,18 @@ from pathlib import Path
 import pytest
 
 import examples.barge_in
+import examples.engines
 import examples.handoff
 import examples.hello
 import examples.own_processor
 import examples.tool
-from duologue import Session
+from duologue import Pipeline, Session, Tools
+from duologue.cli.local_model import VOICES, serving
+from duologue.services.google import GeminiLive
+from duologue.testing.google import ScriptedGemini
+from duologue.testing.provider import Act, Asked, Call, Speak
+from duologue.web.realtime_transport import RealtimeTransport
+from examples.offline import offline
 
 EXAMPLES = sorted(p for p in Path(examples.hello.__file__).parent.glob("*.py") if p.name != "__init__.py")
 
@@ -64,3 +71,50 @@ async def test_barge_in() -> None:
     assert cut.status == "interrupted"
     assert not cut.text.endswith("the fish of the sea.")
     assert reply.text == "All right, I stop."
+
+
+def talkers(session: Session) -> list[str]:
+    return [item.agent for item in session.conversation if item.kind == "message" and item.role == "agent"]
+
+
+async def test_engines_on_the_cascade() -> None:
+    session = await examples.engines.main("cascade")
+    assert talkers(session) == ["Reception", "Billing", "Billing"]
+    assert said(session, "agent")[-1] == "You owe forty two dollars."
+
+
+async def test_engines_on_openai(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The model is a cascade behind OpenAI's protocol."""
+
+    def model(transport: RealtimeTransport) -> Session:
+        engine = offline(examples.handoff.RULES, VOICES)
+        ears, tools = transport.turns(), transport.client_tools()
+        return Session(Pipeline([transport.input(), ears, engine, tools, Tools(), transport.output()]))
+
+    async with serving(model) as url:
+        monkeypatch.setenv("OPENAI_API_KEY", "none")
+        monkeypatch.setenv("OPENAI_BASE_URL", url)
+        session = await examples.engines.main("openai")
+    assert talkers(session)[0] == "Reception"
+    assert talkers(session)[-1] == "Billing"
+    assert said(session, "agent")[-1] == "You owe forty two dollars."
+
+
+async def test_engines_on_gemini() -> None:
+    """The model is a script behind Gemini's protocol."""
+
+    def model(asked: Asked) -> list[Act]:
+        if "owe" in asked.said:
+            return [Speak("You owe forty two dollars.")]
+        if "billing" in asked.said:
+            arguments = {"target": "Billing", "reason": "A bill.", "summary": "A question about a bill."}
+            return [Call("handoff_conversation", arguments)]
+        return [Speak("Hello! How can I help you?")]
+
+    lines = ["hello", "can I speak to billing please", "how much do I owe"]
+    async with ScriptedGemini(model, transcripts=lines) as server:
+        engine = GeminiLive(api_key="test", base_url=server.url, ssl_context=server.ssl_context)
+        session = await examples.engines.main("gemini", engine)
+    assert said(session, "caller") == lines
+    assert said(session, "agent")[-1] == "You owe forty two dollars."
+    assert talkers(session)[-1] == "Billing"

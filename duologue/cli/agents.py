@@ -85,7 +85,7 @@ def agents() -> list[Agent]:
             description="Knows orders and opening hours.",
             scope="The shop, its orders and its opening hours.",
             instructions="Help callers of the shop. Be brief.",
-            voice="en-us+f3",
+            voice={"espeak": "en-us+f3", "openai": "marin", "gemini": "Kore"},
             tools=(Tool(get_order),),
             greeting="Hello, this is the corner shop. How can I help you?",
             farewell="One moment, I put you through to billing.",
@@ -96,7 +96,7 @@ def agents() -> list[Agent]:
             description="Answers questions about bills and payments.",
             scope="Bills and payments only.",
             instructions="Help callers with their bills. Be brief.",
-            voice="en-gb+m3",
+            voice={"espeak": "en-gb+m3", "openai": "cedar", "gemini": "Puck"},
             greeting="Hello, you are speaking with billing. What would you like to know?",
         ),
     ]

@@ -25,11 +25,12 @@ def demo(
         "demo"
     ),
     virtual: Annotated[bool, typer.Option(help="Run on a virtual clock: as fast as it can be computed.")] = False,
+    act: Annotated[int, typer.Option(help="Only this act: 1 on a cascade, 2 on a native engine.", min=0, max=2)] = 0,
 ) -> None:
-    """A spoken call with two agents, a tool, a hand-off and a barge-in. No key, no network."""
+    """A spoken call with two agents, a tool, a hand-off and a barge-in; then again on a native engine. No key."""
     from .demo import run_demo
 
-    _guarded(lambda: run_demo(out, virtual=virtual))
+    _guarded(lambda: run_demo(out, virtual=virtual, act=act))
 
 
 @app.command()

@@ -1,39 +1,52 @@
-"""`duologue demo`: a spoken call between a simulated caller and two agents, with everything measured and kept."""
+"""`duologue demo`: a spoken call between a simulated caller and two agents, with everything measured and kept.
+
+In two acts: the first on a cascade, the second on a native engine, with swaps to the cascade and back in its middle.
+"""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import anyio
 from rich.console import Console
 
-from .. import Cascade, Handoff, Outcome, Pipeline, Session, Tools
+from .. import Cascade, Handoff, Outcome, Pipeline, Session, Switch, Tools
 from ..audio.pcm import deinterleave, rms_dbfs
 from ..audio.wav import read_wav
-from ..frames import BotPaused
+from ..frames import BotPaused, HandoffCompleted, Transfer
 from ..processors.interruption import Interruption
 from ..processors.recorder import Recorder
 from ..processors.turns import Endpointing
 from ..processors.vad import VadProcessor
 from ..services.local import EspeakTTS, RulesLLM, SphinxSTT
 from ..services.local.recognizer import Grammar, Recognizer
+from ..services.openai import OpenAIRealtime
 from ..session.latency import LatencyMeter
 from ..testing.caller import SimulatedCaller
 from ..testing.clock import run as run_virtual
 from ..testing.script import converse
 from ..transports.memory import MemoryTransport
 from .agents import RULES, agents, stages
+from .local_model import serving
 from .view import CallView
 
 CALLER_VOICE = "en-us+f2"
 
 
-class Demo:
-    """One call, and what it leaves behind."""
+def cascade() -> Cascade:
+    """The offline services as an engine."""
+    return Cascade(SphinxSTT(phrases=RULES.expected_phrases()), RulesLLM(RULES), EspeakTTS())
 
-    def __init__(self, out: Path, console: Console) -> None:
+
+class Demo:
+    """One call, and what it leaves behind. With a `Switch` of engines it is swapped in the middle, and back."""
+
+    def __init__(self, out: Path, console: Console, engine: Cascade | Switch[Any]) -> None:
         self.out, self._console = out, console
+        self._swaps = isinstance(engine, Switch)
+        self.swapped: list[HandoffCompleted] = []
         self.transport = MemoryTransport()
         self.session = Session(
             Pipeline(
@@ -43,7 +56,7 @@ class Demo:
                     VadProcessor(),
                     Endpointing(),
                     Interruption(),
-                    Cascade(SphinxSTT(phrases=RULES.expected_phrases()), RulesLLM(RULES), EspeakTTS()),
+                    engine,
                     Handoff(agents(), stages()),
                     Tools(),
                     self.transport.output(),
@@ -55,14 +68,25 @@ class Demo:
         self.caller = SimulatedCaller(self.transport, CALLER_VOICE)
         self.silenced_at: list[float] = []
         """When the caller's speech silenced the agent; that it was an interruption shows some words later."""
+        self.session.on(HandoffCompleted, self._handed_over)
         self.session.on(BotPaused, lambda signal: self.silenced_at.append(self.session.now()))
 
     async def run(self) -> Outcome:
         """Hold the call, and write the files."""
+        self.out.mkdir(parents=True, exist_ok=True)
         with CallView(self.session, self.meter, self._console):
             outcome = await converse(self.session, self._script)
         self._write()
         return outcome
+
+    def _handed_over(self, signal: HandoffCompleted) -> None:
+        if signal.source == signal.target:
+            self.swapped.append(signal)
+
+    async def _swap(self, engine: str) -> None:
+        """The application gives the call to another engine, whoever speaks."""
+        if self._swaps:
+            await self.session.send(Transfer(engine=engine, reason="as an experiment"))
 
     async def _script(self) -> None:
         caller = self.caller
@@ -71,11 +95,15 @@ class Demo:
         await caller.listen()
         await caller.say("four five six seven")
         await caller.listen()
-        await caller.say("what are your opening hours")
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(caller.say, "what are your opening hours")
+            await caller.silence(0.7)
+            await self._swap("cascade")  # in the middle of the caller's sentence
         await caller.wait_for_agent_to_start()
         await caller.silence(3.0)
         await caller.say("thank you that is enough")
         await caller.listen()
+        await self._swap("native")
         await caller.say("I have a question about my bill")
         await caller.listen(pause_s=1.2)
         await caller.say("how much do I owe")
@@ -113,19 +141,37 @@ class Demo:
         return rms_dbfs(right[start:end])
 
 
-def run_demo(out: Path, *, virtual: bool = False) -> int:
-    """Run the demo; returns the exit code: 0 if the call was what it should be."""
-    console = Console()
-    out.mkdir(parents=True, exist_ok=True)
+def run_demo(out: Path, *, virtual: bool = False, act: int = 0) -> int:
+    """Run an act of the demo, or both (0); returns the exit code: 0 if the calls were what they should be."""
+    console, run, good = Console(), run_virtual if virtual else anyio.run, True
+    if act != 2:
+        console.rule("Act one: a call on a cascade")
+        good = _tell(*run(_first_act, out, console), console)
+    if act != 1:
+        console.rule("Act two: the same call on a native engine, over OpenAI's protocol")
+        demo, outcome = run(_second_act, out / "native", console)
+        good = _tell(demo, outcome, console) and len(demo.swapped) == 2 and good
+        console.print(f"Engines changed in mid-call: {len(demo.swapped)}, the first while the caller was speaking.")
+    return 0 if good else 1
 
-    async def call() -> tuple[Demo, Outcome]:
-        demo = Demo(out, console)
+
+async def _first_act(out: Path, console: Console) -> tuple[Demo, Outcome]:
+    demo = Demo(out, console, cascade())
+    return demo, await demo.run()
+
+
+async def _second_act(out: Path, console: Console) -> tuple[Demo, Outcome]:
+    async with serving() as url:
+        native = OpenAIRealtime(api_key="none", base_url=url)
+        demo = Demo(out, console, Switch({"native": native, "cascade": cascade()}))
         return demo, await demo.run()
 
-    demo, outcome = run_virtual(call) if virtual else anyio.run(call)
+
+def _tell(demo: Demo, outcome: Outcome, console: Console) -> bool:
+    """Say how the call was; returns whether it was what it should be."""
     console.print(f"\nThe call ended: {outcome.reason}.")
     for name in ("call.wav", "conversation.json", "latency.csv", "latency.png"):
-        console.print(f"  {out / name}")
+        console.print(f"  {demo.out / name}")
     checks = demo.check()
     right = sum(_same(said, heard) for said, heard in checks)
     console.print(
@@ -135,11 +181,10 @@ def run_demo(out: Path, *, virtual: bool = False) -> int:
         if not _same(said, heard):
             console.print(f"  [red]said {said!r}, heard {heard!r}")
     if demo.silenced_at:
-        level = demo.level_after_barge_in()
-        console.print(f"Agent's channel from 100 ms after the barge-in: {level:.0f} dBFS.")
+        console.print(f"Agent's channel from 100 ms after the barge-in: {demo.level_after_barge_in():.0f} dBFS.")
     if outcome.error is not None:
         console.print(f"[red]{outcome.error}")
-    return 0 if outcome.error is None and right == len(checks) and demo.silenced_at else 1
+    return outcome.error is None and right == len(checks) and bool(demo.silenced_at)
 
 
 def _same(said: str, heard: str) -> bool:

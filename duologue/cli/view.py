@@ -80,6 +80,8 @@ class CallView:
         if item.kind != "message":
             return
         if item.role == "caller":
+            if not item.text:
+                return  # its transcript is still to come
             self._interim = ""
             self._put(item.id, item.at, "caller", item.text, "bold white", done=True)
         elif item.text:
@@ -96,6 +98,10 @@ class CallView:
             self._note(f"{frame.name} → {frame.result}", "blue", key=f"result {frame.call_id}")
 
     def _handoff(self, signal: HandoffCompleted) -> None:
+        if signal.source == signal.target:
+            text = f"{signal.target} goes on with engine {signal.engine}: {signal.reason} [{signal.gap_ms:.1f} ms]"
+            self._note(text, "green")
+            return
         self._note(f"{signal.source} hands over to {signal.target}: {signal.reason} [{signal.gap_ms:.1f} ms]", "green")
 
     def _note(self, text: str, style: str, key: str = "") -> None:

@@ -19,9 +19,9 @@ class Agent:
 
     `targets` names the agents that it may hand off to, None meaning any. `engine` names the branch of an engine
     `Switch` that serves it; empty for the only one there is. `greeting` is said when it takes the call, `farewell`
-    when it hands it on. `voice` is one of the engine's or, for an agent that several kinds of engines may serve, one for
-    each family of voices: {"openai": "marin", "gemini": "Kore", "espeak": "en-us+f3"}. Functions in `tools` become tools
-    by their signature.
+    when it hands it on. `voice` is one of the engine's or, for an agent that several kinds of engines may serve, one
+    for each family of voices: {"openai": "marin", "gemini": "Kore", "espeak": "en-us+f3"}. Functions in `tools` become
+    tools by their signature.
     """
 
     name: str

@@ -122,8 +122,7 @@ class Listening:
         end_s = utterance.end_s or now
         self.hearing.end(utterance, end_s, heard_until_s=end_s)
         self._take_turn(utterance, by_itself=event.answered)
-        if not self._ears:
-            await self._engine.push(EndOfTurn(at=utterance.end_s, by="server"))
+        await self._engine.push(EndOfTurn(at=utterance.end_s, by="server"))
 
     async def on_transcribed(self, event: Transcribed) -> None:
         """What the caller said, sooner or later."""

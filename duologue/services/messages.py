@@ -11,6 +11,9 @@ from ..processors.tools import ToolSpec
 from ..session.conversation import Conversation, Item
 from ..session.ledger import Ledger
 
+SAY = "Say exactly this, word for word, and nothing else: "
+"""How a model that speaks by itself is asked to say a text of the application's."""
+
 
 class ToolRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A model asks for a tool."""

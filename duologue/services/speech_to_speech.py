@@ -65,7 +65,7 @@ from .first import first_configuration
 from .hearing import Utterance
 from .listening import TRANSCRIPT_WAIT_S, Listening
 from .manager import ConnectionManager, ConnectionSettings
-from .messages import messages, recent
+from .messages import SAY, messages, recent
 from .queue import Queue
 from .schemas import check_tools
 from .speaking import CONTINUE, Ask, Speaking
@@ -332,9 +332,10 @@ class SpeechToSpeech(Answering):
 
     @handles(EndOfTurn)
     async def end_of_turn(self, frame: EndOfTurn) -> None:
-        """The caller's turn is over, if it is not the provider who decides that."""
+        """The caller's turn is over, if it is not the provider who decides that, and tells."""
         self.listening.ended(frame)
-        await self.push(frame)
+        if not self.listening.follows_provider:
+            await self.push(frame)
 
     def owe_answer(self, utterance: Utterance) -> None:
         """The caller's turn is complete, and the provider wants to be asked for the answer."""
@@ -417,7 +418,7 @@ class SpeechToSpeech(Answering):
 
     async def _speak(self, turn: int, config: EngineConfig, text: str) -> None:
         with self.session.floor.scope(turn):
-            if not await self.speaking.ask(turn, f"Say exactly this, word for word, and nothing else: {text}"):
+            if not await self.speaking.ask(turn, SAY + text):
                 self._keep(Say(text=text))
 
     def _keep(self, asked: Input) -> None:

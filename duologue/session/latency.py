@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 STAGES = ("endpointing", "transcript", "first_token", "first_audio", "transport")
 """What a turn's time is made of, in order."""
+SAME_S = 0.3
+"""Two who detect speech find its end so far apart."""
 
 
 @dataclass(slots=True)
@@ -68,6 +70,8 @@ class LatencyMeter:
     def _see(self, processor: Processor, direction: Direction, frame: Frame) -> None:
         now = self._session.now()
         if isinstance(frame, EndOfTurn):
+            if self.turns and abs(self.turns[-1].speech_end - frame.at) < SAME_S:
+                return  # the same speech, as somebody else has found its end
             if self._open is None or self._open.speech_end != frame.at:
                 self._open = TurnLatency(0, frame.at, now)
                 self.turns.append(self._open)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 
@@ -49,6 +49,22 @@ class AgentSaid(Input, frozen=True, kw_only=True):
     text: str
 
 
+class AgentCalled(Input, frozen=True, kw_only=True):
+    """The client puts a tool call of the agent's into the conversation, which was made in another session."""
+
+    call_id: str
+    name: str
+    arguments: dict[str, Any]
+
+
+class AgentWasGiven(Input, frozen=True, kw_only=True):
+    """The client puts the result of such a call into the conversation."""
+
+    call_id: str
+    name: str
+    result: str
+
+
 class ClientTools(Processor):
     """Takes the calls of the client's tools out of the stream. Stands behind the engine, before any `Tools`."""
 
@@ -79,6 +95,28 @@ class ClientTools(Processor):
         """The client says what the agent said before. It comes here behind what the caller said before it."""
         turn = self.session.floor.turn + 1
         self.session.conversation.add("message", "agent", text=frame.text, turn=turn)
+
+    @handles(AgentCalled)
+    async def remember_call(self, frame: AgentCalled) -> None:
+        """The client says what the agent called before."""
+        turn = self.session.floor.turn + 1
+        self.session.conversation.add(
+            "tool_call", "agent", turn=turn, call_id=frame.call_id, name=frame.name, data=frame.arguments
+        )
+
+    @handles(AgentWasGiven)
+    async def remember_result(self, frame: AgentWasGiven) -> None:
+        """The client says what that has given."""
+        turn = self.session.floor.turn + 1
+        self.session.conversation.add(
+            "tool_result",
+            "tool",
+            turn=turn,
+            call_id=frame.call_id,
+            name=frame.name,
+            data=frame.result,
+            text=frame.result,
+        )
 
     @handles(HandoffCompleted)
     def handed_over(self, signal: HandoffCompleted) -> None:

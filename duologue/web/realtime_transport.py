@@ -24,7 +24,7 @@ from ..services.openai.server_config import Refusal
 from ..services.openai.server_response import ServerItem, ServerResponse
 from ..session.session import Session
 from ..transports.base import TransportInput
-from .realtime_output import AgentSaid, ClientTools, RealtimeOutput
+from .realtime_output import AgentCalled, AgentSaid, AgentWasGiven, ClientTools, RealtimeOutput
 from .realtime_transcripts import Transcripts
 from .realtime_turns import AnswerWanted, BufferCleared, BufferCommitted, RealtimeTurns
 
@@ -86,6 +86,7 @@ class RealtimeTransport:
         self._specs: tuple[ToolSpec, ...] = ()
         self._own_specs: tuple[ToolSpec, ...] = ()
         self._open_calls: dict[str, ToolCall] = {}
+        self._told_calls: dict[str, str] = {}  # made in another session, their results to come: names by id
         self._spontaneous = False
         self._ending = False
         self._turn_waits = False  # a spoken turn is answered when the client asks for it
@@ -259,8 +260,12 @@ class RealtimeTransport:
         if not at_end:
             raise Refusal("invalid_value", "Items can only be added at the end.", "previous_item_id")
         if wire["type"] == "function_call":
-            raise Refusal("invalid_value", "Function calls are the agent's: they cannot be added.", "item.type")
+            self._remember_call(wire)
+            return
         if wire["type"] == "function_call_output":
+            if name := self._told_calls.pop(wire["call_id"], ""):
+                self._feed(AgentWasGiven(call_id=wire["call_id"], name=name, result=wire["output"]))
+                return
             call = self._open_calls.pop(wire["call_id"], None)
             if call is None:
                 raise Refusal("invalid_tool_call_id", "This call has its result already.", "item.call_id")
@@ -276,6 +281,19 @@ class RealtimeTransport:
                 self._feed(UserImage(url=part.get("image_url", "")))
         if item.text:
             self._feed(UserText(text=item.text, author="caller" if wire["role"] == "user" else "system", respond=False))
+
+    def _remember_call(self, wire: dict[str, Any]) -> None:
+        """A call that was made in another session. Its result is to follow."""
+        try:
+            arguments = json.loads(wire["arguments"] or "{}")
+        except ValueError:
+            arguments = None
+        if not isinstance(arguments, dict):
+            raise Refusal("invalid_value", "The arguments are no JSON object.", "item.arguments")
+        if wire["call_id"] in self._told_calls or len(self._told_calls) >= MAX_JOBS:
+            raise Refusal("invalid_value", "This call is there already.", "item.call_id")
+        self._told_calls[wire["call_id"]] = wire["name"]
+        self._feed(AgentCalled(call_id=wire["call_id"], name=wire["name"], arguments=arguments))
 
     def deleted(self, item: ServerItem) -> None:
         """Forget something that the agent said."""

@@ -16,7 +16,7 @@ from duologue.cli.demo import run_demo
 def call(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What one run leaves."""
     out = tmp_path_factory.mktemp("demo")
-    assert run_demo(out, virtual=True) == 0
+    assert run_demo(out, virtual=True, act=1) == 0
     return out
 
 
@@ -85,6 +85,23 @@ def test_the_recording_is_stereo_and_as_long_as_the_call(call: Path) -> None:
 
 def test_three_runs_are_the_same_to_the_byte(call: Path, tmp_path: Path) -> None:
     for run in ("second", "third"):
-        assert run_demo(tmp_path / run, virtual=True) == 0
+        assert run_demo(tmp_path / run, virtual=True, act=1) == 0
         for name in ("conversation.json", "call.wav", "latency.csv"):
             assert (tmp_path / run / name).read_bytes() == (call / name).read_bytes(), name
+
+
+def test_the_second_act_is_the_same_call_on_a_native_engine_with_two_swaps(call: Path, tmp_path: Path) -> None:
+    assert run_demo(tmp_path, virtual=True, act=2) == 0
+    native = tmp_path / "native"
+    said = [[row["message"] for row in rows_of(act, "message") if row["role"] == "caller"] for act in (call, native)]
+    assert said[0] == said[1]
+    swaps = [row["metadata"]["data"] for row in rows_of(native, "handoff")]
+    assert [(swap["source"], swap["target"], swap["engine"]) for swap in swaps] == [
+        ("Reception", "Reception", "cascade"),
+        ("Reception", "Reception", "native"),
+        ("Reception", "Billing", "native"),
+    ]
+    answers = [[row["message"] for row in rows_of(act, "message") if row["role"] == "agent"] for act in (call, native)]
+    assert answers[0][-3:] == answers[1][-3:]
+    calls = [row["metadata"]["call_id"] for row in rows_of(native, "tool_call")]
+    assert calls == [row["metadata"]["call_id"] for row in rows_of(native, "tool_result")]

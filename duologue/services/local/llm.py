@@ -10,12 +10,14 @@ import msgspec
 from ...frames import Usage
 from ..llm import LLM, Request, ToolRequest
 from ..llm import Message as Said
+from ..messages import SAY
 from .dialogue import Call, Dialogue, Message, Rule, Rules
 
 
 class RulesLLM(LLM):
     """Answers by rules: give `Rules`, a `RuleBook` with the rules of several agents, or a plain list of `Rule`.
 
+    Told to say a text word for word (`duologue.services.messages.SAY`) it does that.
     Streams its answer word by word, one each `token_s` seconds, and calls tools, as a model does. Usage counts words.
     """
 
@@ -28,6 +30,11 @@ class RulesLLM(LLM):
 
     async def generate(self, request: Request) -> AsyncIterator[str | ToolRequest | Usage]:
         """Work the answer out from the whole conversation, and stream it."""
+        _, verbatim, text = request.instructions.rpartition(SAY)
+        if verbatim:
+            for word in self.rules.stream(text):
+                yield word
+            return
         said = [Message("system", request.instructions), *(_plain(m) for m in request.messages)]
         reply = self.rules.reply(said, {tool.name for tool in request.tools})
         words = 0

@@ -306,7 +306,10 @@ class OpenAIDialect(Dialect):
         return [SpeechBegan(item=string(message, "item_id", ""), at_ms=number(message, "audio_start_ms") or 0.0)]
 
     def _speech_stopped(self, message: dict[str, Any]) -> list[Event]:
-        return [SpeechCeased(item=string(message, "item_id", ""), at_ms=number(message, "audio_end_ms") or 0.0)]
+        # The provider's time includes the silence that has ended the speech.
+        silence_ms = (self._applied[1]["audio"]["input"]["turn_detection"] or {}).get("silence_duration_ms") or 0
+        at_ms = max(0.0, (number(message, "audio_end_ms") or 0.0) - silence_ms)
+        return [SpeechCeased(item=string(message, "item_id", ""), at_ms=at_ms)]
 
     def _committed(self, message: dict[str, Any]) -> list[Event]:
         detection = self._applied[1]["audio"]["input"]["turn_detection"]

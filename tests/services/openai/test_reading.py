@@ -75,7 +75,7 @@ def test_the_callers_turn() -> None:
     )
     assert events == [
         SpeechBegan(item="item_1", at_ms=1200.0),
-        SpeechCeased(item="item_1", at_ms=2400.0),
+        SpeechCeased(item="item_1", at_ms=1900.0),  # the time told includes 500 ms of silence
         TurnTaken(item="item_1", answered=True),
     ]
 

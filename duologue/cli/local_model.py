@@ -1,0 +1,72 @@
+"""A speech-to-speech model without a network: the offline services behind OpenAI's Realtime API, on loopback.
+
+    duologue serve --openai-realtime duologue.cli.local_model:model --client-may-configure
+
+Then `OpenAIRealtime(base_url="http://127.0.0.1:8765/v1")` is a native engine that needs no key.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+
+from ..errors import MissingExtra
+from ..processors.pipeline import Pipeline
+from ..processors.tools import Tools
+from ..services.cascade import Cascade
+from ..services.local import EspeakTTS, RulesLLM, SphinxSTT
+from ..session.session import Session
+from ..web.openai_realtime import MakeCall, RealtimeLimits, openai_realtime_app
+from ..web.realtime_transport import RealtimeTransport
+from .agents import RULES
+
+VOICES = {"marin": "en-us+f3", "cedar": "en-gb+m3"}
+"""Who stands in for voices of OpenAI's."""
+
+
+def model(transport: RealtimeTransport) -> Session:
+    """A call with the model: it is whoever the client's instructions say, as far as the demo's rules go."""
+    return Session(
+        Pipeline(
+            [
+                transport.input(),
+                transport.turns(),
+                Cascade(SphinxSTT(phrases=RULES.expected_phrases()), RulesLLM(RULES), EspeakTTS(aliases=VOICES)),
+                transport.client_tools(),
+                Tools(),
+                transport.output(),
+            ]
+        )
+    )
+
+
+@asynccontextmanager
+async def serving(make_call: MakeCall = model) -> AsyncIterator[str]:
+    """Serve OpenAI's Realtime API in this event loop; gives its base URL. Clients may set instructions and voice."""
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise MissingExtra("a web server", "web", str(error)) from error
+    config = uvicorn.Config(
+        openai_realtime_app(make_call, client_may_configure=True),
+        lifespan="off",
+        log_level="warning",
+        ws_max_size=RealtimeLimits().message_bytes,
+        timeout_graceful_shutdown=1,
+    )
+    server = uvicorn.Server(config)
+    # Named as TCP, for otherwise asyncio leaves Nagle's algorithm on.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.bind(("127.0.0.1", 0))
+        task = asyncio.create_task(server.serve([listener]))
+        try:
+            while not server.started and not task.done():
+                await anyio.sleep(0.01)
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
+        finally:
+            server.should_exit = True
+            await task
