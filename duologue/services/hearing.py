@@ -84,6 +84,7 @@ class Hearing:
         self._new = 0  # number of the first frame that no connection before this one has had
         self._dealt_with = 0  # number of the frame after the last turn that is dealt with
         self._sent: deque[_Sent] = deque()  # what may still get lost
+        self._cut_turn = False  # the oldest frame lies in a turn whose beginning was dropped
         self._seconds = 0.0
         self._connection: Connection | None = None
         self._server_turns = True
@@ -129,7 +130,11 @@ class Hearing:
 
     def end(self, utterance: Utterance, end_s: float, *, heard_until_s: float = inf) -> None:
         """The turn is complete: with the latest frame, or where the provider has come to if that is told."""
-        utterance.last, utterance.end_s = max(utterance.first, self._back(heard_until_s)), end_s
+        last = self._back(heard_until_s)
+        if last < self.here and last >= self._base:
+            frame = self._frames[last - self._base]
+            last += isinstance(frame, UserAudio) and frame.at < heard_until_s - 1e-6  # of this one the turn has a part
+        utterance.last, utterance.end_s = max(utterance.first, last), end_s
 
     def settle(self, utterance: Utterance) -> None:
         """It has been dealt with: its audio is not needed any more."""
@@ -162,6 +167,9 @@ class Hearing:
         self._in_turn, self._resampler, self._stream_ms = False, None, 0.0
         if self.utterances:
             self._next = max(self._base, min(self._next, self.utterances[0].first))
+            if self._cut_turn and self._next == self._base and not self._server_turns:
+                self._in_turn = True
+                connection.send(connection.dialect.turn_begins())
         self._flush()
 
     def detach(self, *, lost: bool) -> None:
@@ -287,7 +295,7 @@ class Hearing:
         self._seconds = 0.0
         self.utterances.clear()
         self._sent.clear()
-        self._in_turn, self._resampler = False, None
+        self._in_turn, self._resampler, self._cut_turn = False, None, False
 
     # -- bounds ----------------------------------------------------------------------------------------------------
 
@@ -308,7 +316,9 @@ class Hearing:
         while frames and (over or (self._base < keep and (self._seconds > RECENT_S or len(frames) > MAX_FRAMES))):
             frame = frames.popleft()
             self._base += 1
-            if isinstance(frame, UserAudio):
+            if isinstance(frame, SpeechStarted | EndOfTurn):
+                self._cut_turn = isinstance(frame, SpeechStarted)
+            elif isinstance(frame, UserAudio):
                 self._seconds -= frame.duration_s
                 if self._base > new:
                     self._lost += _samples(frame)
