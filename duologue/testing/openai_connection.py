@@ -360,8 +360,7 @@ def _words(text: str) -> list[str]:
 def _message(item: ServerItem) -> Message | None:
     wire = item.wire
     if wire["type"] == "function_call":
-        arguments = json.loads(wire["arguments"] or "{}")
-        call = ToolRequest(call_id=wire["call_id"], name=wire["name"], arguments=arguments)
+        call = ToolRequest(call_id=wire["call_id"], name=wire["name"], arguments=_object(wire["arguments"]))
         return Message(role="assistant", calls=(call,))
     if wire["type"] == "function_call_output":
         return Message(role="tool", text=wire["output"], call_id=wire["call_id"])
@@ -369,6 +368,14 @@ def _message(item: ServerItem) -> Message | None:
         return None
     image = next((part["image_url"] for part in wire["content"] if part.get("type") == "input_image"), "")
     return Message(role=wire["role"], text=item.text, url=image)
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    return value if isinstance(value, dict) else {}
 
 
 @lru_cache(maxsize=8)

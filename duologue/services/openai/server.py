@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 from .server_audio import FORMAT_RATES, decode
 from .server_config import VOICES, Refusal, default_session, response_settings, updated
+from .server_items import new_item
 from .server_response import ServerItem, ServerResponse
 
 MAX_APPEND_BYTES = 15 * 1024 * 1024
@@ -23,12 +24,6 @@ MAX_ITEMS = 5_000
 """Items that a session remembers. Beyond that the oldest go."""
 MAX_RESPONSES = 16
 """Responses that are active at once: one of the conversation, the others out of band."""
-
-_CONTENT = {
-    "system": ("input_text",),
-    "user": ("input_text", "input_audio", "input_image"),
-    "assistant": ("output_text", "output_audio"),
-}
 
 
 class Backend(Protocol):
@@ -244,12 +239,17 @@ class RealtimeServerSession:
             raise Refusal("too_many_responses", f"{MAX_RESPONSES} responses are in progress already.")
         self._backend.check_response(asked)
         settings = response_settings(self.config, asked, voices=self._voices, voice_fixed=self._voice_fixed())
-        given = asked.get("input")
+        given, metadata = asked.get("input"), asked.get("metadata")
+        if given is not None and not isinstance(given, list):
+            raise Refusal("invalid_type", "Invalid type for 'response.input': expected a list.", "response.input")
+        if metadata is not None and not isinstance(metadata, dict):
+            message = "Invalid type for 'response.metadata': expected an object."
+            raise Refusal("invalid_type", message, "response.metadata")
         response = ServerResponse(
             self,
             self.new_id("resp"),
             settings,
-            metadata=asked.get("metadata"),
+            metadata=metadata,
             in_conversation=in_conversation,
             input=None if given is None else [self._input_item(one) for one in given],
             own_instructions=asked.get("instructions") or "",
@@ -266,7 +266,7 @@ class RealtimeServerSession:
         """One message of the client's. What cannot be carried out is answered by an `error` event."""
         try:
             event = json.loads(message)
-        except ValueError:
+        except (ValueError, RecursionError):
             event = None
         if not isinstance(event, dict):
             self.error("invalid_json", "The message is not a JSON object.")
@@ -359,7 +359,7 @@ class RealtimeServerSession:
             message = f"Audio content of {item.audio_ms:.0f}ms is already shorter than {end_ms}ms"
             raise Refusal("invalid_value", message, "audio_end_ms")
         self._backend.truncated(item, end_ms)
-        item.audio_ms = float(end_ms)
+        item.audio_ms, item.cut = float(end_ms), True
         # What was transcribed of it was not all heard, so the client gets none of it any more.
         item.wire["content"] = [{"type": "output_audio"} for _ in item.wire["content"]]
         self.emit("conversation.item.truncated", item_id=item.id, content_index=0, audio_end_ms=end_ms)
@@ -372,7 +372,7 @@ class RealtimeServerSession:
 
     def _response_cancel(self, event: dict[str, Any]) -> None:
         wanted = event.get("response_id")
-        response = self.active if wanted is None else self._responses.get(wanted)
+        response = self.active if wanted is None else self._responses.get(str(wanted))
         if response is None:
             raise Refusal("response_cancel_not_active", "Cancellation failed: no active response found")
         self._cancel(response, "client_cancelled")
@@ -387,38 +387,11 @@ class RealtimeServerSession:
     # -- items -----------------------------------------------------------------------------------------------------
 
     def _new_item(self, given: Any) -> ServerItem:
-        if not isinstance(given, dict):
-            raise Refusal("missing_required_parameter", "Missing required parameter: 'item'.", "item")
-        item_id = given.get("id") or self.new_id("item")
-        if any(item.id == item_id for item in self.items):
-            raise Refusal("item_create_duplicate_item_id", f"There is an item '{item_id}' already.", "item.id")
-        kind = given.get("type")
-        wire = {"id": item_id, "object": "realtime.item", "type": kind, "status": "completed"}
-        if kind == "message":
-            role, content = given.get("role"), given.get("content")
-            if role not in _CONTENT or not isinstance(content, list) or not content:
-                raise Refusal("invalid_value", "A message needs a role and content.", "item")
-            for part in content:
-                if not isinstance(part, dict) or part.get("type") not in _CONTENT[role]:
-                    allowed = ", ".join(f"'{name}'" for name in _CONTENT[role])
-                    raise Refusal("invalid_value", f"Content of a {role} message is {allowed}.", "item.content[0].type")
-            texts = [part.get("text") or part.get("transcript") or "" for part in content]
-            shown = [{key: value for key, value in part.items() if key != "audio"} for part in content]
-            return ServerItem(wire | {"role": role, "content": shown}, text=" ".join(text for text in texts if text))
-        names = {"function_call": ("call_id", "name", "arguments"), "function_call_output": ("call_id", "output")}
-        if kind not in names:
-            raise Refusal("invalid_value", f"Invalid value for 'item.type': {kind!r}.", "item.type")
-        for name in names[kind]:
-            if not isinstance(given.get(name), str):
-                message = f"Missing required parameter: 'item.{name}'."
-                raise Refusal("missing_required_parameter", message, f"item.{name}")
-        call_id = given["call_id"]
-        if kind == "function_call_output" and not any(
-            item.wire["type"] == "function_call" and item.wire["call_id"] == call_id for item in self.items
-        ):
-            message = f"Tool call ID '{call_id}' not found in conversation."
-            raise Refusal("invalid_tool_call_id", message, "item.call_id")
-        return ServerItem(wire | {name: given[name] for name in names[kind]}, text=given.get("output", ""))
+        calls = {item.wire["call_id"] for item in self.items if item.wire["type"] == "function_call"}
+        item = new_item(given, self.new_id("item"), calls)
+        if any(other.id == item.id for other in self.items):
+            raise Refusal("item_create_duplicate_item_id", f"There is an item '{item.id}' already.", "item.id")
+        return item
 
     def _input_item(self, given: Any) -> ServerItem:
         if isinstance(given, dict) and given.get("type") == "item_reference":

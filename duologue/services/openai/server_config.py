@@ -121,9 +121,11 @@ def _merge_input(settings: dict[str, Any], change: dict[str, Any]) -> None:
         if kind not in TURN_DETECTION:
             raise _invalid(f"{where}.type", kind, TURN_DETECTION)
         settings["turn_detection"] = {**TURN_DETECTION[kind], **turns}
-        for name in ("prefix_padding_ms", "silence_duration_ms"):
-            if name in TURN_DETECTION[kind] and not _is_number(settings["turn_detection"][name], 0, 60_000):
-                raise _invalid(f"{where}.{name}", turns[name], ("0 to 60000",))
+        for name, high in (("prefix_padding_ms", 60_000), ("silence_duration_ms", 60_000), ("threshold", 1)):
+            if name in turns and not _is_number(turns[name], 0, high):
+                raise _invalid(f"{where}.{name}", turns[name], (f"0 to {high}",))
+        if turns.get("eagerness", "auto") not in ("low", "medium", "high", "auto"):
+            raise _invalid(f"{where}.eagerness", turns["eagerness"], ("low", "medium", "high", "auto"))
     for name in ("transcription", "noise_reduction"):
         if settings[name] is not None:
             _object(settings[name], f"session.audio.input.{name}")
@@ -154,7 +156,7 @@ def _check(settings: dict[str, Any], where: str) -> None:
     if not isinstance(settings["instructions"], str):
         raise Refusal("invalid_type", f"'{where}.instructions' must be a string.", f"{where}.instructions")
     limit = settings["max_output_tokens"]
-    if limit != "inf" and not (isinstance(limit, int) and 1 <= limit <= 4096):
+    if limit != "inf" and not (type(limit) is int and 1 <= limit <= 4096):
         raise _invalid(f"{where}.max_output_tokens", limit, ("inf", "1 to 4096"))
     if not isinstance(settings["tools"], list):
         raise Refusal("invalid_type", f"'{where}.tools' must be a list.", f"{where}.tools")
@@ -163,8 +165,8 @@ def _check(settings: dict[str, Any], where: str) -> None:
         kind = _required(_object(tool, here), "type", here)
         if kind not in ("function", "mcp"):
             raise _invalid(f"{here}.type", kind, ("function", "mcp"))
-        if kind == "function":
-            _required(tool, "name", here)
+        if kind == "function" and not isinstance(_required(tool, "name", here), str):
+            raise Refusal("invalid_type", f"'{here}.name' must be a string.", f"{here}.name")
 
 
 def _format(value: Any, where: str) -> dict[str, Any]:

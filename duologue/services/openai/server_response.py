@@ -22,6 +22,8 @@ class ServerItem:
     text: str = ""
     audio_ms: float = 0.0
     """How much audio an item of the model has."""
+    cut: bool = False
+    """The client has truncated it: its transcript is not shown any more."""
     source: str = ""
     """What it stands for, for whoever makes it."""
 
@@ -123,7 +125,7 @@ class ServerResponse:
             self._part_event("response.output_audio.done")
             self._part_event("response.output_audio_transcript.done", transcript=item.text)
             self._part_event("response.content_part.done", part={"type": "audio", "transcript": item.text})
-            content = {"type": "output_audio", "transcript": item.text}
+            content = {"type": "output_audio"} if item.cut else {"type": "output_audio", "transcript": item.text}
         else:
             self._part_event("response.output_text.done", text=item.text)
             self._part_event("response.content_part.done", part={"type": "text", "text": item.text})
