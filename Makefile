@@ -2,13 +2,14 @@
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo
+JS := tests/web/js
 
-.PHONY: demo test lint bench clean
+.PHONY: demo test lint bench js clean
 
 demo: .venv/demo.stamp
 	$(BIN)/duologue demo --out $(DEMO)
 
-test: .venv/dev.stamp lint
+test: .venv/dev.stamp $(JS)/node_modules/.package-lock.json lint
 	$(BIN)/pytest -n 2
 
 lint: .venv/dev.stamp
@@ -17,7 +18,7 @@ lint: .venv/dev.stamp
 	$(BIN)/mypy
 
 bench: .venv/dev.stamp
-	for module in hop turn interrupt sessions memory imports resample virtual; do $(BIN)/python -m benchmarks.$$module --json; done
+	for module in hop turn interrupt sessions memory imports resample virtual native handoff; do $(BIN)/python -m benchmarks.$$module --json; done
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -33,5 +34,12 @@ bench: .venv/dev.stamp
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@ .venv/demo.stamp
 
+# OpenAI's JavaScript client, which a test calls the endpoint with. Node.js comes with the development extra.
+js: $(JS)/node_modules/.package-lock.json
+
+$(JS)/node_modules/.package-lock.json: $(JS)/package-lock.json | .venv/dev.stamp
+	cd $(JS) && PATH="$(abspath $(BIN)):$$PATH" npm ci --silent --no-audit --no-fund
+	@touch $@
+
 clean:
-	rm -rf .venv $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv $(JS)/node_modules $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis
