@@ -14,6 +14,18 @@ from __future__ import annotations
 
 from . import scenarios as scenarios
 from .rig import FarEnd, Fault, Rig
-from .suite import POINTS, SCENARIOS, Scenario, Verdict, check, run, scenario
+from .suite import POINTS, SCENARIOS, Scenario, Verdict, check, expected, run, scenario
 
-__all__ = ["POINTS", "SCENARIOS", "FarEnd", "Fault", "Rig", "Scenario", "Verdict", "check", "run", "scenario"]
+__all__ = [
+    "POINTS",
+    "SCENARIOS",
+    "FarEnd",
+    "Fault",
+    "Rig",
+    "Scenario",
+    "Verdict",
+    "check",
+    "expected",
+    "run",
+    "scenario",
+]

@@ -92,17 +92,25 @@ def scenario(
     return register
 
 
+async def expected(rig: Rig, scenario: Scenario) -> Verdict:
+    """What a scenario comes to on a rig whose engine keeps to the contract."""
+    if not scenario.faults <= rig.faults:
+        return "n/a"
+    async with rig.start([]) as far:
+        return "holds" if scenario.can(far.capabilities) else "cannot"
+
+
 async def run(rig: Rig, scenario: Scenario, seed: int = 0) -> Verdict:
     """Run one scenario on one rig, in the schedule that the event loop has. Raises what it raises if it fails.
 
-    An engine that says that it cannot do it must refuse it, or say so: that is checked instead.
+    An engine that says that it cannot do it must refuse it, or say so: that is checked instead. Raises
+    ConfigurationError if the scenario does not say how.
     """
-    if not scenario.faults <= rig.faults:
-        return "n/a"
+    verdict = await expected(rig, scenario)
+    if verdict == "n/a":
+        return verdict
     source = random.Random(f"{scenario.id} {seed}")
-    async with rig.start([]) as far:
-        able = scenario.can(far.capabilities)
-    test = scenario.test if able else scenario.refused
+    test = scenario.test if verdict == "holds" else scenario.refused
     if test is None:
         raise ConfigurationError(f"scenario {scenario.id} does not say how {rig.name} is to refuse what it cannot do")
     latest.set(None)
@@ -114,7 +122,7 @@ async def run(rig: Rig, scenario: Scenario, seed: int = 0) -> Verdict:
             error = error.exceptions[0]  # of the call's task group
         error.add_note(str(latest.get() or ""))
         raise error from None
-    return "holds" if able else "cannot"
+    return verdict
 
 
 def check(rig: Rig, scenario: Scenario) -> Verdict:

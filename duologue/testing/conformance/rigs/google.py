@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -58,7 +59,9 @@ class GeminiRig(Rig):
     def __init__(self, model: str = "gemini-3.8-live", *, detects_turns: bool = True) -> None:
         self.model = model
         self.detects_turns = detects_turns
-        self.name = f"GeminiLive {model}" if detects_turns else f"GeminiLive {model}, own turns"
+        number = re.search(r"\d+\.\d+", model)
+        name = f"GeminiLive {number[0] if number else model}"
+        self.name = name if detects_turns else f"{name}, own turns"
 
     def start(
         self,

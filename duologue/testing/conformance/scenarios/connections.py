@@ -80,7 +80,7 @@ async def a_drop_while_the_caller_speaks(rig: Rig, random: Random) -> None:
     async with rig.start(answers) as far:
         async with calling(rig, far) as call:
             await call.asks(HELLO)
-            call.session.spawn(call.probe, _drop_after, call, random.uniform(0.05, 2.2), random.choice(CODES))
+            call.session.spawn(call.probe, _drop_after, call, random.uniform(0.05, 1.9), random.choice(CODES))
             line = await call.says(WEATHER)
             await call.until(lambda: "agent: It is sunny." in call.log, "the answer")
             await call.waits(1.0)

@@ -1,0 +1,85 @@
+"""The table of engines against the points of the contract, and the page that holds it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from ...errors import BadInput
+from .rig import Rig
+from .suite import POINTS, SCENARIOS, Verdict, expected
+
+Results = Mapping[tuple[str, str], Verdict | str]
+"""By the names of rig and scenario; other verdicts than those of the suite count as failures."""
+
+BEGIN = "<!-- made by python -m duologue.testing.conformance --write -->"
+END = "<!-- end of what is made -->"
+
+
+async def foreseen(rigs: Iterable[Rig]) -> dict[tuple[str, str], Verdict | str]:
+    """What each scenario comes to on each rig if the engine keeps to the contract, without running it."""
+    return {
+        (rig.name, scenario.id): verdict
+        for rig in rigs
+        for scenario in SCENARIOS.values()
+        if (verdict := await expected(rig, scenario))
+    }
+
+
+def table(results: Results) -> str:
+    """Engines against points, as Markdown: how many scenarios hold, and how many the engine says it cannot do."""
+    rigs = list(dict.fromkeys(rig for rig, _ in results))
+    widths = [max(len(name) for name in ["engine", *rigs]), *(len("00 cannot") for _ in POINTS)]
+    rows = [["engine", *POINTS], ["-" * width for width in widths]]
+    for rig in rigs:
+        cells = []
+        for point in POINTS:
+            own = [verdict for (name, key), verdict in results.items() if name == rig and key.startswith(f"{point}.")]
+            cells.append(_cell(Counter(own)))
+        rows.append([rig, *cells])
+    return "\n".join(_line(row, widths) for row in rows)
+
+
+def _line(row: list[str], widths: list[int]) -> str:
+    return "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |"
+
+
+def _cell(counts: Counter[Verdict | str]) -> str:
+    holds, cannot = counts["holds"], counts["cannot"]
+    failed = sum(count for verdict, count in counts.items() if verdict not in ("holds", "cannot", "n/a"))
+    parts = [str(holds)] if holds else []
+    if cannot:
+        parts.append(f"{cannot} cannot")
+    if failed:
+        parts.append(f"{failed} FAIL")
+    return " + ".join(parts) or "n/a"
+
+
+def listing(results: Results) -> str:
+    """Every scenario in a sentence, and for which engines it is not run, or is refused."""
+    lines: list[str] = []
+    for point, title in POINTS.items():
+        lines += [f"### {point}: {title}", ""]
+        for scenario in (one for one in SCENARIOS.values() if one.point == point):
+            lines.append(f"- `{scenario.id}` {scenario.summary}")
+            for verdict, what in (("cannot", "Refused, or said so, by"), ("n/a", "Nothing to go wrong at")):
+                rigs = [rig for (rig, key), found in results.items() if key == scenario.id and found == verdict]
+                if rigs:
+                    lines.append(f"  {what}: {', '.join(rigs)}.")
+        lines.append("")
+    return "\n".join(lines).rstrip()
+
+
+def written(page: str, results: Results) -> str:
+    """The page with the current table and listing between its marks. Raises BadInput if it has no marks."""
+    before, begin, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise BadInput(f"the page has no place for the table: it needs the lines {BEGIN!r} and {END!r}")
+    return f"{before}{BEGIN}\n\n{table(results)}\n\n{listing(results)}\n\n{END}{after}"
+
+
+def write(path: Path, results: Results) -> None:
+    """Put the table into a page."""
+    path.write_text(written(path.read_text(encoding="utf-8"), results), encoding="utf-8")
