@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -30,15 +32,16 @@ def replies(request: Request) -> str | list[str | ToolRequest]:
 
 @pytest.mark.real_clock
 async def test_the_javascript_client_speaks_hears_calls_and_interrupts(tmp_path: Path) -> None:
-    if not (HERE / "node_modules").is_dir() or shutil.which("node") is None:
-        pytest.fail("the JavaScript client is not installed: `make js` installs it (with Node.js 20 or newer)")
+    node = shutil.which("node", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if not (HERE / "node_modules").is_dir() or node is None:
+        pytest.fail("the JavaScript client is not installed: `make js` installs it, and Node.js with it")
     said = tmp_path / "speech.pcm"
     said.write_bytes(speech(1.0))
     mocks = Mocks(replies, ["what is the weather"], tts={"seconds_per_sentence": 1.5, "speed": 2.0})
     async with serving(mocks) as url:
         address = url.replace("http", "ws") + "/realtime"
         process = await asyncio.create_subprocess_exec(
-            "node", "call.mjs", address, str(said), cwd=HERE, stdout=asyncio.subprocess.PIPE
+            node, "call.mjs", address, str(said), cwd=HERE, stdout=asyncio.subprocess.PIPE
         )
         out, _ = await process.communicate()
         met: dict[str, Any] = json.loads(out.decode().splitlines()[-1])
