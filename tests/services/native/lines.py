@@ -115,7 +115,9 @@ class Line:
     With `ears` somebody before the engine detects his speech, and tells where it began and that a turn is over.
     """
 
-    def __init__(self, provider: Provider, server: Server, engine: Engine, *, ears: bool) -> None:
+    def __init__(
+        self, provider: Provider, server: Server, engine: Engine, *others: Processor, ears: bool, **options: Any
+    ) -> None:
         self.provider, self.server, self.engine, self.ears = provider, server, engine, ears
         self.piece_s = PIECE_S
         self.sent = 0
@@ -127,7 +129,8 @@ class Line:
         self.outcome: Outcome | None = None
         self.behind = Behind()
         self.transport = MemoryTransport(provider.rate)
-        self.session = session = Session(Pipeline([self.transport.input(), engine, self.behind]))
+        processors = [self.transport.input(), *(others or (engine,)), self.behind]
+        self.session = session = Session(Pipeline(processors), **options)
         session.on(ErrorRaised, self.errors.append)
         session.on(ConnectionChanged, lambda change: self.changes.append((session.now(), change)))
 
@@ -234,9 +237,11 @@ async def calling(
 
 
 @asynccontextmanager
-async def on_line(provider: Provider, server: Server, engine: Engine, *, ears: bool = False) -> AsyncIterator[Line]:
-    """A call with this engine. It is cancelled at the end of the block."""
-    line = Line(provider, server, engine, ears=ears)
+async def on_line(
+    provider: Provider, server: Server, engine: Engine, *others: Processor, ears: bool = False, **options: Any
+) -> AsyncIterator[Line]:
+    """A call with this engine, or with `others`, of which it is one. It is cancelled at the end of the block."""
+    line = Line(provider, server, engine, *others, ears=ears, **options)
     started = asyncio.Event()
     line.session.on(SessionStarted, lambda _: started.set())
     running = asyncio.create_task(line.session.run())
