@@ -44,6 +44,7 @@ async def test_the_javascript_client_speaks_hears_calls_and_interrupts(tmp_path:
             node, "call.mjs", address, str(said), cwd=HERE, stdout=asyncio.subprocess.PIPE
         )
         out, _ = await process.communicate()
+        assert out, "the JavaScript client has broken off: its own words are above"
         met: dict[str, Any] = json.loads(out.decode().splitlines()[-1])
         assert met["errors"] == []
         assert process.returncode == 0
