@@ -14,6 +14,7 @@ from ..processors.interruption import may_interrupt
 from .connection import Connection
 from .events import SpeechBegan, SpeechCeased, Transcribed, TurnTaken
 from .hearing import RECENT_S, Hearing, Utterance
+from .overhearing import Overhearing
 
 if TYPE_CHECKING:
     from .speech_to_speech import SpeechToSpeech
@@ -42,6 +43,7 @@ class Listening:
         self._ring_s = ring_s
         self._tells_speech, self._answers_turns = False, True
         self._ears = False  # somebody before the engine detects speech
+        self._overhearing = Overhearing()
         self._late: deque[Utterance] = deque(maxlen=MAX_LATE)  # answered, not transcribed yet
         self._ends: deque[float] = deque(maxlen=2)  # of the caller's latest turns, loop time
 
@@ -58,7 +60,23 @@ class Listening:
 
     def add(self, frame: UserAudio | SpeechStopped) -> None:
         """Send it, or keep it until that is possible."""
+        if isinstance(frame, UserAudio) and self.server_turns and not (self._ears or self._tells_speech):
+            self._overhear(frame)
         self.hearing.add(frame)
+
+    def _overhear(self, frame: UserAudio) -> None:
+        """Nobody tells when the caller speaks: what is being said must not be cut in two by a change of connections."""
+        at = self._overhearing.hear(frame)
+        if at is None:
+            return
+        speaking = self._overhearing.speaking
+        self._session.floor.caller_speaking = speaking
+        self._session.floor.touched()
+        if speaking and self.hearing.going_on is None:
+            self.hearing.begin(at)
+        elif not speaking and (utterance := self.hearing.going_on) is not None:
+            self.hearing.end(utterance, at)
+            self._engine.spawn(self._forget_noise, utterance)
 
     def started(self, frame: SpeechStarted) -> None:
         """The caller's turn begins, or goes on."""
