@@ -117,6 +117,16 @@ class ConnectionChanged(Signal, frozen=True, kw_only=True):
     gap_ms: float = 0.0
 
 
+class ResumptionHandle(Signal, frozen=True, kw_only=True):
+    """With this handle the provider resumes the conversation as it is now, also in another call: keep it if you want.
+
+    Given to the engine of the next call (`handle=…`), together with the log.
+    """
+
+    engine: str
+    handle: str
+
+
 class HandoffStarted(Signal, frozen=True, kw_only=True):
     """A hand-off was accepted and begins."""
 

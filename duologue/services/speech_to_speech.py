@@ -21,6 +21,8 @@ from ..frames import (
     Output,
     Respond,
     ResponseEnded,
+    ResponseStarted,
+    ResumptionHandle,
     Say,
     SessionStarted,
     SpeechStarted,
@@ -101,6 +103,7 @@ class SpeechToSpeech(Answering):
         instructions: str = "",
         voice: str = "",
         tools: Iterable[ToolSpec] = (),
+        handle: str = "",
         connection: ConnectionSettings | None = None,
     ) -> None:
         super().__init__()
@@ -114,10 +117,13 @@ class SpeechToSpeech(Answering):
         """The side towards the agent's voice."""
         self._listening: Listening | None = None
         self._frames: Queue | None = None
+        self._let_begin: set[str] = set()  # responses whose start has gone out
         self._live = False  # this engine has the call
         self._given_up = False
+        self._first_handle = handle
         self._handle = ""
         self._handle_stands_for = 0  # how many items of the log
+        self._resumed = False
         self._untold: deque[Callable[[Dialect], list[str]]] = deque(maxlen=MAX_UNTOLD)
         self._native_results: set[int] = set()  # turns whose results went to the connection that had asked
         self._updates: dict[str, asyncio.Future[Refused | None]] = {}
@@ -239,7 +245,8 @@ class SpeechToSpeech(Answering):
         self._listening = Listening(self, self.capabilities.input_sample_rate, self.connection_settings.ring_s)
         self._live = self._given_up = False
         self._failed_to_open = None
-        self._handle = ""
+        self._handle, self._first_handle = self._first_handle, ""
+        self._handle_stands_for = self._log_length
         if not self._listens:
             self._listens = True
             self.session.conversation.listen(self._logged)
@@ -285,7 +292,8 @@ class SpeechToSpeech(Answering):
             return
         self._live = True
         if self.connection is not None:
-            self._seed(self.connection)
+            if not self._resumed:
+                self._seed(self.connection)
             self.listening.attach(self.connection)
         self.notify()
 
@@ -461,8 +469,15 @@ class SpeechToSpeech(Answering):
         self._frames.put_up(self._let_out, frame)
 
     async def _let_out(self, frame: Output) -> None:
-        if isinstance(frame, ResponseEnded) and frame.turn <= self.session.floor.fence:
-            frame = msgspec.structs.replace(frame, status="interrupted", reason="")
+        fenced = frame.turn <= self.session.floor.fence
+        if isinstance(frame, ResponseStarted) and not fenced:
+            self._let_begin.add(frame.response_id)
+        elif isinstance(frame, ResponseEnded):
+            if frame.response_id not in self._let_begin:
+                return  # it was interrupted before anybody heard of its start
+            self._let_begin.remove(frame.response_id)
+            if fenced:
+                frame = msgspec.structs.replace(frame, status="interrupted", reason="")
         await self.push(frame)
 
     def unasked_turn(self) -> Ask:
@@ -551,6 +566,7 @@ class SpeechToSpeech(Answering):
             self._let_go(lost=connection is None)
         if connection is not None:
             self._answers_results = connection.dialect.answers_results
+            self._resumed = resumed
             if not resumed:
                 self._handle = ""
             if self._live:
@@ -665,11 +681,12 @@ class SpeechToSpeech(Answering):
     def _cut_short(self, event: CutShort) -> None:
         if may_interrupt(self.session):
             self.session.interrupt()
+        self.speaking.forget_expected()
 
     def _handle_given(self, event: HandleGiven) -> None:
-        self._handle = event.handle or self._handle
         if event.handle:
-            self._handle_stands_for = self._log_length
+            self._handle, self._handle_stands_for = event.handle, self._log_length
+            self.broadcast(ResumptionHandle(engine=self.name, handle=event.handle))
 
     def _passed(self, event: Passed) -> None:
         self.session.report(ServiceError(f"the provider sent {event.kind!r}, which is not known here"), self.name)
@@ -682,7 +699,7 @@ _EVENTS: dict[type[Event], Callable[[SpeechToSpeech, Any], Any]] = {
     Called: lambda engine, event: engine.speaking.on_called(event),
     Finished: lambda engine, event: engine.speaking.on_finished(event),
     CallsCancelled: lambda engine, event: engine.speaking.on_cancelled(event.call_ids),
-    Consumed: lambda engine, event: engine.consumed(event.usage),
+    Consumed: lambda engine, event: engine.speaking.on_consumed(event.usage),
     GoingAway: lambda engine, event: engine._manager.going_away(event.left_s),
     SpeechBegan: SpeechToSpeech._speech_began,
     SpeechCeased: lambda engine, event: engine.listening.on_speech_ceased(event),

@@ -251,12 +251,7 @@ class SwapCall:
 
     async def listen(self, limit_s: float = 30.0) -> None:
         """Wait until the agent has answered and fallen silent, and nothing is owed any more."""
-        quiet_s = 0.0
-        with anyio.fail_after(limit_s):
-            while quiet_s < 0.5:
-                await anyio.sleep(0.05)
-                busy = self.session.floor.owner == "agent" or self.session.floor.agent_speaking
-                quiet_s = 0.0 if busy else quiet_s + 0.05
+        await settled(self.session, limit_s)
 
     async def transfer(self, target: str = "", engine: str = "") -> None:
         """The application hands the call over."""
@@ -309,6 +304,16 @@ def runs(lines: Iterable[str]) -> list[str]:
         else:
             out.append(f"{who}: {text}")
     return out
+
+
+async def settled(session: Session, limit_s: float = 30.0) -> None:
+    """Wait until nothing has been owed, said or played for half a second."""
+    quiet_s = 0.0
+    with anyio.fail_after(limit_s):
+        while quiet_s < 0.5:
+            await anyio.sleep(0.05)
+            busy = session.floor.owner == "agent" or session.floor.agent_speaking
+            quiet_s = 0.0 if busy else quiet_s + 0.05
 
 
 def _line(item: Item) -> str:

@@ -171,8 +171,11 @@ class GeminiDialect(Dialect):
         return [_realtime("video", blob(image.image, image.mime))]
 
     def respond(self, tag: str, instructions: str = "") -> list[str]:
-        """Ask for a response by a note, for there is no other way. It stops a response that goes on."""
-        return self._tell(note(f"For your next response: {instructions}" if instructions else "Respond now."), tag)
+        """Say that the turn is complete; instructions go before that as a note. It stops a response that goes on."""
+        if instructions:
+            return self._tell(note(f"For your next response: {instructions}"), tag)
+        # A text is the one thing that such a model answers.
+        return self._tell(note("Respond now.") if self._family.text == "realtime" and not self._held else "", tag)
 
     def tool_result(self, call_id: str, name: str, result: Any, *, respond: bool) -> list[str]:
         """The result of a call, whatever it is, as `{"result": …}`. Raises BadInput for one that is no JSON value.
@@ -199,13 +202,13 @@ class GeminiDialect(Dialect):
         if tag is None and (realtime or (self._resumed and not self._responses)):
             self._held.append(text)
             return []
-        text = "\n".join([*self._held, text])
+        text = "\n".join([*self._held, *([text] if text else [])])
         self._held.clear()
         if tag is not None:
             self._tags.append(tag)
         if not realtime:
-            content = {"turns": [turn("user", text)], "turnComplete": tag is not None}
-            return [encode({"client_content": content})]
+            turns = {"turns": [turn("user", text)]} if text else {}
+            return [encode({"client_content": {**turns, "turnComplete": tag is not None}})]
         message = _realtime("text", text)
         if self.server_turns or self._in_turn:
             return [message]

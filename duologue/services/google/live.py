@@ -51,6 +51,7 @@ class GeminiLive(SpeechToSpeech):
         instructions: str = "",
         tools: Iterable[ToolSpec] = (),
         options: GeminiLiveOptions | None = None,
+        handle: str = "",
         connection: ConnectionSettings | None = None,
     ) -> None:
         if not model:
@@ -61,7 +62,7 @@ class GeminiLive(SpeechToSpeech):
         self._api_key, self._base_url, self._api_version = api_key, base_url, api_version
         self._ssl_context = ssl_context
         self._client: Client | None = None
-        super().__init__(instructions=instructions, voice=voice, tools=tools, connection=connection)
+        super().__init__(instructions=instructions, voice=voice, tools=tools, handle=handle, connection=connection)
         check(model, self._family, self.options, voice, self.config.tools)
 
     @property

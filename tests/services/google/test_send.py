@@ -71,7 +71,7 @@ def test_text_is_content(name: str) -> None:
     assert sent(gemini.text("Hi")) == said(user("Hi"), complete=False)
     assert sent(gemini.text("Hi", tag="t")) == said(user("Hi"), complete=True)
     assert sent(gemini.text("Ann has joined.", role="system")) == said(user("[Ann has joined.]"), complete=False)
-    assert sent(gemini.respond("t")) == said(user("[Respond now.]"), complete=True)
+    assert sent(gemini.respond("t")) == [{"client_content": {"turnComplete": True}}]
     assert sent(gemini.respond("t", "Be brief.")) == said(user("[For your next response: Be brief.]"), complete=True)
 
 
@@ -79,7 +79,7 @@ def test_a_model_that_answers_all_text_gets_only_what_is_to_be_answered() -> Non
     gemini = dialect(FLASH_3_1)
     assert gemini.text("Hi") == []
     assert gemini.text("Ann has joined.", role="system") == []
-    assert sent(gemini.respond("t")) == [{"realtime_input": {"text": "Hi\n[Ann has joined.]\n[Respond now.]"}}]
+    assert sent(gemini.respond("t")) == [{"realtime_input": {"text": "Hi\n[Ann has joined.]"}}]
     assert sent(gemini.respond("t")) == [{"realtime_input": {"text": "[Respond now.]"}}]
 
 

@@ -1,0 +1,53 @@
+"""A handle outlives the call: the next one goes on where this one was."""
+
+from __future__ import annotations
+
+from duologue import Pipeline, Session
+from duologue.frames import ConnectionChanged, ResumptionHandle, UserText
+from duologue.services.google import GeminiLive
+from duologue.testing.google import ScriptedGemini
+from duologue.testing.provider import Speak
+from duologue.testing.script import converse
+from duologue.transports.memory import MemoryTransport
+from tests.handoff.call import settled
+
+
+async def call(server: ScriptedGemini, text: str, handle: str = "") -> tuple[str, list[str]]:
+    """Type something, hear the answer. The latest handle, and how the engine knew the conversation."""
+    engine = GeminiLive(api_key="test", base_url=server.url, ssl_context=server.ssl_context, handle=handle)
+    transport = MemoryTransport()
+    session = Session(Pipeline([transport.input(), engine, transport.output()]))
+    handles: list[str] = []
+    known: list[str] = []
+    session.on(ResumptionHandle, lambda signal: handles.append(signal.handle))
+    session.on(ConnectionChanged, lambda signal: known.append(signal.how) if signal.state == "active" else None)
+
+    async def script() -> None:
+        await session.send(UserText(text=text))
+        await settled(session)
+
+    outcome = await converse(session, script)
+    assert outcome.error is None
+    return handles[-1], known
+
+
+async def test_the_next_call_goes_on_where_this_one_was() -> None:
+    async with ScriptedGemini([[Speak("Hello, Ada.")], [Speak("You are Ada.")]]) as server:
+        handle, known = await call(server, "My name is Ada.")
+        assert known == ["fresh"]
+        _, known = await call(server, "What is my name?", handle)
+        assert known == ["resumed by handle"]
+        assert server.got[1].handle == handle
+        assert [message.text for message in server.got[1].history] == [
+            "My name is Ada.",
+            "Hello, Ada.",
+            "What is my name?",
+            "You are Ada.",
+        ]
+
+
+async def test_a_handle_that_is_refused_is_not_offered_again() -> None:
+    async with ScriptedGemini([[Speak("Hello.")]], refuse_handles=True) as server:
+        _, known = await call(server, "Hello.", "an old handle")
+        assert known == ["fresh"]
+        assert [got.handle for got in server.got] == ["an old handle", ""]
