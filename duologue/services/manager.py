@@ -131,9 +131,11 @@ class ConnectionManager:
         self._why = ""
         self._lost_at = 0.0
         self._error: ConnectionLost | None = None
+        self._made_with = engine.config  # the latest connection
         self._checking = False
         self._checked_at = 0.0
         self._closed = False
+        self._watching: anyio.CancelScope | None = None
 
     # -- what the engine asks for ----------------------------------------------------------------------------------
 
@@ -186,6 +188,8 @@ class ConnectionManager:
     async def close(self) -> None:
         """End it all."""
         self._closed = True
+        if self._watching is not None:
+            self._watching.cancel()
         connection, self.connection = self.connection, None
         if connection is not None:
             await connection.close()
@@ -203,9 +207,20 @@ class ConnectionManager:
             left_s = min(self.settings.connect_timeout_s, until - self._now())
             if left_s <= 0:
                 raise last or DeadlineExceeded(f"{self._engine.name}: no connection within {for_s:g} s")
+            if attempt > 1 and self.connection is None and self._lost_at:
+                self._tell("reconnecting", str(last), attempt=attempt)
+            self._made_with = wanted = config or self._engine.config
             try:
                 with anyio.fail_after(left_s):
-                    return await self._engine.connect(config or self._engine.config, handle), bool(handle)
+                    made = await self._engine.connect(wanted, handle)
+                if self._closed:
+                    await made.close()
+                    raise ConnectionLost("the engine has been closed", fatal=True)
+                first = self.connection is None and not self._lost_at
+                if config is not None or first or self._engine.config == wanted:
+                    return made, bool(handle)
+                await made.close()  # the configuration was changed meanwhile
+                continue
             except TimeoutError:
                 last = DeadlineExceeded(f"{self._engine.name}: the provider did not set the session up in {left_s:g} s")
             except ConnectionLost as error:
@@ -218,8 +233,6 @@ class ConnectionManager:
             await anyio.sleep(min(pause_s, max(0.0, until - self._now())))
             pause_s = min(2 * pause_s, LONGEST_BACKOFF_S)
             attempt += 1
-            if self.connection is None and self._lost_at:
-                self._tell("reconnecting", str(last), attempt=attempt)
 
     def _take(self, new: Connection, resumed: bool) -> None:
         old, self.connection = self.connection, new
@@ -243,20 +256,21 @@ class ConnectionManager:
     # -- watching --------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        while not self._closed:
-            if self.connection is None:
-                async with self._lock:
-                    if self.connection is None and not await self._reconnect():
-                        return
-            elif self._now() >= self._refresh_at():
-                async with self._lock:
-                    await self._refresh()
-            self._kick = anyio.Event()
-            if self.connection is not None:
-                wait_s = max(0.0, min(TICK_S, self._refresh_at() - self._now()))
-                with anyio.move_on_after(wait_s):
-                    await self._kick.wait()
-                self._look()
+        with anyio.CancelScope() as self._watching:
+            while not self._closed:
+                if self.connection is None:
+                    async with self._lock:
+                        if self.connection is None and not await self._reconnect():
+                            return
+                elif self._now() >= self._refresh_at():
+                    async with self._lock:
+                        await self._refresh()
+                self._kick = anyio.Event()
+                if self.connection is not None:
+                    wait_s = max(0.0, min(TICK_S, self._refresh_at() - self._now()))
+                    with anyio.move_on_after(wait_s):
+                        await self._kick.wait()
+                    self._look()
 
     def _refresh_at(self) -> float:
         return self._ends_at - self._window_s if self.settings.refresh else math.inf
@@ -343,7 +357,7 @@ class ConnectionManager:
         engine.hold(True)
         engine.spawn(old.check, self.settings.heartbeat_s)  # tells what has arrived
         await anyio.sleep(SETTLE_S)
-        if not new.open:
+        if not new.open or engine.config != self._made_with:
             return False
         if self._now() >= force_at or self.connection is not old:
             return True
