@@ -72,8 +72,10 @@ class Listening:
         speaking = self._overhearing.speaking
         self._session.floor.caller_speaking = speaking
         self._session.floor.touched()
-        if speaking and self.hearing.going_on is None:
-            self.hearing.begin(at)
+        if speaking:
+            self._engine.speaking.forget_expected()
+            if self.hearing.going_on is None:
+                self.hearing.begin(at)
         elif not speaking and (utterance := self.hearing.going_on) is not None:
             self.hearing.end(utterance, at)
             self._engine.spawn(self._forget_noise, utterance)
@@ -83,6 +85,8 @@ class Listening:
         self._ears = True
         if not self.follows_provider and self.hearing.going_on is None:
             self.hearing.begin(frame.at)
+            if self.server_turns:
+                self._engine.speaking.forget_expected()
         self.hearing.add(frame)
 
     def ended(self, frame: EndOfTurn) -> None:
@@ -189,14 +193,33 @@ class Listening:
         floor = self._session.floor
         dismissed, floor.dismissed = floor.dismissed and floor.owner == "agent", False
         if by_itself:
+            if not dismissed and may_interrupt(self._session):
+                self._session.interrupt()  # on hold for words, which would come when the answer has begun
             turn = floor.begin()
             self._place(utterance, turn)
             if not self.hearing.held:  # else it has not reached the provider
                 self._engine.speaking.expect(turn, utterance)
         else:
             self._place(utterance, floor.turn + 1)
-            if not dismissed:
+            if dismissed:
+                return
+            if may_interrupt(self._session):
+                self._engine.spawn(self._owe_when_decided, utterance)
+            else:
                 self._engine.owe_answer(utterance)
+
+    async def _owe_when_decided(self, utterance: Utterance) -> None:
+        """The caller has spoken over the agent. Its words tell whether that was an interruption, or needs no answer."""
+
+        def decided() -> bool:
+            return utterance.text is not None or utterance not in self.hearing.utterances
+
+        with anyio.move_on_after(TRANSCRIPT_WAIT_S):
+            await self._engine.until(decided)
+        floor = self._session.floor
+        dismissed, floor.dismissed = floor.dismissed and floor.owner == "agent", False
+        if utterance in self.hearing.utterances and not dismissed:
+            self._engine.owe_answer(utterance)
 
     def _place(self, utterance: Utterance, turn: int) -> None:
         """Its place in the log, before the transcript is there."""
@@ -212,6 +235,13 @@ class Listening:
         if utterance is not None:
             self._place(utterance, turn)
         return utterance
+
+    @property
+    def waiting_unasked(self) -> Utterance | None:
+        """What the provider has understood and not begun to answer, where it does not tell when it takes a turn."""
+        if self.follows_provider or not self.server_turns or self._engine.speaking.busy:
+            return None
+        return next((u for u in reversed(self.hearing.utterances) if u.text), None)
 
     @property
     def taken(self) -> Utterance | None:

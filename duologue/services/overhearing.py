@@ -14,7 +14,7 @@ PAUSE_S = 0.6
 
 
 class Overhearing:
-    """Follows the caller's audio. It decides nothing that the caller would notice: only what has to be kept for whom."""
+    """Follows the caller's audio. It decides nothing that is heard: only what is kept, and for whom."""
 
     def __init__(self) -> None:
         self._detector = NoiseGate(WebRtcVad())

@@ -20,6 +20,7 @@ from ..frames import (
     ResponseStatus,
     ToolCall,
     ToolResult,
+    Usage,
 )
 from .answering import MAX_CALLS_PER_TURN, unused_call_id
 from .connection import Connection
@@ -32,6 +33,9 @@ if TYPE_CHECKING:
 
 KEPT_REPLIES = 64
 """Responses that may still be cut while they are played."""
+
+UNWANTED_S = 5.0
+"""So long an answer may take to begin that was interrupted before, by somebody else than the caller."""
 
 Outcome = Literal["finished", "lost", "again"]
 
@@ -96,6 +100,8 @@ class Speaking:
         self._active: dict[str, Reply] = {}  # by the provider's id
         self._kept: deque[Reply] = deque(maxlen=KEPT_REPLIES)
         self._tags = 0
+        self._unwanted: Ask | None = None  # the provider will begin by itself what was interrupted before it began
+        self._cut_last: Reply | None = None  # it has ended, and what it consumed is still to be told
         self.begun = 0
         """How many responses have begun."""
         self.calls: dict[str, tuple[Connection, str]] = {}
@@ -115,6 +121,7 @@ class Speaking:
 
     def expect(self, turn: int, utterance: Utterance | None) -> None:
         """The provider will answer the caller's turn by itself."""
+        self._unwanted = None
         self._asked.append(Ask("", turn, utterance, sent_at=asyncio.get_running_loop().time()))
 
     async def ask(self, turn: int, extra: str = "", *, by_itself: bool = False) -> bool:
@@ -156,8 +163,9 @@ class Speaking:
         """A response begins: whose turn it belongs to is known by its tag, or by the order."""
         engine = self._engine
         ask = next((ask for ask in self._asked if ask.tag == event.tag), None)
+        self._cut_last = None
         if ask is None:
-            ask = engine.unasked_turn()
+            ask = self._take_unwanted() or engine.unasked_turn()
         else:
             self._asked.remove(ask)
         if not ask.tag:  # what was asked for meanwhile has been refused: there is one response at a time
@@ -176,6 +184,11 @@ class Speaking:
         config = engine.config
         session.ledger.open(reply.id, reply.turn, config.agent)
         engine.put(ResponseStarted(turn=reply.turn, response_id=reply.id, agent=config.agent, voice=config.voice))
+
+    def _take_unwanted(self) -> Ask | None:
+        ask, self._unwanted = self._unwanted, None
+        recent = ask is not None and asyncio.get_running_loop().time() - ask.sent_at < UNWANTED_S
+        return ask if recent else None
 
     def on_refused(self, tag: str) -> None:
         """The provider will not begin what was asked for with this tag."""
@@ -230,6 +243,7 @@ class Speaking:
                 )
             )
         if reply.void:
+            self._cut_last = reply if event.usage is None else None
             self._truncate(reply, 0.0)
             reply.ask.settle("finished")
             engine.finished(reply.ask)
@@ -242,6 +256,14 @@ class Speaking:
         self._end(reply, event.status, event.reason)
         reply.ask.settle("again" if event.status == "failed" and not reply.said else "finished")
         engine.finished(reply.ask)
+
+    def on_consumed(self, usage: Usage) -> None:
+        """Consumption that is told by itself: of a response that was cut short, or of a transcript."""
+        reply = self._cut_last
+        if reply is not None and usage.model in ("", self._engine.model):
+            self._cut_last = None
+            usage = msgspec.structs.replace(usage, turn=reply.turn, response_id=reply.id, output_audio_s=reply.audio_s)
+        self._engine.consumed(usage)
 
     def _end(self, reply: Reply, status: ResponseStatus, reason: str = "") -> None:
         self._engine.put(ResponseEnded(turn=reply.turn, response_id=reply.id, status=status, reason=reason))
@@ -286,10 +308,12 @@ class Speaking:
     def interrupt(self, signal: Interrupted) -> None:
         """Nothing of these turns goes out any more, and the provider forgets what was not heard of them."""
         for ask in [ask for ask in self._asked if ask.turn <= signal.turn]:
-            if ask.tag:
-                ask.void = True
-            else:
+            ask.void = True
+            if not ask.tag:
                 self._asked.remove(ask)
+                self._expect_no_more(ask)
+        if (waiting := self._engine.listening.waiting_unasked) is not None:
+            self._expect_no_more(Ask("", signal.turn, waiting, void=True))
         for reply in [*self._kept, *self._active.values()]:
             if reply.turn > signal.turn or reply.void:
                 continue
@@ -316,8 +340,13 @@ class Speaking:
                 self._engine.send(partial(_truncate, item, heard_ms))
             left_ms -= length_ms
 
+    def _expect_no_more(self, ask: Ask) -> None:
+        ask.sent_at = asyncio.get_running_loop().time()
+        self._unwanted = ask
+
     def forget_expected(self) -> None:
         """The caller goes on to speak: the provider will not answer what it had so far."""
+        self._unwanted = None
         self._asked = [ask for ask in self._asked if ask.tag]
 
     def abandon(self) -> list[Ask]:
@@ -336,6 +365,7 @@ class Speaking:
             ask.settle("lost")
         self._active.clear()
         self._asked.clear()
+        self._unwanted = self._cut_last = None
         self._kept.clear()  # the items of a connection that is gone cannot be truncated
         return owed
 
