@@ -84,6 +84,7 @@ class Hearing:
         self._new = 0  # number of the first frame that no connection before this one has had
         self._dealt_with = 0  # number of the frame after the last turn that is dealt with
         self._sent: deque[_Sent] = deque()  # what may still get lost
+        self._untold: int | None = None  # first frame of speech of which the provider has told nothing
         self._cut_turn = False  # the oldest frame lies in a turn whose beginning was dropped
         self._seconds = 0.0
         self._connection: Connection | None = None
@@ -101,6 +102,8 @@ class Hearing:
         while isinstance(frame, UserAudio) and frame.duration_s > MAX_PIECE_S:
             head, frame = split(frame, int(MAX_PIECE_S * frame.sample_rate))
             self._append(head)
+        if isinstance(frame, SpeechStarted) and self.going_on is None and self._untold is None:
+            self._untold = self._back(frame.at, PREROLL_S)
         self._append(frame)
         self._flush()
         self._trim()
@@ -125,6 +128,7 @@ class Hearing:
         after = max((u.last for u in self.utterances if u.last is not None), default=max(self._base, self._dealt_with))
         first = self._back(start_s, preroll_s)
         utterance = Utterance(max(first, after), start_s=start_s)
+        self._untold = None
         self.utterances.append(utterance)
         return utterance
 
@@ -295,6 +299,7 @@ class Hearing:
         self._seconds = 0.0
         self.utterances.clear()
         self._sent.clear()
+        self._untold = None
         self._in_turn, self._resampler, self._cut_turn = False, None, False
 
     # -- bounds ----------------------------------------------------------------------------------------------------
@@ -309,6 +314,8 @@ class Hearing:
         keep = self._sent[0].number if self._sent else self._next
         if self.utterances:
             keep = min(keep, self.utterances[0].first)
+        if self._untold is not None:
+            keep = min(keep, self._untold)
         over = self._seconds > self._ring_s
         new = max(self._new, self._next)
         if not self._server_turns:  # what lies outside of turns is not for the provider
