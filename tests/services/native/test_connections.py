@@ -1,0 +1,411 @@
+"""How a native engine keeps its connection: deadlines, attempts, what it tells, and that it leaves nothing behind."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from contextlib import suppress
+from functools import partial
+from itertools import pairwise
+from typing import Any
+
+import anyio
+import pytest
+
+from duologue.errors import ConfigurationError, DeadlineExceeded
+from duologue.frames import Configure, Transfer
+from duologue.processors import Switch
+from duologue.processors.agent import Agent
+from duologue.processors.handoff import Handoff
+from duologue.services.dialect import ConnectionLost
+from duologue.services.manager import ConnectionSettings
+from duologue.testing.clock import run
+from duologue.testing.google_connection import GeminiConnection
+from tests.services.native.lines import (
+    MODES,
+    OPENAI,
+    PROVIDERS,
+    Engine,
+    Line,
+    Provider,
+    calling,
+    on_line,
+)
+from tests.session.calls import settled
+
+
+def attempts(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """When the engine has begun to dial, in loop time."""
+    times: list[float] = []
+    dial = engine.dial
+
+    async def noted(*args: Any) -> Any:
+        times.append(asyncio.get_running_loop().time())
+        return await dial(*args)
+
+    monkeypatch.setattr(engine, "dial", noted)
+    return times
+
+
+def at(line: Line, state: str) -> list[float]:
+    """When the connection came into this state."""
+    return [time for time, change in line.changes if change.state == state]
+
+
+# -- the first connection ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_a_set_up_that_never_completes_fails_in_time(provider: Provider) -> None:
+    settings = ConnectionSettings(connect_timeout_s=3)
+    async with calling(provider, behaviour={"setup_delay_s": math.inf}, connection=settings) as line:
+        assert asyncio.get_running_loop().time() == pytest.approx(3, abs=0.1)
+    assert line.outcome is not None
+    assert isinstance(line.outcome.error, DeadlineExceeded)
+    assert line.engine.name in str(line.outcome.error)
+    assert line.states == ["connecting"]
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("fault", [{"key": "another"}, {"models": frozenset({"another"})}], ids=["key", "model"])
+async def test_a_refused_key_and_an_unknown_model_are_not_tried_again(
+    provider: Provider, fault: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with provider.server(**fault) as server:
+        engine = provider.engine(server)
+        times = attempts(engine, monkeypatch)
+        async with on_line(provider, server, engine) as line:
+            assert asyncio.get_running_loop().time() == pytest.approx(0, abs=0.1)
+    assert len(times) == 1
+    assert line.outcome is not None
+    assert isinstance(line.outcome.error, ConnectionLost)
+    assert line.outcome.error.fatal
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_the_first_connection_is_tried_again_while_the_provider_is_overloaded(provider: Provider) -> None:
+    async with calling(provider, behaviour={"refuse": 3}) as line:
+        await line.speaks()
+        await line.until_answered(1)
+        assert line.states == ["connecting", "active"]
+
+
+# -- attempts ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_attempts_grow_rarer_until_the_connection_is_given_up(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with provider.server() as server:
+        engine = provider.engine(server)
+        times = attempts(engine, monkeypatch)
+        async with on_line(provider, server, engine) as line:
+            await anyio.sleep(1)
+            server.behaviour.refuse = 1_000
+            server.connections[-1].close(1011)
+            await anyio.sleep(31)
+            assert line.states == ["connecting", "active", *["reconnecting"] * len(times[1:]), "lost"]
+    gaps = [round(later - earlier, 2) for earlier, later in pairwise(times[1:])]
+    assert gaps == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
+    numbers = [change.attempt for _, change in line.changes if change.state == "reconnecting"]
+    assert numbers == list(range(1, len(times)))
+    (error,) = [error for error in line.errors if error.fatal]
+    assert error.category == "service"
+    assert at(line, "lost") == [pytest.approx(31, abs=0.3)]
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_a_key_that_is_refused_in_mid_call_ends_the_call_at_once(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with provider.server() as server:
+        engine = provider.engine(server)
+        times = attempts(engine, monkeypatch)
+        async with on_line(provider, server, engine) as line:
+            await line.silence(1)
+            server.behaviour.key = "another"
+            server.connections[-1].close(0)
+            await anyio.sleep(1)
+            assert line.states == ["connecting", "active", "reconnecting", "lost"]
+    assert len(times) == 2
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_a_change_while_there_is_no_connection_holds_on_the_next_one(provider: Provider) -> None:
+    async with calling(provider, behaviour={"setup_delay_s": 1.0}) as line:
+        await line.speaks()
+        await line.until_answered(1)
+        line.server.connections[-1].close(0)
+        await line.silence(0.5)  # the next one is being set up
+        await line.engine.configure(Configure(instructions="Be brief.", voice=provider.voices[1]))
+        await line.silence(4)
+        await line.speaks()
+        await line.until_answered(2)
+        assert (line.server.got[-1].voice, line.server.got[-1].instructions) == (provider.voices[1], "Be brief.")
+
+
+# -- what is told ------------------------------------------------------------------------------------------------------
+
+
+async def goes_on(line: Line, until_s: float) -> None:
+    """The caller is silent until this session time."""
+    await line.silence(until_s - line.session.now())
+
+
+async def ends_in(line: Line, left_s: float) -> None:
+    """The provider will close the connection: OpenAI has told it at the beginning."""
+    (connection,) = line.server.connections
+    if isinstance(connection, GeminiConnection):
+        connection.go_away(left_s)
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_states_are_told_in_order(provider: Provider) -> None:
+    async with calling(provider, behaviour={"session_limit_s": 100.0}) as line:
+        await line.speaks()
+        await line.until_answered(1)
+        await goes_on(line, 65)
+        await ends_in(line, 35)
+        await goes_on(line, 75)
+        line.server.connections[-1].close(0)
+        await goes_on(line, 76)
+    assert line.states == [
+        "connecting",
+        "active",
+        "expiring",
+        "refreshing",
+        "active",
+        "reconnecting",
+        "active",
+        "closed",
+    ]
+    hows = [change.how for _, change in line.changes if change.state == "active"]
+    assert hows == [
+        "fresh",
+        *(["replayed 2 messages"] * 2 if provider is OPENAI else ["resumed by handle"] * 2),
+    ]
+    assert at(line, "expiring") == [pytest.approx(70, abs=0.6)]
+    assert not line.errors
+
+
+@pytest.mark.parametrize(("expiring_s", "told"), [(0.0, []), (20.0, [80.0])])
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_that_the_connection_expires_is_told_in_time_or_not_at_all(
+    provider: Provider, expiring_s: float, told: list[float]
+) -> None:
+    settings = ConnectionSettings(refresh=False, expiring_s=expiring_s)
+    async with calling(provider, behaviour={"session_limit_s": 100.0}, connection=settings) as line:
+        await goes_on(line, 50)
+        await ends_in(line, 50)
+        await goes_on(line, 99)
+        assert at(line, "expiring") == [pytest.approx(time, abs=0.6) for time in told]
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_without_a_refresh_the_call_ends_with_its_connection(provider: Provider) -> None:
+    settings = ConnectionSettings(refresh=False)
+    async with calling(provider, behaviour={"session_limit_s": 40.0}, connection=settings) as line:
+        await goes_on(line, 10)
+        await ends_in(line, 30)
+        await goes_on(line, 42)
+        assert len(line.server.got) == 1
+    assert line.outcome is not None
+    assert (line.outcome.reason, line.outcome.error) == ("cap", None)
+
+
+# -- make before break -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_the_old_connection_is_open_until_the_new_one_is_set_up(provider: Provider) -> None:
+    async with calling(provider, behaviour={"session_limit_s": 60.0, "setup_delay_s": 2.0}) as line:
+        open_then: list[list[bool]] = []
+        await goes_on(line, 20)
+        await ends_in(line, 40)
+        while len(line.server.got) == 1:
+            await line.silence(0.1)
+        while line.states[-1] != "active":
+            open_then.append([got.closed is None for got in line.server.got])
+            await line.silence(0.1)
+        assert len(open_then) > 20
+        assert all(both == [True, True] for both in open_then)
+        await line.silence(1)
+        assert [got.closed is None for got in line.server.got] == [False, True]
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_while_no_replacement_can_be_made_the_old_connection_serves_the_caller(provider: Provider) -> None:
+    async with calling(provider, behaviour={"session_limit_s": 60.0}, ears=True) as line:
+        line.server.behaviour.refuse = 1_000
+        await goes_on(line, 28)
+        await ends_in(line, 32)
+        await goes_on(line, 35)
+        await line.speaks()
+        await line.until_answered(1, within_s=1)
+        assert len(line.server.got) == 1
+        line.server.behaviour.refuse = 0
+        await goes_on(line, 56)
+        assert len(line.server.got) == 2
+        await line.speaks()
+        await line.until_answered(2)
+        assert "reconnecting" not in line.states
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_a_replacement_that_dies_before_it_is_used_is_made_again(provider: Provider) -> None:
+    async with calling(provider, behaviour={"session_limit_s": 60.0}, ears=True) as line:
+        await goes_on(line, 20)
+        await ends_in(line, 40)
+        while len(line.server.got) == 1:
+            await line.silence(0.1)
+        line.server.connections[-1].close(0)
+        await line.silence(5)
+        await line.speaks()
+        await line.until_answered(1)
+        assert [got.closed is None for got in line.server.got] == [False, False, True]
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_who_speaks_without_end_is_switched_shortly_before_the_end(provider: Provider) -> None:
+    async with calling(provider, behaviour={"session_limit_s": 60.0}, ears=True) as line:
+        await goes_on(line, 28)
+        await line.begins_to_speak(1)
+        await ends_in(line, 31)
+        await line.goes_on_to_speak(29.5)
+        assert len(line.server.got) == 2
+        assert at(line, "active")[1] == pytest.approx(57.3, abs=0.5)
+        await line.stops_speaking()
+        await line.until_answered(1)
+
+
+# -- connections that are dead -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("heartbeat_s", [1.0, 5.0])
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_a_half_open_connection_is_found_within_two_heartbeats(provider: Provider, heartbeat_s: float) -> None:
+    async with calling(provider, connection=ConnectionSettings(heartbeat_s=heartbeat_s)) as line:
+        await line.silence(3.3)
+        line.server.connections[-1].go_half_open()
+        await line.silence(2 * heartbeat_s + 1.0)
+        (lost,) = at(line, "reconnecting")
+        assert lost - 3.3 <= 2 * heartbeat_s + 0.6
+        assert line.states[-1] == "active"
+
+
+@pytest.mark.parametrize("manual", MODES)
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_a_provider_that_answers_pings_alone_is_left(provider: Provider, manual: bool) -> None:
+    async with calling(provider, manual=manual, ears=True, connection=ConnectionSettings(stall_s=6)) as line:
+        await line.silence(1)
+        line.server.behaviour.delay_s = math.inf
+        await line.speaks()
+        if not manual:
+            await line.silence(1)
+            await line.speaks()  # one that it does not answer may have been noise
+        await line.silence(1)
+        line.server.behaviour.delay_s = 0.0
+        await line.until_answered(1)
+        (lost,) = at(line, "reconnecting")
+        assert 6 <= lost - 1.8 <= 8
+        assert len(line.server.got[-1].turns) == len(line.turns)
+
+
+async def test_a_provider_that_is_only_quiet_is_not_left() -> None:
+    async with calling(OPENAI) as line:
+        await line.silence(60)
+        assert line.states == ["connecting", "active"]
+        assert len(line.server.got) == 1
+
+
+# -- nothing is left ---------------------------------------------------------------------------------------------------
+
+
+async def cancelled_after(provider: Provider, seconds: float) -> None:
+    """A call that connects slowly, answers, loses its connection, changes its voice, and is cancelled meanwhile."""
+    behaviour: dict[str, Any] = {"setup_delay_s": 0.3, "session_limit_s": 14.0}
+    settings = ConnectionSettings(heartbeat_s=0.5, expiring_s=0)
+    async with provider.server(**behaviour) as server:
+        engine = provider.engine(server, connection=settings)
+        line = Line(provider, server, engine, ears=True)
+
+        async def caller() -> None:
+            while not server.connections:
+                await anyio.sleep(0.1)
+            await line.speaks()
+            await line.silence(0.5)
+            server.behaviour.refuse = 1
+            server.connections[-1].close(0)
+            await line.silence(1.5)
+            with suppress(ConfigurationError):
+                await engine.configure(Configure(voice=provider.voices[1]))
+            server.connections[-1].go_half_open()
+            await line.silence(3)
+
+        async with anyio.create_task_group() as tasks:
+
+            async def call() -> None:
+                line.outcome = await line.session.run()
+                tasks.cancel_scope.cancel()
+
+            tasks.start_soon(call)
+            tasks.start_soon(caller)
+            await anyio.sleep(seconds)
+            line.session.cancel()
+        assert line.outcome is not None
+        assert not line.outcome.abandoned
+    await settled()
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    assert not left, left
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("number", range(24))
+def test_nothing_is_left_of_a_call_that_is_cancelled_at_any_time(provider: Provider, number: int) -> None:
+    run(partial(cancelled_after, provider, 0.001 + 0.31 * number), seed=number)
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("phase", ["active", "reconnecting", "connecting"])
+async def test_an_engine_that_is_left_in_any_phase_opens_nothing_any_more(provider: Provider, phase: str) -> None:
+    async with provider.server() as a, provider.server() as b:
+        engines = {"a": provider.engine(a), "b": provider.engine(b)}
+        others = [Switch(engines), Handoff([Agent(name="Ada", engine="a"), Agent(name="Ben", engine="b")])]
+        async with on_line(provider, a, engines["a"], *others, ears=True) as line:
+            await line.silence(1)
+            if phase == "reconnecting":
+                a.behaviour.refuse = 1_000
+                a.connections[-1].close(0)
+            elif phase == "connecting":
+                a.behaviour.setup_delay_s = 5.0
+                a.connections[-1].close(0)
+            await line.silence(1)
+            await line.session.send(Transfer(target="Ben"))
+            await line.silence(4)
+            a.behaviour.refuse, a.behaviour.setup_delay_s = 0, 0.0
+            await line.silence(30)
+            assert not [got for got in a.got if got.closed is None]
+            assert len(b.connections) == 1
+            await line.speaks()
+            await line.until_answered(1)
+            assert [len(got.turns) for got in b.got] == [1]
+
+
+# -- two calls ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_two_calls_in_one_process_know_nothing_of_each_other(provider: Provider) -> None:
+    async with calling(provider, ears=True) as one, calling(provider, ears=True) as other:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(one.speaks, 0.6)
+            tasks.start_soon(other.speaks, 0.8)
+        one.server.connections[-1].close(0)
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(one.until_answered, 1)
+            tasks.start_soon(other.until_answered, 1)
+        assert one.states == ["connecting", "active", "reconnecting", "active"]
+        assert other.states == ["connecting", "active"]
+        assert one.answered == one.understood == [f"0-{one.turns[0].end}"]
+        assert other.answered == other.understood == [f"0-{other.turns[0].end}"]
