@@ -16,6 +16,10 @@ EXTRAS: dict[str, tuple[str, dict[str, str]]] = {
         {"anyio": "anyio", "msgspec": "msgspec", "numpy": "numpy", "soxr": "soxr", "webrtcvad": "webrtcvad-wheels"},
     ),
     "local": ("offline speech", {"pocketsphinx": "pocketsphinx", "espeakng_loader": "espeakng-loader"}),
+    "openai": ("OpenAI Realtime", {"openai": "openai", "websockets": "websockets", "jsonschema": "jsonschema"}),
+    "google": ("Gemini Live", {"google.genai": "google-genai", "websockets": "websockets", "jsonschema": "jsonschema"}),
+    "web": ("duologue serve", {"starlette": "starlette", "uvicorn": "uvicorn", "websockets": "websockets"}),
+    "testing": ("scripted providers", {"cryptography": "cryptography", "websockets": "websockets"}),
     "audio": ("microphone and loudspeaker", {"sounddevice": "sounddevice"}),
     "cli": ("this command", {"typer": "typer", "rich": "rich", "matplotlib": "matplotlib"}),
 }
@@ -38,7 +42,7 @@ def run_doctor(console: Console | None = None) -> int:
     missing: set[str] = set()
     for extra, (purpose, modules) in EXTRAS.items():
         for module, distribution in modules.items():
-            found = importlib.util.find_spec(module) is not None
+            found = _is_there(module)
             if not found:
                 missing.add(extra)
             name = "duologue" if extra == "(core)" else f"duologue\\[{extra}]"
@@ -58,6 +62,13 @@ def run_doctor(console: Console | None = None) -> int:
     ready = not missing & {"(core)", "local"}
     console.print("an offline call: " + ("[green]ready[/], try `duologue demo`" if ready else "[red]not ready"))
     return 0 if ready else 1
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # its parent is not there
+        return False
 
 
 def _sound() -> str:

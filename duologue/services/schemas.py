@@ -8,8 +8,11 @@ from ..errors import ConfigurationError, MissingExtra
 from ..processors.tools import ToolSpec
 
 
-def check_tools(tools: Iterable[ToolSpec]) -> None:
-    """Raise ConfigurationError for two tools of one name, and for parameters that are no JSON schema of an object."""
+def check_tools(tools: Iterable[ToolSpec], extra: str) -> None:
+    """Raise ConfigurationError for two tools of one name, and for parameters that are no JSON schema of an object.
+
+    Raises MissingExtra, naming the `extra`, without the package `jsonschema`.
+    """
     names: set[str] = set()
     for tool in tools:
         if tool.name in names:
@@ -19,7 +22,7 @@ def check_tools(tools: Iterable[ToolSpec]) -> None:
             from jsonschema import Draft202012Validator
             from jsonschema.exceptions import SchemaError
         except ImportError as error:
-            raise MissingExtra("jsonschema", "openai") from error
+            raise MissingExtra("jsonschema", extra) from error
         try:
             Draft202012Validator.check_schema(tool.parameters)
         except SchemaError as error:

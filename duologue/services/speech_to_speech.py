@@ -96,6 +96,8 @@ class SpeechToSpeech(Answering):
     """
 
     model: str = ""
+    extra: str = ""
+    """The extra that brings the service."""
 
     def __init__(
         self,
@@ -160,7 +162,7 @@ class SpeechToSpeech(Answering):
         self._checked(self.config.changed(change))
 
     def _checked(self, config: EngineConfig) -> EngineConfig:
-        check_tools(config.tools)
+        check_tools(config.tools, self.extra)
         self.check_config(config)
         return config
 

@@ -39,6 +39,8 @@ class GeminiLive(SpeechToSpeech):
     Raises ConfigurationError for options that contradict each other, or that the model does not take.
     """
 
+    extra = "google"
+
     def __init__(
         self,
         model: str = "gemini-3.8-live",

@@ -28,6 +28,8 @@ class OpenAIRealtime(SpeechToSpeech):
     Raises MissingExtra without the SDK, and ConfigurationError for what the model is known to refuse.
     """
 
+    extra = "openai"
+
     def __init__(
         self,
         model: str = DEFAULT_MODEL,
