@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from ..errors import BadInput
 from ..frames import (
     End,
     EndOfTurn,
@@ -24,6 +25,8 @@ from ..processors.engine import EngineConfig, Handover, Owed
 from ..session.conversation import Conversation
 from .queue import Queue
 
+IMAGE_TYPES = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
+"""Of these every model that sees takes all, or some."""
 MAX_CALLS_PER_TURN = 16
 """A model that calls tools without end must answer without them from here on."""
 
@@ -86,7 +89,9 @@ class Answering(Processor):
 
     @handles(UserImage)
     async def image(self, frame: UserImage) -> None:
-        """Log an image; the next answer sees it."""
+        """Log an image; the next answer sees it. Raises BadInput for a type that no model takes."""
+        if not frame.url and frame.mime not in IMAGE_TYPES:
+            raise BadInput(f"an image of type {frame.mime!r}: models take {', '.join(sorted(IMAGE_TYPES))}")
         source = {"mime": frame.mime, "url": frame.url, "image": frame.image}
         self._log_caller("", name="image", data=source)
         await self.push(frame)
