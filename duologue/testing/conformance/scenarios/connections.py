@@ -259,9 +259,10 @@ async def a_warning_while_the_caller_speaks_loses_nothing(rig: Rig, random: Rand
     async with rig.start(answers) as far:
         async with calling(rig, far) as call:
             await call.asks(HELLO)
-            call.session.spawn(
-                call.probe, _go_away_after, call, random.uniform(0.0, 2.0), random.choice([3.5, 5.0, 9.0])
-            )
+            after_s, left_s = random.uniform(0.0, 2.0), random.choice([9.0, 12.0])
+            if random.random() < 0.4:  # too short to wait for the end of the sentence
+                after_s, left_s = random.uniform(0.0, 0.5), 1.5
+            call.session.spawn(call.probe, _go_away_after, call, after_s, left_s)
             line = await call.says(WEATHER)
             await call.until(lambda: "agent: It is sunny." in call.log, "the answer")
             await reconnected(call)
@@ -271,6 +272,30 @@ async def a_warning_while_the_caller_speaks_loses_nothing(rig: Rig, random: Rand
         assert call.said_by_caller == [HELLO, WEATHER, THANKS]
         assert call.said_by_agent == ["Hello.", "It is sunny.", "You are welcome."]
         knows(call, HELLO, WEATHER, THANKS)
+        check_states(call, lost=0)
+
+
+@scenario("E8", faults=["go_away"], seeds=2)
+async def a_warning_that_is_too_short_for_the_answer(rig: Rig, random: Random) -> None:
+    """An answer that goes on when the connection must be left is gone on with on the next one, unasked."""
+    rest = "And so they lived happily ever after."
+
+    def model(asked: Asked) -> list[Act]:
+        if asked.said == THANKS:
+            return [Speak("You are welcome.")]
+        return [Speak(LONG, pace=1.1)] if asked.connection == 1 else [Speak(rest)]
+
+    async with rig.start(model) as far:
+        async with calling(rig, far) as call:
+            await call.says(STORY)
+            await call.agent_begins()
+            await call.waits(random.uniform(0.2, 2.0))
+            await far.go_away(4.0)
+            await call.until(lambda: f"agent: {rest}" in call.log, "the rest of the answer")
+            await call.asks(THANKS)
+        assert squeezed(LONG).startswith(squeezed(call.said_by_agent[0]))
+        assert call.said_by_agent[1:] == [rest, "You are welcome."]
+        knows(call, STORY, rest, THANKS)
         check_states(call, lost=0)
 
 
