@@ -1,0 +1,251 @@
+"""What is wrong is refused by its name, before it does harm; what goes wrong in a call costs no more than itself."""
+
+from __future__ import annotations
+
+import json
+import logging
+from typing import Any
+
+import anyio
+import numpy as np
+import pytest
+
+from duologue.errors import ConfigurationError
+from duologue.frames import Configure, UserAudio
+from duologue.processors.tools import ToolSpec
+from duologue.services.dialect import ConnectionLost
+from duologue.services.google import GeminiLive, GeminiLiveOptions
+from duologue.services.manager import ConnectionSettings
+from duologue.services.openai import OpenAIRealtime, OpenAIRealtimeOptions
+from duologue.testing.provider import Asked, Speak
+from tests.services.native.lines import OPENAI, PROVIDERS, Line, Provider, Server, calling, on_line
+
+NO_SCHEMA = {"type": "object", "properties": {"city": {"type": "sting"}}}
+MIB = 1024 * 1024
+
+
+async def failed(provider: Provider, **settings: Any) -> tuple[Exception, Server]:
+    """How a call ends that cannot begin."""
+    async with provider.server() as server:
+        try:
+            engine = provider.engine(server, **settings)
+        except ConfigurationError as error:
+            return error, server
+        async with on_line(provider, server, engine) as line:
+            pass
+    assert line.outcome is not None
+    assert isinstance(line.outcome.error, Exception)
+    return line.outcome.error, server
+
+
+# -- before there is a connection --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_without_a_key_no_connection_is_tried(provider: Provider) -> None:
+    error, server = await failed(provider, api_key="")
+    assert isinstance(error, ConfigurationError)
+    assert "OPENAI_API_KEY" in str(error) or "GOOGLE_API_KEY" in str(error)
+    assert not server.got
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_a_refused_key_is_named_as_the_reason_and_not_shown(provider: Provider) -> None:
+    error, _ = await failed(provider, api_key="sk-wrong-4711")
+    assert isinstance(error, ConnectionLost)
+    assert "key" in str(error).lower()
+    assert "4711" not in str(error)
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_an_option_that_the_model_does_not_have_is_refused_by_name(provider: Provider) -> None:
+    if provider is OPENAI:
+        settings = {"model": "gpt-realtime", "options": OpenAIRealtimeOptions(reasoning="low")}
+    else:
+        settings = {"options": GeminiLiveOptions(thinking_level="LOW")}
+    error, server = await failed(provider, **settings)
+    assert isinstance(error, ConfigurationError)
+    assert ("reasoning" if provider is OPENAI else "thinking_level") in str(error)
+    assert not server.got
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_a_tool_whose_parameters_are_no_schema_is_refused_by_name(provider: Provider) -> None:
+    tool = ToolSpec(name="look_up", description="Look it up.", parameters=NO_SCHEMA)
+    error, server = await failed(provider, tools=[tool])
+    assert isinstance(error, ConfigurationError)
+    assert "'look_up'" in str(error)
+    assert "sting" in str(error)
+    assert not server.got
+
+
+def test_values_of_the_connection_that_make_no_sense_are_refused_by_name() -> None:
+    for name, value in {"ring_s": 0, "heartbeat_s": float("nan"), "backoff_s": -1, "replay_messages": 0}.items():
+        with pytest.raises(ConfigurationError, match=name):
+            ConnectionSettings(**{name: value})  # type: ignore[arg-type]
+
+
+def test_an_engine_is_made_without_a_key_and_without_a_connection() -> None:
+    for engine in (OpenAIRealtime(), GeminiLive()):
+        with pytest.raises(ConfigurationError, match="key"):
+            engine.check(Configure())
+
+
+# -- in a call ---------------------------------------------------------------------------------------------------------
+
+
+async def goes_on(line: Line) -> None:
+    """The call is as good as before, on the connection that it has."""
+    answers = len(line.answered)
+    await line.silence(0.5)
+    await line.speaks()
+    await line.until_answered(answers + 1)
+    assert line.states == ["connecting", "active"]
+    assert len(line.server.got) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (Configure(options={"model": "another"}), "model"),
+        (Configure(instructions="New.", options={"colour": "red"}), "colour"),
+        (
+            Configure(instructions="New.", tools=({"name": "look", "description": "", "parameters": NO_SCHEMA},)),
+            "look",
+        ),
+        (Configure(instructions="New.", tools=({"nom": "look"},)), "tool"),
+    ],
+    ids=["model", "option", "schema", "tool"],
+)
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_a_change_that_cannot_be_is_refused_by_name_and_changes_nothing(
+    provider: Provider, change: Configure, name: str
+) -> None:
+    async with calling(provider, instructions="Old.", ears=True) as line:
+        await line.speaks()
+        await line.until_answered(1)
+        with pytest.raises(ConfigurationError, match=name):
+            await line.engine.configure(change)
+        await goes_on(line)
+        assert line.server.got[0].instructions == "Old."
+        assert line.engine.config.instructions == "Old."
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_the_model_of_a_session_that_was_resumed_stays_too(provider: Provider) -> None:
+    async with calling(provider, ears=True) as line:
+        await line.speaks()
+        await line.until_answered(1)
+        line.server.connections[-1].close(0)
+        await line.silence(1)
+        with pytest.raises(ConfigurationError, match="model"):
+            await line.engine.configure(Configure(options={"model": "another"}))
+        assert not line.errors
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_15_mib_of_audio_in_one_frame_go_out_in_pieces(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with calling(provider, behaviour={"turn_detection": "told"}) as line:
+        assert line.engine.connection is not None
+        pieces: list[int] = []
+        encode = line.engine.connection.dialect.audio
+
+        def noted(pcm: bytes) -> str:
+            pieces.append(len(pcm))
+            return encode(pcm)
+
+        monkeypatch.setattr(line.engine.connection.dialect, "audio", noted)
+        audio = (np.arange(15 * MIB // 2) % 97).astype("<i2").tobytes()
+        await line.session.send(UserAudio(audio=audio, sample_rate=provider.rate))
+        await anyio.sleep(1)
+        assert bytes(line.server.got[0].audio) == audio
+        assert max(pieces) <= provider.rate
+        assert not line.errors
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_of_15_mib_in_one_frame_no_more_is_kept_than_the_ring_holds(provider: Provider) -> None:
+    settings = ConnectionSettings(ring_s=10)
+    async with calling(provider, behaviour={"turn_detection": "told"}, connection=settings) as line:
+        line.server.behaviour.refuse = 2
+        line.server.connections[-1].close(0)
+        await anyio.sleep(0.01)
+        samples = 15 * MIB // 2
+        await line.session.send(UserAudio(audio=bytes(2 * samples), sample_rate=provider.rate))
+        await line.silence(2)
+        await anyio.sleep(0.1)
+        (error,) = line.errors
+        kept = len(line.server.got[-1].audio) // 2 - line.sent
+        assert 0 < kept <= 10 * provider.rate
+        assert f"{samples - kept} samples of the caller's audio were dropped" in error.message
+
+
+def audio_message(provider: Provider, data: str) -> str:
+    """Audio of the model's, as the provider sends it."""
+    if provider is OPENAI:
+        what: dict[str, Any] = {
+            "type": "response.output_audio.delta",
+            "response_id": "r",
+            "item_id": "i",
+            "delta": data,
+        }
+    else:
+        blob = {"mimeType": "audio/pcm;rate=24000", "data": data}
+        what = {"serverContent": {"modelTurn": {"parts": [{"inlineData": blob}]}}}
+    return json.dumps(what)
+
+
+@pytest.mark.parametrize("message", ["no base64", "odd", "no json", "a list", "no text"])
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_a_malformed_message_of_the_providers_is_reported_and_the_call_goes_on(
+    provider: Provider, message: str
+) -> None:
+    raw: dict[str, str | bytes] = {
+        "no base64": audio_message(provider, "Hello, this is text!"),
+        "odd": audio_message(provider, "AAAA"),
+        "no json": "Bad Gateway",
+        "a list": "[1, 2]",
+        "no text": b"\xff\xfe\x00",
+    }
+    async with calling(provider, ears=True) as line:
+        await line.speaks()
+        await line.until_answered(1)
+        line.server.connections[-1].send(raw[message])
+        await goes_on(line)
+        (error,) = line.errors
+        assert error.category == "bad_input"
+        assert not error.fatal
+        assert error.processor == line.engine.name
+
+
+# -- the log -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_no_word_of_the_call_and_no_key_is_logged(provider: Provider, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    caplog.set_level(logging.DEBUG, logger="duologue")
+
+    def model(asked: Asked) -> list[Speak]:
+        return [Speak("Your secret is safe.", seconds=0.3)]
+
+    behaviour = {"key": "sk-4711", "transcripts": lambda pcm: "my pin is oh eight fifteen"}
+    async with calling(provider, model, behaviour=behaviour, api_key="sk-4711", ears=True) as line:
+        await line.speaks()
+        await line.silence(1)
+        line.server.connections[-1].send(audio_message(provider, "Hello, this is text!"))
+        await line.silence(0.5)
+        line.server.connections[-1].close(1011, "going down")
+        await line.silence(1)
+        line.server.behaviour.key = "sk-4712"
+        line.server.connections[-1].close(0)
+        await line.silence(1)
+        assert line.log[:2] == ["caller: my pin is oh eight fifteen", "agent: Your secret is safe."]
+        assert len(line.errors) >= 2
+    logged = [record.getMessage() + str(record.__dict__) for record in caplog.records] + [caplog.text]
+    assert caplog.records
+    for words in ("eight fifteen", "secret is", "471", "this is text"):
+        assert not [text for text in logged if words in text], words
+    assert not [error for error in line.errors if "471" in error.message]
