@@ -272,20 +272,21 @@ class TestThreads:
     def test_what_a_job_posts_arrives_in_order_and_before_its_result(self) -> None:
         async def main() -> list[str]:
             log: list[str] = []
+            started: list[asyncio.Task[None]] = []
             loop = asyncio.get_running_loop()
 
             def job() -> None:
                 for _ in range(3):
-                    loop.call_soon_threadsafe(lambda: tasks.start_soon(consume))
+                    loop.call_soon_threadsafe(lambda: started.append(loop.create_task(consume())))
 
             async def consume() -> None:
                 log.append("got")
                 await anyio.lowlevel.checkpoint()
                 log.append("done")
 
-            async with anyio.create_task_group() as tasks:
-                await in_thread(job)
-                log.append("result")
+            await in_thread(job)
+            log.append("result")
+            assert all(task.done() for task in started)
             return log
 
         assert run(main) == ["got", "done"] * 3 + ["result"]
