@@ -69,14 +69,11 @@ class Listening:
         at = self._overhearing.hear(frame)
         if at is None:
             return
-        speaking = self._overhearing.speaking
-        self._session.floor.caller_speaking = speaking
-        self._session.floor.touched()
-        if speaking:
+        if self._overhearing.speaking:
             self._engine.speaking.forget_expected()
             if self.hearing.going_on is None:
                 self.hearing.begin(at)
-        elif not speaking and (utterance := self.hearing.going_on) is not None:
+        elif (utterance := self.hearing.going_on) is not None:
             self.hearing.end(utterance, at)
             self._engine.spawn(self._forget_noise, utterance)
 

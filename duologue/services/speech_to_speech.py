@@ -395,7 +395,8 @@ class SpeechToSpeech(Answering):
     def _send_untold_if_quiet(self) -> None:
         speaking = self.speaking
         goes_on = speaking.busy or speaking.waits_for_tools or self._native_results
-        if self._untold and not (goes_on or self.listening.hearing.utterances):
+        answer_due = any(not utterance.open for utterance in self.listening.hearing.utterances)
+        if self._untold and not (goes_on or answer_due):
             self.send_untold()
 
     def _logged(self, item: Item) -> None:
