@@ -83,6 +83,7 @@ class Hearing:
         self._next = 0  # number of the first frame that the connection has not had
         self._new = 0  # number of the first frame that no connection before this one has had
         self._dealt_with = 0  # number of the frame after the last turn that is dealt with
+        self._asked = 0  # number of the frame after the last turn that a connection before this one was to answer
         self._sent: deque[_Sent] = deque()  # what may still get lost
         self._untold: int | None = None  # first frame of speech of which the provider has told nothing
         self._cut_turn = False  # the oldest frame lies in a turn whose beginning was dropped
@@ -174,7 +175,7 @@ class Hearing:
             if self._cut_turn and self._next == self._base and not self._server_turns:
                 self._in_turn = True
                 connection.send(connection.dialect.turn_begins())
-        self._flush()
+        self._flush(self._asked)  # whatever is held: the answer will be asked for again
 
     def detach(self, *, lost: bool) -> None:
         """Send to this connection no more. What may not have arrived is for the next one.
@@ -189,7 +190,8 @@ class Hearing:
         unwritten = [sent for sent in self._sent if sent.message > self._connection.written]
         self._new = max(self._new, unwritten[0].number if unwritten else self._next)
         self._lost += sum(sent.samples for sent in unwritten if self._new <= sent.number < self._base)
-        self._next = max(self._base, min(self._new, self._dealt_with) if lost else uncertain)
+        self._next = max(self._base, min(self._new, self._dealt_with if lost else max(uncertain, self._dealt_with)))
+        self._asked = max((u.last for u in self.utterances if u.last is not None and u.last <= self._new), default=0)
         self._connection = None
         self._sent.clear()
 
@@ -203,12 +205,15 @@ class Hearing:
         sent, self.sent_s = self.sent_s, 0.0
         return sent
 
-    def _flush(self) -> None:
+    def _flush(self, at_least: int = 0) -> None:
         connection = self._connection
-        if connection is None or self.held or not connection.open:
+        if connection is None or not connection.open:
+            return
+        end = at_least if self.held else self.here
+        if end <= self._next:
             return
         latest = self._next == self.here - 1  # found at once
-        for pieces in _together((self._frames[-1],) if latest else tuple(self._between(self._next, self.here))):
+        for pieces in _together((self._frames[-1],) if latest else tuple(self._between(self._next, end))):
             number, queued, frame = self._next, connection.queued, _joined(pieces)
             self._next += len(pieces)
             if isinstance(frame, UserAudio):
