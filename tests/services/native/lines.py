@@ -54,7 +54,8 @@ def agrees(asked: Asked) -> Sequence[Act]:
     """A model that repeats what it was told, and goes on where it was broken off."""
     if CONTINUE in asked.instructions or CONTINUE in asked.said:
         return [Speak("And so on.", seconds=0.2)]
-    return [Speak(f"You said {asked.said}.", seconds=0.4)]
+    said = [message.text for message in asked.history if message.role == "user" and message.text[:1] != "["]
+    return [Speak(f"You said {said[-1] if said else ''}.", seconds=0.4)]
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from tests.services.native.counted import Run, runs
 from tests.services.native.lines import GEMINI, MODES, OPENAI, PROVIDERS, Line, Provider, calling
 from tests.session.calls import settled
 
-QUICK = ConnectionSettings(heartbeat_s=0.5, backoff_s=0.05, expiring_s=0)
+QUICK = ConnectionSettings(connect_timeout_s=1, heartbeat_s=0.5, backoff_s=0.05, expiring_s=0)
 
 
 def check_streams(line: Line) -> None:
