@@ -74,7 +74,7 @@ async def a_drop_between_turns(rig: Rig, random: Random) -> None:
         check_states(call)
 
 
-@scenario("E8", faults=["drop"], seeds=5)
+@scenario("E8", faults=["drop"], seeds=3)
 async def a_drop_while_the_caller_speaks(rig: Rig, random: Random) -> None:
     """What the caller is saying when the connection ends is heard from its beginning, and answered once."""
     async with rig.start(answers) as far:
@@ -99,7 +99,7 @@ async def _drop_after(call: Call, seconds: float, code: int) -> None:
     await call.far.drop(code)
 
 
-@scenario("E8", faults=["drop"], seeds=4)
+@scenario("E8", faults=["drop"], seeds=3)
 async def a_drop_in_mid_answer(rig: Rig, random: Random) -> None:
     """An answer that breaks off is gone on with, or begun again, unasked; what was heard of it stays said."""
     rest = "And so they lived happily ever after."
@@ -253,7 +253,7 @@ async def a_warning_in_mid_sentence_cuts_nothing(rig: Rig, random: Random) -> No
         check_states(call, lost=0)
 
 
-@scenario("E8", faults=["go_away"], seeds=5)
+@scenario("E8", faults=["go_away"], seeds=4)
 async def a_warning_while_the_caller_speaks_loses_nothing(rig: Rig, random: Random) -> None:
     """The connection changes around a sentence of the caller's: it is heard whole by one of the two, answered once."""
     async with rig.start(answers) as far:

@@ -41,7 +41,7 @@ async def _it_says_so(rig: Rig, random: Random) -> None:
                 assert any(change.how.startswith("replayed") for change in call.came(ConnectionChanged))
 
 
-@scenario("E10", can=lambda can: can.truncation, refused=_it_says_so, seeds=4)
+@scenario("E10", can=lambda can: can.truncation, refused=_it_says_so, seeds=3)
 async def the_provider_forgets_what_was_not_heard(rig: Rig, random: Random) -> None:
     """After an interruption the model's next answer is asked with what was heard of the last one, within a word."""
     pace = random.choice([0.0, 0.0, 1.5])

@@ -75,12 +75,12 @@ async def interrupted_at_any_time(rig: Rig, random: Random) -> None:
         async with calling(rig, far, tools=[weather]) as call:
             for phrase in (HELLO, WEATHER):
                 await call.says(phrase)
-                await call.waits(random.uniform(0.0, 4.0))
+                await call.waits(random.uniform(0.0, 3.0))
                 call.session.interrupt("application")
                 if random.random() < 0.3:
                     call.session.interrupt("application")
                 await call.waits(random.choice([0.0, 0.5]))
-            await call.waits(6.0)
+            await call.waits(3.0)
             assert call.session.floor.owner == "caller", "nobody owes the next move"
         check_silence(call)
         frames = [frame for frame in call.came(Output) if not isinstance(frame, ResponseEnded)]
