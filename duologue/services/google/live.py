@@ -7,6 +7,8 @@ import ssl
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+import anyio.to_thread
+
 from ...errors import ConfigurationError
 from ...processors.engine import Capabilities, EngineConfig
 from ...processors.tools import ToolSpec
@@ -100,7 +102,10 @@ class GeminiLive(SpeechToSpeech):
     async def dial(self, config: EngineConfig, handle: str) -> Wire:
         """Open a session. Raises ConnectionLost, ConfigurationError without a key, MissingExtra without the SDK."""
         if self._client is None:
-            self._client = make_client(self._key(), self._base_url, self._api_version, self._ssl_context)
+            # Loads much code, and the certificates: other calls must not wait for that.
+            self._client = await anyio.to_thread.run_sync(
+                make_client, self._key(), self._base_url, self._api_version, self._ssl_context
+            )
         set_up = connect_config(config, self._options(config), self._family, handle)
         first = NO_HISTORY if "history_config" in set_up else ""
         return await open_wire(self._client, self.model, set_up, resumed=bool(handle), first=first)

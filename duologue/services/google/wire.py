@@ -13,6 +13,7 @@ import anyio
 
 from ...errors import MissingExtra
 from ..dialect import ConnectionLost
+from ..trust import trust
 
 if TYPE_CHECKING:
     from google.genai import Client
@@ -38,9 +39,13 @@ def make_client(api_key: str, base_url: str, api_version: str, ssl_context: ssl.
         "compression": None,  # base64 of speech does not compress
         "max_size": MAX_MESSAGE_BYTES,
     }
-    if ssl_context is not None:
-        arguments["ssl"] = ssl_context
-    options = types.HttpOptions(base_url=base_url or None, api_version=api_version, async_client_args=arguments)
+    arguments["ssl"] = arguments["verify"] = ssl_context or trust()
+    options = types.HttpOptions(
+        base_url=base_url or None,
+        api_version=api_version,
+        client_args={"verify": arguments["verify"]},
+        async_client_args=arguments,
+    )
     return genai.Client(api_key=api_key, vertexai=False, http_options=options)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
@@ -12,6 +12,7 @@ import msgspec
 
 from ...errors import ConfigurationError, MissingExtra
 from ..dialect import ConnectionLost, Wire
+from ..trust import trust
 from .responses import FATAL
 
 if TYPE_CHECKING:
@@ -65,7 +66,9 @@ class Client:
         from openai import OpenAIError
         from websockets.exceptions import WebSocketException
 
-        options = {"max_size": MAX_MESSAGE_BYTES, "compression": None}
+        options: dict[str, Any] = {"max_size": MAX_MESSAGE_BYTES, "compression": None}
+        if self._client.base_url.scheme == "https":
+            options["ssl"] = trust()
         try:
             connecting = self._client.realtime.connect(model=model, websocket_connection_options=options)  # type: ignore[arg-type]
             return _SdkWire(await connecting.enter())
@@ -73,9 +76,10 @@ class Client:
             raise lost(error) from error
 
     def _made(self) -> AsyncOpenAI:
-        from openai import AsyncOpenAI
+        from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
-        client = AsyncOpenAI(api_key=self._key, base_url=self._base_url or None, max_retries=0)
+        http = DefaultAsyncHttpxClient(verify=trust())
+        client = AsyncOpenAI(api_key=self._key, base_url=self._base_url or None, max_retries=0, http_client=http)
         _ = client.realtime  # loads its code
         return client
 
