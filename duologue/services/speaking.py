@@ -152,6 +152,9 @@ class Speaking:
                 ask.void = True  # matters if the wait was cancelled before the response has begun
             if outcome == "finished" or (outcome == "again" and failures):
                 return True
+            spoken = engine.listening.hearing.utterances
+            if outcome == "lost" and CONTINUE in extra and spoken and spoken[-1] is not ask.utterance:
+                return True  # what the caller says meanwhile will be answered
             failures += outcome == "again"
             by_itself = False
             if ask.said and CONTINUE not in extra:
@@ -341,8 +344,10 @@ class Speaking:
             left_ms -= length_ms
 
     def _expect_no_more(self, ask: Ask) -> None:
-        ask.sent_at = asyncio.get_running_loop().time()
-        self._unwanted = ask
+        # If the caller has spoken since, the next answer is to that.
+        if all(utterance is ask.utterance for utterance in self._engine.listening.hearing.utterances):
+            ask.sent_at = asyncio.get_running_loop().time()
+            self._unwanted = ask
 
     def forget_expected(self) -> None:
         """The caller goes on to speak: the provider will not answer what it had so far."""
