@@ -24,6 +24,7 @@ from duologue.testing.google_connection import GeminiConnection
 from tests.services.native.lines import (
     MODES,
     OPENAI,
+    PIECE_S,
     PROVIDERS,
     Engine,
     Line,
@@ -149,8 +150,10 @@ async def test_a_change_while_there_is_no_connection_holds_on_the_next_one(provi
 
 
 async def goes_on(line: Line, until_s: float) -> None:
-    """The caller is silent until this session time."""
+    """The caller is silent until this session time. Long pieces make that quick."""
+    line.piece_s = 0.5
     await line.silence(until_s - line.session.now())
+    line.piece_s = PIECE_S
 
 
 async def ends_in(line: Line, left_s: float) -> None:

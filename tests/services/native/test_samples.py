@@ -19,7 +19,7 @@ In both, each of the caller's turns has its place in the log once, in order, and
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from random import Random
 
@@ -29,11 +29,13 @@ import pytest
 from duologue.errors import ConfigurationError
 from duologue.frames import Configure
 from duologue.services.manager import ConnectionSettings
+from duologue.services.speaking import CONTINUE
 from duologue.testing.clock import run
 from duologue.testing.google_connection import GeminiConnection
 from duologue.testing.openai_connection import OpenAIConnection
+from duologue.testing.provider import Act, Asked, Wait
 from tests.services.native.counted import Run, runs
-from tests.services.native.lines import GEMINI, MODES, OPENAI, PROVIDERS, Line, Provider, calling
+from tests.services.native.lines import GEMINI, MODES, OPENAI, PROVIDERS, Line, Provider, agrees, calling
 from tests.session.calls import settled
 
 QUICK = ConnectionSettings(connect_timeout_s=1, heartbeat_s=0.5, backoff_s=0.05, expiring_s=0)
@@ -244,6 +246,27 @@ async def test_a_turn_that_was_answered_is_not_heard_again(provider: Provider) -
         await check(line, manual=False)
         assert line.heard[1][0].first >= line.turns[0].end
         assert [len(got.turns) for got in line.server.got] == [1, 0]
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_an_answer_that_broke_off_is_not_gone_on_with_once_the_caller_has_said_something_else(
+    provider: Provider,
+) -> None:
+    def model(asked: Asked) -> Sequence[Act]:
+        goes_on = CONTINUE in asked.instructions or CONTINUE in asked.said
+        return [Wait(5)] if goes_on else [*agrees(asked), Wait(0.5)]
+
+    async with calling(provider, model, ears=True, connection=QUICK) as line:
+        await line.speaks()
+        await anyio.sleep(0.2)
+        line.server.connections[-1].close(0)  # in the midst of the answer
+        await line.silence(0.2)
+        line.server.connections[-1].go_half_open()
+        await line.speaks()
+        await line.until_answered(2)
+        await line.silence(1)
+        await check(line, manual=False)
+        assert len(line.server.got) == 3
 
 
 @pytest.mark.parametrize("piece_s", [0.01, 0.25, 2.0])
