@@ -11,6 +11,8 @@ import anyio
 from ..errors import ServiceError
 from ..frames import EndOfTurn, Input, SpeechStarted, SpeechStopped, UserAudio, UserTranscript
 from ..processors.interruption import may_interrupt
+from ..processors.pipeline import leaves
+from ..processors.vad import VadProcessor
 from .connection import Connection
 from .events import SpeechBegan, SpeechCeased, Transcribed, TurnTaken
 from .hearing import RECENT_S, Hearing, Utterance
@@ -42,7 +44,8 @@ class Listening:
         self._session = engine.session
         self._ring_s = ring_s
         self._tells_speech, self._answers_turns = False, True
-        self._ears = False  # somebody before the engine detects speech
+        # Somebody before the engine detects speech. A detector that is not known here shows it by its first word.
+        self._ears = any(isinstance(leaf, VadProcessor) for leaf in leaves(engine.session.pipeline))
         self._overhearing = Overhearing()
         self._late: deque[Utterance] = deque(maxlen=MAX_LATE)  # answered, not transcribed yet
         self._ends: deque[float] = deque(maxlen=2)  # of the caller's latest turns, loop time
