@@ -14,6 +14,8 @@ from duologue.testing.conformance.table import foreseen, written
 from tests.conformance.conftest import PROPERTY
 
 RIGS = all_rigs()
+OFTEN = {"Cascade", "OpenAIRealtime", "OpenAIRealtime, own turns", "GeminiLive 3.8", "GeminiLive 3.8, own turns"}
+"""The others are the same engine with another family of models: one schedule shows what differs."""
 PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
 
 
@@ -24,7 +26,7 @@ def test_an_engine_obeys_the_contract(
 ) -> None:
     foreseen = anyio.run(expected, rig, scenario)
     record_property(PROPERTY, (rig.name, scenario.id, foreseen))
-    assert check(rig, scenario) == foreseen
+    assert check(rig, scenario, None if rig.name in OFTEN else 1) == foreseen
 
 
 def test_the_page_has_the_current_table() -> None:

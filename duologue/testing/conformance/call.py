@@ -149,7 +149,7 @@ class Call:
 
     @property
     def log(self) -> list[str]:
-        """The conversation: "caller: …", "agent: …", "call: name", "result: …", "note: …"."""
+        """The conversation: "caller: …", "agent: …", "call: name", "result: …", "note: …"; notes without words left out."""
         lines = []
         for item in self.session.conversation:
             if item.kind == "message":
@@ -158,7 +158,7 @@ class Call:
                 lines.append(f"call: {item.name}")
             elif item.kind == "tool_result":
                 lines.append(f"result: {item.text}")
-            else:
+            elif item.text:
                 lines.append(f"{item.kind}: {item.text}")
         return lines
 
