@@ -246,6 +246,6 @@ async def test_no_word_of_the_call_and_no_key_is_logged(provider: Provider, capl
         assert len(line.errors) >= 2
     logged = [record.getMessage() + str(record.__dict__) for record in caplog.records] + [caplog.text]
     assert caplog.records
-    for words in ("eight fifteen", "secret is", "471", "this is text"):
+    for words in ("eight fifteen", "secret is", "sk-471", "this is text"):
         assert not [text for text in logged if words in text], words
-    assert not [error for error in line.errors if "471" in error.message]
+    assert not [error for error in line.errors if "sk-471" in error.message]
