@@ -149,7 +149,7 @@ class Call:
 
     @property
     def log(self) -> list[str]:
-        """The conversation: "caller: …", "agent: …", "call: name", "result: …", "note: …"; notes without words left out."""
+        """The conversation: "caller: …", "agent: …", "call: name", "result: …", "note: …", each with its words."""
         lines = []
         for item in self.session.conversation:
             if item.kind == "message":
