@@ -576,8 +576,16 @@ class SpeechToSpeech(Answering):
                 if not resumed and (told := self._seed(connection)):
                     how = f"replayed {told} messages"
                 self.listening.attach(connection)
+                self._log_connection(how)
         self.notify()
         return how
+
+    def _log_connection(self, how: str) -> None:
+        """The log shows where a new connection has taken over. The model is not told: it knows all the same."""
+        self.session.conversation.add(
+            "note", "system", name="connection", data={"engine": self.name, "connection": how}
+        )
+        self._handle_stands_for += 1  # the handle stands for it too: there is nothing in it
 
     def _let_go(self, *, lost: bool) -> None:
         """The connection is gone: what it owed is owed by the next one."""
