@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from ....frames import ConnectionChanged, ResponseStarted
+from ....frames import BotAudio, ConnectionChanged, ResponseStarted
 from ...provider import Speak, Wait
 from ..call import Call, calling, spoken_by, squeezed, words
 from ..phrases import HELLO, STOP, STORY, THANKS
@@ -67,6 +67,9 @@ async def what_was_not_heard_at_all_is_forgotten(rig: Rig, random: Random) -> No
         async with calling(rig, far) as call:
             await call.says(HELLO)
             await call.until(lambda: call.came(ResponseStarted), "the answer")
+            call.session.floor.hold()
+            await call.until(lambda: call.came(BotAudio), "its audio")
+            await call.waits(0.2)
             call.session.interrupt("application")
             await call.waits(1.0)
             assert call.said_by_agent == []
