@@ -90,6 +90,12 @@ class Voiced(Event, frozen=True, kw_only=True):
     pcm: bytes
 
 
+class Given(Event, frozen=True, kw_only=True):
+    """All of the response's audio has come. Its `Finished` comes later, if it comes."""
+
+    response: str
+
+
 class Called(Event, frozen=True, kw_only=True):
     """The response asks for a tool, and stands. Comes before its `Finished`."""
 

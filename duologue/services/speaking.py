@@ -25,7 +25,7 @@ from ..frames import (
 from .answering import MAX_CALLS_PER_TURN, unused_call_id
 from .connection import Connection
 from .dialect import Dialect
-from .events import Began, Called, Finished, Said, Voiced
+from .events import Began, Called, Finished, Given, Said, Voiced
 from .hearing import Utterance
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ class Reply:
     """Nothing of it goes out any more."""
     said: bool = False
     """Something of it has gone out."""
+    given: bool = False
+    """All of its audio has come."""
     audio_s: float = 0.0
     items: dict[str, int] = field(default_factory=dict)
     """Bytes of audio that came of each of its items, in order."""
@@ -222,6 +224,11 @@ class Speaking:
         reply.audio_s += len(event.pcm) / (2 * rate)
         self._engine.put(BotAudio(turn=reply.turn, response_id=reply.id, audio=event.pcm, sample_rate=rate))
 
+    def on_given(self, event: Given) -> None:
+        """All of a response's audio has come: the loss of the connection cannot break it off any more."""
+        if reply := self._active.get(event.response):
+            reply.given = True
+
     def on_called(self, event: Called) -> None:
         """A tool call of a response that stands."""
         reply = self._active.get(event.response)
@@ -358,6 +365,11 @@ class Speaking:
         """The connection is gone: what it had begun ends as it is. Returns what the provider had owed by itself."""
         owed = []
         for reply in self._active.values():
+            if reply.given and not reply.void:
+                self._end(reply, "completed")
+                reply.ask.settle("finished")
+                self._engine.finished(reply.ask)
+                continue
             if not reply.void:
                 self._end(reply, "failed", "the connection was lost")
                 reply.ask.said = reply.said

@@ -59,7 +59,8 @@ def heard_text(text: str, words: Sequence[Word], seconds: float, total_s: float)
         # A word counts once half of it was played.
         said = [w.text for w in words if (w.start_s + w.end_s) / 2 <= seconds + 1e-6]
         return "".join(said).rstrip()
-    cut = int(len(text) * min(1.0, seconds / total_s)) if total_s else 0
+    # What was converted from one rate to another is not the same time to the last bit.
+    cut = int(len(text) * min(1.0, seconds / total_s) + 1e-6) if total_s else 0
     return text[: _word_boundary(text, cut)].rstrip()
 
 

@@ -20,6 +20,7 @@ from ..events import (
     CutShort,
     Event,
     Finished,
+    Given,
     GoingAway,
     HandleGiven,
     Opened,
@@ -273,6 +274,8 @@ class GeminiDialect(Dialect):
             self._finish(events)
 
     def _read_end(self, content: ServerContent, events: list[Event]) -> None:
+        if content.generation_complete and self._response and not self._family.ends_at_idle:
+            events.append(Given(response=self._response))
         if content.interrupted and not self._cut:
             events.append(CutShort())
             if self._tags and not self._response:

@@ -57,6 +57,7 @@ class ServerContent(_Message, frozen=True):
     input_transcription: Transcription | None = None
     output_transcription: Transcription | None = None
     interrupted: bool = False
+    generation_complete: bool = False
     turn_complete: bool = False
     turn_complete_reason: str = ""
     interaction_status: str = ""

@@ -14,6 +14,7 @@ from duologue.services.events import (
     Consumed,
     CutShort,
     Finished,
+    Given,
     GoingAway,
     HandleGiven,
     Opened,
@@ -43,7 +44,7 @@ def test_a_turn_of_the_model() -> None:
     assert content(gemini, outputTranscription={"text": "Hel"}) == [Said(response="r1", text="Hel")]
     assert content(gemini, outputTranscription={"text": "lo."}) == [Said(response="r1", text="lo.")]
     assert content(gemini, outputTranscription={"finished": True}) == []
-    assert content(gemini, generationComplete=True) == []
+    assert content(gemini, generationComplete=True) == [Given(response="r1")]
     assert content(gemini, turnComplete=True) == [Finished(response="r1")]
     assert content(gemini, modelTurn=speech(TWO))[0] == Began(response="r2")
 

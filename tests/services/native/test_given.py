@@ -1,0 +1,33 @@
+"""An answer that has come whole is not broken off by the loss of the connection it came on."""
+
+from __future__ import annotations
+
+import anyio
+
+from duologue import Pipeline, Session
+from duologue.frames import UserText
+from duologue.services.google import GeminiLive
+from duologue.testing.google import ScriptedGemini
+from duologue.testing.provider import Speak
+from duologue.testing.script import converse
+from duologue.transports.memory import MemoryTransport
+
+
+async def test_it_is_heard_to_its_end_and_not_continued() -> None:
+    story = "Once upon a time there was a king who had three daughters."
+    async with ScriptedGemini([[Speak(story, seconds=4.0)]]) as server:
+        engine = GeminiLive(api_key="test", base_url=server.url, ssl_context=server.ssl_context)
+        transport = MemoryTransport()
+        session = Session(Pipeline([transport.input(), engine, transport.output()]))
+
+        async def script() -> None:
+            await session.send(UserText(text="Tell me a story."))
+            await anyio.sleep(1.0)
+            server.connections[0].close(0)
+            await anyio.sleep(8.0)
+
+        await converse(session, script)
+        told = [(item.text, item.status) for item in session.conversation if item.role == "agent"]
+        assert told == [(story, "complete")]
+        assert len(server.got) == 2
+        assert not any("Go on" in str(message) for message in server.got[1].messages)
