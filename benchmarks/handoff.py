@@ -89,6 +89,11 @@ class AskingWire:
         self._wire = wire
         self._asked = 0
 
+    @property
+    def ready(self) -> bool:
+        """Whether `send` takes a message at once."""
+        return self._wire.ready
+
     async def send(self, message: str) -> None:
         """Send a message."""
         if message.startswith('{"type":"session.update"'):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import anyio
@@ -45,6 +46,7 @@ class Connection:
         self._on_event, self._on_lost = on_event, on_lost
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[str] = deque()
+        self._corked = False
         self._wake: asyncio.Future[None] | None = None
         self._no_room: list[asyncio.Future[None]] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -83,13 +85,31 @@ class Connection:
         self._waiting.extend(messages)
         self.queued += len(self._waiting) - before
         self.used = True
-        if self._wake is not None and not self._wake.done():
-            self._wake.set_result(None)
+        if not self._corked:
+            self._wake_writer()
         if len(self._waiting) > MAX_WAITING:
             self._lose(ConnectionLost(f"{len(self._waiting)} messages wait: the provider takes none"))
 
-    async def room(self) -> None:
-        """Wait while much waits to be sent."""
+    @contextmanager
+    def corked(self) -> Iterator[None]:
+        """What is sent in the block waits for `flush`, which must follow."""
+        self._corked = True
+        try:
+            yield
+        finally:
+            self._corked = False
+
+    async def flush(self) -> None:
+        """Write what waits in this task, as far as that needs no waiting: a task less to wake for each piece of audio.
+
+        The rest is the writer's; returns when not much of it is left.
+        """
+        waiting = self._waiting
+        while waiting and self.open and self.writing_since is None and self._wire.ready:
+            if not await self._write_one():
+                return
+        if waiting:
+            self._wake_writer()
         while self.open and len(self._waiting) > ROOM:
             self._no_room.append(self._loop.create_future())
             await self._no_room[-1]
@@ -144,25 +164,35 @@ class Connection:
                     self._owner.session.report(error, self._owner.name)
 
     async def _write(self) -> None:
-        waiting, send, loop = self._waiting, self._wire.send, self._loop
         while self.open:
-            if not waiting:
-                self._wake = loop.create_future()
-                try:
-                    await self._wake
-                finally:
-                    self._wake = None
+            if self._waiting and self.writing_since is None:
+                if not await self._write_one():
+                    return
                 continue
-            self.writing_since = loop.time()
+            self._wake = self._loop.create_future()
             try:
-                await send(waiting.popleft())
-            except ConnectionLost as error:
-                self._lose(error)
-                return
+                await self._wake
+            finally:
+                self._wake = None
+
+    async def _write_one(self) -> bool:
+        """Write the oldest message. False if the connection is lost."""
+        self.writing_since = self._loop.time()
+        try:
+            await self._wire.send(self._waiting.popleft())
+        except ConnectionLost as error:
+            self._lose(error)
+            return False
+        finally:
             self.writing_since = None
-            self.written += 1
-            if self._no_room and len(waiting) <= ROOM:
-                self._let_in()
+        self.written += 1
+        if self._no_room and len(self._waiting) <= ROOM:
+            self._let_in()
+        return True
+
+    def _wake_writer(self) -> None:
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
 
     def _let_in(self) -> None:
         while self._no_room:

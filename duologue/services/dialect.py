@@ -28,6 +28,10 @@ class ConnectionLost(ServiceError):
 class Wire(Protocol):
     """An open connection to a provider, as its SDK gives it."""
 
+    @property
+    def ready(self) -> bool:
+        """Whether `send` takes a message at once, without waiting for the far end."""
+
     async def send(self, message: str) -> None:
         """Send a message. Waits while the far end takes none. Raises ConnectionLost."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import inf
@@ -212,19 +212,24 @@ class Hearing:
         end = at_least if self.held else self.here
         if end <= self._next:
             return
-        latest = self._next == self.here - 1  # found at once
-        for pieces in _together((self._frames[-1],) if latest else tuple(self._between(self._next, end))):
-            number, queued, frame = self._next, connection.queued, _joined(pieces)
-            self._next += len(pieces)
-            if isinstance(frame, UserAudio):
-                if self._server_turns or self._in_turn:
-                    self._send_audio(connection, frame)
-            elif not self._server_turns:
-                self._mark(connection, frame)
-            if connection.queued > queued:
-                self._sent.extend(
-                    _Sent(number + place, connection.queued, _samples(piece)) for place, piece in enumerate(pieces)
-                )
+        if self._next == self.here - 1:  # nearly always, and found at once
+            self._pass_on(connection, self._frames[-1], (self._frames[-1],))
+            return
+        for pieces in _together(tuple(self._between(self._next, end))):
+            self._pass_on(connection, _joined(pieces), pieces)
+
+    def _pass_on(self, connection: Connection, frame: Input, pieces: Sequence[Input]) -> None:
+        """Send what there is to send of one frame, which is joined of these."""
+        number, queued = self._next, connection.queued
+        self._next += len(pieces)
+        if isinstance(frame, UserAudio):
+            if self._server_turns or self._in_turn:
+                self._send_audio(connection, frame)
+        elif not self._server_turns:
+            self._mark(connection, frame)
+        if connection.queued > queued:
+            for place, piece in enumerate(pieces, number):
+                self._sent.append(_Sent(place, connection.queued, _samples(piece)))
 
     def _mark(self, connection: Connection, frame: Input) -> None:
         if isinstance(frame, SpeechStarted) and not self._in_turn:

@@ -323,9 +323,13 @@ class SpeechToSpeech(Answering):
         """Send it, or keep it until that is possible."""
         if not self._live:
             self._activate()
-        self.listening.add(frame)
-        if self.connection is not None:
-            await self.connection.room()
+        connection = self.connection
+        if connection is None:
+            self.listening.add(frame)
+        else:
+            with connection.corked():
+                self.listening.add(frame)
+            await connection.flush()
         await self.push(frame)
 
     @handles(SpeechStarted)

@@ -103,6 +103,11 @@ class LiveWire:
         # The SDK has taken this message, and it is the one that opens the session.
         self._set_up: str | None = json.dumps({"setupComplete": {"sessionId": session.session_id or ""}})
 
+    @property
+    def ready(self) -> bool:
+        """Whether all that was sent before has gone out."""
+        return self._socket.transport.get_write_buffer_size() == 0
+
     async def send(self, message: str) -> None:
         """Send a message."""
         first, self._first = self._first, ""

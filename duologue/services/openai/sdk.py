@@ -98,6 +98,10 @@ class _SdkWire:
         self._socket: ClientConnection = connection._connection  # the SDK has no ping and no abort of its own
         self._errors = (WebSocketException, OSError)
 
+    @property
+    def ready(self) -> bool:
+        return self._socket.transport.get_write_buffer_size() == 0
+
     async def send(self, message: str) -> None:
         try:
             await self._connection.send_raw(message)
