@@ -144,7 +144,7 @@ class Speaking:
             assert ask.answer is not None
             self._asked.append(ask)
             if not by_itself:
-                engine.send_untold()
+                engine.notes.tell()
                 self._tags += 1
                 ask.tag = f"ask_{self._tags}"
                 connection.send(connection.dialect.respond(ask.tag, extra))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any
@@ -41,6 +40,7 @@ from ..processors.tools import ToolSpec
 from ..session.conversation import Item
 from ..session.session import State
 from .answering import Answering
+from .changes import Changes
 from .connection import Connection, dial
 from .dialect import ConnectionLost, Dialect, Wire
 from .events import (
@@ -69,16 +69,13 @@ from .hearing import Utterance
 from .listening import TRANSCRIPT_WAIT_S, Listening
 from .manager import ConnectionManager, ConnectionSettings
 from .messages import SAY, messages, recent
+from .notes import Notes
 from .queue import Queue
 from .schemas import check_tools
 from .speaking import CONTINUE, Ask, Speaking
 
 MAX_SPEECH_FRAMES = 4_096
 """Pieces of the agent's speech that wait for the playout; of four times as many the rest is refused with an error."""
-
-
-MAX_UNTOLD = 256
-"""Notes for the model that wait until it does not speak; the oldest go."""
 
 
 class SpeechToSpeech(Answering):
@@ -127,10 +124,10 @@ class SpeechToSpeech(Answering):
         self._handle = ""
         self._handle_stands_for = 0  # how many items of the log
         self._resumed = False
-        self._untold: deque[Callable[[Dialect], list[str]]] = deque(maxlen=MAX_UNTOLD)
+        self.notes = Notes(self)
+        """What the model is told besides what the caller says."""
         self._native_results: set[int] = set()  # turns whose results went to the connection that had asked
-        self._updates: dict[str, asyncio.Future[Refused | None]] = {}
-        self._update_ids = 0
+        self._changes = Changes(self.connection_settings.connect_timeout_s)
         self._watchers: list[asyncio.Future[None]] = []
         self._configuring = anyio.Lock()
         self._listens = False  # to the log
@@ -199,32 +196,13 @@ class SpeechToSpeech(Answering):
         if connection is None:
             self.config = config
             return
-        self._update_ids += 1
-        update_id = f"update_{self._update_ids}"
-        sent = connection.dialect.update(update_id, config)
-        if sent is None:
+        update_id = self._changes.new_id()
+        messages = connection.dialect.update(update_id, config)
+        if messages is None:
             await self._manager.replace(config, "a change that takes a new connection")
-        elif not connection.dialect.acknowledges_updates:
-            connection.send(sent)
-            self.config = config
         else:
-            await self._change_in_place(connection, update_id, sent)
+            await self._changes.make(connection, update_id, messages)
             self.config = config
-
-    async def _change_in_place(self, connection: Connection, update_id: str, sent: list[str]) -> None:
-        answer: asyncio.Future[Refused | None] = asyncio.get_running_loop().create_future()
-        self._updates[update_id] = answer
-        connection.send(sent)
-        try:
-            with anyio.fail_after(self.connection_settings.connect_timeout_s):
-                refused = await answer
-        except TimeoutError as error:
-            connection.lose("a change of the configuration was not answered")
-            raise DeadlineExceeded("the provider did not answer the change") from error
-        finally:
-            del self._updates[update_id]
-        if refused is not None:
-            raise ConfigurationError(f"{self.name}: {refused.code}: {refused.message}")
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -301,7 +279,7 @@ class SpeechToSpeech(Answering):
         self.notify()
 
     def _seed(self, connection: Connection) -> int:
-        self._untold.clear()  # it is in the log
+        self.notes.clear()
         limit = self.connection_settings.replay_messages
         told = recent(messages(self.session.conversation, self.session.ledger, open_calls=False), limit)
         if told:
@@ -366,7 +344,7 @@ class SpeechToSpeech(Answering):
         if frame.author == "caller":
             self.send(lambda dialect: dialect.text(text))
         else:
-            self.send_when_quiet(lambda dialect: dialect.text(text))
+            self.notes.add(lambda dialect: dialect.text(text))
 
     @handles(UserImage)
     async def image(self, frame: UserImage) -> None:
@@ -382,31 +360,15 @@ class SpeechToSpeech(Answering):
         if self._live and self.connection is not None:
             self.connection.send(message(self.connection.dialect))
 
-    def send_when_quiet(self, message: Callable[[Dialect], list[str]]) -> None:
-        """As `send`, but not into an answer: there are providers that break it off for a text.
-
-        At the latest it is sent before an answer is asked for.
-        """
-        self._untold.append(message)
-        self._send_untold_if_quiet()
-
-    def send_untold(self) -> None:
-        """An answer is about to be asked for."""
-        untold = list(self._untold)
-        self._untold.clear()
-        for message in untold:
-            self.send(message)
-
-    def _send_untold_if_quiet(self) -> None:
+    def answers_or_is_about_to(self) -> bool:
+        """Whether the model answers, or will without being asked."""
         speaking = self.speaking
-        goes_on = speaking.busy or speaking.waits_for_tools or self._native_results
-        answer_due = any(not utterance.open for utterance in self.listening.hearing.utterances)
-        if self._untold and not (goes_on or answer_due):
-            self.send_untold()
+        goes_on = speaking.busy or speaking.waits_for_tools or bool(self._native_results)
+        return goes_on or any(not utterance.open for utterance in self.listening.hearing.utterances)
 
     def _logged(self, item: Item) -> None:
         if item.kind in ("handoff", "note") and item.role == "system" and item.text:
-            self.send_when_quiet(lambda dialect: dialect.text(item.text, role="system"))
+            self.notes.add(lambda dialect: dialect.text(item.text, role="system"))
 
     # -- answers ---------------------------------------------------------------------------------------------------
 
@@ -456,7 +418,7 @@ class SpeechToSpeech(Answering):
         else:
             result = frame.result if isinstance(frame.result, str) else msgspec.json.encode(frame.result).decode()
             told = f"The tool {frame.name} has returned: {result}"
-            self.send_when_quiet(lambda dialect: dialect.text(told, role="system"))
+            self.notes.add(lambda dialect: dialect.text(told, role="system"))
 
     def refuse_call(self, call: ToolCall, error: str) -> None:
         """A call is answered with an error, without having been made."""
@@ -535,7 +497,7 @@ class SpeechToSpeech(Answering):
         if words and not asked:
             asked = (EndOfTurn(at=self.session.now(), by="hand-off"),)
         self._live = False
-        self._untold.clear()
+        self.notes.clear()
         return msgspec.structs.replace(
             left, speech=speech, asked=asked, unanswered="words" if words else left.unanswered
         )
@@ -595,9 +557,7 @@ class SpeechToSpeech(Answering):
     def _let_go(self, *, lost: bool) -> None:
         """The connection is gone: what it owed is owed by the next one."""
         self._native_results.clear()
-        for update in self._updates.values():
-            if not update.done():
-                update.set_exception(ConnectionLost("the connection was lost"))
+        self._changes.lost()
         for ask in self.speaking.abandon():
             if ask.utterance is not None and ask.utterance.text is None:
                 # The question is not known as text, but will be heard again: the answer begins anew.
@@ -651,7 +611,7 @@ class SpeechToSpeech(Answering):
     def notify(self) -> None:
         """Something has changed: let those who wait look again."""
         if self._live:
-            self._send_untold_if_quiet()
+            self.notes.tell_if_quiet()
         watchers, self._watchers = self._watchers, []
         for watcher in watchers:
             if not watcher.done():
@@ -680,19 +640,12 @@ class SpeechToSpeech(Answering):
         await self.listening.on_speech_began(event)
 
     def _refused(self, event: Refused) -> None:
-        update = self._updates.get(event.about)
-        if update is not None and not update.done():
-            update.set_result(event)
+        if self._changes.on_refused(event):
             return
         self.speaking.on_refused(event.about)
         self.session.report(ServiceError(f"{event.code}: {event.message}"), self.name)
         if event.fatal and self.connection is not None:
             self._manager.lost(self.connection, ConnectionLost(f"{event.code}: {event.message}", fatal=True))
-
-    def _configured(self, event: Configured) -> None:
-        update = self._updates.get(event.update_id)
-        if update is not None and not update.done():
-            update.set_result(None)
 
     def _cut_short(self, event: CutShort) -> None:
         if may_interrupt(self.session):
@@ -723,7 +676,7 @@ _EVENTS: dict[type[Event], Callable[[SpeechToSpeech, Any], Any]] = {
     TurnTaken: lambda engine, event: engine.listening.on_turn_taken(event),
     Transcribed: lambda engine, event: engine.listening.on_transcribed(event),
     Refused: SpeechToSpeech._refused,
-    Configured: SpeechToSpeech._configured,
+    Configured: lambda engine, event: engine._changes.on_configured(event),
     CutShort: SpeechToSpeech._cut_short,
     HandleGiven: SpeechToSpeech._handle_given,
     Passed: SpeechToSpeech._passed,
