@@ -10,20 +10,16 @@ from functools import partial
 from typing import Any, Literal
 
 from ....frames import Configure
-from ....processors.base import Processor
 from ....services.google.live import GeminiLive
 from ....services.google.options import GeminiLiveOptions
 from ....services.manager import ConnectionSettings
-from ....services.messages import Message
 from ...google import ScriptedGemini
-from ...google_connection import GeminiConnection
 from ...google_model import INPUT_RATE
 from ...provider import Act, Model
 from ..phrases import understand
 from ..rig import FarEnd, Rig
-from .values import plain
+from .served import FAR_TOO_LARGE, ServedEnd
 
-FAR_TOO_LARGE = 20 * 2**20
 ALL_CONNECTIONS = 1_000_000
 
 
@@ -95,57 +91,18 @@ async def _started(
         await far.made.close()
 
 
-class _GeminiEnd(FarEnd):
+class _GeminiEnd(ServedEnd):
     made: GeminiLive
+    result_key = "result"
 
     def __init__(self, model: Model | Sequence[Sequence[Act]], behaviour: dict[str, Any]) -> None:
         super().__init__(model)
         ear = partial(understand, sample_rate=INPUT_RATE)
-        self.server = ScriptedGemini(self.note, transcripts=ear, **behaviour)
+        self._server = ScriptedGemini(self.note, transcripts=ear, **behaviour)
 
     @property
-    def engine(self) -> Processor:
-        return self.made
-
-    @property
-    def _live(self) -> GeminiConnection:
-        return self.server.connections[-1]
-
-    @property
-    def history(self) -> tuple[Message, ...]:
-        return tuple(self.server.got[-1].history)
-
-    @property
-    def results(self) -> list[tuple[str, Any]]:
-        return [(call_id, plain(text, "result")) for got in self.server.got for call_id, text in got.results]
-
-    @property
-    def instructions(self) -> str:
-        return self.server.got[-1].instructions
-
-    @property
-    def voice(self) -> str:
-        return self.server.got[-1].voice
-
-    @property
-    def tools(self) -> tuple[str, ...]:
-        return tuple(tool["name"] for tool in self.server.got[-1].tools)
-
-    @property
-    def audio(self) -> list[bytes]:
-        return [bytes(got.audio) for got in self.server.got]
-
-    @property
-    def connections(self) -> int:
-        return len(self.server.got)
-
-    @property
-    def open_connections(self) -> int:
-        return len(self.server.connections)
-
-    @property
-    def handles(self) -> list[str]:
-        return [got.handle for got in self.server.got]
+    def server(self) -> ScriptedGemini:
+        return self._server
 
     @property
     def images(self) -> list[bytes]:
@@ -158,16 +115,10 @@ class _GeminiEnd(FarEnd):
         return set_up.get("generationConfig", {}).get("temperature")
 
     async def drop(self, code: int = 0) -> None:
-        self._live.close(code, "Internal error encountered.")
-
-    async def go_half_open(self) -> None:
-        self._live.go_half_open()
-
-    def refuse(self, connections: int) -> None:
-        self.server.behaviour.refuse = connections
+        self.server.connections[-1].close(code, "Internal error encountered.")
 
     async def go_away(self, left_s: float) -> None:
-        self._live.go_away(left_s)
+        self.server.connections[-1].go_away(left_s)
 
     async def send(self, kind: Literal["unknown", "malformed", "oversize"]) -> None:
         messages: dict[str, dict[str, Any] | str] = {
@@ -175,7 +126,7 @@ class _GeminiEnd(FarEnd):
             "malformed": '{"serverContent": {"modelTurn": ',
             "oversize": {"moonPhase": {"phase": "o" * FAR_TOO_LARGE}},
         }
-        self._live.send(messages[kind])
+        self.server.connections[-1].send(messages[kind])
 
     def refuse_handles(self) -> None:
         self.server.behaviour.refuse_handles = True

@@ -9,19 +9,14 @@ from functools import partial
 from typing import Any, Literal
 
 from ....frames import Configure
-from ....processors.base import Processor
 from ....services.manager import ConnectionSettings
-from ....services.messages import Message
 from ....services.openai.options import SAMPLE_RATE, OpenAIRealtimeOptions, ServerVad
 from ....services.openai.realtime import OpenAIRealtime
 from ...openai import ScriptedOpenAI
-from ...openai_connection import OpenAIConnection
 from ...provider import Act, Model
 from ..phrases import understand
 from ..rig import FarEnd, Rig
-from .values import plain
-
-FAR_TOO_LARGE = 20 * 2**20
+from .served import FAR_TOO_LARGE, ServedEnd
 
 
 class OpenAIRig(Rig):
@@ -87,70 +82,24 @@ async def _started(
         await far.made.close()
 
 
-class _OpenAIEnd(FarEnd):
+class _OpenAIEnd(ServedEnd):
     made: OpenAIRealtime
 
     def __init__(self, model: Model | Sequence[Sequence[Act]], behaviour: dict[str, Any]) -> None:
         super().__init__(model)
         ear = partial(understand, sample_rate=SAMPLE_RATE)
-        self.server = ScriptedOpenAI(self.note, transcripts=ear, **behaviour)
+        self._server = ScriptedOpenAI(self.note, transcripts=ear, **behaviour)
 
     @property
-    def engine(self) -> Processor:
-        return self.made
-
-    @property
-    def _live(self) -> OpenAIConnection:
-        return self.server.connections[-1]
-
-    @property
-    def history(self) -> tuple[Message, ...]:
-        return tuple(self.server.got[-1].history)
-
-    @property
-    def results(self) -> list[tuple[str, Any]]:
-        return [(call_id, plain(text)) for got in self.server.got for call_id, text in got.results]
-
-    @property
-    def instructions(self) -> str:
-        return self.server.got[-1].instructions
-
-    @property
-    def voice(self) -> str:
-        return self.server.got[-1].voice
-
-    @property
-    def tools(self) -> tuple[str, ...]:
-        return tuple(tool["name"] for tool in self.server.got[-1].tools)
-
-    @property
-    def audio(self) -> list[bytes]:
-        return [bytes(got.audio) for got in self.server.got]
-
-    @property
-    def connections(self) -> int:
-        return len(self.server.got)
-
-    @property
-    def open_connections(self) -> int:
-        return len(self.server.connections)
-
-    @property
-    def handles(self) -> list[str]:
-        return [got.handle for got in self.server.got]
+    def server(self) -> ScriptedOpenAI:
+        return self._server
 
     @property
     def option(self) -> Any:
-        return self._live.session.config["max_output_tokens"]
+        return self.server.connections[-1].session.config["max_output_tokens"]
 
     async def drop(self, code: int = 0) -> None:
-        self._live.close(code, "The server had an error while processing your request.")
-
-    async def go_half_open(self) -> None:
-        self._live.go_half_open()
-
-    def refuse(self, connections: int) -> None:
-        self.server.behaviour.refuse = connections
+        self.server.connections[-1].close(code, "The server had an error while processing your request.")
 
     async def send(self, kind: Literal["unknown", "malformed", "oversize"]) -> None:
         messages = {
@@ -158,7 +107,7 @@ class _OpenAIEnd(FarEnd):
             "malformed": '{"type": "response.output_audio.delta", "delta": "%%%", ',
             "oversize": json.dumps({"type": "session.moon_phase", "phase": "o" * FAR_TOO_LARGE}),
         }
-        self._live.send(messages[kind])
+        self.server.connections[-1].send(messages[kind])
 
     def refuse_changes(self, refuse: bool) -> None:
         self.server.refuse_updates = refuse

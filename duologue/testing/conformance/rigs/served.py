@@ -1,0 +1,86 @@
+"""`ServedEnd`: what the far ends of engines with a scripted server have in common."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, Protocol
+
+from ....processors.base import Processor
+from ....services.messages import Message
+from ....services.speech_to_speech import SpeechToSpeech
+from ...provider import Behaviour, Got
+from ..rig import FarEnd
+from .values import plain
+
+FAR_TOO_LARGE = 20 * 2**20
+"""Bytes of a message that no client takes."""
+
+
+class Server(Protocol):
+    """A scripted server."""
+
+    behaviour: Behaviour
+    got: list[Got]
+
+    @property
+    def connections(self) -> Any:
+        """Those that are open."""
+
+
+class ServedEnd(FarEnd):
+    """What the server has got, as the suite asks for it."""
+
+    made: SpeechToSpeech
+    result_key: str = ""
+    """Under which key the wire has a tool's result, "" for as it is."""
+
+    @property
+    @abstractmethod
+    def server(self) -> Server:
+        """The scripted server."""
+
+    @property
+    def engine(self) -> Processor:
+        return self.made
+
+    @property
+    def history(self) -> tuple[Message, ...]:
+        return tuple(self.server.got[-1].history)
+
+    @property
+    def results(self) -> list[tuple[str, Any]]:
+        return [(id, plain(text, self.result_key)) for got in self.server.got for id, text in got.results]
+
+    @property
+    def instructions(self) -> str:
+        return self.server.got[-1].instructions
+
+    @property
+    def voice(self) -> str:
+        return self.server.got[-1].voice
+
+    @property
+    def tools(self) -> tuple[str, ...]:
+        return tuple(tool["name"] for tool in self.server.got[-1].tools)
+
+    @property
+    def audio(self) -> list[bytes]:
+        return [bytes(got.audio) for got in self.server.got]
+
+    @property
+    def connections(self) -> int:
+        return len(self.server.got)
+
+    @property
+    def open_connections(self) -> int:
+        return len(self.server.connections)
+
+    @property
+    def handles(self) -> list[str]:
+        return [got.handle for got in self.server.got]
+
+    async def go_half_open(self) -> None:
+        self.server.connections[-1].go_half_open()
+
+    def refuse(self, connections: int) -> None:
+        self.server.behaviour.refuse = connections
