@@ -7,7 +7,6 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -19,7 +18,6 @@ from ..services.messages import Message, ToolRequest
 from ..services.openai.server import RealtimeServerSession
 from ..services.openai.server_config import Refusal
 from ..services.openai.server_response import ServerItem, ServerResponse
-from .openai_vad import EnergyVad
 from .provider import (
     SPEECH_CHARACTERS_PER_S,
     Act,
@@ -34,6 +32,7 @@ from .provider import (
     Twice,
     Wait,
 )
+from .tones import TurnFinder, tone
 
 if TYPE_CHECKING:
     from websockets.asyncio.server import ServerConnection
@@ -41,8 +40,9 @@ if TYPE_CHECKING:
     from .openai import ScriptedOpenAI
 
 OUTPUT_RATE = 24_000
-TONE_HZ = 440
-TONE_DBFS = -20.0
+START_MS = 40
+"""Of speech without a pause, for the caller to have begun."""
+THRESHOLD_DBFS = -40.0
 EXPIRED = "Your session hit the maximum duration of 60 minutes."
 
 
@@ -61,7 +61,8 @@ class OpenAIConnection:
         self._frozen = False
         self._calls = 0
         self._told: str | None = None
-        self._vad = EnergyVad(0.0, 500)
+        self._finder: TurnFinder | None = None
+        self._finder_from_ms = 0.0
 
     # -- for tests -------------------------------------------------------------------------------------------------
 
@@ -177,19 +178,22 @@ class OpenAIConnection:
         self.got.tools = tuple(session["tools"])
         detection = session["audio"]["input"]["turn_detection"]
         if detection != self.session.turn_detection:
-            silence_ms = (detection or {}).get("silence_duration_ms", 500)
-            self._vad = EnergyVad(self.session.received_ms, silence_ms)
+            self._finder = None
 
     def audio(self, pcm: bytes, rate: int) -> None:
         """Record it, and find turns in it."""
         self.got.audio += pcm
         if self.session.turn_detection is None or self._server.behaviour.turn_detection == "told":
             return
-        for what, at_ms in self._vad.feed(pcm, rate):
-            if what == "started":
-                self.session.speech_started(at_ms)
+        if self._finder is None or self._finder.sample_rate != rate:
+            silence_ms = self.session.turn_detection.get("silence_duration_ms") or 500
+            self._finder = TurnFinder(rate, silence_ms, speech_ms=START_MS, threshold_dbfs=THRESHOLD_DBFS)
+            self._finder_from_ms = self.session.received_ms - len(pcm) / (2 * rate) * 1000
+        for speech in self._finder.feed(pcm):
+            if speech.begun:
+                self.session.speech_started(self._finder_from_ms + speech.at * 1000 / rate)
             else:
-                self.session.speech_stopped(at_ms)
+                self.session.speech_stopped(self._finder_from_ms + speech.found * 1000 / rate)
 
     def cleared(self) -> None:
         """What was told about the turn is void."""
@@ -296,7 +300,7 @@ class OpenAIConnection:
             response.say("".join(words))
             return
         seconds = len(act.text) / SPEECH_CHARACTERS_PER_S if act.seconds is None else act.seconds
-        pcm = act.audio or _tone(seconds)
+        pcm = act.audio or tone(seconds, OUTPUT_RATE)
         if response.rate != OUTPUT_RATE:
             resampler = Resampler(OUTPUT_RATE, response.rate)
             pcm = resampler.process(pcm) + resampler.flush()
@@ -376,12 +380,3 @@ def _object(text: str) -> dict[str, Any]:
     except ValueError:
         value = None
     return value if isinstance(value, dict) else {}
-
-
-@lru_cache(maxsize=8)
-def _tone(seconds: float) -> bytes:
-    import numpy as np
-
-    times = np.arange(round(seconds * OUTPUT_RATE)) / OUTPUT_RATE
-    samples = np.sin(2 * np.pi * TONE_HZ * times) * 32767 * math.sqrt(2) * 10 ** (TONE_DBFS / 20)
-    return samples.astype("<i2").tobytes()
