@@ -32,6 +32,7 @@ BILLING = Agent(
     description="Knows everything about bills.",
     instructions="Answer questions about bills. The caller owes forty two dollars.",
     voice={"espeak": "en-gb+m3", "openai": "cedar", "gemini": "Puck"},
+    greeting="This is billing. What is your question?",
 )
 ENGINES: dict[str, Callable[[], Processor]] = {
     "cascade": lambda: offline(RULES),

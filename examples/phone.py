@@ -50,7 +50,9 @@ async def phone_call(
             await caller.say(barge_in)
         await caller.listen()
 
-    await converse(session, script)
+    outcome = await converse(session, script)
+    if outcome.error is not None:
+        raise SystemExit(f"The call failed: {outcome.error}")
     for item in session.conversation:
         what = f"{item.name}({item.data})" if item.kind == "tool_call" else item.text
         print(f"{item.at:6.2f}  {item.agent or item.role:<10} {what}{' ...' if item.status == 'interrupted' else ''}")
