@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING
 
 import anyio
@@ -46,7 +45,8 @@ class Connection:
         self._on_event, self._on_lost = on_event, on_lost
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[str] = deque()
-        self._corked = False
+        self.corked = False
+        """What is sent now waits for the `flush` that follows."""
         self._wake: asyncio.Future[None] | None = None
         self._no_room: list[asyncio.Future[None]] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -85,19 +85,10 @@ class Connection:
         self._waiting.extend(messages)
         self.queued += len(self._waiting) - before
         self.used = True
-        if not self._corked:
+        if not self.corked:
             self._wake_writer()
         if len(self._waiting) > MAX_WAITING:
             self._lose(ConnectionLost(f"{len(self._waiting)} messages wait: the provider takes none"))
-
-    @contextmanager
-    def corked(self) -> Iterator[None]:
-        """What is sent in the block waits for `flush`, which must follow."""
-        self._corked = True
-        try:
-            yield
-        finally:
-            self._corked = False
 
     async def flush(self) -> None:
         """Write what waits in this task, as far as that needs no waiting: a task less to wake for each piece of audio.

@@ -305,8 +305,11 @@ class SpeechToSpeech(Answering):
         if connection is None:
             self.listening.add(frame)
         else:
-            with connection.corked():
+            connection.corked = True
+            try:
                 self.listening.add(frame)
+            finally:
+                connection.corked = False
             await connection.flush()
         await self.push(frame)
 
