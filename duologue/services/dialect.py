@@ -56,6 +56,8 @@ class Dialect:
     """Whether `update` is answered by `Configured` or `Refused`."""
     tells_speech: ClassVar[bool] = False
     """Whether the provider tells when the caller speaks: `SpeechBegan`, `SpeechCeased`, `TurnTaken`."""
+    holds_text: bool = False
+    """Whether a text that asks for no answer waits for the next one that does."""
     server_turns: bool = True
     """Whether the provider decides, from a stream of audio without gaps, when the caller's turn is over. Else the
     framework does, and only the audio of turns is sent."""

@@ -131,7 +131,6 @@ class SpeechToSpeech(Answering):
         self._watchers: list[asyncio.Future[None]] = []
         self._configuring = anyio.Lock()
         self._listens = False  # to the log
-        self._answers_results = False  # the latest connection's dialect
         self._greeting = ""
         self._failed_to_open: Exception | None = None
 
@@ -422,6 +421,16 @@ class SpeechToSpeech(Answering):
             result = frame.result if isinstance(frame.result, str) else msgspec.json.encode(frame.result).decode()
             told = f"The tool {frame.name} has returned: {result}"
             self.notes.add(lambda dialect: dialect.text(told, role="system"))
+            holds = self.connection is not None and self.connection.dialect.holds_text
+            if frame.respond and holds and self.session.floor.caller_speaking:
+                self.spawn(self._ask_when_quiet)
+
+    async def _ask_when_quiet(self) -> None:
+        """The answer to what the caller is saying will not have a result in view that is held back: ask after it."""
+        await self.until(lambda: not (self.answers_or_is_about_to() or self.listening.hearing.utterances))
+        if self._live:
+            self._unanswered = "words"
+            self._queue(EndOfTurn(at=self.session.now(), by="tool result"))
 
     def refuse_call(self, call: ToolCall, error: str) -> None:
         """A call is answered with an error, without having been made."""
@@ -538,7 +547,6 @@ class SpeechToSpeech(Answering):
         if before is not None:
             self._let_go(lost=connection is None)
         if connection is not None:
-            self._answers_results = connection.dialect.answers_results
             self._resumed = resumed
             if not resumed:
                 self._handle = ""

@@ -80,6 +80,7 @@ class GeminiDialect(Dialect):
         service: str = "",
     ) -> None:
         self.server_turns = options.turn_detection is not None
+        self.holds_text = family.text == "realtime"
         self._config, self._options, self._family = config, options, family
         self._model, self._service = model, service
         self._resumed = resumed
