@@ -1,4 +1,4 @@
-"""Gemini 3.1 answers all text, so notes are held back until an answer is wanted: a tool's result must not stay there."""
+"""Gemini 3.1 answers all text, so notes are held back until an answer is wanted: no result of a tool stays there."""
 
 from __future__ import annotations
 
