@@ -11,12 +11,11 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
-from ..audio.pcm import downmix
+from ..audio.convert import MonoAt
 from ..frames import EndOfTurn, Input, SpeechStarted, UserAudio
 from ..processors.vad import split
 
 if TYPE_CHECKING:
-    from ..audio.resample import Resampler
     from .connection import Connection
 
 PREROLL_S = 0.5
@@ -75,7 +74,7 @@ class Hearing:
         """Nothing is sent now."""
         self.sent_s = 0.0
         """Seconds of audio sent since the last `take_sent_s`."""
-        self._rate = sample_rate
+        self._mono = MonoAt(sample_rate)
         self._ring_s = ring_s
         self._dropped = dropped
         self._frames: deque[Input] = deque()
@@ -91,7 +90,6 @@ class Hearing:
         self._connection: Connection | None = None
         self._server_turns = True
         self._in_turn = False
-        self._resampler: Resampler | None = None
         self._stream_ms = 0.0  # of audio sent on this connection
         self._stream_at = 0.0  # session time at which that ends
         self._lost = 0
@@ -169,7 +167,8 @@ class Hearing:
         """Send to this connection from now on, beginning with what is not dealt with."""
         self._connection = connection
         self._server_turns = connection.dialect.server_turns
-        self._in_turn, self._resampler, self._stream_ms = False, None, 0.0
+        self._in_turn, self._stream_ms = False, 0.0
+        self._mono.reset()
         if self.utterances:
             self._next = max(self._base, min(self._next, self.utterances[0].first))
             if self._cut_turn and self._next == self._base and not self._server_turns:
@@ -244,32 +243,18 @@ class Hearing:
                     self._send_audio(connection, early)
         elif isinstance(frame, EndOfTurn) and self._in_turn:
             self._in_turn = False
-            if self._resampler is not None and (rest := self._resampler.flush()):
+            if rest := self._mono.flush():
                 connection.send([connection.dialect.audio(rest)])
             connection.send(connection.dialect.turn_ends())
 
     def _send_audio(self, connection: Connection, frame: UserAudio) -> None:
-        pcm = frame.audio if frame.channels == 1 else downmix(frame.audio, frame.channels)
-        if frame.sample_rate != self._rate or self._resampler is not None:
-            pcm = self._resampled(pcm, frame.sample_rate)
+        pcm = self._mono.process(frame.audio, frame.sample_rate, frame.channels)
         if pcm:
             connection.send((connection.dialect.audio(pcm),))
-            seconds = len(pcm) / (2 * self._rate)
+            seconds = len(pcm) / (2 * self._mono.sample_rate)
             self.sent_s += seconds
             self._stream_ms += seconds * 1000
         self._stream_at = frame.at + frame.duration_s
-
-    def _resampled(self, pcm: bytes, sample_rate: int) -> bytes:
-        rest = b""
-        if self._resampler is not None and self._resampler.source_rate != sample_rate:
-            rest, self._resampler = self._resampler.flush(), None
-        if sample_rate == self._rate:
-            return rest + pcm
-        if self._resampler is None:
-            from ..audio.resample import Resampler
-
-            self._resampler = Resampler(sample_rate, self._rate)
-        return rest + self._resampler.process(pcm)
 
     # -- what another engine gets ----------------------------------------------------------------------------------
 
@@ -310,7 +295,8 @@ class Hearing:
         self.utterances.clear()
         self._sent.clear()
         self._untold = None
-        self._in_turn, self._resampler, self._cut_turn = False, None, False
+        self._in_turn = self._cut_turn = False
+        self._mono.reset()
 
     # -- bounds ----------------------------------------------------------------------------------------------------
 

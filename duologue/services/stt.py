@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 import anyio
 import msgspec
 
+from ..audio.convert import MonoAt
 from ..errors import DeadlineExceeded, ServiceError
 from ..frames import EndOfTurn, Input, SpeechStarted, SpeechStopped, Usage, UserAudio, UserTranscript, Word
 from ..processors.base import Processor, handles
-
-if TYPE_CHECKING:
-    from ..audio.resample import Resampler
 
 T = TypeVar("T")
 
@@ -53,7 +51,7 @@ class STT(Processor):
     def __init__(self) -> None:
         self._recent: deque[UserAudio] = deque()
         self._recent_s = 0.0
-        self._resampler: Resampler | None = None
+        self._mono: MonoAt | None = None  # made with the first audio
         self._listening = False
         self._failed = False
         self._released = False
@@ -122,8 +120,8 @@ class STT(Processor):
         self._utterance = []
         self._recent.clear()
         self._recent_s = 0.0
-        if self._resampler is not None:
-            self._resampler.reset()
+        if self._mono is not None:
+            self._mono.reset()
         return speech
 
     def adopt(self, speech: Sequence[Input]) -> None:
@@ -169,32 +167,17 @@ class STT(Processor):
 
     async def _feed(self, frame: UserAudio) -> None:
         self._fed_s += frame.duration_s
-        pcm = frame.audio
-        if frame.channels != 1:
-            from ..audio.pcm import downmix
-
-            pcm = downmix(pcm, frame.channels)
-        await self._hear(self._resampled(pcm, frame.sample_rate))
-
-    def _resampled(self, pcm: bytes, sample_rate: int) -> bytes:
-        resampler, rest = self._resampler, b""
-        if resampler is not None and resampler.source_rate != sample_rate:
-            rest, self._resampler = resampler.flush(), None
-        if sample_rate == self.sample_rate:
-            return rest + pcm
-        if self._resampler is None:
-            from ..audio.resample import Resampler
-
-            self._resampler = Resampler(sample_rate, self.sample_rate)
-        return rest + self._resampler.process(pcm)
+        if self._mono is None:
+            self._mono = MonoAt(self.sample_rate)
+        await self._hear(self._mono.process(frame.audio, frame.sample_rate, frame.channels))
 
     async def _hear(self, pcm: bytes) -> None:
         if pcm and (interim := await self._ask(lambda: self.feed(pcm), "")):
             await self._tell(UserTranscript(text=interim, final=False, start_s=self._started_at))
 
     async def _finish(self, end_s: float) -> None:
-        if self._resampler is not None:
-            await self._hear(self._resampler.flush())
+        if self._mono is not None:
+            await self._hear(self._mono.flush())
         self._listening = False
         said = await self._ask(self.finish, Transcription(text=""))
         self._utterance = [frame for frame in self._utterance if isinstance(frame, EndOfTurn)]
