@@ -16,6 +16,7 @@ from ..frames import (
     Interrupted,
     Respond,
     Say,
+    ToolCall,
     ToolResult,
     UserImage,
     UserText,
@@ -162,6 +163,19 @@ class Answering(Processor):
     def _log_caller(self, text: str, **fields: Any) -> None:
         turn = self.session.floor.turn + 1
         self.session.conversation.add("message", "caller", turn=turn, text=text, **fields)
+
+    def calls_in(self, turn: int) -> int:
+        """How many tools have been called in a turn."""
+        return sum(item.kind == "tool_call" and item.turn == turn for item in self.session.conversation)
+
+    def log_call(
+        self, turn: int, response_id: str, agent: str, call_id: str, name: str, arguments: dict[str, Any]
+    ) -> ToolCall:
+        """Log a call of the model's, under an id that no other has. The call is still to be made."""
+        conversation = self.session.conversation
+        call_id = unused_call_id(call_id, conversation)
+        conversation.add("tool_call", "agent", turn=turn, agent=agent, call_id=call_id, name=name, data=arguments)
+        return ToolCall(turn=turn, response_id=response_id, call_id=call_id, name=name, arguments=arguments)
 
     def _waits_for_tools(self, turn: int) -> bool:
         return any(call.turn == turn for call in self.session.conversation.open_calls())

@@ -16,13 +16,12 @@ from ..frames import (
     ResponseEnded,
     ResponseStarted,
     ResponseStatus,
-    ToolCall,
     ToolResult,
     UserTranscript,
 )
 from ..processors.base import handles
 from ..processors.engine import EngineConfig
-from .answering import MAX_CALLS_PER_TURN, Answering, unused_call_id
+from .answering import MAX_CALLS_PER_TURN, Answering
 from .messages import Message, Request, ToolRequest, messages
 from .pieces import Pieces, close, fixed, next_piece, without_calls
 
@@ -103,7 +102,7 @@ class LLM(Answering):
             tools=config.tools,
             options=config.options,
         )
-        calls = sum(item.kind == "tool_call" and item.turn == turn for item in self.session.conversation)
+        calls = self.calls_in(turn)
         if calls < MAX_CALLS_PER_TURN:
             status = await self._respond(turn, config, lambda: self.generate(request))
         else:
@@ -157,24 +156,10 @@ class LLM(Answering):
 
     async def _call(self, turn: int, response_id: str, config: EngineConfig, requests: list[ToolRequest]) -> None:
         """Log the calls, all before the first is made, so that no result can pass for the last one."""
-        conversation = self.session.conversation
-        waiting: deque[ToolCall] = deque()
-        for request in requests:
-            call_id = unused_call_id(request.call_id, conversation)
-            conversation.add(
-                "tool_call",
-                "agent",
-                turn=turn,
-                agent=config.agent,
-                call_id=call_id,
-                name=request.name,
-                data=request.arguments,
-            )
-            waiting.append(
-                ToolCall(
-                    turn=turn, response_id=response_id, call_id=call_id, name=request.name, arguments=request.arguments
-                )
-            )
+        waiting = deque(
+            self.log_call(turn, response_id, config.agent, request.call_id, request.name, request.arguments)
+            for request in requests
+        )
         try:
             while waiting and turn > self.session.floor.fence:
                 await self.push(waiting[0])

@@ -18,11 +18,10 @@ from ..frames import (
     ResponseEnded,
     ResponseStarted,
     ResponseStatus,
-    ToolCall,
     ToolResult,
     Usage,
 )
-from .answering import MAX_CALLS_PER_TURN, unused_call_id
+from .answering import MAX_CALLS_PER_TURN
 from .connection import Connection
 from .dialect import Dialect
 from .events import Began, Called, Finished, Given, Said, Voiced
@@ -281,30 +280,14 @@ class Speaking:
     def _call(self, reply: Reply) -> None:
         """Log the calls, all before the first is made, so that no result can pass for the last one."""
         engine, calls = self._engine, []
-        conversation = engine.session.conversation
-        before = sum(item.kind == "tool_call" and item.turn == reply.turn for item in conversation)
+        before = engine.calls_in(reply.turn)
         for called in reply.calls:
-            call_id = unused_call_id(called.call_id, conversation)
-            conversation.add(
-                "tool_call",
-                "agent",
-                turn=reply.turn,
-                agent=engine.config.agent,
-                call_id=call_id,
-                name=called.name,
-                data=called.arguments,
+            call = engine.log_call(
+                reply.turn, reply.id, engine.config.agent, called.call_id, called.name, called.arguments
             )
+            calls.append(call)
             if engine.connection is not None:
-                self.calls[call_id] = (engine.connection, called.call_id)
-            calls.append(
-                ToolCall(
-                    turn=reply.turn,
-                    response_id=reply.id,
-                    call_id=call_id,
-                    name=called.name,
-                    arguments=called.arguments,
-                )
-            )
+                self.calls[call.call_id] = (engine.connection, called.call_id)
         for number, call in enumerate(calls, before + 1):
             if number <= MAX_CALLS_PER_TURN:
                 engine.put(call)

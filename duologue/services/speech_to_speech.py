@@ -39,7 +39,7 @@ from ..processors.interruption import may_interrupt
 from ..processors.tools import ToolSpec
 from ..session.conversation import Item
 from ..session.session import State
-from .answering import Answering
+from .answering import Answering, as_text
 from .changes import Changes
 from .connection import Connection, dial
 from .dialect import ConnectionLost, Dialect, Wire
@@ -418,8 +418,7 @@ class SpeechToSpeech(Answering):
             self._native_results.add(frame.turn)
             self.send(lambda dialect: dialect.tool_result(asked_as, frame.name, frame.result, respond=frame.respond))
         else:
-            result = frame.result if isinstance(frame.result, str) else msgspec.json.encode(frame.result).decode()
-            told = f"The tool {frame.name} has returned: {result}"
+            told = f"The tool {frame.name} has returned: {as_text(frame.result)}"
             self.notes.add(lambda dialect: dialect.text(told, role="system"))
             holds = self.connection is not None and self.connection.dialect.holds_text
             if frame.respond and holds and self.session.floor.caller_speaking:
@@ -517,10 +516,9 @@ class SpeechToSpeech(Answering):
     def adopt(self, left: Handover) -> None:
         """Take over what another engine has not dealt with, ahead of all that comes."""
         self.listening.hearing.adopt(left.speech)
-        asked, results = left.asked, left.results
-        for result in results:  # into the log, so that the provider is told of them with the rest
+        for result in left.results:  # into the log, so that the provider is told of them with the rest
             super()._take_result(result)
-        super().adopt(msgspec.structs.replace(left, results=(), asked=asked))
+        super().adopt(msgspec.structs.replace(left, results=()))
         self._activate()
 
     # -- the connection --------------------------------------------------------------------------------------------
