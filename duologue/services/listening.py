@@ -302,12 +302,7 @@ class Listening:
 
         If it was `lost`, so must be what the provider may not have got, or may have heard and not told.
         """
-        for utterance in list(self.hearing.utterances):
-            if utterance.text is not None:
-                self.hearing.settle(utterance)
-            elif utterance.log_id:
-                self._unplace(utterance)
-        self._forget_late()
+        self._leave_to_the_log()
         self.hearing.detach(lost=lost)
 
     def release(self) -> tuple[tuple[Input, ...], bool, bool]:
@@ -315,21 +310,25 @@ class Listening:
 
         Also: whether there are words in the log without an answer, and whether the speech has a turn that is over.
         """
-        self._forget_late()
-        words = False
-        for utterance in list(self.hearing.utterances):
-            if utterance.text is not None:
-                self.hearing.settle(utterance)
-                words = True
-            elif utterance.log_id:
-                self._unplace(utterance)
+        words = self._leave_to_the_log()
         over = any(not utterance.open for utterance in self.hearing.utterances)
         return self.hearing.release(), words, over
 
-    def _forget_late(self) -> None:
+    def _leave_to_the_log(self) -> bool:
+        """What has a transcript is dealt with here; what has none has no place in the log yet.
+
+        Whether there were words without an answer.
+        """
         for utterance in self._late:
             self._unplace(utterance)
         self._late.clear()
+        words = [utterance for utterance in self.hearing.utterances if utterance.text is not None]
+        for utterance in words:
+            self.hearing.settle(utterance)
+        for utterance in self.hearing.utterances:
+            if utterance.log_id:
+                self._unplace(utterance)
+        return bool(words)
 
 
 def _loop_time() -> float:
