@@ -11,6 +11,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 
@@ -45,14 +46,16 @@ def model(transport: RealtimeTransport) -> Session:
 
 
 @asynccontextmanager
-async def serving(make_call: MakeCall = model) -> AsyncIterator[str]:
-    """Serve OpenAI's Realtime API in this event loop; gives its base URL. Clients may set instructions and voice."""
+async def serving(
+    make_call: MakeCall = model, *, client_may_configure: bool = True, **options: Any
+) -> AsyncIterator[str]:
+    """Serve OpenAI's Realtime API in this event loop; gives its base URL. Options are `openai_realtime_app`'s."""
     try:
         import uvicorn
     except ImportError as error:
         raise MissingExtra("a web server", "web", str(error)) from error
     config = uvicorn.Config(
-        openai_realtime_app(make_call, client_may_configure=True),
+        openai_realtime_app(make_call, client_may_configure=client_may_configure, **options),
         lifespan="off",
         log_level="warning",
         ws_max_size=RealtimeLimits().message_bytes,

@@ -108,16 +108,6 @@ class ScriptedGemini:
 
     # -- what all connections share ------------------------------------------------------------------------------------
 
-    def understand(self, pcm: bytes) -> str:
-        """What the caller is taken to have said."""
-        transcripts = self.behaviour.transcripts
-        if callable(transcripts):
-            return transcripts(pcm)
-        if not transcripts:
-            return ""
-        self.behaviour.transcripts = transcripts[1:]
-        return transcripts[0]
-
     def remember(self, history: Sequence[Message]) -> str:
         """A handle to a session that has got so far."""
         handle = f"handle-{next(self._given)}"

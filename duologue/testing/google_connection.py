@@ -364,7 +364,7 @@ class GeminiConnection:
         span, self._turn = (self._turn, at), None
         told, self._told = self._told, ""
         start, end = (BYTES_PER_SAMPLE * place for place in span)
-        said = told or self.server.understand(bytes(self.got.audio[start:end]))
+        said = told or self.server.behaviour.understand(bytes(self.got.audio[start:end]))
         self.got.turns.append(span)
         self.got.history.append(Message(role="user", text=said))
         if said and "inputAudioTranscription" in self.setup:

@@ -49,8 +49,6 @@ class ScriptedOpenAI:
                 check_acts(answer)
             model = scripted(model)
         self._model = model
-        self._transcripts: object = None
-        self._understood = 0
         self._server: Server | None = None
         self._url = ""
 
@@ -93,16 +91,6 @@ class ScriptedOpenAI:
         acts = list(self._model(asked))
         check_acts(acts)
         return acts
-
-    def understand(self, pcm: bytes) -> str:
-        """What a turn of the caller's is understood as."""
-        transcripts = self.behaviour.transcripts
-        if callable(transcripts):
-            return transcripts(pcm)
-        if transcripts is not self._transcripts:
-            self._transcripts, self._understood = transcripts, 0
-        self._understood += 1
-        return transcripts[self._understood - 1] if self._understood <= len(transcripts) else ""
 
     def _admit(self, socket: ServerConnection, request: Request) -> Response | None:
         path = urlsplit(request.path).path

@@ -204,7 +204,7 @@ class OpenAIConnection:
         samples = self.session.input_rate / 1000
         start, end = round(start_ms * samples), round(end_ms * samples)
         self.got.turns.append((start, end))
-        item.text = self._told or self._server.understand(bytes(self.got.audio[2 * start : 2 * end]))
+        item.text = self._told or self._server.behaviour.understand(bytes(self.got.audio[2 * start : 2 * end]))
         self._told = None
         assert self._tasks is not None
         self._tasks.start_soon(self._transcribe, item, (end_ms - start_ms) / 1000)

@@ -166,3 +166,11 @@ class Behaviour:
     turn_detection: Literal["energy", "told"] = "energy"
     """How server-side turns are found: by the level of the audio, or by the test, which calls `begin_turn` and
     `end_turn`."""
+
+    def understand(self, pcm: bytes) -> str:
+        """What a turn of the caller's is understood as."""
+        transcripts = self.transcripts
+        if callable(transcripts):
+            return transcripts(pcm)
+        self.transcripts = transcripts[1:]
+        return transcripts[0] if transcripts else ""

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
-import anyio
 import numpy as np
-import uvicorn
 
 from duologue import Cascade, Pipeline, Processor, Session
+from duologue.cli import local_model
 from duologue.processors.tools import Tools
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
-from duologue.web.openai_realtime import MakeCall, RealtimeLimits, openai_realtime_app
+from duologue.web.openai_realtime import MakeCall
 from duologue.web.realtime_transport import RealtimeTransport
 
 from ..testing.openai_client import RATE, Client, connected
@@ -73,28 +70,9 @@ class Mocks:
         return [(message.role, message.text) for message in self.llms[0].requests[number].messages]
 
 
-@asynccontextmanager
-async def serving(make_call: MakeCall, **options: Any) -> AsyncIterator[str]:
+def serving(make_call: MakeCall, **options: Any) -> AbstractAsyncContextManager[str]:
     """The endpoint's base URL."""
-    config = uvicorn.Config(
-        openai_realtime_app(make_call, **options),
-        lifespan="off",
-        log_level="warning",
-        ws_max_size=RealtimeLimits().message_bytes,
-        timeout_graceful_shutdown=1,
-    )
-    server = uvicorn.Server(config)
-    # Named as TCP, for otherwise asyncio leaves Nagle's algorithm on, which waits in real time.
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
-        listener.bind(("127.0.0.1", 0))
-        task = asyncio.create_task(server.serve([listener]))
-        while not server.started:
-            await anyio.sleep(0.01)
-        try:
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-        finally:
-            server.should_exit = True
-            await task
+    return local_model.serving(make_call, **{"client_may_configure": False, **options})
 
 
 @asynccontextmanager
