@@ -6,10 +6,17 @@ from .base import Control, Frame, Input, Output, Signal, Word
 from .codec import decode, encode, frame_types
 from .control import Configure, End, Transfer
 from .signals import (
+    AccessChanged,
+    ApprovalGiven,
+    ApprovalWanted,
+    AudioLevel,
     BotPaused,
     BotResumed,
     BotStartedSpeaking,
     BotStoppedSpeaking,
+    CallerStartedSpeaking,
+    CallerStoppedSpeaking,
+    ClientChanged,
     ConnectionChanged,
     ErrorRaised,
     HandoffCompleted,
@@ -20,6 +27,7 @@ from .signals import (
     ResumptionHandle,
     SessionEnding,
     SessionStarted,
+    Transcribed,
     Usage,
     VoiceActivity,
 )
@@ -37,12 +45,19 @@ from .user import (
 )
 
 __all__ = [
+    "AccessChanged",
+    "ApprovalGiven",
+    "ApprovalWanted",
+    "AudioLevel",
     "BotAudio",
     "BotPaused",
     "BotResumed",
     "BotStartedSpeaking",
     "BotStoppedSpeaking",
     "BotText",
+    "CallerStartedSpeaking",
+    "CallerStoppedSpeaking",
+    "ClientChanged",
     "Configure",
     "ConnectionChanged",
     "Control",
@@ -71,6 +86,7 @@ __all__ = [
     "SpeechStopped",
     "ToolCall",
     "ToolResult",
+    "Transcribed",
     "Transfer",
     "Usage",
     "UserAudio",

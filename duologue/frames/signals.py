@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
+
+import msgspec
 
 from .base import Signal
 
@@ -36,6 +38,72 @@ class VoiceActivity(Signal, frozen=True, kw_only=True):
 
     start_s: float = 0.0
     end_s: float = 0.0
+
+
+class CallerStartedSpeaking(Signal, frozen=True, kw_only=True):
+    """The caller speaks, since session time `at`."""
+
+    at: float = 0.0
+
+
+class CallerStoppedSpeaking(Signal, frozen=True, kw_only=True):
+    """The caller has been silent since session time `at`."""
+
+    at: float = 0.0
+
+
+class Transcribed(Signal, frozen=True, kw_only=True):
+    """What the caller says has been recognised. Interim texts (`final=False`) replace each other until the final one.
+
+    `start_s` and `end_s` are session times of the speech. A final text of "" means speech that was not understood.
+    """
+
+    text: str
+    final: bool = True
+    start_s: float = 0.0
+    end_s: float = 0.0
+    language: str = ""
+
+
+class AudioLevel(Signal, frozen=True, kw_only=True):
+    """How loud one side is, about ten times per second: `dbfs` of the last 100 ms, -96 for silence."""
+
+    who: Literal["caller", "agent"]
+    dbfs: float
+    at: float = 0.0
+
+
+class AccessChanged(Signal, frozen=True, kw_only=True):
+    """The caller may speak (`active`), is `muted`, or `revoked`: see `Session.access`."""
+
+    access: Literal["active", "muted", "revoked"]
+    by: str = ""
+
+
+class ApprovalWanted(Signal, frozen=True, kw_only=True):
+    """A tool that needs approval was called; it runs once `ApprovalGiven` says so."""
+
+    call_id: str
+    name: str
+    arguments: dict[str, Any] = msgspec.field(default_factory=dict)
+    agent: str = ""
+
+
+class ApprovalGiven(Signal, frozen=True, kw_only=True):
+    """Somebody (`by`) lets a tool run that waits for approval, or not."""
+
+    call_id: str
+    approved: bool
+    by: str = ""
+    reason: str = ""
+
+
+class ClientChanged(Signal, frozen=True, kw_only=True):
+    """The caller's connection: `lost` while nothing is heard of the client, `reconnected` when it is back."""
+
+    state: Literal["connected", "lost", "reconnected", "gone"]
+    transport: str = ""
+    reason: str = ""
 
 
 class BotStartedSpeaking(Signal, frozen=True, kw_only=True):

@@ -1,0 +1,156 @@
+"""`ClientTransport`: a call from a client at the far end of a network, with messages beside the audio."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from ..frames import Input
+from .base import TransportInput, TransportOutput
+from .playout import PlayoutSettings
+
+log = logging.getLogger("duologue")
+
+INPUT_SAMPLE_RATE = 16_000
+OUTPUT_SAMPLE_RATE = 24_000
+MAX_EARLY_MESSAGES = 100
+"""Messages of a client that wait for somebody to listen. Beyond that the oldest are dropped."""
+
+Message = dict[str, Any]
+
+
+class ClientTransport:
+    """What `WebSocketTransport` and `WebRTCTransport` share: a pipeline is built around either in the same way.
+
+        Pipeline([transport.input(), …, engine, …, transport.output()])
+
+    `id` names the connection. `identity` is what the authentication callback returned for it, `data` what the client
+    sent along with its request (JSON). Messages are JSON objects; those that come before anybody listens are kept.
+    """
+
+    kind = "client"
+
+    def __init__(
+        self,
+        id: str,
+        *,
+        identity: Any = None,
+        data: Any = None,
+        output_sample_rate: int = OUTPUT_SAMPLE_RATE,
+        settings: PlayoutSettings | None = None,
+    ) -> None:
+        self.id = id
+        self.identity = identity
+        self.data = data
+        self._input = _ClientInput(type(self).__name__)
+        self._output = _ClientOutput(self, output_sample_rate, settings)
+        self._listeners: list[Callable[[Message], None]] = []
+        self._early: deque[Message] = deque(maxlen=MAX_EARLY_MESSAGES)
+        self._hung_up = False
+
+    def input(self) -> TransportInput:
+        """The head of the pipeline."""
+        return self._input
+
+    def output(self) -> TransportOutput:
+        """The tail of the pipeline."""
+        return self._output
+
+    # -- messages --------------------------------------------------------------------------------------------------
+
+    def send_message(self, message: Message) -> None:
+        """Send a JSON object to the client. Does not wait; a client that is gone gets nothing."""
+        raise NotImplementedError
+
+    def on_message(self, listener: Callable[[Message], None]) -> None:
+        """Call `listener` with every message of the client, those included that came before the first listener."""
+        self._listeners.append(listener)
+        while self._early:
+            self._tell(self._early.popleft())
+
+    def received_message(self, message: Message) -> None:
+        """A message has come: for subclasses."""
+        if self._listeners:
+            self._tell(message)
+        else:
+            self._early.append(message)
+
+    def _tell(self, message: Message) -> None:
+        for listener in list(self._listeners):
+            try:
+                listener(message)
+            except Exception as error:
+                self._input.session.report(error, type(self).__name__)
+
+    # -- the caller ------------------------------------------------------------------------------------------------
+
+    def feed(self, pcm: bytes, sample_rate: int) -> None:
+        """Audio of the caller, s16le mono; its last sample was spoken now. Raises BadInput for a split sample."""
+        self._input.feed(pcm, sample_rate)
+
+    def feed_frame(self, frame: Input) -> None:
+        """What else the caller does, in its place among the audio."""
+        self._input.feed_frame(frame)
+
+    def hang_up(self, reason: str = "client disconnected") -> None:
+        """The client has gone: it hears nothing any more; the call ends when what was said has been dealt with."""
+        if not self._hung_up:
+            self._hung_up = True
+            self._output.disconnect()
+            self._input.hang_up(reason)
+
+    @property
+    def hung_up(self) -> bool:
+        """The client has gone for good."""
+        return self._hung_up
+
+    # -- for subclasses --------------------------------------------------------------------------------------------
+
+    def write_audio(self, chunk: bytes) -> None:
+        """Send 20 ms of the agent's audio: see `TransportOutput.write`."""
+        raise NotImplementedError
+
+    def clear_audio(self) -> int | None:
+        """Drop what the client has not played: see `TransportOutput.clear`."""
+        raise NotImplementedError
+
+    def audio_position(self) -> int | None:
+        """How much was heard: see `TransportOutput.position`."""
+        return None
+
+    async def close(self, reason: str = "", *, error: bool = False) -> None:
+        """Tell the client that the call is over, and close the connection. Closing twice is harmless."""
+        raise NotImplementedError
+
+
+class _ClientInput(TransportInput):
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
+
+    @property
+    def name(self) -> str:
+        return self._name
+
+
+class _ClientOutput(TransportOutput):
+    """Plays to the client."""
+
+    def __init__(self, transport: ClientTransport, sample_rate: int, settings: PlayoutSettings | None) -> None:
+        super().__init__(sample_rate, settings)
+        self._transport = transport
+
+    @property
+    def name(self) -> str:
+        return type(self._transport).__name__
+
+    def write(self, chunk: bytes) -> None:
+        self._transport.write_audio(chunk)
+
+    def clear(self) -> int | None:
+        return self._transport.clear_audio()
+
+    def position(self) -> int | None:
+        return self._transport.audio_position()

@@ -1,0 +1,215 @@
+"""The calls of a server: who is let in, what runs for each, and how they end."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import inspect
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+import anyio
+from starlette.requests import HTTPConnection
+from starlette.responses import JSONResponse
+
+from ..errors import ConfigurationError, DuologueError
+from ..processors.base import Processor
+from ..session.session import Outcome, Session
+from ..transports.client import ClientTransport
+
+log = logging.getLogger("duologue")
+
+MakeSession = Callable[[ClientTransport], Session | Processor | Awaitable[Session | Processor]]
+"""Builds the session of a call around its transport. A pipeline is put into a session."""
+Auth = Callable[[HTTPConnection], Any]
+"""Says who asks: any truthy value is the caller's identity (`transport.identity`), a falsy one refuses with status 401;
+it may raise `Refused`, and be `async def`."""
+Attach = Callable[[ClientTransport, Session], None]
+
+
+class Refused(DuologueError):
+    """A client is not served: `status` is the HTTP status, `code` a word for programs."""
+
+    category = "refused"
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code = status, code
+
+    def response(self) -> JSONResponse:
+        """The answer to the request."""
+        return JSONResponse({"error": {"code": self.code, "message": str(self)}}, self.status)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebLimits:
+    """What clients may use up. Raises ConfigurationError for a limit that is not positive."""
+
+    connections: int = 100
+    """Calls at the same time; more are refused with status 503."""
+    connect_s: float = 15.0
+    """From a WebRTC offer to a connection; one that takes longer is given up."""
+    call_s: float = 3600.0
+    """A call is ended after so long."""
+    lost_s: float = 5.0
+    """A client from which nothing has come for so long is lost."""
+    reconnect_s: float = 10.0
+    """A WebRTC client that was lost may come back for so long: its call waits."""
+    message_bytes: int = 256 * 1024
+    """Of one message or request; a client that sends more is cut off."""
+    messages_per_s: int = 500
+    """Messages of one client, on the average of a few seconds; one that sends more is cut off."""
+    unsent_s: float = 2.0
+    """Of the agent's audio that a WebSocket client has not taken; beyond that the agent's speech is held."""
+    shutdown_s: float = 5.0
+    """When the server stops, calls may take so long to end."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            if not getattr(self, field.name) > 0:
+                raise ConfigurationError(f"{field.name} is {getattr(self, field.name)!r}: a limit is positive")
+
+
+def token_auth(token: str) -> Auth:
+    """Lets in whoever sends `token`: as a bearer token, or as `?token=` where clients cannot send headers."""
+
+    def check(connection: HTTPConnection) -> str:
+        sent = connection.headers.get("authorization", "").removeprefix("Bearer ")
+        sent = sent or connection.query_params.get("token", "")
+        return "client" if hmac.compare_digest(sent.encode(), token.encode()) else ""
+
+    return check
+
+
+class Call:
+    """One client's call, from the connection to the end of its session."""
+
+    def __init__(self, calls: Calls, transport: ClientTransport) -> None:
+        self.transport = transport
+        self.session: Session | None = None
+        self.outcome: Outcome | None = None
+        self._calls = calls
+        self._task: asyncio.Task[None] | None = None
+        self._ended = asyncio.Event()
+
+    def start(self) -> None:
+        """The client is connected: make the session and run it. Starting twice is harmless."""
+        if self._task is None and not self._ended.is_set():
+            self._task = asyncio.get_running_loop().create_task(self._run(), name=f"call {self.transport.id}")
+
+    async def end(self, reason: str) -> None:
+        """End the call, whatever state it is in, and wait until it is over."""
+        if self._task is None:
+            await self._finish(Outcome(reason))
+        elif self.session is not None:
+            self.session.cancel(reason)
+        else:
+            self._task.cancel()
+        await self.wait()
+
+    async def wait(self) -> None:
+        """Wait until the call is over and its connection closed."""
+        await self._ended.wait()
+
+    async def _run(self) -> None:
+        outcome = Outcome("cancelled")
+        timer: asyncio.TimerHandle | None = None
+        try:
+            session = self.session = await self._calls.make(self.transport)
+            limit_s = self._calls.limits.call_s
+            timer = asyncio.get_running_loop().call_later(limit_s, session.cancel, f"the limit of {limit_s:g} s")
+            outcome = await session.run()
+        except Exception as error:  # a call's trouble must not become the server's
+            log.exception("call %s failed", self.transport.id)
+            outcome = Outcome("error", error)
+        finally:
+            if timer is not None:
+                timer.cancel()
+            with anyio.CancelScope(shield=True):
+                await self._finish(outcome)
+
+    async def _finish(self, outcome: Outcome) -> None:
+        self.outcome = outcome
+        try:
+            with anyio.move_on_after(self._calls.limits.shutdown_s):
+                await self.transport.close(outcome.reason, error=outcome.error is not None)
+        except Exception:
+            log.exception("call %s: its connection could not be closed", self.transport.id)
+        finally:
+            self._calls._forget(self)
+            self._ended.set()
+
+
+class Calls:
+    """All calls of a server, by the id of their connection."""
+
+    def __init__(self, make_session: MakeSession | None, auth: Auth | None, limits: WebLimits) -> None:
+        self.make_session = make_session
+        self.limits = limits
+        self.attach: list[Attach] = []
+        """What is attached to each session before it runs: the translators of the wires' messages."""
+        self._auth = auth
+        self._live: dict[str, Call] = {}
+        self._closing = False
+
+    def __len__(self) -> int:
+        return len(self._live)
+
+    def __iter__(self) -> Any:
+        return iter(list(self._live.values()))
+
+    def get(self, id: str) -> Call | None:
+        """The call of this connection."""
+        return self._live.get(id)
+
+    async def authorize(self, connection: HTTPConnection) -> Any:
+        """Who asks. Raises Refused (401) if the authentication callback says no."""
+        if self._auth is None:
+            return None
+        identity = self._auth(connection)
+        if inspect.isawaitable(identity):
+            identity = await identity
+        if not identity:
+            raise Refused(401, "unauthorized", "the token is missing or wrong")
+        return identity
+
+    def check_room(self) -> None:
+        """Raise Refused (503) if no further call is taken."""
+        if self._closing:
+            raise Refused(503, "shutting_down", "the server is shutting down")
+        if len(self._live) >= self.limits.connections:
+            raise Refused(503, "concurrency_limit_reached", f"there are {self.limits.connections} calls already")
+
+    def open(self, transport: ClientTransport) -> Call:
+        """Take a call; `Call.start` begins it. Raises Refused: 503 at the limit, 409 if its id is taken."""
+        self.check_room()
+        if transport.id in self._live:
+            raise Refused(409, "connection_already_exists", f"the connection {transport.id!r} exists already")
+        call = self._live[transport.id] = Call(self, transport)
+        return call
+
+    async def make(self, transport: ClientTransport) -> Session:
+        """The session of a call, ready to run."""
+        if self.make_session is None:
+            raise ConfigurationError("nobody makes sessions: give make_session to routes(), or set on_connected")
+        made = self.make_session(transport)
+        if inspect.isawaitable(made):
+            made = await made
+        session = made if isinstance(made, Session) else Session(made)
+        for attach in self.attach:
+            attach(transport, session)
+        return session
+
+    async def shutdown(self) -> None:
+        """End all calls, within `shutdown_s`; take no more."""
+        self._closing = True
+        with anyio.move_on_after(self.limits.shutdown_s):
+            async with anyio.create_task_group() as tasks:
+                for call in list(self._live.values()):
+                    tasks.start_soon(call.end, "server is shutting down")
+
+    def _forget(self, call: Call) -> None:
+        if self._live.get(call.transport.id) is call:
+            del self._live[call.transport.id]
