@@ -5,11 +5,16 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from ..frames import Input
+from ..frames import BotAudio, BotText, Input, ResponseEnded, ResponseStarted
+from ..processors.base import handles
+from ..processors.pipeline import leaves
 from .base import TransportInput, TransportOutput
 from .playout import PlayoutSettings
+
+if TYPE_CHECKING:
+    from ..session.session import Session
 
 log = logging.getLogger("duologue")
 
@@ -19,6 +24,8 @@ MAX_EARLY_MESSAGES = 100
 """Messages of a client that wait for somebody to listen. Beyond that the oldest are dropped."""
 
 Message = dict[str, Any]
+Written = ResponseStarted | BotText | ResponseEnded
+"""What the agent's answers are made of, apart from their audio."""
 
 
 class ClientTransport:
@@ -44,6 +51,8 @@ class ClientTransport:
         self.id = id
         self.identity = identity
         self.data = data
+        self.attached: dict[type[Any], Any] = {}
+        """What others keep for this connection, each under its own type."""
         self._input = _ClientInput(type(self).__name__)
         self._output = _ClientOutput(self, output_sample_rate, settings)
         self._listeners: list[Callable[[Message], None]] = []
@@ -83,6 +92,16 @@ class ClientTransport:
                 listener(message)
             except Exception as error:
                 self._input.session.report(error, type(self).__name__)
+
+    # -- the agent -------------------------------------------------------------------------------------------------
+
+    def on_written(self, listener: Callable[[Written], None]) -> None:
+        """Call `listener` with the start, the text and the end of each answer, as they come out of the pipeline."""
+        self._output.written.append(listener)
+
+    def show_only(self, turn: int) -> None:
+        """The agent's audio of this turn is not played: the turn's answers count as read."""
+        self._output.unspoken = turn
 
     # -- the caller ------------------------------------------------------------------------------------------------
 
@@ -125,6 +144,11 @@ class ClientTransport:
         raise NotImplementedError
 
 
+def client_of(session: Session) -> ClientTransport | None:
+    """The client that a session's pipeline is built around, if that is what it is built around."""
+    return next((leaf.transport for leaf in leaves(session.pipeline) if isinstance(leaf, _ClientOutput)), None)
+
+
 class _ClientInput(TransportInput):
     def __init__(self, name: str) -> None:
         super().__init__()
@@ -140,17 +164,43 @@ class _ClientOutput(TransportOutput):
 
     def __init__(self, transport: ClientTransport, sample_rate: int, settings: PlayoutSettings | None) -> None:
         super().__init__(sample_rate, settings)
-        self._transport = transport
+        self.transport = transport
+        self.written: list[Callable[[Written], None]] = []
+        self.unspoken = 0
 
     @property
     def name(self) -> str:
-        return type(self._transport).__name__
+        return type(self.transport).__name__
+
+    async def response_started(self, frame: ResponseStarted) -> None:
+        self._tell(frame)
+        await super().response_started(frame)
+
+    @handles(BotText)
+    async def text(self, frame: BotText) -> None:
+        self._tell(frame)
+        await self.push(frame)
+
+    async def play(self, frame: BotAudio) -> None:
+        if frame.turn != self.unspoken or not frame.turn:
+            await super().play(frame)
+
+    async def response_ended(self, frame: ResponseEnded) -> None:
+        self._tell(frame)
+        await super().response_ended(frame)
+
+    def _tell(self, frame: Written) -> None:
+        for listener in self.written:
+            try:
+                listener(frame)
+            except Exception as error:
+                self.session.report(error, self.name)
 
     def write(self, chunk: bytes) -> None:
-        self._transport.write_audio(chunk)
+        self.transport.write_audio(chunk)
 
     def clear(self) -> int | None:
-        return self._transport.clear_audio()
+        return self.transport.clear_audio()
 
     def position(self) -> int | None:
-        return self._transport.audio_position()
+        return self.transport.audio_position()
