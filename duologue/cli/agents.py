@@ -52,23 +52,25 @@ RECEPTION = Rules(
     fallback="Sorry, I did not catch that.",
 )
 
+BILLING_RULES = [
+    Rule("how much do I owe", "You owe forty two dollars. It is due on Friday."),
+    Rule("can I pay next week", "Of course. I have moved the date to next Wednesday."),
+    Rule("(hello|hi)", "Hello again! You are speaking with billing."),
+    Rule(
+        ["[can I] speak to reception [please]", "where is my order"],
+        call="handoff_conversation",
+        args={
+            "target": "Reception",
+            "reason": "Not about a bill.",
+            "summary": "The caller was with billing and said: {utterance}",
+        },
+    ),
+    Rule("[okay] thank you", "You are welcome. Anything else about your bill?"),
+    Rule("[thank you] goodbye", "Goodbye, and have a good day."),
+]
+
 BILLING = Rules(
-    [
-        Rule("how much do I owe", "You owe forty two dollars. It is due on Friday."),
-        Rule("can I pay next week", "Of course. I have moved the date to next Wednesday."),
-        Rule("(hello|hi)", "Hello again! You are speaking with billing."),
-        Rule(
-            ["[can I] speak to reception [please]", "where is my order"],
-            call="handoff_conversation",
-            args={
-                "target": "Reception",
-                "reason": "Not about a bill.",
-                "summary": "The caller was with billing and said: {utterance}",
-            },
-        ),
-        Rule("[okay] thank you", "You are welcome. Anything else about your bill?"),
-        Rule("[thank you] goodbye", "Goodbye, and have a good day."),
-    ],
+    BILLING_RULES,
     fallback="Sorry, I did not get that.",
     memory={"order": None},
 )

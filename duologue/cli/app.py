@@ -54,6 +54,16 @@ def doctor() -> None:
 
 @app.command()
 def serve(
+    factory: Annotated[
+        str,
+        typer.Argument(
+            help="A function that takes a call's transport and gives its session or pipeline, or agents: "
+            "module:object. Try duologue.cli.web_demo:make_session.",
+            metavar="[MODULE:FACTORY]",
+        ),
+    ] = "",
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.", min=0, max=65535)] = 8765,
     openai_realtime: Annotated[
         str,
         typer.Option(
@@ -61,17 +71,25 @@ def serve(
             "takes the call's transport and makes its session. Try duologue.cli.agents:agents.",
             metavar="MODULE:OBJECT",
         ),
-    ],
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 8765,
-    client_may_configure: Annotated[bool, typer.Option(help="Let clients set the instructions and the voice.")] = False,
+    ] = "",
+    page: Annotated[bool, typer.Option("--page/--no-page", help="Serve the page to talk to it.")] = True,
+    client_may_configure: Annotated[
+        bool, typer.Option(help="Let clients of OpenAI's API set the instructions and the voice.")
+    ] = False,
 ) -> None:
-    """Let others call your agents. Clients need a key if DUOLOGUE_SERVER_KEY is set."""
+    """Let others call your agents, by WebRTC, WebSocket and a page. If DUOLOGUE_SERVER_KEY is set they need it."""
 
     def run() -> int:
         from .serve import run_serve  # which says what is missing, if the extra is
 
-        return run_serve(openai_realtime, host, port, client_may_configure=client_may_configure)
+        return run_serve(
+            factory,
+            host,
+            port,
+            openai_realtime=openai_realtime,
+            page=page,
+            client_may_configure=client_may_configure,
+        )
 
     _guarded(run)
 

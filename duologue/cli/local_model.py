@@ -20,6 +20,7 @@ from ..processors.pipeline import Pipeline
 from ..processors.tools import Tools
 from ..services.cascade import Cascade
 from ..services.local import EspeakTTS, RulesLLM, SphinxSTT
+from ..services.local.dialogue import Dialogue
 from ..session.session import Session
 from ..web.openai_realtime import MakeCall, RealtimeLimits, openai_realtime_app
 from ..web.realtime_transport import RealtimeTransport
@@ -29,20 +30,29 @@ VOICES = {"marin": "en-us+f3", "cedar": "en-gb+m3"}
 """Who stands in for voices of OpenAI's."""
 
 
-def model(transport: RealtimeTransport) -> Session:
-    """A call with the model: it is whoever the client's instructions say, as far as the demo's rules go."""
-    return Session(
-        Pipeline(
-            [
-                transport.input(),
-                transport.turns(),
-                Cascade(SphinxSTT(phrases=RULES.expected_phrases()), RulesLLM(RULES), EspeakTTS(aliases=VOICES)),
-                transport.client_tools(),
-                Tools(),
-                transport.output(),
-            ]
+def model_by(rules: Dialogue) -> MakeCall:
+    """A model that is whoever its client's instructions say, as far as these rules go."""
+    phrases = rules.expected_phrases()
+
+    def make_call(transport: RealtimeTransport) -> Session:
+        return Session(
+            Pipeline(
+                [
+                    transport.input(),
+                    transport.turns(),
+                    Cascade(SphinxSTT(phrases=phrases), RulesLLM(rules), EspeakTTS(aliases=VOICES)),
+                    transport.client_tools(),
+                    Tools(),
+                    transport.output(),
+                ]
+            )
         )
-    )
+
+    return make_call
+
+
+model = model_by(RULES)
+"""A call with the demo's model."""
 
 
 @asynccontextmanager

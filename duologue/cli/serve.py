@@ -6,49 +6,163 @@ import gc
 import importlib
 import inspect
 import os
+import signal
+import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 from rich.console import Console
 
 from ..errors import ConfigurationError, MissingExtra
 from ..processors.agent import Agent
+from ..processors.base import Processor
 from ..processors.handoff import Handoff
+from ..processors.interruption import Interruption
 from ..processors.pipeline import Pipeline
 from ..processors.tools import Tools
+from ..processors.turns import Endpointing
+from ..processors.vad import VadProcessor
 from ..session.session import Session
-from ..web.openai_realtime import MakeCall, RealtimeLimits, openai_realtime_app
+from ..web import VoiceApp, WebLimits, routes, token_auth
+from ..web.openai_realtime import RealtimeLimits, openai_realtime_app
 from ..web.realtime_transport import RealtimeTransport
 
+try:
+    import uvicorn
+    from starlette.applications import Starlette
+    from starlette.routing import BaseRoute, Mount
+except ImportError as error:
+    raise MissingExtra("a web server", "web", str(error)) from error
+
 KEY_VARIABLE = "DUOLOGUE_SERVER_KEY"
+PING_INTERVAL_S = 3.0
+PING_TIMEOUT_S = 4.0
+"""A WebSocket client that does not answer a ping for so long is lost."""
 
 
-def run_serve(target: str, host: str, port: int, *, api_key: str = "", client_may_configure: bool = False) -> int:
-    """Serve what `target` names until Ctrl-C. Returns the exit code."""
+def run_serve(
+    web: str,
+    host: str,
+    port: int,
+    *,
+    openai_realtime: str = "",
+    page: bool = True,
+    client_may_configure: bool = False,
+    api_key: str = "",
+) -> int:
+    """Serve what `web` and `openai_realtime` name, until Ctrl-C or SIGTERM. Returns the exit code.
+
+    Port 0 takes one that is free. Raises ConfigurationError if there is nothing to serve, or no such port to be had.
+    """
+    if not web and not openai_realtime:
+        raise ConfigurationError("there is nothing to serve: name module:factory, or --openai-realtime module:object")
+    key = api_key or os.environ.get(KEY_VARIABLE, "")
+    console = Console(highlight=False, soft_wrap=True)
+    served: list[BaseRoute] = []
+    stays: list[AbstractAsyncContextManager[Any]] = []
+    limits = WebLimits()
+    message_bytes, voice = limits.message_bytes, None
+    if openai_realtime:
+        message_bytes = max(message_bytes, RealtimeLimits().message_bytes)
+        make_call = load(openai_realtime, stays)
+        served += openai_realtime_app(make_call, api_key=key or None, client_may_configure=client_may_configure).routes
+    if web:
+        voice = routes(load(web, stays), auth=token_auth(key) if key else None, limits=limits, page=page)
+        stays.append(voice.lifespan())
+        served.append(Mount("/", voice))
+    with _listening(host, port) as listener:
+        _tell(console, f"http://{_host(host)}:{listener.getsockname()[1]}", bool(web), page, bool(openai_realtime), key)
+        config = uvicorn.Config(
+            Starlette(routes=served, lifespan=_lifespan(stays)),
+            log_level="warning",
+            access_log=False,  # its lines would have the tokens of query strings
+            ws_max_size=message_bytes,
+            ws_ping_interval=PING_INTERVAL_S,
+            ws_ping_timeout=PING_TIMEOUT_S,
+            timeout_graceful_shutdown=round(limits.shutdown_s),
+        )
+        # With the SDKs loaded a full collection takes 100 ms, in which all calls stand still: what is here now stays.
+        gc.collect()
+        gc.freeze()
+        server = _Server(config, voice)
+        server.run([listener])
+    return 0 if server.started else 1
+
+
+class _Server(uvicorn.Server):
+    """Ends the calls before it cuts the connections, and ends well when it is told to by a signal."""
+
+    def __init__(self, config: uvicorn.Config, voice: VoiceApp | None) -> None:
+        super().__init__(config)
+        self._voice = voice
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._voice is not None:
+            await self._voice.calls.shutdown()
+        await super().shutdown(sockets)
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+
+def _lifespan(stays: Iterable[AbstractAsyncContextManager[Any]]) -> Callable[[Any], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(app: Any) -> AsyncIterator[None]:
+        async with AsyncExitStack() as stack:
+            for stay in stays:
+                await stack.enter_async_context(stay)
+            yield
+
+    return lifespan
+
+
+@contextmanager
+def _listening(host: str, port: int) -> Iterator[socket.socket]:
     try:
-        import uvicorn
-    except ImportError as error:
-        raise MissingExtra("a web server", "web", str(error)) from error
-    key = api_key or os.environ.get(KEY_VARIABLE)
-    app = openai_realtime_app(load(target), api_key=key, client_may_configure=client_may_configure)
-    console = Console()
-    console.print(f"OpenAI Realtime clients: base_url http://{host}:{port}/v1, or ws://{host}:{port}/v1/realtime")
+        family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        # Named as TCP, for otherwise asyncio leaves Nagle's algorithm on.
+        with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen()
+            yield listener
+    except OSError as error:
+        raise ConfigurationError(f"cannot listen on {host}:{port}: {error.strerror or error}") from error
+
+
+def _host(host: str) -> str:
+    """As a part of a URL that can be opened."""
+    if host in ("", "0.0.0.0", "::"):
+        return "127.0.0.1"
+    return f"[{host}]" if ":" in host else host
+
+
+def _tell(console: Console, url: str, web: bool, page: bool, openai_realtime: bool, key: str) -> None:
+    if web and page:
+        console.print(f"Talk to it: {url}" + (f"/?token=<{KEY_VARIABLE}>" if key else ""), markup=False)
+    if web:
+        console.print(f"RTVI clients: {url}/start, or {url}/api/offer for WebRTC; {url}/ws for WebSockets", style="dim")
+    if openai_realtime:
+        console.print(f"OpenAI Realtime clients: base_url {url}/v1, or {url.replace('http', 'ws', 1)}/v1/realtime")
     if not key:
         console.print(f"Anybody who reaches this port may call. Set {KEY_VARIABLE} to ask for a key.", style="dim")
-    # With the SDKs loaded a full collection takes 100 ms, in which all calls stand still: what is here now stays.
-    gc.collect()
-    gc.freeze()
-    uvicorn.run(app, host=host, port=port, log_level="warning", ws_max_size=RealtimeLimits().message_bytes)
-    return 0
 
 
-def load(target: str) -> MakeCall:
+def load(target: str, stays: list[AbstractAsyncContextManager[Any]] | None = None) -> Callable[[Any], Any]:
     """What makes the calls, from "module:object".
 
-    The object is a function that takes the call's `RealtimeTransport` and gives a `Session` (or a `Pipeline`, and may
-    be `async def`), or it is agents: a list of `Agent`, or a function without parameters that gives one. Agents are
+    The object is a function that takes the call's transport and gives a `Session` (or a `Pipeline`, and may be
+    `async def`), or it is agents: a list of `Agent`, or a function without parameters that gives one. Agents are
     served offline: the `RULES` of the same module say what they answer, its `stages` (if there are any) the flow.
+    A function object that is also an async context manager is put into `stays`, to be open as long as the server is.
     Raises ConfigurationError for what cannot be found or served.
     """
     module_name, colon, name = target.partition(":")
@@ -60,9 +174,11 @@ def load(target: str) -> MakeCall:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         raise ConfigurationError(f"there is no module {error.name!r}") from error
-    found = getattr(module, name, None)
+    found: Any = getattr(module, name, None)
     if found is None:
         raise ConfigurationError(f"module {module_name!r} has no {name!r}")
+    if stays is not None and hasattr(found, "__aenter__"):
+        stays.append(found)
     if callable(found) and inspect.signature(found).parameters:
         return lambda transport: _session(found, transport)
     get_agents = found if callable(found) else lambda: found
@@ -70,7 +186,7 @@ def load(target: str) -> MakeCall:
     return _offline(get_agents, module, target)
 
 
-async def _session(make: Callable[[RealtimeTransport], Any], transport: RealtimeTransport) -> Session:
+async def _session(make: Callable[[Any], Any], transport: Any) -> Session:
     made = make(transport)
     if isinstance(made, Awaitable):
         made = await made
@@ -82,7 +198,7 @@ def _check_agents(found: Any, target: str) -> None:
         raise ConfigurationError(f"{target} is {type(found).__name__}: a list of agents or a function is needed")
 
 
-def _offline(get_agents: Callable[[], Iterable[Agent]], module: Any, target: str) -> MakeCall:
+def _offline(get_agents: Callable[[], Iterable[Agent]], module: Any, target: str) -> Callable[[Any], Session]:
     """Calls of agents with the offline services."""
     from ..services.cascade import Cascade
     from ..services.local import EspeakTTS, RulesLLM, SphinxSTT
@@ -96,15 +212,19 @@ def _offline(get_agents: Callable[[], Iterable[Agent]], module: Any, target: str
         )
     phrases = rules.expected_phrases()
 
-    def make_call(transport: RealtimeTransport) -> Session:
+    def make_call(transport: Any) -> Session:
         flow = stages() if callable(stages) else stages
+        turns: list[Processor] = [VadProcessor(), Endpointing(), Interruption()]
+        client_tools: list[Processor] = []
+        if isinstance(transport, RealtimeTransport):
+            turns, client_tools = [transport.turns()], [transport.client_tools()]
         return Session(
             Pipeline(
                 [
                     transport.input(),
-                    transport.turns(),
+                    *turns,
                     Cascade(SphinxSTT(phrases=phrases), RulesLLM(rules), EspeakTTS()),
-                    transport.client_tools(),
+                    *client_tools,
                     Handoff(get_agents(), flow),
                     Tools(),
                     transport.output(),

@@ -1,0 +1,59 @@
+"""What the tests serve: `make talk`'s agents, with a diary in the file that DUOLOGUE_TEST_DIARY names.
+
+Each line is JSON: {"event", "session", …}. "connected" has the transport's kind; "ended" the reason, the conversation
+and what had been heard; "left" what is still there a second later: the names of tasks that a call has, and of threads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+from pathlib import Path
+from typing import Any
+
+from duologue import Session
+from duologue.cli.web_demo import WebDemo
+from duologue.frames import ConnectionChanged, Interrupted, SessionEnding, SessionStarted
+from duologue.transports.client import ClientTransport
+
+LEFT_AFTER_S = 1.0
+
+
+class Noted(WebDemo):
+    """Writes the diary."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._diary = Path(os.environ["DUOLOGUE_TEST_DIARY"])
+
+    def __call__(self, transport: ClientTransport) -> Session:
+        session = super().__call__(transport)
+        before = _tasks()
+
+        def note(event: str, **details: Any) -> None:
+            with self._diary.open("a") as file:
+                file.write(json.dumps({"event": event, "session": session.id, "at": session.now(), **details}) + "\n")
+
+        def ending(signal: SessionEnding) -> None:
+            note("ended", reason=signal.reason, rows=session.conversation.rows(), hung_up=transport.hung_up)
+            loop.call_later(LEFT_AFTER_S, lambda: note("left", tasks=sorted(_tasks() - before), threads=_threads()))
+
+        loop = asyncio.get_running_loop()
+        session.on(SessionStarted, lambda signal: note("connected", kind=transport.kind, connection=transport.id))
+        session.on(Interrupted, lambda signal: note("interrupted", heard=signal.heard))
+        session.on(ConnectionChanged, lambda signal: note("engine", engine=signal.engine, state=signal.state))
+        session.on(SessionEnding, ending)
+        return session
+
+
+def _tasks() -> set[str]:
+    return {f"{id(task)} {task.get_name()} {task.get_coro()!r}" for task in asyncio.all_tasks()}
+
+
+def _threads() -> list[str]:
+    return sorted(thread.name for thread in threading.enumerate())
+
+
+make_session = Noted()
