@@ -36,6 +36,8 @@ try:
     from starlette.responses import JSONResponse
     from starlette.routing import WebSocketRoute
     from starlette.websockets import WebSocket, WebSocketState
+
+    from .denial import deny
 except ImportError as error:
     raise MissingExtra("a web server", "web", str(error)) from error
 
@@ -255,10 +257,7 @@ def _key(socket: WebSocket) -> str:
 
 async def _refuse(socket: WebSocket, status: int, kind: str, code: str, message: str) -> None:
     body = {"error": {"message": message, "type": kind, "param": None, "code": code}}
-    if "websocket.http.response" in socket.scope.get("extensions", {}):
-        await socket.send_denial_response(JSONResponse(body, status))
-    else:
-        await socket.close()
+    await deny(socket, JSONResponse(body, status))
 
 
 async def _close(socket: WebSocket, code: int, reason: str) -> None:

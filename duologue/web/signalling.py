@@ -1,14 +1,180 @@
-"""WebRTC's signalling over HTTP: that of Pipecat's small-webrtc clients, and FastRTC's."""
+"""WebRTC's signalling over HTTP, as Pipecat's small-webrtc clients speak it; FastRTC's is in `fastrtc.py`.
+
+| request | what |
+|---|---|
+| `POST /start` | where to call: a session for WebRTC, or the address of a WebSocket |
+| `POST /api/offer`, `/sessions/{id}/api/offer` | an offer, a further one, or a new connection |
+| `PATCH` of the same | candidates that came later |
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import uuid
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from starlette.routing import BaseRoute
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
 
-from .calls import Calls
+from ..errors import BadInput, IllegalState
+from .calls import Calls, Refused
+from .fastrtc import FastRTC
+from .webrtc_host import Json, WebRTCHost, add_candidate, text
+
+if TYPE_CHECKING:
+    from ..transports.webrtc import WebRTCTransport
+
+PENDING_S = 60.0
+"""A session from `/start` waits so long for its offer."""
+MAX_PENDING = 1_000
+"""Sessions that wait for their offers. Beyond that the oldest are forgotten."""
+MAX_CANDIDATES = 50
+"""In one request."""
 
 
 def routes(calls: Calls, ice_servers: Sequence[str] = ()) -> list[BaseRoute]:
-    """The endpoints."""
-    return []
+    """The endpoints. Without the extra `webrtc` offers are answered with status 501."""
+    host = WebRTCHost(calls, ice_servers)
+    small = _SmallWebRTC(host)
+    return [
+        Route("/start", small.start, methods=["POST"]),
+        Route("/api/offer", small.offer, methods=["POST"]),
+        Route("/api/offer", small.candidates, methods=["PATCH"]),
+        Route("/sessions/{session_id}/api/offer", small.offer, methods=["POST"]),
+        Route("/sessions/{session_id}/api/offer", small.candidates, methods=["PATCH"]),
+        Route("/webrtc/offer", FastRTC(host).offer, methods=["POST"]),
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """A session that was announced by `/start`."""
+
+    identity: Any
+    data: Any
+    until: float
+
+
+class _SmallWebRTC:
+    """Pipecat's small-webrtc clients."""
+
+    def __init__(self, host: WebRTCHost) -> None:
+        self._host = host
+        self._calls = host.calls
+        self._pending: dict[str, _Pending] = {}
+
+    async def start(self, request: Request) -> Response:
+        """Where the client is to call."""
+        return await self._answered(request, self._start)
+
+    async def offer(self, request: Request) -> Response:
+        """An offer, and its answer."""
+        return await self._answered(request, self._offer)
+
+    async def candidates(self, request: Request) -> Response:
+        """Candidates that came after the offer."""
+        return await self._answered(request, self._candidates)
+
+    async def _answered(self, request: Request, answer: Callable[[Request, Any], Awaitable[Json]]) -> Response:
+        try:
+            return JSONResponse(await answer(request, await self._calls.authorize(request)))
+        except Refused as refused:
+            return refused.response()
+
+    async def _start(self, request: Request, identity: Any) -> Json:
+        body = await self._host.body(request)
+        kind = text(body, "transport", "webrtc")
+        if kind == "websocket":
+            # The scheme is the server's: behind a proxy, it must be told of the outer one (uvicorn --proxy-headers).
+            url = request.url.replace(scheme="wss" if request.url.scheme in ("https", "wss") else "ws", query="")
+            answer: Json = {"wsUrl": str(url).removesuffix("/start") + "/ws/protobuf"}
+            token = request.headers.get("authorization", "").removeprefix("Bearer ")
+            if token := token or request.query_params.get("token", ""):
+                answer["token"] = token
+            return answer
+        if kind not in ("webrtc", "SmallWebRTC"):
+            raise Refused(400, "malformed", f"transport is {kind[:50]!r}: webrtc and websocket are known")
+        self._host.require_webrtc()
+        self._calls.check_room()
+        now = asyncio.get_running_loop().time()
+        self._pending = {id: waiting for id, waiting in self._pending.items() if waiting.until > now}
+        while len(self._pending) >= MAX_PENDING:
+            del self._pending[next(iter(self._pending))]
+        session_id = uuid.uuid4().hex
+        self._pending[session_id] = _Pending(identity, body.get("body"), now + PENDING_S)
+        servers = [{"urls": self._host.ice_servers}] if self._host.ice_servers else []
+        return {"sessionId": session_id, "iceConfig": {"iceServers": servers}}
+
+    async def _offer(self, request: Request, identity: Any) -> Json:
+        self._host.require_webrtc()
+        body = await self._host.body(request)
+        sdp, type = text(body, "sdp"), text(body, "type", "offer")
+        session_id = request.path_params.get("session_id")
+        pc_id = text(body, "pc_id", "")
+        if pc_id:
+            if session_id not in (None, pc_id):
+                raise Refused(404, "unknown_connection", f"the session has no connection {pc_id[:50]!r}")
+            return await self._again(pc_id, identity, sdp, type, restart=body.get("restart_pc") is True)
+        from ..transports.webrtc import WebRTCTransport
+
+        data = body.get("requestData", body.get("request_data"))
+        if session_id is not None:
+            data = self._claim(session_id, identity, data)
+        self._calls.check_room()
+        transport = WebRTCTransport(
+            session_id or uuid.uuid4().hex, identity=identity, data=data, **self._host.options()
+        )
+        try:
+            answer = await self._host.accept(transport, sdp, type)
+        except Refused as refused:
+            if session_id is not None and refused.status == 400:  # it may try once more
+                until = asyncio.get_running_loop().time() + PENDING_S
+                self._pending[session_id] = _Pending(identity, data, until)
+            raise
+        return {"sdp": answer, "type": "answer", "pc_id": transport.id}
+
+    def _claim(self, session_id: str, identity: Any, data: Any) -> Any:
+        """A session from `/start` is taken up, once; what the client sent along."""
+        waiting = self._pending.get(session_id)
+        if waiting is None or waiting.identity != identity or waiting.until <= asyncio.get_running_loop().time():
+            if self._calls.get(session_id) is not None:
+                raise Refused(409, "connection_already_exists", "the session has a client already")
+            raise Refused(404, "unknown_session", "there is no such session, or its offer came too late")
+        del self._pending[session_id]
+        return data if data is not None else waiting.data
+
+    async def _again(self, pc_id: str, identity: Any, sdp: str, type: str, *, restart: bool) -> Json:
+        transport = self._find(pc_id, identity)
+        try:
+            if restart:
+                answer = await transport.restart(sdp, type)
+            elif transport.is_same_client(sdp):
+                answer = await transport.renegotiate(sdp, type)
+            else:
+                raise Refused(409, "connection_already_exists", "the connection has a client already")
+        except IllegalState as error:  # the call has ended meanwhile
+            raise Refused(404, "unknown_connection", str(error)) from error
+        except BadInput as error:
+            raise Refused(400, "bad_offer", str(error)) from error
+        return {"sdp": answer, "type": "answer", "pc_id": pc_id}
+
+    async def _candidates(self, request: Request, identity: Any) -> Json:
+        self._host.require_webrtc()
+        body = await self._host.body(request)
+        pc_id = text(body, "pc_id")
+        transport = self._find(pc_id, identity)
+        candidates = body.get("candidates")
+        if not isinstance(candidates, list) or len(candidates) > MAX_CANDIDATES:
+            raise Refused(400, "malformed", f"candidates is no list of at most {MAX_CANDIDATES}")
+        for candidate in candidates:
+            await add_candidate(transport, candidate, "sdp_mid", "sdp_mline_index")
+        return {"status": "success"}
+
+    def _find(self, pc_id: str, identity: Any) -> WebRTCTransport:
+        transport = self._host.find(pc_id, identity)
+        if transport is None:
+            raise Refused(404, "unknown_connection", f"there is no connection {pc_id[:50]!r}")
+        return transport

@@ -2,11 +2,189 @@
 
 from __future__ import annotations
 
-from starlette.routing import BaseRoute
+import logging
+import re
+import uuid
+from collections.abc import Callable
+from typing import Any
+from urllib.parse import parse_qsl, urlencode
 
-from .calls import Calls
+import anyio
+from starlette.routing import BaseRoute, WebSocketRoute
+from starlette.websockets import WebSocket
+
+from ..transports.client import INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE
+from ..transports.pipecat_frames import PipecatSerializer
+from ..transports.serializers import MULAW_SAMPLE_RATE, F1Serializer, FastRtcSerializer, Malformed, Serializer
+from ..transports.websocket import SHUTTING_DOWN, WebSocketTransport
+from ..transports.websocket_limits import WebSocketLimits
+from ..transports.wires import Closed, StarletteWire
+from . import wire_events
+from .calls import Call, Calls, Refused
+from .denial import deny
+
+log = logging.getLogger("duologue")
+
+Query = dict[str, str]
+_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def routes(calls: Calls) -> list[BaseRoute]:
     """The endpoints."""
-    return []
+    calls.attach.append(wire_events.attach)
+    endpoints = _Endpoints(calls)
+    return [
+        WebSocketRoute("/ws", endpoints.f1),
+        WebSocketRoute("/ws/protobuf", endpoints.pipecat),
+        WebSocketRoute("/websocket/offer", endpoints.fastrtc),
+    ]
+
+
+class _Endpoints:
+    """Admits calls, and keeps each connection until its call is over."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+        limits = calls.limits
+        self._limits = WebSocketLimits(
+            lost_s=limits.lost_s,
+            message_bytes=limits.message_bytes,
+            messages_per_s=limits.messages_per_s,
+            unsent_s=limits.unsent_s,
+        )
+
+    async def f1(self, socket: WebSocket) -> None:
+        """JSON objects, or binary PCM."""
+        await self._serve(socket, _f1_serializer)
+
+    async def pipecat(self, socket: WebSocket) -> None:
+        """Pipecat's protobuf frames."""
+        await self._serve(socket, _pipecat_serializer)
+
+    async def fastrtc(self, socket: WebSocket) -> None:
+        """FastRTC's events: the first names the connection."""
+        try:
+            identity, query = await self._admit(socket)
+            serializer = _fastrtc_serializer(query)
+        except Refused as refused:
+            await deny(socket, refused.response())
+            return
+        await socket.accept()
+        wire = StarletteWire(socket)
+        try:
+            id = await self._fastrtc_id(wire)
+            call = self._open(wire, serializer, id, identity, query)
+        except Closed:
+            return
+        except Refused as refused:
+            limit = self._calls.limits.connections if refused.code == "concurrency_limit_reached" else None
+            await self._turn_away(wire, FastRtcSerializer.refusal(refused.code, limit), refused.code)
+            return
+        except Malformed as malformed:
+            await self._turn_away(wire, FastRtcSerializer.refusal(malformed.code), str(malformed))
+            return
+        await self._run(call)
+
+    async def _fastrtc_id(self, wire: StarletteWire) -> str:
+        with anyio.move_on_after(self._calls.limits.connect_s):
+            data = await wire.receive()
+            if len(data) > self._limits.message_bytes:
+                raise Malformed("message_too_big", "the message is too big")
+            return FastRtcSerializer.connection_id(data)
+        raise Malformed("start_expected", "the event start did not come in time")
+
+    async def _turn_away(self, wire: StarletteWire, told: str, reason: str) -> None:
+        with anyio.move_on_after(self._calls.limits.shutdown_s):
+            try:
+                await wire.send(told)
+            except Closed:
+                return
+            await wire.close(1008, reason)
+
+    async def _serve(self, socket: WebSocket, serializer_for: Callable[[Query], Serializer]) -> None:
+        try:
+            identity, query = await self._admit(socket)
+            call = self._open(StarletteWire(socket), serializer_for(query), _id(query), identity, query)
+        except Refused as refused:
+            await deny(socket, refused.response())
+            return
+        try:
+            await socket.accept()
+        except Exception:  # the client did not wait
+            await call.end("client disconnected")
+            return
+        await self._run(call)
+
+    async def _admit(self, socket: WebSocket) -> tuple[Any, Query]:
+        """Who the client is, and what it asks for. Raises Refused."""
+        try:
+            identity = await self._calls.authorize(socket)
+        except Refused:
+            raise
+        except Exception as error:
+            log.error("a client could not be authenticated: %s", type(error).__name__)
+            raise Refused(500, "internal_error", "the client could not be authenticated") from error
+        finally:
+            query = _without_token(socket)
+        self._calls.check_room()
+        return identity, query
+
+    def _open(self, wire: StarletteWire, serializer: Serializer, id: str, identity: Any, query: Query) -> Call:
+        transport = WebSocketTransport(wire, serializer, id=id, identity=identity, data=query, limits=self._limits)
+        return self._calls.open(transport)
+
+    async def _run(self, call: Call) -> None:
+        assert isinstance(call.transport, WebSocketTransport)
+        call.transport.open()
+        call.start()
+        try:
+            await call.wait()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await call.end(SHUTTING_DOWN)  # if this was cancelled: servers do that when they stop
+
+
+def _without_token(socket: WebSocket) -> Query:
+    """The query's parameters but for the token, which is taken out of the request: servers log its address."""
+    query = dict(parse_qsl(socket.scope.get("query_string", b"").decode("latin-1")))
+    if query.pop("token", None) is not None:
+        socket.scope["query_string"] = urlencode(query).encode()
+    return query
+
+
+def _id(query: Query) -> str:
+    id = query.get("session_id") or uuid.uuid4().hex
+    if not _ID.fullmatch(id):
+        raise Refused(400, "bad_session_id", "session_id is not 1 to 64 letters, digits, - and _")
+    return id
+
+
+def _rate(query: Query, name: str, default: int, step: int = 1) -> int:
+    text = query.get(name, str(default))
+    rate = int(text) if text.isascii() and text.isdigit() and len(text) < 7 else 0
+    if not 8_000 <= rate <= 48_000 or rate % step:
+        multiple = f", a multiple of {step}" if step > 1 else ""
+        raise Refused(400, "bad_sample_rate", f"{name} is not a number of Hz from 8000 to 48000{multiple}")
+    return rate
+
+
+def _rates(query: Query, input_rate: int, output_rate: int) -> dict[str, int]:
+    return {
+        "input_sample_rate": _rate(query, "input_sample_rate", input_rate),
+        "output_sample_rate": _rate(query, "output_sample_rate", output_rate, step=50),
+    }
+
+
+def _f1_serializer(query: Query) -> Serializer:
+    format = query.get("format", "json")
+    if format not in ("json", "binary"):
+        raise Refused(400, "bad_format", "format is neither json nor binary")
+    return F1Serializer(binary=format == "binary", **_rates(query, INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE))
+
+
+def _pipecat_serializer(query: Query) -> Serializer:
+    return PipecatSerializer(**_rates(query, INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE))
+
+
+def _fastrtc_serializer(query: Query) -> Serializer:
+    return FastRtcSerializer(**_rates(query, MULAW_SAMPLE_RATE, MULAW_SAMPLE_RATE))
