@@ -1,13 +1,18 @@
-# `make demo` and `make test` set up what they use: a virtual environment in .venv, from Python 3.11 or newer.
+# `make demo`, `make talk` and `make test` set up what they use: a virtual environment in .venv, from Python 3.11 or newer.
 PYTHON ?= python3
 BIN := .venv/bin
 DEMO := demo
+PORT ?= 8000
 JS := tests/web/js
 
-.PHONY: demo test lint bench js clean
+.PHONY: demo talk test lint bench js clean
 
 demo: .venv/demo.stamp
 	$(BIN)/duologue demo --out $(DEMO)
+
+# Calls from a browser, with the demo's agents. Another port: make talk PORT=8001.
+talk: .venv/demo.stamp
+	$(BIN)/duologue serve duologue.cli.web_demo:make_session --port $(PORT)
 
 test: .venv/dev.stamp $(JS)/node_modules/.package-lock.json lint
 	$(BIN)/pytest -n 2
@@ -42,4 +47,4 @@ $(JS)/node_modules/.package-lock.json: $(JS)/package-lock.json | .venv/dev.stamp
 	@touch $@
 
 clean:
-	rm -rf .venv $(JS)/node_modules $(DEMO) .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf .venv $(JS)/node_modules $(DEMO) artifacts .mypy_cache .ruff_cache .pytest_cache .hypothesis

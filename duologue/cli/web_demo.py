@@ -14,6 +14,7 @@ from typing import Any
 
 from .. import Cascade, Handoff, Pipeline, Session, Switch, Tools
 from ..errors import IllegalState
+from ..frames import HandoffCompleted
 from ..processors.agent import Agent
 from ..processors.interruption import Interruption
 from ..processors.tools import Tool
@@ -23,6 +24,7 @@ from ..services.local import EspeakTTS, RulesLLM, SphinxSTT
 from ..services.local.dialogue import Rule, RuleBook, Rules
 from ..services.openai import OpenAIRealtime
 from ..transports.client import ClientTransport
+from ..web import rtvi
 from .agents import BILLING_RULES, RECEPTION, agents, stages
 from .local_model import model_by, serving
 
@@ -31,7 +33,7 @@ BILL = 42
 BILLING = Rules(
     [
         Rule(
-            "[can I have] [I want] a refund [please]",
+            "[can I have|I want] a refund [please]",
             call="refund",
             args={"dollars": str(BILL)},
             then="I have sent you {result[dollars]} dollars back. Anything else?",
@@ -42,6 +44,17 @@ BILLING = Rules(
     memory={"order": None},
     failed="I am sorry, I may not do that.",
 )
+
+THINGS_TO_SAY = {
+    "Reception": (
+        "Where is my order?",
+        "My order number is four five six seven",
+        "What are your opening hours?",
+        "Can I speak to billing?",
+    ),
+    "Billing": ("How much do I owe?", "Can I pay next week?", "I want a refund", "Can I speak to reception?"),
+}
+"""For the page: the recogniser knows the rules' phrases only."""
 
 RULES = RuleBook({"Receptionist": RECEPTION, "Billing clerk": BILLING})
 
@@ -94,7 +107,7 @@ class WebDemo:
             "cascade": Cascade(SphinxSTT(phrases=RULES.expected_phrases()), RulesLLM(RULES), EspeakTTS()),
             "native": OpenAIRealtime(api_key="none", base_url=self._url),
         }
-        return Session(
+        session = Session(
             Pipeline(
                 [
                     transport.input(),
@@ -108,6 +121,14 @@ class WebDemo:
                 ]
             )
         )
+        client = rtvi.of(transport)
+
+        def hint(agent: str) -> None:
+            client.send_server_message({"type": "duologue.hint", "phrases": THINGS_TO_SAY[agent]})
+
+        hint("Reception")
+        session.on(HandoffCompleted, lambda signal: hint(signal.target))
+        return session
 
 
 make_session = WebDemo()
