@@ -189,9 +189,8 @@ class PushToTalk(Processor):
         """The caller presses the button. Raises IllegalState if it is down already."""
         if self._talking:
             raise IllegalState("the caller's turn has started already: end_turn() comes first")
-        floor = self.session.floor
-        self._talking = floor.caller_speaking = True
-        floor.touched()
+        self._talking = True
+        self.session.floor.caller_speaks(True, self.session.now())
         if may_interrupt(self.session):
             self.session.interrupt("push-to-talk")
         await self._begin()
@@ -200,8 +199,8 @@ class PushToTalk(Processor):
         """The caller releases the button. Raises IllegalState if it is not down."""
         if not self._talking:
             raise IllegalState("the caller's turn has not started: start_turn() comes first")
-        self._talking = self.session.floor.caller_speaking = False
-        self.session.floor.touched()
+        self._talking = False
+        self.session.floor.caller_speaks(False, self.session.now())
         await self._finish("manual")
 
     @handles(UserAudio)
@@ -222,7 +221,8 @@ class PushToTalk(Processor):
     async def end(self, frame: End) -> None:
         """No turn outlasts the call."""
         if self._talking:
-            self._talking = self.session.floor.caller_speaking = False
+            self._talking = False
+            self.session.floor.caller_speaks(False, self.session.now())
             await self._finish("end")
 
     async def _begin(self) -> None:

@@ -137,7 +137,7 @@ class VadProcessor(Processor):
     async def close(self) -> None:
         """Nobody speaks any more."""
         if self._speaking:
-            self.session.floor.caller_speaking = False
+            self.session.floor.caller_speaks(False, self._voiced_until)
 
     @handles(UserAudio)
     async def audio(self, frame: UserAudio) -> None:
@@ -217,21 +217,19 @@ class VadProcessor(Processor):
         self._framer = Framer(self._detector, sample_rate)
 
     def _start(self, at: float) -> SpeechStarted:
-        floor = self.session.floor
-        self._speaking = floor.caller_speaking = True
+        self._speaking = True
         self._started_at = max(0.0, at - self._frame_s * self._history.bit_length())
         self._voiced_until = at
-        floor.touched()
+        self.session.floor.caller_speaks(True, self._started_at)
         if not self._watched:
             self._watched = True
             self.spawn(self._watch)
         return SpeechStarted(at=self._started_at)
 
     def _stop(self) -> SpeechStopped:
-        floor = self.session.floor
-        self._speaking = floor.caller_speaking = False
+        self._speaking = False
         self._history = 0
-        floor.touched()
+        self.session.floor.caller_speaks(False, self._voiced_until)
         return SpeechStopped(at=self._voiced_until)
 
     async def _watch(self) -> None:

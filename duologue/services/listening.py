@@ -111,11 +111,10 @@ class Listening:
 
     async def on_speech_began(self, event: SpeechBegan) -> None:
         """The provider hears the caller speak: that interrupts the agent."""
-        at, floor = self.hearing.session_time(event.at_ms), self._session.floor
+        at = self.hearing.session_time(event.at_ms)
         self.hearing.begin(at, RECENT_S).item = event.item
         if not self._ears:
-            floor.caller_speaking = True
-            floor.touched()
+            self._session.floor.caller_speaks(True, at)
         if may_interrupt(self._session):
             self._session.interrupt()
         if not self._ears:
@@ -123,12 +122,11 @@ class Listening:
 
     async def on_speech_ceased(self, event: SpeechCeased) -> None:
         """The provider hears silence."""
-        at, floor, utterance = self.hearing.session_time(event.at_ms), self._session.floor, self._find(event.item)
+        at, utterance = self.hearing.session_time(event.at_ms), self._find(event.item)
         if utterance is not None:
             utterance.end_s = at
         if not self._ears:
-            floor.caller_speaking = False
-            floor.touched()
+            self._session.floor.caller_speaks(False, at)
             await self._engine.push(SpeechStopped(at=at))
 
     async def on_turn_taken(self, event: TurnTaken) -> None:
@@ -153,17 +151,19 @@ class Listening:
             if event.item or not text:
                 return  # of a turn that was settled long ago
             utterance = self.hearing.begin(self._session.now(), RECENT_S)
-        if event.final:
-            self._complete(utterance, text)
-        frame = UserTranscript(
-            text=text,
-            final=event.final,
-            start_s=utterance.start_s,
-            end_s=utterance.end_s if event.final else 0.0,
-            language=event.language,
+        end_s = (utterance.end_s or self._session.now()) if event.final else 0.0
+        told = await self._session.hooks.transcript(
+            UserTranscript(
+                text=text, final=event.final, start_s=utterance.start_s, end_s=end_s, language=event.language
+            )
         )
-        await self._engine.push_up(frame)  # turn-taking sits above
-        await self._engine.push(frame)
+        if utterance not in (*self._late, *self.hearing.utterances):
+            return  # while a hook was asked, the connection was lost: it will be heard again
+        if event.final:
+            self._complete(utterance, told.text if told is not None else "")
+        if told is not None:
+            await self._engine.push_up(told)  # turn-taking sits above
+            await self._engine.push(told)
         self._engine.notify()
 
     def _complete(self, utterance: Utterance, text: str) -> None:

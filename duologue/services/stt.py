@@ -180,7 +180,6 @@ class STT(Processor):
             await self._hear(self._mono.flush())
         self._listening = False
         said = await self._ask(self.finish, Transcription(text=""))
-        self._utterance = [frame for frame in self._utterance if isinstance(frame, EndOfTurn)]
         self.broadcast(Usage(service=self.name, model=self.model, input_audio_s=self._fed_s))
         await self._tell(
             UserTranscript(
@@ -212,6 +211,15 @@ class STT(Processor):
         self.session.report(error, self.name)
 
     async def _tell(self, transcript: UserTranscript) -> None:
-        if not self._released:
-            await self.push_up(transcript)  # turn-taking sits above
-            await self.push(transcript)
+        if self._released:
+            return
+        told: UserTranscript | None = None
+        with anyio.CancelScope() as self._asking:
+            told = await self.session.hooks.transcript(transcript)
+        if self._released:
+            return  # whoever has the speech now tells what was said
+        if transcript.final:
+            self._utterance = [frame for frame in self._utterance if isinstance(frame, EndOfTurn)]
+        if told is not None:
+            await self.push_up(told)  # turn-taking sits above
+            await self.push(told)

@@ -20,8 +20,13 @@ class Floor:
     stale everywhere at once, because everyone asks here.
     """
 
-    def __init__(self, unsettled: Callable[[], bool] = lambda: False) -> None:
+    def __init__(
+        self,
+        unsettled: Callable[[], bool] = lambda: False,
+        caller: Callable[[bool, float], None] = lambda speaking, at: None,
+    ) -> None:
         self._unsettled = unsettled
+        self._caller = caller  # told when the caller begins or ceases to speak
         self.turn = 0
         """The latest turn that has begun."""
         self.fence = -1
@@ -29,7 +34,7 @@ class Floor:
         self.agent_speaking = False
         """The caller hears the agent now, or its speech is on hold. Kept by the transport's playout."""
         self.caller_speaking = False
-        """The caller speaks now. Kept by whoever detects it: the VAD, or a native engine."""
+        """The caller speaks now. Whoever detects it says so: `caller_speaks`."""
         self.dismissed = False
         """The caller's turn that is ending was a backchannel and wants no answer. The engine notes and clears it."""
         self.touched: Callable[[], None] = lambda: None
@@ -38,6 +43,13 @@ class Floor:
         self._protected: set[int] = set()
         self._scopes: dict[anyio.CancelScope, int] = {}
         self._holds: list[tuple[Callable[[], None], Callable[[], None]]] = []
+
+    def caller_speaks(self, speaking: bool, at: float) -> None:
+        """The caller speaks, or does not any more, since session time `at`. Everyone is told if that is news."""
+        news, self.caller_speaking = speaking != self.caller_speaking, speaking
+        self.touched()
+        if news:
+            self._caller(speaking, at)
 
     @property
     def owner(self) -> Owner:

@@ -13,6 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from ..errors import ConfigurationError, DeadlineExceeded, DuologueError, IllegalState, ToolError
 from ..frames import (
+    AccessChanged,
+    AudioLevel,
+    CallerStartedSpeaking,
+    CallerStoppedSpeaking,
     End,
     ErrorRaised,
     Frame,
@@ -25,6 +29,7 @@ from ..frames import (
     ToolCall,
     ToolResult,
     Usage,
+    UserTranscript,
 )
 from ..processors.base import Processor
 from ..processors.lane import Lane, Waits
@@ -32,18 +37,23 @@ from ..processors.pipeline import active_leaves, all_groups, build, groups, leav
 from ..processors.routing import Direction, EndPort, Link, Routes, Target, drop, signal_target
 from .conversation import Conversation
 from .floor import Floor
+from .hooks import HOOK_TIMEOUT_S, Hooks
 from .ledger import Heard, Ledger, Response
+from .levels import Levels
 from .opening import Deadlines, Opened
 from .tasks import Tasks, to_the_end
 from .usage import UsageTotals
 
 if TYPE_CHECKING:
     from ..processors.agent import Agent
+    from .row_feed import RowFeed
 
 log = logging.getLogger("duologue")
 
 S = TypeVar("S", bound=Signal)
 T = TypeVar("T")
+Held = TypeVar("Held", UserTranscript, ToolCall)
+Access = Literal["active", "muted", "revoked"]
 Tap = Callable[[Processor, Direction, Frame], None]
 Decision = Literal["continue", "end", "cancel"]
 ErrorPolicy = Callable[[ErrorRaised], Decision]
@@ -106,7 +116,7 @@ class Session:
         self.agent = agent
         """The active agent's definition."""
         self.deadlines = deadlines or Deadlines()
-        self.floor = Floor(lambda: bool(self.ledger.unsettled))
+        self.floor = Floor(lambda: bool(self.ledger.unsettled), self._caller_speaks)
         self.conversation = Conversation(
             self.id, self.now, failed=lambda error: self.report(error, "conversation listener")
         )
@@ -114,6 +124,15 @@ class Session:
         self.usage = UsageTotals()
         self.has_playout = False
         """A transport plays what the agent says, and tells the ledger."""
+        self.row_feed: RowFeed | None = None
+        """Where `Rows` come from, once there are some."""
+        self.access: Access = "active"
+        """Whether the caller may be heard: see `set_access`."""
+        self.access_since = 0.0
+        """Session time of its last change."""
+        self.hooks = Hooks(self)
+        self.said: list[Callable[[bytes, int, float], None]] = []
+        """Called by the transport with what the caller says, as the pipeline gets it; otherwise as `played`."""
         self.played: list[Callable[[bytes, int, float], None]] = []
         """Called by the playout with what the caller has just heard: PCM, sample rate, session time of its start."""
         self.tap: Tap | None = None
@@ -135,6 +154,7 @@ class Session:
         self._error: BaseException | None = None
         self._fences: list[Callable[[], None]] = []
         self._listeners: dict[type[Signal], list[Callable[[Any], None]]] = {}
+        self._levels = Levels(self)
         self._signals: dict[type[Frame], Target] = {}
         self._reporting = False
         self._link()
@@ -269,6 +289,7 @@ class Session:
         for timer in (self._idle_timer, self._drain_timer):
             if timer is not None:
                 timer.cancel()
+        self._levels.stop()
         for lane in tuple(self.lanes):
             lane.close()
         self._tasks.cancel()
@@ -371,14 +392,54 @@ class Session:
         if isinstance(signal, Usage):
             self.usage.add(signal)
         for base in signal.__class__.__mro__:
-            for listener in self._listeners.get(base, ()):
+            for listener in tuple(self._listeners.get(base, ())):
                 listener(signal)
 
-    def on(self, signal_type: type[S], listener: Callable[[S], Any]) -> None:
-        """Call `listener` with every signal of a type. A plain function runs at once, an `async def` in a task."""
+    def on(self, signal_type: type[S], listener: Callable[[S], Any]) -> Callable[[], None]:
+        """Call `listener` with every signal of a type. A plain function runs at once, an `async def` in a task.
+
+        Returns a function that ends it.
+        """
         if not (isinstance(signal_type, type) and issubclass(signal_type, Signal)):
             raise ConfigurationError(f"{signal_type!r} is no signal: use observe() for other frames")
-        self._listeners.setdefault(signal_type, []).append(self.guard_signal(listener, self.pipeline))
+        listeners, guarded = self._listeners.setdefault(signal_type, []), self.guard_signal(listener, self.pipeline)
+        listeners.append(guarded)
+        if signal_type is AudioLevel:
+            self._levels.listened(1)
+
+        def stop() -> None:
+            if guarded in listeners:
+                listeners.remove(guarded)
+                if signal_type is AudioLevel:
+                    self._levels.listened(-1)
+
+        return stop
+
+    def intercept(
+        self, frame_type: type[Held], hook: Callable[[Held], Any], *, timeout_s: float = HOOK_TIMEOUT_S
+    ) -> Callable[[], None]:
+        """Ask `hook(frame)`, a `def` or an `async def`, before anything follows from a `UserTranscript` or `ToolCall`.
+
+        It returns the frame, changed (a transcript's text, a call's arguments) or not, or None to block it; for a call
+        also a `ToolResult`, which answers it. If it raises or takes longer than `timeout_s` that is reported; a
+        transcript then passes unchanged, and a tool call is refused. Returns a function that ends it. Raises
+        ConfigurationError for another type.
+        """
+        return self.hooks.add(frame_type, hook, timeout_s)
+
+    def set_access(self, access: Access, *, by: str = "") -> None:
+        """Let the caller be heard (`active`) or not (`muted`), from this moment on; `by` says who wants it so.
+
+        What a muted caller says is silence to the pipeline. Of a `revoked` one also texts, keys and images are
+        dropped. Raises ConfigurationError for anything else.
+        """
+        if access not in ("active", "muted", "revoked"):
+            raise ConfigurationError(f"access is active, muted or revoked, not {access!r}")
+        if access == self.access:
+            return
+        self.access, self.access_since = access, self.now()
+        if self.state in (State.CONNECTING, State.ACTIVE):
+            self.broadcast(AccessChanged(access=access, by=by))
 
     def guard_signal(self, handler: Callable[[Any], Any], processor: Processor) -> Callable[[Any], None]:
         """A handler of signals that reports what it raises."""
@@ -499,6 +560,9 @@ class Session:
         )
         self.broadcast(signal)
         return signal
+
+    def _caller_speaks(self, speaking: bool, at: float) -> None:
+        self.broadcast(CallerStartedSpeaking(at=at) if speaking else CallerStoppedSpeaking(at=at))
 
     def _response_opened(self, response: Response) -> None:
         self.conversation.add(

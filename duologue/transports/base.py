@@ -9,6 +9,7 @@ from ..audio.pcm import MAX_SAMPLE_RATE, check_pcm
 from ..errors import IllegalState, ServiceError
 from ..frames import (
     BotAudio,
+    Dtmf,
     End,
     Frame,
     Input,
@@ -17,6 +18,8 @@ from ..frames import (
     SessionEnding,
     SessionStarted,
     UserAudio,
+    UserImage,
+    UserText,
     WordTimes,
 )
 from ..processors.base import Processor, handles
@@ -31,6 +34,8 @@ GAP_S = 0.25
 """Audio that comes later than this after what was fed before does not continue it: the time between was silence."""
 AHEAD_S = 2.0
 """Audio that was fed faster than it can have been spoken may run this far ahead of its time."""
+_OF_THE_CALLER = (UserText, UserImage, Dtmf)
+"""What a caller whose access is revoked cannot do."""
 
 
 class TransportInput(Processor):
@@ -65,6 +70,7 @@ class TransportInput(Processor):
             for start in range(0, len(pcm), 2 * sample_rate):
                 self.feed(pcm[start : start + 2 * sample_rate], sample_rate)
             return
+        pcm = self._allowed(pcm, sample_rate)
         self._fed_at = asyncio.get_running_loop().time()
         self._waiting_s += len(pcm) / (2 * sample_rate)
         self._queue.append((pcm, sample_rate))
@@ -72,15 +78,30 @@ class TransportInput(Processor):
             self._drop_oldest()
         self._wake()
 
+    def _allowed(self, pcm: bytes, sample_rate: int) -> bytes:
+        """Audio that ends now, with silence for what was spoken while the caller was not to be heard."""
+        session = self._session
+        if session is None or (session.access == "active" and not session.access_since):
+            return pcm
+        if session.access != "active":
+            return bytes(len(pcm))
+        spoken_s = session.now() - session.access_since
+        early = len(pcm) // 2 - int(spoken_s * sample_rate + 1e-6)
+        return bytes(2 * early) + pcm[2 * early :] if early > 0 else pcm
+
     def feed_frame(self, frame: Input) -> None:
         """What else the caller does (a key, a text, an image), in its place among the audio."""
-        if self._closed:
+        if self._closed or (self._revoked and isinstance(frame, _OF_THE_CALLER)):
             return
         if self._frames >= MAX_FRAMES:
             error = ServiceError(f"{type(frame).__name__} was refused: {MAX_FRAMES} frames wait for the pipeline")
             self.session.report(error, self.name)
             return
         self._put(frame)
+
+    @property
+    def _revoked(self) -> bool:
+        return self._session is not None and self._session.access == "revoked"
 
     def hang_up(self, reason: str = "caller hung up") -> None:
         """The caller has gone: the call ends once everything before this has been dealt with."""
@@ -134,8 +155,8 @@ class TransportInput(Processor):
         self.session.report(ServiceError(f"{what}: {samples}, more than {MAX_WAITING_S:.0f} s were waiting"), self.name)
 
     async def _deliver(self) -> None:
-        loop = asyncio.get_running_loop()
-        began = loop.time() - self.session.now()
+        loop, session = asyncio.get_running_loop(), self.session
+        began = loop.time() - session.now()
         queue = self._queue
         while True:
             if not queue:
@@ -147,11 +168,16 @@ class TransportInput(Processor):
             waiting = queue.popleft()
             if not isinstance(waiting, tuple):
                 self._frames -= 1
-                await self.push(waiting)
+                if not (self._revoked and isinstance(waiting, _OF_THE_CALLER)):
+                    await self.push(waiting)
                 continue
             pcm, sample_rate = waiting
-            at = self._spoken_at(len(pcm) / (2 * sample_rate))
-            await self.push(UserAudio(audio=pcm, sample_rate=sample_rate, at=at - began))
+            at = self._spoken_at(len(pcm) / (2 * sample_rate)) - began
+            if session.access != "active":
+                pcm = bytes(len(pcm))
+            for listener in tuple(session.said):
+                listener(pcm, sample_rate, at)
+            await self.push(UserAudio(audio=pcm, sample_rate=sample_rate, at=at))
 
     def _spoken_at(self, seconds: float) -> float:
         """When the first sample of the oldest piece was spoken, in loop time: where the piece before it ended, unless

@@ -1,0 +1,138 @@
+"""Hooks that stand between a frame and what follows from it: they may change it, or block it."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import msgspec
+
+from ..errors import ConfigurationError, DeadlineExceeded
+from ..frames import Signal, ToolCall, ToolResult, Transcribed, UserTranscript
+from ..processors.routing import stray
+
+if TYPE_CHECKING:
+    from .session import Session
+
+HOOK_TIMEOUT_S = 2.0
+"""For each hook, each time; what takes longer has failed."""
+
+
+class ToolCalled(Signal, frozen=True, kw_only=True):
+    """A tool is called, with the arguments that the hooks have left it. It may still wait for approval."""
+
+    call_id: str
+    name: str
+    arguments: dict[str, Any] = msgspec.field(default_factory=dict)
+    turn: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Hook:
+    function: Callable[[Any], Any]
+    timeout_s: float
+
+
+class Hooks:
+    """The hooks of a session, each asked after the other. `Session.intercept` says what they may do."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._hooks: dict[type, list[_Hook]] = {UserTranscript: [], ToolCall: []}
+
+    def add(self, frame_type: type, function: Callable[[Any], Any], timeout_s: float) -> Callable[[], None]:
+        """Ask this one, too. Returns a function that ends it. Raises ConfigurationError."""
+        if frame_type not in self._hooks:
+            raise ConfigurationError(f"{frame_type!r} cannot be intercepted: UserTranscript and ToolCall can")
+        if not callable(function):
+            raise ConfigurationError(f"{function!r} cannot be a hook: it cannot be called")
+        if timeout_s <= 0:
+            raise ConfigurationError(f"a hook's timeout_s must be positive, not {timeout_s}")
+        hooks, hook = self._hooks[frame_type], _Hook(function, timeout_s)
+        hooks.append(hook)
+
+        def stop() -> None:
+            if hook in hooks:
+                hooks.remove(hook)
+
+        return stop
+
+    async def transcript(self, frame: UserTranscript) -> UserTranscript | None:
+        """What is to count as said, which everyone is told as `Transcribed`; None for nothing.
+
+        A hook that fails changes nothing: the caller is not to be left without an answer.
+        """
+        for hook in tuple(self._hooks[UserTranscript]):
+            try:
+                answer = await self._ask(hook, frame, UserTranscript)
+            except Exception as error:
+                self._session.report(error, "hook", frame)
+                continue
+            if answer is None:
+                if frame.final:  # whoever has shown interim words takes them back
+                    self._session.broadcast(Transcribed(text="", start_s=frame.start_s, end_s=frame.end_s))
+                return None
+            frame = msgspec.structs.replace(answer, final=frame.final, start_s=frame.start_s, end_s=frame.end_s)
+        self._session.broadcast(
+            Transcribed(
+                text=frame.text, final=frame.final, start_s=frame.start_s, end_s=frame.end_s, language=frame.language
+            )
+        )
+        return frame
+
+    async def call(self, call: ToolCall) -> ToolCall | ToolResult:
+        """The call as it is to be made, or the result that takes its place.
+
+        A call is refused if a hook fails: what was to be checked must not happen unchecked.
+        """
+        asked = call.arguments
+        for hook in tuple(self._hooks[ToolCall]):
+            try:
+                answer = await self._ask(hook, call, ToolCall, ToolResult)
+                if isinstance(answer, ToolCall) and answer.name != call.name:
+                    raise ConfigurationError(f"a hook made {answer.name!r} of a call of {call.name!r}")
+            except Exception as error:
+                self._session.report(error, "hook", call)
+                return _refused(call, str(error) or type(error).__name__)
+            if answer is None:
+                return _refused(call, "this is not allowed")
+            if isinstance(answer, ToolResult):
+                return msgspec.structs.replace(answer, call_id=call.call_id, name=call.name, turn=call.turn)
+            call = msgspec.structs.replace(call, arguments=answer.arguments)
+        if call.arguments != asked:
+            self._log_changed(call)
+        self._session.broadcast(
+            ToolCalled(call_id=call.call_id, name=call.name, arguments=call.arguments, turn=call.turn)
+        )
+        return call
+
+    def _log_changed(self, call: ToolCall) -> None:
+        conversation = self._session.conversation
+        items = (i for i in reversed(conversation.items) if i.kind == "tool_call" and i.call_id == call.call_id)
+        if (item := next(items, None)) is not None:
+            conversation.update(item.id, data=call.arguments)
+
+    async def _ask(self, hook: _Hook, frame: UserTranscript | ToolCall, *expected: type) -> Any:
+        kind = type(frame).__name__
+        with anyio.move_on_after(hook.timeout_s) as scope:
+            try:
+                answer = hook.function(frame)
+                if inspect.isawaitable(answer):
+                    answer = await answer
+            except asyncio.CancelledError as error:
+                raise stray(error) from None
+        if scope.cancelled_caught:
+            raise DeadlineExceeded(f"a hook on {kind} took longer than {hook.timeout_s:g} s")
+        if answer is not None and not isinstance(answer, expected):
+            raise ConfigurationError(f"a hook on {kind} returned {type(answer).__name__}")
+        return answer
+
+
+def _refused(call: ToolCall, why: str) -> ToolResult:
+    return ToolResult(
+        call_id=call.call_id, name=call.name, turn=call.turn, result={"error": f"refused: {why}"}, is_error=True
+    )

@@ -1,0 +1,83 @@
+"""`Levels`: how loud both sides are, as `AudioLevel` signals, while somebody listens for them."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from functools import partial
+from typing import TYPE_CHECKING, Literal
+
+from ..audio.pcm import FLOOR_DBFS
+from ..frames import AudioLevel
+
+if TYPE_CHECKING:
+    from .session import Session
+
+EVERY_S = 0.1
+
+
+class _Side:
+    """What has been heard of one side since the last signal."""
+
+    def __init__(self, who: Literal["caller", "agent"]) -> None:
+        self.who = who
+        self.told = FLOOR_DBFS
+        self._power, self._samples = 0.0, 0
+
+    def add(self, pcm: bytes) -> None:
+        import numpy as np
+
+        samples = np.frombuffer(pcm, "<i2").astype(np.float32)
+        self._power += float(samples.dot(samples))
+        self._samples += len(samples)
+
+    def take(self) -> float | None:
+        """The level, in dB below full scale; None if there is nothing to tell: no audio has come, as before."""
+        if not self._samples and self.told == FLOOR_DBFS:
+            return None
+        mean = self._power / self._samples / 32768**2 if self._samples else 0.0
+        self._power, self._samples = 0.0, 0
+        self.told = max(10 * math.log10(mean), FLOOR_DBFS) if mean else FLOOR_DBFS
+        return self.told
+
+
+class Levels:
+    """Measures what the caller says, as the pipeline gets it, and what it hears of the agent."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._sides = (_Side("caller"), _Side("agent"))
+        self._taps = [partial(self._heard, side) for side in self._sides]
+        self._timer: asyncio.TimerHandle | None = None
+        self._listeners = 0
+
+    def listened(self, count: int) -> None:
+        """So many more listen. Without any nothing is measured."""
+        before, self._listeners = self._listeners, self._listeners + count
+        places = (self._session.said, self._session.played)
+        for place, tap in zip(places, self._taps, strict=True):
+            if not before:
+                place.append(tap)
+            elif not self._listeners and tap in place:
+                place.remove(tap)
+
+    def stop(self) -> None:
+        """The session ends."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _heard(self, side: _Side, pcm: bytes, sample_rate: int, at: float) -> None:
+        side.add(pcm)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(EVERY_S, self._tell)
+
+    def _tell(self) -> None:
+        self._timer = None
+        at, news = self._session.now(), False
+        for side in self._sides:
+            level = side.take()
+            if level is not None:
+                news = True
+                self._session.broadcast(AudioLevel(who=side.who, dbfs=round(level, 1), at=at))
+        if news and self._listeners:
+            self._timer = asyncio.get_running_loop().call_later(EVERY_S, self._tell)
