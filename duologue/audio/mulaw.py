@@ -1,0 +1,56 @@
+"""G.711 µ-law, the 8-bit code of telephones."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import TYPE_CHECKING
+
+from .pcm import check_whole
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+_BIAS = 33  # of the 14-bit values that the code is made of
+_CLIP = 8158
+_SEGMENT_ENDS = (63, 127, 255, 511, 1023, 2047, 4095, 8191)
+
+
+def encode(pcm: bytes) -> bytes:
+    """s16le samples as one byte each. Raises BadInput for a split sample."""
+    import numpy as np
+
+    check_whole(pcm)
+    coded: bytes = _codes()[np.frombuffer(pcm, "<u2")].tobytes()
+    return coded
+
+
+def decode(code: bytes) -> bytes:
+    """The bytes as s16le samples."""
+    import numpy as np
+
+    pcm: bytes = _samples()[np.frombuffer(code, np.uint8)].tobytes()
+    return pcm
+
+
+@cache
+def _codes() -> NDArray[np.uint8]:
+    """The code of each sample, by the sample as an unsigned number."""
+    import numpy as np
+
+    samples = np.arange(65_536, dtype=np.uint16).view(np.int16) >> 2
+    magnitude = np.minimum(np.abs(samples.astype(np.int32)), _CLIP) + _BIAS
+    segment = np.searchsorted(_SEGMENT_ENDS, magnitude)
+    code = (segment << 4) | ((magnitude >> (segment + 1)) & 0x0F)
+    codes: NDArray[np.uint8] = np.where(samples < 0, 0x7F - code, 0xFF - code).astype(np.uint8)
+    return codes
+
+
+@cache
+def _samples() -> NDArray[np.int16]:
+    """The sample of each code."""
+    import numpy as np
+
+    code = ~np.arange(256, dtype=np.uint8)
+    magnitude = ((((code & 0x0F).astype(np.int32) << 3) + 4 * _BIAS) << ((code & 0x70) >> 4)) - 4 * _BIAS
+    return np.where(code & 0x80, -magnitude, magnitude).astype("<i2")

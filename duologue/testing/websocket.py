@@ -1,0 +1,133 @@
+"""A client of the WebSocket endpoint, and a server for it, in the test's own loop."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import socket
+from base64 import b64decode, b64encode
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+
+@asynccontextmanager
+async def serving(app: Any, **options: Any) -> AsyncIterator[str]:
+    """Serve an ASGI application in this event loop; gives its address, "127.0.0.1:port". Options are uvicorn's."""
+    import uvicorn
+
+    defaults: dict[str, Any] = {"lifespan": "off", "log_level": "warning", "ws_per_message_deflate": False}
+    defaults |= {"timeout_graceful_shutdown": 1, "ws_ping_interval": None}
+    server = uvicorn.Server(uvicorn.Config(app, **(defaults | options)))
+    # Named as TCP, for otherwise asyncio leaves Nagle's algorithm on.
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.bind(("127.0.0.1", 0))
+        task = asyncio.create_task(server.serve([listener]))
+        try:
+            while not server.started and not task.done():
+                await anyio.sleep(0.01)
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            server.should_exit = True
+            await task
+
+
+class F1Client:
+    """Keeps what the server sends, and plays its audio: one piece after the other, until it is told to clear.
+
+    `events` are all messages but audio, `heard` the pieces of audio with the loop time at which each is played.
+    """
+
+    def __init__(self, connection: ClientConnection) -> None:
+        self.connection = connection
+        self.events: list[dict[str, Any]] = []
+        self.heard: list[tuple[float, bytes]] = []
+        self.rate = 24_000
+        self._until = 0.0
+        self._news = asyncio.Event()
+        self._closed = False
+        self._reader = asyncio.get_running_loop().create_task(self._read())
+
+    # -- what it does ----------------------------------------------------------------------------------------------
+
+    async def say(self, pcm: bytes) -> None:
+        """Send audio."""
+        await self.send(type="audio", data=b64encode(pcm).decode())
+
+    async def send(self, **message: Any) -> None:
+        """Send a JSON object."""
+        await self.connection.send(json.dumps(message))
+
+    # -- what it gets ----------------------------------------------------------------------------------------------
+
+    async def until(self, kind: str, count: int = 1, **fields: Any) -> dict[str, Any]:
+        """The `count`th event of a type with such fields, or the first piece of "audio". EOFError at the end."""
+        while True:
+            if kind == "audio" and self.heard:
+                return {}
+            found = [e for e in self.events if e.get("type") == kind and fields.items() <= e.items()]
+            if len(found) >= count:
+                return found[count - 1]
+            if self._closed:
+                raise EOFError(f"the connection was closed before {kind!r} came: {self.events}")
+            self._news.clear()
+            await self._news.wait()
+
+    async def until_closed(self) -> tuple[int, str]:
+        """How the server closed the connection: code and reason."""
+        await self._reader
+        return self.connection.close_code or 0, self.connection.close_reason or ""
+
+    def of_type(self, kind: str) -> list[dict[str, Any]]:
+        """All events of a type."""
+        return [event for event in self.events if event.get("type") == kind]
+
+    def heard_by(self, now: float) -> bytes:
+        """The audio that was played up to a loop time."""
+        parts = [pcm[: 2 * max(0, round((now - at) * self.rate))] for at, pcm in self.heard]
+        return b"".join(parts)
+
+    async def _read(self) -> None:
+        try:
+            async for data in self.connection:
+                self._take(data)
+                self._news.set()
+        except ConnectionClosed:
+            pass
+        finally:
+            self._closed = True
+            self._news.set()
+
+    def _take(self, data: str | bytes) -> None:
+        now = asyncio.get_running_loop().time()
+        event: dict[str, Any] = {"type": "audio"} if isinstance(data, bytes) else json.loads(data)
+        if event.get("type") == "audio":
+            pcm = data if isinstance(data, bytes) else b64decode(event["data"])
+            self.rate = int(event.get("sample_rate", self.rate))
+            at = max(now, self._until)
+            self._until = at + len(pcm) / (2 * self.rate)
+            self.heard.append((at, pcm))
+            return
+        if event.get("type") == "clear_audio":
+            cut = [(at, pcm[: 2 * max(0, round((now - at) * self.rate))]) for at, pcm in self.heard]
+            self.heard = [(at, pcm) for at, pcm in cut if pcm]
+            self._until = now
+        self.events.append(event)
+
+
+@asynccontextmanager
+async def calling(url: str, token: str = "", **options: Any) -> AsyncIterator[F1Client]:
+    """A client that is connected to `url` (ws://…/ws). Options are those of `websockets.connect`."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    options = {"compression": None, "ping_interval": None, "additional_headers": headers} | options
+    async with connect(url, **options) as connection:
+        client = F1Client(connection)
+        try:
+            yield client
+        finally:
+            await connection.close()
+            await client.until_closed()
