@@ -31,6 +31,8 @@ from ..services.llm import LLM
 from ..services.stt import STT
 from ..services.tts import TTS
 from ..session.latency import LatencyMeter, TurnLatency
+from ..session.pricing import cost
+from ..session.rows import RowEvent, Rows
 from ..session.session import Session
 from .rtvi_client import RtviClient
 
@@ -108,7 +110,7 @@ class PageMessages:
         self._session, self._client = session, client
         self._handoff = next((leaf for leaf in leaves(session.pipeline) if isinstance(leaf, Handoff)), None)
         self._wanted: dict[str, ApprovalWanted] = {}
-        self._access = "active"
+        self._stop_rows: Callable[[], None] = lambda: None
 
     def attach(self) -> None:
         """Listen to the session, and answer the page."""
@@ -116,7 +118,7 @@ class PageMessages:
         on(HandoffStarted, lambda signal: self._handed_off("started", signal))
         on(HandoffCompleted, lambda signal: self._handed_off("completed", signal))
         on(HandoffFailed, lambda signal: self._handed_off("failed", signal))
-        on(AccessChanged, self._access_changed)
+        on(AccessChanged, lambda signal: self._tell_state())
         on(ConnectionChanged, self._connection_changed)
         on(ApprovalWanted, self._approval_wanted)
         on(ApprovalGiven, self._approval_given)
@@ -132,6 +134,8 @@ class PageMessages:
         self._tell_usage()
         for signal in self._wanted.values():
             self._tell_wanted(signal)
+        self._stop_rows()
+        self._stop_rows = Rows(self._session).listen(self._row_changed)
 
     def latency(self, turn: TurnLatency, median_ms: float) -> None:
         """Where a turn's time went."""
@@ -142,6 +146,9 @@ class PageMessages:
     def _tell(self, type: str, /, **fields: Any) -> None:
         if self._client.ready:
             self._client.send_server_message({"type": f"duologue.{type}", **fields})
+
+    def _row_changed(self, event: RowEvent) -> None:
+        self._tell("row", row=msgspec.to_builtins(event, str_keys=True))
 
     # -- who has the call ------------------------------------------------------------------------------------------
 
@@ -157,12 +164,8 @@ class PageMessages:
             agent=session.agent.name if session.agent else "",
             engine=switch.active if switch else "",
             engines=list(switch.branches) if switch else [],
-            access=self._access,
+            access=session.access,
         )
-
-    def _access_changed(self, signal: AccessChanged) -> None:
-        self._access = signal.access
-        self._tell_state()
 
     def _handed_off(self, state: str, signal: Signal) -> None:
         fields = {name: getattr(signal, name, "") for name in ("source", "target", "reason", "summary", "engine")}
@@ -232,6 +235,7 @@ class PageMessages:
     # -- what it has cost ------------------------------------------------------------------------------------------
 
     def _tell_usage(self) -> None:
+        sums = cost(self._session.usage, self._client.prices)
         services = [
             {
                 "service": total.service,
@@ -241,10 +245,11 @@ class PageMessages:
                 "input_audio_s": round(total.input_audio_s, 2),
                 "output_audio_s": round(total.output_audio_s, 2),
                 "characters": total.characters,
+                "cost_usd": sums.by_service[name],
             }
-            for total in self._session.usage.by_service.values()
+            for name, total in self._session.usage.by_service.items()
         ]
-        self._tell("usage", services=services)
+        self._tell("usage", services=services, cost_usd=sums.usd, unpriced=list(sums.unpriced))
 
 
 def _described(agent: Agent) -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..errors import ConfigurationError, ToolError
 from ..processors.tools import Tool, ToolSpec
+from ..session.pricing import PRICES, Prices
 from ..transports.client import ClientTransport, Message, client_of
 from .rtvi_messages import envelope
 
@@ -42,6 +43,8 @@ class RtviClient:
         self.function_calls: Report = "name"
         self.audio_levels = False
         self.metrics = False
+        self.prices: Prices = PRICES
+        """By which the page is told what the call has cost."""
         self.ready = False
         """The client has said that it is ready, and was told that the agent is."""
         self.version = (0, 0, 0)

@@ -18,7 +18,8 @@ from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.transports.client import ClientTransport, Message
 from duologue.web.rtvi import Rtvi, RtviClient, of
 
-from .realtime import RATE, speech
+from ..testing.openai_client import RATE
+from .realtime import speech
 
 
 class Client(ClientTransport):

@@ -11,12 +11,13 @@ import pytest
 
 from duologue import Agent, Pipeline, Session
 from duologue.errors import ConfigurationError, ToolError
-from duologue.frames import AccessChanged, AudioLevel, Dtmf, Frame, UserAudio
+from duologue.frames import AudioLevel, Dtmf, Frame, UserAudio
 from duologue.services.llm import Request, ToolRequest
 from duologue.transports.memory import MemoryTransport
 from duologue.web.rtvi import ClientTool
 
-from .realtime import RATE, speech
+from ..testing.openai_client import RATE
+from .realtime import speech
 from .rtvi import Call, running
 
 WHERE = {
@@ -414,8 +415,8 @@ async def test_muting_levels_usage_and_errors_are_told() -> None:
     call = Call()
     call.client.rtvi.audio_levels = call.client.rtvi.metrics = True
     async with running(call) as client:
-        call.session.broadcast(AccessChanged(access="muted"))
-        call.session.broadcast(AccessChanged(access="active"))
+        call.session.set_access("muted")
+        call.session.set_access("active")
         assert client.kinds("user-mute-started", "user-mute-stopped") == ["user-mute-started", "user-mute-stopped"]
         call.session.broadcast(AudioLevel(who="agent", dbfs=-20.0))
         assert client.told("bot-audio-level") == [{"value": 0.1}]
