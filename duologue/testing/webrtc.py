@@ -1,0 +1,273 @@
+"""`WebRTCClient`: a WebRTC client for tests, which calls as a browser would and keeps what it hears."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from fractions import Fraction
+from typing import Any, Literal
+
+from ..audio.pcm import downmix
+from ..errors import DeadlineExceeded, DuologueError, MissingExtra
+
+try:
+    import av
+    from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+    from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
+except ImportError as error:
+    raise MissingExtra("WebRTC", "webrtc", str(error)) from error
+
+Json = dict[str, Any]
+Request = Callable[[str, str, Json], Awaitable[Any]]
+"""`await request(method, path, body)`: one HTTP request to the server, and its JSON; raises for a refusal."""
+
+HEARD_RATE = 48_000
+PERIOD_S = 0.02
+PING_S = 1.0
+MAX_HEARD_S = 600.0
+"""Of what was heard, the oldest goes."""
+DEADLINE_S = 10.0
+"""For what a test waits for."""
+
+
+class Microphone(MediaStreamTrack):
+    """What the client says, in real time, s16le mono at `sample_rate`; silence when there is nothing."""
+
+    kind = "audio"
+
+    def __init__(self, sample_rate: int = 16_000) -> None:
+        super().__init__()
+        self.sample_rate = sample_rate
+        self.said = 0
+        """Samples that have left, the silence included."""
+        self._pcm = bytearray()
+        self._began: float | None = None
+        self._paused = False
+
+    def say(self, pcm: bytes) -> None:
+        """Say this next."""
+        self._pcm += pcm
+
+    def pause(self) -> None:
+        """Send nothing any more, not even silence."""
+        self._paused = True
+
+    async def recv(self) -> av.AudioFrame:
+        """The next 20 ms, at their time."""
+        if self._paused:
+            await asyncio.get_running_loop().create_future()
+        if self.readyState != "live":
+            raise MediaStreamError
+        count = self.sample_rate // 50
+        now = time.monotonic()
+        if self._began is None:
+            self._began = now
+        await asyncio.sleep(max(0.0, self._began + self.said / self.sample_rate - now))
+        frame = av.AudioFrame(format="s16", layout="mono", samples=count)
+        frame.planes[0].update(bytes(self._pcm[: 2 * count]).ljust(2 * count, b"\0"))
+        del self._pcm[: 2 * count]
+        frame.sample_rate, frame.pts, frame.time_base = self.sample_rate, self.said, Fraction(1, self.sample_rate)
+        self.said += count
+        return frame
+
+
+class WebRTCClient:
+    """Calls by small-webrtc's signalling, or FastRTC's; needs real time.
+
+        async with WebRTCClient(request) as client:
+            client.microphone.say(pcm)
+            await client.send({"type": …})
+            await client.until(lambda message: message["type"] == "bot-ready")
+            client.heard     # [(arrival, s16le mono at 48 kHz)]
+
+    `request` sends an HTTP request to the server. Raises DeadlineExceeded if something does not come within 10 s.
+    """
+
+    def __init__(
+        self,
+        request: Request,
+        *,
+        path: str = "/api/offer",
+        signalling: Literal["small", "fastrtc"] = "small",
+        id: str = "client",
+        data: Any = None,
+        microphone: Microphone | None = None,
+        pings: bool = True,
+        listen: bool = True,
+    ) -> None:
+        self.microphone = microphone or Microphone()
+        self.messages: list[Json] = []
+        """All that came on the data channel."""
+        self.heard: deque[tuple[float, bytes]] = deque(maxlen=int(MAX_HEARD_S / PERIOD_S))
+        """Pieces of what was heard, each with the time (`time.monotonic`) at which it came."""
+        self.id = id if signalling == "fastrtc" else ""
+        """What the server calls this connection."""
+        self._request, self._path, self._signalling, self._data = request, path, signalling, data
+        self._pings, self._listens = pings, listen
+        self._pc: RTCPeerConnection | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._news = asyncio.Event()
+        self._channel: Any = None
+
+    async def __aenter__(self) -> WebRTCClient:
+        await self.connect()
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.close()
+
+    @property
+    def state(self) -> str:
+        """Of the peer connection."""
+        return self._pc.connectionState if self._pc is not None else "new"
+
+    async def offer(self, *, restart: bool = False) -> Json:
+        """Begin a connection: the body of its first request."""
+        self._pc = pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        pc.addTransceiver(self.microphone, direction="sendrecv")
+        label = "chat"
+        if self._signalling == "small":
+            pc.addTransceiver("video", direction="sendrecv")
+        else:
+            label = "text"
+        self._channel = pc.createDataChannel(label)
+        self._channel.on("message", self._message_came)
+        self._channel.on("open", self._wake)
+        self._channel.on("close", self._wake)
+        pc.on("track", self._track_came)
+        pc.on("connectionstatechange", self._wake)
+        await pc.setLocalDescription(await pc.createOffer())
+        body: Json = {"sdp": pc.localDescription.sdp, "type": "offer"}
+        if self._signalling == "fastrtc":
+            return {**body, "webrtc_id": self.id}
+        body |= {"pc_id": self.id or None, "restart_pc": restart}
+        return body if self._data is None else {**body, "requestData": self._data}
+
+    async def connect(self, *, restart: bool = False) -> None:
+        """Call, and wait until audio and messages can flow. Raises what `request` raises for a refusal."""
+        before, tasks = self._pc, self._tasks
+        self._tasks = []
+        try:
+            answer = await self._request("POST", self._path, await self.offer(restart=restart))
+            if answer.get("status") == "failed":
+                raise DuologueError(f"refused: {answer['meta']}")
+            self.id = answer.get("pc_id", self.id)
+            assert self._pc is not None
+            await self._pc.setRemoteDescription(RTCSessionDescription(answer["sdp"], answer["type"]))
+            await self.wait_for(lambda: self._channel.readyState == "open", "the data channel")
+        except BaseException:
+            await self.close()
+            raise
+        finally:
+            for task in tasks:
+                task.cancel()
+            if before is not None:
+                await before.close()
+        if self._pings:
+            self._tasks.append(asyncio.create_task(self._ping(), name="pings"))
+
+    async def restart(self) -> None:
+        """A new peer connection for the same call; the microphone is the same, and goes on."""
+        self.microphone = _again(self.microphone)
+        await self.connect(restart=True)
+
+    async def renegotiate(self) -> None:
+        """A further offer on the same connection."""
+        assert self._pc is not None
+        await self._pc.setLocalDescription(await self._pc.createOffer())
+        body = {"sdp": self._pc.localDescription.sdp, "type": "offer", "pc_id": self.id, "restart_pc": False}
+        answer = await self._request("POST", self._path, body)
+        await self._pc.setRemoteDescription(RTCSessionDescription(answer["sdp"], answer["type"]))
+
+    def send(self, message: Any) -> None:
+        """Send a message: a text as it is, else as JSON."""
+        self._channel.send(message if isinstance(message, str | bytes) else json.dumps(message))
+
+    async def until(self, wanted: Callable[[Json], bool], what: str = "a message") -> Json:
+        """The first message, of all that have come or will, that is wanted."""
+        found: list[Json] = []
+
+        def look() -> bool:
+            found[:] = [message for message in self.messages if wanted(message)][:1]
+            return bool(found)
+
+        await self.wait_for(look, what)
+        return found[0]
+
+    async def wait_for(self, condition: Callable[[], bool], what: str = "", within_s: float = DEADLINE_S) -> None:
+        """Wait until this is so; it is looked at whenever something has come."""
+        try:
+            async with asyncio.timeout(within_s):
+                while not condition():
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            raise DeadlineExceeded(f"{what or 'what was waited for'} did not come within {within_s:g} s") from None
+
+    def heard_pcm(self, since: float = 0.0) -> bytes:
+        """All that was heard since a time, as s16le mono at 48 kHz."""
+        return b"".join(pcm for at, pcm in self.heard if at >= since)
+
+    def cut(self) -> None:
+        """Cut the network: nothing leaves or arrives any more, and nobody is told."""
+        for protocol in self._protocols():
+            protocol.transport.sendto = protocol.datagram_received = _nowhere
+
+    def mend(self) -> None:
+        """Undo a `cut`: what was sent meanwhile is lost."""
+        for protocol in self._protocols():
+            del protocol.transport.sendto, protocol.datagram_received
+
+    def _protocols(self) -> list[Any]:
+        assert self._pc is not None
+        ice = {transceiver.receiver.transport.transport for transceiver in self._pc.getTransceivers()}
+        return [protocol for transport in ice for protocol in transport._connection._protocols]
+
+    async def close(self) -> None:
+        """Hang up. Closing twice is harmless."""
+        self._stop_tasks()
+        if self._pc is not None:
+            await self._pc.close()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _stop_tasks(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+
+    async def _ping(self) -> None:
+        while self._channel.readyState == "open":
+            self._channel.send(f"ping: {time.time_ns() // 1_000_000}")
+            await asyncio.sleep(PING_S)
+
+    def _message_came(self, data: str | bytes) -> None:
+        self.messages.append(json.loads(data))
+        self._wake()
+
+    def _track_came(self, track: MediaStreamTrack) -> None:
+        if track.kind == "audio" and self._listens:
+            self._tasks.append(asyncio.create_task(self._listen(track), name="listening"))
+
+    async def _listen(self, track: MediaStreamTrack) -> None:
+        with contextlib.suppress(MediaStreamError):
+            while True:
+                frame: Any = await track.recv()
+                pcm = bytes(frame.planes[0])[: 4 * frame.samples]
+                self.heard.append((time.monotonic(), downmix(pcm, 2)))
+                self._wake()
+
+    def _wake(self) -> None:
+        self._news.set()
+
+
+def _again(microphone: Microphone) -> Microphone:
+    """A track ends with its connection: the same words on a new one."""
+    new = Microphone(microphone.sample_rate)
+    new.say(bytes(microphone._pcm))
+    return new
+
+
+def _nowhere(*args: Any) -> None: ...

@@ -1,0 +1,116 @@
+"""What the ways of WebRTC signalling share: requests read with care, calls taken, calls found again."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from starlette.requests import Request
+
+from ..errors import BadInput, IllegalState, MissingExtra
+from .calls import Call, Calls, Refused
+
+if TYPE_CHECKING:
+    from ..transports.webrtc import WebRTCTransport
+
+Json = dict[str, Any]
+
+
+class WebRTCHost:
+    """Takes WebRTC calls: what the two ways of signalling share."""
+
+    def __init__(self, calls: Calls, ice_servers: Sequence[str] = ()) -> None:
+        self.calls = calls
+        self.ice_servers = list(ice_servers)
+        self._ending: set[asyncio.Task[None]] = set()
+        self._missing: MissingExtra | None = None
+        try:  # here, because it takes long, and not while others are on the line
+            from ..transports import webrtc  # noqa: F401
+        except MissingExtra as error:
+            self._missing = error
+
+    def require_webrtc(self) -> None:
+        """Raise Refused (501) if the extra is not installed."""
+        if self._missing is not None:
+            raise Refused(501, "not_available", str(self._missing))
+
+    async def body(self, request: Request) -> Json:
+        """The request's JSON object. Raises Refused: 413 if it is too long, 400 if it is something else."""
+        limit, data = self.calls.limits.message_bytes, b""
+        async for piece in request.stream():
+            data += piece
+            if len(data) > limit:
+                raise Refused(413, "too_large", f"the request is longer than {limit} bytes")
+        try:
+            value = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            raise Refused(400, "malformed", "the request is not JSON") from error
+        if not isinstance(value, dict):
+            raise Refused(400, "malformed", "the request is no JSON object")
+        return value
+
+    def options(self) -> Json:
+        """How transports are to be made."""
+        limits = self.calls.limits
+        return {
+            "ice_servers": self.ice_servers,
+            "connect_s": limits.connect_s,
+            "lost_s": limits.lost_s,
+            "reconnect_s": limits.reconnect_s,
+            "message_bytes": limits.message_bytes,
+            "messages_per_s": limits.messages_per_s,
+        }
+
+    async def accept(self, transport: WebRTCTransport, sdp: str, type: str) -> str:
+        """Take a call: the answer to its first offer. Raises Refused."""
+        call = self.calls.open(transport)
+        transport.on_connected = call.start
+        transport.on_abandoned = lambda reason: self._end(call, reason)
+        try:
+            return await transport.accept(sdp, type)
+        except (BadInput, IllegalState) as error:
+            await call.end("the offer could not be answered")
+            raise Refused(400, "bad_offer", str(error)) from error
+        except BaseException:
+            self._end(call, "the offer was withdrawn")
+            raise
+
+    def find(self, id: str, identity: Any) -> WebRTCTransport | None:
+        """The transport of a call of this caller's; None also for somebody else's, which does not concern her."""
+        from ..transports.webrtc import WebRTCTransport
+
+        call = self.calls.get(id)
+        transport = call.transport if call is not None else None
+        if not isinstance(transport, WebRTCTransport) or transport.identity != identity or transport.hung_up:
+            return None
+        return transport
+
+    def _end(self, call: Call, reason: str) -> None:
+        task = asyncio.get_running_loop().create_task(call.end(reason), name=f"end of call {call.transport.id}")
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+
+
+async def add_candidate(transport: WebRTCTransport, candidate: Any, mid_name: str, index_name: str) -> None:
+    """A candidate as a client sends it. Raises Refused (400) if it makes no sense."""
+    if not isinstance(candidate, dict):
+        raise Refused(400, "malformed", "a candidate is no JSON object")
+    mid, index = candidate.get(mid_name), candidate.get(index_name)
+    if not (mid is None or isinstance(mid, str)) or not (index is None or type(index) is int):
+        raise Refused(400, "malformed", f"a candidate's {mid_name} is no text or its {index_name} no number")
+    try:
+        await transport.add_candidate(text(candidate, "candidate"), mid, index)
+    except (BadInput, IllegalState) as error:
+        raise Refused(400, "bad_candidate", str(error)) from error
+
+
+def text(body: Json, name: str, default: str | None = None) -> str:
+    """A field that is text. Raises Refused (400) if it is something else, or missing without a default."""
+    value = body.get(name)
+    if value is None and default is not None:
+        return default
+    if not isinstance(value, str):
+        raise Refused(400, "malformed", f"{name} is missing or no text")
+    return value
