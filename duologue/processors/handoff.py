@@ -184,6 +184,11 @@ class Handoff(Processor):
         self.session.report(ServiceError(f"no engine is left: {'; '.join(tried)}"), self.name, fatal=True)
 
     async def _asked_by_model(self, call: ToolCall) -> None:
+        allowed = await self.session.hooks.call(call)
+        if isinstance(allowed, ToolResult):
+            await self.push_up(allowed)
+            return
+        call = allowed
         asker, error = self._asker(call), ""
         late = asker not in ("", self.agent.name)
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import inspect
+import math
 import re
 import typing
 from collections.abc import Callable, Mapping
@@ -17,7 +18,7 @@ import anyio.lowlevel
 import msgspec
 
 from ..errors import BadInput, ConfigurationError, ToolError
-from ..frames import Interrupted, ResponseStarted, ToolCall, ToolResult
+from ..frames import ApprovalGiven, ApprovalWanted, Interrupted, ResponseStarted, ToolCall, ToolResult
 from ..session.threads import in_thread
 from .base import Processor, handles
 from .pipeline import leaves
@@ -47,8 +48,11 @@ class Tool:
     section). A parameter named `session` receives the call's session and is not shown to the model. A plain `def`
     runs in a worker thread, an `async def` on the event loop.
 
-    `timeout_s` bounds each call. With `cancel_on_interruption` an interruption cancels a running call and the model
-    is told so; without it the call goes on and its result is delivered in the next turn.
+    With `needs_approval` a call waits until somebody broadcasts `ApprovalGiven` for it (`ApprovalWanted` tells of it),
+    at most `approval_timeout_s`; without approval the model is told that it was denied.
+
+    `timeout_s` bounds each call, the approval not counted. With `cancel_on_interruption` an interruption cancels a
+    running call and the model is told so; without it the call goes on and its result is delivered in the next turn.
 
     Raises ConfigurationError for a name that providers refuse, or a signature that has no schema.
     """
@@ -61,9 +65,12 @@ class Tool:
         description: str = "",
         timeout_s: float = 20.0,
         cancel_on_interruption: bool = True,
+        needs_approval: bool = False,
+        approval_timeout_s: float = 60.0,
     ) -> None:
-        if timeout_s <= 0:
-            raise ConfigurationError(f"a tool's timeout_s must be positive, not {timeout_s}")
+        for limit, seconds in (("timeout_s", timeout_s), ("approval_timeout_s", approval_timeout_s)):
+            if seconds <= 0:
+                raise ConfigurationError(f"a tool's {limit} must be positive, not {seconds}")
         self.function = function
         self.name = name or getattr(function, "__name__", "")
         if not callable(function):
@@ -72,6 +79,8 @@ class Tool:
             raise ConfigurationError(f"{self.name!r} cannot name a tool: use letters, digits, _ and -, at most 64")
         self.timeout_s = timeout_s
         self.cancel_on_interruption = cancel_on_interruption
+        self.needs_approval = needs_approval
+        self.approval_timeout_s = approval_timeout_s
         documentation = inspect.getdoc(_plain_function(function)) or ""
         self._arguments: type[msgspec.Struct] | None
         self._takes_session, self._arguments = _arguments(function, self.name, documentation)
@@ -236,8 +245,8 @@ class Tools(Processor):
 
     Looks a call up among `tools` and the own ones of the agent who calls. Every call gets exactly one result: what the
     function returns (falsy values and None included), or `{"error": …}` if it raises, takes longer than its limit, is
-    unknown, or is cancelled by an interruption. A result longer than `result_max_length` characters is cut, with a
-    notice.
+    unknown, is cancelled by an interruption, denied, or refused by a hook (`Session.intercept`). A result longer than
+    `result_max_length` characters is cut, with a notice.
     """
 
     def __init__(
@@ -254,6 +263,7 @@ class Tools(Processor):
         self._caller: Agent | None = None
         self._running: dict[str, tuple[int, Tool, anyio.CancelScope]] = {}
         self._interrupted: set[str] = set()
+        self._approvals: dict[str, asyncio.Future[ApprovalGiven]] = {}
 
     @property
     def specs(self) -> tuple[ToolSpec, ...]:
@@ -272,7 +282,14 @@ class Tools(Processor):
         agent = self._caller or self.session.agent
         theirs = {t.name: t for t in agent.toolset} if agent is not None else {}
         known = {**self._own, **theirs}
-        self.spawn(self._call, call, known.get(call.name), ", ".join(sorted(known)) or "none")
+        self.spawn(self._intercepted, call, known, agent.name if agent is not None else "")
+
+    @handles(ApprovalGiven)
+    def approval_given(self, signal: ApprovalGiven) -> None:
+        """Somebody has decided about a call that waits."""
+        waiting = self._approvals.pop(signal.call_id, None)
+        if waiting is not None and not waiting.done():
+            waiting.set_result(signal)
 
     @handles(Interrupted)
     def interrupted(self, signal: Interrupted) -> None:
@@ -282,10 +299,18 @@ class Tools(Processor):
                 self._interrupted.add(call_id)
                 scope.cancel()
 
-    async def _call(self, call: ToolCall, tool: Tool | None, known: str) -> None:
-        if tool is None:
-            await self._answer(call, {"error": f"there is no tool {call.name!r}; there are: {known}"}, True)
-            return
+    async def _intercepted(self, call: ToolCall, known: Mapping[str, Tool], agent: str) -> None:
+        """Make the call as the hooks leave it."""
+        allowed = await self.session.hooks.call(call)
+        if isinstance(allowed, ToolResult):
+            await self._answer(call, allowed.result, allowed.is_error, respond=allowed.respond)
+        elif (tool := known.get(call.name)) is not None:
+            await self._call(allowed, tool, agent)
+        else:
+            names = ", ".join(sorted(known)) or "none"
+            await self._answer(call, {"error": f"there is no tool {call.name!r}; there are: {names}"}, True)
+
+    async def _call(self, call: ToolCall, tool: Tool, agent: str) -> None:
         failed = False
         result: Any = None
         with anyio.move_on_after(tool.timeout_s) as scope:
@@ -295,7 +320,15 @@ class Tools(Processor):
                     self._interrupted.add(call.call_id)
                     scope.cancel()
                     await anyio.lowlevel.checkpoint()
-                result = await tool.call(self.session, call.arguments)
+                denied = ""
+                if tool.needs_approval:
+                    scope.deadline = math.inf
+                    denied = await self._denial(call, tool, agent)
+                    scope.deadline = anyio.current_time() + tool.timeout_s
+                if denied:
+                    failed, result = True, {"error": f"denied: {denied}"}
+                else:
+                    result = await tool.call(self.session, call.arguments)
             except Exception as error:
                 failed, result = True, self._failed(tool, error)
             except asyncio.CancelledError as error:
@@ -312,6 +345,23 @@ class Tools(Processor):
             if not interrupted:
                 self.session.report(ToolError(f"tool {tool.name!r}: {what}"), self.name)
         await self._answer(call, result, failed, respond=not (interrupted and scope.cancelled_caught))
+
+    async def _denial(self, call: ToolCall, tool: Tool, agent: str) -> str:
+        """Wait for approval. Why it was not given; "" if it was."""
+        waiting = self._approvals[call.call_id] = asyncio.get_running_loop().create_future()
+        denied = "the caller interrupted"
+        self.broadcast(
+            ApprovalWanted(call_id=call.call_id, name=call.name, arguments=call.arguments, agent=agent),
+        )
+        try:
+            with anyio.move_on_after(tool.approval_timeout_s):
+                given = await waiting
+                return "" if given.approved else given.reason or "this call was not approved"
+            denied = f"nobody approved it within {tool.approval_timeout_s:g} s"
+            return denied
+        finally:
+            if self._approvals.pop(call.call_id, None) is not None:  # whoever was asked need not decide any more
+                self.broadcast(ApprovalGiven(call_id=call.call_id, approved=False, reason=denied))
 
     def _failed(self, tool: Tool, error: BaseException) -> dict[str, str]:
         text = str(error) or type(error).__name__
