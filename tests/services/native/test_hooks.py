@@ -1,0 +1,81 @@
+"""Hooks on transcripts and calls, as native engines obey them: the model has heard the audio already."""
+
+from __future__ import annotations
+
+import anyio
+import msgspec
+import pytest
+
+from duologue.frames import ToolCall, Transcribed, UserTranscript
+from duologue.processors.tools import Tools
+from duologue.session import Session
+from duologue.testing.provider import Act, Call, Speak
+from tests.services.native.lines import MODES, PROVIDERS, Provider, calling, on_line
+
+
+def transcribed(session: Session) -> list[Transcribed]:
+    signals: list[Transcribed] = []
+    session.on(Transcribed, signals.append)
+    return signals
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("manual", MODES)
+async def test_native_engines_log_and_tell_the_changed_text(provider: Provider, manual: bool) -> None:
+    behaviour = {"transcripts": ["my card is 4242"]}
+    async with calling(provider, [[Speak("Thanks.", seconds=0.4)]], manual=manual, behaviour=behaviour) as line:
+        heard = transcribed(line.session)
+
+        def without_numbers(frame: UserTranscript) -> UserTranscript:
+            return msgspec.structs.replace(frame, text=frame.text.replace("4242", "[number]"))
+
+        line.session.intercept(UserTranscript, without_numbers)
+        await line.speaks()
+        await line.until_answered(1)
+        assert line.understood == ["my card is [number]"]
+        assert [signal.text for signal in heard if signal.final] == ["my card is [number]"]
+        assert not any("4242" in signal.text for signal in heard)
+        assert line.errors == []
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_native_engines_leave_blocked_words_out_of_the_log(provider: Provider) -> None:
+    behaviour = {"transcripts": ["my card is 4242", "thank you"]}
+    answers = [[Speak("Yes.", seconds=0.4)], [Speak("Bye.", seconds=0.4)]]
+    async with calling(provider, answers, behaviour=behaviour) as line:
+        heard = transcribed(line.session)
+
+        async def block(frame: UserTranscript) -> UserTranscript | None:
+            await anyio.sleep(0.05)
+            return None if "4242" in frame.text else frame
+
+        line.session.intercept(UserTranscript, block)
+        await line.speaks()
+        await line.until_answered(1)
+        await line.speaks()
+        await line.until_answered(2)
+        assert [text for text in line.understood if text] == ["thank you"]
+        assert not any("4242" in signal.text for signal in heard)
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_native_engines_calls_are_asked_about_too(provider: Provider) -> None:
+    paid: list[int] = []
+
+    async def pay(amount: int) -> str:
+        """Pay."""
+        paid.append(amount)
+        return "paid"
+
+    def at_most_three(call: ToolCall) -> ToolCall:
+        return msgspec.structs.replace(call, arguments={"amount": min(3, call.arguments["amount"])})
+
+    model: list[list[Act]] = [[Call("pay", {"amount": 5})], [Speak("Done.", seconds=0.4)]]
+    async with provider.server(model) as server:
+        engine = provider.engine(server)
+        async with on_line(provider, server, engine, engine, Tools([pay])) as line:
+            line.session.intercept(ToolCall, at_most_three)
+            await line.speaks()
+            await line.until_answered(1)
+            assert paid == [3]
+            assert [item.data for item in line.session.conversation if item.kind == "tool_result"] == ["paid"]
