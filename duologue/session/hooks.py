@@ -95,13 +95,15 @@ class Hooks:
                 answer = await self._ask(hook, call, ToolCall, ToolResult)
                 if isinstance(answer, ToolCall) and answer.name != call.name:
                     raise ConfigurationError(f"a hook made {answer.name!r} of a call of {call.name!r}")
+                if isinstance(answer, ToolResult):
+                    plain = msgspec.to_builtins(answer.result, str_keys=True)
+                    replaced = {"call_id": call.call_id, "name": call.name, "turn": call.turn, "result": plain}
+                    return msgspec.structs.replace(answer, **replaced)
             except Exception as error:
                 self._session.report(error, "hook", call)
                 return _refused(call, str(error) or type(error).__name__)
             if answer is None:
                 return _refused(call, "this is not allowed")
-            if isinstance(answer, ToolResult):
-                return msgspec.structs.replace(answer, call_id=call.call_id, name=call.name, turn=call.turn)
             call = msgspec.structs.replace(call, arguments=answer.arguments)
         if call.arguments != asked:
             self._log_changed(call)

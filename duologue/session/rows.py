@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -65,7 +65,7 @@ class Rows:
             tell(row)
         return self._feed.listen(tell, ended)
 
-    def __aiter__(self) -> AsyncIterator[RowEvent]:
+    def __aiter__(self) -> AsyncGenerator[RowEvent, None]:
         """Each row until the session ends.
 
         Of rows that wait under the same id only the latest is kept (in `append` they are joined), so that a slow
@@ -74,7 +74,7 @@ class Rows:
         """
         return self._read()
 
-    async def _read(self) -> AsyncIterator[RowEvent]:
+    async def _read(self) -> AsyncGenerator[RowEvent, None]:
         waiting = _Waiting(self._mode)
         stop = self._listen(waiting.put, waiting.end)
         waiting.limit = len(waiting.events) + self._capacity  # what exists already is no sign of a slow reader
