@@ -1,0 +1,88 @@
+"""The server process of `benchmarks.webrtc`: our calls, or a plain aiortc echo. Prints its port.
+
+python -m benchmarks._webrtc_server duologue|echo
+"""
+
+from __future__ import annotations
+
+import gc
+import socket
+import sys
+from typing import Any
+
+import anyio
+import uvicorn
+from aiortc import RTCPeerConnection, RTCSessionDescription
+from aiortc.contrib.media import MediaRelay
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
+
+import duologue.web
+from benchmarks._call import ANSWER, FIRST_AUDIO_S, FIRST_TOKEN_S, STT_S, TOKEN_S
+from duologue import Cascade, Pipeline, Tools
+from duologue.processors.interruption import Interruption, InterruptionPolicy
+from duologue.processors.turns import Endpointing
+from duologue.processors.vad import VadProcessor
+from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
+from duologue.transports.client import ClientTransport
+
+
+def make_session(transport: ClientTransport) -> Pipeline:
+    """A call as that of the other benchmarks: webrtcvad on every frame, mock services with fixed delays."""
+    cascade = Cascade(
+        MockSTT(("what is the weather in paris today",), delay_s=STT_S),
+        MockLLM((ANSWER,), first_token_s=FIRST_TOKEN_S, token_s=TOKEN_S),
+        MockTTS(first_audio_s=FIRST_AUDIO_S, seconds_per_sentence=2.0, speed=5.0),
+    )
+    turns = [VadProcessor(), Endpointing(), Interruption(InterruptionPolicy(enabled=False))]
+    return Pipeline([transport.input(), *turns, cascade, Tools(), transport.output()])
+
+
+class Echo:
+    """Sends back what it gets, as simply as aiortc can: what a WebRTC call costs with no agent in it."""
+
+    def __init__(self) -> None:
+        self._connections: set[Any] = set()
+
+    async def offer(self, request: Request) -> JSONResponse:
+        """Answer an offer."""
+        asked = await request.json()
+        connection = RTCPeerConnection()
+        self._connections.add(connection)
+        relay = MediaRelay()
+
+        @connection.on("track")
+        def track(track: Any) -> None:
+            connection.addTrack(relay.subscribe(track))
+
+        await connection.setRemoteDescription(RTCSessionDescription(asked["sdp"], asked["type"]))
+        await connection.setLocalDescription(await connection.createAnswer())
+        description = connection.localDescription
+        return JSONResponse({"sdp": description.sdp, "type": description.type, "pc_id": str(id(connection))})
+
+    async def trickle(self, request: Request) -> JSONResponse:
+        """The offers here have all candidates."""
+        return JSONResponse({"status": "success"})
+
+
+async def main(kind: str) -> None:
+    """Serve until killed."""
+    echo = Echo()
+    app: Any = duologue.web.routes(make_session, page=False)
+    if kind == "echo":
+        path = "/api/offer"
+        app = Starlette(
+            routes=[Route(path, echo.offer, methods=["POST"]), Route(path, echo.trickle, methods=["PATCH"])]
+        )
+    gc.collect()
+    gc.freeze()
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.bind(("127.0.0.1", 0))
+        print(listener.getsockname()[1], flush=True)
+        await uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off")).serve([listener])
+
+
+if __name__ == "__main__":
+    anyio.run(main, sys.argv[1])
