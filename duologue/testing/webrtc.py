@@ -21,6 +21,8 @@ try:
 except ImportError as error:
     raise MissingExtra("WebRTC", "webrtc", str(error)) from error
 
+from ..transports.webrtc_peer import close_connection
+
 Json = dict[str, Any]
 Request = Callable[[str, str, Json], Awaitable[Any]]
 """`await request(method, path, body)`: one HTTP request to the server, and its JSON; raises for a refusal."""
@@ -104,6 +106,8 @@ class WebRTCClient:
         """All that came on the data channel."""
         self.heard: deque[tuple[float, bytes]] = deque(maxlen=int(MAX_HEARD_S / PERIOD_S))
         """Pieces of what was heard, each with the time (`time.monotonic`) at which it came."""
+        self.places: deque[int] = deque(maxlen=self.heard.maxlen)
+        """The same pieces' places in what was sent, in pieces of 20 ms: what was lost on the way is left out."""
         self.id = id if signalling == "fastrtc" else ""
         """What the server calls this connection."""
         self._request, self._path, self._signalling, self._data = request, path, signalling, data
@@ -147,17 +151,21 @@ class WebRTCClient:
         body |= {"pc_id": self.id or None, "restart_pc": restart}
         return body if self._data is None else {**body, "requestData": self._data}
 
+    async def take(self, answer: Json) -> None:
+        """Take the server's answer. Raises DuologueError for a refusal of FastRTC's kind."""
+        if answer.get("status") == "failed":
+            raise DuologueError(f"refused: {answer['meta']}")
+        self.id = answer.get("pc_id", self.id)
+        assert self._pc is not None
+        await self._pc.setRemoteDescription(RTCSessionDescription(answer["sdp"], answer["type"]))
+
     async def connect(self, *, restart: bool = False) -> None:
         """Call, and wait until audio and messages can flow. Raises what `request` raises for a refusal."""
         before, tasks = self._pc, self._tasks
         self._tasks = []
         try:
             answer = await self._request("POST", self._path, await self.offer(restart=restart))
-            if answer.get("status") == "failed":
-                raise DuologueError(f"refused: {answer['meta']}")
-            self.id = answer.get("pc_id", self.id)
-            assert self._pc is not None
-            await self._pc.setRemoteDescription(RTCSessionDescription(answer["sdp"], answer["type"]))
+            await self.take(answer)
             await self.wait_for(lambda: self._channel.readyState == "open", "the data channel")
         except BaseException:
             await self.close()
@@ -166,7 +174,7 @@ class WebRTCClient:
             for task in tasks:
                 task.cancel()
             if before is not None:
-                await before.close()
+                await close_connection(before)
         if self._pings:
             self._tasks.append(asyncio.create_task(self._ping(), name="pings"))
 
@@ -180,8 +188,7 @@ class WebRTCClient:
         assert self._pc is not None
         await self._pc.setLocalDescription(await self._pc.createOffer())
         body = {"sdp": self._pc.localDescription.sdp, "type": "offer", "pc_id": self.id, "restart_pc": False}
-        answer = await self._request("POST", self._path, body)
-        await self._pc.setRemoteDescription(RTCSessionDescription(answer["sdp"], answer["type"]))
+        await self.take(await self._request("POST", self._path, body))
 
     def send(self, message: Any) -> None:
         """Send a message: a text as it is, else as JSON."""
@@ -231,7 +238,7 @@ class WebRTCClient:
         """Hang up. Closing twice is harmless."""
         self._stop_tasks()
         if self._pc is not None:
-            await self._pc.close()
+            await close_connection(self._pc)
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def _stop_tasks(self) -> None:
@@ -257,6 +264,7 @@ class WebRTCClient:
                 frame: Any = await track.recv()
                 pcm = bytes(frame.planes[0])[: 4 * frame.samples]
                 self.heard.append((time.monotonic(), downmix(pcm, 2)))
+                self.places.append(round(frame.pts / (HEARD_RATE * PERIOD_S)))
                 self._wake()
 
     def _wake(self) -> None:

@@ -32,6 +32,7 @@ MAX_CANDIDATES = 100
 """Candidates of a client, over the whole connection."""
 MAX_UNSENT_BYTES = 1024 * 1024
 """Of messages that the client has not taken. Beyond that new ones are dropped."""
+CHECKS_S = 0.03
 CLOSE_S = 3.0
 """Closing a connection may take so long."""
 
@@ -134,10 +135,7 @@ class Peer:
     async def close(self) -> None:
         """Close the connection, within `CLOSE_S`. Closing twice is harmless."""
         self._closing = True
-        try:
-            await asyncio.wait_for(self._pc.close(), CLOSE_S)
-        except TimeoutError:
-            log.warning("a peer connection could not be closed in %g s", CLOSE_S)
+        await close_connection(self._pc)
 
     def _state_changed(self) -> None:
         state = self._pc.connectionState
@@ -150,6 +148,21 @@ class Peer:
         self._channel = channel
         channel.on("message", self._on_message)
         self._on_channel(self)
+
+
+async def close_connection(pc: RTCPeerConnection) -> None:
+    """Close a peer connection, within `CLOSE_S`, and whatever aioice leaves behind of one that was connecting."""
+    connecting = pc.connectionState in ("new", "connecting")
+    transports = {transceiver.receiver.transport.transport for transceiver in pc.getTransceivers()}
+    try:
+        await asyncio.wait_for(pc.close(), CLOSE_S)
+    except TimeoutError:
+        log.warning("a peer connection could not be closed in %g s", CLOSE_S)
+    if connecting:
+        # The task that connects looks every 20 ms; it may yet have begun to ask for consent when it sees the end.
+        await asyncio.sleep(CHECKS_S)
+        for transport in transports:
+            await transport._connection.close()
 
 
 def fingerprints(sdp: str) -> set[str]:
