@@ -33,7 +33,7 @@ from duologue.session import Session
 from duologue.session.hooks import ToolCalled
 from duologue.testing.mocks import MockLLM, MockSTT
 from duologue.transports.memory import MemoryTransport
-from tests.services.story import Story, asks, story
+from tests.services.story import Story, asked, asks, story
 from tests.session.calls import running
 
 
@@ -342,3 +342,15 @@ async def test_a_session_tells_its_beginning_its_end_and_interruptions() -> None
     assert [signal.session_id for signal in began] == [session.id]
     assert [signal.reason for signal in ended] == ["all said"] == [outcome.reason]
     assert [(signal.heard, signal.heard_s) for signal in cut] == [("", 0)]
+
+
+async def test_a_supervisors_text_is_whispered_under_his_name() -> None:
+    llm = MockLLM(["Hello."])
+    async with story(stt=MockSTT(["Good morning."]), llm=llm) as call:
+        await call.types("Be brief.", author="supervisor", respond=False)
+        await call.until(2.0)
+        assert llm.requests == []
+        await call.says()
+        await call.until(5.0)
+    assert call.log == ["supervisor: Be brief.", "caller: Good morning.", "agent: Hello."]
+    assert "[supervisor] Be brief." in asked(llm.requests[0])[0]

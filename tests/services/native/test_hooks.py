@@ -1,4 +1,4 @@
-"""Hooks on transcripts and calls, as native engines obey them: the model has heard the audio already."""
+"""What others may do to a call with a native engine: hooks, which the audio does not wait for, and injected text."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import anyio
 import msgspec
 import pytest
 
-from duologue.frames import ToolCall, Transcribed, UserTranscript
+from duologue.frames import ToolCall, Transcribed, UserText, UserTranscript
 from duologue.processors.tools import Tools
 from duologue.session import Session
+from duologue.session.rows import Row, RowEvent, Rows
 from duologue.testing.provider import Act, Call, Speak
 from tests.services.native.lines import MODES, PROVIDERS, Provider, calling, on_line
 
@@ -79,3 +80,22 @@ async def test_native_engines_calls_are_asked_about_too(provider: Provider) -> N
             await line.until_answered(1)
             assert paid == [3]
             assert [item.data for item in line.session.conversation if item.kind == "tool_result"] == ["paid"]
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_a_supervisors_text_is_whispered_under_his_name(provider: Provider) -> None:
+    async with calling(provider, [[Speak("Hello.", seconds=0.4)]]) as line:
+        rows: list[RowEvent] = []
+        Rows(line.session, "coalesce").listen(rows.append)
+        await line.session.send(UserText(text="Be brief.", author="supervisor", respond=False))
+        await line.silence(1.0)
+        assert line.behind.ended == []
+        (item,) = line.session.conversation
+        assert (item.text, item.author) == ("Be brief.", "supervisor")
+        (row,) = rows
+        assert isinstance(row, Row)
+        assert (row.message, row.metadata["author"]) == ("Be brief.", "supervisor")
+        assert "[supervisor] Be brief." in str(line.server.got[0].messages)
+        await line.speaks()
+        await line.until_answered(1)
+        assert line.errors == []
