@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import random
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -100,6 +101,7 @@ class WebRTCClient:
         microphone: Microphone | None = None,
         pings: bool = True,
         listen: bool = True,
+        channel: bool = True,
     ) -> None:
         self.microphone = microphone or Microphone()
         self.messages: list[Json] = []
@@ -111,7 +113,7 @@ class WebRTCClient:
         self.id = id if signalling == "fastrtc" else ""
         """What the server calls this connection."""
         self._request, self._path, self._signalling, self._data = request, path, signalling, data
-        self._pings, self._listens = pings, listen
+        self._pings, self._listens, self._has_channel = pings, listen, channel
         self._pc: RTCPeerConnection | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._news = asyncio.Event()
@@ -138,10 +140,10 @@ class WebRTCClient:
             pc.addTransceiver("video", direction="sendrecv")
         else:
             label = "text"
-        self._channel = pc.createDataChannel(label)
-        self._channel.on("message", self._message_came)
-        self._channel.on("open", self._wake)
-        self._channel.on("close", self._wake)
+        if self._has_channel:
+            self._channel = pc.createDataChannel(label)
+            self._channel.on("message", self._message_came)
+            self._channel.on("open", self._wake)
         pc.on("track", self._track_came)
         pc.on("connectionstatechange", self._wake)
         await pc.setLocalDescription(await pc.createOffer())
@@ -166,7 +168,9 @@ class WebRTCClient:
         try:
             answer = await self._request("POST", self._path, await self.offer(restart=restart))
             await self.take(answer)
-            await self.wait_for(lambda: self._channel.readyState == "open", "the data channel")
+            await self.wait_for(lambda: self.state == "connected", "the connection")
+            if self._has_channel:
+                await self.wait_for(lambda: self._channel.readyState == "open", "the data channel")
         except BaseException:
             await self.close()
             raise
@@ -175,7 +179,7 @@ class WebRTCClient:
                 task.cancel()
             if before is not None:
                 await close_connection(before)
-        if self._pings:
+        if self._pings and self._has_channel:
             self._tasks.append(asyncio.create_task(self._ping(), name="pings"))
 
     async def restart(self) -> None:
@@ -221,13 +225,29 @@ class WebRTCClient:
 
     def cut(self) -> None:
         """Cut the network: nothing leaves or arrives any more, and nobody is told."""
+        self.degrade(loss=1.0)
+
+    def degrade(self, *, loss: float = 0.0, jitter_s: float = 0.0, seed: int = 0) -> None:
+        """Lose this share of the packets, in both directions, and delay each of the others by up to `jitter_s`."""
+        self.mend()
+        rng, loop = random.Random(seed), asyncio.get_running_loop()
+
+        def through(deliver: Callable[..., None]) -> Callable[..., None]:
+            def maybe(*args: Any) -> None:
+                if rng.random() >= loss:
+                    loop.call_later(rng.random() * jitter_s, deliver, *args)
+
+            return maybe
+
         for protocol in self._protocols():
-            protocol.transport.sendto = protocol.datagram_received = _nowhere
+            protocol.transport.sendto = through(protocol.transport.sendto)
+            protocol.datagram_received = through(protocol.datagram_received)
 
     def mend(self) -> None:
-        """Undo a `cut`: what was sent meanwhile is lost."""
+        """Undo `cut` or `degrade`: what was lost meanwhile stays lost."""
         for protocol in self._protocols():
-            del protocol.transport.sendto, protocol.datagram_received
+            vars(protocol.transport).pop("sendto", None)
+            vars(protocol).pop("datagram_received", None)
 
     def _protocols(self) -> list[Any]:
         assert self._pc is not None
@@ -276,6 +296,3 @@ def _again(microphone: Microphone) -> Microphone:
     new = Microphone(microphone.sample_rate)
     new.say(bytes(microphone._pcm))
     return new
-
-
-def _nowhere(*args: Any) -> None: ...

@@ -40,8 +40,8 @@ PAYBACK_S = 0.001
 """So much of that is given back with each packet of silence."""
 MAX_BEHIND_S = 1.0
 """A loop that was blocked for longer does not send what it missed."""
-REORDER = 5
-"""Packets that may overtake a missing one before it counts as lost: 100 ms."""
+REORDER = 6
+"""Packets that may overtake a missing one before it counts as lost: 120 ms."""
 RESYNC = 100
 """A sequence number this far off begins a new stream."""
 MAX_FILL_S = 1.0

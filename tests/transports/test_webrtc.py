@@ -265,6 +265,41 @@ async def test_a_client_without_a_microphones_sound_is_there_by_its_pings() -> N
         assert frames[-1].at > frames[0].at + 2.5, "the caller is silent, and time goes on"
 
 
+async def test_a_client_that_only_listens_is_there_by_its_reports() -> None:
+    async with line(lost_s=2.5) as it, WebRTCClient(it.request, channel=False) as client:
+        await until(lambda: it.engine.heard)
+        client.microphone.pause()
+        await asyncio.sleep(4)
+        assert it.states == []
+        it.transport.send_message({"nobody": "takes this"})
+        await it.engine.say(tone(0.5, RATE, hz=600))
+        await asyncio.wait_for(it.transport.output().playout.drain(), 3)
+        await client.wait_for(lambda: envelope(client.heard_pcm(), 48_000).max() > 3000)
+
+
+async def test_loss_and_jitter_cost_quality_and_nothing_else() -> None:
+    async with line() as it, WebRTCClient(it.request) as client:
+        await until(lambda: it.engine.heard)
+        client.degrade(loss=0.05, jitter_s=0.1, seed=4)
+        begin = len(it.engine.pcm())
+        client.microphone.say(tone(3, 16_000, hz=440))
+        for number in range(20):
+            it.transport.send_message({"number": number})
+            client.send({"number": number})
+        await it.engine.say(tone(3, RATE, hz=600))
+        await asyncio.sleep(3.5)
+        client.mend()
+        await client.until(lambda message: message == {"number": 19})
+        await until(lambda: it.messages[-1:] == [{"number": 19}])
+        assert [message["number"] for message in it.messages] == list(range(20))
+        levels = envelope(it.engine.pcm()[begin:], 16_000)
+        sounding = np.flatnonzero(levels > 1000)
+        assert sounding[-1] - sounding[0] == pytest.approx(300, abs=6), "time is not shifted"
+        assert len(sounding) > 300 * 0.9
+        assert it.heard_s == pytest.approx(3, abs=0.03)
+        assert it.states == []
+
+
 async def test_a_client_that_hangs_up_ends_the_call_at_once() -> None:
     async with line() as it:
         async with WebRTCClient(it.request):
