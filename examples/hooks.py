@@ -1,0 +1,58 @@
+"""Hooks: see what happens in a call, hide what the caller says from log and model, and hold tools back.
+
+python -m examples.hooks
+"""
+
+from __future__ import annotations
+
+import anyio
+import msgspec
+
+from duologue import Agent, Processor, Session, Tool
+from duologue.frames import CallerStartedSpeaking, CallerStoppedSpeaking, ToolCall, ToolResult, UserTranscript
+from duologue.services.local import Rule
+from duologue.session.hooks import ToolCalled
+from examples.phone import phone_call
+
+
+async def pay(amount: str) -> dict[str, str]:
+    """Pay some dollars."""
+    return {"status": "made"}
+
+
+def hide_code(said: UserTranscript) -> UserTranscript:
+    """The code goes neither into the log nor to the model."""
+    return msgspec.structs.replace(said, text=said.text.replace("one two three", "hidden"))
+
+
+async def limit(call: ToolCall) -> ToolCall | ToolResult:
+    """Large payments are answered here: the tool does not run."""
+    if call.name == "pay" and call.arguments["amount"] == "ninety":
+        return ToolResult(call_id=call.call_id, name=call.name, result={"status": "refused"})
+    return call
+
+
+class Compliance(Processor):
+    """Sets the hooks of its call. It stands in the pipeline and handles no frame."""
+
+    async def open(self) -> None:
+        """Before the call begins."""
+        self.session.intercept(UserTranscript, hide_code)
+        self.session.intercept(ToolCall, limit, timeout_s=1.0)
+        self.session.on(CallerStartedSpeaking, lambda signal: print(f"{signal.at:6.2f}  the caller speaks"))
+        self.session.on(CallerStoppedSpeaking, lambda signal: print(f"{signal.at:6.2f}  the caller is silent"))
+        self.session.on(ToolCalled, lambda signal: print(f"        {signal.name} is called with {signal.arguments}"))
+
+
+CODE = Rule("my code is (one two three|hidden)", "Thank you. How much shall I pay?")
+PAY = Rule("pay {amount:five|ninety} dollars", call="pay", args={"amount": "{amount}"}, then="It was {result[status]}.")
+
+
+async def main() -> Session:
+    """The caller gives a code, and asks for a small payment and a large one."""
+    lines = ["my code is one two three", "pay five dollars", "pay ninety dollars"]
+    return await phone_call([CODE, PAY], [Agent(name="Bank", tools=(Tool(pay),))], lines, extra=[Compliance()])
+
+
+if __name__ == "__main__":
+    anyio.run(main)
