@@ -75,6 +75,11 @@ class Outbox:
         item = self.in_flight
         return len(item.pcm) >> 1 if item is not None and item.generation == self.generation else 0
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits."""
+        return not self._items
+
     async def take(self) -> Item:
         """The oldest; it is in flight until `sent`. For one task."""
         while not self._items:
@@ -126,6 +131,10 @@ class Playback:
     def ahead_s(self, now: float) -> float:
         """How long the far end can go on with what it has."""
         return max(0.0, self._until - now)
+
+    def owes(self, now: float) -> bool:
+        """Whether it has not played yet all that it went on to play when we began anew."""
+        return self.ahead_s(now) * self._sample_rate > self.handed + 1e-3
 
     def position(self, now: float) -> int:
         """How much it has played."""

@@ -23,8 +23,10 @@ log = logging.getLogger("duologue")
 
 CLOSE_S = 1.5
 """How long the last messages may take on their way, and the closing handshake as well."""
-SOON_S = 0.02
-"""Audio that a socket takes so soon is heard as if it had taken it at once."""
+AT_ONCE_S = 0.002
+"""A socket that takes longer to take a message is full."""
+LOOK_S = 0.25
+"""How often it is seen to whether the client is still there."""
 MARGIN_S = 0.5
 """Speech is held so long before what a client has not played would count as lost: it may tell that late."""
 SHUTTING_DOWN = "server is shutting down"
@@ -92,7 +94,7 @@ class WebSocketTransport(ClientTransport):
         self._heard_at = loop.time()
         self._writer = loop.create_task(self._write(), name=f"websocket {self.id}: writer")
         self._reader = loop.create_task(self._read(), name=f"websocket {self.id}: reader")
-        self._look_timer = loop.call_later(self.limits.lost_s, self._look)
+        self._look_timer = loop.call_later(LOOK_S, self._look)
 
     # -- to the client ---------------------------------------------------------------------------------------------
 
@@ -158,16 +160,20 @@ class WebSocketTransport(ClientTransport):
             self._output.playout.resume()
 
     def clear_audio(self) -> int | None:
-        """Drop what the client has not played. To hold the speech, only what was not sent is taken back."""
+        """Drop what the client has not played. For a pause of a client that is behind, only what was not sent."""
         now = asyncio.get_running_loop().time()
+        blocked = self._sending_since is not None
+        owed = blocked or self._playback.owes(now)
+        goes_on = self._holding or (owed and self._output.playout.paused)
         self._held = self._holding
-        clear = None if self._holding else self.serializer.clear()
+        clear = None if goes_on else self.serializer.clear()
         if clear is None:  # the client goes on to play what it has got, and what is on its way to it
             kept = self._playback.handed + self._outbox.samples_in_flight
             self._outbox.drop_audio()
             self._playback.begin_anew(now, kept=kept)
             return kept
-        kept = self._playback.position(now)
+        # If the socket takes nothing, the client does not hear of this before it has played what it has got.
+        kept = self._playback.handed if blocked else self._playback.position(now)
         self._outbox.drop_audio()
         self._void_before = self._outbox.generation
         self._playback.begin_anew(now)
@@ -183,20 +189,24 @@ class WebSocketTransport(ClientTransport):
     async def _write(self) -> None:
         outbox, playback, wire, serializer = self._outbox, self._playback, self._wire, self.serializer
         now = asyncio.get_running_loop().time
+        late = False  # the socket did not take at once what was sent, or what was sent before
         while True:
+            late = late and not outbox.is_empty
             item = await outbox.take()
-            self._sending_since = now()
+            began = self._sending_since = now()
             try:
                 await wire.send(serializer.audio(item.pcm) if item.pcm else item.data)
             except Closed:
                 return  # the reader hears of it too
             self._sending_since = None
             outbox.sent()
+            taken = now()
+            late = late or taken - began > AT_ONCE_S
             if item.pcm and item.generation >= self._void_before:
                 counts = item.generation == outbox.generation
-                playback.add(len(item.pcm) >> 1, item.at if now() - item.at < SOON_S else now(), counts=counts)
+                playback.add(len(item.pcm) >> 1, taken if late else item.at, counts=counts)
             if self._held and not outbox.unsent:
-                self._caught_up(now())
+                self._caught_up(taken)
 
     # -- from the client -------------------------------------------------------------------------------------------
 
@@ -258,17 +268,17 @@ class WebSocketTransport(ClientTransport):
                 listener(reason)
 
     def _look(self) -> None:
-        """Is the client still there? Looks again when it will have been silent, or stuck, for too long."""
+        """Is the client still there, and does it take the audio?"""
         loop = asyncio.get_running_loop()
-        now = loop.time()
-        silent_s = now - self._heard_at if self._pings else 0.0
+        now, lost_s = loop.time(), self.limits.lost_s
         stuck_s = now - self._sending_since if self._sending_since is not None else 0.0
-        left_s = self.limits.lost_s - max(silent_s, stuck_s)
-        if left_s > 1e-6:
-            self._look_timer = loop.call_later(left_s, self._look)
+        if stuck_s >= lost_s or (self._pings and now - self._heard_at >= lost_s):
+            self._over = True
+            self.hang_up("client lost")
             return
-        self._over = True
-        self.hang_up("client lost")
+        if stuck_s > self._limit_s and self._outbox.unsent and not self._hold_due:
+            self._hold()
+        self._look_timer = loop.call_later(LOOK_S, self._look)
 
     def _cut(self, code: int, reason: str) -> None:
         """The client may not go on: it is told why, and the call ends."""
