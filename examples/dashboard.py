@@ -29,9 +29,9 @@ function show(id) {
   known.add(id)
   const call = document.querySelector("main").appendChild(document.createElement("section")), lines = new Map()
   new WebSocket(`ws://${location.host}/listen/${id}`).onmessage = ({ data }) => {
-    const row = JSON.parse(data), line = lines.get(row.id) ?? document.createElement("p")
+    const row = JSON.parse(data), line = lines.get(row.id) ?? call.appendChild(document.createElement("p"))
     if (row.removed) return line.remove()
-    lines.set(row.id, call.appendChild(line))
+    lines.set(row.id, line)
     line.textContent = `${row.metadata.agent ?? row.metadata.author ?? row.role}: ${row.message || row.metadata.name}`
     line.style.opacity = row.final ? 1 : 0.5
   }
@@ -41,16 +41,14 @@ function show(id) {
 
 def make_session(transport: ClientTransport) -> Pipeline:
     """What runs for each caller."""
-    return Pipeline(
-        [transport.input(), VadProcessor(), Endpointing(), Interruption(), offline(RULES), transport.output()]
-    )
+    turns = VadProcessor(), Endpointing(), Interruption()
+    return Pipeline([transport.input(), *turns, offline(RULES), transport.output()])
 
 
 voice = routes(make_session)
 
 
 async def calls(request: Request) -> JSONResponse:
-    """The ids of the calls that go on."""
     return JSONResponse([call.transport.id for call in voice.calls if call.session is not None])
 
 
