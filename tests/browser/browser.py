@@ -14,6 +14,8 @@ import numpy as np
 import numpy.typing as npt
 from playwright.async_api import BrowserContext, Page, async_playwright
 
+from duologue.audio.wav import WavWriter
+
 ARGUMENTS = (
     "--no-sandbox",
     "--disable-gpu",
@@ -49,6 +51,12 @@ class Sound:
         """The samples of this time, in whole blocks."""
         kept = (self.times_ms > start_ms) & (self.times_ms <= end_ms)
         return self.samples.reshape(-1, max(1, self.block))[kept].reshape(-1)
+
+    def keep(self, path: Path) -> None:
+        """Write it to a WAV file, for people to listen to."""
+        if len(self.samples):
+            with WavWriter(path, self.rate) as wav:
+                wav.write(self.samples.tobytes())
 
     def loud(self) -> list[tuple[float, float]]:
         """When something was heard, from and to in ms, with pauses of less than 0.3 s included."""
