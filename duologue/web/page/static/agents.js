@@ -1,0 +1,53 @@
+import { element } from "./dom.js";
+
+const HUES = 6;
+
+/** The agents of the call: each has a colour, which its element carries as `data-hue`; and the one that has the call. */
+export class Agents {
+  active = "";
+  #hues = new Map();
+  #list;
+  #choose;
+  #agents = [];
+
+  /** `choose(name)` is called for the agent that the user hands the call to. */
+  constructor(list, choose) {
+    this.#list = list;
+    this.#choose = choose;
+  }
+
+  /** What the server says of them: `[{name, role, description}]`, and who has the call. */
+  update(agents, active) {
+    this.#agents = agents;
+    for (const { name } of agents) this.hue(name);
+    this.active = active;
+    this.#list.replaceChildren(...(agents.length > 1 ? agents.map((agent) => this.#chip(agent)) : []));
+  }
+
+  #chip({ name, description }) {
+    const chip = element("button", { type: "button", text: name });
+    chip.dataset.hue = this.hue(name);
+    chip.title = description ?? "";
+    if (name === this.active) chip.setAttribute("aria-current", "true");
+    else chip.setAttribute("aria-label", `Hand over to ${name}`);
+    chip.disabled = name === this.active;
+    chip.addEventListener("click", () => this.#choose(name));
+    return element("li", {}, chip);
+  }
+
+  /** The role of an agent, or "". */
+  role(name) {
+    return this.#agents.find((agent) => agent.name === name)?.role ?? "";
+  }
+
+  /** The number of the agent's colour. */
+  hue(name) {
+    if (!this.#hues.has(name)) this.#hues.set(name, this.#hues.size % HUES);
+    return String(this.#hues.get(name));
+  }
+
+  /** The call is over: nobody can be handed over to. */
+  end() {
+    for (const chip of this.#list.querySelectorAll("button")) chip.disabled = true;
+  }
+}

@@ -1,0 +1,110 @@
+import { bound, element } from "./dom.js";
+
+const LIMIT = 500;
+const NEAR_END_PX = 60;
+
+/** The conversation, row by row: a row is rewritten in place, and what of it was not heard yet is dimmed. */
+export class Captions {
+  #box;
+  #newest;
+  #agents;
+  #announce;
+  #captions = new Map();
+
+  /** `newest` is the button that leads to the end; `announce(text)` tells screen readers of finished captions. */
+  constructor(box, newest, agents, announce) {
+    this.#box = box;
+    this.#newest = newest;
+    this.#agents = agents;
+    this.#announce = announce;
+    newest.addEventListener("click", () => this.#follow());
+    box.addEventListener("scroll", () => (newest.hidden = this.#atEnd), { passive: true });
+  }
+
+  get empty() {
+    return this.#captions.size === 0;
+  }
+
+  /** A new call: nothing was said. */
+  clear() {
+    this.#captions.clear();
+    this.#box.replaceChildren();
+  }
+
+  /** A row of the conversation is new or has changed; with `removed` it is taken back. */
+  show(row, removed = false) {
+    const following = this.#atEnd;
+    if (removed || (!row.message && row.type === "message")) this.#remove(row.id);
+    else if (row.type !== "tool_call" && row.type !== "tool_result") this.#write(row);
+    if (following) this.#follow();
+    else this.#newest.hidden = false;
+  }
+
+  #remove(id) {
+    const caption = this.#captions.get(id);
+    const next = caption?.root.nextElementSibling;
+    caption?.root.remove();
+    this.#captions.delete(id);
+    if (next) this.#group(next);
+  }
+
+  #write(row) {
+    const caption = this.#captions.get(row.id) ?? this.#insert(row);
+    const { root, heard, unheard, speaker } = caption;
+    const { agent = "", author = "", status = "complete" } = row.metadata ?? {};
+    const role = row.type === "message" && !(row.role === "caller" && author && author !== "caller") ? row.role : "system";
+    const wasFinal = root.dataset.final === "true";
+    Object.assign(root.dataset, { role, agent, status, final: String(row.final ?? true) });
+    if (agent) root.dataset.hue = this.#agents.hue(agent);
+    speaker.textContent = role === "caller" ? "You" : agent;
+    const until = role === "agent" ? (row.metadata?.heard ?? row.message.length) : row.message.length;
+    heard.data = role === "system" && author ? `${author}: ${row.message}` : row.message.slice(0, until);
+    unheard.textContent = role === "system" ? "" : row.message.slice(until);
+    unheard.hidden = !unheard.textContent;
+    this.#group(root);
+    if (row.final && !wasFinal && row.message) this.#announce(`${speaker.textContent || "Note"}: ${row.message}`);
+  }
+
+  #insert(row) {
+    const heard = document.createTextNode("");
+    const unheard = element("span", { class: "unheard" });
+    const speaker = element("p", { class: "speaker" });
+    const text = element("p", { class: "text" }, heard, unheard);
+    const root = element("div", { class: "caption" }, speaker, text, element("p", { class: "cut", text: "interrupted" }));
+    const caption = { root, heard, unheard, speaker, at: row.timestamp ?? 0 };
+    // Rows may come late: each has its place by when it was said.
+    const later = [...this.#captions.values()].filter((other) => other.at > caption.at);
+    const before = later.sort((a, b) => a.at - b.at)[0];
+    this.#box.insertBefore(root, before?.root ?? null);
+    this.#captions.set(row.id, caption);
+    this.#trim();
+    return caption;
+  }
+
+  #trim() {
+    bound(this.#box, LIMIT);
+    if (this.#captions.size > LIMIT) {
+      for (const [id, { root }] of this.#captions) if (!root.isConnected) this.#captions.delete(id);
+    }
+  }
+
+  /** Only the first caption of several in a row names its speaker. */
+  #group(root) {
+    for (const caption of [root, root.nextElementSibling]) {
+      const before = caption?.previousElementSibling?.dataset;
+      if (!caption) continue;
+      const same = before && before.role === caption.dataset.role && before.agent === caption.dataset.agent;
+      caption.dataset.first = String(!same);
+    }
+  }
+
+  get #atEnd() {
+    const { scrollHeight, scrollTop, clientHeight } = this.#box;
+    return scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
+  }
+
+  #follow() {
+    this.#box.scrollTop = this.#box.scrollHeight;
+    this.#newest.hidden = true;
+  }
+}

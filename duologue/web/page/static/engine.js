@@ -1,0 +1,51 @@
+import { element } from "./dom.js";
+
+const CONNECTION = {
+  connecting: "connecting…",
+  active: "connected",
+  expiring: "its session ends soon",
+  refreshing: "takes a new session…",
+  reconnecting: "reconnecting…",
+  lost: "connection lost",
+  closed: "closed",
+};
+
+/** Which engine has the call, and another one in mid-call. */
+export class Engine {
+  #select;
+  #connection;
+  #engines = [];
+  #active = "";
+
+  /** `choose(name)` is called when the user wants another engine; it returns a promise that rejects if it is refused. */
+  constructor(select, connection, choose) {
+    this.#select = select;
+    this.#connection = connection;
+    select.addEventListener("change", () => choose(select.value).catch(() => (select.value = this.#active)));
+  }
+
+  /** What the server says: the names, and the one in use. */
+  update(engines, active) {
+    if (engines.join("\n") !== this.#engines.join("\n") || this.#select.disabled) {
+      this.#engines = engines;
+      const names = engines.length ? engines : [""];
+      this.#select.replaceChildren(...names.map((name) => element("option", { value: name, text: name || "One engine" })));
+    }
+    this.#active = active;
+    this.#select.disabled = engines.length < 2;
+    this.#select.value = active;
+  }
+
+  /** The state of an engine's own connection. */
+  connection({ engine, state, reason, how }) {
+    const text = CONNECTION[state] ?? state;
+    const why = state === "active" ? (how === "fresh" ? "" : how) : reason;
+    this.#connection.textContent = `${engine}: ${text}${why ? ` (${why})` : ""}`;
+  }
+
+  /** The call is over. */
+  end() {
+    this.#select.disabled = true;
+    this.#connection.textContent = "";
+  }
+}
