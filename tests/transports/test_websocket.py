@@ -280,6 +280,7 @@ async def test_the_clients_word_counts_for_more_than_time() -> None:
         call.wire.put(type="played", ms=60)
         await asyncio.sleep(0.4)
         assert call.session.interrupt().heard_s == pytest.approx(0.06)
+        await asyncio.sleep(0.01)
         assert call.wire.of_type("clear_audio") == [{"type": "clear_audio"}]
 
 
