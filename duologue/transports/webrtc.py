@@ -22,6 +22,10 @@ STALLED_S = 1.0
 """A client that has sent nothing for so long is not spoken to: what it may not have heard is said again."""
 MUTED_S = 0.5
 """A client of which other things have come, but no audio for so long, is muted: these do not time what it hears."""
+AHEAD_OF_EAR_S = 0.1
+"""How long audio waits in a client's jitter buffer: what is in there when the network is cut may never be played."""
+SETTLE_S = 0.4
+"""A client that is back gets silence for so long, so that its jitter buffer has settled when the speech goes on."""
 WATCH_S = 0.25
 """How often the connection is looked at."""
 BURST_S = 3.0
@@ -86,7 +90,9 @@ class WebRTCTransport(ClientTransport):
         self._switching = False  # a new connection takes the place of the old one
         self._packets = 0  # that have come from the client
         self._held = False  # the speech waits for the client
-        self._confirmed = 0  # samples that had left when the client last gave a sign of life
+        self._resuming: asyncio.TimerHandle | None = None
+        self._left: deque[tuple[float, int]] = deque()  # signs of life, and how many samples had left then
+        self._confirmed = 0  # samples that had left when the client last gave a sign of life, and were played since
         self._waiting: deque[str] = deque(maxlen=MAX_WAITING)
 
     # -- negotiation -----------------------------------------------------------------------------------------------
@@ -176,7 +182,8 @@ class WebRTCTransport(ClientTransport):
             if self._state == "new":
                 self._begin()
         elif self._state == "new":
-            self._abandon("the connection failed" if state == "failed" else "client disconnected")
+            if state == "closed":  # one that failed may be tried again, until it is too late
+                self._abandon("client disconnected")
         elif state == "closed" and self._state == "connected" and not self._held:
             self.hang_up("client disconnected")
         elif self._state == "connected":
@@ -186,7 +193,7 @@ class WebRTCTransport(ClientTransport):
         self._state, self._fed_at = "connected", self._loop.time()
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_later(WATCH_S, self._watch)
+        self._watch_again(self._loop.time())
         self.on_connected()
 
     def _too_late(self) -> None:
@@ -198,12 +205,17 @@ class WebRTCTransport(ClientTransport):
             self._timer = None
         self.on_abandoned(reason)
 
-    def _watch(self) -> None:
+    def _watch_again(self, now: float) -> None:
+        self._timer = self._loop.call_at(now + WATCH_S, self._watch, now + WATCH_S)
+
+    def _watch(self, due: float) -> None:
         now = self._loop.time()
-        self._timer = self._loop.call_later(WATCH_S, self._watch)
+        self._watch_again(now)
+        if now - due > WATCH_S:
+            return  # we were busy: what the client has sent meanwhile is not read yet
         if self._peer is not None and (packets := self._peer.packets_received) != self._packets:
             self._packets = packets
-            self._sign_of_life()
+            self._sign_of_life(ago_s=WATCH_S)
         quiet_s = now - self._seen_at
         if self._state == "lost":
             if now - self._lost_at >= self._reconnect_s:
@@ -232,23 +244,34 @@ class WebRTCTransport(ClientTransport):
         self._heard_at = self._loop.time()
         self._sign_of_life()
 
-    def _sign_of_life(self) -> None:
+    def _sign_of_life(self, ago_s: float = 0.0) -> None:
+        """The client is there, or was up to `ago_s` ago: then what left meanwhile may not have reached it."""
         if self._switching:
             return  # that was the old connection
         self._seen_at = self._loop.time()
-        self._confirmed = self._voice.left
-        if self._held:
-            self._held = False
-            if (playout := self._playout) is not None:
-                playout.resume()
+        if not ago_s:
+            self._left.append((self._seen_at, self._voice.left))
+            while self._left[0][0] <= self._seen_at - AHEAD_OF_EAR_S:
+                self._confirmed = self._left.popleft()[1]
+        if self._held and self._resuming is None:
+            self._resuming = self._loop.call_later(SETTLE_S, self._resume)
         if self._state == "lost":
             self._state = "connected"
             self._tell_change("reconnected", "")
 
+    def _resume(self) -> None:
+        self._resuming = None
+        if self._loop.time() - self._seen_at > SETTLE_S:
+            return  # it was there for a moment only
+        self._held = False
+        if (playout := self._playout) is not None:
+            playout.resume()
+
     def _hold(self) -> None:
         """Take back what the client may not have heard, until it is back; again, if something else has let it go."""
         self._held = True
-        if (playout := self._playout) is not None and not playout.paused:
+        playout = self._playout
+        if playout is not None and not playout.paused and self._output.session.floor.agent_speaking:
             playout.pause()
 
     def _tell_change(self, state: Literal["lost", "reconnected", "gone"], reason: str) -> None:
@@ -286,6 +309,7 @@ class WebRTCTransport(ClientTransport):
         left = self._voice.clear()
         heard = min(self._confirmed, left) if self._held or self.hung_up else left
         self._confirmed = 0
+        self._left.clear()
         return heard
 
     def audio_position(self) -> int:
