@@ -54,15 +54,20 @@ class Levels:
     def listened(self, count: int) -> None:
         """So many more listen. Without any nothing is measured."""
         before, self._listeners = self._listeners, self._listeners + count
-        places = (self._session.said, self._session.played)
-        for place, tap in zip(places, self._taps, strict=True):
-            if not before:
-                place.append(tap)
-            elif not self._listeners and tap in place:
+        if not before:
+            self._session.said.append(self._taps[0])
+            self._session.played.append(self._taps[1])
+        elif not self._listeners:
+            self._detach()
+
+    def _detach(self) -> None:
+        for place, tap in zip((self._session.said, self._session.played), self._taps, strict=True):
+            if tap in place:
                 place.remove(tap)
 
     def stop(self) -> None:
         """The session ends."""
+        self._detach()
         if self._timer is not None:
             self._timer.cancel()
 

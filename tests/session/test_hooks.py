@@ -21,6 +21,7 @@ from duologue.frames import (
     ToolCall,
     ToolResult,
     Transcribed,
+    Transfer,
     UserTranscript,
 )
 from duologue.processors import Pipeline
@@ -29,9 +30,10 @@ from duologue.processors.handoff import Handoff
 from duologue.processors.tools import Tool, Tools
 from duologue.processors.turns import PushToTalk
 from duologue.processors.vad import VadProcessor
+from duologue.services.cascade import Cascade
 from duologue.session import Session
 from duologue.session.hooks import ToolCalled
-from duologue.testing.mocks import MockLLM, MockSTT
+from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.transports.memory import MemoryTransport
 from tests.services.story import Story, asked, asks, story
 from tests.session.calls import running
@@ -354,3 +356,28 @@ async def test_a_supervisors_text_is_whispered_under_his_name() -> None:
         await call.until(5.0)
     assert call.log == ["supervisor: Be brief.", "caller: Good morning.", "agent: Hello."]
     assert "[supervisor] Be brief." in asked(llm.requests[0])[0]
+
+
+async def test_words_that_a_hook_has_not_passed_yet_are_not_lost_when_the_engine_changes() -> None:
+    def cascade(text: str) -> Cascade:
+        return Cascade(MockSTT([text]), MockLLM([f"You said {text}."]), MockTTS(seconds_per_sentence=1.0))
+
+    engines = {"a": cascade("one"), "b": cascade("two")}
+    handoff = Handoff([Agent(name="Only")])
+    async with story(handoff, engines=engines) as call:
+        asked_about: list[str] = []
+
+        async def slow(frame: UserTranscript) -> UserTranscript:
+            asked_about.append(frame.text)
+            await anyio.sleep(1.0)
+            return frame
+
+        call.session.intercept(UserTranscript, slow)
+        await call.says()
+        await call.until(1.2)
+        assert asked_about == ["one"]
+        await handoff.transfer(Transfer(engine="b"))  # at once: through the pipeline it would wait for the hook
+        await call.until(8.0)
+    assert call.log[-2:] == ["caller: two", "Only: You said two."]
+    assert "caller: one" not in call.log
+    assert call.errors == []
