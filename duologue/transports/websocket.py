@@ -61,6 +61,7 @@ class WebSocketTransport(ClientTransport):
         )
         self.limits = limits or WebSocketLimits()
         self._wire: Wire = wire
+        self._loop = asyncio.get_running_loop()
         self._rate = rate
         self._guard = Guard(self.limits)
         self._outbox = Outbox()
@@ -90,7 +91,7 @@ class WebSocketTransport(ClientTransport):
 
     def open(self) -> None:
         """The connection stands: begin to send and receive."""
-        loop = asyncio.get_running_loop()
+        loop = self._loop
         self._heard_at = loop.time()
         self._writer = loop.create_task(self._write(), name=f"websocket {self.id}: writer")
         self._reader = loop.create_task(self._read(), name=f"websocket {self.id}: reader")
@@ -117,13 +118,13 @@ class WebSocketTransport(ClientTransport):
         """Send 20 ms of the agent's audio. If the client is too far behind, the speech is held from now on."""
         if self._over:
             return
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         self._to_clear = True
         self._outbox.put_audio(chunk, now)
         if not self._hold_due and self._late_s(now) > self._limit_s:
             # Not from within the playout, which is about to account for this chunk.
             self._hold_due = True
-            asyncio.get_running_loop().call_soon(self._hold)
+            self._loop.call_soon(self._hold)
 
     @property
     def _limit_s(self) -> float:
@@ -145,13 +146,13 @@ class WebSocketTransport(ClientTransport):
         finally:
             self._holding = False
         if not self._outbox.unsent:
-            self._caught_up(asyncio.get_running_loop().time())
+            self._caught_up(self._loop.time())
 
     def _caught_up(self, now: float) -> None:
         """All has been sent: a speech that is held goes on when the client has played nearly all of it."""
         if self._release_timer is None:
             delay_s = max(0.0, self._playback.ahead_s(now) - self._output.settings.lead_ms / 1000)
-            self._release_timer = asyncio.get_running_loop().call_later(delay_s, self._release)
+            self._release_timer = self._loop.call_later(delay_s, self._release)
 
     def _release(self) -> None:
         self._release_timer = None
@@ -161,7 +162,7 @@ class WebSocketTransport(ClientTransport):
 
     def clear_audio(self) -> int | None:
         """Drop what the client has not played. For a pause of a client that is behind, only what was not sent."""
-        now = asyncio.get_running_loop().time()
+        now = self._loop.time()
         blocked = self._sending_since is not None
         owed = blocked or self._playback.owes(now)
         goes_on = self._holding or (owed and self._output.playout.paused)
@@ -184,11 +185,11 @@ class WebSocketTransport(ClientTransport):
 
     def audio_position(self) -> int | None:
         """How much the client has played since the last `clear_audio`."""
-        return self._playback.position(asyncio.get_running_loop().time())
+        return self._playback.position(self._loop.time())
 
     async def _write(self) -> None:
         outbox, playback, wire, serializer = self._outbox, self._playback, self._wire, self.serializer
-        now = asyncio.get_running_loop().time
+        now = self._loop.time
         late = False  # the socket did not take at once what was sent, or what was sent before
         while True:
             late = late and not outbox.is_empty
@@ -211,7 +212,7 @@ class WebSocketTransport(ClientTransport):
     # -- from the client -------------------------------------------------------------------------------------------
 
     async def _read(self) -> None:
-        now = asyncio.get_running_loop().time
+        now = self._loop.time
         while not self._over:
             try:
                 data = await self._wire.receive()
@@ -269,8 +270,7 @@ class WebSocketTransport(ClientTransport):
 
     def _look(self) -> None:
         """Is the client still there, and does it take the audio?"""
-        loop = asyncio.get_running_loop()
-        now, lost_s = loop.time(), self.limits.lost_s
+        now, lost_s = self._loop.time(), self.limits.lost_s
         stuck_s = now - self._sending_since if self._sending_since is not None else 0.0
         if stuck_s >= lost_s or (self._pings and now - self._heard_at >= lost_s):
             self._over = True
@@ -278,7 +278,7 @@ class WebSocketTransport(ClientTransport):
             return
         if stuck_s > self._limit_s and self._outbox.unsent and not self._hold_due:
             self._hold()
-        self._look_timer = loop.call_later(LOOK_S, self._look)
+        self._look_timer = self._loop.call_later(LOOK_S, self._look)
 
     def _cut(self, code: int, reason: str) -> None:
         """The client may not go on: it is told why, and the call ends."""
@@ -289,7 +289,7 @@ class WebSocketTransport(ClientTransport):
         self._put(self.serializer.error(reason.replace(" ", "_"), reason))
         self._begin_closing(code, reason)
         # Not from within the playout, which may be about to tell the client something.
-        asyncio.get_running_loop().call_soon(self.hang_up, reason)
+        self._loop.call_soon(self.hang_up, reason)
 
     async def close(self, reason: str = "", *, error: bool = False) -> None:
         """Tell the client that the call is over, and close the connection.
@@ -308,7 +308,7 @@ class WebSocketTransport(ClientTransport):
         gone, self._over = self._over, True
         if self._closing is None:  # the client may have been cut off for what was still to be told
             closing = self._close(code, reason, gone)
-            self._closing = asyncio.get_running_loop().create_task(closing, name=f"websocket {self.id}: closing")
+            self._closing = self._loop.create_task(closing, name=f"websocket {self.id}: closing")
 
     async def _close(self, code: int, reason: str, gone: bool) -> None:
         self._outbox.drop_audio()

@@ -1,0 +1,52 @@
+"""The server of `benchmarks.websocket`, in a process of its own: calls with webrtcvad and mock services."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import socket
+import sys
+
+import uvicorn
+
+from benchmarks._call import ANSWER, FIRST_AUDIO_S, FIRST_TOKEN_S, STT_S, TOKEN_S
+from duologue import Cascade, Pipeline, Session, Tools
+from duologue.processors.interruption import Interruption
+from duologue.processors.turns import Endpointing
+from duologue.processors.vad import VadProcessor
+from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
+from duologue.transports.client import ClientTransport
+from duologue.web import WebLimits, routes
+
+
+def make_call(transport: ClientTransport) -> Session:
+    """A call with mock services."""
+    engine = Cascade(
+        MockSTT(("what is the weather in paris today",), delay_s=STT_S),
+        MockLLM((ANSWER,), first_token_s=FIRST_TOKEN_S, token_s=TOKEN_S),
+        MockTTS(first_audio_s=FIRST_AUDIO_S, seconds_per_sentence=2.0, speed=5.0),
+    )
+    parts = [transport.input(), VadProcessor(), Endpointing(), Interruption(), engine, Tools(), transport.output()]
+    return Session(Pipeline(parts))
+
+
+async def _serve(calls: int) -> None:
+    app = routes(make_call, page=False, limits=WebLimits(connections=calls))
+    config = uvicorn.Config(app, lifespan="off", log_level="warning", ws_per_message_deflate=False)
+    server = uvicorn.Server(config)
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
+        listener.bind(("127.0.0.1", 0))
+        print(listener.getsockname()[1], flush=True)
+        serving = asyncio.create_task(server.serve([listener]))
+        await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
+        await app.calls.shutdown()
+        server.should_exit = True
+        await serving
+
+
+if __name__ == "__main__":
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    gc.collect()
+    gc.freeze()
+    asyncio.run(_serve(int(sys.argv[1])))
