@@ -9,9 +9,8 @@ import anyio
 import msgspec
 
 from duologue import Agent, Processor, Session, Tool
-from duologue.frames import CallerStartedSpeaking, CallerStoppedSpeaking, ToolCall, ToolResult, UserTranscript
+from duologue.frames import CallerStartedSpeaking, ToolCall, ToolCalled, ToolResult, UserTranscript
 from duologue.services.local import Rule
-from duologue.session.hooks import ToolCalled
 from examples.phone import phone_call
 
 
@@ -40,7 +39,6 @@ class Compliance(Processor):
         self.session.intercept(UserTranscript, hide_code)
         self.session.intercept(ToolCall, limit, timeout_s=1.0)
         self.session.on(CallerStartedSpeaking, lambda signal: print(f"{signal.at:6.2f}  the caller speaks"))
-        self.session.on(CallerStoppedSpeaking, lambda signal: print(f"{signal.at:6.2f}  the caller is silent"))
         self.session.on(ToolCalled, lambda signal: print(f"        {signal.name} is called with {signal.arguments}"))
 
 

@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
+from websockets.asyncio.client import connect
 
 import examples.barge_in
+import examples.dashboard
 import examples.engines
 import examples.handoff
 import examples.hello
+import examples.hooks
 import examples.own_processor
 import examples.tool
 from duologue import Pipeline, Session, Tools
 from duologue.cli.local_model import VOICES, serving
+from duologue.frames import UserText
 from duologue.services.google import GeminiLive
 from duologue.testing.google import ScriptedGemini
 from duologue.testing.provider import Act, Asked, Call, Speak
+from duologue.testing.websocket import serving as serving_app
 from duologue.web.realtime_transport import RealtimeTransport
 from examples.offline import offline
 
@@ -118,3 +124,23 @@ async def test_engines_on_gemini() -> None:
     assert said(session, "caller") == lines
     assert said(session, "agent")[-1] == "You owe forty two dollars."
     assert talkers(session)[-1] == "Billing"
+
+
+async def test_hooks() -> None:
+    session = await examples.hooks.main()
+    assert said(session, "caller")[0] == "my code is hidden"
+    results = [item.data for item in session.conversation if item.kind == "tool_result"]
+    assert results == [{"status": "made"}, {"status": "refused"}]
+
+
+async def test_dashboard() -> None:
+    async with (
+        serving_app(examples.dashboard.app, lifespan="on") as address,
+        connect(f"ws://{address}/voice/ws", proxy=None) as caller,
+    ):
+        await caller.recv()
+        (call,) = examples.dashboard.voice.calls
+        assert call.session is not None
+        async with connect(f"ws://{address}/listen/{call.transport.id}", proxy=None) as board:
+            await call.session.send(UserText(text="hello"))
+            assert json.loads(await board.recv())["message"] == "hello"

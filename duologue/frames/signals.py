@@ -80,6 +80,15 @@ class AccessChanged(Signal, frozen=True, kw_only=True):
     by: str = ""
 
 
+class ToolCalled(Signal, frozen=True, kw_only=True):
+    """A tool is called, with the arguments that the hooks have left it. It may still wait for approval."""
+
+    call_id: str
+    name: str
+    arguments: dict[str, Any] = msgspec.field(default_factory=dict)
+    turn: int = 0
+
+
 class ApprovalWanted(Signal, frozen=True, kw_only=True):
     """A tool that needs approval was called; it runs once `ApprovalGiven` says so."""
 

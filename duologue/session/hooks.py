@@ -12,7 +12,7 @@ import anyio
 import msgspec
 
 from ..errors import ConfigurationError, DeadlineExceeded
-from ..frames import Signal, ToolCall, ToolResult, Transcribed, UserTranscript
+from ..frames import ToolCall, ToolCalled, ToolResult, Transcribed, UserTranscript
 from ..processors.routing import stray
 
 if TYPE_CHECKING:
@@ -20,15 +20,6 @@ if TYPE_CHECKING:
 
 HOOK_TIMEOUT_S = 2.0
 """For each hook, each time; what takes longer has failed."""
-
-
-class ToolCalled(Signal, frozen=True, kw_only=True):
-    """A tool is called, with the arguments that the hooks have left it. It may still wait for approval."""
-
-    call_id: str
-    name: str
-    arguments: dict[str, Any] = msgspec.field(default_factory=dict)
-    turn: int = 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)

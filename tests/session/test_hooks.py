@@ -19,6 +19,7 @@ from duologue.frames import (
     SessionStarted,
     Signal,
     ToolCall,
+    ToolCalled,
     ToolResult,
     Transcribed,
     Transfer,
@@ -32,7 +33,6 @@ from duologue.processors.turns import PushToTalk
 from duologue.processors.vad import VadProcessor
 from duologue.services.cascade import Cascade
 from duologue.session import Session
-from duologue.session.hooks import ToolCalled
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.transports.memory import MemoryTransport
 from tests.services.story import Story, asked, asks, story

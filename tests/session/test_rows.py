@@ -248,7 +248,7 @@ async def test_a_slow_reader_gets_merged_rows_and_no_final_one_is_lost() -> None
             conversation.add("message", "caller", turn=1, at=float(speech), text=f"final {speech}")
         got = [await first]
         got += [await anext(reader) for _ in range(3)]
-        await reader.aclose()  # type: ignore[attr-defined]
+        await reader.aclose()
         finals = {event.message for event in got if isinstance(event, Row) and event.final}
         assert finals == {f"final {speech}" for speech in range(4)}
 
@@ -274,7 +274,7 @@ async def test_append_is_joined_while_it_waits() -> None:
         row = await first
         assert isinstance(row, Row)
         assert row.message == "a b c"
-        await reader.aclose()  # type: ignore[attr-defined]
+        await reader.aclose()
 
 
 async def test_the_call_ends_though_nobody_listens_any_more() -> None:
