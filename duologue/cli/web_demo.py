@@ -70,9 +70,8 @@ async def refund(dollars: int) -> dict[str, int]:
 
 def web_agents() -> list[Agent]:
     """The demo's agents. Billing can also refund, if it is allowed to."""
-    return [
-        replace(agent, tools=(*agent.tools, Tool(refund))) if agent.name == "Billing" else agent for agent in agents()
-    ]
+    refunds = Tool(refund, needs_approval=True)
+    return [replace(agent, tools=(refunds,)) if agent.name == "Billing" else agent for agent in agents()]
 
 
 class WebDemo:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ import numpy.typing as npt
 from playwright.async_api import BrowserContext, Page, async_playwright
 
 from duologue.audio.wav import WavWriter
+
+from .microphone import write_microphone
 
 ARGUMENTS = (
     "--no-sandbox",
@@ -162,23 +165,30 @@ async def opened(
 ) -> AsyncIterator[Tab]:
     """Open `url` in a Chromium of its own with a fresh profile, and record from its first moment.
 
-    `microphone` is played once, from when the page opens the microphone. `blocked` refuses the microphone to the
-    page. Further options are those of a Playwright context: viewport, color_scheme, …
+    `microphone` is played once, from when the page opens the microphone; without one a quiet room is heard. `blocked`
+    refuses the microphone to the page. Further options are those of a Playwright context: viewport, color_scheme, …
     """
     given = [*ARGUMENTS, *arguments]
     given.append("--deny-permission-prompts" if blocked else "--use-fake-ui-for-media-stream")
-    if microphone is not None:
+    with TemporaryDirectory() as directory:
+        if microphone is None:  # Chromium's own beeps
+            microphone = write_microphone(Path(directory) / "quiet.wav", {})
         given.append(f"--use-file-for-fake-audio-capture={microphone}%noloop")
+        async with _launched(chromium, given, context_options) as tab:
+            await tab.page.goto(url)
+            yield tab
+
+
+@asynccontextmanager
+async def _launched(chromium: str, arguments: Sequence[str], context_options: dict[str, Any]) -> AsyncIterator[Tab]:
     async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=given)
+        browser = await playwright.chromium.launch(executable_path=chromium, args=arguments)
         try:
             # The recorder's worklet comes from a blob, which a strict policy of the page forbids.
             context = await browser.new_context(bypass_csp=True, **context_options)
             await context.add_init_script(path=TAP)
             page = await context.new_page()
             page.set_default_timeout(15_000)
-            tab = Tab(page, context)
-            await page.goto(url)
-            yield tab
+            yield Tab(page, context)
         finally:
             await browser.close()

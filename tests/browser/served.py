@@ -1,7 +1,7 @@
 """What the tests serve: `make talk`'s agents, with a diary in the file that DUOLOGUE_TEST_DIARY names.
 
-Each line is JSON: {"event", "session", …}. "connected" has the transport's kind; "ended" the reason, the conversation
-and what had been heard; "left" what is still there a second later: the names of tasks that a call has, and of threads.
+Each line is JSON: {"event", "session", "time", …}. "connected" has the transport's kind, "interrupted" what was heard,
+"ended" the reason and the conversation; "left" names the tasks that there are a second later and were not before.
 """
 
 from __future__ import annotations
@@ -9,13 +9,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import threading
+import time
 from pathlib import Path
 from typing import Any
 
 from duologue import Session
 from duologue.cli.web_demo import WebDemo
-from duologue.frames import ConnectionChanged, Interrupted, SessionEnding, SessionStarted
+from duologue.frames import ClientChanged, ConnectionChanged, Interrupted, SessionEnding, SessionStarted
 from duologue.transports.client import ClientTransport
 
 LEFT_AFTER_S = 1.0
@@ -34,26 +34,23 @@ class Noted(WebDemo):
 
         def note(event: str, **details: Any) -> None:
             with self._diary.open("a") as file:
-                file.write(json.dumps({"event": event, "session": session.id, "at": session.now(), **details}) + "\n")
+                file.write(json.dumps({"event": event, "session": session.id, "time": time.time(), **details}) + "\n")
 
         def ending(signal: SessionEnding) -> None:
-            note("ended", reason=signal.reason, rows=session.conversation.rows(), hung_up=transport.hung_up)
-            loop.call_later(LEFT_AFTER_S, lambda: note("left", tasks=sorted(_tasks() - before), threads=_threads()))
+            note("ended", reason=signal.reason, rows=session.conversation.rows())
+            loop.call_later(LEFT_AFTER_S, lambda: note("left", tasks=sorted(_tasks() - before)))
 
         loop = asyncio.get_running_loop()
         session.on(SessionStarted, lambda signal: note("connected", kind=transport.kind, connection=transport.id))
         session.on(Interrupted, lambda signal: note("interrupted", heard=signal.heard))
         session.on(ConnectionChanged, lambda signal: note("engine", engine=signal.engine, state=signal.state))
+        session.on(ClientChanged, lambda signal: note(f"client {signal.state}", reason=signal.reason))
         session.on(SessionEnding, ending)
         return session
 
 
 def _tasks() -> set[str]:
     return {f"{id(task)} {task.get_name()} {task.get_coro()!r}" for task in asyncio.all_tasks()}
-
-
-def _threads() -> list[str]:
-    return sorted(thread.name for thread in threading.enumerate())
 
 
 make_session = Noted()

@@ -28,6 +28,15 @@
   );
   const modules = new WeakMap();
 
+  /** Whether the elements that play this stream's tracks are all muted. */
+  function isMuted(stream) {
+    const tracks = stream.getTracks();
+    const playing = [...document.querySelectorAll("audio, video")].filter((element) =>
+      element.srcObject?.getTracks().some((track) => tracks.includes(track)),
+    );
+    return playing.length > 0 && playing.every((element) => element.muted || element.volume === 0);
+  }
+
   async function record(kind, node) {
     const context = node.context;
     if (!modules.has(context)) modules.set(context, context.audioWorklet.addModule(module));
@@ -40,7 +49,7 @@
     });
     listener.port.onmessage = ({ data: [date, block] }) => {
       sound.times.push(date - performance.timeOrigin);
-      sound.blocks.push(block);
+      sound.blocks.push(kind === "track" && isMuted(node.mediaStream) ? new Int16Array(BLOCK) : block);
     };
     connect.call(node, listener);
     connect.call(listener, context.destination); // which pulls it; its output is silence

@@ -52,6 +52,7 @@ async def test_a_spoken_call(chromium: str, server: Server, artifacts: Path, tmp
         await call.says("agent", OWED)
         await call.picture(artifacts / f"{transport}-billing.png")
 
+        await expect(call.shown("latency")).to_contain_text(" ms")
         captions = await call.captions()
         assert [caption.text for caption in captions if caption.role == "caller"] == list(SCRIPT.values())
         assert all(caption.final for caption in captions if caption.role == "caller")
