@@ -16,6 +16,9 @@ from .client import INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE, Message
 
 RTVI_LABEL = "rtvi-ai"
 MULAW_SAMPLE_RATE = 8_000
+MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 8_000, 96_000
+RATE_STEP = 25
+"""Of the rates that audio may have; all customary ones are such multiples."""
 
 
 class Malformed(BadInput):
@@ -271,9 +274,10 @@ def whole(pcm: bytes, channels: int = 1) -> bytes:
 
 
 def checked_rate(rate: Any) -> int:
-    """A sample rate that speech may have. Raises Malformed."""
-    if type(rate) is not int or not 8_000 <= rate <= 192_000:
-        raise Malformed("bad_audio", "the sample rate is no whole number from 8000 to 192000")
+    """A sample rate that speech may have, and that can be converted into any other. Raises Malformed."""
+    if type(rate) is not int or not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE or rate % RATE_STEP:
+        known = f"a multiple of {RATE_STEP} from {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}"
+        raise Malformed("bad_audio", f"the sample rate is not {known}")
     return rate
 
 

@@ -15,7 +15,17 @@ from starlette.websockets import WebSocket
 
 from ..transports.client import INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE
 from ..transports.pipecat_frames import PipecatSerializer
-from ..transports.serializers import MULAW_SAMPLE_RATE, F1Serializer, FastRtcSerializer, Malformed, Serializer
+from ..transports.playout import CHUNKS_PER_S
+from ..transports.serializers import (
+    MAX_SAMPLE_RATE,
+    MIN_SAMPLE_RATE,
+    MULAW_SAMPLE_RATE,
+    RATE_STEP,
+    F1Serializer,
+    FastRtcSerializer,
+    Malformed,
+    Serializer,
+)
 from ..transports.websocket import SHUTTING_DOWN, WebSocketTransport
 from ..transports.websocket_limits import WebSocketLimits
 from ..transports.wires import Closed, StarletteWire
@@ -159,19 +169,19 @@ def _id(query: Query) -> str:
     return id
 
 
-def _rate(query: Query, name: str, default: int, step: int = 1) -> int:
+def _rate(query: Query, name: str, default: int, step: int) -> int:
     text = query.get(name, str(default))
     rate = int(text) if text.isascii() and text.isdigit() and len(text) < 7 else 0
-    if not 8_000 <= rate <= 48_000 or rate % step:
-        multiple = f", a multiple of {step}" if step > 1 else ""
-        raise Refused(400, "bad_sample_rate", f"{name} is not a number of Hz from 8000 to 48000{multiple}")
+    if not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE or rate % step:
+        known = f"a multiple of {step} from {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}"
+        raise Refused(400, "bad_sample_rate", f"{name} is not {known}")
     return rate
 
 
 def _rates(query: Query, input_rate: int, output_rate: int) -> dict[str, int]:
     return {
-        "input_sample_rate": _rate(query, "input_sample_rate", input_rate),
-        "output_sample_rate": _rate(query, "output_sample_rate", output_rate, step=50),
+        "input_sample_rate": _rate(query, "input_sample_rate", input_rate, RATE_STEP),
+        "output_sample_rate": _rate(query, "output_sample_rate", output_rate, CHUNKS_PER_S),
     }
 
 

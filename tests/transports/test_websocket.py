@@ -38,6 +38,7 @@ class Wire:
         self.heard: list[tuple[float, bytes]] = []
         self.closed: tuple[int, str] | None = None
         self._until = 0.0
+        self._before = 0  # pieces that were played when it was last told to clear
 
     async def send(self, data: Wired) -> None:
         await self.flowing.wait()
@@ -52,6 +53,7 @@ class Wire:
         if message.get("type") == "clear_audio":
             self.heard = [(at, pcm) for at, pcm in self._by(now) if pcm]
             self._until = now
+            self._before = len(self.heard)
         self.messages.append(message)
 
     async def receive(self) -> Wired:
@@ -74,8 +76,10 @@ class Wire:
         """What the client has played, or will."""
         return numbers(b"".join(pcm for _, pcm in self.heard))
 
-    def numbers_by_now(self) -> list[int]:
-        return numbers(b"".join(pcm for _, pcm in self._by(asyncio.get_running_loop().time())))
+    def acknowledge(self) -> None:
+        """Say how much was played since we were last told to clear."""
+        played = self._by(asyncio.get_running_loop().time())[self._before :]
+        self.put(type="played", ms=sum(len(pcm) for _, pcm in played) * 500 / RATE)
 
     def of_type(self, kind: str) -> list[dict[str, Any]]:
         return [message for message in self.messages if message.get("type") == kind]
@@ -195,6 +199,31 @@ async def test_not_a_sample_is_lost_or_heard_twice(interruptions: bool, stalls: 
             except AssertionError as error:
                 error.add_note(f"schedule {seed}")
                 raise
+
+
+@pytest.mark.virtual_clock(limit_s=100_000)
+@pytest.mark.usefixtures("_exact")
+async def test_what_a_client_acknowledges_is_what_was_heard() -> None:
+    for seed in range(60):
+        async with calling() as call:
+            dice, first = random.Random(seed), 0
+            call.wire.acknowledge()
+            for _ in range(6):
+                count = dice.choice([641, 3000, 8000])
+                await call.agent.say(ramp(first, count), "some words")
+                first += count
+                for _ in range(dice.randrange(1, 40)):
+                    await asyncio.sleep(0.02)
+                    call.wire.acknowledge()
+                if dice.random() < 0.5:
+                    await asyncio.sleep(0)  # lets what was acknowledged arrive
+                    await asyncio.sleep(0)
+                    call.session.interrupt()
+            for _ in range(200):
+                await asyncio.sleep(0.02)
+                call.wire.acknowledge()
+            assert call.wire.numbers() == numbers(b"".join(call.played)), seed
+            assert call.session.ledger.unsettled == (), seed
 
 
 # -- slow and lost clients ---------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from base64 import b64encode
 from typing import Any
@@ -17,6 +18,7 @@ from duologue import Cascade, Pipeline, Session
 from duologue.frames import (
     CallerStartedSpeaking,
     ClientChanged,
+    SessionEnding,
     Signal,
     Transcribed,
     UserAudio,
@@ -237,3 +239,15 @@ async def test_at_shutdown_clients_are_told() -> None:
         with pytest.raises(InvalidStatus, match="503"):
             async with calling(f"ws://{address}/ws"):
                 pass
+
+
+async def test_when_the_server_stops_calls_end_with_their_reason() -> None:
+    server = Server()
+    async with contextlib.AsyncExitStack() as client_side:
+        async with serving(voice(server)) as address:
+            client = await client_side.enter_async_context(calling(f"ws://{address}/ws"))
+            await client.until("session_started")
+            outcome: list[str] = []
+            server.sessions[0].on(SessionEnding, lambda signal: outcome.append(signal.reason))
+        assert (await client.until_closed())[0] == 1012
+    assert outcome == ["server is shutting down"]
