@@ -168,7 +168,9 @@ class WebRTCClient:
         try:
             answer = await self._request("POST", self._path, await self.offer(restart=restart))
             await self.take(answer)
-            await self.wait_for(lambda: self.state == "connected", "the connection")
+            await self.wait_for(lambda: self.state in ("connected", "failed", "closed"), "the connection")
+            if self.state != "connected":
+                raise DuologueError(f"the connection is {self.state}")
             if self._has_channel:
                 await self.wait_for(lambda: self._channel.readyState == "open", "the data channel")
         except BaseException:
@@ -232,16 +234,21 @@ class WebRTCClient:
         self.mend()
         rng, loop = random.Random(seed), asyncio.get_running_loop()
 
-        def through(deliver: Callable[..., None]) -> Callable[..., None]:
-            def maybe(*args: Any) -> None:
-                if rng.random() >= loss:
-                    loop.call_later(rng.random() * jitter_s, deliver, *args)
+        def through(transport: Any, deliver: Callable[..., None]) -> Callable[..., None]:
+            def arrive(*args: Any) -> None:
+                if not transport.is_closing():
+                    deliver(*args)
 
-            return maybe
+            def leave(*args: Any) -> None:
+                if rng.random() >= loss:
+                    loop.call_later(rng.random() * jitter_s, arrive, *args)
+
+            return leave
 
         for protocol in self._protocols():
-            protocol.transport.sendto = through(protocol.transport.sendto)
-            protocol.datagram_received = through(protocol.datagram_received)
+            transport = protocol.transport
+            transport.sendto = through(transport, transport.sendto)
+            protocol.datagram_received = through(transport, protocol.datagram_received)
 
     def mend(self) -> None:
         """Undo `cut` or `degrade`: what was lost meanwhile stays lost."""

@@ -127,6 +127,10 @@ class VoiceTrack(MediaStreamTrack):
             self._due += PERIOD_S
             if not len(self._voice):
                 self._early_s = max(0.0, self._early_s - PAYBACK_S)
+                # Late silence would only put off the speech that follows: its time passes without packets.
+                missed = max(0, int((now - self._due) / PERIOD_S))
+                self._due += missed * PERIOD_S
+                self._pts += missed * PACKET_SAMPLES
             await self._wait(now)
         self._pts += PACKET_SAMPLES
         packet = av.Packet(self._voice.next_packet())

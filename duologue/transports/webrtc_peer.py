@@ -33,6 +33,7 @@ MAX_CANDIDATES = 100
 MAX_UNSENT_BYTES = 1024 * 1024
 """Of messages that the client has not taken. Beyond that new ones are dropped."""
 CHECKS_S = 0.03
+HANDSHAKE_LOOKS = 10
 CLOSE_S = 3.0
 """Closing a connection may take so long."""
 
@@ -60,6 +61,7 @@ class Peer:
         self._channel: Any = None
         self._fingerprints: set[str] = set()
         self._candidates = 0
+        self._answering: asyncio.Task[str] | None = None
         self._closing = False
         self._audio = self._pc.addTransceiver(track, direction="sendrecv")
         opus = [codec for codec in RTCRtpSender.getCapabilities("audio").codecs if codec.mimeType == "audio/opus"]
@@ -76,6 +78,11 @@ class Peer:
             raise BadInput(f"the offer has {sdp.count(chr(10) + 'm=')} media sections: at most {MAX_MEDIA} are taken")
         if "\nm=audio" not in sdp:
             raise BadInput("the offer has no audio")
+        # A client that withdraws its request must not leave sockets half open.
+        self._answering = asyncio.get_running_loop().create_task(self._answer(sdp, type))
+        return await asyncio.shield(self._answering)
+
+    async def _answer(self, sdp: str, type: str) -> str:
         try:
             await self._pc.setRemoteDescription(RTCSessionDescription(sdp, type))
             for transceiver in self._pc.getTransceivers():
@@ -135,6 +142,8 @@ class Peer:
     async def close(self) -> None:
         """Close the connection, within `CLOSE_S`. Closing twice is harmless."""
         self._closing = True
+        if self._answering is not None:
+            await asyncio.gather(self._answering, return_exceptions=True)
         await close_connection(self._pc)
 
     def _state_changed(self) -> None:
@@ -153,6 +162,10 @@ class Peer:
 async def close_connection(pc: RTCPeerConnection) -> None:
     """Close a peer connection, within `CLOSE_S`, and whatever aioice leaves behind of one that was connecting."""
     connecting = pc.connectionState in ("new", "connecting")
+    for _ in range(HANDSHAKE_LOOKS):  # in the middle of which aiortc's task would fail, and asyncio would log that
+        if pc.connectionState != "connecting" or pc.iceConnectionState != "completed":
+            break
+        await asyncio.sleep(CHECKS_S)
     transports = {transceiver.receiver.transport.transport for transceiver in pc.getTransceivers()}
     try:
         await asyncio.wait_for(pc.close(), CLOSE_S)

@@ -190,3 +190,15 @@ async def test_packets_leave_every_20_ms_and_speech_at_once() -> None:
     track.stop()
     with pytest.raises(MediaStreamError):
         await track.recv()
+
+
+async def test_a_loop_that_was_blocked_sends_the_speech_it_has_and_no_late_silence() -> None:
+    voice = Voice(RATE)
+    track = VoiceTrack(voice, lambda: None)
+    for chunk in pieces(tone(0.06, RATE), RATE):
+        voice.write(chunk)
+    first = await track.recv()
+    await asyncio.sleep(0.2)
+    pts = [(await track.recv()).pts or 0 for _ in range(4)]
+    assert [(each - (first.pts or 0)) // 960 for each in pts] == [1, 2, 10, 11]
+    track.stop()
