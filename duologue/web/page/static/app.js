@@ -154,7 +154,7 @@ class App {
       .on("llm-function-call-in-progress", (data) => this.#tools.running(data))
       .on("llm-function-call-stopped", (data) => this.#tools.stopped(data))
       .on("duologue.state", (state) => this.#showState(state))
-      .on("duologue.row", ({ row, id, removed }) => this.#showRow(row ?? { id }, removed))
+      .on("duologue.row", ({ row }) => this.#showRow(row))
       .on("duologue.handoff", (handoff) => this.#timeline.handoff(handoff))
       .on("duologue.latency", (latency) => this.#latency.add(latency))
       .on("duologue.usage", (usage) => this.#cost.show(usage))
@@ -205,9 +205,9 @@ class App {
     this.#showActivity();
   }
 
-  #showRow(row, removed) {
+  #showRow(row) {
     if (row.type === "tool_call" || row.type === "tool_result") this.#tools.row(row);
-    this.#captions.show(row, removed);
+    this.#captions.show(row);
     document.body.dataset.empty = String(this.#captions.empty);
   }
 

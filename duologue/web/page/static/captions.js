@@ -10,6 +10,8 @@ export class Captions {
   #agents;
   #announce;
   #captions = new Map();
+  #following = true;
+  #height = 0;
 
   /** `newest` is the button that leads to the end; `announce(text)` tells screen readers of finished captions. */
   constructor(box, newest, agents, announce) {
@@ -18,7 +20,8 @@ export class Captions {
     this.#agents = agents;
     this.#announce = announce;
     newest.addEventListener("click", () => this.#follow());
-    box.addEventListener("scroll", () => (newest.hidden = this.#atEnd), { passive: true });
+    box.addEventListener("scroll", () => this.#scrolled(), { passive: true });
+    new ResizeObserver(() => this.#following && this.#follow()).observe(box);
   }
 
   get empty() {
@@ -31,12 +34,11 @@ export class Captions {
     this.#box.replaceChildren();
   }
 
-  /** A row of the conversation is new or has changed; with `removed` it is taken back. */
-  show(row, removed = false) {
-    const following = this.#atEnd;
-    if (removed || (!row.message && row.type === "message")) this.#remove(row.id);
+  /** A row of the conversation is new or has changed, or is taken back (`removed`). */
+  show(row) {
+    if (row.removed || !(row.message || row.type === "handoff")) this.#remove(row.id);
     else if (row.type !== "tool_call" && row.type !== "tool_result") this.#write(row);
-    if (following) this.#follow();
+    if (this.#following) this.#follow();
     else this.#newest.hidden = false;
   }
 
@@ -58,11 +60,11 @@ export class Captions {
     if (agent) root.dataset.hue = this.#agents.hue(agent);
     speaker.textContent = role === "caller" ? "You" : agent;
     const until = role === "agent" ? (row.metadata?.heard ?? row.message.length) : row.message.length;
-    heard.data = role === "system" && author ? `${author}: ${row.message}` : row.message.slice(0, until);
+    heard.data = role === "system" ? note(row) : row.message.slice(0, until);
     unheard.textContent = role === "system" ? "" : row.message.slice(until);
     unheard.hidden = !unheard.textContent;
     this.#group(root);
-    if (row.final && !wasFinal && row.message) this.#announce(`${speaker.textContent || "Note"}: ${row.message}`);
+    if (row.final && !wasFinal) this.#announce(role === "system" ? heard.data : `${speaker.textContent}: ${row.message}`);
   }
 
   #insert(row) {
@@ -98,13 +100,24 @@ export class Captions {
     }
   }
 
-  get #atEnd() {
+  #scrolled() {
     const { scrollHeight, scrollTop, clientHeight } = this.#box;
-    return scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
+    const resized = clientHeight !== this.#height;  // the box has changed, and not what the user wants to see
+    this.#height = clientHeight;
+    if (!resized) this.#following = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
+    this.#newest.hidden = this.#following;
   }
 
   #follow() {
+    this.#following = true;
     this.#box.scrollTop = this.#box.scrollHeight;
     this.#newest.hidden = true;
   }
+}
+
+/** What stands between the captions: a hand-over in short (the time line has the rest), or somebody's note. */
+function note({ type, message, metadata = {} }) {
+  const { agent, author, data } = metadata;
+  if (type === "handoff") return message ? `${agent} takes over` : `Engine: ${data?.engine}`;
+  return author ? `${author}: ${message}` : message;
 }

@@ -53,3 +53,8 @@ export function unreachable() {
 export function lost() {
   return new CallError("lost", "The connection was lost, and the call with it. Press Talk to start a new one.");
 }
+
+/** The server has ended the call, for a reason of its own. */
+export function ended(reason) {
+  return new CallError("ended", `The server ended the call: ${reason}.`);
+}

@@ -1,9 +1,9 @@
 const LAYERS = [
-  { reach: 0.34, wobble: 0.05, speed: 0.9, alpha: 0.22, phase: 0 },
-  { reach: 0.24, wobble: 0.07, speed: -1.3, alpha: 0.34, phase: 2 },
-  { reach: 0.1, wobble: 0.04, speed: 0.7, alpha: 1, phase: 4 },
+  { reach: 0.14, wobble: 0.04, speed: 0.9, alpha: 0.2, phase: 0 },
+  { reach: 0.1, wobble: 0.05, speed: -1.3, alpha: 0.34, phase: 2 },
+  { reach: 0.05, wobble: 0.035, speed: 0.7, alpha: 1, phase: 4 },
 ];
-const RADIUS = 0.29;
+const RADIUS = 0.27;
 const FRAME_MS = 33;
 const IDLE_MS = 120;
 const POINTS = 48;
@@ -49,17 +49,21 @@ export class Presence {
     const size = this.#fit();
     const style = getComputedStyle(this.#canvas);
     context.clearRect(0, 0, size, size);
-    context.fillStyle = context.strokeStyle = style.color;
+    const shade = context.createRadialGradient(0.4 * size, 0.36 * size, 0.02 * size, size / 2, size / 2, 0.42 * size);
+    shade.addColorStop(0, `color-mix(in oklab, ${style.color} 72%, white)`);
+    shade.addColorStop(1, style.color);
+    context.fillStyle = shade;
+    context.strokeStyle = style.color;
     const breath = thinking && time ? 0.03 * Math.sin(4 * time) : 0;
     for (const layer of LAYERS) {
-      const radius = size * (RADIUS + breath + 0.55 * layer.reach * this.#agent + (layer.alpha < 1 ? 0.015 : 0));
+      const radius = size * (RADIUS + breath + layer.reach * this.#agent + (layer.alpha < 1 ? 0.015 : 0));
       context.globalAlpha = layer.alpha;
-      this.#blob(size, radius, layer.wobble * (0.25 + 2 * this.#agent) * (time ? 1 : 0), time * layer.speed + layer.phase);
+      this.#blob(size, radius, layer.wobble * (0.25 + this.#agent) * (time ? 1 : 0), time * layer.speed + layer.phase);
     }
     context.globalAlpha = 0.25 + 0.5 * this.#caller;
     context.lineWidth = size * (0.006 + 0.02 * this.#caller);
     context.beginPath();
-    context.arc(size / 2, size / 2, size * (0.475 - 0.05 * this.#caller), 0, 2 * Math.PI);
+    context.arc(size / 2, size / 2, size * (0.485 - 0.02 * this.#caller), 0, 2 * Math.PI);
     context.stroke();
   }
 

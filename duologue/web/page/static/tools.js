@@ -1,6 +1,7 @@
 import { element } from "./dom.js";
 
 const LIMIT = 30;
+const FOLDED_FROM = 120;
 const STATUS = {
   running: "running…",
   wanted: "waits for you",
@@ -94,7 +95,8 @@ export class Tools {
     root.dataset.state = state;
     root.replaceChildren(
       element("header", {}, element("span", { class: "name", text: name }), element("span", { class: "status", text: STATUS[state] })),
-      element("dl", {}, ...fields(card.arguments), ...fields(card.result, "result")),
+      element("dl", {}, ...fields(card.arguments, "arguments")),
+      ...result(card.result),
     );
     if (state === "wanted") root.append(this.#buttons(card));
   }
@@ -118,8 +120,17 @@ export class Tools {
   }
 }
 
+/** What came of it: folded if it is long. */
+function result(value) {
+  const shown = fields(value, "result");
+  if (shown.length === 0) return [];
+  const list = element("dl", { class: "result" }, ...shown);
+  if (JSON.stringify(value).length < FOLDED_FROM) return [list];
+  return [element("details", {}, element("summary", { text: "Result" }), list)];
+}
+
 /** A value as terms and their descriptions: an object by its fields, anything else under `name`. */
-function fields(value, name = "arguments") {
+function fields(value, name) {
   if (value === undefined || value === null || value === "") return [];
   const entries = typeof value === "object" && !Array.isArray(value) ? Object.entries(value) : [[name, value]];
   return entries.flatMap(([term, described]) => [

@@ -51,7 +51,7 @@ export class WebRTCLink extends Events {
 
   /** A peer connection, the first one or (`restart`) one that takes the place of a broken one. */
   async #open({ restart }) {
-    this.#drop();
+    const old = this.#peer;
     const peer = (this.#peer = new RTCPeerConnection({ iceServers: this.#iceServers }));
     const candidates = new Candidates((batch) => this.#trickle(batch));
     peer.onicecandidate = ({ candidate }) => candidates.add(candidate);
@@ -63,8 +63,10 @@ export class WebRTCLink extends Events {
       await Promise.race([this.#negotiate(peer, candidates, restart), timeout(CONNECT_MS)]);
       await Promise.race([opened(peer, channel), timeout(CONNECT_MS)]);
     } catch (error) {
-      if (this.#peer === peer) this.#drop();
+      close(peer);
       throw error;
+    } finally {
+      close(old);  // not before: to the server a connection that is closed is a call that is hung up
     }
     this.#watch(peer, channel);
   }
@@ -174,21 +176,14 @@ export class WebRTCLink extends Events {
     this.#peer?.getTransceivers()[0]?.sender.replaceTrack(track);
   }
 
-  #drop(afterMs = 0) {
-    const peer = this.#peer;
-    this.#peer = this.#channel = null;
-    if (!peer) return;
-    peer.onconnectionstatechange = peer.onicecandidate = peer.ontrack = null;
-    if (afterMs) setTimeout(() => peer.close(), afterMs);
-    else peer.close();
-  }
-
   #end(why) {
     if (this.#closed) return;
     this.#closed = true;
     clearInterval(this.#timer);
     this.#audio.srcObject = null;
-    this.#drop(HANGUP_MS);
+    const peer = this.#peer;
+    this.#peer = this.#channel = null;
+    setTimeout(() => close(peer), HANGUP_MS);  // the last messages are on their way
     this.#context?.close();
     this.#context = this.#level = null;
     this.emit("closed", why);
@@ -227,6 +222,11 @@ class Candidates {
       this.#send(this.#waiting.splice(0));
     }, CANDIDATES_MS);
   }
+}
+
+function close(peer) {
+  if (peer) peer.onconnectionstatechange = peer.onicecandidate = peer.ontrack = null;
+  peer?.close();
 }
 
 function opened(peer, channel) {

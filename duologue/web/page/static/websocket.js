@@ -1,4 +1,4 @@
-import { CallError, lost, unreachable } from "./errors.js";
+import { CallError, ended, lost, unreachable } from "./errors.js";
 import { Events } from "./events.js";
 import { Playback, PLAYBACK_RATE } from "./playback.js";
 
@@ -53,7 +53,7 @@ export class WebSocketLink extends Events {
       socket.onclose = ({ code, reason }) => {
         clearTimeout(late);
         reject(unreachable());
-        this.#end(code === 1000 || code === 1001 ? reason || "ended" : lost());
+        this.#end(code === 1000 || code === 1001 ? reason || "ended" : code === 1006 ? lost() : ended(reason || code));
       };
     });
   }
@@ -64,7 +64,7 @@ export class WebSocketLink extends Events {
     await context.audioWorklet.addModule(new URL("microphone-worklet.js", import.meta.url));
     this.#node = new AudioWorkletNode(context, "microphone", { outputChannelCount: [1] });
     this.#node.port.onmessage = ({ data }) => this.#send(data);
-    this.#node.connect(context.destination);  // it stays silent; but what leads nowhere may not run
+    this.#node.connect(context.createMediaStreamDestination());  // silence; but what leads nowhere may not run
     this.listen(this.#microphone.track);
   }
 
