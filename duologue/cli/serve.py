@@ -81,6 +81,7 @@ def run_serve(
             ws_max_size=message_bytes,
             ws_ping_interval=PING_INTERVAL_S,
             ws_ping_timeout=PING_TIMEOUT_S,
+            ws_per_message_deflate=False,  # audio does not get any smaller
             timeout_graceful_shutdown=round(limits.shutdown_s),
         )
         # With the SDKs loaded a full collection takes 100 ms, in which all calls stand still: what is here now stays.

@@ -1,0 +1,132 @@
+"""`duologue serve` for callers over the web: what it serves, how it ends, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import sys
+from pathlib import Path
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import pytest
+from typer.testing import CliRunner
+from websockets.sync.client import connect
+
+from duologue.cli.app import app
+from duologue.cli.serve import KEY_VARIABLE, load
+from duologue.cli.web_demo import WebDemo
+from duologue.errors import ConfigurationError, IllegalState
+from duologue.transports.memory import MemoryTransport
+
+from ..browser.server import running
+
+FACTORY = "tests.browser.served:make_session"
+
+
+def status(url: str, **headers: str) -> int:
+    """The status of the answer to a request."""
+    try:
+        with urlopen(Request(url, headers=headers), timeout=10) as answer:
+            return int(answer.status)
+    except HTTPError as error:
+        with error:
+            return error.code
+
+
+def test_a_signal_ends_the_calls_with_their_reason_and_the_command_well(tmp_path: Path) -> None:
+    with running(tmp_path, FACTORY) as server:
+        assert status(server.url + "/") == 200
+        with connect(server.url.replace("http", "ws") + "/ws") as client:
+            while json.loads(client.recv(10))["type"] != "session_started":
+                pass
+            server.process.send_signal(signal.SIGTERM)
+            events = [json.loads(message) for message in client if isinstance(message, str)]
+            assert events[-1] == {"type": "session_ended", "reason": "server is shutting down"}
+        assert server.process.wait(10) == 0
+        [ended] = server.diary("ended")
+        assert ended["reason"] == "server is shutting down"
+
+
+def test_the_key_is_asked_for_everywhere_and_is_written_nowhere(tmp_path: Path) -> None:
+    options = "--no-page", "--openai-realtime", "duologue.cli.agents:agents"
+    with running(tmp_path, FACTORY, *options, token="a-secret") as server:
+        address = server.url.replace("http", "ws")
+        assert status(server.url + "/") == 404
+        for path in ("/ws", "/ws/protobuf", "/websocket/offer", "/v1/realtime"):
+            with pytest.raises(Exception, match="401"), connect(address + path):
+                pass
+        with connect(f"{address}/ws?token=a-secret") as client:
+            client.recv(10)
+        with connect(f"{address}/v1/realtime", additional_headers={"Authorization": "Bearer a-secret"}) as client:
+            assert json.loads(client.recv(10))["type"] == "session.created"
+    output = (tmp_path / "output.txt").read_text()
+    assert "a-secret" not in output
+    assert f"{server.url}/v1" in output
+
+
+def test_agents_with_rules_are_served_as_they_are(tmp_path: Path) -> None:
+    with (
+        running(tmp_path, "duologue.cli.agents:agents") as server,
+        connect(server.url.replace("http", "ws") + "/ws?format=binary") as client,
+    ):
+        said = b""
+        while len(said) < 24_000:
+            message = client.recv(10)
+            if isinstance(message, bytes):
+                said += message
+            elif json.loads(message)["type"] == "transcription":
+                assert json.loads(message)["text"].startswith("Hello, this is the corner shop.")
+        assert any(said)
+
+
+MODULE = """
+nothing = 7
+"""
+
+
+@pytest.mark.parametrize(
+    ("arguments", "problem"),
+    [
+        ([], "nothing to serve"),
+        (["served_web"], "module:object"),
+        (["no_such_module:x"], "no_such_module"),
+        (["served_web:missing"], "'missing'"),
+        (["served_web:nothing"], "int"),
+        (["served_web:nothing", "--openai-realtime", "no_such_module:x"], "no_such_module"),
+    ],
+)
+def test_what_cannot_be_served_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], problem: str
+) -> None:
+    (tmp_path / "served_web.py").write_text(MODULE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    monkeypatch.delitem(sys.modules, "served_web", raising=False)
+    monkeypatch.setattr(sys, "path", ["", *filter(None, sys.path)])
+    result = CliRunner().invoke(app, ["serve", *arguments])
+    assert result.exit_code == 2
+    assert problem in result.output
+
+
+def test_a_port_that_is_taken_and_a_host_that_is_not_ours_are_named() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        result = CliRunner().invoke(app, ["serve", "duologue.cli.agents:agents", "--port", str(port)])
+        assert result.exit_code == 2
+        assert f"cannot listen on 127.0.0.1:{port}" in result.output
+    result = CliRunner().invoke(app, ["serve", "duologue.cli.agents:agents", "--host", "no.such.host.invalid"])
+    assert result.exit_code == 2
+    assert "no.such.host.invalid" in result.output
+
+
+async def test_the_demo_is_open_as_long_as_the_server_is() -> None:
+    stays: list[object] = []
+    make_session = load("duologue.cli.web_demo:make_session", stays)  # type: ignore[arg-type]
+    [demo] = stays
+    assert isinstance(demo, WebDemo)
+    with pytest.raises(IllegalState, match="not open"):
+        await make_session(MemoryTransport())
+    with pytest.raises(ConfigurationError, match="no 'nobody'"):
+        load("duologue.cli.web_demo:nobody")
