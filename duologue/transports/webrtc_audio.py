@@ -71,7 +71,7 @@ class Voice:
     def write(self, chunk: bytes) -> None:
         """Say this, 20 ms, when its turn comes."""
         self._queue.append(chunk)
-        if self.on_write is not None:
+        if self.on_write is not None and len(self._queue) == 1:
             self.on_write()
 
     def clear(self) -> int:

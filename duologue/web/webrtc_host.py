@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 
 from ..errors import BadInput, IllegalState, MissingExtra
 from .calls import Call, Calls, Refused
@@ -39,10 +39,13 @@ class WebRTCHost:
     async def body(self, request: Request) -> Json:
         """The request's JSON object. Raises Refused: 413 if it is too long, 400 if it is something else."""
         limit, data = self.calls.limits.message_bytes, b""
-        async for piece in request.stream():
-            data += piece
-            if len(data) > limit:
-                raise Refused(413, "too_large", f"the request is longer than {limit} bytes")
+        try:
+            async for piece in request.stream():
+                data += piece
+                if len(data) > limit:
+                    raise Refused(413, "too_large", f"the request is longer than {limit} bytes")
+        except ClientDisconnect as error:
+            raise Refused(400, "malformed", "the request was broken off") from error
         try:
             value = json.loads(data)
         except (ValueError, RecursionError) as error:
