@@ -98,10 +98,7 @@ class Rtvi:
         on(Usage, self._used)
         if self._client.audio_levels:
             on(AudioLevel, self._level)
-        if self._controls or self._client.metrics:
-            self._measure()
         session.conversation.listen(self._logged)
-        session.played.append(self._output.progress)
         self._transport.on_written(self._written)
         if self._page is not None:
             self._page.attach()
@@ -133,6 +130,9 @@ class Rtvi:
         self._client.become_ready()
         if first:
             self._catch_up()
+            self._session.played.append(self._output.progress)
+            if self._controls or self._client.metrics:
+                self._measure()
         if self._page is not None:
             self._page.begin()
 
@@ -174,7 +174,9 @@ class Rtvi:
         self._send("user-mute-stopped" if signal.access == "active" else "user-mute-started")
 
     def _failed(self, signal: ErrorRaised) -> None:
-        self._send("error", {"error": signal.message, "fatal": signal.fatal})
+        # What an unexpected error says may be for the application's eyes only.
+        message = "an internal error" if signal.category == "internal" else signal.message
+        self._send("error", {"error": message, "fatal": signal.fatal})
 
     def _level(self, signal: AudioLevel) -> None:
         value = round(min(1.0, 10 ** (signal.dbfs / 20)), 4)
@@ -288,10 +290,12 @@ class Rtvi:
             self._refuse(id, "an error of the application")
 
     def _disconnect(self, id: str, data: dict[str, Any]) -> None:
-        if self._session.state is State.ACTIVE:
-            self._session.spawn(self._session.pipeline, self._session.end, "client disconnected the agent")
+        session, reason = self._session, "client disconnected the agent"
+        if session.state is State.ACTIVE:
+            session.interrupt(reason)
+            session.spawn(session.pipeline, session.end, reason)
         else:
-            self._session.cancel("client disconnected the agent")
+            session.cancel(reason)
 
     def _text(self, id: str, data: SendText) -> None:
         options = data.options

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
@@ -10,7 +11,7 @@ import anyio
 import pytest
 
 from duologue import Agent, Pipeline, Session
-from duologue.errors import ConfigurationError, ToolError
+from duologue.errors import ConfigurationError, ServiceError, ToolError
 from duologue.frames import AudioLevel, Dtmf, Frame, UserAudio
 from duologue.services.llm import Request, ToolRequest
 from duologue.transports.memory import MemoryTransport
@@ -140,6 +141,16 @@ async def test_a_spoken_turn_is_told_from_the_first_sound_to_the_last() -> None:
         assert transcripts[-1]["text"] == "what are your opening hours"
         assert client.told("user-llm-text") == [{"text": "what are your opening hours"}]
         assert "".join(data["text"] for data in client.told("bot-llm-text")) == "Hello there. How are you?"
+
+
+async def test_a_client_of_2_2_gets_the_callers_input_in_its_form_too() -> None:
+    async with running(Call(), ready=False) as client:
+        await client.ready("2.2.0")
+        await client.speak(1.0)
+        transcripts = client.told("user-transcription")
+        assert client.told("user-input") == [{**data, "input_type": "transcription"} for data in transcripts]
+        assert transcripts[-1]["user_id"] == "client-1"
+        assert datetime.fromisoformat(transcripts[-1]["timestamp"]).tzinfo is not None
 
 
 async def test_what_is_spoken_is_told_as_it_is_heard() -> None:
@@ -402,13 +413,17 @@ async def test_keys_and_raw_audio_reach_the_pipeline() -> None:
 
 
 async def test_the_client_ends_the_call_when_it_likes() -> None:
-    call = Call()
+    call = Call(["A story that is much longer than anybody has patience for. " * 5])
     client = call.attach()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(call.session.run)
         await client.ready()
-        client.say("disconnect-bot", {})
+        client.type("hi")
+        await client.until("bot-started-speaking")
+        began = anyio.current_time()
+        client.say("disconnect-bot", None)
     assert call.session.state.value == "ended"
+    assert anyio.current_time() - began < 1
 
 
 async def test_muting_levels_usage_and_errors_are_told() -> None:
@@ -420,8 +435,12 @@ async def test_muting_levels_usage_and_errors_are_told() -> None:
         assert client.kinds("user-mute-started", "user-mute-stopped") == ["user-mute-started", "user-mute-stopped"]
         call.session.broadcast(AudioLevel(who="agent", dbfs=-20.0))
         assert client.told("bot-audio-level") == [{"value": 0.1}]
-        call.session.report(RuntimeError("no line"), "Test")
-        assert client.told("error") == [{"error": "no line", "fatal": False}]
+        call.session.report(ServiceError("no line"), "Test")
+        call.session.report(RuntimeError("the password is 1234"), "Test")
+        assert client.told("error") == [
+            {"error": "no line", "fatal": False},
+            {"error": "an internal error", "fatal": False},
+        ]
         await client.speak(1.0)
         await client.until("bot-stopped-speaking")
         metrics = client.told("metrics")
