@@ -87,6 +87,7 @@ class _SmallWebRTC:
     async def _start(self, request: Request, identity: Any) -> Json:
         body = await self._host.body(request)
         kind = text(body, "transport", "webrtc")
+        self._calls.check_room()  # for a WebSocket too: browsers do not see why one was refused
         if kind == "websocket":
             # The scheme is the server's: behind a proxy, it must be told of the outer one (uvicorn --proxy-headers).
             url = request.url.replace(scheme="wss" if request.url.scheme in ("https", "wss") else "ws", query="")
@@ -98,7 +99,6 @@ class _SmallWebRTC:
         if kind not in ("webrtc", "SmallWebRTC"):
             raise Refused(400, "malformed", f"transport is {kind[:50]!r}: webrtc and websocket are known")
         self._host.require_webrtc()
-        self._calls.check_room()
         now = asyncio.get_running_loop().time()
         self._pending = {id: waiting for id, waiting in self._pending.items() if waiting.until > now}
         while len(self._pending) >= MAX_PENDING:
