@@ -31,10 +31,15 @@ export function insecure() {
 
 const REFUSALS = {
   401: ["unauthorized", "This server asks for an access token."],
-  403: ["forbidden", "This server does not let you in with this token."],
+  403: ["forbidden", "You may not call this server."],
   429: ["too_many", "Too many requests: wait a minute, then press Talk."],
   503: ["full", "The server is full: all lines are busy. Try again in a minute."],
 };
+
+/** The server does not take the token. */
+export function wrongToken() {
+  return new CallError("unauthorized", "The server does not take this access token.");
+}
 
 /** The server's answer to a request, where it is a refusal. `reason` is its own explanation. */
 export function refusal(status, code, reason) {

@@ -1,4 +1,4 @@
-import { refusal, unreachable } from "./errors.js";
+import { refusal, unreachable, wrongToken } from "./errors.js";
 
 const TIMEOUT_MS = 5000;
 
@@ -25,6 +25,7 @@ export class Server {
     }
     const answer = await response.json().catch(() => null);
     if (response.ok) return answer ?? {};
+    if (response.status === 401 && this.token) throw wrongToken();
     const error = answer?.error ?? answer?.detail;
     throw refusal(response.status, error?.code, error?.message ?? (typeof error === "string" ? error : ""));
   }

@@ -60,15 +60,19 @@ export class WebRTCLink extends Events {
     const channel = (this.#channel = peer.createDataChannel("chat", { ordered: true }));
     channel.onmessage = ({ data }) => this.#received(data);
     try {
-      await Promise.race([this.#negotiate(peer, candidates, restart), timeout(CONNECT_MS)]);
-      await Promise.race([opened(peer, channel), timeout(CONNECT_MS)]);
+      await Promise.race([this.#connected(peer, channel, candidates, restart), timeout(CONNECT_MS)]);
     } catch (error) {
       close(peer);
-      throw error;
+      throw error instanceof CallError ? error : failed();  // the browser's own: it makes nothing of the answer, say
     } finally {
       close(old);  // not before: to the server a connection that is closed is a call that is hung up
     }
     this.#watch(peer, channel);
+  }
+
+  async #connected(peer, channel, candidates, restart) {
+    await this.#negotiate(peer, candidates, restart);
+    await opened(peer, channel);
   }
 
   async #negotiate(peer, candidates, restart) {
@@ -233,10 +237,14 @@ function opened(peer, channel) {
   return new Promise((resolve, reject) => {
     channel.onopen = resolve;
     peer.onconnectionstatechange = () => {
-      if (peer.connectionState === "failed") reject(new CallError("failed", "WebRTC could not connect.", { retry: true }));
+      if (peer.connectionState === "failed") reject(failed());
     };
     if (channel.readyState === "open") resolve();
   });
+}
+
+function failed() {
+  return new CallError("failed", "WebRTC could not connect.", { retry: true });
 }
 
 function pause(ms) {
