@@ -31,7 +31,7 @@ CHUNK_S = 0.02
 LEAD_CHUNKS = round(PlayoutSettings().lead_ms / 1000 / CHUNK_S)
 PAUSE_S = 1.0
 """After so long without audio the answer is over; the next question follows."""
-_BINARY, _TEXT = 2, 1
+_BINARY, _CLOSE, _PING, _PONG = 2, 8, 9, 10
 _UPGRADE = (
     "GET /ws?format={format} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
@@ -94,8 +94,12 @@ class Caller(asyncio.Protocol):
                 size, start = int.from_bytes(buffer[place + 2 : place + 4]), place + 4
             if len(buffer) < start + size:
                 break
-            if buffer[place] & 0x0F == _BINARY or buffer.startswith(b'{"type":"audio"', start):
+            kind = buffer[place] & 0x0F
+            if kind == _BINARY or buffer.startswith(b'{"type":"audio"', start):
                 self._heard()
+            elif kind == _PING:
+                payload = buffer[start : start + size]
+                self._transport.write(bytes((0x80 | _PONG, 0x80 | size)) + bytes(4) + payload)
             place = start + size
         self._buffer = buffer[place:]
 
@@ -131,7 +135,7 @@ class Caller(asyncio.Protocol):
     def hang_up(self) -> None:
         """Go."""
         self._beat.cancel()
-        self._transport.write(bytes((0x88, 0x80)) + bytes(4))
+        self._transport.write(bytes((0x80 | _CLOSE, 0x80)) + bytes(4))
 
 
 class Server:
