@@ -24,6 +24,7 @@ from ..frames import (
     Dtmf,
     ErrorRaised,
     Interrupted,
+    Respond,
     ResponseEnded,
     ResponseStarted,
     SessionEnding,
@@ -46,8 +47,11 @@ from .rtvi_messages import (
     DtmfKeys,
     FunctionCallResult,
     RawAudio,
+    SendFile,
     SendText,
+    TextOptions,
     envelope,
+    is_plain,
     read,
     version,
 )
@@ -263,6 +267,9 @@ class Rtvi:
     def _received(self, message: Message) -> None:
         if message.get("label") != LABEL:
             return
+        if not is_plain(message):
+            self._refuse("", "The message has text that is no Unicode, or numbers that nothing can hold")
+            return
         id, kind = message.get("id"), message.get("type")
         id = id if isinstance(id, str) else ""
         handle = _HANDLERS.get(kind) if isinstance(kind, str) else None
@@ -298,10 +305,19 @@ class Rtvi:
             session.cancel(reason)
 
     def _text(self, id: str, data: SendText) -> None:
-        options = data.options
+        self._typed(data.content, data.options)
+
+    def _file(self, id: str, data: SendFile) -> None:
+        self._transport.feed_frame(data.image())
+        if data.content:
+            self._typed(data.content, data.options)
+        elif data.options.run_immediately:
+            self._transport.feed_frame(Respond())
+
+    def _typed(self, text: str, options: TextOptions) -> None:
         if options.run_immediately and not options.audio_response:
             self._show_after = self._session.floor.turn
-        self._transport.feed_frame(UserText(text=data.content, respond=options.run_immediately))
+        self._transport.feed_frame(UserText(text=text, respond=options.run_immediately))
 
     def _result(self, id: str, data: FunctionCallResult) -> None:
         if not self._client.called(data.tool_call_id, data.result):
@@ -357,6 +373,7 @@ _HANDLERS: dict[str, tuple[Any, Callable[[Rtvi, str, Any], None]]] = {
     "disconnect-bot": (dict[str, Any], Rtvi._disconnect),
     "client-message": (ClientMessage, Rtvi._client_message),
     "send-text": (SendText, Rtvi._text),
+    "send-file": (SendFile, Rtvi._file),
     "llm-function-call-result": (FunctionCallResult, Rtvi._result),
     "dtmf": (DtmfKeys, Rtvi._keys),
     "raw-audio": (RawAudio, Rtvi._audio),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -11,6 +10,8 @@ import msgspec
 
 from ..audio.pcm import MAX_SAMPLE_RATE, downmix
 from ..errors import BadInput
+from ..frames import UserImage
+from ..services.answering import IMAGE_TYPES
 from ..transports.client import Message
 
 LABEL = "rtvi-ai"
@@ -51,6 +52,44 @@ class SendText(msgspec.Struct, frozen=True):
     options: TextOptions = TextOptions()
 
 
+class FileSource(msgspec.Struct, frozen=True):
+    """A file's content, as base64, or where it is."""
+
+    type: Literal["bytes", "url"]
+    bytes: str = ""
+    url: str = ""
+
+
+class File(msgspec.Struct, frozen=True):
+    """A file; `format` is its MIME type."""
+
+    format: str
+    source: FileSource
+    name: str = ""
+
+
+class SendFile(msgspec.Struct, frozen=True):
+    """A file that the caller shows, and what they typed with it."""
+
+    file: File
+    content: Annotated[str, msgspec.Meta(max_length=MAX_TEXT)] = ""
+    options: TextOptions = TextOptions()
+
+    def image(self) -> UserImage:
+        """The file as an image. Raises BadInput for anything else."""
+        source, mime = self.file.source, self.file.format
+        if mime not in IMAGE_TYPES:
+            raise BadInput(f"a file of format {mime[:64]!r}: only images are taken, {', '.join(sorted(IMAGE_TYPES))}")
+        if source.type == "url":
+            if not source.url.startswith(("https://", "http://")):
+                raise BadInput("the file's url is no web address")
+            return UserImage(url=source.url, mime=mime)
+        image = _bytes(source.bytes, "file")
+        if not image:
+            raise BadInput("the file is empty")
+        return UserImage(image=image, mime=mime)
+
+
 class FunctionCallResult(msgspec.Struct, frozen=True):
     """What a function of the client's gave."""
 
@@ -79,14 +118,26 @@ class RawAudio(msgspec.Struct, frozen=True, rename="camel"):
 
     def pcm(self) -> bytes:
         """All of it as mono. Raises BadInput for what is no base64, or splits a sample."""
-        try:
-            pieces = [base64.b64decode(text, validate=True) for text in (self.base64_audio, *self.base64_audio_batch)]
-        except binascii.Error as error:
-            raise BadInput(f"the audio is no base64: {error}") from error
-        pcm = b"".join(pieces)
+        pcm = b"".join(_bytes(text, "audio") for text in (self.base64_audio, *self.base64_audio_batch))
         if len(pcm) % (2 * self.num_channels):
             raise BadInput(f"{len(pcm)} bytes of audio are no whole samples of {self.num_channels} channel(s)")
         return pcm if self.num_channels == 1 else downmix(pcm, self.num_channels)
+
+
+def _bytes(text: str, what: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise BadInput(f"the {what} is no base64: {error}") from error
+
+
+def is_plain(message: Message) -> bool:
+    """Whether a message can be written as it was read. JSON may hold halves of characters, and numbers of any size."""
+    try:
+        msgspec.json.encode(message)
+    except (ValueError, OverflowError, RecursionError):
+        return False
+    return True
 
 
 def read(data: Any, model: type[T]) -> T:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import random
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from duologue import Agent, Pipeline, Session
 from duologue.errors import ConfigurationError, ServiceError, ToolError
-from duologue.frames import AudioLevel, Dtmf, Frame, UserAudio
+from duologue.frames import AudioLevel, Dtmf, ErrorRaised, Frame, UserAudio
 from duologue.services.llm import Request, ToolRequest
 from duologue.transports.memory import MemoryTransport
 from duologue.web.rtvi import ClientTool
@@ -255,6 +256,20 @@ async def test_an_answer_without_audio_is_shown_and_counts_as_read() -> None:
         assert client.told("bot-output")[-1]["will_be_spoken"] is True
 
 
+async def test_an_image_is_seen_with_the_text_that_came_with_it() -> None:
+    call = Call()
+    async with running(call) as client:
+        picture = {"type": "bytes", "bytes": base64.b64encode(b"a picture").decode()}
+        client.say("send-file", {"content": "what is this", "file": {"format": "image/png", "source": picture}})
+        await client.until("bot-stopped-speaking")
+        address = {"type": "url", "url": "https://example.com/a.jpg"}
+        client.say("send-file", {"file": {"format": "image/jpeg", "name": "a.jpg", "source": address}})
+        await client.until("bot-stopped-speaking", 2)
+        images = [item.data for item in call.session.conversation if item.name == "image"]
+        assert [(image["image"], image["url"]) for image in images] == [(b"a picture", ""), (b"", address["url"])]
+        assert len(call.llm.requests) == 2
+
+
 # -- tools ---------------------------------------------------------------------------------------------------------
 
 
@@ -472,6 +487,11 @@ BAD: list[dict[str, Any]] = [
     {"type": "send-text", "data": {"content": ""}},
     {"type": "send-text", "data": {"content": "x" * 20_000}},
     {"type": "send-text"},
+    {"type": "send-text", "data": {"content": "half a character: \ud800"}, "id": 7},
+    {"type": "send-file", "data": {"file": {"format": "text/plain", "source": {"type": "bytes", "bytes": "AAAA"}}}},
+    {"type": "send-file", "data": {"file": {"format": "image/png", "source": {"type": "bytes", "bytes": "?"}}}},
+    {"type": "send-file", "data": {"file": {"format": "image/png", "source": {"type": "bytes"}}}},
+    {"type": "send-file", "data": {"file": {"format": "image/png", "source": {"type": "url", "url": "file:///x"}}}},
     {"type": "llm-function-call-result", "data": {"result": 1}},
     {"type": "dtmf", "data": {"buttons": ["12"]}},
     {"type": "dtmf", "data": {}},
@@ -494,6 +514,33 @@ async def test_what_is_malformed_is_answered_and_harms_nobody(message: dict[str,
         assert answer.get("id") == ("bad" if isinstance(message.get("id", "bad"), str) else None)
         client.type("still there?")
         await client.until("bot-started-speaking")
+
+
+async def test_thousands_of_random_messages_harm_nobody() -> None:
+    chance = random.Random(4)
+    kinds = ["send-text", "client-message", "dtmf", "raw-audio", "raw-audio-batch", "llm-function-call-result", "x", ""]
+    names = ["content", "options", "t", "d", "buttons", "button", "base64Audio", "sampleRate", "tool_call_id", "file"]
+
+    def anything(depth: int = 0) -> Any:
+        plain = [None, True, -1, 10**30, 1e300, "", "AAAA", "1", "\ud800", "x" * 300]
+        if depth > 3 or chance.random() < 0.5:
+            return chance.choice(plain)
+        if chance.random() < 0.3:
+            return [anything(depth + 1) for _ in range(chance.randrange(4))]
+        return {chance.choice(names): anything(depth + 1) for _ in range(chance.randrange(5))}
+
+    call = Call()
+    errors: list[ErrorRaised] = []
+    call.session.on(ErrorRaised, errors.append)
+    async with running(call) as client:
+        for number in range(3000):
+            message = {"label": "rtvi-ai", "type": chance.choice(kinds), "data": anything(), "id": anything()}
+            client.received_message(message)
+            if number % 100 == 0:
+                await anyio.sleep(0.1)
+        assert [error for error in errors if error.category == "internal"] == []
+        client.sent.clear()
+        assert (await client.ask("nobody"))["type"] == "error-response"
 
 
 async def test_messages_of_others_are_left_alone() -> None:
