@@ -163,7 +163,7 @@ class WebSocketTransport(ClientTransport):
     def clear_audio(self) -> int | None:
         """Drop what the client has not played. For a pause of a client that is behind, only what was not sent."""
         now = self._loop.time()
-        blocked = self._sending_since is not None
+        blocked = self._sending_since is not None and now - self._sending_since > AT_ONCE_S
         owed = blocked or self._playback.owes(now)
         goes_on = self._holding or (owed and self._output.playout.paused)
         self._held = self._holding
@@ -199,6 +199,10 @@ class WebSocketTransport(ClientTransport):
                 await wire.send(serializer.audio(item.pcm) if item.pcm else item.data)
             except Closed:
                 return  # the reader hears of it too
+            except Exception:
+                log.exception("call %s: a message could not be sent to the client", self.id)
+                self._cut(1011, "internal error")
+                return
             self._sending_since = None
             outbox.sent()
             taken = now()

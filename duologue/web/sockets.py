@@ -55,6 +55,7 @@ class _Endpoints:
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
+        self._nameless = 0  # connections of FastRTC's that have not said who they are
         limits = calls.limits
         self._limits = WebSocketLimits(
             lost_s=limits.lost_s,
@@ -72,19 +73,22 @@ class _Endpoints:
         await self._serve(socket, _pipecat_serializer)
 
     async def fastrtc(self, socket: WebSocket) -> None:
-        """FastRTC's events: the first names the connection."""
+        """FastRTC's events: the first names the connection, and refusals are told by such events too."""
         try:
             identity, query = await self._admit(socket)
             serializer = _fastrtc_serializer(query)
+            if self._nameless >= self._calls.limits.connections:
+                raise Refused(503, "concurrency_limit_reached", "too many connections have not said who they are")
         except Refused as refused:
             await deny(socket, refused.response())
             return
-        await socket.accept()
         wire = StarletteWire(socket)
+        self._nameless += 1
         try:
+            await socket.accept()
             id = await self._fastrtc_id(wire)
             call = self._open(wire, serializer, id, identity, query)
-        except Closed:
+        except (Closed, OSError, RuntimeError):  # the client did not wait
             return
         except Refused as refused:
             limit = self._calls.limits.connections if refused.code == "concurrency_limit_reached" else None
@@ -93,6 +97,8 @@ class _Endpoints:
         except Malformed as malformed:
             await self._turn_away(wire, FastRtcSerializer.refusal(malformed.code), str(malformed))
             return
+        finally:
+            self._nameless -= 1
         await self._run(call)
 
     async def _fastrtc_id(self, wire: StarletteWire) -> str:
@@ -114,6 +120,7 @@ class _Endpoints:
     async def _serve(self, socket: WebSocket, serializer_for: Callable[[Query], Serializer]) -> None:
         try:
             identity, query = await self._admit(socket)
+            self._calls.check_room()
             call = self._open(StarletteWire(socket), serializer_for(query), _id(query), identity, query)
         except Refused as refused:
             await deny(socket, refused.response())
@@ -136,7 +143,6 @@ class _Endpoints:
             raise Refused(500, "internal_error", "the client could not be authenticated") from error
         finally:
             query = _without_token(socket)
-        self._calls.check_room()
         return identity, query
 
     def _open(self, wire: StarletteWire, serializer: Serializer, id: str, identity: Any, query: Query) -> Call:

@@ -95,8 +95,13 @@ async def test_more_calls_than_allowed_are_refused_until_one_ends() -> None:
     async with serving(app) as address:
         async with calling(f"ws://{address}/ws") as client:
             await client.until("session_started")
-            for endpoint in ENDPOINTS:
+            for endpoint in ENDPOINTS[:2]:
                 assert await refused(f"ws://{address}{endpoint}") == (503, "concurrency_limit_reached")
+            async with connect(f"ws://{address}/websocket/offer") as fastrtc:
+                assert await refused(f"ws://{address}/websocket/offer") == (503, "concurrency_limit_reached")
+                await fastrtc.send('{"event":"start","websocket_id":"x"}')
+                answer = json.loads(await fastrtc.recv())
+                assert answer["meta"] == {"error": "concurrency_limit_reached", "limit": 1}
         while len(app.calls):
             await anyio.sleep(0.01)
         async with calling(f"ws://{address}/ws") as client:
