@@ -27,7 +27,7 @@ class App {
   #thinks = false;
 
   #agents = new Agents(byId("agents"), (target) => this.#ask("duologue.transfer", { target, reason: "asked for on the page" }));
-  #captions = new Captions(byId("captions"), byId("newest"), this.#agents, (text) => (byId("announcer").textContent = text));
+  #captions = new Captions(byId("captions"), byId("newest"), this.#agents, (text) => this.#announce(text));
   #timeline = new Timeline(byId("ribbon"), byId("moments"), this.#agents);
   #latency = new Latency(byId("legend"), byId("turns"), byId("median"));
   #tools = new Tools(byId("tools"), (id, approved) => this.#ask("duologue.approve", { call_id: id, approved }));
@@ -158,7 +158,7 @@ class App {
       .on("duologue.handoff", (handoff) => this.#timeline.handoff(handoff))
       .on("duologue.latency", (latency) => this.#latency.add(latency))
       .on("duologue.usage", (usage) => this.#cost.show(usage))
-      .on("duologue.approval", (approval) => this.#tools.approval(approval))
+      .on("duologue.approval", (approval) => this.#showApproval(approval))
       .on("duologue.connection", (connection) => this.#engine.connection(connection))
       .on("duologue.hint", ({ phrases }) => this.#showHints(phrases));
   }
@@ -209,6 +209,16 @@ class App {
     if (row.type === "tool_call" || row.type === "tool_result") this.#tools.row(row);
     this.#captions.show(row);
     document.body.dataset.empty = String(this.#captions.empty);
+  }
+
+  #showApproval(approval) {
+    this.#tools.approval(approval);
+    if (approval.state === "wanted") this.#announce(`${approval.name} waits for your approval`);
+  }
+
+  /** Tell screen readers. */
+  #announce(text) {
+    byId("announcer").textContent = text;
   }
 
   #showHints(phrases = []) {

@@ -52,7 +52,8 @@ export class Call extends Events {
     this.#set("connecting");
     try {
       await this.#microphone.open();
-      await this.#connect(transport, speaker);
+      if (this.live) await this.#connect(transport, speaker);
+      else this.#microphone.close();  // it was hung up before the microphone was allowed
     } catch (error) {
       this.#fail(error);
     }

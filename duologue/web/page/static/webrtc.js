@@ -131,10 +131,15 @@ export class WebRTCLink extends Events {
   #play(track) {
     const stream = new MediaStream([track]);
     this.#audio.srcObject = stream;
-    this.#audio.play().catch(() => this.emit("problem", "The browser blocked the sound: click anywhere on the page."));
+    this.#audio.play().catch((error) => error.name === "NotAllowedError" && this.#silenced());
     this.#context ??= new AudioContext();
     this.#context.resume();
     this.#level = new Level(this.#context.createMediaStreamSource(stream));
+  }
+
+  #silenced() {
+    this.emit("problem", "The browser blocked the sound: click anywhere on the page.");
+    addEventListener("pointerdown", () => this.#audio.play(), { once: true });
   }
 
   #received(data) {
