@@ -12,6 +12,8 @@ from ..frames import (
     AccessChanged,
     ApprovalGiven,
     ApprovalWanted,
+    BotPaused,
+    BotResumed,
     BotStartedSpeaking,
     ConnectionChanged,
     HandoffCompleted,
@@ -120,6 +122,8 @@ class PageMessages:
         on(HandoffFailed, lambda signal: self._handed_off("failed", signal))
         on(AccessChanged, lambda signal: self._tell_state())
         on(ConnectionChanged, self._connection_changed)
+        on(BotPaused, lambda signal: self._tell("hold", held=True))
+        on(BotResumed, lambda signal: self._tell("hold", held=False))
         on(ApprovalWanted, self._approval_wanted)
         on(ApprovalGiven, self._approval_given)
         on(Usage, lambda signal: self._tell_usage())
@@ -225,6 +229,7 @@ class PageMessages:
             agent=wanted.agent if wanted else "",
             approved=signal.approved,
             by=signal.by,
+            reason=signal.reason,
         )
 
     def _approve(self, asked: Approved) -> None:

@@ -125,19 +125,18 @@ class ClientToolSpec(ToolSpec, frozen=True, kw_only=True):
 class ClientTool(Tool):
     """A tool that runs in the client: what `registerFunctionCallHandler` of Pipecat's clients has for its name.
 
-    `schema` is an OpenAI-style schema (flat, or under "function"). A client that gives no result within `timeout_s`,
-    or is none that speaks RTVI, makes the call fail. Raises ConfigurationError as `Tool.from_schema` does.
+    `schema` is an OpenAI-style schema (flat, or under "function"); the options are those of `Tool`. A client that
+    gives no result within `timeout_s`, or is none that speaks RTVI, makes the call fail. Raises ConfigurationError as
+    `Tool.from_schema` does.
     """
 
-    def __init__(
-        self, schema: Mapping[str, Any], *, timeout_s: float = 20.0, cancel_on_interruption: bool = True
-    ) -> None:
+    def __init__(self, schema: Mapping[str, Any], **options: Any) -> None:
         spec = Tool.from_schema(schema, _run).spec
 
         def call() -> None:
             """Stands in for the signature, which the schema gives."""
 
-        super().__init__(call, name=spec.name, timeout_s=timeout_s, cancel_on_interruption=cancel_on_interruption)
+        super().__init__(call, name=spec.name, **options)
         self.function = _run
         self._arguments = None
         self.spec = ClientToolSpec(name=spec.name, description=spec.description, parameters=spec.parameters)

@@ -9,7 +9,9 @@ import pytest
 
 from duologue import Agent
 from duologue.frames import ApprovalGiven, ApprovalWanted, ConnectionChanged
+from duologue.services.llm import Request, ToolRequest
 from duologue.session.pricing import Price
+from duologue.web.rtvi import ClientTool
 
 from .rtvi import Call, running
 
@@ -114,9 +116,31 @@ async def test_the_page_approves_a_tool() -> None:
             **wanted,
             "approved": False,
             "by": "client",
+            "reason": "",
         }
         assert [(signal.call_id, signal.approved) for signal in given] == [("c1", False)]
         assert (await client.ask("duologue.approve", {"call_id": "c1", "approved": True}))["type"] == "error-response"
+
+
+async def test_a_tool_of_the_clients_runs_once_the_page_has_approved_it() -> None:
+    def replies(request: Request) -> str | ToolRequest:
+        last = request.messages[-1]
+        if last.role == "tool":
+            return f"I hear: {last.text}."
+        return ToolRequest(call_id="c1", name="open_door", arguments={})
+
+    call = Call(replies, tools=[ClientTool({"name": "open_door"}, needs_approval=True)])
+    async with running(call, controls=True) as client:
+        client.type("open the door")
+        await client.wait(lambda: bool(client.page("approval")))
+        assert client.kinds("llm-function-call-started", "llm-function-call-in-progress") == [
+            "llm-function-call-started"
+        ]
+        await client.ask("duologue.approve", {"call_id": "c1", "approved": True})
+        asked = await client.until("llm-function-call-in-progress")
+        client.say("llm-function-call-result", {**asked["data"], "result": "it is open"})
+        await client.until("bot-stopped-speaking")
+        assert call.session.conversation.items[-1].text == "I hear: it is open."
 
 
 async def test_the_page_interrupts() -> None:
