@@ -7,7 +7,6 @@ const CONNECTION = {
   refreshing: "takes a new session…",
   reconnecting: "reconnecting…",
   lost: "connection lost",
-  closed: "closed",
 };
 
 /** Which engine has the call, and another one in mid-call. */
@@ -38,14 +37,18 @@ export class Engine {
 
   /** The state of an engine's own connection. */
   connection({ engine, state, reason, how }) {
-    const text = CONNECTION[state] ?? state;
     const why = state === "active" ? (how === "fresh" ? "" : how) : reason;
-    this.#connection.textContent = `${engine}: ${text}${why ? ` (${why})` : ""}`;
+    const text = `${engine}: ${CONNECTION[state] ?? state}${why ? ` (${why})` : ""}`;
+    this.#tell(state === "closed" ? "" : text);  // closed: the call has gone to another engine
+  }
+
+  #tell(text) {
+    this.#connection.textContent = text;
   }
 
   /** The call is over. */
   end() {
     this.#select.disabled = true;
-    this.#connection.textContent = "";
+    this.#tell("");
   }
 }

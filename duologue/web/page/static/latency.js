@@ -1,6 +1,6 @@
 import { bound, duration, element } from "./dom.js";
 
-const LIMIT = 12;
+const LIMIT = 8;
 const STAGES = {
   endpointing: "Speech end",
   transcript: "Transcript",

@@ -146,6 +146,8 @@ export class WebRTCLink extends Events {
     const message = JSON.parse(data);
     if (message.label === "rtvi-ai") {
       if (message.type === "bot-interrupted") this.#flush();
+      // What the browser holds already would be heard for a while, although the agent says no more.
+      if (message.data?.type === "duologue.hold") this.#audio.muted = message.data.held;
       this.emit("message", message);
     } else if (message.type === "signalling" && message.message?.type === "peerLeft") this.#end("ended");
     else if (message.type === "error") this.emit("problem", message.message);
