@@ -1,4 +1,4 @@
-"""The commands: demo, talk, serve, doctor."""
+"""The commands: demo, talk, serve, latency, doctor."""
 
 from __future__ import annotations
 
@@ -42,6 +42,18 @@ def talk(
     from .talk import run_talk
 
     _guarded(lambda: run_talk(input_device, output_device))
+
+
+@app.command()
+def latency(
+    out: Annotated[Path, typer.Option(help="Directory for latency.csv and latency.png.")] = Path("latency"),
+    native: Annotated[bool, typer.Option(help="On a native engine, over OpenAI's protocol.")] = False,
+    virtual: Annotated[bool, typer.Option(help="Run on a virtual clock: as fast as it can be computed.")] = False,
+) -> None:
+    """Ten scripted questions to the demo's agents, and where the time of each answer went. No key."""
+    from .latency import run_latency
+
+    _guarded(lambda: run_latency(out, native=native, virtual=virtual))
 
 
 @app.command()

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import anyio
 from rich.console import Console
@@ -16,6 +15,7 @@ from .. import Cascade, Handoff, Outcome, Pipeline, Session, Switch, Tools
 from ..audio.pcm import deinterleave, rms_dbfs
 from ..audio.wav import read_wav
 from ..frames import BotPaused, HandoffCompleted, Transfer
+from ..processors.base import Processor
 from ..processors.interruption import Interruption
 from ..processors.recorder import Recorder
 from ..processors.turns import Endpointing
@@ -43,7 +43,7 @@ def cascade() -> Cascade:
 class Demo:
     """One call, and what it leaves behind. With a `Switch` of engines it is swapped in the middle, and back."""
 
-    def __init__(self, out: Path, console: Console, engine: Cascade | Switch[Any]) -> None:
+    def __init__(self, out: Path, console: Console, engine: Processor) -> None:
         self.out, self._console = out, console
         self._swaps = isinstance(engine, Switch)
         self.swapped: list[HandoffCompleted] = []

@@ -1,0 +1,66 @@
+"""`duologue latency`: ten scripted questions, and where the time of each answer went."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import anyio
+from rich.console import Console
+
+from ..processors.base import Processor
+from ..services.openai import OpenAIRealtime
+from ..testing.clock import run as run_virtual
+from .demo import Demo, cascade
+from .local_model import serving
+
+PROMPTS = (
+    "hello there",
+    "where is my order",
+    "four five six seven",
+    "okay thank you",
+    "can I speak to billing please",
+    "how much do I owe",
+    "can I pay next week",
+    "okay thank you",
+    "can I speak to reception please",
+    "thank you goodbye",
+)
+
+
+class Questions(Demo):
+    """The demo's call with these questions: each is asked when the answer before has been heard."""
+
+    async def _script(self) -> None:
+        await self.caller.listen()
+        for prompt in PROMPTS:
+            await self.caller.say(prompt)
+            await self.caller.listen(pause_s=1.0)
+        self.caller.hang_up()
+
+
+def run_latency(out: Path, *, native: bool = False, virtual: bool = False) -> int:
+    """Ask them all; returns the exit code: 0 if all were answered.
+
+    On the virtual clock computing takes no time: what is left is what somebody waits for.
+    """
+    console = Console()
+    call = (run_virtual if virtual else anyio.run)(_ask, out, console, native)
+    answers = len(list(call.meter))
+    console.print(
+        f"{answers} of {len(PROMPTS)} questions were answered, after {call.meter.median_ms():.0f} ms (median)."
+    )
+    for name in ("latency.csv", "latency.png"):
+        console.print(f"  {out / name}")
+    return 0 if answers == len(PROMPTS) else 1
+
+
+async def _ask(out: Path, console: Console, native: bool) -> Questions:
+    async def ask(engine: Processor) -> Questions:
+        call = Questions(out, console, engine)
+        await call.run()
+        return call
+
+    if not native:
+        return await ask(cascade())
+    async with serving() as url:
+        return await ask(OpenAIRealtime(api_key="none", base_url=url))
