@@ -23,7 +23,7 @@ lint: .venv/dev.stamp
 	$(BIN)/mypy
 
 bench: .venv/dev.stamp
-	for module in hop turn interrupt sessions memory imports resample virtual native handoff; do $(BIN)/python -m benchmarks.$$module --json; done
+	for module in hop turn interrupt sessions memory imports resample virtual native handoff webrtc websocket; do $(BIN)/python -m benchmarks.$$module --json; done
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -23,6 +23,9 @@ OUTPUT_SAMPLE_RATE = 24_000
 MAX_EARLY_MESSAGES = 100
 """Messages of a client that wait for somebody to listen. Beyond that the oldest are dropped."""
 
+SHUTTING_DOWN = "server is shutting down"
+"""Why a call ended with its server."""
+
 Message = dict[str, Any]
 Written = ResponseStarted | BotText | ResponseEnded
 """What the agent's answers are made of, apart from their audio."""

@@ -11,7 +11,7 @@ from typing import Any
 import anyio
 
 from ..frames import UserText
-from .client import ClientTransport, Message
+from .client import SHUTTING_DOWN, ClientTransport, Message
 from .line import CONFIRM_S
 from .outbox import Outbox, Playback
 from .playout import PlayoutSettings
@@ -29,7 +29,6 @@ LOOK_S = 0.25
 """How often it is seen to whether the client is still there."""
 MARGIN_S = 0.5
 """Speech is held so long before what a client has not played would count as lost: it may tell that late."""
-SHUTTING_DOWN = "server is shutting down"
 _SERVICE_RESTART = 1012  # with which servers close all connections when they stop
 
 

@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse
 from ..errors import ConfigurationError, DuologueError
 from ..processors.base import Processor
 from ..session.session import Outcome, Session
-from ..transports.client import ClientTransport
+from ..transports.client import SHUTTING_DOWN, ClientTransport
 
 log = logging.getLogger("duologue")
 
@@ -61,7 +61,7 @@ class WebLimits:
     """Of one message or request; a client that sends more is cut off."""
     messages_per_s: int = 500
     """Messages of one client, on the average of a few seconds; one that sends more is cut off."""
-    unsent_s: float = 2.0
+    unsent_s: float = 1.5
     """Of the agent's audio that a WebSocket client has not taken; beyond that the agent's speech is held."""
     shutdown_s: float = 5.0
     """When the server stops, calls may take so long to end."""
@@ -208,7 +208,7 @@ class Calls:
         with anyio.move_on_after(self.limits.shutdown_s):
             async with anyio.create_task_group() as tasks:
                 for call in list(self._live.values()):
-                    tasks.start_soon(call.end, "server is shutting down")
+                    tasks.start_soon(call.end, SHUTTING_DOWN)
 
     def _forget(self, call: Call) -> None:
         if self._live.get(call.transport.id) is call:
