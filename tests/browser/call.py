@@ -102,7 +102,16 @@ class Call:
 
     async def picture(self, path: Path) -> None:
         """A screenshot, for people to look at."""
+        await self.settled()
         await self.page.screenshot(path=path)
+
+    async def settled(self) -> None:
+        """Wait until nothing fades any more: colours have contrast then."""
+        await self.page.evaluate(
+            """() => Promise.allSettled(document.getAnimations()
+                .filter(animation => animation.effect.getComputedTiming().endTime !== Infinity)
+                .map(animation => animation.finished))"""
+        )
 
 
 def utterances(sound: Sound) -> list[tuple[float, float]]:
