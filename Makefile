@@ -39,7 +39,7 @@ bench: .venv/dev.stamp
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	@touch $@ .venv/demo.stamp
 
-# OpenAI's JavaScript client, which a test calls the endpoint with. Node.js comes with the development extra.
+# The JavaScript clients that tests call with: OpenAI's and Pipecat's. Node.js comes with the development extra.
 js: $(JS)/node_modules/.package-lock.json
 
 $(JS)/node_modules/.package-lock.json: $(JS)/package-lock.json | .venv/dev.stamp

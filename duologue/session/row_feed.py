@@ -218,7 +218,10 @@ class RowFeed:
         """The text of a response so far, and how many characters of it have been heard."""
         for response in self._session.ledger.unsettled:
             if response.id == response_id:
-                return response.text, min(len(response.heard().text), len(response.text))
+                # Guessed times of words may turn out to have been too early: what was shown as heard stays so.
+                shown = self._shown.get(response_id)
+                before = shown[0].metadata["heard"] if shown is not None else 0
+                return response.text, min(max(before, len(response.heard().text)), len(response.text))
         return "", 0
 
     def _tell(self, row: Row, item_id: str) -> None:

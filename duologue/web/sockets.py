@@ -13,7 +13,7 @@ import anyio
 from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from ..transports.client import INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE
+from ..transports.client import INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE, SHUTTING_DOWN
 from ..transports.pipecat_frames import PipecatSerializer
 from ..transports.playout import CHUNKS_PER_S
 from ..transports.serializers import (
@@ -26,7 +26,7 @@ from ..transports.serializers import (
     Malformed,
     Serializer,
 )
-from ..transports.websocket import SHUTTING_DOWN, WebSocketTransport
+from ..transports.websocket import WebSocketTransport
 from ..transports.websocket_limits import WebSocketLimits
 from ..transports.wires import Closed, StarletteWire
 from . import wire_events
