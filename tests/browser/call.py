@@ -70,6 +70,11 @@ class Call:
         exact = caption.filter(has=self.page.get_by_text(text, exact=True))
         await expect(exact.last).to_be_visible(timeout=timeout_s * 1000)
 
+    async def begins(self, text: str, timeout_s: float = 20.0) -> None:
+        """Wait until the agent says this, of which not everything need have been heard."""
+        said = self.shown("captions").locator('[data-role="agent"]').filter(has_text=text)
+        await expect(said.last).to_be_visible(timeout=timeout_s * 1000)
+
     async def captions(self) -> list[Caption]:
         """What the captions show, without the names of who speaks."""
         found: list[dict[str, Any]] = (
