@@ -71,7 +71,7 @@ def serve(
         typer.Argument(
             help="A function that takes a call's transport and gives its session or pipeline, or agents: "
             "module:object. Try duologue.cli.web_demo:make_session.",
-            metavar="[MODULE:FACTORY]",
+            metavar="MODULE:FACTORY",
         ),
     ] = "",
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
