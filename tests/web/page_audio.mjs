@@ -45,7 +45,7 @@ async function microphone(rate) {
   const processor = new processors.microphone();
   const input = tone(rate, 440, 1);
   for (let at = 0; at < input.length; at += 128) processor.process([[input.subarray(at, at + 128)]]);
-  for (let i = 0; i < rate / 128; i++) processor.process([[]]);  // no microphone: silence
+  for (let i = 0; i < rate / 128; i++) processor.process([[]]); // no microphone: silence
   const frames = processor.posted.map((buffer) => new Int16Array(buffer));
   const loud = frames.filter((frame) => frame.some((sample) => Math.abs(sample) > 10000));
   return { rate, frames: frames.length, lengths: [...new Set(frames.map((frame) => frame.length))], loud: loud.length };
@@ -64,7 +64,8 @@ async function playback() {
       output.push(...channel);
     }
   };
-  const send = (seconds, value) => processor.port.onmessage({ data: { pcm: new Int16Array(24000 * seconds).fill(value).buffer } });
+  const send = (seconds, value) =>
+    processor.port.onmessage({ data: { pcm: new Int16Array(24000 * seconds).fill(value).buffer } });
   send(0.02, 8192);
   run(480);
   const early = output.some((sample) => sample !== 0);

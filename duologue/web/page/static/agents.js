@@ -2,7 +2,7 @@ import { element } from "./dom.js";
 
 const HUES = 6;
 
-/** The agents of the call: each has a colour, which its element carries as `data-hue`; and the one that has the call. */
+/** The agents of the call: each has a colour, which its elements carry as `data-hue`; and the one that has it. */
 export class Agents {
   active = "";
   #hues = new Map();

@@ -26,13 +26,17 @@ class App {
   #agentSpeaks = false;
   #thinks = false;
 
-  #agents = new Agents(byId("agents"), (target) => this.#ask("duologue.transfer", { target, reason: "asked for on the page" }));
+  #agents = new Agents(byId("agents"), (target) =>
+    this.#ask("duologue.transfer", { target, reason: "asked for on the page" }),
+  );
   #captions = new Captions(byId("captions"), byId("newest"), this.#agents, (text) => this.#announce(text));
   #timeline = new Timeline(byId("ribbon"), byId("moments"), this.#agents);
   #latency = new Latency(byId("legend"), byId("turns"), byId("median"));
   #tools = new Tools(byId("tools"), (id, approved) => this.#ask("duologue.approve", { call_id: id, approved }));
   #cost = new Cost(byId("cost"), byId("services"), byId("unpriced"));
-  #engine = new Engine(byId("engine"), byId("engine-connection"), (engine) => this.#ask("duologue.transfer", { engine }));
+  #engine = new Engine(byId("engine"), byId("engine-connection"), (engine) =>
+    this.#ask("duologue.transfer", { engine }),
+  );
   #pushToTalk = new PushToTalk(byId("hold"), (held) => this.#hold(held));
 
   constructor() {
@@ -251,12 +255,22 @@ class App {
 
   #doing() {
     const role = this.#agents.role(this.#agents.active);
-    const doing = this.#agentSpeaks ? "speaking" : this.#callerSpeaks ? "hears you" : this.#thinks ? "thinking…" : "listening";
+    const doing = this.#agentSpeaks
+      ? "speaking"
+      : this.#callerSpeaks
+        ? "hears you"
+        : this.#thinks
+          ? "thinking…"
+          : "listening";
     return role ? `${role} · ${doing}` : doing;
   }
 
   #levels() {
-    return { agent: this.#call?.level() ?? 0, caller: this.#microphone.level(), thinking: this.#thinks || this.#call?.state === "connecting" };
+    return {
+      agent: this.#call?.level() ?? 0,
+      caller: this.#microphone.level(),
+      thinking: this.#thinks || this.#call?.state === "connecting",
+    };
   }
 
   #tick() {

@@ -53,7 +53,7 @@ export class Call extends Events {
     try {
       await this.#microphone.open();
       if (this.live) await this.#connect(transport, speaker);
-      else this.#microphone.close();  // it was hung up before the microphone was allowed
+      else this.#microphone.close(); // it was hung up before the microphone was allowed
     } catch (error) {
       this.#fail(error);
     }
@@ -90,7 +90,7 @@ export class Call extends Events {
     link.on("reconnecting", () => this.#set("reconnecting"));
     link.on("reconnected", () => this.#greet());
     if (this.live) this.#greet();
-    else link.close();  // it was hung up meanwhile
+    else link.close(); // it was hung up meanwhile
   }
 
   #greet() {

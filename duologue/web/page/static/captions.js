@@ -54,7 +54,8 @@ export class Captions {
     const caption = this.#captions.get(row.id) ?? this.#insert(row);
     const { root, heard, unheard, speaker } = caption;
     const { agent = "", author = "", status = "complete" } = row.metadata ?? {};
-    const role = row.type === "message" && !(row.role === "caller" && author && author !== "caller") ? row.role : "system";
+    const role =
+      row.type === "message" && !(row.role === "caller" && author && author !== "caller") ? row.role : "system";
     const wasFinal = root.dataset.final === "true";
     Object.assign(root.dataset, { role, agent, status, final: String(row.final ?? true) });
     if (agent) root.dataset.hue = this.#agents.hue(agent);
@@ -64,7 +65,8 @@ export class Captions {
     unheard.textContent = role === "system" ? "" : row.message.slice(until);
     unheard.hidden = !unheard.textContent;
     this.#group(root);
-    if (row.final && !wasFinal) this.#announce(role === "system" ? heard.data : `${speaker.textContent}: ${row.message}`);
+    if (row.final && !wasFinal)
+      this.#announce(role === "system" ? heard.data : `${speaker.textContent}: ${row.message}`);
   }
 
   #insert(row) {
@@ -72,7 +74,13 @@ export class Captions {
     const unheard = element("span", { class: "unheard" });
     const speaker = element("p", { class: "speaker" });
     const text = element("p", { class: "text" }, heard, unheard);
-    const root = element("div", { class: "caption" }, speaker, text, element("p", { class: "cut", text: "interrupted" }));
+    const root = element(
+      "div",
+      { class: "caption" },
+      speaker,
+      text,
+      element("p", { class: "cut", text: "interrupted" }),
+    );
     const caption = { root, heard, unheard, speaker, at: row.timestamp ?? 0 };
     // Rows may come late: each has its place by when it was said.
     const later = [...this.#captions.values()].filter((other) => other.at > caption.at);
@@ -102,7 +110,7 @@ export class Captions {
 
   #scrolled() {
     const { scrollHeight, scrollTop, clientHeight } = this.#box;
-    const resized = clientHeight !== this.#height;  // the box has changed, and not what the user wants to see
+    const resized = clientHeight !== this.#height; // the box has changed, and not what the user wants to see
     this.#height = clientHeight;
     if (!resized) this.#following = scrollHeight - scrollTop - clientHeight < NEAR_END_PX;
     this.#newest.hidden = this.#following;

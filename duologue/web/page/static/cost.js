@@ -39,7 +39,10 @@ function used(service) {
     [service.input_audio_s ?? 0, (count) => `${count.toFixed(1)} s heard`],
     [service.output_audio_s ?? 0, (count) => `${count.toFixed(1)} s spoken`],
   ];
-  return counted.filter(([count]) => count > 0).map(([count, text]) => text(count)).join(", ");
+  return counted
+    .filter(([count]) => count > 0)
+    .map(([count, text]) => text(count))
+    .join(", ");
 }
 
 function dollars(usd) {

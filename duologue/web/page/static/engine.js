@@ -16,7 +16,7 @@ export class Engine {
   #engines = [];
   #active = "";
 
-  /** `choose(name)` is called when the user wants another engine; it returns a promise that rejects if it is refused. */
+  /** `choose(name)` is called when the user wants another engine; its promise rejects if that is refused. */
   constructor(select, connection, choose) {
     this.#select = select;
     this.#connection = connection;
@@ -28,7 +28,9 @@ export class Engine {
     if (engines.join("\n") !== this.#engines.join("\n") || this.#select.disabled) {
       this.#engines = engines;
       const names = engines.length ? engines : [""];
-      this.#select.replaceChildren(...names.map((name) => element("option", { value: name, text: name || "One engine" })));
+      this.#select.replaceChildren(
+        ...names.map((name) => element("option", { value: name, text: name || "One engine" })),
+      );
     }
     this.#active = active;
     this.#select.disabled = engines.length < 2;
@@ -39,7 +41,7 @@ export class Engine {
   connection({ engine, state, reason, how }) {
     const why = state === "active" ? (how === "fresh" ? "" : how) : reason;
     const text = `${engine}: ${CONNECTION[state] ?? state}${why ? ` (${why})` : ""}`;
-    this.#tell(state === "closed" ? "" : text);  // closed: the call has gone to another engine
+    this.#tell(state === "closed" ? "" : text); // closed: the call has gone to another engine
   }
 
   #tell(text) {

@@ -15,18 +15,26 @@ const MICROPHONE = {
   NotFoundError: ["no_microphone", "No microphone found: plug one in, then press Talk."],
   OverconstrainedError: ["no_microphone", "The chosen microphone is gone: choose another one, then press Talk."],
   NotReadableError: ["microphone_busy", "Microphone busy: another program uses it. Close that, then press Talk."],
-  AbortError: ["microphone_busy", "The microphone could not be started. Unplug it and plug it in again, then press Talk."],
+  AbortError: [
+    "microphone_busy",
+    "The microphone could not be started. Unplug it and plug it in again, then press Talk.",
+  ],
 };
 
 /** What the browser says about the microphone, as a CallError. */
 export function microphoneError(error) {
   const known = MICROPHONE[error.name];
-  return known ? new CallError(...known) : new CallError("microphone", `The microphone does not work: ${error.message}`);
+  return known
+    ? new CallError(...known)
+    : new CallError("microphone", `The microphone does not work: ${error.message}`);
 }
 
 /** The page cannot use a microphone at all: browsers give it to secure pages only. */
 export function insecure() {
-  return new CallError("insecure", "Browsers allow the microphone only on https:// pages and on localhost: open this page there.");
+  return new CallError(
+    "insecure",
+    "Browsers allow the microphone only on https:// pages and on localhost: open this page there.",
+  );
 }
 
 const REFUSALS = {
@@ -46,12 +54,16 @@ export function refusal(status, code, reason) {
   if (code === "shutting_down") return new CallError(code, "The server is shutting down. Try again in a minute.");
   const known = REFUSALS[status];
   if (known) return new CallError(...known);
-  return new CallError(`http_${status}`, `The server refused the call (${status}${reason ? `: ${reason}` : ""}).`, { retry: true });
+  return new CallError(`http_${status}`, `The server refused the call (${status}${reason ? `: ${reason}` : ""}).`, {
+    retry: true,
+  });
 }
 
 /** Nothing answers at the server's address. */
 export function unreachable() {
-  return new CallError("unreachable", "The server cannot be reached. Check your network, then press Talk.", { retry: true });
+  return new CallError("unreachable", "The server cannot be reached. Check your network, then press Talk.", {
+    retry: true,
+  });
 }
 
 /** The connection broke in the middle of the call. */

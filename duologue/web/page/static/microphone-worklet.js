@@ -10,7 +10,7 @@ class MicrophoneProcessor extends AudioWorkletProcessor {
   #filled = 0;
 
   process([input]) {
-    const samples = input[0] ?? new Float32Array(128);  // no track at the moment: silence
+    const samples = input[0] ?? new Float32Array(128); // no track at the moment: silence
     for (const sample of this.#resampler.push(samples)) {
       this.#frame[this.#filled++] = Math.max(-32768, Math.min(32767, Math.round(sample * 32767)));
       if (this.#filled === FRAME) {

@@ -9,7 +9,7 @@ class PlaybackProcessor extends AudioWorkletProcessor {
   #pieces = [];
   #offset = 0;
   #waiting = 0;
-  #delay = 0;  // samples until what has come is started
+  #delay = 0; // samples until what has come is started
   #playing = false;
   #played = 0;
   #epoch = 0;

@@ -72,7 +72,8 @@ export class Presence {
     context.beginPath();
     for (let i = 0; i <= POINTS; i++) {
       const angle = (2 * Math.PI * i) / POINTS;
-      const wave = Math.sin(3 * angle + phase) + 0.6 * Math.sin(5 * angle - 1.7 * phase) + 0.4 * Math.sin(2 * angle + 0.6 * phase);
+      const wave =
+        Math.sin(3 * angle + phase) + 0.6 * Math.sin(5 * angle - 1.7 * phase) + 0.4 * Math.sin(2 * angle + 0.6 * phase);
       const reach = radius * (1 + wobble * wave);
       context.lineTo(size / 2 + reach * Math.cos(angle), size / 2 + reach * Math.sin(angle));
     }

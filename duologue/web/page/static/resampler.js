@@ -14,7 +14,7 @@ export class Resampler {
     const cutoff = 0.94 * Math.min(1, to / from);
     this.#half = Math.ceil(LOBES / cutoff);
     this.#taps = Array.from({ length: PHASES + 1 }, (_, phase) => kernel(phase / PHASES, this.#half, cutoff));
-    this.#kept = new Float32Array(2 * this.#half);  // silence before the first sample
+    this.#kept = new Float32Array(2 * this.#half); // silence before the first sample
     this.#at = this.#half;
   }
 

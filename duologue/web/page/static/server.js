@@ -35,7 +35,7 @@ export class Server {
     try {
       return await this.send("POST", "start", { transport, enableDefaultIceServers: true });
     } catch (error) {
-      if (error.code === "http_404" || error.code === "http_405") return {};  // a server without discovery
+      if (error.code === "http_404" || error.code === "http_405") return {}; // a server without discovery
       throw error;
     }
   }

@@ -94,7 +94,12 @@ export class Tools {
     const { root, name, state } = card;
     root.dataset.state = state;
     root.replaceChildren(
-      element("header", {}, element("span", { class: "name", text: name }), element("span", { class: "status", text: STATUS[state] })),
+      element(
+        "header",
+        {},
+        element("span", { class: "name", text: name }),
+        element("span", { class: "status", text: STATUS[state] }),
+      ),
       element("dl", {}, ...fields(card.arguments, "arguments")),
       ...result(card.result),
     );

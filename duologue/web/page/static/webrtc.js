@@ -63,9 +63,9 @@ export class WebRTCLink extends Events {
       await Promise.race([this.#connected(peer, channel, candidates, restart), timeout(CONNECT_MS)]);
     } catch (error) {
       close(peer);
-      throw error instanceof CallError ? error : failed();  // the browser's own: it makes nothing of the answer, say
+      throw error instanceof CallError ? error : failed(); // the browser's own: it makes nothing of the answer, say
     } finally {
-      close(old);  // not before: to the server a connection that is closed is a call that is hung up
+      close(old); // not before: to the server a connection that is closed is a call that is hung up
     }
     this.#watch(peer, channel);
   }
@@ -122,7 +122,7 @@ export class WebRTCLink extends Events {
         this.emit("reconnected");
         return;
       } catch (error) {
-        if (/^http_4|unauthorized|forbidden/.test(error.code)) break;  // the server knows this call no more
+        if (/^http_4|unauthorized|forbidden/.test(error.code)) break; // the server knows this call no more
       }
     }
     this.#end(lost());
@@ -194,7 +194,7 @@ export class WebRTCLink extends Events {
     this.#audio.srcObject = null;
     const peer = this.#peer;
     this.#peer = this.#channel = null;
-    setTimeout(() => close(peer), HANGUP_MS);  // the last messages are on their way
+    setTimeout(() => close(peer), HANGUP_MS); // the last messages are on their way
     this.#context?.close();
     this.#context = this.#level = null;
     this.emit("closed", why);
@@ -214,7 +214,7 @@ class Candidates {
 
   add(candidate) {
     this.#waiting.push({
-      candidate: candidate?.candidate ?? "",  // none: that was the last one
+      candidate: candidate?.candidate ?? "", // none: that was the last one
       sdp_mid: candidate?.sdpMid ?? "0",
       sdp_mline_index: candidate?.sdpMLineIndex ?? 0,
     });

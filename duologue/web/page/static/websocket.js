@@ -31,7 +31,7 @@ export class WebSocketLink extends Events {
   /** Open it; the call begins. Throws a CallError. */
   async connect(speaker) {
     if (!globalThis.AudioWorkletNode) throw new CallError("no_audio", "This browser is too old to carry your voice.");
-    await this.#server.start("websocket");  // a refused socket would not say why
+    await this.#server.start("websocket"); // a refused socket would not say why
     await this.#playback.open(speaker);
     await this.#open();
     await this.#startCapture();
@@ -64,7 +64,7 @@ export class WebSocketLink extends Events {
     await context.audioWorklet.addModule(new URL("microphone-worklet.js", import.meta.url));
     this.#node = new AudioWorkletNode(context, "microphone", { outputChannelCount: [1] });
     this.#node.port.onmessage = ({ data }) => this.#send(data);
-    this.#node.connect(context.createMediaStreamDestination());  // silence; but what leads nowhere may not run
+    this.#node.connect(context.createMediaStreamDestination()); // silence; but what leads nowhere may not run
     this.listen(this.#microphone.track);
   }
 
