@@ -78,7 +78,7 @@ async def test_a_spoken_call(chromium: str, server: Server, artifacts: Path, tmp
     for answer in (AFTER_IT, OWED):
         assert plain(answer) in answers, f"what was received does not sound like {answer!r}: {answers}"
     [(start, end)] = [span for span, text in zip(utterances(sound), answers, strict=True) if text == plain(OWED)]
-    assert (end - start) / 1000 == pytest.approx(len(spoken(OWED, "en-gb+m3")) / 2 / 22_050, rel=0.15)
+    assert (end - start) / 1000 == pytest.approx(len(spoken(OWED, "en-gb+m3")) / 2 / 22_050, rel=0.25)
 
 
 def _check_barge_in(sound: Sound, said: Sound, messages: list[Message], kept: Path) -> None:

@@ -70,12 +70,16 @@ def page() -> Iterator[str]:
 
 @pytest.mark.real_clock
 async def test_what_is_played_and_said_is_recorded_with_its_times(chromium: str, tmp_path: Path) -> None:
-    wav = write_microphone(tmp_path / "microphone.wav", {1.0: LINE})
+    wav = write_microphone(tmp_path / "microphone.wav", {2.0: LINE})
     with page() as url:
         async with opened(chromium, url, microphone=wav) as tab:
             played_at = await tab.page.evaluate("beep()")
             await tab.page.get_by_role("button", name="Call").click()
-            await tab.page.wait_for_timeout(1000 * (2.0 + duration_s(LINE)))
+            await tab.page.wait_for_function(
+                """seconds => __tap.sounds.some(({ kind, times, rate, blocks: [block] }) =>
+                    kind === "microphone" && times.length * block?.length > seconds * rate)""",
+                arg=2.0 + duration_s(LINE) + 1.2,
+            )
             [heard], said = await tab.sounds("track"), await tab.said()
             [tone] = await tab.sounds("played")
             assert sorted(message.received for message in await tab.messages("hello")) == [False, True]
