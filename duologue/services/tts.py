@@ -51,6 +51,7 @@ class TTS(Processor):
         self._writing = ResponseStarted()
         self._speaking = ResponseStarted()
         self._spoken_s = 0.0
+        self._spaced = True  # nothing was said yet, or the last word has its space
         self._characters = 0
         self._failure = ""
 
@@ -128,6 +129,7 @@ class TTS(Processor):
     async def _begin(self, frame: ResponseStarted) -> None:
         self._speaking = frame
         self._spoken_s, self._characters, self._failure = 0.0, 0, ""
+        self._spaced = True
 
     async def _end(self, frame: ResponseEnded) -> None:
         if frame.response_id == self._speaking.response_id:
@@ -159,9 +161,14 @@ class TTS(Processor):
         try:
             while (chunk := await self._next(chunks)) is not None:
                 if chunk.words:
+                    # The space before a sentence belongs to its first word: services leave it out.
+                    lead = "" if timed or self._spaced else text[: len(text) - len(text.lstrip())]
                     timed = True
                     said += "".join(word.text for word in chunk.words)
                     words = tuple(Word(w.text, w.start_s + begin, w.end_s + begin) for w in chunk.words)
+                    if lead and not words[0].text[:1].isspace():
+                        words = (Word(lead + words[0].text, words[0].start_s, words[0].end_s), *words[1:])
+                    self._spaced = words[-1].text[-1:].isspace()
                     await self._time(sentence, words)
                 elif not timed and self._spoken_s == begin:
                     # A guess, for the case that the caller interrupts before the whole length is known.

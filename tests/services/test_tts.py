@@ -36,6 +36,15 @@ class Timed(MockTTS):
             yield SpeechChunk(bytes(self.sample_rate), times)
 
 
+class Bare(MockTTS):
+    """As `Timed`, but its words have no space around the sentence."""
+
+    async def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
+        *words, last = text.split()
+        for number, word in enumerate([*(f"{word} " for word in words), last]):
+            yield SpeechChunk(bytes(self.sample_rate), (Word(word, number * 0.5, number * 0.5 + 0.5),))
+
+
 class Broken(MockTTS):
     """Fails at sentences with "bad", after 0.5 s of audio at those with "torn"; gives nothing for "mute"; hangs."""
 
@@ -204,7 +213,7 @@ def test_words_in_proportion_join_to_the_text_and_fill_the_time(text: str) -> No
 # -- what was heard ----------------------------------------------------------------------------------------------------
 
 
-async def heard(tts: MockTTS, text: str, at: float, **times: float) -> tuple[Interrupted, list[str]]:
+async def heard(tts: MockTTS, text: str | list[str], at: float, **times: float) -> tuple[Interrupted, list[str]]:
     """The caller interrupts at `at`, counted from the first sound: what was heard, and what the log says."""
     line = MemoryTransport()
     async with story(line.output(), llm=MockLLM([text]), tts=tts) as call:
@@ -225,6 +234,12 @@ async def test_what_was_heard_is_known_by_the_times_of_the_words() -> None:
     signal, log = await heard(Timed(), "One two three. Four five.", 1.8)
     assert signal.heard == "One two three. Four"
     assert signal.heard_s == pytest.approx(1.8, abs=0.03)
+
+
+async def test_the_space_between_two_sentences_is_not_lost() -> None:
+    for tts in (Bare(), Timed()):
+        signal, _ = await heard(tts, ["One two.", " Three four.", "\nFive six."], 1.8)
+        assert signal.heard == "One two. Three four."
 
 
 async def test_what_was_heard_is_estimated_in_proportion() -> None:
