@@ -28,13 +28,24 @@
   );
   const modules = new WeakMap();
 
-  /** Whether the elements that play this stream's tracks are all muted. */
-  function isMuted(stream) {
+  // What a muted element plays is not heard. A block may be rendered before its element is muted and come after that.
+  const mutedSince = new WeakMap();
+  const muted = Object.getOwnPropertyDescriptor(HTMLMediaElement.prototype, "muted");
+  Object.defineProperty(HTMLMediaElement.prototype, "muted", {
+    ...muted,
+    set(value) {
+      if (value && !this.muted) mutedSince.set(this, performance.now());
+      muted.set.call(this, value);
+    },
+  });
+
+  /** Whether the elements that play this stream's tracks were all muted at a time. */
+  function isMuted(stream, at) {
     const tracks = stream.getTracks();
     const playing = [...document.querySelectorAll("audio, video")].filter((element) =>
       element.srcObject?.getTracks().some((track) => tracks.includes(track)),
     );
-    return playing.length > 0 && playing.every((element) => element.muted || element.volume === 0);
+    return playing.length > 0 && playing.every((element) => element.muted && at > (mutedSince.get(element) ?? 0));
   }
 
   async function record(kind, node) {
@@ -48,8 +59,9 @@
       outputChannelCount: [1],
     });
     listener.port.onmessage = ({ data: [date, block] }) => {
-      sound.times.push(date - performance.timeOrigin);
-      sound.blocks.push(kind === "track" && isMuted(node.mediaStream) ? new Int16Array(BLOCK) : block);
+      const at = date - performance.timeOrigin;
+      sound.times.push(at);
+      sound.blocks.push(kind === "track" && isMuted(node.mediaStream, at) ? new Int16Array(BLOCK) : block);
     };
     connect.call(node, listener);
     connect.call(listener, context.destination); // which pulls it; its output is silence
