@@ -69,7 +69,7 @@ async def test_with_five_percent_lost_and_100_ms_of_jitter_a_call_goes_on_in_tim
             await engine.say(tone(1.0, RATE, hz=600))
             await until(lambda: len(engine.pcm()) - before > 2 * 16_000 * 2)
             for pcm, rate, hz in ((engine.pcm()[before:], 16_000, 440), (client.heard_pcm(at), 48_000, 600)):
-                assert sounding_s(pcm, rate) == pytest.approx(1.0, abs=0.03), hz
+                assert sounding_s(pcm, rate) == pytest.approx(1.0, abs=0.05), hz  # each end of it lies in a packet
                 first = int(np.flatnonzero(envelope(pcm, rate) > 500)[0] + 10) * rate // 100 * 2
                 assert loudness(pcm[first : first + rate], rate, hz) > -24
             assert not session.ledger.unsettled
