@@ -215,11 +215,12 @@ class Lane:
                 room.set_result(None)
 
     async def _work(self) -> None:
-        queue, task = self._queue, asyncio.current_task()
+        # The loop is asked for once: that is a system call each time, and this runs for every frame.
+        queue, task, loop = self._queue, asyncio.current_task(), asyncio.get_running_loop()
         assert task is not None
         while self.worker is task:
             if not queue:
-                self._idle = asyncio.get_running_loop().create_future()
+                self._idle = loop.create_future()
                 try:
                     await self._idle
                 finally:

@@ -36,6 +36,7 @@ class Outbox:
         """Samples that have not been handed to the socket."""
         self.in_flight: Item | None = None
         """What is being sent."""
+        self._loop = asyncio.get_running_loop()
         self._items: deque[Item] = deque()
         self._messages = 0
         self._bytes = 0
@@ -84,7 +85,7 @@ class Outbox:
         """The oldest; it is in flight until `sent`. For one task."""
         while not self._items:
             _wake(self._empty)
-            self._news = asyncio.get_running_loop().create_future()
+            self._news = self._loop.create_future()
             await self._news
         item = self.in_flight = self._items.popleft()
         return item
@@ -103,7 +104,7 @@ class Outbox:
     async def emptied(self) -> None:
         """Wait until all has been sent."""
         while self._items or self.in_flight is not None:
-            self._empty = asyncio.get_running_loop().create_future()
+            self._empty = self._loop.create_future()
             await self._empty
 
 
