@@ -5,15 +5,13 @@ python -m benchmarks._webrtc_server duologue|echo
 
 from __future__ import annotations
 
-import gc
 import socket
 import sys
 from typing import Any
 
-import anyio
 import uvicorn
+import uvloop
 from aiortc import RTCPeerConnection, RTCSessionDescription
-from aiortc.contrib.media import MediaRelay
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse
@@ -27,6 +25,7 @@ from duologue.processors.turns import Endpointing
 from duologue.processors.vad import VadProcessor
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.transports.client import ClientTransport
+from duologue.web.tuning import settle
 
 
 def make_session(transport: ClientTransport) -> Pipeline:
@@ -51,11 +50,11 @@ class Echo:
         asked = await request.json()
         connection = RTCPeerConnection()
         self._connections.add(connection)
-        relay = MediaRelay()
 
         @connection.on("track")
         def track(track: Any) -> None:
-            connection.addTrack(relay.subscribe(track))
+            if track.kind == "audio":
+                connection.addTrack(track)
 
         await connection.setRemoteDescription(RTCSessionDescription(asked["sdp"], asked["type"]))
         await connection.setLocalDescription(await connection.createAnswer())
@@ -76,13 +75,13 @@ async def main(kind: str) -> None:
         app = Starlette(
             routes=[Route(path, echo.offer, methods=["POST"]), Route(path, echo.trickle, methods=["PATCH"])]
         )
-    gc.collect()
-    gc.freeze()
+    settle()
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
+        listener.listen(1024)
         print(listener.getsockname()[1], flush=True)
         await uvicorn.Server(uvicorn.Config(app, log_level="error", lifespan="off")).serve([listener])
 
 
 if __name__ == "__main__":
-    anyio.run(main, sys.argv[1])
+    uvloop.run(main(sys.argv[1]))

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import os
 import socket
 import sys
 
 import uvicorn
+import uvloop
 
 from benchmarks._call import ANSWER, FIRST_AUDIO_S, FIRST_TOKEN_S, STT_S, TOKEN_S
 from duologue import Cascade, Pipeline, Session, Tools
@@ -18,6 +18,7 @@ from duologue.processors.vad import VadProcessor
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.transports.client import ClientTransport
 from duologue.web import WebLimits, routes
+from duologue.web.tuning import settle
 
 
 def make_call(transport: ClientTransport) -> Session:
@@ -37,6 +38,7 @@ async def _serve(calls: int) -> None:
     server = uvicorn.Server(config)
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
+        listener.listen(1024)
         print(listener.getsockname()[1], flush=True)
         serving = asyncio.create_task(server.serve([listener]))
         await asyncio.get_running_loop().run_in_executor(None, sys.stdin.read)
@@ -47,6 +49,5 @@ async def _serve(calls: int) -> None:
 
 if __name__ == "__main__":
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    gc.collect()
-    gc.freeze()
-    asyncio.run(_serve(int(sys.argv[1])))
+    settle()
+    uvloop.run(_serve(int(sys.argv[1])))

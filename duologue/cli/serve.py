@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import importlib
 import inspect
 import os
@@ -28,6 +27,7 @@ from ..session.session import Session
 from ..web import VoiceApp, WebLimits, routes, token_auth
 from ..web.openai_realtime import RealtimeLimits, openai_realtime_app
 from ..web.realtime_transport import RealtimeTransport
+from ..web.tuning import settle
 
 try:
     import uvicorn
@@ -84,9 +84,7 @@ def run_serve(
             ws_per_message_deflate=False,  # audio does not get any smaller
             timeout_graceful_shutdown=round(limits.shutdown_s),
         )
-        # With the SDKs loaded a full collection takes 100 ms, in which all calls stand still: what is here now stays.
-        gc.collect()
-        gc.freeze()
+        settle()
         server = _Server(config, voice)
         server.run([listener])
     return 0 if server.started else 1
