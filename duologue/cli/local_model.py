@@ -7,21 +7,17 @@ Then `OpenAIRealtime(base_url="http://127.0.0.1:8765/v1")` is a native engine th
 
 from __future__ import annotations
 
-import asyncio
-import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-import anyio
-
-from ..errors import MissingExtra
 from ..processors.pipeline import Pipeline
 from ..processors.tools import Tools
 from ..services.cascade import Cascade
 from ..services.local import EspeakTTS, RulesLLM, SphinxSTT
 from ..services.local.dialogue import Dialogue
 from ..session.session import Session
+from ..testing import websocket
 from ..web.openai_realtime import MakeCall, RealtimeLimits, openai_realtime_app
 from ..web.realtime_transport import RealtimeTransport
 from .agents import RULES
@@ -60,26 +56,6 @@ async def serving(
     make_call: MakeCall = model, *, client_may_configure: bool = True, **options: Any
 ) -> AsyncIterator[str]:
     """Serve OpenAI's Realtime API in this event loop; gives its base URL. Options are `openai_realtime_app`'s."""
-    try:
-        import uvicorn
-    except ImportError as error:
-        raise MissingExtra("a web server", "web", str(error)) from error
-    config = uvicorn.Config(
-        openai_realtime_app(make_call, client_may_configure=client_may_configure, **options),
-        lifespan="off",
-        log_level="warning",
-        ws_max_size=RealtimeLimits().message_bytes,
-        timeout_graceful_shutdown=1,
-    )
-    server = uvicorn.Server(config)
-    # Named as TCP, for otherwise asyncio leaves Nagle's algorithm on.
-    with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
-        listener.bind(("127.0.0.1", 0))
-        task = asyncio.create_task(server.serve([listener]))
-        try:
-            while not server.started and not task.done():
-                await anyio.sleep(0.01)
-            yield f"http://127.0.0.1:{listener.getsockname()[1]}/v1"
-        finally:
-            server.should_exit = True
-            await task
+    app = openai_realtime_app(make_call, client_may_configure=client_may_configure, **options)
+    async with websocket.serving(app, ws_max_size=RealtimeLimits().message_bytes) as address:
+        yield f"http://{address}/v1"

@@ -14,11 +14,16 @@ import anyio
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from ..errors import MissingExtra
+
 
 @asynccontextmanager
 async def serving(app: Any, **options: Any) -> AsyncIterator[str]:
     """Serve an ASGI application in this event loop; gives its address, "127.0.0.1:port". Options are uvicorn's."""
-    import uvicorn
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise MissingExtra("a web server", "web", str(error)) from error
 
     defaults: dict[str, Any] = {"lifespan": "off", "log_level": "warning", "ws_per_message_deflate": False}
     defaults |= {"timeout_graceful_shutdown": 1, "ws_ping_interval": None}
