@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from ..frames import BotAudio, BotText, Input, ResponseEnded, ResponseStarted
+from ..frames import BotAudio, BotText, ClientChanged, Input, ResponseEnded, ResponseStarted
 from ..processors.base import handles
 from ..processors.pipeline import leaves
 from .base import TransportInput, TransportOutput
@@ -21,7 +21,7 @@ log = logging.getLogger("duologue")
 INPUT_SAMPLE_RATE = 16_000
 OUTPUT_SAMPLE_RATE = 24_000
 MAX_EARLY_MESSAGES = 100
-"""Messages of a client that wait for somebody to listen. Beyond that the oldest are dropped."""
+"""Messages of a client that wait for the session to run. Beyond that the oldest are dropped."""
 
 SHUTTING_DOWN = "server is shutting down"
 """Why a call ended with its server."""
@@ -37,7 +37,7 @@ class ClientTransport:
         Pipeline([transport.input(), …, engine, …, transport.output()])
 
     `id` names the connection. `identity` is what the authentication callback returned for it, `data` what the client
-    sent along with its request (JSON). Messages are JSON objects; those that come before anybody listens are kept.
+    sent along with its request (JSON). Messages are JSON objects; those that come before the session runs are kept.
     """
 
     kind = "client"
@@ -56,10 +56,10 @@ class ClientTransport:
         self.data = data
         self.attached: dict[type[Any], Any] = {}
         """What others keep for this connection, each under its own type."""
-        self._input = _ClientInput(type(self).__name__)
+        self._input = _ClientInput(self)
         self._output = _ClientOutput(self, output_sample_rate, settings)
         self._listeners: list[Callable[[Message], None]] = []
-        self._early: deque[Message] = deque(maxlen=MAX_EARLY_MESSAGES)
+        self._early: deque[Message] | None = deque(maxlen=MAX_EARLY_MESSAGES)
         self._hung_up = False
 
     def input(self) -> TransportInput:
@@ -77,17 +77,15 @@ class ClientTransport:
         raise NotImplementedError
 
     def on_message(self, listener: Callable[[Message], None]) -> None:
-        """Call `listener` with every message of the client, those included that came before the first listener."""
+        """Call `listener` with every message of the client; those that come before the session runs wait for that."""
         self._listeners.append(listener)
-        while self._early:
-            self._tell(self._early.popleft())
 
     def received_message(self, message: Message) -> None:
         """A message has come: for subclasses."""
-        if self._listeners:
-            self._tell(message)
-        else:
+        if self._early is not None:
             self._early.append(message)
+        else:
+            self._tell(message)
 
     def _tell(self, message: Message) -> None:
         for listener in list(self._listeners):
@@ -122,6 +120,7 @@ class ClientTransport:
             self._hung_up = True
             self._output.disconnect()
             self._input.hang_up(reason)
+            self.changed("gone", reason)
 
     @property
     def hung_up(self) -> bool:
@@ -129,6 +128,18 @@ class ClientTransport:
         return self._hung_up
 
     # -- for subclasses --------------------------------------------------------------------------------------------
+
+    def started(self) -> None:
+        """The session runs: whoever listens is there."""
+        self.changed("connected")
+        early, self._early = self._early or (), None
+        for message in early:
+            self._tell(message)
+
+    def changed(self, state: Literal["connected", "lost", "reconnected", "gone"], reason: str = "") -> None:
+        """Tell the session, if there is one, what has become of the connection."""
+        if (session := self._input._session) is not None:
+            session.broadcast(ClientChanged(state=state, transport=self.kind, reason=reason))
 
     def write_audio(self, chunk: bytes) -> None:
         """Send 20 ms of the agent's audio: see `TransportOutput.write`."""
@@ -153,13 +164,18 @@ def client_of(session: Session) -> ClientTransport | None:
 
 
 class _ClientInput(TransportInput):
-    def __init__(self, name: str) -> None:
+    """Takes what the client says."""
+
+    def __init__(self, transport: ClientTransport) -> None:
         super().__init__()
-        self._name = name
+        self._transport = transport
 
     @property
     def name(self) -> str:
-        return self._name
+        return type(self._transport).__name__
+
+    def started(self) -> None:
+        self._transport.started()
 
 
 class _ClientOutput(TransportOutput):

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 from ..errors import BadInput, IllegalState
-from ..frames import ClientChanged
 from .client import INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE, ClientTransport, Message
 from .playout import Playout, PlayoutSettings
 from .webrtc_audio import Hearing, Voice, VoiceTrack
@@ -234,7 +233,7 @@ class WebRTCTransport(ClientTransport):
     def _lose(self, reason: str) -> None:
         self._state, self._lost_at = "lost", self._loop.time()
         self._hold()
-        self._tell_change("lost", reason)
+        self.changed("lost", reason)
 
     @property
     def _muted(self) -> bool:
@@ -257,7 +256,7 @@ class WebRTCTransport(ClientTransport):
             self._resuming = self._loop.call_later(SETTLE_S, self._resume)
         if self._state == "lost":
             self._state = "connected"
-            self._tell_change("reconnected", "")
+            self.changed("reconnected")
 
     def _resume(self) -> None:
         self._resuming = None
@@ -274,10 +273,6 @@ class WebRTCTransport(ClientTransport):
         if playout is not None and not playout.paused and self._output.session.floor.agent_speaking:
             playout.pause()
 
-    def _tell_change(self, state: Literal["lost", "reconnected", "gone"], reason: str) -> None:
-        if (session := self._input._session) is not None:
-            session.broadcast(ClientChanged(state=state, transport=self.kind, reason=reason))
-
     def hang_up(self, reason: str = "client disconnected") -> None:
         """The client has gone: it hears nothing any more; the call ends when what was said has been dealt with."""
         if self.hung_up:
@@ -286,7 +281,6 @@ class WebRTCTransport(ClientTransport):
             self._timer.cancel()
             self._timer = None
         super().hang_up(reason)
-        self._tell_change("gone", reason)
 
     # -- audio -----------------------------------------------------------------------------------------------------
 

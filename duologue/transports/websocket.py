@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable
 from typing import Any
 
 import anyio
@@ -73,8 +72,6 @@ class WebSocketTransport(ClientTransport):
         self._sending_since: float | None = None
         self._heard_at = 0.0
         self._pings = False
-        self._hang_up_listeners: list[Callable[[str], None]] = []
-        self._gone_reason = ""
         self._cut_off = False
         self._over = False  # nothing more goes to the client
         self._reader: asyncio.Task[None] | None = None
@@ -256,20 +253,6 @@ class WebSocketTransport(ClientTransport):
             self.hang_up()
 
     # -- the end ---------------------------------------------------------------------------------------------------
-
-    def on_hang_up(self, listener: Callable[[str], None]) -> None:
-        """Call `listener` with the reason when the client has gone; at once if it has."""
-        self._hang_up_listeners.append(listener)
-        if self.hung_up:
-            listener(self._gone_reason)
-
-    def hang_up(self, reason: str = "client disconnected") -> None:
-        """The client has gone: see `ClientTransport.hang_up`."""
-        if not self.hung_up:
-            self._gone_reason = reason
-            super().hang_up(reason)
-            for listener in self._hang_up_listeners:
-                listener(reason)
 
     def _look(self) -> None:
         """Is the client still there, and does it take the audio?"""

@@ -9,7 +9,6 @@ from ..frames import (
     BotStoppedSpeaking,
     CallerStartedSpeaking,
     CallerStoppedSpeaking,
-    ClientChanged,
     SessionStarted,
     Transcribed,
 )
@@ -51,11 +50,6 @@ class WireEvents:
             input_sample_rate=transport.serializer.input_sample_rate,
             output_sample_rate=transport.serializer.output_sample_rate,
         )
-        self._session.broadcast(ClientChanged(state="connected", transport=transport.kind))
-        transport.on_hang_up(self._gone)
-
-    def _gone(self, reason: str) -> None:
-        self._session.broadcast(ClientChanged(state="gone", transport=self._transport.kind, reason=reason))
 
     def _speaking(self, who: str, speaking: bool) -> None:
         self._transport.send_event("speaking", speaking=speaking, who=who)

@@ -67,7 +67,10 @@ class Line:
 
     @property
     def states(self) -> list[str]:
-        return [change.state for change in self.changes]
+        """What has become of the connection since the session began."""
+        states = [change.state for change in self.changes]
+        assert states[:1] in ([], ["connected"])
+        return [str(state) for state in states[1:]]
 
 
 @asynccontextmanager

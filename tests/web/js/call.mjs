@@ -55,12 +55,13 @@ await session.connect({ apiKey: 'test' });
 met.session = (await created).session.id;
 
 // A spoken turn, which the agent answers by a function of ours, and then by its result.
-const called = next('response.function_call_arguments.done');
+const called = next('response.done');
 await speak(1);
 await called;
-const answered = next('response.output_audio_transcript.done');
+// Events that come in one piece are told in one go: whoever waits for the next one only then misses it.
+const [answered, over] = [next('response.output_audio_transcript.done'), next('response.done')];
 met.answer = (await answered).transcript;
-await next('response.done');
+await over;
 
 // A long answer, into which we speak.
 const begun = next('response.output_audio.delta');
@@ -70,8 +71,9 @@ await sleep(300);
 const cancelled = next('response.done');
 await speak(0.6);
 met.cancelled = (await cancelled).response.status_details;
-met.last = (await next('response.output_audio_transcript.done')).transcript;
-await next('response.done');
+const [last, end] = [next('response.output_audio_transcript.done'), next('response.done')];
+met.last = (await last).transcript;
+await end;
 
 met.history = session.history
   .filter((item) => item.type === 'message')
