@@ -5,6 +5,7 @@ python -m benchmarks._webrtc_server duologue|echo
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from typing import Any
@@ -84,4 +85,5 @@ async def main(kind: str) -> None:
 
 
 if __name__ == "__main__":
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     uvloop.run(main(sys.argv[1]))
