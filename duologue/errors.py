@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+from typing import Any
+
 
 class DuologueError(Exception):
     """Base of every error that this package raises. `category` is what error policies look at."""
@@ -54,3 +57,10 @@ class IllegalState(DuologueError, RuntimeError):
     """An operation does not fit the state that its object is in. The message names both."""
 
     category = "internal"
+
+
+def check_limits(limits: Any) -> None:
+    """Raise ConfigurationError, naming it, for a field of a dataclass of limits that is not positive."""
+    for field in fields(limits):
+        if not getattr(limits, field.name) > 0:
+            raise ConfigurationError(f"{field.name} is {getattr(limits, field.name)!r}: a limit is positive")

@@ -215,12 +215,11 @@ class Lane:
                 room.set_result(None)
 
     async def _work(self) -> None:
-        # The loop is asked for once: that is a system call each time, and this runs for every frame.
-        queue, task, loop = self._queue, asyncio.current_task(), asyncio.get_running_loop()
+        queue, task = self._queue, asyncio.current_task()
         assert task is not None
         while self.worker is task:
             if not queue:
-                self._idle = loop.create_future()
+                self._idle = asyncio.get_running_loop().create_future()
                 try:
                     await self._idle
                 finally:

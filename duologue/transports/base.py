@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 
 from ..audio.pcm import MAX_SAMPLE_RATE, check_pcm
 from ..errors import IllegalState, ServiceError
@@ -50,7 +49,6 @@ class TransportInput(Processor):
         self._queue: deque[tuple[bytes, int] | Frame] = deque()
         self._waiting_s = 0.0
         self._frames = 0
-        self._time: Callable[[], float] = self._first_time
         self._fed_at = 0.0  # loop time at which the last audio was fed
         self._next_at: float | None = None  # loop time at which the next sample to be delivered was spoken
         self._last_at = 0.0  # the same of the last piece that was delivered
@@ -73,7 +71,7 @@ class TransportInput(Processor):
                 self.feed(pcm[start : start + 2 * sample_rate], sample_rate)
             return
         pcm = self._allowed(pcm, sample_rate)
-        self._fed_at = self._time()
+        self._fed_at = asyncio.get_running_loop().time()
         self._waiting_s += len(pcm) / (2 * sample_rate)
         self._queue.append((pcm, sample_rate))
         while self._waiting_s > MAX_WAITING_S + 1e-6:
@@ -90,11 +88,6 @@ class TransportInput(Processor):
         spoken_s = session.now() - session.access_since
         early = len(pcm) // 2 - int(spoken_s * sample_rate + 1e-6)
         return bytes(2 * early) + pcm[2 * early :] if early > 0 else pcm
-
-    def _first_time(self) -> float:
-        # Which loop it is is a system call to find out: done once.
-        self._time = asyncio.get_running_loop().time
-        return self._time()
 
     def feed_frame(self, frame: Input) -> None:
         """What else the caller does (a key, a text, an image), in its place among the audio."""

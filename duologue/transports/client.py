@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,8 +14,6 @@ from .playout import PlayoutSettings
 
 if TYPE_CHECKING:
     from ..session.session import Session
-
-log = logging.getLogger("duologue")
 
 INPUT_SAMPLE_RATE = 16_000
 OUTPUT_SAMPLE_RATE = 24_000

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
-from ..errors import ConfigurationError
+from ..errors import check_limits
 from .serializers import Audio, Malformed
 
 RATE_WINDOW_S = 3.0
@@ -29,9 +29,7 @@ class WebSocketLimits:
     """Of our audio that the far end is behind with; beyond that our speech is held. More than 1.5 s are not allowed."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            if not getattr(self, field.name) > 0:
-                raise ConfigurationError(f"{field.name} is {getattr(self, field.name)!r}: a limit is positive")
+        check_limits(self)
 
 
 class Exceeded(Exception):

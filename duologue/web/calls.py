@@ -7,14 +7,14 @@ import hmac
 import inspect
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 
-from ..errors import ConfigurationError, DuologueError
+from ..errors import ConfigurationError, DuologueError, check_limits
 from ..processors.base import Processor
 from ..session.session import Outcome, Session
 from ..transports.client import SHUTTING_DOWN, ClientTransport
@@ -67,9 +67,7 @@ class WebLimits:
     """When the server stops, calls may take so long to end."""
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            if not getattr(self, field.name) > 0:
-                raise ConfigurationError(f"{field.name} is {getattr(self, field.name)!r}: a limit is positive")
+        check_limits(self)
 
 
 def token_auth(token: str) -> Auth:

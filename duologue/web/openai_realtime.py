@@ -27,7 +27,7 @@ from typing import Any
 
 import anyio
 
-from ..errors import ConfigurationError, MissingExtra
+from ..errors import MissingExtra, check_limits
 from ..session.session import Session
 from .realtime_transport import RealtimeTransport
 
@@ -67,9 +67,7 @@ class RealtimeLimits:
     """Of events that the client has not taken: beyond that the agent's speech waits."""
 
     def __post_init__(self) -> None:
-        for name in self.__slots__:
-            if not getattr(self, name) > 0:
-                raise ConfigurationError(f"{name} is {getattr(self, name)!r}: a limit is positive")
+        check_limits(self)
 
 
 def openai_realtime_app(
