@@ -85,6 +85,15 @@ class TimedTTS(MockTTS):
             yield chunk
 
 
+def mock_cascade() -> Cascade:
+    """The services with their fixed delays, for servers that are measured from outside."""
+    return Cascade(
+        MockSTT(("what is the weather in paris today",), delay_s=STT_S),
+        MockLLM((ANSWER,), first_token_s=FIRST_TOKEN_S, token_s=TOKEN_S),
+        MockTTS(first_audio_s=FIRST_AUDIO_S, seconds_per_sentence=2.0, speed=5.0),
+    )
+
+
 class Microphone:
     """A caller's microphone: a chunk each 20 ms, speech when there is some to say, else silence."""
 

@@ -22,6 +22,7 @@ from typing import Any, Self, TypeVar
 
 from websockets.asyncio.client import connect
 
+from benchmarks._report import cpu_s
 from duologue.services.google import GeminiLive
 from duologue.services.openai import OpenAIRealtime
 from duologue.testing.google import ScriptedGemini
@@ -99,8 +100,7 @@ class Provider:
     def cpu_s(self) -> float:
         """The CPU time that the process has taken so far."""
         assert self._process is not None
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_s(self._process.pid)
 
     def openai(self, kind: type[OpenAI], **options: Any) -> OpenAI:
         """An engine of this kind that is connected to the scripted OpenAI."""

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 
 def arguments(description: str, options: Mapping[str, float | int] | None = None) -> argparse.Namespace:
@@ -24,6 +26,12 @@ def report(figures: Mapping[str, object], *, as_json: bool) -> None:
     width = max(map(len, figures))
     for name, value in figures.items():
         print(f"{name:<{width}}  {value}")
+
+
+def cpu_s(pid: int) -> float:
+    """The CPU time that a process has taken so far, all its threads counted. Linux only."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def percentile(values: Sequence[float], percent: float) -> float:

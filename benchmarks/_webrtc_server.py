@@ -19,23 +19,18 @@ from starlette.responses import JSONResponse
 from starlette.routing import Route
 
 import duologue.web
-from benchmarks._call import ANSWER, FIRST_AUDIO_S, FIRST_TOKEN_S, STT_S, TOKEN_S
-from duologue import Cascade, Pipeline, Tools
+from benchmarks._call import mock_cascade
+from duologue import Pipeline, Tools
 from duologue.processors.interruption import Interruption, InterruptionPolicy
 from duologue.processors.turns import Endpointing
 from duologue.processors.vad import VadProcessor
-from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.transports.client import ClientTransport
 from duologue.web.tuning import settle
 
 
 def make_session(transport: ClientTransport) -> Pipeline:
     """A call as that of the other benchmarks: webrtcvad on every frame, mock services with fixed delays."""
-    cascade = Cascade(
-        MockSTT(("what is the weather in paris today",), delay_s=STT_S),
-        MockLLM((ANSWER,), first_token_s=FIRST_TOKEN_S, token_s=TOKEN_S),
-        MockTTS(first_audio_s=FIRST_AUDIO_S, seconds_per_sentence=2.0, speed=5.0),
-    )
+    cascade = mock_cascade()
     turns = [VadProcessor(), Endpointing(), Interruption(InterruptionPolicy(enabled=False))]
     return Pipeline([transport.input(), *turns, cascade, Tools(), transport.output()])
 

@@ -10,12 +10,11 @@ import sys
 import uvicorn
 import uvloop
 
-from benchmarks._call import ANSWER, FIRST_AUDIO_S, FIRST_TOKEN_S, STT_S, TOKEN_S
-from duologue import Cascade, Pipeline, Session, Tools
+from benchmarks._call import mock_cascade
+from duologue import Pipeline, Session, Tools
 from duologue.processors.interruption import Interruption
 from duologue.processors.turns import Endpointing
 from duologue.processors.vad import VadProcessor
-from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.transports.client import ClientTransport
 from duologue.web import WebLimits, routes
 from duologue.web.tuning import settle
@@ -23,11 +22,7 @@ from duologue.web.tuning import settle
 
 def make_call(transport: ClientTransport) -> Session:
     """A call with mock services."""
-    engine = Cascade(
-        MockSTT(("what is the weather in paris today",), delay_s=STT_S),
-        MockLLM((ANSWER,), first_token_s=FIRST_TOKEN_S, token_s=TOKEN_S),
-        MockTTS(first_audio_s=FIRST_AUDIO_S, seconds_per_sentence=2.0, speed=5.0),
-    )
+    engine = mock_cascade()
     parts = [transport.input(), VadProcessor(), Endpointing(), Interruption(), engine, Tools(), transport.output()]
     return Session(Pipeline(parts))
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import anyio
 
-from benchmarks._report import arguments, report_against
+from benchmarks._report import arguments, cpu_s, report_against
 from benchmarks._webrtc_callers import WARM_UP_S
 
 BUDGETS = {"calls_lost": 0, "gaps_percent": 0.1}
@@ -47,8 +47,7 @@ class Server:
     def cpu_s(self) -> float:
         """CPU time so far."""
         assert self._process is not None
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_s(self._process.pid)
 
     @property
     def memory_mb(self) -> float:

@@ -16,13 +16,12 @@ import os
 import random
 import struct
 import sys
-from pathlib import Path
 
 import anyio
 import psutil
 
 from benchmarks._call import CHUNK, speech
-from benchmarks._report import arguments, percentile, report
+from benchmarks._report import arguments, cpu_s, percentile, report
 from duologue.transports.pacer import Pacer
 from duologue.transports.playout import PlayoutSettings
 
@@ -147,8 +146,7 @@ class Server:
 
     def cpu_s(self) -> float:
         """The CPU time that it has taken so far."""
-        fields = Path(f"/proc/{self._process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_s(self._process.pid)
 
     def memory_mb(self) -> float:
         """The memory that is its own."""
