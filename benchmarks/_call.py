@@ -16,16 +16,16 @@ import anyio
 from duologue import Cascade, Pipeline, Processor, Session, Tools
 from duologue.audio.resample import Resampler
 from duologue.frames import Usage
-from duologue.processors.interruption import Interruption, InterruptionPolicy
-from duologue.processors.turns import Endpointing
-from duologue.processors.vad import VadProcessor
+from duologue.processors.turns.endpointing import Endpointing
+from duologue.processors.turns.interruption import Interruption, InterruptionPolicy
+from duologue.processors.turns.vad import Vad
 from duologue.services.llm import Request, ToolRequest
 from duologue.services.local.synthesizer import SAMPLE_RATE, Synthesizer
 from duologue.services.stt import Transcription
 from duologue.services.tts import SpeechChunk
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.transports.memory import MemoryTransport
-from duologue.transports.pacer import Pacer
+from duologue.transports.playout.pacer import Pacer
 
 MICROPHONE_HZ = 16_000
 CHUNK = 2 * MICROPHONE_HZ // 50
@@ -146,7 +146,7 @@ class Call:
             Pipeline(
                 [
                     self.transport.input(),
-                    VadProcessor(),
+                    Vad(),
                     Endpointing(),
                     Interruption(policy),
                     *([probe] if probe else []),

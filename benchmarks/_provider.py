@@ -25,9 +25,9 @@ from websockets.asyncio.client import connect
 from benchmarks._report import cpu_s
 from duologue.services.google import GeminiLive
 from duologue.services.openai import OpenAIRealtime
-from duologue.testing.google import ScriptedGemini
-from duologue.testing.openai import ScriptedOpenAI
-from duologue.testing.provider import Act, Asked, Call, Model, Speak
+from duologue.testing.scripted.google import ScriptedGemini
+from duologue.testing.scripted.openai import ScriptedOpenAI
+from duologue.testing.scripted.server import Act, Asked, Call, Model, Speak
 from duologue.testing.tls import loopback
 
 OpenAI = TypeVar("OpenAI", bound=OpenAIRealtime)

@@ -21,17 +21,17 @@ from starlette.routing import Route
 import duologue.web
 from benchmarks._call import mock_cascade
 from duologue import Pipeline, Tools
-from duologue.processors.interruption import Interruption, InterruptionPolicy
-from duologue.processors.turns import Endpointing
-from duologue.processors.vad import VadProcessor
+from duologue.processors.turns.endpointing import Endpointing
+from duologue.processors.turns.interruption import Interruption, InterruptionPolicy
+from duologue.processors.turns.vad import Vad
 from duologue.transports.client import ClientTransport
-from duologue.web.tuning import settle
+from duologue.web.gc import settle
 
 
 def make_session(transport: ClientTransport) -> Pipeline:
     """A call as that of the other benchmarks: webrtcvad on every frame, mock services with fixed delays."""
     cascade = mock_cascade()
-    turns = [VadProcessor(), Endpointing(), Interruption(InterruptionPolicy(enabled=False))]
+    turns = [Vad(), Endpointing(), Interruption(InterruptionPolicy(enabled=False))]
     return Pipeline([transport.input(), *turns, cascade, Tools(), transport.output()])
 
 

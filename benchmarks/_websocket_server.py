@@ -12,18 +12,18 @@ import uvloop
 
 from benchmarks._call import mock_cascade
 from duologue import Pipeline, Session, Tools
-from duologue.processors.interruption import Interruption
-from duologue.processors.turns import Endpointing
-from duologue.processors.vad import VadProcessor
+from duologue.processors.turns.endpointing import Endpointing
+from duologue.processors.turns.interruption import Interruption
+from duologue.processors.turns.vad import Vad
 from duologue.transports.client import ClientTransport
 from duologue.web import WebLimits, routes
-from duologue.web.tuning import settle
+from duologue.web.gc import settle
 
 
 def make_call(transport: ClientTransport) -> Session:
     """A call with mock services."""
     engine = mock_cascade()
-    parts = [transport.input(), VadProcessor(), Endpointing(), Interruption(), engine, Tools(), transport.output()]
+    parts = [transport.input(), Vad(), Endpointing(), Interruption(), engine, Tools(), transport.output()]
     return Session(Pipeline(parts))
 
 

@@ -30,16 +30,16 @@ import anyio
 from benchmarks._provider import Provider
 from benchmarks._report import arguments, percentile, report_against
 from duologue import Agent, Cascade, Handoff, Pipeline, Processor, Session, Switch, Tools, handles
+from duologue.agents.engine import EngineConfig
 from duologue.frames import HandoffCompleted, HandoffFailed, SessionStarted, ToolCall, UserText
-from duologue.processors.engine import EngineConfig
-from duologue.services.connection import Connection
-from duologue.services.dialect import Wire
 from duologue.services.google import GeminiLive
 from duologue.services.llm import Request, ToolRequest
 from duologue.services.openai import OpenAIRealtime
+from duologue.services.remote.connection import Connection
+from duologue.services.remote.wire import Wire
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.transports.memory import MemoryTransport
-from duologue.transports.pacer import Pacer
+from duologue.transports.playout.pacer import Pacer
 
 PAUSE_S = 0.4
 TIMEOUT_S = 10.0

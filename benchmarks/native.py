@@ -34,13 +34,13 @@ import anyio
 from benchmarks._provider import Provider
 from benchmarks._report import arguments, percentile, report_against
 from duologue import Pipeline, Processor, Session, Tools, handles
+from duologue.agents.engine import EngineConfig
 from duologue.frames import BotAudio, Respond, SessionStarted
-from duologue.processors.engine import EngineConfig
-from duologue.services.dialect import Wire
 from duologue.services.google import GeminiLive
 from duologue.services.openai import OpenAIRealtime
+from duologue.services.remote.wire import Wire
 from duologue.transports.memory import MemoryTransport
-from duologue.transports.pacer import Pacer
+from duologue.transports.playout.pacer import Pacer
 
 WARM_UP_S = 3.0
 WINDOW_S = 2.0

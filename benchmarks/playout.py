@@ -19,7 +19,7 @@ from duologue.processors import Pipeline, Processor, handles
 from duologue.session import Outcome, Session
 from duologue.testing.clock import run
 from duologue.transports.base import TransportInput, TransportOutput
-from duologue.transports.pacer import Pacer
+from duologue.transports.playout.pacer import Pacer
 
 CHUNK = bytes(640)
 CALLS = 100

@@ -8,6 +8,9 @@ Frames are in `duologue.frames`, processors in `duologue.processors`, services i
 `duologue.transports`, and the test kit in `duologue.testing`.
 """
 
+from .agents.agent import Agent
+from .agents.flow import Flow, Stage
+from .agents.tool import Tool
 from .errors import (
     BadInput,
     ConfigurationError,
@@ -18,11 +21,10 @@ from .errors import (
     ServiceError,
     ToolError,
 )
-from .processors.agent import Agent, Flow, Stage
-from .processors.base import Processor, handles
-from .processors.handoff import Handoff
-from .processors.pipeline import Parallel, Pipeline, Switch
-from .processors.tools import Tool, Tools
+from .processors.handoff.handoff import Handoff
+from .processors.kernel.groups import Parallel, Pipeline, Switch
+from .processors.kernel.processor import Processor, handles
+from .processors.tools import Tools
 from .services.cascade import Cascade
 from .session import Deadlines, Outcome, Session
 

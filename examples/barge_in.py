@@ -8,7 +8,7 @@ from __future__ import annotations
 import anyio
 
 from duologue import Agent, Session
-from duologue.processors.interruption import InterruptionPolicy
+from duologue.processors.turns.interruption import InterruptionPolicy
 from duologue.services.local import Rule
 from examples.phone import phone_call
 

@@ -12,9 +12,9 @@ from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Mount, Route
 
 from duologue import Pipeline
-from duologue.processors.interruption import Interruption
-from duologue.processors.turns import Endpointing
-from duologue.processors.vad import VadProcessor
+from duologue.processors.turns.endpointing import Endpointing
+from duologue.processors.turns.interruption import Interruption
+from duologue.processors.turns.vad import Vad
 from duologue.services.local import Rule
 from duologue.transports.client import ClientTransport
 from duologue.web import listen, routes
@@ -41,7 +41,7 @@ function show(id) {
 
 def make_session(transport: ClientTransport) -> Pipeline:
     """What runs for each caller."""
-    turns = VadProcessor(), Endpointing(), Interruption()
+    turns = Vad(), Endpointing(), Interruption()
     return Pipeline([transport.input(), *turns, offline(RULES), transport.output()])
 
 

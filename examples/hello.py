@@ -10,9 +10,9 @@ from __future__ import annotations
 import anyio
 
 from duologue import Cascade, Pipeline, Session
-from duologue.processors.interruption import Interruption
-from duologue.processors.turns import Endpointing
-from duologue.processors.vad import VadProcessor
+from duologue.processors.turns.endpointing import Endpointing
+from duologue.processors.turns.interruption import Interruption
+from duologue.processors.turns.vad import Vad
 from duologue.services.local import EspeakTTS, Rule, RulesLLM, SphinxSTT
 from duologue.testing.caller import SimulatedCaller
 from duologue.testing.script import converse
@@ -32,7 +32,7 @@ async def main() -> Session:
         Pipeline(
             [
                 transport.input(),
-                VadProcessor(),
+                Vad(),
                 Endpointing(),
                 Interruption(),
                 Cascade(SphinxSTT(phrases=llm.rules.expected_phrases()), llm, EspeakTTS()),

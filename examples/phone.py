@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from duologue import Agent, Handoff, Pipeline, Processor, Session, Tools
-from duologue.processors.interruption import Interruption, InterruptionPolicy
-from duologue.processors.turns import Endpointing
-from duologue.processors.vad import VadProcessor
+from duologue.processors.turns.endpointing import Endpointing
+from duologue.processors.turns.interruption import Interruption, InterruptionPolicy
+from duologue.processors.turns.vad import Vad
 from duologue.services.local import Dialogue, Rule
 from duologue.testing.caller import SimulatedCaller
 from duologue.testing.script import converse
@@ -28,7 +28,7 @@ async def phone_call(
     """The caller says each line and listens; `barge_in` is said into the answer to the last one. Prints the log."""
     transport = MemoryTransport()
     pipeline = [
-        *(transport.input(), VadProcessor(), Endpointing(), Interruption(policy)),
+        *(transport.input(), Vad(), Endpointing(), Interruption(policy)),
         engine or offline(rules),
         Handoff(agents),
         Tools(),

@@ -8,9 +8,9 @@ import anyio
 
 from duologue import Agent, Cascade, Handoff, Pipeline, Processor, Session, Tool, Tools
 from duologue.frames import Frame, encode
-from duologue.processors.interruption import Interruption
-from duologue.processors.turns import Endpointing
-from duologue.processors.vad import VadProcessor
+from duologue.processors.turns.endpointing import Endpointing
+from duologue.processors.turns.interruption import Interruption
+from duologue.processors.turns.vad import Vad
 from duologue.services.llm import Request, ToolRequest
 from duologue.testing.caller import SimulatedCaller
 from duologue.testing.clock import run
@@ -46,7 +46,7 @@ async def ten_minutes() -> tuple[str, Session]:
     transport = MemoryTransport()
     pipeline = [
         transport.input(),
-        VadProcessor(),
+        Vad(),
         Endpointing(),
         Interruption(),
         Cascade(MockSTT(("and what about paris",), interim_s=0.4), MockLLM(answers), MockTTS()),

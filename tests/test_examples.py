@@ -20,10 +20,10 @@ from duologue import Pipeline, Session, Tools
 from duologue.cli.local_model import VOICES, serving
 from duologue.frames import UserText
 from duologue.services.google import GeminiLive
-from duologue.testing.google import ScriptedGemini
-from duologue.testing.provider import Act, Asked, Call, Speak
+from duologue.testing.scripted.google import ScriptedGemini
+from duologue.testing.scripted.server import Act, Asked, Call, Speak
 from duologue.testing.websocket import serving as serving_app
-from duologue.web.realtime_transport import RealtimeTransport
+from duologue.web.realtime.transport import RealtimeTransport
 from examples.offline import offline
 
 EXAMPLES = sorted(p for p in Path(examples.hello.__file__).parent.glob("*.py") if p.name != "__init__.py")

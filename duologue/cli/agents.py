@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from ..processors.agent import Agent, Stage
-from ..processors.tools import Tool
+from ..agents.agent import Agent
+from ..agents.flow import Stage
+from ..agents.tool import Tool
 from ..services.local.dialogue import Rule, RuleBook, Rules
 
 ORDERS = {4567: ("on its way", "tomorrow"), 1234: ("packed", "on Friday")}

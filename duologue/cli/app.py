@@ -92,7 +92,7 @@ def serve(
     """Let others call your agents, by WebRTC, WebSocket and a page. If DUOLOGUE_SERVER_KEY is set they need it."""
 
     def run() -> int:
-        from .serve import run_serve  # which says what is missing, if the extra is
+        from .serve import run_serve
 
         return run_serve(
             factory,

@@ -15,11 +15,11 @@ from .. import Cascade, Handoff, Outcome, Pipeline, Session, Switch, Tools
 from ..audio.pcm import deinterleave, rms_dbfs
 from ..audio.wav import read_wav
 from ..frames import BotPaused, HandoffCompleted, Transfer
-from ..processors.base import Processor
-from ..processors.interruption import Interruption
+from ..processors.kernel.processor import Processor
 from ..processors.recorder import Recorder
-from ..processors.turns import Endpointing
-from ..processors.vad import VadProcessor
+from ..processors.turns.endpointing import Endpointing
+from ..processors.turns.interruption import Interruption
+from ..processors.turns.vad import Vad
 from ..services.local import EspeakTTS, RulesLLM, SphinxSTT
 from ..services.local.recognizer import Grammar, Recognizer
 from ..services.openai import OpenAIRealtime
@@ -53,7 +53,7 @@ class Demo:
                 [
                     self.transport.input(),
                     Recorder(out / "call.wav"),
-                    VadProcessor(),
+                    Vad(),
                     Endpointing(),
                     Interruption(),
                     engine,

@@ -11,15 +11,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from ..processors.pipeline import Pipeline
+from ..processors.kernel.groups import Pipeline
 from ..processors.tools import Tools
 from ..services.cascade import Cascade
 from ..services.local import EspeakTTS, RulesLLM, SphinxSTT
 from ..services.local.dialogue import Dialogue
 from ..session.session import Session
 from ..testing import websocket
-from ..web.openai_realtime import MakeCall, RealtimeLimits, openai_realtime_app
-from ..web.realtime_transport import RealtimeTransport
+from ..web.realtime.server import MakeCall, RealtimeLimits, openai_realtime_app
+from ..web.realtime.transport import RealtimeTransport
 from .agents import RULES
 
 VOICES = {"marin": "en-us+f3", "cedar": "en-gb+m3"}

@@ -14,20 +14,20 @@ from typing import Any
 
 from rich.console import Console
 
+from ..agents.agent import Agent
 from ..errors import ConfigurationError, MissingExtra
-from ..processors.agent import Agent
-from ..processors.base import Processor
-from ..processors.handoff import Handoff
-from ..processors.interruption import Interruption
-from ..processors.pipeline import Pipeline
+from ..processors.handoff.handoff import Handoff
+from ..processors.kernel.groups import Pipeline
+from ..processors.kernel.processor import Processor
 from ..processors.tools import Tools
-from ..processors.turns import Endpointing
-from ..processors.vad import VadProcessor
+from ..processors.turns.endpointing import Endpointing
+from ..processors.turns.interruption import Interruption
+from ..processors.turns.vad import Vad
 from ..session.session import Session
 from ..web import VoiceApp, WebLimits, routes, token_auth
-from ..web.openai_realtime import RealtimeLimits, openai_realtime_app
-from ..web.realtime_transport import RealtimeTransport
-from ..web.tuning import settle
+from ..web.gc import settle
+from ..web.realtime.server import RealtimeLimits, openai_realtime_app
+from ..web.realtime.transport import RealtimeTransport
 
 try:
     import uvicorn
@@ -213,7 +213,7 @@ def _offline(get_agents: Callable[[], Iterable[Agent]], module: Any, target: str
 
     def make_call(transport: Any) -> Session:
         flow = stages() if callable(stages) else stages
-        turns: list[Processor] = [VadProcessor(), Endpointing(), Interruption()]
+        turns: list[Processor] = [Vad(), Endpointing(), Interruption()]
         client_tools: list[Processor] = []
         if isinstance(transport, RealtimeTransport):
             turns, client_tools = [transport.turns()], [transport.client_tools()]

@@ -6,9 +6,9 @@ import anyio
 from rich.console import Console
 
 from .. import Cascade, Handoff, Outcome, Pipeline, Session, Tools
-from ..processors.interruption import Interruption
-from ..processors.turns import Endpointing
-from ..processors.vad import VadProcessor
+from ..processors.turns.endpointing import Endpointing
+from ..processors.turns.interruption import Interruption
+from ..processors.turns.vad import Vad
 from ..services.local import EspeakTTS, RulesLLM, SphinxSTT
 from ..session.latency import LatencyMeter
 from ..transports.local import LocalAudioTransport
@@ -24,7 +24,7 @@ def run_talk(input_device: str = "", output_device: str = "") -> int:
         Pipeline(
             [
                 transport.input(),
-                VadProcessor(),
+                Vad(),
                 Endpointing(),
                 Interruption(),
                 Cascade(SphinxSTT(phrases=RULES.expected_phrases()), RulesLLM(RULES), EspeakTTS()),

@@ -23,8 +23,8 @@ from ..frames import (
     ToolResult,
     UserTranscript,
 )
-from ..processors.base import Processor
-from ..processors.routing import Direction
+from ..processors.kernel.processor import Processor
+from ..processors.kernel.routes import Direction
 from ..session import Item, Session
 from ..session.latency import STAGES, LatencyMeter
 

@@ -13,18 +13,18 @@ from types import TracebackType
 from typing import Any
 
 from .. import Cascade, Handoff, Pipeline, Session, Switch, Tools
+from ..agents.agent import Agent
+from ..agents.tool import Tool
 from ..errors import IllegalState
 from ..frames import HandoffCompleted
-from ..processors.agent import Agent
-from ..processors.interruption import Interruption
-from ..processors.tools import Tool
-from ..processors.turns import Endpointing
-from ..processors.vad import VadProcessor
+from ..processors.turns.endpointing import Endpointing
+from ..processors.turns.interruption import Interruption
+from ..processors.turns.vad import Vad
 from ..services.local import EspeakTTS, RulesLLM, SphinxSTT
 from ..services.local.dialogue import Rule, RuleBook, Rules
 from ..services.openai import OpenAIRealtime
 from ..transports.client import ClientTransport
-from ..web import rtvi
+from ..web.rtvi import rtvi
 from .agents import BILLING_RULES, RECEPTION, agents, stages
 from .local_model import model_by, serving
 
@@ -110,7 +110,7 @@ class WebDemo:
             Pipeline(
                 [
                     transport.input(),
-                    VadProcessor(),
+                    Vad(),
                     Endpointing(),
                     Interruption(),
                     Switch(engines),

@@ -1,6 +1,6 @@
-"""What frames travel through."""
+"""Processors: what frames travel through."""
 
-from .base import Processor, handles
-from .pipeline import Parallel, Pipeline, Switch
+from .kernel.groups import Parallel, Pipeline, Switch
+from .kernel.processor import Processor, handles
 
 __all__ = ["Parallel", "Pipeline", "Processor", "Switch", "handles"]

@@ -11,7 +11,7 @@ from ..audio.resample import Resampler
 from ..audio.wav import WavWriter
 from ..errors import BadInput, DuologueError, ServiceError
 from ..frames import UserAudio
-from .base import Processor, handles
+from .kernel.processor import Processor, handles
 
 JITTER_S = 0.03
 """Audio whose time differs by no more than this from the end of what came before continues it without a seam."""

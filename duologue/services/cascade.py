@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import msgspec
 
+from ..agents.engine import Capabilities, EngineConfig, Handover
+from ..agents.tool import ToolSpec
 from ..errors import ConfigurationError
 from ..frames import Configure, Say, SessionStarted
-from ..processors.base import Processor, handles
-from ..processors.engine import Capabilities, EngineConfig, Handover
-from ..processors.pipeline import Pipeline
-from ..processors.tools import ToolSpec
-from .first import first_configuration
+from ..processors.handoff.setup import first_configuration
+from ..processors.kernel.groups import Pipeline
+from ..processors.kernel.processor import Processor, handles
 from .llm import LLM
 from .stt import STT
 from .tts import TTS

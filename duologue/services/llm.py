@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
+import anyio
 import msgspec
 
-from ..errors import ConfigurationError, ServiceError
+from ..agents.engine import EngineConfig
+from ..errors import ConfigurationError, DeadlineExceeded, ServiceError
 from ..frames import (
     BotText,
     EndOfTurn,
@@ -17,18 +19,20 @@ from ..frames import (
     ResponseStarted,
     ResponseStatus,
     ToolResult,
+    Usage,
     UserTranscript,
 )
-from ..processors.base import handles
-from ..processors.engine import EngineConfig
-from .answering import MAX_CALLS_PER_TURN, Answering
-from .messages import Message, Request, ToolRequest, messages
-from .pieces import Pieces, close, fixed, next_piece, without_calls
+from ..processors.kernel.processor import handles
+from .answers import MAX_CALLS_PER_TURN, Answers
+from .context import Message, Request, ToolRequest, messages
 
 __all__ = ["LLM", "Message", "Pieces", "Request", "ToolRequest", "messages"]
 
+Pieces = AsyncIterator[str | ToolRequest | Usage]
+"""What a model gives, piece by piece."""
 
-class LLM(Answering):
+
+class LLM(Answers):
     """Answers the caller, in text.
 
     A service implements `generate`. This class writes what the caller said and every tool call with its result into
@@ -152,7 +156,7 @@ class LLM(Answering):
                 else:
                     self.broadcast(msgspec.structs.replace(piece, turn=turn, response_id=response_id))
         finally:
-            await close(pieces)
+            await close_pieces(pieces)
 
     async def _call(self, turn: int, response_id: str, config: EngineConfig, requests: list[ToolRequest]) -> None:
         """Log the calls, all before the first is made, so that no result can pass for the last one."""
@@ -173,3 +177,33 @@ class LLM(Answering):
                         call_id=call.call_id, name=call.name, turn=turn, result=cancelled, is_error=True, respond=False
                     )
                 )
+
+
+async def fixed(text: str) -> Pieces:
+    """A text as it stands."""
+    yield text
+
+
+async def without_calls(pieces: Pieces) -> Pieces:
+    """All but the tool requests."""
+    try:
+        async for piece in pieces:
+            if not isinstance(piece, ToolRequest):
+                yield piece
+    finally:
+        await close_pieces(pieces)
+
+
+async def next_piece(pieces: Pieces, timeout_s: float) -> str | ToolRequest | Usage | None:
+    """The next piece, None after the last. Raises DeadlineExceeded if it takes too long."""
+    with anyio.move_on_after(timeout_s) as scope:
+        return await anext(pieces, None)
+    assert scope.cancelled_caught
+    raise DeadlineExceeded(f"the model gave nothing for {timeout_s:g} s")
+
+
+async def close_pieces(pieces: Pieces) -> None:
+    """Let the model go, whether it has given all or not."""
+    end = getattr(pieces, "aclose", None)
+    if end is not None:
+        await end()

@@ -10,10 +10,9 @@ import msgspec
 
 from ..errors import DeadlineExceeded, ServiceError
 from ..frames import BotAudio, BotText, End, Frame, ResponseEnded, ResponseStarted, ToolCall, Usage, Word, WordTimes
-from ..processors.base import Processor, handles
-from ..processors.lane import Target
+from ..processors.kernel.lane import DrainableLane, Target
+from ..processors.kernel.processor import Processor, handles
 from ..session.ledger import SPOKEN_CHARACTERS_PER_S
-from .queue import Queue
 from .sentences import SentenceSplitter, speakable
 
 
@@ -47,7 +46,7 @@ class TTS(Processor):
 
     def __init__(self) -> None:
         self._splitter = SentenceSplitter()
-        self._sentences: Queue | None = None
+        self._sentences: DrainableLane | None = None
         self._writing = ResponseStarted()
         self._speaking = ResponseStarted()
         self._spoken_s = 0.0
@@ -67,7 +66,7 @@ class TTS(Processor):
 
         Subclasses call it first.
         """
-        self._sentences = Queue(self, self.session)
+        self._sentences = DrainableLane(self, self.session)
 
     async def close(self) -> None:
         """Nothing is spoken any more. Subclasses call it too."""

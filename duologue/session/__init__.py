@@ -1,9 +1,9 @@
 """One call: the conversation, the playout ledger, the floor, usage, deadlines and tasks."""
 
+from ..processors.kernel.lifecycle import Deadlines
 from .conversation import Conversation, Item
 from .floor import Floor
 from .ledger import Heard, Ledger
-from .opening import Deadlines
 from .session import Outcome, Session, State, end_on_fatal
 from .usage import UsageTotals
 

@@ -13,7 +13,7 @@ import msgspec
 
 from ..errors import ConfigurationError, DeadlineExceeded
 from ..frames import ToolCall, ToolCalled, ToolResult, Transcribed, UserTranscript
-from ..processors.routing import stray
+from ..processors.kernel.routes import stray
 
 if TYPE_CHECKING:
     from .session import Session

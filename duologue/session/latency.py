@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from ..frames import BotAudio, BotStartedSpeaking, BotText, EndOfTurn, Frame, UserTranscript
 
 if TYPE_CHECKING:
-    from ..processors.base import Processor
-    from ..processors.routing import Direction
+    from ..processors.kernel.processor import Processor
+    from ..processors.kernel.routes import Direction
     from .session import Session
 
 STAGES = ("endpointing", "transcript", "first_token", "first_audio", "transport")

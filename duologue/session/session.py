@@ -31,21 +31,21 @@ from ..frames import (
     Usage,
     UserTranscript,
 )
-from ..processors.base import Processor
-from ..processors.lane import Lane, Waits
-from ..processors.pipeline import active_leaves, all_groups, build, groups, leaves, register
-from ..processors.routing import Direction, EndPort, Link, Routes, Target, drop, signal_target
+from ..processors.kernel.groups import active_leaves, all_groups, build, groups, leaves, register
+from ..processors.kernel.lane import Lane, Waits
+from ..processors.kernel.lifecycle import Deadlines, Opened
+from ..processors.kernel.processor import Processor
+from ..processors.kernel.routes import Direction, EndPort, Link, Routes, Target, drop, signal_target
+from ..processors.kernel.tasks import Tasks, to_the_end
 from .conversation import Conversation
 from .floor import Floor
 from .hooks import HOOK_TIMEOUT_S, Hooks
 from .ledger import Heard, Ledger, Response
 from .levels import Levels
-from .opening import Deadlines, Opened
-from .tasks import Tasks, to_the_end
 from .usage import UsageTotals
 
 if TYPE_CHECKING:
-    from ..processors.agent import Agent
+    from ..agents.agent import Agent
     from .row_feed import RowFeed
 
 log = logging.getLogger("duologue")

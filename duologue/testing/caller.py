@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from ..audio.pcm import BYTES_PER_SAMPLE, rms_dbfs
 from ..audio.resample import Resampler
 from ..errors import BadInput, ConfigurationError, DeadlineExceeded, IllegalState
-from ..session.threads import in_thread
-from ..transports.pacer import PERIOD_S, Beat, Pacer
+from ..processors.kernel.threads import in_thread
+from ..transports.playout.pacer import PERIOD_S, Beat, Pacer
 
 if TYPE_CHECKING:
     from ..transports.memory import MemoryTransport

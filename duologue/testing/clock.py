@@ -39,8 +39,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
 
 import anyio
 
-from duologue.errors import BadInput, DeadlineExceeded, DuologueError
-from duologue.testing.schedule import Schedule, describe_all
+from ..errors import BadInput, DeadlineExceeded, DuologueError
+from .schedule import Schedule, describe_all
 
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")

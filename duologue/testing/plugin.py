@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from duologue.errors import ConfigurationError, IllegalState
+from ..errors import ConfigurationError, IllegalState
 
 _MARKERS = (
     "virtual_clock(limit_s=7200): run this async test under virtual time, for at most so many virtual seconds.",
@@ -81,7 +81,7 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
     __tracebackhide__ = True
     import anyio
 
-    from duologue.testing.clock import DEFAULT_LIMIT_S, run, sweep
+    from .clock import DEFAULT_LIMIT_S, run, sweep
 
     test = partial(pyfuncitem.obj, **{name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames})
     virtual = pyfuncitem.get_closest_marker("virtual_clock")
@@ -112,7 +112,7 @@ async def _without_leaks(test: Callable[[], Awaitable[None]], settle_s: float) -
 
     The least sleep of virtual time ends when nothing else is ready: whatever was about to end has ended.
     """
-    from duologue.testing.schedule import describe
+    from .schedule import describe
 
     errors: list[Exception] = []
 

@@ -22,7 +22,7 @@ try:
 except ImportError as error:
     raise MissingExtra("WebRTC", "webrtc", str(error)) from error
 
-from ..transports.webrtc_peer import close_connection
+from ..transports.webrtc.peer import close_connection
 
 Json = dict[str, Any]
 Request = Callable[[str, str, Json], Awaitable[Any]]

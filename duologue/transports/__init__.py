@@ -3,7 +3,7 @@
 from .base import TransportInput, TransportOutput
 from .local import LocalAudioTransport
 from .memory import MemoryTransport
-from .playout import Playout, PlayoutSettings
+from .playout.playout import Playout, PlayoutSettings
 from .wav import WavTransport
 
 __all__ = [

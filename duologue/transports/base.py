@@ -22,9 +22,9 @@ from ..frames import (
     UserText,
     WordTimes,
 )
-from ..processors.base import Processor, handles
+from ..processors.kernel.processor import Processor, handles
 from ..session.session import State
-from .playout import Playout, PlayoutSettings, check_chunk_rate
+from .playout.playout import Playout, PlayoutSettings, check_chunk_rate
 
 MAX_WAITING_S = 60.0
 """Audio of the caller that waits for the pipeline. Beyond that the oldest is dropped, and reported."""

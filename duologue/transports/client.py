@@ -7,10 +7,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..frames import BotAudio, BotText, ClientChanged, Input, ResponseEnded, ResponseStarted
-from ..processors.base import handles
-from ..processors.pipeline import leaves
+from ..processors.kernel.groups import leaves
+from ..processors.kernel.processor import handles
 from .base import TransportInput, TransportOutput
-from .playout import PlayoutSettings
+from .playout.playout import PlayoutSettings
 
 if TYPE_CHECKING:
     from ..session.session import Session

@@ -10,8 +10,8 @@ from ..audio.wav import Wav, read_wav
 from ..errors import ConfigurationError, DuologueError
 from ..processors.recorder import Tape
 from .base import TransportInput, TransportOutput
-from .pacer import PERIOD_S, Beat, Pacer
-from .playout import PlayoutSettings
+from .playout.pacer import PERIOD_S, Beat, Pacer
+from .playout.playout import PlayoutSettings
 
 PIECES_PER_S = 50
 WORKING_LIMIT_S = 30.0

@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 from . import page as page_files
 from . import signalling, sockets
 from .calls import Auth, Calls, MakeSession, WebLimits
-from .rtvi import Rtvi
+from .rtvi.rtvi import Rtvi
 
 
 class VoiceApp:

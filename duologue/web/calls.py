@@ -15,7 +15,7 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 
 from ..errors import ConfigurationError, DuologueError, check_limits
-from ..processors.base import Processor
+from ..processors.kernel.processor import Processor
 from ..session.session import Outcome, Session
 from ..transports.client import SHUTTING_DOWN, ClientTransport
 

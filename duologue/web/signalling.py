@@ -21,11 +21,11 @@ from starlette.routing import BaseRoute, Route
 
 from ..errors import BadInput, IllegalState
 from .calls import Calls, Refused
-from .fastrtc import FastRTC
+from .fastrtc.routes import FastRTC
 from .webrtc_host import Json, WebRTCHost, add_candidate, text
 
 if TYPE_CHECKING:
-    from ..transports.webrtc import WebRTCTransport
+    from ..transports.webrtc.transport import WebRTCTransport
 
 PENDING_S = 60.0
 """A session from `/start` waits so long for its offer."""
@@ -118,7 +118,7 @@ class _SmallWebRTC:
             if session_id not in (None, pc_id):
                 raise Refused(404, "unknown_connection", f"the session has no connection {pc_id[:50]!r}")
             return await self._again(pc_id, identity, sdp, type, restart=body.get("restart_pc") is True)
-        from ..transports.webrtc import WebRTCTransport
+        from ..transports.webrtc.transport import WebRTCTransport
 
         data = body.get("requestData", body.get("request_data"))
         if session_id is not None:

@@ -14,9 +14,11 @@ from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from ..transports.client import INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE, SHUTTING_DOWN
-from ..transports.pipecat_frames import PipecatSerializer
-from ..transports.playout import CHUNKS_PER_S
-from ..transports.serializers import (
+from ..transports.playout.playout import CHUNKS_PER_S
+from ..transports.websocket.connection import Closed, StarletteWire
+from ..transports.websocket.limits import WebSocketLimits
+from ..transports.websocket.pipecat_frames import PipecatSerializer
+from ..transports.websocket.serializers import (
     MAX_SAMPLE_RATE,
     MIN_SAMPLE_RATE,
     MULAW_SAMPLE_RATE,
@@ -26,9 +28,7 @@ from ..transports.serializers import (
     Malformed,
     Serializer,
 )
-from ..transports.websocket import WebSocketTransport
-from ..transports.websocket_limits import WebSocketLimits
-from ..transports.wires import Closed, StarletteWire
+from ..transports.websocket.transport import WebSocketTransport
 from . import wire_events
 from .calls import Call, Calls, Refused
 from .denial import deny

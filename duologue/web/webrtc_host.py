@@ -13,7 +13,7 @@ from ..errors import BadInput, IllegalState, MissingExtra
 from .calls import Call, Calls, Refused
 
 if TYPE_CHECKING:
-    from ..transports.webrtc import WebRTCTransport
+    from ..transports.webrtc.transport import WebRTCTransport
 
 Json = dict[str, Any]
 
@@ -27,7 +27,7 @@ class WebRTCHost:
         self._ending: set[asyncio.Task[None]] = set()
         self._missing: MissingExtra | None = None
         try:  # here, because it takes long, and not while others are on the line
-            from ..transports import webrtc  # noqa: F401
+            from ..transports.webrtc import transport as webrtc  # noqa: F401
         except MissingExtra as error:
             self._missing = error
 
@@ -82,7 +82,7 @@ class WebRTCHost:
 
     def find(self, id: str, identity: Any) -> WebRTCTransport | None:
         """The transport of a call of this caller's; None also for somebody else's, which does not concern her."""
-        from ..transports.webrtc import WebRTCTransport
+        from ..transports.webrtc.transport import WebRTCTransport
 
         call = self.calls.get(id)
         transport = call.transport if call is not None else None

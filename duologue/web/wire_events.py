@@ -15,7 +15,7 @@ from ..frames import (
 from ..session.conversation import Item
 from ..session.session import Session
 from ..transports.client import ClientTransport
-from ..transports.websocket import WebSocketTransport
+from ..transports.websocket.transport import WebSocketTransport
 
 REMEMBERED = 64
 """Messages of the agent that are known to have been told to their end."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from duologue import Cascade, Pipeline, Session, Tools
 from duologue.cli.agents import get_order
-from duologue.processors.interruption import Interruption
-from duologue.processors.turns import Endpointing
-from duologue.processors.vad import VadProcessor
+from duologue.processors.turns.endpointing import Endpointing
+from duologue.processors.turns.interruption import Interruption
+from duologue.processors.turns.vad import Vad
 from duologue.services.local import EspeakTTS, Rule, RulesLLM, SphinxSTT
 from duologue.transports.client import ClientTransport
-from duologue.web.rtvi import ClientTool, of
+from duologue.web.rtvi.rtvi import ClientTool, of
 
 GET_LOCATION = ClientTool(
     {
@@ -41,7 +41,7 @@ def make_session(transport: ClientTransport) -> Session:
         Pipeline(
             [
                 transport.input(),
-                VadProcessor(),
+                Vad(),
                 Endpointing(),
                 Interruption(),
                 Cascade(SphinxSTT(phrases=llm.rules.expected_phrases()), llm, EspeakTTS()),

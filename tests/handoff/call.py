@@ -14,6 +14,8 @@ from typing import Any
 import anyio
 import numpy as np
 
+from duologue.agents.agent import Agent
+from duologue.agents.tool import Tool
 from duologue.frames import (
     ConnectionChanged,
     EndOfTurn,
@@ -25,22 +27,21 @@ from duologue.frames import (
     Transfer,
 )
 from duologue.processors import Pipeline, Switch
-from duologue.processors.agent import Agent
-from duologue.processors.handoff import Handoff
-from duologue.processors.handoff_tool import TOOL_NAME
-from duologue.processors.tools import Tool, Tools
+from duologue.processors.handoff.handoff import Handoff
+from duologue.processors.handoff.tool import TOOL_NAME
+from duologue.processors.tools import Tools
 from duologue.services.cascade import Cascade
 from duologue.services.google import GeminiLive, GeminiLiveOptions
 from duologue.services.llm import Message, Request, ToolRequest
-from duologue.services.manager import ConnectionSettings
 from duologue.services.openai import OpenAIRealtime, OpenAIRealtimeOptions
+from duologue.services.remote.keeper import ConnectionSettings
 from duologue.services.stt import Transcription
 from duologue.session import Session
 from duologue.session.conversation import Item
-from duologue.testing.google import ScriptedGemini
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
-from duologue.testing.openai import ScriptedOpenAI
-from duologue.testing.provider import Act, Asked, Call, Got, Speak
+from duologue.testing.scripted.google import ScriptedGemini
+from duologue.testing.scripted.openai import ScriptedOpenAI
+from duologue.testing.scripted.server import Act, Asked, Call, Got, Speak
 from duologue.transports.memory import MemoryTransport
 
 RATE = 16_000

@@ -5,9 +5,9 @@ from __future__ import annotations
 from duologue import Pipeline, Session
 from duologue.frames import ConnectionChanged, ResumptionHandle, UserText
 from duologue.services.google import GeminiLive
-from duologue.testing.google import ScriptedGemini
-from duologue.testing.provider import Speak
 from duologue.testing.script import converse
+from duologue.testing.scripted.google import ScriptedGemini
+from duologue.testing.scripted.server import Speak
 from duologue.transports.memory import MemoryTransport
 from tests.handoff.call import settled
 

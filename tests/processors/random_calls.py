@@ -15,8 +15,8 @@ import anyio
 from duologue.errors import ServiceError
 from duologue.frames import BotText, Configure, ErrorRaised, Frame, Idle, SessionStarted, UserText
 from duologue.processors import Parallel, Pipeline, Processor, Switch, handles
-from duologue.processors.lane import UPSTREAM_FACTOR
-from duologue.processors.routing import Direction
+from duologue.processors.kernel.lane import UPSTREAM_FACTOR
+from duologue.processors.kernel.routes import Direction
 from duologue.session import Session
 
 KINDS: tuple[type[Frame], ...] = (UserText, BotText, Configure)

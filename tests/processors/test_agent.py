@@ -4,9 +4,10 @@ import dataclasses
 
 import pytest
 
+from duologue.agents.agent import Agent, by_name, configuration
+from duologue.agents.flow import Flow, FlowState, Stage, free_flow
+from duologue.agents.tool import Tool, ToolSpec
 from duologue.errors import ConfigurationError
-from duologue.processors.agent import Agent, Flow, FlowState, Stage, by_name, configuration, free_flow
-from duologue.processors.tools import Tool, ToolSpec
 
 
 def look_up(word: str) -> str:

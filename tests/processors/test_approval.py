@@ -6,10 +6,11 @@ from typing import Any
 import anyio
 import pytest
 
+from duologue.agents.agent import Agent
+from duologue.agents.tool import Tool
 from duologue.errors import ConfigurationError
 from duologue.frames import ApprovalGiven, ApprovalWanted, Signal
-from duologue.processors.agent import Agent
-from duologue.processors.tools import Tool, Tools
+from duologue.processors.tools import Tools
 from duologue.session import Session
 from duologue.testing.mocks import MockLLM
 from tests.services.story import Story, asks, story

@@ -5,6 +5,9 @@ from typing import Any
 import anyio
 import pytest
 
+from duologue.agents.agent import Agent
+from duologue.agents.flow import Flow, Stage
+from duologue.agents.tool import Tool
 from duologue.errors import ConfigurationError
 from duologue.frames import (
     BotAudio,
@@ -19,10 +22,9 @@ from duologue.frames import (
     Transfer,
 )
 from duologue.processors import Pipeline, Processor, handles
-from duologue.processors.agent import Agent, Flow, Stage
-from duologue.processors.handoff import Handoff
-from duologue.processors.handoff_tool import TOOL_NAME
-from duologue.processors.tools import Tool, Tools
+from duologue.processors.handoff.handoff import Handoff
+from duologue.processors.handoff.tool import TOOL_NAME
+from duologue.processors.tools import Tools
 from duologue.services.cascade import Cascade
 from duologue.services.llm import Request, ToolRequest
 from duologue.session import Session

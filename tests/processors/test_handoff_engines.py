@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 import pytest
 
+from duologue.agents.agent import Agent
 from duologue.errors import ConfigurationError, ServiceError
 from duologue.frames import (
     BotText,
@@ -23,9 +24,8 @@ from duologue.frames import (
     UserTranscript,
 )
 from duologue.processors import Pipeline, Switch
-from duologue.processors.agent import Agent
-from duologue.processors.handoff import MAX_WAITING, Handoff
-from duologue.processors.handoff_tool import TOOL_NAME
+from duologue.processors.handoff.handoff import MAX_WAITING, Handoff
+from duologue.processors.handoff.tool import TOOL_NAME
 from duologue.processors.tools import Tools
 from duologue.services.cascade import Cascade
 from duologue.services.stt import Transcription

@@ -9,6 +9,8 @@ from dataclasses import replace
 import anyio
 import pytest
 
+from duologue.agents.agent import Agent
+from duologue.agents.tool import Tool
 from duologue.frames import (
     BotText,
     HandoffCompleted,
@@ -20,9 +22,8 @@ from duologue.frames import (
     ResponseStarted,
     Transfer,
 )
-from duologue.processors.agent import Agent
-from duologue.processors.handoff import Handoff
-from duologue.processors.tools import Tool, Tools
+from duologue.processors.handoff.handoff import Handoff
+from duologue.processors.tools import Tools
 from duologue.services.cascade import Cascade
 from duologue.services.llm import Request, ToolRequest
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS

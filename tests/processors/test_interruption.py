@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from duologue.errors import ConfigurationError
 from duologue.frames import EndOfTurn, Interrupted, SpeechStarted, UserTranscript
 from duologue.processors import Processor
-from duologue.processors.interruption import Interruption, InterruptionPolicy, count_words
-from duologue.processors.turns import Endpointing
-from duologue.processors.vad import VadProcessor
+from duologue.processors.turns.endpointing import Endpointing
+from duologue.processors.turns.interruption import Interruption, InterruptionPolicy, count_words
+from duologue.processors.turns.vad import Vad
 from duologue.testing import clock
 from tests.processors.turn_taking import UTTERANCE_2, Call, call, level_vad, noise
 
@@ -26,7 +26,7 @@ TWO_WORDS = InterruptionPolicy(min_words=2)
 def line(policy: InterruptionPolicy | None = None, **endpointing: float) -> list[Processor]:
     """All that stands between the transport and the engine."""
     ends = Endpointing(**endpointing)  # type: ignore[arg-type]
-    return [VadProcessor(level_vad()), ends, Interruption(policy)]
+    return [Vad(level_vad()), ends, Interruption(policy)]
 
 
 # -- by speech alone ---------------------------------------------------------------------------------------------------
@@ -55,7 +55,7 @@ async def test_the_interruption_comes_before_the_audio_that_caused_it_goes_on() 
 
 
 async def test_a_real_caller_interrupts_in_the_first_word() -> None:
-    async with call(VadProcessor(), Endpointing(), Interruption(BY_SPEECH)) as made:
+    async with call(Vad(), Endpointing(), Interruption(BY_SPEECH)) as made:
         made.utter()
         await made.hear(noise(1.0, -66) + UTTERANCE_2)  # its speech begins at 0.1 s
         (at, name), *_ = made.events
@@ -173,7 +173,7 @@ async def test_protection_ends_with_the_speech() -> None:
 async def test_interruptions_can_be_switched_off_and_on() -> None:
     policy = InterruptionPolicy(enabled=False)
     interruption = Interruption(policy)
-    async with call(VadProcessor(level_vad()), Endpointing(), interruption) as made:
+    async with call(Vad(level_vad()), Endpointing(), interruption) as made:
         made.utter()
         await made.speak(1.0)
         await made.transcribe("stop it now")
@@ -452,7 +452,7 @@ async def test_speech_goes_on_while_words_of_the_finished_part_are_still_missing
 
 
 async def test_without_ends_of_turns_words_still_count_per_turn() -> None:
-    async with call(VadProcessor(level_vad()), Interruption(TWO_WORDS)) as made:
+    async with call(Vad(level_vad()), Interruption(TWO_WORDS)) as made:
         await made.speak(0.5)
         await made.transcribe("what is the time", final=True)
         await made.be_quiet(1.0)

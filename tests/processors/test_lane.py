@@ -9,18 +9,9 @@ import anyio
 import pytest
 
 from duologue.errors import ConfigurationError
-from duologue.frames import (
-    BotText,
-    Configure,
-    Dtmf,
-    End,
-    Frame,
-    Input,
-    ResponseEnded,
-    UserText,
-)
+from duologue.frames import BotText, Configure, Dtmf, End, Frame, Input, ResponseEnded, UserText
 from duologue.processors import Pipeline, Processor, handles
-from duologue.processors.lane import UPSTREAM_FACTOR, Lane
+from duologue.processors.kernel.lane import UPSTREAM_FACTOR, Lane
 from duologue.session import Deadlines, Session
 from tests.session.calls import Relay, Sink, Slow, Top, in_background, running, settled
 

@@ -11,7 +11,7 @@ from duologue import processors, session
 from duologue.errors import ConfigurationError
 from duologue.frames import BotText, Configure, End, Frame, Idle, Input, Interrupted, Output, UserText
 from duologue.processors import Processor, handles
-from duologue.processors.pipeline import Group
+from duologue.processors.kernel.groups import Group
 from tests.session.calls import Relay, Slow
 
 # What is wrong here is wrong for the type checker as well: it is not asked.

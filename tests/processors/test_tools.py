@@ -12,10 +12,11 @@ import anyio
 import msgspec
 import pytest
 
+from duologue.agents.tool import Tool, ToolSpec
 from duologue.errors import ConfigurationError, ToolError
 from duologue.frames import Interrupted, ResponseEnded, ResponseStarted, Say
 from duologue.processors import Pipeline, Processor, handles
-from duologue.processors.tools import RESULT_MAX_LENGTH, Tool, Tools, ToolSpec, shared_tools
+from duologue.processors.tools import RESULT_MAX_LENGTH, Tools, shared_tools
 from duologue.services.llm import Request, ToolRequest
 from duologue.session import Session
 from duologue.testing.mocks import MockLLM, MockSTT

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from duologue.errors import ConfigurationError, IllegalState
 from duologue.frames import EndOfTurn, Input, SpeechStarted, SpeechStopped, UserAudio, UserTranscript
 from duologue.processors import Processor, handles
-from duologue.processors.turns import Endpointing, PushToTalk
-from duologue.processors.vad import VadProcessor
+from duologue.processors.turns.endpointing import Endpointing, PushToTalk
+from duologue.processors.turns.vad import Vad
 from duologue.testing import clock
 from tests.processors.turn_taking import RATE, UTTERANCE_2, Call, call, hush, level_vad, loud, noise
 
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.virtual_clock
 
 def ears(**options: float) -> tuple[Processor, Processor]:
     """A VAD without doubt, and endpointing."""
-    return VadProcessor(level_vad()), Endpointing(**options)  # type: ignore[arg-type]
+    return Vad(level_vad()), Endpointing(**options)  # type: ignore[arg-type]
 
 
 # -- by silence --------------------------------------------------------------------------------------------------------
@@ -59,14 +59,14 @@ async def test_each_turn_has_its_end() -> None:
 
 
 async def test_a_real_question_is_one_turn() -> None:
-    async with call(VadProcessor(), Endpointing()) as made:
+    async with call(Vad(), Endpointing()) as made:
         await made.hear(UTTERANCE_2 + noise(1.5, -66))
     assert [kind for kind, _ in made.marks] == ["started", "stopped", "silence"]
     assert made.places()[-1][1] - 44429 / RATE == pytest.approx(0.6, abs=0.06)
 
 
 async def test_a_minute_of_noise_makes_no_turn() -> None:
-    async with call(VadProcessor(), Endpointing()) as made:
+    async with call(Vad(), Endpointing()) as made:
         await made.hear(noise(60, -50))
     assert made.marks == []
     assert made.received == made.sent

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from duologue.audio.resample import Resampler
 from duologue.errors import ConfigurationError
 from duologue.frames import ErrorRaised, Input, SpeechStarted, SpeechStopped, UserAudio, VoiceActivity
-from duologue.processors.vad import NoiseGate, VadProcessor
+from duologue.processors.turns.vad import NoiseGate, Vad
 from duologue.testing import clock
 from tests.processors.turn_taking import (
     RATE,
@@ -45,7 +45,7 @@ class Scripted:
         raise AssertionError("a stream is never reset")
 
 
-async def judge(vad: VadProcessor, pieces: Iterable[UserAudio]) -> list[Input]:
+async def judge(vad: Vad, pieces: Iterable[UserAudio]) -> list[Input]:
     """What leaves a VAD, unpaced."""
     async with call(vad) as made:
         for piece in pieces:
@@ -80,7 +80,7 @@ def at_rate(pcm: bytes, rate: int) -> bytes:
 @pytest.mark.parametrize("speech", [UTTERANCE_2, UTTERANCE_4], ids=["utterance_2", "utterance_4"])
 async def test_a_recording_is_one_speech_found_where_it_is(speech: bytes, rate: int) -> None:
     starts, ends = SPEECH_S[speech]
-    async with call(VadProcessor()) as made:
+    async with call(Vad()) as made:
         await made.hear(at_rate(speech + noise(1, -66), rate), rate)
         (first, started), (last, stopped) = made.marks
         (_, start_place), (_, stop_place) = made.places()
@@ -101,7 +101,7 @@ async def test_a_noisy_line_does_not_hide_the_boundaries(speech: bytes, dbfs: in
     starts, ends = SPEECH_S[speech]
     pcm = speech + bytes(2 * RATE)
     mixed = np.frombuffer(pcm, "<i2") + np.frombuffer(noise(len(pcm) / 2 / RATE, dbfs), "<i2")
-    found = marks(await judge(VadProcessor(), cut(mixed.astype("<i2").tobytes(), [320])))
+    found = marks(await judge(Vad(), cut(mixed.astype("<i2").tobytes(), [320])))
     assert abs(found[0][1] - starts) <= 0.06
     assert abs(found[-1][1] - ends) <= 0.1  # the last 80 ms of utterance_4 are at -46 dBFS, and drown
     assert found[-1][0] == "stopped"
@@ -109,11 +109,11 @@ async def test_a_noisy_line_does_not_hide_the_boundaries(speech: bytes, dbfs: in
 
 @pytest.mark.parametrize("dbfs", [-66, -50, -40, -30])
 async def test_a_minute_of_noise_is_no_speech(dbfs: int) -> None:
-    assert marks(await judge(VadProcessor(), cut(noise(60, dbfs), [320]))) == []
+    assert marks(await judge(Vad(), cut(noise(60, dbfs), [320]))) == []
 
 
 async def test_noise_that_sets_in_later_is_learnt_within_two_seconds() -> None:
-    found = marks(await judge(VadProcessor(), cut(noise(3, -70) + noise(30, -45, seed=2), [320])))
+    found = marks(await judge(Vad(), cut(noise(3, -70) + noise(30, -45, seed=2), [320])))
     assert [at for _, at in found if at > 5] == []
     assert len(found) % 2 == 0
 
@@ -134,7 +134,7 @@ async def test_digital_silence_and_lost_packets_leave_the_noise_floor_alone() ->
 
 
 async def boundaries(script: str, **options: int) -> list[tuple[str, float]]:
-    return marks(await judge(VadProcessor(Scripted(script), **options), cut(bytes(640 * (len(script) + 30)), [320])))
+    return marks(await judge(Vad(Scripted(script), **options), cut(bytes(640 * (len(script) + 30)), [320])))
 
 
 @pytest.mark.parametrize(
@@ -169,19 +169,19 @@ async def test_the_threshold_divides_the_scores() -> None:
             return 0.5 * super().is_speech(frame)
 
     pieces = cut(bytes(640 * 40), [320])
-    assert len(marks(await judge(VadProcessor(Half("1" * 9)), pieces))) == 2
-    assert marks(await judge(VadProcessor(Half("1" * 9), threshold=0.6), pieces)) == []
+    assert len(marks(await judge(Vad(Half("1" * 9)), pieces))) == 2
+    assert marks(await judge(Vad(Half("1" * 9), threshold=0.6), pieces)) == []
 
 
 @pytest.mark.parametrize("options", [{"start_ms": 0}, {"stop_ms": -1}, {"stop_ms": 20_000}])
 def test_settings_out_of_range_are_refused_by_name(options: dict[str, int]) -> None:
     with pytest.raises(ConfigurationError, match=next(iter(options))):
-        VadProcessor(level_vad(), **options)
+        Vad(level_vad(), **options)
 
 
 def test_a_threshold_and_a_margin_out_of_range_are_refused() -> None:
     with pytest.raises(ConfigurationError, match="threshold"):
-        VadProcessor(level_vad(), threshold=0)
+        Vad(level_vad(), threshold=0)
     with pytest.raises(ConfigurationError, match="margin_db"):
         NoiseGate(level_vad(), margin_db=-1)
 
@@ -197,8 +197,8 @@ CONVERSATION = b"".join(
 @given(st.lists(st.integers(1, 1600), min_size=1, max_size=120), st.sampled_from([8000, 16000, 44100]))
 def test_however_the_audio_is_cut_the_boundaries_and_the_audio_are_the_same(sizes: list[int], rate: int) -> None:
     pcm = at_rate(CONVERSATION, rate)
-    expected = clock.run(judge, VadProcessor(level_vad()), cut(pcm, [rate // 50], rate))
-    got = clock.run(judge, VadProcessor(level_vad()), cut(pcm, [*sizes, 320], rate))
+    expected = clock.run(judge, Vad(level_vad()), cut(pcm, [rate // 50], rate))
+    got = clock.run(judge, Vad(level_vad()), cut(pcm, [*sizes, 320], rate))
     assert marks(got) == marks(expected)
     assert [kind for kind, _ in marks(got)] == ["started", "stopped"] * 2
     assert audio_of(got) == pcm
@@ -219,8 +219,8 @@ def places(frames: Iterable[Input]) -> list[float]:
 
 
 async def test_a_very_long_piece_is_passed_on_in_parts_with_its_marks_within() -> None:
-    whole = await judge(VadProcessor(level_vad()), cut(CONVERSATION, [len(CONVERSATION)]))
-    fine = await judge(VadProcessor(level_vad()), cut(CONVERSATION, [320]))
+    whole = await judge(Vad(level_vad()), cut(CONVERSATION, [len(CONVERSATION)]))
+    fine = await judge(Vad(level_vad()), cut(CONVERSATION, [320]))
     assert (marks(whole), places(whole)) == (marks(fine), places(fine))
     assert audio_of(whole) == CONVERSATION
     assert max(frame.duration_s for frame in whole if isinstance(frame, UserAudio)) <= 0.1
@@ -228,12 +228,12 @@ async def test_a_very_long_piece_is_passed_on_in_parts_with_its_marks_within() -
 
 async def test_pieces_without_a_boundary_inside_are_passed_on_as_they_came() -> None:
     pieces = cut(CONVERSATION, [320])
-    passed = [frame for frame in await judge(VadProcessor(level_vad()), pieces) if isinstance(frame, UserAudio)]
+    passed = [frame for frame in await judge(Vad(level_vad()), pieces) if isinstance(frame, UserAudio)]
     assert all(a is b for a, b in zip(pieces, passed, strict=True))
 
 
 async def test_the_start_follows_the_piece_that_proved_it() -> None:
-    frames = await judge(VadProcessor(level_vad()), cut(CONVERSATION, [320]))
+    frames = await judge(Vad(level_vad()), cut(CONVERSATION, [320]))
     at = next(i for i, frame in enumerate(frames) if isinstance(frame, SpeechStarted))
     before = frames[at - 1]
     assert isinstance(before, UserAudio)
@@ -243,7 +243,7 @@ async def test_the_start_follows_the_piece_that_proved_it() -> None:
 async def test_the_sample_rate_may_change_in_mid_speech() -> None:
     first, second = cut(hush(0.3) + loud(0.5), [320]), cut(at_rate(loud(0.5) + hush(0.5), 48000), [960], 48000)
     second = [UserAudio(audio=p.audio, sample_rate=48000, at=p.at + 0.8) for p in second]
-    frames = await judge(VadProcessor(level_vad()), [*first, *second])
+    frames = await judge(Vad(level_vad()), [*first, *second])
     (start, started), (stop, stopped) = marks(frames)
     assert (start, started, stop) == ("started", 0.3, "stopped")
     assert stopped == pytest.approx(1.3, abs=0.021)
@@ -255,20 +255,20 @@ async def test_stereo_is_heard_as_its_mean() -> None:
 
     mono = np.frombuffer(CONVERSATION, "<i2")
     stereo = np.stack((mono, mono), axis=1).tobytes()
-    frames = await judge(VadProcessor(level_vad()), cut(stereo, [480], channels=2))
-    assert marks(frames) == marks(await judge(VadProcessor(level_vad()), cut(CONVERSATION, [320])))
+    frames = await judge(Vad(level_vad()), cut(stereo, [480], channels=2))
+    assert marks(frames) == marks(await judge(Vad(level_vad()), cut(CONVERSATION, [320])))
     assert audio_of(frames) == stereo
 
 
 async def test_audio_without_times_is_counted() -> None:
     pieces = [UserAudio(audio=piece.audio) for piece in cut(CONVERSATION, [320])]
-    timed = await judge(VadProcessor(level_vad()), cut(CONVERSATION, [320]))
-    assert marks(await judge(VadProcessor(level_vad()), pieces)) == marks(timed)
+    timed = await judge(Vad(level_vad()), cut(CONVERSATION, [320]))
+    assert marks(await judge(Vad(level_vad()), pieces)) == marks(timed)
 
 
 async def test_a_rate_that_the_detector_cannot_have_is_reported_once_and_the_audio_passes() -> None:
     pieces = cut(CONVERSATION, [320], rate=383_987)
-    async with call(VadProcessor(level_vad())) as made:
+    async with call(Vad(level_vad())) as made:
         for piece in pieces:
             await made.session.send(piece)
         assert [type(signal) for _, signal in made.signals] == [ErrorRaised]
@@ -283,7 +283,7 @@ async def test_a_detector_that_fails_costs_no_audio_and_leaves_no_speech_open() 
                 raise RuntimeError("the model is gone")
             return float(score)
 
-    frames = await judge(VadProcessor(Failing("1" * 10)), cut(CONVERSATION, [320]))
+    frames = await judge(Vad(Failing("1" * 10)), cut(CONVERSATION, [320]))
     assert audio_of(frames) == CONVERSATION
     assert marks(frames) == [("started", 0.0), ("stopped", 0.2)]
 
@@ -292,20 +292,20 @@ async def test_a_detector_that_fails_costs_no_audio_and_leaves_no_speech_open() 
 
 
 async def test_the_end_of_the_call_ends_the_speech() -> None:
-    async with call(VadProcessor(level_vad()), ends=True) as made:
+    async with call(Vad(level_vad()), ends=True) as made:
         await made.speak(1.0)
     assert made.marks == [("started", 0.0), ("stopped", 1.0)]
     assert not made.session.floor.caller_speaking
 
 
 async def test_a_call_that_is_cancelled_in_mid_speech_leaves_nobody_speaking() -> None:
-    async with call(VadProcessor(level_vad())) as made:
+    async with call(Vad(level_vad())) as made:
         await made.speak(1.0)
     assert not made.session.floor.caller_speaking
 
 
 async def test_a_caller_whose_packets_cease_stops_speaking() -> None:
-    async with call(VadProcessor(level_vad())) as made:
+    async with call(Vad(level_vad())) as made:
         await made.speak(1.0)
         await anyio.sleep(0.49)
         assert made.session.floor.caller_speaking
@@ -318,7 +318,7 @@ async def test_a_caller_whose_packets_cease_stops_speaking() -> None:
 
 async def test_a_gap_in_the_times_of_the_audio_is_silence() -> None:
     late = [UserAudio(audio=piece.audio, at=piece.at + 3.0) for piece in cut(loud(0.5), [320])]
-    frames = await judge(VadProcessor(level_vad()), [*cut(loud(0.5), [320]), *late])
+    frames = await judge(Vad(level_vad()), [*cut(loud(0.5), [320]), *late])
     assert marks(frames) == [("started", 0.0), ("stopped", 0.5), ("started", 3.0)]
     stop = next(i for i, frame in enumerate(frames) if isinstance(frame, SpeechStopped))
     assert frames[stop + 1] is late[0]
@@ -326,12 +326,12 @@ async def test_a_gap_in_the_times_of_the_audio_is_silence() -> None:
 
 async def test_a_short_hole_in_the_stream_does_not_cut_a_word() -> None:
     late = [UserAudio(audio=piece.audio, at=piece.at + 0.8) for piece in cut(loud(0.5), [320])]
-    frames = await judge(VadProcessor(level_vad()), [*cut(loud(0.5), [320]), *late])
+    frames = await judge(Vad(level_vad()), [*cut(loud(0.5), [320]), *late])
     assert marks(frames) == [("started", 0.0)]
 
 
 async def test_the_floor_knows_who_speaks_and_that_something_happens() -> None:
-    async with call(VadProcessor(level_vad())) as made:
+    async with call(Vad(level_vad())) as made:
         touched: list[float] = []
         made.session.floor.touched = lambda: touched.append(round(made.session.now(), 6))
         await made.be_quiet(0.5)
@@ -345,7 +345,7 @@ async def test_the_floor_knows_who_speaks_and_that_something_happens() -> None:
 
 
 async def test_voice_activity_says_how_long_the_speech_is_before_the_audio_arrives() -> None:
-    async with call(VadProcessor(level_vad())) as made:
+    async with call(Vad(level_vad())) as made:
         heard: list[tuple[float, float, int]] = []
 
         def note(signal: VoiceActivity) -> None:

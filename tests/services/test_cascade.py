@@ -5,12 +5,14 @@ from typing import Any
 import msgspec
 import pytest
 
+from duologue.agents.agent import Agent
+from duologue.agents.engine import Capabilities, Engine, EngineConfig
+from duologue.agents.tool import ToolSpec
 from duologue.errors import ConfigurationError
 from duologue.frames import Configure, ResponseStarted, Say
 from duologue.processors import Pipeline, Processor, Switch
-from duologue.processors.agent import Agent
-from duologue.processors.engine import Capabilities, Engine, EngineConfig, find_engine
-from duologue.processors.tools import Tools, ToolSpec
+from duologue.processors.handoff.find import find_engine
+from duologue.processors.tools import Tools
 from duologue.services.cascade import Cascade
 from duologue.services.llm import Message
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS

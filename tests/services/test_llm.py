@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 import anyio
 import pytest
 
+from duologue.agents.tool import Tool
 from duologue.errors import ConfigurationError
 from duologue.frames import (
     BotAudio,
@@ -27,7 +28,7 @@ from duologue.frames import (
     UserTranscript,
 )
 from duologue.processors import Processor, handles
-from duologue.processors.tools import Tool, Tools
+from duologue.processors.tools import Tools
 from duologue.services.llm import LLM, Request, ToolRequest
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from tests.services.story import asked, asks, story

@@ -6,7 +6,7 @@ import anyio
 
 from duologue import Agent, Cascade, Handoff, Pipeline, Session, Tool, Tools
 from duologue.frames import ErrorRaised, UserText
-from duologue.services.answering import MAX_CALLS_PER_TURN
+from duologue.services.answers import MAX_CALLS_PER_TURN
 from duologue.services.llm import Request, ToolRequest
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.testing.script import converse

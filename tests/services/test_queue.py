@@ -4,13 +4,13 @@ import anyio
 
 from duologue.frames import UserText
 from duologue.processors import Processor
-from duologue.services.queue import Queue
+from duologue.processors.kernel.lane import DrainableLane
 from tests.session.calls import in_background, running
 
 
 async def test_a_drain_waits_for_what_is_queued_now() -> None:
     async with running(owner := Processor()) as call:
-        queue, done = Queue(owner, call.session), list[str]()
+        queue, done = DrainableLane(owner, call.session), list[str]()
 
         async def work(frame: UserText) -> None:
             await anyio.sleep(1)
@@ -27,7 +27,7 @@ async def test_a_drain_waits_for_what_is_queued_now() -> None:
 
 async def test_the_worker_does_not_wait_for_itself() -> None:
     async with running(owner := Processor()) as call:
-        queue, done = Queue(owner, call.session), list[str]()
+        queue, done = DrainableLane(owner, call.session), list[str]()
 
         async def work(frame: UserText) -> None:
             await queue.drain()
@@ -40,7 +40,7 @@ async def test_the_worker_does_not_wait_for_itself() -> None:
 
 async def test_a_queue_that_is_closed_keeps_nobody_waiting() -> None:
     async with running(owner := Processor()) as call:
-        queue = Queue(owner, call.session)
+        queue = DrainableLane(owner, call.session)
 
         async def work(frame: UserText) -> None:
             await anyio.sleep_forever()

@@ -6,17 +6,7 @@ from itertools import pairwise
 import anyio
 import pytest
 
-from duologue.frames import (
-    BotAudio,
-    BotText,
-    Interrupted,
-    ResponseEnded,
-    Say,
-    ToolCall,
-    Usage,
-    Word,
-    WordTimes,
-)
+from duologue.frames import BotAudio, BotText, Interrupted, ResponseEnded, Say, ToolCall, Usage, Word, WordTimes
 from duologue.processors import Processor, handles
 from duologue.processors.tools import Tools
 from duologue.services.tts import SpeechChunk, in_proportion

@@ -8,6 +8,8 @@ import anyio
 import msgspec
 import pytest
 
+from duologue.agents.agent import Agent
+from duologue.agents.tool import Tool
 from duologue.errors import ConfigurationError
 from duologue.frames import (
     CallerStartedSpeaking,
@@ -26,11 +28,10 @@ from duologue.frames import (
     UserTranscript,
 )
 from duologue.processors import Pipeline
-from duologue.processors.agent import Agent
-from duologue.processors.handoff import Handoff
-from duologue.processors.tools import Tool, Tools
-from duologue.processors.turns import PushToTalk
-from duologue.processors.vad import VadProcessor
+from duologue.processors.handoff.handoff import Handoff
+from duologue.processors.tools import Tools
+from duologue.processors.turns.endpointing import PushToTalk
+from duologue.processors.turns.vad import Vad
 from duologue.services.cascade import Cascade
 from duologue.session import Session
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
@@ -293,7 +294,7 @@ class Loud:
 
 async def test_who_speaks_is_told_by_the_detector_once_for_each_speech() -> None:
     transport = MemoryTransport()
-    async with running(transport.input(), VadProcessor(Loud())) as call:
+    async with running(transport.input(), Vad(Loud())) as call:
         signals = [told(call.session, kind) for kind in (CallerStartedSpeaking, CallerStoppedSpeaking)]
         for _ in range(2):
             for pcm in (b"\x01\x02" * 16_000, bytes(32_000)):

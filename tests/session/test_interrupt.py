@@ -8,15 +8,7 @@ import anyio
 import pytest
 
 from duologue.errors import BadInput
-from duologue.frames import (
-    BotText,
-    ErrorRaised,
-    Idle,
-    Interrupted,
-    ResponseEnded,
-    Usage,
-    Word,
-)
+from duologue.frames import BotText, ErrorRaised, Idle, Interrupted, ResponseEnded, Usage, Word
 from duologue.processors import Pipeline, Processor, handles
 from duologue.session import Item, Session, UsageTotals
 from tests.session.calls import Call, Relay, Sink, running, settled

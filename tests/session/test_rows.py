@@ -6,9 +6,10 @@ from typing import Any
 import anyio.lowlevel
 import pytest
 
+from duologue.agents.tool import Tool
 from duologue.errors import ConfigurationError
 from duologue.frames import BotStoppedSpeaking, Transcribed
-from duologue.processors.tools import Tool, Tools
+from duologue.processors.tools import Tools
 from duologue.session import Session
 from duologue.session.rows import Removed, Row, RowEvent, Rows, TooSlow
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS

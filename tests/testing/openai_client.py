@@ -17,8 +17,8 @@ from openai.types.realtime import RealtimeServerEvent
 from pydantic import TypeAdapter
 from websockets.exceptions import ConnectionClosed
 
-from duologue.testing.openai import ScriptedOpenAI
-from duologue.testing.provider import Act, Model
+from duologue.testing.scripted.openai import ScriptedOpenAI
+from duologue.testing.scripted.server import Act, Model
 
 SERVER_EVENT: TypeAdapter[Any] = TypeAdapter(RealtimeServerEvent)
 RATE = 24_000

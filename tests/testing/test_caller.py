@@ -16,7 +16,7 @@ from duologue.processors import Pipeline, Processor, handles
 from duologue.session import Outcome, Session
 from duologue.testing.caller import SimulatedCaller
 from duologue.transports import MemoryTransport
-from duologue.transports.pacer import Pacer
+from duologue.transports.playout.pacer import Pacer
 from tests.audio.signals import level_db, snr_db, tone
 from tests.transports.calls import RATE, Agent
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from duologue.services.openai.server import RealtimeServerSession
-from duologue.services.openai.server_response import ServerItem, ServerResponse
+from duologue.protocols.openai_realtime.response import ServerItem, ServerResponse
+from duologue.protocols.openai_realtime.session import RealtimeServerSession
 
 from .openai_client import SERVER_EVENT
 

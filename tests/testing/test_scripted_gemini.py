@@ -19,21 +19,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from duologue.audio.pcm import silence
 from duologue.errors import IllegalState
-from duologue.services.messages import Message, ToolRequest
-from duologue.testing.google import ScriptedGemini
-from duologue.testing.provider import (
-    Act,
-    Asked,
-    Call,
-    Close,
-    Fail,
-    GoAway,
-    HalfOpen,
-    Raw,
-    Speak,
-    Twice,
-    Wait,
-)
+from duologue.services.context import Message, ToolRequest
+from duologue.testing.scripted.google import ScriptedGemini
+from duologue.testing.scripted.server import Act, Asked, Call, Close, Fail, GoAway, HalfOpen, Raw, Speak, Twice, Wait
 from duologue.testing.tones import pieces, tone
 
 RATE = 16_000

@@ -11,15 +11,9 @@ import anyio
 import numpy as np
 import pytest
 
-from duologue.services.messages import Message, ToolRequest
-from duologue.services.openai.server_audio import decode, encode
-from duologue.testing.provider import (
-    Act,
-    Asked,
-    Call,
-    Speak,
-    Wait,
-)
+from duologue.protocols.openai_realtime.audio import decode, encode
+from duologue.services.context import Message, ToolRequest
+from duologue.testing.scripted.server import Act, Asked, Call, Speak, Wait
 
 from .openai_client import MANUAL, RATE, noise, silence
 from .openai_client import scripted_call as call

@@ -10,19 +10,8 @@ from openai import AsyncOpenAI
 from websockets.exceptions import InvalidStatus
 
 from duologue.errors import ConfigurationError
-from duologue.testing.openai import ScriptedOpenAI
-from duologue.testing.provider import (
-    Act,
-    Call,
-    Close,
-    Fail,
-    GoAway,
-    HalfOpen,
-    Model,
-    Raw,
-    Speak,
-    Twice,
-)
+from duologue.testing.scripted.openai import ScriptedOpenAI
+from duologue.testing.scripted.server import Act, Call, Close, Fail, GoAway, HalfOpen, Model, Raw, Speak, Twice
 
 from .openai_client import MANUAL, connected, noise, silence
 from .openai_client import scripted_call as call

@@ -224,7 +224,7 @@ async def test_what_the_card_is_taking_during_an_interruption_does_not_come_back
 
 
 async def test_a_hold_goes_on_where_it_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("duologue.transports.playout.FADE_MS", 0.0)
+    monkeypatch.setattr("duologue.transports.playout.playout.FADE_MS", 0.0)
     async with at_the_machine(monkeypatch) as call:
         await call.agent.say(ramp(0, 16_000), "hello")
         for _ in range(3):

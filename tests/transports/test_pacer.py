@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from duologue.testing import clock
-from duologue.transports.pacer import MAX_CATCH_UP_S, PERIOD_S, SLOT_S, Beat, Pacer
+from duologue.transports.playout.pacer import MAX_CATCH_UP_S, PERIOD_S, SLOT_S, Beat, Pacer
 
 pytestmark = pytest.mark.virtual_clock
 

@@ -24,8 +24,8 @@ from duologue.processors import Pipeline, Processor, handles
 from duologue.session import Session
 from duologue.testing import clock
 from duologue.transports import MemoryTransport, PlayoutSettings, TransportInput, TransportOutput
-from duologue.transports import playout as playout_module
-from duologue.transports.pacer import Pacer
+from duologue.transports.playout import playout as playout_module
+from duologue.transports.playout.pacer import Pacer
 from tests.audio.signals import level_db, snr_db, tone
 from tests.transports.calls import RATE, Agent, Call, calling, numbers, ramp
 

@@ -9,8 +9,8 @@ import pytest
 
 from duologue.frames import ResponseStarted
 from duologue.transports import PlayoutSettings
-from duologue.transports import playout as playout_module
-from duologue.transports.pacer import Pacer
+from duologue.transports.playout import playout as playout_module
+from duologue.transports.playout.pacer import Pacer
 from tests.transports.calls import RATE, Call, calling, numbers, ramp
 
 SCHEDULES = 1000

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from duologue.audio import mulaw
 from duologue.errors import BadInput
-from duologue.transports.pipecat_frames import PipecatSerializer, fields
-from duologue.transports.serializers import (
+from duologue.transports.websocket.pipecat_frames import PipecatSerializer, fields
+from duologue.transports.websocket.serializers import (
     Audio,
     F1ClientSerializer,
     F1Serializer,

@@ -19,7 +19,7 @@ from duologue.errors import BadInput, IllegalState
 from duologue.frames import ClientChanged
 from duologue.session.session import Outcome
 from duologue.testing.webrtc import WebRTCClient
-from duologue.transports.webrtc import WebRTCTransport
+from duologue.transports.webrtc.transport import WebRTCTransport
 
 from ..web.webrtc_client import RATE, Engine, envelope, loudness, tone
 

@@ -14,7 +14,7 @@ from aiortc.mediastreams import MediaStreamError
 from aiortc.rtp import RtpPacket
 
 from duologue.testing.tones import pieces, tone
-from duologue.transports.webrtc_audio import Hearing, Voice, VoiceTrack
+from duologue.transports.webrtc.audio import JitterBuffer, Voice, VoiceTrack
 
 RATE = 24_000
 CHUNK = RATE // 50
@@ -39,7 +39,7 @@ def packets(pcm: bytes, *, first: int = 0, timestamp: int = 0) -> list[RtpPacket
 class Ear:
     def __init__(self) -> None:
         self.pcm, self.count = b"", 0
-        self.hearing = Hearing(16_000, self._hear, self._note)
+        self.hearing = JitterBuffer(16_000, self._hear, self._note)
 
     def _hear(self, pcm: bytes) -> None:
         self.pcm += pcm

@@ -16,13 +16,13 @@ from duologue import Pipeline, Session
 from duologue.errors import ConfigurationError
 from duologue.frames import BotPaused, BotResumed
 from duologue.session import Outcome, State
-from duologue.transports import playout as playout_module
-from duologue.transports import websocket as websocket_module
-from duologue.transports.outbox import MAX_MESSAGES, Playback
-from duologue.transports.serializers import F1Serializer, FastRtcSerializer, Serializer, Wired
-from duologue.transports.websocket import WebSocketTransport
-from duologue.transports.websocket_limits import WebSocketLimits
-from duologue.transports.wires import Closed
+from duologue.transports.playout import playout as playout_module
+from duologue.transports.websocket import transport as websocket_module
+from duologue.transports.websocket.connection import Closed
+from duologue.transports.websocket.limits import WebSocketLimits
+from duologue.transports.websocket.outbox import MAX_MESSAGES, Playback
+from duologue.transports.websocket.serializers import F1Serializer, FastRtcSerializer, Serializer, Wired
+from duologue.transports.websocket.transport import WebSocketTransport
 
 from .calls import RATE, Agent, numbers, ramp
 

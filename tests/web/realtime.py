@@ -12,8 +12,8 @@ from duologue import Cascade, Pipeline, Processor, Session
 from duologue.cli import local_model
 from duologue.processors.tools import Tools
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
-from duologue.web.openai_realtime import MakeCall
-from duologue.web.realtime_transport import RealtimeTransport
+from duologue.web.realtime.server import MakeCall
+from duologue.web.realtime.transport import RealtimeTransport
 
 from ..testing.openai_client import RATE, Client, connected
 

@@ -9,14 +9,14 @@ from typing import Any
 import anyio
 
 from duologue import Agent, Cascade, Handoff, Pipeline, Processor, Session
-from duologue.processors.interruption import Interruption
-from duologue.processors.pipeline import Switch
+from duologue.processors.kernel.groups import Switch
 from duologue.processors.tools import Tools
-from duologue.processors.turns import Endpointing
-from duologue.processors.vad import VadProcessor
+from duologue.processors.turns.endpointing import Endpointing
+from duologue.processors.turns.interruption import Interruption
+from duologue.processors.turns.vad import Vad
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.transports.client import ClientTransport, Message
-from duologue.web.rtvi import Rtvi, RtviClient, of
+from duologue.web.rtvi.rtvi import Rtvi, RtviClient, of
 
 from ..testing.openai_client import RATE
 from .realtime import speech
@@ -135,7 +135,7 @@ class Call:
             Pipeline(
                 [
                     self.client.input(),
-                    VadProcessor(),
+                    Vad(),
                     Endpointing(),
                     Interruption(),
                     engine,

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from duologue.services.messages import Request, ToolRequest
+from duologue.services.context import Request, ToolRequest
 
 from .realtime import Mocks, serving, speech
 

@@ -10,10 +10,10 @@ from websockets.exceptions import InvalidStatus
 
 from duologue import Pipeline, Session
 from duologue.errors import ConfigurationError
-from duologue.processors.base import Processor
+from duologue.processors.kernel.processor import Processor
 from duologue.session.session import State
-from duologue.web.openai_realtime import RealtimeLimits, openai_realtime_app
-from duologue.web.realtime_transport import RealtimeTransport
+from duologue.web.realtime.server import RealtimeLimits, openai_realtime_app
+from duologue.web.realtime.transport import RealtimeTransport
 
 from ..testing.openai_client import connected
 from .realtime import Mocks, call, serving, speech

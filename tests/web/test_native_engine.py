@@ -7,9 +7,9 @@ import anyio
 from duologue import Pipeline, Session
 from duologue.processors.tools import Tools
 from duologue.services.openai import OpenAIRealtime
-from duologue.testing.openai import ScriptedOpenAI
-from duologue.testing.provider import Act, Call, Speak
-from duologue.web.realtime_transport import RealtimeTransport
+from duologue.testing.scripted.openai import ScriptedOpenAI
+from duologue.testing.scripted.server import Act, Call, Speak
+from duologue.web.realtime.transport import RealtimeTransport
 
 from ..testing.openai_client import silence
 from .realtime import call, speech

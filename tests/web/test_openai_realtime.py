@@ -8,7 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
-from duologue.services.messages import ToolRequest
+from duologue.services.context import ToolRequest
 
 from ..testing.openai_client import MANUAL, RATE, silence
 from .realtime import Mocks, call, speech

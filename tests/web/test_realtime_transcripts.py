@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from duologue.services.openai.server_response import ServerItem
-from duologue.web.realtime_transcripts import Transcripts
+from duologue.protocols.openai_realtime.response import ServerItem
+from duologue.web.realtime.transcripts import Transcripts
 
 
 def told_by(*steps: tuple[object, ...]) -> list[tuple[str, str]]:

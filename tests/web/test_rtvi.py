@@ -16,7 +16,7 @@ from duologue.errors import ConfigurationError, ServiceError, ToolError
 from duologue.frames import AudioLevel, Dtmf, ErrorRaised, Frame, UserAudio
 from duologue.services.llm import Request, ToolRequest
 from duologue.transports.memory import MemoryTransport
-from duologue.web.rtvi import ClientTool
+from duologue.web.rtvi.rtvi import ClientTool
 
 from ..testing.openai_client import RATE
 from .realtime import speech

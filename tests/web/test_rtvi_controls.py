@@ -11,7 +11,7 @@ from duologue import Agent
 from duologue.frames import ApprovalGiven, ApprovalWanted, ConnectionChanged
 from duologue.services.llm import Request, ToolRequest
 from duologue.session.pricing import Price
-from duologue.web.rtvi import ClientTool
+from duologue.web.rtvi.rtvi import ClientTool
 
 from .rtvi import Call, running
 

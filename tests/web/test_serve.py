@@ -13,10 +13,10 @@ from duologue.audio.resample import Resampler
 from duologue.cli.app import app
 from duologue.cli.serve import load
 from duologue.errors import ConfigurationError
+from duologue.processors.kernel.threads import in_thread
 from duologue.services.local.synthesizer import SAMPLE_RATE, Synthesizer
-from duologue.session.threads import in_thread
-from duologue.web.openai_realtime import MakeCall
-from duologue.web.realtime_transport import RealtimeTransport
+from duologue.web.realtime.server import MakeCall
+from duologue.web.realtime.transport import RealtimeTransport
 
 from ..testing.openai_client import RATE, Client, connected, silence
 from .realtime import serving

@@ -11,7 +11,7 @@ import pytest
 from starlette.requests import HTTPConnection
 
 from duologue.testing.webrtc import WebRTCClient
-from duologue.transports.webrtc import WebRTCTransport
+from duologue.transports.webrtc.transport import WebRTCTransport
 from duologue.web import WebLimits, token_auth
 
 from .webrtc_client import Calls, Refusal, Server, ended, serving

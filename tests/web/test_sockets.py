@@ -28,7 +28,7 @@ from duologue.processors import Processor, handles
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.testing.websocket import calling, serving
 from duologue.transports.client import ClientTransport
-from duologue.transports.pipecat_frames import fields
+from duologue.transports.websocket.pipecat_frames import fields
 from duologue.web import VoiceApp, routes
 
 TONE = (np.sin(np.arange(320) / 5) * 8000).astype("<i2").tobytes()

@@ -1,6 +1,6 @@
 """Google's services (extra `google`)."""
 
-from .live import GeminiLive
 from .options import GeminiLiveOptions
+from .realtime import GeminiLive
 
 __all__ = ["GeminiLive", "GeminiLiveOptions"]

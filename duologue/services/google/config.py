@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from ...processors.engine import EngineConfig
-from ...processors.tools import ToolSpec
-from .families import DEFAULT_VOICE, Family
+from ...agents.engine import EngineConfig
+from ...agents.tool import ToolSpec
+from .models import DEFAULT_VOICE, Family
 from .options import GeminiLiveOptions
 from .schema import openapi
 

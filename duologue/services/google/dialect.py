@@ -8,34 +8,34 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ...agents.engine import EngineConfig
 from ...errors import BadInput
 from ...frames import ResponseStatus, Usage, UserImage
-from ...processors.engine import EngineConfig
-from ..dialect import Dialect
-from ..events import (
-    Began,
+from ..context import Message
+from ..native.dialect import Dialect
+from ..native.events import (
+    AudioComplete,
     Called,
     CallsCancelled,
     Consumed,
     CutShort,
     Event,
-    Finished,
-    Given,
     GoingAway,
     HandleGiven,
     Opened,
-    Passed,
     Refused,
+    ResponseBegan,
+    ResponseFinished,
     Said,
-    Transcribed,
+    TurnTranscribed,
+    Unknown,
     Voiced,
 )
-from ..messages import Message
 from .config import tools
-from .contents import IMAGE_TYPES, blob, encode, note, turn, turns_of
-from .families import DEFAULT_VOICE, Family
-from .incoming import Incoming, ModalityTokens, ServerContent, ToolCall, UsageMetadata, decode
+from .history import IMAGE_TYPES, blob, encode, note, turn, turns_of
+from .models import DEFAULT_VOICE, Family
 from .options import GeminiLiveOptions
+from .wire_in import Incoming, ModalityTokens, ServerContent, ToolCall, UsageMetadata, decode
 
 NO_HISTORY = '{"client_content":{"turnComplete":true}}'
 """What a session that waits for its history takes for an empty one."""
@@ -276,7 +276,7 @@ class GeminiDialect(Dialect):
 
     def _read_end(self, content: ServerContent, events: list[Event]) -> None:
         if content.generation_complete and self._response and not self._family.ends_at_idle:
-            events.append(Given(response=self._response))
+            events.append(AudioComplete(response=self._response))
         if content.interrupted and not self._cut:
             events.append(CutShort())
             if self._tags and not self._response:
@@ -312,7 +312,7 @@ class GeminiDialect(Dialect):
             events.append(GoingAway(left_s=got.go_away.left_s))
         if (error := got.error) is not None:
             events.append(Refused(code=error.status or str(error.code), message=error.message))
-        events.extend(Passed(kind=kind) for kind in got.unknown)
+        events.extend(Unknown(kind=kind) for kind in got.unknown)
 
     def _begin(self, events: list[Event]) -> None:
         """A response goes on from here on, a new one if there is none."""
@@ -323,15 +323,15 @@ class GeminiDialect(Dialect):
         self._end_caller(events)
         self._responses += 1
         self._response = f"r{self._responses}"
-        events.append(Began(response=self._response, tag=self._tags.popleft() if self._tags else ""))
+        events.append(ResponseBegan(response=self._response, tag=self._tags.popleft() if self._tags else ""))
 
     def _finish(self, events: list[Event], status: ResponseStatus = "completed", reason: str = "") -> None:
         if self._response:
-            events.append(Finished(response=self._response, status=status, reason=reason, usage=self._usage))
+            events.append(ResponseFinished(response=self._response, status=status, reason=reason, usage=self._usage))
             self._response, self._usage = "", None
 
-    def _transcribed(self, *, final: bool) -> Transcribed:
-        return Transcribed(text=self._caller_said.strip(), final=final, language=self._caller_language)
+    def _transcribed(self, *, final: bool) -> TurnTranscribed:
+        return TurnTranscribed(text=self._caller_said.strip(), final=final, language=self._caller_language)
 
     def _end_caller(self, events: list[Event]) -> None:
         """What the caller has said is complete."""

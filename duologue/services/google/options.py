@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Meta
 
 from ...errors import ConfigurationError
-from .families import Family, ThinkingLevel, ToolBehavior
+from .models import Family, ThinkingLevel, ToolBehavior
 
 Sensitivity = Literal["LOW", "MEDIUM", "HIGH"]
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]

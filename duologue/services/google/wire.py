@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from ...errors import MissingExtra
-from ..dialect import ConnectionLost
-from ..trust import trust
+from ..remote.tls import client_ssl_context
+from ..remote.wire import ConnectionLost
 
 if TYPE_CHECKING:
     from google.genai import Client
@@ -39,7 +39,7 @@ def make_client(api_key: str, base_url: str, api_version: str, ssl_context: ssl.
         "compression": None,  # base64 of speech does not compress
         "max_size": MAX_MESSAGE_BYTES,
     }
-    arguments["ssl"] = arguments["verify"] = ssl_context or trust()
+    arguments["ssl"] = arguments["verify"] = ssl_context or client_ssl_context()
     options = types.HttpOptions(
         base_url=base_url or None,
         api_version=api_version,

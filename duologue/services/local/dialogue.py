@@ -34,17 +34,7 @@ from typing import Any, Literal, Protocol
 
 from ...errors import BadInput, ConfigurationError, ToolError
 from ._patterns import Slot, words_of
-from ._rules import (
-    RESERVED,
-    CompiledRule,
-    Memory,
-    Rule,
-    Text,
-    ToolUse,
-    check_names,
-    names_of,
-    say,
-)
+from ._rules import RESERVED, CompiledRule, Memory, Rule, Text, ToolUse, check_names, names_of, say
 from ._templates import render_value
 
 __all__ = ["Call", "Dialogue", "Memory", "Message", "Reply", "Rule", "RuleBook", "Rules", "Text", "ToolUse"]

@@ -8,16 +8,16 @@ import anyio
 import msgspec
 
 from ...frames import Usage
+from ..context import SAY
 from ..llm import LLM, Request, ToolRequest
 from ..llm import Message as Said
-from ..messages import SAY
 from .dialogue import Call, Dialogue, Message, Rule, Rules
 
 
 class RulesLLM(LLM):
     """Answers by rules: give `Rules`, a `RuleBook` with the rules of several agents, or a plain list of `Rule`.
 
-    Told to say a text word for word (`duologue.services.messages.SAY`) it does that.
+    Told to say a text word for word (`duologue.services.context.SAY`) it does that.
     Streams its answer word by word, one each `token_s` seconds, and calls tools, as a model does. Usage counts words.
     """
 

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from functools import lru_cache
 
 from ...frames import Word
-from ...session.threads import in_thread
+from ...processors.kernel.threads import in_thread
 from ..tts import TTS, SpeechChunk
 from .synthesizer import SAMPLE_RATE, Synthesizer
 

@@ -10,27 +10,27 @@ from typing import Any, ClassVar, TypeAlias
 
 import msgspec
 
+from ...agents.engine import EngineConfig
 from ...errors import BadInput
 from ...frames import Usage, UserImage
-from ...processors.engine import EngineConfig
-from ..dialect import Dialect
-from ..events import (
+from ..context import Message
+from ..native.dialect import Dialect
+from ..native.events import (
     Configured,
     Consumed,
     Event,
     Opened,
-    Passed,
     Refused,
     SpeechBegan,
     SpeechCeased,
-    Transcribed,
     TurnTaken,
+    TurnTranscribed,
+    Unknown,
 )
-from ..messages import Message
-from . import items
-from .fields import Memory, count, member, members, number, string
-from .items import wire
+from . import history as items
+from .history import wire
 from .options import DEFAULT_VOICE, OpenAIRealtimeOptions, merged, session
+from .read import Memory, count, member, members, number, string
 from .responses import FATAL, SERVICE, Responses
 
 _SETUP = "setup"
@@ -265,7 +265,7 @@ class OpenAIDialect(Dialect):
             event_id = string(plain, "event_id", "")
             if event_id in self._seen:
                 return []
-            unknown: list[Event] = [] if kind in _MEANINGLESS else [Passed(kind=kind[:100])]
+            unknown: list[Event] = [] if kind in _MEANINGLESS else [Unknown(kind=kind[:100])]
             events = unknown if reader is None else reader(plain)
         except BadInput as error:
             raise BadInput(f"{kind[:100]} from OpenAI: {error}") from None
@@ -321,19 +321,19 @@ class OpenAIDialect(Dialect):
         if item in self._understood or not delta:
             return []
         self._heard[item] = said = (self._heard.get(item, "") + delta)[:_MAX_TRANSCRIPT]
-        return [Transcribed(item=item, text=said, final=False)]
+        return [TurnTranscribed(item=item, text=said, final=False)]
 
     def _transcript(self, message: dict[str, Any]) -> list[Event]:
         item, said = string(message, "item_id"), string(message, "transcript", "")
         language = next((string(entry, "code", "") for entry in members(message, "languages")), "")
         consumed = self._transcription_usage(member(message, "usage"))
-        transcript = Transcribed(item=item, text=said, language=language)
+        transcript = TurnTranscribed(item=item, text=said, language=language)
         return [*self._final(transcript), *consumed]
 
     def _no_transcript(self, message: dict[str, Any]) -> list[Event]:
-        return self._final(Transcribed(item=string(message, "item_id"), text=""))
+        return self._final(TurnTranscribed(item=string(message, "item_id"), text=""))
 
-    def _final(self, transcript: Transcribed) -> list[Event]:
+    def _final(self, transcript: TurnTranscribed) -> list[Event]:
         self._heard.pop(transcript.item, None)
         if transcript.item in self._understood:
             return []

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 
+from ...agents.engine import EngineConfig
 from ...errors import ConfigurationError
-from ...processors.engine import EngineConfig
 
 DEFAULT_MODEL = "gpt-realtime-2.1"
 DEFAULT_VOICE = "marin"

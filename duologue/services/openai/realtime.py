@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from ...agents.engine import Capabilities, EngineConfig
+from ...agents.tool import ToolSpec
 from ...errors import ConfigurationError
-from ...processors.engine import Capabilities, EngineConfig
-from ...processors.tools import ToolSpec
-from ..dialect import Dialect, Wire
-from ..manager import ConnectionSettings
-from ..speech_to_speech import SpeechToSpeech
+from ..native.dialect import Dialect
+from ..native.engine import SpeechToSpeech
+from ..remote.keeper import ConnectionSettings
+from ..remote.wire import Wire
 from .dialect import OpenAIDialect
 from .options import DEFAULT_MODEL, DEFAULT_VOICE, SAMPLE_RATE, OpenAIRealtimeOptions, check, merged
-from .sdk import Client
+from .wire import Client
 
 SESSION_LIMIT_S = 3600.0
 """How long the provider lets a session last."""

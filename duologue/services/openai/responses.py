@@ -9,9 +9,9 @@ import msgspec
 
 from ...errors import BadInput
 from ...frames import ResponseStatus, Usage
-from ..events import Began, Called, Consumed, Event, Finished, Refused, Said, Voiced
-from .fields import Memory, count, member, members, string
+from ..native.events import Called, Consumed, Event, Refused, ResponseBegan, ResponseFinished, Said, Voiced
 from .options import SAMPLE_RATE
+from .read import Memory, count, member, members, string
 
 SERVICE = "OpenAIRealtime"
 """Whose usage it is."""
@@ -71,7 +71,7 @@ class Responses:
         if response in self._calls:
             return []
         self._calls[response] = {}
-        return [Began(response=response, tag=tag)]
+        return [ResponseBegan(response=response, tag=tag)]
 
     def created(self, message: dict[str, Any]) -> list[Event]:
         plain = member(message, "response")
@@ -135,7 +135,7 @@ class Responses:
         if wire_status == "completed":
             out += [Called(response=response, call_id=c, name=n, arguments=_arguments(a)) for c, n, a in calls.values()]
         reason = reason or ("" if status == "completed" else wire_status)
-        out.append(Finished(response=response, status=status, reason=reason, usage=usage))
+        out.append(ResponseFinished(response=response, status=status, reason=reason, usage=usage))
         if code in FATAL:
             out.append(Refused(code=code, message=what[:500], about=tag, fatal=True))
         del self._calls[response]

@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 
 import anyio
 
+from ...agents.agent import Agent
+from ...agents.tool import Tool
 from ...frames import (
     BotStartedSpeaking,
     BotText,
@@ -29,15 +31,14 @@ from ...frames import (
     UserTranscript,
     VoiceActivity,
 )
-from ...processors.agent import Agent
-from ...processors.base import Processor, handles
-from ...processors.handoff import Handoff
-from ...processors.interruption import Interruption
-from ...processors.pipeline import Pipeline, Switch
-from ...processors.tools import Tool, Tools
-from ...processors.turns import Endpointing
-from ...processors.vad import VadProcessor
-from ...services.messages import Message
+from ...processors.handoff.handoff import Handoff
+from ...processors.kernel.groups import Pipeline, Switch
+from ...processors.kernel.processor import Processor, handles
+from ...processors.tools import Tools
+from ...processors.turns.endpointing import Endpointing
+from ...processors.turns.interruption import Interruption
+from ...processors.turns.vad import Vad
+from ...services.context import Message
 from ...session import Deadlines, Outcome, Session, State
 from ...transports.memory import MemoryTransport
 from ..caller import Line, SimulatedCaller
@@ -312,7 +313,7 @@ async def calling(
     transport = MemoryTransport(contract.capabilities.input_sample_rate)
     caller = SimulatedCaller(transport, noise_dbfs=NOISE_DBFS)
     probe = Probe()
-    ears = () if rig.detects_turns and engines is None else (VadProcessor(), Endpointing(), Interruption())
+    ears = () if rig.detects_turns and engines is None else (Vad(), Endpointing(), Interruption())
     place: Processor = far.engine if engines is None else Switch({**engines, "tested": far.engine})
     several = [Handoff(agents)] if agents else []
     session = Session(

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Literal
 
+from ...agents.engine import Capabilities, Engine
 from ...errors import ConfigurationError
 from ...frames import Configure
-from ...processors.base import Processor
-from ...processors.engine import Capabilities, Engine
-from ...services.manager import ConnectionSettings
-from ...services.messages import Message
-from ..provider import Act, Asked, Model, scripted
+from ...processors.kernel.processor import Processor
+from ...services.context import Message
+from ...services.remote.keeper import ConnectionSettings
+from ..scripted.server import Act, Asked, Model, scripted
 
 Fault = Literal[
     "drop",

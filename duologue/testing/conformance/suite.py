@@ -7,8 +7,8 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from ...agents.engine import Capabilities
 from ...errors import ConfigurationError
-from ...processors.engine import Capabilities
 from .. import clock
 from .call import latest
 from .rig import Fault, Rig

@@ -10,11 +10,11 @@ from google import genai
 from google.genai import _common, _live_converters, types
 from google.genai.live import _t_live_connect_config
 
-from duologue.processors.engine import EngineConfig
-from duologue.services.events import Event
+from duologue.agents.engine import EngineConfig
 from duologue.services.google.dialect import GeminiDialect
-from duologue.services.google.families import family_of
+from duologue.services.google.models import family_of
 from duologue.services.google.options import GeminiLiveOptions
+from duologue.services.native.events import Event
 
 FAMILY_MODELS = (
     "gemini-2.5-flash-native-audio-preview-12-2025",

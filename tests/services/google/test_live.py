@@ -12,15 +12,16 @@ from typing import Any
 import anyio
 import pytest
 
+from duologue.agents.engine import Engine
+from duologue.agents.tool import Tool, ToolSpec
 from duologue.errors import ConfigurationError
 from duologue.frames import BotAudio, Configure, EndOfTurn, ResponseEnded, SpeechStarted, Usage, UserAudio, UserImage
 from duologue.processors import Pipeline
-from duologue.processors.engine import Engine
-from duologue.processors.tools import Tool, Tools, ToolSpec
+from duologue.processors.tools import Tools
 from duologue.services.google import GeminiLive, GeminiLiveOptions
 from duologue.session import Session
-from duologue.testing.google import ScriptedGemini
-from duologue.testing.provider import Call, Speak, Wait
+from duologue.testing.scripted.google import ScriptedGemini
+from duologue.testing.scripted.server import Call, Speak, Wait
 from duologue.testing.tones import tone
 from tests.services.story import Watch
 from tests.session.calls import Call as Running

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from duologue.errors import BadInput
-from duologue.services.events import Began, Called, Event, Finished, Said, Voiced
+from duologue.services.native.events import Called, Event, ResponseBegan, ResponseFinished, Said, Voiced
 
 from .live_api import content, dialect, speech
 from .test_read import ONE, USAGE
@@ -59,7 +59,7 @@ def test_a_malformed_part_keeps_the_rest_of_its_frame_from_counting() -> None:
     gemini = dialect()
     with pytest.raises(BadInput):
         gemini.read('{"serverContent": {"outputTranscription": {"text": "Hello"}}, "goAway": {"timeLeft": 5}}')
-    assert content(gemini, modelTurn=speech(ONE))[0] == Began(response="r1")
+    assert content(gemini, modelTurn=speech(ONE))[0] == ResponseBegan(response="r1")
 
 
 JSON: st.SearchStrategy[Any] = st.recursive(
@@ -117,11 +117,11 @@ def test_responses_are_bracketed_whatever_the_order(frames: list[dict[str, Any]]
     going_on, ended = "", set[str]()
     for event in (event for frame in frames for event in gemini.read(json.dumps(frame))):
         match event:
-            case Began(response=response):
+            case ResponseBegan(response=response):
                 assert not going_on
                 assert response not in ended
                 going_on = response
-            case Finished(response=response):
+            case ResponseFinished(response=response):
                 assert response == going_on
                 ended.add(response)
                 going_on = ""

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from google.genai import types
 
+from duologue.agents.engine import EngineConfig
+from duologue.agents.tool import Tool, ToolSpec
 from duologue.errors import ConfigurationError
-from duologue.processors.engine import EngineConfig
-from duologue.processors.tools import Tool, ToolSpec
 from duologue.services.google.config import connect_config
-from duologue.services.google.families import (
+from duologue.services.google.models import (
     EXTENDED_THINKING_3_8,
     FLASH_LIVE_3_1,
     LIVE_3_8,

@@ -7,24 +7,24 @@ import json
 import pytest
 
 from duologue.frames import Usage
-from duologue.services.events import (
-    Began,
+from duologue.services.google.dialect import GeminiDialect
+from duologue.services.native.events import (
+    AudioComplete,
     Called,
     CallsCancelled,
     Consumed,
     CutShort,
-    Finished,
-    Given,
     GoingAway,
     HandleGiven,
     Opened,
-    Passed,
     Refused,
+    ResponseBegan,
+    ResponseFinished,
     Said,
-    Transcribed,
+    TurnTranscribed,
+    Unknown,
     Voiced,
 )
-from duologue.services.google.dialect import GeminiDialect
 
 from .live_api import audio, content, dialect, read, speech
 
@@ -40,13 +40,13 @@ def test_a_session_is_open_once_it_is_set_up() -> None:
 
 def test_a_turn_of_the_model() -> None:
     gemini = dialect()
-    assert content(gemini, modelTurn=speech(ONE)) == [Began(response="r1"), Voiced(response="r1", pcm=ONE)]
+    assert content(gemini, modelTurn=speech(ONE)) == [ResponseBegan(response="r1"), Voiced(response="r1", pcm=ONE)]
     assert content(gemini, outputTranscription={"text": "Hel"}) == [Said(response="r1", text="Hel")]
     assert content(gemini, outputTranscription={"text": "lo."}) == [Said(response="r1", text="lo.")]
     assert content(gemini, outputTranscription={"finished": True}) == []
-    assert content(gemini, generationComplete=True) == [Given(response="r1")]
-    assert content(gemini, turnComplete=True) == [Finished(response="r1")]
-    assert content(gemini, modelTurn=speech(TWO))[0] == Began(response="r2")
+    assert content(gemini, generationComplete=True) == [AudioComplete(response="r1")]
+    assert content(gemini, turnComplete=True) == [ResponseFinished(response="r1")]
+    assert content(gemini, modelTurn=speech(TWO))[0] == ResponseBegan(response="r2")
 
 
 def test_all_parts_of_a_frame_are_read_in_order() -> None:
@@ -58,69 +58,71 @@ def test_all_parts_of_a_frame_are_read_in_order() -> None:
         turnComplete=True,
     )
     assert events == [
-        Transcribed(text="Hi.", final=False),
-        Transcribed(text="Hi."),
-        Began(response="r1"),
+        TurnTranscribed(text="Hi.", final=False),
+        TurnTranscribed(text="Hi."),
+        ResponseBegan(response="r1"),
         Voiced(response="r1", pcm=ONE),
         Voiced(response="r1", pcm=TWO),
         Said(response="r1", text="Hello."),
-        Finished(response="r1"),
+        ResponseFinished(response="r1"),
     ]
 
 
 def test_frames_may_be_text() -> None:
     message = json.dumps({"serverContent": {"modelTurn": speech(ONE)}})
-    assert dialect().read(message) == [Began(response="r1"), Voiced(response="r1", pcm=ONE)]
+    assert dialect().read(message) == [ResponseBegan(response="r1"), Voiced(response="r1", pcm=ONE)]
 
 
 def test_thoughts_are_not_said() -> None:
     gemini = dialect()
     assert content(gemini, modelTurn={"parts": [{"text": "**Planning**", "thought": True}]}) == []
     parts = [{"text": "hm", "thought": True}, audio(ONE), {"executableCode": {"code": "1", "language": "PYTHON"}}]
-    assert content(gemini, modelTurn={"parts": parts}) == [Began(response="r1"), Voiced(response="r1", pcm=ONE)]
+    assert content(gemini, modelTurn={"parts": parts}) == [ResponseBegan(response="r1"), Voiced(response="r1", pcm=ONE)]
 
 
 def test_text_of_the_model_counts_only_where_there_is_no_transcript() -> None:
     part = {"parts": [{"text": "Hello."}]}
     assert content(dialect(), modelTurn=part) == []
     quiet = dialect(output_transcription=False)
-    assert content(quiet, modelTurn=part) == [Began(response="r1"), Said(response="r1", text="Hello.")]
+    assert content(quiet, modelTurn=part) == [ResponseBegan(response="r1"), Said(response="r1", text="Hello.")]
 
 
 def test_the_transcript_of_the_caller_grows_until_it_is_finished() -> None:
     gemini = dialect()
     assert content(gemini, inputTranscription={"text": " What is", "languageCode": "en-US"}) == [
-        Transcribed(text="What is", final=False, language="en-US")
+        TurnTranscribed(text="What is", final=False, language="en-US")
     ]
     assert content(gemini, inputTranscription={"text": " it?"}) == [
-        Transcribed(text="What is it?", final=False, language="en-US")
+        TurnTranscribed(text="What is it?", final=False, language="en-US")
     ]
-    assert content(gemini, inputTranscription={"finished": True}) == [Transcribed(text="What is it?", language="en-US")]
-    assert content(gemini, inputTranscription={"text": "Yes.", "finished": True}) == [Transcribed(text="Yes.")]
-    assert content(gemini, modelTurn=speech(ONE))[0] == Began(response="r1")
+    assert content(gemini, inputTranscription={"finished": True}) == [
+        TurnTranscribed(text="What is it?", language="en-US")
+    ]
+    assert content(gemini, inputTranscription={"text": "Yes.", "finished": True}) == [TurnTranscribed(text="Yes.")]
+    assert content(gemini, modelTurn=speech(ONE))[0] == ResponseBegan(response="r1")
 
 
 def test_the_transcript_is_complete_when_the_model_begins_or_its_turn_is_over() -> None:
     gemini = dialect()
     content(gemini, inputTranscription={"text": "Hello"})
-    assert content(gemini, modelTurn=speech(ONE))[0] == Transcribed(text="Hello")
+    assert content(gemini, modelTurn=speech(ONE))[0] == TurnTranscribed(text="Hello")
     content(gemini, inputTranscription={"text": "there"})
-    assert content(gemini, turnComplete=True) == [Transcribed(text="there"), Finished(response="r1")]
+    assert content(gemini, turnComplete=True) == [TurnTranscribed(text="there"), ResponseFinished(response="r1")]
 
 
 def test_the_caller_goes_on_speaking_after_a_barge_in() -> None:
     gemini = dialect()
     content(gemini, modelTurn=speech(ONE))
     content(gemini, inputTranscription={"text": "No,"})
-    assert content(gemini, interrupted=True) == [CutShort(), Finished(response="r1", status="interrupted")]
+    assert content(gemini, interrupted=True) == [CutShort(), ResponseFinished(response="r1", status="interrupted")]
     assert content(gemini, turnComplete=True) == []
-    assert content(gemini, inputTranscription={"text": " wait."}) == [Transcribed(text="No, wait.", final=False)]
+    assert content(gemini, inputTranscription={"text": " wait."}) == [TurnTranscribed(text="No, wait.", final=False)]
 
 
 def test_what_is_told_twice_counts_once() -> None:
     gemini = dialect()
     content(gemini, modelTurn=speech(ONE))
-    assert content(gemini, interrupted=True) == [CutShort(), Finished(response="r1", status="interrupted")]
+    assert content(gemini, interrupted=True) == [CutShort(), ResponseFinished(response="r1", status="interrupted")]
     assert content(gemini, interrupted=True) == []
     call = {"functionCalls": [{"id": "f1", "name": "weather"}]}
     assert len(read(gemini, toolCall=call)) == 3
@@ -134,7 +136,7 @@ def test_text_that_follows_an_interruption_is_no_new_response() -> None:
     assert content(gemini, outputTranscription={"text": " and so"}) == []
     assert content(gemini, turnComplete=True) == []
     assert content(gemini, outputTranscription={"text": "Yes."}) == [
-        Began(response="r2"),
+        ResponseBegan(response="r2"),
         Said(response="r2", text="Yes."),
     ]
 
@@ -146,10 +148,10 @@ def test_calls_stand_and_end_their_response() -> None:
     assert read(gemini, toolCall={"functionCalls": calls}) == [
         Called(response="r1", call_id="f1", name="weather", arguments={"city": "Paris"}),
         Called(response="r1", call_id="f2", name="time", arguments={}),
-        Finished(response="r1"),
+        ResponseFinished(response="r1"),
     ]
-    assert content(gemini, modelTurn=speech(TWO)) == [Began(response="r2"), Voiced(response="r2", pcm=TWO)]
-    assert content(gemini, turnComplete=True) == [Finished(response="r2")]
+    assert content(gemini, modelTurn=speech(TWO)) == [ResponseBegan(response="r2"), Voiced(response="r2", pcm=TWO)]
+    assert content(gemini, turnComplete=True) == [ResponseFinished(response="r2")]
 
 
 def test_the_turn_that_a_call_has_ended_is_not_ended_again() -> None:
@@ -158,7 +160,7 @@ def test_the_turn_that_a_call_has_ended_is_not_ended_again() -> None:
     read(gemini, toolCall={"functionCalls": [{"id": "f1", "name": "weather"}]})
     gemini.respond("tag-2")
     assert content(gemini, turnComplete=True) == []
-    assert content(gemini, modelTurn=speech(ONE))[0] == Began(response="r2", tag="tag-2")
+    assert content(gemini, modelTurn=speech(ONE))[0] == ResponseBegan(response="r2", tag="tag-2")
 
 
 def test_calls_are_cancelled() -> None:
@@ -172,14 +174,17 @@ def test_the_oldest_tag_goes_to_the_response_that_begins() -> None:
     gemini.text("Hello", tag="b")
     gemini.text("A note", role="system")
     for tag in ("a", "b", ""):
-        assert content(gemini, modelTurn=speech(ONE))[0] == Began(response=f"r{gemini._responses}", tag=tag)
+        assert content(gemini, modelTurn=speech(ONE))[0] == ResponseBegan(response=f"r{gemini._responses}", tag=tag)
         content(gemini, turnComplete=True)
 
 
 def test_a_model_that_was_asked_and_says_nothing_has_answered() -> None:
     gemini = dialect()
     gemini.respond("a")
-    assert content(gemini, turnComplete=True) == [Began(response="r1", tag="a"), Finished(response="r1")]
+    assert content(gemini, turnComplete=True) == [
+        ResponseBegan(response="r1", tag="a"),
+        ResponseFinished(response="r1"),
+    ]
     assert content(gemini, turnComplete=True) == []
 
 
@@ -188,31 +193,31 @@ def test_a_response_may_be_stopped_before_its_first_word() -> None:
     gemini.respond("a")
     assert content(gemini, interrupted=True) == [
         CutShort(),
-        Began(response="r1", tag="a"),
-        Finished(response="r1", status="interrupted"),
+        ResponseBegan(response="r1", tag="a"),
+        ResponseFinished(response="r1", status="interrupted"),
     ]
     assert content(gemini, turnComplete=True) == []
-    assert content(gemini, modelTurn=speech(ONE))[0] == Began(response="r2")
+    assert content(gemini, modelTurn=speech(ONE))[0] == ResponseBegan(response="r2")
 
 
 def test_a_response_that_is_asked_for_while_another_goes_on_begins_when_that_is_stopped() -> None:
     gemini = dialect()
     content(gemini, modelTurn=speech(ONE))
     gemini.respond("a")
-    assert content(gemini, interrupted=True) == [CutShort(), Finished(response="r1", status="interrupted")]
+    assert content(gemini, interrupted=True) == [CutShort(), ResponseFinished(response="r1", status="interrupted")]
     assert content(gemini, turnComplete=True) == []
-    assert content(gemini, modelTurn=speech(ONE))[0] == Began(response="r2", tag="a")
+    assert content(gemini, modelTurn=speech(ONE))[0] == ResponseBegan(response="r2", tag="a")
 
 
 def test_a_turn_or_a_result_that_the_model_does_not_answer_has_been_dealt_with() -> None:
     gemini = dialect(turn_detection=None)
     gemini.turn_begins()
     gemini.turn_ends()
-    assert content(gemini, turnComplete=True) == [Began(response="r1"), Finished(response="r1")]
+    assert content(gemini, turnComplete=True) == [ResponseBegan(response="r1"), ResponseFinished(response="r1")]
     read(gemini, toolCall={"functionCalls": [{"id": "f1", "name": "weather"}]})
     content(gemini, turnComplete=True)
     gemini.tool_result("f1", "weather", 1, respond=True)
-    assert content(gemini, turnComplete=True) == [Began(response="r3"), Finished(response="r3")]
+    assert content(gemini, turnComplete=True) == [ResponseBegan(response="r3"), ResponseFinished(response="r3")]
     assert content(gemini, turnComplete=True) == []
 
 
@@ -221,11 +226,11 @@ def test_a_response_may_fail(reason: str) -> None:
     gemini = dialect()
     content(gemini, modelTurn=speech(ONE))
     assert content(gemini, turnComplete=True, turnCompleteReason=reason) == [
-        Finished(response="r1", status="failed", reason=reason)
+        ResponseFinished(response="r1", status="failed", reason=reason)
     ]
     assert content(gemini, turnComplete=True, turnCompleteReason=reason) == [
-        Began(response="r2"),
-        Finished(response="r2", status="failed", reason=reason),
+        ResponseBegan(response="r2"),
+        ResponseFinished(response="r2", status="failed", reason=reason),
     ]
 
 
@@ -258,14 +263,14 @@ def test_usage_belongs_to_the_response_that_it_comes_with() -> None:
     gemini = dialect()
     content(gemini, modelTurn=speech(ONE))
     events = read(gemini, serverContent={"turnComplete": True}, usageMetadata=USAGE)
-    assert events == [Finished(response="r1", usage=CONSUMED)]
+    assert events == [ResponseFinished(response="r1", usage=CONSUMED)]
 
 
 def test_usage_may_come_before_the_end_or_after_it() -> None:
     gemini = dialect()
     content(gemini, modelTurn=speech(ONE))
     assert read(gemini, usageMetadata=USAGE) == []
-    assert content(gemini, turnComplete=True) == [Finished(response="r1", usage=CONSUMED)]
+    assert content(gemini, turnComplete=True) == [ResponseFinished(response="r1", usage=CONSUMED)]
     assert read(gemini, usageMetadata=USAGE) == [Consumed(usage=CONSUMED)]
 
 
@@ -275,10 +280,10 @@ def test_extended_thinking_ends_when_it_is_idle() -> None:
     assert content(gemini, turnComplete=True, interactionStatus="IN_PROGRESS") == []
     assert content(gemini, modelTurn=speech(TWO)) == [Voiced(response="r1", pcm=TWO)]
     assert content(gemini, turnComplete=True) == []
-    assert content(gemini, interactionStatus="IDLE") == [Finished(response="r1")]
+    assert content(gemini, interactionStatus="IDLE") == [ResponseFinished(response="r1")]
     assert content(gemini, interactionStatus="IDLE") == []
     content(gemini, modelTurn=speech(ONE))
-    assert content(gemini, turnComplete=True, interactionStatus="IDLE") == [Finished(response="r2")]
+    assert content(gemini, turnComplete=True, interactionStatus="IDLE") == [ResponseFinished(response="r2")]
 
 
 def test_extended_thinking_may_go_on_right_after_an_interruption() -> None:
@@ -286,20 +291,20 @@ def test_extended_thinking_may_go_on_right_after_an_interruption() -> None:
     content(gemini, modelTurn=speech(ONE), interactionStatus="IN_PROGRESS")
     content(gemini, interrupted=True)
     assert content(gemini, turnComplete=True, interactionStatus="IN_PROGRESS") == []
-    assert content(gemini, outputTranscription={"text": "Yes."})[0] == Began(response="r2")
+    assert content(gemini, outputTranscription={"text": "Yes."})[0] == ResponseBegan(response="r2")
 
 
 def test_silence_has_no_transcript() -> None:
     gemini = dialect()
     assert content(gemini, inputTranscription={"text": " "}) == []
     assert content(gemini, inputTranscription={"finished": True}) == []
-    assert content(gemini, modelTurn=speech(ONE))[0] == Began(response="r1")
+    assert content(gemini, modelTurn=speech(ONE))[0] == ResponseBegan(response="r1")
 
 
 def test_for_other_models_a_turn_is_over_when_it_is_complete() -> None:
     gemini = dialect()
     content(gemini, modelTurn=speech(ONE))
-    assert content(gemini, turnComplete=True, interactionStatus="IN_PROGRESS") == [Finished(response="r1")]
+    assert content(gemini, turnComplete=True, interactionStatus="IN_PROGRESS") == [ResponseFinished(response="r1")]
 
 
 def test_handles_and_the_end_of_a_connection() -> None:
@@ -314,7 +319,7 @@ def test_what_is_not_known_passes() -> None:
     gemini = dialect()
     assert gemini.read('{"newThing": {"a": [1]}, "goAway": {"timeLeft": "1s"}}') == [
         GoingAway(left_s=1.0),
-        Passed(kind="newThing"),
+        Unknown(kind="newThing"),
     ]
     assert gemini.read('{"voiceActivity": {"type": "ACTIVITY_START"}}') == []
     assert gemini.read("{}") == []

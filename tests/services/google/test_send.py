@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 from google.genai import types
 
+from duologue.agents.engine import EngineConfig
+from duologue.agents.tool import ToolSpec
 from duologue.errors import BadInput
 from duologue.frames import UserImage
-from duologue.processors.engine import EngineConfig
-from duologue.processors.tools import ToolSpec
+from duologue.services.context import Message, ToolRequest
 from duologue.services.google.config import tools
 from duologue.services.google.dialect import NO_HISTORY, GeminiDialect
-from duologue.services.google.families import family_of
+from duologue.services.google.models import family_of
 from duologue.services.google.options import GeminiLiveOptions
-from duologue.services.messages import Message, ToolRequest
 
 from .live_api import FAMILY_MODELS, content, context_update_of, dialect, read, sent, speech
 

@@ -8,9 +8,9 @@ import pytest
 
 from duologue import BadInput, Cascade, ConfigurationError, Pipeline, Session
 from duologue.audio.wav import read_wav
-from duologue.processors.interruption import Interruption
-from duologue.processors.turns import Endpointing
-from duologue.processors.vad import VadProcessor
+from duologue.processors.turns.endpointing import Endpointing
+from duologue.processors.turns.interruption import Interruption
+from duologue.processors.turns.vad import Vad
 from duologue.services.local import EspeakTTS, Rule, RulesLLM, SphinxSTT
 from duologue.testing.caller import SimulatedCaller
 from duologue.testing.script import converse
@@ -37,7 +37,7 @@ async def heard_from(name: str) -> tuple[list[str], list[str]]:
         Pipeline(
             [
                 transport.input(),
-                VadProcessor(),
+                Vad(),
                 Endpointing(),
                 Interruption(),
                 Cascade(SphinxSTT(phrases=PHRASES), llm, EspeakTTS()),

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-import duologue.testing.openai as openai_server
+import duologue.testing.scripted.openai as openai_server
 from duologue.services.openai.dialect import OpenAIDialect
 from duologue.testing.tls import loopback
 

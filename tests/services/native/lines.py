@@ -24,13 +24,13 @@ from duologue.frames import (
 )
 from duologue.processors import Pipeline, Processor, handles
 from duologue.services.google import GeminiLive, GeminiLiveOptions
-from duologue.services.manager import ConnectionSettings
+from duologue.services.native.replies import CONTINUE
 from duologue.services.openai import OpenAIRealtime, OpenAIRealtimeOptions, ServerVad
-from duologue.services.speaking import CONTINUE
+from duologue.services.remote.keeper import ConnectionSettings
 from duologue.session import Outcome, Session
-from duologue.testing.google import ScriptedGemini
-from duologue.testing.openai import ScriptedOpenAI
-from duologue.testing.provider import Act, Asked, Speak
+from duologue.testing.scripted.google import ScriptedGemini
+from duologue.testing.scripted.openai import ScriptedOpenAI
+from duologue.testing.scripted.server import Act, Asked, Speak
 from duologue.transports.memory import MemoryTransport
 from tests.services.native.counted import Run, counted, runs, speech
 

@@ -10,14 +10,14 @@ import anyio
 import numpy as np
 import pytest
 
+from duologue.agents.tool import ToolSpec
 from duologue.errors import ConfigurationError
 from duologue.frames import Configure, UserAudio
-from duologue.processors.tools import ToolSpec
-from duologue.services.dialect import ConnectionLost
 from duologue.services.google import GeminiLive, GeminiLiveOptions
-from duologue.services.manager import ConnectionSettings
 from duologue.services.openai import OpenAIRealtime, OpenAIRealtimeOptions
-from duologue.testing.provider import Asked, Speak
+from duologue.services.remote.keeper import ConnectionSettings
+from duologue.services.remote.wire import ConnectionLost
+from duologue.testing.scripted.server import Asked, Speak
 from tests.services.native.lines import OPENAI, PROVIDERS, Line, Provider, Server, calling, on_line
 
 NO_SCHEMA = {"type": "object", "properties": {"city": {"type": "sting"}}}

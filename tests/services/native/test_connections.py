@@ -12,15 +12,15 @@ from typing import Any
 import anyio
 import pytest
 
+from duologue.agents.agent import Agent
 from duologue.errors import ConfigurationError, DeadlineExceeded
 from duologue.frames import Configure, Transfer
 from duologue.processors import Switch
-from duologue.processors.agent import Agent
-from duologue.processors.handoff import Handoff
-from duologue.services.dialect import ConnectionLost
-from duologue.services.manager import ConnectionSettings
+from duologue.processors.handoff.handoff import Handoff
+from duologue.services.remote.keeper import ConnectionSettings
+from duologue.services.remote.wire import ConnectionLost
 from duologue.testing.clock import run
-from duologue.testing.google_connection import GeminiConnection
+from duologue.testing.scripted.google_connection import GeminiConnection
 from tests.services.native.lines import (
     MODES,
     OPENAI,

@@ -14,11 +14,11 @@ from random import Random
 import anyio
 import pytest
 
+from duologue.agents.agent import Agent
 from duologue.frames import HandoffCompleted, HandoffFailed, Transfer
 from duologue.processors import Switch
-from duologue.processors.agent import Agent
-from duologue.processors.handoff import Handoff
-from duologue.services.hearing import PREROLL_S, RECENT_S
+from duologue.processors.handoff.handoff import Handoff
+from duologue.services.native.audio_ring import PREROLL_S, RECENT_S
 from duologue.testing.clock import run
 from tests.services.native.counted import Run, runs
 from tests.services.native.lines import MODES, PROVIDERS, Line, Provider, Server, on_line

@@ -6,12 +6,12 @@ import anyio
 import numpy as np
 
 from duologue import Pipeline, Session, Tools
+from duologue.agents.tool import Tool
 from duologue.frames import EndOfTurn, SpeechStarted, SpeechStopped, UserText
-from duologue.processors.tools import Tool
 from duologue.services.google import GeminiLive
-from duologue.testing.google import ScriptedGemini
-from duologue.testing.provider import Act, Asked, Call, Speak
 from duologue.testing.script import converse
+from duologue.testing.scripted.google import ScriptedGemini
+from duologue.testing.scripted.server import Act, Asked, Call, Speak
 from duologue.transports.memory import MemoryTransport
 
 

@@ -10,7 +10,7 @@ from duologue.frames import ToolCall, Transcribed, UserText, UserTranscript
 from duologue.processors.tools import Tools
 from duologue.session import Session
 from duologue.session.rows import Row, RowEvent, Rows
-from duologue.testing.provider import Act, Call, Speak
+from duologue.testing.scripted.server import Act, Call, Speak
 from tests.services.native.lines import MODES, PROVIDERS, Provider, calling, on_line
 
 

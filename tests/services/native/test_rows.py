@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from duologue.session.rows import Removed, Row, RowEvent, Rows
-from duologue.testing.provider import Speak
+from duologue.testing.scripted.server import Speak
 from tests.services.native.lines import MODES, PROVIDERS, Provider, calling
 
 

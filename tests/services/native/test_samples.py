@@ -28,12 +28,12 @@ import pytest
 
 from duologue.errors import ConfigurationError
 from duologue.frames import Configure
-from duologue.services.manager import ConnectionSettings
-from duologue.services.speaking import CONTINUE
+from duologue.services.native.replies import CONTINUE
+from duologue.services.remote.keeper import ConnectionSettings
 from duologue.testing.clock import run
-from duologue.testing.google_connection import GeminiConnection
-from duologue.testing.openai_connection import OpenAIConnection
-from duologue.testing.provider import Act, Asked, Wait
+from duologue.testing.scripted.google_connection import GeminiConnection
+from duologue.testing.scripted.openai_connection import OpenAIConnection
+from duologue.testing.scripted.server import Act, Asked, Wait
 from tests.services.native.counted import Run, runs
 from tests.services.native.lines import GEMINI, MODES, OPENAI, PROVIDERS, Line, Provider, agrees, calling
 from tests.session.calls import settled

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from duologue.agents.engine import EngineConfig
+from duologue.agents.tool import ToolSpec
 from duologue.errors import BadInput
 from duologue.frames import UserImage
-from duologue.processors.engine import EngineConfig
-from duologue.processors.tools import ToolSpec
-from duologue.services.events import Configured, Opened, Refused, TurnTaken
-from duologue.services.messages import Message, ToolRequest
+from duologue.services.context import Message, ToolRequest
+from duologue.services.native.events import Configured, Opened, Refused, TurnTaken
 from duologue.services.openai import OpenAIRealtimeOptions, SemanticVad, ServerVad, Tracing, Transcription
 from duologue.services.openai.dialect import OpenAIDialect
 from tests.services.openai.wire import (

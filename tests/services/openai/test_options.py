@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
+from duologue.agents.engine import EngineConfig
+from duologue.agents.tool import ToolSpec
 from duologue.errors import ConfigurationError
-from duologue.processors.engine import EngineConfig
-from duologue.processors.tools import ToolSpec
 from duologue.services.openai import (
     FunctionChoice,
     OpenAIRealtimeOptions,

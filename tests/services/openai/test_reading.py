@@ -10,22 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from duologue.agents.engine import EngineConfig
 from duologue.errors import BadInput
 from duologue.frames import Usage
-from duologue.processors.engine import EngineConfig
-from duologue.services.events import (
-    Began,
+from duologue.services.native.events import (
     Called,
     Consumed,
     Event,
-    Finished,
-    Passed,
     Refused,
+    ResponseBegan,
+    ResponseFinished,
     Said,
     SpeechBegan,
     SpeechCeased,
-    Transcribed,
     TurnTaken,
+    TurnTranscribed,
+    Unknown,
     Voiced,
 )
 from duologue.services.openai import OpenAIRealtimeOptions, ServerVad
@@ -101,20 +101,20 @@ def test_a_transcript_grows_until_it_is_final() -> None:
     dialect = opened()
     events = read(dialect, heard("What "), heard("is"), heard(None), heard("Yes", "item_2"), heard(" it?"))
     assert events == [
-        Transcribed(item="item_1", text="What ", final=False),
-        Transcribed(item="item_1", text="What is", final=False),
-        Transcribed(item="item_2", text="Yes", final=False),
-        Transcribed(item="item_1", text="What is it?", final=False),
+        TurnTranscribed(item="item_1", text="What ", final=False),
+        TurnTranscribed(item="item_1", text="What is", final=False),
+        TurnTranscribed(item="item_2", text="Yes", final=False),
+        TurnTranscribed(item="item_1", text="What is it?", final=False),
     ]
     final = dialect.read(understood("What is it?", languages=[{"code": "en"}]))
-    assert final[0] == Transcribed(item="item_1", text="What is it?", language="en")
+    assert final[0] == TurnTranscribed(item="item_1", text="What is it?", language="en")
     assert [type(event) for event in read(dialect, heard("late"), understood("again"))] == [Consumed]
 
 
 def test_a_transcript_that_failed_is_final_and_empty() -> None:
     kind = "conversation.item.input_audio_transcription.failed"
     message = told(kind, item_id="item_1", content_index=0, error={"code": "x", "message": "No."})
-    assert read(opened(), heard("What "), message)[1:] == [Transcribed(item="item_1", text="")]
+    assert read(opened(), heard("What "), message)[1:] == [TurnTranscribed(item="item_1", text="")]
 
 
 @pytest.mark.parametrize(
@@ -152,24 +152,24 @@ def test_a_spoken_response() -> None:
         done(usage=TOKENS),
     )
     assert events == [
-        Began(response="resp_1", tag="ask_1"),
+        ResponseBegan(response="resp_1", tag="ask_1"),
         Said(response="resp_1", text="Hel"),
         Voiced(response="resp_1", item="item_1", pcm=b"\1\0\2\0"),
         Said(response="resp_1", text="lo."),
         Voiced(response="resp_1", item="item_1", pcm=b"\3\0"),
-        Finished(response="resp_1", usage=USAGE),
+        ResponseFinished(response="resp_1", usage=USAGE),
     ]
 
 
 def test_a_written_response() -> None:
     place = {"response_id": "resp_1", "item_id": "item_1", "output_index": 0, "content_index": 0}
     events = read(opened(), created(), told("response.output_text.delta", delta="Hello.", **place), done())
-    assert events[1:] == [Said(response="resp_1", text="Hello."), Finished(response="resp_1")]
+    assert events[1:] == [Said(response="resp_1", text="Hello."), ResponseFinished(response="resp_1")]
 
 
 @pytest.mark.parametrize("first", [words("Hello."), audio(b"\0\0"), item_done(call("call_1", "weather", "{}"))])
 def test_a_response_begins_with_what_comes_first(first: bytes) -> None:
-    assert opened().read(first)[0] == Began(response="resp_1")
+    assert opened().read(first)[0] == ResponseBegan(response="resp_1")
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_a_response_begins_with_what_comes_first(first: bytes) -> None:
 )
 def test_how_a_response_ends(status: str, details: Any, expected: str, reason: str) -> None:
     (finished,) = read(opened(), created(), done(status=status, status_details=details))[1:]
-    assert isinstance(finished, Finished)
+    assert isinstance(finished, ResponseFinished)
     assert (finished.status, finished.reason) == (expected, reason)
 
 
@@ -207,11 +207,11 @@ def test_a_response_without_its_beginning() -> None:
     assert opened().read(done(status="cancelled")) == []
     assert opened().read(done(status="cancelled", usage=TOKENS)) == [Consumed(usage=USAGE)]
     events = opened().read(done(output=[call("call_1", "weather", "{}")]))
-    assert [type(event) for event in events] == [Began, Called, Finished]
+    assert [type(event) for event in events] == [ResponseBegan, Called, ResponseFinished]
     events = opened().read(done(status="failed"))
-    assert [type(event) for event in events] == [Began, Finished]
+    assert [type(event) for event in events] == [ResponseBegan, ResponseFinished]
     events = opened().read(done(status="cancelled", metadata={"tag": "ask_1"}))
-    assert events[0] == Began(response="resp_1", tag="ask_1")
+    assert events[0] == ResponseBegan(response="resp_1", tag="ask_1")
 
 
 def test_nothing_is_told_of_a_response_after_its_end() -> None:
@@ -229,7 +229,7 @@ def test_audio_after_a_cancellation_is_told_until_the_end() -> None:
 
 
 def test_nothing_at_all_is_no_piece() -> None:
-    assert read(opened(), created(), words(""), audio(b"")) == [Began(response="resp_1")]
+    assert read(opened(), created(), words(""), audio(b"")) == [ResponseBegan(response="resp_1")]
 
 
 # -- tools -------------------------------------------------------------------------------------------------------------
@@ -246,17 +246,21 @@ def test_calls_are_told_when_the_response_stands() -> None:
         item_done(first),
         item_done(second),
     ]
-    assert read(dialect, *before) == [Began(response="resp_1")]
+    assert read(dialect, *before) == [ResponseBegan(response="resp_1")]
     assert dialect.read(done(output=[first, second])) == [
         Called(response="resp_1", call_id="call_1", name="weather", arguments={"city": "Köln"}),
         Called(response="resp_1", call_id="call_2", name="time", arguments={}),
-        Finished(response="resp_1"),
+        ResponseFinished(response="resp_1"),
     ]
 
 
 def test_calls_that_the_end_does_not_repeat() -> None:
     first, second = call("call_1", "weather", "{}"), call("call_2", "time", "{}")
-    assert [type(e) for e in read(opened(), created(), item_done(first), done())] == [Began, Called, Finished]
+    assert [type(e) for e in read(opened(), created(), item_done(first), done())] == [
+        ResponseBegan,
+        Called,
+        ResponseFinished,
+    ]
     events = read(opened(), created(), item_done(first), item_done(second), done(output=[second]))
     assert sorted(event.call_id for event in events if isinstance(event, Called)) == ["call_1", "call_2"]
 
@@ -268,7 +272,7 @@ def test_calls_of_a_response_that_does_not_stand_are_not_told(status: str, reaso
     item = call("call_1", "weather", "{}")
     details = {"type": status, "reason": reason}
     events = read(opened(), created(), item_done(item), done(status=status, status_details=details, output=[item]))
-    assert [type(event) for event in events] == [Began, Finished]
+    assert [type(event) for event in events] == [ResponseBegan, ResponseFinished]
 
 
 @pytest.mark.parametrize("arguments", ['{"city": "Kö', "[1]", "null", "city=Köln", "[" * 10_000, " "])
@@ -292,17 +296,17 @@ def test_a_message_that_comes_twice_is_told_once(message: bytes) -> None:
 def test_a_message_without_an_id_is_never_one_that_came_before() -> None:
     dialect = opened()
     for _ in range(2):
-        assert dialect.read(b'{"type": "ping"}') == dialect.read('{"type": "ping"}') == [Passed(kind="ping")]
+        assert dialect.read(b'{"type": "ping"}') == dialect.read('{"type": "ping"}') == [Unknown(kind="ping")]
 
 
 def test_an_unknown_message_passes() -> None:
-    assert opened().read(b'{"type": "response.video.delta", "delta": 1}') == [Passed(kind="response.video.delta")]
+    assert opened().read(b'{"type": "response.video.delta", "delta": 1}') == [Unknown(kind="response.video.delta")]
 
 
 def test_every_message_that_the_sdk_knows_is_known() -> None:
     dialect = opened()
     for kind in SERVER_MESSAGES:
-        assert not any(isinstance(event, Passed) for event in survive(dialect, json.dumps({"type": kind})))
+        assert not any(isinstance(event, Unknown) for event in survive(dialect, json.dumps({"type": kind})))
 
 
 def raw_audio(delta: Any, **fields: Any) -> bytes:
@@ -343,9 +347,9 @@ def test_a_malformed_message_is_named_and_changes_nothing(message: bytes, proble
     with pytest.raises(BadInput, match=problem):
         dialect.read(message)
     assert read(dialect, created(), audio(b"\0\0"), done()) == [
-        Began(response="resp_1"),
+        ResponseBegan(response="resp_1"),
         Voiced(response="resp_1", item="item_1", pcm=b"\0\0"),
-        Finished(response="resp_1"),
+        ResponseFinished(response="resp_1"),
     ]
 
 
@@ -375,7 +379,7 @@ def test_what_is_remembered_is_bounded() -> None:
         read(dialect, item_done(item, f"r{number}"))
     sizes = [len(kept) for kept in _memories(dialect)]
     assert max(sizes) <= 1024
-    assert dialect.read(first) == [Began(response="resp_first")]
+    assert dialect.read(first) == [ResponseBegan(response="resp_first")]
 
 
 def _memories(of: object) -> list[Any]:
@@ -442,7 +446,7 @@ def test_no_message_does_harm(messages: list[tuple[str, dict[str, Any]]]) -> Non
     for kind, fields in messages:
         survive(dialect, json.dumps({**fields, "type": kind}))
     final = dialect.read(done("resp_final", output=[call("call_1", "weather", "{}")]))
-    assert [type(event) for event in final][-2:] == [Called, Finished] or final == []
+    assert [type(event) for event in final][-2:] == [Called, ResponseFinished] or final == []
 
 
 @settings(max_examples=100)

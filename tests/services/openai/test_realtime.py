@@ -9,16 +9,17 @@ from typing import Any, cast
 import anyio
 import pytest
 
+from duologue.agents.engine import Engine
+from duologue.agents.tool import Tool, ToolSpec
 from duologue.errors import ConfigurationError, ToolError
 from duologue.frames import Configure, ResponseEnded, Usage
 from duologue.processors import Pipeline
-from duologue.processors.engine import Engine
-from duologue.processors.tools import Tool, Tools, ToolSpec
+from duologue.processors.tools import Tools
 from duologue.services.openai import OpenAIRealtime, OpenAIRealtimeOptions, ServerVad
 from duologue.services.openai.responses import MALFORMED
 from duologue.session import Session
-from duologue.testing.openai import ScriptedOpenAI
-from duologue.testing.provider import Call, Speak
+from duologue.testing.scripted.openai import ScriptedOpenAI
+from duologue.testing.scripted.server import Call, Speak
 from tests.services.story import Watch
 from tests.session.calls import Call as Session_
 from tests.session.calls import running

@@ -18,9 +18,9 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
 from duologue.errors import ConfigurationError, MissingExtra
-from duologue.services.dialect import ConnectionLost, Wire
-from duologue.services.openai import sdk
-from duologue.services.openai.sdk import Client
+from duologue.services.openai import wire as sdk
+from duologue.services.openai.wire import Client
+from duologue.services.remote.wire import ConnectionLost, Wire
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
 
@@ -293,11 +293,11 @@ def test_an_address_of_another_kind() -> None:
 @pytest.mark.parametrize("missing", ["openai", "websockets"])
 def test_without_the_sdk(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     util = SimpleNamespace(find_spec=lambda name: None if name == missing else find_spec(name))
-    monkeypatch.setattr("duologue.services.openai.sdk.importlib", SimpleNamespace(util=util))
+    monkeypatch.setattr("duologue.services.openai.wire.importlib", SimpleNamespace(util=util))
     with pytest.raises(MissingExtra, match=rf"{missing}.*duologue\[openai\]"):
         Client("sk-test", "")
 
 
 def test_the_sdk_is_not_loaded_before_it_is_needed() -> None:
-    code = "import sys, duologue.services.openai.sdk as s; s.Client('k', ''); print('openai' in sys.modules)"
+    code = "import sys, duologue.services.openai.wire as s; s.Client('k', ''); print('openai' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"False\n"

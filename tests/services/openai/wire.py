@@ -11,8 +11,8 @@ from openai.types.realtime.realtime_client_event import RealtimeClientEvent
 from openai.types.realtime.realtime_server_event import RealtimeServerEvent
 from pydantic import BaseModel, TypeAdapter
 
-from duologue.processors.engine import EngineConfig
-from duologue.services.events import Event
+from duologue.agents.engine import EngineConfig
+from duologue.services.native.events import Event
 from duologue.services.openai.dialect import OpenAIDialect
 from duologue.services.openai.options import OpenAIRealtimeOptions
 

@@ -12,14 +12,14 @@ import msgspec
 
 from ....errors import ConfigurationError, ServiceError
 from ....frames import Configure, Usage
-from ....processors.base import Processor
+from ....processors.kernel.processor import Processor
 from ....services.cascade import Cascade
+from ....services.context import Message, Request, ToolRequest
 from ....services.llm import LLM
 from ....services.local.stt import SphinxSTT
 from ....services.local.tts import EspeakTTS
-from ....services.manager import ConnectionSettings
-from ....services.messages import Message, Request, ToolRequest
-from ...provider import SPEECH_CHARACTERS_PER_S, Act, Asked, Call, Fail, Model, Speak, Wait
+from ....services.remote.keeper import ConnectionSettings
+from ...scripted.server import SPEECH_CHARACTERS_PER_S, Act, Asked, Call, Fail, Model, Speak, Wait
 from ..phrases import HELLO, PHRASES, THANKS
 from ..rig import FarEnd, Rig
 from .values import plain

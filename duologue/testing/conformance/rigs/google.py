@@ -10,12 +10,12 @@ from functools import partial
 from typing import Any, Literal
 
 from ....frames import Configure
-from ....services.google.live import GeminiLive
 from ....services.google.options import GeminiLiveOptions
-from ....services.manager import ConnectionSettings
-from ...google import ScriptedGemini
-from ...google_model import INPUT_RATE
-from ...provider import Act, Model
+from ....services.google.realtime import GeminiLive
+from ....services.remote.keeper import ConnectionSettings
+from ...scripted.google import ScriptedGemini
+from ...scripted.google_model import INPUT_RATE
+from ...scripted.server import Act, Model
 from ..phrases import understand
 from ..rig import FarEnd, Rig
 from .served import FAR_TOO_LARGE, ServedEnd

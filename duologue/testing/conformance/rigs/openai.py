@@ -9,11 +9,11 @@ from functools import partial
 from typing import Any, Literal
 
 from ....frames import Configure
-from ....services.manager import ConnectionSettings
 from ....services.openai.options import SAMPLE_RATE, OpenAIRealtimeOptions, ServerVad
 from ....services.openai.realtime import OpenAIRealtime
-from ...openai import ScriptedOpenAI
-from ...provider import Act, Model
+from ....services.remote.keeper import ConnectionSettings
+from ...scripted.openai import ScriptedOpenAI
+from ...scripted.server import Act, Model
 from ..phrases import understand
 from ..rig import FarEnd, Rig
 from .served import FAR_TOO_LARGE, ServedEnd

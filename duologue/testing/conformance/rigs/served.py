@@ -5,10 +5,10 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, Protocol
 
-from ....processors.base import Processor
-from ....services.messages import Message
-from ....services.speech_to_speech import SpeechToSpeech
-from ...provider import Behaviour, Got
+from ....processors.kernel.processor import Processor
+from ....services.context import Message
+from ....services.native.engine import SpeechToSpeech
+from ...scripted.server import Behaviour, Got
 from ..rig import FarEnd
 from .values import plain
 

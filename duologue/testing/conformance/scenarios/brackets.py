@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from ....frames import BotAudio, BotText, ResponseEnded, ResponseStarted, Say, ToolCall
-from ...provider import Act, Asked, Call, Fail, Speak
+from ...scripted.server import Act, Asked, Call, Fail, Speak
 from ..call import calling, squeezed
 from ..phrases import HELLO, STORY, WEATHER
 from ..rig import Rig

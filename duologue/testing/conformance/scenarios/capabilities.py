@@ -7,7 +7,7 @@ from random import Random
 import msgspec
 
 from ....frames import Configure, UserImage, UserText
-from ...provider import Speak
+from ...scripted.server import Speak
 from ..call import calling
 from ..phrases import HELLO, THANKS
 from ..rig import Rig

@@ -6,10 +6,10 @@ from random import Random
 
 import msgspec
 
+from ....agents.agent import Agent
 from ....errors import ConfigurationError
 from ....frames import Configure
-from ....processors.agent import Agent
-from ...provider import Speak
+from ...scripted.server import Speak
 from ..call import calling
 from ..phrases import HELLO, STORY, THANKS
 from ..rig import FarEnd, Rig

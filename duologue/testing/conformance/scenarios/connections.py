@@ -6,8 +6,8 @@ from random import Random
 from typing import Any
 
 from ....frames import ConnectionChanged, ErrorRaised, Interrupted
-from ....services.manager import ConnectionSettings
-from ...provider import Act, Asked, Speak
+from ....services.remote.keeper import ConnectionSettings
+from ...scripted.server import Act, Asked, Speak
 from ..call import Call, calling, squeezed
 from ..phrases import HELLO, LONDON, STORY, THANKS, WEATHER
 from ..rig import Rig

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from ....frames import BotAudio, ConnectionChanged, ResponseStarted
-from ...provider import Speak, Wait
+from ...scripted.server import Speak, Wait
 from ..call import Call, calling, spoken_by, squeezed, words
 from ..phrases import HELLO, STOP, STORY, THANKS
 from ..rig import Rig

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from ....frames import Interrupted, Output, ResponseEnded, ResponseStarted
-from ...provider import Asked, Call, Speak, Wait
+from ...scripted.server import Asked, Call, Speak, Wait
 from ..call import Call as Conversation
 from ..call import calling, first_word_at
 from ..phrases import HELLO, STOP, STORY, WEATHER

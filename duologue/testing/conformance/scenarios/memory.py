@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from random import Random
 
+from ....agents.agent import Agent
 from ....frames import ConnectionChanged, HandoffCompleted, Transfer
-from ....processors.agent import Agent
 from ....services.cascade import Cascade
 from ....session.conversation import Conversation
 from ...mocks import MockLLM, MockSTT, MockTTS
-from ...provider import Speak
+from ...scripted.server import Speak
 from ..call import Call, calling, spoken_by, squeezed
 from ..phrases import HELLO, LONDON, STORY, THANKS, WEATHER
 from ..rig import Rig

@@ -8,9 +8,9 @@ from typing import Any
 
 import anyio
 
+from ....agents.tool import Tool
 from ....frames import ConnectionChanged, Interrupted, ResponseStarted, ToolCall, ToolResult
-from ....processors.tools import Tool
-from ...provider import Act, Asked, Call, Speak, Twice, Wait
+from ...scripted.server import Act, Asked, Call, Speak, Twice, Wait
 from ..call import calling
 from ..phrases import HELLO, STOP, THANKS, WEATHER
 from ..rig import Rig

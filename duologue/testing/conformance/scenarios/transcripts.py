@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from ....frames import BotText, EndOfTurn, ResponseStarted, SpeechStarted, UserText, UserTranscript
-from ...provider import Speak, Wait
+from ...scripted.server import Speak, Wait
 from ..call import calling, spoken_by
 from ..phrases import HELLO, LONDON, STORY, THANKS, WEATHER
 from ..rig import Rig

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from ....frames import BotAudio, ResponseStarted, Usage
-from ...provider import Speak
+from ...scripted.server import Speak
 from ..call import calling
 from ..phrases import HELLO, STOP, STORY, WEATHER
 from ..rig import Rig

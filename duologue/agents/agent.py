@@ -1,0 +1,106 @@
+"""Agents as configuration, and the flow between them. The same definitions serve a cascade and a native engine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from ..errors import ConfigurationError
+from ..frames import Configure
+from .tool import Tool, ToolSpec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Agent:
+    """Who talks: what it is told, how it sounds, what it can do, and whom it may hand the call to.
+
+    `targets` names the agents that it may hand off to, None meaning any. `engine` names the branch of an engine
+    `Switch` that serves it; empty for the only one there is. `greeting` is said when it takes the call, `farewell`
+    when it hands it on. `voice` is one of the engine's or, for an agent that several kinds of engines may serve, one
+    for each family of voices: {"openai": "marin", "gemini": "Kore", "espeak": "en-us+f3"}. Functions in `tools` become
+    tools by their signature.
+    """
+
+    name: str
+    role: str = ""
+    description: str = ""
+    scope: str = ""
+    instructions: str = ""
+    language: str = ""
+    voice: str | Mapping[str, str] = ""
+    tools: Iterable[Tool | Callable[..., Any]] = ()
+    targets: tuple[str, ...] | None = None
+    engine: str = ""
+    greeting: str = ""
+    farewell: str = ""
+    toolset: tuple[Tool, ...] = field(init=False, repr=False, compare=False)
+    """Its tools, made of `tools`."""
+
+    def __post_init__(self) -> None:
+        if not self.name.strip():
+            raise ConfigurationError("an agent needs a name")
+        made = tuple(t if isinstance(t, Tool) else Tool(t) for t in self.tools)
+        object.__setattr__(self, "tools", made)
+        object.__setattr__(self, "toolset", made)
+        if twice := _twice(t.name for t in made):
+            raise ConfigurationError(f"agent {self.name!r} has two tools named {twice!r}")
+
+    @property
+    def prompt(self) -> str:
+        """The instructions with the identity block: the same text for every engine."""
+        lines = [
+            f"{label}: {value}"
+            for label, value in (("Role", self.role), ("Description", self.description), ("Scope", self.scope))
+            if value
+        ]
+        if self.language:
+            lines.append(language_line(self.language))
+        if not lines:
+            return self.instructions
+        return "\n".join([self.instructions, "", "--- Agent Identity ---", *lines])
+
+
+def language_line(language: str) -> str:
+    """What a model is told of the language to answer in."""
+    return f"Language: Always respond in {language}"
+
+
+def configuration(agent: Agent, more_tools: Iterable[ToolSpec] = (), voices: str = "") -> Configure:
+    """All of an engine's configuration but its options, for an agent. Its own tools come before those of others.
+
+    `voices` is the family of the engine's voices; if the agent names none of it, it gets the engine's default.
+    """
+    specs = {tool.spec.name: tool.spec for tool in agent.toolset}
+    for spec in more_tools:
+        specs.setdefault(spec.name, spec)
+    return Configure(
+        agent=agent.name,
+        instructions=agent.prompt,
+        voice=agent.voice if isinstance(agent.voice, str) else agent.voice.get(voices, ""),
+        language=agent.language,
+        tools=tuple(msgspec.to_builtins(spec) for spec in specs.values()),
+    )
+
+
+def by_name(agents: Iterable[Agent]) -> dict[str, Agent]:
+    """The agents by their names. Raises ConfigurationError for none, or two of one name."""
+    found: dict[str, Agent] = {}
+    for agent in agents:
+        if agent.name in found:
+            raise ConfigurationError(f"two agents are named {agent.name!r}")
+        found[agent.name] = agent
+    if not found:
+        raise ConfigurationError("there must be at least one agent")
+    return found
+
+
+def _twice(names: Iterable[str]) -> str | None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            return name
+        seen.add(name)
+    return None

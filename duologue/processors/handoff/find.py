@@ -1,0 +1,20 @@
+"""Where the engine stands in a pipeline."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...agents.engine import Engine
+from ..kernel.groups import Group, Switch
+from ..kernel.processor import Processor
+
+
+def find_engine(node: Processor) -> Switch[Any] | Engine | None:
+    """The engine in a pipeline, or the switch between several. None if there is none."""
+    if isinstance(node, Engine):
+        return node
+    if isinstance(node, Switch):
+        return node if all(isinstance(branch, Engine) for branch in node.branches.values()) else None
+    if isinstance(node, Group):
+        return next((found for child in node.children if (found := find_engine(child)) is not None), None)
+    return None

@@ -1,0 +1,1 @@
+"""The kernel: processors, routes, lanes and groups. It knows a `Host`, not a session."""

@@ -1,0 +1,240 @@
+"""When the caller's turn is over: by silence, or by push-to-talk."""
+
+from __future__ import annotations
+
+import math
+
+import anyio
+
+from ...errors import ConfigurationError, IllegalState
+from ...frames import End, EndOfTurn, SpeechStarted, SpeechStopped, UserAudio, UserTranscript, VoiceActivity
+from ..kernel.processor import Processor, handles
+from .interruption import may_interrupt
+from .vad import STALL_S, StreamTime, split
+
+
+class Endpointing(Processor):
+    """Ends the caller's turn: pushes `EndOfTurn(by="silence")` once `silence_ms` have passed since the last speech.
+
+    Silence is measured in the audio, and `EndOfTurn` stands there in its place; if audio ceases, the clock goes on
+    measuring. More speech within the silence continues the turn. A turn that lasts `max_turn_s` is ended
+    (by="limit"): speech that goes on then starts the next one, at the same sample. The `End` ends it, too (by="end").
+
+    Speech shorter than `min_speech_ms` does not start a turn: its `SpeechStarted` and `SpeechStopped` stay here, its
+    audio does not. Every `SpeechStarted` that passes is followed by its `EndOfTurn`. Words that are recognised
+    outside a turn make one. Raises ConfigurationError for a setting out of range.
+    """
+
+    def __init__(self, *, silence_ms: int = 600, min_speech_ms: int = 100, max_turn_s: float = 60.0) -> None:
+        if not 0 < silence_ms <= 60_000:
+            raise ConfigurationError(f"silence_ms is {silence_ms!r}: it lies above 0 and up to 60000")
+        if not 0 <= min_speech_ms <= 10_000:
+            raise ConfigurationError(f"min_speech_ms is {min_speech_ms!r}: it lies between 0 and 10000")
+        _check_limit(max_turn_s)
+        self._silence_s = silence_ms / 1000
+        self._min_speech_s = min_speech_ms / 1000
+        self._max_turn_s = max_turn_s
+        self._time = StreamTime()
+        self._open = False
+        self._speaking = False
+        self._began_at = 0.0
+        self._spoke_until = 0.0
+        self._due_at = math.inf  # audio time of the end of the turn, as far as is known
+        self._ended_at = 0.0  # audio time of the latest EndOfTurn
+        self._candidate: SpeechStarted | None = None  # speech that is too short yet
+        self._voice = VoiceActivity(start_s=-1.0)  # none yet
+        self._watched = False
+        self._arrived_at: float | None = None  # clock time of the latest audio; None while it is being passed on
+
+    @handles(VoiceActivity)
+    def voice(self, signal: VoiceActivity) -> None:
+        """How long the speech is."""
+        self._voice = signal
+
+    @handles(UserAudio)
+    async def audio(self, frame: UserAudio) -> None:
+        """Pass the audio on, with the end of the turn in its place."""
+        self._arrived_at = None
+        start = self._time.start_of(frame)
+        while self._due_at <= self._time.end_s:
+            samples = round((self._due_at - start) * frame.sample_rate)
+            if samples >= len(frame.audio) // (2 * frame.channels):
+                break
+            if samples > 0:
+                head, frame = split(frame, samples)
+                start += samples / frame.sample_rate
+                await self.push(head)
+            await self._end_due()
+        await self.push(frame)
+        await self._settle()
+        self._arrived_at = self.session.now()
+
+    @handles(SpeechStarted)
+    async def started(self, frame: SpeechStarted) -> None:
+        """A turn begins or goes on."""
+        if self._open:
+            self._speaking = True
+            self._due_at = self._began_at + self._max_turn_s
+            await self.push(frame)
+        elif self._voice.start_s == frame.at:
+            self._candidate = frame
+        else:  # of a detector that does not say how long the speech is
+            await self._begin(frame)
+        await self._settle()
+
+    @handles(SpeechStopped)
+    async def stopped(self, frame: SpeechStopped) -> None:
+        """The silence begins to count."""
+        if self._candidate is not None:
+            candidate, self._candidate = self._candidate, None
+            if frame.at - candidate.at < self._min_speech_s - 1e-6:
+                return
+            await self._begin(candidate)
+        if not self._open:
+            return
+        self._speaking = False
+        self._silent_since(frame.at)
+        await self.push(frame)
+        await self._settle()
+
+    @handles(UserTranscript, upstream=True)
+    async def transcript(self, frame: UserTranscript) -> None:
+        """Words outside a turn, of speech after the last one: nobody heard them start, but they want an answer."""
+        # Nothing is pushed down from here: whoever transcribes would wait for itself.
+        if not self._open and frame.end_s > self._ended_at and frame.text.strip():
+            self._open_at(frame.start_s)
+            self._silent_since(frame.end_s)
+        await self.push_up(frame)
+
+    @handles(End)
+    async def end(self, frame: End) -> None:
+        """No turn outlasts the call."""
+        if self._open:
+            await self._end_turn("end")
+
+    async def _settle(self) -> None:
+        """Whatever is due where the audio stands now."""
+        candidate = self._candidate
+        if candidate is not None and self._voice.start_s == candidate.at and self._long_enough(self._voice):
+            self._candidate = None
+            await self._begin(candidate)
+        if self._due_at <= self._time.end_s + 1e-6:
+            await self._end_due()
+
+    def _long_enough(self, voice: VoiceActivity) -> bool:
+        return voice.end_s - voice.start_s >= self._min_speech_s - 1e-6
+
+    async def _begin(self, frame: SpeechStarted) -> None:
+        self._speaking = True
+        self._open_at(frame.at)
+        await self.push(frame)
+
+    def _open_at(self, at: float) -> None:
+        self._open, self._began_at = True, at
+        self._due_at = at + self._max_turn_s
+        if not self._watched:
+            self._watched = True
+            self.spawn(self._watch)
+
+    def _silent_since(self, at: float) -> None:
+        self._spoke_until = at
+        self._due_at = min(at + self._silence_s, self._began_at + self._max_turn_s)
+
+    async def _end_due(self) -> None:
+        silent = not self._speaking and self._due_at >= self._spoke_until + self._silence_s - 1e-6
+        await self._end_turn("silence" if silent else "limit")
+
+    async def _end_turn(self, by: str) -> None:
+        """End the turn at `_due_at` or where the audio stands, whichever is earlier."""
+        place = min(self._due_at, self._time.end_s)
+        speaking, self._speaking = self._speaking, False
+        self._open = False
+        self._due_at = math.inf
+        self._ended_at = place
+        if speaking:
+            self._spoke_until = place
+            await self.push(SpeechStopped(at=place))
+        await self.push(EndOfTurn(at=self._spoke_until, by=by))
+        if speaking and by == "limit":
+            await self._begin(SpeechStarted(at=place))
+
+    async def _watch(self) -> None:
+        """Ends the turn if the audio ceases."""
+        while self._open:
+            idle = 0.0 if self._arrived_at is None else self.session.now() - self._arrived_at
+            silence = idle if self._speaking else idle + self._time.end_s - self._spoke_until
+            wait = max(STALL_S - idle, self._silence_s - silence)
+            if wait > 1e-6:
+                await anyio.sleep(wait)
+            else:
+                await self._end_turn("silence")
+        self._watched = False
+
+
+class PushToTalk(Processor):
+    """The caller's turn is what is said between `start_turn` and `end_turn`; other audio goes no further.
+
+    Stands in the place of `VadProcessor` and `Endpointing`. A start interrupts the agent, unless its speech is
+    protected. A turn that lasts `max_turn_s` is ended (by="limit") and the next begins, at the same sample. Raises
+    ConfigurationError for a limit out of range.
+    """
+
+    def __init__(self, *, max_turn_s: float = 60.0) -> None:
+        _check_limit(max_turn_s)
+        self._max_turn_s = max_turn_s
+        self._talking = False
+        self._said_s = 0.0
+
+    async def start_turn(self) -> None:
+        """The caller presses the button. Raises IllegalState if it is down already."""
+        if self._talking:
+            raise IllegalState("the caller's turn has started already: end_turn() comes first")
+        self._talking = True
+        self.session.floor.caller_speaks(True, self.session.now())
+        if may_interrupt(self.session):
+            self.session.interrupt("push-to-talk")
+        await self._begin()
+
+    async def end_turn(self) -> None:
+        """The caller releases the button. Raises IllegalState if it is not down."""
+        if not self._talking:
+            raise IllegalState("the caller's turn has not started: start_turn() comes first")
+        self._talking = False
+        self.session.floor.caller_speaks(False, self.session.now())
+        await self._finish("manual")
+
+    @handles(UserAudio)
+    async def audio(self, frame: UserAudio) -> None:
+        """Pass on what is said in a turn."""
+        while self._talking:
+            samples = round((self._max_turn_s - self._said_s) * frame.sample_rate)
+            if samples >= len(frame.audio) // (2 * frame.channels):
+                self._said_s += frame.duration_s
+                await self.push(frame)
+                return
+            head, frame = split(frame, samples)
+            await self.push(head)
+            await self._finish("limit")
+            await self._begin()
+
+    @handles(End)
+    async def end(self, frame: End) -> None:
+        """No turn outlasts the call."""
+        if self._talking:
+            self._talking = False
+            self.session.floor.caller_speaks(False, self.session.now())
+            await self._finish("end")
+
+    async def _begin(self) -> None:
+        self._said_s = 0.0
+        await self.push(SpeechStarted(at=self.session.now()))
+
+    async def _finish(self, by: str) -> None:
+        at = self.session.now()
+        await self.push(SpeechStopped(at=at))
+        await self.push(EndOfTurn(at=at, by=by))
+
+
+def _check_limit(max_turn_s: float) -> None:
+    if not 1 <= max_turn_s <= 3600:
+        raise ConfigurationError(f"max_turn_s is {max_turn_s!r}: it lies between 1 and 3600")

@@ -1,0 +1,243 @@
+"""Voice activity: where in the caller's audio speech starts and stops."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import anyio
+import msgspec
+
+from ...errors import ConfigurationError
+from ...frames import End, Input, SpeechStarted, SpeechStopped, UserAudio, VoiceActivity
+from ..kernel.processor import Processor, handles
+
+if TYPE_CHECKING:
+    from ...audio.vad import Detector, Framer
+
+STALL_S = 0.5
+"""Audio that has not come for so long has ceased: the caller muted, or the network failed. It counts as silence."""
+
+_PIECE_S = 0.1  # longer pieces are judged, and passed on, in parts of this length
+
+
+class NoiseGate:
+    """A detector that hears nothing in what does not rise `margin_db` above the noise floor, else what `detector` says.
+
+    WebRTC's detector calls the first 100 ms of any noise speech, and also the first 100 ms after speech. The floor
+    follows the quietest frames at once and rises slowly: by 6 dB a second while `detector` hears speech, else by 20.
+    Digital silence says nothing of the noise and leaves it alone. It lies above -60 dBFS, and at first at most at
+    -45. Raises ConfigurationError for a negative margin.
+    """
+
+    def __init__(self, detector: Detector, margin_db: float = 6.0) -> None:
+        import numpy as np
+
+        if not 0 <= margin_db <= 60:
+            raise ConfigurationError(f"margin_db is {margin_db!r}: it lies between 0 and 60")
+        self.sample_rate = detector.sample_rate
+        self.frame_samples = detector.frame_samples
+        self._detector = detector
+        self._numpy = (np.frombuffer, np.dtype("<i2"), np.float32)
+        full_scale = 32768.0**2 * self.frame_samples
+        frame_s = self.frame_samples / self.sample_rate
+        self._margin = _power(margin_db)
+        self._lowest, self._first = full_scale * _power(-60), full_scale * _power(-45)
+        self._slow, self._fast = _power(6 * frame_s), _power(20 * frame_s)
+        self._floor = self._first
+
+    def is_speech(self, frame: bytes) -> float:
+        """The detector's score, 0.0 at the level of the noise. Raises BadInput as the detector does."""
+        score = self._detector.is_speech(frame)
+        from_bytes, int16, float32 = self._numpy
+        samples = from_bytes(frame, int16).astype(float32)
+        energy = float(samples.dot(samples))
+        floor = self._floor
+        if energy > 0:
+            floor = self._floor = max(self._lowest, min(energy, floor * (self._slow if score else self._fast)))
+        return score if energy >= floor * self._margin else 0.0
+
+    def reset(self) -> None:
+        """Forgets the noise, and what the detector heard."""
+        self._floor = self._first
+        self._detector.reset()
+
+
+def _power(db: float) -> float:
+    return float(10 ** (db / 10))
+
+
+class StreamTime:
+    """The session time of audio: a piece's `at`, but never before the end of the piece before it."""
+
+    __slots__ = ("end_s",)
+
+    def __init__(self) -> None:
+        self.end_s = -math.inf  # audio from before the session's start has negative times
+        """Where the latest piece ends."""
+
+    def start_of(self, frame: UserAudio) -> float:
+        """When the next piece starts."""
+        start = frame.at if frame.at > self.end_s else self.end_s
+        self.end_s = start + len(frame.audio) / (2 * frame.channels * frame.sample_rate)
+        return start
+
+
+def split(frame: UserAudio, samples: int) -> tuple[UserAudio, UserAudio]:
+    """A piece of audio as two, the first `samples` long."""
+    cut = 2 * frame.channels * samples
+    at = frame.at + samples / frame.sample_rate
+    replace = msgspec.structs.replace
+    return replace(frame, audio=frame.audio[:cut]), replace(frame, audio=frame.audio[cut:], at=at)
+
+
+class Vad(Processor):
+    """Marks where the caller's speech starts and stops, and passes all audio on, unchanged and at once.
+
+    `detector` scores frames, from `threshold` (0 to 1) on as voiced; by default WebRTC's behind a `NoiseGate`.
+    Speech starts once `start_ms` of about the last 1.5 `start_ms` were voiced, and stops `stop_ms` after the last
+    voice; a single voiced frame among unvoiced ones is none. `SpeechStarted.at` is the start of the first voiced
+    frame and `SpeechStopped.at` the end of the last one. Each stands in the audio right where it was proved: a
+    piece that goes on beyond is passed on in two. Pieces over 100 ms are passed on in parts.
+
+    Speech stops also at the `End`, and when no audio has come for `STALL_S`. Raises ConfigurationError for a setting
+    out of range.
+    """
+
+    def __init__(
+        self, detector: Detector | None = None, *, start_ms: int = 60, stop_ms: int = 200, threshold: float = 0.5
+    ) -> None:
+        if detector is None:
+            from ...audio.vad import WebRtcVad
+
+            detector = NoiseGate(WebRtcVad())
+        for name, value in (("start_ms", start_ms), ("stop_ms", stop_ms)):
+            if not 0 < value <= 10_000:
+                raise ConfigurationError(f"{name} is {value!r}: it lies above 0 and up to 10000")
+        if not 0 < threshold <= 1:
+            raise ConfigurationError(f"threshold is {threshold!r}: it lies above 0 and up to 1")
+        self.threshold = threshold
+        self._detector = detector
+        self._frame_s = detector.frame_samples / detector.sample_rate
+        self._stop_s = stop_ms / 1000
+        # What was voiced lately, a bit per frame, the latest lowest.
+        self._history = 0
+        self._needed = math.ceil(start_ms / 1000 / self._frame_s - 1e-9)
+        self._window = (1 << (self._needed + self._needed // 2)) - 1
+        self._framer: Framer | None = None
+        self._sample_rate = 0
+        self._fed = 0  # samples given to the framer
+        self._time = StreamTime()
+        self._speaking = False
+        self._started_at = 0.0
+        self._voiced_until = 0.0
+        self._watched = False
+        self._arrived_at: float | None = None  # clock time of the latest piece; None while one is being passed on
+
+    async def close(self) -> None:
+        """Nobody speaks any more."""
+        if self._speaking:
+            self.session.floor.caller_speaks(False, self._voiced_until)
+
+    @handles(UserAudio)
+    async def audio(self, frame: UserAudio) -> None:
+        """Judge a piece of audio and pass it on with its marks."""
+        self._arrived_at = None
+        longest = int(frame.sample_rate * _PIECE_S) or 1
+        while len(frame.audio) > 2 * frame.channels * longest:
+            part, frame = split(frame, longest)
+            await self._pass(part)
+        await self._pass(frame)
+        self._arrived_at = self.session.now()
+
+    async def _pass(self, frame: UserAudio) -> None:
+        start = self._time.start_of(frame)
+        marks: list[tuple[int, Input]] = []
+        try:
+            self._judge(frame, start, marks)
+        except Exception as error:  # the detector's trouble must not cost the caller's words
+            self.session.report(error, self.name, frame)
+            if self._speaking:
+                marks.append((0, self._stop()))
+        passed = 0
+        for place, mark in marks:
+            samples = place - passed
+            if 0 < samples < len(frame.audio) // (2 * frame.channels):
+                head, frame = split(frame, samples)
+                await self.push(head)
+                passed = place
+            elif samples > 0:
+                await self.push(frame)
+                await self.push(mark)
+                return
+            await self.push(mark)
+        await self.push(frame)
+
+    @handles(End)
+    async def end(self, frame: End) -> None:
+        """The call ends: so does the speech."""
+        if self._speaking:
+            await self.push(self._stop())
+
+    def _judge(self, frame: UserAudio, start: float, marks: list[tuple[int, Input]]) -> None:
+        """Add to `marks` what the piece proves, and after how many of its samples."""
+        if frame.sample_rate != self._sample_rate:
+            self._tune(frame.sample_rate)
+        if self._framer is None:
+            return
+        pcm = frame.audio
+        if frame.channels != 1:
+            from ...audio.pcm import downmix
+
+            pcm = downmix(pcm, frame.channels)
+        fed = self._fed
+        self._fed += len(pcm) // 2
+        if self._speaking and start - self._voiced_until > self._stop_s + STALL_S:
+            marks.append((0, self._stop()))  # there is a gap in the stream
+        voiced_until = self._voiced_until
+        for score, end in self._framer.process(pcm):
+            at = start + (end - fed) / frame.sample_rate
+            voiced = score >= self.threshold
+            history = self._history = (self._history << 1 | voiced) & self._window
+            if not self._speaking:
+                if voiced and history.bit_count() >= self._needed:
+                    marks.append((max(0, end - fed), self._start(at)))
+            elif voiced and (self._needed == 1 or history & 6):
+                self._voiced_until = at
+            elif not voiced and at - self._voiced_until > self._stop_s - 1e-6:
+                marks.append((max(0, end - fed), self._stop()))
+        if self._speaking and self._voiced_until != voiced_until:
+            self.broadcast(VoiceActivity(start_s=self._started_at, end_s=self._voiced_until))
+
+    def _tune(self, sample_rate: int) -> None:
+        """Take audio of another rate from now on. Raises BadInput if the detector's rate cannot be made of it."""
+        from ...audio.vad import Framer
+
+        self._sample_rate, self._framer, self._fed = sample_rate, None, 0
+        self._framer = Framer(self._detector, sample_rate)
+
+    def _start(self, at: float) -> SpeechStarted:
+        self._speaking = True
+        self._started_at = max(0.0, at - self._frame_s * self._history.bit_length())
+        self._voiced_until = at
+        self.session.floor.caller_speaks(True, self._started_at)
+        if not self._watched:
+            self._watched = True
+            self.spawn(self._watch)
+        return SpeechStarted(at=self._started_at)
+
+    def _stop(self) -> SpeechStopped:
+        self._speaking = False
+        self._history = 0
+        self.session.floor.caller_speaks(False, self._voiced_until)
+        return SpeechStopped(at=self._voiced_until)
+
+    async def _watch(self) -> None:
+        """Ends the speech if the audio ceases."""
+        while self._speaking:
+            idle = 0.0 if self._arrived_at is None else self.session.now() - self._arrived_at
+            if idle < STALL_S - 1e-6:
+                await anyio.sleep(STALL_S - idle)
+            else:
+                await self.push(self._stop())
+        self._watched = False

@@ -1,0 +1,1 @@
+"""The server halves of vendors' protocols: pure, without I/O."""

@@ -1,0 +1,286 @@
+"""`Answers`: what every engine that answers the caller does around its answers, whoever makes them."""
+
+from __future__ import annotations
+
+from collections import Counter
+from itertools import count
+from typing import Any
+
+import msgspec
+
+from ..agents.engine import EngineConfig, Handover, Pending
+from ..errors import BadInput
+from ..frames import End, EndOfTurn, Input, Interrupted, Respond, Say, ToolCall, ToolResult, UserImage, UserText
+from ..processors.kernel.lane import DrainableLane
+from ..processors.kernel.processor import Processor, handles
+from ..session.conversation import Conversation
+
+IMAGE_TYPES = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
+"""Of these every model that sees takes all, or some."""
+MAX_CALLS_PER_TURN = 16
+"""A model that calls tools without end must answer without them from here on."""
+
+
+class Answers(Processor):
+    """Decides when the agent answers, and keeps what is typed, shown and called in the log.
+
+    One job at a time: what the caller has said or typed, what the application wants said, and the results of tools.
+    When all results of a turn's calls are in, the answer goes on, once. A result that comes after its turn was
+    interrupted is answered as soon as nobody speaks. Subclasses give the answers: `_answer` and `_speak`.
+    """
+
+    def __init__(self) -> None:
+        self.config = EngineConfig()
+        """How the agent is set up; a response takes what holds when it begins."""
+        self._jobs: DrainableLane | None = None
+        self._said: Pending = ""  # what the caller's turn that goes on has brought so far
+        self._unanswered: Pending = ""  # what finished turns, and late results of tools, want an answer to
+        self._to_continue: set[int] = set()
+        self._due: Counter[int] = Counter()  # jobs that wait, by the turn that they belong to
+        self._interruptions = 0
+        self._leaving = False
+        self._kept: list[Input] = []
+
+    async def _answer(self, turn: int, extra: str, asked: Input) -> None:
+        """Answer in this turn, with `extra` instructions, to what was asked."""
+        raise NotImplementedError
+
+    async def _speak(self, turn: int, config: EngineConfig, text: str) -> None:
+        """Say a text in this turn."""
+        raise NotImplementedError
+
+    async def _not_understood(self, config: EngineConfig) -> int:
+        """The caller said something without words. The turn in which that was answered, 0 for none."""
+        raise NotImplementedError
+
+    async def open(self) -> None:
+        """One worker gives the responses, one after the other. Subclasses call it first."""
+        self._jobs = DrainableLane(self, self.session)
+        self._leaving = False
+
+    async def close(self) -> None:
+        """Nothing is answered any more. Subclasses call it too."""
+        if self._jobs is not None:
+            self._jobs.close()
+
+    # -- what the caller does --------------------------------------------------------------------------------------
+
+    @handles(UserText)
+    async def typed(self, frame: UserText) -> None:
+        """Log typed text. The caller's own interrupts the agent, as speech would."""
+        floor, by_caller = self.session.floor, frame.author == "caller"
+        if by_caller and frame.respond and floor.owner == "agent" and not floor.is_protected(floor.turn):
+            self.session.interrupt("typed input")
+        self._log_caller(frame.text, author="" if by_caller else frame.author)
+        if frame.respond:
+            self._unanswered = "words"
+            self._queue(frame)
+        await self.push(frame)
+
+    @handles(UserImage)
+    async def image(self, frame: UserImage) -> None:
+        """Log an image; the next answer sees it. Raises BadInput for a type that no model takes."""
+        if not frame.url and frame.mime not in IMAGE_TYPES:
+            raise BadInput(f"an image of type {frame.mime!r}: models take {', '.join(sorted(IMAGE_TYPES))}")
+        source = {"mime": frame.mime, "url": frame.url, "image": frame.image}
+        self._log_caller("", name="image", data=source)
+        await self.push(frame)
+
+    @handles(Say)
+    @handles(Say, upstream=True)
+    async def say(self, frame: Say) -> None:
+        """Say a text as it stands."""
+        self._queue(frame)
+
+    @handles(Respond)
+    async def respond(self, frame: Respond) -> None:
+        """Answer now, whatever the caller does."""
+        self._queue(frame)
+
+    @handles(ToolResult, upstream=True)
+    async def tool_result(self, frame: ToolResult) -> None:
+        """Log a result; the last one of its turn lets the answer go on."""
+        self._take_result(frame)
+
+    def _take_result(self, frame: ToolResult) -> None:
+        conversation, floor = self.session.conversation, self.session.floor
+        answered = next((i for i in conversation if i.kind == "tool_result" and i.call_id == frame.call_id), None)
+        if answered is not None and frame.turn <= floor.fence:
+            if frame.is_error:
+                return  # it was answered as cancelled already
+            # It was done all the same.
+            conversation.update(answered.id, data=frame.result, text=as_text(frame.result))
+        else:
+            conversation.add(
+                "tool_result",
+                "tool",
+                turn=frame.turn,
+                call_id=frame.call_id,
+                name=frame.name,
+                data=frame.result,
+                text=as_text(frame.result),
+            )
+        if frame.respond and not self.session.draining:
+            self._to_continue.add(frame.turn)
+        if self._waits_for_tools(frame.turn):
+            return
+        if frame.turn not in self._to_continue:
+            self._settle(frame.turn)
+            return
+        self._to_continue.discard(frame.turn)
+        if frame.turn > floor.fence:
+            self._queue(frame)
+        else:
+            # The turn that asked was interrupted. Whoever speaks now will be answered with the result in view; if
+            # nobody does, it is told now.
+            self._unanswered = "words"
+            if not floor.caller_speaking:
+                self._queue(EndOfTurn(at=self.session.now(), by="tool result"))
+
+    @handles(End)
+    async def end(self, frame: End) -> None:
+        """The call ends once what the agent was asked for has been given."""
+        if self._jobs is not None:
+            await self._jobs.drain()
+
+    @handles(Interrupted)
+    def interrupted(self, signal: Interrupted) -> None:
+        """Nothing of the turn goes on by itself, and what was to be said is not."""
+        self._interruptions += 1
+        self._to_continue = {turn for turn in self._to_continue if turn > signal.turn}
+
+    def _log_caller(self, text: str, **fields: Any) -> None:
+        turn = self.session.floor.turn + 1
+        self.session.conversation.add("message", "caller", turn=turn, text=text, **fields)
+
+    def calls_in(self, turn: int) -> int:
+        """How many tools have been called in a turn."""
+        return sum(item.kind == "tool_call" and item.turn == turn for item in self.session.conversation)
+
+    def log_call(
+        self, turn: int, response_id: str, agent: str, call_id: str, name: str, arguments: dict[str, Any]
+    ) -> ToolCall:
+        """Log a call of the model's, under an id that no other has. The call is still to be made."""
+        conversation = self.session.conversation
+        call_id = unused_call_id(call_id, conversation)
+        conversation.add("tool_call", "agent", turn=turn, agent=agent, call_id=call_id, name=name, data=arguments)
+        return ToolCall(turn=turn, response_id=response_id, call_id=call_id, name=name, arguments=arguments)
+
+    def _waits_for_tools(self, turn: int) -> bool:
+        return any(call.turn == turn for call in self.session.conversation.open_calls())
+
+    def _settle(self, turn: int) -> None:
+        """The turn is over, unless something of it is still to come."""
+        if not self._due[turn] and not self._waits_for_tools(turn):
+            del self._due[turn]
+            self.session.floor.finish(turn)
+
+    # -- a change of engines in mid-call ---------------------------------------------------------------------------
+
+    async def drain(self) -> None:
+        """Give what has been begun, and what is to be said; begin no other answer from now on."""
+        self._leaving = True
+        if self._jobs is not None:
+            await self._jobs.drain()
+
+    def stay(self) -> None:
+        """The change does not come about: go on."""
+        self._leaving = False
+        kept, self._kept = self._kept, []
+        for frame in kept:
+            self._queue(frame)
+
+    def release(self) -> Handover:
+        """Give away what the caller is still owed; nothing of it is given here any more."""
+        assert self._jobs is not None
+        waiting = [frame for frame in self._jobs.take("up") if isinstance(frame, Input)]
+        left = Handover(
+            asked=(*self._kept, *waiting),
+            said=self._said,
+            unanswered=self._unanswered,
+            to_continue=frozenset(self._to_continue),
+        )
+        self._kept.clear()
+        self._said = self._unanswered = ""
+        self._to_continue.clear()
+        self._due.clear()
+        return left
+
+    def adopt(self, left: Handover) -> None:
+        """Take over what another owed."""
+        self._said, self._unanswered = left.said, left.unanswered
+        self._to_continue |= left.to_continue
+        for frame in left.asked:
+            if isinstance(frame, Say):
+                self._queue(frame)
+        for result in left.results:  # before what the caller asked: whatever answers them answers that too
+            self._take_result(result)
+        for frame in left.asked:
+            if not isinstance(frame, Say):
+                self._queue(frame)
+
+    # -- one job after the other -------------------------------------------------------------------------------------
+
+    def _queue(self, frame: Input) -> None:
+        assert self._jobs is not None
+        config, turn, before = self.config, _turn_of(frame), self._interruptions
+        self._due[turn] += 1
+
+        async def work(frame: Input) -> None:
+            self._due[turn] -= 1
+            if before == self._interruptions or not _is_void_after_interruption(frame):
+                await self._work(frame, config)
+            elif turn:
+                self._settle(turn)
+
+        self._jobs.put_up(work, frame)
+
+    async def _work(self, frame: Input, config: EngineConfig) -> None:
+        """One job of the worker. `config` is that of the moment in which it was asked for."""
+        floor, asked_in, turn = self.session.floor, _turn_of(frame), 0
+        if self._leaving and not isinstance(frame, Say):
+            self._kept.append(frame)
+            return
+        try:
+            if 0 < asked_in <= floor.fence:
+                if isinstance(frame, ToolResult):  # interrupted while it waited: the caller's next turn sees the result
+                    self._unanswered = "words"
+            elif isinstance(frame, Say):
+                turn = asked_in if asked_in == floor.turn > 0 else floor.begin(protected=frame.protected)
+                await self._speak(turn, config, frame.text)
+            elif asked_in and asked_in == floor.turn and "words" not in (self._said, self._unanswered):
+                turn = asked_in
+                await self._answer(turn, "", frame)
+            elif isinstance(frame, ToolResult | Respond) or self._unanswered == "words":
+                turn = floor.begin()
+                await self._answer(turn, frame.instructions if isinstance(frame, Respond) else "", frame)
+            elif self._unanswered == "noise":
+                turn = await self._not_understood(config)
+        except Exception as error:
+            self.session.report(error, self.name, frame)
+        for each in {asked_in, turn} - {0}:
+            self._settle(each)
+
+
+def _turn_of(frame: Input) -> int:
+    """The turn that a job goes on with, 0 for none."""
+    return frame.turn if isinstance(frame, Say | ToolResult) else 0
+
+
+def _is_void_after_interruption(frame: Input) -> bool:
+    """Whether a job is what the agent was about to say, and not what the caller waits for."""
+    return isinstance(frame, Respond) or (isinstance(frame, Say) and not frame.protected)
+
+
+def as_text(result: Any) -> str:
+    return result if isinstance(result, str) else msgspec.json.encode(result).decode()
+
+
+def unused_call_id(call_id: str, conversation: Conversation) -> str:
+    """The id of a call, made different if the model gave it to another one before, as some do."""
+    taken = {item.call_id for item in conversation if item.kind == "tool_call"}
+    numbers = count(len(taken) + 1)
+    unused = call_id or f"call_{next(numbers)}"
+    while unused in taken:
+        unused = f"{call_id or 'call'}_{next(numbers)}"
+    return unused

@@ -1,0 +1,136 @@
+"""`GeminiLive`: Google's speech-to-speech models."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import anyio.to_thread
+
+from ...agents.engine import Capabilities, EngineConfig
+from ...agents.tool import ToolSpec
+from ...errors import ConfigurationError
+from ..native.dialect import Dialect
+from ..native.engine import SpeechToSpeech
+from ..remote.keeper import ConnectionSettings
+from ..remote.wire import Wire
+from .config import connect_config
+from .dialect import NO_HISTORY, GeminiDialect
+from .models import DEFAULT_VOICE, family_of
+from .options import GeminiLiveOptions, check, resolved
+from .wire import make_client, open_wire
+from .wire_in import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from google.genai import Client
+
+KEYS = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
+"""Environment variables with the key; the first one counts."""
+SESSION_LIMIT_S = 900.0
+"""How long a session with audio lasts unless its context is compressed."""
+
+
+class GeminiLive(SpeechToSpeech):
+    """Gemini Live as an engine (extra `google`).
+
+    The key is `api_key`, or the environment's GOOGLE_API_KEY or GEMINI_API_KEY. `base_url` is for an endpoint of your
+    own, which must speak TLS, with `ssl_context` if its certificate is your own too. A model id that is not known is
+    accepted, and nothing is refused for it.
+
+    Raises ConfigurationError for options that contradict each other, or that the model does not take.
+    """
+
+    extra = "google"
+
+    def __init__(
+        self,
+        model: str = "gemini-3.8-live",
+        *,
+        api_key: str = "",
+        base_url: str = "",
+        api_version: str = "v1beta",
+        ssl_context: ssl.SSLContext | None = None,
+        voice: str = DEFAULT_VOICE,
+        instructions: str = "",
+        tools: Iterable[ToolSpec] = (),
+        options: GeminiLiveOptions | None = None,
+        handle: str = "",
+        connection: ConnectionSettings | None = None,
+    ) -> None:
+        if not model:
+            raise ConfigurationError("Gemini Live needs the name of a model")
+        self.model = model
+        self.options = resolved(options or GeminiLiveOptions(), {})
+        self._family = family_of(model)
+        self._api_key, self._base_url, self._api_version = api_key, base_url, api_version
+        self._ssl_context = ssl_context
+        self._client: Client | None = None
+        super().__init__(instructions=instructions, voice=voice, tools=tools, handle=handle, connection=connection)
+        check(model, self._family, self.options, voice, self.config.tools)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the model can do with the options as they are."""
+        options, family = self._options(self.config), self._family
+        blocking = (options.tool_behavior or family.tools) == "BLOCKING"
+        in_place = {"agent", "instructions", "language", "tools"} if family.context_update else set()
+        return Capabilities(
+            input_sample_rate=16_000,
+            output_sample_rate=SAMPLE_RATE,
+            resumption="native",
+            changes_in_session=frozenset(in_place),
+            history_survives=True,
+            model_may_change=False,
+            truncation=False,
+            turn_detection=frozenset({"server", "client"}),
+            manual_turns=True,
+            text_input=True,
+            video_input=family.video,
+            tools="blocking" if blocking else "async",
+            billing="token",
+            voices="gemini",
+            session_limit_s=None if options.context_window_compression else SESSION_LIMIT_S,
+            affect=bool(options.enable_affective_dialog),
+        )
+
+    def check_config(self, config: EngineConfig) -> None:
+        """Raise ConfigurationError for what the model does not take, by name, and if there is no key."""
+        check(self.model, self._family, self._options(config), config.voice, config.tools)
+        self._key()
+
+    async def dial(self, config: EngineConfig, handle: str) -> Wire:
+        """Open a session. Raises ConnectionLost, ConfigurationError without a key, MissingExtra without the SDK."""
+        if self._client is None:
+            # Loads much code, and the certificates: other calls must not wait for that.
+            self._client = await anyio.to_thread.run_sync(
+                make_client, self._key(), self._base_url, self._api_version, self._ssl_context
+            )
+        set_up = connect_config(config, self._options(config), self._family, handle)
+        first = NO_HISTORY if "history_config" in set_up else ""
+        return await open_wire(self._client, self.model, set_up, resumed=bool(handle), first=first)
+
+    def dialect(self, config: EngineConfig, handle: str) -> Dialect:
+        """A translator for one connection."""
+        options = self._options(config)
+        return GeminiDialect(config, options, self._family, resumed=bool(handle), model=self.model, service=self.name)
+
+    async def close(self) -> None:
+        """End the call's session and release the client."""
+        try:
+            await super().close()
+        finally:
+            client, self._client = self._client, None
+            if client is not None:
+                await client.aio.aclose()
+                client.close()
+
+    def _options(self, config: EngineConfig) -> GeminiLiveOptions:
+        return resolved(self.options, config.options)
+
+    def _key(self) -> str:
+        key = self._api_key or next((value for name in KEYS if (value := os.environ.get(name))), "")
+        if not key:
+            raise ConfigurationError(f"{self.model} needs a key: give api_key, or set {' or '.join(KEYS)}")
+        return key

@@ -1,0 +1,1 @@
+"""The kit for engines that are one service: they hear and speak by themselves."""

@@ -1,0 +1,148 @@
+"""What a speech-to-speech provider tells, whatever its wire calls it. Dialects make these of wire messages."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ...frames import ResponseStatus, Usage
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """Something that the provider told. Ids are the provider's own."""
+
+
+class Opened(Event, frozen=True, kw_only=True):
+    """The session is set up as it was asked for. `left_s` is how long it may last, None if that is not told."""
+
+    session_id: str = ""
+    left_s: float | None = None
+
+
+class Configured(Event, frozen=True, kw_only=True):
+    """A change that was sent, `update_id`, has been applied as a whole."""
+
+    update_id: str
+
+
+class Refused(Event, frozen=True, kw_only=True):
+    """The provider refuses something. `about` is the id of the message or update it is about, "" if it does not say.
+
+    `fatal` errors end what the connection is good for, and are not to be tried again.
+    """
+
+    code: str
+    message: str
+    about: str = ""
+    fatal: bool = False
+
+
+class SpeechBegan(Event, frozen=True, kw_only=True):
+    """The provider hears the caller speak, from `at_ms` of the audio that was sent on this connection."""
+
+    item: str = ""
+    at_ms: float = 0.0
+
+
+class SpeechCeased(Event, frozen=True, kw_only=True):
+    """The provider heard the caller's last speech `at_ms` of the audio that was sent."""
+
+    item: str = ""
+    at_ms: float = 0.0
+
+
+class TurnTaken(Event, frozen=True, kw_only=True):
+    """The caller's turn is complete, and `item` stands for it. `answered`: the provider will answer it by itself."""
+
+    item: str
+    answered: bool
+
+
+class TurnTranscribed(Event, frozen=True, kw_only=True):
+    """What the caller said: all of the item so far. A final "" means that it was not understood."""
+
+    item: str = ""
+    text: str
+    final: bool = True
+    language: str = ""
+
+
+class ResponseBegan(Event, frozen=True, kw_only=True):
+    """A response begins. `tag` is the one it was asked for with, "" if the provider began it by itself."""
+
+    response: str
+    tag: str = ""
+
+
+class Said(Event, frozen=True, kw_only=True):
+    """A piece of the response's text."""
+
+    response: str
+    text: str
+
+
+class Voiced(Event, frozen=True, kw_only=True):
+    """A piece of the response's audio: mono s16le at the output rate. `item` is what a truncation is about."""
+
+    response: str
+    item: str = ""
+    pcm: bytes
+
+
+class AudioComplete(Event, frozen=True, kw_only=True):
+    """All of the response's audio has come. Its `ResponseFinished` comes later, if it comes."""
+
+    response: str
+
+
+class Called(Event, frozen=True, kw_only=True):
+    """The response asks for a tool, and stands. Comes before its `ResponseFinished`."""
+
+    response: str
+    call_id: str
+    name: str
+    arguments: dict[str, Any]
+
+
+class CallsCancelled(Event, frozen=True, kw_only=True):
+    """The provider no longer wants the results of these calls."""
+
+    call_ids: tuple[str, ...]
+
+
+class ResponseFinished(Event, frozen=True, kw_only=True):
+    """The response is over. `usage` is what it consumed, as far as the provider tells; its ids are left empty."""
+
+    response: str
+    status: ResponseStatus = "completed"
+    reason: str = ""
+    usage: Usage | None = None
+
+
+class Consumed(Event, frozen=True, kw_only=True):
+    """Consumption that is told apart from a response."""
+
+    usage: Usage
+
+
+class CutShort(Event, frozen=True, kw_only=True):
+    """The provider has stopped its response, for the caller spoke."""
+
+
+class HandleGiven(Event, frozen=True, kw_only=True):
+    """With this handle the session can be resumed; "" while it cannot."""
+
+    handle: str
+
+
+class GoingAway(Event, frozen=True, kw_only=True):
+    """The provider will close this connection in `left_s` seconds."""
+
+    left_s: float
+
+
+class Unknown(Event, frozen=True, kw_only=True):
+    """A message that means nothing to us: `kind` is its type. Known ones without a meaning for us give no event."""
+
+    kind: str

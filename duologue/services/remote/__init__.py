@@ -1,0 +1,1 @@
+"""The kit for everything that keeps a connection to a vendor."""

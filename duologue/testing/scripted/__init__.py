@@ -1,0 +1,1 @@
+"""Scripted vendors: servers that speak a vendor's wire protocol on loopback."""

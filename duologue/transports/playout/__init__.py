@@ -1,0 +1,1 @@
+"""Playout: paces the agent's speech to the caller, for every transport."""

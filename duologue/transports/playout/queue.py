@@ -1,0 +1,274 @@
+"""The agent's speech that waits to be sent: the audio of one response, and the queue of all of them."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+
+from ...audio.resample import Resampler
+from ...frames import ResponseStatus
+
+REST_S = 0.03
+"""When the far end has nothing left, less than a chunk waits for so long for more to come before it is sent."""
+HANGOVER_S = 0.5
+"""A response that has not ended and gives no audio for this long no longer counts as speaking, nor holds up others."""
+CONVERT_HZ = 10
+"""Audio is converted to the transport's rate when its time comes, in pieces of up to 1/10 s: a fifth of the cost of
+20 ms pieces, no long computation at once, and little of it for what an interruption drops."""
+
+
+class QueuedSpeech:
+    """Takes a response's audio at any rates and gives it out, as mono PCM, at `sample_rate`.
+
+    `sent_s` is how much came, `out` how many samples were given out, `heard` how many of these were heard.
+    """
+
+    __slots__ = (
+        "_arriving",
+        "_arriving_rate",
+        "_converter",
+        "_ready",
+        "_sample_rate",
+        "_source",
+        "announced",
+        "arrived_at",
+        "ended",
+        "heard",
+        "heard_s",
+        "lost",
+        "out",
+        "response_id",
+        "sent_s",
+        "status",
+        "turn",
+    )
+
+    def __init__(self, turn: int, response_id: str, sample_rate: int, *, announced: bool = False) -> None:
+        self.turn = turn
+        self.response_id = response_id
+        self.announced = announced
+        """A ResponseStarted came, so a ResponseEnded will."""
+        self.ended = False
+        self.status: ResponseStatus = "completed"
+        self.sent_s = 0.0
+        self.heard_s = 0.0
+        self.out = 0
+        self.heard = 0
+        self.lost = False
+        """Some of it was given out and never heard."""
+        self.arrived_at = -math.inf
+        self._sample_rate = sample_rate
+        self._ready = bytearray()
+        # Audio that is not converted yet, a buffer for each stretch of one rate.
+        self._source: deque[tuple[bytearray, Resampler | None]] = deque()
+        self._converter: Resampler | None = None
+        self._arriving: Resampler | None = None
+        self._arriving_rate = sample_rate
+
+    def expect(self, sample_rate: int) -> None:
+        """What comes next has this rate. Raises BadInput for one that cannot be converted."""
+        if sample_rate != self._arriving_rate:
+            same = sample_rate == self._sample_rate
+            self._arriving = None if same else Resampler(sample_rate, self._sample_rate)
+            self._arriving_rate = sample_rate
+
+    def add(self, pcm: bytes, sample_rate: int) -> None:
+        """More audio. Raises BadInput as `expect` does."""
+        self.expect(sample_rate)
+        if self._arriving is None and self._converter is None and not self._source:
+            self._ready += pcm
+        elif self._source and self._source[-1][1] is self._arriving:
+            self._source[-1][0].extend(pcm)
+        else:
+            self._source.append((bytearray(pcm), self._arriving))
+        self.sent_s += len(pcm) / (2 * sample_rate)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something that was not given out; the converter may not be ready to."""
+        return bool(self._ready or self._source or self._converter is not None)
+
+    @property
+    def done(self) -> bool:
+        """Whether it has ended and all of it was heard."""
+        return self.ended and self.heard == self.out and not self.waiting
+
+    @property
+    def held_back(self) -> int:
+        """How many bytes at most the converter keeps until more audio comes."""
+        return 2 * math.ceil(self._converter.latency_s * self._sample_rate + 1) if self._converter is not None else 0
+
+    def prepare(self, size: int) -> int:
+        """Have `size` bytes ready to be taken, or all there are. Returns how many are ready."""
+        ready = self._ready
+        while len(ready) < size and self._source:
+            pcm, converter = self._source[0]
+            if converter is not self._converter:
+                self.flush()
+                self._converter = converter
+            if converter is None:
+                ready += pcm
+                self._source.popleft()
+                continue
+            piece = 2 * max(1, converter.source_rate // CONVERT_HZ)
+            ready += converter.process(bytes(pcm[:piece]))
+            del pcm[:piece]
+            if not pcm:
+                self._source.popleft()
+        if len(ready) < size and self.ended:
+            self.flush()
+        return len(ready)
+
+    def flush(self) -> None:
+        """Have ready what the converter holds back. It begins anew with the next audio."""
+        if self._converter is not None:
+            self._ready += self._converter.flush()
+            self._converter = None
+
+    def take(self, size: int) -> bytes:
+        """Give out the next `size` bytes, which are ready."""
+        ready = self._ready
+        pcm = bytes(ready[:size])
+        del ready[:size]
+        self.out += size >> 1
+        return pcm
+
+    def put_back(self, pcm: bytes) -> None:
+        """Take back what was given out last and not heard."""
+        self._ready[:0] = pcm
+        self.out -= len(pcm) >> 1
+
+
+Span = tuple[QueuedSpeech | None, bytes]
+"""Some samples of a response; those of None are silence, or a fade."""
+
+
+class SpeechQueue:
+    """Responses in the order in which their audio came: who has audio first is played first.
+
+    Gives out chunks of `chunk` samples, the last one of a response filled up with what follows.
+    """
+
+    def __init__(self, sample_rate: int, chunk: int) -> None:
+        self.current: QueuedSpeech | None = None
+        """The response that is being sent."""
+        self._sample_rate = sample_rate
+        self._chunk = chunk
+        self._queue: dict[tuple[int, str], QueuedSpeech] = {}
+        self._waiting = 0.0  # samples
+
+    def __len__(self) -> int:
+        return len(self._queue)
+
+    def __iter__(self) -> Iterator[QueuedSpeech]:
+        return iter(list(self._queue.values()))
+
+    def __contains__(self, speech: QueuedSpeech) -> bool:
+        return self._queue.get((speech.turn, speech.response_id)) is speech
+
+    @property
+    def waiting_s(self) -> float:
+        """How much audio waits, in seconds."""
+        return max(0.0, self._waiting) / self._sample_rate
+
+    def find(self, turn: int, response_id: str, sample_rate: int = 0) -> QueuedSpeech:
+        """The response, a new one if need be, to which audio of `sample_rate` is to be added.
+
+        Raises BadInput for a rate that cannot be converted; nothing has changed then.
+        """
+        key = turn, response_id
+        speech = self._queue.get(key)
+        if speech is None:
+            speech = QueuedSpeech(turn, response_id, self._sample_rate)
+            if sample_rate:
+                speech.expect(sample_rate)
+            self._queue[key] = speech
+        return speech
+
+    def add(self, speech: QueuedSpeech, pcm: bytes, sample_rate: int, now: float) -> None:
+        """More audio of a response in the queue."""
+        speech.add(pcm, sample_rate)
+        if speech.arrived_at == -math.inf and len(self._queue) > 1:
+            key = speech.turn, speech.response_id
+            self._queue[key] = self._queue.pop(key)
+        speech.arrived_at = now
+        self._waiting += len(pcm) / (2 * sample_rate) * self._sample_rate
+
+    def remove(self, speech: QueuedSpeech) -> bool:
+        """Forget a response. False if it is not in the queue."""
+        if speech not in self:
+            return False
+        del self._queue[speech.turn, speech.response_id]
+        self._waiting -= speech.sent_s * self._sample_rate - speech.out
+        if not self._queue:
+            self._waiting = 0.0
+        if self.current is speech:
+            self.current = None
+        return True
+
+    def put_back(self, spans: list[Span]) -> bytes:
+        """Take back what was given out last, and begin with it again. Returns it, without silence."""
+        audio = b""
+        for speech, pcm in reversed(spans):
+            if speech is not None:
+                speech.put_back(pcm)
+                self._waiting += len(pcm) >> 1
+                self.current = speech
+                audio = pcm + audio
+        return audio
+
+    def is_quiet(self, speech: QueuedSpeech, now: float, dry_at: float) -> bool:
+        """Whether a response has given no audio for so long, the far end being dry, that nobody need wait for it."""
+        return now - max(speech.arrived_at, dry_at) >= HANGOVER_S - 1e-6
+
+    def take_chunk(self, now: float, dry_at: float) -> list[Span]:
+        """The next chunk, in one or more spans; nothing if there is none to be sent now.
+
+        `dry_at` is the time at which the far end will have played all that it has got.
+        """
+        size = 2 * self._chunk
+        speech = self.current
+        if speech is None or not speech.waiting:
+            speech = self._next(now, dry_at)
+            if speech is None:
+                return []
+        ready = speech.prepare(size)
+        if ready >= size:
+            self._waiting -= self._chunk
+            return [(speech, speech.take(size))]
+        dry = dry_at <= now
+        if dry and not speech.ended and ready and size - ready <= speech.held_back:
+            # The converter's delay goes first, as silence, or else a piece of 20 ms would have to wait for the next.
+            self._waiting -= ready >> 1
+            return [(None, bytes(size - ready)), (speech, speech.take(ready))]
+        if not speech.ended:
+            if not dry or now - speech.arrived_at < REST_S:
+                return []
+            speech.flush()
+        return self._gather(speech, now, dry_at)
+
+    def _next(self, now: float, dry_at: float) -> QueuedSpeech | None:
+        """The response to go on with: the current one as long as it gives audio, else the first that waits."""
+        current = self.current
+        if current is not None and (current.waiting or not (current.ended or self.is_quiet(current, now, dry_at))):
+            return current if current.waiting else None
+        for speech in self._queue.values():
+            if speech.waiting:
+                self.current = speech
+                return speech
+        return None
+
+    def _gather(self, speech: QueuedSpeech | None, now: float, dry_at: float) -> list[Span]:
+        """A chunk from the rest of a response, filled up with those after it, or with silence."""
+        spans: list[Span] = []
+        missing = 2 * self._chunk
+        while missing and speech is not None:
+            if size := min(missing, speech.prepare(missing)):
+                spans.append((speech, speech.take(size)))
+                self._waiting -= size >> 1
+                missing -= size
+            speech = self._next(now, dry_at) if speech.ended else None
+        if missing and spans:
+            spans.append((None, bytes(missing)))
+        return spans

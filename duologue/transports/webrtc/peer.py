@@ -1,0 +1,188 @@
+"""`Peer`: one RTCPeerConnection that answers a client's offer, with its audio and its data channel."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ...errors import BadInput, MissingExtra
+
+try:
+    from aiortc import (
+        RTCConfiguration,
+        RTCIceServer,
+        RTCPeerConnection,
+        RTCRtpSender,
+        RTCSessionDescription,
+    )
+    from aiortc.sdp import candidate_from_sdp
+except ImportError as error:
+    raise MissingExtra("WebRTC", "webrtc", str(error)) from error
+
+from .audio import JitterBuffer, VoiceTrack
+
+log = logging.getLogger("duologue")
+
+MAX_MEDIA = 8
+"""Media sections of an offer: each costs sockets until they are bundled."""
+MAX_CANDIDATES = 100
+"""Candidates of a client, over the whole connection."""
+MAX_UNSENT_BYTES = 1024 * 1024
+"""Of messages that the client has not taken. Beyond that new ones are dropped."""
+CHECKS_S = 0.03
+HANDSHAKE_LOOKS = 10
+CLOSE_S = 3.0
+"""Closing a connection may take so long."""
+
+
+class Peer:
+    """Answers offers, and tells `on_state` its state: "connected", "failed" or "closed" (by the client).
+
+    `on_message` gets what comes on the first data channel, `on_channel` is called when that can be sent on.
+    """
+
+    def __init__(
+        self,
+        track: VoiceTrack,
+        hearing: JitterBuffer,
+        *,
+        ice_servers: Sequence[str] = (),
+        on_state: Callable[[Peer, str], None],
+        on_message: Callable[[str | bytes], None],
+        on_channel: Callable[[Peer], None],
+    ) -> None:
+        # An empty list is not the same as none, which would be a public STUN server.
+        servers = [RTCIceServer(urls=list(ice_servers))] if ice_servers else []
+        self._pc = RTCPeerConnection(RTCConfiguration(iceServers=servers))
+        self._on_state, self._on_message, self._on_channel = on_state, on_message, on_channel
+        self._channel: Any = None
+        self._fingerprints: set[str] = set()
+        self._candidates = 0
+        self._answering: asyncio.Task[str] | None = None
+        self._closing = False
+        self._audio = self._pc.addTransceiver(track, direction="sendrecv")
+        opus = [codec for codec in RTCRtpSender.getCapabilities("audio").codecs if codec.mimeType == "audio/opus"]
+        self._audio.setCodecPreferences(opus)
+        hearing.install(self._audio.receiver)
+        self._pc.on("connectionstatechange", self._state_changed)
+        self._pc.on("datachannel", self._channel_opened)
+
+    async def answer(self, sdp: str, type: str) -> str:
+        """The answer to an offer, with all candidates of ours. Raises BadInput for one that cannot be answered."""
+        if type != "offer":
+            raise BadInput(f"type is {type!r}: an offer is wanted")
+        if sdp.count("\nm=") > MAX_MEDIA:
+            raise BadInput(f"the offer has {sdp.count(chr(10) + 'm=')} media sections: at most {MAX_MEDIA} are taken")
+        if "\nm=audio" not in sdp:
+            raise BadInput("the offer has no audio")
+        # A client that withdraws its request must not leave sockets half open.
+        self._answering = asyncio.get_running_loop().create_task(self._answer(sdp, type))
+        return await asyncio.shield(self._answering)
+
+    async def _answer(self, sdp: str, type: str) -> str:
+        try:
+            await self._pc.setRemoteDescription(RTCSessionDescription(sdp, type))
+            for transceiver in self._pc.getTransceivers():
+                if transceiver is not self._audio:
+                    transceiver.direction = "inactive"
+            await self._pc.setLocalDescription(await self._pc.createAnswer())
+        except Exception as error:  # the parser raises whatever a malformed line brings about
+            raise BadInput(f"the offer cannot be answered: {type_name(error)}: {error}") from error
+        self._fingerprints = fingerprints(sdp)
+        return str(self._pc.localDescription.sdp)
+
+    def is_same(self, sdp: str) -> bool:
+        """Whether an offer comes from the client that this one is connected with."""
+        return fingerprints(sdp) == self._fingerprints
+
+    async def add_candidate(self, candidate: str, sdp_mid: str | None, sdp_mline_index: int | None) -> None:
+        """A candidate of the client's; an empty one ends them. Raises BadInput for one that makes no sense."""
+        self._candidates += 1
+        if self._candidates > MAX_CANDIDATES:
+            raise BadInput(f"more than {MAX_CANDIDATES} candidates")
+        text = candidate.removeprefix("a=").removeprefix("candidate:").strip()
+        try:
+            if not text:
+                await self._pc.addIceCandidate(None)
+                return
+            parsed = candidate_from_sdp(text)
+            parsed.sdpMid, parsed.sdpMLineIndex = sdp_mid, sdp_mline_index
+            await self._pc.addIceCandidate(parsed)
+        except (AssertionError, ValueError, IndexError) as error:
+            raise BadInput(f"candidate {text[:100]!r} cannot be used: {error}") from error
+
+    @property
+    def packets_received(self) -> int:
+        """All that has come from the client: audio, messages, reports."""
+        return sum(stats.packetsReceived for stats in self._audio.receiver.transport._get_stats().values())
+
+    @property
+    def can_send(self) -> bool:
+        """Whether there is an open data channel."""
+        return self._channel is not None and self._channel.readyState == "open"
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What waits to be sent on the data channel."""
+        return int(self._channel.bufferedAmount) if self.can_send else 0
+
+    def send(self, text: str) -> bool:
+        """Send it on the data channel; False if the client does not take what it got before, or not so much at once."""
+        if self.unsent_bytes + len(text) > MAX_UNSENT_BYTES:
+            return False
+        try:
+            self._channel.send(text)
+        except ValueError:  # longer than the client said that it takes
+            return False
+        return True
+
+    async def close(self) -> None:
+        """Close the connection, within `CLOSE_S`. Closing twice is harmless."""
+        self._closing = True
+        if self._answering is not None:
+            await asyncio.gather(self._answering, return_exceptions=True)
+        await close_connection(self._pc)
+
+    def _state_changed(self) -> None:
+        state = self._pc.connectionState
+        if not self._closing and state in ("connected", "failed", "closed"):
+            self._on_state(self, state)
+
+    def _channel_opened(self, channel: Any) -> None:
+        if self._channel is not None and self._channel.readyState == "open":
+            return  # one is enough
+        self._channel = channel
+        channel.on("message", self._on_message)
+        self._on_channel(self)
+
+
+async def close_connection(pc: RTCPeerConnection) -> None:
+    """Close a peer connection, within `CLOSE_S`, and whatever aioice leaves behind of one that was connecting."""
+    connecting = pc.connectionState in ("new", "connecting")
+    for _ in range(HANDSHAKE_LOOKS):  # in the middle of which aiortc's task would fail, and asyncio would log that
+        if pc.connectionState != "connecting" or pc.iceConnectionState != "completed":
+            break
+        await asyncio.sleep(CHECKS_S)
+    transports = {transceiver.receiver.transport.transport for transceiver in pc.getTransceivers()}
+    try:
+        await asyncio.wait_for(pc.close(), CLOSE_S)
+    except TimeoutError:
+        log.warning("a peer connection could not be closed in %g s", CLOSE_S)
+    if connecting:
+        # The task that connects looks every 20 ms; it may yet have begun to ask for consent when it sees the end.
+        await asyncio.sleep(CHECKS_S)
+        for transport in transports:
+            await transport._connection.close()
+
+
+def fingerprints(sdp: str) -> set[str]:
+    """The certificates that an offer names: what tells one client from another."""
+    return {found.strip().lower() for found in re.findall(r"^a=fingerprint:(.+)$", sdp, re.MULTILINE)}
+
+
+def type_name(error: Exception) -> str:
+    """What kind of error it is."""
+    return type(error).__name__

@@ -1,0 +1,145 @@
+"""`WebSocketClientTransport`: a pipeline of ours as the client of a server that speaks `F1Serializer`'s dialect."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import anyio
+
+from ...errors import ConfigurationError, MissingExtra, ServiceError
+from ..client import INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE
+from ..playout.playout import PlayoutSettings
+from .connection import Closed
+from .limits import WebSocketLimits
+from .serializers import F1ClientSerializer, Wired
+from .transport import WebSocketTransport
+
+if TYPE_CHECKING:
+    from websockets.asyncio.client import ClientConnection
+
+CONNECT_S = 10.0
+"""So long the server may take to accept a connection."""
+CLOSE_S = 1.0
+"""So long the server has to answer that the connection ends."""
+
+
+class WebSocketClientTransport(WebSocketTransport):
+    """The client's end of a call over a WebSocket: `transport.input()` is what the server's agent says.
+
+        async with WebSocketClientTransport.connect("ws://127.0.0.1:8000/voice/ws", token="…") as transport:
+            await Session(Pipeline([transport.input(), …, transport.output()])).run()
+
+    What the server tells (transcripts, who speaks, RTVI) are messages: see `on_message`. When the server ends the
+    call, the session ends.
+    """
+
+    @classmethod
+    @asynccontextmanager
+    async def connect(
+        cls,
+        url: str,
+        *,
+        token: str = "",
+        binary: bool = True,
+        input_sample_rate: int = OUTPUT_SAMPLE_RATE,
+        output_sample_rate: int = INPUT_SAMPLE_RATE,
+        connect_s: float = CONNECT_S,
+        limits: WebSocketLimits | None = None,
+        settings: PlayoutSettings | None = None,
+        **options: Any,
+    ) -> AsyncIterator[WebSocketClientTransport]:
+        """Connect to `url` (ws:// or wss://), and close the connection at the end of the block.
+
+        `options` are those of `websockets.connect`, such as `ssl`. Raises ConfigurationError for an address that is
+        none, ServiceError if there is no connection, MissingExtra without the package websockets.
+        """
+        limits = limits or WebSocketLimits()
+        rates = {"input_sample_rate": input_sample_rate, "output_sample_rate": output_sample_rate}
+        serializer = F1ClientSerializer(binary=binary, **rates)
+        address, where = _address(url, binary, input_sample_rate, output_sample_rate)
+        connection = await _connected(address, where, token, connect_s, limits, options)
+        transport = cls(_ClientWire(connection), serializer, limits=limits, settings=settings)
+        transport.open()
+        try:
+            yield transport
+        finally:
+            with anyio.CancelScope(shield=True):
+                await transport.close()
+
+
+class _ClientWire:
+    """A connection of the package websockets."""
+
+    def __init__(self, connection: ClientConnection) -> None:
+        from websockets.exceptions import ConnectionClosed
+
+        self._connection, self._closed = connection, ConnectionClosed
+
+    async def send(self, data: Wired) -> None:
+        try:
+            await self._connection.send(data)
+        except (self._closed, OSError) as error:
+            raise self._gone() from error
+
+    async def receive(self) -> Wired:
+        try:
+            return await self._connection.recv()
+        except (self._closed, OSError) as error:
+            raise self._gone() from error
+
+    async def close(self, code: int, reason: str) -> None:
+        with anyio.move_on_after(CLOSE_S):
+            await self._connection.close(code, reason)
+            return
+        self._connection.transport.abort()
+
+    def _gone(self) -> Closed:
+        return Closed(self._connection.close_code or 1006)
+
+
+def _address(url: str, binary: bool, input_sample_rate: int, output_sample_rate: int) -> tuple[str, str]:
+    """The address with what we want of the server, and the same without its query, to be named in errors."""
+    try:
+        parts = urlsplit(url)
+        known = parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        known = False
+    if not known:
+        raise ConfigurationError(f"url is {url.partition('?')[0]!r}: it begins with ws:// or wss:// and names a server")
+    query = dict(parse_qsl(parts.query)) | {
+        "format": "binary" if binary else "json",
+        "input_sample_rate": str(output_sample_rate),
+        "output_sample_rate": str(input_sample_rate),
+    }
+    where = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return urlunsplit(parts._replace(query=urlencode(query))), where
+
+
+async def _connected(
+    address: str, where: str, token: str, connect_s: float, limits: WebSocketLimits, options: dict[str, Any]
+) -> ClientConnection:
+    try:
+        from websockets.asyncio.client import connect
+        from websockets.exceptions import InvalidStatus, WebSocketException
+    except ImportError as error:
+        raise MissingExtra("a WebSocket client", "web", str(error)) from error
+    defaults: dict[str, Any] = {
+        "compression": None,
+        "max_size": limits.message_bytes,
+        "open_timeout": connect_s,
+        "close_timeout": CLOSE_S,
+        # A server that does not answer is noticed after lost_s.
+        "ping_interval": limits.lost_s / 2,
+        "ping_timeout": limits.lost_s / 2,
+    }
+    if token:
+        defaults["additional_headers"] = {"Authorization": f"Bearer {token}"}
+    try:
+        return await connect(address, **(defaults | options))
+    except InvalidStatus as error:
+        raise ServiceError(f"{where} refused the connection with status {error.response.status_code}") from error
+    except (WebSocketException, OSError, EOFError) as error:
+        raise ServiceError(f"no connection to {where}: {error or type(error).__name__}") from error

@@ -1,0 +1,134 @@
+"""Pipecat's protobuf frames: each binary message is one `Frame`, which holds text, audio or a message of RTVI."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from ...audio.pcm import downmix
+from ..client import Message
+from .serializers import (
+    RTVI_LABEL,
+    Audio,
+    Malformed,
+    Received,
+    Serializer,
+    Text,
+    Wired,
+    checked_rate,
+    json_object,
+    to_json,
+    whole,
+)
+
+MAX_CHANNELS = 8
+
+# Fields of Frame, and of what it holds.
+_TEXT, _AUDIO, _TRANSCRIPTION, _MESSAGE, _INTERRUPTION = 1, 2, 3, 4, 5
+_TEXT_TEXT = 3
+_PCM, _RATE, _CHANNELS = 3, 4, 5
+_DATA = 1
+# Kinds of fields on the wire.
+_VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
+_VARINT_BYTES = 10
+
+
+class PipecatSerializer(Serializer):
+    """The dialect of Pipecat's WebSocket client: barge-in is told by an `InterruptionFrame`."""
+
+    def parse(self, data: Wired) -> Received | None:
+        if isinstance(data, str):
+            raise Malformed("text_message", "this endpoint takes protobuf frames, and no text messages")
+        frame = {number: value for number, value in fields(data) if number <= _INTERRUPTION}
+        if len(frame) != 1:
+            raise Malformed("bad_frame", "the frame holds nothing, or more than one thing")
+        number, value = frame.popitem()
+        if not isinstance(value, bytes):
+            raise Malformed("bad_frame", "the frame's field is of the wrong kind")
+        held = dict(fields(value))
+        if number == _AUDIO:
+            return _audio(held)
+        if number == _TEXT:
+            return Text(_string(held.get(_TEXT_TEXT)))
+        if number == _MESSAGE:
+            return json_object(_string(held.get(_DATA)))
+        raise Malformed("unknown_type", "the frame is none of text, audio, message")
+
+    def audio(self, pcm: bytes) -> Wired:
+        held = _field(_PCM, pcm) + _number(_RATE, self.output_sample_rate) + _number(_CHANNELS, 1)
+        return _field(_AUDIO, held)
+
+    def clear(self) -> Wired | None:
+        return _field(_INTERRUPTION, b"")
+
+    def message(self, message: Message) -> Wired | None:
+        return _field(_MESSAGE, _field(_DATA, to_json(message).encode()))
+
+    def error(self, code: str, message: str) -> Wired | None:
+        data = {"error": f"{code}: {message}", "fatal": False}
+        return self.message({"label": RTVI_LABEL, "type": "error", "data": data})
+
+
+def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """The fields of a protobuf message, in order. Raises Malformed."""
+    place = 0
+    while place < len(data):
+        key, place = _varint(data, place)
+        number, kind = key >> 3, key & 7
+        if not number:
+            raise Malformed("bad_frame", "the frame has a field of number 0")
+        if kind == _VARINT:
+            value, place = _varint(data, place)
+            yield number, value
+            continue
+        if kind == _BYTES:
+            size, place = _varint(data, place)
+        elif kind in (_FIXED_32, _FIXED_64):
+            size = 4 if kind == _FIXED_32 else 8
+        else:
+            raise Malformed("bad_frame", "the frame has a field of an unknown kind")
+        if size > len(data) - place:
+            raise Malformed("bad_frame", "the frame ends within a field")
+        yield number, data[place : place + size]
+        place += size
+
+
+def _varint(data: bytes, place: int) -> tuple[int, int]:
+    value = 0
+    for shift, byte in enumerate(data[place : place + _VARINT_BYTES]):
+        value |= (byte & 0x7F) << 7 * shift
+        if byte < 0x80:
+            return value & (2**64 - 1), place + shift + 1
+    raise Malformed("bad_frame", "the frame ends within a number")
+
+
+def _audio(held: dict[int, Any]) -> Audio:
+    pcm, rate, channels = held.get(_PCM, b""), held.get(_RATE, 0), held.get(_CHANNELS, 1)
+    if not isinstance(pcm, bytes) or type(channels) is not int or not 1 <= channels <= MAX_CHANNELS:
+        raise Malformed("bad_audio", f"the audio has no PCM, or not 1 to {MAX_CHANNELS} channels")
+    pcm = whole(pcm, channels)
+    return Audio(pcm if channels == 1 else downmix(pcm, channels), checked_rate(rate))
+
+
+def _string(value: Any) -> str:
+    try:
+        return bytes.decode(value)
+    except (UnicodeDecodeError, TypeError):
+        raise Malformed("bad_frame", "the frame's text is missing or not UTF-8") from None
+
+
+def _field(number: int, value: bytes) -> bytes:
+    return bytes((number << 3 | _BYTES,)) + _encoded(len(value)) + value
+
+
+def _number(number: int, value: int) -> bytes:
+    return bytes((number << 3 | _VARINT,)) + _encoded(value)
+
+
+def _encoded(value: int) -> bytes:
+    coded = bytearray()
+    while value > 0x7F:
+        coded.append(value & 0x7F | 0x80)
+        value >>= 7
+    coded.append(value)
+    return bytes(coded)

@@ -1,0 +1,1 @@
+"""FastRTC's signalling."""

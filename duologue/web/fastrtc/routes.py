@@ -1,0 +1,79 @@
+"""FastRTC's signalling for WebRTC: one endpoint for offers and candidates, and its messages on the data channel.
+
+Its clients expect refusals with status 200, as `{"status": "failed", "meta": {"error": …}}`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from ...frames import BotStartedSpeaking, CallerStartedSpeaking, CallerStoppedSpeaking
+from ...session.session import Session
+from ...transports.client import ClientTransport, Message
+from ..calls import Refused
+from ..webrtc_host import Json, WebRTCHost, add_candidate, text
+
+MAX_ID = 128
+_TOLD = {"unauthorized": 401, "malformed": 400, "too_large": 413, "not_available": 501}
+"""Refusals that keep their status: they are no business of FastRTC's clients, but of who wrote the program."""
+
+
+class FastRTC:
+    """`POST /webrtc/offer`."""
+
+    def __init__(self, host: WebRTCHost) -> None:
+        self._host = host
+        host.calls.attach.append(attach_log)
+
+    async def offer(self, request: Request) -> Response:
+        """An offer and its answer, or a candidate."""
+        try:
+            identity = await self._host.calls.authorize(request)
+            self._host.require_webrtc()
+            body = await self._host.body(request)
+            webrtc_id = text(body, "webrtc_id")
+            if not 0 < len(webrtc_id) <= MAX_ID:
+                raise Refused(400, "malformed", f"webrtc_id has {len(webrtc_id)} characters: 1 to {MAX_ID} are taken")
+            if body.get("type") == "ice-candidate":
+                return JSONResponse(await self._candidate(webrtc_id, identity, body))
+            return JSONResponse(await self._answer(webrtc_id, identity, body))
+        except Refused as refused:
+            if refused.code in _TOLD:
+                return refused.response()
+            meta: Json = {"error": refused.code, "message": str(refused)}
+            if refused.code == "concurrency_limit_reached":
+                meta["limit"] = self._host.calls.limits.connections
+            return JSONResponse({"status": "failed", "meta": meta})
+
+    async def _candidate(self, webrtc_id: str, identity: Any, body: Json) -> Json:
+        transport = self._host.find(webrtc_id, identity)
+        if transport is None:
+            raise Refused(404, "unknown_connection", f"there is no connection {webrtc_id!r}")
+        await add_candidate(transport, body.get("candidate"), "sdpMid", "sdpMLineIndex")
+        return {"status": "success"}
+
+    async def _answer(self, webrtc_id: str, identity: Any, body: Json) -> Json:
+        sdp, type = text(body, "sdp"), text(body, "type")
+        if self._host.calls.get(webrtc_id) is not None:
+            raise Refused(409, "connection_already_exists", f"the connection {webrtc_id!r} exists already")
+        self._host.calls.check_room()
+        from .transport import FastRTCTransport
+
+        transport = FastRTCTransport(webrtc_id, identity=identity, **self._host.options())
+        return {"sdp": await self._host.accept(transport, sdp, type), "type": "answer"}
+
+
+def attach_log(transport: ClientTransport, session: Session) -> None:
+    """Tell a FastRTC client what its page shows: that the caller speaks, has paused, is answered."""
+    if transport.kind != "fastrtc":
+        return
+
+    def log(data: str) -> Message:
+        return {"type": "log", "data": data}
+
+    session.on(CallerStartedSpeaking, lambda signal: transport.send_message(log("started_talking")))
+    session.on(CallerStoppedSpeaking, lambda signal: transport.send_message(log("pause_detected")))
+    session.on(BotStartedSpeaking, lambda signal: transport.send_message(log("response_starting")))

@@ -1,0 +1,54 @@
+"""Brings the caller's turns, as the client knows them, together with their transcripts. Either may come first."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from ...protocols.openai_realtime.response import ServerItem
+
+MAX_WAITING = 100
+"""Turns without a transcript, and transcripts without a turn. Beyond that the oldest are forgotten."""
+
+
+@dataclass(slots=True)
+class _Turn:
+    item: ServerItem
+    start_ms: float
+    end_ms: float
+    texts: list[str] = field(default_factory=list)
+    told: bool = False
+
+
+class Transcripts:
+    """`tell(item, text, seconds)` is called once for each turn. All times are places in the client's audio, in ms."""
+
+    def __init__(self, tell: Callable[[ServerItem, str, float], None]) -> None:
+        self._tell = tell
+        self._turns: deque[_Turn] = deque(maxlen=MAX_WAITING)
+        self._said: deque[tuple[str, float, float]] = deque(maxlen=MAX_WAITING)
+
+    def committed(self, item: ServerItem, start_ms: float, end_ms: float) -> None:
+        """The client knows of this turn."""
+        self._turns.append(_Turn(item, start_ms, end_ms))
+
+    def said(self, text: str, start_ms: float, end_ms: float) -> None:
+        """This was said there; "" for something that was not understood."""
+        self._said.append((text, start_ms, end_ms))
+
+    def settle(self) -> None:
+        """What was said so far is complete: tell it. It covers all turns that began before its end."""
+        if not self._turns:
+            return
+        while self._said:
+            text, start_ms, end_ms = self._said.popleft()
+            covered = [turn for turn in self._turns if turn.start_ms < end_ms] or [self._turns[0]]
+            for turn in covered:
+                turn.told = True
+            if text:
+                best = max(covered, key=lambda turn: min(turn.end_ms, end_ms) - max(turn.start_ms, start_ms))
+                best.texts.append(text)
+        while self._turns and self._turns[0].told:
+            turn = self._turns.popleft()
+            self._tell(turn.item, " ".join(turn.texts), (turn.end_ms - turn.start_ms) / 1000)

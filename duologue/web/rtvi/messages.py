@@ -1,0 +1,167 @@
+"""RTVI's envelope and what clients send in it, checked."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+
+from ...audio.pcm import MAX_SAMPLE_RATE, downmix
+from ...errors import BadInput
+from ...frames import UserImage
+from ...services.answers import IMAGE_TYPES
+from ...transports.client import Message
+
+LABEL = "rtvi-ai"
+PROTOCOL = "2.2.0"
+"""The version of RTVI that is spoken with clients of its major version."""
+MAX_TEXT = 16_384
+"""Characters of a text that a client sends."""
+
+Version = tuple[int, int, int]
+T = TypeVar("T")
+
+
+class ClientReady(msgspec.Struct, frozen=True):
+    """The client's version of the protocol, and what it is made with."""
+
+    version: str = ""
+    about: Any = None
+
+
+class ClientMessage(msgspec.Struct, frozen=True):
+    """An application's own message: its type and its data."""
+
+    t: str
+    d: Any = None
+
+
+class TextOptions(msgspec.Struct, frozen=True):
+    """Whether an answer is wanted, and whether it is to be spoken."""
+
+    run_immediately: bool = True
+    audio_response: bool = True
+
+
+class SendText(msgspec.Struct, frozen=True):
+    """Text that the caller typed."""
+
+    content: Annotated[str, msgspec.Meta(min_length=1, max_length=MAX_TEXT)]
+    options: TextOptions = TextOptions()
+
+
+class FileSource(msgspec.Struct, frozen=True):
+    """A file's content, as base64, or where it is."""
+
+    type: Literal["bytes", "url"]
+    bytes: str = ""
+    url: str = ""
+
+
+class File(msgspec.Struct, frozen=True):
+    """A file; `format` is its MIME type."""
+
+    format: str
+    source: FileSource
+    name: str = ""
+
+
+class SendFile(msgspec.Struct, frozen=True):
+    """A file that the caller shows, and what they typed with it."""
+
+    file: File
+    content: Annotated[str, msgspec.Meta(max_length=MAX_TEXT)] = ""
+    options: TextOptions = TextOptions()
+
+    def image(self) -> UserImage:
+        """The file as an image. Raises BadInput for anything else."""
+        source, mime = self.file.source, self.file.format
+        if mime not in IMAGE_TYPES:
+            raise BadInput(f"a file of format {mime[:64]!r}: only images are taken, {', '.join(sorted(IMAGE_TYPES))}")
+        if source.type == "url":
+            if not source.url.startswith(("https://", "http://")):
+                raise BadInput("the file's url is no web address")
+            return UserImage(url=source.url, mime=mime)
+        image = _bytes(source.bytes, "file")
+        if not image:
+            raise BadInput("the file is empty")
+        return UserImage(image=image, mime=mime)
+
+
+class FunctionCallResult(msgspec.Struct, frozen=True):
+    """What a function of the client's gave."""
+
+    tool_call_id: str
+    result: Any = None
+    function_name: str = ""
+
+
+Key = Literal["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "*", "#", "A", "B", "C", "D"]
+
+
+class DtmfKeys(msgspec.Struct, frozen=True):
+    """Keys of the telephone; one in `button` before version 2.1."""
+
+    buttons: Annotated[list[Key], msgspec.Meta(max_length=64)] = []
+    button: Key | None = None
+
+
+class RawAudio(msgspec.Struct, frozen=True, rename="camel"):
+    """Audio beside the transport's own: PCM s16le, as base64."""
+
+    sample_rate: Annotated[int, msgspec.Meta(ge=1, le=MAX_SAMPLE_RATE)]
+    num_channels: Annotated[int, msgspec.Meta(ge=1, le=8)] = 1
+    base64_audio: str = ""
+    base64_audio_batch: list[str] = msgspec.field(default=[], name="base64AudioBatch")
+
+    def pcm(self) -> bytes:
+        """All of it as mono. Raises BadInput for what is no base64, or splits a sample."""
+        pcm = b"".join(_bytes(text, "audio") for text in (self.base64_audio, *self.base64_audio_batch))
+        if len(pcm) % (2 * self.num_channels):
+            raise BadInput(f"{len(pcm)} bytes of audio are no whole samples of {self.num_channels} channel(s)")
+        return pcm if self.num_channels == 1 else downmix(pcm, self.num_channels)
+
+
+def _bytes(text: str, what: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise BadInput(f"the {what} is no base64: {error}") from error
+
+
+def is_plain(message: Message) -> bool:
+    """Whether a message can be written as it was read. JSON may hold halves of characters, and numbers of any size."""
+    try:
+        msgspec.json.encode(message)
+    except (ValueError, OverflowError, RecursionError):
+        return False
+    return True
+
+
+def read(data: Any, model: type[T]) -> T:
+    """The data of a message. Raises BadInput, naming the field, if it is malformed."""
+    try:
+        return msgspec.convert(data if data is not None else {}, model)
+    except msgspec.ValidationError as error:
+        raise BadInput(str(error)) from error
+
+
+def envelope(kind: str, data: Mapping[str, Any] | None = None, id: str = "") -> Message:
+    """A message to the client. Fields that are None are left out."""
+    message: Message = {"label": LABEL, "type": kind}
+    if id:
+        message["id"] = id
+    if data is not None:
+        message["data"] = {name: value for name, value in data.items() if value is not None}
+    return message
+
+
+def version(text: str) -> Version:
+    """A version as numbers; (0, 0, 0) for what is none."""
+    numbers = text.split(".")
+    if len(numbers) != 3 or not all(number.isdecimal() and len(number) < 6 for number in numbers):
+        return (0, 0, 0)
+    major, minor, patch = map(int, numbers)
+    return (major, minor, patch)
