@@ -13,7 +13,7 @@ import msgspec
 from ...errors import ConfigurationError, MissingExtra
 from ..remote.tls import client_ssl_context
 from ..remote.wire import ConnectionLost, Wire
-from .responses import FATAL
+from .responses import FINAL_ERRORS
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
@@ -148,7 +148,9 @@ def lost(error: Exception) -> ConnectionLost:
 
 def _closed(code: int, reason: str) -> ConnectionLost:
     """By the far end. Its reasons for a refusal are like `invalid_request_error.invalid_api_key`."""
-    refused = code in _REFUSED or reason.startswith("invalid_request_error") or any(name in reason for name in FATAL)
+    refused = (
+        code in _REFUSED or reason.startswith("invalid_request_error") or any(name in reason for name in FINAL_ERRORS)
+    )
     fatal = refused and "session_expired" not in reason
     return ConnectionLost(f"OpenAI closed the connection: {code} {reason}".rstrip(), code=code, fatal=fatal)
 
@@ -160,7 +162,7 @@ def _broken(error: Exception) -> ConnectionLost:
 def _rejected(status: int, body: bytes) -> ConnectionLost:
     """At the door. The provider's own words are left out: they have a part of the key in them."""
     code = _error_code(body)
-    fatal = (400 <= status < 500 and status not in _TRY_AGAIN) or code in FATAL
+    fatal = (400 <= status < 500 and status not in _TRY_AGAIN) or code in FINAL_ERRORS
     what = f"OpenAI refused the connection: HTTP {status} {code}".rstrip()
     hint = "; is the API key right?" if status == 401 else ""
     return ConnectionLost(what + hint, fatal=fatal)
