@@ -96,7 +96,7 @@ class Replies:
         self._cut_last: Reply | None = None  # it has ended, and what it consumed is still to be told
         self.begun = 0
         """How many responses have begun."""
-        self.calls: dict[str, tuple[Connection, str]] = {}
+        self.calls: dict[str, tuple[Connection[Dialect], str]] = {}
         """By our call id: the connection that asks for its result, and the provider's id."""
 
     # -- asking ----------------------------------------------------------------------------------------------------

@@ -38,7 +38,7 @@ def image_content(data: bytes, mime: str, url: str) -> dict[str, Any]:
 
 
 def history_items(messages: Sequence[Message]) -> list[str]:
-    """Return the messages that replay a conversation. Calls without a result and results without a call are left out."""
+    """Return the messages that replay a conversation, without unanswered calls and results of unknown calls."""
     asked = {call.call_id for message in messages for call in message.calls}
     answered = {message.call_id for message in messages if message.role == "tool"}
     out: list[str] = []

@@ -14,7 +14,7 @@ from ..remote.wire import Wire
 from .dialect import OpenAIDialect
 from .models import DEFAULT_MODEL, DEFAULT_VOICE, SAMPLE_RATE
 from .options import OpenAIRealtimeOptions, check, resolved
-from .wire import Client
+from .wire import OpenAIClient
 
 SESSION_LIMIT_S = 3600.0
 """How long the provider lets a session last."""
@@ -50,7 +50,7 @@ class OpenAIRealtime(SpeechToSpeech):
         self.model = model
         self.options = options or OpenAIRealtimeOptions()
         self._voice = voice or DEFAULT_VOICE
-        self._client = Client(api_key, base_url)
+        self._client = OpenAIClient(api_key, base_url)
 
     @property
     def capabilities(self) -> Capabilities:
