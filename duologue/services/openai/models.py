@@ -13,8 +13,6 @@ import msgspec
 
 DEFAULT_MODEL = "gpt-realtime-2.1"
 DEFAULT_VOICE = "marin"
-VOICES = ("alloy", "ash", "ballad", "cedar", "coral", "echo", "marin", "sage", "shimmer", "verse")
-"""The provider's own voices. Custom ones begin with `voice_`."""
 SAMPLE_RATE = 24_000
 """Hz, of the audio in both directions: the only rate of the API's PCM."""
 

@@ -10,7 +10,8 @@ import msgspec
 
 from ...agents.engine import EngineConfig
 from ...errors import ConfigurationError
-from .models import REALTIME_FAMILIES, TRANSCRIPTION_FAMILIES, VOICES, refused_options
+from ...protocols.openai_realtime.config import OPENAI_VOICES
+from .models import REALTIME_FAMILIES, TRANSCRIPTION_FAMILIES, refused_options
 
 _TOOL_NAME_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -117,8 +118,8 @@ def resolved(options: OpenAIRealtimeOptions, overrides: Mapping[str, Any]) -> Op
 def check(model: str, config: EngineConfig, options: OpenAIRealtimeOptions) -> None:
     """Raise ConfigurationError, by its name, for a setting that the model or the provider is known to refuse."""
     voice = config.voice
-    if voice and voice not in VOICES and not voice.startswith("voice_"):
-        known = ", ".join(VOICES)
+    if voice and voice not in OPENAI_VOICES and not voice.startswith("voice_"):
+        known = ", ".join(sorted(OPENAI_VOICES))
         raise ConfigurationError(f"OpenAI has no voice {voice!r}; it has {known}, and your own ('voice_…')")
     for tool in config.tools:
         if not _TOOL_NAME_PATTERN.fullmatch(tool.name):
