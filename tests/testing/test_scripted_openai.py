@@ -13,7 +13,7 @@ import pytest
 
 from duologue.protocols.openai_realtime.audio import decode_audio, encode_audio
 from duologue.services.context import Message, ToolRequest
-from duologue.testing.scripted.server import Act, Asked, Call, Speak, Wait
+from duologue.testing.scripted.server import Act, Asked, CallTool, Speak, Wait
 
 from .openai_client import MANUAL, RATE, noise, silence
 from .openai_client import scripted_call as call
@@ -167,7 +167,7 @@ async def test_an_empty_buffer_cannot_be_committed() -> None:
 
 async def test_a_tool_call_and_its_follow_up() -> None:
     answers: list[list[Act]] = [
-        [Speak("Let me see."), Call("weather", {"city": "Paris"}, call_id="c1")],
+        [Speak("Let me see."), CallTool("weather", {"city": "Paris"}, call_id="c1")],
         [Speak("Sunny.")],
     ]
     async with call(answers, MANUAL) as (server, client):
