@@ -42,7 +42,7 @@ from ...processors.turns.interruption import may_interrupt
 from ...session.conversation import Item
 from ...session.session import State
 from ..answers import Answers, as_text
-from ..context import SAY, messages, recent
+from ..context import SAY, Budget, messages
 from ..remote.connection import Connection, dial
 from ..remote.keeper import ConnectionSettings, Keeper
 from ..remote.wire import ConnectionLost, Wire
@@ -281,7 +281,7 @@ class SpeechToSpeech(Answers):
     def _seed(self, connection: Connection) -> int:
         self.notes.clear()
         limit = self.connection_settings.replay_messages
-        told = recent(messages(self.session.conversation, self.session.ledger, open_calls=False), limit)
+        told = messages(self.session.conversation, self.session.ledger, open_calls=False, budget=Budget(messages=limit))
         if told:
             connection.send(connection.dialect.history(told))
         return sum(message.role in ("user", "assistant") for message in told)
