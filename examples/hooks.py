@@ -35,7 +35,6 @@ class Compliance(Processor):
     """Sets the hooks of its call. It stands in the pipeline and handles no frame."""
 
     async def open(self) -> None:
-        """Before the call begins."""
         self.session.intercept(UserTranscript, hide_code)
         self.session.intercept(ToolCall, limit, timeout_s=1.0)
         self.session.on(ToolCalled, lambda called: print(f"        {called.name} is called with {called.arguments}"))
