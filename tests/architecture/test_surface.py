@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import duologue
+from duologue import frames
+from duologue.frames import frame_types
 
 PUBLIC = """
     Agent BadInput Capabilities Cascade ConfigurationError Conversation DeadlineExceeded Deadlines DuologueError
@@ -56,3 +59,21 @@ def test_the_import_loads_none_of_the_modules_behind_the_names() -> None:
     program = "import sys, duologue; print([name for name in sys.modules if name.startswith('duologue.')])"
     printed = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
     assert printed.strip() == "['duologue._lazy']"
+
+
+TAGS = """
+    AccessChanged ApprovalGiven ApprovalWanted AudioLevel BotAudio BotPaused BotResumed BotStartedSpeaking
+    BotStoppedSpeaking BotText CallerStartedSpeaking CallerStoppedSpeaking ClientChanged Configure
+    ConnectionChanged Dtmf End EndOfTurn ErrorRaised HandoffCompleted HandoffFailed HandoffStarted Idle
+    Interrupted Respond ResponseEnded ResponseStarted ResumptionHandle Say SessionEnding SessionStarted
+    SpeechStarted SpeechStopped ToolCall ToolCalled ToolResult Transcribed Transfer Usage UserAudio UserImage
+    UserText UserTranscript VoiceActivity WordTimes
+"""
+
+
+def test_the_wire_tags_of_frames_are_written_out_and_do_not_change() -> None:
+    ours = [frame_type for frame_type in frame_types() if frame_type.__module__.startswith("duologue.frames.")]
+    assert sorted(str(frame_type.__struct_config__.tag) for frame_type in ours) == sorted(TAGS.split())
+    sources = "".join(path.read_text() for path in Path(frames.__file__).parent.glob("*.py"))
+    written = re.findall(r'tag="(\w+)"', sources)
+    assert sorted(written) == sorted(TAGS.split())
