@@ -56,7 +56,7 @@ class Watch:
         names = ("wakeups", "callbacks", "calls", "blocks")
         return {name: round(getattr(self, name) / max(1, self.stretches), 1) for name in names}
 
-    def run(self, program: Callable[[Unpack[Ts]], Coroutine[Any, Any, T]], *args: Unpack[Ts]) -> T:
+    def run(self, program: Callable[[Unpack[Ts]], Coroutine[Any, Any, T]], *args: *Ts) -> T:
         """Run `program(*args)` in an event loop that this watches."""
 
         class Selector(selectors.DefaultSelector):

@@ -7,8 +7,8 @@ as the framework's.
 
 Beside it stands a bare asyncio program with the same timers and hand-overs (`benchmarks._bare_turn`). Both run *cold*,
 with the core idle between turns, and *hot*, with a process of the lowest priority that keeps the same core busy. The
-ratios compare the two in one run; `cpu_ms` is the process's CPU time between the two moments. Wake-ups, callbacks, Python calls and blocks of memory are counted in a pass of
-their own, for a turn.
+ratios compare the two in one run; `cpu_ms` is the process's CPU time of a turn. Wake-ups, callbacks, Python calls and
+blocks of memory are counted in a pass of their own, for a turn.
 """
 
 from __future__ import annotations
