@@ -15,7 +15,7 @@ import anyio
 from benchmarks._call import FIRST_AUDIO_S, FIRST_TOKEN_S, SENTENCE_TOKENS, STT_S, TOKEN_S, Call, Microphone, speech
 from benchmarks._report import arguments, percentile, report
 from duologue.frames import EndOfTurn, Frame, SessionStarted
-from duologue.processors.kernel.processor import Processor
+from duologue.processors.processor import Processor
 
 NOMINAL_S = STT_S + FIRST_TOKEN_S + (SENTENCE_TOKENS - 1) * TOKEN_S + FIRST_AUDIO_S
 

@@ -22,8 +22,10 @@ from .errors import (
     ToolError,
 )
 from .processors.handoff.handoff import Handoff
-from .processors.kernel.groups import Parallel, Pipeline, Switch
-from .processors.kernel.processor import Processor, handles
+from .processors.pipeline import Pipeline
+from .processors.processor import Processor, handles
+from .processors.switch import Switch
+from .processors.tee import Tee
 from .processors.tools import Tools
 from .services.cascade import Cascade
 from .session import Deadlines, Outcome, Session
@@ -43,13 +45,13 @@ __all__ = [
     "IllegalState",
     "MissingExtra",
     "Outcome",
-    "Parallel",
     "Pipeline",
     "Processor",
     "ServiceError",
     "Session",
     "Stage",
     "Switch",
+    "Tee",
     "Tool",
     "ToolError",
     "Tools",

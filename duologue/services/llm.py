@@ -22,7 +22,7 @@ from ..frames import (
     Usage,
     UserTranscript,
 )
-from ..processors.kernel.processor import handles
+from ..processors.processor import handles
 from .answers import MAX_CALLS_PER_TURN, Answers
 from .context import Message, Request, ToolRequest, messages
 
