@@ -23,7 +23,7 @@ from ..frames import (
     UserTranscript,
 )
 from ..processors.kernel.groups import leaves
-from ..processors.kernel.processor import handles
+from ..processors.processor import handles
 from .answers import MAX_CALLS_PER_TURN, Answers
 from .context import DEFAULT_BUDGET, Budget, Message, Request, ToolRequest, messages
 from .sentences import SentenceSplitter
