@@ -121,6 +121,15 @@ class Connection(Generic[D]):
             self._no_room.append(self._loop.create_future())
             await self._no_room[-1]
 
+    async def write(self, messages: Iterable[WireMessage]) -> None:
+        """Send messages in this task as far as the wire is ready: `send` and `flush`, without waking the writer."""
+        self.corked = True
+        try:
+            self.send(messages)
+        finally:
+            self.corked = False
+        await self.flush()
+
     @property
     def idle_for_s(self) -> float:
         """Seconds since the latest message was sent; 0 while one waits."""

@@ -124,6 +124,8 @@ class Keeper(Generic[Config, D]):
         self.settings = settings
         self.connection: Connection[D] | None = None
         """The connection in use."""
+        self.made = 0
+        """Connections that were set up so far."""
         self._service = service
         self._lock = anyio.Lock()
         self._kick = anyio.Event()
@@ -243,6 +245,7 @@ class Keeper(Generic[Config, D]):
             try:
                 with anyio.fail_after(left_s):
                     made = await self._service.connect(wanted, handle)
+                self.made += 1
                 if self._closed:
                     await made.close()
                     raise ConnectionLost("the engine has been closed", fatal=True)
