@@ -133,7 +133,7 @@ class Keeper(Generic[Config, D]):
         self._window_s = 0.0
         self._warned = False
         self._why = ""
-        self._lost_at = 0.0
+        self._lost_at: float | None = None  # loop time
         self._error: ConnectionLost | None = None
         self._made_with = service.config  # the latest connection
         self._checking = False
@@ -238,7 +238,7 @@ class Keeper(Generic[Config, D]):
             left_s = min(self.settings.connect_timeout_s, until - self._now())
             if left_s <= 0:
                 raise last or DeadlineExceeded(f"{self._service.name}: no connection within {for_s:g} s")
-            if attempt > 1 and self.connection is None and self._lost_at:
+            if attempt > 1 and self.connection is None and self._lost_at is not None:
                 self._tell("reconnecting", str(last), attempt=attempt)
             handle = "" if refused else self._service.usable_handle()
             self._made_with = wanted = self._service.config if config is None else config
@@ -249,7 +249,7 @@ class Keeper(Generic[Config, D]):
                 if self._closed:
                     await made.close()
                     raise ConnectionLost("the engine has been closed", fatal=True)
-                first = self.connection is None and not self._lost_at
+                first = self.connection is None and self._lost_at is None
                 if config is not None or first or self._service.config == wanted:
                     return made, bool(handle)
                 await made.close()  # the configuration was changed meanwhile
@@ -271,8 +271,8 @@ class Keeper(Generic[Config, D]):
 
     def _take(self, new: Connection[D], resumed: bool) -> None:
         old, self.connection = self.connection, new
-        gap_ms = (self._now() - self._lost_at) * 1000 if self._lost_at else 0.0
-        self._lost_at, self._error = 0.0, None
+        gap_ms = (self._now() - self._lost_at) * 1000 if self._lost_at is not None else 0.0
+        self._lost_at, self._error = None, None
         self._checked_at = self._now()
         left_s = math.inf if new.opened.left_s is None else new.opened.left_s
         self._ends_in(left_s, min(self._margin_s, left_s / 2), "the session's limit")

@@ -76,7 +76,7 @@ class SpokenAudio:
         """Seconds of audio that the connection had received before this utterance."""
         self.answer: asyncio.Future[None] | None = None
         """Resolved by the vendor's answer to `finish`. None while the caller goes on."""
-        self.asked_at = 0.0
+        self.asked_at: float | None = None
         """Loop time at which `finish` was sent."""
         self._ring_bytes = ring_bytes
         self._pieces: deque[bytes] = deque()
@@ -207,7 +207,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
         now = asyncio.get_running_loop().time
         while not answer.done():
             within_s = self.connection.dialect.answers_within_s if self.connection is not None else inf
-            left_s = spoken.asked_at + within_s - now() if spoken.asked_at else inf
+            left_s = inf if spoken.asked_at is None else spoken.asked_at + within_s - now()
             if left_s <= 0:
                 return  # nothing more was to be said
             with anyio.move_on_after(min(left_s, self.timeout_s)):
@@ -265,7 +265,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
         super().hold(held)
         if not held and self.connection is not None and self._spoken is not None:
             self.connection.send(self._unsent(self.connection, self._spoken))
-            if self._spoken.answer is not None and not self._spoken.asked_at:
+            if self._spoken.answer is not None and self._spoken.asked_at is None:
                 self._ask_for_text(self.connection, self._spoken)
 
     # -- for the keeper --------------------------------------------------------------------------------------------
@@ -276,12 +276,12 @@ class RemoteSTT(RemoteService[STTDialect], STT):
 
     def waits_since(self) -> float | None:
         """Return the loop time since which the vendor owes the text of an utterance, None if it owes none."""
-        return self._spoken.asked_at or None if self._spoken is not None else None
+        return self._spoken.asked_at if self._spoken is not None else None
 
     def detached(self) -> None:
         """The connection was lost: the next one is asked again."""
         if self._spoken is not None:
-            self._spoken.asked_at = 0.0
+            self._spoken.asked_at = None
 
     def given_up(self, error: Exception) -> None:
         """There will be no connection any more."""
@@ -301,7 +301,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
 
     def _take(self, heard: Heard) -> None:
         spoken = self._spoken
-        if spoken is None or (heard.last and not spoken.asked_at):
+        if spoken is None or (heard.last and spoken.asked_at is None):
             return  # of an utterance that is over, or a second answer
         before = spoken.text
         if heard.final:

@@ -16,7 +16,7 @@ try:
     from websockets.asyncio.client import ClientConnection, connect
     from websockets.exceptions import ConnectionClosed, InvalidProxy, InvalidStatus, InvalidURI
 except ImportError as error:
-    raise MissingExtra("websockets", "websocket", str(error)) from error
+    raise MissingExtra("websockets", "web", str(error)) from error
 
 HANDSHAKE_CLOSE_S = 1.0
 """Seconds within which the far end must answer a close; then the connection is cut."""
