@@ -76,6 +76,8 @@ class SpokenAudio:
         """Seconds of audio that the connection had received before this utterance."""
         self.answer: asyncio.Future[None] | None = None
         """Resolved by the vendor's answer to `finish`. None while the caller goes on."""
+        self.began_at = asyncio.get_running_loop().time()
+        """Loop time at which the utterance began."""
         self.asked_at: float | None = None
         """Loop time at which `finish` was sent."""
         self._ring_bytes = ring_bytes
@@ -274,6 +276,10 @@ class RemoteSTT(RemoteService[STTDialect], STT):
         """Return True between utterances."""
         return self._spoken is None
 
+    def was_quiet(self, age_s: float) -> bool:
+        """Return True if no utterance began more than `age_s` ago: nothing of it was sent while audio was held."""
+        return self._spoken is None or asyncio.get_running_loop().time() - self._spoken.began_at < age_s
+
     def waits_since(self) -> float | None:
         """Return the loop time since which the vendor owes the text of an utterance, None if it owes none."""
         return self._spoken.asked_at if self._spoken is not None else None
@@ -302,7 +308,9 @@ class RemoteSTT(RemoteService[STTDialect], STT):
     def _take(self, heard: Heard) -> None:
         spoken = self._spoken
         if spoken is None or (heard.last and spoken.asked_at is None):
-            return  # of an utterance that is over, or a second answer
+            return  # of an utterance that is over
+        if spoken.answer is not None and spoken.answer.done():
+            return  # a second answer
         before = spoken.text
         if heard.final:
             spoken.interim = ""
@@ -313,7 +321,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
         if spoken.answer is None:
             if spoken.text != before:
                 self._tell_soon(spoken.text)
-        elif heard.last and not spoken.answer.done():
+        elif heard.last:
             spoken.answer.set_result(None)
 
     def _fail_answer(self, error: Exception) -> bool:

@@ -234,7 +234,7 @@ class ListeningParrot(ParrotConnection):
         if not interim_s or callable(transcripts) or not transcripts:
             return
         words = transcripts[0].split()
-        known = min(len(words), int((len(self.got.audio) - self._from) / (2 * STT_RATE) / interim_s))
+        known = min(len(words), int((len(self.got.audio) - self._from) / (2 * STT_RATE) / interim_s + 1e-9))
         if known > self._words:
             self._words = known
             self._start(self.send("text", text=" ".join(words[:known])))
