@@ -94,11 +94,6 @@ class Line:
         assert isinstance(connection, SpeakingParrot)
         return connection
 
-    @property
-    def logged(self) -> list[str]:
-        """The texts of the agent in the log, as far as there are any."""
-        return [item.text for item in self.call.session.conversation if item.role == "agent" and item.text]
-
     def kinds(self) -> list[str]:
         return self.server.got[-1].kinds()
 
@@ -274,11 +269,11 @@ async def test_a_context_that_never_ends_is_given_up_in_time() -> None:
 
 async def test_a_context_without_audio_fails_and_its_text_was_not_said() -> None:
     async with line(silent=True, timeout_s=2) as agent:
-        await agent.says("Hello there.")
+        response = await agent.says("Hello there.")
         (ended,) = await agent.until_ended(1)
         assert ended.status == "failed"
         assert "no speech" in ended.reason
-        assert agent.logged == []
+        assert agent.call.session.ledger.text_of(response) == ""
         assert len(agent.call.errors) == 1
 
 
@@ -315,7 +310,7 @@ async def test_a_response_whose_audio_is_cut_by_a_loss_fails_and_the_next_one_is
         assert ended.status == "failed"
         assert 0 < len(agent.audio(response)) < len(spoken("Hello there, my dear friend. "))
         text = "".join(word.text for word in agent.words(response))
-        assert agent.logged[0] == text.strip()
+        assert agent.call.session.ledger.text_of(response).strip() == text.strip()
         assert text.startswith("Hello there")
         await agent.says("Good.")
         assert (await agent.until_ended(2))[1].status == "completed"
