@@ -41,7 +41,7 @@ class ParrotBehaviour:
     transcripts: Sequence[str] | Callable[[bytes], str] = ()
     """The texts of the utterances, one after the other, or a recogniser of their audio."""
     interim_s: float = 0.0
-    """Interval of audio at which an interim text with one more word is sent; 0 for none."""
+    """Interval of audio, in seconds, between interim texts: one more word, or the recogniser's text. 0 for none."""
     answer_delay_s: float = 0.0
     """Seconds between `finish` and the text."""
     answers: int = 1
@@ -225,25 +225,29 @@ class ListeningParrot(ParrotConnection):
     def __init__(self, socket: ServerConnection, got: ParrotGot, behaviour: ParrotBehaviour) -> None:
         super().__init__(socket, got, behaviour)
         self._from = 0
-        self._words = 0
+        self._interims = 0
 
     def take_audio(self, pcm: bytes) -> None:
         """Take audio, and send an interim text where one is due."""
         self.got.audio += pcm
-        interim_s, transcripts = self.behaviour.interim_s, self.behaviour.transcripts
-        if not interim_s or callable(transcripts) or not transcripts:
-            return
-        words = transcripts[0].split()
-        known = min(len(words), int((len(self.got.audio) - self._from) / (2 * STT_RATE) / interim_s + 1e-9))
-        if known > self._words:
-            self._words = known
-            self._start(self.send("text", text=" ".join(words[:known])))
+        interim_s = self.behaviour.interim_s
+        due = int((len(self.got.audio) - self._from) / (2 * STT_RATE) / interim_s + 1e-9) if interim_s else 0
+        if due > self._interims:
+            self._interims = due
+            if text := self._so_far(due):
+                self._start(self.send("text", text=text))
+
+    def _so_far(self, words: int) -> str:
+        transcripts = self.behaviour.transcripts
+        if callable(transcripts):
+            return transcripts(bytes(self.got.audio[self._from :]))
+        return " ".join(transcripts[0].split()[:words]) if transcripts else ""
 
     def take(self, message: dict[str, str]) -> None:
         """Answer `finish`."""
         if message["type"] == "finish":
             pcm = bytes(self.got.audio[self._from :])
-            began_s, self._from, self._words = self._from / (2 * STT_RATE), len(self.got.audio), 0
+            began_s, self._from, self._interims = self._from / (2 * STT_RATE), len(self.got.audio), 0
             self.got.utterances.append(pcm)
             self._start(self._answer(self._understood(pcm), began_s))
 
