@@ -34,6 +34,7 @@ from duologue.agents.engine import EngineConfig
 from duologue.frames import HandoffCompleted, HandoffFailed, SessionStarted, ToolCall, UserText
 from duologue.services.google import GeminiLive
 from duologue.services.llm import Request, ToolRequest
+from duologue.services.native.dialect import Dialect
 from duologue.services.openai import OpenAIRealtime
 from duologue.services.remote.connection import Connection
 from duologue.services.remote.wire import Wire
@@ -94,9 +95,9 @@ class AskingWire:
         """Whether `send` takes a message at once."""
         return self._wire.ready
 
-    async def send(self, message: str) -> None:
+    async def send(self, message: str | bytes) -> None:
         """Send a message."""
-        if message.startswith('{"type":"session.update"'):
+        if isinstance(message, str) and message.startswith('{"type":"session.update"'):
             self._asked += 1
             CLOCK.questions += 1
         await self._wire.send(message)
@@ -125,7 +126,7 @@ class TimedOpenAI(OpenAIRealtime):
         """Open a connection."""
         return AskingWire(await super().dial(config, handle))
 
-    async def connect(self, config: EngineConfig, handle: str) -> Connection:
+    async def connect(self, config: EngineConfig, handle: str) -> Connection[Dialect]:
         """A connection that is set up."""
         with CLOCK.asking():
             return await super().connect(config, handle)
@@ -134,7 +135,7 @@ class TimedOpenAI(OpenAIRealtime):
 class TimedGemini(GeminiLive):
     """Its waiting is noted."""
 
-    async def connect(self, config: EngineConfig, handle: str) -> Connection:
+    async def connect(self, config: EngineConfig, handle: str) -> Connection[Dialect]:
         """A connection that is set up."""
         with CLOCK.asking():
             return await super().connect(config, handle)

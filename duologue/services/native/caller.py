@@ -16,6 +16,7 @@ from ...processors.turns.speech_gate import SpeechGate
 from ...processors.turns.vad import Vad
 from ..remote.connection import Connection
 from .audio_ring import RECENT_S, AudioRing, Utterance
+from .dialect import Dialect
 from .events import SpeechBegan, SpeechCeased, TurnTaken, TurnTranscribed
 
 if TYPE_CHECKING:
@@ -281,14 +282,14 @@ class Caller:
         since = _loop_time() - TRANSCRIPT_WAIT_S
         return any(utterance.answered_at > since for utterance in self._late)
 
-    def ignored_since(self, connection: Connection) -> float | None:
+    def ignored_since(self, connection: Connection[Dialect]) -> float | None:
         """Loop time since which the provider says nothing to at least two turns of the caller's."""
         first = self._ends[0] if len(self._ends) == 2 else None
         return first if first is not None and self.server_turns and first > connection.told_at else None
 
     # -- changes of the connection, and of the engine --------------------------------------------------------------
 
-    def attach(self, connection: Connection) -> None:
+    def attach(self, connection: Connection[Dialect]) -> None:
         """The provider is to hear the caller on this connection, and what no other has dealt with."""
         dialect = connection.dialect
         self.server_turns, self._tells_speech = dialect.server_turns, dialect.tells_speech

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from functools import cached_property
 from typing import Any
 
@@ -44,8 +44,9 @@ from ...session.life import State
 from ..answers import Answers, as_text
 from ..context import SAY, Budget, messages
 from ..remote.connection import Connection, dial
+from ..remote.errors import ConnectionLost
 from ..remote.keeper import ConnectionSettings, Keeper
-from ..remote.wire import ConnectionLost, Wire
+from ..remote.wire import Wire
 from ..tool_schemas import check_tools
 from .audio_ring import Utterance
 from .caller import TRANSCRIPT_WAIT_S, Caller
@@ -111,7 +112,7 @@ class SpeechToSpeech(Answers):
         self.connection_settings = connection or ConnectionSettings()
         self.config = EngineConfig(instructions=instructions, voice=voice, tools=tuple(tools))
         self.replaceable = False
-        self.connection: Connection | None = None
+        self.connection: Connection[Dialect] | None = None
         """The connection that is in use."""
         self._manager = Keeper(self, self.connection_settings)
         self.speaking = Replies(self)
@@ -278,7 +279,7 @@ class SpeechToSpeech(Answers):
             self.listening.attach(self.connection)
         self.notify()
 
-    def _seed(self, connection: Connection) -> int:
+    def _seed(self, connection: Connection[Dialect]) -> int:
         self.notes.clear()
         limit = self.connection_settings.replay_messages
         told = messages(self.session.conversation, self.session.ledger, open_calls=False, budget=Budget(messages=limit))
@@ -529,7 +530,7 @@ class SpeechToSpeech(Answers):
 
     # -- the connection --------------------------------------------------------------------------------------------
 
-    async def connect(self, config: EngineConfig, handle: str) -> Connection:
+    async def connect(self, config: EngineConfig, handle: str) -> Connection[Dialect]:
         """A connection that is set up."""
         dialect = self.dialect(config, handle)
         return await dial(
@@ -544,7 +545,7 @@ class SpeechToSpeech(Answers):
     def _log_length(self) -> int:
         return len(self.session.conversation) + self.session.conversation.forgotten
 
-    def take(self, connection: Connection | None, resumed: bool) -> str:
+    def take(self, connection: Connection[Dialect] | None, resumed: bool) -> str:
         """Use this connection from now on, in place of the one before. Says how it knows the conversation."""
         before, self.connection = self.connection, connection
         how = "resumed by handle" if resumed else "fresh"
@@ -593,6 +594,18 @@ class SpeechToSpeech(Answers):
         self.notify()
         self.session.report(error, self.name, fatal=not self.replaceable)
 
+    def reached_limit(self) -> None:
+        """The session's limit is reached, and the connection is not to be replaced: end the call."""
+        self.spawn(self.session.end, "cap")
+
+    def start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run `work` in a task of the session's."""
+        return self.session.start_task(self, work)
+
+    def report(self, error: Exception) -> None:
+        """Report an error that the connection survives."""
+        self.session.report(error, self.name)
+
     @property
     def is_given_up(self) -> bool:
         """There is no connection, and there will be none."""
@@ -613,8 +626,9 @@ class SpeechToSpeech(Answers):
         ignored = self.listening.ignored_since(self.connection) if self.connection is not None else None
         return min((at for at in (ignored, self.speaking.waits_since) if at is not None), default=None)
 
-    def was_quiet(self, at: float) -> bool:
-        """Whether nothing is going on but speech that began after this session time."""
+    def was_quiet(self, age_s: float) -> bool:
+        """Return True if nothing goes on but speech of the caller that began less than `age_s` ago."""
+        at = self.session.now() - age_s
         if self.speaking.busy or self._waits_for_tools:
             return False
         return all(utterance.start_s >= at for utterance in self.listening.hearing.utterances)
@@ -641,7 +655,7 @@ class SpeechToSpeech(Answers):
 
     # -- what the provider tells -----------------------------------------------------------------------------------
 
-    async def _event(self, connection: Connection, event: Event) -> None:
+    async def _event(self, connection: Connection[Dialect], event: Event) -> None:
         if connection is not self.connection:
             return
         handle = _EVENTS.get(type(event))

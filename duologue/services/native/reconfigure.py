@@ -8,7 +8,8 @@ import anyio
 
 from ...errors import ConfigurationError, DeadlineExceeded
 from ..remote.connection import Connection
-from ..remote.wire import ConnectionLost
+from ..remote.errors import ConnectionLost
+from .dialect import Dialect
 from .events import Configured, Refused
 
 
@@ -25,7 +26,7 @@ class Reconfigure:
         self._count += 1
         return f"update_{self._count}"
 
-    async def make(self, connection: Connection, update_id: str, messages: list[str]) -> None:
+    async def make(self, connection: Connection[Dialect], update_id: str, messages: list[str]) -> None:
         """Send a change and wait until it is in force. Raises ConfigurationError if the provider refuses it,
         ConnectionLost or DeadlineExceeded if nothing is known of it; the connection is left then."""
         if not connection.dialect.acknowledges_updates:
