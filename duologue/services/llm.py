@@ -73,10 +73,8 @@ class LLM(Answers):
     @handles(EndOfTurn)
     async def end_of_turn(self, frame: EndOfTurn) -> None:
         """The caller waits for an answer, if it was more than a backchannel."""
-        floor = self.session.floor
         said, self._said = self._said, ""
-        dismissed, floor.dismissed = floor.dismissed and floor.owner == "agent", False
-        if not dismissed:
+        if not self.session.floor.take_dismissed():
             self._unanswered = "words" if "words" in (said, self._unanswered) else said or self._unanswered
         if self._unanswered:
             self._queue(frame)

@@ -75,9 +75,15 @@ class Conversation:
         """All items, oldest first."""
         return tuple(self._items)
 
-    def listen(self, listener: Callable[[Item], None]) -> None:
-        """Call `listener` with every item that is added or changed."""
+    def listen(self, listener: Callable[[Item], None]) -> Callable[[], None]:
+        """Call `listener` with every item that is added or changed. Returns a function that ends this."""
         self._listeners.append(listener)
+
+        def stop() -> None:
+            if listener in self._listeners:
+                self._listeners.remove(listener)
+
+        return stop
 
     def get(self, item_id: str) -> Item | None:
         """The item of this id, if there is one."""
@@ -189,7 +195,7 @@ class Conversation:
         }
 
     def _tell(self, item: Item) -> None:
-        for listener in self._listeners:
+        for listener in tuple(self._listeners):
             try:
                 listener(item)
             except Exception as error:

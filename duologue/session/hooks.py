@@ -52,6 +52,10 @@ class Hooks:
 
         return stop
 
+    def has(self, frame_type: type) -> bool:
+        """Return whether a hook is asked about frames of this type."""
+        return bool(self._hooks[frame_type])
+
     async def transcript(self, frame: UserTranscript) -> UserTranscript | None:
         """What is to count as said, which everyone is told as `Transcribed`; None for nothing.
 
