@@ -72,10 +72,10 @@ class TimedWire:
         """Whether `send` takes a message at once."""
         return self._wire.ready
 
-    async def send(self, message: str) -> None:
+    async def send(self, message: str | bytes) -> None:
         """Send a message."""
         await self._wire.send(message)
-        if message.startswith(self._sends):
+        if isinstance(message, str) and message.startswith(self._sends):
             fed_at = self._times.fed.popleft()
             if self._times.measuring:
                 self._times.in_s.append(time.perf_counter() - fed_at)

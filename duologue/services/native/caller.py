@@ -17,6 +17,7 @@ from ...processors.turns.vad import Vad
 from ...session.session import Session
 from ..remote.connection import Connection
 from .audio_ring import RECENT_S, AudioRing, Utterance
+from .dialect import Dialect
 from .events import SpeechBegan, SpeechCeased, TurnTaken, TurnTranscribed
 from .provider import Provider
 from .turns import TRANSCRIPT_WAIT_S, Turns
@@ -256,7 +257,7 @@ class Caller:
 
     # -- changes of the connection, and of the engine --------------------------------------------------------------
 
-    def attach(self, connection: Connection) -> None:
+    def attach(self, connection: Connection[Dialect]) -> None:
         """The provider hears the caller on this connection from now on, from the first turn that is not dealt with."""
         dialect = connection.dialect
         self._server_turns, self._tells_speech = dialect.server_turns, dialect.tells_speech

@@ -29,8 +29,8 @@ from ...processors.handoff.setup import first_configuration
 from ...processors.kernel.processor import handles
 from ...session.session import State
 from ..context import SAY
+from ..remote.errors import ConnectionLost
 from ..remote.keeper import ConnectionSettings
-from ..remote.wire import ConnectionLost
 from ..tool_schemas import check_tools
 from .link import Link
 from .service import NativeService

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
@@ -12,12 +13,12 @@ from ...agents.engine import EngineConfig
 from ...errors import ServiceError
 from ...frames import ConnectionChanged, Input, Interrupted, ResumptionHandle, ToolResult, Usage, UserTranscript
 from ...processors.turns.interruption import may_interrupt
-from ...session.session import Session
 from ..remote.connection import Connection, dial
+from ..remote.errors import ConnectionLost
 from ..remote.keeper import ConnectionSettings, Keeper
-from ..remote.wire import ConnectionLost
 from .audio_ring import AudioRing, Utterance
 from .caller import Caller
+from .dialect import Dialect
 from .events import (
     AudioComplete,
     Called,
@@ -199,11 +200,6 @@ class Link:
         return self._service.name
 
     @property
-    def session(self) -> Session:
-        """The engine's session."""
-        return self._session
-
-    @property
     def config(self) -> EngineConfig:
         """The engine's configuration."""
         return self._service.config
@@ -221,17 +217,25 @@ class Link:
     def replaceable(self, replaceable: bool) -> None:
         self._service.replaceable = replaceable
 
-    async def connect(self, config: EngineConfig, handle: str) -> Connection:
+    async def connect(self, config: EngineConfig, handle: str) -> Connection[Dialect]:
         """Return a connection that is set up. Raises ConnectionLost."""
         dialect = self._service.dialect(config, handle)
         return await dial(
             self._service.dial(config, handle),
-            lambda wire: Connection(self._service, wire, dialect, self._read, self._keeper.lost),
+            lambda wire: Connection(self, wire, dialect, self._read, self._keeper.lost),
         )
 
     def broadcast(self, signal: ConnectionChanged) -> None:
         """Send everyone a signal."""
         self._service.broadcast(signal)
+
+    def report(self, error: Exception) -> None:
+        """Report an error that the connection survives."""
+        self._session.report(error, self.name)
+
+    def start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run `work` in a task that ends with the session."""
+        return self._session.start_task(self._service, work)
 
     def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
         """Run a function in a task of the session."""
@@ -251,8 +255,9 @@ class Link:
             or self._session.floor.caller_speaking
         )
 
-    def was_quiet(self, at: float) -> bool:
-        """Return whether nothing goes on but speech that began after this session time."""
+    def was_quiet(self, age_s: float) -> bool:
+        """Return whether nothing goes on but speech of the caller that began less than `age_s` ago."""
+        at = self._session.now() - age_s
         if self.replies.busy or self.replies.waits_for_tools:
             return False
         return all(utterance.start_s >= at for utterance in self._turns.waiting)
@@ -267,7 +272,7 @@ class Link:
         """Hold the caller's audio back, or go on; a change of engines goes on holding it."""
         self._ring.hold(held or self._leaving)
 
-    def take(self, connection: Connection | None, resumed: bool) -> str:
+    def take(self, connection: Connection[Dialect] | None, resumed: bool) -> str:
         """Use a connection in place of the one before, None for no connection. Returns how it knows the log."""
         before, self.provider.connection = self.provider.connection, connection
         how = "resumed by handle" if resumed else "fresh"
@@ -285,7 +290,7 @@ class Link:
         self.provider.notify()
         return how
 
-    def _replay(self, connection: Connection) -> int:
+    def _replay(self, connection: Connection[Dialect]) -> int:
         """Send a session that knows nothing the latest messages. Returns how many of caller and agent."""
         replayed = self.memory.replay()
         if replayed:
@@ -317,9 +322,13 @@ class Link:
         self.provider.notify()
         self._session.report(error, self.name, fatal=not self.replaceable)
 
+    def reached_limit(self) -> None:
+        """The session's limit is reached, and the connection is not to be replaced: end the call."""
+        self._service.spawn(self._session.end, "cap")
+
     # -- the provider's events -------------------------------------------------------------------------------------
 
-    async def _read(self, connection: Connection, event: Event) -> None:
+    async def _read(self, connection: Connection[Dialect], event: Event) -> None:
         if connection is not self.provider.connection:
             return
         replies, caller = self.replies, self.caller

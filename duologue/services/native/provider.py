@@ -16,7 +16,7 @@ class Provider:
     """
 
     def __init__(self) -> None:
-        self.connection: Connection | None = None
+        self.connection: Connection[Dialect] | None = None
         """The connection in use."""
         self.live = False
         """True while the engine has the call: before and after that it only keeps its connection."""

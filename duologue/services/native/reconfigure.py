@@ -9,7 +9,8 @@ import anyio
 from ...agents.engine import EngineConfig
 from ...errors import ConfigurationError, DeadlineExceeded
 from ..remote.connection import Connection
-from ..remote.wire import ConnectionLost
+from ..remote.errors import ConnectionLost
+from .dialect import Dialect
 from .events import Configured, Refused
 
 
@@ -21,7 +22,7 @@ class Reconfigure:
         self._open: dict[str, asyncio.Future[Refused | None]] = {}
         self._count = 0
 
-    async def apply(self, connection: Connection, config: EngineConfig) -> bool:
+    async def apply(self, connection: Connection[Dialect], config: EngineConfig) -> bool:
         """Change the configuration in place and wait until it is in force.
 
         Returns False if it takes a new connection. Raises ConfigurationError if the provider refuses it, and

@@ -158,7 +158,7 @@ class Replies:
         self._unwanted: Ask | None = None  # interrupted before the provider has begun it by itself
         self._cut_last: Reply | None = None  # it has ended, and its consumption is still to come
         self._begun = 0  # how many replies have begun
-        self._calls: dict[str, tuple[Connection, str]] = {}  # by call id: connection that asks, provider's id
+        self._calls: dict[str, tuple[Connection[Dialect], str]] = {}  # by call id: connection that asks, provider's id
         self._results_given: set[int] = set()  # turns whose results went to the connection that had asked
 
     # -- asking ----------------------------------------------------------------------------------------------------
