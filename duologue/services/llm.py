@@ -104,7 +104,7 @@ class LLM(Answers):
             tools=config.tools,
             options=config.options,
         )
-        calls = self.calls_in(turn)
+        calls = self.session.calls.asked_in(turn)
         if calls < MAX_CALLS_PER_TURN:
             status = await self._respond(turn, config, lambda: self.generate(request))
         else:
@@ -157,11 +157,8 @@ class LLM(Answers):
             await close_pieces(pieces)
 
     async def _call(self, turn: int, response_id: str, config: EngineConfig, requests: list[ToolRequest]) -> None:
-        """Log the calls, all before the first is made, so that no result can pass for the last one."""
-        waiting = deque(
-            self.log_call(turn, response_id, config.agent, request.call_id, request.name, request.arguments)
-            for request in requests
-        )
+        """Log the calls, then make them, one after the other."""
+        waiting = deque(self.log_calls(turn, response_id, config.agent, requests))
         try:
             while waiting and turn > self.session.floor.fence:
                 await self.push(waiting[0])

@@ -108,10 +108,9 @@ class Hooks:
         return call
 
     def _log_changed(self, call: ToolCall) -> None:
-        conversation = self._session.conversation
-        items = (i for i in reversed(conversation.items) if i.kind == "tool_call" and i.call_id == call.call_id)
-        if (item := next(items, None)) is not None:
-            conversation.update(item.id, data=call.arguments)
+        logged = self._session.calls.get(call.call_id)
+        if logged is not None and logged.item_id:
+            self._session.conversation.update(logged.item_id, data=call.arguments)
 
     async def _ask(self, hook: _Hook, frame: UserTranscript | ToolCall, *expected: type) -> Any:
         kind = type(frame).__name__

@@ -120,6 +120,8 @@ class Session:
         self.conversation = Conversation(
             self.id, self.now, failed=lambda error: self.report(error, "conversation listener")
         )
+        self.calls = self.conversation.calls
+        """The tool calls of the call."""
         self.ledger = Ledger(self._response_opened, self._response_heard, self._response_settled)
         self.usage = UsageTotals()
         self.has_playout = False

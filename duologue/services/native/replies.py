@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -26,7 +26,6 @@ from ...frames import (
 )
 from ...session.session import Session
 from ..answers import MAX_CALLS_PER_TURN
-from ..remote.connection import Connection
 from .audio_ring import Utterance
 from .dialect import Dialect
 from .events import AudioComplete, Called, CallsCancelled, ResponseBegan, ResponseFinished, Said, Voiced
@@ -114,11 +113,9 @@ class Answerer(Protocol):
     config: EngineConfig
     model: str
 
-    def calls_in(self, turn: int) -> int: ...
-
-    def log_call(
-        self, turn: int, response_id: str, agent: str, call_id: str, name: str, arguments: dict[str, Any]
-    ) -> ToolCall: ...
+    def log_calls(
+        self, turn: int, response_id: str, agent: str, asked: Sequence[Called], owner: object
+    ) -> list[ToolCall]: ...
 
     def refuse_call(self, call: ToolCall, error: str) -> None: ...
 
@@ -158,7 +155,6 @@ class Replies:
         self._unwanted: Ask | None = None  # interrupted before the provider has begun it by itself
         self._cut_last: Reply | None = None  # it has ended, and its consumption is still to come
         self._begun = 0  # how many replies have begun
-        self._calls: dict[str, tuple[Connection[Dialect], str]] = {}  # by call id: connection that asks, provider's id
         self._results_given: set[int] = set()  # turns whose results went to the connection that had asked
 
     # -- asking ----------------------------------------------------------------------------------------------------
@@ -171,7 +167,8 @@ class Replies:
     @property
     def waits_for_tools(self) -> bool:
         """True while the connection in use waits for results of tools."""
-        return any(connection is self._provider.connection for connection, _ in self._calls.values())
+        connection = self._provider.connection
+        return connection is not None and self._session.calls.owned(connection)
 
     @property
     def goes_on(self) -> bool:
@@ -322,8 +319,7 @@ class Replies:
 
     def on_calls_cancelled(self, event: CallsCancelled) -> None:
         """The provider takes no results of these calls any more: they become text."""
-        for call_id in [ours for ours, (_, theirs) in self._calls.items() if theirs in event.call_ids]:
-            del self._calls[call_id]
+        self._session.calls.disown(self._provider.connection, event.call_ids)
 
     def on_finished(self, event: ResponseFinished) -> None:
         """A reply is over."""
@@ -372,16 +368,10 @@ class Replies:
     # -- tools -----------------------------------------------------------------------------------------------------
 
     def _call(self, reply: Reply) -> None:
-        """Log the calls, all before the first is made, so that no result can pass for the last one."""
-        answerer, calls = self._answerer, []
-        before = answerer.calls_in(reply.turn)
-        for called in reply.calls:
-            call = answerer.log_call(
-                reply.turn, reply.id, answerer.config.agent, called.call_id, called.name, called.arguments
-            )
-            calls.append(call)
-            if self._provider.connection is not None:
-                self._calls[call.call_id] = (self._provider.connection, called.call_id)
+        """Log the calls, then make them."""
+        answerer = self._answerer
+        before = self._session.calls.asked_in(reply.turn)
+        calls = answerer.log_calls(reply.turn, reply.id, answerer.config.agent, reply.calls, self._provider.connection)
         for number, call in enumerate(calls, before + 1):
             if number <= MAX_CALLS_PER_TURN:
                 self._output.put(call)
@@ -392,8 +382,8 @@ class Replies:
 
     def give_result(self, result: ToolResult) -> bool:
         """Send a result to the connection that waits for it. Returns False if none does."""
-        connection, provider_id = self._calls.pop(result.call_id, (None, ""))
-        if connection is None or connection is not self._provider.connection:
+        provider_id = self._session.calls.claim(result.call_id, self._provider.connection)
+        if provider_id is None:
             return False
         self._results_given.add(result.turn)
         if (dialect := self._provider.dialect) is not None:
