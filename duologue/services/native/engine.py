@@ -33,6 +33,7 @@ from ..remote.errors import ConnectionLost
 from ..remote.keeper import ConnectionSettings
 from ..tool_schemas import check_tools
 from .link import Link
+from .parts import Parts
 from .service import NativeService
 
 
@@ -63,16 +64,17 @@ class SpeechToSpeech(NativeService):
         self.connection_settings = connection or ConnectionSettings()
         self.config = EngineConfig(instructions=instructions, voice=voice, tools=tuple(tools))
         self._handle = handle  # for the first connection
+        self._parts: Parts | None = None
         self._link: Link | None = None
         self._configuring = anyio.Lock()
         self._greeting = ""
         self._failed_to_open: Exception | None = None
 
     @property
-    def link(self) -> Link:
+    def parts(self) -> Parts:
         """The parts of the engine, from `open` on."""
-        assert self._link is not None
-        return self._link
+        assert self._parts is not None
+        return self._parts
 
     # -- configuration ---------------------------------------------------------------------------------------------
 
@@ -93,10 +95,10 @@ class SpeechToSpeech(NativeService):
         """
         async with self._configuring:
             config = self._checked(self.config.changed(change))
-            if self._link is None or self._link.provider.connection is None or config == self.config:
+            if self._link is None or self.parts.provider.connection is None or config == self.config:
                 self.config = config  # the next connection is made with it
                 return
-            stays = self._link.provider.live and not self._leaving
+            stays = self.parts.provider.live and not self._leaving
             try:
                 if stays:
                     with anyio.move_on_after(self.session.deadlines.drain_s):
@@ -113,9 +115,11 @@ class SpeechToSpeech(NativeService):
     async def open(self) -> None:
         """Connect. Raises ConnectionLost if the provider refuses, DeadlineExceeded if it takes too long."""
         await super().open()
-        link = self._link = Link(self, self.connection_settings)
+        parts = self._parts = Parts(self, self.connection_settings)
+        link = self._link = Link(self, parts, self.connection_settings)
         self._failed_to_open = None
-        handle, self._handle = self._handle, ""
+        parts.memory.start(self._handle)
+        self._handle = ""
         # Processors that open beside this may still configure it: one connection is enough then.
         await anyio.lowlevel.checkpoint()
         first, self._greeting = first_configuration(self.session, self.config, self.capabilities.voices)
@@ -123,7 +127,7 @@ class SpeechToSpeech(NativeService):
             self.config = self.config.changed(first)
         made_with = self._checked(self.config)
         try:
-            await link.open(handle)
+            await link.open()
         except (ConnectionLost, DeadlineExceeded) as error:
             if not (self.replaceable and self.session.state is State.CONNECTING):
                 raise
@@ -136,15 +140,17 @@ class SpeechToSpeech(NativeService):
     async def close(self) -> None:
         """End the connection. Subclasses call it too."""
         await super().close()
+        if self._parts is not None:
+            self._parts.close()
         if self._link is not None:
             await self._link.close()
 
     @handles(SessionStarted)
     async def begin(self, signal: SessionStarted) -> None:
         """The call begins."""
-        self.link.activate()
-        if self._failed_to_open is not None:
-            self.link.give_up(self._failed_to_open)
+        self.parts.activate()
+        if self._failed_to_open is not None and self._link is not None:
+            self._link.give_up(self._failed_to_open)
         if self._greeting:
             self._queue(Say(text=self._greeting))
 
@@ -152,26 +158,26 @@ class SpeechToSpeech(NativeService):
     async def end(self, frame: End) -> None:
         """The call ends once the responses that were asked for have been given."""
         await super().end(frame)
-        await self.link.until_idle()
-        await self.link.outlet.drain()
+        await self.parts.until_idle()
+        await self.parts.outlet.drain()
 
     # -- the caller ------------------------------------------------------------------------------------------------
 
     @handles(UserAudio)
     async def audio(self, frame: UserAudio) -> None:
         """Send the caller's audio, or keep it until that is possible."""
-        link = self.link
-        link.activate()
-        link.caller.hear(frame)
-        await link.flush()
+        parts = self.parts
+        parts.activate()
+        parts.caller.hear(frame)
+        await parts.flush()
         await self.push(frame)
 
     @handles(SpeechStarted, SpeechStopped, EndOfTurn)
     async def mark(self, frame: SpeechStarted | SpeechStopped | EndOfTurn) -> None:
         """Follow the processors before the engine. The provider's own ends of turns take the place of theirs."""
-        caller = self.link.caller
+        caller = self.parts.caller
         if isinstance(frame, SpeechStarted):
-            self.link.activate()
+            self.parts.activate()
         caller.mark(frame)
         if not (isinstance(frame, EndOfTurn) and caller.follows_provider):
             await self.push(frame)
@@ -179,19 +185,19 @@ class SpeechToSpeech(NativeService):
     @handles(UserText)
     async def typed(self, frame: UserText) -> None:
         """Log typed text and send it to the model: the caller's own at once, that of others once it is silent."""
-        self.link.activate()
+        self.parts.activate()
         await super().typed(frame)
-        provider = self.link.provider
+        provider = self.parts.provider
         if frame.author != "caller":
-            self.link.send_due()
+            self.parts.send_due()
         elif (dialect := provider.dialect) is not None:
             provider.send(dialect.text(frame.text))
 
     @handles(UserImage)
     async def image(self, frame: UserImage) -> None:
         """Log an image and send it to the model. Raises BadInput for one that the provider does not take."""
-        self.link.activate()
-        provider = self.link.provider
+        self.parts.activate()
+        provider = self.parts.provider
         messages = provider.dialect.image(frame) if provider.dialect is not None else []
         await super().image(frame)
         provider.send(messages)
@@ -200,14 +206,14 @@ class SpeechToSpeech(NativeService):
     def interrupted(self, signal: Interrupted) -> None:
         """Stop the provider, and have it forget what the caller has not heard."""
         super().interrupted(signal)
-        if self._link is not None:
-            self._link.interrupt(signal)
+        if self._parts is not None:
+            self._parts.interrupt(signal)
 
     # -- answers ---------------------------------------------------------------------------------------------------
 
     async def _answer(self, turn: int, extra: str, asked: Input) -> None:
         self._unanswered = ""
-        replies = self.link.replies
+        replies = self.parts.replies
         with self.session.floor.scope(turn):
             if not await (replies.go_on(turn) if isinstance(asked, ToolResult) else replies.ask(turn, extra)):
                 self._unanswered = "words"
@@ -215,7 +221,7 @@ class SpeechToSpeech(NativeService):
 
     async def _speak(self, turn: int, config: EngineConfig, text: str) -> None:
         with self.session.floor.scope(turn):
-            if not await self.link.replies.ask(turn, SAY + text):
+            if not await self.parts.replies.ask(turn, SAY + text):
                 self._kept.append(Say(text=text))
 
     async def _not_understood(self, config: EngineConfig) -> int:
@@ -224,25 +230,25 @@ class SpeechToSpeech(NativeService):
 
     def _take_result(self, frame: ToolResult) -> None:
         super()._take_result(frame)
-        self.link.give_result(frame)
+        self.parts.give_result(frame)
 
     # -- a change of engines in mid-call ---------------------------------------------------------------------------
 
     async def drain(self) -> None:
         """Let out what has begun and what is to be said; begin nothing else, and send nothing of the caller's."""
-        self.link.leave(True)
+        self.parts.leave(True)
         await super().drain()
-        await self.link.finish()
+        await self.parts.finish()
 
     def stay(self) -> None:
         """The change does not come about: go on."""
         super().stay()
-        self.link.leave(False)
+        self.parts.leave(False)
 
     def release(self) -> Handover:
         """Give away the work that is not done."""
         left = super().release()
-        speech, words, over = self.link.release()
+        speech, words, over = self.parts.release()
         asked = tuple(frame for frame in left.asked if not (over and isinstance(frame, EndOfTurn)))
         if words and not asked:
             asked = (EndOfTurn(at=self.session.now(), by="hand-off"),)
@@ -252,8 +258,8 @@ class SpeechToSpeech(NativeService):
 
     def adopt(self, left: Handover) -> None:
         """Take over the work that another engine has released, ahead of all that comes."""
-        self.link.adopt(left.speech)
+        self.parts.adopt(left.speech)
         for result in left.results:  # into the log, from which the provider learns of them with the rest
             super()._take_result(result)
         super().adopt(msgspec.structs.replace(left, results=()))
-        self.link.activate()
+        self.parts.activate()
