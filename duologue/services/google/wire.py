@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from ...errors import MissingExtra
+from ..remote.errors import ConnectionLost
 from ..remote.tls import client_ssl_context
-from ..remote.wire import ConnectionLost
 
 if TYPE_CHECKING:
     from google.genai import Client
@@ -108,11 +108,11 @@ class LiveWire:
         """Whether all that was sent before has gone out."""
         return self._socket.transport.get_write_buffer_size() == 0
 
-    async def send(self, message: str) -> None:
+    async def send(self, message: str | bytes) -> None:
         """Send a message."""
         first, self._first = self._first, ""
         try:
-            if first and first.partition(":")[0] != message.partition(":")[0]:
+            if first and not (isinstance(message, str) and first.partition(":")[0] == message.partition(":")[0]):
                 await self._socket.send(first)
             await self._socket.send(message)
         except Exception as error:

@@ -11,8 +11,9 @@ import anyio.to_thread
 import msgspec
 
 from ...errors import ConfigurationError, MissingExtra
+from ..remote.errors import ConnectionLost
 from ..remote.tls import client_ssl_context
-from ..remote.wire import ConnectionLost, Wire
+from ..remote.wire import Wire
 from .responses import FATAL
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class _SdkWire:
     def ready(self) -> bool:
         return self._socket.transport.get_write_buffer_size() == 0
 
-    async def send(self, message: str) -> None:
+    async def send(self, message: str | bytes) -> None:
         try:
             await self._connection.send_raw(message)
         except self._errors as error:

@@ -18,7 +18,7 @@ from websockets.http11 import Request, Response
 from websockets.protocol import State
 
 from duologue.services.google.wire import LiveWire, make_client, open_wire
-from duologue.services.remote.wire import ConnectionLost
+from duologue.services.remote.errors import ConnectionLost
 from duologue.testing.tls import HOST, loopback
 
 Behaviour = Callable[[ServerConnection], Awaitable[None]]

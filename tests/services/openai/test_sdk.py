@@ -20,7 +20,8 @@ from websockets.http11 import Request, Response
 from duologue.errors import ConfigurationError, MissingExtra
 from duologue.services.openai import wire as sdk
 from duologue.services.openai.wire import Client
-from duologue.services.remote.wire import ConnectionLost, Wire
+from duologue.services.remote.errors import ConnectionLost
+from duologue.services.remote.wire import Wire
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
 
