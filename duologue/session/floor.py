@@ -36,7 +36,7 @@ class Floor:
         self.caller_speaking = False
         """The caller speaks now. Whoever detects it says so: `caller_speaks`."""
         self.dismissed = False
-        """The caller's turn that is ending was a backchannel and wants no answer. The engine notes and clears it."""
+        """The caller's turn that is ending was a backchannel and wants no answer. Engines call `take_dismissed`."""
         self.touched: Callable[[], None] = lambda: None
         """Called at every sign of life; whoever changes one of the above calls it, too."""
         self._working: set[int] = set()
@@ -82,6 +82,11 @@ class Floor:
         Protection ends with the next turn that begins once all of this one is done and heard.
         """
         return turn in self._protected
+
+    def take_dismissed(self) -> bool:
+        """Clear `dismissed`. Returns whether it was set and the agent has the floor, which it keeps then."""
+        dismissed, self.dismissed = self.dismissed, False
+        return dismissed and self.owner == "agent"
 
     def on_hold(self, hold: Callable[[], None], resume: Callable[[], None]) -> None:
         """Register how the agent's speech is held back and let go again. Playouts do."""

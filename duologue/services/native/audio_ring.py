@@ -40,8 +40,10 @@ class Utterance:
     log_id: str = ""
     """Its place in the conversation, made before the transcript is there."""
     turn: int = 0
+    transcribed: bool = False
+    """Its final transcript has come. The hooks may still be asked about it."""
     text: str | None = None
-    """The final transcript."""
+    """The final transcript as the hooks have left it."""
     start_s: float = 0.0
     end_s: float = 0.0
     answered_at: float = 0.0

@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import anyio
 
 from ...errors import ConfigurationError
-from ...processors.kernel.routes import stray
+from ...processors.kernel.tasks import stray
 from .dialect import ConnectionDialect
 from .errors import ConnectionLost, as_lost
 from .events import Event, Opened, Refused
@@ -120,6 +120,15 @@ class Connection(Generic[D]):
         while self.open and len(self._waiting) > ROOM:
             self._no_room.append(self._loop.create_future())
             await self._no_room[-1]
+
+    async def write(self, messages: Iterable[WireMessage]) -> None:
+        """Send messages in this task as far as the wire is ready: `send` and `flush`, without waking the writer."""
+        self.corked = True
+        try:
+            self.send(messages)
+        finally:
+            self.corked = False
+        await self.flush()
 
     @property
     def idle_for_s(self) -> float:

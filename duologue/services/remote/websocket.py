@@ -1,36 +1,77 @@
-"""`WebSocketWire`: a wire over a connection of the `websockets` library, also one that a vendor's SDK has opened.
+"""`WebSocketWire`: a connection of the `websockets` library as a `Wire`, dialled here or by a vendor's SDK.
 
-SDKs hide their connection in a private attribute. Those that dial with `websockets` pass its `create_connection` on:
-given `create_connection` of this module, the SDK opens a connection that `dialled` finds.
+`open_websocket` is for vendors that are spoken to without an SDK. SDKs hide their connection in a private attribute,
+but those that dial with `websockets` pass on its argument `create_connection`. Given the one of this module, an SDK
+opens a connection that `dialled` finds:
 
     with dialled() as connections:
         await client.realtime.connect(websocket_connection_options={"create_connection": create_connection}).enter()
-    wire = WebSocketWire(connections[-1], as_lost)
+    wire = WebSocketWire(connections[-1])
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator
+import ssl
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from ...errors import IncompatiblePackage
-from .errors import ConnectionLost
+from ...errors import IncompatiblePackage, MissingExtra
+from .errors import ConnectionLost, fatal
+from .tls import client_ssl_context
 from .wire import WireMessage
 
-if TYPE_CHECKING:  # an optional dependency
+if TYPE_CHECKING:  # an optional dependency, loaded with the first connection
     from websockets.asyncio.client import ClientConnection
 
-CLOSE_S = 1.0
-"""How long a closing connection waits for the far end before it is cut."""
-MAX_MESSAGE_BYTES = 16 * 2**20
+HANDSHAKE_CLOSE_S = 1.0
+"""Seconds within which the far end must answer a close; then the connection is cut."""
+MAX_RECEIVED_BYTES = 16 * 2**20
 """A longer message ends the connection."""
 
 _dialled: ContextVar[list[ClientConnection]] = ContextVar("_dialled")
+
+
+def check_websockets(extra: str) -> None:
+    """Raise MissingExtra or IncompatiblePackage unless `websockets` is installed and takes `create_connection`."""
+    try:
+        from websockets.asyncio.client import connect
+    except ImportError as error:
+        raise MissingExtra("websockets", extra, str(error)) from error
+    if "create_connection" not in inspect.signature(connect).parameters:
+        raise IncompatiblePackage("websockets", "connect(create_connection=…)", extra)
+
+
+async def open_websocket(
+    url: str, *, headers: Mapping[str, str] | None = None, ssl_context: ssl.SSLContext | None = None
+) -> WebSocketWire:
+    """Open a WebSocket. With `wss://`, `ssl_context` or the process's own context is used.
+
+    Raises ConnectionLost, `fatal` for a refusal that stands (see `errors.fatal`), and MissingExtra without the package.
+    """
+    try:
+        from websockets.asyncio.client import connect
+    except ImportError as error:
+        raise MissingExtra("websockets", "web", str(error)) from error
+    tls = (ssl_context or client_ssl_context()) if url.startswith("wss://") else None
+    try:
+        connection = await connect(
+            url,
+            additional_headers=headers,
+            ssl=tls,
+            compression=None,
+            open_timeout=None,  # the keeper has its own deadline
+            ping_interval=None,  # and its own heartbeat
+            close_timeout=HANDSHAKE_CLOSE_S,
+            max_size=MAX_RECEIVED_BYTES,
+        )
+    except Exception as error:
+        raise websocket_lost(error) from error
+    return WebSocketWire(connection)
 
 
 @contextmanager
@@ -45,31 +86,54 @@ def dialled() -> Iterator[list[ClientConnection]]:
 
 
 def create_connection(*arguments: Any, **settings: Any) -> ClientConnection:
-    """Make a connection for `websockets`' argument of this name. It has no pings of its own: the keeper has."""
+    """Make a connection for an SDK's call of `websockets.connect`. The keeper sends the pings."""
     from websockets.asyncio.client import ClientConnection
 
-    connection = ClientConnection(*arguments, **{**settings, "ping_interval": None, "close_timeout": CLOSE_S})
+    settings |= {"ping_interval": None, "close_timeout": HANDSHAKE_CLOSE_S}
+    connection = ClientConnection(*arguments, **settings)
     _dialled.get([]).append(connection)
     return connection
 
 
-def check_websockets(extra: str) -> None:
-    """Raise IncompatiblePackage if the installed `websockets` has no `create_connection`."""
-    from websockets.asyncio.client import connect
+def websocket_lost(error: Exception) -> ConnectionLost:
+    """Return the ConnectionLost for an error of the `websockets` package or of the network."""
+    from websockets.exceptions import ConnectionClosed, InvalidProxy, InvalidStatus, InvalidURI
 
-    if "create_connection" not in inspect.signature(connect).parameters:
-        raise IncompatiblePackage("websockets", "connect(create_connection=…)", extra)
+    if isinstance(error, ConnectionClosed):
+        if error.rcvd is None:
+            return ConnectionLost(f"the connection broke: {error}")
+        code, reason = error.rcvd.code, error.rcvd.reason
+        what = f"the provider closed the connection: {code} {reason}".rstrip()
+        return ConnectionLost(what, code=code, fatal=fatal(code=code, reason=reason))
+    if isinstance(error, InvalidStatus):
+        status, body = error.response.status_code, bytes(error.response.body or b"")[:1000]
+        # The body may repeat a part of the key: it counts, but it is not shown.
+        final = fatal(status=status, reason=body.decode("utf-8", "replace"))
+        return ConnectionLost(f"the provider refused the connection: HTTP {status}", code=status, fatal=final)
+    # ImportError: the proxy in the environment needs another package.
+    final = isinstance(error, InvalidURI | InvalidProxy | ImportError)
+    return ConnectionLost(f"no connection: {error or type(error).__name__}", fatal=final)
 
 
 class WebSocketWire:
-    """A connection of `websockets` as a `Wire`. `as_lost` says what its errors mean."""
+    """An open WebSocket.
 
-    def __init__(self, connection: ClientConnection, as_lost: Callable[[Exception], ConnectionLost]) -> None:
-        self._connection, self._as_lost = connection, as_lost
+    `as_lost` returns the ConnectionLost for one of its errors. With `decode` False text is received as bytes in UTF-8,
+    which is quicker for JSON; by default text is received as a string.
+    """
+
+    def __init__(
+        self,
+        connection: ClientConnection,
+        as_lost: Callable[[Exception], ConnectionLost] = websocket_lost,
+        *,
+        decode: bool | None = None,
+    ) -> None:
+        self._connection, self._as_lost, self._decode = connection, as_lost, decode
 
     @property
     def ready(self) -> bool:
-        """True once all sent messages have left the process."""
+        """True while everything that was sent before has gone out."""
         return self._connection.transport.get_write_buffer_size() == 0
 
     async def send(self, message: WireMessage) -> None:
@@ -80,9 +144,9 @@ class WebSocketWire:
             raise self._as_lost(error) from error
 
     async def receive(self) -> WireMessage:
-        """Return the next message, text as UTF-8. Raises ConnectionLost."""
+        """Return the next message. Raises ConnectionLost."""
         try:
-            return await self._connection.recv(decode=False)
+            return await self._connection.recv(self._decode)
         except Exception as error:
             raise self._as_lost(error) from error
 
@@ -94,13 +158,13 @@ class WebSocketWire:
             raise self._as_lost(error) from error
 
     async def close(self) -> None:
-        """End the connection. A far end that does not answer within a second is cut off."""
-        with anyio.move_on_after(CLOSE_S, shield=True):
+        """Close the connection; cut it if the far end does not answer."""
+        with anyio.move_on_after(HANDSHAKE_CLOSE_S, shield=True):
             try:
                 await self._connection.close()
                 return
             except Exception:
                 pass
         self._connection.transport.abort()
-        with anyio.move_on_after(CLOSE_S, shield=True):
+        with anyio.move_on_after(HANDSHAKE_CLOSE_S, shield=True):
             await self._connection.wait_closed()
