@@ -250,7 +250,7 @@ class TransportOutput(Processor):
             self._playout.stop()
         if first:
             session.on_fence(lambda: self.playout.fence())
-            session.floor.on_hold(lambda: self.playout.pause(), lambda: self.playout.resume())
+            session.floor.on_hold(lambda owners: self.playout.hold(owners), lambda owners: self.playout.resume(owners))
 
     async def close(self) -> None:
         """Play nothing any more. Subclasses call it too."""

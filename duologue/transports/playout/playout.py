@@ -42,16 +42,12 @@ class PlayoutSettings:
     """How far ahead of real time audio is given to the transport: what the far end has against jitter."""
     max_buffer_s: float = 30.0
     """How much audio may wait; beyond that whoever pushes waits."""
-    max_pause_s: float = 5.0
-    """After so long, speech on hold goes on by itself."""
 
     def __post_init__(self) -> None:
         if not CHUNK_MS <= self.lead_ms <= 10_000:
             raise ConfigurationError(f"lead_ms is {self.lead_ms!r}: it lies between {CHUNK_MS} and 10000")
-        for name in ("max_buffer_s", "max_pause_s"):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and value > 0):
-                raise ConfigurationError(f"{name} is {value!r}: it must be a positive number of seconds")
+        if not (math.isfinite(self.max_buffer_s) and self.max_buffer_s > 0):
+            raise ConfigurationError(f"max_buffer_s is {self.max_buffer_s!r}: it must be a positive number of seconds")
 
 
 class Playout:
@@ -94,7 +90,6 @@ class Playout:
         self._line = InFlight(sample_rate, position, self._heard, self._lost)
         self._speaking: int | None = None  # the turn that the caller hears
         self._beat: Beat | None = None
-        self._pause: asyncio.TimerHandle | None = None
         self._gone = False
         self._no_room: deque[asyncio.Future[None]] = deque()
         self._drains: list[asyncio.Future[None]] = []
@@ -109,7 +104,7 @@ class Playout:
     @property
     def paused(self) -> bool:
         """Whether speech is on hold."""
-        return self._pause is not None
+        return self._floor.held
 
     def begin(self, frame: ResponseStarted) -> None:
         """A response begins; its audio will come."""
@@ -199,7 +194,7 @@ class Playout:
 
     def _kick(self) -> None:
         """Send what may be sent now, and see to it that the rest is sent in time."""
-        if self._pause is not None or self._gone:
+        if self._gone or self._floor.held:
             return
         now = self._loop.time()
         self._pump(now)
@@ -220,7 +215,7 @@ class Playout:
 
     def _pump(self, now: float) -> None:
         chunk, line, queue = self._chunk, self._line, self._queue
-        while self._pause is None:
+        while not self._floor.held:
             ahead = line.ahead(now)
             if ahead + chunk > self._lead:
                 return
@@ -301,7 +296,7 @@ class Playout:
 
     def _rest(self, now: float) -> None:
         """Everything that was sent has been heard: does the agent still speak?"""
-        if self._pause is not None:
+        if self._floor.held:
             self._stop_beat()
             return
         speech = self._queue.current
@@ -347,7 +342,6 @@ class Playout:
         if self._gone:
             return
         stale = [speech for speech in self._queue if speech.turn <= self._floor.fence]
-        self._end_pause()
         try:
             if stale or not self._queue:  # the far end may be behind what time tells: it drops its rest in any case
                 self._cut(stale, fade=True)
@@ -360,36 +354,29 @@ class Playout:
         if self._gone:
             return
         self._gone = True
-        self._end_pause()
         stale = list(self._queue)
         self._cut(stale, fade=False)
         for speech in stale:
             self._ledger.finish(speech.response_id, interrupted=True)
 
-    def pause(self) -> None:
-        """Hold the speech back: silence at once, and nothing is lost. Ends with `resume`, at the latest by itself."""
-        if self._pause is not None or self._gone:
+    def hold(self, owners: tuple[str, ...]) -> None:
+        """The first hold begins: silence at once, and nothing is lost."""
+        if self._gone:
             return
         turn = self._floor.turn if self._speaking is None else self._speaking
         now = self._loop.time()
         self._line.advance(now, exact=True)
-        self._pause = self._loop.call_later(self.settings.max_pause_s, self.resume)
         self._fade(self._take_back(now))
         if not self._gone:
-            self._say(BotPaused(turn=turn))
+            self._say(BotPaused(turn=turn, owners=owners))
 
-    def resume(self) -> None:
-        """Go on where `pause` stopped. Nothing happens if nothing is on hold."""
-        if self._pause is None:
+    def resume(self, owners: tuple[str, ...]) -> None:
+        """The last hold has ended: go on where the speech stopped."""
+        if self._gone:
             return
-        self._end_pause()
-        self._say(BotResumed(turn=self._floor.turn if self._speaking is None else self._speaking))
+        turn = self._floor.turn if self._speaking is None else self._speaking
+        self._say(BotResumed(turn=turn, owners=owners))
         self._kick()
-
-    def _end_pause(self) -> None:
-        if self._pause is not None:
-            self._pause.cancel()
-            self._pause = None
 
     def _cut(self, stale: list[QueuedSpeech], *, fade: bool) -> None:
         now = self._loop.time()
