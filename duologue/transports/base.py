@@ -24,7 +24,8 @@ from ..frames import (
 )
 from ..processors.kernel.processor import Processor, handles
 from ..session.session import State
-from .playout.playout import Playout, PlayoutSettings, check_chunk_rate
+from .playout.playout import Playout
+from .playout.settings import PlayoutSettings, check_chunk_rate
 
 MAX_WAITING_S = 60.0
 """Audio of the caller that waits for the pipeline. Beyond that the oldest is dropped, and reported."""

@@ -11,7 +11,7 @@ from ..frames import BotAudio, BotText, ClientChanged, Input, ResponseEnded, Res
 from ..processors.kernel.groups import Group, leaves
 from ..processors.kernel.processor import Processor, handles
 from .base import TransportInput, TransportOutput
-from .playout.playout import PlayoutSettings
+from .playout.settings import PlayoutSettings
 
 if TYPE_CHECKING:
     from ..session.session import Session

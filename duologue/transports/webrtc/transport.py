@@ -12,7 +12,7 @@ from typing import Any
 from ...errors import BadInput, IllegalState
 from ...session.session import Session
 from ..client import OUTPUT_SAMPLE_RATE, ClientTransport, Message
-from ..playout.playout import PlayoutSettings
+from ..playout.settings import PlayoutSettings
 from .audio import JitterBuffer, Voice, VoiceTrack
 from .peer import Peer, check_sdk
 from .presence import ClientState, Confirmed, Presence

@@ -12,7 +12,7 @@ import anyio
 from ...frames import UserText
 from ..client import SHUTTING_DOWN, ClientTransport, Message
 from ..playout.in_flight import CONFIRM_S
-from ..playout.playout import PlayoutSettings
+from ..playout.settings import PlayoutSettings
 from .connection import Closed, Wire
 from .limits import Exceeded, Guard, WebSocketLimits
 from .sender import Sender
