@@ -10,7 +10,7 @@ from .queue import QueuedSpeech, SpeechQueue
 
 
 class Intake:
-    """Adds audio to a queue of at most `max_s` seconds; a push for which there is no room waits, first come first served.
+    """Adds audio to a queue of at most `max_s` seconds. Pushes without room wait, first come first served.
 
     `accept(speech, pcm, sample_rate)` adds a piece.
     """

@@ -239,7 +239,7 @@ class SpeechQueue:
             return [(speech, speech.take(size))]
         dry = dry_at <= now
         if dry and not speech.ended and ready and size - ready <= speech.held_back:
-            # The converter's delay goes first, as silence. A piece of 20 ms would have to wait for the next one otherwise.
+            # The converter's delay goes first, as silence: without it a piece of 20 ms would wait for the next one.
             self._waiting -= ready >> 1
             return [(None, bytes(size - ready)), (speech, speech.take(ready))]
         if not speech.ended:
