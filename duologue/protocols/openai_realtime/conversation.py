@@ -9,7 +9,7 @@ from .config import Refusal
 from .items import new_item
 from .response import ServerItem
 
-MAX_ITEMS = 5_000
+MAX_SERVER_ITEMS = 5_000
 """Items that a session keeps. Beyond that the oldest are dropped."""
 
 
@@ -24,7 +24,7 @@ class ServerConversation:
         """Insert an item at a place, by default at the end."""
         self.items.insert(len(self.items) if place is None else place, item)
         self._emit("conversation.item.added", item=dict(item.wire), previous_item_id=self._before(item))
-        del self.items[: len(self.items) - MAX_ITEMS]
+        del self.items[: len(self.items) - MAX_SERVER_ITEMS]
 
     def done(self, item: ServerItem) -> None:
         """Tell the client that an item is complete."""

@@ -32,7 +32,7 @@ from ..native.events import (
     Voiced,
 )
 from ..recent import Recent
-from .history import blob, note, to_json, turn, turns_of
+from .history import blob, bracketed, to_json, turn, turns_of
 from .models import DEFAULT_VOICE, GEMINI_IMAGE_TYPES, INPUT_RATE, LiveFamily
 from .options import GeminiLiveOptions
 from .setup import tools
@@ -159,7 +159,7 @@ class GeminiDialect(Dialect):
 
     def text(self, text: str, *, role: str = "user", tag: str | None = None) -> list[str]:
         """Return text of the caller, or a note as the caller's text in brackets."""
-        return self._tell(note(text) if role == "system" else text, tag)
+        return self._tell(bracketed(text) if role == "system" else text, tag)
 
     def image(self, image: UserImage) -> list[str]:
         """Return an image of the caller's. Raises BadInput for one that is not a JPEG or PNG, or has a url only."""
@@ -174,9 +174,9 @@ class GeminiDialect(Dialect):
     def respond(self, tag: str, instructions: str = "") -> list[str]:
         """Ask for a response, after its instructions as a note. Stops a response in progress."""
         if instructions:
-            return self._tell(note(f"For your next response: {instructions}"), tag)
+            return self._tell(bracketed(f"For your next response: {instructions}"), tag)
         # Models with realtime text answer text only.
-        return self._tell(note("Respond now.") if self._family.text == "realtime" and not self._held else "", tag)
+        return self._tell(bracketed("Respond now.") if self._family.text == "realtime" and not self._held else "", tag)
 
     def tool_result(self, call_id: str, name: str, result: Any, *, respond: bool) -> list[str]:
         """Return the result of a call as `{"result": …}`. Raises BadInput for one that is not a JSON value.

@@ -30,21 +30,21 @@ def turns_of(messages: Iterable[Message]) -> list[dict[str, Any]]:
 
 def _parts(message: Message) -> list[dict[str, Any]]:
     if message.role == "system":
-        return [{"text": note(message.text)}]
+        return [{"text": bracketed(message.text)}]
     if message.role == "tool":
-        return [{"text": note(f"Result of {message.name}: {message.text}")}]
+        return [{"text": bracketed(f"Result of {message.name}: {message.text}")}]
     parts: list[dict[str, Any]] = []
     if message.image and message.mime in GEMINI_IMAGE_TYPES:
         parts.append({"inline_data": blob(message.image, message.mime)})
     elif message.image or message.url:
-        parts.append({"text": note(f"An image: {message.url[:200] or message.mime}")})
+        parts.append({"text": bracketed(f"An image: {message.url[:200] or message.mime}")})
     if message.text:
         parts.append({"text": message.text})
-    parts.extend({"text": note(f"Called {call.name} with {to_json(call.arguments)}")} for call in message.calls)
+    parts.extend({"text": bracketed(f"Called {call.name} with {to_json(call.arguments)}")} for call in message.calls)
     return parts
 
 
-def note(text: str) -> str:
+def bracketed(text: str) -> str:
     """Return words that neither side has spoken, in brackets."""
     return f"[{text}]"
 

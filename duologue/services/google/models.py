@@ -14,12 +14,12 @@ import msgspec
 ToolBehavior = Literal["BLOCKING", "NON_BLOCKING"]
 ThinkingLevel = Literal["MINIMAL", "LOW", "MEDIUM", "HIGH", "XHIGH"]
 
-_VOICES = """
+_VOICE_NAMES = """
     Achernar Achird Algenib Algieba Alnilam Aoede Autonoe Callirrhoe Charon Despina Enceladus Erinome Fenrir Gacrux
     Iapetus Kore Laomedeia Leda Orus Puck Pulcherrima Rasalgethi Sadachbia Sadaltager Schedar Sulafat Umbriel
     Vindemiatrix Zephyr Zubenelgenubi
 """
-GEMINI_VOICES = frozenset(_VOICES.split())
+GEMINI_VOICES = frozenset(_VOICE_NAMES.split())
 """The prebuilt voices."""
 DEFAULT_VOICE = "Puck"
 GEMINI_IMAGE_TYPES = frozenset({"image/jpeg", "image/png"})

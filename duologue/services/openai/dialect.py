@@ -34,11 +34,11 @@ from .setup import changed_settings, detects_turns, session_settings
 from .wire_in import (
     NOTHING_USED,
     AudioDelta,
-    BufferCommitted,
     BufferSpeechStarted,
     BufferSpeechStopped,
     ErrorDetail,
     ErrorMessage,
+    InputCommitted,
     OtherMessage,
     OutputItemDone,
     ResponseCreated,
@@ -71,7 +71,7 @@ _RACE_TEXTS = ("Cancellation failed", "Audio content of ", "Only model output au
 """Beginnings of the messages of such errors, for those with another code."""
 _MAX_UNANSWERED = 64  # changes of the session
 _MAX_TRANSCRIPT = 100_000  # characters of one item
-_Settings: TypeAlias = tuple[EngineConfig, dict[str, Any]]
+_SessionSettings: TypeAlias = tuple[EngineConfig, dict[str, Any]]
 
 
 class OpenAIDialect(Dialect):
@@ -96,7 +96,7 @@ class OpenAIDialect(Dialect):
         self._options, self._voice = options, voice
         self._now = now
         self._applied = self._wanted = self._settings_of(config)
-        self._unanswered: deque[tuple[str, _Settings]] = deque()
+        self._unanswered: deque[tuple[str, _SessionSettings]] = deque()
         """Changes that the provider has not answered, with their ids."""
         self.server_turns = detects_turns(self._wanted[1])
         self._session = SessionInfo()
@@ -113,7 +113,7 @@ class OpenAIDialect(Dialect):
             SessionUpdated: self._on_session_updated,
             BufferSpeechStarted: self._on_speech_started,
             BufferSpeechStopped: self._on_speech_stopped,
-            BufferCommitted: self._on_committed,
+            InputCommitted: self._on_committed,
             TranscriptDelta: self._on_transcript_delta,
             TranscriptCompleted: self._on_transcript_completed,
             TranscriptFailed: self._on_transcript_failed,
@@ -126,7 +126,7 @@ class OpenAIDialect(Dialect):
             OtherMessage: self._on_other,
         }
 
-    def _settings_of(self, config: EngineConfig) -> _Settings:
+    def _settings_of(self, config: EngineConfig) -> _SessionSettings:
         return config, session_settings(config, resolved(self._options, config.options), self._voice)
 
     # -- set-up ----------------------------------------------------------------------------------------------------
@@ -258,7 +258,7 @@ class OpenAIDialect(Dialect):
         at_ms = max(0.0, (message.audio_end_ms or 0.0) - silence_ms)
         return [SpeechCeased(item=message.item_id or "", at_ms=at_ms)]
 
-    def _on_committed(self, message: BufferCommitted) -> list[Event]:
+    def _on_committed(self, message: InputCommitted) -> list[Event]:
         detection = self._input["turn_detection"]
         answered = detection is not None and detection["create_response"]
         return [TurnTaken(item=message.item_id, answered=answered)]

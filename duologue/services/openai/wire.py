@@ -114,13 +114,13 @@ def lost(error: Exception) -> ConnectionLost:
     from websockets.exceptions import InvalidStatus
 
     if isinstance(error, InvalidStatus):
-        return _refused(error.response.status_code, bytes(error.response.body or b""))
+        return _refusal_lost(error.response.status_code, bytes(error.response.body or b""))
     if isinstance(error, OpenAIError):
         return ConnectionLost(f"no connection to OpenAI: {error}", fatal=True)
     return websocket_lost(error)
 
 
-def _refused(status: int, body: bytes) -> ConnectionLost:
+def _refusal_lost(status: int, body: bytes) -> ConnectionLost:
     """The provider's message is left out: it repeats a part of the key."""
     reason = _error_code(body)
     text = f"OpenAI refused the connection: HTTP {status} {reason}".rstrip()
