@@ -20,9 +20,9 @@ from .grammar import Grammar, model_path
 if TYPE_CHECKING:
     import pocketsphinx
 
-SAMPLE_RATE = 16_000
+MODEL_RATE = 16_000
 FRAMES_PER_S = 100
-BLOCK_BYTES = SAMPLE_RATE // 10 * 2
+DECODE_BYTES = MODEL_RATE // 10 * 2
 """What is decoded in one call: 100 ms, which take 2 and 3 ms in the two decoders."""
 
 # The mean of the cepstra, over 100 voices of people and 12 of espeak-ng. It is what speech is normalised by, and is
@@ -32,7 +32,7 @@ _MEAN_FRAMES = 50
 _ANY_WORD = "#JSGF V1.0; grammar any; public <any> = a;"
 
 
-class Segment(NamedTuple):
+class Stretch(NamedTuple):
     """A word or phone, its first and last frame, and the log of its acoustic likelihood in nats."""
 
     name: str
@@ -56,7 +56,7 @@ class Decoders:
         self.grammar = grammar
         if grammar is None:
             # A second pass over the whole utterance, at its end, would hold the interpreter for as long as it takes.
-            self._words = _decoder(
+            self._words = _make_decoder(
                 lm=str(model_path("en-us/en-us.lm.bin")),
                 dict=str(model_path("en-us/cmudict-en-us.dict")),
                 fwdflat=False,
@@ -64,13 +64,13 @@ class Decoders:
                 maxwpf=10,
             )
         else:
-            self._words = _decoder(lm=None, dict=None)
+            self._words = _make_decoder(lm=None, dict=None)
             with _failures():
                 for word, phones in grammar.pronunciations.items():
                     self._words.add_word(word, phones, False)
                 self._words.add_jsgf_string("grammar", grammar.jsgf)
                 self._words.activate_search("grammar")
-        self._phones = _decoder(lm=None, dict=None)
+        self._phones = _make_decoder(lm=None, dict=None)
         self._phones.add_word("a", "AH", False)
         self._phones.add_jsgf_string("any", _ANY_WORD)
         self._phones.add_allphone_file("phones", None)
@@ -103,7 +103,7 @@ class Decoders:
         best = self._words.hyp()
         return best.hypstr if best else ""
 
-    def segments(self) -> tuple[list[Segment], list[Segment]]:
+    def segments(self) -> tuple[list[Stretch], list[Stretch]]:
         """The words of the best path, and the phones of the other decoder."""
         return _segments(self._words), _segments(self._phones)
 
@@ -116,7 +116,7 @@ class Decoders:
         self._phones.start_utt()
         self._phones.process_raw(head, full_utt=True)
         self._phones.end_utt()
-        frames = len(head) // 2 * FRAMES_PER_S // SAMPLE_RATE
+        frames = len(head) // 2 * FRAMES_PER_S // MODEL_RATE
         mean = [float(value) for value in self._phones.get_cmn().split(",")]
         if not all(map(math.isfinite, mean)):  # digital silence throughout
             return list(_MEAN)
@@ -167,7 +167,7 @@ class Pool:
         del self._idle[: max(0, len(self._idle) + self._lent - self.limit)]
 
 
-def _decoder(**options: Any) -> pocketsphinx.Decoder:
+def _make_decoder(**options: Any) -> pocketsphinx.Decoder:
     try:
         from pocketsphinx import Decoder
     except ImportError as error:
@@ -186,11 +186,11 @@ def _failures() -> Iterator[None]:
         raise ServiceError(f"pocketsphinx failed: {error}") from error
 
 
-def _segments(decoder: pocketsphinx.Decoder) -> list[Segment]:
+def _segments(decoder: pocketsphinx.Decoder) -> list[Stretch]:
     # A score is in steps of 1,024 times the log of 1.0001; the wrapper has made it a power of 1.0001.
     found: Iterable[Any] = decoder.seg() or ()
     return [
-        Segment(part.word, part.start_frame, part.end_frame, 1024 * math.log(part.ascore))
+        Stretch(part.word, part.start_frame, part.end_frame, 1024 * math.log(part.ascore))
         for part in found
         if part.end_frame >= part.start_frame and part.ascore > 0
     ]
@@ -205,7 +205,7 @@ def is_narrow_band(pcm: bytes) -> bool:
 
     samples = np.frombuffer(pcm, "<i2").astype(np.float32)
     power = np.abs(np.fft.rfft(samples * np.hanning(len(samples)))) ** 2
-    hz = np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE)
+    hz = np.fft.rfftfreq(len(samples), 1 / MODEL_RATE)
     high, low = power[(hz > 4_400) & (hz < 7_600)], power[(hz > 300) & (hz < 3_400)]
     return bool(len(high) and len(low) and high.mean() < 1e-5 * low.mean())
 

@@ -35,7 +35,7 @@ _GENDERS = {1: "male", 2: "female"}
 _RANDOM_SEED = 1
 
 
-class _Event(ctypes.Structure):
+class _EspeakEvent(ctypes.Structure):
     _fields_ = (
         ("type", ctypes.c_int),
         ("utterance", ctypes.c_uint),
@@ -64,7 +64,7 @@ class _VoiceRecord(ctypes.Structure):
 
 OnAudio = Callable[[bytes, "list[WordEvent]"], bool]
 """Takes 60 ms of s16le mono and the words that begin in them; returns whether to go on."""
-_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(_Event))
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(_EspeakEvent))
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ class Library:
         self._data = data
         lib.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(_VoiceRecord))
         lib.espeak_ng_InitializePath(os.fsencode(data))
-        _check(f"data in {data}", lib.espeak_ng_Initialize(None))
-        _check("output mode", lib.espeak_ng_InitializeOutput(_MODE_SYNCHRONOUS, _BUFFER_MS, None))
+        _check_status(f"data in {data}", lib.espeak_ng_Initialize(None))
+        _check_status("output mode", lib.espeak_ng_InitializeOutput(_MODE_SYNCHRONOUS, _BUFFER_MS, None))
         lib.espeak_ng_SetRandSeed(ctypes.c_long(_RANDOM_SEED))
 
     def voices(self) -> list[Listed]:
@@ -112,9 +112,9 @@ class Library:
 
     def select(self, identifier: str, *, rate_wpm: int, pitch: int, volume: int) -> None:
         """Chooses the voice (an identifier from `voices()`, with an optional `+variant`) and how it speaks."""
-        _check(f"voice {identifier!r}", self._lib.espeak_ng_SetVoiceByName(identifier.encode()))
+        _check_status(f"voice {identifier!r}", self._lib.espeak_ng_SetVoiceByName(identifier.encode()))
         for parameter, value in ((_RATE, rate_wpm), (_PITCH, pitch), (_VOLUME, volume)):
-            _check(f"parameter {parameter}", self._lib.espeak_ng_SetParameter(parameter, value, 0))
+            _check_status(f"parameter {parameter}", self._lib.espeak_ng_SetParameter(parameter, value, 0))
 
     def speak(self, text: str, *, end_pause: bool, sample_rate: int, on_audio: OnAudio) -> bool:
         """Speaks `text` as it is written (no markup), calling `on_audio` with each 60 ms as they are made.
@@ -125,7 +125,7 @@ class Library:
         failures: list[BaseException] = []
         stopped = False
 
-        def receive(wave: int | None, samples: int, events: ctypes._Pointer[_Event]) -> int:
+        def receive(wave: int | None, samples: int, events: ctypes._Pointer[_EspeakEvent]) -> int:
             nonlocal stopped
             try:
                 words = []
@@ -150,7 +150,7 @@ class Library:
         if failures:
             raise failures[0]
         if not stopped:
-            _check("text", status)
+            _check_status("text", status)
         return not stopped
 
     def _listed(self, selector: object) -> list[Listed]:
@@ -175,12 +175,12 @@ class Library:
         return (self._data / f"{name}_dict").exists()
 
 
-def _check(what: str, status: int) -> None:
+def _check_status(what: str, status: int) -> None:
     if status:
         raise ServiceError(f"espeak-ng refused the {what} (status {status & 0xFFFFFFFF:#x})")
 
 
-def _until_end(events: ctypes._Pointer[_Event]) -> Iterator[_Event]:
+def _until_end(events: ctypes._Pointer[_EspeakEvent]) -> Iterator[_EspeakEvent]:
     position = 0
     while events[position].type != _EVENT_LIST_END:
         yield events[position]

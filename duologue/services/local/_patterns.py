@@ -30,7 +30,7 @@ _CONTRACTIONS = tuple(
     )
 )
 _WORD = re.compile(r"\w+(?:[.,:/@'&]\w+)*")
-_TOKEN = re.compile(r"\{[^{}]*\}|[\[\]()|*{}]|[^\s\[\](){}|*]+")
+_PATTERN_TOKEN = re.compile(r"\{[^{}]*\}|[\[\]()|*{}]|[^\s\[\](){}|*]+")
 _SLOT_NAME = re.compile(r"[A-Za-z]\w*")
 
 
@@ -107,18 +107,18 @@ class _Wildcard:
 
 @dataclass(frozen=True)
 class _Choice:
-    options: tuple[_Nodes, ...]
+    options: tuple[_PatternNodes, ...]
     optional: bool
 
 
 @dataclass(frozen=True)
-class _Fork:
+class _Branch:
     targets: list[int]
 
 
-_Node = _Literal | _Wildcard | Slot | _Choice
-_Nodes = tuple[_Node, ...]
-_Step = _Literal | _Wildcard | Slot | _Fork
+_PatternNode = _Literal | _Wildcard | Slot | _Choice
+_PatternNodes = tuple[_PatternNode, ...]
+_Step = _Literal | _Wildcard | Slot | _Branch
 _Captured = tuple[tuple[str, object], ...]
 _Match = tuple[int, _Captured]  # the words that are the pattern's own, and the slots
 
@@ -178,7 +178,7 @@ class Pattern:
     ) -> Iterator[tuple[int, int, int, _Captured]]:
         """The ways on from a step and a place, best first: where to, words of its own, slots filled."""
         step = self._program[at]
-        if isinstance(step, _Fork):
+        if isinstance(step, _Branch):
             for target in step.targets:
                 yield target, place, 0, ()
         elif isinstance(step, _Wildcard):
@@ -193,20 +193,20 @@ class Pattern:
 
     def phrase(self) -> str:
         """Only the words, `[..]` and `(..|..)`; wildcards and open slots are left out. May be empty."""
-        return _phrase((self._root,))
+        return _written_phrase((self._root,))
 
-    def _compile(self, nodes: _Nodes) -> None:
+    def _compile(self, nodes: _PatternNodes) -> None:
         for node in nodes:
             if not isinstance(node, _Choice):
                 self._program.append(node)
                 continue
-            starts = _Fork([])
+            starts = _Branch([])
             self._program.append(starts)
-            ends: list[_Fork] = []
+            ends: list[_Branch] = []
             for option in node.options:
                 starts.targets.append(len(self._program))
                 self._compile(option)
-                ends.append(_Fork([]))
+                ends.append(_Branch([]))
                 self._program.append(ends[-1])
             if node.optional:
                 starts.targets.append(len(self._program))
@@ -219,15 +219,15 @@ class _Parser:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._tokens = _TOKEN.findall(text)
+        self._tokens = _PATTERN_TOKEN.findall(text)
         self._at = 0
 
     def parse(self) -> _Choice:
         return self._choice(closing="", optional=False)
 
     def _choice(self, closing: str, *, optional: bool) -> _Choice:
-        options: list[_Nodes] = []
-        nodes: list[_Node] = []
+        options: list[_PatternNodes] = []
+        nodes: list[_PatternNode] = []
         while True:
             token = self._tokens[self._at] if self._at < len(self._tokens) else ""
             self._at += 1
@@ -263,7 +263,7 @@ def _literals(token: str) -> Iterator[_Literal]:
         yield _Literal(word.casefold(), as_written.casefold())
 
 
-def _phrase(nodes: _Nodes) -> str:
+def _written_phrase(nodes: _PatternNodes) -> str:
     parts = []
     for node in nodes:
         if isinstance(node, _Literal):
@@ -271,7 +271,7 @@ def _phrase(nodes: _Nodes) -> str:
         elif isinstance(node, Slot):
             parts.append(node.phrase())
         elif isinstance(node, _Choice):
-            options = [_phrase(option) for option in node.options]
+            options = [_written_phrase(option) for option in node.options]
             optional = node.optional or not all(options)
             chosen = _either(filter(None, options))
             parts.append(f"[{chosen}]" if optional and chosen else chosen)

@@ -13,7 +13,7 @@ from ._templates import names_in, render
 
 Memory = Mapping[str, Any]
 """What is known in the conversation: slots by name, and `utterance`, the caller's last words. Read only."""
-Text = str | Sequence[str] | Callable[[Memory], str]
+Wording = str | Sequence[str] | Callable[[Memory], str]
 """A template ("Hello {name}"), several that take turns, or a function of the memory."""
 RESERVED = frozenset({"utterance", "result", "error", "tool"})
 
@@ -43,11 +43,11 @@ class Rule:
     """
 
     pattern: str | Sequence[str]
-    reply: Text = ""
+    reply: Wording = ""
     call: str | Sequence[ToolUse] = ()
     args: Mapping[str, Any] = field(default_factory=dict)
     then: str | Sequence[str] | Callable[[Any, Memory], str] = ""
-    ask: Mapping[str, Text] = field(default_factory=dict)
+    ask: Mapping[str, Wording] = field(default_factory=dict)
     when: Callable[[Memory], bool] | None = None
     remember: Mapping[str, Any] = field(default_factory=dict)
 
@@ -69,7 +69,7 @@ class CompiledRule:
         self._check_call()
         # Of every slot asked for: what it takes, where the rule says so, and the question.
         self.declared: dict[str, Slot | None] = {}
-        self.questions: dict[str, Text] = {}
+        self.questions: dict[str, Wording] = {}
         for written, question in rule.ask.items():
             slot = Slot.parse(written, f"{self.source}, ask")
             self.declared[slot.name] = slot if ":" in written else self.slots.get(slot.name)
@@ -116,7 +116,7 @@ class CompiledRule:
         return dict.fromkeys(used)
 
 
-def say(text: Text, values: Memory, count: int) -> str:
+def say(text: Wording, values: Memory, count: int) -> str:
     """What a text says. Of templates that take turns, it is the turn of number `count`."""
     if callable(text):
         return text(MappingProxyType(dict(values)))

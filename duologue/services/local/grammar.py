@@ -23,7 +23,7 @@ MAX_DEPTH = 32
 """How deep brackets, and rules in rules, may be nested."""
 
 _HEADER = re.compile(r"\ufeff?\s*#JSGF\s+V1\.0\b[^;\n]*;", re.IGNORECASE)
-_TOKEN = re.compile(
+_JSGF_TOKEN = re.compile(
     r"""(?P<space>\s+|//[^\n]*|/\*.*?\*/)
       | (?P<weight>/\s*\d+(?:\.\d*)?\s*/)
       | (?P<tag>\{[^{}]*\})
@@ -91,7 +91,7 @@ class _Token(NamedTuple):
     line: int
 
 
-class _Part(NamedTuple):
+class _RulePart(NamedTuple):
     """A part of a rule as checked JSGF; `silent` if it matches no word at all (rules in it are taken for words)."""
 
     text: str
@@ -117,7 +117,7 @@ class _Reader:
     def _split(self, text: str) -> Iterator[_Token]:
         position, line = 0, 1
         while position < len(text):
-            found = _TOKEN.match(text, position)
+            found = _JSGF_TOKEN.match(text, position)
             if not found:
                 raise BadInput(f"{self.where(line)}: unexpected {text[position]!r}")
             kind = found.lastgroup or ""
@@ -150,7 +150,7 @@ class _Reader:
     def error(self, problem: str) -> BadInput:
         return BadInput(f"{self.where(self.token.line)}: {problem}")
 
-    def alternatives(self) -> _Part:
+    def alternatives(self) -> _RulePart:
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise self.error(f"brackets are nested deeper than {MAX_DEPTH}")
@@ -162,40 +162,40 @@ class _Reader:
                 weighted += 1
                 self._at += 1
             text, silent = self._sequence()
-            parts.append(_Part(weight + text, silent))
+            parts.append(_RulePart(weight + text, silent))
             if not self.take("|"):
                 break
         if 0 < weighted < len(parts):
             raise self.error("either all alternatives have a weight or none has")
         self._depth -= 1
-        return _Part(" | ".join(part.text for part in parts), any(part.silent for part in parts))
+        return _RulePart(" | ".join(part.text for part in parts), any(part.silent for part in parts))
 
-    def _sequence(self) -> _Part:
+    def _sequence(self) -> _RulePart:
         parts = []
         while self.token.kind in ("word", "rule") or self.token.text in _CLOSING:
             text, silent = self._item()
             while self.token.text in ("*", "+"):
                 text, silent = f"({text}){self.token.text}", silent or self.token.text == "*"
                 self._at += 1
-            parts.append(_Part(text, silent))
+            parts.append(_RulePart(text, silent))
         if not parts:
             raise self.unexpected("a word")
-        return _Part(" ".join(part.text for part in parts), all(part.silent for part in parts))
+        return _RulePart(" ".join(part.text for part in parts), all(part.silent for part in parts))
 
-    def _item(self) -> _Part:
+    def _item(self) -> _RulePart:
         token = self.token
         self._at += 1
         if token.kind == "word":
             word = token.text.lower()
             self.words.setdefault(word, self.where(token.line))
             self.word_count += 1
-            return _Part(word, False)
+            return _RulePart(word, False)
         if token.kind == "rule":
             self.rules.append(token.text)
-            return _Part(token.text, False)
+            return _RulePart(token.text, False)
         text, silent = self.alternatives()
         self.expect(_CLOSING[token.text])
-        return _Part(f"{token.text}{text}{_CLOSING[token.text]}", silent or token.text == "[")
+        return _RulePart(f"{token.text}{text}{_CLOSING[token.text]}", silent or token.text == "[")
 
 
 class _Phrase(_Reader):
@@ -221,7 +221,7 @@ class _Phrase(_Reader):
                 yield token._replace(text=word)
 
 
-class _Rule(NamedTuple):
+class _GrammarRule(NamedTuple):
     text: str
     line: int
     rules: list[str]
@@ -233,7 +233,7 @@ class _Document(_Reader):
 
     def __init__(self, text: str) -> None:
         super().__init__(text, "grammar")
-        self._defined: dict[str, _Rule] = {}
+        self._defined: dict[str, _GrammarRule] = {}
         self._public: list[str] = []
         self._sizes: dict[str, int] = {"<NULL>": 0}
 
@@ -272,7 +272,7 @@ class _Document(_Reader):
         self.rules, self.word_count = [], 0
         text = self.alternatives().text
         self.expect(";")
-        self._defined[name] = _Rule(text, line, self.rules, self.word_count)
+        self._defined[name] = _GrammarRule(text, line, self.rules, self.word_count)
         if public:
             self._public.append(name)
 

@@ -9,9 +9,8 @@ import msgspec
 
 from ...frames import Usage
 from ..context import SAY
-from ..llm import LLM, Request, ToolRequest
-from ..llm import Message as Said
-from .dialogue import Call, Dialogue, Message, Rule, Rules
+from ..llm import LLM, Message, Request, ToolRequest
+from .dialogue import Dialogue, Rule, Rules
 
 
 class RulesLLM(LLM):
@@ -35,8 +34,8 @@ class RulesLLM(LLM):
             for word in self.rules.stream(text):
                 yield word
             return
-        said = [Message("system", request.instructions), *(_plain(m) for m in request.messages)]
-        reply = self.rules.reply(said, {tool.name for tool in request.tools})
+        conversation = [Message(role="system", text=request.instructions), *request.messages]
+        reply = self.rules.reply(conversation, {tool.name for tool in request.tools})
         words = 0
         for word in self.rules.stream(reply.text):
             if words and self._token_s:
@@ -44,15 +43,10 @@ class RulesLLM(LLM):
             words += 1
             yield word
         for call in reply.calls:
-            yield ToolRequest(call_id=call.id, name=call.name, arguments=msgspec.to_builtins(dict(call.arguments)))
+            yield msgspec.structs.replace(call, arguments=msgspec.to_builtins(call.arguments))
         yield Usage(
             service=self.name,
             model=self.model,
-            input_tokens=sum(len(m.content.split()) for m in said),
+            input_tokens=sum(len(message.text.split()) for message in conversation),
             output_tokens=words,
         )
-
-
-def _plain(message: Said) -> Message:
-    calls = tuple(Call(call.call_id, call.name, call.arguments) for call in message.calls)
-    return Message(message.role, message.text, calls, message.call_id)

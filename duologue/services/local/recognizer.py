@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ...audio.pcm import check_pcm, check_whole
 from ...audio.resample import Resampler
 from ...errors import BadInput, ConfigurationError, IllegalState
-from ._decoders import BLOCK_BYTES, FRAMES_PER_S, SAMPLE_RATE, Decoders, Pool, Segment, is_narrow_band, widened
+from ._decoders import DECODE_BYTES, FRAMES_PER_S, MODEL_RATE, Decoders, Pool, Stretch, is_narrow_band, widened
 from .grammar import Grammar, model_path
 
 __all__ = ["MAX_UTTERANCE_S", "Grammar", "Recognition", "Recognizer", "TimedWord"]
@@ -24,9 +24,9 @@ MAX_OPEN_DECODERS = 2
 """Pairs of decoders of the open vocabulary: 95 MB each."""
 MIN_SAMPLE_RATE = 8_000
 
-_MAX_BYTES = MAX_UTTERANCE_S * SAMPLE_RATE * 2
+_MAX_UTTERANCE_BYTES = MAX_UTTERANCE_S * MODEL_RATE * 2
 # What an utterance is normalised by, before its decoding begins. With 0.8 s there are half as many errors again.
-_HEAD_BYTES = int(1.2 * SAMPLE_RATE) * 2
+_HEAD_BYTES = int(1.2 * MODEL_RATE) * 2
 
 # What speaks for the words before anything is known of their fit: the constant of the regression, and one more where
 # any sentence is possible.
@@ -83,21 +83,21 @@ class Recognizer:
         model_path("en-us")  # without the extra it is better to fail now than in the first utterance
         self._grammar = grammar
         self._threshold = accept_threshold
-        self._utterance: _Utterance | None = None
+        self._utterance: _Decoding | None = None
 
-    def recognize(self, pcm: bytes, sample_rate: int = SAMPLE_RATE) -> Recognition:
+    def recognize(self, pcm: bytes, sample_rate: int = MODEL_RATE) -> Recognition:
         """Recognises a whole utterance, s16le mono. BadInput for a split sample or a rate below 8,000 Hz."""
         check_pcm(pcm, sample_rate)
         self.start(sample_rate)
         self.feed(pcm)
         return self.finish()
 
-    def start(self, sample_rate: int = SAMPLE_RATE) -> None:
+    def start(self, sample_rate: int = MODEL_RATE) -> None:
         """Begins an utterance; one that is not finished is dropped. BadInput for a rate below 8,000 Hz."""
         self.cancel()
         if sample_rate < MIN_SAMPLE_RATE:
             raise BadInput(f"sample_rate is {sample_rate!r}: speech recognition needs {MIN_SAMPLE_RATE} Hz")
-        self._utterance = _Utterance(self._grammar, sample_rate)
+        self._utterance = _Decoding(self._grammar, sample_rate)
 
     def feed(self, pcm: bytes) -> None:
         """Takes the next piece of any size, s16le mono. IllegalState before `start`."""
@@ -122,32 +122,32 @@ class Recognizer:
         """Drops the utterance that is under way, if any."""
         self._utterance = None
 
-    def _started(self, action: str) -> _Utterance:
+    def _started(self, action: str) -> _Decoding:
         if self._utterance is None:
             raise IllegalState(f"Recognizer.{action}: no utterance is under way, call start first")
         return self._utterance
 
 
-class _Utterance:
+class _Decoding:
     """An utterance under way: the audio that is not decoded yet, and the decoders once it has them."""
 
     def __init__(self, grammar: Grammar | None, sample_rate: int) -> None:
         self._grammar = grammar
         self._pool = _open_decoders if grammar is None else _grammar_decoders
-        self._resampler = Resampler(sample_rate, SAMPLE_RATE)
+        self._resampler = Resampler(sample_rate, MODEL_RATE)
         self._waiting = bytearray()
         self._size = 0
         self._ended = False
         self._is_narrow = False
         self._decoders: Decoders | None = None
-        self._lease: weakref.finalize[..., _Utterance] | None = None
+        self._lease: weakref.finalize[..., _Decoding] | None = None
 
     def add(self, pcm: bytes) -> None:
         """Takes a piece, and decodes what is there in whole blocks if there are decoders to be had."""
         self._take(self._resampler.process(pcm))
         if len(self._waiting) >= _HEAD_BYTES:
             self._borrow(beyond_limit=False)
-        self._decode(len(self._waiting) // BLOCK_BYTES * BLOCK_BYTES)
+        self._decode(len(self._waiting) // DECODE_BYTES * DECODE_BYTES)
 
     def end(self) -> None:
         """Decodes the rest."""
@@ -161,7 +161,7 @@ class _Utterance:
 
     def recognition(self, threshold: float) -> Recognition:
         """What was understood of the audio so far, or of the whole utterance after its end."""
-        if not self._decoders or (self._grammar and self._size > _MAX_BYTES):
+        if not self._decoders or (self._grammar and self._size > _MAX_UTTERANCE_BYTES):
             return Recognition()
         text = self._decoders.text()
         words, phones = self._decoders.segments()
@@ -187,7 +187,7 @@ class _Utterance:
             self._decoders = None
 
     def _take(self, pcm: bytes) -> None:
-        self._waiting += pcm[: max(0, _MAX_BYTES - self._size)]
+        self._waiting += pcm[: max(0, _MAX_UTTERANCE_BYTES - self._size)]
         self._size += len(pcm)
 
     def _borrow(self, *, beyond_limit: bool) -> None:
@@ -205,13 +205,13 @@ class _Utterance:
     def _decode(self, size: int) -> None:
         if not self._decoders:
             return
-        for at in range(0, size, BLOCK_BYTES):
-            block = bytes(self._waiting[at : min(size, at + BLOCK_BYTES)])
+        for at in range(0, size, DECODE_BYTES):
+            block = bytes(self._waiting[at : min(size, at + DECODE_BYTES)])
             self._decoders.decode(widened(block) if self._is_narrow else block)
         del self._waiting[:size]
 
 
-def _confidence(words: Sequence[Segment], phones: Sequence[Segment], end: int | None, evidence: float) -> float:
+def _confidence(words: Sequence[Stretch], phones: Sequence[Stretch], end: int | None, evidence: float) -> float:
     """How likely the words were said, given what the phones make of the same audio; up to the frame `end` if given.
 
     A logistic regression on three figures: by how much the words fit worse than the phones (nats per frame of speech),

@@ -11,16 +11,17 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 
 from ...errors import BadInput, ConfigurationError, ServiceError
+from ...frames import Word
 from . import _espeak
 from ._espeak import WordEvent
-from ._spoken_text import WordStarts, chunks, speakable, split_words
+from ._spoken_text import WordStarts, chunks, without_controls, word_shares
 
-SAMPLE_RATE = 22050
+ESPEAK_RATE = 22050
 MAX_TEXT_LENGTH = 5_000
 """Longest text of one utterance, in characters."""
 MAX_SPEECH_S = 1_200
 """Longest utterance, in seconds: 53 MB if nobody reads it. 5,000 characters of prose at the default rate take 320 s."""
-MAX_WAITING = 1_000
+MAX_WAITING_TEXTS = 1_000
 """Utterances that may wait for their turn in the whole process."""
 MAX_END_PAUSE_S = 0.15
 """What is kept of espeak-ng's pause after the last word (0.30 s after a full stop, 0.15 s after a comma)."""
@@ -32,7 +33,7 @@ _AUDIBLE = 32  # -60 dBFS
 
 
 @dataclass(frozen=True)
-class Voice:
+class EspeakVoice:
     """A voice: the name that `Synthesizer` takes, its main language (BCP 47), its gender, and what it is."""
 
     name: str
@@ -50,19 +51,6 @@ class Variant:
 
 
 @dataclass(frozen=True)
-class Word:
-    """A word and when it is heard, in seconds from the start of the utterance, silence after it excluded.
-
-    `text` is a verbatim slice of the input with the punctuation and spaces that follow, so that the texts of all
-    words of an utterance join to the stripped input.
-    """
-
-    text: str
-    start_s: float
-    end_s: float
-
-
-@dataclass(frozen=True)
 class SpeechPiece:
     """Some of an utterance: s16le mono at 22,050 Hz, and the words that begin in it (one, seldom a few)."""
 
@@ -70,7 +58,7 @@ class SpeechPiece:
     words: tuple[Word, ...]
 
 
-def voices() -> tuple[Voice, ...]:
+def voices() -> tuple[EspeakVoice, ...]:
     """All voices, by name. Raises MissingExtra without the `local` extra."""
     return tuple(voice for voice, _ in _catalogue().voices.values())
 
@@ -106,7 +94,7 @@ class Synthesizer:
         """
         if len(text) > MAX_TEXT_LENGTH:
             raise BadInput(f"text of {len(text)} characters: at most {MAX_TEXT_LENGTH} can be spoken at once")
-        return Speech(_Utterance(self, text.strip()))
+        return Speech(_Synthesis(self, text.strip()))
 
 
 class Speech(Iterator[SpeechPiece]):
@@ -116,7 +104,7 @@ class Speech(Iterator[SpeechPiece]):
     or dropping this object aborts it; `close()` may be called from any thread, and ends a wait for the next piece.
     """
 
-    def __init__(self, utterance: _Utterance) -> None:
+    def __init__(self, utterance: _Synthesis) -> None:
         self._utterance = utterance
         self._begun = False
         if not utterance.text:
@@ -143,7 +131,7 @@ class Speech(Iterator[SpeechPiece]):
         self._utterance.abandoned = True
 
 
-class _Utterance:
+class _Synthesis:
     """One synthesis: what to say and the queue of what has been made of it, ended by None or preceded by an error."""
 
     def __init__(self, settings: Synthesizer, text: str) -> None:
@@ -166,7 +154,7 @@ class _Utterance:
     def _synthesize(self) -> None:
         settings = self.settings
         cutter = _Cutter(self.text)
-        parts = list(chunks(speakable(self.text)))
+        parts = list(chunks(without_controls(self.text)))
         with _espeak.fresh() as library:
             library.select(
                 settings._identifier, rate_wpm=settings.rate_wpm, pitch=settings.pitch, volume=settings.volume
@@ -176,7 +164,7 @@ class _Utterance:
                 cutter.begin_part(start)
                 start += len(part)
                 last = number == len(parts)
-                if not library.speak(part, end_pause=last, sample_rate=SAMPLE_RATE, on_audio=self._sink(cutter)):
+                if not library.speak(part, end_pause=last, sample_rate=ESPEAK_RATE, on_audio=self._sink(cutter)):
                     return
         for piece in cutter.finish():
             self.made.put(piece)
@@ -185,7 +173,7 @@ class _Utterance:
         def receive(audio: bytes, words: list[WordEvent]) -> bool:
             for piece in cutter.feed(audio, words):
                 self.made.put(piece)
-            if cutter.samples > MAX_SPEECH_S * SAMPLE_RATE:
+            if cutter.samples > MAX_SPEECH_S * ESPEAK_RATE:
                 raise BadInput(f"text of {len(self.text)} characters speaks for longer than {MAX_SPEECH_S} s")
             return not self.abandoned
 
@@ -235,7 +223,7 @@ class _Cutter:
             yield from self._begin_word(*self._guess)
         audible = _audible_bytes(self._pending)
         if audible or self._word_index:
-            del self._pending[audible + int(MAX_END_PAUSE_S * SAMPLE_RATE) * 2 :]
+            del self._pending[audible + int(MAX_END_PAUSE_S * ESPEAK_RATE) * 2 :]
             yield self._cut(len(self._pending), len(self._text))
 
     def _begin_word(self, index: int, sample: int) -> Iterator[SpeechPiece]:
@@ -247,12 +235,12 @@ class _Cutter:
 
     def _cut(self, length: int, until: int) -> SpeechPiece:
         audio = bytes(self._pending[:length])
-        start_s = (self._word_sample or 0) / SAMPLE_RATE
-        end_s = max((self._pending_sample + _audible_bytes(audio) // 2) / SAMPLE_RATE, start_s)
+        start_s = (self._word_sample or 0) / ESPEAK_RATE
+        end_s = max((self._pending_sample + _audible_bytes(audio) // 2) / ESPEAK_RATE, start_s)
         del self._pending[:length]
         self._pending_sample += len(audio) // 2
         words: list[Word] = []
-        for text, share in split_words(self._text[self._word_index : until]):
+        for text, share in word_shares(self._text[self._word_index : until]):
             word_start_s = words[-1].end_s if words else start_s
             words.append(Word(text, word_start_s, word_start_s + share * (end_s - start_s)))
         return SpeechPiece(audio, tuple(words))
@@ -271,13 +259,13 @@ class _Worker:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: deque[_Utterance] = deque()
+        self._waiting: deque[_Synthesis] = deque()
         self._running = False
 
-    def submit(self, utterance: _Utterance) -> None:
+    def submit(self, utterance: _Synthesis) -> None:
         with self._lock:
-            if len(self._waiting) >= MAX_WAITING:
-                raise ServiceError(f"{MAX_WAITING} utterances wait for espeak-ng already")
+            if len(self._waiting) >= MAX_WAITING_TEXTS:
+                raise ServiceError(f"{MAX_WAITING_TEXTS} utterances wait for espeak-ng already")
             self._waiting.append(utterance)
             if not self._running:
                 threading.Thread(target=self._run, name="espeak-ng").start()
@@ -298,7 +286,7 @@ _worker = _Worker()
 
 @dataclass(frozen=True)
 class _Catalogue:
-    voices: dict[str, tuple[Voice, _espeak.Listed]]
+    voices: dict[str, tuple[EspeakVoice, _espeak.Listed]]
     variants: dict[str, Variant]
     languages: dict[str, str]  # of every language code, the name of the voice that fits best
 
@@ -307,11 +295,11 @@ class _Catalogue:
 def _catalogue() -> _Catalogue:
     with _espeak.fresh() as library:
         listed_voices, listed_variants = library.voices(), library.variants()
-    found: dict[str, tuple[Voice, _espeak.Listed]] = {}
+    found: dict[str, tuple[EspeakVoice, _espeak.Listed]] = {}
     best: dict[str, tuple[int, str]] = {}
     for listed in listed_voices:
         name = listed.identifier.rpartition("/")[2].lower()
-        found[name] = Voice(name, listed.languages[0][1], listed.gender, listed.description), listed
+        found[name] = EspeakVoice(name, listed.languages[0][1], listed.gender, listed.description), listed
         for priority, language in listed.languages:
             best[language] = min(best.get(language, (priority, name)), (priority, name))
     by_name = {listed.identifier.removeprefix("!v/"): listed for listed in listed_variants}

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from functools import lru_cache
 
-from ...frames import Word
 from ...processors.kernel.threads import in_thread
 from ..tts import TTS, SpeechChunk
-from .synthesizer import SAMPLE_RATE, Synthesizer
+from .synthesizer import ESPEAK_RATE, Synthesizer
 
 
 class EspeakTTS(TTS):
@@ -20,7 +19,7 @@ class EspeakTTS(TTS):
     unknown voice and MissingExtra without the extra.
     """
 
-    sample_rate = SAMPLE_RATE
+    sample_rate = ESPEAK_RATE
     model = "espeak-ng"
     voices = "espeak"
 
@@ -49,7 +48,7 @@ class EspeakTTS(TTS):
         pieces = self._synthesizer(voice).synthesize(text)
         try:
             while (piece := await in_thread(next, pieces, None)) is not None:
-                yield SpeechChunk(piece.audio, tuple(Word(w.text, w.start_s, w.end_s) for w in piece.words))
+                yield SpeechChunk(piece.audio, piece.words)
         finally:
             pieces.close()
 
