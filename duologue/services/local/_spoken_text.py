@@ -1,4 +1,4 @@
-"""What espeak-ng's view of a text lacks: clauses short enough for it, and words at places a reader would put them."""
+"""Text for espeak-ng: clauses that fit its tables, and the words of its speech as a reader sees them."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _CONTROLS = {code: " " for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(cod
 
 
 def without_controls(text: str) -> str:
-    """The text without control characters, same length."""
+    """Return the text with spaces for control characters, of the same length."""
     return text.translate(_CONTROLS)
 
 
 def chunks(text: str) -> Iterator[str]:
-    """The text in parts that espeak-ng speaks whole. Prose with ordinary punctuation stays in one part."""
+    """Yield the text in parts that espeak-ng speaks whole. Prose with ordinary punctuation is one part."""
     start = position = cost = 0
     for token in _short_tokens(text):
         token_cost = sum(map(_clause_cost, token))
@@ -72,9 +72,9 @@ class WordStarts:
         self._starts = [match.start() for match in re.finditer(r"\S+", text)]
 
     def find(self, index: int) -> tuple[int, bool] | None:
-        """The start of the word that the character at `index` belongs to, and whether it is that word for certain.
+        """Return the start of the word of the character at `index`, and True if it is certainly that word.
 
-        A space belongs to the word behind it, but only as a guess. None past the end.
+        A space is a guess at the word after it. Returns None past the end.
         """
         if index >= len(self._text):
             return None
@@ -87,9 +87,9 @@ class WordStarts:
 
 
 def word_shares(text: str) -> list[tuple[str, float]]:
-    """The words of a text that espeak-ng spoke in one breath ("of the "), each with its share of the time.
+    """Return the words of a text that espeak-ng speaks as one ("of the "), each with its fraction of the time.
 
-    The shares go by letters and digits and sum to 1; what has neither ("–", ":-)") stays with its neighbour.
+    The fractions follow the letters and digits and sum to 1. A token without any ("–", ":-)") joins its neighbour.
     """
     words: list[str] = []
     for match in _SPOKEN_TOKEN.finditer(text):

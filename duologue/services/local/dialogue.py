@@ -1,4 +1,4 @@
-"""A language model made of rules: what a caller may say, and what the agent answers or does. No network, no key.
+"""`Rules`: a dialogue by rules, from the caller's words to the agent's words and tool calls. It needs no network.
 
     rules = Rules(
         [
@@ -15,9 +15,9 @@
     )
     rules.reply([Message(role="user", text="What's the weather?")], tools=["get_weather"]).text  # "In which city?"
 
-Like a language model, it keeps nothing between calls: each reply is worked out from the messages alone, by playing
-them through again. Equal messages give equal replies, after an interruption or a hand-off as well. Functions in rules
-are therefore run again and again, and must depend on what they are given only.
+Like a language model, it keeps nothing between requests: each reply follows from the messages alone, which are played
+through again. Equal messages give equal replies, also after an interruption or a hand-off. Functions in rules
+therefore run repeatedly, and must depend on their arguments only.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ from ._templates import render_value
 __all__ = ["Dialogue", "Memory", "Message", "Rule", "RuleBook", "Rules", "RulesReply", "ToolUse", "Wording"]
 
 MAX_UTTERANCE_WORDS = 200
-"""Words of an utterance that are looked at."""
+"""Words of an utterance that count; later ones are ignored."""
 MAX_REPEATS = 2
-"""How often a question is asked again when the answer is not understood, before it is given up."""
+"""Repetitions of a question whose answer was not understood."""
 
 _CACHED_UTTERANCES = 1_024
 _FALLBACK = -1
@@ -55,35 +55,35 @@ _IDENTITY_ROLE = re.compile(r"^--- Agent Identity ---\s*^Role:[ \t]*(.+?)[ \t]*$
 
 @dataclass(frozen=True)
 class RulesReply:
-    """What the agent says, what it calls, or both."""
+    """The agent's words, its calls of tools, or both."""
 
     text: str
     calls: tuple[ToolRequest, ...] = ()
 
 
 class Dialogue(Protocol):
-    """What `Rules` and `RuleBook` have in common."""
+    """The interface of `Rules` and `RuleBook`."""
 
     def reply(self, messages: Sequence[Message], tools: Collection[str]) -> RulesReply:
-        """The agent's next move. `tools` are the names of the tools it may call."""
+        """Return the agent's next move. `tools` are the names of the tools that it may call."""
 
     def expected_phrases(self) -> list[str]:
-        """What the caller may say, for a speech recogniser."""
+        """Return the caller's possible phrases, for a speech recogniser."""
 
     def stream(self, text: str) -> Iterator[str]:
-        """A text word by word, with its spaces."""
+        """Yield a text word by word, with its spaces."""
 
 
 class Rules:
-    """The rules of one agent. The first rule that fits is used; `fallback` is said if none does.
+    """The rules of one agent. The first rule that fits is used, and without one the agent says `fallback`.
 
-    `greeting` is said when the caller has said nothing yet, and by an agent who takes over and has no rule for what was
-    said last. `memory` is what is known from the start; a value of None only declares a name, for instance one that
-    another agent of the same `RuleBook` fills. `unavailable` is said when a rule calls a `{tool}` that there is not,
-    `failed` when a `{tool}` gave an `{error}` (or was not `accepted`) and `then` is not a function, `waiting` when the
-    agent has to speak while a tool still works (its result is `{"status": "pending"}`).
+    The agent says `greeting` before the caller's first words, and after a hand-off if no rule fits the last ones;
+    `unavailable` if a rule calls a `{tool}` that is not there; `failed` if a `{tool}` returned an `{error}` (or was not
+    `accepted`) and `then` is not a function; and `waiting` if it must speak while a tool works, whose result is
+    `{"status": "pending"}`. `memory` is known from the start; a value of None declares a name, for example one that
+    another agent of the same `RuleBook` fills.
 
-    Raises ConfigurationError for patterns and templates that cannot be read or use names that nothing fills.
+    Raises ConfigurationError for malformed patterns and templates, and for names that are never known.
     """
 
     def __init__(
@@ -120,28 +120,28 @@ class Rules:
         self._matching = functools.lru_cache(_CACHED_UTTERANCES)(self._match)
 
     def reply(self, messages: Sequence[Message], tools: Collection[str]) -> RulesReply:
-        """The agent's next move: answers what the caller said last, or tells what the tools called last have given.
+        """Return the agent's next move: an answer to the caller's last words, or to the results of the last calls.
 
-        A tool that is not in `tools` is never called. Raises BadInput if some of several results are missing, and
-        ToolError if a result does not have what `then` says of it.
+        It never calls a tool that is not in `tools`. Raises BadInput if some of several results are missing, and
+        ToolError if a result lacks a field that `then` uses.
         """
         return self._reply(messages, tools, {})
 
     def expected_phrases(self) -> list[str]:
-        """What the caller may say, as phrases with `[..]` and `(..|..)`, each once.
+        """Return the caller's possible phrases with `[..]` and `(..|..)`, each once.
 
-        Wildcards and open slots are left out; the answers to questions are phrases of their own.
+        Wildcards and open slots are left out; answers to questions are phrases of their own.
         """
         phrases = [pattern.phrase() for rule in self._rules for pattern in rule.patterns]
         answers = [slot.phrase() for rule in self._rules for slot in rule.asked.values()]
         return list(dict.fromkeys(filter(None, phrases + answers)))
 
     def stream(self, text: str) -> Iterator[str]:
-        """A text word by word, each with the spaces that follow it."""
+        """Yield a text word by word, each with the spaces that follow it."""
         return _stream(text)
 
     def learned(self, messages: Sequence[Message]) -> dict[str, Any]:
-        """What the messages have put in the memory."""
+        """Return the facts that the messages have added to the memory."""
         memory = self._replay(messages, {}).memory
         return {
             name: value for name, value in memory.items() if name != "utterance" and value != self._memory.get(name)
@@ -153,12 +153,12 @@ class Rules:
         calls, results, said_since = _last_calls(spoken)
         mine = state.calling if state.calling and _same_calls(state.calling.calls, calls) else None
         if spoken and spoken[-1].role == "tool" and not mine:
-            # Somebody else's calls, so this agent takes over. The same again would send the caller in circles.
+            # Another agent's calls: this one takes over. The same call again would send the caller in circles.
             made = {call.name for call in calls}
             if not state.last or not state.last.rule or any(use.name in made for use in state.last.calls):
                 return RulesReply(say(self._greeting, self._memory, 0))
         elif spoken and spoken[-1].role != "user" and mine:
-            # The results are new, or came while something else was being said.
+            # The results are new, or came while the agent spoke.
             conclusion = self._conclusion(mine, calls, results)
             if not any(_begins_alike(text, conclusion) for text in said_since):
                 return RulesReply(conclusion)
@@ -209,7 +209,7 @@ class Rules:
             elif message.role == "assistant":
                 if message.calls:
                     state.calling = state.last
-                # A question in the place of which something else was said has not been asked.
+                # A question has not been asked if the agent said something else in its place.
                 if state.pending and not _begins_alike(message.text, state.pending.question):
                     state.pending = None
         return state
@@ -227,7 +227,7 @@ class Rules:
         return _Move(None, dict(state.memory), state.counts[_FALLBACK] - 1)
 
     def _candidates(self, asked: _Move | None, words: tuple[str, ...]) -> Iterator[_Candidate]:
-        """What may be meant, the surest first: an answer to the question before what only could be one."""
+        """Yield the possible meanings, the surest first: an answer to the question before a mere match."""
         rules = self._matching(words)
         if asked and asked.rule:
             slot = asked.rule.asked[asked.asks]
@@ -267,7 +267,7 @@ class Rules:
         return _Move(rule, dict(memory), state.counts[rule.number] - 1, calls)
 
     def _mentioned(self, state: _DialogueState, rule: CompiledRule, captured: Memory) -> dict[str, Any]:
-        """What the rule would ask for and the caller has named already, somewhere in the same breath."""
+        """Return the slots with questions whose values are in the utterance already."""
         words = words_of(state.memory["utterance"])[:MAX_UTTERANCE_WORDS]
         found = {name: _part_answer(slot, words) for name, slot in rule.asked.items() if slot.values}
         taken = captured.values()
@@ -282,8 +282,8 @@ class Rules:
 class RuleBook:
     """The rules of several agents, chosen by the `Role:` line of the identity block in the system message.
 
-    Roles are compared without regard to case. `default` (the first agent's rules, if omitted) is used if there is no
-    such line or no rules for that role. What the caller told one agent, all know.
+    Case is ignored in roles. `default` (by default the first agent's rules) is used without that line, and for other
+    roles. Facts that the caller told one agent are known to all.
     """
 
     def __init__(self, agents: Mapping[str, Rules], default: Rules | None = None) -> None:
@@ -293,14 +293,14 @@ class RuleBook:
         self._default = default or next(iter(agents.values()))
 
     def rules_for(self, messages: Sequence[Message]) -> Rules:
-        """The rules of the agent whose turn it is."""
+        """Return the rules of the active agent."""
         roles = [
             role for message in messages if message.role == "system" for role in _IDENTITY_ROLE.findall(message.text)
         ]
         return self._agents.get(roles[-1].casefold(), self._default) if roles else self._default
 
     def reply(self, messages: Sequence[Message], tools: Collection[str]) -> RulesReply:
-        """As `Rules.reply`, of the agent whose turn it is."""
+        """Return the active agent's next move, as `Rules.reply`."""
         active = self.rules_for(messages)
         known: dict[str, Any] = {}
         for rules in self._agents.values():
@@ -309,26 +309,26 @@ class RuleBook:
         return active._reply(messages, tools, known)
 
     def expected_phrases(self) -> list[str]:
-        """What the caller may say to any of the agents, as `Rules.expected_phrases`."""
+        """Return the caller's possible phrases with any of the agents, as `Rules.expected_phrases`."""
         everyone = [*self._agents.values(), self._default]
         return list(dict.fromkeys(phrase for rules in everyone for phrase in rules.expected_phrases()))
 
     def stream(self, text: str) -> Iterator[str]:
-        """A text word by word, each with the spaces that follow it."""
+        """Yield a text word by word, each with the spaces that follow it."""
         return _stream(text)
 
 
 _Candidate = tuple[CompiledRule, dict[str, Any], bool]
-"""A rule, the slots it fills, and whether this answers a question that was asked."""
+"""A rule, the slots that it fills, and True if they answer a question."""
 
 
 @dataclass(frozen=True)
 class _Move:
-    """What an utterance leads to: a rule used, a question, or (without a rule) nothing understood."""
+    """The consequence of an utterance: a rule that is used, a question, or without a rule nothing understood."""
 
     rule: CompiledRule | None
     memory: dict[str, Any]
-    count: int  # how often the rule was used before
+    count: int  # earlier uses of the rule
     calls: tuple[ToolUse, ...] = ()
     asks: str = ""
     question: str = ""
@@ -337,13 +337,13 @@ class _Move:
 
 @dataclass
 class _DialogueState:
-    """Where the conversation stands after some messages."""
+    """The state of the conversation after some messages."""
 
     memory: dict[str, Any]
     counts: Counter[int] = field(default_factory=Counter)
-    last: _Move | None = None  # on what the caller said last
-    calling: _Move | None = None  # the one behind the last tool calls
-    pending: _Move | None = None  # a question that waits for its answer
+    last: _Move | None = None  # after the caller's last words
+    calling: _Move | None = None  # that made the last tool calls
+    pending: _Move | None = None  # a question without an answer
 
 
 def _stream(text: str) -> Iterator[str]:
@@ -355,7 +355,7 @@ def _without_hesitations(words: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _whole_answer(slot: Slot, words: tuple[str, ...]) -> object | None:
-    """The value, if the words are an answer and nothing else: "in London please"."""
+    """Return the value if the words are only an answer: "in London please"."""
     clear = " ".join(_without_hesitations(words))
     said = tuple(_LEAD_IN.sub("", clear, count=1).split() if _LEAD_IN.match(clear) else clear.split())
     folded = tuple(word.casefold() for word in said)
@@ -363,19 +363,19 @@ def _whole_answer(slot: Slot, words: tuple[str, ...]) -> object | None:
 
 
 def _part_answer(slot: Slot, words: tuple[str, ...]) -> object | None:
-    """The first value among the words: "we would be four, I think"."""
+    """Return the first value among the words: "we would be four, I think"."""
     folded = tuple(word.casefold() for word in words)
     return next((value for start in range(len(words)) for _, value in slot.spans(words, folded, start)), None)
 
 
 def _begins_alike(heard: str, said: str) -> bool:
-    """Whether `heard` is `said`, begins with it, or is the beginning of it."""
+    """Return True if one of the two texts begins with the other."""
     heard, said = ("".join(filter(str.isalnum, text)).casefold() for text in (heard, said))
     return heard.startswith(said) or said.startswith(heard)
 
 
 def _last_calls(spoken: Sequence[Message]) -> tuple[tuple[ToolRequest, ...], list[Any], list[str]]:
-    """The last calls, what came of them (read as JSON where it is JSON), and what the agent has said since."""
+    """Return the last calls, their results (parsed if they are JSON), and the agent's words since."""
     at = max((at for at, message in enumerate(spoken) if message.calls), default=None)
     if at is None:
         if spoken and spoken[-1].role == "tool":
@@ -397,7 +397,7 @@ def _last_calls(spoken: Sequence[Message]) -> tuple[tuple[ToolRequest, ...], lis
 
 
 def _error_in(result: object) -> str | None:
-    """What a tool reports as its failure."""
+    """Return the failure that a tool reports, None for a success."""
     if isinstance(result, Mapping):
         if result.get("error"):
             return str(result["error"])

@@ -1,4 +1,4 @@
-"""`RulesLLM`: a rule-based dialogue behind the interface of a language model. No network, no key."""
+"""`RulesLLM`: a dialogue by rules with the interface of a language model. It needs no network and no key."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .dialogue import Dialogue, Rule, Rules
 
 
 class RulesLLM(LLM):
-    """Answers by rules: give `Rules`, a `RuleBook` with the rules of several agents, or a plain list of `Rule`.
+    """Answers by `Rules`, by a `RuleBook` with the rules of several agents, or by a plain list of `Rule`.
 
-    Told to say a text word for word (`duologue.services.context.SAY`) it does that.
-    Streams its answer word by word, one each `token_s` seconds, and calls tools, as a model does. Usage counts words.
+    It streams its words, one every `token_s` seconds, and calls tools. A request to say a text word for word
+    (`duologue.services.context.SAY`) is obeyed. Usage counts words.
     """
 
     model = "rules"
@@ -28,7 +28,7 @@ class RulesLLM(LLM):
         self._token_s = token_s
 
     async def generate(self, request: Request) -> AsyncIterator[str | ToolRequest | Usage]:
-        """Work the answer out from the whole conversation, and stream it."""
+        """Yield the answer to the whole conversation."""
         _, verbatim, text = request.instructions.rpartition(SAY)
         if verbatim:
             for word in self.rules.stream(text):

@@ -1,4 +1,4 @@
-"""Offline speech synthesis with espeak-ng: text in, audio and word times out, streamed while it is being made."""
+"""`Synthesizer`: offline speech synthesis with espeak-ng, streamed, with the times of the words."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from ._spoken_text import WordStarts, chunks, without_controls, word_shares
 
 ESPEAK_RATE = 22050
 MAX_TEXT_LENGTH = 5_000
-"""Longest text of one utterance, in characters."""
+"""The longest text of one speech, in characters."""
 MAX_SPEECH_S = 1_200
-"""Longest utterance, in seconds: 53 MB if nobody reads it. 5,000 characters of prose at the default rate take 320 s."""
+"""The longest speech, in seconds: 53 MB unread. 5,000 characters of prose at the default rate take 320 s."""
 MAX_WAITING_TEXTS = 1_000
-"""Utterances that may wait for their turn in the whole process."""
+"""Texts that may wait for espeak-ng in the whole process."""
 MAX_END_PAUSE_S = 0.15
-"""What is kept of espeak-ng's pause after the last word (0.30 s after a full stop, 0.15 s after a comma)."""
+"""The most that is kept of espeak-ng's pause after the last word (0.30 s after a full stop, 0.15 s after a comma)."""
 
 _RATES_WPM = range(80, 451)
 _PITCHES = range(100)
@@ -34,7 +34,7 @@ _AUDIBLE = 32  # -60 dBFS
 
 @dataclass(frozen=True)
 class EspeakVoice:
-    """A voice: the name that `Synthesizer` takes, its main language (BCP 47), its gender, and what it is."""
+    """A voice: its name for `Synthesizer`, its main language (BCP 47), its gender, and a description."""
 
     name: str
     language: str
@@ -44,7 +44,7 @@ class EspeakVoice:
 
 @dataclass(frozen=True)
 class Variant:
-    """A timbre that can be laid over any voice: `Synthesizer(f"{voice.name}+{variant.name}")`."""
+    """A timbre that every voice can take: `Synthesizer(f"{voice.name}+{variant.name}")`."""
 
     name: str
     gender: str
@@ -52,19 +52,22 @@ class Variant:
 
 @dataclass(frozen=True)
 class SpeechPiece:
-    """Some of an utterance: s16le mono at 22,050 Hz, and the words that begin in it (one, seldom a few)."""
+    """A part of a speech: mono s16le at 22,050 Hz, and the words that begin in it (one, seldom more).
+
+    The texts of all words of a speech join to its stripped text. A word's time excludes the silence after it.
+    """
 
     audio: bytes
     words: tuple[Word, ...]
 
 
 def voices() -> tuple[EspeakVoice, ...]:
-    """All voices, by name. Raises MissingExtra without the `local` extra."""
+    """Return all voices in the order of their names. Raises MissingExtra without the `local` extra."""
     return tuple(voice for voice, _ in _catalogue().voices.values())
 
 
 def variants() -> tuple[Variant, ...]:
-    """All variants, by name. Raises MissingExtra without the `local` extra."""
+    """Return all variants in the order of their names. Raises MissingExtra without the `local` extra."""
     return tuple(_catalogue().variants.values())
 
 
@@ -72,11 +75,11 @@ class Synthesizer:
     """Speaks text with one voice. Safe to use from many threads.
 
     `voice` is the name of a voice or a language code, alone or with a variant: "en-us", "de", "en-gb+f3". `rate_wpm`
-    80 to 450, `pitch` 0 to 99, `volume` 0 to 200 (above 100 it may distort). Raises ConfigurationError for what is
-    unknown or out of range, MissingExtra without the `local` extra.
+    80 to 450, `pitch` 0 to 99, `volume` 0 to 200 (above 100 it may distort). Raises ConfigurationError for unknown
+    voices and values out of range, MissingExtra without the `local` extra.
 
-    Equal text gives equal bytes, whatever was spoken before. espeak-ng can do one thing at a time, so utterances of
-    the whole process are spoken one after another, first come first served, some 500 times faster than real time.
+    Equal text gives equal bytes, whatever was spoken before. espeak-ng can speak one text at a time: the texts of the
+    whole process are spoken in the order in which they came, some 500 times faster than real time.
     """
 
     def __init__(self, voice: str = "en-us", *, rate_wpm: int = 175, pitch: int = 50, volume: int = 100) -> None:
@@ -87,10 +90,10 @@ class Synthesizer:
         self.volume = _checked("volume", volume, _VOLUMES)
 
     def synthesize(self, text: str) -> Speech:
-        """The speech of `text`, made while it is iterated over; nothing for a text without words.
+        """Return the speech of `text`, made while it is iterated over; an empty one for a text without words.
 
-        The text is spoken as written: no markup is understood. Raises BadInput for a text of more than MAX_TEXT_LENGTH
-        characters at once, and while iterating if it speaks for longer than MAX_SPEECH_S.
+        The text is spoken as written, without markup. Raises BadInput at once for a text of more than MAX_TEXT_LENGTH
+        characters, and during the iteration for a speech longer than MAX_SPEECH_S.
         """
         if len(text) > MAX_TEXT_LENGTH:
             raise BadInput(f"text of {len(text)} characters: at most {MAX_TEXT_LENGTH} can be spoken at once")
@@ -100,8 +103,8 @@ class Synthesizer:
 class Speech(Iterator[SpeechPiece]):
     """The speech of one text, piece by piece, each as soon as it is made.
 
-    Synthesis begins with the first piece asked for, in a thread of its own that never waits for the consumer. Closing
-    or dropping this object aborts it; `close()` may be called from any thread, and ends a wait for the next piece.
+    The first `next` starts the synthesis in a thread of its own, which does not wait for the consumer. Closing or
+    dropping this object aborts it. Any thread may call `close()`; it ends a wait for the next piece.
     """
 
     def __init__(self, utterance: _Synthesis) -> None:
@@ -123,7 +126,7 @@ class Speech(Iterator[SpeechPiece]):
         raise made or StopIteration
 
     def close(self) -> None:
-        """Ends the speech; there are no further pieces."""
+        """End the speech: further pieces do not come."""
         self._utterance.abandoned = True
         self._utterance.made.put(None)
 
@@ -132,7 +135,7 @@ class Speech(Iterator[SpeechPiece]):
 
 
 class _Synthesis:
-    """One synthesis: what to say and the queue of what has been made of it, ended by None or preceded by an error."""
+    """One synthesis: its text and the queue of its pieces, which ends with None, after an error if there was one."""
 
     def __init__(self, settings: Synthesizer, text: str) -> None:
         self.settings = settings
@@ -142,7 +145,7 @@ class _Synthesis:
         self.abandoned = False
 
     def run(self) -> None:
-        """Synthesizes to the end, or until abandoned. Never raises: errors go to the consumer."""
+        """Synthesise to the end, or until abandoned. Does not raise: errors go to the consumer."""
         try:
             if not self.abandoned:
                 self._synthesize()
@@ -181,7 +184,7 @@ class _Synthesis:
 
 
 class _Cutter:
-    """Cuts the stream of audio at the starts of words, one word behind, when the end of a word is known."""
+    """Cuts the stream of audio at the starts of words, one word late: when the end of a word is known."""
 
     def __init__(self, text: str) -> None:
         self.samples = 0
@@ -193,15 +196,15 @@ class _Cutter:
         self._pending_sample = 0
         self._word_index = 0
         self._word_sample: int | None = None
-        self._guess: tuple[int, int] | None = None  # the start of a word that the next event may put right
+        self._guess: tuple[int, int] | None = None  # the start of a word that the next event may correct
 
     def begin_part(self, index: int) -> None:
-        """What follows is the speech of the text from `index` on."""
+        """Begin the speech of the text from `index` on."""
         self._part_index = index
         self._part_sample = self.samples
 
     def feed(self, audio: bytes, words: Iterable[WordEvent]) -> Iterator[SpeechPiece]:
-        """Takes the next audio, with the words that begin in it."""
+        """Take audio with the words that begin in it. Yields the finished pieces."""
         self._pending += audio
         self.samples += len(audio) // 2
         for event in words:
@@ -218,7 +221,7 @@ class _Cutter:
                 self._guess = index, self._part_sample + event.sample
 
     def finish(self) -> Iterator[SpeechPiece]:
-        """The last word, with no more than MAX_END_PAUSE_S of silence behind it; nothing if all was silence."""
+        """Yield the last word with at most MAX_END_PAUSE_S of silence after it; nothing if all was silence."""
         if self._guess:
             yield from self._begin_word(*self._guess)
         audible = _audible_bytes(self._pending)
@@ -247,7 +250,7 @@ class _Cutter:
 
 
 def _audible_bytes(audio: bytes | bytearray) -> int:
-    """Length of `audio` up to its last audible sample, in bytes."""
+    """Return the length of `audio` up to its last audible sample, in bytes."""
     import numpy as np
 
     audible = np.flatnonzero(np.abs(np.frombuffer(bytes(audio), np.int16).astype(np.int32)) > _AUDIBLE)
@@ -255,7 +258,7 @@ def _audible_bytes(audio: bytes | bytearray) -> int:
 
 
 class _Worker:
-    """Runs one utterance at a time, first come first served, in a thread that lives only while there is work."""
+    """Synthesises one text at a time in the order of their coming, in a thread that ends when the work does."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -265,7 +268,7 @@ class _Worker:
     def submit(self, utterance: _Synthesis) -> None:
         with self._lock:
             if len(self._waiting) >= MAX_WAITING_TEXTS:
-                raise ServiceError(f"{MAX_WAITING_TEXTS} utterances wait for espeak-ng already")
+                raise ServiceError(f"{MAX_WAITING_TEXTS} texts wait for espeak-ng already")
             self._waiting.append(utterance)
             if not self._running:
                 threading.Thread(target=self._run, name="espeak-ng").start()
@@ -288,7 +291,7 @@ _worker = _Worker()
 class _Catalogue:
     voices: dict[str, tuple[EspeakVoice, _espeak.Listed]]
     variants: dict[str, Variant]
-    languages: dict[str, str]  # of every language code, the name of the voice that fits best
+    languages: dict[str, str]  # by language code, the name of the voice that fits best
 
 
 @functools.cache
@@ -311,7 +314,7 @@ def _catalogue() -> _Catalogue:
 
 
 def _resolve(wanted: str) -> tuple[str, str]:
-    """espeak-ng's identifier for the wanted voice and variant, and its normal name."""
+    """Return espeak-ng's identifier of a voice with its variant, and its normal name."""
     catalogue = _catalogue()
     base, plus, variant = wanted.partition("+")
     name = base.lower()

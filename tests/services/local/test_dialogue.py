@@ -568,7 +568,7 @@ def test_refuses_a_pattern_it_cannot_read(pattern: str, problem: str) -> None:
         (Rule("hi", 5), "5 is neither a template"),  # type: ignore[arg-type]
         (Rule("hi"), "neither a reply nor a call"),
         (Rule((), "Yes."), "has no pattern"),
-        (Rule("hi", "Yes.", then="{result}"), "there is a then, but no call"),
+        (Rule("hi", "Yes.", then="{result}"), "`then` without a call"),
         (Rule("hi", call="t", args={"a": ["{x}"]}), r"args of t: nothing fills \{x\}"),
         (Rule("hi", call="t", then="{reslt}"), r"then: nothing fills \{reslt\}"),
         (Rule("hi", call=[ToolUse("t", {"a": "{x}"})]), r"args of t: nothing fills \{x\}"),
