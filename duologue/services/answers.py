@@ -149,9 +149,11 @@ class Answers(Processor):
         self._interruptions += 1
         self._to_continue = {turn for turn in self._to_continue if turn > signal.turn}
 
-    def _log_caller(self, text: str, **fields: Any) -> None:
-        turn = self.session.floor.turn + 1
-        self.session.conversation.add("message", "caller", turn=turn, text=text, **fields)
+    def _log_caller(self, text: str, *, id: str = "", **fields: Any) -> None:
+        conversation, turn = self.session.conversation, self.session.floor.turn + 1
+        if conversation.get(id) is not None:
+            id = ""  # a second final text of the utterance: a message of its own
+        conversation.add("message", "caller", id=id, turn=turn, text=text, **fields)
 
     def calls_in(self, turn: int) -> int:
         """How many tools have been called in a turn."""

@@ -58,6 +58,7 @@ class STT(Processor):
         self._asking: anyio.CancelScope | None = None
         self._utterance: list[Input] = []  # what has no transcript yet
         self._started_at = 0.0
+        self._utterance_id = ""
         self._stopped_at = 0.0
         self._fed_s = 0.0
 
@@ -145,7 +146,8 @@ class STT(Processor):
         self._started_at, self._fed_s = start.at, 0.0
         kept, self._recent_s = list(self._recent), 0.0
         self._recent.clear()
-        self._utterance = [*kept, start]
+        self._utterance_id = start.utterance or self.session.conversation.new_id()
+        self._utterance = [*kept, msgspec.structs.replace(start, utterance=self._utterance_id)]
         await self._ask(self.begin, None)
         for frame in kept:
             await self._feed(frame)
@@ -173,7 +175,9 @@ class STT(Processor):
 
     async def _hear(self, pcm: bytes) -> None:
         if pcm and (interim := await self._ask(lambda: self.feed(pcm), "")):
-            await self._tell(UserTranscript(text=interim, final=False, start_s=self._started_at))
+            await self._tell(
+                UserTranscript(text=interim, final=False, start_s=self._started_at, utterance=self._utterance_id)
+            )
 
     async def _finish(self, end_s: float) -> None:
         if self._mono is not None:
@@ -186,6 +190,7 @@ class STT(Processor):
                 text=said.text.strip(),
                 start_s=self._started_at,
                 end_s=end_s,
+                utterance=self._utterance_id,
                 confidence=said.confidence,
                 language=said.language,
                 words=said.words,

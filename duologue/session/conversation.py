@@ -62,7 +62,7 @@ class Conversation:
         self._items: list[Item] = []
         self._ids: set[str] = set()
         self._count = 0
-        self._listeners: list[Callable[[Item], None]] = []
+        self._listeners: list[tuple[Callable[[Item], None], Callable[[Item], None] | None]] = []
 
     def __iter__(self) -> Iterator[Item]:
         return iter(self._items)
@@ -75,9 +75,28 @@ class Conversation:
         """All items, oldest first."""
         return tuple(self._items)
 
-    def listen(self, listener: Callable[[Item], None]) -> None:
-        """Call `listener` with every item that is added or changed."""
-        self._listeners.append(listener)
+    def listen(
+        self, listener: Callable[[Item], None], removed: Callable[[Item], None] | None = None
+    ) -> Callable[[], None]:
+        """Call `listener` with every item that is added or changed, `removed` with every item that is taken back.
+
+        Returns a function that ends it.
+        """
+        entry = (listener, removed)
+        self._listeners.append(entry)
+
+        def stop() -> None:
+            if entry in self._listeners:
+                self._listeners.remove(entry)
+
+        return stop
+
+    def new_id(self) -> str:
+        """An id for an item that is still to come: no other of the conversation has it, or will get it."""
+        while True:
+            self._count += 1
+            if (item_id := f"item_{self._count}") not in self._ids:
+                return item_id
 
     def get(self, item_id: str) -> Item | None:
         """The item of this id, if there is one."""
@@ -93,9 +112,7 @@ class Conversation:
         if id in self._ids:
             raise BadInput(f"the conversation already has an item {id!r}")
         self._check_pairing(kind, fields.get("call_id", ""))
-        while not id:
-            self._count += 1
-            id = f"item_{self._count}" if f"item_{self._count}" not in self._ids else ""
+        id = id or self.new_id()
         item = Item(id=id, kind=kind, role=role, turn=turn, **{"at": self._now(), **fields})
         self._items.insert(self._place(turn), item)
         self._ids.add(id)
@@ -156,8 +173,14 @@ class Conversation:
 
     def remove(self, item_id: str) -> None:
         """Take back an item of which the caller heard nothing."""
-        self._items = [item for item in self._items if item.id != item_id]
+        item = self.get(item_id)
+        if item is None:
+            return
+        self._items = [other for other in self._items if other.id != item_id]
         self._ids.discard(item_id)
+        for _, removed in tuple(self._listeners):
+            if removed is not None:
+                self._call(removed, item)
 
     def open_calls(self) -> list[Item]:
         """Tool calls that have no result yet."""
@@ -189,13 +212,16 @@ class Conversation:
         }
 
     def _tell(self, item: Item) -> None:
-        for listener in self._listeners:
-            try:
-                listener(item)
-            except Exception as error:
-                if self._failed is None:
-                    raise
-                self._failed(error)
+        for listener, _ in tuple(self._listeners):
+            self._call(listener, item)
+
+    def _call(self, listener: Callable[[Item], None], item: Item) -> None:
+        try:
+            listener(item)
+        except Exception as error:
+            if self._failed is None:
+                raise
+            self._failed(error)
 
     def _trim(self) -> None:
         while len(self._items) > self._limit:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from ..frames import Word
+from ..frames import ResponseEnded, Word
 
 SPOKEN_CHARACTERS_PER_S = 15.0
 """How fast speech goes where nothing better is known: 150 words of six characters a minute."""
+
+MAX_MARKUP = 24
+"""Characters of markup that may stand in a text between two that are spoken."""
 
 
 @dataclass(slots=True)
@@ -78,6 +82,31 @@ def _word_boundary(text: str, at: int) -> int:
     return at
 
 
+def heard_position(text: str, heard: str) -> int:
+    """The number of characters of `text` up to the end of `heard`, which may lack the markup that is not spoken."""
+    if text.startswith(heard):
+        return len(heard)
+    at = 0
+    for character in heard:
+        found = text.find(character, at, at + MAX_MARKUP)
+        if found >= 0:
+            at = found + 1
+    return at
+
+
+class LedgerWatcher(Protocol):
+    """Hears how the responses go on."""
+
+    def text_added(self, response: Response, text: str) -> None:
+        """The text has grown by `text`."""
+
+    def changed(self, response: Response) -> None:
+        """More of it was played, or its text was corrected."""
+
+    def all_given(self, frame: ResponseEnded) -> None:
+        """The engine has given all of a response."""
+
+
 class Ledger:
     """Accounts for all responses that are not settled yet.
 
@@ -96,6 +125,8 @@ class Ledger:
         self._settled = settled
         self._open: dict[str, Response] = {}
         self._ids = 0
+        self.watcher: LedgerWatcher | None = None
+        """The feed, while somebody watches it."""
 
     def new_id(self) -> str:
         """An id for a response: no other of the session has it, whichever engine gives it."""
@@ -113,11 +144,15 @@ class Ledger:
         """The response's text goes on."""
         if response := self._open.get(response_id):
             response.text += text
+            if self.watcher is not None:
+                self.watcher.text_added(response, text)
 
     def correct_text(self, response_id: str, text: str, said: str) -> None:
         """Of a piece of the response's text only `said` could be spoken."""
         if response := self._open.get(response_id):
             response.text = response.text.replace(text, said, 1)
+            if self.watcher is not None:
+                self.watcher.changed(response)
 
     def add_words(self, response_id: str, words: tuple[Word, ...]) -> None:
         """When words are spoken, in seconds of the response's audio. Takes the place of what was said of that time."""
@@ -138,6 +173,13 @@ class Ledger:
             response.played_s += seconds
             if first and seconds > 0:
                 self._started(response)
+            if self.watcher is not None:
+                self.watcher.changed(response)
+
+    def all_given(self, frame: ResponseEnded) -> None:
+        """The engine has given all of a response, and it has come through the pipeline."""
+        if self.watcher is not None:
+            self.watcher.all_given(frame)
 
     def all_sent(self, response_id: str) -> None:
         """The last audio of the response has been sent."""
@@ -161,6 +203,10 @@ class Ledger:
         """Everything up to `turn` is interrupted: settle it, oldest first."""
         cut = [r.id for r in self._open.values() if r.turn <= turn]
         return [heard for r in cut if (heard := self.finish(r, interrupted=True)) is not None]
+
+    def get(self, response_id: str) -> Response | None:
+        """The response of this id, unless it is settled."""
+        return self._open.get(response_id)
 
     def text_of(self, response_id: str) -> str:
         """What has been generated of a response that is not settled yet."""

@@ -38,6 +38,7 @@ from ..processors.kernel.processor import Processor
 from ..processors.kernel.routes import Direction, EndPort, Link, Routes, Target, drop, signal_target
 from ..processors.kernel.tasks import Tasks, to_the_end
 from .conversation import Conversation
+from .feed import Feed
 from .floor import Floor
 from .hooks import HOOK_TIMEOUT_S, Hooks
 from .ledger import Heard, Ledger, Response
@@ -46,7 +47,6 @@ from .usage import UsageTotals
 
 if TYPE_CHECKING:
     from ..agents.agent import Agent
-    from .row_feed import RowFeed
 
 log = logging.getLogger("duologue")
 
@@ -124,8 +124,8 @@ class Session:
         self.usage = UsageTotals()
         self.has_playout = False
         """A transport plays what the agent says, and tells the ledger."""
-        self.row_feed: RowFeed | None = None
-        """Where `Rows` come from, once there are some."""
+        self.feed = Feed(self)
+        """The call as events, for watchers."""
         self.access: Access = "active"
         """Whether the caller may be heard: see `set_access`."""
         self.access_since = 0.0
@@ -233,6 +233,7 @@ class Session:
     async def _shown(self, frame: ResponseEnded) -> None:
         # Without a playout nothing is heard: what leaves the pipeline is what was said.
         if not self.has_playout:
+            self.ledger.all_given(frame)
             self.ledger.finish(frame.response_id, interrupted=frame.status == "interrupted")
 
     # -- time ------------------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ from collections import deque
 from typing import TYPE_CHECKING
 
 import anyio
+from msgspec.structs import replace
 
 from ...errors import ServiceError
 from ...frames import EndOfTurn, Input, SpeechStarted, SpeechStopped, UserAudio, UserTranscript
@@ -84,7 +85,9 @@ class Caller:
         """The caller's turn begins, or goes on."""
         self._ears = True
         if not self.follows_provider and self.hearing.going_on is None:
-            self.hearing.begin(frame.at)
+            utterance = self.hearing.begin(frame.at)
+            utterance.id = frame.utterance
+            frame = replace(frame, utterance=self._name(utterance))
             if self.server_turns:
                 self._engine.speaking.forget_expected()
         self.hearing.add(frame)
@@ -154,7 +157,12 @@ class Caller:
         end_s = (utterance.end_s or self._session.now()) if event.final else 0.0
         told = await self._session.hooks.transcript(
             UserTranscript(
-                text=text, final=event.final, start_s=utterance.start_s, end_s=end_s, language=event.language
+                text=text,
+                final=event.final,
+                start_s=utterance.start_s,
+                end_s=end_s,
+                utterance=self._name(utterance),
+                language=event.language,
             )
         )
         if utterance not in (*self._late, *self.hearing.utterances):
@@ -221,12 +229,22 @@ class Caller:
         if utterance in self.hearing.utterances and not dismissed:
             self._engine.owe_answer(utterance)
 
+    def _name(self, utterance: Utterance) -> str:
+        utterance.id = utterance.id or self._session.conversation.new_id()
+        return utterance.id
+
     def _place(self, utterance: Utterance, turn: int) -> None:
         """Its place in the log, before the transcript is there."""
         utterance.turn = turn
         if not utterance.log_id:
             utterance.log_id = self._session.conversation.add(
-                "message", "caller", turn=turn, at=utterance.start_s, ended_at=utterance.end_s, status="in_progress"
+                "message",
+                "caller",
+                id=self._name(utterance),
+                turn=turn,
+                at=utterance.start_s,
+                ended_at=utterance.end_s,
+                status="in_progress",
             ).id
 
     def unasked(self, turn: int) -> Utterance | None:
