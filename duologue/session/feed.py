@@ -198,7 +198,7 @@ class Feed:
         self._attached = True
         session = self._session
         self._responses = {response.id: None for response in session.ledger.unsettled}
-        self._calls = {item.call_id for item in session.conversation.open_calls()}
+        self._calls = {call.id for call in session.conversation.calls.open()}
         session.ledger.watcher = self
         session.conversation.listen(self._logged, self._removed)
         self._follow_signals(session)

@@ -12,7 +12,7 @@ import anyio
 import msgspec
 
 from ..errors import ConfigurationError, DeadlineExceeded
-from ..frames import ToolCall, ToolCalled, ToolResult, Transcribed, UserTranscript
+from ..frames import BotText, ToolCall, ToolCalled, ToolResult, Transcribed, UserTranscript
 from ..processors.kernel.routes import stray
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ class Hooks:
 
     def __init__(self, session: Session) -> None:
         self._session = session
-        self._hooks: dict[type, list[_Hook]] = {UserTranscript: [], ToolCall: []}
+        self._hooks: dict[type, list[_Hook]] = {UserTranscript: [], ToolCall: [], BotText: []}
 
     def add(self, frame_type: type, function: Callable[[Any], Any], timeout_s: float) -> Callable[[], None]:
         """Ask this one, too. Returns a function that ends it. Raises ConfigurationError."""
         if frame_type not in self._hooks:
-            raise ConfigurationError(f"{frame_type!r} cannot be intercepted: UserTranscript and ToolCall can")
+            raise ConfigurationError(f"{frame_type!r} cannot be intercepted: UserTranscript, BotText and ToolCall can")
         if not callable(function):
             raise ConfigurationError(f"{function!r} cannot be a hook: it cannot be called")
         if timeout_s <= 0:
@@ -51,6 +51,29 @@ class Hooks:
                 hooks.remove(hook)
 
         return stop
+
+    @property
+    def on_sentences(self) -> bool:
+        """True while a hook wants the agent's sentences."""
+        return bool(self._hooks[BotText])
+
+    async def sentence(self, frame: BotText) -> BotText | None:
+        """Returns the sentence as it may be spoken, None if it may not.
+
+        The hooks get it without the space around it, which stays. A sentence whose hook fails is not spoken: it was to
+        be checked first.
+        """
+        text = frame.text.strip()
+        for hook in tuple(self._hooks[BotText]):
+            try:
+                answer = await self._ask(hook, msgspec.structs.replace(frame, text=text), BotText)
+            except Exception as error:
+                self._session.report(error, "hook", frame)
+                return None
+            if answer is None:
+                return None
+            text = answer.text
+        return msgspec.structs.replace(frame, text=frame.text.replace(frame.text.strip(), text.strip(), 1))
 
     async def transcript(self, frame: UserTranscript) -> UserTranscript | None:
         """What is to count as said, which everyone is told as `Transcribed`; None for nothing.
@@ -101,12 +124,11 @@ class Hooks:
         return call
 
     def _log_changed(self, call: ToolCall) -> None:
-        conversation = self._session.conversation
-        items = (i for i in reversed(conversation.items) if i.kind == "tool_call" and i.call_id == call.call_id)
-        if (item := next(items, None)) is not None:
-            conversation.update(item.id, data=call.arguments)
+        logged = self._session.conversation.calls.get(call.call_id)
+        if logged is not None and logged.item_id:
+            self._session.conversation.update(logged.item_id, data=call.arguments)
 
-    async def _ask(self, hook: _Hook, frame: UserTranscript | ToolCall, *expected: type) -> Any:
+    async def _ask(self, hook: _Hook, frame: UserTranscript | BotText | ToolCall, *expected: type) -> Any:
         kind = type(frame).__name__
         with anyio.move_on_after(hook.timeout_s) as scope:
             try:

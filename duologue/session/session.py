@@ -15,6 +15,7 @@ from ..errors import ConfigurationError, DeadlineExceeded, DuologueError, Illega
 from ..frames import (
     AccessChanged,
     AudioLevel,
+    BotText,
     CallerStartedSpeaking,
     CallerStoppedSpeaking,
     End,
@@ -23,6 +24,7 @@ from ..frames import (
     Idle,
     Interrupted,
     ResponseEnded,
+    ResponseStarted,
     SessionEnding,
     SessionStarted,
     Signal,
@@ -52,7 +54,7 @@ log = logging.getLogger("duologue")
 
 S = TypeVar("S", bound=Signal)
 T = TypeVar("T")
-Held = TypeVar("Held", UserTranscript, ToolCall)
+Held = TypeVar("Held", UserTranscript, BotText, ToolCall)
 Access = Literal["active", "muted", "revoked"]
 Tap = Callable[[Processor, Direction, Frame], None]
 Decision = Literal["continue", "end", "cancel"]
@@ -120,6 +122,8 @@ class Session:
         self.conversation = Conversation(
             self.id, self.now, failed=lambda error: self.report(error, "conversation listener")
         )
+        self.calls = self.conversation.calls
+        """The tool calls of the call."""
         self.ledger = Ledger(self._response_opened, self._response_heard, self._response_settled)
         self.usage = UsageTotals()
         self.has_playout = False
@@ -215,6 +219,10 @@ class Session:
             return self._drained
         if issubclass(frame_type, ResponseEnded):
             return self._shown
+        if issubclass(frame_type, ResponseStarted):
+            return self._take_text
+        if issubclass(frame_type, BotText):
+            return self._show_text
         if issubclass(frame_type, ToolCall):
             return self._refused
         return drop
@@ -229,6 +237,13 @@ class Session:
         await self._tail[ToolResult](
             ToolResult(call_id=frame.call_id, name=frame.name, turn=frame.turn, result={"error": error}, is_error=True)
         )
+
+    async def _take_text(self, frame: ResponseStarted) -> None:
+        # Without a text-to-speech the text that leaves the pipeline is the agent's.
+        self.ledger.take(frame.response_id, self)
+
+    async def _show_text(self, frame: BotText) -> None:
+        self.ledger.speak(frame.response_id, frame.text, self)
 
     async def _shown(self, frame: ResponseEnded) -> None:
         # Without a playout nothing is heard: what leaves the pipeline is what was said.
@@ -419,12 +434,17 @@ class Session:
     def intercept(
         self, frame_type: type[Held], hook: Callable[[Held], Any], *, timeout_s: float = HOOK_TIMEOUT_S
     ) -> Callable[[], None]:
-        """Ask `hook(frame)`, a `def` or an `async def`, before anything follows from a `UserTranscript` or `ToolCall`.
+        """Ask `hook(frame)`, a `def` or an `async def`, before anything follows from a frame: a `UserTranscript`, a
+        sentence of the agent's as `BotText`, or a `ToolCall`.
 
-        It returns the frame, changed (a transcript's text, a call's arguments) or not, or None to block it; for a call
-        also a `ToolResult`, which answers it. If it raises or takes longer than `timeout_s` that is reported; a
-        transcript then passes unchanged, and a tool call is refused. Returns a function that ends it. Raises
-        ConfigurationError for another type.
+        It returns the frame, changed (a text, a call's arguments) or not, or None to block it; for a call also a
+        `ToolResult`, which answers it. A hook that raises or takes longer than `timeout_s` is reported; a transcript
+        then passes unchanged, a sentence is not spoken, a tool call is refused.
+
+        A cascade asks before it speaks a sentence. A native engine has spoken by the time the sentence is known: a
+        hook can block it, which interrupts the response, and cannot change it (`Capabilities.text_may_change`).
+
+        Returns a function that ends it. Raises ConfigurationError for another type.
         """
         return self.hooks.add(frame_type, hook, timeout_s)
 
@@ -583,6 +603,7 @@ class Session:
         self.conversation.update(
             response.id,
             text=heard.text,
+            written=response.rewritten,
             status="interrupted" if interrupted else "complete",
             heard_s=heard.seconds,
             ended_at=self.now(),

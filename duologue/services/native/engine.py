@@ -366,8 +366,13 @@ class SpeechToSpeech(Answers):
     def answers_or_is_about_to(self) -> bool:
         """Whether the model answers, or will without being asked."""
         speaking = self.speaking
-        goes_on = speaking.busy or speaking.waits_for_tools or bool(self._native_results)
+        goes_on = speaking.busy or self._waits_for_tools or bool(self._native_results)
         return goes_on or any(not utterance.open for utterance in self.listening.hearing.utterances)
+
+    @property
+    def _waits_for_tools(self) -> bool:
+        """True while this connection waits for results."""
+        return self.connection is not None and self.session.calls.owned(self.connection)
 
     def _logged(self, item: Item) -> None:
         if item.kind in ("handoff", "note") and item.role == "system" and item.text:
@@ -414,7 +419,7 @@ class SpeechToSpeech(Answers):
 
     def _take_result(self, frame: ToolResult) -> None:
         super()._take_result(frame)
-        asked_as = self.speaking.take_call(frame)
+        asked_as = self.session.calls.claim(frame.call_id, self.connection)
         if asked_as is not None:
             self._native_results.add(frame.turn)
             self.send(lambda dialect: dialect.tool_result(asked_as, frame.name, frame.result, respond=frame.respond))
@@ -597,7 +602,7 @@ class SpeechToSpeech(Answers):
         """Nobody speaks, nothing is asked for and nothing is being answered."""
         return not (
             self.speaking.busy
-            or self.speaking.waits_for_tools
+            or self._waits_for_tools
             or self.listening.hearing.utterances
             or self.listening.waits_for_transcripts
             or self.session.floor.caller_speaking
@@ -610,7 +615,7 @@ class SpeechToSpeech(Answers):
 
     def was_quiet(self, at: float) -> bool:
         """Whether nothing is going on but speech that began after this session time."""
-        if self.speaking.busy or self.speaking.waits_for_tools:
+        if self.speaking.busy or self._waits_for_tools:
             return False
         return all(utterance.start_s >= at for utterance in self.listening.hearing.utterances)
 
