@@ -23,7 +23,7 @@ from ..processors.turns.vad import Vad
 from ..services.local import EspeakTTS, RulesLLM, SphinxSTT
 from ..services.local.recognizer import Grammar, Recognizer
 from ..services.openai import OpenAIRealtime
-from ..session.call_events import Event, HandedOff, SpeechHeld
+from ..session.call_events import FeedEvent, HandedOff, SpeechHeld
 from ..session.latency import LatencyMeter
 from ..testing.caller import SimulatedCaller
 from ..testing.clock import run as run_virtual
@@ -79,7 +79,7 @@ class Demo:
         self._write()
         return outcome
 
-    def _happened(self, event: Event) -> None:
+    def _happened(self, event: FeedEvent) -> None:
         match event:
             case HandedOff(state="completed") if event.source == event.target:
                 self.swapped.append(event)
@@ -149,11 +149,11 @@ def run_demo(out: Path, *, virtual: bool = False, act: int = 0) -> int:
     console, run, good = Console(), run_virtual if virtual else anyio.run, True
     if act != 2:
         console.rule("Act one: a call on a cascade")
-        good = _tell(*run(_first_act, out, console), console)
+        good = _report(*run(_first_act, out, console), console)
     if act != 1:
         console.rule("Act two: the same call on a native engine, over OpenAI's protocol")
         demo, outcome = run(_second_act, out / "native", console)
-        good = _tell(demo, outcome, console) and len(demo.swapped) == 2 and good
+        good = _report(demo, outcome, console) and len(demo.swapped) == 2 and good
         console.print(f"Engines changed in mid-call: {len(demo.swapped)}, the first while the caller was speaking.")
     return 0 if good else 1
 
@@ -170,7 +170,7 @@ async def _second_act(out: Path, console: Console) -> tuple[Demo, Outcome]:
         return demo, await demo.run()
 
 
-def _tell(demo: Demo, outcome: Outcome, console: Console) -> bool:
+def _report(demo: Demo, outcome: Outcome, console: Console) -> bool:
     """Say how the call was; returns whether it was what it should be."""
     console.print(f"\nThe call ended: {outcome.reason}.")
     for name in ("call.wav", "conversation.json", "latency.csv", "latency.png"):

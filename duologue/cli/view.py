@@ -14,8 +14,8 @@ from rich.text import Text
 
 from ..session import Session
 from ..session.call_events import (
-    Event,
     Failed,
+    FeedEvent,
     HandedOff,
     MessageChanged,
     MessageGone,
@@ -70,7 +70,7 @@ class ViewRows:
         """The colour of an agent."""
         return self._colours.setdefault(agent, COLOURS[len(self._colours) % len(COLOURS)])
 
-    def translate(self, event: Event) -> ViewRow | None:
+    def translate(self, event: FeedEvent) -> ViewRow | None:
         """The row that an event makes new or changes; None if it makes none."""
         match event:
             case Speaking():
@@ -154,7 +154,7 @@ class CallView:
                 self._console.print(row.render())
         self._console.print(self._latencies())
 
-    def _happened(self, event: Event) -> None:
+    def _happened(self, event: FeedEvent) -> None:
         row = self._translation.translate(event)
         if row is None:
             return

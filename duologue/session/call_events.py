@@ -9,7 +9,7 @@ import msgspec
 from ..frames import Usage
 from .conversation import Item
 
-Side = Literal["caller", "agent"]
+Speaker = Literal["caller", "agent"]
 
 
 class CallEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
@@ -33,7 +33,7 @@ class CallEnding(CallEvent, frozen=True, kw_only=True, tag="call_ending"):
 class Speaking(CallEvent, frozen=True, kw_only=True, tag="speaking"):
     """One side begins or ceases to speak. The agent speaks while the caller hears it, on hold too."""
 
-    who: Side
+    who: Speaker
     speaking: bool
 
 
@@ -184,7 +184,7 @@ class ConnectionMoved(CallEvent, frozen=True, kw_only=True, tag="connection_move
     gap_ms: float
 
 
-class Consumed(CallEvent, frozen=True, kw_only=True, tag="consumed"):
+class UsageReported(CallEvent, frozen=True, kw_only=True, tag="usage_reported"):
     """A service reports what it has consumed: `used`, and the `totals` of the call, one for each service and model."""
 
     used: Usage
@@ -203,7 +203,7 @@ class Failed(CallEvent, frozen=True, kw_only=True, tag="failed"):
 class Level(CallEvent, frozen=True, kw_only=True, tag="level"):
     """The level of one side over the last 100 ms, in dB below full scale. Only for watchers that ask for it."""
 
-    who: Side
+    who: Speaker
     dbfs: float
 
 
@@ -219,7 +219,7 @@ class TurnTimed(CallEvent, frozen=True, kw_only=True, tag="turn_timed"):
     median_ms: float
 
 
-Event = (
+FeedEvent = (
     CallBegan
     | CallEnding
     | Speaking
@@ -237,7 +237,7 @@ Event = (
     | AccessSwitched
     | ClientMoved
     | ConnectionMoved
-    | Consumed
+    | UsageReported
     | Failed
     | Level
     | TurnTimed

@@ -8,6 +8,7 @@ from itertools import count
 from typing import Any, Protocol, TypeVar
 
 import msgspec
+from msgspec.structs import asdict
 
 from ..errors import ConfigurationError
 from ..frames import (
@@ -44,9 +45,8 @@ from .call_events import (
     CallEvent,
     ClientMoved,
     ConnectionMoved,
-    Consumed,
-    Event,
     Failed,
+    FeedEvent,
     HandedOff,
     Level,
     MessageChanged,
@@ -61,15 +61,16 @@ from .call_events import (
     SpeechHeld,
     ToolChanged,
     TurnTimed,
+    UsageReported,
 )
 from .conversation import Conversation, Item
 from .latency import LatencyMeter, PushObserver, TurnLatency
 from .ledger import Ledger, Response, heard_position
 from .usage import UsageTotals
 
-S = TypeVar("S", bound=Signal)
+SignalT = TypeVar("SignalT", bound=Signal)
 
-TICK_S = 0.1
+MESSAGE_TICK_S = 0.1
 """The shortest time between two changes of the agent's messages."""
 CAPACITY = 256
 """Events that wait for a reader."""
@@ -96,14 +97,14 @@ class FeedSource(PushObserver, Protocol):
     def floor(self) -> FloorState: ...
     @property
     def usage(self) -> UsageTotals: ...
-    def on(self, signal_type: type[S], listener: Callable[[S], Any]) -> Callable[[], None]: ...
+    def on(self, signal_type: type[SignalT], listener: Callable[[SignalT], Any]) -> Callable[[], None]: ...
     def report(self, error: Exception, processor: str) -> None: ...
 
 
 class _Watcher:
     """A listener, and the types of the events that it gets."""
 
-    def __init__(self, listener: Callable[[Event], None], kinds: tuple[type[CallEvent], ...]) -> None:
+    def __init__(self, listener: Callable[[FeedEvent], None], kinds: tuple[type[CallEvent], ...]) -> None:
         self.listener = listener
         self.kinds = frozenset(kinds)
 
@@ -130,7 +131,7 @@ class Feed:
         self._responses: dict[str, MessageChanged | None] = {}  # messages in progress, as they were last told
         self._calls: set[str] = set()  # tool calls without a result
         self._behind: dict[str, Response] = {}  # responses that have changed since they were told
-        self._told_at = -TICK_S
+        self._told_at = -MESSAGE_TICK_S
         self._timer: asyncio.TimerHandle | None = None
         self._stop_levels: Callable[[], None] | None = None
         self._meter: LatencyMeter | None = None
@@ -138,7 +139,7 @@ class Feed:
 
     # -- watching --------------------------------------------------------------------------------------------------
 
-    def on(self, listener: Callable[[Event], None], *kinds: type[CallEvent]) -> Callable[[], None]:
+    def on(self, listener: Callable[[FeedEvent], None], *kinds: type[CallEvent]) -> Callable[[], None]:
         """Call `listener` with each event there and then, or with those of the types `kinds` only.
 
         `Level` and `TurnTimed` come only if they are named. An exception is reported as an error and reaches nobody
@@ -159,7 +160,7 @@ class Feed:
 
         return stop
 
-    async def watch(self, *kinds: type[CallEvent], capacity: int = CAPACITY) -> AsyncGenerator[Event, None]:
+    async def watch(self, *kinds: type[CallEvent], capacity: int = CAPACITY) -> AsyncGenerator[FeedEvent, None]:
         """Each event until the call ends, or those of the types `kinds` only; the log so far comes first.
 
         Of the changes of a message that wait for the reader only the latest is kept, and the pieces of a response's
@@ -167,7 +168,7 @@ class Feed:
         levels). Raises TooSlow when `capacity` others wait.
         """
         numbers = count()
-        backlog = Backlog[Event](lambda event: _key(event, numbers), _is_interim, _joined)
+        backlog = Backlog[FeedEvent](lambda event: _backlog_key(event, numbers), _is_interim, _join_events)
         for event in self.snapshot():
             if not kinds or isinstance(event, kinds):
                 backlog.put(event)
@@ -182,7 +183,7 @@ class Feed:
             for stop in stops:
                 stop()
 
-    def snapshot(self) -> Iterator[Event]:
+    def snapshot(self) -> Iterator[FeedEvent]:
         """The log as it is now, as events in its order, and the words that it does not have yet."""
         logged = set()
         for item in self._session.conversation:
@@ -204,7 +205,7 @@ class Feed:
         self._follow_signals(session)
 
     def _follow_signals(self, session: FeedSource) -> None:
-        def on(signal_type: type[S], event: Callable[[S], Event]) -> None:
+        def on(signal_type: type[SignalT], event: Callable[[SignalT], FeedEvent]) -> None:
             session.on(signal_type, lambda signal: self._emit(event(signal)))
 
         now = session.now
@@ -232,10 +233,10 @@ class Feed:
                 gap_ms=s.gap_ms,
             ),
         )
-        on(HandoffStarted, lambda s: HandedOff(at=now(), state="started", **_fields(s)))
-        on(HandoffCompleted, lambda s: HandedOff(at=now(), state="completed", **_fields(s)))
-        on(HandoffFailed, lambda s: HandedOff(at=now(), state="failed", **_fields(s)))
-        on(ApprovalWanted, lambda s: ToolChanged(at=now(), state="waiting", **_fields(s)))
+        on(HandoffStarted, lambda s: HandedOff(at=now(), state="started", **asdict(s)))
+        on(HandoffCompleted, lambda s: HandedOff(at=now(), state="completed", **asdict(s)))
+        on(HandoffFailed, lambda s: HandedOff(at=now(), state="failed", **asdict(s)))
+        on(ApprovalWanted, lambda s: ToolChanged(at=now(), state="waiting", **asdict(s)))
         on(
             ApprovalGiven,
             lambda s: ToolChanged(
@@ -246,10 +247,10 @@ class Feed:
                 reason=s.reason,
             ),
         )
-        on(ErrorRaised, lambda s: Failed(at=now(), **_fields(s)))
-        on(Usage, lambda s: Consumed(at=now(), used=s, totals=tuple(session.usage)))
+        on(ErrorRaised, lambda s: Failed(at=now(), **asdict(s)))
+        on(Usage, lambda s: UsageReported(at=now(), used=s, totals=tuple(session.usage)))
 
-    def _emit(self, event: Event) -> None:
+    def _emit(self, event: FeedEvent) -> None:
         kind = type(event)
         for watcher in tuple(self._watchers):
             if watcher.wants(kind):
@@ -283,7 +284,7 @@ class Feed:
         if shown and item.id not in self._utterances:
             self._emit(MessageGone(at=self._session.now(), id=item.id))
 
-    def _entry(self, item: Item) -> Event:
+    def _entry(self, item: Item) -> FeedEvent:
         """An entry of the log that is not a message."""
         at = self._session.now()
         if item.kind == "tool_call":
@@ -297,7 +298,7 @@ class Feed:
             return Noted(at=at, item=item)
         return _tool_changed(item, state, at)
 
-    def _current(self, item: Item) -> Event | None:
+    def _current(self, item: Item) -> FeedEvent | None:
         """An entry of the log as it is now; None for a message that has no text yet."""
         at = self._session.now()
         if item.kind in ("tool_call", "tool_result"):
@@ -384,7 +385,7 @@ class Feed:
         if not self._watchers:
             return
         self._behind[response.id] = response
-        wait_s = self._told_at + TICK_S - self._session.now()
+        wait_s = self._told_at + MESSAGE_TICK_S - self._session.now()
         if wait_s <= 1e-6:
             self._catch_up()
         elif self._timer is None and not self.ended:
@@ -478,16 +479,12 @@ class Feed:
         self._emit(Level(at=signal.at, who=signal.who, dbfs=signal.dbfs))
 
 
-def _fields(signal: Signal) -> dict[str, Any]:
-    return msgspec.structs.asdict(signal)
-
-
 def _tool_changed(item: Item, state: Any, at: float) -> ToolChanged:
     content = {"result": item.data} if item.kind == "tool_result" else {"arguments": item.data}
     return ToolChanged(at=at, state=state, call_id=item.call_id, name=item.name, agent=item.agent, item=item, **content)
 
 
-def _key(event: Event, numbers: Iterator[int]) -> Hashable:
+def _backlog_key(event: FeedEvent, numbers: Iterator[int]) -> Hashable:
     """Under one key only the latest event waits for a reader."""
     match event:
         case MessageChanged():
@@ -503,7 +500,7 @@ def _key(event: Event, numbers: Iterator[int]) -> Hashable:
     return next(numbers)
 
 
-def _is_interim(event: Event) -> bool:
+def _is_interim(event: FeedEvent) -> bool:
     match event:
         case MessageChanged() | Recognised():
             return not event.final
@@ -512,7 +509,7 @@ def _is_interim(event: Event) -> bool:
     return False
 
 
-def _joined(before: Event, after: Event) -> Event:
+def _join_events(before: FeedEvent, after: FeedEvent) -> FeedEvent:
     if isinstance(before, ResponseText) and isinstance(after, ResponseText):
         return msgspec.structs.replace(after, text=before.text + after.text)
     return after

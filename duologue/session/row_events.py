@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from .call_events import Event, MessageChanged, MessageGone, Noted, ToolChanged
+from .call_events import FeedEvent, MessageChanged, MessageGone, Noted, ToolChanged
 from .conversation import Item, Kind, Role
 
 
@@ -38,7 +38,7 @@ class Removed(msgspec.Struct, frozen=True, kw_only=True):
 RowEvent = Row | Removed
 
 
-def to_row(event: Event, session_id: str) -> RowEvent | None:
+def to_row(event: FeedEvent, session_id: str) -> RowEvent | None:
     """The row that an event of a call's feed makes new or changes; None for the other events."""
     match event:
         case MessageChanged():

@@ -9,7 +9,7 @@ import msgspec
 
 from ..errors import ConfigurationError
 from .backlog import Backlog, TooSlow
-from .call_events import CallEnding, Event
+from .call_events import CallEnding, FeedEvent
 from .feed import CAPACITY, Feed
 from .row_events import Removed, Row, RowDeltas, RowEvent, to_row
 
@@ -55,7 +55,7 @@ class Rows:
         """Call `listener` with each row, there and then. Returns a function that ends it."""
         in_mode = _in_mode(self._mode)
 
-        def tell(event: Event) -> None:
+        def tell(event: FeedEvent) -> None:
             row = to_row(event, self._session_id)
             if row is not None and (told := in_mode(row)) is not None:
                 listener(told)
@@ -74,7 +74,7 @@ class Rows:
         return self._read()
 
     async def _read(self) -> AsyncGenerator[RowEvent, None]:
-        join = _join_rows if self._mode == "append" else _latest
+        join = _join_rows if self._mode == "append" else _keep_latest
         backlog = Backlog[RowEvent](lambda row: row.id, self._is_interim, join, noun="rows")
         stops = [self.listen(backlog.put), self._feed.on(lambda event: backlog.end(), CallEnding)]
         backlog.limit = len(backlog) + self._capacity  # rows that exist already are not a sign of a slow reader
@@ -100,7 +100,7 @@ def _in_mode(mode: RowMode) -> Callable[[RowEvent], RowEvent | None]:
     return RowDeltas()
 
 
-def _latest(before: RowEvent, after: RowEvent) -> RowEvent:
+def _keep_latest(before: RowEvent, after: RowEvent) -> RowEvent:
     return after
 
 

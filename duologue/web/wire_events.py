@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
-from ..session.call_events import CallBegan, Event, MessageChanged, Recognised, Speaking
+from ..session.call_events import CallBegan, FeedEvent, MessageChanged, Recognised, Speaking
 from ..session.session import Session
 from ..transports.client import ClientTransport
 from ..transports.websocket.transport import WebSocketTransport
@@ -30,7 +30,7 @@ class WireEvents:
         self._begun: deque[str] = deque(maxlen=REMEMBERED)
         self._final: deque[str] = deque(maxlen=REMEMBERED)
 
-    def translate(self, event: Event) -> Iterator[WireEvent]:
+    def translate(self, event: FeedEvent) -> Iterator[WireEvent]:
         """The wire events that follow from an event. To be read to the end."""
         match event:
             case CallBegan():
@@ -39,7 +39,7 @@ class WireEvents:
                 who = "user" if event.who == "caller" else "assistant"
                 yield "speaking", {"speaking": event.speaking, "who": who}
             case Recognised() if event.text:
-                yield _transcription(event.text, "user", event.final)
+                yield _transcription_event(event.text, "user", event.final)
             case MessageChanged() if event.item.role == "agent":
                 yield from self._agent_said(event)
 
@@ -47,10 +47,10 @@ class WireEvents:
         told = self._final if event.final else self._begun
         if event.item.id not in told and (event.final or event.heard_s > 0):
             told.append(event.item.id)
-            yield _transcription(event.text, "assistant", event.final)
+            yield _transcription_event(event.text, "assistant", event.final)
 
 
-def _transcription(text: str, role: str, final: bool) -> WireEvent:
+def _transcription_event(text: str, role: str, final: bool) -> WireEvent:
     return "transcription", {"text": text, "role": role, "is_final": final}
 
 
@@ -64,7 +64,7 @@ def attach(transport: ClientTransport, session: Session) -> None:
         output_sample_rate=transport.serializer.output_sample_rate,
     )
 
-    def send(event: Event) -> None:
+    def send(event: FeedEvent) -> None:
         for name, fields in events.translate(event):
             transport.send_event(name, **fields)
 

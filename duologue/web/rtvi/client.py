@@ -129,13 +129,13 @@ class ClientTool(Tool):
     """
 
     def __init__(self, schema: Mapping[str, Any], **options: Any) -> None:
-        spec = Tool.from_schema(schema, _run).spec
+        spec = Tool.from_schema(schema, _run_in_client).spec
 
         def call() -> None:
             """Stands in for the signature, which the schema gives."""
 
         super().__init__(call, name=spec.name, **options)
-        self.function = _run
+        self.function = _run_in_client
         self._arguments = None
         self.spec = ClientToolSpec(name=spec.name, description=spec.description, parameters=spec.parameters)
 
@@ -146,7 +146,7 @@ def is_client_tool(session: Session, name: str) -> bool:
     return any(isinstance(spec, ClientToolSpec) and spec.name == name for spec in specs)
 
 
-async def _run(session: Session, name: str, arguments: dict[str, Any]) -> Any:
+async def _run_in_client(session: Session, name: str, arguments: dict[str, Any]) -> Any:
     transport = client_of(session)
     if transport is None:
         raise ToolError(f"{name!r} runs in a client, and this call has none")

@@ -10,14 +10,14 @@ from ...session.call_events import MessageChanged, ResponseComplete, ResponseOpe
 from ...session.conversation import Item
 from ...session.ledger import heard_position
 
-MAX_RESPONSES = 32
+MAX_FOLLOWED = 32
 """Responses that are followed at the same time. Beyond that the oldest are followed no longer."""
 
 RtviMessage = tuple[str, dict[str, Any] | None]
 """The type of a message to the client, and its data."""
 
 
-class _Segment:
+class _Sentence:
     """A sentence of a response: its id, and the place in the response's text where it begins."""
 
     def __init__(self, id: int, start: int, raw: str) -> None:
@@ -34,7 +34,7 @@ class _SpokenResponse:
     def __init__(self, turn: int, spoken: bool) -> None:
         self.turn, self.spoken = turn, spoken
         self.splitter = SentenceSplitter()
-        self.segments: list[_Segment] = []
+        self.segments: list[_Sentence] = []
         self.heard = 0  # characters of the text that the caller has heard
         self.sounding = False
 
@@ -65,7 +65,7 @@ class BotOutput:
     def opened(self, event: ResponseOpened, *, spoken: bool) -> None:
         """A response begins; one that is not `spoken` is only shown."""
         self._responses[event.id] = _SpokenResponse(event.turn, spoken)
-        while len(self._responses) > MAX_RESPONSES:
+        while len(self._responses) > MAX_FOLLOWED:
             del self._responses[next(iter(self._responses))]
 
     def wrote(self, event: ResponseText) -> Iterator[RtviMessage]:
@@ -88,7 +88,7 @@ class BotOutput:
         self._segments += 1
         response = _SpokenResponse(item.turn, True)
         response.heard = len(item.text)
-        yield self._message(response, _Segment(self._segments, 0, item.text), "completed")
+        yield self._message(response, _Sentence(self._segments, 0, item.text), "completed")
 
     def again(self) -> Iterator[RtviMessage]:
         """The sentences that are being said, for a client that has just come."""
@@ -100,7 +100,7 @@ class BotOutput:
     def _add(self, response: _SpokenResponse, text: str) -> Iterator[RtviMessage]:
         if not text:
             return
-        segment = _Segment(self._segments + 1, response.cut, text)
+        segment = _Sentence(self._segments + 1, response.cut, text)
         response.segments.append(segment)
         if not segment.text:
             segment.completed = True
@@ -161,7 +161,7 @@ class BotOutput:
             yield self._message(response, segment, "completed" if segment.completed else "in-progress")
 
     def _message(
-        self, response: _SpokenResponse, segment: _Segment, status: Literal["new", "in-progress", "completed"]
+        self, response: _SpokenResponse, segment: _Sentence, status: Literal["new", "in-progress", "completed"]
     ) -> RtviMessage:
         if self.words:
             return "bot-output", {"text": segment.text, "spoken": False, "aggregated_by": "sentence"}

@@ -70,7 +70,7 @@ def page_state(session: Session) -> dict[str, Any]:
     known = handoff.agents.values() if handoff else [session.agent] if session.agent else []
     return {
         "session_id": session.id,
-        "agents": [_described(agent) for agent in known],
+        "agents": [_agent_fields(agent) for agent in known],
         "agent": session.agent.name if session.agent else "",
         "engine": switch.active if switch else "",
         "engines": list(switch.branches) if switch else [],
@@ -83,5 +83,5 @@ def find_handoff(session: Session) -> Handoff | None:
     return next((leaf for leaf in leaves(session.pipeline) if isinstance(leaf, Handoff)), None)
 
 
-def _described(agent: Agent) -> dict[str, str]:
+def _agent_fields(agent: Agent) -> dict[str, str]:
     return {"name": agent.name, "role": agent.role, "description": agent.description}

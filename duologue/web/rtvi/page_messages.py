@@ -12,12 +12,12 @@ from ...session.call_events import (
     AccessSwitched,
     CallEnding,
     ConnectionMoved,
-    Consumed,
-    Event,
+    FeedEvent,
     HandedOff,
     SpeechHeld,
     ToolChanged,
     TurnTimed,
+    UsageReported,
 )
 from ...session.pricing import PRICES, Prices, cost
 from ...session.row_events import to_row
@@ -42,30 +42,30 @@ class PageMessages:
         """Returns True while a tool call waits for its approval."""
         return call_id in self._wanted
 
-    def begin(self, said: Iterable[Event], totals: Iterable[Usage]) -> Iterator[PageMessage]:
-        """The call as it is, for a page that is ready: `said` is the log, as the feed gives it."""
-        yield _message("state", **self._state())
+    def begin(self, log: Iterable[FeedEvent], totals: Iterable[Usage]) -> Iterator[PageMessage]:
+        """The call as it is, for a page that is ready: `log` as the feed gives it."""
+        yield _page_message("state", **self._state())
         yield self._usage(totals)
         for wanted in self._wanted.values():
             yield _approval_wanted(wanted)
-        for event in said:
+        for event in log:
             yield from self._row(event)
 
-    def translate(self, event: Event) -> Iterator[PageMessage]:
+    def translate(self, event: FeedEvent) -> Iterator[PageMessage]:
         """The messages that follow from an event. To be read to the end."""
         yield from self._row(event)
         match event:
             case HandedOff():
                 yield _handoff(event)
                 if event.state == "completed":
-                    yield _message("state", **self._state())
+                    yield _page_message("state", **self._state())
             case AccessSwitched():
-                yield _message("state", **self._state())
+                yield _page_message("state", **self._state())
             case ConnectionMoved():
                 fields = {name: getattr(event, name) for name in ("engine", "state", "reason", "how")}
-                yield _message("connection", **fields, gap_ms=round(event.gap_ms, 1))
+                yield _page_message("connection", **fields, gap_ms=round(event.gap_ms, 1))
             case SpeechHeld():
-                yield _message("hold", held=event.held)
+                yield _page_message("hold", held=event.held)
             case ToolChanged(state="waiting"):
                 self._wanted[event.call_id] = event
                 while len(self._wanted) > MAX_WANTED:
@@ -73,16 +73,16 @@ class PageMessages:
                 yield _approval_wanted(event)
             case ToolChanged(state="approved" | "denied"):
                 yield _approval_given(event, self._wanted.pop(event.call_id, None))
-            case Consumed():
+            case UsageReported():
                 yield self._usage(event.totals)
             case TurnTimed():
-                yield _latency(event)
+                yield _turn_times(event)
             case CallEnding():
-                yield _message("ended", reason=event.reason)
+                yield _page_message("ended", reason=event.reason)
 
-    def _row(self, event: Event) -> Iterator[PageMessage]:
+    def _row(self, event: FeedEvent) -> Iterator[PageMessage]:
         if (row := to_row(event, self._session_id)) is not None:
-            yield _message("row", row=msgspec.to_builtins(row, str_keys=True))
+            yield _page_message("row", row=msgspec.to_builtins(row, str_keys=True))
 
     def _usage(self, totals: Iterable[Usage]) -> PageMessage:
         totals = tuple(totals)
@@ -100,21 +100,21 @@ class PageMessages:
             }
             for total in totals
         ]
-        return _message("usage", services=services, cost_usd=sums.usd, unpriced=list(sums.unpriced))
+        return _page_message("usage", services=services, cost_usd=sums.usd, unpriced=list(sums.unpriced))
 
 
-def _message(name: str, /, **fields: Any) -> PageMessage:
+def _page_message(name: str, /, **fields: Any) -> PageMessage:
     return {"type": f"duologue.{name}", **fields}
 
 
 def _handoff(event: HandedOff) -> PageMessage:
     names = ("state", "source", "target", "reason", "summary", "engine", "error")
     fields = {name: getattr(event, name) for name in names}
-    return _message("handoff", **fields, gap_ms=round(event.gap_ms, 1), at=round(event.at, 3))
+    return _page_message("handoff", **fields, gap_ms=round(event.gap_ms, 1), at=round(event.at, 3))
 
 
-def _latency(event: TurnTimed) -> PageMessage:
-    return _message(
+def _turn_times(event: TurnTimed) -> PageMessage:
+    return _page_message(
         "latency",
         turn=event.turn,
         stages={stage: round(ms, 1) for stage, ms in event.stages_ms.items()},
@@ -124,7 +124,7 @@ def _latency(event: TurnTimed) -> PageMessage:
 
 
 def _approval_wanted(event: ToolChanged) -> PageMessage:
-    return _message(
+    return _page_message(
         "approval",
         state="wanted",
         call_id=event.call_id,
@@ -135,7 +135,7 @@ def _approval_wanted(event: ToolChanged) -> PageMessage:
 
 
 def _approval_given(event: ToolChanged, wanted: ToolChanged | None) -> PageMessage:
-    return _message(
+    return _page_message(
         "approval",
         state="given",
         call_id=event.call_id,

@@ -23,7 +23,7 @@ from .messages import (
     TextOptions,
     envelope,
     is_plain,
-    read,
+    read_data,
 )
 
 MAX_REQUESTS = 16
@@ -57,14 +57,14 @@ class RtviRequests:
             return
         id, kind = message.get("id"), message.get("type")
         id = id if isinstance(id, str) else ""
-        known = _HANDLERS.get(kind) if isinstance(kind, str) else None
+        known = _REQUESTS.get(kind) if isinstance(kind, str) else None
         if known is None:
             what = f"Unsupported type {kind[:64]}" if isinstance(kind, str) else "The message has no type"
             self.refuse(id, what)
             return
         model, handle = known
         try:
-            handle(self, id, read(message.get("data"), model))
+            handle(self, id, read_data(message.get("data"), model))
         except Exception as error:
             self._refuse_for(id, error)
 
@@ -136,7 +136,7 @@ class RtviRequests:
         if self._answering >= MAX_REQUESTS:
             raise BadInput(f"{MAX_REQUESTS} client messages are being answered already")
         self._session.require_running("answer")
-        given = read(data.d, handler.model) if handler.model is not Any else data.d
+        given = read_data(data.d, handler.model) if handler.model is not Any else data.d
         result = handler.call(given)
         if inspect.isawaitable(result):
             self._answering += 1
@@ -156,7 +156,7 @@ class RtviRequests:
         self._transport.send_message(envelope("server-response", {"t": t, "d": d}, id))
 
 
-_HANDLERS: dict[str, tuple[Any, Callable[[RtviRequests, str, Any], None]]] = {
+_REQUESTS: dict[str, tuple[Any, Callable[[RtviRequests, str, Any], None]]] = {
     "client-ready": (ClientReady, RtviRequests._client_ready),
     "disconnect-bot": (dict[str, Any], RtviRequests._disconnect),
     "client-message": (ClientMessage, RtviRequests._client_message),

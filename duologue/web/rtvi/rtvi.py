@@ -13,7 +13,7 @@ from ...processors.kernel.processor import Processor
 from ...services.llm import LLM
 from ...services.stt import STT
 from ...services.tts import TTS
-from ...session.call_events import CallBegan, Event, Level, ResponseOpened, TurnTimed
+from ...session.call_events import CallBegan, FeedEvent, Level, ResponseOpened, TurnTimed
 from ...session.session import Session, State
 from ...transports.client import ClientTransport
 from .client import ClientTool, RtviClient, is_client_tool, of
@@ -28,7 +28,7 @@ __all__ = ["ClientTool", "Rtvi", "RtviClient", "of"]
 
 MAX_CATCH_UP = 200
 """Entries of the log that a client gets of the time before it was ready: the latest."""
-_STAGES: dict[str, type[Processor]] = {"transcript": STT, "first_token": LLM, "first_audio": TTS}
+_STAGE_PROCESSORS: dict[str, type[Processor]] = {"transcript": STT, "first_token": LLM, "first_audio": TTS}
 
 
 class Rtvi:
@@ -110,7 +110,7 @@ class Rtvi:
 
     # -- the call's events -----------------------------------------------------------------------------------------
 
-    def _happened(self, event: Event) -> None:
+    def _happened(self, event: FeedEvent) -> None:
         if isinstance(event, CallBegan):
             self._ready()
         elif isinstance(event, ResponseOpened):
@@ -142,6 +142,6 @@ def processors_of_stages(session: Session) -> dict[str, str]:
     processors = active_leaves(session.pipeline)
     names = {
         stage: next((processor.name for processor in processors if isinstance(processor, kind)), "")
-        for stage, kind in _STAGES.items()
+        for stage, kind in _STAGE_PROCESSORS.items()
     }
     return {stage: name for stage, name in names.items() if name}

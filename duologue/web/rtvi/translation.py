@@ -9,9 +9,8 @@ from typing import Any
 from ...frames import Usage
 from ...session.call_events import (
     AccessSwitched,
-    Consumed,
-    Event,
     Failed,
+    FeedEvent,
     Level,
     MessageChanged,
     MessageGone,
@@ -23,6 +22,7 @@ from ...session.call_events import (
     SpeechCut,
     ToolChanged,
     TurnTimed,
+    UsageReported,
 )
 from .client import FunctionCallReport
 from .messages import Version
@@ -70,7 +70,7 @@ class RtviMessages:
         self._version = version
         self._output.words = version[0] == 1
 
-    def translate(self, event: Event) -> Iterator[RtviMessage]:
+    def translate(self, event: FeedEvent) -> Iterator[RtviMessage]:
         """The messages that follow from an event. To be read to the end."""
         match event:
             case Speaking():
@@ -103,7 +103,7 @@ class RtviMessages:
                 # An unexpected error's message may be for the application's eyes only.
                 message = "an internal error" if event.category == "internal" else event.message
                 yield "error", {"error": message, "fatal": event.fatal}
-            case Consumed():
+            case UsageReported():
                 yield from _metrics(event.used)
             case Level():
                 value = round(min(1.0, 10 ** (event.dbfs / 20)), 4)
@@ -111,7 +111,9 @@ class RtviMessages:
             case TurnTimed():
                 yield "metrics", {"ttfb": self._first_results(event)}
 
-    def catch_up(self, said: Iterable[Event], *, caller_speaking: bool, agent_speaking: bool) -> Iterator[RtviMessage]:
+    def catch_up(
+        self, said: Iterable[FeedEvent], *, caller_speaking: bool, agent_speaking: bool
+    ) -> Iterator[RtviMessage]:
         """The call so far, for a client that has just come: `said` is the log, as the feed gives it."""
         for event in said:
             if not isinstance(event, MessageChanged) or not event.final or not event.text or event.item.name:
