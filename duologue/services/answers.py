@@ -12,7 +12,7 @@ from ..agents.engine import EngineConfig, Handover, Pending
 from ..errors import BadInput
 from ..frames import End, EndOfTurn, Input, Interrupted, Respond, Say, ToolCall, ToolResult, UserImage, UserText
 from ..processors.kernel.lane import DrainableLane
-from ..processors.kernel.processor import Processor, handles
+from ..processors.processor import Processor, handles
 
 IMAGE_TYPES = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
 """Of these every model that sees takes all, or some."""
@@ -66,7 +66,7 @@ class Answers(Processor):
 
     async def open(self) -> None:
         """One worker gives the responses, one after the other. Subclasses call it first."""
-        self._jobs = DrainableLane(self, self.session)
+        self._jobs = DrainableLane(self)
         self._leaving = False
 
     async def close(self) -> None:

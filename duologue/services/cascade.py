@@ -13,8 +13,8 @@ from ..agents.tool import ToolSpec
 from ..errors import ConfigurationError
 from ..frames import Configure, Control, Say, SessionStarted
 from ..processors.handoff.setup import first_configuration
-from ..processors.kernel.groups import Pipeline
-from ..processors.kernel.processor import Processor, handles
+from ..processors.pipeline import Pipeline
+from ..processors.processor import Processor, handles
 from .llm import LLM
 from .stt import STT
 from .tts import TTS

@@ -23,13 +23,13 @@ from ..frames import (
     UserTranscript,
 )
 from ..processors.kernel.groups import leaves
-from ..processors.kernel.processor import handles
+from ..processors.processor import handles
 from .answers import MAX_CALLS_PER_TURN, Answers
-from .context import Message, Request, ToolRequest, messages
+from .context import DEFAULT_BUDGET, Budget, Message, Request, ToolRequest, messages
 from .sentences import SentenceSplitter
 from .tts import TTS
 
-__all__ = ["LLM", "Message", "Pieces", "Request", "ToolRequest", "messages"]
+__all__ = ["LLM", "Budget", "Message", "Pieces", "Request", "ToolRequest", "messages"]
 
 Pieces = AsyncIterator[str | ToolRequest | Usage]
 """What a model gives, piece by piece."""
@@ -49,6 +49,8 @@ class LLM(Answers):
 
     model: str = ""
     timeout_s: float = 20.0
+    budget: Budget = DEFAULT_BUDGET
+    """How much of the conversation each request carries."""
     not_understood: str | None = "Sorry, I did not catch that."
     failure: str | None = "Sorry, something went wrong. Could you say that again?"
 
@@ -105,7 +107,7 @@ class LLM(Answers):
         self._unanswered = ""
         request = Request(
             instructions="\n\n".join(part for part in (config.prompt, extra) if part),
-            messages=messages(self.session.conversation, self.session.ledger),
+            messages=messages(self.session.conversation, self.session.ledger, budget=self.budget),
             tools=config.tools,
             options=config.options,
         )

@@ -10,8 +10,9 @@ import msgspec
 
 from ..errors import DeadlineExceeded, ServiceError
 from ..frames import BotAudio, BotText, End, Frame, ResponseEnded, ResponseStarted, ToolCall, Usage, Word, WordTimes
-from ..processors.kernel.lane import DrainableLane, Target
-from ..processors.kernel.processor import Processor, handles
+from ..processors.kernel.host import Target
+from ..processors.kernel.lane import DrainableLane
+from ..processors.processor import Processor, handles
 from ..session.ledger import SPOKEN_CHARACTERS_PER_S
 from .sentences import SentenceSplitter, speakable
 
@@ -67,7 +68,7 @@ class TTS(Processor):
 
         Subclasses call it first.
         """
-        self._sentences = DrainableLane(self, self.session)
+        self._sentences = DrainableLane(self)
 
     async def close(self) -> None:
         """Nothing is spoken any more. Subclasses call it too."""

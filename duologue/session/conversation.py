@@ -289,17 +289,18 @@ def _has_image(item: Item) -> bool:
 
 
 def _size(item: Item) -> int:
-    words = sum(_VALUE_BYTES + _bytes(word.text) for word in item.words)
-    return _ITEM_BYTES + _bytes(item.text) + _bytes(item.written) + words + _bytes(item.data)
+    words = sum(_VALUE_BYTES + byte_length(word.text) for word in item.words)
+    return _ITEM_BYTES + byte_length(item.text) + byte_length(item.written) + words + byte_length(item.data)
 
 
-def _bytes(value: Any) -> int:
+def byte_length(value: Any) -> int:
+    """Return the bytes that plain data takes, about: texts in UTF-8, images as they are."""
     if isinstance(value, str):
         return len(value) if value.isascii() else len(value.encode(errors="replace"))
     if isinstance(value, bytes | bytearray | memoryview):
         return len(value)
     if isinstance(value, dict):
-        return _VALUE_BYTES + sum(_bytes(key) + _bytes(part) for key, part in value.items())
+        return _VALUE_BYTES + sum(byte_length(key) + byte_length(part) for key, part in value.items())
     if isinstance(value, list | tuple | set | frozenset):
-        return _VALUE_BYTES + sum(map(_bytes, value))
+        return _VALUE_BYTES + sum(map(byte_length, value))
     return _VALUE_BYTES

@@ -6,17 +6,16 @@ import asyncio
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import msgspec
 
 from ..errors import ConfigurationError, DeadlineExceeded
-from ..frames import BotText, ToolCall, ToolCalled, ToolResult, Transcribed, UserTranscript
-from ..processors.kernel.routes import stray
-
-if TYPE_CHECKING:
-    from .session import Session
+from ..frames import BotText, Signal, ToolCall, ToolCalled, ToolResult, Transcribed, UserTranscript
+from ..processors.kernel.tasks import stray
+from .bus import Report
+from .conversation import Conversation
 
 HOOK_TIMEOUT_S = 2.0
 """For each hook, each time; what takes longer has failed."""
@@ -31,8 +30,10 @@ class _Hook:
 class Hooks:
     """The hooks of a session, each asked after the other. `Session.intercept` says what they may do."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, report: Report, broadcast: Callable[[Signal], None], conversation: Conversation) -> None:
+        self._report = report
+        self._broadcast = broadcast
+        self._conversation = conversation
         self._hooks: dict[type, list[_Hook]] = {UserTranscript: [], ToolCall: [], BotText: []}
 
     def add(self, frame_type: type, function: Callable[[Any], Any], timeout_s: float) -> Callable[[], None]:
@@ -68,7 +69,7 @@ class Hooks:
             try:
                 answer = await self._ask(hook, msgspec.structs.replace(frame, text=text), BotText)
             except Exception as error:
-                self._session.report(error, "hook", frame)
+                self._report(error, "hook", frame)
                 return None
             if answer is None:
                 return None
@@ -84,15 +85,15 @@ class Hooks:
             try:
                 answer = await self._ask(hook, frame, UserTranscript)
             except Exception as error:
-                self._session.report(error, "hook", frame)
+                self._report(error, "hook", frame)
                 continue
             if answer is None:
                 if frame.final:  # whoever has shown interim words takes them back
-                    self._session.broadcast(msgspec.structs.replace(_transcribed(frame), text=""))
+                    self._broadcast(msgspec.structs.replace(_transcribed(frame), text=""))
                 return None
             place = {name: getattr(frame, name) for name in ("final", "start_s", "end_s", "utterance")}
             frame = msgspec.structs.replace(answer, **place)
-        self._session.broadcast(_transcribed(frame))
+        self._broadcast(_transcribed(frame))
         return frame
 
     async def call(self, call: ToolCall) -> ToolCall | ToolResult:
@@ -111,22 +112,20 @@ class Hooks:
                     replaced = {"call_id": call.call_id, "name": call.name, "turn": call.turn, "result": plain}
                     return msgspec.structs.replace(answer, **replaced)
             except Exception as error:
-                self._session.report(error, "hook", call)
+                self._report(error, "hook", call)
                 return _refused(call, str(error) or type(error).__name__)
             if answer is None:
                 return _refused(call, "this is not allowed")
             call = msgspec.structs.replace(call, arguments=answer.arguments)
         if call.arguments != asked:
             self._log_changed(call)
-        self._session.broadcast(
-            ToolCalled(call_id=call.call_id, name=call.name, arguments=call.arguments, turn=call.turn)
-        )
+        self._broadcast(ToolCalled(call_id=call.call_id, name=call.name, arguments=call.arguments, turn=call.turn))
         return call
 
     def _log_changed(self, call: ToolCall) -> None:
-        logged = self._session.conversation.calls.get(call.call_id)
+        logged = self._conversation.calls.get(call.call_id)
         if logged is not None and logged.item_id:
-            self._session.conversation.update(logged.item_id, data=call.arguments)
+            self._conversation.update(logged.item_id, data=call.arguments)
 
     async def _ask(self, hook: _Hook, frame: UserTranscript | BotText | ToolCall, *expected: type) -> Any:
         kind = type(frame).__name__

@@ -11,8 +11,8 @@ from typing import Protocol
 
 from ..errors import MissingExtra
 from ..frames import BotAudio, BotStartedSpeaking, BotText, EndOfTurn, Frame, UserTranscript
-from ..processors.kernel.processor import Processor
-from ..processors.kernel.routes import Direction
+from ..processors.kernel.host import Direction
+from ..processors.kernel.node import Node
 
 STAGES = ("endpointing", "transcript", "first_token", "first_audio", "transport")
 """The stages of a turn's time, in order."""
@@ -24,7 +24,7 @@ class PushObserver(Protocol):
     """A session, as far as a `LatencyMeter` needs one."""
 
     def now(self) -> float: ...
-    def observe(self, tap: Callable[[Processor, Direction, Frame], None]) -> Callable[[], None]: ...
+    def observe(self, tap: Callable[[Node, Direction, Frame], None]) -> Callable[[], None]: ...
 
 
 @dataclass(slots=True)
@@ -72,7 +72,7 @@ class LatencyMeter:
         """Stop observing."""
         self._stop()
 
-    def _see(self, processor: Processor, direction: Direction, frame: Frame) -> None:
+    def _see(self, node: Node, direction: Direction, frame: Frame) -> None:
         now = self._session.now()
         if isinstance(frame, EndOfTurn):
             if self.turns and abs(self.turns[-1].speech_end - frame.at) < SAME_SPEECH_S:

@@ -6,25 +6,13 @@ import asyncio
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Literal, Protocol
+from typing import Literal
 
 from ..audio.pcm import FLOOR_DBFS
-from ..frames import AudioLevel, Signal
+from ..frames import AudioLevel
+from .audio import CallAudio
 
 LEVEL_PERIOD_S = 0.1
-
-AudioListener = Callable[[bytes, int, float], None]
-"""Called with PCM, its sample rate, and the session time of its start."""
-
-
-class AudioSource(Protocol):
-    """A session, as far as its audio is concerned."""
-
-    said: list[AudioListener]
-    played: list[AudioListener]
-
-    def now(self) -> float: ...
-    def broadcast(self, signal: Signal) -> None: ...
 
 
 class _SideLevel:
@@ -56,10 +44,13 @@ class _SideLevel:
 class Levels:
     """Measures the caller's audio as the pipeline gets it, and the agent's audio that the caller hears."""
 
-    def __init__(self, session: AudioSource) -> None:
-        self._session = session
+    def __init__(self, audio: CallAudio, now: Callable[[], float], broadcast: Callable[[AudioLevel], None]) -> None:
+        self._audio = audio
+        self._now = now
+        self._broadcast = broadcast
         self._sides = (_SideLevel("caller"), _SideLevel("agent"))
         self._taps = [partial(self._heard, side) for side in self._sides]
+        self._stops: list[Callable[[], None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._listeners = 0
 
@@ -67,15 +58,16 @@ class Levels:
         """Count `count` more listeners. Without any nothing is measured."""
         before, self._listeners = self._listeners, self._listeners + count
         if not before:
-            self._session.said.append(self._taps[0])
-            self._session.played.append(self._taps[1])
+            self._stops = [
+                side_audio.add(tap)
+                for side_audio, tap in zip((self._audio.said, self._audio.played), self._taps, strict=True)
+            ]
         elif not self._listeners:
             self._detach()
 
     def _detach(self) -> None:
-        for place, tap in zip((self._session.said, self._session.played), self._taps, strict=True):
-            if tap in place:
-                place.remove(tap)
+        while self._stops:
+            self._stops.pop()()
 
     def stop(self) -> None:
         """Measure no more: the session ends."""
@@ -90,11 +82,11 @@ class Levels:
 
     def _tell(self) -> None:
         self._timer = None
-        at, news = self._session.now(), False
+        at, news = self._now(), False
         for side in self._sides:
             level = side.take()
             if level is not None:
                 news = True
-                self._session.broadcast(AudioLevel(who=side.who, dbfs=round(level, 1), at=at))
+                self._broadcast(AudioLevel(who=side.who, dbfs=round(level, 1), at=at))
         if news and self._listeners:
             self._timer = asyncio.get_running_loop().call_later(LEVEL_PERIOD_S, self._tell)

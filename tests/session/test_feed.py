@@ -166,7 +166,7 @@ async def test_nothing_is_followed_before_somebody_watches() -> None:
         assert session.ledger.watcher is None
         watched(session)
         assert session.ledger.watcher is session.feed
-        assert session.tap is None
+        assert session.host.tap is None
 
 
 async def test_levels_and_times_are_measured_only_while_somebody_asks_for_them() -> None:
@@ -180,9 +180,9 @@ async def test_levels_and_times_are_measured_only_while_somebody_asks_for_them()
         assert [(event.who, event.dbfs) for event in levels if isinstance(event, Level)] == [("agent", -20.0)]
         assert not any(isinstance(event, Level) for event in everything)
         stop = call.session.feed.on(levels.append, TurnTimed)
-        assert call.session.tap is not None
+        assert call.session.host.tap is not None
         stop()
-        assert call.session.tap is None
+        assert call.session.host.tap is None
 
 
 async def test_a_watcher_that_fails_harms_nobody() -> None:

@@ -37,12 +37,12 @@ from ...frames import (
 )
 from ...processors.handoff.setup import first_configuration
 from ...processors.kernel.lane import DrainableLane
-from ...processors.kernel.processor import handles
+from ...processors.processor import handles
 from ...processors.turns.interruption import may_interrupt
 from ...session.conversation import Item
-from ...session.session import State
+from ...session.life import State
 from ..answers import Answers, as_text
-from ..context import SAY, messages, recent
+from ..context import SAY, Budget, messages
 from ..remote.connection import Connection, dial
 from ..remote.keeper import ConnectionSettings, Keeper
 from ..remote.wire import ConnectionLost, Wire
@@ -220,7 +220,7 @@ class SpeechToSpeech(Answers):
     async def open(self) -> None:
         """Connect. Raises ConnectionLost if the provider refuses, DeadlineExceeded if it takes too long."""
         await super().open()
-        self._frames = DrainableLane(self, self.session, MAX_SPEECH_FRAMES)
+        self._frames = DrainableLane(self, MAX_SPEECH_FRAMES)
         self._manager = Keeper(self, self.connection_settings)
         self.speaking = Replies(self)
         self._listening = Caller(self, self.capabilities.input_sample_rate, self.connection_settings.ring_s)
@@ -281,7 +281,7 @@ class SpeechToSpeech(Answers):
     def _seed(self, connection: Connection) -> int:
         self.notes.clear()
         limit = self.connection_settings.replay_messages
-        told = recent(messages(self.session.conversation, self.session.ledger, open_calls=False), limit)
+        told = messages(self.session.conversation, self.session.ledger, open_calls=False, budget=Budget(messages=limit))
         if told:
             connection.send(connection.dialect.history(told))
         return sum(message.role in ("user", "assistant") for message in told)

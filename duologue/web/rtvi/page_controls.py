@@ -11,7 +11,8 @@ from ...errors import BadInput
 from ...frames import ApprovalGiven, Transfer
 from ...processors.handoff.find import find_engine
 from ...processors.handoff.handoff import Handoff
-from ...processors.kernel.groups import Switch, leaves
+from ...processors.kernel.groups import leaves
+from ...processors.switch import Switch
 from ...session.session import Session
 from .client import RtviClient
 from .page_messages import PageMessages
@@ -74,7 +75,7 @@ def page_state(session: Session) -> dict[str, Any]:
         "agent": session.agent.name if session.agent else "",
         "engine": switch.active if switch else "",
         "engines": list(switch.branches) if switch else [],
-        "access": session.access,
+        "access": session.audio.access,
     }
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from ...errors import BadInput, DuologueError
 from ...frames import Dtmf, Respond, UserText
-from ...session.session import Session, State
+from ...session.life import State
+from ...session.session import Session
 from ...transports.client import ClientTransport, Message
 from .client import RtviClient
 from .messages import (
@@ -86,7 +87,7 @@ class RtviRequests:
         session, reason = self._session, "client disconnected the agent"
         if session.state is State.ACTIVE:
             session.interrupt(reason)
-            session.spawn(session.pipeline, session.end, reason)
+            session.start_task(session.pipeline, session.end(reason))
         else:
             session.cancel(reason)
 
@@ -135,12 +136,12 @@ class RtviRequests:
             raise BadInput(f"Unsupported client message {data.t[:64]!r}")
         if self._answering >= MAX_REQUESTS:
             raise BadInput(f"{MAX_REQUESTS} client messages are being answered already")
-        self._session.require_running("answer")
+        self._session.host.require_running("answer")
         given = read_data(data.d, handler.model) if handler.model is not Any else data.d
         result = handler.call(given)
         if inspect.isawaitable(result):
             self._answering += 1
-            self._session.spawn(self._session.pipeline, self._answer, id, data.t, result)
+            self._session.start_task(self._session.pipeline, self._answer(id, data.t, result))
         else:
             self._respond(id, data.t, result)
 

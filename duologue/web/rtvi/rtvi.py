@@ -9,12 +9,13 @@ from itertools import islice
 
 from ... import __version__
 from ...processors.kernel.groups import active_leaves
-from ...processors.kernel.processor import Processor
+from ...processors.kernel.node import Node
 from ...services.llm import LLM
 from ...services.stt import STT
 from ...services.tts import TTS
 from ...session.call_events import CallBegan, FeedEvent, Level, ResponseOpened, TurnTimed
-from ...session.session import Session, State
+from ...session.life import State
+from ...session.session import Session
 from ...transports.client import ClientTransport
 from .client import ClientTool, RtviClient, is_client_tool, of
 from .messages import PROTOCOL, ClientReady, envelope, version
@@ -28,7 +29,7 @@ __all__ = ["ClientTool", "Rtvi", "RtviClient", "of"]
 
 MAX_CATCH_UP = 200
 """Entries of the log that a client gets of the time before it was ready: the latest."""
-_STAGE_PROCESSORS: dict[str, type[Processor]] = {"transcript": STT, "first_token": LLM, "first_audio": TTS}
+_STAGE_PROCESSORS: dict[str, type[Node]] = {"transcript": STT, "first_token": LLM, "first_audio": TTS}
 
 
 class Rtvi:
