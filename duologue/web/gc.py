@@ -9,7 +9,7 @@ THRESHOLDS = (20_000, 20, 10)
 (700, 10, 10) it took 2 to 3 % of the CPU at 200 calls, and 70 to 90 ms at a time in which all calls stood still."""
 
 
-def settle() -> None:
+def settle_heap() -> None:
     """Spare the garbage collector: what is imported now stays for good, and the rest it looks through less often."""
     gc.collect()
     gc.freeze()

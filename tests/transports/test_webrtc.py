@@ -20,6 +20,7 @@ from duologue.frames import ClientChanged
 from duologue.session.session import Outcome
 from duologue.testing.webrtc import WebRTCClient
 from duologue.transports.webrtc.transport import WebRTCTransport
+from duologue.web.rtvi.words import RtviWords
 
 from ..web.webrtc_client import RATE, Engine, envelope, loudness, tone
 
@@ -30,7 +31,7 @@ class Line:
     """A transport with its session, and the way to it."""
 
     def __init__(self, **options: Any) -> None:
-        self.transport = WebRTCTransport("call", **options)
+        self.transport = WebRTCTransport("call", words=RtviWords(), **options)
         self.engine = Engine()
         self.session = Session(Pipeline([self.transport.input(), self.engine, self.transport.output()]))
         self.changes: list[ClientChanged] = []

@@ -15,12 +15,10 @@ from ...frames import (
     BotAudio,
     BotPaused,
     BotResumed,
-    BotStartedSpeaking,
-    BotStoppedSpeaking,
     ResponseEnded,
     ResponseStarted,
-    Signal,
 )
+from .base import PlayoutBase
 from .in_flight import InFlight
 from .pacer import PERIOD_S, Beat, Pacer
 from .queue import QueuedSpeech, SpeechQueue
@@ -54,7 +52,7 @@ class PlayoutSettings:
                 raise ConfigurationError(f"{name} is {value!r}: it must be a positive number of seconds")
 
 
-class Playout:
+class Playout(PlayoutBase):
     """Sends the agent's audio in chunks of 20 ms: the first at once, then at most `lead_ms` ahead of real time.
 
     Responses are played in the order in which their audio arrived, without a gap where there is none to bridge, the
@@ -79,11 +77,9 @@ class Playout:
         owner: str = "Playout",
     ) -> None:
         check_chunk_rate(sample_rate)
+        super().__init__(session)
         self.sample_rate = sample_rate
         self.settings = settings
-        self._session = session
-        self._floor = session.floor
-        self._ledger = session.ledger
         self._write, self._clear = write, clear
         self._owner = owner
         self._loop = asyncio.get_running_loop()
@@ -92,7 +88,6 @@ class Playout:
         self._lead = int(settings.lead_ms * sample_rate / 1000)
         self._queue = SpeechQueue(sample_rate, self._chunk)
         self._line = InFlight(sample_rate, position, self._heard, self._lost)
-        self._speaking: int | None = None  # the turn that the caller hears
         self._beat: Beat | None = None
         self._pause: asyncio.TimerHandle | None = None
         self._gone = False
@@ -321,21 +316,6 @@ class Playout:
         if self._beat is not None:
             self._beat.cancel()
             self._beat = None
-
-    def _say_started(self, turn: int) -> None:
-        self._speaking = turn
-        self._floor.agent_speaking = True
-        self._floor.touched()
-        self._say(BotStartedSpeaking(turn=turn, at=self._session.now()))
-
-    def _say_stopped(self, at: float) -> None:
-        turn, self._speaking = self._speaking, None
-        self._floor.agent_speaking = False
-        self._floor.touched()
-        self._say(BotStoppedSpeaking(turn=turn or 0, at=at))
-
-    def _say(self, signal: Signal) -> None:
-        self._session.broadcast(signal)
 
     # -- cutting ---------------------------------------------------------------------------------------------------
 
