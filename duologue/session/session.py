@@ -285,7 +285,7 @@ class Session:
     async def _stop(self) -> list[str]:
         """Cancel the tasks, close the processors, each within its deadline. Returns what had to be left behind."""
         self._move(State.ENDING)
-        self.floor.touched = lambda: None
+        self.floor.close()
         for timer in (self._idle_timer, self._drain_timer):
             if timer is not None:
                 timer.cancel()

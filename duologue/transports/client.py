@@ -6,12 +6,13 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal
 
+from ..agents.engine import Engine
 from ..frames import BotAudio, BotText, ClientChanged, Input, ResponseEnded, ResponseStarted
-from ..processors.kernel.groups import leaves
-from ..processors.kernel.processor import handles
+from ..processors.kernel.groups import Group, leaves
+from ..processors.kernel.processor import Processor, handles
 from ..session.session import Session
 from .base import TransportInput, TransportOutput
-from .playout.playout import PlayoutSettings
+from .playout.settings import PlayoutSettings
 from .words import Message as Message
 from .words import Words
 
@@ -55,6 +56,8 @@ class ClientTransport:
         self.words = words or Words()
         self.attached: dict[type[Any], Any] = {}
         """Objects that others keep for this connection, each under its own type."""
+        self.input_sample_rate = INPUT_SAMPLE_RATE
+        """The rate of the caller's audio, in Hz, for a transport that can choose it: see `use_input_rate`."""
         self._input = self.make_input()
         self._output = self.make_output(output_sample_rate, settings)
         self._listeners: list[Callable[[Message], None]] = []
@@ -136,6 +139,13 @@ class ClientTransport:
         """Makes the tail of the pipeline, once."""
         return ClientOutput(self, sample_rate, settings)
 
+    def use_input_rate(self, sample_rate: int) -> None:
+        """The session starts, and its engine takes audio at this rate, in Hz. Other rates are converted by the engine.
+
+        A transport that converts the caller's audio anyway converts it to this rate.
+        """
+        self.input_sample_rate = sample_rate
+
     def started(self) -> None:
         """The session runs: the messages that came early can be heard now."""
         self.changed("connected")
@@ -179,6 +189,11 @@ class ClientInput(TransportInput):
     @property
     def name(self) -> str:
         return type(self.transport).__name__
+
+    async def open(self) -> None:
+        await super().open()
+        if (sample_rate := engine_input_rate(self.session.pipeline)) is not None:
+            self.transport.use_input_rate(sample_rate)
 
     def started(self) -> None:
         self.transport.started()
@@ -236,3 +251,11 @@ class ClientOutput(TransportOutput):
 def client_of(session: Session) -> ClientTransport | None:
     """The client that a session's pipeline is built around, None if there is none."""
     return next((leaf.transport for leaf in leaves(session.pipeline) if isinstance(leaf, ClientOutput)), None)
+
+
+def engine_input_rate(node: Processor) -> int | None:
+    """The highest input rate of the engines in a pipeline, in Hz, with which no engine loses anything. None without."""
+    if isinstance(node, Engine):
+        return node.capabilities.input_sample_rate
+    children = node.children if isinstance(node, Group) else ()
+    return max((rate for child in children if (rate := engine_input_rate(child)) is not None), default=None)

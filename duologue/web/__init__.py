@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import MissingExtra
+from ..transports.client import ClientTransport
 
 try:
     from .app import VoiceApp, openai_realtime_app, routes
@@ -14,6 +15,7 @@ except ImportError as error:
 
 __all__ = [
     "Auth",
+    "ClientTransport",
     "MakeSession",
     "Refused",
     "VoiceApp",

@@ -118,7 +118,7 @@ async def test_events_that_wait_are_limited_in_number() -> None:
     transport, session = await stuck(wire)
     assert wire.closed == (1013, "client reads too slowly")
     assert session.state is State.ENDED
-    assert transport._outbox._messages <= MAX_UNSENT_MESSAGES
+    assert transport._sender._outbox._messages <= MAX_UNSENT_MESSAGES
 
 
 async def test_events_that_wait_are_limited_in_bytes() -> None:
@@ -128,7 +128,7 @@ async def test_events_that_wait_are_limited_in_bytes() -> None:
     wire = StuckWire(create, json.dumps({"type": "conversation.item.retrieve", "item_id": "long"}), every_s=0.02)
     transport, _ = await stuck(wire)
     assert wire.closed == (1013, "client reads too slowly")
-    assert transport._outbox._bytes <= MAX_UNSENT_MESSAGE_BYTES
+    assert transport._sender._outbox._bytes <= MAX_UNSENT_MESSAGE_BYTES
 
 
 async def test_a_client_that_takes_nothing_is_lost() -> None:

@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
 
 from ...frames import BotAudio, ResponseEnded, ResponseStarted
+from ...session.session import Session
+from .audible import Audible
 from .base import PlayoutBase
-
-if TYPE_CHECKING:
-    from ...session.session import Session
 
 
 class UnpacedPlayout(PlayoutBase):
     """Gives each piece of audio to `send` when it comes; `send` returns an awaitable while it has no room for more.
 
     Audio counts as played when it is sent, and the agent speaks while a response is sent. A client that has played
-    less says so afterwards: see `Conversation.shorten`. There is nothing to hold back.
+    less says so afterwards: see `Conversation.shorten`. Nothing waits here, and a hold has nothing to hold back.
     """
 
     def __init__(self, session: Session, send: Callable[[BotAudio], Awaitable[None] | None]) -> None:
-        super().__init__(session)
+        self._floor, self._ledger = session.floor, session.ledger
+        self._audible = Audible(session)
         self._send = send
-        self._open: dict[str, None] = {}  # the responses that have begun and not ended
+        self._open: dict[str, None] = {}  # the responses that have begun and not ended, oldest first
         self._gone = False
+
+    @property
+    def waiting_s(self) -> float:
+        return 0.0
+
+    @property
+    def paused(self) -> bool:
+        return False
 
     def begin(self, frame: ResponseStarted) -> None:
         if self._gone or frame.turn <= self._floor.fence:
@@ -34,14 +41,14 @@ class UnpacedPlayout(PlayoutBase):
     def add(self, frame: BotAudio) -> Awaitable[None] | None:
         if self._gone or frame.turn <= self._floor.fence:
             return None
-        if self._speaking is None:
-            self._say_started(frame.turn)
+        if self._audible.audible_turn is None:
+            self._audible.started(frame.turn)
         self._ledger.sent(frame.response_id, frame.duration_s)
         self._ledger.played(frame.response_id, frame.duration_s)
         return self._send(frame)
 
     def end(self, frame: ResponseEnded) -> None:
-        self._fall_silent()
+        self._audible.stopped()
         self._open.pop(frame.response_id, None)
         if frame.status == "completed":
             self._ledger.all_sent(frame.response_id)
@@ -50,31 +57,19 @@ class UnpacedPlayout(PlayoutBase):
     async def drain(self) -> None:
         pass
 
+    def hold(self, owners: tuple[str, ...]) -> None:
+        pass
+
+    def resume(self, owners: tuple[str, ...]) -> None:
+        pass
+
     def fence(self) -> None:
-        self._fall_silent()
+        self._audible.stopped()
         self._open.clear()
 
     def stop(self) -> None:
         self._gone = True
-        self._fall_silent()
+        self._audible.stopped()
         for response_id in self._open:
             self._ledger.finish(response_id, interrupted=True)
         self._open.clear()
-
-    @property
-    def waiting_s(self) -> float:
-        return 0.0
-
-    @property
-    def paused(self) -> bool:
-        return False
-
-    def pause(self) -> None:
-        pass
-
-    def resume(self) -> None:
-        pass
-
-    def _fall_silent(self) -> None:
-        if self._speaking is not None:
-            self._say_stopped(self._session.now())

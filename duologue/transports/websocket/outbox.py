@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import math
 from collections import deque
 from dataclasses import dataclass
 
+from ...processors.kernel.wake import Wake
 from ..words import byte_size
 from .serializers import Wired
 
@@ -40,13 +40,10 @@ class Outbox:
         """The item that is being sent."""
         self.generation = 0
         """How often audio was taken back."""
-        self._loop = asyncio.get_running_loop()
         self._items: deque[Outgoing] = deque()
         self._messages = 0
         self._bytes = 0
-        self._news: asyncio.Future[None] | None = None
-        self._empty: asyncio.Future[None] | None = None
-        self._room: asyncio.Future[None] | None = None
+        self._news, self._empty, self._room = Wake(), Wake(), Wake()
 
     def put(self, data: Wired) -> bool:
         """Adds a message. Returns False if there is no room for it."""
@@ -65,7 +62,7 @@ class Outbox:
 
     def _add(self, item: Outgoing) -> None:
         self._items.append(item)
-        _wake(self._news)
+        self._news.wake()
 
     def drop_audio(self) -> None:
         """Takes back the audio that waits. Audio that is being sent stays."""
@@ -88,9 +85,8 @@ class Outbox:
     async def take(self) -> Outgoing:
         """Waits for the oldest item; it is in flight until `sent`. For one task."""
         while not self._items:
-            _wake(self._empty)
-            self._news = self._loop.create_future()
-            await self._news
+            self._empty.wake()
+            await self._news.wait()
         item = self.in_flight = self._items.popleft()
         return item
 
@@ -104,14 +100,13 @@ class Outbox:
         else:
             self._messages -= 1
             self._bytes -= item.size
-            if self._room is not None and self.has_room:
-                _wake(self._room)
+            if self.has_room:
+                self._room.wake()
 
     async def emptied(self) -> None:
         """Waits until all has been sent."""
         while self._items or self.in_flight is not None:
-            self._empty = self._loop.create_future()
-            await self._empty
+            await self._empty.wait()
 
     @property
     def has_room(self) -> bool:
@@ -121,8 +116,7 @@ class Outbox:
     async def room(self) -> None:
         """Waits until `has_room`. For one task."""
         while not self.has_room:
-            self._room = self._loop.create_future()
-            await self._room
+            await self._room.wait()
 
 
 class Playback:
@@ -177,8 +171,3 @@ class Playback:
         self.handed = 0
         if self._told is not None:
             self._told = 0
-
-
-def _wake(future: asyncio.Future[None] | None) -> None:
-    if future is not None and not future.done():
-        future.set_result(None)

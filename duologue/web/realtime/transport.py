@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 import uuid
-from collections.abc import Awaitable
 from typing import Any
 
 import anyio
@@ -17,7 +16,7 @@ from ...processors.kernel.groups import leaves
 from ...processors.kernel.processor import Processor
 from ...protocols.openai_realtime.session import RealtimeServerSession
 from ...transports.client import ClientInput, ClientOutput
-from ...transports.playout.playout import PlayoutSettings
+from ...transports.playout.settings import PlayoutSettings
 from ...transports.websocket.connection import Wire
 from ...transports.websocket.limits import WebSocketLimits
 from ...transports.websocket.serializers import Received, Serializer, Wired
@@ -90,7 +89,7 @@ class RealtimeTransport(WebSocketTransport):
     def make_output(self, sample_rate: int, settings: PlayoutSettings | None) -> ClientOutput:
         """The tail of the pipeline."""
         requests = self._requests
-        output = RealtimeOutput(self, requests.protocol, requests.caller, self._tools, self._room)
+        output = RealtimeOutput(self, requests.protocol, requests.caller, self._tools, lambda: self._sender.room())
         requests.agent = output
         return output
 
@@ -107,10 +106,6 @@ class RealtimeTransport(WebSocketTransport):
     def put(self, frame: Frame) -> None:
         """Push any frame at the head of the pipeline, in its place among the audio."""
         self._input._put(frame)
-
-    def _room(self) -> Awaitable[None] | None:
-        """None while the client takes what is sent, else an awaitable of that."""
-        return None if self._over or self._outbox.has_room else self._outbox.room()
 
     # -- the call --------------------------------------------------------------------------------------------------
 
@@ -141,11 +136,11 @@ class RealtimeTransport(WebSocketTransport):
         self._heard_at = self._loop.time()
         await super()._read()
 
-    def _look(self) -> None:
+    def _watch(self) -> None:
         if self._begun.is_set() and self._loop.time() - self._heard_at >= self._idle_s:
             self._cut(1001, f"Nothing was received for {self._idle_s:g} s.")
         else:
-            super()._look()
+            super()._watch()
 
     # -- the end ---------------------------------------------------------------------------------------------------
 
