@@ -6,7 +6,7 @@ import gc
 
 THRESHOLDS = (20_000, 20, 10)
 """Frames have no cycles, and ended sessions can wait for the collector. With Python's own thresholds (700, 10, 10) it
-took 2 to 3 % of the CPU at 200 calls, and stopped all calls for 70 to 90 ms at a time (seen with `benchmarks.websocket`)."""
+took 2 to 3 % of the CPU at 200 calls, and stopped all calls for 70 to 90 ms at a time."""
 
 
 def settle_heap() -> None:
