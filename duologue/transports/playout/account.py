@@ -9,16 +9,13 @@ from .queue import QueuedSpeech, SpeechQueue
 
 
 class Account:
-    """Tells the session what was played of each response in a queue, and when the caller hears the agent.
+    """Tells the session what was played of each response in a queue, and when the caller hears the agent."""
 
-    `reporter` is the processor's name in error reports.
-    """
-
-    def __init__(self, session: Session, queue: SpeechQueue, sample_rate: int, reporter: str) -> None:
+    def __init__(self, session: Session, queue: SpeechQueue, sample_rate: int) -> None:
         self.audible_turn: int | None = None
         """The turn that the caller hears, None while they hear nothing."""
         self._session, self._ledger, self._floor = session, session.ledger, session.floor
-        self._queue, self._sample_rate, self._reporter = queue, sample_rate, reporter
+        self._queue, self._sample_rate = queue, sample_rate
         self._drains: list[Wake] = []
 
     @property
@@ -44,8 +41,8 @@ class Account:
 
     def played(self, speech: QueuedSpeech | None, pcm: bytes, ago_s: float) -> None:
         """The far end began to play `pcm` `ago_s` seconds ago. `speech` is None for silence and fades."""
-        if self._session.played:
-            self._tell(pcm, self._session.now() - ago_s)
+        if listeners := self._session.audio.played:
+            listeners.hear(pcm, self._sample_rate, self._session.now() - ago_s)
         if speech is None:
             return
         count = len(pcm) >> 1
@@ -65,14 +62,6 @@ class Account:
         speech.lost = True
         if speech.done:
             self.finish(speech)
-
-    def _tell(self, pcm: bytes, at: float) -> None:
-        for listener in list(self._session.played):
-            try:
-                listener(pcm, self._sample_rate, at)
-            except Exception as error:
-                self._session.played.remove(listener)
-                self._session.report(error, self._reporter)
 
     def finish(self, speech: QueuedSpeech) -> None:
         """All of a response was played, or will never be: settle it."""
