@@ -33,13 +33,13 @@ if TYPE_CHECKING:
     from .errors import ServiceError as ServiceError
     from .errors import ToolError as ToolError
     from .processors.handoff.handoff import Handoff as Handoff
-    from .processors.kernel.groups import Parallel as Parallel
-    from .processors.kernel.groups import Pipeline as Pipeline
-    from .processors.kernel.groups import Switch as Switch
-    from .processors.kernel.lifecycle import Deadlines as Deadlines
-    from .processors.kernel.processor import Processor as Processor
-    from .processors.kernel.processor import handles as handles
+    from .processors.kernel.host import Deadlines as Deadlines
+    from .processors.pipeline import Pipeline as Pipeline
+    from .processors.processor import Processor as Processor
+    from .processors.processor import handles as handles
     from .processors.recorder import Recorder as Recorder
+    from .processors.switch import Switch as Switch
+    from .processors.tee import Tee as Tee
     from .processors.tools import Tools as Tools
     from .processors.turns.endpointing import Endpointing as Endpointing
     from .processors.turns.endpointing import PushToTalk as PushToTalk
@@ -53,9 +53,9 @@ if TYPE_CHECKING:
     from .services.tts import TTS as TTS
     from .session.conversation import Conversation as Conversation
     from .session.conversation import Item as Item
+    from .session.life import Outcome as Outcome
     from .session.pricing import cost as cost
     from .session.run import run as run
-    from .session.session import Outcome as Outcome
     from .session.session import Session as Session
     from .transports.local import LocalAudioTransport as LocalAudioTransport
     from .transports.memory import MemoryTransport as MemoryTransport
@@ -74,10 +74,12 @@ _HOMES = {
         "BadInput ConfigurationError DeadlineExceeded DuologueError IllegalState MissingExtra ServiceError ToolError"
     ),
     "processors.handoff.handoff": "Handoff",
-    "processors.kernel.groups": "Parallel Pipeline Switch",
-    "processors.kernel.lifecycle": "Deadlines",
-    "processors.kernel.processor": "Processor handles",
+    "processors.kernel.host": "Deadlines",
+    "processors.pipeline": "Pipeline",
+    "processors.processor": "Processor handles",
     "processors.recorder": "Recorder",
+    "processors.switch": "Switch",
+    "processors.tee": "Tee",
     "processors.tools": "Tools",
     "processors.turns.endpointing": "Endpointing PushToTalk",
     "processors.turns.interruption": "Interruption InterruptionPolicy",
@@ -88,9 +90,10 @@ _HOMES = {
     "services.stt": "STT",
     "services.tts": "TTS",
     "session.conversation": "Conversation Item",
+    "session.life": "Outcome",
     "session.pricing": "cost",
     "session.run": "run",
-    "session.session": "Outcome Session",
+    "session.session": "Session",
     "transports.local": "LocalAudioTransport",
     "transports.memory": "MemoryTransport",
     "transports.wav": "WavTransport",

@@ -34,8 +34,9 @@ from duologue.frames import (
     UserText,
 )
 from duologue.processors.handoff.handoff import Handoff
-from duologue.processors.kernel.groups import Pipeline, Switch
-from duologue.processors.kernel.processor import Processor, handles
+from duologue.processors.pipeline import Pipeline
+from duologue.processors.processor import Processor, handles
+from duologue.processors.switch import Switch
 from duologue.processors.tools import Tools
 from duologue.processors.turns.endpointing import Endpointing
 from duologue.processors.turns.interruption import Interruption

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import anyio
 
-from .session import Outcome, Session
+from .life import Outcome
+from .session import Session
 
 
 def run(session: Session) -> Outcome:

@@ -21,9 +21,11 @@ from ..frames import (
     Signal,
     UserText,
 )
-from ..processors.kernel.groups import Pipeline, leaves
-from ..processors.kernel.processor import Processor, handles
-from ..session.session import Outcome, Session, State
+from ..processors.kernel.groups import leaves
+from ..processors.pipeline import Pipeline
+from ..processors.processor import Processor, handles
+from ..session.life import Outcome, State
+from ..session.session import Session
 from ..transports.memory import MemoryTransport
 from .caller import Line, SimulatedCaller
 

@@ -9,7 +9,8 @@ from typing import Any, Literal
 from ..agents.engine import Engine
 from ..frames import BotAudio, BotText, ClientChanged, Input, ResponseEnded, ResponseStarted
 from ..processors.kernel.groups import Group, leaves
-from ..processors.kernel.processor import Processor, handles
+from ..processors.kernel.node import Node
+from ..processors.processor import handles
 from ..session.session import Session
 from .base import TransportInput, TransportOutput
 from .playout.settings import PlayoutSettings
@@ -155,8 +156,8 @@ class ClientTransport:
 
     def changed(self, state: Literal["connected", "lost", "reconnected", "gone"], reason: str = "") -> None:
         """Broadcast the state of the connection, if there is a session yet."""
-        if (session := self._input._session) is not None:
-            session.broadcast(ClientChanged(state=state, transport=self.kind, reason=reason))
+        if self._input.in_session:
+            self._input.broadcast(ClientChanged(state=state, transport=self.kind, reason=reason))
 
     def write_audio(self, chunk: bytes) -> None:
         """Send 20 ms of the agent's audio: see `TransportOutput.write`."""
@@ -253,7 +254,7 @@ def client_of(session: Session) -> ClientTransport | None:
     return next((leaf.transport for leaf in leaves(session.pipeline) if isinstance(leaf, ClientOutput)), None)
 
 
-def engine_input_rate(node: Processor) -> int | None:
+def engine_input_rate(node: Node) -> int | None:
     """The highest input rate of the engines in a pipeline, in Hz, with which no engine loses anything. None without."""
     if isinstance(node, Engine):
         return node.capabilities.input_sample_rate

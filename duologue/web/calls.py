@@ -16,8 +16,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.websockets import WebSocket
 
 from ..errors import ConfigurationError, DuologueError, check_limits
-from ..processors.kernel.processor import Processor
-from ..session.session import Outcome, Session
+from ..processors.processor import Processor
+from ..session.life import Outcome
+from ..session.session import Session
 from ..transports.client import SHUTTING_DOWN, ClientTransport
 
 log = logging.getLogger("duologue")

@@ -9,7 +9,7 @@ import pytest
 from duologue import Pipeline, Session
 from duologue.errors import IllegalState
 from duologue.frames import BotPaused, BotResumed, ClientChanged, Interrupted, Signal, UserTranscript
-from duologue.processors.kernel.processor import Processor
+from duologue.processors.processor import Processor
 from duologue.processors.turns.endpointing import Endpointing
 from duologue.processors.turns.interruption import Interruption, InterruptionPolicy
 from duologue.processors.turns.vad import Vad

@@ -30,7 +30,7 @@ class Schedule:
         self.played: list[bytes] = []
         self.interrupted_s = 0.0
         self.holds: list[Hold] = []
-        call.session.played.append(lambda pcm, rate, at: self.played.append(pcm))
+        call.session.audio.played.add(lambda pcm, rate, at: self.played.append(pcm))
         call.transport.on_audio(self.check_chunk)
 
     def check_chunk(self, pcm: bytes, at: float) -> None:

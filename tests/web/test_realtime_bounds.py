@@ -18,9 +18,9 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from duologue import Cascade, Pipeline, Session
 from duologue.frames import SessionEnding, ToolResult
-from duologue.processors.kernel.processor import Processor, handles
+from duologue.processors.processor import Processor, handles
 from duologue.services.context import ToolRequest
-from duologue.session.session import State
+from duologue.session.life import State
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.testing.websocket import calling
 from duologue.testing.websocket import serving as serving_app

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from ...errors import ConfigurationError
 from ...frames import BotStartedSpeaking, EndOfTurn, Interrupted, UserTranscript, VoiceActivity
 from ...session.holds import Hold
-from ..kernel.processor import Processor, handles
+from ..processor import Processor, handles
 
 if TYPE_CHECKING:
     from ...session.session import Session

@@ -15,7 +15,7 @@ from ..native.events import Event, Opened, Refused
 from .wire import ConnectionLost, Wire
 
 if TYPE_CHECKING:
-    from ...processors.kernel.processor import Processor
+    from ...processors.processor import Processor
 
 ROOM = 256
 """Messages that wait to be sent before those who bring audio must wait."""

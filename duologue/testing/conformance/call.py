@@ -27,8 +27,9 @@ from ...frames import (
     VoiceActivity,
 )
 from ...processors.handoff.handoff import Handoff
-from ...processors.kernel.groups import Pipeline, Switch
-from ...processors.kernel.processor import Processor
+from ...processors.pipeline import Pipeline
+from ...processors.processor import Processor
+from ...processors.switch import Switch
 from ...processors.tools import Tools
 from ...processors.turns.endpointing import Endpointing
 from ...processors.turns.interruption import Interruption

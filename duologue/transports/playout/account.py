@@ -9,21 +9,18 @@ from .queue import QueuedSpeech, SpeechQueue
 
 
 class Account(Audible):
-    """Tells the session what was played of each response in a queue, and when the caller hears the agent.
+    """Tells the session what was played of each response in a queue, and when the caller hears the agent."""
 
-    `reporter` is the processor's name in error reports.
-    """
-
-    def __init__(self, session: Session, queue: SpeechQueue, sample_rate: int, reporter: str) -> None:
+    def __init__(self, session: Session, queue: SpeechQueue, sample_rate: int) -> None:
         super().__init__(session)
         self._ledger = session.ledger
-        self._queue, self._sample_rate, self._reporter = queue, sample_rate, reporter
+        self._queue, self._sample_rate = queue, sample_rate
         self._drains: list[Wake] = []
 
     def played(self, speech: QueuedSpeech | None, pcm: bytes, ago_s: float) -> None:
         """The far end began to play `pcm` `ago_s` seconds ago. `speech` is None for silence and fades."""
-        if self._session.played:
-            self._tell(pcm, self._session.now() - ago_s)
+        if listeners := self._session.audio.played:
+            listeners.hear(pcm, self._sample_rate, self._session.now() - ago_s)
         if speech is None:
             return
         count = len(pcm) >> 1
@@ -43,14 +40,6 @@ class Account(Audible):
         speech.lost = True
         if speech.done:
             self.finish(speech)
-
-    def _tell(self, pcm: bytes, at: float) -> None:
-        for listener in list(self._session.played):
-            try:
-                listener(pcm, self._sample_rate, at)
-            except Exception as error:
-                self._session.played.remove(listener)
-                self._session.report(error, self._reporter)
 
     def finish(self, speech: QueuedSpeech) -> None:
         """All of a response was played, or will never be: settle it."""

@@ -59,7 +59,7 @@ class Playout(PlayoutBase):
         self._lead = int(settings.lead_ms * sample_rate / 1000)
         self._queue = SpeechQueue(sample_rate, self._chunk)
         self._intake = Intake(self._queue, settings.max_buffer_s, self._accept)
-        self._account = Account(session, self._queue, sample_rate, owner)
+        self._account = Account(session, self._queue, sample_rate)
         self._in_flight = InFlight(sample_rate, position, self._account.played, self._account.lost)
         self._beat: Beat | None = None
         self._gone = False

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...errors import BadInput, IllegalState
-from ...session.session import Session
 from ..client import OUTPUT_SAMPLE_RATE, ClientTransport
 from ..playout.settings import PlayoutSettings
 from ..words import Message, Words, byte_size
@@ -82,7 +81,7 @@ class WebRTCTransport(ClientTransport):
             lost_s=lost_s,
             reconnect_s=reconnect_s,
             packets=self._packets_received,
-            floor=lambda: self._session.floor if self._session is not None else None,
+            floor=lambda: self._output.session.floor if self._output.in_session else None,
             changed=self.changed,
             gone=self.hang_up,
             fill=self._fill,
@@ -173,10 +172,6 @@ class WebRTCTransport(ClientTransport):
         task.add_done_callback(self._closings.discard)
 
     # -- whether the client is there -------------------------------------------------------------------------------
-
-    @property
-    def _session(self) -> Session | None:
-        return self._output._session
 
     def started(self) -> None:
         """The session runs."""

@@ -19,7 +19,7 @@ from starlette.responses import JSONResponse
 from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from ...processors.kernel.processor import Processor
+from ...processors.processor import Processor
 from ...session.session import Session
 from ...transports.websocket.connection import StarletteWire
 from ..calls import Calls, Refused, deny

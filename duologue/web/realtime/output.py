@@ -21,7 +21,7 @@ from ...frames import (
     Usage,
     UserTranscript,
 )
-from ...processors.kernel.processor import handles
+from ...processors.processor import handles
 from ...protocols.openai_realtime.response import ServerResponse
 from ...protocols.openai_realtime.session import RealtimeServerSession
 from ...transports.client import OUTPUT_SAMPLE_RATE, ClientOutput, ClientTransport

@@ -13,8 +13,9 @@ from ...agents.tool import ToolSpec
 from ...errors import ConfigurationError
 from ...frames import Configure, Frame, HandoffCompleted, Input, ToolCall, ToolResult
 from ...processors.handoff.find import find_engine
-from ...processors.kernel.groups import Switch, leaves
-from ...processors.kernel.processor import Processor, handles
+from ...processors.kernel.groups import leaves
+from ...processors.processor import Processor, handles
+from ...processors.switch import Switch
 from ...processors.tools import Tools
 from ...protocols.openai_realtime.config import Refusal
 from ...protocols.openai_realtime.response import ServerResponse

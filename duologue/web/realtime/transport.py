@@ -13,7 +13,7 @@ from ...audio.vad import Detector
 from ...errors import ConfigurationError
 from ...frames import Frame
 from ...processors.kernel.groups import leaves
-from ...processors.kernel.processor import Processor
+from ...processors.kernel.node import Node
 from ...protocols.openai_realtime.session import RealtimeServerSession
 from ...transports.client import ClientInput, ClientOutput
 from ...transports.playout.settings import PlayoutSettings
@@ -109,7 +109,7 @@ class RealtimeTransport(WebSocketTransport):
 
     # -- the call --------------------------------------------------------------------------------------------------
 
-    def check(self, pipeline: Processor) -> None:
+    def check(self, pipeline: Node) -> None:
         """Raise ConfigurationError if the pipeline lacks a part."""
         self._tools.engine()
         parts = leaves(pipeline)
@@ -147,7 +147,7 @@ class RealtimeTransport(WebSocketTransport):
     def hang_up(self, reason: str = "client disconnected") -> None:
         """The client has gone: the call ends at once, for the client alone decides which input is a turn."""
         super().hang_up(reason)
-        if self._input._session is not None:
+        if self._input.in_session:
             self._input.session.cancel(reason)
 
     def time_limit_reason(self, limit_s: float) -> str:
