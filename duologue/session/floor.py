@@ -37,7 +37,7 @@ class Floor:
         self.caller_speaking = False
         """True while the caller speaks. Set by `caller_speaks`."""
         self.dismissed = False
-        """True if the caller's turn that is ending was a backchannel, which wants no answer. The engine clears it."""
+        """The caller's turn that is ending was a backchannel and wants no answer. Engines call `take_dismissed`."""
         self.touched: Callable[[], None] = lambda: None
         """Called at every sign of life. Code that changes one of the attributes above calls it too."""
         self._working: set[int] = set()
@@ -83,6 +83,11 @@ class Floor:
         Protection ends with the next turn that begins once all of this one is done and heard.
         """
         return turn in self._protected
+
+    def take_dismissed(self) -> bool:
+        """Clear `dismissed`. Returns True if it was set and the agent has the floor, which it keeps then."""
+        dismissed, self.dismissed = self.dismissed, False
+        return dismissed and self.owner == "agent"
 
     # -- holds -----------------------------------------------------------------------------------------------------
 

@@ -286,6 +286,7 @@ class TransportOutput(Processor):
     @handles(ResponseEnded)
     async def response_ended(self, frame: ResponseEnded) -> None:
         """All of a response is here."""
+        self.session.ledger.all_given(frame)
         self.playout.end(frame)
         await self.push(frame)
 

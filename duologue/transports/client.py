@@ -7,10 +7,9 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from ..agents.engine import Engine
-from ..frames import BotAudio, BotText, ClientChanged, Input, ResponseEnded, ResponseStarted
+from ..frames import BotAudio, ClientChanged, Input
 from ..processors.kernel.groups import Group, leaves
 from ..processors.kernel.node import Node
-from ..processors.processor import handles
 from ..session.session import Session
 from .base import TransportInput, TransportOutput
 from .playout.settings import PlayoutSettings
@@ -24,9 +23,6 @@ MAX_EARLY_MESSAGES = 100
 
 SHUTTING_DOWN = "server is shutting down"
 """Why a call ended with its server."""
-
-Written = ResponseStarted | BotText | ResponseEnded
-"""The frames of the agent's responses, apart from their audio."""
 
 
 class ClientTransport:
@@ -98,10 +94,6 @@ class ClientTransport:
                 self._input.session.report(error, type(self).__name__)
 
     # -- the agent -------------------------------------------------------------------------------------------------
-
-    def on_written(self, listener: Callable[[Written], None]) -> None:
-        """Call `listener` with the start, the text and the end of each response, as they leave the pipeline."""
-        self._output.written.append(listener)
 
     def show_only(self, turn: int) -> None:
         """Do not play the agent's audio of this turn: the turn's responses count as read."""
@@ -201,43 +193,20 @@ class ClientInput(TransportInput):
 
 
 class ClientOutput(TransportOutput):
-    """Plays to a client, and passes on the text of the responses."""
+    """Plays to a client."""
 
     def __init__(self, transport: ClientTransport, sample_rate: int, settings: PlayoutSettings | None) -> None:
         super().__init__(sample_rate, settings)
         self.transport = transport
-        self.written: list[Callable[[Written], None]] = []
         self.unspoken = 0
 
     @property
     def name(self) -> str:
         return type(self.transport).__name__
 
-    async def response_started(self, frame: ResponseStarted) -> None:
-        self.tell(frame)
-        await super().response_started(frame)
-
-    @handles(BotText)
-    async def text(self, frame: BotText) -> None:
-        """Pass on the text."""
-        self.tell(frame)
-        await self.push(frame)
-
     async def play(self, frame: BotAudio) -> None:
         if frame.turn != self.unspoken or not frame.turn:
             await super().play(frame)
-
-    async def response_ended(self, frame: ResponseEnded) -> None:
-        self.tell(frame)
-        await super().response_ended(frame)
-
-    def tell(self, frame: Written) -> None:
-        """Call the listeners of `ClientTransport.on_written`."""
-        for listener in self.written:
-            try:
-                listener(frame)
-            except Exception as error:
-                self.session.report(error, self.name)
 
     def write(self, chunk: bytes) -> None:
         self.transport.write_audio(chunk)

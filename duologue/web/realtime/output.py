@@ -94,7 +94,6 @@ class RealtimeOutput(ClientOutput):
 
     async def response_started(self, frame: ResponseStarted) -> None:
         """A response begins: on the wire when those before it have ended, for text may come ahead of their audio."""
-        self.tell(frame)
         self.playout.begin(frame)
         self._responses.setdefault(frame.response_id, [])
         if len(self._responses) == 1:
@@ -111,9 +110,9 @@ class RealtimeOutput(ClientOutput):
                 self.spontaneous = False
         response.source = response_id
 
+    @handles(BotText)
     async def text(self, frame: BotText) -> None:
         """The text of a response."""
-        self.tell(frame)
         waiting = self._responses.get(frame.response_id)
         if waiting is not None and self._is_first(frame.response_id):
             self._say(frame.text)
@@ -142,13 +141,13 @@ class RealtimeOutput(ClientOutput):
 
     async def response_ended(self, frame: ResponseEnded) -> None:
         """It is over: for the client too, unless tools of the application are at work on what comes next."""
-        self.tell(frame)
         response_id, response = frame.response_id, self._response
         mine = response is not None and response.source == response_id
         calls = self._tools.take(response_id)
         own_calls = self._tools.calls_own(response_id)
         if response is not None and mine:
             self._flush(response)
+        self.session.ledger.all_given(frame)
         self.playout.end(frame)
         self._cut_what_has_ended()
         goes_on = own_calls and not calls and frame.status == "completed"
