@@ -19,6 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from duologue import Cascade, Pipeline, Session
 from duologue.frames import SessionEnding, ToolResult
 from duologue.processors.processor import Processor, handles
+from duologue.protocols.openai_realtime.conversation import MAX_ITEM_BYTES, ServerConversation
 from duologue.services.context import ToolRequest
 from duologue.session.life import State
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
@@ -129,6 +130,22 @@ async def test_events_that_wait_are_limited_in_bytes() -> None:
     transport, _ = await stuck(wire)
     assert wire.closed == (1013, "client reads too slowly")
     assert transport._sender._outbox._bytes <= MAX_UNSENT_MESSAGE_BYTES
+
+
+async def test_items_are_kept_within_a_number_of_bytes() -> None:
+    events: list[str] = []
+    ids = iter(range(1_000_000))
+    conversation = ServerConversation(lambda kind, **fields: events.append(kind), lambda kind: f"{kind}_{next(ids)}")
+    image = "data:image/png;base64," + "A" * 1_000_000
+    content = [{"type": "input_image", "image_url": image}]
+    for _ in range(100):
+        conversation.add(conversation.take({"type": "message", "role": "user", "content": content}))
+    assert sum(len(json.dumps(item.wire)) for item in conversation.items) <= MAX_ITEM_BYTES
+    assert conversation.items[-1].id == "item_99"
+    for item in list(conversation.items):
+        conversation.delete(item)
+    conversation.add(conversation.take({"type": "message", "role": "user", "content": content}))
+    assert len(conversation.items) == 1
 
 
 async def test_a_client_that_takes_nothing_is_lost() -> None:

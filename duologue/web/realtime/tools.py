@@ -54,7 +54,6 @@ class ClientTools(Processor):
         self._own_specs: tuple[ToolSpec, ...] = ()
         self._calls: dict[str, list[ToolCall]] = {}  # by the response that makes them, until it has ended
         self._own_calls: set[str] = set()  # the responses under way that call the application's tools
-        self._open_calls: dict[str, ToolCall] = {}
 
     async def open(self) -> None:
         """Raises ConfigurationError if `Tools` would get the client's calls."""
@@ -127,13 +126,19 @@ class ClientTools(Processor):
 
     def send(self, response: ServerResponse, call: ToolCall) -> None:
         """The client is to run a tool."""
-        self._open_calls[call.call_id] = call
+        calls = self.session.calls
+        registered = calls.get(call.call_id)
+        if registered is None:  # made by a processor that logs nothing
+            registered = calls.ask(call.call_id, name=call.name, turn=call.turn)
+        registered.runner, registered.state = self, "running"
         response.call(call.call_id, call.name, json.dumps(call.arguments))
 
     def refuse(self, calls: list[ToolCall]) -> None:
         """The client never hears of these calls."""
         for call in calls:
-            self._give(call, {"error": "cancelled: the caller interrupted"}, is_error=True)
+            self._give(
+                call.call_id, call.name, call.turn, {"error": "cancelled: the caller interrupted"}, is_error=True
+            )
 
     def refuse_all(self) -> None:
         """An interruption: the client never hears of the calls whose responses have not ended."""
@@ -144,15 +149,14 @@ class ClientTools(Processor):
 
     def answer(self, call_id: str, output: str) -> None:
         """The client's result of a call. Raises Refusal if none of this id waits for one."""
-        call = self._open_calls.pop(call_id, None)
-        if call is None:
+        call = self.session.calls.get(call_id)
+        if call is None or call.runner is not self:
             raise Refusal("invalid_tool_call_id", "This call has its result already.", "item.call_id")
-        self._give(call, output)
+        call.runner = None
+        self._give(call_id, call.name, call.turn, output)
 
-    def _give(self, call: ToolCall, result: Any, *, is_error: bool = False) -> None:
-        frame = ToolResult(
-            call_id=call.call_id, name=call.name, result=result, turn=call.turn, is_error=is_error, respond=False
-        )
+    def _give(self, call_id: str, name: str, turn: int, result: Any, *, is_error: bool = False) -> None:
+        frame = ToolResult(call_id=call_id, name=name, result=result, turn=turn, is_error=is_error, respond=False)
         self._jobs.add(lambda: self.push_up(frame))
 
     # -- what happened in another session --------------------------------------------------------------------------
