@@ -17,10 +17,10 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from duologue import Cascade, Pipeline, Session
-from duologue.frames import SessionEnding, ToolResult
-from duologue.processors.processor import Processor, handles
+from duologue.errors import ConfigurationError
+from duologue.frames import HandoffCompleted, SessionEnding
+from duologue.processors.kernel.groups import leaves
 from duologue.protocols.openai_realtime.conversation import MAX_ITEM_BYTES, ServerConversation
-from duologue.services.context import ToolRequest
 from duologue.session.life import State
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.testing.websocket import calling
@@ -32,6 +32,7 @@ from duologue.transports.websocket.outbox import MAX_UNSENT_MESSAGE_BYTES, MAX_U
 from duologue.transports.websocket.serializers import Wired
 from duologue.web import WebLimits, openai_realtime_app, routes, token_auth
 from duologue.web.realtime.jobs import Jobs
+from duologue.web.realtime.tools import ClientTools
 from duologue.web.realtime.transport import RealtimeTransport
 
 from .realtime import Mocks, call, serving
@@ -203,37 +204,23 @@ async def test_a_job_that_fails_does_not_end_the_work() -> None:
         tasks.cancel_scope.cancel()
 
 
-class Picky(Processor):
-    """Fails on the results of tools."""
+async def test_a_hand_off_that_cannot_be_followed_leaves_the_call_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail() -> None:
+        raise ConfigurationError("no engine just now")
 
-    @handles(ToolResult)
-    async def result(self, frame: ToolResult) -> None:
-        raise ValueError("no results here")
-
-
-async def test_a_result_that_nobody_takes_leaves_the_call_alive() -> None:
-    replies: list[str | list[ToolRequest]] = [
-        [ToolRequest(call_id="c1", name="get_weather", arguments={})],
-        "Still here.",
-    ]
-
-    def make(transport: RealtimeTransport) -> Session:
-        engine = Cascade(MockSTT(), MockLLM(replies), MockTTS())
-        parts = [transport.input(), transport.turns(), engine, Picky(), transport.client_tools(), transport.output()]
-        return Session(Pipeline(parts))
-
-    async with call(make) as client:
+    mocks = Mocks(["Still here."])
+    async with call(mocks) as client:
         await client.update(tools=[WEATHER])
-        await client.type("The weather?")
-        await client.send("response.create")
-        await client.until("response.done")
-        output = {"type": "function_call_output", "call_id": "c1", "output": "rain"}
-        await client.send("conversation.item.create", item=output)
+        session = mocks.sessions[0]
+        tools = next(leaf for leaf in leaves(session.pipeline) if isinstance(leaf, ClientTools))
+        with monkeypatch.context() as broken:
+            broken.setattr(tools, "engine", fail)
+            session.broadcast(HandoffCompleted(source="a", target="b"))
+            await anyio.sleep(0.1)
         await client.type("Hello?")
         await client.send("response.create")
-        await client.until("response.done")
-        answer = client.all("response.done")[-1]["response"]
-        assert answer["status"] == "completed"
+        done = await client.until("response.done")
+        assert done["response"]["output"][0]["content"][0]["transcript"] == "Still here."
 
 
 # -- one server --------------------------------------------------------------------------------------------------------
