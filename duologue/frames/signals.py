@@ -132,15 +132,20 @@ class BotStoppedSpeaking(Signal, frozen=True, kw_only=True, tag="BotStoppedSpeak
 
 
 class BotPaused(Signal, frozen=True, kw_only=True, tag="BotPaused"):
-    """The agent's speech is held back while it is unclear whether the caller interrupts."""
+    """The agent's speech is on hold from now on. `owners` names the owner of the first hold, such as "caller"."""
 
     turn: int
+    owners: tuple[str, ...] = ()
 
 
 class BotResumed(Signal, frozen=True, kw_only=True, tag="BotResumed"):
-    """The held speech goes on: it was no interruption."""
+    """No hold is out any more: the speech goes on. `owners` names the owners of all holds since `BotPaused`.
+
+    After an interruption that ends a hold there is no `BotResumed`.
+    """
 
     turn: int
+    owners: tuple[str, ...] = ()
 
 
 class Idle(Signal, frozen=True, kw_only=True, tag="Idle"):

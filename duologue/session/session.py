@@ -130,6 +130,7 @@ class Session:
         """
 
         def cut() -> None:
+            self.floor.close()
             for heard in self.ledger.cut(self.floor.turn):
                 log.debug("session %s: response %s was cut by the end", self.id, heard.response_id)
 

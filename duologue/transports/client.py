@@ -6,10 +6,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..agents.engine import Engine
 from ..frames import BotAudio, ClientChanged, Input
-from ..processors.kernel.groups import leaves
+from ..processors.kernel.groups import Group, leaves
+from ..processors.kernel.node import Node
 from .base import TransportInput, TransportOutput
-from .playout.playout import PlayoutSettings
+from .playout.settings import PlayoutSettings
 
 if TYPE_CHECKING:
     from ..session.session import Session
@@ -50,6 +52,8 @@ class ClientTransport:
         self.data = data
         self.attached: dict[type[Any], Any] = {}
         """What others keep for this connection, each under its own type."""
+        self.input_sample_rate = INPUT_SAMPLE_RATE
+        """The rate of the caller's audio, in Hz, for a transport that can choose it: see `use_input_rate`."""
         self._input = _ClientInput(self)
         self._output = _ClientOutput(self, output_sample_rate, settings)
         self._listeners: list[Callable[[Message], None]] = []
@@ -119,6 +123,13 @@ class ClientTransport:
 
     # -- for subclasses --------------------------------------------------------------------------------------------
 
+    def use_input_rate(self, sample_rate: int) -> None:
+        """The session starts, and its engine takes audio at this rate, in Hz. Other rates are converted by the engine.
+
+        A transport that converts the caller's audio anyway converts it to this rate.
+        """
+        self.input_sample_rate = sample_rate
+
     def started(self) -> None:
         """The session runs: whoever listens is there."""
         self.changed("connected")
@@ -153,6 +164,14 @@ def client_of(session: Session) -> ClientTransport | None:
     return next((leaf.transport for leaf in leaves(session.pipeline) if isinstance(leaf, _ClientOutput)), None)
 
 
+def engine_input_rate(node: Node) -> int | None:
+    """The highest input rate of the engines in a pipeline, in Hz, with which no engine loses anything. None without."""
+    if isinstance(node, Engine):
+        return node.capabilities.input_sample_rate
+    children = node.children if isinstance(node, Group) else ()
+    return max((rate for child in children if (rate := engine_input_rate(child)) is not None), default=None)
+
+
 class _ClientInput(TransportInput):
     """Takes what the client says."""
 
@@ -163,6 +182,11 @@ class _ClientInput(TransportInput):
     @property
     def name(self) -> str:
         return type(self._transport).__name__
+
+    async def open(self) -> None:
+        await super().open()
+        if (sample_rate := engine_input_rate(self.session.pipeline)) is not None:
+            self._transport.use_input_rate(sample_rate)
 
     def started(self) -> None:
         self._transport.started()
