@@ -38,10 +38,14 @@ class Speaking(CallEvent, frozen=True, kw_only=True, tag="speaking"):
 
 
 class SpeechHeld(CallEvent, frozen=True, kw_only=True, tag="speech_held"):
-    """The agent's speech is on hold, or goes on where it stopped."""
+    """The agent's speech is on hold, or goes on where it stopped.
+
+    `owners` names the owners of the holds, such as "caller".
+    """
 
     held: bool
     turn: int
+    owners: tuple[str, ...] = ()
 
 
 class SpeechCut(CallEvent, frozen=True, kw_only=True, tag="speech_cut"):
