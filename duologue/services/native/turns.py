@@ -66,7 +66,7 @@ class Turns:
         return named or next((turn for turn in turns if not turn.item and not turn.transcribed), None)
 
     def name(self, utterance: Utterance) -> str:
-        """The id of an utterance: its transcripts have it, and its item of the log will have it."""
+        """Return our id of an utterance: its transcripts carry it, and its item of the log will have it."""
         utterance.id = utterance.id or self._session.conversation.new_id()
         return utterance.id
 
