@@ -98,7 +98,7 @@ class Feed:
         for event in self.snapshot():
             if not kinds or isinstance(event, kinds):
                 backlog.put(event)
-        backlog.limit = len(backlog) + capacity  # what exists already is not the reader's fault
+        backlog.limit = len(backlog) + capacity  # the log so far is not the reader's fault
         stops = [self.on(backlog.put, *kinds), self.on(lambda event: backlog.end(), CallEnding)]
         if self.ended:
             backlog.end()
@@ -157,7 +157,7 @@ class Feed:
         )
 
     def _measure(self) -> None:
-        """Measure what somebody wants to know, and nothing else."""
+        """Measure levels and times only while a watcher asks for them."""
         levels, times = (any(watcher.wants(kind) for watcher in self._watchers) for kind in (Level, TurnTimed))
         if levels and self._stop_levels is None:
             self._stop_levels = self._session.on(AudioLevel, self._level)

@@ -158,7 +158,7 @@ class FeedMessages:
         if signal.text:
             self._show_words(utterance, signal, now)
         if signal.final and (not signal.text or utterance == self._unnamed):
-            self._take_back(utterance)  # it comes to nothing, or nobody knows which item of the log it is
+            self._take_back(utterance)  # it comes to nothing, or has no id by which to find its item
             self._unnamed = ""
 
     def _name_unnamed(self) -> str:
@@ -239,7 +239,7 @@ class FeedMessages:
             self._emit(event)
 
     def _being_said(self, item: Item, response: Response) -> MessageChanged:
-        # Guessed times of words may turn out to have been too early: what was told as heard stays heard.
+        # Guessed times of words may turn out to have been too early: text once told as heard stays heard.
         before = self._responses.get(item.id)
         heard = heard_position(response.text, response.heard().text)
         heard = min(max(heard, before.heard_chars if before is not None else 0), len(response.text))
