@@ -164,10 +164,13 @@ class STT(Processor):
                 if not self._released:
                     await self._begin(SpeechStarted(at=end_s))
         elif frame.audio:
-            self._recent.append(frame)
-            self._recent_s += frame.duration_s
-            while self._recent_s - self._recent[0].duration_s > self.preroll_ms / 1000:
-                self._recent_s -= self._recent.popleft().duration_s
+            self._keep(frame)
+
+    def _keep(self, frame: UserAudio) -> None:
+        self._recent.append(frame)
+        self._recent_s += frame.duration_s
+        while self._recent_s - self._recent[0].duration_s > self.preroll_ms / 1000:
+            self._recent_s -= self._recent.popleft().duration_s
 
     async def _feed(self, frame: UserAudio) -> None:
         self._fed_s += frame.duration_s

@@ -90,6 +90,14 @@ class SpokenAudio:
         self._pieces.append(pcm)
         self._bytes += len(pcm)
         self._unsent += 1
+        self._drop_oldest()
+
+    def keep(self, ring_bytes: int) -> None:
+        """Hold at most `ring_bytes` from now on. Audio that was dropped before does not count."""
+        self._ring_bytes, self.dropped = ring_bytes, 0
+        self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
         while self._bytes > self._ring_bytes:
             oldest = self._pieces.popleft()
             self._bytes -= len(oldest)
@@ -98,7 +106,7 @@ class SpokenAudio:
 
     def take_unsent(self) -> list[bytes]:
         """Return the pieces that the connection has not received, oldest first."""
-        pieces = list(self._pieces)[len(self._pieces) - self._unsent :] if self._unsent else []
+        pieces = [self._pieces[place] for place in range(-self._unsent, 0)]
         self._unsent = 0
         return pieces
 
