@@ -86,7 +86,7 @@ def test_ten_minutes_of_call_are_the_same_to_the_byte_each_time() -> None:
     assert kinds.count("tool_call") == kinds.count("tool_result") >= 5
     assert kinds.count("handoff") >= 2
     assert any(item.status == "interrupted" for item in session.conversation)
-    assert not session.conversation.open_calls()
+    assert not session.calls.open()
     for _ in range(2):
         again, _ = run(ten_minutes)
         assert again == first

@@ -31,6 +31,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     billing: Literal["token", "clock", "none"]
     session_limit_s: float | None = None
     affect: bool = False
+    text_may_change: bool = False
+    """Hooks may change a sentence before it is spoken. Without it they can only block one."""
     voices: str = ""
     """The family that its voices belong to, by which an `Agent` can name one for each engine."""
 
@@ -78,14 +80,13 @@ Pending = Literal["", "noise", "words"]
 
 
 class Handover(msgspec.Struct, frozen=True, kw_only=True):
-    """What an engine had not dealt with when another took its place: the caller must not notice.
+    """The work that one engine leaves to the next at a change of engines: the caller must not notice it.
 
     `speech` has no transcript yet: the audio from before the speech was detected, `SpeechStarted`, the rest of the
-    audio, and the `EndOfTurn` if there was one. It has been passed on downstream already, but for the `EndOfTurn`.
-    `asked` are `EndOfTurn`, `UserText`, `Respond`, `Say` and `ToolResult` frames that no response has answered; the
-    results are in the log, those in `results` are not yet. Of the turns in `to_continue` some results are in that ask
-    for a continuation. `said` is what the caller's turn that goes on has brought so far, `unanswered` what the finished
-    ones want an answer to.
+    audio, and the `EndOfTurn` if there was one. All of it has been passed on downstream already, except the
+    `EndOfTurn`. `asked` are the `EndOfTurn`, `UserText`, `Respond`, `Say` and `ToolResult` frames that no response has
+    answered. Their results are in the log; `results` are not in it yet. `said` is the content of the caller's turn in
+    progress, `unanswered` the content of finished turns that nobody has answered.
     """
 
     speech: tuple[Input, ...] = ()
@@ -93,7 +94,6 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True):
     results: tuple[ToolResult, ...] = ()
     said: Pending = ""
     unanswered: Pending = ""
-    to_continue: frozenset[int] = frozenset()
 
 
 @runtime_checkable

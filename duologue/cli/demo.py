@@ -15,7 +15,7 @@ from .. import Cascade, Handoff, Outcome, Pipeline, Session, Switch, Tools
 from ..audio.pcm import deinterleave, rms_dbfs
 from ..audio.wav import read_wav
 from ..frames import BotPaused, HandoffCompleted, Transfer
-from ..processors.kernel.processor import Processor
+from ..processors.processor import Processor
 from ..processors.recorder import Recorder
 from ..processors.turns.endpointing import Endpointing
 from ..processors.turns.interruption import Interruption

@@ -23,8 +23,8 @@ from ..frames import (
     ToolResult,
     UserTranscript,
 )
-from ..processors.kernel.processor import Processor
-from ..processors.kernel.routes import Direction
+from ..processors.kernel.host import Direction
+from ..processors.processor import Processor
 from ..session import Item, Session
 from ..session.latency import STAGES, LatencyMeter
 

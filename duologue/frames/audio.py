@@ -42,7 +42,7 @@ def _scaled(audio: bytes, gain: float) -> bytes:
     return scaled
 
 
-class UserAudio(Input, frozen=True, kw_only=True):
+class UserAudio(Input, frozen=True, kw_only=True, tag="UserAudio"):
     """Audio of the caller. `at` is the session time of its first sample, in seconds.
 
     Raises BadInput for a sample rate outside 1 to 384,000 Hz or bytes that are not whole samples.
@@ -77,7 +77,7 @@ class UserAudio(Input, frozen=True, kw_only=True):
         return f"UserAudio({len(self.audio)} bytes, {self.sample_rate} Hz, at={self.at:.3f})"
 
 
-class BotAudio(Output, frozen=True, kw_only=True):
+class BotAudio(Output, frozen=True, kw_only=True, tag="BotAudio"):
     """Audio of the agent. Raises BadInput as `UserAudio` does."""
 
     audio: bytes
@@ -107,7 +107,7 @@ class BotAudio(Output, frozen=True, kw_only=True):
         return f"BotAudio({len(self.audio)} bytes, {self.sample_rate} Hz, turn={self.turn})"
 
 
-class WordTimes(Output, frozen=True, kw_only=True):
+class WordTimes(Output, frozen=True, kw_only=True, tag="WordTimes"):
     """When the words of a response are spoken, in seconds from the start of the response's audio.
 
     Sent before, or together with, the audio that holds them.

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import anyio
@@ -16,29 +15,31 @@ from ..agents.agent import Agent
 from ..agents.tool import Tool, ToolSpec
 from ..errors import BadInput, ConfigurationError, ToolError
 from ..frames import ApprovalGiven, ApprovalWanted, Interrupted, ResponseStarted, ToolCall, ToolResult
+from ..session.tool_calls import RegisteredCall, running_call
 from .kernel.groups import leaves
-from .kernel.processor import Processor, handles
+from .kernel.node import Node
+from .processor import Processor, handles
 
 RESULT_MAX_LENGTH = 16_384
 """Characters of a result that reach the model; the rest is cut with a notice."""
 
 
-def shared_tools(pipeline: Processor) -> tuple[ToolSpec, ...]:
-    """What models are told of the tools that every agent has: those given to the `Tools` of a pipeline."""
+def shared_tools(pipeline: Node) -> tuple[ToolSpec, ...]:
+    """The specifications of the tools that every agent has: those given to the `Tools` of a pipeline."""
     return tuple(spec for leaf in leaves(pipeline) if isinstance(leaf, Tools) for spec in leaf.specs)
 
 
 class Tools(Processor):
     """Runs the tools that the active agent calls, at the same time if there are several.
 
-    Looks a call up among `tools` and the own ones of the agent who calls. Every call gets exactly one result: what the
-    function returns (falsy values and None included), or `{"error": …}` if it raises, takes longer than its limit, is
+    Looks a call up among `tools` and the own ones of the agent that calls. Every call gets exactly one result: the
+    function's (falsy values and None included), or `{"error": …}` if it raises, takes longer than its limit, is
     unknown, is cancelled by an interruption, denied, or refused by a hook (`Session.intercept`). A result longer than
     `result_max_length` characters is cut, with a notice.
     """
 
     def __init__(
-        self, tools: typing.Iterable[Tool | Callable[..., Any]] = (), *, result_max_length: int = RESULT_MAX_LENGTH
+        self, tools: Iterable[Tool | Callable[..., Any]] = (), *, result_max_length: int = RESULT_MAX_LENGTH
     ) -> None:
         if result_max_length <= 0:
             raise ConfigurationError(f"result_max_length must be positive, not {result_max_length}")
@@ -49,13 +50,10 @@ class Tools(Processor):
             self._own[tool.name] = tool
         self._max_length = result_max_length
         self._caller: Agent | None = None
-        self._running: dict[str, tuple[int, Tool, anyio.CancelScope]] = {}
-        self._interrupted: set[str] = set()
-        self._approvals: dict[str, asyncio.Future[ApprovalGiven]] = {}
 
     @property
     def specs(self) -> tuple[ToolSpec, ...]:
-        """What models are told of the tools given here."""
+        """The specifications of the tools given here, for models."""
         return tuple(tool.spec for tool in self._own.values())
 
     @handles(ResponseStarted)
@@ -74,18 +72,17 @@ class Tools(Processor):
 
     @handles(ApprovalGiven)
     def approval_given(self, signal: ApprovalGiven) -> None:
-        """Somebody has decided about a call that waits."""
-        waiting = self._approvals.pop(signal.call_id, None)
-        if waiting is not None and not waiting.done():
-            waiting.set_result(signal)
+        """Let the call go on that waits for this decision."""
+        call = self.session.calls.get(signal.call_id)
+        if call is not None and isinstance(call.runner, ToolRun) and call.runner.owner is self:
+            call.runner.decide(signal)
 
     @handles(Interrupted)
     def interrupted(self, signal: Interrupted) -> None:
-        """Cancel what the interruption makes pointless."""
-        for call_id, (turn, tool, scope) in self._running.items():
-            if turn <= signal.turn and tool.cancel_on_interruption:
-                self._interrupted.add(call_id)
-                scope.cancel()
+        """Cancel the calls that the interruption makes pointless."""
+        for call in self.session.calls.open():
+            if call.turn <= signal.turn and isinstance(call.runner, ToolRun) and call.runner.owner is self:
+                call.runner.interrupt()
 
     async def _intercepted(self, call: ToolCall, known: Mapping[str, Tool], agent: str) -> None:
         """Make the call as the hooks leave it."""
@@ -93,70 +90,24 @@ class Tools(Processor):
         if isinstance(allowed, ToolResult):
             await self._answer(call, allowed.result, allowed.is_error, respond=allowed.respond)
         elif (tool := known.get(call.name)) is not None:
-            await self._call(allowed, tool, agent)
+            await self._call(ToolRun(self, tool, allowed, agent))
         else:
             names = ", ".join(sorted(known)) or "none"
             await self._answer(call, {"error": f"there is no tool {call.name!r}; there are: {names}"}, True)
 
-    async def _call(self, call: ToolCall, tool: Tool, agent: str) -> None:
-        failed = False
-        result: Any = None
-        with anyio.move_on_after(tool.timeout_s) as scope:
-            self._running[call.call_id] = (call.turn, tool, scope)
-            try:
-                if call.turn <= self.session.floor.fence and tool.cancel_on_interruption:  # before it could begin
-                    self._interrupted.add(call.call_id)
-                    scope.cancel()
-                    await anyio.lowlevel.checkpoint()
-                denied = ""
-                if tool.needs_approval:
-                    scope.deadline = math.inf
-                    denied = await self._denial(call, tool, agent)
-                    scope.deadline = anyio.current_time() + tool.timeout_s
-                if denied:
-                    failed, result = True, {"error": f"denied: {denied}"}
-                else:
-                    result = await tool.call(self.session, call.arguments)
-            except Exception as error:
-                failed, result = True, self._failed(tool, error)
-            except asyncio.CancelledError as error:
-                if asyncio.current_task().cancelling():  # type: ignore[union-attr]
-                    raise
-                failed, result = True, self._failed(tool, error)  # what it waited for was cancelled, not the tool
-            finally:
-                del self._running[call.call_id]
-        interrupted = call.call_id in self._interrupted
-        self._interrupted.discard(call.call_id)
-        if scope.cancelled_caught:
-            what = "the caller interrupted" if interrupted else f"no result within {tool.timeout_s:g} s"
-            failed, result = True, {"error": f"cancelled: {what}"}
-            if not interrupted:
-                self.session.report(ToolError(f"tool {tool.name!r}: {what}"), self.name)
-        await self._answer(call, result, failed, respond=not (interrupted and scope.cancelled_caught))
-
-    async def _denial(self, call: ToolCall, tool: Tool, agent: str) -> str:
-        """Wait for approval. Why it was not given; "" if it was."""
-        waiting = self._approvals[call.call_id] = asyncio.get_running_loop().create_future()
-        denied = "the caller interrupted"
-        self.broadcast(
-            ApprovalWanted(call_id=call.call_id, name=call.name, arguments=call.arguments, agent=agent),
-        )
+    async def _call(self, run: ToolRun) -> None:
+        calls, call = self.session.calls, run.call
+        registered = calls.get(call.call_id)
+        if registered is None:  # made by a processor that logs nothing
+            registered = calls.ask(call.call_id, name=call.name, turn=call.turn, agent=run.agent)
+        registered.runner = run
         try:
-            with anyio.move_on_after(tool.approval_timeout_s):
-                given = await waiting
-                return "" if given.approved else given.reason or "this call was not approved"
-            denied = f"nobody approved it within {tool.approval_timeout_s:g} s"
-            return denied
+            result, failed, respond = await run.result(registered)
         finally:
-            if self._approvals.pop(call.call_id, None) is not None:  # whoever was asked need not decide any more
-                self.broadcast(ApprovalGiven(call_id=call.call_id, approved=False, reason=denied))
-
-    def _failed(self, tool: Tool, error: BaseException) -> dict[str, str]:
-        text = str(error) or type(error).__name__
-        reported = ToolError(f"tool {tool.name!r}: {type(error).__name__}: {error}")
-        reported.__cause__ = error
-        self.session.report(reported, self.name)
-        return {"error": text}
+            registered.runner = None
+            if not registered.item_id:
+                calls.forget(call.call_id)
+        await self._answer(call, result, failed, respond=respond)
 
     async def _answer(self, call: ToolCall, result: Any, failed: bool, *, respond: bool = True) -> None:
         try:
@@ -174,9 +125,92 @@ class Tools(Processor):
         try:
             plain = msgspec.to_builtins(result, str_keys=True)
             encoded = msgspec.json.encode(plain).decode()
-        except Exception as error:  # whatever a foreign object's own code raises
-            raise BadInput(f"the tool returned something that is no JSON: {error}") from error
+        except Exception as error:  # a foreign object's own code may raise anything
+            raise BadInput(f"the tool returned a value that is not JSON: {error}") from error
         text = plain if isinstance(plain, str) else encoded
         if len(text) <= self._max_length:
             return plain
         return text[: self._max_length] + f" … [cut: {len(text)} characters, {self._max_length} shown]"
+
+
+class ToolRun:
+    """One call of a tool on its way to its result: the approval, the function, its limits."""
+
+    def __init__(self, owner: Tools, tool: Tool, call: ToolCall, agent: str) -> None:
+        self.owner = owner
+        self.tool = tool
+        self.call = call
+        self.agent = agent
+        self._scope = anyio.CancelScope()
+        self._interrupted = False
+        self._decision: asyncio.Future[ApprovalGiven] | None = None
+
+    def interrupt(self) -> None:
+        """The caller has interrupted: cancel the function, if it lets itself be cancelled by that."""
+        if self.tool.cancel_on_interruption:
+            self._interrupted = True
+            self._scope.cancel()
+
+    def decide(self, signal: ApprovalGiven) -> None:
+        """Somebody has approved the call, or denied it. Only the first decision counts."""
+        if self._decision is not None and not self._decision.done():
+            self._decision.set_result(signal)
+
+    async def result(self, registered: RegisteredCall) -> tuple[Any, bool, bool]:
+        """Returns the result, whether it is an error, and whether it wants an answer."""
+        tool, session, failed, result = self.tool, self.owner.session, False, None
+        running_call.set(self.call.call_id)
+        registered.state = "running"
+        self._scope.deadline = anyio.current_time() + tool.timeout_s
+        with self._scope:
+            try:
+                if self.call.turn <= session.floor.fence and tool.cancel_on_interruption:  # before it could begin
+                    self.interrupt()
+                    await anyio.lowlevel.checkpoint()
+                denied = ""
+                if tool.needs_approval:
+                    registered.state, self._scope.deadline = "approval", math.inf
+                    denied = await self._denial()
+                    registered.state, self._scope.deadline = "running", anyio.current_time() + tool.timeout_s
+                if denied:
+                    failed, result = True, {"error": f"denied: {denied}"}
+                else:
+                    result = await tool.call(session, self.call.arguments)
+            except Exception as error:
+                failed, result = True, self._failed(error)
+            except asyncio.CancelledError as error:
+                if asyncio.current_task().cancelling():  # type: ignore[union-attr]
+                    raise
+                failed, result = True, self._failed(error)  # what it waited for was cancelled, not the tool
+        if not self._scope.cancelled_caught:
+            return result, failed, True
+        why = "the caller interrupted" if self._interrupted else f"no result within {tool.timeout_s:g} s"
+        if not self._interrupted:
+            session.report(ToolError(f"tool {tool.name!r}: {why}"), self.owner.name)
+        return {"error": f"cancelled: {why}"}, True, not self._interrupted
+
+    async def _denial(self) -> str:
+        """Wait for approval. Why it was not given; "" if it was."""
+        tool, call, owner = self.tool, self.call, self.owner
+        self._decision = asyncio.get_running_loop().create_future()
+        denied = "the caller interrupted"
+        owner.broadcast(
+            ApprovalWanted(call_id=call.call_id, name=call.name, arguments=call.arguments, agent=self.agent),
+        )
+        try:
+            with anyio.move_on_after(tool.approval_timeout_s):
+                given = await self._decision
+                return "" if given.approved else given.reason or "this call was not approved"
+            denied = f"nobody approved it within {tool.approval_timeout_s:g} s"
+            return denied
+        finally:
+            if not self._decision.done() or self._decision.cancelled():  # nobody need decide any more
+                self._decision = None
+                owner.broadcast(ApprovalGiven(call_id=call.call_id, approved=False, reason=denied))
+
+    def _failed(self, error: BaseException) -> dict[str, str]:
+        text = str(error) or type(error).__name__
+        reported = ToolError(f"tool {self.tool.name!r}: {type(error).__name__}: {error}")
+        reported.__cause__ = error
+        self.owner.session.report(reported, self.owner.name)
+        return {"error": text}

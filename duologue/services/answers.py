@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import count
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
 import msgspec
 
@@ -12,13 +12,25 @@ from ..agents.engine import EngineConfig, Handover, Pending
 from ..errors import BadInput
 from ..frames import End, EndOfTurn, Input, Interrupted, Respond, Say, ToolCall, ToolResult, UserImage, UserText
 from ..processors.kernel.lane import DrainableLane
-from ..processors.kernel.processor import Processor, handles
-from ..session.conversation import Conversation
+from ..processors.processor import Processor, handles
 
 IMAGE_TYPES = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
 """Of these every model that sees takes all, or some."""
 MAX_CALLS_PER_TURN = 16
 """A model that calls tools without end must answer without them from here on."""
+
+
+class AskedTool(Protocol):
+    """A tool that a model asks for, with the model's own id for the call."""
+
+    @property
+    def call_id(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def arguments(self) -> dict[str, Any]: ...
 
 
 class Answers(Processor):
@@ -35,7 +47,6 @@ class Answers(Processor):
         self._jobs: DrainableLane | None = None
         self._said: Pending = ""  # what the caller's turn that goes on has brought so far
         self._unanswered: Pending = ""  # what finished turns, and late results of tools, want an answer to
-        self._to_continue: set[int] = set()
         self._due: Counter[int] = Counter()  # jobs that wait, by the turn that they belong to
         self._interruptions = 0
         self._leaving = False
@@ -55,7 +66,7 @@ class Answers(Processor):
 
     async def open(self) -> None:
         """One worker gives the responses, one after the other. Subclasses call it first."""
-        self._jobs = DrainableLane(self, self.session)
+        self._jobs = DrainableLane(self)
         self._leaving = False
 
     async def close(self) -> None:
@@ -103,13 +114,13 @@ class Answers(Processor):
         self._take_result(frame)
 
     def _take_result(self, frame: ToolResult) -> None:
-        conversation, floor = self.session.conversation, self.session.floor
-        answered = next((i for i in conversation if i.kind == "tool_result" and i.call_id == frame.call_id), None)
-        if answered is not None and frame.turn <= floor.fence:
+        calls, conversation, floor = self.session.calls, self.session.conversation, self.session.floor
+        call = calls.get(frame.call_id)
+        if call is not None and call.result_id and frame.turn <= floor.fence:
             if frame.is_error:
                 return  # it was answered as cancelled already
             # It was done all the same.
-            conversation.update(answered.id, data=frame.result, text=as_text(frame.result))
+            conversation.update(call.result_id, data=frame.result, text=as_text(frame.result))
         else:
             conversation.add(
                 "tool_result",
@@ -121,18 +132,16 @@ class Answers(Processor):
                 text=as_text(frame.result),
             )
         if frame.respond and not self.session.draining:
-            self._to_continue.add(frame.turn)
-        if self._waits_for_tools(frame.turn):
+            calls.continue_after(frame.turn)
+        if calls.waits(frame.turn):
             return
-        if frame.turn not in self._to_continue:
+        if not calls.take_continuation(frame.turn):
             self._settle(frame.turn)
-            return
-        self._to_continue.discard(frame.turn)
-        if frame.turn > floor.fence:
+        elif frame.turn > floor.fence:
             self._queue(frame)
         else:
-            # The turn that asked was interrupted. Whoever speaks now will be answered with the result in view; if
-            # nobody does, it is told now.
+            # The turn that asked was interrupted. The next answer has the result in view; if nobody speaks, it is
+            # given now.
             self._unanswered = "words"
             if not floor.caller_speaking:
                 self._queue(EndOfTurn(at=self.session.now(), by="tool result"))
@@ -147,31 +156,41 @@ class Answers(Processor):
     def interrupted(self, signal: Interrupted) -> None:
         """Nothing of the turn goes on by itself, and what was to be said is not."""
         self._interruptions += 1
-        self._to_continue = {turn for turn in self._to_continue if turn > signal.turn}
+        self.session.calls.fence(signal.turn)
 
     def _log_caller(self, text: str, **fields: Any) -> None:
         turn = self.session.floor.turn + 1
         self.session.conversation.add("message", "caller", turn=turn, text=text, **fields)
 
-    def calls_in(self, turn: int) -> int:
-        """How many tools have been called in a turn."""
-        return sum(item.kind == "tool_call" and item.turn == turn for item in self.session.conversation)
+    def log_calls(
+        self, turn: int, response_id: str, agent: str, asked: Sequence[AskedTool], owner: object = None
+    ) -> list[ToolCall]:
+        """Log the tool calls that a response asks for, each under an id that no other call has.
 
-    def log_call(
-        self, turn: int, response_id: str, agent: str, call_id: str, name: str, arguments: dict[str, Any]
-    ) -> ToolCall:
-        """Log a call of the model's, under an id that no other has. The call is still to be made."""
-        conversation = self.session.conversation
-        call_id = unused_call_id(call_id, conversation)
-        conversation.add("tool_call", "agent", turn=turn, agent=agent, call_id=call_id, name=name, data=arguments)
-        return ToolCall(turn=turn, response_id=response_id, call_id=call_id, name=name, arguments=arguments)
-
-    def _waits_for_tools(self, turn: int) -> bool:
-        return any(call.turn == turn for call in self.session.conversation.open_calls())
+        All are logged before the first is made, so that no result can pass for the last one. `owner` is the connection
+        to which their results go. Returns the calls to be made.
+        """
+        calls, made = self.session.calls, []
+        for wanted in asked:
+            call_id = calls.new_id(wanted.call_id)
+            self.session.conversation.add(
+                "tool_call", "agent", turn=turn, agent=agent, call_id=call_id, name=wanted.name, data=wanted.arguments
+            )
+            calls.assign(call_id, response_id=response_id, owner=owner, provider_id=wanted.call_id)
+            made.append(
+                ToolCall(
+                    turn=turn,
+                    response_id=response_id,
+                    call_id=call_id,
+                    name=wanted.name,
+                    arguments=wanted.arguments,
+                )
+            )
+        return made
 
     def _settle(self, turn: int) -> None:
         """The turn is over, unless something of it is still to come."""
-        if not self._due[turn] and not self._waits_for_tools(turn):
+        if not self._due[turn] and not self.session.calls.waits(turn):
             del self._due[turn]
             self.session.floor.finish(turn)
 
@@ -198,18 +217,15 @@ class Answers(Processor):
             asked=(*self._kept, *waiting),
             said=self._said,
             unanswered=self._unanswered,
-            to_continue=frozenset(self._to_continue),
         )
         self._kept.clear()
         self._said = self._unanswered = ""
-        self._to_continue.clear()
         self._due.clear()
         return left
 
     def adopt(self, left: Handover) -> None:
         """Take over what another owed."""
         self._said, self._unanswered = left.said, left.unanswered
-        self._to_continue |= left.to_continue
         for frame in left.asked:
             if isinstance(frame, Say):
                 self._queue(frame)
@@ -274,13 +290,3 @@ def _is_void_after_interruption(frame: Input) -> bool:
 
 def as_text(result: Any) -> str:
     return result if isinstance(result, str) else msgspec.json.encode(result).decode()
-
-
-def unused_call_id(call_id: str, conversation: Conversation) -> str:
-    """The id of a call, made different if the model gave it to another one before, as some do."""
-    taken = {item.call_id for item in conversation if item.kind == "tool_call"}
-    numbers = count(len(taken) + 1)
-    unused = call_id or f"call_{next(numbers)}"
-    while unused in taken:
-        unused = f"{call_id or 'call'}_{next(numbers)}"
-    return unused

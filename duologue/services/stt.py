@@ -12,7 +12,7 @@ import msgspec
 from ..audio.convert import MonoAt
 from ..errors import DeadlineExceeded, ServiceError
 from ..frames import EndOfTurn, Input, SpeechStarted, SpeechStopped, Usage, UserAudio, UserTranscript, Word
-from ..processors.kernel.processor import Processor, handles
+from ..processors.processor import Processor, handles
 
 T = TypeVar("T")
 

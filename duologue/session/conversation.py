@@ -1,8 +1,10 @@
-"""What was said in a call: a log of items, in order, that outlives every engine."""
+"""The log of a call: items in order, which outlive every engine."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, Literal
 
 import msgspec
@@ -10,17 +12,27 @@ import msgspec
 from ..errors import BadInput, IllegalState
 from ..frames import Word
 from .ledger import heard_text
+from .tool_calls import ToolCalls
 
 Kind = Literal["message", "tool_call", "tool_result", "handoff", "note"]
 Role = Literal["caller", "agent", "tool", "system"]
 Status = Literal["in_progress", "complete", "interrupted"]
 
+MAX_ITEMS = 5_000
+MAX_BYTES = 16 * 1024 * 1024
+"""Bytes of the texts, images, arguments, results and word times of a log."""
+IMAGE_GONE = "(an image that is not kept any longer)"
+
+_ITEM_BYTES = 256  # of the fields that every item has
+_VALUE_BYTES = 16  # of a number or a container
+
 
 class Item(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One entry of the conversation. Times are session times in seconds.
 
-    `text` of an agent's message is what the caller heard, and empty until that is known. A tool call and its result
-    share the `call_id`.
+    `text` of an agent's message is the text that the caller heard, and empty until that is known. `written` is the
+    model's own text where processors or hooks have changed it before it was spoken, else empty. A tool call and its
+    result share the `call_id`.
     """
 
     id: str
@@ -30,6 +42,7 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     at: float = 0.0
     ended_at: float = 0.0
     text: str = ""
+    written: str = ""
     status: Status = "complete"
     agent: str = ""
     author: str = ""
@@ -43,29 +56,40 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Conversation:
     """The log of a call. Items are appended, and replaced under their id while in progress.
 
-    Holds `limit` items; beyond that the oldest go, a tool call together with its result, and `forgotten` counts
-    them. `listen` hears of every new or changed item; what a listener raises goes to `failed`.
+    Holds `limit` items and `max_bytes` bytes. At the limit of bytes the oldest images give way to a note in their
+    place; then, as at the limit of items, the oldest items go, a tool call together with its result, and `forgotten`
+    counts them. The newest item stays. `calls` is the register of the tool calls in the log. Errors of listeners go to
+    `failed`.
     """
 
     def __init__(
         self,
         session_id: str,
         now: Callable[[], float],
-        limit: int = 5_000,
+        limit: int = MAX_ITEMS,
         failed: Callable[[Exception], None] | None = None,
+        *,
+        max_bytes: int = MAX_BYTES,
     ) -> None:
         self.session_id = session_id
+        self.calls = ToolCalls()
         self.forgotten = 0
         self._now = now
         self._limit = limit
+        self._max_bytes = max_bytes
         self._failed = failed
         self._items: list[Item] = []
-        self._ids: set[str] = set()
+        self._sizes: dict[str, int] = {}  # bytes by the id of the item
+        self._bytes = 0
+        self._images: deque[str] = deque()  # ids of the items with an image, oldest first
         self._count = 0
         self._listeners: list[Callable[[Item], None]] = []
 
     def __iter__(self) -> Iterator[Item]:
         return iter(self._items)
+
+    def __reversed__(self) -> Iterator[Item]:
+        return reversed(self._items)
 
     def __len__(self) -> int:
         return len(self._items)
@@ -75,49 +99,59 @@ class Conversation:
         """All items, oldest first."""
         return tuple(self._items)
 
-    def listen(self, listener: Callable[[Item], None]) -> None:
-        """Call `listener` with every item that is added or changed."""
-        self._listeners.append(listener)
+    @property
+    def size(self) -> int:
+        """Bytes of the items: texts in UTF-8, images, arguments, results and word times."""
+        return self._bytes
+
+    def listen(self, listener: Callable[[Item], None]) -> Callable[[], None]:
+        """Call `listener` with every item that is added or changed. Returns a function that ends it."""
+        listeners, entry = self._listeners, partial(listener)  # one that listens twice is two entries
+        listeners.append(entry)
+
+        def stop() -> None:
+            if entry in listeners:
+                listeners.remove(entry)
+
+        return stop
 
     def get(self, item_id: str) -> Item | None:
-        """The item of this id, if there is one."""
+        """Return the item of this id, None if there is none."""
+        place = self._find(item_id)
+        return None if place is None else self._items[place]
+
+    def _find(self, item_id: str) -> int | None:
+        if item_id not in self._sizes:
+            return None
         # The wanted item is nearly always among the last few.
-        return next((item for item in reversed(self._items) if item.id == item_id), None)
+        return next(place for place in range(len(self._items) - 1, -1, -1) if self._items[place].id == item_id)
 
     def add(self, kind: Kind, role: Role, *, turn: int = 0, id: str = "", **fields: Any) -> Item:
         """Append an item; one of an earlier `turn` is inserted at the end of that turn.
 
-        Raises BadInput if the id is taken, for a tool call whose `call_id` is missing or taken, and for a tool result
-        without its call or after another one.
+        A tool call and its result are registered in `calls`. Raises BadInput if the id is taken, for a tool call
+        whose `call_id` is missing or taken, and for a tool result without its call or after another one.
         """
-        if id in self._ids:
+        if id in self._sizes:
             raise BadInput(f"the conversation already has an item {id!r}")
-        self._check_pairing(kind, fields.get("call_id", ""))
         while not id:
             self._count += 1
-            id = f"item_{self._count}" if f"item_{self._count}" not in self._ids else ""
+            id = f"item_{self._count}" if f"item_{self._count}" not in self._sizes else ""
         item = Item(id=id, kind=kind, role=role, turn=turn, **{"at": self._now(), **fields})
+        if kind == "tool_call":
+            self.calls.ask(item.call_id, name=item.name, turn=turn, agent=item.agent, item_id=id)
+        elif kind == "tool_result":
+            self.calls.answer(item.call_id, result_id=id)
         self._items.insert(self._place(turn), item)
-        self._ids.add(id)
-        self._trim()
+        self._measure(item)
+        if _has_image(item):
+            self._images.append(id)
+        self._trim(item)
         self._tell(item)
         return item
 
-    def _check_pairing(self, kind: Kind, call_id: str) -> None:
-        if kind not in ("tool_call", "tool_result"):
-            return
-        if not call_id:
-            raise BadInput(f"a {kind} needs its call_id")
-        kinds = {item.kind for item in self._items if item.call_id == call_id}
-        if kind == "tool_call" and kinds:
-            raise BadInput(f"a second tool call {call_id!r}")
-        if kind == "tool_result" and "tool_call" not in kinds:
-            raise BadInput(f"a result for the tool call {call_id!r}, which was never made")
-        if kind == "tool_result" and "tool_result" in kinds:
-            raise BadInput(f"a second result for the tool call {call_id!r}")
-
     def _place(self, turn: int) -> int:
-        """Before the first item of a later turn. Items of no turn stay with what stands before them."""
+        """Before the first item of a later turn. Items of no turn stay with the item before them."""
         place = len(self._items)
         for at in range(place - 1, -1, -1) if turn else ():
             other = self._items[at].turn
@@ -129,18 +163,20 @@ class Conversation:
 
     def update(self, item_id: str, **changes: Any) -> Item:
         """Replace fields of an item. Raises IllegalState if there is none of this id."""
-        for place in range(len(self._items) - 1, -1, -1):
-            if self._items[place].id == item_id:
-                item = self._items[place] = msgspec.structs.replace(self._items[place], **changes)
-                self._tell(item)
-                return item
-        raise IllegalState(f"the conversation has no item {item_id!r}")
+        place = self._find(item_id)
+        if place is None:
+            raise IllegalState(f"the conversation has no item {item_id!r}")
+        item = self._items[place] = msgspec.structs.replace(self._items[place], **changes)
+        self._measure(item)
+        self._trim(item)
+        self._tell(item)
+        return item
 
     def shorten(self, item_id: str, heard_s: float) -> Item | None:
-        """The caller heard only so much of an agent's message after all: the rest was not said.
+        """Record that the caller heard only the first `heard_s` seconds of an agent's message.
 
-        Returns what is left, None if nothing was heard: then there is no such item any more. Raises IllegalState if
-        there was none before.
+        Returns the rest of the item, None if nothing was heard: then the item is removed. Raises IllegalState if
+        there is no item of this id.
         """
         item = self.get(item_id)
         if item is None:
@@ -155,17 +191,13 @@ class Conversation:
         return self.update(item_id, text=text, heard_s=heard_s, words=words, status="interrupted")
 
     def remove(self, item_id: str) -> None:
-        """Take back an item of which the caller heard nothing."""
-        self._items = [item for item in self._items if item.id != item_id]
-        self._ids.discard(item_id)
-
-    def open_calls(self) -> list[Item]:
-        """Tool calls that have no result yet."""
-        answered = {item.call_id for item in self._items if item.kind == "tool_result"}
-        return [item for item in self._items if item.kind == "tool_call" and item.call_id not in answered]
+        """Remove an item of which the caller heard nothing. Does nothing if there is none of this id."""
+        place = self._find(item_id)
+        if place is not None:
+            self._drop(place)
 
     def rows(self) -> list[dict[str, Any]]:
-        """The conversation as plain rows: role, message, id, timestamp, type, metadata and session id."""
+        """Return plain rows: role, message, id, timestamp, type, metadata and session id."""
         return [self._row(item) for item in self._items if item.kind != "message" or item.text]
 
     def _row(self, item: Item) -> dict[str, Any]:
@@ -175,7 +207,7 @@ class Conversation:
         for key in ("ended_at", "heard_s"):
             if value := getattr(item, key):
                 metadata[key] = round(value, 3)
-        for key in ("agent", "author", "call_id", "name", "data"):
+        for key in ("written", "agent", "author", "call_id", "name", "data"):
             if (value := getattr(item, key)) not in ("", None) or (key == "data" and item.kind == "tool_result"):
                 metadata[key] = value
         return {
@@ -189,7 +221,7 @@ class Conversation:
         }
 
     def _tell(self, item: Item) -> None:
-        for listener in self._listeners:
+        for listener in tuple(self._listeners):
             try:
                 listener(item)
             except Exception as error:
@@ -197,12 +229,61 @@ class Conversation:
                     raise
                 self._failed(error)
 
-    def _trim(self) -> None:
-        while len(self._items) > self._limit:
-            oldest = self._items[0]
-            gone = {oldest.id}
-            if oldest.kind == "tool_call":
-                gone |= {item.id for item in self._items if item.call_id == oldest.call_id}
-            self._items = [item for item in self._items if item.id not in gone]
-            self._ids -= gone
-            self.forgotten += len(gone)
+    # -- the limits ------------------------------------------------------------------------------------------------
+
+    def _measure(self, item: Item) -> None:
+        size = _size(item)
+        self._bytes += size - self._sizes.get(item.id, 0)
+        self._sizes[item.id] = size
+
+    def _drop(self, place: int) -> Item:
+        item = self._items.pop(place)
+        self._bytes -= self._sizes.pop(item.id)
+        return item
+
+    def _trim(self, newest: Item) -> None:
+        while self._bytes > self._max_bytes and self._images and self._images[0] != newest.id:
+            self._forget_image(self._images.popleft())
+        while len(self._items) > self._limit or (self._bytes > self._max_bytes and len(self._items) > 1):
+            self._forget(0 if self._items[0].id != newest.id else 1)
+
+    def _forget_image(self, item_id: str) -> None:
+        place = self._find(item_id)
+        if place is not None:
+            note = msgspec.structs.replace(self._items[place], kind="note", text=IMAGE_GONE, data=None)
+            self._items[place] = note
+            self._measure(note)
+            self._tell(note)
+
+    def _forget(self, place: int) -> None:
+        item = self._drop(place)
+        self.forgotten += 1
+        if item.kind != "tool_call":
+            return
+        call = self.calls.forget(item.call_id)
+        if call is not None and call.result_id:
+            # The result stands soon after its call.
+            self._drop(next(at for at, other in enumerate(self._items) if other.id == call.result_id))
+            self.forgotten += 1
+
+
+def _has_image(item: Item) -> bool:
+    return item.name == "image" and item.kind == "message"
+
+
+def _size(item: Item) -> int:
+    words = sum(_VALUE_BYTES + byte_length(word.text) for word in item.words)
+    return _ITEM_BYTES + byte_length(item.text) + byte_length(item.written) + words + byte_length(item.data)
+
+
+def byte_length(value: Any) -> int:
+    """Return the bytes that plain data takes, about: texts in UTF-8, images as they are."""
+    if isinstance(value, str):
+        return len(value) if value.isascii() else len(value.encode(errors="replace"))
+    if isinstance(value, bytes | bytearray | memoryview):
+        return len(value)
+    if isinstance(value, dict):
+        return _VALUE_BYTES + sum(byte_length(key) + byte_length(part) for key, part in value.items())
+    if isinstance(value, list | tuple | set | frozenset):
+        return _VALUE_BYTES + sum(map(byte_length, value))
+    return _VALUE_BYTES

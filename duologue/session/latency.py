@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from ..frames import BotAudio, BotStartedSpeaking, BotText, EndOfTurn, Frame, UserTranscript
 
 if TYPE_CHECKING:
-    from ..processors.kernel.processor import Processor
-    from ..processors.kernel.routes import Direction
+    from ..processors.kernel.host import Direction
+    from ..processors.kernel.node import Node
     from .session import Session
 
 STAGES = ("endpointing", "transcript", "first_token", "first_audio", "transport")
@@ -67,7 +67,7 @@ class LatencyMeter:
         """Watch no longer."""
         self._stop()
 
-    def _see(self, processor: Processor, direction: Direction, frame: Frame) -> None:
+    def _see(self, node: Node, direction: Direction, frame: Frame) -> None:
         now = self._session.now()
         if isinstance(frame, EndOfTurn):
             if self.turns and abs(self.turns[-1].speech_end - frame.at) < SAME_S:

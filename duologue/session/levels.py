@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ..audio.pcm import FLOOR_DBFS
 from ..frames import AudioLevel
-
-if TYPE_CHECKING:
-    from .session import Session
+from .audio import CallAudio
 
 EVERY_S = 0.1
 
@@ -44,10 +43,13 @@ class _Side:
 class Levels:
     """Measures what the caller says, as the pipeline gets it, and what it hears of the agent."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
+    def __init__(self, audio: CallAudio, now: Callable[[], float], broadcast: Callable[[AudioLevel], None]) -> None:
+        self._audio = audio
+        self._now = now
+        self._broadcast = broadcast
         self._sides = (_Side("caller"), _Side("agent"))
         self._taps = [partial(self._heard, side) for side in self._sides]
+        self._stops: list[Callable[[], None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._listeners = 0
 
@@ -55,15 +57,16 @@ class Levels:
         """So many more listen. Without any nothing is measured."""
         before, self._listeners = self._listeners, self._listeners + count
         if not before:
-            self._session.said.append(self._taps[0])
-            self._session.played.append(self._taps[1])
+            self._stops = [
+                side_audio.add(tap)
+                for side_audio, tap in zip((self._audio.said, self._audio.played), self._taps, strict=True)
+            ]
         elif not self._listeners:
             self._detach()
 
     def _detach(self) -> None:
-        for place, tap in zip((self._session.said, self._session.played), self._taps, strict=True):
-            if tap in place:
-                place.remove(tap)
+        while self._stops:
+            self._stops.pop()()
 
     def stop(self) -> None:
         """The session ends."""
@@ -78,11 +81,11 @@ class Levels:
 
     def _tell(self) -> None:
         self._timer = None
-        at, news = self._session.now(), False
+        at, news = self._now(), False
         for side in self._sides:
             level = side.take()
             if level is not None:
                 news = True
-                self._session.broadcast(AudioLevel(who=side.who, dbfs=round(level, 1), at=at))
+                self._broadcast(AudioLevel(who=side.who, dbfs=round(level, 1), at=at))
         if news and self._listeners:
             self._timer = asyncio.get_running_loop().call_later(EVERY_S, self._tell)

@@ -67,9 +67,10 @@ class RowFeed:
     @classmethod
     def of(cls, session: Session) -> RowFeed:
         """The feed of a session."""
-        if session.row_feed is None:
-            session.row_feed = cls(session)
-        return session.row_feed
+        if session.feed is None:
+            session.feed = cls(session)
+        feed: RowFeed = session.feed
+        return feed
 
     def rows(self) -> Iterator[Row]:
         """All rows as they are now, in the order of the log."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..frames import BotAudio, BotText, ClientChanged, Input, ResponseEnded, ResponseStarted
 from ..processors.kernel.groups import leaves
-from ..processors.kernel.processor import handles
+from ..processors.processor import handles
 from .base import TransportInput, TransportOutput
 from .playout.playout import PlayoutSettings
 
@@ -135,8 +135,8 @@ class ClientTransport:
 
     def changed(self, state: Literal["connected", "lost", "reconnected", "gone"], reason: str = "") -> None:
         """Tell the session, if there is one, what has become of the connection."""
-        if (session := self._input._session) is not None:
-            session.broadcast(ClientChanged(state=state, transport=self.kind, reason=reason))
+        if self._input.in_session:
+            self._input.broadcast(ClientChanged(state=state, transport=self.kind, reason=reason))
 
     def write_audio(self, chunk: bytes) -> None:
         """Send 20 ms of the agent's audio: see `TransportOutput.write`."""

@@ -115,7 +115,7 @@ class _Output(TransportOutput):
         return "MemoryTransport"
 
     def now(self) -> float:
-        return 0.0 if self._session is None else self._session.now()
+        return self.session.now() if self.in_session else 0.0
 
     def write(self, chunk: bytes) -> None:
         at = max(self.session.now(), self._until)

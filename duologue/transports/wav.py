@@ -109,7 +109,7 @@ class _Output(TransportOutput):
         """Create the file."""
         await super().open()
         self._tape = Tape(self._path, self.sample_rate, channels=1)
-        self.session.played.append(self._record)
+        self.session.audio.played.add(self._record)
 
     def write(self, chunk: bytes) -> None:
         """Nothing: what counts is what will have been heard."""

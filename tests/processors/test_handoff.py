@@ -450,7 +450,7 @@ async def test_any_error_of_an_engine_leaves_the_call_with_the_old_agent() -> No
         await call.until(5)
         assert names(call) == ["Started", "Failed"]
         assert call.responses[-1] == "Ann: Bob is busy. (completed)"
-        assert call.session.conversation.open_calls() == []
+        assert call.session.calls.open() == []
         await call.session.send(Transfer(target="Bob"))
         await call.until(6)
         assert names(call) == ["Started", "Failed"] * 2
@@ -508,7 +508,7 @@ async def test_an_interruption_does_not_tear_a_hand_off(at: float) -> None:
         assert handoff.agent.name == "Bob"
         assert call.session.agent is handoff.agents["Bob"]
         assert call.responses[-1] in ("Bob: Bob answers. (completed)", "Bob: Bob speaking. (completed)")
-        assert call.session.conversation.open_calls() == []
+        assert call.session.calls.open() == []
         assert call.is_over()
         assert call.errors == []
     assert names(call) == ["Started", "Completed"]

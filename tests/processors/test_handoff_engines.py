@@ -195,10 +195,10 @@ async def test_there_and_back_again_many_times() -> None:
         for number in range(12):
             await call.types(f"Hello {number}.")
             await anyio.sleep(1)
-            counts.append((len(call.session.lanes), len(call.session._fences)))
+            counts.append((len(call.session.host.lanes), len(call.session.host._fences)))
             call.session.interrupt()
         assert is_on(call, "one") or is_on(call, "two")
-        assert call.session.conversation.open_calls() == []
+        assert call.session.calls.open() == []
     assert len(set(counts[2:])) <= 2, "nothing is left behind"
     assert one.opened == one.closed
     assert other.opened == other.closed

@@ -404,7 +404,7 @@ async def test_a_result_that_is_no_json_is_an_error_the_model_hears_of(result: A
     async with story(Tools([make]), llm=MockLLM([asks("make"), "Hm."])) as call:
         await call.types("Make.")
         await call.until(3)
-        assert results(call)["c1"]["error"].startswith("the tool returned something that is no JSON")
+        assert results(call)["c1"]["error"].startswith("the tool returned a value that is not JSON")
         assert call.responses[-1] == ": Hm. (completed)"
 
 

@@ -135,7 +135,7 @@ class Story:
 
     def is_over(self) -> bool:
         """Nothing is under way: the caller has the floor, and every call its result."""
-        return self.session.floor.owner == "caller" and not self.session.conversation.open_calls()
+        return self.session.floor.owner == "caller" and not self.session.calls.open()
 
 
 def said(item: Any) -> str:

@@ -428,7 +428,7 @@ async def test_a_call_that_was_cut_off_on_its_way_is_answered_as_cancelled() -> 
         await call.until(1)
         await call.types("No!")
         await call.until(3)
-        assert call.session.conversation.open_calls() == []
+        assert call.session.calls.open() == []
         assert call.is_over()
     assert ran == []
     assert asked(llm.requests[1]) == [
@@ -496,7 +496,7 @@ async def test_whoever_sees_a_call_may_forbid_it_and_all_that_follow() -> None:
     async with story(Veto(), Tools([noting("a", ran), noting("b", ran)]), llm=llm) as call:
         await call.types("Go.")
         await call.until(3)
-        assert call.session.conversation.open_calls() == []
+        assert call.session.calls.open() == []
         assert call.is_over()
     assert ran == []
 
@@ -512,7 +512,7 @@ async def test_a_tool_that_has_not_begun_yet_does_not_begin_after_the_interrupti
     async with story(Veto(), Tools([noting("a", ran)]), llm=MockLLM([asks("a")])) as call:
         await call.types("Go.")
         await call.until(3)
-        assert call.session.conversation.open_calls() == []
+        assert call.session.calls.open() == []
         assert call.errors == []
     assert ran == []
 

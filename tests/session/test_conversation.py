@@ -102,11 +102,11 @@ def test_a_call_and_its_result_are_a_pair() -> None:
     log = Log()
     log.called("c1")
     log.called("c2")
-    assert [item.call_id for item in log.open_calls()] == ["c1", "c2"]
+    assert [call.id for call in log.calls.open()] == ["c1", "c2"]
     log.answered("c2", 0)
-    assert [item.call_id for item in log.open_calls()] == ["c1"]
+    assert [call.id for call in log.calls.open()] == ["c1"]
     log.answered("c1", {})
-    assert log.open_calls() == []
+    assert log.calls.open() == []
 
 
 @pytest.mark.parametrize(
@@ -228,3 +228,78 @@ def test_what_was_not_heard_after_all_is_taken_back() -> None:
     assert len(log) == 1
     with pytest.raises(IllegalState, match=timed.id):
         log.shorten(timed.id, 0.0)
+
+
+def test_a_listener_can_stop_listening() -> None:
+    log, heard = Log(), []
+    stops = [log.listen(lambda item, name=name: heard.append((name, item.text))) for name in "ab"]  # type: ignore[misc]
+    log.said("one")
+    stops[0]()
+    stops[0]()
+    log.said("two")
+    assert heard == [("a", "one"), ("b", "one"), ("b", "two")]
+
+
+def test_a_function_that_listens_twice_stops_once_at_a_time() -> None:
+    log, heard = Log(), []
+
+    def listener(item: Item) -> None:
+        heard.append(item.text)
+
+    stop = log.listen(listener)
+    log.listen(listener)
+    stop()
+    stop()
+    log.said("one")
+    assert heard == ["one"]
+
+
+def picture(size: int) -> dict[str, Any]:
+    return {"mime": "image/png", "url": "", "image": bytes(size)}
+
+
+def test_the_log_is_bounded_by_bytes_and_the_oldest_images_go_first() -> None:
+    log, changed = Log(max_bytes=100_000), []
+    log.said("first")
+    for number in range(1, 6):
+        log.add("message", "caller", id=f"image {number}", name="image", data=picture(30_000))
+    log.listen(lambda item: changed.append((item.id, item.kind)))
+    log.said("last")
+    assert log.size <= 100_000
+    assert [(item.kind, item.text, item.data is not None) for item in log] == [
+        ("message", "first", False),
+        ("note", "(an image that is not kept any longer)", False),
+        ("note", "(an image that is not kept any longer)", False),
+        ("message", "", True),
+        ("message", "", True),
+        ("message", "", True),
+        ("message", "last", False),
+    ]
+    assert log.forgotten == 0
+    log.add("message", "caller", id="image 6", name="image", data=picture(30_000))
+    assert changed == [(log.items[-2].id, "message"), ("image 3", "note"), ("image 6", "message")]
+
+
+def test_without_images_the_oldest_items_go_a_call_with_its_result() -> None:
+    log = Log(max_bytes=50_000)
+    log.called("c1")
+    log.answered("c1", ["x" * 1_000] * 20)
+    log.said("é" * 10_000)
+    assert (len(log), log.forgotten) == (3, 0)
+    log.said("y" * 20_000)
+    assert ([item.kind for item in log], log.forgotten) == (["message", "message"], 2)
+    assert log.calls.get("c1") is None
+    log.update(log.items[0].id, text="z" * 40_000)
+    assert ([item.text[0] for item in log], log.forgotten) == (["z"], 3)
+    log.said("w" * 60_000)
+    assert [item.text[0] for item in log] == ["w"], "the newest stays, whatever its size"
+    log.remove(log.items[0].id)
+    assert log.size == 0
+
+
+def test_a_call_of_400_images_is_kept_in_16_mib() -> None:
+    log = Log()
+    for _ in range(400):
+        log.add("message", "caller", name="image", data=picture(190_000))
+    assert 15 * 1024 * 1024 < log.size <= 16 * 1024 * 1024
+    assert (len(log), log.forgotten) == (400, 0)

@@ -77,7 +77,7 @@ async def test_the_lead_is_never_exceeded(lead_ms: float) -> None:
 async def test_an_underrun_stalls_the_position_and_goes_on_where_it_stopped() -> None:
     async with calling() as call:
         heard: list[tuple[float, bytes]] = []
-        call.session.played.append(lambda pcm, rate, at: heard.append((at, pcm)))
+        call.session.audio.played.add(lambda pcm, rate, at: heard.append((at, pcm)))
         call.far_end.watch(*SPEAKING)
         await asyncio.sleep(1.0)
         response = await call.agent.begin("hello there")
@@ -563,7 +563,7 @@ async def test_an_interruption_at_any_signal_does_no_harm(name: str) -> None:
 async def test_in_any_order_of_tasks_what_stands_is_heard_and_what_is_void_is_not() -> None:
     async with calling(settings=PlayoutSettings(max_buffer_s=0.5)) as call:
         heard: list[int] = []
-        call.session.played.append(lambda pcm, rate, at: heard.extend(numbers(pcm)))
+        call.session.audio.played.add(lambda pcm, rate, at: heard.extend(numbers(pcm)))
 
         async def say(first: int, seconds: float) -> None:
             response = await call.agent.begin("some words")
@@ -591,7 +591,7 @@ async def heard_with_holds(holds: list[tuple[float, float]]) -> tuple[bytes, flo
     """What is heard of two seconds when the speech is held at some times for some time. Fades are left out."""
     async with calling() as call:
         played: list[bytes] = []
-        call.session.played.append(lambda pcm, rate, at: played.append(pcm))
+        call.session.audio.played.add(lambda pcm, rate, at: played.append(pcm))
         call.far_end.watch(*SPEAKING)
         await call.agent.say(ramp(0, 2 * RATE), "all of it")
         for after_s, held_s in holds:
@@ -886,7 +886,7 @@ async def test_a_listener_that_fails_is_reported_and_loses_its_place() -> None:
         def fail(pcm: bytes, rate: int, at: float) -> None:
             raise ValueError("cannot listen")
 
-        call.session.played.append(fail)
+        call.session.audio.played.add(fail)
         await call.agent.say(ramp(0, 3200), "hello")
         await asyncio.sleep(1.0)
         assert [e.message for e in errors] == ["cannot listen"]

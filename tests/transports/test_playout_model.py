@@ -29,7 +29,7 @@ class Schedule:
         self.void = 0  # numbers below this must not be sent any more
         self.played: list[bytes] = []
         self.interrupted_s = 0.0
-        call.session.played.append(lambda pcm, rate, at: self.played.append(pcm))
+        call.session.audio.played.add(lambda pcm, rate, at: self.played.append(pcm))
         call.transport.on_audio(self.check_chunk)
 
     def check_chunk(self, pcm: bytes, at: float) -> None:

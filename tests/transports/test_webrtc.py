@@ -17,7 +17,7 @@ import pytest
 from duologue import Pipeline, Session
 from duologue.errors import BadInput, IllegalState
 from duologue.frames import ClientChanged
-from duologue.session.session import Outcome
+from duologue.session.life import Outcome
 from duologue.testing.webrtc import WebRTCClient
 from duologue.transports.webrtc.transport import WebRTCTransport
 
@@ -38,7 +38,7 @@ class Line:
         self.running: asyncio.Task[Outcome] | None = None
         self.started = asyncio.Event()
         self.heard_s = 0.0  # of the agent's speech, by the books, with the 20 ms in which a cut fades
-        self.session.played.append(self._played)
+        self.session.audio.played.add(self._played)
         self.session.on(ClientChanged, self.changes.append)
         self.transport.on_message(self.messages.append)
         self.transport.on_connected = self._start

@@ -93,7 +93,7 @@ class Call:
         self.session = Session(Pipeline([self.transport.input(), self.transport.output()]))
         self.agent = Agent(self.session)
         self.played: list[bytes] = []
-        self.session.played.append(lambda pcm, rate, at: self.played.append(pcm))
+        self.session.audio.played.add(lambda pcm, rate, at: self.played.append(pcm))
         self.outcome: Outcome | None = None
 
     async def run(self) -> None:

@@ -8,7 +8,7 @@ import anyio
 
 from ...errors import ConfigurationError, IllegalState
 from ...frames import End, EndOfTurn, SpeechStarted, SpeechStopped, UserAudio, UserTranscript, VoiceActivity
-from ..kernel.processor import Processor, handles
+from ..processor import Processor, handles
 from .interruption import may_interrupt
 from .vad import STALL_S, StreamTime, split
 

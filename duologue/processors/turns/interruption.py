@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import ConfigurationError
 from ...frames import BotResumed, BotStartedSpeaking, EndOfTurn, Interrupted, UserTranscript, VoiceActivity
-from ..kernel.processor import Processor, handles
+from ..processor import Processor, handles
 
 if TYPE_CHECKING:
     from ...session.session import Session

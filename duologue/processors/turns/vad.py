@@ -10,7 +10,7 @@ import msgspec
 
 from ...errors import ConfigurationError
 from ...frames import End, Input, SpeechStarted, SpeechStopped, UserAudio, VoiceActivity
-from ..kernel.processor import Processor, handles
+from ..processor import Processor, handles
 
 if TYPE_CHECKING:
     from ...audio.vad import Detector, Framer

@@ -37,12 +37,12 @@ from ...frames import (
 )
 from ...processors.handoff.setup import first_configuration
 from ...processors.kernel.lane import DrainableLane
-from ...processors.kernel.processor import handles
+from ...processors.processor import handles
 from ...processors.turns.interruption import may_interrupt
 from ...session.conversation import Item
-from ...session.session import State
+from ...session.life import State
 from ..answers import Answers, as_text
-from ..context import SAY, messages, recent
+from ..context import SAY, Budget, messages
 from ..remote.connection import Connection, dial
 from ..remote.errors import ConnectionLost
 from ..remote.keeper import ConnectionSettings, Keeper
@@ -221,7 +221,7 @@ class SpeechToSpeech(Answers):
     async def open(self) -> None:
         """Connect. Raises ConnectionLost if the provider refuses, DeadlineExceeded if it takes too long."""
         await super().open()
-        self._frames = DrainableLane(self, self.session, MAX_SPEECH_FRAMES)
+        self._frames = DrainableLane(self, MAX_SPEECH_FRAMES)
         self._manager = Keeper(self, self.connection_settings)
         self.speaking = Replies(self)
         self._listening = Caller(self, self.capabilities.input_sample_rate, self.connection_settings.ring_s)
@@ -282,7 +282,7 @@ class SpeechToSpeech(Answers):
     def _seed(self, connection: Connection[Dialect]) -> int:
         self.notes.clear()
         limit = self.connection_settings.replay_messages
-        told = recent(messages(self.session.conversation, self.session.ledger, open_calls=False), limit)
+        told = messages(self.session.conversation, self.session.ledger, open_calls=False, budget=Budget(messages=limit))
         if told:
             connection.send(connection.dialect.history(told))
         return sum(message.role in ("user", "assistant") for message in told)
@@ -367,8 +367,13 @@ class SpeechToSpeech(Answers):
     def answers_or_is_about_to(self) -> bool:
         """Whether the model answers, or will without being asked."""
         speaking = self.speaking
-        goes_on = speaking.busy or speaking.waits_for_tools or bool(self._native_results)
+        goes_on = speaking.busy or self._waits_for_tools or bool(self._native_results)
         return goes_on or any(not utterance.open for utterance in self.listening.hearing.utterances)
+
+    @property
+    def _waits_for_tools(self) -> bool:
+        """True while this connection waits for results."""
+        return self.connection is not None and self.session.calls.owned(self.connection)
 
     def _logged(self, item: Item) -> None:
         if item.kind in ("handoff", "note") and item.role == "system" and item.text:
@@ -415,7 +420,7 @@ class SpeechToSpeech(Answers):
 
     def _take_result(self, frame: ToolResult) -> None:
         super()._take_result(frame)
-        asked_as = self.speaking.take_call(frame)
+        asked_as = self.session.calls.claim(frame.call_id, self.connection)
         if asked_as is not None:
             self._native_results.add(frame.turn)
             self.send(lambda dialect: dialect.tool_result(asked_as, frame.name, frame.result, respond=frame.respond))
@@ -610,7 +615,7 @@ class SpeechToSpeech(Answers):
         """Nobody speaks, nothing is asked for and nothing is being answered."""
         return not (
             self.speaking.busy
-            or self.speaking.waits_for_tools
+            or self._waits_for_tools
             or self.listening.hearing.utterances
             or self.listening.waits_for_transcripts
             or self.session.floor.caller_speaking
@@ -624,7 +629,7 @@ class SpeechToSpeech(Answers):
     def was_quiet(self, age_s: float) -> bool:
         """Return True if nothing goes on but speech of the caller that began less than `age_s` ago."""
         at = self.session.now() - age_s
-        if self.speaking.busy or self.speaking.waits_for_tools:
+        if self.speaking.busy or self._waits_for_tools:
             return False
         return all(utterance.start_s >= at for utterance in self.listening.hearing.utterances)
 

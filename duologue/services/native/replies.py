@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from ...errors import ServiceError, ToolError
-from ...frames import BotAudio, BotText, Interrupted, ResponseEnded, ResponseStarted, ResponseStatus, ToolResult, Usage
+from ...frames import BotAudio, BotText, Interrupted, ResponseEnded, ResponseStarted, ResponseStatus, Usage
 from ..answers import MAX_CALLS_PER_TURN
-from ..remote.connection import Connection
 from .audio_ring import Utterance
 from .dialect import Dialect
 from .events import AudioComplete, Called, ResponseBegan, ResponseFinished, Said, Voiced
@@ -96,8 +95,6 @@ class Replies:
         self._cut_last: Reply | None = None  # it has ended, and what it consumed is still to be told
         self.begun = 0
         """How many responses have begun."""
-        self.calls: dict[str, tuple[Connection[Dialect], str]] = {}
-        """By our call id: the connection that asks for its result, and the provider's id."""
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
@@ -227,8 +224,7 @@ class Replies:
 
     def on_cancelled(self, call_ids: tuple[str, ...]) -> None:
         """The provider wants no results of these calls any more; what still comes is told as text."""
-        for call_id in [ours for ours, (_, theirs) in self.calls.items() if theirs in call_ids]:
-            del self.calls[call_id]
+        self._engine.session.calls.disown(self._engine.connection, call_ids)
 
     def on_finished(self, event: ResponseFinished) -> None:
         """A response is over."""
@@ -269,16 +265,10 @@ class Replies:
         self._engine.put(ResponseEnded(turn=reply.turn, response_id=reply.id, status=status, reason=reason))
 
     def _call(self, reply: Reply) -> None:
-        """Log the calls, all before the first is made, so that no result can pass for the last one."""
-        engine, calls = self._engine, []
-        before = engine.calls_in(reply.turn)
-        for called in reply.calls:
-            call = engine.log_call(
-                reply.turn, reply.id, engine.config.agent, called.call_id, called.name, called.arguments
-            )
-            calls.append(call)
-            if engine.connection is not None:
-                self.calls[call.call_id] = (engine.connection, called.call_id)
+        """Log the calls, then make them."""
+        engine = self._engine
+        before = engine.session.calls.asked_in(reply.turn)
+        calls = engine.log_calls(reply.turn, reply.id, engine.config.agent, reply.calls, engine.connection)
         for number, call in enumerate(calls, before + 1):
             if number <= MAX_CALLS_PER_TURN:
                 engine.put(call)
@@ -359,18 +349,6 @@ class Replies:
         self._unwanted = self._cut_last = None
         self._kept.clear()  # the items of a connection that is gone cannot be truncated
         return owed
-
-    def take_call(self, frame: ToolResult) -> str | None:
-        """The provider's id of the call if the connection that asked still waits for this result."""
-        connection, provider_id = self.calls.pop(frame.call_id, (None, ""))
-        if connection is None or connection is not self._engine.connection:
-            return None
-        return provider_id
-
-    @property
-    def waits_for_tools(self) -> bool:
-        """Whether this connection has asked for results that have not come."""
-        return any(connection is self._engine.connection for connection, _ in self.calls.values())
 
 
 def _cancel(response: str, dialect: Dialect) -> list[str]:

@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import anyio
 
 from ...errors import ConfigurationError
-from ...processors.kernel.routes import stray
+from ...processors.kernel.tasks import stray
 from .dialect import ConnectionDialect
 from .errors import ConnectionLost, as_lost
 from .events import Event, Opened, Refused

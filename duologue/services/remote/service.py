@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from typing import Any, Generic, TypeAlias
 
 from ...errors import ServiceError
-from ...processors.kernel.processor import Processor
+from ...processors.processor import Processor
 from .connection import Connection, D, dial
 from .errors import ConnectionLost
 from .events import Event, GoingAway, Refused

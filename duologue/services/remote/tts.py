@@ -12,7 +12,7 @@ import anyio
 
 from ...errors import DeadlineExceeded, ServiceError
 from ...frames import BotAudio, BotText, Interrupted, ResponseEnded, ResponseStarted, Word, WordTimes
-from ...processors.kernel.processor import handles
+from ...processors.processor import handles
 from ...session.ledger import SPOKEN_CHARACTERS_PER_S
 from ..sentences import speakable
 from ..tts import TTS, in_proportion

@@ -7,7 +7,7 @@ import anyio
 from ...audio.convert import MonoAt
 from ...errors import DeadlineExceeded
 from ...frames import EndOfTurn, Input, SpeechStarted, SpeechStopped, Usage, UserAudio, UserTranscript
-from ...processors.kernel.processor import handles
+from ...processors.processor import handles
 from ...processors.turns.interruption import may_interrupt
 from .connection import Connection
 from .events import Event

@@ -254,8 +254,8 @@ class Playout:
 
     def _heard(self, speech: QueuedSpeech | None, pcm: bytes, ago_s: float) -> None:
         """The caller began to hear this so long ago, and has heard it, or surely will."""
-        if self._session.played:
-            self._tell(pcm, self._session.now() - ago_s)
+        if played := self._session.audio.played:
+            played.hear(pcm, self.sample_rate, self._session.now() - ago_s)
         if speech is None:
             return
         count = len(pcm) >> 1
@@ -275,14 +275,6 @@ class Playout:
         speech.lost = True
         if speech.done:
             self._finish(speech)
-
-    def _tell(self, pcm: bytes, at: float) -> None:
-        for listener in list(self._session.played):
-            try:
-                listener(pcm, self.sample_rate, at)
-            except Exception as error:
-                self._session.played.remove(listener)
-                self._session.report(error, self._owner)
 
     def _finish(self, speech: QueuedSpeech) -> None:
         """A response is over, and said."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ...agents.tool import Tool, ToolSpec
 from ...errors import ConfigurationError, ToolError
 from ...session.pricing import PRICES, Prices
+from ...session.tool_calls import running_call
 from ...transports.client import ClientTransport, Message, client_of
 from .messages import envelope
 
@@ -83,9 +84,7 @@ class RtviClient:
 
     async def call(self, session: Session, name: str, arguments: dict[str, Any]) -> Any:
         """Let the client run a function that the agent has called. Raises ToolError if it is not there."""
-        calls = session.conversation.open_calls()
-        same = (c.call_id for c in calls if c.name == name and c.data == arguments and c.call_id not in self._asked)
-        call_id = next(same, "")
+        call_id = running_call.get()
         if not self.ready or not call_id:
             raise ToolError(f"the client is not ready to run {name!r}")
         result = self._asked[call_id] = asyncio.get_running_loop().create_future()

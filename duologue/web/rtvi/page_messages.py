@@ -27,8 +27,9 @@ from ...frames import (
 )
 from ...processors.handoff.find import find_engine
 from ...processors.handoff.handoff import Handoff
-from ...processors.kernel.groups import Switch, active_leaves, leaves
-from ...processors.kernel.processor import Processor
+from ...processors.kernel.groups import active_leaves, leaves
+from ...processors.kernel.node import Node
+from ...processors.switch import Switch
 from ...services.llm import LLM
 from ...services.stt import STT
 from ...services.tts import TTS
@@ -101,7 +102,7 @@ class TurnTimes:
             listener(turn)
 
 
-def _named(processors: list[Processor], kind: type[Processor]) -> str:
+def _named(processors: list[Node], kind: type[Node]) -> str:
     return next((processor.name for processor in processors if isinstance(processor, kind)), "")
 
 
@@ -168,7 +169,7 @@ class PageMessages:
             agent=session.agent.name if session.agent else "",
             engine=switch.active if switch else "",
             engines=list(switch.branches) if switch else [],
-            access=session.access,
+            access=session.audio.access,
         )
 
     def _handed_off(self, state: str, signal: Signal) -> None:

@@ -35,7 +35,8 @@ from ...frames import (
 )
 from ...processors.tools import shared_tools
 from ...session.conversation import Item
-from ...session.session import Session, State
+from ...session.life import State
+from ...session.session import Session
 from ...transports.client import ClientTransport, Message, Written
 from .client import ClientTool, ClientToolSpec, RtviClient, of
 from .messages import (
@@ -134,7 +135,7 @@ class Rtvi:
         self._client.become_ready()
         if first:
             self._catch_up()
-            self._session.played.append(self._output.progress)
+            self._session.audio.played.add(self._output.progress)
             if self._controls or self._client.metrics:
                 self._measure()
         if self._page is not None:
@@ -300,7 +301,7 @@ class Rtvi:
         session, reason = self._session, "client disconnected the agent"
         if session.state is State.ACTIVE:
             session.interrupt(reason)
-            session.spawn(session.pipeline, session.end, reason)
+            session.start_task(session.pipeline, session.end(reason))
         else:
             session.cancel(reason)
 
@@ -347,12 +348,12 @@ class Rtvi:
             raise BadInput(f"Unsupported client message {data.t[:64]!r}")
         if self._answering >= MAX_REQUESTS:
             raise BadInput(f"{MAX_REQUESTS} client messages are being answered already")
-        self._session.require_running("answer")
+        self._session.host.require_running("answer")
         given = read(data.d, handler.model) if handler.model is not Any else data.d
         result = handler.call(given)
         if inspect.isawaitable(result):
             self._answering += 1
-            self._session.spawn(self._session.pipeline, self._answer, id, data.t, result)
+            self._session.start_task(self._session.pipeline, self._answer(id, data.t, result))
         else:
             self._respond(id, data.t, result)
 

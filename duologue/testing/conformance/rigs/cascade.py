@@ -12,7 +12,7 @@ import msgspec
 
 from ....errors import ConfigurationError, ServiceError
 from ....frames import Configure, Usage
-from ....processors.kernel.processor import Processor
+from ....processors.processor import Processor
 from ....services.cascade import Cascade
 from ....services.context import Message, Request, ToolRequest
 from ....services.llm import LLM

@@ -85,7 +85,7 @@ async def interrupted_at_any_time(rig: Rig, random: Random) -> None:
         check_silence(call)
         frames = [frame for frame in call.came(Output) if not isinstance(frame, ResponseEnded)]
         assert all(frame.turn for frame in frames)
-        assert call.session.conversation.open_calls() == []
+        assert call.session.calls.open() == []
 
 
 @scenario("E2")

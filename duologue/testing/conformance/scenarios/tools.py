@@ -191,7 +191,7 @@ async def a_call_that_the_provider_cancels_needs_no_result(rig: Rig, random: Ran
             await call.until(lambda: "agent: You are welcome." in call.log, "the answer")
             await call.waits(4.0)
             await call.asks(HELLO)
-        assert call.session.conversation.open_calls() == []
+        assert call.session.calls.open() == []
         assert call.said_by_caller == [WEATHER, THANKS, HELLO]
 
 

@@ -1,0 +1,165 @@
+"""`ToolCalls`: the register of the tool calls of a call."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container
+from contextvars import ContextVar
+from dataclasses import dataclass
+from itertools import count
+from typing import Literal
+
+from ..errors import BadInput
+
+CallState = Literal["asked", "approval", "running", "answered"]
+"""Of a tool call: asked for by the model, waiting for approval, running, with its result (an error, if cancelled)."""
+
+running_call: ContextVar[str] = ContextVar("running_call", default="")
+"""The id of the tool call in whose task the code runs; empty outside a tool."""
+
+
+@dataclass(slots=True, eq=False)
+class RegisteredCall:
+    """One tool call of a model. Arguments and result are in the log, under `item_id` and `result_id`."""
+
+    id: str
+    """No other call of the session has it."""
+    name: str
+    turn: int
+    agent: str = ""
+    response_id: str = ""
+    """The response that asked for it."""
+    owner: object = None
+    """The connection to which the result goes; None if the model reads it in the log."""
+    provider_id: str = ""
+    """The id that the owner knows it by."""
+    runner: object = None
+    """The processor, or the client, that runs it; None while nobody does."""
+    state: CallState = "asked"
+    item_id: str = ""
+    """The item of the log that has its arguments; empty for a call that is not logged."""
+    result_id: str = ""
+    """The item of the log that has its result; empty while there is none."""
+
+    @property
+    def open(self) -> bool:
+        """True until the call has a result."""
+        return self.state != "answered"
+
+
+class ToolCalls:
+    """The tool calls that the log knows. Each has exactly one result, and none has a result without the call.
+
+    `Conversation.add` registers a call and its result; the engines note which connection waits for the result, `Tools`
+    and the clients that run tools note the progress. A call is forgotten with its item of the log.
+    """
+
+    def __init__(self) -> None:
+        self._calls: dict[str, RegisteredCall] = {}
+        self._open: dict[str, RegisteredCall] = {}
+        self._asked_in: Counter[int] = Counter()
+        self._to_continue: set[int] = set()
+
+    def new_id(self, wanted: str) -> str:
+        """Return `wanted` if no other call has it, else an id made of it. Some models use an id twice."""
+        unused, numbers = wanted, count(len(self._calls) + 1)
+        while not unused or unused in self._calls:
+            unused = f"{wanted or 'call'}_{next(numbers)}"
+        return unused
+
+    def ask(self, call_id: str, *, name: str = "", turn: int = 0, agent: str = "", item_id: str = "") -> RegisteredCall:
+        """Register a call that a model asks for. Raises BadInput for an id that is empty or taken."""
+        if not call_id:
+            raise BadInput("a tool_call needs its call_id")
+        if call_id in self._calls:
+            raise BadInput(f"a second tool call {call_id!r}")
+        call = RegisteredCall(call_id, name, turn, agent, item_id=item_id)
+        self._calls[call_id] = self._open[call_id] = call
+        self._asked_in[turn] += 1
+        return call
+
+    def assign(self, call_id: str, *, response_id: str, owner: object, provider_id: str) -> None:
+        """Note which response asked for a call, and the connection to which its result goes, with its own id of it.
+
+        Raises BadInput for an unknown call.
+        """
+        call = self._calls.get(call_id)
+        if call is None:
+            raise BadInput(f"there is no tool call {call_id!r}")
+        call.response_id, call.owner, call.provider_id = response_id, owner, provider_id
+
+    def answer(self, call_id: str, *, result_id: str = "") -> RegisteredCall:
+        """Register the result of a call. Raises BadInput for an unknown call and for a second result."""
+        if not call_id:
+            raise BadInput("a tool_result needs its call_id")
+        call = self._calls.get(call_id)
+        if call is None:
+            raise BadInput(f"a result for the tool call {call_id!r}, which was never made")
+        if not call.open:
+            raise BadInput(f"a second result for the tool call {call_id!r}")
+        del self._open[call_id]
+        call.state, call.result_id, call.runner = "answered", result_id, None
+        return call
+
+    def forget(self, call_id: str) -> RegisteredCall | None:
+        """Drop a call whose item the log has dropped, and return it. From then on a result for it is refused."""
+        call = self._calls.pop(call_id, None)
+        if call is None:
+            return None
+        self._open.pop(call_id, None)
+        self._asked_in[call.turn] -= 1
+        if not self._asked_in[call.turn]:
+            del self._asked_in[call.turn]
+        return call
+
+    def get(self, call_id: str) -> RegisteredCall | None:
+        """Return the call of this id, None if there is none."""
+        return self._calls.get(call_id)
+
+    def open(self) -> list[RegisteredCall]:
+        """Return the calls without a result, oldest first."""
+        return list(self._open.values())
+
+    def waits(self, turn: int) -> bool:
+        """Return True while a call of the turn has no result."""
+        return any(call.turn == turn for call in self._open.values())
+
+    def asked_in(self, turn: int) -> int:
+        """Return the number of calls of a turn, answered or not."""
+        return self._asked_in.get(turn, 0)
+
+    # -- the connection that asked ---------------------------------------------------------------------------------
+
+    def owned(self, owner: object) -> bool:
+        """Return True while a connection waits for the result of one of its calls."""
+        return any(call.owner is owner for call in self._open.values())
+
+    def disown(self, owner: object, provider_ids: Container[str]) -> None:
+        """The connection takes no results of these calls any more. `provider_ids` are its own ids of them."""
+        for call in self._open.values():
+            if call.owner is owner and call.provider_id in provider_ids:
+                call.owner = None
+
+    def claim(self, call_id: str, owner: object) -> str | None:
+        """Return the id that `owner` knows the call by if its result is to go there, None if not; True once a call."""
+        call = self._calls.get(call_id)
+        if call is None or owner is None or call.owner is not owner:
+            return None
+        call.owner = None
+        return call.provider_id
+
+    # -- the answer that goes on -----------------------------------------------------------------------------------
+
+    def continue_after(self, turn: int) -> None:
+        """A result of the turn wants an answer, which is given once the turn waits for no other result."""
+        self._to_continue.add(turn)
+
+    def take_continuation(self, turn: int) -> bool:
+        """Return True, once, if the answer of the turn is to go on."""
+        wanted = turn in self._to_continue
+        self._to_continue.discard(turn)
+        return wanted
+
+    def fence(self, turn: int) -> None:
+        """Void the continuations of all turns up to this one."""
+        self._to_continue = {later for later in self._to_continue if later > turn}
