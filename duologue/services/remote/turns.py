@@ -14,7 +14,7 @@ from .events import Event
 from .keeper import ConnectionSettings
 from .stt import RemoteSTT, SpokenAudio, STTDialect
 
-RECENT_S = 2.0
+BETWEEN_TURNS_S = 2.0
 """Seconds of audio between turns that a new connection receives: the vendor may tell late that a turn has begun."""
 
 
@@ -25,7 +25,7 @@ class TurnBegan(Event, frozen=True, kw_only=True):
 
 
 class TurnEnded(Event, frozen=True, kw_only=True):
-    """The caller's turn is over; its text has come as `Heard`. An `eager` end may still be taken back."""
+    """The caller's turn is over; its text has come as `Recognized`. An `eager` end may still be taken back."""
 
     at_s: float | None = None
     eager: bool = False
@@ -52,7 +52,7 @@ class TurnHoldingSTT(RemoteSTT):
         await super().open()
 
     def _between_turns(self) -> SpokenAudio:
-        return SpokenAudio(int(RECENT_S * self.sample_rate) * 2)
+        return SpokenAudio(int(BETWEEN_TURNS_S * self.sample_rate) * 2)
 
     # -- the caller ------------------------------------------------------------------------------------------------
 

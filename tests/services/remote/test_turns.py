@@ -13,11 +13,11 @@ import pytest
 from duologue.frames import EndOfTurn, Frame, SpeechStarted, SpeechStopped, UserAudio, UserTranscript
 from duologue.services.remote.events import Event
 from duologue.services.remote.service import Setup
-from duologue.services.remote.stt import Heard, STTDialect
+from duologue.services.remote.stt import Recognized, STTDialect
 from duologue.services.remote.turns import TurnBegan, TurnEnded, TurnHoldingSTT
 from duologue.services.remote.wire import Wire, WireMessage
 from duologue.testing.parrot.stt import ParrotSTTDialect
-from duologue.testing.parrot.wire import decode_incoming, open_wire
+from duologue.testing.parrot.wire import decode_parrot, open_parrot
 from duologue.testing.scripted.parrot import ListeningParrot, ScriptedParrot
 from tests.services.remote.test_stt import piece, pieces
 from tests.session.calls import Call, Sink, Top, running, settled
@@ -27,15 +27,15 @@ class HoldingDialect(ParrotSTTDialect):
     """Parrot's, with turns: its texts are cumulative."""
 
     def read(self, message: WireMessage) -> Sequence[Event]:
-        got = decode_incoming(message)
+        got = decode_parrot(message)
         at_s = got.left_s or None
         match got.type:
             case "began":
                 return [TurnBegan(at_s=at_s)]
             case "eager":
-                return [Heard(text=got.text), TurnEnded(eager=True)]
+                return [Recognized(text=got.text), TurnEnded(eager=True)]
             case "ended":
-                return [Heard(text=got.text, final=True, words=got.timed()), TurnEnded(at_s=at_s)]
+                return [Recognized(text=got.text, final=True, words=got.timed()), TurnEnded(at_s=at_s)]
         return super().read(message)
 
 
@@ -45,7 +45,7 @@ class HoldingSTT(TurnHoldingSTT):
         self.url = url
 
     async def dial(self, setup: Setup) -> Wire:
-        return await open_wire(self.url, "/listen", "test", [], None)
+        return await open_parrot(self.url, "/listen", "test", [], None)
 
     def dialect(self, setup: Setup) -> STTDialect:
         return HoldingDialect()
