@@ -142,7 +142,7 @@ class Call:
         """Chunks of 20 ms that were played."""
         self._rate = engine.capabilities.input_sample_rate
         self._frame = random.Random(1).randbytes(self._rate // 50 * 2)
-        self._transport = MemoryTransport(engine.output_rate)
+        self._transport = MemoryTransport(engine.capabilities.output_sample_rate)
         self._transport.on_audio(self._count)
         parts = [self._transport.input(), engine, Probe(self.times), Tools(), self._transport.output()]
         self.session = Session(Pipeline(parts))

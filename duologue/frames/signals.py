@@ -56,12 +56,14 @@ class Transcribed(Signal, frozen=True, kw_only=True, tag="Transcribed"):
     """What the caller says has been recognised. Interim texts (`final=False`) replace each other until the final one.
 
     `start_s` and `end_s` are session times of the speech. A final text of "" means speech that was not understood.
+    `utterance` is the id of the utterance, as in `UserTranscript`.
     """
 
     text: str
     final: bool = True
     start_s: float = 0.0
     end_s: float = 0.0
+    utterance: str = ""
     language: str = ""
 
 
@@ -130,15 +132,20 @@ class BotStoppedSpeaking(Signal, frozen=True, kw_only=True, tag="BotStoppedSpeak
 
 
 class BotPaused(Signal, frozen=True, kw_only=True, tag="BotPaused"):
-    """The agent's speech is held back while it is unclear whether the caller interrupts."""
+    """The agent's speech is on hold from now on. `owners` names the owner of the first hold, such as "caller"."""
 
     turn: int
+    owners: tuple[str, ...] = ()
 
 
 class BotResumed(Signal, frozen=True, kw_only=True, tag="BotResumed"):
-    """The held speech goes on: it was no interruption."""
+    """No hold is out any more: the speech goes on. `owners` names the owners of all holds since `BotPaused`.
+
+    After an interruption that ends a hold there is no `BotResumed`.
+    """
 
     turn: int
+    owners: tuple[str, ...] = ()
 
 
 class Idle(Signal, frozen=True, kw_only=True, tag="Idle"):

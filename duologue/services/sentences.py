@@ -48,6 +48,11 @@ class SentenceSplitter:
             self._text = self._text[end:]
         return done
 
+    @property
+    def pending(self) -> str:
+        """Text that is not in a sentence yet."""
+        return self._text
+
     def flush(self) -> str:
         """Return the rest of the text, at its end."""
         rest, self._text = self._text, ""

@@ -62,6 +62,7 @@ class STT(Processor):
         self._asking: anyio.CancelScope | None = None
         self._utterance: list[Input] = []  # frames without a transcript
         self._started_at = 0.0
+        self._utterance_id = ""
         self._stopped_at = 0.0
         self._fed_s = 0.0
 
@@ -153,7 +154,8 @@ class STT(Processor):
         self._started_at, self._fed_s = start.at, 0.0
         kept, self._recent_s = list(self._recent), 0.0
         self._recent.clear()
-        self._utterance = [*kept, start]
+        self._utterance_id = start.utterance or self.session.conversation.new_id()
+        self._utterance = [*kept, msgspec.structs.replace(start, utterance=self._utterance_id)]
         await self._ask(self.begin, None)
         for frame in kept:
             await self._feed(frame)
@@ -188,9 +190,9 @@ class STT(Processor):
 
     async def tell_interim(self, text: str) -> None:
         """Push an interim text of the utterance in progress, for services whose texts come at any time."""
-        transcript = UserTranscript(text=text, final=False, start_s=self._started_at)
+        transcript = UserTranscript(text=text, final=False, start_s=self._started_at, utterance=self._utterance_id)
         told = await self.session.hooks.transcript(transcript)
-        going_on = self._listening and transcript.start_s == self._started_at
+        going_on = self._listening and transcript.utterance == self._utterance_id
         if told is not None and going_on and not self._released:
             await self.push_up(told)  # turn-taking sits above
             await self.push(told)
@@ -206,6 +208,7 @@ class STT(Processor):
                 text=said.text.strip(),
                 start_s=self._started_at,
                 end_s=end_s,
+                utterance=self._utterance_id,
                 confidence=said.confidence,
                 language=said.language,
                 words=said.words,
@@ -238,7 +241,7 @@ class STT(Processor):
             told = await self.session.hooks.transcript(transcript)
         if self._released:
             return  # another service transcribes it
-        if transcript.final:
+        if transcript.final and transcript.utterance == self._utterance_id:
             self._utterance = [frame for frame in self._utterance if isinstance(frame, EndOfTurn)]
         if told is not None:
             await self.push_up(told)  # turn-taking sits above

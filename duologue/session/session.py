@@ -32,6 +32,7 @@ from .audio import Access, CallAudio
 from .bottom import Bottom
 from .conversation import Conversation
 from .error_desk import ErrorPolicy, end_on_fatal
+from .feed import Feed
 from .floor import Floor
 from .hooks import HOOK_TIMEOUT_S, Hooks
 from .host import SessionHost
@@ -82,8 +83,8 @@ class Session:
         self.usage = UsageTotals()
         self.audio = CallAudio(self.report)
         """Both sides' audio as it is heard, and the caller's access."""
-        self.feed: Any = None
-        """The call as events for watchers, once there is one."""
+        self.feed = Feed(self)
+        """The call as events, for watchers."""
         bottom = Bottom(
             self.audio,
             self.ledger,
@@ -129,6 +130,7 @@ class Session:
         """
 
         def cut() -> None:
+            self.floor.close()
             for heard in self.ledger.cut(self.floor.turn):
                 log.debug("session %s: response %s was cut by the end", self.id, heard.response_id)
 

@@ -24,7 +24,8 @@ from ..frames import (
 )
 from ..processors.processor import Processor, handles
 from ..session.life import State
-from .playout.playout import Playout, PlayoutSettings, check_chunk_rate
+from .playout.playout import Playout
+from .playout.settings import PlayoutSettings, check_chunk_rate
 
 MAX_WAITING_S = 60.0
 """Audio of the caller that waits for the pipeline. Beyond that the oldest is dropped, and reported."""
@@ -251,7 +252,7 @@ class TransportOutput(Processor):
             self._playout.stop()
         if first:
             session.on_fence(lambda: self.playout.fence())
-            session.floor.on_hold(lambda: self.playout.pause(), lambda: self.playout.resume())
+            session.floor.on_hold(lambda owners: self.playout.hold(owners), lambda owners: self.playout.resume(owners))
 
     async def close(self) -> None:
         """Play nothing any more. Subclasses call it too."""
@@ -280,6 +281,7 @@ class TransportOutput(Processor):
     @handles(ResponseEnded)
     async def response_ended(self, frame: ResponseEnded) -> None:
         """All of a response is here."""
+        self.session.ledger.all_given(frame)
         self.playout.end(frame)
         await self.push(frame)
 

@@ -11,7 +11,7 @@ from ..errors import ConfigurationError, DuologueError
 from ..processors.recorder import Tape
 from .base import TransportInput, TransportOutput
 from .playout.pacer import PERIOD_S, Beat, Pacer
-from .playout.playout import PlayoutSettings
+from .playout.settings import PlayoutSettings
 
 PIECES_PER_S = 50
 WORKING_LIMIT_S = 30.0

@@ -117,7 +117,9 @@ class TurnHoldingSTT(RemoteSTT):
         if self._in_turn:
             return  # on a new connection, which hears the turn once more
         self._in_turn, self._turns = True, self._turns + 1
-        self._utterance = [*self._recent, SpeechStarted(at=at)]
+        self._utterance_id = self.session.conversation.new_id()
+        started = SpeechStarted(at=at, utterance=self._utterance_id)
+        self._utterance = [*self._recent, started]
         self._recent.clear()
         self._recent_s = 0.0
         self._listening, self._started_at, self._fed_s = True, at, 0.0
@@ -125,7 +127,7 @@ class TurnHoldingSTT(RemoteSTT):
         self.session.floor.caller_speaks(True, at)
         if may_interrupt(self.session):
             self.session.interrupt()
-        await self.push(SpeechStarted(at=at))
+        await self.push(started)
 
     async def _turn_ended(self, at: float) -> None:
         spoken = self._spoken
@@ -145,6 +147,7 @@ class TurnHoldingSTT(RemoteSTT):
             confidence=said.confidence,
             language=said.language,
             words=said.words,
+            utterance=self._utterance_id,
         )
         end = EndOfTurn(at=at, by="server")
         self._utterance.append(end)

@@ -102,12 +102,14 @@ async def test_the_vendor_hears_everything_and_its_turns_are_pushed() -> None:
         assert not caller.call.session.floor.caller_speaking
         assert bytes(caller.server.got[0].audio) == pieces(0, 100)
         started, interim, stopped, final, ended = caller.told
-        assert started == SpeechStarted(at=pytest.approx(0.6))
+        assert isinstance(started, SpeechStarted)
+        assert started.at == pytest.approx(0.6)
         assert isinstance(interim, UserTranscript)
         assert (interim.text, interim.final) == ("hello", False)
         assert isinstance(stopped, SpeechStopped)
         assert isinstance(final, UserTranscript)
         assert (final.text, final.final) == ("hello there", True)
+        assert started.utterance == interim.utterance == final.utterance != ""
         assert [word.start_s for word in final.words] == pytest.approx([0.1, 0.4])
         assert ended == EndOfTurn(at=pytest.approx(1.8), by="server")
     assert [frame.text for frame in caller.top.frames if isinstance(frame, UserTranscript)] == ["hello", "hello there"]

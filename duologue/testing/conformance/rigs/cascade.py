@@ -21,7 +21,7 @@ from ....services.local.tts import EspeakTTS
 from ....services.remote.keeper import ConnectionSettings
 from ....services.stt import STT
 from ....services.tts import TTS
-from ...scripted.server import SPEECH_CHARACTERS_PER_S, Act, Asked, Call, Fail, Model, Speak, Wait
+from ...scripted.server import SPEECH_CHARACTERS_PER_S, Act, Asked, CallTool, Fail, Model, Speak, Wait
 from ..phrases import HELLO, PHRASES, THANKS
 from ..rig import FarEnd, Rig
 from .values import plain
@@ -63,7 +63,7 @@ class ScriptedLLM(LLM):
                         yield word
                         if act.pace:
                             await anyio.sleep(len(word) / SPEECH_CHARACTERS_PER_S / act.pace)
-                case Call():
+                case CallTool():
                     self._calls += 1
                     call_id = act.call_id or f"call_{self._calls}"
                     yield ToolRequest(call_id=call_id, name=act.name, arguments=act.arguments)
