@@ -52,6 +52,9 @@ class STT(Processor):
     language: str = ""
     """The caller's language, from the agent's configuration; "" is the service's default."""
 
+    replaceable: bool = False
+    """True while another engine can take the call if this service fails for good."""
+
     def __init__(self) -> None:
         self._recent: deque[UserAudio] = deque()
         self._recent_s = 0.0

@@ -45,6 +45,9 @@ class TTS(Processor):
     voices: str = ""
     """The family that its voices belong to, by which an `Agent` can name one for each engine."""
 
+    replaceable: bool = False
+    """True while another engine can take the call if this service fails for good."""
+
     def __init__(self) -> None:
         self._splitter = SentenceSplitter()
         self._sentences: DrainableLane | None = None
