@@ -179,6 +179,7 @@ class SpeechToSpeech(NativeService):
         if isinstance(frame, SpeechStarted):
             self.parts.activate()
         caller.mark(frame)
+        await self.parts.flush()
         if not (isinstance(frame, EndOfTurn) and caller.follows_provider):
             await self.push(frame)
 
