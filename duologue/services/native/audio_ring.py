@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import inf
-from typing import NamedTuple
 
 from msgspec.structs import replace
 
@@ -23,6 +22,8 @@ RECENT_S = 2.0
 """Seconds of silence that are kept, for a provider that reports speech late."""
 MAX_PIECE_S = 0.5
 """Longest audio of one message to a provider, in seconds."""
+TRIM_EVERY = 25
+"""Frames after which those that are not needed any longer are dropped."""
 MAX_OLD_FRAMES = 4_096
 """Frames that are kept without being needed any longer."""
 
@@ -54,14 +55,6 @@ class Utterance:
         return self.last is None
 
 
-class _Sent(NamedTuple):
-    """A frame, the number of the connection's message that holds it, and its samples."""
-
-    number: int
-    message: int
-    samples: int
-
-
 class AudioRing:
     """Keeps the caller's frames in order, sends them, and knows which must be sent again on another connection.
 
@@ -85,10 +78,12 @@ class AudioRing:
         self._new = 0  # the first frame that no earlier connection has sent
         self._dealt_with = 0  # the frame after the last turn that is dealt with
         self._asked = 0  # the frame after the last turn handed to an earlier connection
-        self._sent: deque[_Sent] = deque()  # frames that may still get lost
+        # Frames that may still get lost: number, number of the connection's message that holds it, samples.
+        self._sent: deque[tuple[int, int, int]] = deque()
         self._untold: int | None = None  # the first frame of speech that the provider has not reported
         self._cut_turn = False  # the oldest frame lies in a turn whose beginning was dropped
         self._seconds = 0.0
+        self._untrimmed = 0  # frames since the last _trim
         self._connection: Connection[Dialect] | None = None
         self._server_turns = True
         self._in_turn = False
@@ -113,7 +108,9 @@ class AudioRing:
             self._untold = self._back(frame.at, PREROLL_S)
         self._frames.append(frame)
         self._flush()
-        self._trim()
+        self._untrimmed += 1
+        if self._untrimmed >= TRIM_EVERY or self._seconds > self._ring_s or self._lost:
+            self._trim()
 
     def _append(self, frame: Input) -> None:
         self._frames.append(frame)
@@ -194,10 +191,10 @@ class AudioRing:
         if self._connection is None:
             return
         delivered = self._connection.delivered
-        uncertain = next((sent.number for sent in self._sent if sent.message > delivered), self._next)
-        unwritten = [sent for sent in self._sent if sent.message > self._connection.written]
-        self._new = max(self._new, unwritten[0].number if unwritten else self._next)
-        self._lost += sum(sent.samples for sent in unwritten if self._new <= sent.number < self._base)
+        uncertain = next((number for number, message, _ in self._sent if message > delivered), self._next)
+        unwritten = [sent for sent in self._sent if sent[1] > self._connection.written]
+        self._new = max(self._new, unwritten[0][0] if unwritten else self._next)
+        self._lost += sum(samples for number, _, samples in unwritten if self._new <= number < self._base)
         self._next = max(self._base, min(self._new, self._dealt_with if lost else max(uncertain, self._dealt_with)))
         self._asked = max((u.last for u in self.utterances if u.last is not None and u.last <= self._new), default=0)
         self._connection = None
@@ -242,7 +239,7 @@ class AudioRing:
             self._mark(connection, frame)
         if connection.queued > queued:
             for place, piece in enumerate(pieces, number):
-                self._sent.append(_Sent(place, connection.queued, _sample_count(piece)))
+                self._sent.append((place, connection.queued, _sample_count(piece)))
 
     def _mark(self, connection: Connection[Dialect], frame: Input) -> None:
         if isinstance(frame, SpeechStarted) and not self._in_turn:
@@ -318,9 +315,10 @@ class AudioRing:
 
     def _trim(self) -> None:
         frames, connection = self._frames, self._connection
-        while connection is not None and self._sent and self._sent[0].message <= connection.delivered:
+        self._untrimmed = 0
+        while connection is not None and self._sent and self._sent[0][1] <= connection.delivered:
             self._sent.popleft()
-        keep = self._sent[0].number if self._sent else self._next
+        keep = self._sent[0][0] if self._sent else self._next
         if self.utterances:
             keep = min(keep, self.utterances[0].first)
         if self._untold is not None:

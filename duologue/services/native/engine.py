@@ -169,7 +169,8 @@ class SpeechToSpeech(NativeService):
         parts = self.parts
         parts.activate()
         parts.caller.hear(frame)
-        await parts.flush()
+        if (connection := parts.provider.connection) is not None:
+            await connection.flush()
         await self.push(frame)
 
     @handles(SpeechStarted, SpeechStopped, EndOfTurn)
