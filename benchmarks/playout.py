@@ -63,7 +63,7 @@ async def outward(seconds: float, sample_rate: int, listen: bool) -> float:
     calls = await _calls(CALLS)
     for session, *_ in calls:
         if listen:
-            session.played.append(lambda pcm, rate, at: None)
+            session.audio.played.add(lambda pcm, rate, at: None)
         for _ in range(int(seconds)):
             await session.send(BotAudio(audio=bytes(2 * sample_rate), sample_rate=sample_rate))
     before, began = sum(c[2].chunks for c in calls), time.process_time()

@@ -1,58 +1,110 @@
 """Duologue: real-time voice agents as a pipeline of typed frames.
 
-    session = Session(Pipeline([transport.input(), VadProcessor(), Endpointing(), Interruption(),
+    session = Session(Pipeline([transport.input(), Vad(), Endpointing(), Interruption(),
                                 Cascade(stt, llm, tts), Tools(), transport.output()]))
-    outcome = await session.run()
+    outcome = run(session)
 
-Frames are in `duologue.frames`, processors in `duologue.processors`, services in `duologue.services`, transports in
-`duologue.transports`, and the test kit in `duologue.testing`.
+Six import paths are for users: `duologue` (this one), `duologue.frames`, `duologue.services.<vendor>`, `duologue.web`,
+`duologue.testing`, `duologue.services.local`. Authors of services and transports also use `duologue.services.native`,
+`duologue.services.remote` and `duologue.transports`. Everything else may change without notice.
+
+The names are imported when they are first used: `import duologue` loads none of the modules behind them.
 """
 
-from .agents.agent import Agent
-from .agents.flow import Flow, Stage
-from .agents.tool import Tool
-from .errors import (
-    BadInput,
-    ConfigurationError,
-    DeadlineExceeded,
-    DuologueError,
-    IllegalState,
-    MissingExtra,
-    ServiceError,
-    ToolError,
-)
-from .processors.handoff.handoff import Handoff
-from .processors.kernel.groups import Parallel, Pipeline, Switch
-from .processors.kernel.processor import Processor, handles
-from .processors.tools import Tools
-from .services.cascade import Cascade
-from .session import Deadlines, Outcome, Session
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ._lazy import lazily
+
+if TYPE_CHECKING:
+    from .agents.agent import Agent as Agent
+    from .agents.engine import Capabilities as Capabilities
+    from .agents.engine import Engine as Engine
+    from .agents.flow import Flow as Flow
+    from .agents.flow import Stage as Stage
+    from .agents.tool import Tool as Tool
+    from .errors import BadInput as BadInput
+    from .errors import ConfigurationError as ConfigurationError
+    from .errors import DeadlineExceeded as DeadlineExceeded
+    from .errors import DuologueError as DuologueError
+    from .errors import IllegalState as IllegalState
+    from .errors import MissingExtra as MissingExtra
+    from .errors import ServiceError as ServiceError
+    from .errors import ToolError as ToolError
+    from .processors.handoff.handoff import Handoff as Handoff
+    from .processors.kernel.host import Deadlines as Deadlines
+    from .processors.pipeline import Pipeline as Pipeline
+    from .processors.processor import Processor as Processor
+    from .processors.processor import handles as handles
+    from .processors.recorder import Recorder as Recorder
+    from .processors.switch import Switch as Switch
+    from .processors.tee import Tee as Tee
+    from .processors.tools import Tools as Tools
+    from .processors.turns.endpointing import Endpointing as Endpointing
+    from .processors.turns.endpointing import PushToTalk as PushToTalk
+    from .processors.turns.interruption import Interruption as Interruption
+    from .processors.turns.interruption import InterruptionPolicy as InterruptionPolicy
+    from .processors.turns.vad import Vad as Vad
+    from .services.cascade import Cascade as Cascade
+    from .services.llm import LLM as LLM
+    from .services.native.engine import SpeechToSpeech as SpeechToSpeech
+    from .services.stt import STT as STT
+    from .services.tts import TTS as TTS
+    from .session.conversation import Conversation as Conversation
+    from .session.conversation import Item as Item
+    from .session.life import Outcome as Outcome
+    from .session.pricing import cost as cost
+    from .session.run import run as run
+    from .session.session import Session as Session
+    from .transports.local import LocalAudioTransport as LocalAudioTransport
+    from .transports.memory import MemoryTransport as MemoryTransport
+    from .transports.wav import WavTransport as WavTransport
+    from .transports.webrtc.transport import WebRTCTransport as WebRTCTransport
+    from .transports.websocket.transport import WebSocketTransport as WebSocketTransport
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Agent",
-    "BadInput",
-    "Cascade",
-    "ConfigurationError",
-    "DeadlineExceeded",
-    "Deadlines",
-    "DuologueError",
-    "Flow",
-    "Handoff",
-    "IllegalState",
-    "MissingExtra",
-    "Outcome",
-    "Parallel",
-    "Pipeline",
-    "Processor",
-    "ServiceError",
-    "Session",
-    "Stage",
-    "Switch",
-    "Tool",
-    "ToolError",
-    "Tools",
-    "__version__",
-    "handles",
-]
+_HOMES = {
+    "agents.agent": "Agent",
+    "agents.engine": "Capabilities Engine",
+    "agents.flow": "Flow Stage",
+    "agents.tool": "Tool",
+    "errors": (
+        "BadInput ConfigurationError DeadlineExceeded DuologueError IllegalState MissingExtra ServiceError ToolError"
+    ),
+    "processors.handoff.handoff": "Handoff",
+    "processors.kernel.host": "Deadlines",
+    "processors.pipeline": "Pipeline",
+    "processors.processor": "Processor handles",
+    "processors.recorder": "Recorder",
+    "processors.switch": "Switch",
+    "processors.tee": "Tee",
+    "processors.tools": "Tools",
+    "processors.turns.endpointing": "Endpointing PushToTalk",
+    "processors.turns.interruption": "Interruption InterruptionPolicy",
+    "processors.turns.vad": "Vad",
+    "services.cascade": "Cascade",
+    "services.llm": "LLM",
+    "services.native.engine": "SpeechToSpeech",
+    "services.stt": "STT",
+    "services.tts": "TTS",
+    "session.conversation": "Conversation Item",
+    "session.life": "Outcome",
+    "session.pricing": "cost",
+    "session.run": "run",
+    "session.session": "Session",
+    "transports.local": "LocalAudioTransport",
+    "transports.memory": "MemoryTransport",
+    "transports.wav": "WavTransport",
+    "transports.webrtc.transport": "WebRTCTransport",
+    "transports.websocket.transport": "WebSocketTransport",
+}
+"""The module of each public name; the imports above are the same for type checkers."""
+
+_names, __getattr__ = lazily(__name__, _HOMES, globals())
+__all__ = ["__version__", *_names]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -35,6 +35,17 @@ class MissingExtra(DuologueError, ImportError):
         self.extra = extra
 
 
+class IncompatiblePackage(ConfigurationError):
+    """An installed package lacks something that is used of it. The message names it, the version and the extra."""
+
+    def __init__(self, distribution: str, missing: str, extra: str) -> None:
+        from importlib.metadata import version as installed  # loads much code
+
+        version = installed(distribution)
+        super().__init__(f"{distribution} {version} has no {missing}: pip install 'duologue[{extra}]'")
+        self.distribution, self.version, self.missing = distribution, version, missing
+
+
 class ServiceError(DuologueError):
     """A service (speech-to-text, language model, text-to-speech, engine) failed."""
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import anyio
 
-from duologue import Agent, Session
-from duologue.processors.turns.interruption import InterruptionPolicy
+from duologue import Endpointing, Interruption, InterruptionPolicy, MemoryTransport, Pipeline, Session, Vad
 from duologue.services.local import Rule
-from examples.phone import phone_call
+from duologue.testing import Call
+from examples.offline import offline
 
 POLICY = InterruptionPolicy(min_speech_ms=200, min_words=2, resume_after_ms=1200)
 
@@ -25,12 +25,24 @@ RULES = [
 ]
 
 
+async def story(words: str) -> Session:
+    """A story, into which the caller says these words."""
+    transport = MemoryTransport()
+    turns = Vad(), Endpointing(), Interruption(POLICY)
+    session = Session(Pipeline([transport.input(), *turns, offline(RULES), transport.output()]))
+    async with Call(session, transport) as call:
+        await call.says("tell me a story")
+        await call.agent_begins()
+        await call.waits(1.5)
+        await call.says(words)
+        await call.hears()
+    call.print()
+    return session
+
+
 async def main() -> list[Session]:
     """The same story twice: first with a murmur of assent, then with an interruption."""
-    return [
-        await phone_call(RULES, [Agent(name="Teller")], ["tell me a story"], policy=POLICY, barge_in=words)
-        for words in ("okay", "that is enough")
-    ]
+    return [await story("okay"), await story("that is enough")]
 
 
 if __name__ == "__main__":

@@ -11,13 +11,9 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse
 from starlette.routing import Mount, Route
 
-from duologue import Pipeline
-from duologue.processors.turns.endpointing import Endpointing
-from duologue.processors.turns.interruption import Interruption
-from duologue.processors.turns.vad import Vad
+from duologue import Endpointing, Interruption, Pipeline, Vad
 from duologue.services.local import Rule
-from duologue.transports.client import ClientTransport
-from duologue.web import listen, routes
+from duologue.web import ClientTransport, listen, routes
 from examples.offline import offline
 
 RULES = [Rule("(hello|hi) [there]", "Hello! Nice to hear you."), Rule("how are you", "Very well, thanks.")]

@@ -9,31 +9,32 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from dataclasses import replace
 
 import anyio
 
-from duologue import Agent, Processor, Session
+from duologue import (
+    Endpointing,
+    Handoff,
+    Interruption,
+    MemoryTransport,
+    Pipeline,
+    Processor,
+    Session,
+    Tools,
+    Vad,
+)
 from duologue.services.google import GeminiLive
 from duologue.services.openai import OpenAIRealtime
-from examples.handoff import RULES
+from duologue.testing import Call
+from examples.handoff import BILLING, LINES, RECEPTION, RULES
 from examples.offline import offline
-from examples.phone import phone_call
 
-RECEPTION = Agent(
-    name="Reception",
-    role="Receptionist",
-    description="Greets callers and finds out what they need.",
-    instructions="Greet the caller. Under 30 words.",
-    voice={"espeak": "en-us+f3", "openai": "marin", "gemini": "Kore"},
+AGENTS = (
+    replace(RECEPTION, voice={"espeak": "en-us+f3", "openai": "marin", "gemini": "Kore"}),
+    replace(BILLING, voice={"espeak": "en-gb+m3", "openai": "cedar", "gemini": "Puck"}),
 )
-BILLING = Agent(
-    name="Billing",
-    role="Billing clerk",
-    description="Knows everything about bills.",
-    instructions="Answer questions about bills. The caller owes forty two dollars.",
-    voice={"espeak": "en-gb+m3", "openai": "cedar", "gemini": "Puck"},
-    greeting="This is billing. What is your question?",
-)
+"""A voice for each family of voices, so that either engine can serve them."""
 ENGINES: dict[str, Callable[[], Processor]] = {
     "cascade": lambda: offline(RULES),
     "openai": OpenAIRealtime,
@@ -41,13 +42,18 @@ ENGINES: dict[str, Callable[[], Processor]] = {
 }
 
 
-async def main(engine: str = "cascade", made: Processor | None = None) -> Session:
+async def main(name: str = "cascade", made: Processor | None = None) -> Session:
     """A call from reception to billing."""
-    lines = ["hello", "can I speak to billing please", "how much do I owe"]
-    return await phone_call(RULES, [RECEPTION, BILLING], lines, engine=made or ENGINES[engine]())
+    transport, engine = MemoryTransport(), made or ENGINES[name]()
+    turns, handoff = (Vad(), Endpointing(), Interruption()), Handoff(AGENTS)
+    session = Session(Pipeline([transport.input(), *turns, engine, handoff, Tools(), transport.output()]))
+    async with Call(session, transport) as call:
+        for line in LINES:
+            await call.asks(line)
+    call.print()
+    return session
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--engine", choices=ENGINES, default="cascade")
+    (parser := argparse.ArgumentParser()).add_argument("--engine", choices=ENGINES, default="cascade")
     anyio.run(main, parser.parse_args().engine)

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import anyio
 
-from duologue import Agent, Session
+from duologue import Agent, Endpointing, Handoff, Interruption, MemoryTransport, Pipeline, Session, Tools, Vad
 from duologue.services.local import Rule, RuleBook, Rules
-from examples.phone import phone_call
+from duologue.testing import Call
+from examples.offline import offline
 
 RECEPTION = Agent(
     name="Reception",
@@ -22,33 +23,30 @@ BILLING = Agent(
     name="Billing",
     role="Billing clerk",
     description="Knows everything about bills.",
-    instructions="Answer questions about bills.",
+    instructions="Answer questions about bills. The caller owes forty two dollars.",
     voice="en-gb+m3",
     greeting="This is billing. What is your question?",
 )
 
-RULES = RuleBook(
-    {
-        "Receptionist": Rules(
-            [
-                Rule("hello", "Hello! How can I help you?"),
-                Rule(
-                    "[can i] speak to billing [please]",
-                    call="handoff_conversation",
-                    args={"target": "Billing", "reason": "A bill.", "summary": "The caller said: {utterance}"},
-                ),
-            ]
-        ),
-        "Billing clerk": Rules([Rule("how much do I owe", "You owe forty two dollars.")]),
-    }
-)
+MOVE = {"target": "Billing", "reason": "A bill.", "summary": "The caller said: {utterance}"}
+GREET = Rule("hello", "Hello! How can I help you?")
+TRANSFER = Rule("[can i] speak to billing [please]", call="handoff_conversation", args=MOVE)
+OWE = Rule("how much do I owe", "You owe forty two dollars.")
+RULES = RuleBook({"Receptionist": Rules([GREET, TRANSFER]), "Billing clerk": Rules([OWE])})
+LINES = "hello", "can I speak to billing please", "how much do I owe"
 
 
 async def main() -> Session:
     """Reception, then billing."""
-    return await phone_call(
-        RULES, [RECEPTION, BILLING], ["hello", "can I speak to billing please", "how much do I owe"]
-    )
+    transport = MemoryTransport()
+    turns = Vad(), Endpointing(), Interruption()
+    handoff = Handoff([RECEPTION, BILLING])
+    session = Session(Pipeline([transport.input(), *turns, offline(RULES), handoff, Tools(), transport.output()]))
+    async with Call(session, transport) as call:
+        for line in LINES:
+            await call.asks(line)
+    call.print()
+    return session
 
 
 if __name__ == "__main__":

@@ -9,14 +9,9 @@ from __future__ import annotations
 
 import anyio
 
-from duologue import Cascade, Pipeline, Session
-from duologue.processors.turns.endpointing import Endpointing
-from duologue.processors.turns.interruption import Interruption
-from duologue.processors.turns.vad import Vad
+from duologue import Cascade, Endpointing, Interruption, MemoryTransport, Pipeline, Session, Vad
 from duologue.services.local import EspeakTTS, Rule, RulesLLM, SphinxSTT
-from duologue.testing.caller import SimulatedCaller
-from duologue.testing.script import converse
-from duologue.transports.memory import MemoryTransport
+from duologue.testing import Call
 
 RULES = [
     Rule("(hello|hi|good morning) [there]", "Hello! Nice to hear you."),
@@ -28,6 +23,7 @@ async def main() -> Session:
     """Hold the call."""
     transport = MemoryTransport()
     llm = RulesLLM(RULES)
+    stt = SphinxSTT(phrases=llm.rules.expected_phrases())
     session = Session(
         Pipeline(
             [
@@ -35,21 +31,15 @@ async def main() -> Session:
                 Vad(),
                 Endpointing(),
                 Interruption(),
-                Cascade(SphinxSTT(phrases=llm.rules.expected_phrases()), llm, EspeakTTS()),
+                Cascade(stt, llm, EspeakTTS()),
                 transport.output(),
             ]
         )
     )
-    caller = SimulatedCaller(transport)
-
-    async def script() -> None:
-        for line in ("hello", "what can you do"):
-            await caller.say(line)
-            await caller.listen()
-
-    await converse(session, script)
-    for item in session.conversation:
-        print(f"{item.at:6.2f}  {item.role}: {item.text}")
+    async with Call(session, transport) as call:
+        await call.asks("hello")
+        await call.asks("what can you do")
+    call.print()
     return session
 
 

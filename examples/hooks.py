@@ -8,10 +8,11 @@ from __future__ import annotations
 import anyio
 import msgspec
 
-from duologue import Agent, Processor, Session, Tool
-from duologue.frames import CallerStartedSpeaking, ToolCall, ToolCalled, ToolResult, UserTranscript
+from duologue import Agent, Endpointing, Interruption, MemoryTransport, Pipeline, Processor, Session, Tools, Vad
+from duologue.frames import ToolCall, ToolCalled, ToolResult, UserTranscript
 from duologue.services.local import Rule
-from examples.phone import phone_call
+from duologue.testing import Call
+from examples.offline import offline
 
 
 async def pay(amount: str) -> dict[str, str]:
@@ -26,20 +27,17 @@ def hide_code(said: UserTranscript) -> UserTranscript:
 
 async def limit(call: ToolCall) -> ToolCall | ToolResult:
     """Large payments are answered here: the tool does not run."""
-    if call.name == "pay" and call.arguments["amount"] == "ninety":
-        return ToolResult(call_id=call.call_id, name=call.name, result={"status": "refused"})
-    return call
+    refusal = ToolResult(call_id=call.call_id, name=call.name, result={"status": "refused"})
+    return refusal if call.name == "pay" and call.arguments["amount"] == "ninety" else call
 
 
 class Compliance(Processor):
     """Sets the hooks of its call. It stands in the pipeline and handles no frame."""
 
     async def open(self) -> None:
-        """Before the call begins."""
         self.session.intercept(UserTranscript, hide_code)
         self.session.intercept(ToolCall, limit, timeout_s=1.0)
-        self.session.on(CallerStartedSpeaking, lambda signal: print(f"{signal.at:6.2f}  the caller speaks"))
-        self.session.on(ToolCalled, lambda signal: print(f"        {signal.name} is called with {signal.arguments}"))
+        self.session.on(ToolCalled, lambda called: print(f"        {called.name} is called with {called.arguments}"))
 
 
 CODE = Rule("my code is (one two three|hidden)", "Thank you. How much shall I pay?")
@@ -48,8 +46,13 @@ PAY = Rule("pay {amount:five|ninety} dollars", call="pay", args={"amount": "{amo
 
 async def main() -> Session:
     """The caller gives a code, and asks for a small payment and a large one."""
-    lines = ["my code is one two three", "pay five dollars", "pay ninety dollars"]
-    return await phone_call([CODE, PAY], [Agent(name="Bank", tools=(Tool(pay),))], lines, extra=[Compliance()])
+    transport, turns = MemoryTransport(), (Vad(), Endpointing(), Interruption())
+    pipeline = Pipeline([transport.input(), *turns, offline([CODE, PAY]), Tools(), Compliance(), transport.output()])
+    async with Call(Session(pipeline, agent=Agent(name="Bank", tools=(pay,))), transport) as call:
+        for line in ("my code is one two three", "pay five dollars", "pay ninety dollars"):
+            await call.asks(line)
+    call.print()
+    return call.session
 
 
 if __name__ == "__main__":

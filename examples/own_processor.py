@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import anyio
 
-from duologue import Agent, Processor, Session, handles
+from duologue import Endpointing, Interruption, MemoryTransport, Pipeline, Processor, Session, Vad, handles
 from duologue.frames import BotAudio, BotStoppedSpeaking
 from duologue.services.local import Rule
-from examples.phone import phone_call
+from duologue.testing import Call
+from examples.offline import offline
 
 
 class Softer(Processor):
@@ -34,8 +35,14 @@ class Softer(Processor):
 
 async def main() -> Session:
     """Ask, and hear the answer at a third of its level."""
-    rules = [Rule("hello", "Hello! Is this quiet enough?")]
-    return await phone_call(rules, [Agent(name="Whisperer")], ["hello"], extra=[Softer(0.33)])
+    transport = MemoryTransport()
+    turns = Vad(), Endpointing(), Interruption()
+    engine = offline([Rule("hello", "Hello! Is this quiet enough?")])
+    session = Session(Pipeline([transport.input(), *turns, engine, Softer(0.33), transport.output()]))
+    async with Call(session, transport) as call:
+        await call.asks("hello")
+    call.print()
+    return session
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import anyio
 
-from duologue import Agent, Session, Tool
+from duologue import Agent, Endpointing, Interruption, MemoryTransport, Pipeline, Session, Tool, Tools, Vad
 from duologue.services.local import Rule
-from examples.phone import phone_call
+from duologue.testing import Call
+from examples.offline import offline
 
 TEMPERATURES = {"paris": 21, "london": 17}
 
@@ -37,8 +38,16 @@ RULES = [
 
 
 async def main() -> Session:
-    """The caller asks twice, the first time without saying where."""
-    return await phone_call(RULES, [WEATHERMAN], ["what is the weather", "london", "what is the weather in paris"])
+    """The caller asks twice, the first time without naming a city."""
+    transport = MemoryTransport()
+    turns = Vad(), Endpointing(), Interruption()
+    pipeline = Pipeline([transport.input(), *turns, offline(RULES), Tools(), transport.output()])
+    session = Session(pipeline, agent=WEATHERMAN)
+    async with Call(session, transport) as call:
+        for line in ("what is the weather", "london", "what is the weather in paris"):
+            await call.asks(line)
+    call.print()
+    return session
 
 
 if __name__ == "__main__":

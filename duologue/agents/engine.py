@@ -31,6 +31,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     billing: Literal["token", "clock", "none"]
     session_limit_s: float | None = None
     affect: bool = False
+    text_may_change: bool = False
+    """Hooks may change a sentence before it is spoken. Without it they can only block one."""
     voices: str = ""
     """The family that its voices belong to, by which an `Agent` can name one for each engine."""
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import anyio
 from rich.console import Console
 
-from ..processors.kernel.processor import Processor
+from ..processors.processor import Processor
 from ..services.openai import OpenAIRealtime
 from ..testing.clock import run as run_virtual
 from .demo import Demo, cascade

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from ..processors.kernel.groups import Pipeline
+from ..processors.pipeline import Pipeline
 from ..processors.tools import Tools
 from ..services.cascade import Cascade
 from ..services.local import EspeakTTS, RulesLLM, SphinxSTT

@@ -17,8 +17,8 @@ from rich.console import Console
 from ..agents.agent import Agent
 from ..errors import ConfigurationError, MissingExtra
 from ..processors.handoff.handoff import Handoff
-from ..processors.kernel.groups import Pipeline
-from ..processors.kernel.processor import Processor
+from ..processors.pipeline import Pipeline
+from ..processors.processor import Processor
 from ..processors.tools import Tools
 from ..processors.turns.endpointing import Endpointing
 from ..processors.turns.interruption import Interruption

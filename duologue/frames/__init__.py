@@ -3,7 +3,7 @@
 from .agent import BotText, ResponseEnded, ResponseStarted, ResponseStatus, ToolCall
 from .audio import BotAudio, UserAudio, WordTimes
 from .base import Control, Frame, Input, Output, Signal, Word
-from .codec import decode, encode, frame_types
+from .codec import SCHEMA_VERSION, decode, encode, frame_types
 from .control import Configure, End, Transfer
 from .signals import (
     AccessChanged,
@@ -46,6 +46,7 @@ from .user import (
 )
 
 __all__ = [
+    "SCHEMA_VERSION",
     "AccessChanged",
     "ApprovalGiven",
     "ApprovalWanted",

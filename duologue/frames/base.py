@@ -10,8 +10,9 @@ import msgspec
 class Frame(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag=True, omit_defaults=True):
     """What travels through a pipeline. Immutable; make a changed copy with `msgspec.structs.replace`.
 
-    Subclass one of the four families, not this class, and give the subclass `frozen=True, kw_only=True`.
-    The class name is the frame's tag on the wire and in traces, so it must be unique.
+    Subclass one of the four families, not this class, and give the subclass `frozen=True, kw_only=True, tag="…"`.
+    The tag names the frame on the wire and in traces, so it must be unique and must not change with the class's name.
+    Without one the class's name is the tag.
     """
 
     types_made: ClassVar[int] = 0

@@ -12,6 +12,9 @@ from .base import Control, Frame, Input, Output, Signal
 
 Format = Literal["msgpack", "json"]
 
+SCHEMA_VERSION = 1
+"""Raised when a field of a frame goes or changes its type. A field that is added with a default does not raise it."""
+
 _FAMILIES: set[type[Frame]] = {Frame, Signal, Input, Output, Control}
 _decoders: dict[Format, tuple[int, Any]] = {}
 _clashes: dict[str, str] = {}  # names that several types have, and whose they are

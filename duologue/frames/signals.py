@@ -9,19 +9,19 @@ import msgspec
 from .base import Signal
 
 
-class SessionStarted(Signal, frozen=True, kw_only=True):
+class SessionStarted(Signal, frozen=True, kw_only=True, tag="SessionStarted"):
     """Everything is open; frames may flow."""
 
     session_id: str
 
 
-class SessionEnding(Signal, frozen=True, kw_only=True):
+class SessionEnding(Signal, frozen=True, kw_only=True, tag="SessionEnding"):
     """The session has begun to end, for `reason`."""
 
     reason: str
 
 
-class Interrupted(Signal, frozen=True, kw_only=True):
+class Interrupted(Signal, frozen=True, kw_only=True, tag="Interrupted"):
     """Everything of turns up to `turn` is void. `heard` is what the caller heard of it, `heard_s` how long."""
 
     turn: int
@@ -30,7 +30,7 @@ class Interrupted(Signal, frozen=True, kw_only=True):
     reason: str = "barge-in"
 
 
-class VoiceActivity(Signal, frozen=True, kw_only=True):
+class VoiceActivity(Signal, frozen=True, kw_only=True, tag="VoiceActivity"):
     """The caller is speaking. `start_s` and `end_s` bound this speech so far, from its first to its last voiced frame.
 
     In session seconds. Broadcast with every piece of audio that prolongs the speech, before the piece is passed on.
@@ -40,32 +40,34 @@ class VoiceActivity(Signal, frozen=True, kw_only=True):
     end_s: float = 0.0
 
 
-class CallerStartedSpeaking(Signal, frozen=True, kw_only=True):
+class CallerStartedSpeaking(Signal, frozen=True, kw_only=True, tag="CallerStartedSpeaking"):
     """The caller speaks, since session time `at`."""
 
     at: float = 0.0
 
 
-class CallerStoppedSpeaking(Signal, frozen=True, kw_only=True):
+class CallerStoppedSpeaking(Signal, frozen=True, kw_only=True, tag="CallerStoppedSpeaking"):
     """The caller has been silent since session time `at`."""
 
     at: float = 0.0
 
 
-class Transcribed(Signal, frozen=True, kw_only=True):
+class Transcribed(Signal, frozen=True, kw_only=True, tag="Transcribed"):
     """What the caller says has been recognised. Interim texts (`final=False`) replace each other until the final one.
 
     `start_s` and `end_s` are session times of the speech. A final text of "" means speech that was not understood.
+    `utterance` is the id of the utterance, as in `UserTranscript`.
     """
 
     text: str
     final: bool = True
     start_s: float = 0.0
     end_s: float = 0.0
+    utterance: str = ""
     language: str = ""
 
 
-class AudioLevel(Signal, frozen=True, kw_only=True):
+class AudioLevel(Signal, frozen=True, kw_only=True, tag="AudioLevel"):
     """How loud one side is, about ten times per second: `dbfs` of the last 100 ms, -96 for silence."""
 
     who: Literal["caller", "agent"]
@@ -73,14 +75,14 @@ class AudioLevel(Signal, frozen=True, kw_only=True):
     at: float = 0.0
 
 
-class AccessChanged(Signal, frozen=True, kw_only=True):
+class AccessChanged(Signal, frozen=True, kw_only=True, tag="AccessChanged"):
     """The caller may speak (`active`), is `muted`, or `revoked`: see `Session.access`."""
 
     access: Literal["active", "muted", "revoked"]
     by: str = ""
 
 
-class ToolCalled(Signal, frozen=True, kw_only=True):
+class ToolCalled(Signal, frozen=True, kw_only=True, tag="ToolCalled"):
     """A tool is called, with the arguments that the hooks have left it. It may still wait for approval."""
 
     call_id: str
@@ -89,7 +91,7 @@ class ToolCalled(Signal, frozen=True, kw_only=True):
     turn: int = 0
 
 
-class ApprovalWanted(Signal, frozen=True, kw_only=True):
+class ApprovalWanted(Signal, frozen=True, kw_only=True, tag="ApprovalWanted"):
     """A tool that needs approval was called; it runs once `ApprovalGiven` says so."""
 
     call_id: str
@@ -98,7 +100,7 @@ class ApprovalWanted(Signal, frozen=True, kw_only=True):
     agent: str = ""
 
 
-class ApprovalGiven(Signal, frozen=True, kw_only=True):
+class ApprovalGiven(Signal, frozen=True, kw_only=True, tag="ApprovalGiven"):
     """Somebody (`by`) lets a tool run that waits for approval, or not."""
 
     call_id: str
@@ -107,7 +109,7 @@ class ApprovalGiven(Signal, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class ClientChanged(Signal, frozen=True, kw_only=True):
+class ClientChanged(Signal, frozen=True, kw_only=True, tag="ClientChanged"):
     """The caller's connection: `lost` while nothing is heard of the client, `reconnected` when it is back."""
 
     state: Literal["connected", "lost", "reconnected", "gone"]
@@ -115,40 +117,45 @@ class ClientChanged(Signal, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class BotStartedSpeaking(Signal, frozen=True, kw_only=True):
+class BotStartedSpeaking(Signal, frozen=True, kw_only=True, tag="BotStartedSpeaking"):
     """The caller begins to hear the agent. `at` is the session time."""
 
     turn: int
     at: float = 0.0
 
 
-class BotStoppedSpeaking(Signal, frozen=True, kw_only=True):
+class BotStoppedSpeaking(Signal, frozen=True, kw_only=True, tag="BotStoppedSpeaking"):
     """The caller no longer hears the agent."""
 
     turn: int
     at: float = 0.0
 
 
-class BotPaused(Signal, frozen=True, kw_only=True):
-    """The agent's speech is held back while it is unclear whether the caller interrupts."""
+class BotPaused(Signal, frozen=True, kw_only=True, tag="BotPaused"):
+    """The agent's speech is on hold from now on. `owners` names the owner of the first hold, such as "caller"."""
 
     turn: int
+    owners: tuple[str, ...] = ()
 
 
-class BotResumed(Signal, frozen=True, kw_only=True):
-    """The held speech goes on: it was no interruption."""
+class BotResumed(Signal, frozen=True, kw_only=True, tag="BotResumed"):
+    """No hold is out any more: the speech goes on. `owners` names the owners of all holds since `BotPaused`.
+
+    After an interruption that ends a hold there is no `BotResumed`.
+    """
 
     turn: int
+    owners: tuple[str, ...] = ()
 
 
-class Idle(Signal, frozen=True, kw_only=True):
+class Idle(Signal, frozen=True, kw_only=True, tag="Idle"):
     """Nothing has happened for `seconds`. `owner` is whose move it is: caller or agent."""
 
     seconds: float
     owner: str
 
 
-class ErrorRaised(Signal, frozen=True, kw_only=True):
+class ErrorRaised(Signal, frozen=True, kw_only=True, tag="ErrorRaised"):
     """Something failed. `category` is that of `duologue.errors`; `fatal` means it cannot go on by itself."""
 
     processor: str
@@ -157,7 +164,7 @@ class ErrorRaised(Signal, frozen=True, kw_only=True):
     fatal: bool = False
 
 
-class Usage(Signal, frozen=True, kw_only=True):
+class Usage(Signal, frozen=True, kw_only=True, tag="Usage"):
     """What one response (or one transcript) consumed. Tokens are the provider's, seconds are of audio.
 
     `input_audio_tokens` and `output_audio_tokens` are the part of the tokens that is audio, where the provider tells.
@@ -177,7 +184,7 @@ class Usage(Signal, frozen=True, kw_only=True):
     output_audio_s: float = 0.0
 
 
-class ConnectionChanged(Signal, frozen=True, kw_only=True):
+class ConnectionChanged(Signal, frozen=True, kw_only=True, tag="ConnectionChanged"):
     """The connection of a native engine has come into another state, for `reason`.
 
     `connecting` and `active` at its opening; `expiring` when its end is near; `refreshing` while a new connection takes
@@ -194,7 +201,7 @@ class ConnectionChanged(Signal, frozen=True, kw_only=True):
     gap_ms: float = 0.0
 
 
-class ResumptionHandle(Signal, frozen=True, kw_only=True):
+class ResumptionHandle(Signal, frozen=True, kw_only=True, tag="ResumptionHandle"):
     """With this handle the provider resumes the conversation as it is now, also in another call: keep it if you want.
 
     Given to the engine of the next call (`handle=…`), together with the log.
@@ -204,7 +211,7 @@ class ResumptionHandle(Signal, frozen=True, kw_only=True):
     handle: str
 
 
-class HandoffStarted(Signal, frozen=True, kw_only=True):
+class HandoffStarted(Signal, frozen=True, kw_only=True, tag="HandoffStarted"):
     """A hand-off was accepted and begins."""
 
     source: str
@@ -212,7 +219,7 @@ class HandoffStarted(Signal, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class HandoffCompleted(Signal, frozen=True, kw_only=True):
+class HandoffCompleted(Signal, frozen=True, kw_only=True, tag="HandoffCompleted"):
     """The new agent has the call. `gap_ms` is how long neither agent had it.
 
     `engine` names the engine that it has the call on, if there are several. Source and target are the same agent if
@@ -227,7 +234,7 @@ class HandoffCompleted(Signal, frozen=True, kw_only=True):
     gap_ms: float = 0.0
 
 
-class HandoffFailed(Signal, frozen=True, kw_only=True):
+class HandoffFailed(Signal, frozen=True, kw_only=True, tag="HandoffFailed"):
     """A hand-off was refused or rolled back: `source` keeps the call."""
 
     source: str

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import deque
+from collections.abc import Callable
 from os import PathLike, fspath
 
 from ..audio.pcm import BYTES_PER_SAMPLE, check_rate, downmix, interleave
@@ -11,7 +12,7 @@ from ..audio.resample import Resampler
 from ..audio.wav import WavWriter
 from ..errors import BadInput, DuologueError, ServiceError
 from ..frames import UserAudio
-from .kernel.processor import Processor, handles
+from .processor import Processor, handles
 
 JITTER_S = 0.03
 """Audio whose time differs by no more than this from the end of what came before continues it without a seam."""
@@ -38,11 +39,12 @@ class Recorder(Processor):
         self.path = path
         self.sample_rate = sample_rate
         self._tape: Tape | None = None
+        self._stop: Callable[[], None] = lambda: None
 
     async def open(self) -> None:
         """Create the file."""
         self._tape = Tape(self.path, self.sample_rate, channels=2)
-        self.session.played.append(self._agent)
+        self._stop = self.session.audio.played.add(self._agent)
 
     @handles(UserAudio)
     async def caller(self, frame: UserAudio) -> None:
@@ -71,8 +73,7 @@ class Recorder(Processor):
 
     async def close(self) -> None:
         """Write the rest, up to now."""
-        if self._agent in self.session.played:
-            self.session.played.remove(self._agent)
+        self._stop()
         tape = self._tape
         if tape is None:
             return

@@ -17,13 +17,14 @@ from ..errors import BadInput, ConfigurationError, ToolError
 from ..frames import ApprovalGiven, ApprovalWanted, Interrupted, ResponseStarted, ToolCall, ToolResult
 from ..session.tool_calls import RegisteredCall, running_call
 from .kernel.groups import leaves
-from .kernel.processor import Processor, handles
+from .kernel.node import Node
+from .processor import Processor, handles
 
 RESULT_MAX_LENGTH = 16_384
 """Characters of a result that reach the model; the rest is cut with a notice."""
 
 
-def shared_tools(pipeline: Processor) -> tuple[ToolSpec, ...]:
+def shared_tools(pipeline: Node) -> tuple[ToolSpec, ...]:
     """The specifications of the tools that every agent has: those given to the `Tools` of a pipeline."""
     return tuple(spec for leaf in leaves(pipeline) if isinstance(leaf, Tools) for spec in leaf.specs)
 

@@ -12,7 +12,7 @@ from ..agents.engine import EngineConfig, Handover, Pending
 from ..errors import BadInput
 from ..frames import End, EndOfTurn, Input, Interrupted, Respond, Say, ToolCall, ToolResult, UserImage, UserText
 from ..processors.kernel.lane import DrainableLane
-from ..processors.kernel.processor import Processor, handles
+from ..processors.processor import Processor, handles
 
 IMAGE_TYPES = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
 """Of these every model that sees takes all, or some."""
@@ -66,7 +66,7 @@ class Answers(Processor):
 
     async def open(self) -> None:
         """One worker gives the responses, one after the other. Subclasses call it first."""
-        self._jobs = DrainableLane(self, self.session)
+        self._jobs = DrainableLane(self)
         self._leaving = False
 
     async def close(self) -> None:
@@ -158,9 +158,11 @@ class Answers(Processor):
         self._interruptions += 1
         self.session.calls.fence(signal.turn)
 
-    def _log_caller(self, text: str, **fields: Any) -> None:
-        turn = self.session.floor.turn + 1
-        self.session.conversation.add("message", "caller", turn=turn, text=text, **fields)
+    def _log_caller(self, text: str, *, id: str = "", **fields: Any) -> None:
+        conversation, turn = self.session.conversation, self.session.floor.turn + 1
+        if conversation.get(id) is not None:
+            id = ""  # a second final text of the utterance: a message of its own
+        conversation.add("message", "caller", id=id, turn=turn, text=text, **fields)
 
     def log_calls(
         self, turn: int, response_id: str, agent: str, asked: Sequence[AskedTool], owner: object = None

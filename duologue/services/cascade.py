@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Iterable
+from itertools import count
+
 import msgspec
 
 from ..agents.engine import Capabilities, EngineConfig, Handover
 from ..agents.tool import ToolSpec
 from ..errors import ConfigurationError
-from ..frames import Configure, Say, SessionStarted
+from ..frames import Configure, Control, Say, SessionStarted
 from ..processors.handoff.setup import first_configuration
-from ..processors.kernel.groups import Pipeline
-from ..processors.kernel.processor import Processor, handles
+from ..processors.pipeline import Pipeline
+from ..processors.processor import Processor, handles
 from .llm import LLM
 from .stt import STT
 from .tts import TTS
@@ -45,14 +49,51 @@ class _Settings(Processor):
         await self._cascade.configure(frame)
 
 
+class _Mark(Control, frozen=True, kw_only=True):
+    """Travels behind everything that was pushed before it."""
+
+    number: int
+
+
+class _Checkpoint(Processor):
+    """Stands behind processors of the application's, to learn when they have let out what they were given."""
+
+    def __init__(self) -> None:
+        self._numbers = count(1)
+        self._expected: dict[int, asyncio.Event] = {}
+
+    async def passed(self, source: Processor) -> None:
+        """Wait until everything that `source` has pushed by now has come here, or was dropped."""
+        mark, reached = _Mark(number=next(self._numbers)), asyncio.Event()
+        self._expected[mark.number] = reached
+        try:
+            await source.push(mark)
+            await reached.wait()
+        finally:
+            self._expected.pop(mark.number, None)
+
+    @handles(_Mark)
+    async def reached(self, mark: _Mark) -> None:
+        """A mark has arrived. Those of other checkpoints mean nothing here."""
+        if reached := self._expected.get(mark.number):
+            reached.set()
+
+
 class Cascade(Pipeline):
     """An engine made of three services. Obeys the engine contract (capabilities, configuration, turns).
 
-    `instructions`, `voice` and `tools` are what it starts with; an `Agent` given to the session, or a `Handoff`,
-    replaces them. The tools given to the pipeline's `Tools` are added to either. What the caller heard is fixed by
-    word times where the text-to-speech gives them.
+    `heard` are processors behind the STT: they may change or drop a `UserTranscript` before the model and the log get
+    it. Turn-taking and `Transcribed` have it as the STT gave it; `Session.intercept` changes it for these as well.
 
-    Raises ConfigurationError for a voice that the text-to-speech does not have, and for two tools of one name.
+    `spoken` are processors before the TTS: they may change or drop a `BotText`, piece by piece as the model writes it.
+    The log, and the model's later requests, have the text that was spoken; `Item.written` keeps the model's own. For
+    whole sentences use `Session.intercept(BotText, …)`, which has the last word before the TTS.
+
+    `instructions`, `voice` and `tools` are the first configuration; an `Agent` given to the session, or a `Handoff`,
+    replaces them. The tools given to the pipeline's `Tools` are added to either. The text that the caller heard is
+    fixed by word times where the TTS gives them.
+
+    Raises ConfigurationError for a voice that the TTS does not have, and for two tools of one name.
     """
 
     def __init__(
@@ -61,14 +102,20 @@ class Cascade(Pipeline):
         llm: LLM,
         tts: TTS,
         *,
+        heard: Iterable[Processor] = (),
+        spoken: Iterable[Processor] = (),
         instructions: str = "",
         voice: str = "",
         tools: tuple[ToolSpec, ...] = (),
     ) -> None:
         self.stt, self.llm, self.tts = stt, llm, tts
         self.replaceable = False
-        # Behind the STT, lest a `Configure` overtake what waits for its transcript.
-        super().__init__([stt, _Settings(self), llm, tts])
+        self.heard, self.spoken = tuple(heard), tuple(spoken)
+        self._heard_all, self._wrote_all = _Checkpoint(), _Checkpoint()
+        # The settings are behind the STT, lest a `Configure` overtake speech that waits for its transcript.
+        before = (*self.heard, self._heard_all) if self.heard else ()
+        after = (*self.spoken, self._wrote_all) if self.spoken else ()
+        super().__init__([stt, *before, _Settings(self), llm, *after, tts])
         first = Configure(
             instructions=instructions, voice=voice, tools=tuple(msgspec.to_builtins(tool) for tool in tools)
         )
@@ -96,6 +143,7 @@ class Cascade(Pipeline):
             video_input=False,
             tools="blocking",
             billing="token",
+            text_may_change=True,
             voices=self.tts.voices,
         )
 
@@ -122,7 +170,11 @@ class Cascade(Pipeline):
 
     async def drain(self) -> None:
         """Let out what has been begun and what is to be said, all of its audio included; begin nothing else."""
+        if self.heard:
+            await self._heard_all.passed(self.stt)
         await self.llm.drain()
+        if self.spoken:
+            await self._wrote_all.passed(self.llm)
         await self.tts.drain()
 
     def stay(self) -> None:

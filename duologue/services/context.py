@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, Literal
 
 import msgspec
 
 from ..agents.tool import ToolSpec
-from ..session.conversation import Conversation, Item
+from ..errors import ConfigurationError
+from ..session.conversation import Conversation, Item, byte_length
 from ..session.ledger import Ledger
 
 SAY = "Say exactly this, word for word, and nothing else: "
-"""How a model that speaks by itself is asked to say a text of the application's."""
+"""The instruction by which a model that speaks by itself says a text of the application's."""
+IMAGE_LEFT_OUT = "(an image that was shown before)"
+"""Stands for an image that does not fit into a request."""
 
 
 class ToolRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +28,8 @@ class ToolRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """One message of a request. `calls` are the tools an assistant's message asked for, `call_id` what is answered."""
+    """One message of a request. `calls` are the tools that an assistant's message asks for; `call_id` is the call that
+    a tool's message answers."""
 
     role: Literal["system", "user", "assistant", "tool"]
     text: str = ""
@@ -37,7 +42,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model is asked: its instructions, the conversation so far, and the tools it may use."""
+    """One request to a model: its instructions, the conversation so far, and the tools it may use."""
 
     instructions: str
     messages: tuple[Message, ...]
@@ -45,31 +50,115 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     options: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-def messages(conversation: Conversation, ledger: Ledger, *, open_calls: bool = True) -> tuple[Message, ...]:
-    """The conversation as a language model takes it: what one side says in several items is one message.
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """The part of the conversation that a model is sent: the newest messages that fit.
 
-    What an agent says counts as heard, except for a response that is still being said: that counts as it was
-    generated, and is corrected if the caller cuts it. A tool call that has no result yet is answered "pending", for
-    every call must have its result; without `open_calls` it is left out.
+    `messages` counts those of caller and agent; results and notes among them come along. `text_bytes` counts texts,
+    arguments and results in UTF-8, `image_bytes` the images: an older one than fits is named and not shown. A tool call
+    and its result are kept together. The newest turn and the newest words of the caller are always sent, and the
+    instructions and tools are not counted.
     """
-    results = {item.call_id: item for item in conversation if item.kind == "tool_result"}
+
+    messages: int = 400
+    text_bytes: int = 256 * 1024
+    image_bytes: int = 4 * 1024 * 1024
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            if getattr(self, name) < 0:
+                raise ConfigurationError(f"a budget's {name} must not be negative, not {getattr(self, name)}")
+
+
+DEFAULT_BUDGET = Budget()
+
+
+def messages(
+    conversation: Conversation, ledger: Ledger, *, open_calls: bool = True, budget: Budget = DEFAULT_BUDGET
+) -> tuple[Message, ...]:
+    """Return the conversation as a language model takes it, as far as the budget allows.
+
+    Several items of one side in a row are one message. An agent's message is the text that the caller heard, except
+    for a response that is still being said: that one is sent as far as it is known, and is corrected if the caller
+    cuts it. A tool call that has no result yet is answered "pending", for every call must have its result; without
+    `open_calls` it is left out.
+    """
+    items, hidden = _within(conversation, ledger, budget)
+    results = {item.call_id: item for item in items if item.kind == "tool_result"}
     out: list[Message] = []
     asked: list[Item] = []
-    for item in conversation:
+    for item in items:
         if item.kind == "tool_call":
             if open_calls or item.call_id in results:
                 asked.append(item)
             continue
         _add_calls(out, asked, results)
-        if item.kind in ("handoff", "note") and item.text:
+        if _is_image(item):
+            _add(out, _image(item, item.id in hidden))
+        elif _is_words(item):  # else its transcript is still to come
+            _add(out, Message(role="user", text=f"[{item.author}] {item.text}" if item.author else item.text))
+        elif item.kind in ("handoff", "note") and item.text:
             out.append(Message(role="system", text=item.text))
-        elif item.role == "agent":
-            if text := item.text or ledger.text_of(item.id):
-                _add(out, Message(role="assistant", text=text))
-        elif item.role == "caller" and (item.text or item.name == "image"):  # else its transcript is still to come
-            _add(out, _from_caller(item))
+        elif item.role == "agent" and (text := item.text or ledger.text_of(item.id)):
+            _add(out, Message(role="assistant", text=text))
     _add_calls(out, asked, results)
-    return tuple(out)
+    return _recent(out, budget.messages)
+
+
+def _within(conversation: Conversation, ledger: Ledger, budget: Budget) -> tuple[list[Item], set[str]]:
+    """Return the newest items within the budget, oldest first, and the ids of the images that are not shown.
+
+    Takes time in proportion to these items, not to the conversation. Counts too few messages rather than too many.
+    """
+    text_left, images_left = budget.text_bytes, budget.image_bytes
+    newest = next((item.turn for item in reversed(conversation) if item.turn), -1)
+    found: list[Item] = []
+    hidden: set[str] = set()
+    sides, side, heard_caller = 0, "", False
+    backwards = reversed(conversation)
+    for item in backwards:
+        shown, size = _sizes(item, ledger)
+        text_left -= size
+        now = _side(item)
+        sides += bool(now) and now != side
+        side = now if now or not size else ""
+        if item.turn != newest and (text_left < 0 or sides > budget.messages + 1):
+            if not heard_caller:
+                found += _newest_words(item, backwards)
+            break
+        if shown:
+            images_left -= shown
+            if images_left < 0 and item.turn != newest:
+                hidden.add(item.id)
+        heard_caller = heard_caller or _is_words(item)
+        found.append(item)
+    found.reverse()
+    return found, hidden
+
+
+def _newest_words(last: Item, before: Iterator[Item]) -> list[Item]:
+    """Return the caller's newest words among `last` and those before it, newest first: all of their turn."""
+    words: list[Item] = []
+    for item in chain([last], before):
+        if _is_words(item) and (not words or item.turn == words[0].turn):
+            words.append(item)
+        elif words:
+            break
+    return words
+
+
+def _side(item: Item) -> str:
+    if item.kind == "message" or _is_image(item):
+        return item.role
+    return "agent" if item.kind == "tool_call" else ""
+
+
+def _sizes(item: Item, ledger: Ledger) -> tuple[int, int]:
+    """Return the bytes of an item's image and of its text."""
+    if _is_image(item):
+        return byte_length(item.data), 0
+    if item.kind == "tool_call":
+        return 0, byte_length(item.data)
+    return 0, byte_length(item.text or (ledger.text_of(item.id) if item.role == "agent" else ""))
 
 
 def _add(out: list[Message], message: Message) -> None:
@@ -89,7 +178,7 @@ def _has_image(message: Message) -> bool:
 
 
 def _add_calls(out: list[Message], asked: list[Item], results: dict[str, Item]) -> None:
-    """The calls of one response, with what was said before them, and then their results."""
+    """Append the calls of one response, joined to the text before them, and then their results."""
     if not asked:
         return
     calls = tuple(ToolRequest(call_id=item.call_id, name=item.name, arguments=item.data) for item in asked)
@@ -102,13 +191,28 @@ def _add_calls(out: list[Message], asked: list[Item], results: dict[str, Item]) 
     asked.clear()
 
 
-def _from_caller(item: Item) -> Message:
-    if item.name == "image":
-        return Message(role="user", mime=item.data["mime"], url=item.data["url"], image=item.data["image"])
-    return Message(role="user", text=f"[{item.author}] {item.text}" if item.author else item.text)
+def _is_words(item: Item) -> bool:
+    return item.role == "caller" and item.kind == "message" and item.name != "image" and bool(item.text)
 
 
-def recent(told: Sequence[Message], limit: int) -> tuple[Message, ...]:
-    """The last `limit` messages of caller and agent, with the results and notes that stand among them."""
+def _is_image(item: Item) -> bool:
+    return item.role == "caller" and item.name == "image"
+
+
+def _image(item: Item, hidden: bool) -> Message:
+    if hidden or item.data is None:  # the log does not keep it any longer
+        return Message(role="user", text=IMAGE_LEFT_OUT)
+    return Message(role="user", mime=item.data["mime"], url=item.data["url"], image=item.data["image"])
+
+
+def _recent(told: Sequence[Message], limit: int) -> tuple[Message, ...]:
+    """Return the last `limit` messages of caller and agent, with the results and notes that stand among them, and the
+    caller's last message if that is older."""
     spoken = [place for place, message in enumerate(told) if message.role in ("user", "assistant")]
-    return tuple(told[spoken[-limit] :]) if len(spoken) > limit else tuple(told)
+    if len(spoken) <= limit:
+        return tuple(told)
+    begin = spoken[-limit] if limit else len(told)
+    words = next((message for message in reversed(told) if message.role == "user"), None)
+    if words is None or any(message is words for message in told[begin:]):
+        return tuple(told[begin:])
+    return (words, *told[begin:])

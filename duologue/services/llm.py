@@ -22,11 +22,14 @@ from ..frames import (
     Usage,
     UserTranscript,
 )
-from ..processors.kernel.processor import handles
+from ..processors.kernel.groups import leaves
+from ..processors.processor import handles
 from .answers import MAX_CALLS_PER_TURN, Answers
-from .context import Message, Request, ToolRequest, messages
+from .context import DEFAULT_BUDGET, Budget, Message, Request, ToolRequest, messages
+from .sentences import SentenceSplitter
+from .tts import TTS
 
-__all__ = ["LLM", "Message", "Pieces", "Request", "ToolRequest", "messages"]
+__all__ = ["LLM", "Budget", "Message", "Pieces", "Request", "ToolRequest", "messages"]
 
 Pieces = AsyncIterator[str | ToolRequest | Usage]
 """What a model gives, piece by piece."""
@@ -46,6 +49,8 @@ class LLM(Answers):
 
     model: str = ""
     timeout_s: float = 20.0
+    budget: Budget = DEFAULT_BUDGET
+    """How much of the conversation each request carries."""
     not_understood: str | None = "Sorry, I did not catch that."
     failure: str | None = "Sorry, something went wrong. Could you say that again?"
 
@@ -64,7 +69,7 @@ class LLM(Answers):
     async def transcript(self, frame: UserTranscript) -> None:
         """Log what was said."""
         if frame.final and frame.text:
-            self._log_caller(frame.text, at=frame.start_s, ended_at=frame.end_s)
+            self._log_caller(frame.text, id=frame.utterance, at=frame.start_s, ended_at=frame.end_s)
             self._said = "words"
         elif frame.final and not self._said:
             self._said = "noise"
@@ -100,7 +105,7 @@ class LLM(Answers):
         self._unanswered = ""
         request = Request(
             instructions="\n\n".join(part for part in (config.prompt, extra) if part),
-            messages=messages(self.session.conversation, self.session.ledger),
+            messages=messages(self.session.conversation, self.session.ledger, budget=self.budget),
             tools=config.tools,
             options=config.options,
         )
@@ -122,7 +127,7 @@ class LLM(Answers):
         response_id = session.ledger.new_id()
         status: ResponseStatus = "interrupted"
         reason = ""
-        session.ledger.open(response_id, turn, config.agent)
+        session.ledger.open(response_id, turn, config.agent, drafted=True)
         with session.floor.scope(turn):
             await self.push(ResponseStarted(turn=turn, response_id=response_id, agent=config.agent, voice=config.voice))
             try:
@@ -141,20 +146,35 @@ class LLM(Answers):
 
     async def _stream(self, turn: int, response_id: str, pieces: Pieces) -> list[ToolRequest]:
         calls: list[ToolRequest] = []
+        # A TTS has the hooks asked about its sentences itself, behind whatever else changes the text.
+        splitter = SentenceSplitter() if self.session.hooks.has(BotText) and not self._is_spoken() else None
         try:
-            while True:
-                piece = await next_piece(pieces, self.timeout_s)
-                if piece is None:
-                    return calls
+            while (piece := await next_piece(pieces, self.timeout_s)) is not None:
                 if isinstance(piece, str):
-                    self.session.ledger.add_text(response_id, piece)
-                    await self.push(BotText(turn=turn, response_id=response_id, text=piece))
+                    self.session.ledger.write(response_id, piece)
+                    text = BotText(turn=turn, response_id=response_id, text=piece)
+                    if splitter is None:
+                        await self.push(text)
+                    else:
+                        await self._push_checked(text, splitter.feed(piece))
                 elif isinstance(piece, ToolRequest):
                     calls.append(piece)
                 else:
                     self.broadcast(msgspec.structs.replace(piece, turn=turn, response_id=response_id))
+            if splitter is not None:
+                await self._push_checked(BotText(turn=turn, response_id=response_id, text=""), [splitter.flush()])
+            return calls
         finally:
             await close_pieces(pieces)
+
+    def _is_spoken(self) -> bool:
+        return any(isinstance(leaf, TTS) for leaf in leaves(self.session.pipeline))
+
+    async def _push_checked(self, text: BotText, sentences: list[str]) -> None:
+        for sentence in sentences:
+            checked = await self.session.hooks.sentence(msgspec.structs.replace(text, text=sentence))
+            if checked is not None and checked.text:
+                await self.push(checked)
 
     async def _call(self, turn: int, response_id: str, config: EngineConfig, requests: list[ToolRequest]) -> None:
         """Log the calls, then make them, one after the other."""

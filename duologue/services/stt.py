@@ -12,7 +12,7 @@ import msgspec
 from ..audio.convert import MonoAt
 from ..errors import DeadlineExceeded, ServiceError
 from ..frames import EndOfTurn, Input, SpeechStarted, SpeechStopped, Usage, UserAudio, UserTranscript, Word
-from ..processors.kernel.processor import Processor, handles
+from ..processors.processor import Processor, handles
 
 T = TypeVar("T")
 
@@ -58,6 +58,7 @@ class STT(Processor):
         self._asking: anyio.CancelScope | None = None
         self._utterance: list[Input] = []  # what has no transcript yet
         self._started_at = 0.0
+        self._utterance_id = ""
         self._stopped_at = 0.0
         self._fed_s = 0.0
 
@@ -75,6 +76,10 @@ class STT(Processor):
     async def finish(self) -> Transcription:
         """The utterance is over: what was said."""
         raise NotImplementedError
+
+    def partial(self) -> Transcription:
+        """Return what is known of the utterance, for when `finish` fails. Nothing by default."""
+        return Transcription(text="")
 
     @handles(UserAudio, queued=True)
     async def audio(self, frame: UserAudio) -> None:
@@ -145,7 +150,8 @@ class STT(Processor):
         self._started_at, self._fed_s = start.at, 0.0
         kept, self._recent_s = list(self._recent), 0.0
         self._recent.clear()
-        self._utterance = [*kept, start]
+        self._utterance_id = start.utterance or self.session.conversation.new_id()
+        self._utterance = [*kept, msgspec.structs.replace(start, utterance=self._utterance_id)]
         await self._ask(self.begin, None)
         for frame in kept:
             await self._feed(frame)
@@ -173,19 +179,29 @@ class STT(Processor):
 
     async def _hear(self, pcm: bytes) -> None:
         if pcm and (interim := await self._ask(lambda: self.feed(pcm), "")):
-            await self._tell(UserTranscript(text=interim, final=False, start_s=self._started_at))
+            await self.tell_interim(interim)
+
+    async def tell_interim(self, text: str) -> None:
+        """Give an interim text of the utterance in progress. A service calls it when a text comes by itself."""
+        transcript = UserTranscript(text=text, final=False, start_s=self._started_at, utterance=self._utterance_id)
+        told = await self.session.hooks.transcript(transcript)
+        going_on = self._listening and transcript.utterance == self._utterance_id
+        if told is not None and going_on and not self._released:
+            await self.push_up(told)  # turn-taking sits above
+            await self.push(told)
 
     async def _finish(self, end_s: float) -> None:
         if self._mono is not None:
             await self._hear(self._mono.flush())
         self._listening = False
-        said = await self._ask(self.finish, Transcription(text=""))
+        said = await self._ask(self.finish, None) or self.partial()
         self.broadcast(Usage(service=self.name, model=self.model, input_audio_s=self._fed_s))
         await self._tell(
             UserTranscript(
                 text=said.text.strip(),
                 start_s=self._started_at,
                 end_s=end_s,
+                utterance=self._utterance_id,
                 confidence=said.confidence,
                 language=said.language,
                 words=said.words,

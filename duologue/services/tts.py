@@ -10,8 +10,9 @@ import msgspec
 
 from ..errors import DeadlineExceeded, ServiceError
 from ..frames import BotAudio, BotText, End, Frame, ResponseEnded, ResponseStarted, ToolCall, Usage, Word, WordTimes
-from ..processors.kernel.lane import DrainableLane, Target
-from ..processors.kernel.processor import Processor, handles
+from ..processors.kernel.host import Target
+from ..processors.kernel.lane import DrainableLane
+from ..processors.processor import Processor, handles
 from ..session.ledger import SPOKEN_CHARACTERS_PER_S
 from .sentences import SentenceSplitter, speakable
 
@@ -48,6 +49,7 @@ class TTS(Processor):
         self._splitter = SentenceSplitter()
         self._sentences: DrainableLane | None = None
         self._writing = ResponseStarted()
+        self._checks = False  # hooks are asked about each sentence of the response that is being written
         self._speaking = ResponseStarted()
         self._spoken_s = 0.0
         self._spaced = True  # nothing was said yet, or the last word has its space
@@ -66,7 +68,7 @@ class TTS(Processor):
 
         Subclasses call it first.
         """
-        self._sentences = DrainableLane(self, self.session)
+        self._sentences = DrainableLane(self)
 
     async def close(self) -> None:
         """Nothing is spoken any more. Subclasses call it too."""
@@ -88,13 +90,20 @@ class TTS(Processor):
         """A response begins."""
         self._writing = frame
         self._splitter = SentenceSplitter()
+        self._checks = self.session.hooks.has(BotText)
+        if frame.response_id:
+            ledger = self.session.ledger
+            ledger.open(frame.response_id, frame.turn, frame.agent, drafted=True)  # a processor may begin its own
+            ledger.take(frame.response_id, self)
         await self.push(frame)
         await self._put(self._begin, frame)
 
     @handles(BotText)
     async def text(self, frame: BotText) -> None:
-        """Queue the sentences that are complete."""
-        await self.push(frame)
+        """Queue the sentences that are complete. With hooks on sentences the text goes on once they have passed."""
+        if not self._checks:
+            self.session.ledger.speak(frame.response_id, frame.text, self)
+            await self.push(frame)
         for sentence in self._splitter.feed(frame.text):
             await self._queue(sentence)
 
@@ -111,7 +120,7 @@ class TTS(Processor):
             rest = self._splitter.flush()
             if frame.status == "completed":
                 await self._queue(rest)
-            elif rest:
+            elif rest and not self._checks:
                 self.session.ledger.correct_text(frame.response_id, rest, "")
         await self._put(self._end, frame)
 
@@ -119,7 +128,7 @@ class TTS(Processor):
         writing = self._writing
         frame = BotText(turn=writing.turn, response_id=writing.response_id, text=sentence)
         if not self.session.floor.is_stale(frame):
-            await self._put(self._speak, frame)
+            await self._put(self._check if self._checks else self._speak, frame)
 
     def _put(self, target: Target, frame: Frame) -> Awaitable[None]:
         assert self._sentences is not None
@@ -149,6 +158,16 @@ class TTS(Processor):
         if frame.turn <= self.session.floor.fence and frame.status != "interrupted":
             frame = msgspec.structs.replace(frame, status="interrupted", reason="")
         await self.push(frame)
+
+    async def _check(self, sentence: BotText) -> None:
+        """Speak a sentence as the hooks leave it."""
+        checked: BotText | None = sentence
+        if sentence.text.strip():
+            checked = await self.session.hooks.sentence(sentence)
+        if checked is not None:
+            self.session.ledger.speak(checked.response_id, checked.text, self)
+            await self.push(checked)
+            await self._speak(checked)
 
     async def _speak(self, sentence: BotText) -> None:
         text = speakable(sentence.text)

@@ -1,10 +1,12 @@
 """One call: the conversation, the playout ledger, the floor, usage, deadlines and tasks."""
 
-from ..processors.kernel.lifecycle import Deadlines
+from ..processors.kernel.host import Deadlines
 from .conversation import Conversation, Item
+from .error_desk import end_on_fatal
 from .floor import Floor
 from .ledger import Heard, Ledger
-from .session import Outcome, Session, State, end_on_fatal
+from .life import Outcome, State
+from .session import Session
 from .usage import UsageTotals
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Whose turn it is, and what is void."""
+"""`Floor`: whose turn it is, what is void, and whether the agent's speech is on hold."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from typing import Literal
 import anyio
 
 from ..frames import Frame, Output
+from .holds import Edge, Hold, Holds
 
 Owner = Literal["caller", "agent"]
 
 
 class Floor:
-    """The turn counter of a call, the fence, and who is active.
+    """The turn counter of a call, its fence, its holds, and who is active.
 
-    A turn is one exchange: it begins when the agent takes it up. Everything stamped with a turn up to `fence` is
-    stale everywhere at once, because everyone asks here.
+    A turn is one exchange: it begins when the agent takes the floor. Output stamped with a turn up to `fence` is stale
+    everywhere at once, because every place asks here.
     """
 
     def __init__(
@@ -26,38 +27,38 @@ class Floor:
         caller: Callable[[bool, float], None] = lambda speaking, at: None,
     ) -> None:
         self._unsettled = unsettled
-        self._caller = caller  # told when the caller begins or ceases to speak
+        self._caller = caller  # called when the caller starts or stops speaking
         self.turn = 0
         """The latest turn that has begun."""
         self.fence = -1
         """Output of this turn and of those before it is void."""
         self.agent_speaking = False
-        """The caller hears the agent now, or its speech is on hold. Kept by the transport's playout."""
+        """True while the caller hears the agent or its speech is on hold. The transport's playout keeps it."""
         self.caller_speaking = False
-        """The caller speaks now. Whoever detects it says so: `caller_speaks`."""
+        """True while the caller speaks. Set by `caller_speaks`."""
         self.dismissed = False
         """The caller's turn that is ending was a backchannel and wants no answer. Engines call `take_dismissed`."""
         self.touched: Callable[[], None] = lambda: None
-        """Called at every sign of life; whoever changes one of the above calls it, too."""
+        """Called at every sign of life. Code that changes one of the attributes above calls it too."""
         self._working: set[int] = set()
         self._protected: set[int] = set()
         self._scopes: dict[anyio.CancelScope, int] = {}
-        self._holds: list[tuple[Callable[[], None], Callable[[], None]]] = []
+        self._holds = Holds()
 
     def caller_speaks(self, speaking: bool, at: float) -> None:
-        """The caller speaks, or does not any more, since session time `at`. Everyone is told if that is news."""
-        news, self.caller_speaking = speaking != self.caller_speaking, speaking
+        """The caller has spoken, or been silent, since session time `at`. A change is announced to everyone."""
+        changed, self.caller_speaking = speaking != self.caller_speaking, speaking
         self.touched()
-        if news:
+        if changed:
             self._caller(speaking, at)
 
     @property
     def owner(self) -> Owner:
-        """Who owes the next move: the agent while it works on a turn, speaks or is about to, else the caller."""
+        """Whose move it is: the agent's while it works on a turn, speaks or is about to speak, else the caller's."""
         return "agent" if self._working or self.agent_speaking or self._unsettled() else "caller"
 
     def begin(self, *, protected: bool = False) -> int:
-        """The agent takes a new turn; its number. A protected turn is not to be interrupted by the caller."""
+        """Begin a new turn of the agent and return its number. The caller cannot interrupt a protected turn."""
         self.turn += 1
         if not self._unsettled():
             self._protected &= self._working
@@ -68,48 +69,69 @@ class Floor:
         return self.turn
 
     def finish(self, turn: int) -> None:
-        """The engine has given all of this turn, tool calls and their continuation included."""
+        """The engine has given all of this turn, including tool calls and what follows from them."""
         self._working.discard(turn)
         self.touched()
 
     def is_stale(self, frame: Frame) -> bool:
-        """Whether an interruption has made this frame void."""
+        """Returns True if an interruption has made this frame void."""
         return isinstance(frame, Output) and frame.turn <= self.fence and not frame.survives_fence
 
     def is_protected(self, turn: int) -> bool:
-        """Whether the caller may not interrupt this turn.
+        """Returns True if the caller may not interrupt this turn.
 
         Protection ends with the next turn that begins once all of this one is done and heard.
         """
         return turn in self._protected
 
     def take_dismissed(self) -> bool:
-        """Clear `dismissed`. Returns whether it was set and the agent has the floor, which it keeps then."""
+        """Clear `dismissed`. Returns True if it was set and the agent has the floor, which it keeps then."""
         dismissed, self.dismissed = self.dismissed, False
         return dismissed and self.owner == "agent"
 
-    def on_hold(self, hold: Callable[[], None], resume: Callable[[], None]) -> None:
-        """Register how the agent's speech is held back and let go again. Playouts do."""
-        self._holds.append((hold, resume))
+    # -- holds -----------------------------------------------------------------------------------------------------
 
-    def hold(self) -> None:
-        """Hold back the agent's speech, at once and without loss, while it is unclear whether the caller interrupts.
+    def hold(
+        self,
+        owner: str,
+        *,
+        patience_s: float | None,
+        lasting: bool = False,
+        on_expired: Callable[[], None] | None = None,
+    ) -> Hold:
+        """Put the agent's speech on hold, at once and without loss, and return the hold.
 
-        It ends with `resume`, with an interruption, or when the playout's `max_pause_s` is over.
+        The speech stays silent while any hold is out. This one ends when it is released, after `patience_s` seconds
+        (`on_expired` is called then), or with an interruption unless it is `lasting`. `patience_s=None` is for an
+        owner that is sure to release it. Raises ConfigurationError for a `patience_s` that is not positive.
         """
-        for hold, _ in self._holds:
-            hold()
+        return self._holds.begin(owner, patience_s=patience_s, lasting=lasting, on_expired=on_expired)
 
-    def resume(self) -> None:
-        """It was no interruption: the held speech goes on where it stopped."""
-        for _, resume in self._holds:
-            resume()
+    @property
+    def held(self) -> bool:
+        """True while the agent's speech is on hold."""
+        return bool(self._holds.out)
+
+    @property
+    def held_by(self) -> tuple[str, ...]:
+        """The owners of the holds that are out, oldest first."""
+        return tuple(hold.owner for hold in self._holds.out)
+
+    def on_hold(self, held: Edge, resumed: Edge) -> None:
+        """Register how the agent's speech falls silent and goes on. Playouts do.
+
+        `held` is called with the owner when the first hold begins. `resumed` is called when the last one is released or
+        has expired, with the owners of all holds since. An interruption that ends the last one calls neither.
+        """
+        self._holds.on_edge(held, resumed)
+
+    # -- interruptions ---------------------------------------------------------------------------------------------
 
     @contextmanager
     def scope(self, turn: int) -> Iterator[anyio.CancelScope]:
-        """Work for a turn: cancelled the moment that the turn is fenced, at once if it already is.
+        """A cancel scope for work on a turn: cancelled when the turn is fenced, at once if it already is.
 
-        The block ends silently then; the scope's `cancel_called` tells.
+        The block ends silently then, and the scope's `cancel_called` is True.
         """
         with anyio.CancelScope() as scope:
             self._scopes[scope] = turn
@@ -121,12 +143,18 @@ class Floor:
                 del self._scopes[scope]
 
     def raise_fence(self) -> int:
-        """Make everything up to the latest turn void. Returns that turn."""
+        """Make everything up to the latest turn void, end the holds that are not lasting, and return that turn."""
         self.fence = self.turn
         self._protected.clear()
         self._working.clear()
+        self._holds.end(lasting=False)
         for scope, turn in list(self._scopes.items()):
             if turn <= self.fence:
                 scope.cancel()
         self.touched()
         return self.fence
+
+    def close(self) -> None:
+        """The call ends: end all holds without resuming the speech, and call `touched` no more."""
+        self.touched = lambda: None
+        self._holds.end(lasting=True)

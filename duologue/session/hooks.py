@@ -6,17 +6,16 @@ import asyncio
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 import msgspec
 
 from ..errors import ConfigurationError, DeadlineExceeded
-from ..frames import ToolCall, ToolCalled, ToolResult, Transcribed, UserTranscript
-from ..processors.kernel.routes import stray
-
-if TYPE_CHECKING:
-    from .session import Session
+from ..frames import BotText, Signal, ToolCall, ToolCalled, ToolResult, Transcribed, UserTranscript
+from ..processors.kernel.tasks import stray
+from .bus import Report
+from .conversation import Conversation
 
 HOOK_TIMEOUT_S = 2.0
 """For each hook, each time; what takes longer has failed."""
@@ -31,14 +30,16 @@ class _Hook:
 class Hooks:
     """The hooks of a session, each asked after the other. `Session.intercept` says what they may do."""
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        self._hooks: dict[type, list[_Hook]] = {UserTranscript: [], ToolCall: []}
+    def __init__(self, report: Report, broadcast: Callable[[Signal], None], conversation: Conversation) -> None:
+        self._report = report
+        self._broadcast = broadcast
+        self._conversation = conversation
+        self._hooks: dict[type, list[_Hook]] = {UserTranscript: [], ToolCall: [], BotText: []}
 
     def add(self, frame_type: type, function: Callable[[Any], Any], timeout_s: float) -> Callable[[], None]:
         """Ask this one, too. Returns a function that ends it. Raises ConfigurationError."""
         if frame_type not in self._hooks:
-            raise ConfigurationError(f"{frame_type!r} cannot be intercepted: UserTranscript and ToolCall can")
+            raise ConfigurationError(f"{frame_type!r} cannot be intercepted: UserTranscript, BotText and ToolCall can")
         if not callable(function):
             raise ConfigurationError(f"{function!r} cannot be a hook: it cannot be called")
         if timeout_s <= 0:
@@ -56,6 +57,24 @@ class Hooks:
         """Return whether a hook is asked about frames of this type."""
         return bool(self._hooks[frame_type])
 
+    async def sentence(self, frame: BotText) -> BotText | None:
+        """Return the sentence as it may be spoken, None if it may not.
+
+        The hooks get it without the space around it, which stays. A sentence whose hook fails is not spoken: it was to
+        be checked first.
+        """
+        text = frame.text.strip()
+        for hook in tuple(self._hooks[BotText]):
+            try:
+                answer = await self._ask(hook, msgspec.structs.replace(frame, text=text), BotText)
+            except Exception as error:
+                self._report(error, "hook", frame)
+                return None
+            if answer is None:
+                return None
+            text = answer.text
+        return msgspec.structs.replace(frame, text=frame.text.replace(frame.text.strip(), text.strip(), 1))
+
     async def transcript(self, frame: UserTranscript) -> UserTranscript | None:
         """What is to count as said, which everyone is told as `Transcribed`; None for nothing.
 
@@ -65,18 +84,15 @@ class Hooks:
             try:
                 answer = await self._ask(hook, frame, UserTranscript)
             except Exception as error:
-                self._session.report(error, "hook", frame)
+                self._report(error, "hook", frame)
                 continue
             if answer is None:
                 if frame.final:  # whoever has shown interim words takes them back
-                    self._session.broadcast(Transcribed(text="", start_s=frame.start_s, end_s=frame.end_s))
+                    self._broadcast(msgspec.structs.replace(_transcribed(frame), text=""))
                 return None
-            frame = msgspec.structs.replace(answer, final=frame.final, start_s=frame.start_s, end_s=frame.end_s)
-        self._session.broadcast(
-            Transcribed(
-                text=frame.text, final=frame.final, start_s=frame.start_s, end_s=frame.end_s, language=frame.language
-            )
-        )
+            place = {name: getattr(frame, name) for name in ("final", "start_s", "end_s", "utterance")}
+            frame = msgspec.structs.replace(answer, **place)
+        self._broadcast(_transcribed(frame))
         return frame
 
     async def call(self, call: ToolCall) -> ToolCall | ToolResult:
@@ -95,24 +111,22 @@ class Hooks:
                     replaced = {"call_id": call.call_id, "name": call.name, "turn": call.turn, "result": plain}
                     return msgspec.structs.replace(answer, **replaced)
             except Exception as error:
-                self._session.report(error, "hook", call)
+                self._report(error, "hook", call)
                 return _refused(call, str(error) or type(error).__name__)
             if answer is None:
                 return _refused(call, "this is not allowed")
             call = msgspec.structs.replace(call, arguments=answer.arguments)
         if call.arguments != asked:
             self._log_changed(call)
-        self._session.broadcast(
-            ToolCalled(call_id=call.call_id, name=call.name, arguments=call.arguments, turn=call.turn)
-        )
+        self._broadcast(ToolCalled(call_id=call.call_id, name=call.name, arguments=call.arguments, turn=call.turn))
         return call
 
     def _log_changed(self, call: ToolCall) -> None:
-        logged = self._session.calls.get(call.call_id)
+        logged = self._conversation.calls.get(call.call_id)
         if logged is not None and logged.item_id:
-            self._session.conversation.update(logged.item_id, data=call.arguments)
+            self._conversation.update(logged.item_id, data=call.arguments)
 
-    async def _ask(self, hook: _Hook, frame: UserTranscript | ToolCall, *expected: type) -> Any:
+    async def _ask(self, hook: _Hook, frame: UserTranscript | BotText | ToolCall, *expected: type) -> Any:
         kind = type(frame).__name__
         with anyio.move_on_after(hook.timeout_s) as scope:
             try:
@@ -126,6 +140,17 @@ class Hooks:
         if answer is not None and not isinstance(answer, expected):
             raise ConfigurationError(f"a hook on {kind} returned {type(answer).__name__}")
         return answer
+
+
+def _transcribed(frame: UserTranscript) -> Transcribed:
+    return Transcribed(
+        text=frame.text,
+        final=frame.final,
+        start_s=frame.start_s,
+        end_s=frame.end_s,
+        utterance=frame.utterance,
+        language=frame.language,
+    )
 
 
 def _refused(call: ToolCall, why: str) -> ToolResult:

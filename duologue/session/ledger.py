@@ -1,19 +1,23 @@
-"""The playout ledger: per response, what was sent and what was played, and so what was heard."""
+"""The playout ledger: per response, the audio sent and played, and from these the text that was heard."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from ..frames import Word
+from ..frames import ResponseEnded, Word
 
 SPOKEN_CHARACTERS_PER_S = 15.0
-"""How fast speech goes where nothing better is known: 150 words of six characters a minute."""
+"""The speed of speech where nothing better is known: 150 words of six characters a minute."""
+
+MAX_MARKUP = 24
+"""Characters of markup that may stand in a text between two that are spoken."""
 
 
 @dataclass(slots=True)
 class Heard:
-    """What the caller has heard of a response: its text, for how many seconds, and whether that was all."""
+    """The part of a response that the caller heard: its text, its seconds, and whether it is the whole response."""
 
     response_id: str
     turn: int
@@ -24,24 +28,54 @@ class Heard:
 
 @dataclass(slots=True)
 class Response:
-    """One response, from its start to the end of its playing."""
+    """One response, from its start to the end of its playing. Lengths are in seconds of its audio."""
 
     id: str
     turn: int
     agent: str = ""
-    text: str = ""
+    drafted: bool = False
+    """The text of the model is only written: it counts as the response's once a speaker takes it."""
+    written: str = ""
+    """The text of the model, where it is drafted."""
+    speaker: object = None
+    """The processor whose text counts: it speaks a drafted response."""
     words: list[Word] = field(default_factory=list)
     sent_s: float = 0.0
     played_s: float = 0.0
     all_sent: bool = False
     """The last of its audio has reached the playout."""
+    _spoken: str = ""
+    _taken: str = ""  # as `_spoken`, without corrections
+
+    @property
+    def text(self) -> str:
+        """The text as it is spoken; as it is written while nobody speaks it."""
+        return self.written if self.drafted and self.speaker is None else self._spoken
+
+    @property
+    def rewritten(self) -> str:
+        """The model's text if another one was taken to be spoken, else empty."""
+        written, taken = self.written.strip(), self._taken.strip()
+        if self.speaker is None or written == taken or (not self.all_sent and written.startswith(taken)):
+            return ""
+        return written
+
+    def add(self, text: str) -> None:
+        """The text to be spoken goes on."""
+        self._spoken += text
+        self._taken += text
+
+    def correct(self, text: str, said: str) -> None:
+        """Replace a piece of the text."""
+        self._spoken = self._spoken.replace(text, said, 1)
 
     def heard(self) -> Heard:
+        """Return the part that has been played."""
         return Heard(self.id, self.turn, self._heard_text(), self.played_s, self.complete)
 
     @property
     def complete(self) -> bool:
-        """Whether all of it was played."""
+        """True once all of it was played."""
         return self.all_sent and self.played_s >= self.sent_s - 1e-6
 
     def _heard_text(self) -> str:
@@ -54,18 +88,18 @@ class Response:
 
 
 def heard_text(text: str, words: Sequence[Word], seconds: float, total_s: float) -> str:
-    """What is heard of a text after so many seconds of its `total_s`: by its words' times, else by proportion."""
+    """Return the part of a text heard in the first `seconds` of its `total_s`: by word times, else in proportion."""
     if words:
         # A word counts once half of it was played.
         said = [w.text for w in words if (w.start_s + w.end_s) / 2 <= seconds + 1e-6]
         return "".join(said).rstrip()
-    # What was converted from one rate to another is not the same time to the last bit.
+    # A length that was converted from one rate to another is not the same to the last bit.
     cut = int(len(text) * min(1.0, seconds / total_s) + 1e-6) if total_s else 0
     return text[: _word_boundary(text, cut)].rstrip()
 
 
 def _word_boundary(text: str, at: int) -> int:
-    """The nearest place at or before `at` that is not inside a word.
+    """Return the nearest place at or before `at` that is not inside a word.
 
     Scripts from Thai onwards in the order of Unicode write no spaces between words: there every character counts.
     """
@@ -78,11 +112,38 @@ def _word_boundary(text: str, at: int) -> int:
     return at
 
 
+def heard_position(text: str, heard: str) -> int:
+    """The number of characters of `text` up to the end of `heard`, which may lack the markup that is not spoken."""
+    if text.startswith(heard):
+        return len(heard)
+    at = 0
+    for character in heard:
+        found = text.find(character, at, at + MAX_MARKUP)
+        if found >= 0:
+            at = found + 1
+    return at
+
+
+class LedgerWatcher(Protocol):
+    """Hears how the responses go on."""
+
+    def text_added(self, response: Response, text: str) -> None:
+        """The text has grown by `text`."""
+
+    def changed(self, response: Response) -> None:
+        """More of it was played, or its text was corrected."""
+
+    def all_given(self, frame: ResponseEnded) -> None:
+        """The engine has given all of a response."""
+
+
 class Ledger:
     """Accounts for all responses that are not settled yet.
 
-    The engine opens a response and adds its text; the playout adds what was sent and what was played. A response is
-    settled once: when it has been played to its end, or when an interruption cuts it.
+    The engine opens a response. Its text is that which a native engine says (`add_text`), or that which a language
+    model writes (`write`) as the processor takes it that speaks it (`take`, `speak`): processors between the two may
+    change it. The playout adds the seconds that were sent and played. A response is settled once: when it has been
+    played to its end, or when an interruption cuts it.
     """
 
     def __init__(
@@ -96,48 +157,84 @@ class Ledger:
         self._settled = settled
         self._open: dict[str, Response] = {}
         self._ids = 0
+        self.watcher: LedgerWatcher | None = None
+        """The feed, while somebody watches it."""
 
     def new_id(self) -> str:
-        """An id for a response: no other of the session has it, whichever engine gives it."""
+        """Return an id for a response. No other response of the session has it, whichever engine gives it."""
         self._ids += 1
         return f"resp_{self._ids}"
 
-    def open(self, response_id: str, turn: int, agent: str = "") -> None:
-        """A response begins. Nothing happens if it is open already. Raises BadInput for an id that was heard."""
+    def open(self, response_id: str, turn: int, agent: str = "", *, drafted: bool = False) -> None:
+        """A response begins. Nothing happens if it is open already. Raises BadInput for an id that was heard.
+
+        The text of a `drafted` response is written first, and may change before it is spoken.
+        """
         if response_id not in self._open:
-            response = Response(response_id, turn, agent)
+            response = Response(response_id, turn, agent, drafted)
             self._opened(response)
             self._open[response_id] = response
 
     def add_text(self, response_id: str, text: str) -> None:
-        """The response's text goes on."""
+        """The text of the response goes on, as it is spoken."""
         if response := self._open.get(response_id):
-            response.text += text
+            self._add(response, text)
+
+    def write(self, response_id: str, text: str) -> None:
+        """The model goes on to write a drafted response."""
+        if response := self._open.get(response_id):
+            response.written += text
+
+    def take(self, response_id: str, speaker: object) -> None:
+        """`speaker` speaks a drafted response, from its start: its text counts. The first one to take it does."""
+        response = self._open.get(response_id)
+        if response is not None and response.drafted and response.speaker is None:
+            response.speaker = speaker
+
+    def speak(self, response_id: str, text: str, speaker: object) -> None:
+        """The text of a drafted response goes on. Ignored from anybody but the one who took the response."""
+        response = self._open.get(response_id)
+        if response is not None and response.speaker is speaker:
+            self._add(response, text)
+
+    def _add(self, response: Response, text: str) -> None:
+        response.add(text)
+        if self.watcher is not None:
+            self.watcher.text_added(response, text)
 
     def correct_text(self, response_id: str, text: str, said: str) -> None:
-        """Of a piece of the response's text only `said` could be spoken."""
+        """Put `said`, the part of it that could be spoken, in the place of a piece of the response's text."""
         if response := self._open.get(response_id):
-            response.text = response.text.replace(text, said, 1)
+            response.correct(text, said)
+            if self.watcher is not None:
+                self.watcher.changed(response)
 
     def add_words(self, response_id: str, words: tuple[Word, ...]) -> None:
-        """When words are spoken, in seconds of the response's audio. Takes the place of what was said of that time."""
+        """When words are spoken, in seconds of the response's audio. Replaces earlier words of the same time."""
         if (response := self._open.get(response_id)) and words:
             while response.words and response.words[-1].start_s >= words[0].start_s:
                 response.words.pop()
             response.words.extend(words)
 
     def sent(self, response_id: str, seconds: float) -> None:
-        """So much more audio of the response has been given to the transport or waits for it."""
+        """More audio of the response has been given to the playout."""
         if response := self._open.get(response_id):
             response.sent_s += seconds
 
     def played(self, response_id: str, seconds: float) -> None:
-        """So much more of the response has been heard."""
+        """More audio of the response has been played."""
         if response := self._open.get(response_id):
             first = response.played_s == 0
             response.played_s += seconds
             if first and seconds > 0:
                 self._started(response)
+            if self.watcher is not None:
+                self.watcher.changed(response)
+
+    def all_given(self, frame: ResponseEnded) -> None:
+        """The engine has given all of a response, and it has come through the pipeline."""
+        if self.watcher is not None:
+            self.watcher.all_given(frame)
 
     def all_sent(self, response_id: str) -> None:
         """The last audio of the response has been sent."""
@@ -145,7 +242,7 @@ class Ledger:
             response.all_sent = True
 
     def finish(self, response_id: str, *, interrupted: bool = False) -> Heard | None:
-        """The response is over: it was played to its end, or cut. None if it was settled before.
+        """The response is over: it was played to its end, or cut. Returns None if it was settled before.
 
         A response without audio counts as read once it is finished without an interruption.
         """
@@ -158,12 +255,16 @@ class Ledger:
         return heard
 
     def cut(self, turn: int) -> list[Heard]:
-        """Everything up to `turn` is interrupted: settle it, oldest first."""
+        """Settle every response up to `turn` as interrupted, oldest first. Returns what was heard of each."""
         cut = [r.id for r in self._open.values() if r.turn <= turn]
         return [heard for r in cut if (heard := self.finish(r, interrupted=True)) is not None]
 
+    def get(self, response_id: str) -> Response | None:
+        """The response of this id, unless it is settled."""
+        return self._open.get(response_id)
+
     def text_of(self, response_id: str) -> str:
-        """What has been generated of a response that is not settled yet."""
+        """Return the text so far of a response that is not settled yet, else an empty one."""
         response = self._open.get(response_id)
         return response.text if response else ""
 

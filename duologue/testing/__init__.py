@@ -1,0 +1,35 @@
+"""The test kit: a virtual clock, a call with a simulated caller, mock services, scripted vendors.
+
+`duologue.testing.conformance` holds an engine to the engine contract. Nothing in the test kit needs a network.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._lazy import lazily
+
+if TYPE_CHECKING:
+    from .call import Call as Call
+    from .call import Probe as Probe
+    from .caller import Line as Line
+    from .caller import SimulatedCaller as SimulatedCaller
+    from .clock import Deadlock as Deadlock
+    from .clock import run as run
+    from .clock import sweep as sweep
+    from .mocks import MockLLM as MockLLM
+    from .mocks import MockSTT as MockSTT
+    from .mocks import MockTTS as MockTTS
+    from .scripted.google import ScriptedGemini as ScriptedGemini
+    from .scripted.openai import ScriptedOpenAI as ScriptedOpenAI
+
+_HOMES = {
+    "call": "Call Probe",
+    "caller": "Line SimulatedCaller",
+    "clock": "Deadlock run sweep",
+    "mocks": "MockLLM MockSTT MockTTS",
+    "scripted.google": "ScriptedGemini",
+    "scripted.openai": "ScriptedOpenAI",
+}
+
+__all__, __getattr__ = lazily(__name__, _HOMES, globals())

@@ -22,9 +22,10 @@ from ..frames import (
     UserText,
     WordTimes,
 )
-from ..processors.kernel.processor import Processor, handles
-from ..session.session import State
-from .playout.playout import Playout, PlayoutSettings, check_chunk_rate
+from ..processors.processor import Processor, handles
+from ..session.life import State
+from .playout.playout import Playout
+from .playout.settings import PlayoutSettings, check_chunk_rate
 
 MAX_WAITING_S = 60.0
 """Audio of the caller that waits for the pipeline. Beyond that the oldest is dropped, and reported."""
@@ -80,12 +81,14 @@ class TransportInput(Processor):
 
     def _allowed(self, pcm: bytes, sample_rate: int) -> bytes:
         """Audio that ends now, with silence for what was spoken while the caller was not to be heard."""
-        session = self._session
-        if session is None or (session.access == "active" and not session.access_since):
+        if not self.in_session:
             return pcm
-        if session.access != "active":
+        session, audio = self.session, self.session.audio
+        if audio.access == "active" and not audio.access_since:
+            return pcm
+        if audio.access != "active":
             return bytes(len(pcm))
-        spoken_s = session.now() - session.access_since
+        spoken_s = session.now() - audio.access_since
         early = len(pcm) // 2 - int(spoken_s * sample_rate + 1e-6)
         return bytes(2 * early) + pcm[2 * early :] if early > 0 else pcm
 
@@ -101,7 +104,7 @@ class TransportInput(Processor):
 
     @property
     def _revoked(self) -> bool:
-        return self._session is not None and self._session.access == "revoked"
+        return self.in_session and self.session.audio.access == "revoked"
 
     def hang_up(self, reason: str = "caller hung up") -> None:
         """The caller has gone: the call ends once everything before this has been dealt with."""
@@ -147,7 +150,7 @@ class TransportInput(Processor):
         if self._next_at is not None:
             self._next_at += seconds
         self._dropped += len(pcm) // 2
-        if self._dropped == len(pcm) // 2 and self._session is not None:
+        if self._dropped == len(pcm) // 2 and self.in_session:
             self._report_dropped("the pipeline takes no audio")
 
     def _report_dropped(self, what: str) -> None:
@@ -173,10 +176,9 @@ class TransportInput(Processor):
                 continue
             pcm, sample_rate = waiting
             at = self._spoken_at(len(pcm) / (2 * sample_rate)) - began
-            if session.access != "active":
+            if session.audio.access != "active":
                 pcm = bytes(len(pcm))
-            for listener in tuple(session.said):
-                listener(pcm, sample_rate, at)
+            session.audio.said.hear(pcm, sample_rate, at)
             await self.push(UserAudio(audio=pcm, sample_rate=sample_rate, at=at))
 
     def _spoken_at(self, seconds: float) -> float:
@@ -236,7 +238,7 @@ class TransportOutput(Processor):
     async def open(self) -> None:
         """Make the playout. Subclasses call it first."""
         session, first = self.session, self._playout is None
-        session.has_playout = True
+        session.audio.has_playout = True
         self._playout = Playout(
             session,
             self.sample_rate,
@@ -250,7 +252,7 @@ class TransportOutput(Processor):
             self._playout.stop()
         if first:
             session.on_fence(lambda: self.playout.fence())
-            session.floor.on_hold(lambda: self.playout.pause(), lambda: self.playout.resume())
+            session.floor.on_hold(lambda owners: self.playout.hold(owners), lambda owners: self.playout.resume(owners))
 
     async def close(self) -> None:
         """Play nothing any more. Subclasses call it too."""
@@ -279,6 +281,7 @@ class TransportOutput(Processor):
     @handles(ResponseEnded)
     async def response_ended(self, frame: ResponseEnded) -> None:
         """All of a response is here."""
+        self.session.ledger.all_given(frame)
         self.playout.end(frame)
         await self.push(frame)
 

@@ -6,11 +6,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
-from ..frames import BotAudio, BotText, ClientChanged, Input, ResponseEnded, ResponseStarted
-from ..processors.kernel.groups import leaves
-from ..processors.kernel.processor import handles
+from ..agents.engine import Engine
+from ..frames import BotAudio, ClientChanged, Input
+from ..processors.kernel.groups import Group, leaves
+from ..processors.kernel.node import Node
 from .base import TransportInput, TransportOutput
-from .playout.playout import PlayoutSettings
+from .playout.settings import PlayoutSettings
 
 if TYPE_CHECKING:
     from ..session.session import Session
@@ -24,8 +25,6 @@ SHUTTING_DOWN = "server is shutting down"
 """Why a call ended with its server."""
 
 Message = dict[str, Any]
-Written = ResponseStarted | BotText | ResponseEnded
-"""What the agent's answers are made of, apart from their audio."""
 
 
 class ClientTransport:
@@ -53,6 +52,8 @@ class ClientTransport:
         self.data = data
         self.attached: dict[type[Any], Any] = {}
         """What others keep for this connection, each under its own type."""
+        self.input_sample_rate = INPUT_SAMPLE_RATE
+        """The rate of the caller's audio, in Hz, for a transport that can choose it: see `use_input_rate`."""
         self._input = _ClientInput(self)
         self._output = _ClientOutput(self, output_sample_rate, settings)
         self._listeners: list[Callable[[Message], None]] = []
@@ -93,10 +94,6 @@ class ClientTransport:
 
     # -- the agent -------------------------------------------------------------------------------------------------
 
-    def on_written(self, listener: Callable[[Written], None]) -> None:
-        """Call `listener` with the start, the text and the end of each answer, as they come out of the pipeline."""
-        self._output.written.append(listener)
-
     def show_only(self, turn: int) -> None:
         """The agent's audio of this turn is not played: the turn's answers count as read."""
         self._output.unspoken = turn
@@ -126,6 +123,13 @@ class ClientTransport:
 
     # -- for subclasses --------------------------------------------------------------------------------------------
 
+    def use_input_rate(self, sample_rate: int) -> None:
+        """The session starts, and its engine takes audio at this rate, in Hz. Other rates are converted by the engine.
+
+        A transport that converts the caller's audio anyway converts it to this rate.
+        """
+        self.input_sample_rate = sample_rate
+
     def started(self) -> None:
         """The session runs: whoever listens is there."""
         self.changed("connected")
@@ -135,8 +139,8 @@ class ClientTransport:
 
     def changed(self, state: Literal["connected", "lost", "reconnected", "gone"], reason: str = "") -> None:
         """Tell the session, if there is one, what has become of the connection."""
-        if (session := self._input._session) is not None:
-            session.broadcast(ClientChanged(state=state, transport=self.kind, reason=reason))
+        if self._input.in_session:
+            self._input.broadcast(ClientChanged(state=state, transport=self.kind, reason=reason))
 
     def write_audio(self, chunk: bytes) -> None:
         """Send 20 ms of the agent's audio: see `TransportOutput.write`."""
@@ -160,6 +164,14 @@ def client_of(session: Session) -> ClientTransport | None:
     return next((leaf.transport for leaf in leaves(session.pipeline) if isinstance(leaf, _ClientOutput)), None)
 
 
+def engine_input_rate(node: Node) -> int | None:
+    """The highest input rate of the engines in a pipeline, in Hz, with which no engine loses anything. None without."""
+    if isinstance(node, Engine):
+        return node.capabilities.input_sample_rate
+    children = node.children if isinstance(node, Group) else ()
+    return max((rate for child in children if (rate := engine_input_rate(child)) is not None), default=None)
+
+
 class _ClientInput(TransportInput):
     """Takes what the client says."""
 
@@ -171,6 +183,11 @@ class _ClientInput(TransportInput):
     def name(self) -> str:
         return type(self._transport).__name__
 
+    async def open(self) -> None:
+        await super().open()
+        if (sample_rate := engine_input_rate(self.session.pipeline)) is not None:
+            self._transport.use_input_rate(sample_rate)
+
     def started(self) -> None:
         self._transport.started()
 
@@ -181,36 +198,15 @@ class _ClientOutput(TransportOutput):
     def __init__(self, transport: ClientTransport, sample_rate: int, settings: PlayoutSettings | None) -> None:
         super().__init__(sample_rate, settings)
         self.transport = transport
-        self.written: list[Callable[[Written], None]] = []
         self.unspoken = 0
 
     @property
     def name(self) -> str:
         return type(self.transport).__name__
 
-    async def response_started(self, frame: ResponseStarted) -> None:
-        self._tell(frame)
-        await super().response_started(frame)
-
-    @handles(BotText)
-    async def text(self, frame: BotText) -> None:
-        self._tell(frame)
-        await self.push(frame)
-
     async def play(self, frame: BotAudio) -> None:
         if frame.turn != self.unspoken or not frame.turn:
             await super().play(frame)
-
-    async def response_ended(self, frame: ResponseEnded) -> None:
-        self._tell(frame)
-        await super().response_ended(frame)
-
-    def _tell(self, frame: Written) -> None:
-        for listener in self.written:
-            try:
-                listener(frame)
-            except Exception as error:
-                self.session.report(error, self.name)
 
     def write(self, chunk: bytes) -> None:
         self.transport.write_audio(chunk)

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 from ..frames import Input
 from .base import TransportInput, TransportOutput
-from .playout.playout import PlayoutSettings
+from .playout.settings import PlayoutSettings
 
 MAX_RECEIVED = 3_000
 """Chunks, of 20 ms, that `received` keeps for a reader that is slow. Beyond that the oldest are dropped."""
@@ -115,7 +115,7 @@ class _Output(TransportOutput):
         return "MemoryTransport"
 
     def now(self) -> float:
-        return 0.0 if self._session is None else self._session.now()
+        return self.session.now() if self.in_session else 0.0
 
     def write(self, chunk: bytes) -> None:
         at = max(self.session.now(), self._until)

@@ -11,7 +11,7 @@ from ..errors import ConfigurationError, DuologueError
 from ..processors.recorder import Tape
 from .base import TransportInput, TransportOutput
 from .playout.pacer import PERIOD_S, Beat, Pacer
-from .playout.playout import PlayoutSettings
+from .playout.settings import PlayoutSettings
 
 PIECES_PER_S = 50
 WORKING_LIMIT_S = 30.0
@@ -109,7 +109,7 @@ class _Output(TransportOutput):
         """Create the file."""
         await super().open()
         self._tape = Tape(self._path, self.sample_rate, channels=1)
-        self.session.played.append(self._record)
+        self.session.audio.played.add(self._record)
 
     def write(self, chunk: bytes) -> None:
         """Nothing: what counts is what will have been heard."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..errors import MissingExtra
+from ..transports.client import ClientTransport
 
 try:
     from .app import VoiceApp, routes
@@ -12,4 +13,4 @@ except ImportError as error:
         raise
     raise MissingExtra("a web server", "web", str(error)) from error
 
-__all__ = ["Auth", "MakeSession", "Refused", "VoiceApp", "WebLimits", "routes", "token_auth"]
+__all__ = ["Auth", "ClientTransport", "MakeSession", "Refused", "VoiceApp", "WebLimits", "routes", "token_auth"]

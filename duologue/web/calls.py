@@ -15,8 +15,9 @@ from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse
 
 from ..errors import ConfigurationError, DuologueError, check_limits
-from ..processors.kernel.processor import Processor
-from ..session.session import Outcome, Session
+from ..processors.processor import Processor
+from ..session.life import Outcome
+from ..session.session import Session
 from ..transports.client import SHUTTING_DOWN, ClientTransport
 
 log = logging.getLogger("duologue")

@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket
 
 from ..transports.client import INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE, SHUTTING_DOWN
-from ..transports.playout.playout import CHUNKS_PER_S
+from ..transports.playout.settings import CHUNKS_PER_S
 from ..transports.websocket.connection import Closed, StarletteWire
 from ..transports.websocket.limits import WebSocketLimits
 from ..transports.websocket.pipecat_frames import PipecatSerializer

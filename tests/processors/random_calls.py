@@ -14,9 +14,9 @@ import anyio
 
 from duologue.errors import ServiceError
 from duologue.frames import BotText, Configure, ErrorRaised, Frame, Idle, SessionStarted, UserText
-from duologue.processors import Parallel, Pipeline, Processor, Switch, handles
-from duologue.processors.kernel.lane import UPSTREAM_FACTOR
-from duologue.processors.kernel.routes import Direction
+from duologue.processors import Pipeline, Processor, Switch, Tee, handles
+from duologue.processors.kernel.host import Direction
+from duologue.processors.kernel.lane import UPSTREAM_FACTOR, Lane
 from duologue.session import Session
 
 KINDS: tuple[type[Frame], ...] = (UserText, BotText, Configure)
@@ -236,7 +236,7 @@ class RandomCall:
             branches = [[self._leaf(True, False, "qqd-") for _ in range(random.randint(0, 2))] for _ in range(2)]
             for leaf in self.leaves:
                 leaf.fails, leaf.answers = 0.0, leaf is above
-            return [above, Parallel(*branches, *([[]] if random.random() < 0.3 else [])), below]
+            return [above, *(Tee(branch) for branch in branches), below]
         if self.theme == "switches":
             named: dict[str, Processor] = {
                 name: Pipeline([self._leaf(False, True) for _ in range(random.randint(1, 2))]) for name in "xy"
@@ -253,8 +253,7 @@ class RandomCall:
             if kind < 0.2 and self.forks:
                 self.has_fork = True
                 self.fork_in_switch |= in_switch
-                branches = [self._tree(depth + 1, True, in_switch) for _ in range(random.randint(2, 3))]
-                children.append(Parallel(*branches))
+                children.append(Tee([self._tree(depth + 1, True, in_switch)]))
             elif kind < 0.4 and self.changes:
                 switch = Watched(self, {name: self._tree(depth + 1, in_fork, True) for name in "xy"})
                 self.switches.append(switch)
@@ -346,12 +345,15 @@ class RandomCall:
         await switch.select(name)
         self.selects += change
 
+    def _lanes(self) -> list[Lane]:
+        return [lane for lane in self.session.host.lanes if isinstance(lane, Lane)]
+
     def note_in_hand(self, branch: Processor) -> None:
         """A branch is about to be left: what its handlers and lanes are at work on keeps no place."""
         inside = set(_nodes(branch))
         for leaf in _leaves(branch):
             self.loose |= {label_of(frame) for frame, _ in leaf.at_work}
-        for lane in self.session.lanes:
+        for lane in self._lanes():
             if lane._running is not None and lane._owner in inside:
                 self.loose.add(label_of(lane._running[1]))
 
@@ -374,7 +376,7 @@ class RandomCall:
     def _check_silence(self) -> None:
         """After the fence: nothing stale waits anywhere."""
         stale = self.session.floor.is_stale
-        for lane in self.session.lanes:
+        for lane in self._lanes():
             waiting = [entry[1] for entry in lane._queue] + [entry[1] for _, entry in lane._waiting]
             assert not any(map(stale, waiting)), "stale output waits in a lane"
 
@@ -382,7 +384,7 @@ class RandomCall:
         """A moment after the fence: no lane is at work on anything stale, unless someone ignores cancellations."""
         if any(leaf.stubborn for leaf in self.leaves):
             return
-        workers = {lane.worker for lane in self.session.lanes}
+        workers = {lane.worker for lane in self._lanes()}
         for leaf in self.leaves:
             for frame, task in leaf.at_work:
                 stale = task in workers and self.session.floor.is_stale(frame)
@@ -480,13 +482,11 @@ def _fates(node: Processor, label: str, kind: type[Frame], up: bool) -> set[bool
     if isinstance(node, Leaf):
         fails = kind is not Configure and node.handles_kind(kind, up) != "-" and node.fails_at(label)
         return {not fails}
+    if isinstance(node, Tee):
+        return {True}
     fates = [_fates(child, label, kind, up) for child in getattr(node, "children", ())]
     if isinstance(node, Switch):
         return set().union(*fates)
-    if isinstance(node, Parallel):
-        if {True} in fates:
-            return {True}
-        return {True, False} if any(True in fate for fate in fates) else {False}
     if {False} in fates:
         return {False}
     return {True, False} if any(False in fate for fate in fates) else {True}

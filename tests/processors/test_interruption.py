@@ -386,22 +386,20 @@ async def test_an_agent_that_begins_to_speak_into_speech_is_held_at_once() -> No
         assert made.events == [(1.0, "BotPaused")]
 
 
-async def test_a_playout_that_waits_no_longer_turns_ongoing_speech_into_an_interruption() -> None:
-    async with call(*line()) as made:
+async def test_a_hold_that_expires_turns_ongoing_speech_into_an_interruption() -> None:
+    async with call(*line(InterruptionPolicy(max_hold_s=4.8))) as made:
         made.utter()
         await made.speak(5.0)
-        made.session.floor.resume()
         await anyio.lowlevel.checkpoint()
         assert made.events == [(0.2, "BotPaused"), (5.0, "BotResumed"), (5.0, "Interrupted")]
 
 
-async def test_a_playout_that_waits_no_longer_after_the_speech_is_believed() -> None:
-    async with call(*line(InterruptionPolicy(min_words=2, resume_after_ms=None))) as made:
+async def test_a_hold_that_expires_after_the_speech_lets_the_agent_go_on() -> None:
+    async with call(*line(InterruptionPolicy(min_words=2, resume_after_ms=None, max_hold_s=5.3))) as made:
         made.utter()
         await made.speak(0.5)
-        await made.be_quiet(5.0)
+        await made.be_quiet(4.9)
         assert made.events == [(0.2, "BotPaused")]
-        made.session.floor.resume()
         await made.be_quiet(5.0)
         assert made.events[1:] == [(5.5, "BotResumed")]
 
@@ -425,7 +423,7 @@ async def test_whoever_else_interrupts_settles_it() -> None:
         made.session.interrupt("typed input")
         await made.be_quiet(1)
         made.utter()
-        made.session.floor.hold()  # for a reason that is not the caller's speech
+        made.session.floor.hold("test", patience_s=None)  # for a reason that is not the caller's speech
         await made.be_quiet(3)
         assert [name for _, name in made.events] == ["BotPaused", "Interrupted", "BotPaused"]
 
@@ -532,11 +530,11 @@ def test_whatever_happens_no_voice_stays_on_hold_and_no_audio_is_lost(
 
 def test_the_defaults_are_those_of_the_processor() -> None:
     assert Interruption().policy == InterruptionPolicy()
-    expected = {"enabled": True, "min_speech_ms": 200, "min_words": 0, "resume_after_ms": 1500}
+    expected = {"enabled": True, "min_speech_ms": 200, "min_words": 0, "resume_after_ms": 1500, "max_hold_s": 5.0}
     assert asdict(InterruptionPolicy()) == expected
 
 
-@pytest.mark.parametrize("option", ["min_speech_ms", "min_words", "resume_after_ms"])
+@pytest.mark.parametrize("option", ["min_speech_ms", "min_words", "resume_after_ms", "max_hold_s"])
 @pytest.mark.parametrize("value", [-1, 1_000_000])
 def test_a_setting_out_of_range_is_refused_by_name(option: str, value: int) -> None:
     with pytest.raises(ConfigurationError, match=option):

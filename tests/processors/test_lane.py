@@ -486,7 +486,7 @@ class Owner(Processor):
         self.done: list[str] = []
 
     async def open(self) -> None:
-        self.lane = Lane(self, self.session, capacity=2)
+        self.lane = Lane(self, capacity=2)
 
     async def work(self, frame: Any) -> None:
         await anyio.sleep(1)

@@ -28,6 +28,7 @@ from duologue.frames import (
 )
 from duologue.processors import Pipeline, Processor, handles
 from duologue.session import Session
+from duologue.session.error_desk import MAX_TOLD, Decision, end_on_fatal
 from tests.session.calls import Relay, Sink, Slow, Top, in_background, running, settled
 
 pytestmark = pytest.mark.virtual_clock
@@ -207,9 +208,9 @@ async def test_what_is_no_frame_cannot_be_pushed() -> None:
         pass
 
     async with running(relay := Relay(), sink := Sink()) as call:
-        with pytest.raises(BadInput, match="Relay pushed str, which is no frame"):
+        with pytest.raises(BadInput, match="Relay pushed str, which is not a frame"):
             await relay.push("hello")  # type: ignore[arg-type]
-        with pytest.raises(ConfigurationError, match="Homeless is no frame"):
+        with pytest.raises(ConfigurationError, match="Homeless is not a frame"):
             await call.session.send(Homeless())
     assert sink.texts == ["End"]
 
@@ -352,7 +353,7 @@ async def test_a_listener_may_be_a_coroutine_in_any_dress() -> None:
 
 
 async def test_only_signals_can_be_listened_to() -> None:
-    with pytest.raises(ConfigurationError, match=r"UserText.* is no signal: use observe"):
+    with pytest.raises(ConfigurationError, match=r"UserText.* is not a signal: use observe"):
         Session(Relay()).on(UserText, print)  # type: ignore[type-var]
 
 
@@ -483,7 +484,7 @@ async def test_a_failing_handler_of_errors_is_not_told_of_its_own_error() -> Non
         assert len(call.errors) == 2
 
 
-async def test_a_handler_of_errors_that_causes_another_error_at_once_hears_of_one() -> None:
+async def test_a_handler_of_errors_that_causes_another_error_each_time_hears_of_some() -> None:
     class Echo(Processor):
         @handles(ErrorRaised)
         def hear(self, signal: ErrorRaised) -> None:
@@ -495,7 +496,33 @@ async def test_a_handler_of_errors_that_causes_another_error_at_once_hears_of_on
 
     async with running(Echo(), Failing(ServiceError("down"))) as call:
         await call.say("hi")
-        assert [error.processor for error in call.errors] == ["Failing"]
+        assert [error.processor for error in call.errors] == ["Failing", *["Echo"] * (MAX_TOLD - 1)]
+        call.errors.clear()
+        await call.say("still there?")
+        assert call.errors[0].processor == "Failing"
+
+
+async def test_an_error_that_is_reported_while_another_is_told_is_told_and_decided_too() -> None:
+    problem = ServiceError("no engine is left")
+
+    class GivesUp(Processor):
+        @handles(ErrorRaised)
+        def hear(self, signal: ErrorRaised) -> None:
+            if not signal.fatal:
+                self.session.report(problem, self.name, fatal=True)
+
+    asked: list[str] = []
+
+    def policy(error: ErrorRaised) -> Decision:
+        asked.append(error.message)
+        return end_on_fatal(error)
+
+    async with running(GivesUp(), Failing(ServiceError("down")), on_error=policy, ends=False) as call:
+        await call.say("hi")
+        assert [(error.processor, error.fatal) for error in call.errors] == [("Failing", False), ("GivesUp", True)]
+        await anyio.sleep(1)
+    assert (call.outcome.reason, call.outcome.error) == ("error", problem)
+    assert asked == ["down (while handling UserText)", "no engine is left"]
 
 
 async def test_the_default_policy_goes_on_unless_the_error_is_fatal() -> None:

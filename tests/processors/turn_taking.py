@@ -144,18 +144,16 @@ class Call:
 
     # What a playout does.
 
-    def _hold(self) -> None:
-        if not self.held:
-            self.held = True
-            self.session.broadcast(BotPaused(turn=self.session.floor.turn))
+    def _hold(self, owners: tuple[str, ...]) -> None:
+        self.held = True
+        self.session.broadcast(BotPaused(turn=self.session.floor.turn, owners=owners))
 
-    def _resume(self) -> None:
-        if self.held:
-            self.held = False
-            self.session.broadcast(BotResumed(turn=self.session.floor.turn))
-            if self._unheard:
-                self.session.broadcast(BotStartedSpeaking(turn=self._unheard, at=self.session.now()))
-                self._unheard = 0
+    def _resume(self, owners: tuple[str, ...]) -> None:
+        self.held = False
+        self.session.broadcast(BotResumed(turn=self.session.floor.turn, owners=owners))
+        if self._unheard:
+            self.session.broadcast(BotStartedSpeaking(turn=self._unheard, at=self.session.now()))
+            self._unheard = 0
 
     def _flush(self) -> None:
         self.held = self.session.floor.agent_speaking = False

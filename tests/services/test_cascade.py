@@ -65,6 +65,7 @@ def test_a_cascade_is_an_engine_and_says_what_it_can_do() -> None:
         video_input=False,
         tools="blocking",
         billing="token",
+        text_may_change=True,
     )
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from itertools import count
 from typing import Any
 
@@ -7,8 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from duologue.errors import ConfigurationError
 from duologue.frames import Say
 from duologue.processors.tools import Tools
+from duologue.services.context import Budget
 from duologue.services.llm import Message, messages
 from duologue.session import Conversation, Ledger
 from duologue.testing.mocks import MockLLM, MockTTS
@@ -160,8 +163,8 @@ def test_what_was_not_heard_was_not_said() -> None:
 OPERATIONS = st.lists(st.sampled_from(["caller", "agent", "call", "result", "note", "handoff", "late"]), max_size=30)
 
 
-@given(OPERATIONS, st.data())
-def test_any_log_makes_a_request_that_a_model_accepts(operations: list[str], data: st.DataObject) -> None:
+@given(OPERATIONS, st.data(), st.integers(0, 40))
+def test_any_log_makes_a_request_that_a_model_accepts(operations: list[str], data: st.DataObject, limit: int) -> None:
     log, ids, turn = Log(), count(), 1
     open_calls: dict[str, int] = {}
     for what in operations:
@@ -178,6 +181,12 @@ def test_any_log_makes_a_request_that_a_model_accepts(operations: list[str], dat
         elif what in ("agent", "note", "handoff"):
             getattr(log, what)("words", turn)
     check(log.messages)
+    for budget in (Budget(messages=limit), Budget(text_bytes=limit)):
+        within = messages(log.conversation, log.ledger, budget=budget)
+        check(within)
+        assert len(within) <= len(log.messages)
+        words = [[m.text for m in told if m.role == "user"][-1:] for told in (log.messages, within)]
+        assert words[0] == [] or words[0][0].endswith(words[1][0])
     assert sum(len(m.calls) for m in log.messages) == len([i for i in log.conversation if i.kind == "tool_call"])
 
 
@@ -229,3 +238,98 @@ async def test_frames_of_the_application_are_part_of_the_conversation() -> None:
         await call.types("Hello.")
         await call.until(6)
     assert asked(llm.requests[0]) == ["assistant: Welcome.", "user: Hello."]
+
+
+# -- the budget of a request -------------------------------------------------------------------------------------------
+
+
+def within(log: Log, **budget: int) -> list[str]:
+    """The messages within a budget, a message a line."""
+    out = messages(log.conversation, log.ledger, budget=Budget(**budget))
+    check(out)
+    return [said(message) for message in out]
+
+
+def chat(turns: int, text: str = "") -> Log:
+    """So many turns of caller and agent."""
+    log = Log()
+    for turn in range(1, turns + 1):
+        log.caller(f"q{turn}{text}", turn).agent(f"a{turn}{text}", turn)
+    return log
+
+
+def test_the_newest_messages_are_sent_and_notes_among_them() -> None:
+    log = chat(10).note("A note.", 10).caller("q11", 11)
+    assert within(log, messages=4) == ["assistant: a9", "user: q10", "assistant: a10", "system: A note.", "user: q11"]
+    assert within(log, messages=1) == ["user: q11"]
+    assert len(within(log)) == 22
+
+
+def test_several_items_of_one_side_are_one_message_also_at_the_limit() -> None:
+    log = chat(5).caller("one", 6).caller("two", 6).agent("three", 6).agent("four", 6).caller("five", 7)
+    assert within(log, messages=3) == ["user: one\ntwo", "assistant: three four", "user: five"]
+
+
+def test_a_call_and_its_results_are_kept_or_left_out_together() -> None:
+    log = chat(3)
+    log.caller("look", 4).agent("I look.", 4).call("c1", 4).call("c2", 4).result("c1", turn=4).result("c2", turn=4)
+    log.agent("Found.", 4).caller("thanks", 5)
+    for limit in range(1, 12):
+        lines = within(log, messages=limit)
+        assert ("assistant: I look. [tool_c1] [tool_c2]" in lines) == ("tool: ok" in lines) == (limit >= 3)
+    for limit in range(0, 400, 10):
+        within(log, text_bytes=limit)
+
+
+def test_bytes_count_in_utf_8_and_the_newest_turn_is_always_sent_whole() -> None:
+    log = chat(10, "é" * 48)  # 100 bytes a message
+    assert len(within(log, text_bytes=1_000)) in (9, 10)
+    assert len(within(log, text_bytes=0)) == 2
+    log.caller("look", 11).call("c1", 11).result("c1", "x" * 100_000, 11)
+    assert [len(line) for line in within(log, text_bytes=10)] == [10, 21, 100_006]
+
+
+def test_the_newest_words_of_the_caller_are_sent_however_old() -> None:
+    log = chat(2).caller("first half,", 3).caller("second half", 3)
+    for turn in range(3, 40):
+        log.agent(f"a{turn}", turn).call(f"c{turn}", turn).result(f"c{turn}", turn=turn)
+    assert within(log, messages=1)[0] == "user: first half,\nsecond half"
+    assert within(log, text_bytes=10)[0] == "user: first half,\nsecond half"
+
+
+def test_images_that_do_not_fit_are_named_and_what_was_said_stays() -> None:
+    log = Log()
+    for turn in range(1, 6):
+        log.caller("", turn, name="image", data={"mime": "image/png", "url": "", "image": bytes(1_000)})
+        log.caller(f"What is {turn}?", turn).agent(f"A {turn}.", turn)
+    out = messages(log.conversation, log.ledger, budget=Budget(image_bytes=2_500))
+    asked = [message for message in out if message.role == "user"]
+    assert [len(message.image) for message in asked] == [0, 0, 0, 1_000, 1_000]
+    assert [message.text for message in asked][2:4] == ["(an image that was shown before)\nWhat is 3?", "What is 4?"]
+
+
+def test_400_images_in_the_log_are_no_request_of_76_megabytes() -> None:
+    log = Log()
+    for turn in range(1, 401):
+        log.caller("", turn, name="image", data={"mime": "image/png", "url": "", "image": bytes(190_000)})
+        log.caller("And this?", turn).agent("A cat.", turn)
+    assert sum(len(message.image) for message in log.messages) <= 4 * 1024 * 1024
+    assert len(log.messages) == 400
+    assert {message.role for message in log.messages} == {"user", "assistant"}
+
+
+def test_a_negative_budget_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="a budget's text_bytes must not be negative, not -1"):
+        Budget(text_bytes=-1)
+
+
+def test_the_time_that_a_request_takes_does_not_grow_with_the_log() -> None:
+    def seconds(log: Log) -> float:
+        times = []
+        for _ in range(20):
+            began = time.perf_counter()
+            messages(log.conversation, log.ledger)
+            times.append(time.perf_counter() - began)
+        return min(times)
+
+    assert seconds(chat(2_500)) < 2 * seconds(chat(250))

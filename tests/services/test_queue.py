@@ -10,7 +10,7 @@ from tests.session.calls import in_background, running
 
 async def test_a_drain_waits_for_what_is_queued_now() -> None:
     async with running(owner := Processor()) as call:
-        queue, done = DrainableLane(owner, call.session), list[str]()
+        queue, done = DrainableLane(owner), list[str]()
 
         async def work(frame: UserText) -> None:
             await anyio.sleep(1)
@@ -26,8 +26,8 @@ async def test_a_drain_waits_for_what_is_queued_now() -> None:
 
 
 async def test_the_worker_does_not_wait_for_itself() -> None:
-    async with running(owner := Processor()) as call:
-        queue, done = DrainableLane(owner, call.session), list[str]()
+    async with running(owner := Processor()):
+        queue, done = DrainableLane(owner), list[str]()
 
         async def work(frame: UserText) -> None:
             await queue.drain()
@@ -40,7 +40,7 @@ async def test_the_worker_does_not_wait_for_itself() -> None:
 
 async def test_a_queue_that_is_closed_keeps_nobody_waiting() -> None:
     async with running(owner := Processor()) as call:
-        queue = DrainableLane(owner, call.session)
+        queue = DrainableLane(owner)
 
         async def work(frame: UserText) -> None:
             await anyio.sleep_forever()

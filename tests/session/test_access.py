@@ -12,7 +12,7 @@ from duologue.errors import ConfigurationError
 from duologue.frames import AccessChanged, Dtmf, Input, Signal, UserAudio, UserImage, UserText
 from duologue.processors import Pipeline, Processor, handles
 from duologue.session import Session
-from duologue.session.session import Access
+from duologue.session.audio import Access
 from duologue.testing import clock
 from duologue.transports.memory import MemoryTransport
 from tests.session.calls import running, settled
@@ -33,7 +33,7 @@ class Taker(Processor):
     @handles(UserAudio)
     async def hear(self, frame: UserAudio) -> None:
         self.audio.append(frame)
-        self.access.append(self.session.access)
+        self.access.append(self.session.audio.access)
         await anyio.sleep(self.takes_s)
 
     @handles(UserText, UserImage, Dtmf)
@@ -80,11 +80,11 @@ async def spoken(script: list[Piece], takes_s: float) -> tuple[Spoken, Taker]:
         for piece in script:
             before = piece.ms if piece.change is None else min(piece.after_ms, piece.ms)
             for ms in (before, piece.ms - before):
-                story.then += [call.session.access] * (ms * MS)
+                story.then += [call.session.audio.access] * (ms * MS)
                 await anyio.sleep(ms / 1000)
                 if ms == before and piece.change is not None:
                     call.session.set_access(piece.change)
-            story.at_feeding += [call.session.access] * (piece.ms * MS)
+            story.at_feeding += [call.session.audio.access] * (piece.ms * MS)
             transport.send(numbered(len(story.at_feeding) - piece.ms * MS, piece.ms * MS))
         await anyio.sleep(takes_s * len(script) + 0.1)
     return story, taker
@@ -189,7 +189,7 @@ async def test_a_call_can_begin_muted() -> None:
         await settled()
         transport.send(numbered(0, 320))
         await settled()
-        assert session.access == "muted"
+        assert session.audio.access == "muted"
         await session.end()
     assert len(taker.samples) == 640
     assert not np.any(taker.samples)
@@ -199,4 +199,4 @@ async def test_another_word_is_refused() -> None:
     async with running() as call:
         with pytest.raises(ConfigurationError, match="'banned'"):
             call.session.set_access("banned")  # type: ignore[arg-type]
-        assert call.session.access == "active"
+        assert call.session.audio.access == "active"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import anyio
 import pytest
 
+from duologue.errors import ConfigurationError
 from duologue.frames import BotText, End, ResponseEnded, ToolCall, UserText
 from duologue.session import Floor
 from tests.session.calls import Relay, in_background, running
@@ -134,7 +135,87 @@ async def test_work_for_a_turn_ends_the_moment_that_the_turn_is_void() -> None:
 def test_holding_back_and_letting_go_reaches_every_playout() -> None:
     floor, told = Floor(), []
     for name in "ab":
-        floor.on_hold(lambda name=name: told.append(f"hold {name}"), lambda name=name: told.append(f"resume {name}"))  # type: ignore[misc]
-    floor.hold()
-    floor.resume()
+        floor.on_hold(
+            lambda owners, name=name: told.append(f"hold {name}"),  # type: ignore[misc]
+            lambda owners, name=name: told.append(f"resume {name}"),  # type: ignore[misc]
+        )
+    floor.hold("test", patience_s=None).release()
     assert told == ["hold a", "hold b", "resume a", "resume b"]
+
+
+class Edges:
+    """What a playout would do, and when."""
+
+    def __init__(self) -> None:
+        self.floor = Floor()
+        self.told: list[tuple[float, str, tuple[str, ...]]] = []
+        self.floor.on_hold(lambda owners: self._tell("held", owners), lambda owners: self._tell("resumed", owners))
+
+    def _tell(self, what: str, owners: tuple[str, ...]) -> None:
+        self.told.append((round(anyio.current_time(), 3), what, owners))
+
+
+async def test_the_speech_goes_on_when_the_last_hold_has_ended() -> None:
+    edges = Edges()
+    first = edges.floor.hold("caller", patience_s=5)
+    second = edges.floor.hold("slow client", patience_s=None)
+    assert edges.floor.held_by == ("caller", "slow client")
+    first.release()
+    first.release()
+    assert (first.out, second.out, edges.floor.held) == (False, True, True)
+    second.release()
+    assert [(what, owners) for _, what, owners in edges.told] == [
+        ("held", ("caller",)),
+        ("resumed", ("caller", "slow client")),
+    ]
+
+
+async def test_every_hold_has_a_time_of_its_own() -> None:
+    edges, expired = Edges(), []
+    began = anyio.current_time()
+    edges.floor.hold("slow client", patience_s=5, on_expired=lambda: expired.append("slow client"))
+    await anyio.sleep(4.9)
+    caller = edges.floor.hold("caller", patience_s=5, on_expired=lambda: expired.append("caller"))
+    await anyio.sleep(0.2)
+    assert (expired, edges.floor.held_by) == (["slow client"], ("caller",))
+    await anyio.sleep(10)
+    assert expired == ["slow client", "caller"]
+    assert caller.expired
+    assert [round(at - began, 3) for at, _, _ in edges.told] == [0.0, 9.9]
+
+
+async def test_an_interruption_ends_the_holds_of_what_it_makes_void() -> None:
+    edges, expired = Edges(), []
+    lost = edges.floor.hold("lost client", patience_s=None, lasting=True)
+    caller = edges.floor.hold("caller", patience_s=5, on_expired=lambda: expired.append("caller"))
+    edges.floor.raise_fence()
+    assert (lost.out, caller.out, caller.expired) == (True, False, False)
+    lost.release()
+    await anyio.sleep(10)
+    assert expired == []
+    assert [(what, owners) for _, what, owners in edges.told] == [
+        ("held", ("lost client",)),
+        ("resumed", ("lost client",)),
+    ]
+    edges.floor.hold("caller", patience_s=5)
+    edges.floor.raise_fence()
+    assert len(edges.told) == 3, "the interruption itself says that it is over"
+
+
+async def test_a_hold_can_be_given_an_earlier_end_but_no_later_one() -> None:
+    edges = Edges()
+    began = anyio.current_time()
+    hold = edges.floor.hold("slow client", patience_s=3)
+    hold.release_after(5)
+    hold.release_after(1)
+    hold.release_after(2)
+    await anyio.sleep(10)
+    hold.release_after(1)
+    await anyio.sleep(10)
+    assert [round(at - began, 3) for at, _, _ in edges.told] == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("patience_s", [0, -1.0, float("inf"), float("nan")])
+def test_a_patience_that_is_not_positive_is_refused(patience_s: float) -> None:
+    with pytest.raises(ConfigurationError, match="patience_s"):
+        Floor().hold("test", patience_s=patience_s)

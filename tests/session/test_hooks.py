@@ -130,7 +130,7 @@ async def cancelled(frame: Any) -> Any:
 BROKEN = [
     pytest.param(fails, "no connection", id="raises"),
     pytest.param(hangs, "took longer than 2 s", id="takes too long"),
-    pytest.param(cancelled, "what it waited for was cancelled", id="is cancelled"),
+    pytest.param(cancelled, "it awaited something that was cancelled", id="is cancelled"),
     pytest.param(lambda frame: "yes", "returned str", id="returns something else"),
 ]
 

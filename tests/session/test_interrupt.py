@@ -21,7 +21,7 @@ TEXT = "The weather in Paris is fine today."
 def respond(call: Call, text: str, *, sent_s: float, played_s: float, words: tuple[Word, ...] = ()) -> str:
     """The agent takes a turn and speaks; so much has been sent and played by now."""
     session = call.session
-    session.has_playout = True
+    session.audio.has_playout = True
     response_id = session.ledger.new_id()
     session.ledger.open(response_id, session.floor.begin(), "desk")
     session.ledger.add_text(response_id, text)

@@ -58,15 +58,15 @@ async def test_a_muted_caller_is_silent() -> None:
 async def test_without_listeners_nothing_is_measured() -> None:
     transport = MemoryTransport()
     async with running(transport.input(), transport.output()) as call:
-        assert (call.session.said, call.session.played) == ([], [])
+        assert (len(call.session.audio.said), len(call.session.audio.played)) == (0, 0)
         levels: list[AudioLevel] = []
         stops = [call.session.on(AudioLevel, levels.append) for _ in range(2)]
-        assert [len(call.session.said), len(call.session.played)] == [1, 1]
+        assert [len(call.session.audio.said), len(call.session.audio.played)] == [1, 1]
         await speak(transport, 10)
         for stop in stops:
             stop()
             stop()
-        assert (call.session.said, call.session.played) == ([], [])
+        assert (len(call.session.audio.said), len(call.session.audio.played)) == (0, 0)
         count = len(levels)
         assert count
         await speak(transport, 20)
@@ -79,4 +79,4 @@ async def test_listening_to_everything_does_not_start_them() -> None:
     transport = MemoryTransport()
     async with running(transport.input()) as call:
         call.session.on(Signal, lambda signal: None)
-        assert call.session.said == []
+        assert len(call.session.audio.said) == 0

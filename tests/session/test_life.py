@@ -10,8 +10,9 @@ import pytest
 
 from duologue.errors import ConfigurationError, DeadlineExceeded, DuologueError, IllegalState
 from duologue.frames import End, Idle, SessionEnding, SessionStarted, Signal, UserText
-from duologue.processors import Parallel, Pipeline, Processor, Switch, handles
+from duologue.processors import Pipeline, Processor, Switch, Tee, handles
 from duologue.session import Deadlines, Outcome, Session, State
+from duologue.testing.clock import VirtualClockLoop
 from tests.session.calls import Relay, Sink, Slow, in_background, running, settled
 
 pytestmark = pytest.mark.virtual_clock
@@ -107,7 +108,7 @@ async def test_groups_open_and_close_like_everyone_else() -> None:
         async def close(self) -> None:
             log.append("suite closed")
 
-    inner = Parallel(Suite([Room("a", log)]), [Switch({"on": Room("b", log), "off": Room("c", log)})])
+    inner = Pipeline([Suite([Room("a", log)]), Tee([Switch({"on": Room("b", log), "off": Room("c", log)})])])
     async with running(inner):
         assert log == ["suite open", "a open", "b open"]
     assert sorted(log[3:]) == ["a closed", "b closed", "suite closed"]
@@ -189,11 +190,11 @@ async def test_an_end_that_finds_the_first_lane_full_is_still_bounded() -> None:
 
 async def test_no_timer_outlives_the_call() -> None:
     async with running(Relay(), deadlines=Deadlines(drain_s=1000), idle_s=500) as call:
-        pass
+        loop = asyncio.get_running_loop()
     assert call.session.now() == pytest.approx(0)
-    for timer in (call.session._drain_timer, call.session._idle_timer):
-        assert timer is not None
-        assert timer.cancelled()
+    assert isinstance(loop, VirtualClockLoop)
+    pending = [timer for _, _, _, timer in loop._timers if not timer.cancelled()]
+    assert not any(timer.when() >= loop.time() + 400 for timer in pending)
 
 
 # -- illegal moves -----------------------------------------------------------------------------------------------------

@@ -229,9 +229,9 @@ async def test_a_hold_goes_on_where_it_stopped(monkeypatch: pytest.MonkeyPatch) 
         await call.agent.say(ramp(0, 16_000), "hello")
         for _ in range(3):
             await asyncio.sleep(0.2173)
-            call.session.floor.hold()
+            hold = call.session.floor.hold("test", patience_s=5)
             await asyncio.sleep(0.3)
-            call.session.floor.resume()
+            hold.release()
         await asyncio.sleep(1.0)
         assert numbers(call.card.audible) == list(range(16_000))
         assert [i.status for i in call.session.conversation] == ["complete"]

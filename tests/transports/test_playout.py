@@ -77,7 +77,7 @@ async def test_the_lead_is_never_exceeded(lead_ms: float) -> None:
 async def test_an_underrun_stalls_the_position_and_goes_on_where_it_stopped() -> None:
     async with calling() as call:
         heard: list[tuple[float, bytes]] = []
-        call.session.played.append(lambda pcm, rate, at: heard.append((at, pcm)))
+        call.session.audio.played.add(lambda pcm, rate, at: heard.append((at, pcm)))
         call.far_end.watch(*SPEAKING)
         await asyncio.sleep(1.0)
         response = await call.agent.begin("hello there")
@@ -563,7 +563,7 @@ async def test_an_interruption_at_any_signal_does_no_harm(name: str) -> None:
 async def test_in_any_order_of_tasks_what_stands_is_heard_and_what_is_void_is_not() -> None:
     async with calling(settings=PlayoutSettings(max_buffer_s=0.5)) as call:
         heard: list[int] = []
-        call.session.played.append(lambda pcm, rate, at: heard.extend(numbers(pcm)))
+        call.session.audio.played.add(lambda pcm, rate, at: heard.extend(numbers(pcm)))
 
         async def say(first: int, seconds: float) -> None:
             response = await call.agent.begin("some words")
@@ -591,15 +591,15 @@ async def heard_with_holds(holds: list[tuple[float, float]]) -> tuple[bytes, flo
     """What is heard of two seconds when the speech is held at some times for some time. Fades are left out."""
     async with calling() as call:
         played: list[bytes] = []
-        call.session.played.append(lambda pcm, rate, at: played.append(pcm))
+        call.session.audio.played.add(lambda pcm, rate, at: played.append(pcm))
         call.far_end.watch(*SPEAKING)
         await call.agent.say(ramp(0, 2 * RATE), "all of it")
         for after_s, held_s in holds:
             await asyncio.sleep(after_s)
-            call.session.floor.hold()
+            hold = call.session.floor.hold("test", patience_s=5)
             assert call.transport.output().playout.paused
             await asyncio.sleep(held_s)
-            call.session.floor.resume()
+            hold.release()
         await asyncio.sleep(5.0)
         [item] = call.session.conversation.items
         assert (item.text, item.status) == ("all of it", "complete")
@@ -621,14 +621,14 @@ async def test_a_pause_is_silence_at_once_after_a_fade() -> None:
         call.far_end.watch(*SPEAKING)
         await call.agent.say(tone(300, RATE, 2.0))
         await asyncio.sleep(0.5)
-        call.session.floor.hold()
+        hold = call.session.floor.hold("test", patience_s=5)
         await asyncio.sleep(1.0)
         heard = np.frombuffer(call.far_end.pcm, "<i2")
         assert np.flatnonzero(heard)[-1] <= 8000 + RATE * 5 // 1000
         assert call.far_end.names() == ["BotStartedSpeaking", "BotPaused"]
         assert call.transport.output().playout.waiting_s == pytest.approx(1.5)
         assert call.session.floor.agent_speaking  # it has not given up the floor
-        call.session.floor.resume()
+        hold.release()
         assert call.far_end.names()[-1] == "BotResumed"
         assert call.far_end.sent[-1][0] == pytest.approx(1.5)
         await asyncio.sleep(3.0)
@@ -637,13 +637,13 @@ async def test_a_pause_is_silence_at_once_after_a_fade() -> None:
 
 async def test_a_pause_ends_by_itself() -> None:
     """Pitfall 3: pause flags that never clear."""
-    async with calling(settings=PlayoutSettings(max_pause_s=2.0)) as call:
+    async with calling() as call:
         call.far_end.watch(*SPEAKING)
         await call.agent.say(ramp(0, RATE))
         await asyncio.sleep(0.5)
-        call.session.floor.hold()
+        call.session.floor.hold("test", patience_s=2.0)
         await asyncio.sleep(1.0)
-        call.session.floor.hold()  # does not put it off
+        call.session.floor.hold("test", patience_s=0.5)  # does not shorten it
         await asyncio.sleep(5.0)
         assert call.far_end.names() == ["BotStartedSpeaking", "BotPaused", "BotResumed", "BotStoppedSpeaking"]
         assert [round(at, 3) for at, _ in call.far_end.signals] == [0.0, 0.5, 2.5, 3.0]
@@ -654,7 +654,7 @@ async def test_an_interruption_while_paused_counts_what_was_heard_before() -> No
         call.far_end.watch(*SPEAKING)
         await call.agent.say(ramp(0, RATE), "x" * 30)
         await asyncio.sleep(0.4)
-        call.session.floor.hold()
+        call.session.floor.hold("test", patience_s=5)
         await asyncio.sleep(1.0)
         assert call.session.interrupt().heard_s == pytest.approx(0.4)
         assert not call.transport.output().playout.paused
@@ -666,11 +666,11 @@ async def test_an_interruption_while_paused_counts_what_was_heard_before() -> No
 
 async def test_audio_that_comes_while_paused_waits() -> None:
     async with calling() as call:
-        call.session.floor.hold()
+        hold = call.session.floor.hold("test", patience_s=5)
         await call.agent.say(ramp(0, 3200), "hello")
         await asyncio.sleep(1.0)
         assert call.far_end.sent == []
-        call.session.floor.resume()
+        hold.release()
         await asyncio.sleep(1.0)
         assert numbers(call.far_end.pcm) == list(range(3200))
         assert [i.status for i in call.session.conversation] == ["complete"]
@@ -682,11 +682,11 @@ async def test_a_pause_after_the_last_sample_ends_in_order() -> None:
         response = await call.agent.begin("x")
         await call.agent.audio(response, ramp(0, 1600))
         await asyncio.sleep(0.2)
-        call.session.floor.hold()
+        hold = call.session.floor.hold("test", patience_s=5)
         await call.agent.end(response)
         await asyncio.sleep(0.2)
-        call.session.floor.resume()
-        call.session.floor.resume()
+        hold.release()
+        hold.release()
         assert call.far_end.names() == ["BotStartedSpeaking", "BotPaused", "BotResumed", "BotStoppedSpeaking"]
 
 
@@ -742,8 +742,8 @@ async def test_a_transport_that_has_gone_is_left_alone() -> None:
         call.transport.on_clear(cleared.append)
         await call.agent.say(ramp(0, RATE))
         call.session.interrupt()
-        call.session.floor.hold()
-        call.session.floor.resume()
+        hold = call.session.floor.hold("test", patience_s=5)
+        hold.release()
         await asyncio.sleep(0.1)
         assert (cleared, call.far_end.sent) == ([], [])
 
@@ -837,9 +837,9 @@ async def test_what_will_be_heard_in_spite_of_the_fence_was_heard() -> None:
         assert call.device.cleared == [8000]
         await call.agent.say(ramp(0, RATE), "again")
         await asyncio.sleep(0.5)
-        call.session.floor.hold()
+        hold = call.session.floor.hold("test", patience_s=5)
         await asyncio.sleep(0.5)
-        call.session.floor.resume()
+        hold.release()
         await asyncio.sleep(1.0)
         again = call.session.conversation.items[-1]
         assert (again.text, again.status) == ("again", "complete")
@@ -886,7 +886,7 @@ async def test_a_listener_that_fails_is_reported_and_loses_its_place() -> None:
         def fail(pcm: bytes, rate: int, at: float) -> None:
             raise ValueError("cannot listen")
 
-        call.session.played.append(fail)
+        call.session.audio.played.add(fail)
         await call.agent.say(ramp(0, 3200), "hello")
         await asyncio.sleep(1.0)
         assert [e.message for e in errors] == ["cannot listen"]
@@ -904,7 +904,7 @@ def test_a_rate_without_whole_chunks_is_refused(sample_rate: int) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("lead_ms", 10.0), ("lead_ms", float("nan")), ("max_buffer_s", 0.0), ("max_pause_s", float("inf"))],
+    [("lead_ms", 10.0), ("lead_ms", float("nan")), ("max_buffer_s", 0.0), ("max_buffer_s", float("inf"))],
 )
 def test_settings_that_make_no_sense_are_refused(name: str, value: float) -> None:
     with pytest.raises(ConfigurationError, match=name):

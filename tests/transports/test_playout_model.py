@@ -8,7 +8,7 @@ import random
 import pytest
 
 from duologue.frames import ResponseStarted
-from duologue.transports import PlayoutSettings
+from duologue.session.holds import Hold
 from duologue.transports.playout import playout as playout_module
 from duologue.transports.playout.pacer import Pacer
 from tests.transports.calls import RATE, Call, calling, numbers, ramp
@@ -29,7 +29,8 @@ class Schedule:
         self.void = 0  # numbers below this must not be sent any more
         self.played: list[bytes] = []
         self.interrupted_s = 0.0
-        call.session.played.append(lambda pcm, rate, at: self.played.append(pcm))
+        self.holds: list[Hold] = []
+        call.session.audio.played.add(lambda pcm, rate, at: self.played.append(pcm))
         call.transport.on_audio(self.check_chunk)
 
     def check_chunk(self, pcm: bytes, at: float) -> None:
@@ -77,9 +78,10 @@ class Schedule:
             elif event < 0.7:
                 self.fence()
             elif event < 0.8:
-                session.floor.hold()
+                self.holds.append(session.floor.hold("test", patience_s=0.3))
             elif event < 0.88:
-                session.floor.resume()
+                if self.holds:
+                    self.holds.pop(self.random.randrange(len(self.holds))).release()
             else:
                 await self.sleep(4000)
             if self.random.random() < 0.5:
@@ -115,7 +117,7 @@ class Schedule:
 async def test_whatever_happens_not_a_sample_is_lost_or_said_twice(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(playout_module, "FADE_MS", 0.0)  # a fade's samples have no numbers
     for seed in range(part * SCHEDULES // 4, (part + 1) * SCHEDULES // 4):
-        async with calling(settings=PlayoutSettings(max_pause_s=0.3)) as call:
+        async with calling() as call:
             schedule = Schedule(call, seed)
             try:
                 await schedule.run()

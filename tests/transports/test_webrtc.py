@@ -17,7 +17,8 @@ import pytest
 from duologue import Pipeline, Session
 from duologue.errors import BadInput, IllegalState
 from duologue.frames import ClientChanged
-from duologue.session.session import Outcome
+from duologue.processors import Processor
+from duologue.session.life import Outcome
 from duologue.testing.webrtc import WebRTCClient
 from duologue.transports.webrtc.transport import WebRTCTransport
 
@@ -29,16 +30,16 @@ pytestmark = pytest.mark.real_clock
 class Line:
     """A transport with its session, and the way to it."""
 
-    def __init__(self, **options: Any) -> None:
+    def __init__(self, engine: Processor | None = None, **options: Any) -> None:
         self.transport = WebRTCTransport("call", **options)
         self.engine = Engine()
-        self.session = Session(Pipeline([self.transport.input(), self.engine, self.transport.output()]))
+        self.session = Session(Pipeline([self.transport.input(), engine or self.engine, self.transport.output()]))
         self.changes: list[ClientChanged] = []
         self.messages: list[Any] = []
         self.running: asyncio.Task[Outcome] | None = None
         self.started = asyncio.Event()
         self.heard_s = 0.0  # of the agent's speech, by the books, with the 20 ms in which a cut fades
-        self.session.played.append(self._played)
+        self.session.audio.played.add(self._played)
         self.session.on(ClientChanged, self.changes.append)
         self.transport.on_message(self.messages.append)
         self.transport.on_connected = self._start
@@ -74,8 +75,8 @@ class Line:
 
 
 @asynccontextmanager
-async def line(**options: Any) -> AsyncIterator[Line]:
-    it = Line(**options)
+async def line(engine: Processor | None = None, **options: Any) -> AsyncIterator[Line]:
+    it = Line(engine, **options)
     try:
         yield it
     finally:

@@ -118,6 +118,34 @@ async def test_a_pause_of_the_senders_is_silence_and_a_long_one_is_left_to_the_c
     assert len(Ear().listen(said).samples) == pytest.approx(16_000 * 0.2, abs=100)
 
 
+@pytest.mark.virtual_clock
+async def test_packets_before_a_pause_are_not_kept_back_by_one_that_is_lost() -> None:
+    said = packets(tone(0.6, RATE))
+    ear = Ear().listen(said[:10] + said[11:14])
+    before = len(ear.samples)
+    await asyncio.sleep(0.19)
+    assert len(ear.samples) == before
+    await asyncio.sleep(0.02)
+    assert len(ear.samples) == pytest.approx(before + 4 * 320, abs=2), "the missing one is filled in"
+    ear.listen(said[10:11])  # too late
+    ear.listen(said[14:])
+    assert len(ear.samples) == pytest.approx(16_000 * 0.6, abs=100)
+
+
+async def test_the_rate_may_change_and_not_a_sample_is_lost() -> None:
+    said, got = packets(tone(0.6, RATE)), list[tuple[int, int]]()
+    rate = 16_000
+    hearing = JitterBuffer(rate, lambda pcm: got.append((rate, len(pcm) // 2)), lambda: None)
+    for number, packet in enumerate(said):
+        if number == 10:
+            hearing.use_rate(24_000)
+            rate = 24_000
+        hearing.add(packet)
+    at_16, at_24 = (sum(count for r, count in got if r == wanted) for wanted in (16_000, 24_000))
+    assert at_16 == pytest.approx(16_000 * 0.2, abs=110)
+    assert at_24 == pytest.approx(24_000 * 0.4, abs=110)
+
+
 async def test_garbage_and_empty_packets_count_as_missing() -> None:
     said = packets(tone(1, RATE))
     rng = random.Random(5)

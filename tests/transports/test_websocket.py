@@ -16,8 +16,9 @@ from duologue import Pipeline, Session
 from duologue.errors import ConfigurationError
 from duologue.frames import BotPaused, BotResumed
 from duologue.session import Outcome, State
+from duologue.session.holds import Hold
 from duologue.transports.playout import playout as playout_module
-from duologue.transports.websocket import transport as websocket_module
+from duologue.transports.websocket import sender as sender_module
 from duologue.transports.websocket.connection import Closed
 from duologue.transports.websocket.limits import WebSocketLimits
 from duologue.transports.websocket.outbox import MAX_MESSAGES, Playback
@@ -93,7 +94,7 @@ class Call:
         self.session = Session(Pipeline([self.transport.input(), self.transport.output()]))
         self.agent = Agent(self.session)
         self.played: list[bytes] = []
-        self.session.played.append(lambda pcm, rate, at: self.played.append(pcm))
+        self.session.audio.played.add(lambda pcm, rate, at: self.played.append(pcm))
         self.outcome: Outcome | None = None
 
     async def run(self) -> None:
@@ -121,7 +122,7 @@ async def calling(limits: WebSocketLimits | None = None, serializer: Serializer 
 @pytest.fixture
 def _exact(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(playout_module, "FADE_MS", 0.0)  # a fade's samples have no numbers
-    monkeypatch.setattr(websocket_module, "AT_ONCE_S", 0.0)  # a tolerance that the virtual clock does not need
+    monkeypatch.setattr(sender_module, "AT_ONCE_S", 0.0)  # a tolerance that the virtual clock does not need
 
 
 # -- whatever happens --------------------------------------------------------------------------------------------------
@@ -135,6 +136,7 @@ class Schedule:
         self.interruptions, self.stalls = interruptions, stalls
         self.next_number = 0
         self.late_clears = 0
+        self.holds: list[Hold] = []
 
     async def run(self) -> None:
         session, wire = self.call.session, self.call.wire
@@ -154,7 +156,10 @@ class Schedule:
                 else:
                     wire.flowing.set()
             elif event < 0.85 and wire.flowing.is_set():
-                session.floor.hold() if self.random.random() < 0.5 else session.floor.resume()
+                if self.random.random() < 0.5:
+                    self.holds.append(session.floor.hold("test", patience_s=5))
+                elif self.holds:
+                    self.holds.pop().release()
             await self.sleep(self.random.choice([101, 700, 16_000]))
         wire.flowing.set()
         await session.end()

@@ -9,7 +9,7 @@ from typing import Any
 import anyio
 
 from duologue import Agent, Cascade, Handoff, Pipeline, Processor, Session
-from duologue.processors.kernel.groups import Switch
+from duologue.processors import Switch
 from duologue.processors.tools import Tools
 from duologue.processors.turns.endpointing import Endpointing
 from duologue.processors.turns.interruption import Interruption

@@ -10,8 +10,8 @@ from websockets.exceptions import InvalidStatus
 
 from duologue import Pipeline, Session
 from duologue.errors import ConfigurationError
-from duologue.processors.kernel.processor import Processor
-from duologue.session.session import State
+from duologue.processors.processor import Processor
+from duologue.session.life import State
 from duologue.web.realtime.server import RealtimeLimits, openai_realtime_app
 from duologue.web.realtime.transport import RealtimeTransport
 

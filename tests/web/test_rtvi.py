@@ -470,9 +470,9 @@ async def test_muting_levels_usage_and_errors_are_told() -> None:
 async def test_without_metrics_no_push_is_watched_until_the_client_asks() -> None:
     call = Call()
     async with running(call) as client:
-        assert call.session.tap is None
+        assert call.session.host.tap is None
         await client.ask("duologue.metrics")
-        assert call.session.tap is not None
+        assert call.session.host.tap is not None
 
 
 BAD: list[dict[str, Any]] = [

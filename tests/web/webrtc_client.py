@@ -13,7 +13,7 @@ import numpy as np
 
 from duologue import Pipeline, Session
 from duologue.frames import BotAudio, Frame, ResponseEnded, ResponseStarted, UserAudio
-from duologue.processors.kernel.processor import Processor, handles
+from duologue.processors.processor import Processor, handles
 from duologue.testing.tones import pieces, tone
 from duologue.testing.webrtc import Request
 from duologue.transports.client import ClientTransport

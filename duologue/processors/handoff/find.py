@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 from ...agents.engine import Engine
-from ..kernel.groups import Group, Switch
-from ..kernel.processor import Processor
+from ..kernel.groups import Group
+from ..kernel.node import Node
+from ..switch import Switch
 
 
-def find_engine(node: Processor) -> Switch[Any] | Engine | None:
+def find_engine(node: Node) -> Switch[Any] | Engine | None:
     """The engine in a pipeline, or the switch between several. None if there is none."""
     if isinstance(node, Engine):
         return node

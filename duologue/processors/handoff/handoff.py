@@ -23,8 +23,9 @@ from ...frames import (
     ToolResult,
     Transfer,
 )
-from ..kernel.groups import Switch, leaves
-from ..kernel.processor import Processor, handles
+from ..kernel.groups import leaves
+from ..processor import Processor, handles
+from ..switch import Switch
 from ..tools import Tools, shared_tools
 from . import tool as handoff_tool
 from .find import find_engine

@@ -11,7 +11,7 @@ import msgspec
 from ...agents.engine import Engine, EngineConfig
 from ...errors import ConfigurationError
 from ...frames import Configure, Frame, Say, ToolResult
-from ..kernel.groups import Switch
+from ..switch import Switch
 from .find import find_engine
 
 if TYPE_CHECKING:

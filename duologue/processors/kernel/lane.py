@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Container, Generator, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from typing import Any
 
 from ...errors import ConfigurationError, DeadlineExceeded, ServiceError
 from ...frames import Control, End, Frame, Output
+from .host import Direction, Owner, Target
 
-if TYPE_CHECKING:
-    from ...session.session import Session
-    from .processor import Processor
-    from .routes import Direction
-
-Target = Callable[[Any], Awaitable[None]]
 Entry = tuple[Target, Frame, bool, bool]
-"""Who takes the frame, the frame, whether it counts as held, and whether it travels upstream."""
+"""The target, the frame, True if nothing may overtake it, and True if it travels upstream."""
 
 UPSTREAM_FACTOR = 4
-"""Frames that cannot wait may fill a lane to this many times its capacity; then they are refused with an error."""
+"""Frames that cannot wait may fill a lane to this many times its capacity; beyond that they are refused."""
 
 
 class Done:
@@ -36,45 +30,16 @@ class Done:
 DONE = Done()
 
 
-class Waits:
-    """Which tasks wait for which others, so that no circle of them can close."""
-
-    def __init__(self) -> None:
-        self._on: dict[asyncio.Task[Any], Lane | asyncio.Task[Any]] = {}
-
-    def in_a_circle(self, on: Lane | asyncio.Task[Any]) -> bool:
-        """Whether the running task would wait for itself, perhaps over others, if it waited for `on`."""
-        me = asyncio.current_task()
-        step: Lane | asyncio.Task[Any] | None = on
-        for _ in range(len(self._on) + 1):
-            task = step.worker if isinstance(step, Lane) else step
-            if task is None or task is me:
-                return task is me
-            step = self._on.get(task)
-        return False
-
-    @contextmanager
-    def noted(self, on: Lane | asyncio.Task[Any]) -> Iterator[None]:
-        """In the block the running task waits for another one, or for room in a lane."""
-        me = asyncio.current_task()
-        assert me is not None
-        self._on[me] = on
-        try:
-            yield
-        finally:
-            del self._on[me]
-
-
 class Lane:
     """Frames wait here for their processor's one worker, in order.
 
-    `capacity` frames fit (the owner's, if none is given). Who pushes downstream into a full lane waits, first come
-    first served. Who pushes upstream never waits, nor does a worker that others wait for, since they would wait for
-    each other: their frames go in beyond the capacity, and are refused with an error beyond `UPSTREAM_FACTOR` times
-    the capacity. A `Control` is never refused.
+    `capacity` frames fit, by default the owner's `capacity`. A push downstream into a full lane waits, first come
+    first served. A push upstream never waits, and neither does a worker for whose lane others wait, since they would
+    wait for each other: these frames go in beyond the capacity, and are refused with an error beyond `UPSTREAM_FACTOR`
+    times the capacity. A `Control` is never refused.
 
-    A fence empties the lane of stale output and cancels the running handler if that is at work on stale output. A
-    handler that ignores this for the session's `stop_s` is reported and left behind, and the lane goes on.
+    A fence empties the lane of stale output, and cancels the running handler if its frame is stale. A handler that
+    ignores this for the session's `stop_s` is reported and left behind, and the lane goes on with another worker.
 
     It belongs to the session: its worker starts with the first frame and ends with `close` or with the session.
     Raises ConfigurationError for a capacity below 1.
@@ -83,23 +48,23 @@ class Lane:
     __slots__ = (
         "_capacity",
         "_fenced",
+        "_host",
         "_idle",
         "_limit",
         "_owner",
         "_queue",
         "_running",
-        "_session",
         "_waiting",
         "held",
         "worker",
     )
 
-    def __init__(self, owner: Processor, session: Session, capacity: int | None = None) -> None:
+    def __init__(self, owner: Owner, capacity: int | None = None) -> None:
         capacity = owner.capacity if capacity is None else capacity
         if capacity < 1:
             raise ConfigurationError(f"{owner.name}: a lane's capacity must be at least 1, not {capacity}")
         self._owner = owner
-        self._session = session
+        self._host = owner.host
         self._capacity = capacity
         self._limit = capacity * UPSTREAM_FACTOR
         self._queue: deque[Entry] = deque()
@@ -109,15 +74,15 @@ class Lane:
         self._fenced: Entry | None = None
         self.worker: asyncio.Task[None] | None = None
         self.held = 0
-        """Frames inside, or at the door, that nothing may overtake: each `Control`, and what is queued behind it."""
-        session.lanes.append(self)
+        """Frames in the lane, or waiting for room, that nothing may overtake: each `Control`, and those behind it."""
+        self._host.lanes.append(self)
 
     def __len__(self) -> int:
         return len(self._queue)
 
     def put(self, target: Target, frame: Frame, held: bool = False) -> Awaitable[None]:
         """Queue `target(frame)`. Waits while the lane is full."""
-        if len(self._queue) < self._capacity:  # then nobody waits at the door: room goes to them at once
+        if len(self._queue) < self._capacity:  # nobody waits for room then: it goes to those who wait at once
             if held:
                 self.held += 1
             self._add((target, frame, held, False))
@@ -125,43 +90,20 @@ class Lane:
         return self._put_later((target, frame, held, False))
 
     def put_up(self, target: Target, frame: Frame, held: bool = False) -> Awaitable[None]:
-        """Queue `target(frame)` for a frame from downstream: never waits. Beyond the hard limit it is refused."""
+        """Queue `target(frame)` for a frame from downstream. Never waits; refused beyond the hard limit."""
         self._force((target, frame, held, True))
         return DONE
 
     def put_held(self, target: Target, frame: Frame, *, up: bool) -> None:
-        """Queue `target(frame)` of either direction as something that nothing may overtake: never waits."""
+        """Queue `target(frame)`, which nothing may overtake. Never waits."""
         self._force((target, frame, True, up))
 
     def put_all(self, target: Target, frames: Sequence[Frame], *, up: bool) -> None:
-        """Queue frames in their order as something that nothing may overtake, whatever the capacity."""
+        """Queue frames in their order, which nothing may overtake, whatever the capacity."""
         if frames and self._capacity:
             self._queue.extend((target, frame, True, up) for frame in frames)
             self.held += len(frames)
             self._wake()
-
-    def put_before(self, place: Target, target: Target, frame: Frame, *, up: bool) -> Awaitable[None]:
-        """Queue `target(frame)` just before what waits for `place`; if that is at work already, run it now."""
-        if self._running is not None and self._running[0] is place:
-            return target(frame)
-        if self._fits(frame):
-            at = next((n for n, entry in enumerate(self._queue) if entry[0] is place), len(self._queue))
-            self._queue.insert(at, (target, frame, True, up))
-            self.held += 1
-            self._wake()
-        return DONE
-
-    def withdraw(self, frame: Frame, *, behind: Target) -> bool:
-        """Take back the very frame if it waits behind what waits for, or is at work as, `behind`."""
-        passed = self._running is not None and self._running[0] is behind
-        for place, entry in enumerate(self._queue):
-            passed = passed or entry[0] is behind
-            if passed and entry[1] is frame and entry[0] is not behind:
-                del self._queue[place]
-                self.held -= entry[2]
-                self._make_room()
-                return True
-        return False
 
     def _add(self, entry: Entry) -> None:
         self._queue.append(entry)
@@ -172,13 +114,13 @@ class Lane:
             if not self._idle.done():
                 self._idle.set_result(None)
         elif self.worker is None:
-            self.worker = self._session.start_task(self._owner, self._work())
+            self.worker = self._host.start_task(self._owner, self._work())
 
     def _fits(self, frame: Frame) -> bool:
         if self._capacity and (len(self._queue) < self._limit or isinstance(frame, Control)):
             return True
         if self._capacity:
-            self._session.report(
+            self._host.report(
                 ServiceError(f"{type(frame).__name__} does not fit: {len(self._queue)} frames wait"), self._owner.name
             )
         return False
@@ -189,7 +131,7 @@ class Lane:
             self._add(entry)
 
     async def _put_later(self, entry: Entry) -> None:
-        waits = self._session.waits
+        waits = self._host.waits
         if not self._capacity or waits.in_a_circle(self):
             self._force(entry)
             return
@@ -232,7 +174,7 @@ class Lane:
             try:
                 await entry[0](entry[1])
             except Exception as error:
-                self._session.report(error, self._owner.name, entry[1])
+                self._host.report(error, self._owner.name, entry[1])
             except asyncio.CancelledError:
                 # The fence's cancellation ends here; one that comes from elsewhere as well ends the worker.
                 if self._fenced is not entry or task.cancelling() > 1:
@@ -247,13 +189,13 @@ class Lane:
                         task.uncancel()
 
     def fence(self) -> None:
-        """Drop what has become stale."""
-        stale = self._session.floor.is_stale
+        """Drop stale output, and cancel the handler that is at work on it."""
+        stale = self._host.floor.is_stale
         self._remove(lambda entry: stale(entry[1]))
         running = self._running
         if running is not None and self._fenced is None and stale(running[1]):
             if asyncio.current_task() is self.worker:
-                # The handler itself has interrupted: it is cancelled where it waits next, if it does.
+                # The handler itself has interrupted: it is cancelled at its next await, if there is one.
                 asyncio.get_running_loop().call_soon(self._cancel, running)
             else:
                 self._cancel(running)
@@ -264,7 +206,7 @@ class Lane:
             # asyncio's own cancellation, which strikes once: a scope of anyio's would strike at every turn of the
             # loop, and a handler that ignores it would keep the loop from ever resting.
             self.worker.cancel()
-            stop_s = self._session.deadlines.stop_s
+            stop_s = self._host.deadlines.stop_s
             asyncio.get_running_loop().call_later(stop_s, self._leave_behind, entry, stop_s)
 
     def _leave_behind(self, entry: Entry, after_s: float) -> None:
@@ -272,21 +214,14 @@ class Lane:
             what = f"the handler of {type(entry[1]).__name__} ignored an interruption for {after_s} s: left behind"
             self._running = self._fenced = None
             self.held -= entry[2]
-            self.worker = self._session.start_task(self._owner, self._work())
-            self._session.report(DeadlineExceeded(what), self._owner.name)
+            self.worker = self._host.start_task(self._owner, self._work())
+            self._host.report(DeadlineExceeded(what), self._owner.name)
 
-    def take(self, direction: Direction, keep: Container[Target] = ()) -> list[Frame]:
-        """Remove what waits, also at the door, but not for the targets in `keep`.
-
-        Returns the `Input` and `Control` of a direction, oldest first. `Output` is dropped.
-        """
+    def take(self, direction: Direction) -> list[Frame]:
+        """Remove and return the waiting `Input` and `Control` of a direction, oldest first. `Output` is dropped."""
         up = direction == "up"
-        taken = self._remove(lambda entry: entry[0] not in keep and (entry[3] is up or isinstance(entry[1], Output)))
+        taken = self._remove(lambda entry: entry[3] is up or isinstance(entry[1], Output))
         return [entry[1] for entry in taken if not isinstance(entry[1], Output)]
-
-    def drop(self, targets: Container[Target]) -> None:
-        """Remove what waits for one of these targets."""
-        self._remove(lambda entry: entry[0] in targets)
 
     def _remove(self, condition: Callable[[Entry], bool]) -> list[Entry]:
         removed = [entry for entry in self._queue if condition(entry)]
@@ -306,25 +241,28 @@ class Lane:
         return removed
 
     def close(self) -> None:
-        """End it: what waits is dropped, who waits goes on, the worker is cancelled. It takes nothing any more."""
+        """Close it: waiting frames are dropped, waiting pushes return, the worker is cancelled.
+
+        Frames that are put in later are dropped.
+        """
         self._capacity = 0
         self._remove(lambda entry: True)
         worker, self.worker = self.worker, None
         if worker is not None:
             worker.cancel()
-        if self in self._session.lanes:
-            self._session.lanes.remove(self)
+        if self in self._host.lanes:
+            self._host.lanes.remove(self)
 
 
 class DrainableLane(Lane):
-    """A lane whose work can be waited for. Its targets must not raise: nobody reports it for them."""
+    """A lane whose work can be waited for. Its targets must not raise: nothing reports it for them."""
 
-    def __init__(self, owner: Processor, session: Session, capacity: int | None = None) -> None:
-        super().__init__(owner, session, capacity)
+    def __init__(self, owner: Owner, capacity: int | None = None) -> None:
+        super().__init__(owner, capacity)
         self._drains: set[asyncio.Event] = set()
 
     async def drain(self) -> None:
-        """Wait until what is queued now is done, or the queue is closed. The worker itself does not wait."""
+        """Wait until all frames queued now are done, or the lane is closed. The worker itself does not wait."""
         if not self._capacity or self.worker is asyncio.current_task():
             return
         done = asyncio.Event()
@@ -340,7 +278,7 @@ class DrainableLane(Lane):
             self._drains.discard(done)
 
     def close(self) -> None:
-        """End it, as a lane ends. Nobody waits for it any more."""
+        """Close it as a lane is closed. `drain` returns."""
         super().close()
         for done in self._drains:
             done.set()

@@ -1,76 +1,69 @@
-"""Who gets a frame next. Worked out once per (processor, frame type, direction), then a dictionary look-up.
+"""Routes: which callable takes a frame next. Worked out once per (processor, frame type, direction), then looked up.
 
 The tree of pipelines is turned into *ports*: a port answers, for a frame type, which callable takes the frame from
-here on. A processor that does not handle a type is skipped when the answer is worked out, and so costs nothing.
+here on. A processor that does not handle a type is skipped when the answer is worked out, at no cost per frame.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from typing import Any, Protocol
 
-from ...errors import BadInput, ConfigurationError, DuologueError, IllegalState
+from ...errors import BadInput
 from ...frames import Control, End, Frame, Output, Signal
+from .host import Direction, Host, Target
 from .lane import DONE
-from .processor import Processor, family_of, find_handler
-
-if TYPE_CHECKING:
-    from ...session.session import Session
-
-Target = Callable[[Any], Awaitable[None]]
-Direction = Literal["down", "up"]
+from .node import Node
+from .spec import family_of, find_handler
+from .tasks import stray
 
 
 class Port(Protocol):
     """A place in the pipeline, seen in one direction."""
 
     def resolve(self, frame_type: type[Frame]) -> Target:
-        """What takes a frame of this type from here."""
+        """Return what takes a frame of this type from here."""
 
-    def beyond(self) -> Iterator[Processor]:
+    def beyond(self) -> Iterator[Node]:
         """The processors from here on, in order, each once."""
 
 
-async def _unlinked(frame: Frame) -> None:
-    raise IllegalState(f"{type(frame).__name__} was pushed outside a running session")
-
-
 def drop(frame: Frame) -> Awaitable[None]:
-    """Takes a frame and does nothing: the end of the line."""
+    """Take a frame and do nothing: the end of the line."""
     return DONE
 
 
 class Routes(dict[type[Frame], Target]):
-    """The cached answers of one processor in one direction."""
+    """The cached answers for one node in one direction."""
 
-    __slots__ = ("direction", "port", "session", "source")
+    __slots__ = ("direction", "host", "port", "source")
 
-    def __init__(self, session: Session, source: Processor, direction: Direction, port: Port) -> None:
-        self.session = session
+    def __init__(self, host: Host, source: Node, direction: Direction, port: Port) -> None:
+        self.host = host
         self.source = source
         self.direction: Direction = direction
         self.port = port
 
     def __missing__(self, frame_type: type[Frame]) -> Target:
         if not (isinstance(frame_type, type) and issubclass(frame_type, Frame)):
-            raise BadInput(f"{self.source.name} pushed {frame_type.__name__}, which is no frame")
+            raise BadInput(f"{self.source.name} pushed {frame_type.__name__}, which is not a frame")
         family_of(frame_type)
         if issubclass(frame_type, Signal):
-            target = signal_target(self.session, frame_type, list(self.port.beyond()))
+            target = signal_target(self.host, frame_type, self.port.beyond())
         else:
             target = self.port.resolve(frame_type)
-        if issubclass(frame_type, End):
-            target = _draining(target, self)
-        tap = self.session.tap
-        if tap is not None:
-            target = _tapped(target, tap, self, issubclass(frame_type, Output))
+        if issubclass(frame_type, End) and not self.source._aside:
+            target = _draining(target, self.host, self.source)
+        if self.host.tap is not None:
+            target = _tapped(target, self, issubclass(frame_type, Output))
         self[frame_type] = target
         return target
 
 
-def _tapped(target: Target, tap: Callable[[Processor, Direction, Frame], None], routes: Routes, fenced: bool) -> Target:
-    source, direction, is_stale = routes.source, routes.direction, routes.session.floor.is_stale
+def _tapped(target: Target, routes: Routes, fenced: bool) -> Target:
+    source, direction, tap, is_stale = routes.source, routes.direction, routes.host.tap, routes.host.floor.is_stale
+    assert tap is not None
 
     def tapped(frame: Frame) -> Awaitable[None]:
         if not (fenced and is_stale(frame)):
@@ -80,29 +73,27 @@ def _tapped(target: Target, tap: Callable[[Processor, Direction, Frame], None], 
     return tapped
 
 
-def _draining(target: Target, routes: Routes) -> Target:
-    session, source = routes.session, routes.source
-
+def _draining(target: Target, host: Host, source: Node) -> Target:
     def draining(frame: End) -> Awaitable[None]:
-        if session.is_open(source):  # what is closed has no say
-            session.begin_draining(frame)
+        if host.is_open(source):  # a closed processor cannot end the call
+            host.begin_draining(frame)
         return target(frame)
 
     return draining
 
 
-def signal_target(session: Session, frame_type: type[Frame], processors: list[Processor]) -> Target:
-    """Calls every handler of a signal, there and then: those of `processors`, and the session's listeners."""
+def signal_target(host: Host, frame_type: type[Frame], nodes: Iterable[Node]) -> Target:
+    """Return what calls every handler of a signal at once: those of `nodes`, then the session's listeners."""
     calls: list[Callable[[Any], None]] = []
-    for processor in processors:
-        spec = find_handler(processor.spec().signals, frame_type)
+    for node in nodes:
+        spec = find_handler(node.spec().signals, frame_type)
         if spec is not None:
-            calls.append(session.guard_signal(getattr(processor, spec.method), processor))
+            calls.append(host.guard(getattr(node, spec.method), node))
 
     def deliver(frame: Any) -> Awaitable[None]:
         for call in calls:
             call(frame)
-        session.hear(frame)
+        host.hear(frame)
         return DONE
 
     return deliver
@@ -111,15 +102,15 @@ def signal_target(session: Session, frame_type: type[Frame], processors: list[Pr
 class LeafPort:
     """The entry to one processor."""
 
-    __slots__ = ("direction", "next", "processor", "session")
+    __slots__ = ("direction", "host", "next", "processor")
 
-    def __init__(self, session: Session, processor: Processor, direction: Direction, next_port: Port) -> None:
-        self.session = session
+    def __init__(self, host: Host, processor: Node, direction: Direction, next_port: Port) -> None:
+        self.host = host
         self.processor = processor
         self.direction: Direction = direction
         self.next = next_port
 
-    def beyond(self) -> Iterator[Processor]:
+    def beyond(self) -> Iterator[Node]:
         yield self.processor
         yield from self.next.beyond()
 
@@ -136,11 +127,11 @@ class LeafPort:
         else:
             handler = getattr(processor, found.method)
             if issubclass(frame_type, Control):
-                take = _guard_control(handler, self.session, processor, routes)
+                take = _guard_control(handler, self.host, processor, routes)
             elif issubclass(frame_type, Output) and not frame_type.survives_fence:
-                take = _guard_output(handler, self.session, processor)
+                take = _guard_output(handler, self.host, processor)
             else:
-                take = _guard(handler, self.session, processor)
+                take = _guard(handler, self.host, processor)
         if not lanes:
             return take
         return self._into_lane(take, frame_type, lanes, down)
@@ -153,27 +144,27 @@ class LeafPort:
             return lambda frame: put(take, frame, True)
         if family_of(frame_type) in lanes:
             if issubclass(frame_type, Output) and not frame_type.survives_fence:
-                floor = self.session.floor
+                floor = self.host.floor
                 return lambda frame: DONE if frame.turn <= floor.fence else put(take, frame)
             return lambda frame: put(take, frame)
-        # A family that does not use the lane overtakes it, but never a Control inside, nor what waits behind that.
+        # A family that does not use the lane overtakes it, but never a Control inside, nor the frames behind that.
         return lambda frame: put(take, frame, True) if lane.held else take(frame)
 
 
-def _guard(handler: Target, session: Session, processor: Processor) -> Target:
+def _guard(handler: Target, host: Host, processor: Node) -> Target:
     async def call(frame: Frame) -> None:
         try:
             await handler(frame)
         except Exception as error:
-            session.report(error, processor.name, frame)
+            host.report(error, processor.name, frame)
         except asyncio.CancelledError as error:
-            session.report(stray(error), processor.name, frame)
+            host.report(stray(error), processor.name, frame)
 
     return call
 
 
-def _guard_output(handler: Target, session: Session, processor: Processor) -> Target:
-    floor = session.floor
+def _guard_output(handler: Target, host: Host, processor: Node) -> Target:
+    floor = host.floor
 
     async def call(frame: Output) -> None:
         if frame.turn <= floor.fence:
@@ -181,15 +172,15 @@ def _guard_output(handler: Target, session: Session, processor: Processor) -> Ta
         try:
             await handler(frame)
         except Exception as error:
-            session.report(error, processor.name, frame)
+            host.report(error, processor.name, frame)
         except asyncio.CancelledError as error:
-            session.report(stray(error), processor.name, frame)
+            host.report(stray(error), processor.name, frame)
 
     return call
 
 
-def _guard_control(handler: Target, session: Session, processor: Processor, routes: Routes) -> Target:
-    guarded = _guard(handler, session, processor)
+def _guard_control(handler: Target, host: Host, processor: Node, routes: dict[type[Frame], Target]) -> Target:
+    guarded = _guard(handler, host, processor)
 
     async def call(frame: Control) -> None:
         await guarded(frame)
@@ -198,65 +189,20 @@ def _guard_control(handler: Target, session: Session, processor: Processor, rout
     return call
 
 
-def stray(error: asyncio.CancelledError) -> DuologueError:
-    """What to report if a handler raises CancelledError though nobody has cancelled it: what it awaited was.
-
-    Raises the error itself if the running task is being cancelled.
-    """
-    task = asyncio.current_task()
-    if task is None or task.cancelling():
-        raise error
-    return DuologueError("what it waited for was cancelled")
-
-
-def _pass_on(routes: Routes, frame_type: type[Frame]) -> Target:
+def _pass_on(routes: dict[type[Frame], Target], frame_type: type[Frame]) -> Target:
     return lambda frame: routes[frame_type](frame)
 
 
 class EndPort:
-    """The end of the pipeline: what nobody below handles goes to the session."""
+    """An end of the pipeline: takes the frames that no processor before it has handled."""
 
     __slots__ = ("_take",)
 
     def __init__(self, take: Callable[[type[Frame]], Target]) -> None:
         self._take = take
 
-    def beyond(self) -> Iterator[Processor]:
+    def beyond(self) -> Iterator[Node]:
         return iter(())
 
     def resolve(self, frame_type: type[Frame]) -> Target:
         return self._take(frame_type)
-
-
-class Link:
-    """Checks a tree of processors while it is walked."""
-
-    def __init__(self) -> None:
-        self._seen: set[int] = set()
-        self._path: list[Processor] = []
-
-    def enter(self, processor: Processor) -> None:
-        """Check that a processor stands in one place only. Raises ConfigurationError naming it."""
-        if not isinstance(processor, Processor):
-            raise ConfigurationError(f"{processor!r} is no processor")
-        if any(p is processor for p in self._path):
-            inside = " > ".join(p.name for p in [*self._path, processor])
-            raise ConfigurationError(f"a cycle: {inside}")
-        if id(processor) in self._seen:
-            raise ConfigurationError(f"{processor.name} is used twice; make one instance for each place")
-        if processor._session is not None:
-            raise ConfigurationError(f"{processor.name} already belongs to a session; make a new instance")
-        self._seen.add(id(processor))
-        self._path.append(processor)
-
-    def leave(self) -> None:
-        """Back to the parent."""
-        self._path.pop()
-
-
-class _NoRoutes(dict[type[Frame], Target]):
-    def __missing__(self, frame_type: type[Frame]) -> Target:
-        return _unlinked
-
-
-Processor._down = Processor._up = _NoRoutes()  # type: ignore[assignment]

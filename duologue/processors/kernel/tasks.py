@@ -1,4 +1,4 @@
-"""The tasks of a session: each has an owner, and none outlives it unless it ignores all orders."""
+"""The tasks of a session: each has an owner, and ends with the session unless it ignores its cancellation."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ T = TypeVar("T")
 
 
 class Tasks:
-    """Tasks with the names of those they belong to.
+    """Tasks with the names of their owners.
 
-    They are cancelled by asyncio's own means, once and a second time: anyio's scopes strike at every turn of the loop
-    as long as a task lives, and one task that ignores it would keep the loop from ever resting.
+    They are cancelled with asyncio's own cancellation, once and a second time: anyio's scopes cancel again at every
+    iteration of the loop while a task lives, and one task that ignores it would keep the loop busy for ever.
     """
 
     def __init__(self, session_id: str) -> None:
@@ -28,7 +28,7 @@ class Tasks:
     def start(
         self, owner: str, coroutine: Coroutine[Any, Any, T], failed: Callable[[Exception], None] | None = None
     ) -> asyncio.Task[T]:
-        """Run a coroutine in a task of its own. `failed` hears of what it raises."""
+        """Run a coroutine in a task of its own. `failed` is called with the exception that it raises."""
         task = asyncio.get_running_loop().create_task(coroutine, name=f"{owner} {self._session_id}")
         self._owners[task] = owner
 
@@ -37,8 +37,8 @@ class Tasks:
             self._left_behind.discard(task)
             error: BaseException | None
             if task.cancelled():
-                # Nobody cancelled it: it awaited something that was cancelled, and did not expect it.
-                error = None if task.cancelling() else DuologueError("what it waited for was cancelled")
+                # If it was not cancelled itself, it awaited something that was.
+                error = None if task.cancelling() else DuologueError("it awaited something that was cancelled")
             else:
                 error = task.exception()
             if isinstance(error, Exception) and failed is not None:
@@ -56,10 +56,13 @@ class Tasks:
         return set(self._owners) - self._left_behind - {asyncio.current_task()}
 
     async def wait(self, patience_s: float) -> list[str]:
-        """Wait for all tasks, cancelling them half-way. Leaves behind those that go on; returns their owners."""
+        """Wait for all tasks, and cancel them again after half of `patience_s` seconds.
+
+        Tasks that go on after that are left behind; returns their owners' names.
+        """
         started = asyncio.get_running_loop().time()
         for until_s, insist in ((patience_s / 2, True), (patience_s, False)):
-            # New ones may start meanwhile: asynchronous handlers of the news that the session ends.
+            # New ones may start meanwhile: asynchronous handlers of `SessionEnding`.
             while left := self._others():
                 rest_s = started + until_s - asyncio.get_running_loop().time()
                 if rest_s <= 0:
@@ -72,7 +75,7 @@ class Tasks:
 
 
 async def to_the_end(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end whatever happens to the caller: a cancellation is raised once that is reached."""
+    """Run a coroutine to its end in spite of a cancellation, which is raised once that end is reached."""
     task = asyncio.get_running_loop().create_task(coroutine)
     cancelled: asyncio.CancelledError | None = None
     with anyio.CancelScope(shield=True):
@@ -84,3 +87,14 @@ async def to_the_end(coroutine: Coroutine[Any, Any, T]) -> T:
     if cancelled is not None:
         raise cancelled
     return task.result()
+
+
+def stray(error: asyncio.CancelledError) -> DuologueError:
+    """Return the error to report for a CancelledError that reached a handler from something it awaited.
+
+    Raises `error` itself if the running task is being cancelled: then it belongs to whatever cancels the task.
+    """
+    task = asyncio.current_task()
+    if task is None or task.cancelling():
+        raise error
+    return DuologueError("it awaited something that was cancelled")

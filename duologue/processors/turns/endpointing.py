@@ -1,4 +1,4 @@
-"""When the caller's turn is over: by silence, or by push-to-talk."""
+"""`Endpointing` and `PushToTalk`: when the caller's turn is over."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import anyio
 
 from ...errors import ConfigurationError, IllegalState
 from ...frames import End, EndOfTurn, SpeechStarted, SpeechStopped, UserAudio, UserTranscript, VoiceActivity
-from ..kernel.processor import Processor, handles
+from ..processor import Processor, handles
 from .interruption import may_interrupt
 from .vad import STALL_S, StreamTime, split
 
@@ -16,13 +16,13 @@ from .vad import STALL_S, StreamTime, split
 class Endpointing(Processor):
     """Ends the caller's turn: pushes `EndOfTurn(by="silence")` once `silence_ms` have passed since the last speech.
 
-    Silence is measured in the audio, and `EndOfTurn` stands there in its place; if audio ceases, the clock goes on
-    measuring. More speech within the silence continues the turn. A turn that lasts `max_turn_s` is ended
-    (by="limit"): speech that goes on then starts the next one, at the same sample. The `End` ends it, too (by="end").
+    Silence is measured in the audio, and `EndOfTurn` stands in its place there; without more audio the clock goes on
+    measuring. Speech within the silence continues the turn. A turn that lasts `max_turn_s` is ended (by="limit"), and
+    speech that goes on starts the next one at the same sample. The `End` also ends it (by="end").
 
-    Speech shorter than `min_speech_ms` does not start a turn: its `SpeechStarted` and `SpeechStopped` stay here, its
-    audio does not. Every `SpeechStarted` that passes is followed by its `EndOfTurn`. Words that are recognised
-    outside a turn make one. Raises ConfigurationError for a setting out of range.
+    Speech shorter than `min_speech_ms` does not start a turn: its audio passes, its `SpeechStarted` and
+    `SpeechStopped` do not. Every `SpeechStarted` that passes is followed by its `EndOfTurn`. Words that are recognised
+    outside a turn start one. Raises ConfigurationError for a setting out of range.
     """
 
     def __init__(self, *, silence_ms: int = 600, min_speech_ms: int = 100, max_turn_s: float = 60.0) -> None:
@@ -39,16 +39,16 @@ class Endpointing(Processor):
         self._speaking = False
         self._began_at = 0.0
         self._spoke_until = 0.0
-        self._due_at = math.inf  # audio time of the end of the turn, as far as is known
+        self._due_at = math.inf  # audio time at which the turn ends, if nothing more is said
         self._ended_at = 0.0  # audio time of the latest EndOfTurn
-        self._candidate: SpeechStarted | None = None  # speech that is too short yet
+        self._candidate: SpeechStarted | None = None  # speech that is too short so far
         self._voice = VoiceActivity(start_s=-1.0)  # none yet
         self._watched = False
-        self._arrived_at: float | None = None  # clock time of the latest audio; None while it is being passed on
+        self._arrived_at: float | None = None  # session time of the latest audio; None while it is being passed on
 
     @handles(VoiceActivity)
     def voice(self, signal: VoiceActivity) -> None:
-        """How long the speech is."""
+        """Remember how long the speech is."""
         self._voice = signal
 
     @handles(UserAudio)
@@ -71,20 +71,20 @@ class Endpointing(Processor):
 
     @handles(SpeechStarted)
     async def started(self, frame: SpeechStarted) -> None:
-        """A turn begins or goes on."""
+        """Begin a turn, or go on with it."""
         if self._open:
             self._speaking = True
             self._due_at = self._began_at + self._max_turn_s
             await self.push(frame)
         elif self._voice.start_s == frame.at:
             self._candidate = frame
-        else:  # of a detector that does not say how long the speech is
+        else:  # from a detector that does not announce the length of the speech
             await self._begin(frame)
         await self._settle()
 
     @handles(SpeechStopped)
     async def stopped(self, frame: SpeechStopped) -> None:
-        """The silence begins to count."""
+        """Begin to measure the silence."""
         if self._candidate is not None:
             candidate, self._candidate = self._candidate, None
             if frame.at - candidate.at < self._min_speech_s - 1e-6:
@@ -99,8 +99,8 @@ class Endpointing(Processor):
 
     @handles(UserTranscript, upstream=True)
     async def transcript(self, frame: UserTranscript) -> None:
-        """Words outside a turn, of speech after the last one: nobody heard them start, but they want an answer."""
-        # Nothing is pushed down from here: whoever transcribes would wait for itself.
+        """Words outside a turn, from speech after the last one: no detector heard them, but they want an answer."""
+        # Nothing is pushed down from here: the transcribing service would wait for itself.
         if not self._open and frame.end_s > self._ended_at and frame.text.strip():
             self._open_at(frame.start_s)
             self._silent_since(frame.end_s)
@@ -108,12 +108,12 @@ class Endpointing(Processor):
 
     @handles(End)
     async def end(self, frame: End) -> None:
-        """No turn outlasts the call."""
+        """End the turn with the call."""
         if self._open:
             await self._end_turn("end")
 
     async def _settle(self) -> None:
-        """Whatever is due where the audio stands now."""
+        """Begin or end the turn if that is due at the end of the audio so far."""
         candidate = self._candidate
         if candidate is not None and self._voice.start_s == candidate.at and self._long_enough(self._voice):
             self._candidate = None
@@ -145,7 +145,7 @@ class Endpointing(Processor):
         await self._end_turn("silence" if silent else "limit")
 
     async def _end_turn(self, by: str) -> None:
-        """End the turn at `_due_at` or where the audio stands, whichever is earlier."""
+        """End the turn at `_due_at` or at the end of the audio, whichever is earlier."""
         place = min(self._due_at, self._time.end_s)
         speaking, self._speaking = self._speaking, False
         self._open = False
@@ -159,7 +159,7 @@ class Endpointing(Processor):
             await self._begin(SpeechStarted(at=place))
 
     async def _watch(self) -> None:
-        """Ends the turn if the audio ceases."""
+        """End the turn if no more audio comes."""
         while self._open:
             idle = 0.0 if self._arrived_at is None else self.session.now() - self._arrived_at
             silence = idle if self._speaking else idle + self._time.end_s - self._spoke_until
@@ -172,11 +172,11 @@ class Endpointing(Processor):
 
 
 class PushToTalk(Processor):
-    """The caller's turn is what is said between `start_turn` and `end_turn`; other audio goes no further.
+    """The caller's turn lasts from `start_turn` to `end_turn`; other audio goes no further.
 
-    Stands in the place of `VadProcessor` and `Endpointing`. A start interrupts the agent, unless its speech is
-    protected. A turn that lasts `max_turn_s` is ended (by="limit") and the next begins, at the same sample. Raises
-    ConfigurationError for a limit out of range.
+    Takes the place of `Vad` and `Endpointing`. A start interrupts the agent, unless its speech is protected. A turn
+    that lasts `max_turn_s` is ended (by="limit"), and the next begins at the same sample. Raises ConfigurationError for
+    a limit out of range.
     """
 
     def __init__(self, *, max_turn_s: float = 60.0) -> None:
@@ -205,7 +205,7 @@ class PushToTalk(Processor):
 
     @handles(UserAudio)
     async def audio(self, frame: UserAudio) -> None:
-        """Pass on what is said in a turn."""
+        """Pass on the audio of a turn."""
         while self._talking:
             samples = round((self._max_turn_s - self._said_s) * frame.sample_rate)
             if samples >= len(frame.audio) // (2 * frame.channels):
@@ -219,7 +219,7 @@ class PushToTalk(Processor):
 
     @handles(End)
     async def end(self, frame: End) -> None:
-        """No turn outlasts the call."""
+        """End the turn with the call."""
         if self._talking:
             self._talking = False
             self.session.floor.caller_speaks(False, self.session.now())

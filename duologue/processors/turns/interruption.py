@@ -1,4 +1,4 @@
-"""When the caller's speech interrupts the agent."""
+"""`Interruption`: when the caller's speech silences the agent."""
 
 from __future__ import annotations
 
@@ -7,44 +7,55 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...errors import ConfigurationError
-from ...frames import BotResumed, BotStartedSpeaking, EndOfTurn, Interrupted, UserTranscript, VoiceActivity
-from ..kernel.processor import Processor, handles
+from ...frames import BotStartedSpeaking, EndOfTurn, Interrupted, UserTranscript, VoiceActivity
+from ...session.holds import Hold
+from ..processor import Processor, handles
 
 if TYPE_CHECKING:
     from ...session.session import Session
+
+HOLD_OWNER = "caller"
+"""The owner of the holds made here."""
+_RANGES = {
+    "min_speech_ms": (0, 10_000),
+    "min_words": (0, 100),
+    "resume_after_ms": (200, 60_000),
+    "max_hold_s": (0.2, 60.0),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InterruptionPolicy:
     """What it takes to interrupt the agent, whether it speaks or still thinks.
 
-    With `min_words=0` and `resume_after_ms=None` speech alone interrupts. Otherwise speech only holds the agent's
-    voice, which is as quick to the ear; the interruption is real with the first `min_words` words (at least one) that
-    are recognised. If none come, the voice goes on where it stopped. Raises ConfigurationError for a setting out of
-    range.
+    With `min_words=0` and `resume_after_ms=None` speech alone interrupts. Otherwise speech puts the agent's voice on
+    hold, which sounds the same to the caller. The interruption is real once `min_words` words (at least one) are
+    recognised. Without words the voice goes on where it stopped. Raises ConfigurationError for a setting out of range.
     """
 
     enabled: bool = True
-    """False: the caller cannot interrupt; what is said over the agent becomes the next turn."""
+    """False: the caller cannot interrupt, and what they say over the agent becomes the next turn."""
     min_speech_ms: int = 200
-    """Speech without a pause that makes the agent fall silent."""
+    """Milliseconds of speech without a pause that silence the agent."""
     min_words: int = 0
-    """Words that the caller must say: 2 lets the agent talk on through an "uh-huh"."""
+    """Words that an interruption needs. With 2 the agent talks on through an "uh-huh"."""
     resume_after_ms: int | None = 1500
-    """Time from the end of the speech after which it was a false alarm if no words have come.
+    """Milliseconds without words, from the end of the speech, after which the agent goes on.
 
-    None, with words needed: only the transcript of the finished turn tells, or the playout's own patience.
+    None, with words needed: the transcript of the finished turn decides, or `max_hold_s`.
     """
+    max_hold_s: float = 5.0
+    """Seconds after which the hold expires. If the caller still speaks then, they interrupt."""
 
     def __post_init__(self) -> None:
-        for name, low, high in (("min_speech_ms", 0, 10_000), ("min_words", 0, 100), ("resume_after_ms", 200, 60_000)):
+        for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             if value is not None and not low <= value <= high:
-                raise ConfigurationError(f"{name} is {value!r}: it lies between {low} and {high}")
+                raise ConfigurationError(f"{name} is {value!r}: it lies between {low:g} and {high:g}")
 
 
 def may_interrupt(session: Session) -> bool:
-    """Whether there is anything of the agent's to interrupt, and none of it is protected."""
+    """Returns True if the agent speaks or works on something, and nothing of it is protected."""
     floor = session.floor
     if floor.owner != "agent" or floor.is_protected(floor.turn):
         return False
@@ -52,7 +63,7 @@ def may_interrupt(session: Session) -> bool:
 
 
 def count_words(text: str) -> int:
-    """How many words a text has. Scripts without spaces count two characters as a word."""
+    """The number of words in a text. In scripts without spaces two characters count as a word."""
     words = 0
     for token in text.split():
         unspaced = sum("\u3040" <= character <= "\u9fff" or "\u0e00" <= character <= "\u0eff" for character in token)
@@ -61,40 +72,40 @@ def count_words(text: str) -> int:
 
 
 class Interruption(Processor):
-    """Interrupts the agent, or holds its voice until that is clear, when the caller speaks: see `InterruptionPolicy`.
+    """Interrupts the agent when the caller speaks, or holds its voice until words decide: see `InterruptionPolicy`.
 
-    Speech is measured by `VoiceActivity`, and counts from its start even if the agent began later. Words are those
-    since the caller's turn began; when it is over and they are too few, it was a backchannel: the agent resumes, and
-    the words stay in the conversation without an answer of their own.
-    Words that are recognised after that interrupt all the same, unless the agent has taken a new turn. A hold that the
-    playout gives up while the caller still speaks becomes an interruption. Nothing is held back from the engine.
+    Speech is measured by `VoiceActivity` and counts from its start, even if the agent began later. Words count from
+    the start of the caller's turn. If the turn ends with too few words, it was a backchannel: the agent goes on, and
+    the words stay in the log without an answer of their own. Words that are recognised later interrupt all the same,
+    unless the agent has begun a new turn. A hold that expires while the caller speaks becomes an interruption. Nothing
+    is held back from the engine.
     """
 
     def __init__(self, policy: InterruptionPolicy | None = None) -> None:
         self.policy = policy or InterruptionPolicy()
         """May be replaced at any time."""
         self._voice = VoiceActivity()
-        self._voice_at = 0.0  # clock time of the latest voice
-        self._counts_from = 0.0  # speech before this belongs to an earlier turn of the caller's
-        # The caller's turn: whether it is over, where it began, after which turn of the agent's, and its words.
+        self._voice_at = 0.0  # session time at which the latest voice was announced
+        self._counts_from = 0.0  # speech before this belongs to an earlier turn of the caller
+        # The caller's turn: whether it is over, where it began, after which turn of the agent, and its words.
         self._turn_over = True
         self._turn_from = 0.0
         self._turn_after = 0
         self._words = 0
         self._interim_words = 0
-        self._suspect: int | None = None  # the turn of the agent's that was spoken into
-        self._undecided = False  # its voice is on hold: words will tell
-        self._timer: asyncio.TimerHandle | None = None
+        self._suspect: int | None = None  # the agent's turn during which the caller began to speak
+        self._hold: Hold | None = None  # out while it is undecided whether the caller interrupts
+        self._timer: asyncio.TimerHandle | None = None  # of a false alarm
 
     async def close(self) -> None:
-        """No timer outlives the call."""
-        self._decide()
+        """Let the agent go on, and leave no timer behind."""
+        self._resume()
 
     @handles(VoiceActivity)
     def voice(self, signal: VoiceActivity) -> None:
         """The caller speaks."""
         turn = self.session.floor.turn
-        # Where nobody sends EndOfTurn, the agent's new turn is what ends the caller's.
+        # Without EndOfTurn frames, the agent's new turn ends the caller's.
         over = self._turn_over or (turn != self._turn_after and signal.start_s != self._voice.start_s)
         if over and not self._undecided:
             self._turn_from, self._turn_after = max(signal.start_s, self._counts_from), turn
@@ -103,30 +114,21 @@ class Interruption(Processor):
         self._voice, self._voice_at = signal, self.session.now()
         self._consider()
 
-    # These two run in tasks of their own, so that everyone hears of them before what follows from them.
-
     @handles(BotStartedSpeaking)
     async def agent_started(self, signal: BotStartedSpeaking) -> None:
         """The agent speaks, perhaps into the caller's speech."""
+        # In a task of its own, after everyone has received the signal.
         self._consider()
-
-    @handles(BotResumed)
-    async def agent_resumed(self, signal: BotResumed) -> None:
-        """The agent speaks again, and it was not decided here: the playout waited long enough."""
-        if self._undecided:
-            self._decide()
-            if self.session.floor.caller_speaking and may_interrupt(self.session):
-                self.session.interrupt()
 
     @handles(Interrupted)
     def interrupted(self, signal: Interrupted) -> None:
-        """Whoever it was that interrupted: there is nothing left to decide."""
-        self._decide()
+        """An interruption for any reason leaves nothing to decide."""
+        self._resume()
         self._suspect = None
 
     @handles(EndOfTurn)
     async def end_of_turn(self, frame: EndOfTurn) -> None:
-        """The caller has finished. Unless a transcript is still to come, the words are known."""
+        """The caller has finished. Unless a final transcript is still to come, the words are known."""
         self._turn_over = True
         self._counts_from = frame.at
         if 0 < self._words < self._needed and not self._interim_words:
@@ -152,14 +154,18 @@ class Interruption(Processor):
     def _needed(self) -> int:
         return max(1, self.policy.min_words)
 
+    @property
+    def _undecided(self) -> bool:
+        return self._hold is not None and self._hold.out
+
     def _is_earlier(self, frame: UserTranscript) -> bool:
-        """Whether a transcript is of an earlier turn of the caller's. Interim ones may know only their start."""
+        """Returns True for a transcript of an earlier turn of the caller. Interim ones may know only their start."""
         if frame.end_s:
             return frame.end_s <= self._turn_from
         return 0 < frame.start_s < self._turn_from - 1e-6
 
     def _consider(self) -> None:
-        """Whether the caller's speech, as it is now, is an interruption."""
+        """Interrupt or hold if the caller has spoken for long enough."""
         policy, session, voice = self.policy, self.session, self._voice
         spoken_s = voice.end_s - max(voice.start_s, self._counts_from)
         if not policy.enabled or spoken_s < policy.min_speech_ms / 1000 - 1e-6 or not session.floor.caller_speaking:
@@ -170,16 +176,23 @@ class Interruption(Processor):
         if at_once or self._words + self._interim_words >= self._needed:
             session.interrupt()
             return
-        self._suspect, self._undecided = session.floor.turn, True
-        session.floor.hold()
+        self._suspect = session.floor.turn
+        if not self._undecided:
+            self._hold = session.floor.hold(HOLD_OWNER, patience_s=policy.max_hold_s, on_expired=self._expired)
         if policy.resume_after_ms is not None and self._timer is None:
             self._wait(policy.resume_after_ms / 1000)
+
+    def _expired(self) -> None:
+        """Nothing was decided within `max_hold_s`: ongoing speech interrupts."""
+        self._stop_timer()
+        if self.session.floor.caller_speaking and may_interrupt(self.session):
+            self.session.interrupt()
 
     def _wait(self, seconds: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._no_words)
 
     def _no_words(self) -> None:
-        # The timer is not set anew with every piece of speech: it looks when the last one was.
+        # The timer is not restarted with every piece of speech: it looks at the time of the last one.
         self._timer = None
         left_s = self._voice_at + (self.policy.resume_after_ms or 0) / 1000 - self.session.now()
         if left_s > 1e-6:
@@ -194,12 +207,12 @@ class Interruption(Processor):
         self._resume()
 
     def _resume(self) -> None:
-        if self._undecided:
-            self._decide()
-            self.session.floor.resume()
+        self._stop_timer()
+        if self._hold is not None:
+            self._hold.release()
+            self._hold = None
 
-    def _decide(self) -> None:
-        self._undecided = False
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -1,4 +1,4 @@
-"""`SpeechGate`: where the caller's speech begins and ends, where neither the provider nor a processor tells."""
+"""`SpeechGate`: finds the caller's speech for a native engine when neither its provider nor a `Vad` does."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from ...frames import UserAudio
 from .vad import NoiseGate
 
 START_S = 0.06
-"""Voice without a pause that is speech."""
+"""Seconds of voice without a pause that count as speech."""
 PAUSE_S = 0.6
-"""A pause within a turn; providers wait about as long."""
+"""Seconds of a pause that ends a turn; providers wait about as long."""
 
 
 class SpeechGate:
-    """Follows the caller's audio. It decides nothing that is heard: only what is kept, and for whom."""
+    """Follows the caller's audio. Its result decides only which audio is kept, and never what the caller hears."""
 
     def __init__(self) -> None:
         self._detector = NoiseGate(WebRtcVad())
@@ -24,10 +24,10 @@ class SpeechGate:
         self._voiced_from: float | None = None
         self._voiced_until = 0.0
         self.speaking = False
-        """The caller speaks, or pauses."""
+        """True while the caller speaks, short pauses included."""
 
     def hear(self, frame: UserAudio) -> float | None:
-        """The next piece of audio. If with it speech begins or ends, the session time at which it did.
+        """Take the next piece of audio. Returns the session time at which speech began or ended, if it did.
 
         Raises BadInput for audio of an impossible rate.
         """

@@ -1,4 +1,4 @@
-"""Voice activity: where in the caller's audio speech starts and stops."""
+"""`Vad`: where in the caller's audio speech starts and stops."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ import msgspec
 
 from ...errors import ConfigurationError
 from ...frames import End, Input, SpeechStarted, SpeechStopped, UserAudio, VoiceActivity
-from ..kernel.processor import Processor, handles
+from ..processor import Processor, handles
 
 if TYPE_CHECKING:
     from ...audio.vad import Detector, Framer
 
 STALL_S = 0.5
-"""Audio that has not come for so long has ceased: the caller muted, or the network failed. It counts as silence."""
+"""Seconds without audio after which it counts as silence: the caller muted, or the network failed."""
 
-_PIECE_S = 0.1  # longer pieces are judged, and passed on, in parts of this length
+_PIECE_S = 0.1  # longer pieces are judged and passed on in parts of this length
 
 
 class NoiseGate:
-    """A detector that hears nothing in what does not rise `margin_db` above the noise floor, else what `detector` says.
+    """Scores as `detector` does, and 0.0 for frames that do not rise `margin_db` above the noise floor.
 
-    WebRTC's detector calls the first 100 ms of any noise speech, and also the first 100 ms after speech. The floor
-    follows the quietest frames at once and rises slowly: by 6 dB a second while `detector` hears speech, else by 20.
-    Digital silence says nothing of the noise and leaves it alone. It lies above -60 dBFS, and at first at most at
-    -45. Raises ConfigurationError for a negative margin.
+    WebRTC's detector calls the first 100 ms of any noise speech, and also the first 100 ms after speech. The noise
+    floor follows the quietest frames at once and rises slowly: by 6 dB a second while `detector` hears speech, else by
+    20. Digital silence does not change it. It never falls below -60 dBFS and starts at -45 dBFS or below. Raises
+    ConfigurationError for a margin outside 0 to 60 dB.
     """
 
     def __init__(self, detector: Detector, margin_db: float = 6.0) -> None:
@@ -47,7 +47,7 @@ class NoiseGate:
         self._floor = self._first
 
     def is_speech(self, frame: bytes) -> float:
-        """The detector's score, 0.0 at the level of the noise. Raises BadInput as the detector does."""
+        """The detector's score, or 0.0 at the level of the noise. Raises BadInput as the detector does."""
         score = self._detector.is_speech(frame)
         from_bytes, int16, float32 = self._numpy
         samples = from_bytes(frame, int16).astype(float32)
@@ -58,7 +58,7 @@ class NoiseGate:
         return score if energy >= floor * self._margin else 0.0
 
     def reset(self) -> None:
-        """Forgets the noise, and what the detector heard."""
+        """Forget the noise, and reset the detector."""
         self._floor = self._first
         self._detector.reset()
 
@@ -68,23 +68,23 @@ def _power(db: float) -> float:
 
 
 class StreamTime:
-    """The session time of audio: a piece's `at`, but never before the end of the piece before it."""
+    """Session time of a stream of audio: a piece's `at`, but never before the end of the previous piece."""
 
     __slots__ = ("end_s",)
 
     def __init__(self) -> None:
-        self.end_s = -math.inf  # audio from before the session's start has negative times
-        """Where the latest piece ends."""
+        self.end_s = -math.inf  # audio from before the start of the session has negative times
+        """The session time at which the latest piece ends."""
 
     def start_of(self, frame: UserAudio) -> float:
-        """When the next piece starts."""
+        """The session time at which the next piece starts."""
         start = frame.at if frame.at > self.end_s else self.end_s
         self.end_s = start + len(frame.audio) / (2 * frame.channels * frame.sample_rate)
         return start
 
 
 def split(frame: UserAudio, samples: int) -> tuple[UserAudio, UserAudio]:
-    """A piece of audio as two, the first `samples` long."""
+    """Cut a piece of audio in two; the first has `samples` samples."""
     cut = 2 * frame.channels * samples
     at = frame.at + samples / frame.sample_rate
     replace = msgspec.structs.replace
@@ -92,15 +92,15 @@ def split(frame: UserAudio, samples: int) -> tuple[UserAudio, UserAudio]:
 
 
 class Vad(Processor):
-    """Marks where the caller's speech starts and stops, and passes all audio on, unchanged and at once.
+    """Marks where the caller's speech starts and stops. All audio passes, unchanged and at once.
 
-    `detector` scores frames, from `threshold` (0 to 1) on as voiced; by default WebRTC's behind a `NoiseGate`.
-    Speech starts once `start_ms` of about the last 1.5 `start_ms` were voiced, and stops `stop_ms` after the last
-    voice; a single voiced frame among unvoiced ones is none. `SpeechStarted.at` is the start of the first voiced
-    frame and `SpeechStopped.at` the end of the last one. Each stands in the audio right where it was proved: a
-    piece that goes on beyond is passed on in two. Pieces over 100 ms are passed on in parts.
+    `detector` scores frames; a score of `threshold` (0 to 1) or more counts as voiced. The default is WebRTC's behind
+    a `NoiseGate`. Speech starts once `start_ms` of about the last 1.5 `start_ms` were voiced, and stops `stop_ms` after
+    the last voiced frame; a single voiced frame among unvoiced ones does not count. `SpeechStarted.at` is the start of
+    the first voiced frame and `SpeechStopped.at` the end of the last one. Each frame stands in the stream at the sample
+    that proved it: a longer piece is passed on in two. Pieces over 100 ms are passed on in parts.
 
-    Speech stops also at the `End`, and when no audio has come for `STALL_S`. Raises ConfigurationError for a setting
+    Speech also stops at the `End`, and when no audio has come for `STALL_S`. Raises ConfigurationError for a setting
     out of range.
     """
 
@@ -120,7 +120,7 @@ class Vad(Processor):
         self._detector = detector
         self._frame_s = detector.frame_samples / detector.sample_rate
         self._stop_s = stop_ms / 1000
-        # What was voiced lately, a bit per frame, the latest lowest.
+        # One bit for each recent frame, the latest lowest: 1 for voiced.
         self._history = 0
         self._needed = math.ceil(start_ms / 1000 / self._frame_s - 1e-9)
         self._window = (1 << (self._needed + self._needed // 2)) - 1
@@ -132,10 +132,10 @@ class Vad(Processor):
         self._started_at = 0.0
         self._voiced_until = 0.0
         self._watched = False
-        self._arrived_at: float | None = None  # clock time of the latest piece; None while one is being passed on
+        self._arrived_at: float | None = None  # session time of the latest piece; None while one is being passed on
 
     async def close(self) -> None:
-        """Nobody speaks any more."""
+        """End the speech, if there is one."""
         if self._speaking:
             self.session.floor.caller_speaks(False, self._voiced_until)
 
@@ -155,7 +155,7 @@ class Vad(Processor):
         marks: list[tuple[int, Input]] = []
         try:
             self._judge(frame, start, marks)
-        except Exception as error:  # the detector's trouble must not cost the caller's words
+        except Exception as error:  # a detector that fails must not cost the caller's words
             self.session.report(error, self.name, frame)
             if self._speaking:
                 marks.append((0, self._stop()))
@@ -175,12 +175,12 @@ class Vad(Processor):
 
     @handles(End)
     async def end(self, frame: End) -> None:
-        """The call ends: so does the speech."""
+        """The speech ends with the call."""
         if self._speaking:
             await self.push(self._stop())
 
     def _judge(self, frame: UserAudio, start: float, marks: list[tuple[int, Input]]) -> None:
-        """Add to `marks` what the piece proves, and after how many of its samples."""
+        """Add to `marks` the frames that the piece proves, each with the number of its samples before that."""
         if frame.sample_rate != self._sample_rate:
             self._tune(frame.sample_rate)
         if self._framer is None:
@@ -210,7 +210,7 @@ class Vad(Processor):
             self.broadcast(VoiceActivity(start_s=self._started_at, end_s=self._voiced_until))
 
     def _tune(self, sample_rate: int) -> None:
-        """Take audio of another rate from now on. Raises BadInput if the detector's rate cannot be made of it."""
+        """Take audio of another rate from now on. Raises BadInput if it cannot be converted to the detector's rate."""
         from ...audio.vad import Framer
 
         self._sample_rate, self._framer, self._fed = sample_rate, None, 0
@@ -233,7 +233,7 @@ class Vad(Processor):
         return SpeechStopped(at=self._voiced_until)
 
     async def _watch(self) -> None:
-        """Ends the speech if the audio ceases."""
+        """End the speech if no more audio comes."""
         while self._speaking:
             idle = 0.0 if self._arrived_at is None else self.session.now() - self._arrived_at
             if idle < STALL_S - 1e-6:

@@ -6,7 +6,7 @@ import msgspec
 
 from ...agents.engine import EngineConfig, Handover
 from ...frames import End, EndOfTurn, Input, Interrupted, Say, ToolResult
-from ...processors.kernel.processor import handles
+from ...processors.processor import handles
 from ..context import SAY
 from .parts import Parts
 from .service import NativeService

@@ -21,8 +21,8 @@ from ...frames import (
     UserText,
 )
 from ...processors.handoff.setup import first_configuration
-from ...processors.kernel.processor import handles
-from ...session.session import State
+from ...processors.processor import handles
+from ...session.life import State
 from ..remote.errors import ConnectionLost
 from ..remote.keeper import ConnectionSettings
 from .answers import NativeAnswers

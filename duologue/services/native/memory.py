@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from ...session.conversation import Conversation, Item
 from ...session.ledger import Ledger
-from ..context import Message, messages, recent
+from ..context import Budget, Message, messages
 from .dialect import Dialect
 
 MAX_NOTES = 256
@@ -95,8 +95,8 @@ class ProviderMemory:
         Without a limit it is that of the connection's settings.
         """
         self._due.clear()
-        told = messages(self._conversation, self._ledger, open_calls=False)
-        return recent(told, limit or self._replay_messages)
+        budget = Budget(messages=limit or self._replay_messages)
+        return messages(self._conversation, self._ledger, open_calls=False, budget=budget)
 
     def connected(self, *, resumed: bool) -> None:
         """A session is in use that was resumed, or that is new: then the handle is void."""

@@ -7,7 +7,7 @@ import msgspec
 from ...errors import ServiceError
 from ...frames import BotAudio, BotText, Output, ResponseEnded, ResponseStarted
 from ...processors.kernel.lane import DrainableLane
-from ...processors.kernel.processor import Processor
+from ...processors.processor import Processor
 
 MAX_SPEECH = 16_384
 """Frames of the agent's speech that wait for the playout. More are refused; the brackets of responses never are."""
@@ -23,7 +23,7 @@ class Outlet:
         self._owner = owner
         self._session = owner.session
         # A lane refuses beyond four times its capacity. Only brackets and tool calls can fill it beyond MAX_SPEECH.
-        self._lane = DrainableLane(owner, owner.session, MAX_SPEECH)
+        self._lane = DrainableLane(owner, MAX_SPEECH)
         self._begun: set[str] = set()  # responses whose ResponseStarted was pushed
         self._refused = ""  # the latest response of which speech was refused
 

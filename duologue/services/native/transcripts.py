@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from ...errors import ServiceError
 from ...frames import UserTranscript
 from ...processors.kernel.lane import DrainableLane
-from ...processors.kernel.processor import Processor
+from ...processors.processor import Processor
 from .audio_ring import Utterance
 
 MAX_TRANSCRIPTS = 64
@@ -30,7 +30,7 @@ class Transcripts:
         self._owner = owner
         self._session = owner.session
         self._on_asked = on_asked
-        self._lane = DrainableLane(owner, owner.session, MAX_TRANSCRIPTS)
+        self._lane = DrainableLane(owner, MAX_TRANSCRIPTS)
         self._waiting: dict[Utterance, UserTranscript] = {}
         self._asking: Utterance | None = None
 

@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import anyio
 
 from ...errors import ConfigurationError
-from ...processors.kernel.routes import stray
+from ...processors.kernel.tasks import stray
 from .dialect import ConnectionDialect
 from .errors import ConnectionLost, as_lost
 from .events import Event, Opened, Refused
@@ -122,6 +122,11 @@ class Connection(Generic[D]):
         while self.open and len(self._waiting) > ROOM:
             self._no_room.append(self._loop.create_future())
             await self._no_room[-1]
+
+    async def write(self, messages: Iterable[WireMessage]) -> None:
+        """Send messages in this task as far as the wire is ready, which wakes no other task."""
+        self.queue(messages)
+        await self.flush()
 
     @property
     def idle_for_s(self) -> float:

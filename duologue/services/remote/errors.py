@@ -51,7 +51,7 @@ def fatal(*, status: int = 0, code: int = 0, reason: str = "", setting_up: bool 
     the set-up, and final.
     """
     reason = reason.lower()
-    if any(word in reason for word in PASSING_REASONS):
+    if status >= 500 or any(word in reason for word in PASSING_REASONS):
         return False
     if any(word in reason for word in FINAL_REASONS):
         return True

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar
+from typing import Generic
 
 import anyio
 
 from ...errors import ConfigurationError, DeadlineExceeded, check_range
 from ...frames import ConnectionChanged
-from .connection import Connection, ConnectionOwner, D
+from .connection import Connection, D
 from .errors import ConnectionLost, as_lost
+from .kept import Config, KeptService
 
 TICK_S = 0.5
 """Interval in seconds at which the connection's health is checked."""
@@ -67,51 +67,6 @@ class ConnectionSettings:
         )
 
 
-Config = TypeVar("Config")
-
-
-class KeptService(ConnectionOwner, Protocol[Config, D]):
-    """The service that a keeper keeps connected. The keeper compares its configurations and knows nothing of them."""
-
-    config: Config
-    """What the next connection is made with."""
-    replaceable: bool
-    """True if another engine can take the call when this one gives up."""
-
-    async def connect(self, config: Config, handle: str) -> Connection[D]:
-        """Return a connection that is set up. Any error means that there is none."""
-
-    def usable_handle(self) -> str:
-        """Return the handle with which the session can be resumed now, "" for none."""
-
-    def is_quiet(self) -> bool:
-        """Return True if nobody speaks and no answer is owed or being given."""
-
-    def was_quiet(self, age_s: float) -> bool:
-        """Return True if all that goes on, if anything does, began less than `age_s` ago."""
-
-    def waits_since(self) -> float | None:
-        """Return the loop time since which the provider owes an answer, None if it owes none."""
-
-    def hold(self, held: bool) -> None:
-        """Send nothing of the caller's (`held`), or go on."""
-
-    def take(self, connection: Connection[D] | None, resumed: bool) -> str:
-        """Use this connection from now on, None for none. Returns how it knows the conversation."""
-
-    def given_up(self, error: Exception) -> None:
-        """Learn that there will be no connection any more."""
-
-    def reached_limit(self) -> None:
-        """Learn that the connection has reached its end and is not to be replaced."""
-
-    def broadcast(self, signal: ConnectionChanged) -> None:
-        """Tell the session about the connection."""
-
-    def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
-        """Run `function(*args)` in a task that ends with the session."""
-
-
 class Keeper(Generic[Config, D]):
     """Opens the connection, watches it, and replaces it when it is lost, expires, or must change.
 
@@ -124,6 +79,8 @@ class Keeper(Generic[Config, D]):
         self.settings = settings
         self.connection: Connection[D] | None = None
         """The connection in use."""
+        self.made = 0
+        """Connections that were set up so far."""
         self._service = service
         self._lock = anyio.Lock()
         self._kick = anyio.Event()
@@ -131,7 +88,7 @@ class Keeper(Generic[Config, D]):
         self._window_s = 0.0
         self._warned = False
         self._why = ""
-        self._lost_at = 0.0
+        self._lost_at: float | None = None  # loop time
         self._error: ConnectionLost | None = None
         self._made_with = service.config  # the latest connection
         self._checking = False
@@ -236,17 +193,18 @@ class Keeper(Generic[Config, D]):
             left_s = min(self.settings.connect_timeout_s, until - self._now())
             if left_s <= 0:
                 raise last or DeadlineExceeded(f"{self._service.name}: no connection within {for_s:g} s")
-            if attempt > 1 and self.connection is None and self._lost_at:
+            if attempt > 1 and self.connection is None and self._lost_at is not None:
                 self._tell("reconnecting", str(last), attempt=attempt)
             handle = "" if refused else self._service.usable_handle()
             self._made_with = wanted = self._service.config if config is None else config
             try:
                 with anyio.fail_after(left_s):
                     made = await self._service.connect(wanted, handle)
+                self.made += 1
                 if self._closed:
                     await made.close()
                     raise ConnectionLost("the engine has been closed", fatal=True)
-                first = self.connection is None and not self._lost_at
+                first = self.connection is None and self._lost_at is None
                 if config is not None or first or self._service.config == wanted:
                     return made, bool(handle)
                 await made.close()  # the configuration was changed meanwhile
@@ -268,8 +226,8 @@ class Keeper(Generic[Config, D]):
 
     def _take(self, new: Connection[D], resumed: bool) -> None:
         old, self.connection = self.connection, new
-        gap_ms = (self._now() - self._lost_at) * 1000 if self._lost_at else 0.0
-        self._lost_at, self._error = 0.0, None
+        gap_ms = (self._now() - self._lost_at) * 1000 if self._lost_at is not None else 0.0
+        self._lost_at, self._error = None, None
         self._checked_at = self._now()
         left_s = math.inf if new.opened.left_s is None else new.opened.left_s
         self._ends_in(left_s, min(self._margin_s, left_s / 2), "the session's limit")

@@ -16,31 +16,29 @@ from ...frames import (
     BotStartedSpeaking,
     BotText,
     Configure,
-    ConnectionChanged,
-    ErrorRaised,
     Frame,
-    Input,
     Interrupted,
     Output,
     ResponseEnded,
     ResponseStarted,
-    SessionStarted,
-    Signal,
     ToolCall,
     Usage,
     UserTranscript,
     VoiceActivity,
 )
 from ...processors.handoff.handoff import Handoff
-from ...processors.kernel.groups import Pipeline, Switch
-from ...processors.kernel.processor import Processor, handles
+from ...processors.pipeline import Pipeline
+from ...processors.processor import Processor
+from ...processors.switch import Switch
 from ...processors.tools import Tools
 from ...processors.turns.endpointing import Endpointing
 from ...processors.turns.interruption import Interruption
 from ...processors.turns.vad import Vad
 from ...services.context import Message
-from ...session import Deadlines, Outcome, Session, State
+from ...session import Deadlines, Session
 from ...transports.memory import MemoryTransport
+from ..call import Call as SimulatedCall
+from ..call import Probe
 from ..caller import Line, SimulatedCaller
 from .phrases import spoken
 from .rig import FarEnd, Rig
@@ -53,69 +51,20 @@ SETTLES_S = 0.05
 PATIENCE_S = 40.0
 
 
-class Probe(Processor):
-    """Stands behind the engine: what comes out of it, in order, with the session time, and the interruptions there."""
+class Call(SimulatedCall):
+    """A call on an engine under test, and what must hold in every call."""
 
-    def __init__(self) -> None:
-        self.frames: list[tuple[float, Frame]] = []
+    probe: Probe
 
-    @handles(Input, Output)
-    async def see(self, frame: Frame) -> None:
-        """Note it, and let it go on."""
-        self.frames.append((self.session.now(), frame))
-        await self.push(frame)
-
-    @handles(Interrupted)
-    def interrupted(self, signal: Interrupted) -> None:
-        """Note where it fell."""
-        self.frames.append((self.session.now(), signal))
-
-
-class Call:
-    """A call that runs. Times are session times in seconds."""
-
-    def __init__(self, rig: Rig, far: FarEnd, session: Session, caller: SimulatedCaller, probe: Probe) -> None:
-        self.rig, self.far, self.session, self.caller = rig, far, session, caller
-        self.probe = probe
-        self.signals: list[tuple[float, Signal]] = []
-        self.outcome: Outcome | None = None
-        self.over = anyio.Event()
+    def __init__(self, rig: Rig, far: FarEnd, session: Session, caller: SimulatedCaller) -> None:
+        super().__init__(session, caller.transport, caller)
+        assert self.probe is not None
+        self.rig, self.far = rig, far
         self._expected: list[str] = []
-        self._changed: list[anyio.Event] = []
-        session.on(Signal, self._heard)
-        session.conversation.listen(lambda item: self._notify())
 
-    # -- what the caller does --------------------------------------------------------------------------------------
-
-    async def says(self, phrase: str) -> Line:
-        """The caller speaks one of the suite's phrases. Returns when it has been said."""
-        return await self.caller.play(spoken(phrase, self.caller.sample_rate), self.caller.sample_rate, phrase)
-
-    async def hears(self, timeout_s: float = PATIENCE_S) -> None:
-        """The caller listens until the agent has spoken and fallen silent."""
-        await self.caller.listen(timeout_s)
-
-    async def asks(self, phrase: str) -> None:
-        """The caller speaks, and listens to the answer."""
-        await self.says(phrase)
-        await self.hears()
-
-    async def agent_begins(self) -> float:
-        """Wait until the caller hears the agent. Returns since when."""
-        return await self.caller.wait_for_agent_to_start()
-
-    async def waits(self, seconds: float) -> None:
-        """The caller is silent for a while."""
-        await self.caller.silence(seconds)
-
-    # -- waiting ---------------------------------------------------------------------------------------------------
-
-    async def until(self, condition: Callable[[], object], what: str, timeout_s: float = PATIENCE_S) -> None:
-        """Wait until something holds. Raises AssertionError, which says `what`, if it does not."""
-        with anyio.move_on_after(timeout_s):
-            while not condition():
-                await anyio.sleep(0.01)
-        assert condition(), f"{what}: not within {timeout_s:g} s"
+    async def says(self, text: str) -> Line:
+        """The caller speaks one of the suite's phrases. Returns when the last sample has been sent."""
+        return await self.caller.play(spoken(text, self.caller.sample_rate), self.caller.sample_rate, text)
 
     async def configure(self, **change: Any) -> None:
         """Send a `Configure` through the pipeline."""
@@ -124,54 +73,6 @@ class Call:
     def expect_error(self, *messages: str) -> None:
         """Errors with one of these in their message are right. `hang` and `recover` raise others."""
         self._expected.extend(messages)
-
-    # -- what came -------------------------------------------------------------------------------------------------
-
-    def came(self, kind: type[F]) -> list[F]:
-        """Frames of a type that left the engine, and signals, in their order."""
-        source = self.signals if issubclass(kind, Signal) else self.probe.frames
-        return [frame for _, frame in source if isinstance(frame, kind)]
-
-    def times(self, kind: type[Frame]) -> list[float]:
-        """When frames of a type left the engine, or signals were given."""
-        source = self.signals if issubclass(kind, Signal) else self.probe.frames
-        return [at for at, frame in source if isinstance(frame, kind)]
-
-    @property
-    def errors(self) -> list[str]:
-        """The messages of all errors."""
-        return [error.message for error in self.came(ErrorRaised)]
-
-    @property
-    def states(self) -> list[str]:
-        """The states of the connection, each once as long as it stays."""
-        states = [change.state for change in self.came(ConnectionChanged)]
-        return [state for place, state in enumerate(states) if not place or states[place - 1] != state]
-
-    @property
-    def log(self) -> list[str]:
-        """The conversation: "caller: …", "agent: …", "call: name", "result: …", "note: …", each with its words."""
-        lines = []
-        for item in self.session.conversation:
-            if item.kind == "message":
-                lines.append(f"{item.role}: {item.text}")
-            elif item.kind == "tool_call":
-                lines.append(f"call: {item.name}")
-            elif item.kind == "tool_result":
-                lines.append(f"result: {item.text}")
-            elif item.text:
-                lines.append(f"{item.kind}: {item.text}")
-        return lines
-
-    @property
-    def said_by_agent(self) -> list[str]:
-        """What the caller heard of each message of the agent's."""
-        return [item.text for item in self.session.conversation if item.kind == "message" and item.role == "agent"]
-
-    @property
-    def said_by_caller(self) -> list[str]:
-        """What the caller said, as the log has it."""
-        return [item.text for item in self.session.conversation if item.kind == "message" and item.role == "caller"]
 
     def heard_by_engine(self, line: Line) -> bool:
         """Whether the far end has got every sample of what the caller said, in order and on one connection."""
@@ -182,15 +83,6 @@ class Call:
         """What went into the microphone while the caller said this, without the last piece of 20 ms."""
         inside = [pcm for at, pcm in self.caller.said if line.start_s - 1e-6 <= at < line.end_s - 0.02]
         return b"".join(inside)
-
-    def _heard(self, signal: Signal) -> None:
-        self.signals.append((self.session.now(), signal))
-        self._notify()
-
-    def _notify(self) -> None:
-        changed, self._changed = self._changed, []
-        for event in changed:
-            event.set()
 
     # -- what must hold in every call ------------------------------------------------------------------------------
 
@@ -322,33 +214,21 @@ async def calling(
         deadlines=Deadlines(),
     )
     prepare(session)
-    call = Call(rig, far, session, caller, probe)
+    call = Call(rig, far, session, caller)
     latest.set(call)
-    started = anyio.Event()
-    session.on(SessionStarted, lambda signal: started.set())
-
-    async def run() -> None:
-        call.outcome = await session.run()
-        started.set()
-        call.over.set()
-
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(run)
-        try:
-            if meanwhile is not None:
-                await meanwhile(call)
-            await started.wait()
-            yield call
-            if ends:
-                await anyio.sleep(SETTLES_S)
-                if session.state is State.ACTIVE:
-                    await session.end("hung up")
-            with anyio.move_on_after(PATIENCE_S + session.deadlines.drain_s):
-                await call.over.wait()
-            assert call.outcome is not None, "the call does not end"
-        except BaseException:
-            session.cancel("the scenario failed")
-            raise
+    if meanwhile is None:
+        await call.start()
+    else:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(call.start)
+            await meanwhile(call)
+    try:
+        yield call
+    except BaseException:
+        session.cancel("the scenario failed")
+        await call.over()
+        raise
+    await (call.end() if ends else call.over())
     call.check()
 
 

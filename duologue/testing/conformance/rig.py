@@ -10,7 +10,7 @@ from typing import Any, Literal
 from ...agents.engine import Capabilities, Engine
 from ...errors import ConfigurationError
 from ...frames import Configure
-from ...processors.kernel.processor import Processor
+from ...processors.processor import Processor
 from ...services.context import Message
 from ...services.remote.keeper import ConnectionSettings
 from ..scripted.server import Act, Asked, Model, scripted

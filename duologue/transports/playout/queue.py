@@ -1,4 +1,4 @@
-"""The agent's speech that waits to be sent: the audio of one response, and the queue of all of them."""
+"""The agent's speech that waits to be written: the audio of one response, and the queue of all of them."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from ...audio.resample import Resampler
 from ...frames import ResponseStatus
 
 REST_S = 0.03
-"""When the far end has nothing left, less than a chunk waits for so long for more to come before it is sent."""
+"""Seconds for which less than a chunk waits for more, once the far end has nothing left, before it is written."""
 HANGOVER_S = 0.5
-"""A response that has not ended and gives no audio for this long no longer counts as speaking, nor holds up others."""
+"""A response that has not ended and gives no audio for this long, in seconds, no longer counts as speaking."""
 CONVERT_HZ = 10
-"""Audio is converted to the transport's rate when its time comes, in pieces of up to 1/10 s: a fifth of the cost of
-20 ms pieces, no long computation at once, and little of it for what an interruption drops."""
+"""Audio is converted to the transport's rate when its time comes, in pieces of up to 1/10 s. That costs a fifth of
+20 ms pieces, never computes for long, and does little for audio that an interruption drops."""
 
 
 class QueuedSpeech:
-    """Takes a response's audio at any rates and gives it out, as mono PCM, at `sample_rate`.
+    """The audio of one response: takes it at any rates and gives it out as mono PCM at `sample_rate`.
 
-    `sent_s` is how much came, `out` how many samples were given out, `heard` how many of these were heard.
+    `sent_s` seconds came, `written` samples were given out, `played` of these were played: `played_s` seconds.
     """
 
     __slots__ = (
@@ -34,40 +34,40 @@ class QueuedSpeech:
         "announced",
         "arrived_at",
         "ended",
-        "heard",
-        "heard_s",
         "lost",
-        "out",
+        "played",
+        "played_s",
         "response_id",
         "sent_s",
         "status",
         "turn",
+        "written",
     )
 
     def __init__(self, turn: int, response_id: str, sample_rate: int, *, announced: bool = False) -> None:
         self.turn = turn
         self.response_id = response_id
         self.announced = announced
-        """A ResponseStarted came, so a ResponseEnded will."""
+        """True if a ResponseStarted came: a ResponseEnded will come too."""
         self.ended = False
         self.status: ResponseStatus = "completed"
         self.sent_s = 0.0
-        self.heard_s = 0.0
-        self.out = 0
-        self.heard = 0
+        self.played_s = 0.0
+        self.written = 0
+        self.played = 0
         self.lost = False
-        """Some of it was given out and never heard."""
+        """True if some of it was written and never played."""
         self.arrived_at = -math.inf
         self._sample_rate = sample_rate
         self._ready = bytearray()
-        # Audio that is not converted yet, a buffer for each stretch of one rate.
+        # Audio that is not converted yet: one buffer for each stretch of one rate.
         self._source: deque[tuple[bytearray, Resampler | None]] = deque()
         self._converter: Resampler | None = None
         self._arriving: Resampler | None = None
         self._arriving_rate = sample_rate
 
     def expect(self, sample_rate: int) -> None:
-        """What comes next has this rate. Raises BadInput for one that cannot be converted."""
+        """The next audio has this rate. Raises BadInput for a rate that cannot be converted."""
         if sample_rate != self._arriving_rate:
             same = sample_rate == self._sample_rate
             self._arriving = None if same else Resampler(sample_rate, self._sample_rate)
@@ -86,21 +86,21 @@ class QueuedSpeech:
 
     @property
     def waiting(self) -> bool:
-        """Whether there is something that was not given out; the converter may not be ready to."""
+        """True while there is audio that was not given out, even if the converter is not ready to give it."""
         return bool(self._ready or self._source or self._converter is not None)
 
     @property
     def done(self) -> bool:
-        """Whether it has ended and all of it was heard."""
-        return self.ended and self.heard == self.out and not self.waiting
+        """True once it has ended and all of it was played."""
+        return self.ended and self.played == self.written and not self.waiting
 
     @property
     def held_back(self) -> int:
-        """How many bytes at most the converter keeps until more audio comes."""
+        """The most bytes that the converter keeps until more audio comes."""
         return 2 * math.ceil(self._converter.latency_s * self._sample_rate + 1) if self._converter is not None else 0
 
     def prepare(self, size: int) -> int:
-        """Have `size` bytes ready to be taken, or all there are. Returns how many are ready."""
+        """Make `size` bytes ready to be taken, or all there are. Returns how many are ready."""
         ready = self._ready
         while len(ready) < size and self._source:
             pcm, converter = self._source[0]
@@ -121,7 +121,7 @@ class QueuedSpeech:
         return len(ready)
 
     def flush(self) -> None:
-        """Have ready what the converter holds back. It begins anew with the next audio."""
+        """Make the audio ready that the converter keeps. It begins anew with the next audio."""
         if self._converter is not None:
             self._ready += self._converter.flush()
             self._converter = None
@@ -131,28 +131,28 @@ class QueuedSpeech:
         ready = self._ready
         pcm = bytes(ready[:size])
         del ready[:size]
-        self.out += size >> 1
+        self.written += size >> 1
         return pcm
 
     def put_back(self, pcm: bytes) -> None:
-        """Take back what was given out last and not heard."""
+        """Take back the audio that was given out last and not played."""
         self._ready[:0] = pcm
-        self.out -= len(pcm) >> 1
+        self.written -= len(pcm) >> 1
 
 
 Span = tuple[QueuedSpeech | None, bytes]
-"""Some samples of a response; those of None are silence, or a fade."""
+"""Some samples of a response; without a response they are silence or a fade."""
 
 
 class SpeechQueue:
-    """Responses in the order in which their audio came: who has audio first is played first.
+    """Responses in the order in which their audio came: the first to have audio is played first.
 
-    Gives out chunks of `chunk` samples, the last one of a response filled up with what follows.
+    Gives out chunks of `chunk` samples; the last one of a response is filled up with the next response's audio.
     """
 
     def __init__(self, sample_rate: int, chunk: int) -> None:
         self.current: QueuedSpeech | None = None
-        """The response that is being sent."""
+        """The response that is being written."""
         self._sample_rate = sample_rate
         self._chunk = chunk
         self._queue: dict[tuple[int, str], QueuedSpeech] = {}
@@ -169,13 +169,13 @@ class SpeechQueue:
 
     @property
     def waiting_s(self) -> float:
-        """How much audio waits, in seconds."""
+        """Seconds of audio that wait."""
         return max(0.0, self._waiting) / self._sample_rate
 
     def find(self, turn: int, response_id: str, sample_rate: int = 0) -> QueuedSpeech:
-        """The response, a new one if need be, to which audio of `sample_rate` is to be added.
+        """The response to which audio of `sample_rate` is to be added, a new one if there is none yet.
 
-        Raises BadInput for a rate that cannot be converted; nothing has changed then.
+        Raises BadInput for a rate that cannot be converted, and changes nothing then.
         """
         key = turn, response_id
         speech = self._queue.get(key)
@@ -196,11 +196,11 @@ class SpeechQueue:
         self._waiting += len(pcm) / (2 * sample_rate) * self._sample_rate
 
     def remove(self, speech: QueuedSpeech) -> bool:
-        """Forget a response. False if it is not in the queue."""
+        """Forget a response. Returns False if it is not in the queue."""
         if speech not in self:
             return False
         del self._queue[speech.turn, speech.response_id]
-        self._waiting -= speech.sent_s * self._sample_rate - speech.out
+        self._waiting -= speech.sent_s * self._sample_rate - speech.written
         if not self._queue:
             self._waiting = 0.0
         if self.current is speech:
@@ -208,7 +208,7 @@ class SpeechQueue:
         return True
 
     def put_back(self, spans: list[Span]) -> bytes:
-        """Take back what was given out last, and begin with it again. Returns it, without silence."""
+        """Take back the spans that were given out last, to begin with them again. Returns them without silence."""
         audio = b""
         for speech, pcm in reversed(spans):
             if speech is not None:
@@ -219,13 +219,13 @@ class SpeechQueue:
         return audio
 
     def is_quiet(self, speech: QueuedSpeech, now: float, dry_at: float) -> bool:
-        """Whether a response has given no audio for so long, the far end being dry, that nobody need wait for it."""
+        """Returns True if the far end is dry and the response has given no audio for `HANGOVER_S`."""
         return now - max(speech.arrived_at, dry_at) >= HANGOVER_S - 1e-6
 
     def take_chunk(self, now: float, dry_at: float) -> list[Span]:
-        """The next chunk, in one or more spans; nothing if there is none to be sent now.
+        """The next chunk, in one or more spans; an empty list if there is none to be written now.
 
-        `dry_at` is the time at which the far end will have played all that it has got.
+        `dry_at` is the loop time at which the far end will have played all written audio.
         """
         size = 2 * self._chunk
         speech = self.current
@@ -239,7 +239,7 @@ class SpeechQueue:
             return [(speech, speech.take(size))]
         dry = dry_at <= now
         if dry and not speech.ended and ready and size - ready <= speech.held_back:
-            # The converter's delay goes first, as silence, or else a piece of 20 ms would have to wait for the next.
+            # The converter's delay goes first, as silence: without it a piece of 20 ms would wait for the next one.
             self._waiting -= ready >> 1
             return [(None, bytes(size - ready)), (speech, speech.take(ready))]
         if not speech.ended:
@@ -249,7 +249,7 @@ class SpeechQueue:
         return self._gather(speech, now, dry_at)
 
     def _next(self, now: float, dry_at: float) -> QueuedSpeech | None:
-        """The response to go on with: the current one as long as it gives audio, else the first that waits."""
+        """The response to go on with: the current one while it gives audio, else the first that waits."""
         current = self.current
         if current is not None and (current.waiting or not (current.ended or self.is_quiet(current, now, dry_at))):
             return current if current.waiting else None

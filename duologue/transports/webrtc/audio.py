@@ -1,8 +1,8 @@
-"""Opus both ways: what the agent says as 20 ms packets, what the caller says as ordered PCM.
+"""Opus both ways: the agent's audio as 20 ms packets, the caller's as PCM in order.
 
 aiortc would encode 96 kb/s of stereo in a thread, and put the caller's packets through a buffer of 80 ms that grows to
 320 ms with the first lost one. Here both are done in place: the sender takes packets that are encoded already, and
-the receiver's buffer is replaced by `JitterBuffer`, which hands on what comes in order at once.
+`JitterBuffer` replaces the receiver's buffer and passes packets on at once if they come in order.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ...audio.pcm import fade_out
 from ...audio.resample import Resampler
 from ...errors import MissingExtra
+from ...processors.kernel.wake import Wake
 
 try:
     import av
@@ -31,21 +32,23 @@ RTP_RATE = 48_000
 PACKET_SAMPLES = RTP_RATE // 50
 BIT_RATE = 32_000
 COMPLEXITY = "3"
-"""Of libopus, 0 to 10: beyond this, speech at this bit rate gains little and costs up to 40 % more."""
+"""libopus's complexity, 0 to 10. Above it, speech at this bit rate gains little and costs up to 40 % more."""
 SETTLE = 5
-"""Packets of silence that are encoded before one is repeated: by then the encoder has forgotten the speech."""
+"""Packets of silence that are encoded before the last one is repeated: the encoder has forgotten the speech then."""
 EARLY_S = 0.02
-"""The first packet of speech may leave so much before its time."""
+"""Seconds by which the first packet of speech may leave before its time."""
 PAYBACK_S = 0.001
-"""So much of that is given back with each packet of silence."""
+"""Seconds of that which each packet of silence gives back."""
 MAX_BEHIND_S = 1.0
-"""A loop that was blocked for longer does not send what it missed."""
+"""An event loop that was blocked for longer, in seconds, does not send what it missed."""
 REORDER = 6
-"""Packets that may overtake a missing one before it counts as lost: 120 ms."""
+"""Packets that may overtake a missing one before it counts as lost: 120 ms of audio."""
+REORDER_S = 0.2
+"""The same as a time: the client may send nothing after a packet was lost."""
 RESYNC = 100
 """A sequence number this far off begins a new stream."""
 MAX_FILL_S = 1.0
-"""Gaps up to this length are filled, so that what follows keeps its time; longer ones show in the clock."""
+"""Gaps up to this length, in seconds, are filled, and the audio after them keeps its time; longer ones are not."""
 
 
 class Voice:
@@ -57,7 +60,7 @@ class Voice:
     def __init__(self, sample_rate: int) -> None:
         self.left = 0
         self.on_write: Callable[[], None] | None = None
-        """Called when there is something to say after silence."""
+        """Called when there is speech again after silence."""
         self._chunk = sample_rate // 50
         self._rate = sample_rate
         self._queue: deque[bytes] = deque()
@@ -69,19 +72,19 @@ class Voice:
         return len(self._queue)
 
     def write(self, chunk: bytes) -> None:
-        """Say this, 20 ms, when its turn comes."""
+        """Queue 20 ms of audio."""
         self._queue.append(chunk)
         if self.on_write is not None and len(self._queue) == 1:
             self.on_write()
 
     def clear(self) -> int:
-        """Drop what has not left. Returns how many samples had, since this was last done."""
+        """Drop the audio that has not left. Returns how many samples had left since the last `clear`."""
         self._queue.clear()
         left, self.left = self.left, 0
         return left
 
     def next_packet(self) -> bytes:
-        """The next 20 ms: of speech, if there is any, else of silence."""
+        """The next 20 ms as an Opus packet: speech if there is any, else silence."""
         if self._queue:
             self._silent = 0
             self.left += self._chunk
@@ -99,10 +102,10 @@ class Voice:
 
 
 class VoiceTrack(MediaStreamTrack):
-    """Takes a `Voice`'s packets every 20 ms, for one peer connection.
+    """Sends a `Voice`'s packets every 20 ms over one peer connection.
 
-    Speech after silence leaves at once, up to 20 ms before its time; the silence that follows takes that back, so that
-    the stream's clock stays true.
+    Speech after silence leaves at once, up to 20 ms before its time. The silence after it gives that back, and the
+    stream's clock stays true.
     """
 
     kind = "audio"
@@ -114,7 +117,7 @@ class VoiceTrack(MediaStreamTrack):
         self._due = 0.0  # loop time at which the next packet leaves by the stream's clock
         self._early_s = 0.0
         self._pts = -PACKET_SAMPLES
-        self._sleeping: asyncio.Future[None] | None = None
+        self._speech = Wake()
 
     async def recv(self) -> av.Packet[Any]:
         """The next packet, at its time. Raises MediaStreamError once the track has been stopped."""
@@ -140,49 +143,55 @@ class VoiceTrack(MediaStreamTrack):
 
     async def _wait(self, now: float) -> None:
         if self._due - self._early_s > now:
-            self._sleeping = self._clock.create_future()
-            timer = self._clock.call_at(self._due - self._early_s, _wake, self._sleeping)
+            timer = self._clock.call_at(self._due - self._early_s, self._speech.wake)
             self._voice.on_write = self._speak
             try:
-                await self._sleeping
+                await self._speech.wait()
             finally:
                 timer.cancel()
-                self._sleeping = self._voice.on_write = None
+                self._voice.on_write = None
 
     def _speak(self) -> None:
         early_s = self._due - self._clock.time()
-        if early_s > self._early_s and early_s <= EARLY_S and self._sleeping is not None:
+        if self._early_s < early_s <= EARLY_S:
             self._early_s = early_s
-            _wake(self._sleeping)
+            self._speech.wake()
 
 
 class JitterBuffer:
-    """The caller's RTP packets, in order and without holes, as s16le mono at `sample_rate`, to `on_audio`.
+    """Puts the caller's RTP packets in order and gives `on_audio` s16le mono at `sample_rate`, without holes.
 
-    It stands in for the jitter buffer of aiortc's receiver. A packet that comes in order is decoded at once. One that
-    is missing is waited for until `REORDER` later ones have come; its time is then filled with what came before it,
-    fading away.
+    It stands in for the jitter buffer of aiortc's receiver. A packet that comes in order is decoded at once. A missing
+    one is waited for until `REORDER` later ones have come, or for `REORDER_S`; its time is then filled with the audio
+    before it, fading away. `on_packet` is called for each packet.
     """
 
     def __init__(self, sample_rate: int, on_audio: Callable[[bytes], None], on_packet: Callable[[], None]) -> None:
         self._on_audio, self._on_packet = on_audio, on_packet
-        self._sample_rate = sample_rate
         self._decoder = _decoder()
-        self._resampler = Resampler(RTP_RATE, sample_rate)
+        self._sample_rate = sample_rate
+        self._resampler: Resampler | None = None  # made with the first audio
         self._source: int | None = None
         self._next = 0  # the sequence number that is next, without wrapping
         self._early: dict[int, RtpPacket] = {}
+        self._patience: asyncio.TimerHandle | None = None  # runs while a packet is missing
         self._timestamp: int | None = None  # where the last packet ended
         self._last = b""
 
+    def use_rate(self, sample_rate: int) -> None:
+        """Convert to `sample_rate` from now on. `on_audio` receives the rest at the rate before."""
+        if sample_rate != self._sample_rate:
+            self._sample_rate = sample_rate
+            if self._resampler is not None and (rest := self._resampler.flush()):
+                self._on_audio(rest)
+            self._resampler = None
+
     def install(self, receiver: Any) -> None:
-        """Take the place of the receiver's buffer: its decoder gets nothing any more."""
-        if not hasattr(receiver, "_RTCRtpReceiver__jitter_buffer"):
-            raise MissingExtra("WebRTC", "webrtc", "this version of aiortc keeps its jitter buffer elsewhere")
+        """Take the place of the receiver's buffer. Its decoder gets nothing any more."""
         receiver._RTCRtpReceiver__jitter_buffer = self
 
     def add(self, packet: RtpPacket) -> tuple[bool, None]:
-        """A packet has come. What aiortc's buffer would return: no picture is lost, and there is nothing to decode."""
+        """Take a packet. Returns what aiortc's buffer would: no picture is lost, and there is nothing to decode."""
         self._on_packet()
         distance = _signed(packet.sequence_number - self._next, 16)
         if packet.ssrc != self._source or abs(distance) > RESYNC:
@@ -193,19 +202,35 @@ class JitterBuffer:
             self._take()
         return False, None
 
-    def _take(self) -> None:
+    def _take(self, *, give_up: bool = False) -> None:
+        """Decode the packets that are next; with `give_up` the one that is missing counts as lost."""
         heard = []
         while self._early:
             packet = self._early.pop(self._next, None)
             if packet is None:
-                if len(self._early) < REORDER:
+                if len(self._early) < REORDER and not give_up:
                     break
-                self._next = min(self._early)
+                self._next, give_up = min(self._early), False
                 continue
             self._next += 1
             heard.append(self._decode(packet))
-        if pcm := self._resampler.process(b"".join(heard)):
-            self._on_audio(pcm)
+        self._wait_for_missing(decoded=bool(heard))
+        if heard:
+            if self._resampler is None:
+                self._resampler = Resampler(RTP_RATE, self._sample_rate)
+            if pcm := self._resampler.process(b"".join(heard)):
+                self._on_audio(pcm)
+
+    def _wait_for_missing(self, *, decoded: bool) -> None:
+        if self._patience is not None and (decoded or not self._early):
+            self._patience.cancel()
+            self._patience = None
+        if self._early and self._patience is None:
+            self._patience = asyncio.get_running_loop().call_later(REORDER_S, self._give_up)
+
+    def _give_up(self) -> None:
+        self._patience = None
+        self._take(give_up=True)
 
     def _decode(self, packet: RtpPacket) -> bytes:
         gap = b""
@@ -218,7 +243,7 @@ class JitterBuffer:
         except av.FFmpegError:
             frames = []
         pcm = b"".join(bytes(frame.planes[0])[: 2 * frame.samples] for frame in frames)
-        # What could not be decoded is filled in when the next packet shows that it is missing.
+        # A packet that cannot be decoded is filled in when the next one shows that its time is missing.
         if pcm or self._timestamp is None:
             self._timestamp = packet.timestamp + len(pcm) // 2
             self._last = pcm
@@ -227,7 +252,7 @@ class JitterBuffer:
         return gap + pcm
 
     def _conceal(self, samples: int) -> bytes:
-        """What was heard last, backwards, which joins on without a step, dying away."""
+        """The last audio backwards, which joins on without a step, fading away."""
         import numpy as np
 
         echo = np.frombuffer(self._last, "<i2")[: -samples - 1 : -1].tobytes()
@@ -256,11 +281,6 @@ def _decoder() -> Any:
 
 
 def _signed(difference: int, bits: int) -> int:
-    """A difference of numbers that wrap, as the nearest one."""
+    """The difference of two numbers of `bits` bits that wrap, as the value nearest to 0."""
     half = 1 << (bits - 1)
     return ((difference + half) & ((1 << bits) - 1)) - half
-
-
-def _wake(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)

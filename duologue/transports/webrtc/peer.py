@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ...errors import BadInput, MissingExtra
+from ...errors import BadInput, ConfigurationError, MissingExtra
 
 try:
+    import aiortc
     from aiortc import (
         RTCConfiguration,
         RTCIceServer,
+        RTCIceTransport,
         RTCPeerConnection,
+        RTCRtpReceiver,
         RTCRtpSender,
         RTCSessionDescription,
+        RTCTransportStats,
     )
     from aiortc.sdp import candidate_from_sdp
 except ImportError as error:
@@ -36,6 +41,20 @@ CHECKS_S = 0.03
 HANDSHAKE_LOOKS = 10
 CLOSE_S = 3.0
 """Closing a connection may take so long."""
+
+
+@functools.cache
+def check_sdk() -> None:
+    """Check that the installed aiortc has the private attributes that are used here.
+
+    Raises ConfigurationError, naming the package, its version and the attribute, if one is missing.
+    """
+    for owner, attribute in ((RTCRtpReceiver, "_RTCRtpReceiver__jitter_buffer"), (RTCIceTransport, "_connection")):
+        if attribute not in owner.__init__.__code__.co_names:
+            raise ConfigurationError(
+                f"WebRTC cannot be used with aiortc {aiortc.__version__}: its {owner.__name__} has no "
+                f"attribute {attribute}. Install a version that has it, such as aiortc 1.16"
+            )
 
 
 class Peer:
@@ -114,10 +133,10 @@ class Peer:
         except (AssertionError, ValueError, IndexError) as error:
             raise BadInput(f"candidate {text[:100]!r} cannot be used: {error}") from error
 
-    @property
-    def packets_received(self) -> int:
-        """All that has come from the client: audio, messages, reports."""
-        return sum(stats.packetsReceived for stats in self._audio.receiver.transport._get_stats().values())
+    async def packets_received(self) -> int:
+        """How many packets have come from the client: audio, messages and reports."""
+        stats = await self._audio.receiver.getStats()
+        return sum(each.packetsReceived for each in stats.values() if isinstance(each, RTCTransportStats))
 
     @property
     def can_send(self) -> bool:

@@ -7,49 +7,39 @@ import json
 import logging
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 from ...errors import BadInput, IllegalState
-from ..client import INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE, ClientTransport, Message
-from ..playout.playout import Playout, PlayoutSettings
+from ...session.session import Session
+from ..client import OUTPUT_SAMPLE_RATE, ClientTransport, Message
+from ..playout.settings import PlayoutSettings
 from .audio import JitterBuffer, Voice, VoiceTrack
-from .peer import Peer
+from .peer import Peer, check_sdk
+from .presence import ClientState, Confirmed, Presence
 
 log = logging.getLogger("duologue")
 
-STALLED_S = 1.0
-"""A client that has sent nothing for so long is not spoken to: what it may not have heard is said again."""
-MUTED_S = 0.5
-"""A client of which other things have come, but no audio for so long, is muted: these do not time what it hears."""
-AHEAD_OF_EAR_S = 0.1
-"""How long audio waits in a client's jitter buffer: what is in there when the network is cut may never be played."""
-SETTLE_S = 0.4
-"""A client that is back gets silence for so long, so that its jitter buffer has settled when the speech goes on."""
-WATCH_S = 0.25
-"""How often the connection is looked at."""
 BURST_S = 3.0
-"""A client may send the messages of so long at once."""
+"""Seconds whose messages a client may send at once."""
 MAX_WAITING = 1_000
 """Messages that wait for the data channel. Beyond that the oldest are dropped."""
 LINGER_S = 0.2
-"""At the end of a call, for what the client has got to be heard, and the last messages to leave."""
-
-State = Literal["new", "connected", "lost", "closed"]
+"""Seconds at the end of a call for the client to play what it has got, and for the last messages to leave."""
 
 
 class WebRTCTransport(ClientTransport):
-    """Answers a client's offers, and is the two ends of its call's pipeline.
+    """Answers a client's offers, and holds the two ends of its call's pipeline.
 
     `accept` answers the first offer, `renegotiate` further ones of the same connection, `restart` one of a new
-    connection that goes on with the same call. `on_connected` is called when the client is connected first,
-    `on_abandoned` with a reason when it never will be: after `connect_s`.
+    connection that goes on with the same call. `on_connected` is called when the client connects for the first time,
+    `on_abandoned` with a reason if it has not after `connect_s`.
 
     A client from which nothing has come for `lost_s` is lost (`ClientChanged`). It may come back for `reconnect_s`;
-    meanwhile the agent's speech waits. What was heard is what had left when the client last gave a sign of life.
+    meanwhile the agent's speech is on hold. Audio counts as heard if it had left before the client's last sign of life.
 
-    Messages of the client are dropped with an error message if they are no JSON objects or longer than
+    Messages of the client are dropped with an error message if they are not JSON objects or are longer than
     `message_bytes`; a client that sends more than `messages_per_s` is cut off. Messages to the client wait for the data
-    channel; those for which there is no room (`MAX_UNSENT_BYTES`), because the client does not take them, are dropped.
+    channel. Those that a client does not take are dropped, beyond `MAX_UNSENT_BYTES`.
     """
 
     kind = "webrtc"
@@ -68,46 +58,56 @@ class WebRTCTransport(ClientTransport):
         messages_per_s: int = 500,
         settings: PlayoutSettings | None = None,
     ) -> None:
+        check_sdk()
         super().__init__(id, identity=identity, data=data, output_sample_rate=OUTPUT_SAMPLE_RATE, settings=settings)
         self.on_connected: Callable[[], None] = _nothing
         self.on_abandoned: Callable[[str], None] = _ignore
         self.dropped_messages = 0
         """Messages to the client that were dropped."""
         self._ice_servers = ice_servers
-        self._connect_s, self._lost_s, self._reconnect_s = connect_s, lost_s, reconnect_s
+        self._connect_s = connect_s
         self._message_bytes, self._messages_per_s = message_bytes, messages_per_s
         self._allowance = messages_per_s * BURST_S
         self._loop = asyncio.get_running_loop()
-        self._voice = Voice(OUTPUT_SAMPLE_RATE)
-        self._peer: Peer | None = None
-        self._negotiating = asyncio.Lock()
-        self._closings: set[asyncio.Task[None]] = set()
-        self._state: State = "new"
-        self._timer: asyncio.TimerHandle | None = None
-        self._seen_at = self._heard_at = self._fed_at = self._message_at = self._loop.time()
-        self._lost_at = 0.0
-        self._switching = False  # a new connection takes the place of the old one
-        self._packets = 0  # that have come from the client
-        self._held = False  # the speech waits for the client
-        self._resuming: asyncio.TimerHandle | None = None
-        self._left: deque[tuple[float, int]] = deque()  # signs of life, and how many samples had left then
-        self._confirmed = 0  # samples that had left when the client last gave a sign of life, and were played since
+        self._message_at = self._loop.time()
         self._waiting: deque[str] = deque(maxlen=MAX_WAITING)
+        self._voice = Voice(OUTPUT_SAMPLE_RATE)
+        self._confirmed = Confirmed()
+        self._presence = Presence(
+            id,
+            lost_s=lost_s,
+            reconnect_s=reconnect_s,
+            packets=self._packets_received,
+            floor=lambda: self._session.floor if self._session is not None else None,
+            changed=self.changed,
+            gone=self.hang_up,
+            fill=self._fill,
+        )
+        self._peer: Peer | None = None
+        self._hearing: JitterBuffer | None = None
+        self._negotiating = asyncio.Lock()
+        self._connect_timer: asyncio.TimerHandle | None = None
+        self._closings: set[asyncio.Task[None]] = set()
 
     # -- negotiation -----------------------------------------------------------------------------------------------
 
     @property
+    def state(self) -> ClientState:
+        """What has become of the client."""
+        return self._presence.state
+
+    @property
     def connected(self) -> bool:
-        """Whether the client is there."""
-        return self._state == "connected"
+        """True while the client is there."""
+        return self._presence.connected
 
     async def accept(self, sdp: str, type: str = "offer") -> str:
         """The answer to the client's first offer. Raises BadInput if it cannot be answered."""
         async with self._negotiating:
-            if self._peer is not None or self._state == "closed":
+            if self._peer is not None or self.state is ClientState.CLOSED:
                 raise IllegalState(f"the connection {self.id!r} has had its offer already")
             answer = await self._new_peer(sdp, type)
-            self._timer = self._loop.call_later(self._connect_s, self._too_late)
+            self._connect_timer = self._loop.call_later(self._connect_s, self._too_late)
             return answer
 
     async def renegotiate(self, sdp: str, type: str = "offer") -> str:
@@ -124,10 +124,7 @@ class WebRTCTransport(ClientTransport):
             old = self._current()
             answer = await self._new_peer(sdp, type)
             self._close_peer(old)
-            self._switching, self._packets = True, 0
-            self._lost_at = self._loop.time()
-            if self._state == "connected":
-                self._hold()
+            self._presence.switch()
             return answer
 
     def is_same_client(self, sdp: str) -> bool:
@@ -141,17 +138,18 @@ class WebRTCTransport(ClientTransport):
         await self._current().add_candidate(candidate, sdp_mid, sdp_mline_index)
 
     def _current(self) -> Peer:
-        if self._peer is None or self._state == "closed":
-            raise IllegalState(f"the connection {self.id!r} is {self._state}")
+        if self._peer is None or self.state is ClientState.CLOSED:
+            raise IllegalState(f"the connection {self.id!r} is {self.state.value}")
         return self._peer
 
     async def _new_peer(self, sdp: str, type: str) -> str:
+        hearing = JitterBuffer(self.input_sample_rate, self._heard, lambda: self._sign_of_life(peer, audio=True))
         peer = Peer(
-            VoiceTrack(self._voice, self._sent),
-            JitterBuffer(INPUT_SAMPLE_RATE, self._heard, self._packet_came),
+            VoiceTrack(self._voice, self._packet_left),
+            hearing,
             ice_servers=self._ice_servers,
             on_state=self._peer_changed,
-            on_message=self._message_came,
+            on_message=lambda data: self._message_came(peer, data),
             on_channel=self._channel_opened,
         )
         try:
@@ -159,10 +157,10 @@ class WebRTCTransport(ClientTransport):
         except BaseException:
             self._close_peer(peer)
             raise
-        if self._state == "closed":
+        if self.state is ClientState.CLOSED:
             self._close_peer(peer)
             raise IllegalState(f"the connection {self.id!r} was closed")
-        self._peer = peer
+        self._peer, self._hearing = peer, hearing
         return answer
 
     def _close_peer(self, peer: Peer) -> None:
@@ -172,160 +170,98 @@ class WebRTCTransport(ClientTransport):
 
     # -- whether the client is there -------------------------------------------------------------------------------
 
+    @property
+    def _session(self) -> Session | None:
+        return self._output.session if self._output.in_session else None
+
+    def started(self) -> None:
+        """The session runs."""
+        self._presence.hold_speech()
+        super().started()
+
     def _peer_changed(self, peer: Peer, state: str) -> None:
-        if peer is not self._peer or self._state == "closed":
+        if peer is not self._peer or self.state is ClientState.CLOSED:
             return
         if state == "connected":
-            self._switching = False
-            self._sign_of_life()
-            if self._state == "new":
-                self._begin()
-        elif self._state == "new":
-            if state == "closed":  # one that failed may be tried again, until it is too late
-                self._abandon("client disconnected")
-        elif state == "closed" and self._state == "connected" and not self._held:
-            self.hang_up("client disconnected")
-        elif self._state == "connected":
-            self._lose("the connection failed")
+            self._sign_of_life(peer)
+            if self.state is ClientState.NEW:
+                self._stop_connect_timer()
+                self._presence.connect()
+                self.on_connected()
+        elif self.state is not ClientState.NEW:
+            self._presence.fail(closed=state == "closed")
+        elif state == "closed":  # a connection that failed may be tried again, until it is too late
+            self._abandon("client disconnected")
 
-    def _begin(self) -> None:
-        self._state, self._fed_at = "connected", self._loop.time()
-        if self._timer is not None:
-            self._timer.cancel()
-        self._watch_again(self._loop.time())
-        self.on_connected()
+    async def _packets_received(self) -> int:
+        return await self._peer.packets_received() if self._peer is not None else 0
 
     def _too_late(self) -> None:
         self._abandon(f"not connected within {self._connect_s:g} s")
 
     def _abandon(self, reason: str) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._stop_connect_timer()
         self.on_abandoned(reason)
 
-    def _watch_again(self, now: float) -> None:
-        self._timer = self._loop.call_at(now + WATCH_S, self._watch, now + WATCH_S)
+    def _stop_connect_timer(self) -> None:
+        if self._connect_timer is not None:
+            self._connect_timer.cancel()
+            self._connect_timer = None
 
-    def _watch(self, due: float) -> None:
-        now = self._loop.time()
-        self._watch_again(now)
-        if now - due > WATCH_S:
-            return  # we were busy: what the client has sent meanwhile is not read yet
-        if self._peer is not None and (packets := self._peer.packets_received) != self._packets:
-            self._packets = packets
-            self._sign_of_life(ago_s=WATCH_S)
-        quiet_s = now - self._seen_at
-        if self._state == "lost":
-            if now - self._lost_at >= self._reconnect_s:
-                self.hang_up("client lost")
-            elif not self._held:
-                self._hold()
-            return
-        if quiet_s >= self._lost_s:
-            self._lose(f"nothing heard for {self._lost_s:g} s")
-        elif quiet_s >= STALLED_S and not self._muted:
-            self._hold()
-        if (missing_s := now - self._fed_at) >= STALLED_S:
-            # A caller who is muted or cut off is silent: a turn of hers must be able to end.
-            self._feed(bytes(2 * int(missing_s * INPUT_SAMPLE_RATE)), now)
-
-    def _lose(self, reason: str) -> None:
-        self._state, self._lost_at = "lost", self._loop.time()
-        self._hold()
-        self.changed("lost", reason)
-
-    @property
-    def _muted(self) -> bool:
-        return self._seen_at - self._heard_at > MUTED_S
-
-    def _packet_came(self) -> None:
-        self._heard_at = self._loop.time()
-        self._sign_of_life()
-
-    def _sign_of_life(self, ago_s: float = 0.0) -> None:
-        """The client is there, or was up to `ago_s` ago: then what left meanwhile may not have reached it."""
-        if self._switching:
-            return  # that was the old connection
-        self._seen_at = self._loop.time()
-        if not ago_s:
-            self._left.append((self._seen_at, self._voice.left))
-            while self._left[0][0] <= self._seen_at - AHEAD_OF_EAR_S:
-                self._confirmed = self._left.popleft()[1]
-        if self._held and self._resuming is None:
-            self._resuming = self._loop.call_later(SETTLE_S, self._resume)
-        if self._state == "lost":
-            self._state = "connected"
-            self.changed("reconnected")
-
-    def _resume(self) -> None:
-        self._resuming = None
-        if self._loop.time() - self._seen_at > SETTLE_S:
-            return  # it was there for a moment only
-        self._held = False
-        if (playout := self._playout) is not None:
-            playout.resume()
-
-    def _hold(self) -> None:
-        """Take back what the client may not have heard, until it is back; again, if something else has let it go."""
-        self._held = True
-        playout = self._playout
-        if playout is not None and not playout.paused and self._output.session.floor.agent_speaking:
-            playout.pause()
+    def _sign_of_life(self, peer: Peer, *, audio: bool = False) -> None:
+        if peer is self._peer:  # not the connection that another one has replaced
+            self._presence.sign_of_life(audio=audio)
+            self._confirmed.sign_of_life(self._loop.time(), self._voice.left)
 
     def hang_up(self, reason: str = "client disconnected") -> None:
-        """The client has gone: it hears nothing any more; the call ends when what was said has been dealt with."""
-        if self.hung_up:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        super().hang_up(reason)
+        """The client has gone: it hears nothing any more, and the call ends once all that it said is dealt with."""
+        if not self.hung_up:
+            self._stop_connect_timer()
+            self._presence.stop()
+            super().hang_up(reason)
 
     # -- audio -----------------------------------------------------------------------------------------------------
-
-    @property
-    def _playout(self) -> Playout | None:
-        return self._output._playout
 
     def write_audio(self, chunk: bytes) -> None:
         """Send 20 ms of the agent's audio, when its turn comes."""
         self._voice.write(chunk)
-        if self._held:
-            self._loop.call_soon(self._hold_again)
-
-    def _hold_again(self) -> None:
-        if self._held and not self.hung_up:
-            self._hold()
 
     def clear_audio(self) -> int:
-        """Drop what has not left, or what the client may not have got. Returns how many samples it has got."""
+        """Drop the audio that has not left, and if the client is away also the audio that it may not have got.
+
+        Returns how many samples it has got.
+        """
         left = self._voice.clear()
-        heard = min(self._confirmed, left) if self._held or self.hung_up else left
-        self._confirmed = 0
-        self._left.clear()
+        heard = min(self._confirmed.samples, left) if self._presence.away or self.hung_up else left
+        self._confirmed.clear()
         return heard
 
     def audio_position(self) -> int:
-        """How many samples had left when the client last gave a sign of life."""
-        return self._confirmed
+        """Samples that had left when the client last gave a sign of life."""
+        return self._confirmed.samples
 
-    def _sent(self) -> None:
-        if self._muted and not self._held:
-            self._confirmed = self._voice.left
+    def _packet_left(self) -> None:
+        if self._presence.muted and not self._presence.away:
+            self._confirmed.samples = self._voice.left
+
+    def use_input_rate(self, sample_rate: int) -> None:
+        """Convert the caller's audio to this rate from now on."""
+        if self._hearing is not None:
+            self._hearing.use_rate(sample_rate)
+        super().use_input_rate(sample_rate)
 
     def _heard(self, pcm: bytes) -> None:
-        self._feed(pcm, self._loop.time())
+        self._presence.fed()
+        self.feed(pcm, self.input_sample_rate)
 
-    def _feed(self, pcm: bytes, now: float) -> None:
-        self._fed_at = now
-        self.feed(pcm, INPUT_SAMPLE_RATE)
+    def _fill(self, seconds: float) -> None:
+        self._heard(bytes(2 * int(seconds * self.input_sample_rate)))
 
     # -- messages --------------------------------------------------------------------------------------------------
 
     def send_message(self, message: Message) -> None:
         """Send a JSON object on the data channel; wait for that, if it is not open yet."""
-        if self._state == "closed" or self.hung_up:
+        if self.state is ClientState.CLOSED or self.hung_up:
             return
         text = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
         if self._peer is None or not self._peer.can_send:
@@ -350,10 +286,10 @@ class WebRTCTransport(ClientTransport):
             for text in waiting:
                 self.dropped_messages += not peer.send(text)
 
-    def _message_came(self, data: str | bytes) -> None:
+    def _message_came(self, peer: Peer, data: str | bytes) -> None:
         now = self._loop.time()
-        self._sign_of_life()
-        if self.hung_up or self._state == "closed":
+        self._sign_of_life(peer)
+        if self.hung_up or self.state is ClientState.CLOSED:
             return
         rate = self._messages_per_s
         self._allowance = min(BURST_S * rate, self._allowance + (now - self._message_at) * rate) - 1
@@ -388,14 +324,12 @@ class WebRTCTransport(ClientTransport):
 
     async def close(self, reason: str = "", *, error: bool = False) -> None:
         """Tell the client that the call is over, and close the connection. Closing twice is harmless."""
-        if self._state != "closed":
-            there = self._state == "connected" and not self.hung_up
+        if self.state is not ClientState.CLOSED:
+            there = self.connected and not self.hung_up
             if there:
                 self.send_message(self.describe_end(reason))
-            self._state = "closed"
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
+            self._presence.close()
+            self._stop_connect_timer()
             if there and self._peer is not None:
                 await asyncio.sleep(LINGER_S)
             if self._peer is not None:

@@ -11,7 +11,7 @@ import anyio
 
 from ...errors import ConfigurationError, MissingExtra, ServiceError
 from ..client import INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE
-from ..playout.playout import PlayoutSettings
+from ..playout.settings import PlayoutSettings
 from .connection import Closed
 from .limits import WebSocketLimits
 from .serializers import F1ClientSerializer, Wired

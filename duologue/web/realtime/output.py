@@ -27,7 +27,7 @@ from ...frames import (
     WordTimes,
 )
 from ...processors.kernel.groups import leaves
-from ...processors.kernel.processor import Processor, handles
+from ...processors.processor import Processor, handles
 from ...processors.tools import Tools
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ class RealtimeOutput(Processor):
 
     async def open(self) -> None:
         """Whatever is heard is told from here."""
-        self.session.has_playout = True
+        self.session.audio.has_playout = True
 
     @property
     def _response(self) -> ServerResponse | None:

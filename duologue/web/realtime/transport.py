@@ -17,8 +17,9 @@ from ...audio.vad import Detector
 from ...errors import ConfigurationError
 from ...frames import Configure, Frame, Input, ToolCall, ToolResult, UserImage, UserText, UserTranscript
 from ...processors.handoff.find import find_engine
-from ...processors.kernel.groups import Switch, leaves
-from ...processors.kernel.processor import Processor
+from ...processors.kernel.groups import leaves
+from ...processors.kernel.node import Node
+from ...processors.switch import Switch
 from ...processors.turns.interruption import may_interrupt
 from ...protocols.openai_realtime.config import Refusal
 from ...protocols.openai_realtime.response import ServerItem, ServerResponse
@@ -131,7 +132,7 @@ class RealtimeTransport:
         assert self._turns is not None
         return self._turns
 
-    def check(self, pipeline: Processor) -> None:
+    def check(self, pipeline: Node) -> None:
         """Raise ConfigurationError if the pipeline lacks a part."""
         self._engine()
         parts = leaves(pipeline)

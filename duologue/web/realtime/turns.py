@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from ...audio.vad import Detector
 from ...errors import ServiceError
 from ...frames import EndOfTurn, Input, Respond, SpeechStarted, SpeechStopped, UserAudio
-from ...processors.kernel.groups import Pipeline
-from ...processors.kernel.processor import Processor, handles
+from ...processors.pipeline import Pipeline
+from ...processors.processor import Processor, handles
 from ...processors.turns.endpointing import Endpointing
 from ...processors.turns.vad import Vad
 

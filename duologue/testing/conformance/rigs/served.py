@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, Protocol
 
-from ....processors.kernel.processor import Processor
+from ....processors.processor import Processor
 from ....services.context import Message
 from ....services.native.engine import SpeechToSpeech
 from ...scripted.server import Behaviour, Got

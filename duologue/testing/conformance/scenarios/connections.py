@@ -80,7 +80,7 @@ async def a_drop_while_the_caller_speaks(rig: Rig, random: Random) -> None:
     async with rig.start(answers) as far:
         async with calling(rig, far) as call:
             await call.asks(HELLO)
-            call.session.spawn(call.probe, _drop_after, call, random.uniform(0.05, 1.9), random.choice(CODES))
+            call.session.start_task(call.probe, _drop_after(call, random.uniform(0.05, 1.9), random.choice(CODES)))
             line = await call.says(WEATHER)
             await call.until(lambda: "agent: It is sunny." in call.log, "the answer")
             await call.waits(1.0)
@@ -159,7 +159,7 @@ async def an_engine_that_cannot_reconnect_ends_the_call(rig: Rig, random: Random
             dropped_at = call.session.now()
             await far.drop()
             with_patience = 4.0 + 2.0
-            await call.until(call.over.is_set, "the end of the call", 60.0)
+            await call.until(lambda: call.outcome is not None, "the end of the call", 60.0)
         (fatal,) = [error for error in call.came(ErrorRaised) if error.fatal]
         assert fatal.processor
         assert fatal.message
@@ -262,7 +262,7 @@ async def a_warning_while_the_caller_speaks_loses_nothing(rig: Rig, random: Rand
             after_s, left_s = random.uniform(0.0, 2.0), random.choice([9.0, 12.0])
             if random.random() < 0.4:  # too short to wait for the end of the sentence
                 after_s, left_s = random.uniform(0.0, 0.5), 1.5
-            call.session.spawn(call.probe, _go_away_after, call, after_s, left_s)
+            call.session.start_task(call.probe, _go_away_after(call, after_s, left_s))
             line = await call.says(WEATHER)
             await call.until(lambda: "agent: It is sunny." in call.log, "the answer")
             await reconnected(call)

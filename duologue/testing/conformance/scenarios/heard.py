@@ -67,7 +67,7 @@ async def what_was_not_heard_at_all_is_forgotten(rig: Rig, random: Random) -> No
         async with calling(rig, far) as call:
             await call.says(HELLO)
             await call.until(lambda: call.came(ResponseStarted), "the answer")
-            call.session.floor.hold()
+            call.session.floor.hold("test", patience_s=5)
             await call.until(lambda: call.came(BotAudio), "its audio")
             await call.waits(0.2)
             call.session.interrupt("application")

@@ -83,7 +83,7 @@ async def a_hand_off_while_the_caller_speaks_loses_nothing(rig: Rig, random: Ran
         async with calling(rig, far, agents=[ANN, BOB], engines={"first": first}) as call:
             await call.waits(1.0)
             transfer_at = 0.3 + 0.5 * random.random()
-            call.session.spawn(call.probe, _transfer_after, call, transfer_at)
+            call.session.start_task(call.probe, _transfer_after(call, transfer_at))
             line = await call.says(WEATHER)
             await call.until(lambda: "agent: I am Bob." in call.log, "the answer of the new agent")
         assert call.heard_by_engine(line)

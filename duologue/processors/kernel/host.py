@@ -1,0 +1,140 @@
+"""`Host`: what the kernel needs of the session that runs a pipeline, and the types that both speak of."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol, TypeVar
+
+from ...frames import End, Frame, Signal
+from .waits import Waits
+
+T = TypeVar("T")
+
+Direction = Literal["down", "up"]
+Target = Callable[[Any], Awaitable[None]]
+"""A callable that takes a frame."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Deadlines:
+    """How long each phase of a session may take, in seconds."""
+
+    start_s: float = 10.0
+    """Opening all processors."""
+    drain_s: float = 30.0
+    """From the `End` until the last audio was heard."""
+    stop_s: float = 2.0
+    """Until all tasks have obeyed their cancellation."""
+    close_s: float = 5.0
+    """Closing all processors; they close at the same time."""
+
+
+class Member(Protocol):
+    """A processor or a group, as its host sees it."""
+
+    @property
+    def name(self) -> str:
+        """What errors and traces call it."""
+
+    async def open(self) -> None:
+        """Acquire resources."""
+
+    async def close(self) -> None:
+        """Release resources."""
+
+
+class Owner(Member, Protocol):
+    """A member that has a lane."""
+
+    @property
+    def capacity(self) -> int:
+        """Frames that its lane holds."""
+
+    @property
+    def host(self) -> Host:
+        """What runs it."""
+
+
+class Fence(Protocol):
+    """Tells which output an interruption has made void."""
+
+    @property
+    def fence(self) -> int:
+        """The turn up to which every `Output` is stale."""
+
+    def is_stale(self, frame: Frame) -> bool:
+        """Return True for a frame that an interruption has made void."""
+
+
+class Fenced(Protocol):
+    """Work that an interruption thins out and the end of the session closes: a lane."""
+
+    def fence(self) -> None:
+        """Drop stale output."""
+
+    def close(self) -> None:
+        """Drop everything, for good."""
+
+
+class Host(Protocol):
+    """Runs the processors of a pipeline. A session has one."""
+
+    tap: Callable[[Any, Direction, Frame], None] | None
+    """Sees every push, as (node, direction, frame), while somebody observes."""
+
+    @property
+    def session(self) -> Any:
+        """What processors see as their session. The kernel hands it on and never looks inside."""
+
+    @property
+    def deadlines(self) -> Deadlines:
+        """How long each phase may take."""
+
+    @property
+    def floor(self) -> Fence:
+        """Tells which output is stale."""
+
+    @property
+    def lanes(self) -> list[Fenced]:
+        """The lanes that are not closed. A lane adds and removes itself."""
+
+    @property
+    def waits(self) -> Waits:
+        """Which tasks wait for which others."""
+
+    def report(self, error: Exception, processor: str, frame: Frame | None = None) -> None:
+        """Make an error known."""
+
+    def start_task(
+        self, owner: Member, coroutine: Coroutine[Any, Any, T], frame: Frame | None = None
+    ) -> asyncio.Task[T]:
+        """Run a coroutine in a task that ends with the session. What it raises is reported."""
+
+    def broadcast(self, signal: Signal) -> None:
+        """Tell every processor and listener that wants this signal."""
+
+    def hear(self, signal: Signal) -> None:
+        """Tell the session's listeners of a signal."""
+
+    def guard(self, handler: Callable[[Any], Any], owner: Member) -> Callable[[Any], None]:
+        """Wrap a handler of signals: what it raises is reported, what it leaves to await runs in a task."""
+
+    def begin_draining(self, end: End) -> None:
+        """An `End` has been pushed by an open processor."""
+
+    def require_running(self, what: str) -> None:
+        """Raise IllegalState, naming what cannot be done, unless the session runs."""
+
+    def is_open(self, member: Member) -> bool:
+        """Return True for a member that is open, or opening."""
+
+    async def open_branch(self, members: Collection[Member]) -> None:
+        """Open the members of a branch, all or none."""
+
+    async def close_branch(self, members: Collection[Member]) -> None:
+        """Close the members of a branch."""
+
+    def reroute(self) -> None:
+        """Forget the cached routes: the graph has changed."""

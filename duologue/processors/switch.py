@@ -1,0 +1,212 @@
+"""`Switch`: one of several branches is active."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from typing import Generic, TypeVar
+
+from ..errors import ConfigurationError
+from ..frames import Control, Frame, Input
+from .kernel.groups import Group, active_members, build, check, take
+from .kernel.host import Direction, Target
+from .kernel.lane import DONE, Lane
+from .kernel.node import Node
+from .kernel.routes import Port
+from .processor import Processor
+
+N = TypeVar("N", bound=Processor)
+
+
+class Switch(Processor, Group, Generic[N]):
+    """Named branches of which one is active; the others are closed, and neither get nor push frames.
+
+    `active` is the name of the first one, by default the first in the mapping. Raises ConfigurationError for an empty
+    mapping and an unknown name.
+    """
+
+    def __init__(self, branches: Mapping[str, N], active: str = "") -> None:
+        if not branches:
+            raise ConfigurationError("Switch needs at least one branch")
+        if not isinstance(branches, Mapping):
+            raise ConfigurationError(f"Switch takes branches by name, not {branches!r}")
+        self._branches = dict(branches)
+        self._active = active or next(iter(self._branches))
+        self._require(self._active)
+        self._selecting = asyncio.Lock()
+        self._gates: dict[Direction, _Gate] = {}
+        check(self)
+
+    @property
+    def children(self) -> tuple[Node, ...]:
+        return tuple(self._branches.values())
+
+    @property
+    def active_children(self) -> tuple[Node, ...]:
+        return (self._branches[self._active],)
+
+    @property
+    def branches(self) -> Mapping[str, N]:
+        """All branches by name."""
+        return self._branches
+
+    @property
+    def active(self) -> str:
+        """The name of the active branch."""
+        return self._active
+
+    def _require(self, name: str) -> N:
+        if name not in self._branches:
+            raise ConfigurationError(f"Switch has no branch {name!r}; it has {', '.join(self._branches)}")
+        return self._branches[name]
+
+    async def select(
+        self,
+        name: str,
+        *,
+        drain: Callable[[], Awaitable[None]] | None = None,
+        move: Callable[[], None] | None = None,
+    ) -> None:
+        """Make another branch the active one. One change at a time: a second one waits for the first.
+
+        The branch is opened first; if that fails the old one stays active and the error is raised. Then, in one step,
+        `Input` and `Control` that still wait in the old branch's lanes move to the new one, in their order and ahead
+        of later frames. Frames that a handler of the old branch is at work on stay there: its `Input` still leaves,
+        its `Output` is dropped. Raises ConfigurationError for an unknown name, IllegalState if the session does not
+        run.
+
+        `drain` is awaited when the new branch is open and the old one still works; if it raises, the old one stays.
+        `move` is called in the step itself: it moves state that the branches keep outside their lanes.
+        """
+        new, host = self._require(name), self.host
+        async with self._selecting:
+            host.require_running("change a branch")
+            if name == self._active:
+                return
+            old = self._branches[self._active]
+            # In a branch that is not active itself, nothing is open: only the choice changes.
+            is_open = host.is_open(self)
+            if is_open:
+                await host.open_branch(active_members(new))
+            if drain is not None:
+                try:
+                    await drain()
+                except BaseException:
+                    await host.close_branch(active_members(new))
+                    raise
+            waiting = {direction: self.take(direction) for direction in self._gates}
+            self._active = name
+            try:
+                if move is not None:
+                    move()
+            finally:
+                for direction, gate in self._gates.items():
+                    gate.change(name, waiting[direction])
+                host.reroute()
+                if is_open:
+                    await host.close_branch(active_members(old))
+
+    def build(self, direction: Direction, after: Port) -> Port:
+        gate = self._gates[direction] = _Gate(self, direction, after, self._active)
+        gate.connect({n: build(branch, direction, gate.exit(n)) for n, branch in self._branches.items()})
+        return gate
+
+    def take(self, direction: Direction) -> list[Frame]:
+        return take(self._branches[self._active], direction) + self._gates[direction].take()
+
+
+class _Gate:
+    """The two ends of a `Switch` in one direction: an entry to the active branch, and an exit from each branch.
+
+    After a change of branches the frames that waited in the old one stand in a lane at the entry, and frames that come
+    later queue behind them. A branch that is no longer active still lets out its `Input`, and each `Control` that came
+    in before the change, but not its `Output`.
+    """
+
+    def __init__(self, owner: Node, direction: Direction, after: Port, active: str) -> None:
+        self.active = active
+        self._after = after
+        self._up = direction == "up"
+        self._lane = Lane(owner)
+        self._put = self._lane.put_up if self._up else self._lane.put
+        self._entries: Mapping[str, Port] = {}
+        # For each branch: the `Control` frames inside it.
+        self._controls: dict[str, dict[int, Frame]] = {}
+
+    def connect(self, entries: Mapping[str, Port]) -> None:
+        """Set the ports that lead into the branches."""
+        self._entries = entries
+        self._controls = {name: {} for name in entries}
+
+    def beyond(self) -> Iterator[Node]:
+        return self._entries[self.active].beyond()
+
+    def resolve(self, frame_type: type[Frame]) -> Target:
+        # A route resolved before a change may be used after it: it checks at each call where it leads.
+        name, lane, put, deliver = self.active, self._lane, self._put, self._deliver
+        into = self._into(frame_type)
+
+        def enter(frame: Frame) -> Awaitable[None]:
+            return into(frame) if self.active == name and not lane.held else put(deliver, frame, True)
+
+        return enter
+
+    def _into(self, frame_type: type[Frame]) -> Target:
+        target = self._entries[self.active].resolve(frame_type)
+        if not issubclass(frame_type, Control):
+            return target
+        inside = self._controls[self.active]
+
+        def enter(frame: Frame) -> Awaitable[None]:
+            inside[id(frame)] = frame
+            return target(frame)
+
+        return enter
+
+    async def _deliver(self, frame: Frame) -> None:
+        await self._into(type(frame))(frame)
+
+    def exit(self, name: str) -> Port:
+        """The exit of one branch."""
+        return _Exit(self, name, self._after)
+
+    def leaves(self, name: str, frame_type: type[Frame]) -> Target:
+        """Return what takes a frame that comes out of a branch."""
+        leave = self._after.resolve(frame_type)
+        if issubclass(frame_type, Input):
+            return leave
+        if issubclass(frame_type, Control):
+            inside = self._controls[name]
+
+            def leave_control(frame: Frame) -> Awaitable[None]:
+                came_in = inside.pop(id(frame), None) is not None
+                return leave(frame) if came_in or self.active == name else DONE
+
+            return leave_control
+        return lambda frame: leave(frame) if self.active == name else DONE
+
+    def change(self, name: str, waiting: Sequence[Frame]) -> None:
+        """Make another branch the active one; the `waiting` frames of the old one enter it first."""
+        for frame in waiting:
+            self._controls[self.active].pop(id(frame), None)
+        self.active = name
+        self._lane.put_all(self._deliver, waiting, up=self._up)
+
+    def take(self) -> list[Frame]:
+        """Remove and return the frames that wait at the entry."""
+        return self._lane.take("up" if self._up else "down")
+
+
+class _Exit:
+    """The exit of one branch of a `Switch`."""
+
+    def __init__(self, gate: _Gate, name: str, after: Port) -> None:
+        self._gate = gate
+        self._name = name
+        self._after = after
+
+    def beyond(self) -> Iterator[Node]:
+        return self._after.beyond()
+
+    def resolve(self, frame_type: type[Frame]) -> Target:
+        return self._gate.leaves(self._name, frame_type)

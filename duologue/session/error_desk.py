@@ -1,0 +1,96 @@
+"""`ErrorDesk`: makes errors known, and asks the policy what follows."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Literal
+
+from ..errors import DuologueError
+from ..frames import ErrorRaised, Frame
+
+log = logging.getLogger("duologue")
+
+Decision = Literal["continue", "end", "cancel"]
+ErrorPolicy = Callable[[ErrorRaised], Decision]
+
+MAX_TOLD = 16
+"""Errors that are told in one go, the first and those reported meanwhile; further ones are only logged and decided."""
+
+
+def end_on_fatal(error: ErrorRaised) -> Decision:
+    """The default error policy: the call goes on, unless the error is fatal."""
+    return "end" if error.fatal else "continue"
+
+
+class ErrorDesk:
+    """Tells errors one at a time, in the order in which they are reported.
+
+    An error that is reported while another is told waits for it, and is told and decided like any other. `tell`
+    broadcasts; `fail(error, at_once)` ends the session.
+    """
+
+    def __init__(
+        self,
+        session_id: str,
+        policy: ErrorPolicy,
+        tell: Callable[[ErrorRaised], None],
+        fail: Callable[[Exception, bool], None],
+    ) -> None:
+        self._id = session_id
+        self._policy = policy
+        self._tell = tell
+        self._fail = fail
+        self._waiting: deque[tuple[ErrorRaised, Exception]] = deque()  # the first one is being told
+
+    def report(self, error: Exception, processor: str, frame: Frame | None = None, *, fatal: bool = False) -> None:
+        """Log an error, tell it as an `ErrorRaised` signal, and do what the policy decides.
+
+        `frame` is the frame that was being handled. An error of a listener of `ErrorRaised` is only logged, unless it
+        is fatal: told of its own error, the listener would raise the next one.
+        """
+        raised = error
+        while isinstance(error, ExceptionGroup):
+            error = error.exceptions[0]  # the log has the rest
+        category = error.category if isinstance(error, DuologueError) else "internal"
+        while_doing = f" (while handling {type(frame).__name__})" if frame is not None else ""
+        log.log(
+            logging.ERROR if category == "internal" else logging.WARNING,
+            "session %s: %s: %s%s",
+            self._id,
+            processor,
+            type(error).__name__,
+            while_doing,
+            exc_info=raised if category == "internal" else None,
+        )
+        if isinstance(frame, ErrorRaised) and not fatal:
+            return
+        message = (str(error) or type(error).__name__) + while_doing
+        self._waiting.append((ErrorRaised(processor=processor, category=category, message=message, fatal=fatal), error))
+        if len(self._waiting) == 1:
+            self._tell_all()
+
+    def _tell_all(self) -> None:
+        told = 0
+        try:
+            while self._waiting:
+                signal, error = self._waiting[0]
+                told += 1
+                if told <= MAX_TOLD:
+                    self._tell(signal)
+                if (decision := self._decide(signal)) != "continue":
+                    self._fail(error, decision == "cancel")
+                self._waiting.popleft()
+        finally:
+            self._waiting.clear()
+
+    def _decide(self, signal: ErrorRaised) -> Decision:
+        try:
+            decision = self._policy(signal)
+            if decision in ("continue", "end", "cancel"):
+                return decision
+            log.error("session %s: on_error answered %r, not continue, end or cancel", self._id, decision)
+        except Exception:
+            log.exception("session %s: on_error failed", self._id)
+        return end_on_fatal(signal)

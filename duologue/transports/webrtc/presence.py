@@ -1,0 +1,229 @@
+"""`Presence`: whether a WebRTC client is there, judged by its signs of life."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from enum import Enum
+from typing import Literal
+
+from ...errors import IllegalState
+from ...session.floor import Floor
+from ...session.holds import Hold
+
+STALLED_S = 1.0
+"""A client that has sent nothing for this long is not spoken to: what it may not have heard is said again."""
+MUTED_S = 0.5
+"""No audio for this long while other packets arrive means muted; those packets then do not confirm playback."""
+AHEAD_OF_EAR_S = 0.1
+"""Audio in a client's jitter buffer, in seconds, that may never be played when the network is cut."""
+SETTLE_S = 0.4
+"""A client that is back gets silence for this long, in which its jitter buffer settles."""
+WATCH_S = 0.25
+"""Seconds between two looks at the connection."""
+HOLD_OWNER = "lost client"
+"""The owner of the holds made here."""
+
+
+class ClientState(Enum):
+    """What has become of a client."""
+
+    NEW = "new"
+    """It has not connected yet."""
+    THERE = "connected"
+    SILENT = "silent"
+    """Nothing has come for `STALLED_S`, or a new connection takes the old one's place. The speech is on hold."""
+    LOST = "lost"
+    """Nothing has come for `lost_s`, or the connection failed; this was announced. The speech is on hold."""
+    BACK = "back"
+    """It gives signs of life again. The speech is on hold for `SETTLE_S` more."""
+    CLOSED = "closed"
+
+
+_MOVES: dict[ClientState, set[ClientState]] = {
+    ClientState.NEW: {ClientState.THERE, ClientState.CLOSED},
+    ClientState.THERE: {ClientState.SILENT, ClientState.LOST, ClientState.CLOSED},
+    ClientState.SILENT: {ClientState.BACK, ClientState.LOST, ClientState.CLOSED},
+    ClientState.LOST: {ClientState.BACK, ClientState.CLOSED},
+    ClientState.BACK: {ClientState.THERE, ClientState.SILENT, ClientState.LOST, ClientState.CLOSED},
+    ClientState.CLOSED: set(),
+}
+_AWAY = (ClientState.SILENT, ClientState.LOST, ClientState.BACK)
+
+
+class Confirmed:
+    """How many samples the client has surely played: those that left `AHEAD_OF_EAR_S` before a sign of life."""
+
+    def __init__(self) -> None:
+        self.samples = 0
+        """Counted since `clear`."""
+        self._left: deque[tuple[float, int]] = deque()  # loop time of a sign of life, samples that had left then
+
+    def sign_of_life(self, now: float, left: int) -> None:
+        """The client gave a sign of life; `left` samples have left since `clear`."""
+        self._left.append((now, left))
+        while self._left[0][0] <= now - AHEAD_OF_EAR_S:
+            self.samples = self._left.popleft()[1]
+
+    def clear(self) -> None:
+        """Count from here."""
+        self.samples = 0
+        self._left.clear()
+
+
+class Presence:
+    """Follows one client from its first connection to the end, and holds the agent's speech while it is away.
+
+    A client from which nothing has come for `lost_s` is lost; it may come back for `reconnect_s`. `packets` returns
+    how many packets its connection has received, `floor` the session's floor, None before there is a session.
+    `changed` receives what is announced, `gone` the reason for which the call ends. `fill` receives the seconds of
+    silence that stand for a client's missing audio.
+    """
+
+    def __init__(
+        self,
+        id: str,
+        *,
+        lost_s: float,
+        reconnect_s: float,
+        packets: Callable[[], Awaitable[int]],
+        floor: Callable[[], Floor | None],
+        changed: Callable[[Literal["lost", "reconnected"], str], None],
+        gone: Callable[[str], None],
+        fill: Callable[[float], None],
+    ) -> None:
+        self.state = ClientState.NEW
+        self._id = id
+        self._lost_s, self._reconnect_s = lost_s, reconnect_s
+        self._packets_received, self._floor = packets, floor
+        self._changed, self._gone, self._fill = changed, gone, fill
+        self._loop = asyncio.get_running_loop()
+        self._seen_at = self._heard_at = self._fed_at = self._loop.time()  # any sign of life, audio, audio passed on
+        self._lost_at = 0.0
+        self._packets = 0
+        self._hold: Hold | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._settle_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def connected(self) -> bool:
+        """True from the first connection on, except while the client is lost or closed."""
+        return self.state in (ClientState.THERE, ClientState.SILENT, ClientState.BACK)
+
+    @property
+    def away(self) -> bool:
+        """True while the client may not hear the agent: the speech is on hold."""
+        return self.state in _AWAY
+
+    @property
+    def muted(self) -> bool:
+        """True while the client sends other things, but no audio."""
+        return self._seen_at - self._heard_at > MUTED_S
+
+    def _move(self, state: ClientState) -> None:
+        if state not in _MOVES[self.state]:
+            raise IllegalState(f"the client of {self._id!r} cannot go from {self.state.value} to {state.value}")
+        self.state = state
+
+    # -- what happens to the connection ----------------------------------------------------------------------------
+
+    def connect(self) -> None:
+        """The first connection stands."""
+        self._move(ClientState.THERE)
+        self._fed_at = self._loop.time()
+        self._watching = self._loop.create_task(self._watch(), name=f"watch the client of {self._id}")
+
+    def switch(self) -> None:
+        """A new connection takes the place of the old one."""
+        self._packets, self._lost_at = 0, self._loop.time()
+        if self.state in (ClientState.THERE, ClientState.BACK):
+            self._move(ClientState.SILENT)
+            self.hold_speech()
+
+    def fail(self, *, closed: bool) -> None:
+        """The connection failed, or the client has `closed` it: then it has hung up, unless it was silent before."""
+        if closed and self.state is ClientState.THERE:
+            self._gone("client disconnected")
+        elif self.connected:
+            self._lose("the connection failed")
+
+    def close(self) -> None:
+        """The connection ends. Closing twice is harmless."""
+        self.stop()
+        if self.state is not ClientState.CLOSED:
+            self._move(ClientState.CLOSED)
+
+    def stop(self) -> None:
+        """Watch the client no more."""
+        if self._watching is not None:
+            self._watching.cancel()
+        if self._settle_timer is not None:
+            self._settle_timer.cancel()
+
+    # -- signs of life ---------------------------------------------------------------------------------------------
+
+    def fed(self) -> None:
+        """Audio of the client has been passed on."""
+        self._fed_at = self._loop.time()
+
+    def sign_of_life(self, *, audio: bool = False) -> None:
+        """Something has come from the client."""
+        self._seen_at = self._loop.time()
+        if audio:
+            self._heard_at = self._seen_at
+        if self.state is ClientState.SILENT or self.state is ClientState.LOST:
+            lost = self.state is ClientState.LOST
+            self._move(ClientState.BACK)
+            self._settle_timer = self._loop.call_later(SETTLE_S, self._settled)
+            if lost:
+                self._changed("reconnected", "")
+
+    def _settled(self) -> None:
+        self._settle_timer = None
+        if self.state is not ClientState.BACK:
+            return
+        if self._loop.time() - self._seen_at > SETTLE_S / 2 and not self.muted:
+            self._move(ClientState.SILENT)  # it was there for a moment only
+            return
+        self._move(ClientState.THERE)
+        if self._hold is not None:
+            self._hold.release()
+
+    async def _watch(self) -> None:
+        while True:
+            due = self._loop.time() + WATCH_S
+            await asyncio.sleep(WATCH_S)
+            if self._loop.time() - due <= WATCH_S:  # else the loop was blocked, and what has come is not read yet
+                packets = await self._packets_received()
+                if packets != self._packets:
+                    self._packets = packets
+                    self.sign_of_life()
+                self._look(self._loop.time())
+
+    def _look(self, now: float) -> None:
+        quiet_s = now - self._seen_at
+        if self.state is ClientState.LOST:
+            if now - self._lost_at >= self._reconnect_s:
+                self._gone("client lost")
+            return
+        if quiet_s >= self._lost_s:
+            self._lose(f"nothing heard for {self._lost_s:g} s")
+        elif quiet_s >= STALLED_S and not self.muted and self.state is ClientState.THERE:
+            self._move(ClientState.SILENT)
+            self.hold_speech()
+        if (missing_s := now - self._fed_at) >= STALLED_S:
+            # A caller who is muted or cut off is silent, and their turn must be able to end.
+            self._fill(missing_s)
+
+    def _lose(self, reason: str) -> None:
+        self._move(ClientState.LOST)
+        self._lost_at = self._loop.time()
+        self.hold_speech()
+        self._changed("lost", reason)
+
+    def hold_speech(self) -> None:
+        """Put the agent's speech on hold if the client is away and there is a session: see `Floor.hold`."""
+        if self.away and (self._hold is None or not self._hold.out) and (floor := self._floor()) is not None:
+            # No patience: the client comes back, or the call ends after `reconnect_s`.
+            self._hold = floor.hold(HOLD_OWNER, patience_s=None, lasting=True)

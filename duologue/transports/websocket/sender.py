@@ -1,0 +1,171 @@
+"""`Sender`: messages and audio on their way to one client, and the speech on hold while the client is behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from ...session.floor import Floor
+from ...session.holds import Hold
+from .connection import Closed, Wire
+from .outbox import Outbox, Playback
+from .serializers import Serializer, Wired
+
+AT_ONCE_S = 0.002
+"""A socket that takes longer to take a message is full."""
+HOLD_OWNER = "slow client"
+"""The owner of the holds made here."""
+
+
+class Sender:
+    """Sends messages and audio to one client in order, and accounts for what the client has played.
+
+    When the client is more than `limit_s` behind what the playout's lead of `lead_s` allows, the speech is put on
+    hold: audio that was not sent goes back to the playout, and the client plays on what it has. The hold ends when the
+    client has played nearly all of that. `floor` returns the session's floor. `on_full` is called when there is no room
+    for a message, `on_failed` for an error that is not `Closed`.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        serializer: Serializer,
+        *,
+        limit_s: float,
+        lead_s: float,
+        floor: Callable[[], Floor],
+        on_full: Callable[[], None],
+        on_failed: Callable[[Exception], None],
+    ) -> None:
+        self.closed = False
+        """True once nothing more is accepted for the client."""
+        self.task: asyncio.Task[None] | None = None
+        self._wire, self._serializer = wire, serializer
+        self._limit_s, self._lead_s = limit_s, lead_s
+        self._floor, self._on_full, self._on_failed = floor, on_full, on_failed
+        self._loop = asyncio.get_running_loop()
+        self._rate = serializer.output_sample_rate
+        self._outbox = Outbox()
+        self._playback = Playback(self._rate)
+        self._hold: Hold | None = None  # while the client is behind
+        self._sending_since: float | None = None
+        self._void_before = 0  # audio of an earlier generation is dropped by the client as it comes
+        self._to_clear = False  # the client may have audio that it was not told to drop
+
+    def start(self, name: str) -> None:
+        """Begin to send."""
+        self.task = self._loop.create_task(self._run(), name=name)
+
+    def put(self, data: Wired | None) -> None:
+        """Send a message. None stands for a message that the dialect does not have."""
+        if data is not None and not self.closed and not self._outbox.put(data):
+            self._on_full()
+
+    def write(self, chunk: bytes) -> None:
+        """Send a chunk of audio. If the client is too far behind, the speech is put on hold right after this."""
+        if self.closed:
+            return
+        now = self._loop.time()
+        self._to_clear = True
+        self._outbox.put_audio(chunk, now)
+        if self._late_s(now) > self._limit_s:
+            # Not from within the playout, which is about to account for this chunk.
+            self._loop.call_soon(self._hold_if_late)
+
+    def told(self, ms: float) -> None:
+        """The client reports how much it has played."""
+        self._playback.told(ms, self._loop.time())
+
+    def position(self) -> int:
+        """Samples that the client has played since the last `clear`."""
+        return self._playback.position(self._loop.time())
+
+    def stuck_s(self, now: float) -> float:
+        """Seconds for which the socket has not taken the message that is being sent."""
+        return now - self._sending_since if self._sending_since is not None else 0.0
+
+    # -- the speech of a client that is behind ---------------------------------------------------------------------
+
+    def _late_s(self, now: float) -> float:
+        """How much later than meant the client hears the audio that is written now, in seconds."""
+        return self._outbox.unsent / self._rate + self._playback.ahead_s(now) - self._lead_s
+
+    def _hold_if_late(self) -> None:
+        if self._late_s(self._loop.time()) > self._limit_s:
+            self._hold_speech()
+
+    def hold_if_stuck(self, now: float) -> None:
+        """Put the speech on hold if the socket has not taken the audio that is being sent for too long."""
+        if self.stuck_s(now) > self._limit_s and self._outbox.unsent:
+            self._hold_speech()
+
+    def _hold_speech(self) -> None:
+        if not self.closed and (self._hold is None or not self._hold.out):
+            # No patience: a client that does not catch up is lost, and the call ends.
+            self._hold = self._floor().hold(HOLD_OWNER, patience_s=None)
+            self._release_if_sent(self._loop.time())
+
+    def _release_if_sent(self, now: float) -> None:
+        """Once all is sent, the speech goes on when the client has played nearly all of it."""
+        if self._hold is not None and not self._outbox.unsent:
+            self._hold.release_after(max(0.0, self._playback.ahead_s(now) - self._lead_s))
+
+    def clear(self) -> int | None:
+        """Have the client drop the audio that it has not played; for a hold of a client behind, only unsent audio.
+
+        Returns how many samples of those written since the last `clear` it has played, or will play.
+        """
+        now, floor = self._loop.time(), self._floor()
+        blocked = self.stuck_s(now) > AT_ONCE_S
+        behind = HOLD_OWNER in floor.held_by or (floor.held and (blocked or self._playback.owes(now)))
+        void = floor.turn <= floor.fence  # after an interruption nothing need be kept
+        message = None if behind and not void else self._serializer.clear()
+        if message is None:  # the client plays on what it has got, and what is on its way to it
+            kept = self._playback.handed + self._outbox.samples_in_flight
+            self._outbox.drop_audio()
+            self._playback.begin_anew(now, kept=kept)
+            return kept
+        # While the socket takes nothing, this message arrives only after the client has played what it has got.
+        kept = self._playback.handed if blocked else self._playback.position(now)
+        self._outbox.drop_audio()
+        self._void_before = self._outbox.generation
+        self._playback.begin_anew(now)
+        if self._to_clear:
+            self._to_clear = False
+            self.put(message)
+        return kept
+
+    # -- the task --------------------------------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        outbox, playback, wire, serializer = self._outbox, self._playback, self._wire, self._serializer
+        now = self._loop.time
+        late = False  # the socket did not take this message at once, or those before it
+        while True:
+            late = late and not outbox.is_empty
+            item = await outbox.take()
+            began = self._sending_since = now()
+            try:
+                await wire.send(serializer.audio(item.pcm) if item.pcm else item.data)
+            except Closed:
+                return  # the reader sees it too
+            except Exception as error:
+                self._on_failed(error)
+                return
+            self._sending_since = None
+            outbox.sent()
+            taken = now()
+            late = late or taken - began > AT_ONCE_S
+            if item.pcm and item.generation >= self._void_before:
+                counts = item.generation == outbox.generation
+                playback.add(len(item.pcm) >> 1, taken if late else item.at, counts=counts)
+            self._release_if_sent(taken)
+
+    def drop_audio(self) -> None:
+        """Drop the audio that waits."""
+        self._outbox.drop_audio()
+
+    async def emptied(self) -> None:
+        """Wait until all has been sent, unless nothing can be sent any more."""
+        if self.task is not None and not self.task.done():
+            await self._outbox.emptied()
