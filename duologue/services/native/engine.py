@@ -140,11 +140,14 @@ class SpeechToSpeech(NativeAnswers):
     @handles(UserAudio)
     async def audio(self, frame: UserAudio) -> None:
         """Send the caller's audio, or keep it until that is possible."""
-        parts = self.parts
-        parts.activate()
+        parts = self._parts
+        assert parts is not None
+        provider = parts.provider
+        if not provider.live:
+            parts.activate()
         parts.caller.hear(frame)
-        if (connection := parts.provider.connection) is not None:
-            await connection.flush()
+        if provider.connection is not None:
+            await provider.connection.flush()
         await self.push(frame)
 
     @handles(SpeechStarted, SpeechStopped, EndOfTurn)
