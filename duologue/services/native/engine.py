@@ -25,7 +25,6 @@ from ...frames import (
     UserImage,
     UserText,
 )
-from ...processors.handoff.setup import first_configuration
 from ...processors.processor import handles
 from ...session.life import State
 from ..context import SAY
@@ -67,7 +66,6 @@ class SpeechToSpeech(NativeService):
         self._parts: Parts | None = None
         self._link: Link | None = None
         self._configuring = anyio.Lock()
-        self._greeting = ""
         self._failed_to_open: Exception | None = None
 
     @property
@@ -122,7 +120,7 @@ class SpeechToSpeech(NativeService):
         self._handle = ""
         # Processors that open beside this may still configure it: one connection is enough then.
         await anyio.lowlevel.checkpoint()
-        first, self._greeting = first_configuration(self.session, self.config, self.capabilities.voices)
+        first = self.first_change(self.capabilities.voices)
         if first is not None:
             self.config = self.config.changed(first)
         made_with = self._checked(self.config)
@@ -151,8 +149,7 @@ class SpeechToSpeech(NativeService):
         self.parts.activate()
         if self._failed_to_open is not None and self._link is not None:
             self._link.give_up(self._failed_to_open)
-        if self._greeting:
-            self._queue(Say(text=self._greeting))
+        await super().begin(signal)
 
     @handles(End)
     async def end(self, frame: End) -> None:

@@ -29,6 +29,7 @@ from ...frames import (
 from ...processors.kernel.groups import leaves
 from ...processors.processor import Processor, handles
 from ...processors.tools import Tools
+from ...session.usage import add_usage
 
 if TYPE_CHECKING:
     from ...protocols.openai_realtime.response import ServerResponse
@@ -273,15 +274,7 @@ class RealtimeOutput(Processor):
     @handles(Usage)
     def used(self, signal: Usage) -> None:
         """Count what the response takes."""
-        total = self._usage
-        self._usage = Usage(
-            service="",
-            input_tokens=total.input_tokens + signal.input_tokens,
-            output_tokens=total.output_tokens + signal.output_tokens,
-            cached_tokens=total.cached_tokens + signal.cached_tokens,
-            input_audio_tokens=total.input_audio_tokens + signal.input_audio_tokens,
-            output_audio_tokens=total.output_audio_tokens + signal.output_audio_tokens,
-        )
+        self._usage = add_usage(self._usage, signal)
 
     def take_usage(self) -> dict[str, object]:
         """What was used since the last response, as the wire has it."""

@@ -12,7 +12,7 @@ import anyio
 import msgspec
 
 from ...agents.engine import Engine
-from ...agents.tool import ToolSpec
+from ...agents.tool import ToolSpec, plain_specs
 from ...audio.vad import Detector
 from ...errors import ConfigurationError
 from ...frames import Configure, Frame, Input, ToolCall, ToolResult, UserImage, UserText, UserTranscript
@@ -369,7 +369,7 @@ class RealtimeTransport:
                 await self._jobs.popleft()()
 
     def _with_tools(self, specs: tuple[ToolSpec, ...]) -> Configure:
-        return Configure(tools=tuple(msgspec.to_builtins(spec) for spec in (*self._own_specs, *specs)))
+        return Configure(tools=plain_specs((*self._own_specs, *specs)))
 
     def _engine(self) -> Engine:
         found = find_engine(self._session.pipeline)
