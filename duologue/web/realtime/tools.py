@@ -126,11 +126,7 @@ class ClientTools(Processor):
 
     def send(self, response: ServerResponse, call: ToolCall) -> None:
         """The client is to run a tool."""
-        calls = self.session.calls
-        registered = calls.get(call.call_id)
-        if registered is None:  # made by a processor that logs nothing
-            registered = calls.ask(call.call_id, name=call.name, turn=call.turn)
-        registered.runner, registered.state = self, "running"
+        self.session.calls.run(call, self)
         response.call(call.call_id, call.name, json.dumps(call.arguments))
 
     def refuse(self, calls: list[ToolCall]) -> None:
