@@ -27,7 +27,7 @@ from duologue.services.google import GeminiLive
 from duologue.services.openai import OpenAIRealtime
 from duologue.testing.scripted.google import ScriptedGemini
 from duologue.testing.scripted.openai import ScriptedOpenAI
-from duologue.testing.scripted.server import Act, Asked, Call, Model, Speak
+from duologue.testing.scripted.server import Act, Asked, CallTool, Model, Speak
 from duologue.testing.tls import loopback
 
 OpenAI = TypeVar("OpenAI", bound=OpenAIRealtime)
@@ -49,7 +49,7 @@ def hands_over(asked: Asked) -> Sequence[Act]:
     target = next(found for message in reversed(asked.history) for found in re.findall(r"go to (\w+)", message.text))
     if f"You are {target}." in asked.instructions:
         return [Speak("Yes.", seconds=0.1)]
-    return [Call("handoff_conversation", {"target": target, "reason": "Was asked for.", "summary": "Nothing yet."})]
+    return [CallTool("handoff_conversation", {"target": target, "reason": "Was asked for.", "summary": "Nothing yet."})]
 
 
 SCRIPTS: dict[str, Model] = {"speaks": speaks, "hands_over": hands_over}

@@ -34,6 +34,8 @@ from duologue.agents.engine import EngineConfig
 from duologue.frames import HandoffCompleted, HandoffFailed, SessionStarted, ToolCall, UserText
 from duologue.services.google import GeminiLive
 from duologue.services.llm import Request, ToolRequest
+from duologue.services.native.dialect import Dialect
+from duologue.services.native.link import Link
 from duologue.services.openai import OpenAIRealtime
 from duologue.services.remote.connection import Connection
 from duologue.services.remote.wire import Wire
@@ -94,9 +96,9 @@ class AskingWire:
         """Whether `send` takes a message at once."""
         return self._wire.ready
 
-    async def send(self, message: str) -> None:
+    async def send(self, message: str | bytes) -> None:
         """Send a message."""
-        if message.startswith('{"type":"session.update"'):
+        if isinstance(message, str) and message.startswith('{"type":"session.update"'):
             self._asked += 1
             CLOCK.questions += 1
         await self._wire.send(message)
@@ -125,19 +127,14 @@ class TimedOpenAI(OpenAIRealtime):
         """Open a connection."""
         return AskingWire(await super().dial(config, handle))
 
-    async def connect(self, config: EngineConfig, handle: str) -> Connection:
-        """A connection that is set up."""
-        with CLOCK.asking():
-            return await super().connect(config, handle)
+
+async def connect(self: Link, config: EngineConfig, handle: str) -> Connection[Dialect]:
+    """A connection that is set up. The waiting for it is noted."""
+    with CLOCK.asking():
+        return await connect_unnoted(self, config, handle)
 
 
-class TimedGemini(GeminiLive):
-    """Its waiting is noted."""
-
-    async def connect(self, config: EngineConfig, handle: str) -> Connection:
-        """A connection that is set up."""
-        with CLOCK.asking():
-            return await super().connect(config, handle)
+connect_unnoted, Link.connect = Link.connect, connect  # type: ignore[method-assign]
 
 
 def _hands_over(request: Request) -> str | ToolRequest:
@@ -267,11 +264,11 @@ async def main(handoffs: int) -> dict[str, dict[str, float]]:
     async with Provider("hands_over", tls=True) as provider:
         await pair("OpenAI, in place", provider.openai(TimedOpenAI), ("marin", "marin"), IN_PLACE_MS)
         await pair("OpenAI, another voice", provider.openai(TimedOpenAI), ("marin", "cedar"), BUDGET_MS)
-        await pair("Gemini, in place", provider.gemini(TimedGemini), ("Kore", "Kore"), IN_PLACE_MS)
-        await pair("Gemini, another voice", provider.gemini(TimedGemini), ("Kore", "Puck"), BUDGET_MS)
-        older = provider.gemini(TimedGemini, model="gemini-3.1-flash-live")
+        await pair("Gemini, in place", provider.gemini(GeminiLive), ("Kore", "Kore"), IN_PLACE_MS)
+        await pair("Gemini, another voice", provider.gemini(GeminiLive), ("Kore", "Puck"), BUDGET_MS)
+        older = provider.gemini(GeminiLive, model="gemini-3.1-flash-live")
         await pair("Gemini 3.1, not in place", older, ("Kore", "Kore"), BUDGET_MS)
-        engines = {"OpenAI": provider.openai(TimedOpenAI), "cascade": cascade(), "Gemini": provider.gemini(TimedGemini)}
+        engines = {"OpenAI": provider.openai(TimedOpenAI), "cascade": cascade(), "Gemini": provider.gemini(GeminiLive)}
         agents = [agent(name, engine=name) for name in engines]
         found = await measure(
             Switch(engines), agents, handoffs * len(agents), lambda source, target: f"{source} to {target}"

@@ -72,10 +72,10 @@ class TimedWire:
         """Whether `send` takes a message at once."""
         return self._wire.ready
 
-    async def send(self, message: str) -> None:
+    async def send(self, message: str | bytes) -> None:
         """Send a message."""
         await self._wire.send(message)
-        if message.startswith(self._sends):
+        if isinstance(message, str) and message.startswith(self._sends):
             fed_at = self._times.fed.popleft()
             if self._times.measuring:
                 self._times.in_s.append(time.perf_counter() - fed_at)
@@ -142,7 +142,7 @@ class Call:
         """Chunks of 20 ms that were played."""
         self._rate = engine.capabilities.input_sample_rate
         self._frame = random.Random(1).randbytes(self._rate // 50 * 2)
-        self._transport = MemoryTransport(engine.output_rate)
+        self._transport = MemoryTransport(engine.capabilities.output_sample_rate)
         self._transport.on_audio(self._count)
         parts = [self._transport.input(), engine, Probe(self.times), Tools(), self._transport.output()]
         self.session = Session(Pipeline(parts))

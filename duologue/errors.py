@@ -1,4 +1,4 @@
-"""Typed errors. Each names the input it is about; none is raised for something the caller can ignore."""
+"""Typed errors. Each names the input it is about; none is raised for something that can be ignored."""
 
 from __future__ import annotations
 
@@ -35,6 +35,17 @@ class MissingExtra(DuologueError, ImportError):
         self.extra = extra
 
 
+class IncompatiblePackage(ConfigurationError):
+    """An installed package lacks something that is used of it. The message names it, the version and the extra."""
+
+    def __init__(self, distribution: str, missing: str, extra: str) -> None:
+        from importlib.metadata import version as installed  # loads much code
+
+        version = installed(distribution)
+        super().__init__(f"{distribution} {version} has no {missing}: pip install 'duologue[{extra}]'")
+        self.distribution, self.version, self.missing = distribution, version, missing
+
+
 class ServiceError(DuologueError):
     """A service (speech-to-text, language model, text-to-speech, engine) failed."""
 
@@ -64,3 +75,14 @@ def check_limits(limits: Any) -> None:
     for field in fields(limits):
         if not getattr(limits, field.name) > 0:
             raise ConfigurationError(f"{field.name} is {getattr(limits, field.name)!r}: a limit is positive")
+
+
+def check_range(settings: object, **bounds: tuple[float, float]) -> None:
+    """Raise ConfigurationError, naming the field, for one that is not a number within its bounds, both included.
+
+    `check_range(self, stall_s=(1, 300))` checks `self.stall_s`. NaN is outside of all bounds.
+    """
+    for name, (low, high) in bounds.items():
+        value = getattr(settings, name)
+        if not (isinstance(value, int | float) and low <= value <= high):
+            raise ConfigurationError(f"{name} is {value!r}: it lies between {low} and {high}")

@@ -21,7 +21,7 @@ from duologue.cli.local_model import VOICES, serving
 from duologue.frames import UserText
 from duologue.services.google import GeminiLive
 from duologue.testing.scripted.google import ScriptedGemini
-from duologue.testing.scripted.server import Act, Asked, Call, Speak
+from duologue.testing.scripted.server import Act, Asked, CallTool, Speak
 from duologue.testing.websocket import serving as serving_app
 from duologue.web.realtime.transport import RealtimeTransport
 from examples.offline import offline
@@ -114,7 +114,7 @@ async def test_engines_on_gemini() -> None:
             return [Speak("You owe forty two dollars.")]
         if "billing" in asked.said:
             arguments = {"target": "Billing", "reason": "A bill.", "summary": "A question about a bill."}
-            return [Call("handoff_conversation", arguments)]
+            return [CallTool("handoff_conversation", arguments)]
         return [Speak("Hello! How can I help you?")]
 
     lines = ["hello", "can I speak to billing please", "how much do I owe"]

@@ -50,8 +50,7 @@ from duologue.testing import clock
 from duologue.testing.conformance.phrases import HELLO, spoken
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.testing.scripted.openai import ScriptedOpenAI
-from duologue.testing.scripted.server import Call as ToolCallAct
-from duologue.testing.scripted.server import Speak
+from duologue.testing.scripted.server import CallTool, Speak
 from duologue.transports.memory import MemoryTransport
 from duologue.transports.websocket.transport import WebSocketTransport
 
@@ -320,7 +319,7 @@ async def walks() -> AsyncIterator[tuple[str, Walk]]:
         yield "3b interruption, native", await interruption(openai())
         yield "4  hand-off, cascade to native", await swap(cascade(), openai())
         yield "5a tool call, cascade", await tool_call(cascade(llm=calling))
-    async with ScriptedOpenAI([[ToolCallAct("weather", {})], [Speak("It is sunny.")]]) as server:
+    async with ScriptedOpenAI([[CallTool("weather", {})], [Speak("It is sunny.")]]) as server:
         yield "5b tool call, native", await tool_call(openai())
 
 

@@ -78,10 +78,8 @@ class LLM(Answers):
     @handles(EndOfTurn)
     async def end_of_turn(self, frame: EndOfTurn) -> None:
         """The caller waits for an answer, if it was more than a backchannel."""
-        floor = self.session.floor
         said, self._said = self._said, ""
-        dismissed, floor.dismissed = floor.dismissed and floor.owner == "agent", False
-        if not dismissed:
+        if not self.session.floor.take_dismissed():
             self._unanswered = "words" if "words" in (said, self._unanswered) else said or self._unanswered
         if self._unanswered:
             self._queue(frame)
@@ -149,7 +147,7 @@ class LLM(Answers):
     async def _stream(self, turn: int, response_id: str, pieces: Pieces) -> list[ToolRequest]:
         calls: list[ToolRequest] = []
         # A TTS has the hooks asked about its sentences itself, behind whatever else changes the text.
-        splitter = SentenceSplitter() if self.session.hooks.on_sentences and not self._is_spoken() else None
+        splitter = SentenceSplitter() if self.session.hooks.has(BotText) and not self._is_spoken() else None
         try:
             while (piece := await next_piece(pieces, self.timeout_s)) is not None:
                 if isinstance(piece, str):

@@ -76,6 +76,10 @@ class STT(Processor):
         """The utterance is over: what was said."""
         raise NotImplementedError
 
+    def partial(self) -> Transcription:
+        """Return what is known of the utterance, for when `finish` fails. Nothing by default."""
+        return Transcription(text="")
+
     @handles(UserAudio, queued=True)
     async def audio(self, frame: UserAudio) -> None:
         """Keep or transcribe the audio, and pass it on."""
@@ -173,13 +177,22 @@ class STT(Processor):
 
     async def _hear(self, pcm: bytes) -> None:
         if pcm and (interim := await self._ask(lambda: self.feed(pcm), "")):
-            await self._tell(UserTranscript(text=interim, final=False, start_s=self._started_at))
+            await self.tell_interim(interim)
+
+    async def tell_interim(self, text: str) -> None:
+        """Give an interim text of the utterance in progress. A service calls it when a text comes by itself."""
+        transcript = UserTranscript(text=text, final=False, start_s=self._started_at)
+        told = await self.session.hooks.transcript(transcript)
+        going_on = self._listening and transcript.start_s == self._started_at
+        if told is not None and going_on and not self._released:
+            await self.push_up(told)  # turn-taking sits above
+            await self.push(told)
 
     async def _finish(self, end_s: float) -> None:
         if self._mono is not None:
             await self._hear(self._mono.flush())
         self._listening = False
-        said = await self._ask(self.finish, Transcription(text=""))
+        said = await self._ask(self.finish, None) or self.partial()
         self.broadcast(Usage(service=self.name, model=self.model, input_audio_s=self._fed_s))
         await self._tell(
             UserTranscript(

@@ -90,7 +90,7 @@ class TTS(Processor):
         """A response begins."""
         self._writing = frame
         self._splitter = SentenceSplitter()
-        self._checks = self.session.hooks.on_sentences
+        self._checks = self.session.hooks.has(BotText)
         if frame.response_id:
             ledger = self.session.ledger
             ledger.open(frame.response_id, frame.turn, frame.agent, drafted=True)  # a processor may begin its own

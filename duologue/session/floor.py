@@ -37,7 +37,7 @@ class Floor:
         self.caller_speaking = False
         """True while the caller speaks. Set by `caller_speaks`."""
         self.dismissed = False
-        """True if the caller's turn that is ending was a backchannel, which wants no answer. The engine clears it."""
+        """True if the caller's turn that is ending was a backchannel, which wants no answer: see `take_dismissed`."""
         self.touched: Callable[[], None] = lambda: None
         """Called at every sign of life. Code that changes one of the attributes above calls it too."""
         self._working: set[int] = set()
@@ -83,6 +83,11 @@ class Floor:
         Protection ends with the next turn that begins once all of this one is done and heard.
         """
         return turn in self._protected
+
+    def take_dismissed(self) -> bool:
+        """Clear `dismissed`. Returns whether it was set and the agent has the floor, which it keeps then."""
+        dismissed, self.dismissed = self.dismissed, False
+        return dismissed and self.owner == "agent"
 
     # -- holds -----------------------------------------------------------------------------------------------------
 
@@ -142,7 +147,8 @@ class Floor:
         self.fence = self.turn
         self._protected.clear()
         self._working.clear()
-        self._holds.end(lasting=False)
+        if self.held:
+            self._holds.end(lasting=False)
         for scope, turn in list(self._scopes.items()):
             if turn <= self.fence:
                 scope.cancel()

@@ -53,13 +53,12 @@ class Hooks:
 
         return stop
 
-    @property
-    def on_sentences(self) -> bool:
-        """True while a hook wants the agent's sentences."""
-        return bool(self._hooks[BotText])
+    def has(self, frame_type: type) -> bool:
+        """Return whether a hook is asked about frames of this type."""
+        return bool(self._hooks[frame_type])
 
     async def sentence(self, frame: BotText) -> BotText | None:
-        """Returns the sentence as it may be spoken, None if it may not.
+        """Return the sentence as it may be spoken, None if it may not.
 
         The hooks get it without the space around it, which stays. A sentence whose hook fails is not spoken: it was to
         be checked first.

@@ -44,7 +44,7 @@ def pieces(pcm: bytes, sample_rate: int, ms: float = 20.0) -> Iterator[bytes]:
     return (pcm[start : start + size] for start in range(0, len(pcm), size))
 
 
-class Speech(NamedTuple):
+class FoundSpeech(NamedTuple):
     """Speech has `begun` or ceased, at sample `at`. That was clear at sample `found`."""
 
     begun: bool
@@ -73,10 +73,10 @@ class TurnFinder:
         self._turned: int | None = None  # since where the level has been other than what counts
         self._fed = 0
 
-    def feed(self, pcm: bytes) -> list[Speech]:
+    def feed(self, pcm: bytes) -> list[FoundSpeech]:
         """What the next piece of audio makes clear, in order."""
         self._fed += len(pcm) // BYTES_PER_SAMPLE
-        out: list[Speech] = []
+        out: list[FoundSpeech] = []
         for score, end in self._framer.process(pcm):
             if bool(score) == self.speaking:
                 self._turned = None
@@ -87,13 +87,13 @@ class TurnFinder:
                 out.append(self._turn(self._turned, end))
         return out
 
-    def flush(self) -> list[Speech]:
+    def flush(self) -> list[FoundSpeech]:
         """The audio stops here: speech that goes on has ceased."""
         ended = [self._turn(self._fed if self._turned is None else self._turned, self._fed)] if self.speaking else []
         self._turned = None
         self._framer.reset()
         return ended
 
-    def _turn(self, at: int, found: int) -> Speech:
+    def _turn(self, at: int, found: int) -> FoundSpeech:
         self.speaking, self._turned = not self.speaking, None
-        return Speech(self.speaking, at, found)
+        return FoundSpeech(self.speaking, at, found)

@@ -14,7 +14,14 @@ from duologue.testing.conformance.table import foreseen, written
 from tests.conformance.conftest import PROPERTY
 
 RIGS = all_rigs()
-OFTEN = {"Cascade", "OpenAIRealtime", "OpenAIRealtime, own turns", "GeminiLive 3.8", "GeminiLive 3.8, own turns"}
+OFTEN = {
+    "Cascade",
+    "RemoteCascade",
+    "OpenAIRealtime",
+    "OpenAIRealtime, own turns",
+    "GeminiLive 3.8",
+    "GeminiLive 3.8, own turns",
+}
 """The others are the same engine with another family of models: one schedule shows what differs."""
 PAGE = Path(__file__).parents[2] / "docs" / "conformance.md"
 

@@ -41,7 +41,7 @@ from duologue.session.conversation import Item
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.testing.scripted.google import ScriptedGemini
 from duologue.testing.scripted.openai import ScriptedOpenAI
-from duologue.testing.scripted.server import Act, Asked, Call, Got, Speak
+from duologue.testing.scripted.server import Act, Asked, CallTool, Got, Speak
 from duologue.transports.memory import MemoryTransport
 
 RATE = 16_000
@@ -60,9 +60,9 @@ def answer(text: str, results: Sequence[str]) -> list[Act]:
     match text.split():
         case ["to", name]:
             arguments = {"target": name, "reason": "asked", "summary": f"The caller wants {name}."}
-            return [Speak("One moment."), Call(TOOL_NAME, arguments)]
+            return [Speak("One moment."), CallTool(TOOL_NAME, arguments)]
         case ["look"]:
-            return [Speak("I look."), Call("look", {})]
+            return [Speak("I look."), CallTool("look", {})]
         case ["long"]:
             return [Speak("A very long story. " * 6, seconds=6.0)]
         case _:
@@ -94,7 +94,7 @@ def llm(request: Request) -> list[str | ToolRequest]:
     for act in answer(*_last(request.messages)):
         if isinstance(act, Speak):
             replies.append(act.text + " ")
-        elif isinstance(act, Call):
+        elif isinstance(act, CallTool):
             replies.append(ToolRequest(call_id="", name=act.name, arguments=act.arguments))
     return replies
 

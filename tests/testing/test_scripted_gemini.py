@@ -21,7 +21,19 @@ from duologue.audio.pcm import silence
 from duologue.errors import IllegalState
 from duologue.services.context import Message, ToolRequest
 from duologue.testing.scripted.google import ScriptedGemini
-from duologue.testing.scripted.server import Act, Asked, Call, Close, Fail, GoAway, HalfOpen, Raw, Speak, Twice, Wait
+from duologue.testing.scripted.server import (
+    Act,
+    Asked,
+    CallTool,
+    Close,
+    Fail,
+    GoAway,
+    HalfOpen,
+    Raw,
+    Speak,
+    Twice,
+    Wait,
+)
 from duologue.testing.tones import pieces, tone
 
 RATE = 16_000
@@ -317,7 +329,7 @@ class TestInterruption:
 
     async def test_calls_of_the_model_are_cancelled(self) -> None:
         async with (
-            ScriptedGemini([[Call("weather", call_id="c1")]]) as server,
+            ScriptedGemini([[CallTool("weather", call_id="c1")]]) as server,
             session(server, model=PLAIN, **tools()) as live,
         ):
             await say(live)
@@ -339,7 +351,7 @@ class TestTools:
             asked.append(question)
             if len(asked) > 1:
                 return [Speak("It is sunny.")]
-            return [Speak("Wait."), Call("weather", {"city_name": "Paris"}), Call("weather", call_id="second")]
+            return [Speak("Wait."), CallTool("weather", {"city_name": "Paris"}), CallTool("weather", call_id="second")]
 
         async with ScriptedGemini(model, transcripts=["Weather?"]) as server:
             async with session(server, model=PLAIN, **TRANSCRIBED, **tools()) as live:
@@ -366,7 +378,7 @@ class TestTools:
         assert got.history[-1] == agent("It is sunny.")
 
     async def test_the_model_speaks_on_while_a_call_runs_and_tells_the_result_when_idle(self) -> None:
-        script: Script = [[Call("weather"), Speak("Let me see.", seconds=1)], [Speak("Sunny.", seconds=1)]]
+        script: Script = [[CallTool("weather"), Speak("Let me see.", seconds=1)], [Speak("Sunny.", seconds=1)]]
         async with ScriptedGemini(script) as server, session(server, **TRANSCRIBED, **tools()) as live:
             await say(live)
             await live.send_tool_response(function_responses=result("function-call-1"))
@@ -375,7 +387,7 @@ class TestTools:
             assert calls(first)
 
     async def test_a_result_that_waits_is_told_with_the_answer_to_what_the_caller_says_next(self) -> None:
-        script: Script = [[Call("weather"), Speak("Let me see.", seconds=9)], [Speak("Sunny, and stopped.")]]
+        script: Script = [[CallTool("weather"), Speak("Let me see.", seconds=9)], [Speak("Sunny, and stopped.")]]
         async with ScriptedGemini(script) as server, session(server, **TRANSCRIBED, **tools()) as live:
             await say(live)
             await live.send_tool_response(function_responses=result("function-call-1"))
@@ -393,7 +405,7 @@ class TestTools:
 
     async def test_a_result_may_interrupt_or_say_nothing(self) -> None:
         script: Script = [
-            [Call("weather"), Call("weather"), Speak("One two three four.", seconds=8, pace=1)],
+            [CallTool("weather"), CallTool("weather"), Speak("One two three four.", seconds=8, pace=1)],
             [Speak("Sunny.")],
         ]
         async with ScriptedGemini(script) as server, session(server, **TRANSCRIBED, **tools()) as live:
@@ -411,7 +423,7 @@ class TestTools:
             assert [call_id for call_id, _ in server.got[0].results] == ["function-call-1", "function-call-2"]
 
     async def test_a_call_may_have_several_results(self) -> None:
-        script: Script = [[Call("weather")], [Speak("Cloudy so far.")], [Speak("Now sunny.")]]
+        script: Script = [[CallTool("weather")], [Speak("Cloudy so far.")], [Speak("Now sunny.")]]
         async with ScriptedGemini(script) as server, session(server, **TRANSCRIBED, **tools()) as live:
             await say(live)
             await turn(live)
@@ -451,7 +463,7 @@ class TestSessions:
 
     async def test_no_handle_is_given_while_a_call_runs(self) -> None:
         async with (
-            ScriptedGemini([[Call("weather")]]) as server,
+            ScriptedGemini([[CallTool("weather")]]) as server,
             session(server, session_resumption={}, **tools()) as live,
         ):
             await write(live, "Weather?")

@@ -11,9 +11,9 @@ import anyio
 import numpy as np
 import pytest
 
-from duologue.protocols.openai_realtime.audio import decode, encode
+from duologue.protocols.openai_realtime.audio import decode_audio, encode_audio
 from duologue.services.context import Message, ToolRequest
-from duologue.testing.scripted.server import Act, Asked, Call, Speak, Wait
+from duologue.testing.scripted.server import Act, Asked, CallTool, Speak, Wait
 
 from .openai_client import MANUAL, RATE, noise, silence
 from .openai_client import scripted_call as call
@@ -167,7 +167,7 @@ async def test_an_empty_buffer_cannot_be_committed() -> None:
 
 async def test_a_tool_call_and_its_follow_up() -> None:
     answers: list[list[Act]] = [
-        [Speak("Let me see."), Call("weather", {"city": "Paris"}, call_id="c1")],
+        [Speak("Let me see."), CallTool("weather", {"city": "Paris"}, call_id="c1")],
         [Speak("Sunny.")],
     ]
     async with call(answers, MANUAL) as (server, client):
@@ -370,10 +370,10 @@ async def test_telephone_audio() -> None:
     }
     async with call([[Speak("Hello.", seconds=1)]], session) as (server, client):
         pcm = noise(0.5)
-        await client.send("input_audio_buffer.append", audio=base64.b64encode(encode("audio/pcmu", pcm)).decode())
+        await client.send("input_audio_buffer.append", audio=base64.b64encode(encode_audio("audio/pcmu", pcm)).decode())
         await client.send("response.create")
         await client.until("response.done")
-        assert bytes(server.got[0].audio) == decode("audio/pcmu", encode("audio/pcmu", pcm))
+        assert bytes(server.got[0].audio) == decode_audio("audio/pcmu", encode_audio("audio/pcmu", pcm))
         audio = b"".join(base64.b64decode(event["delta"]) for event in client.all("response.output_audio.delta"))
         assert len(audio) == 8_000
 
@@ -381,8 +381,10 @@ async def test_telephone_audio() -> None:
 @pytest.mark.parametrize("kind", ["audio/pcmu", "audio/pcma"])
 def test_g711_there_and_back(kind: str) -> None:
     codes = bytes(range(256))
-    again = encode(kind, decode(kind, codes))
-    assert [decode(kind, bytes([code])) for code in again] == [decode(kind, bytes([code])) for code in codes]
+    again = encode_audio(kind, decode_audio(kind, codes))
+    assert [decode_audio(kind, bytes([code])) for code in again] == [
+        decode_audio(kind, bytes([code])) for code in codes
+    ]
     samples = np.arange(-32768, 32768, 7).astype("<i2")
-    heard = np.frombuffer(decode(kind, encode(kind, samples.tobytes())), "<i2").astype(int)
+    heard = np.frombuffer(decode_audio(kind, encode_audio(kind, samples.tobytes())), "<i2").astype(int)
     assert np.all(np.abs(heard - samples) <= np.maximum(np.abs(samples.astype(int)) / 16 + 8, 8))

@@ -11,7 +11,7 @@ from websockets.exceptions import InvalidStatus
 
 from duologue.errors import ConfigurationError
 from duologue.testing.scripted.openai import ScriptedOpenAI
-from duologue.testing.scripted.server import Act, Call, Close, Fail, GoAway, HalfOpen, Model, Raw, Speak, Twice
+from duologue.testing.scripted.server import Act, CallTool, Close, Fail, GoAway, HalfOpen, Model, Raw, Speak, Twice
 
 from .openai_client import MANUAL, connected, noise, silence
 from .openai_client import scripted_call as call
@@ -110,7 +110,7 @@ async def test_a_half_open_connection_neither_reads_nor_writes() -> None:
 
 async def test_raw_messages_and_messages_sent_twice() -> None:
     unknown = {"type": "unknown.event", "event_id": "u"}
-    async with call([[Raw(unknown), Speak("Hi."), Twice(), Call("f")]], MANUAL) as (_, client):
+    async with call([[Raw(unknown), Speak("Hi."), Twice(), CallTool("f")]], MANUAL) as (_, client):
         await client.send("response.create")
         done = await client.until("response.done")
         assert done["response"]["status"] == "completed"

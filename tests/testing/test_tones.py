@@ -6,7 +6,7 @@ import pytest
 
 from duologue.audio.pcm import duration_s, rms_dbfs, silence
 from duologue.errors import BadInput, ConfigurationError
-from duologue.testing.tones import Speech, TurnFinder, pieces, tone
+from duologue.testing.tones import FoundSpeech, TurnFinder, pieces, tone
 
 RATE = 16_000
 
@@ -42,7 +42,7 @@ class TestTurnFinder:
     def test_speech_is_found_wherever_the_audio_is_cut(self, ms: float) -> None:
         finder = TurnFinder(RATE, silence_ms=500, speech_ms=20)
         found = [speech for piece in pieces(self.AUDIO, RATE, ms) for speech in finder.feed(piece)]
-        assert found == [Speech(True, 4_800, 5_120), Speech(False, 32_000, 40_000)]
+        assert found == [FoundSpeech(True, 4_800, 5_120), FoundSpeech(False, 32_000, 40_000)]
         assert not finder.speaking
 
     def test_a_shorter_silence_parts_the_same_audio(self) -> None:
@@ -58,13 +58,13 @@ class TestTurnFinder:
         finder = TurnFinder(RATE)
         assert finder.flush() == []
         finder.feed(tone(0.5, RATE) + silence(0.1, RATE))
-        assert finder.flush() == [Speech(False, 8_000, 9_600)]
+        assert finder.flush() == [FoundSpeech(False, 8_000, 9_600)]
         assert finder.flush() == []
-        assert finder.feed(tone(0.5, RATE)) == [Speech(True, 9_600, 9_920)]
+        assert finder.feed(tone(0.5, RATE)) == [FoundSpeech(True, 9_600, 9_920)]
 
     def test_another_rate(self) -> None:
         found = TurnFinder(24_000, silence_ms=100).feed(tone(0.2, 24_000) + silence(0.2, 24_000))
-        assert found == [Speech(True, 0, 480), Speech(False, 4_800, 7_200)]
+        assert found == [FoundSpeech(True, 0, 480), FoundSpeech(False, 4_800, 7_200)]
 
     def test_impossible_settings_are_refused(self) -> None:
         with pytest.raises(ConfigurationError, match="silence_ms"):

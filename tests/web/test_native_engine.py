@@ -8,7 +8,7 @@ from duologue import Pipeline, Session
 from duologue.processors.tools import Tools
 from duologue.services.openai import OpenAIRealtime
 from duologue.testing.scripted.openai import ScriptedOpenAI
-from duologue.testing.scripted.server import Act, Call, Speak
+from duologue.testing.scripted.server import Act, CallTool, Speak
 from duologue.web.realtime.transport import RealtimeTransport
 
 from ..testing.openai_client import silence
@@ -24,7 +24,7 @@ WEATHER = {
 async def test_a_native_engine_is_served_as_a_cascade_is() -> None:
     answers: list[list[Act]] = [
         [Speak("Hello to you.", seconds=1.0)],
-        [Call("get_weather", {"city": "Oslo"}, call_id="c1")],
+        [CallTool("get_weather", {"city": "Oslo"}, call_id="c1")],
         [Speak("one two three four five six seven eight", seconds=4.0)],
         [Speak("A long story. " * 5, seconds=10.0, pace=1.0)],
         [Speak("All right.")],

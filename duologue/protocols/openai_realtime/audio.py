@@ -1,4 +1,4 @@
-"""The audio formats of OpenAI's Realtime API: 24 kHz PCM, and G.711 for telephony."""
+"""The audio formats of OpenAI's Realtime API: PCM at 24 kHz, and G.711 for telephony."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ FORMAT_RATES = {"audio/pcm": 24_000, "audio/pcmu": 8_000, "audio/pcma": 8_000}
 """Formats and their sample rates in Hz."""
 
 
-def decode(kind: str, audio: bytes) -> bytes:
-    """The audio of a format as s16le."""
+def decode_audio(kind: str, audio: bytes) -> bytes:
+    """Return the audio of a format as s16le."""
     if kind == "audio/pcm":
         return audio
     import numpy as np
@@ -24,8 +24,8 @@ def decode(kind: str, audio: bytes) -> bytes:
     return pcm
 
 
-def encode(kind: str, pcm: bytes) -> bytes:
-    """s16le as audio of a format."""
+def encode_audio(kind: str, pcm: bytes) -> bytes:
+    """Return s16le as audio of a format."""
     if kind == "audio/pcm":
         return pcm
     import numpy as np

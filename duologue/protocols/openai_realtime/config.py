@@ -1,4 +1,4 @@
-"""The session object of OpenAI's Realtime API as a server keeps it: its defaults, and what an update may say."""
+"""The session object of OpenAI's Realtime API on the server: its defaults, and the changes that an update may make."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from ...errors import BadInput
 from .audio import FORMAT_RATES
 
-VOICES = frozenset({"alloy", "ash", "ballad", "coral", "echo", "sage", "shimmer", "verse", "marin", "cedar"})
+OPENAI_VOICES = frozenset({"alloy", "ash", "ballad", "cedar", "coral", "echo", "marin", "sage", "shimmer", "verse"})
 TURN_DETECTION: dict[str, dict[str, Any]] = {
     "server_vad": {
         "type": "server_vad",
@@ -29,7 +29,7 @@ TURN_DETECTION: dict[str, dict[str, Any]] = {
 
 
 class Refusal(BadInput):
-    """A client's event cannot be carried out. `code` and `param` are what the `error` event says."""
+    """A client's event cannot be carried out. `code` and `param` are those of the `error` event."""
 
     def __init__(self, code: str, message: str, param: str | None = None) -> None:
         super().__init__(message)
@@ -38,7 +38,7 @@ class Refusal(BadInput):
 
 
 def default_session(session_id: str, model: str, *, voice: str, instructions: str, expires_at: int) -> dict[str, Any]:
-    """A session as it is created, before the client has said anything."""
+    """Return a session as it is created, before the client has changed anything."""
     return {
         "type": "realtime",
         "object": "realtime.session",
@@ -74,13 +74,13 @@ def updated(
     voice_fixed: bool,
     passed_over: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
-    """The session with the change in it: what is omitted stays, and what is not known is kept as it is.
+    """Return the session with a change applied. Omitted settings stay; unknown ones are kept as they are given.
 
-    `voices` None allows any; `voice_fixed` says that audio was spoken already; settings that are `passed_over`
-    ("instructions", "voice", "model") stay whatever the change says. Raises Refusal.
+    `voices` None allows any; `voice_fixed` is True once audio was spoken; settings in `passed_over` ("instructions",
+    "voice", "model") stay as they are. Raises Refusal.
     """
-    change = _object(change, "session")
-    kind = _required(change, "type", "session")
+    change = _require_object(change, "session")
+    kind = _require(change, "type", "session")
     if kind != "realtime":
         raise _invalid("session.type", kind, ("realtime",))
     if "model" not in passed_over and change.get("model") not in (None, session["model"]):
@@ -88,35 +88,37 @@ def updated(
     new = copy.deepcopy(session)
     kept = {"audio", "id", "object", "expires_at", "model", *passed_over}
     new.update(copy.deepcopy({key: value for key, value in change.items() if key not in kept}))
-    audio = _object(change.get("audio") or {}, "session.audio")
-    _merge_input(new["audio"]["input"], _object(audio.get("input") or {}, "session.audio.input"))
-    output = _object(audio.get("output") or {}, "session.audio.output")
+    audio = _require_object(change.get("audio") or {}, "session.audio")
+    _merge_input(new["audio"]["input"], _require_object(audio.get("input") or {}, "session.audio.input"))
+    output = _require_object(audio.get("output") or {}, "session.audio.output")
     output = {key: value for key, value in output.items() if key not in passed_over}
     _merge_output(new["audio"]["output"], output, "session.audio.output", voices, voice_fixed)
-    _check(new, "session")
+    _check_settings(new, "session")
     return new
 
 
 def response_settings(
     session: dict[str, Any], asked: dict[str, Any], *, voices: frozenset[str] | None, voice_fixed: bool
 ) -> dict[str, Any]:
-    """The session's settings as one response has them, with what its request says otherwise. Raises Refusal."""
+    """Return the settings of one response: the session's, with those of its request in their place. Raises Refusal."""
     names = ("output_modalities", "instructions", "tools", "tool_choice", "max_output_tokens")
     settings = {name: copy.deepcopy(asked.get(name, session[name])) for name in names}
     output = copy.deepcopy(session["audio"]["output"])
-    change = _object(_object(asked.get("audio") or {}, "response.audio").get("output") or {}, "response.audio.output")
+    change = _require_object(
+        _require_object(asked.get("audio") or {}, "response.audio").get("output") or {}, "response.audio.output"
+    )
     _merge_output(output, change, "response.audio.output", voices, voice_fixed)
     settings["audio"] = {"output": output}
-    _check(settings, "response")
+    _check_settings(settings, "response")
     return settings
 
 
 def _merge_input(settings: dict[str, Any], change: dict[str, Any]) -> None:
     settings.update(copy.deepcopy(change))
-    settings["format"] = _format(settings["format"], "session.audio.input.format")
+    settings["format"] = _checked_format(settings["format"], "session.audio.input.format")
     if change.get("turn_detection") is not None:
         where = "session.audio.input.turn_detection"
-        turns = _object(change["turn_detection"], where)
+        turns = _require_object(change["turn_detection"], where)
         kind = turns.get("type")
         if kind not in TURN_DETECTION:
             raise _invalid(f"{where}.type", kind, TURN_DETECTION)
@@ -128,7 +130,7 @@ def _merge_input(settings: dict[str, Any], change: dict[str, Any]) -> None:
             raise _invalid(f"{where}.eagerness", turns["eagerness"], ("low", "medium", "high", "auto"))
     for name in ("transcription", "noise_reduction"):
         if settings[name] is not None:
-            _object(settings[name], f"session.audio.input.{name}")
+            _require_object(settings[name], f"session.audio.input.{name}")
 
 
 def _merge_output(
@@ -136,7 +138,7 @@ def _merge_output(
 ) -> None:
     before = settings["voice"]
     settings.update({key: copy.deepcopy(value) for key, value in change.items() if value is not None})
-    settings["format"] = _format(settings["format"], f"{where}.format")
+    settings["format"] = _checked_format(settings["format"], f"{where}.format")
     voice = settings["voice"]
     if voice != before:
         if isinstance(voice, str) and voices is not None and voice not in voices:
@@ -150,7 +152,7 @@ def _merge_output(
         raise _invalid(f"{where}.speed", settings["speed"], ("0.25 to 1.5",))
 
 
-def _check(settings: dict[str, Any], where: str) -> None:
+def _check_settings(settings: dict[str, Any], where: str) -> None:
     if settings["output_modalities"] not in (["audio"], ["text"]):
         raise _invalid(f"{where}.output_modalities", settings["output_modalities"], (["audio"], ["text"]))
     if not isinstance(settings["instructions"], str):
@@ -162,15 +164,15 @@ def _check(settings: dict[str, Any], where: str) -> None:
         raise Refusal("invalid_type", f"'{where}.tools' must be a list.", f"{where}.tools")
     for place, tool in enumerate(settings["tools"]):
         here = f"{where}.tools[{place}]"
-        kind = _required(_object(tool, here), "type", here)
+        kind = _require(_require_object(tool, here), "type", here)
         if kind not in ("function", "mcp"):
             raise _invalid(f"{here}.type", kind, ("function", "mcp"))
-        if kind == "function" and not isinstance(_required(tool, "name", here), str):
+        if kind == "function" and not isinstance(_require(tool, "name", here), str):
             raise Refusal("invalid_type", f"'{here}.name' must be a string.", f"{here}.name")
 
 
-def _format(value: Any, where: str) -> dict[str, Any]:
-    kind = _object(value, where).get("type")
+def _checked_format(value: Any, where: str) -> dict[str, Any]:
+    kind = _require_object(value, where).get("type")
     if kind not in FORMAT_RATES:
         raise _invalid(f"{where}.type", kind, FORMAT_RATES)
     if kind != "audio/pcm":
@@ -180,13 +182,13 @@ def _format(value: Any, where: str) -> dict[str, Any]:
     return {"type": kind, "rate": 24_000}
 
 
-def _object(value: Any, where: str) -> dict[str, Any]:
+def _require_object(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Refusal("invalid_type", f"Invalid type for '{where}': expected an object.", where)
     return value
 
 
-def _required(fields: dict[str, Any], name: str, where: str) -> Any:
+def _require(fields: dict[str, Any], name: str, where: str) -> Any:
     if not fields.get(name):
         message = f"Missing required parameter: '{where}.{name}'."
         raise Refusal("missing_required_parameter", message, f"{where}.{name}")

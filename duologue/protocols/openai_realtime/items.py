@@ -1,4 +1,4 @@
-"""Items as clients give them to a Realtime server."""
+"""The items that clients give to a Realtime server, checked."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _FIELDS = {"function_call": ("call_id", "name", "arguments"), "function_call_out
 
 
 def new_item(given: Any, new_id: str, call_ids: Container[str]) -> ServerItem:
-    """The item that a client gives, under its own id if it has one, else `new_id`.
+    """Return the item that a client gives, under its own id if it has one, else `new_id`.
 
-    Raises Refusal for a malformed one, and for the output of a call that is not among `call_ids`.
+    Raises Refusal for a malformed one, and for a result of a call that is not among `call_ids`.
     """
     if not isinstance(given, dict):
         raise Refusal("missing_required_parameter", "Missing required parameter: 'item'.", "item")
@@ -29,7 +29,7 @@ def new_item(given: Any, new_id: str, call_ids: Container[str]) -> ServerItem:
         raise Refusal("invalid_type", "Invalid type for 'item.id': expected a string.", "item.id")
     wire = {"id": item_id, "object": "realtime.item", "type": kind, "status": "completed"}
     if kind == "message":
-        return _message(wire, given.get("role"), given.get("content"))
+        return _new_message(wire, given.get("role"), given.get("content"))
     if not isinstance(kind, str) or kind not in _FIELDS:
         raise Refusal("invalid_value", f"Invalid value for 'item.type': {kind!r}.", "item.type")
     fields = {name: given.get(name) for name in _FIELDS[kind]}
@@ -43,7 +43,7 @@ def new_item(given: Any, new_id: str, call_ids: Container[str]) -> ServerItem:
     return ServerItem(wire | fields, text=fields.get("output") or "")
 
 
-def _message(wire: dict[str, Any], role: Any, content: Any) -> ServerItem:
+def _new_message(wire: dict[str, Any], role: Any, content: Any) -> ServerItem:
     if not isinstance(role, str) or role not in _CONTENT or not isinstance(content, list) or not content:
         raise Refusal("invalid_value", "A message needs a role and content.", "item")
     texts: list[str] = []

@@ -1,31 +1,28 @@
-"""One response of a Realtime server: turns what the model gives into the events of the wire, in their order."""
+"""`ServerResponse`: one response of a Realtime server, and the events that its text, audio and calls become."""
 
 from __future__ import annotations
 
 import base64
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, Protocol
 
-from .audio import FORMAT_RATES, encode
+from .audio import FORMAT_RATES, encode_audio
 
-if TYPE_CHECKING:
-    from .session import RealtimeServerSession
-
-Status = Literal["completed", "cancelled", "failed", "incomplete"]
+FinalStatus = Literal["completed", "cancelled", "failed", "incomplete"]
 
 
 @dataclass(slots=True)
 class ServerItem:
-    """An item of the conversation. `wire` is its public form, `text` what the session remembers of what it says."""
+    """An item of the conversation. `wire` is its public form, `text` the words that the session remembers of it."""
 
     wire: dict[str, Any]
     text: str = ""
     audio_ms: float = 0.0
-    """How much audio an item of the model has."""
+    """Audio of an item of the model."""
     cut: bool = False
-    """The client has truncated it: its transcript is not shown any more."""
+    """True once the client has truncated it: its transcript is not shown any more."""
     source: str = ""
-    """What it stands for, for whoever makes it."""
+    """The backend's name for what the item stands for."""
 
     @property
     def id(self) -> str:
@@ -33,15 +30,36 @@ class ServerItem:
         return item_id
 
 
-class ServerResponse:
-    """A response that has begun. Whoever makes it calls `say`, `voice` and `call`, and at last `finish`.
+class ResponseOwner(Protocol):
+    """The session of a response, as the response needs it."""
 
-    After the end (a cancellation is one) all of these do nothing.
+    conversation_id: str
+
+    def new_id(self, kind: str) -> str:
+        """Return an id that is used for nothing else."""
+
+    def emit(self, kind: str, **fields: Any) -> None:
+        """Send an event."""
+
+    def add_item(self, item: ServerItem) -> None:
+        """Append an item to the conversation."""
+
+    def item_done(self, item: ServerItem) -> None:
+        """An item of the conversation is complete."""
+
+    def response_over(self, response: ServerResponse) -> None:
+        """The response has ended."""
+
+
+class ServerResponse:
+    """A response that has begun. The backend calls `say`, `voice` and `call`, and at last `finish`.
+
+    After the end, which may be a cancellation, these do nothing.
     """
 
     def __init__(
         self,
-        session: RealtimeServerSession,
+        owner: ResponseOwner,
         response_id: str,
         settings: dict[str, Any],
         *,
@@ -54,15 +72,15 @@ class ServerResponse:
         self.settings = settings
         self.in_conversation = in_conversation
         self.input = input
-        """What the response is about instead of the conversation, None for the conversation."""
+        """The items that it answers instead of the conversation, None for the conversation."""
         self.own_instructions = own_instructions
-        """Instructions that only this response has."""
+        """Instructions of this response alone."""
         self.speaks: bool = settings["output_modalities"] == ["audio"]
         self.output: list[ServerItem] = []
         self.source = ""
         """The `source` of the items that begin from now on."""
-        self.status: Status | Literal["in_progress"] = "in_progress"
-        self._session = session
+        self.status: FinalStatus | Literal["in_progress"] = "in_progress"
+        self._owner = owner
         self._metadata = metadata
         self._details: dict[str, Any] | None = None
         self._usage: dict[str, Any] | None = None
@@ -72,16 +90,16 @@ class ServerResponse:
 
     @property
     def rate(self) -> int:
-        """Of its audio, in Hz."""
+        """The sample rate of its audio, in Hz."""
         return FORMAT_RATES[self._format]
 
     @property
     def over(self) -> bool:
-        """Whether it has ended."""
+        """True once it has ended."""
         return self.status != "in_progress"
 
     def wire(self) -> dict[str, Any]:
-        """The response as events show it."""
+        """Return the response as events show it."""
         output = self.settings["audio"]["output"]
         return {
             "object": "realtime.response",
@@ -89,7 +107,7 @@ class ServerResponse:
             "status": self.status,
             "status_details": self._details,
             "output": [dict(item.wire) for item in self.output],
-            "conversation_id": self._session.conversation_id if self.in_conversation else None,
+            "conversation_id": self._owner.conversation_id if self.in_conversation else None,
             "output_modalities": self.settings["output_modalities"],
             "max_output_tokens": self.settings["max_output_tokens"],
             "audio": {"output": {"format": output["format"], "voice": output["voice"]}},
@@ -97,10 +115,10 @@ class ServerResponse:
             "metadata": self._metadata,
         }
 
-    # -- what the model gives --------------------------------------------------------------------------------------
+    # -- for the backend ---------------------------------------------------------------------------------------------
 
     def say(self, text: str) -> None:
-        """The text goes on: the transcript of what is spoken, or the text itself."""
+        """Append text: the transcript of the speech, or the text itself."""
         if self.over or not text:
             return
         item = self._open_message()
@@ -109,15 +127,17 @@ class ServerResponse:
         self._part_event(f"response.{kind}.delta", delta=text)
 
     def voice(self, pcm: bytes) -> None:
-        """The audio goes on: mono s16le at the rate of the output format."""
+        """Append audio: mono s16le at `rate`."""
         if self.over or not pcm or not self.speaks:
             return
         item = self._open_message()
         item.audio_ms += len(pcm) / (2 * self.rate) * 1000
-        self._part_event("response.output_audio.delta", delta=base64.b64encode(encode(self._format, pcm)).decode())
+        self._part_event(
+            "response.output_audio.delta", delta=base64.b64encode(encode_audio(self._format, pcm)).decode()
+        )
 
     def end_message(self, status: str = "completed") -> None:
-        """What is said from now on is another item."""
+        """End the message: later text and audio are another item."""
         item = self._message
         if item is None:
             return
@@ -135,13 +155,13 @@ class ServerResponse:
         self._done(item)
 
     def call(self, call_id: str, name: str, arguments: str) -> None:
-        """The model asks for a tool; `arguments` is JSON."""
+        """Append a call of a tool. `arguments` is JSON."""
         if self.over:
             return
         self.end_message("completed")
         item = ServerItem(
             {
-                "id": self._session.new_id("item"),
+                "id": self._owner.new_id("item"),
                 "object": "realtime.item",
                 "type": "function_call",
                 "status": "in_progress",
@@ -160,13 +180,13 @@ class ServerResponse:
 
     def finish(
         self,
-        status: Status = "completed",
+        status: FinalStatus = "completed",
         *,
         reason: str | None = None,
         error: dict[str, Any] | None = None,
         usage: dict[str, Any] | None = None,
     ) -> None:
-        """Nothing more comes."""
+        """End the response."""
         if self.over:
             return
         self.end_message("completed" if status == "completed" else "incomplete")
@@ -175,7 +195,7 @@ class ServerResponse:
         if status != "completed":
             details = {"type": status, "reason": reason, "error": error}
             self._details = {name: value for name, value in details.items() if value is not None}
-        self._session.response_over(self)
+        self._owner.response_over(self)
         self._emit("response.done", response=self.wire())
 
     # -- events ----------------------------------------------------------------------------------------------------
@@ -185,7 +205,7 @@ class ServerResponse:
             return self._message
         item = self._message = ServerItem(
             {
-                "id": self._session.new_id("item"),
+                "id": self._owner.new_id("item"),
                 "object": "realtime.item",
                 "type": "message",
                 "status": "in_progress",
@@ -204,11 +224,11 @@ class ServerResponse:
         place = len(self.output) - 1
         self._emit("response.output_item.added", response_id=self.id, output_index=place, item=dict(item.wire))
         if self.in_conversation:
-            self._session.add_item(item)
+            self._owner.add_item(item)
 
     def _done(self, item: ServerItem) -> None:
         if self.in_conversation:
-            self._session.item_done(item)
+            self._owner.item_done(item)
         place = self.output.index(item)
         self._emit("response.output_item.done", response_id=self.id, output_index=place, item=dict(item.wire))
 
@@ -224,4 +244,4 @@ class ServerResponse:
         )
 
     def _emit(self, kind: str, **fields: Any) -> None:
-        self._session.emit(kind, **fields)
+        self._owner.emit(kind, **fields)

@@ -1,7 +1,7 @@
 """`RealtimeServerSession`: the server's side of one session of OpenAI's Realtime API, without I/O.
 
-Client events go in by `receive`, server events come out by a callback, and a `Backend` does what the model does. The
-session holds the conversation's items, the input audio buffer's position and the one response that may be active.
+Events of the client go in by `receive`, events of the server come out by a callback, and a `Backend` stands for the
+model. The session keeps the conversation, the position of the input audio buffer and the responses in progress.
 """
 
 from __future__ import annotations
@@ -9,66 +9,28 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
-from .audio import FORMAT_RATES, decode
-from .config import VOICES, Refusal, default_session, response_settings, updated
-from .items import new_item
+from .audio import FORMAT_RATES, decode_audio
+from .backend import Backend
+from .config import OPENAI_VOICES, Refusal, default_session, response_settings, updated
+from .conversation import ServerConversation
 from .response import ServerItem, ServerResponse
 
 MAX_APPEND_BYTES = 15 * 1024 * 1024
-"""Of audio, in one event."""
+"""Audio in one `input_audio_buffer.append`."""
 MIN_COMMIT_MS = 100.0
-"""A buffer that is shorter cannot be committed."""
-MAX_ITEMS = 5_000
-"""Items that a session remembers. Beyond that the oldest go."""
-MAX_RESPONSES = 16
-"""Responses that are active at once: one of the conversation, the others out of band."""
-
-
-class Backend(Protocol):
-    """What stands behind a session. Nothing here may wait."""
-
-    def configure(self, session: dict[str, Any], change: dict[str, Any]) -> None:
-        """The session is about to be set up like this, by this change. Raises Refusal if that cannot be.
-
-        May change `session`: the client is told what it is in the end.
-        """
-
-    def audio(self, pcm: bytes, rate: int) -> None:
-        """Audio of the caller: mono s16le."""
-
-    def cleared(self) -> None:
-        """The audio that was not committed yet is void."""
-
-    def committed(self, item: ServerItem, start_ms: float, end_ms: float) -> None:
-        """This part of all the caller's audio, counted from its beginning, is the turn `item`. May raise Refusal."""
-
-    def created(self, item: ServerItem, at_end: bool) -> None:
-        """The client adds an item, at the end of the conversation or elsewhere. May raise Refusal."""
-
-    def deleted(self, item: ServerItem) -> None:
-        """The client takes an item away. May raise Refusal."""
-
-    def truncated(self, item: ServerItem, audio_end_ms: int) -> None:
-        """Of this item only so much was heard."""
-
-    def check_response(self, asked: dict[str, Any]) -> None:
-        """Raises Refusal if there can be no response as the client asks for it."""
-
-    def respond(self, response: ServerResponse) -> None:
-        """A response has begun: make it."""
-
-    def cancelled(self, response: ServerResponse) -> dict[str, Any] | None:
-        """The response is cancelled: make no more of it. Returns what it has used up, as `finish` takes it."""
+"""A shorter buffer cannot be committed."""
+MAX_ACTIVE_RESPONSES = 16
+"""Responses in progress: one of the conversation, the others out of band."""
 
 
 class RealtimeServerSession:
     """The state of one session. `open` begins it.
 
-    Audio is not kept, so items come without it when they are retrieved. `voices` None allows any name, at any time.
-    The client's wishes for what is `fixed` ("instructions", "voice", "model") are passed over. `tag` makes the ids
-    of this session different from those of others.
+    Audio is not kept: retrieved items come without it. `voices` None allows any name at any time. The client's wishes
+    for the settings in `fixed` ("instructions", "voice", "model") are ignored. `tag` is a part of every id of this
+    session; sessions of one server have different ones.
     """
 
     def __init__(
@@ -81,7 +43,7 @@ class RealtimeServerSession:
         expires_at: int,
         voice: str = "marin",
         instructions: str = "",
-        voices: frozenset[str] | None = VOICES,
+        voices: frozenset[str] | None = OPENAI_VOICES,
         fixed: frozenset[str] = frozenset(),
     ) -> None:
         self._send = send
@@ -94,40 +56,47 @@ class RealtimeServerSession:
             f"sess_{tag}", model, voice=voice, instructions=instructions, expires_at=expires_at
         )
         self.conversation_id = f"conv_{tag}"
-        self.items: list[ServerItem] = []
+        self.conversation = ServerConversation(self.emit, self.new_id)
         self.active: ServerResponse | None = None
-        """The conversation's response."""
+        """The conversation's response in progress."""
         self._responses: dict[str, ServerResponse] = {}
         self._spoken = False
         self._received_ms = 0.0
-        self._buffer_ms = 0.0  # where in the caller's audio the buffer begins
-        self._speech_item = ""  # the id that the caller's turn will have, while he speaks
+        self._buffer_ms = 0.0
+        """Where in the caller's audio the buffer begins."""
+        self._speech_item = ""
+        """The id that the caller's turn will have, "" while they are silent."""
 
-    # -- for who makes the responses -------------------------------------------------------------------------------
+    # -- for the backend -------------------------------------------------------------------------------------------
 
     def open(self) -> None:
         """Tell the client that there is a session."""
         self.emit("session.created", session=self.config)
 
     @property
+    def items(self) -> list[ServerItem]:
+        """The conversation's items in order."""
+        return self.conversation.items
+
+    @property
     def turn_detection(self) -> dict[str, Any] | None:
-        """How the server finds turns, None if the client does."""
+        """The settings of the server's turn detection, None if the client ends turns."""
         settings: dict[str, Any] | None = self.config["audio"]["input"]["turn_detection"]
         return settings
 
     @property
     def input_rate(self) -> int:
-        """Of the caller's audio, in Hz."""
+        """The sample rate of the caller's audio, in Hz."""
         return FORMAT_RATES[self.config["audio"]["input"]["format"]["type"]]
 
     @property
     def received_ms(self) -> float:
-        """How much audio has come since the beginning."""
+        """Milliseconds of audio that have come since the session began."""
         return self._received_ms
 
     @property
     def speaking(self) -> bool:
-        """Whether the caller's speech goes on."""
+        """True while the caller speaks."""
         return bool(self._speech_item)
 
     def emit(self, kind: str, **fields: Any) -> None:
@@ -147,12 +116,12 @@ class RealtimeServerSession:
         self.emit("error", error={"type": kind, "code": code, "message": message, "param": param, "event_id": about})
 
     def new_id(self, kind: str) -> str:
-        """An id that nothing else has."""
+        """Return an id that is used for nothing else."""
         self._count += 1
         return f"{kind}_{self._tag}_{self._count:04d}"
 
     def speech_started(self, at_ms: float, *, interrupt: bool = True) -> None:
-        """The caller has begun to speak. Cancels the active response if the client wants that, and `interrupt`."""
+        """The caller has begun to speak. With `interrupt` cancels the active response, if the settings say so."""
         detection = self.turn_detection
         if detection is None or self._speech_item:
             return
@@ -164,7 +133,7 @@ class RealtimeServerSession:
             self._cancel(self.active, "turn_detected")
 
     def speech_stopped(self, at_ms: float, *, respond: bool = True) -> None:
-        """The caller's turn is over: it is committed, and answered if the client wants that, and `respond`."""
+        """The caller's turn is over. Commits it, and with `respond` answers it, if the settings say so."""
         detection = self.turn_detection
         if detection is None or not self._speech_item:
             return
@@ -177,7 +146,7 @@ class RealtimeServerSession:
                 self.error(error.code, str(error), param=error.param)
 
     def commit(self, end_ms: float) -> ServerItem:
-        """What is in the buffer up to there is the caller's turn. Raises Refusal if the backend does."""
+        """Make the buffer up to `end_ms` the caller's turn. Raises Refusal if the backend does."""
         item = ServerItem(
             {
                 "id": self._speech_item or self.new_id("item"),
@@ -197,7 +166,7 @@ class RealtimeServerSession:
         return item
 
     def transcribed(self, item: ServerItem, transcript: str, seconds: float) -> None:
-        """What was said in a turn of the caller's. Tells the client if that wants transcripts."""
+        """Set the transcript of a turn of the caller's, and send it if the session has transcription."""
         item.wire["content"] = [{"type": "input_audio", "transcript": transcript}]
         if self.config["audio"]["input"]["transcription"] is None:
             return
@@ -208,26 +177,23 @@ class RealtimeServerSession:
         usage = {"type": "duration", "seconds": seconds}
         self.emit(f"{kind}.completed", transcript=transcript, usage=usage, **where)
 
-    def add_item(self, item: ServerItem, place: int | None = None) -> None:
-        """The conversation gets an item, at its end or at a place in it."""
-        place = len(self.items) if place is None else place
-        self.items.insert(place, item)
-        self.emit("conversation.item.added", item=dict(item.wire), previous_item_id=self._before(item))
-        del self.items[: len(self.items) - MAX_ITEMS]
+    def add_item(self, item: ServerItem) -> None:
+        """Append an item to the conversation."""
+        self.conversation.add(item)
 
     def item_done(self, item: ServerItem) -> None:
-        """The item is complete."""
-        self.emit("conversation.item.done", item=dict(item.wire), previous_item_id=self._before(item))
+        """Tell the client that an item is complete."""
+        self.conversation.done(item)
 
     def response_over(self, response: ServerResponse) -> None:
-        """A response has ended."""
+        """Forget a response that has ended."""
         self._responses.pop(response.id, None)
         self._spoken = self._spoken or any(item.audio_ms for item in response.output)
         if self.active is response:
             self.active = None
 
     def respond(self, asked: dict[str, Any]) -> ServerResponse:
-        """Begin a response, with what a `response.create` may say. Raises Refusal."""
+        """Begin a response. `asked` is the `response` of a `response.create`. Raises Refusal."""
         in_conversation = asked.get("conversation", "auto") != "none"
         if in_conversation and self.active is not None:
             raise Refusal(
@@ -235,8 +201,8 @@ class RealtimeServerSession:
                 f"Conversation already has an active response in progress: {self.active.id}. "
                 "Wait until the response is finished before creating a new one.",
             )
-        if len(self._responses) >= MAX_RESPONSES:
-            raise Refusal("too_many_responses", f"{MAX_RESPONSES} responses are in progress already.")
+        if len(self._responses) >= MAX_ACTIVE_RESPONSES:
+            raise Refusal("too_many_responses", f"{MAX_ACTIVE_RESPONSES} responses are in progress already.")
         self._backend.check_response(asked)
         settings = response_settings(self.config, asked, voices=self._voices, voice_fixed=self._voice_fixed())
         given, metadata = asked.get("input"), asked.get("metadata")
@@ -251,7 +217,7 @@ class RealtimeServerSession:
             settings,
             metadata=metadata,
             in_conversation=in_conversation,
-            input=None if given is None else [self._input_item(one) for one in given],
+            input=None if given is None else [self.conversation.take_input(one) for one in given],
             own_instructions=asked.get("instructions") or "",
         )
         self._responses[response.id] = response
@@ -263,7 +229,7 @@ class RealtimeServerSession:
     # -- what the client sends -------------------------------------------------------------------------------------
 
     def receive(self, message: str | bytes) -> None:
-        """One message of the client's. What cannot be carried out is answered by an `error` event."""
+        """Carry out one message of the client's, or answer it with an `error` event."""
         try:
             event = json.loads(message)
         except (ValueError, RecursionError):
@@ -274,10 +240,10 @@ class RealtimeServerSession:
         about = event.get("event_id")
         about = about if isinstance(about, str) else None
         kind = event.get("type")
-        handler = _HANDLERS.get(kind) if isinstance(kind, str) else None
+        handler = _EVENT_HANDLERS.get(kind) if isinstance(kind, str) else None
         try:
             if handler is None:
-                supported = ", ".join(f"'{name}'" for name in _HANDLERS)
+                supported = ", ".join(f"'{name}'" for name in _EVENT_HANDLERS)
                 raise Refusal("invalid_value", f"Invalid value: {kind!r}. Supported values are: {supported}.", "type")
             handler(self, event)
         except Refusal as error:
@@ -303,7 +269,7 @@ class RealtimeServerSession:
             raise Refusal("invalid_value", "Invalid 'audio': expected base64.", "audio") from error
         if len(audio) > MAX_APPEND_BYTES:
             raise Refusal("invalid_value", f"Invalid 'audio': more than {MAX_APPEND_BYTES} bytes.", "audio")
-        pcm = decode(self.config["audio"]["input"]["format"]["type"], audio)
+        pcm = decode_audio(self.config["audio"]["input"]["format"]["type"], audio)
         if len(pcm) % 2:
             raise Refusal("invalid_value", "Invalid 'audio': expected whole 16-bit samples.", "audio")
         self._received_ms += len(pcm) / (2 * self.input_rate) * 1000
@@ -325,29 +291,22 @@ class RealtimeServerSession:
         self.emit("input_audio_buffer.cleared")
 
     def _item_create(self, event: dict[str, Any]) -> None:
-        item = self._new_item(event.get("item"))
-        previous = event.get("previous_item_id")
-        place = len(self.items)
-        if previous == "root":
-            place = 0
-        elif previous is not None:
-            place = self.items.index(self._find(previous, "item_create_invalid_previous_item_id")) + 1
+        item = self.conversation.take(event.get("item"))
+        place = self.conversation.place_after(event.get("previous_item_id"))
         self._backend.created(item, place == len(self.items))
-        self.add_item(item, place)
-        self.item_done(item)
+        self.conversation.add(item, place)
+        self.conversation.done(item)
 
     def _item_delete(self, event: dict[str, Any]) -> None:
-        item = self._find(event.get("item_id"), "item_delete_invalid_item_id")
+        item = self.conversation.find(event.get("item_id"), "item_delete_invalid_item_id")
         self._backend.deleted(item)
-        self.items.remove(item)
-        self.emit("conversation.item.deleted", item_id=item.id)
+        self.conversation.delete(item)
 
     def _item_retrieve(self, event: dict[str, Any]) -> None:
-        item = self._find(event.get("item_id"), "item_retrieve_invalid_item_id")
-        self.emit("conversation.item.retrieved", item=dict(item.wire))
+        self.conversation.show(self.conversation.find(event.get("item_id"), "item_retrieve_invalid_item_id"))
 
     def _item_truncate(self, event: dict[str, Any]) -> None:
-        item = self._find(event.get("item_id"), "item_truncate_invalid_item_id")
+        item = self.conversation.find(event.get("item_id"), "item_truncate_invalid_item_id")
         end_ms = event.get("audio_end_ms")
         if item.wire.get("role") != "assistant":
             raise Refusal("invalid_value", "Only messages of the assistant can be truncated.", "item_id")
@@ -359,10 +318,7 @@ class RealtimeServerSession:
             message = f"Audio content of {item.audio_ms:.0f}ms is already shorter than {end_ms}ms"
             raise Refusal("invalid_value", message, "audio_end_ms")
         self._backend.truncated(item, end_ms)
-        item.audio_ms, item.cut = float(end_ms), True
-        # What was transcribed of it was not all heard, so the client gets none of it any more.
-        item.wire["content"] = [{"type": "output_audio"} for _ in item.wire["content"]]
-        self.emit("conversation.item.truncated", item_id=item.id, content_index=0, audio_end_ms=end_ms)
+        self.conversation.truncate(item, end_ms)
 
     def _response_create(self, event: dict[str, Any]) -> None:
         asked = event.get("response") or {}
@@ -384,37 +340,13 @@ class RealtimeServerSession:
         usage = self._backend.cancelled(response)
         response.finish("cancelled", reason=reason, usage=usage)
 
-    # -- items -----------------------------------------------------------------------------------------------------
-
-    def _new_item(self, given: Any) -> ServerItem:
-        calls = {item.wire["call_id"] for item in self.items if item.wire["type"] == "function_call"}
-        item = new_item(given, self.new_id("item"), calls)
-        if any(other.id == item.id for other in self.items):
-            raise Refusal("item_create_duplicate_item_id", f"There is an item '{item.id}' already.", "item.id")
-        return item
-
-    def _input_item(self, given: Any) -> ServerItem:
-        if isinstance(given, dict) and given.get("type") == "item_reference":
-            return self._find(given.get("id"), "item_not_found")
-        return self._new_item(given)
-
-    def _find(self, item_id: Any, code: str) -> ServerItem:
-        for item in reversed(self.items):
-            if item.id == item_id:
-                return item
-        raise Refusal(code, f"The item with id '{item_id}' does not exist.", "item_id")
-
-    def _before(self, item: ServerItem) -> str | None:
-        place = self.items.index(item) if item in self.items else 0  # it may have been deleted meanwhile
-        return self.items[place - 1].id if place else None
-
     def _voice_fixed(self) -> bool:
         if self._voices is None:
             return False
         return self._spoken or any(item.audio_ms for item in (self.active.output if self.active else ()))
 
 
-_HANDLERS: dict[str, Callable[[RealtimeServerSession, dict[str, Any]], None]] = {
+_EVENT_HANDLERS: dict[str, Callable[[RealtimeServerSession, dict[str, Any]], None]] = {
     "session.update": RealtimeServerSession._session_update,
     "input_audio_buffer.append": RealtimeServerSession._audio_append,
     "input_audio_buffer.commit": RealtimeServerSession._audio_commit,

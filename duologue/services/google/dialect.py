@@ -31,10 +31,10 @@ from ..native.events import (
     Unknown,
     Voiced,
 )
-from .config import tools
 from .history import IMAGE_TYPES, blob, encode, note, turn, turns_of
 from .models import DEFAULT_VOICE, Family
 from .options import GeminiLiveOptions
+from .setup import tools
 from .wire_in import Incoming, ModalityTokens, ServerContent, ToolCall, UsageMetadata, decode
 
 NO_HISTORY = '{"client_content":{"turnComplete":true}}'
@@ -55,7 +55,7 @@ class _Calls:
 
 
 class GeminiDialect(Dialect):
-    """Translates for one connection. The SDK has sent the set-up; see `config.connect_config`.
+    """Translates for one connection. The SDK has sent the set-up; see `setup.connect_config`.
 
     Gemini has no ids of responses, no roles but user and model, and no events for the caller's speech. So responses
     are numbered ("r1"), notes are the caller's text in brackets, and the caller's turn shows by its transcript alone.

@@ -16,10 +16,10 @@ from ..native.dialect import Dialect
 from ..native.engine import SpeechToSpeech
 from ..remote.keeper import ConnectionSettings
 from ..remote.wire import Wire
-from .config import connect_config
 from .dialect import NO_HISTORY, GeminiDialect
 from .models import DEFAULT_VOICE, family_of
 from .options import GeminiLiveOptions, check, resolved
+from .setup import connect_config
 from .wire import make_client, open_wire
 from .wire_in import SAMPLE_RATE
 

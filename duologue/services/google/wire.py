@@ -1,9 +1,14 @@
-"""The connection to Gemini Live that Google's SDK opens."""
+"""The SDK's client of Gemini Live: it authenticates, dials and sets up, and the wire is the connection that it opens.
+
+The SDK's typed messages are not used: 20 ms of audio take 77 µs with them (google-genai 3.4), and its `receive` raises
+TypeError for a message of an unknown type and ends with every turn.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import json
 import ssl
 from contextlib import AbstractAsyncContextManager
@@ -11,39 +16,53 @@ from typing import TYPE_CHECKING, Any
 
 import anyio
 
-from ...errors import MissingExtra
+from ...errors import IncompatiblePackage, MissingExtra
+from ..remote.errors import ConnectionLost, fatal
 from ..remote.tls import client_ssl_context
-from ..remote.wire import ConnectionLost
+from ..remote.websocket import MAX_MESSAGE_BYTES, WebSocketWire, check_websockets, create_connection, dialled
+from ..remote.wire import WireMessage
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # an optional dependency
     from google.genai import Client
     from google.genai.live import AsyncSession
     from websockets.asyncio.client import ClientConnection
 
-CLOSE_TIMEOUT_S = 1.0
-"""How long the far end may take to close the connection before it is cut."""
-MAX_MESSAGE_BYTES = 16 * 2**20
+
+def check_sdk() -> None:
+    """Raise MissingExtra or IncompatiblePackage unless the installed SDK has what is used of it. Loads the SDK."""
+    try:
+        from google.genai import types
+        from google.genai.live import AsyncLive, AsyncSession
+    except ImportError as error:
+        raise MissingExtra("Gemini Live", "google", str(error)) from error
+    if "async_client_args" not in types.HttpOptions.model_fields:
+        raise IncompatiblePackage("google-genai", "HttpOptions(async_client_args=…)", "google")
+    if not {"model", "config"} <= inspect.signature(AsyncLive.connect).parameters.keys():
+        raise IncompatiblePackage("google-genai", "aio.live.connect(model=…, config=…)", "google")
+    if "setup_complete" not in inspect.signature(AsyncSession).parameters:
+        raise IncompatiblePackage("google-genai", "AsyncSession.setup_complete", "google")
+    check_websockets("google")
 
 
 def make_client(api_key: str, base_url: str, api_version: str, ssl_context: ssl.SSLContext | None) -> Client:
-    """The SDK's client. Raises MissingExtra without the extra `google`."""
-    try:
-        from google import genai
-        from google.genai import types
-    except ImportError as error:
-        raise MissingExtra("Gemini Live", "google", str(error)) from error
+    """Return the SDK's client. Raises MissingExtra without the SDK, IncompatiblePackage for one that does not fit."""
+    check_sdk()
+    from google import genai
+    from google.genai import types
+
+    context = ssl_context or client_ssl_context()
     arguments: dict[str, Any] = {
-        "ping_interval": None,  # the engine has its own heartbeat
-        "open_timeout": None,  # and its own deadline
-        "close_timeout": CLOSE_TIMEOUT_S,
+        "open_timeout": None,  # the keeper has its own deadline
         "compression": None,  # base64 of speech does not compress
         "max_size": MAX_MESSAGE_BYTES,
+        "create_connection": create_connection,
+        "ssl": context,
+        "verify": context,
     }
-    arguments["ssl"] = arguments["verify"] = ssl_context or client_ssl_context()
     options = types.HttpOptions(
         base_url=base_url or None,
         api_version=api_version,
-        client_args={"verify": arguments["verify"]},
+        client_args={"verify": context},
         async_client_args=arguments,
     )
     return genai.Client(api_key=api_key, vertexai=False, http_options=options)
@@ -52,23 +71,26 @@ def make_client(api_key: str, base_url: str, api_version: str, ssl_context: ssl.
 async def open_wire(client: Client, model: str, config: dict[str, Any], *, resumed: bool, first: str = "") -> LiveWire:
     """Connect, set the session up, and wait until the server has confirmed it.
 
-    `first` is what must be sent before anything else, unless the first message is of the same kind.
+    `first` is sent ahead of the first message, unless that message is of the same kind. A refused set-up is fatal,
+    except for one that resumes a session: its handle may be to blame.
 
-    A set-up that the server refuses is fatal, unless a session was to be `resumed`: then its handle may be to blame.
     Raises ConnectionLost. Cancelling this closes the connection.
     """
     context = client.aio.live.connect(model=model, config=config)  # type: ignore[arg-type]
     try:
-        session = await _enter(context)
+        with dialled() as connections:
+            session = await _enter(context)
     except Exception as error:
-        raise _lost(error, resumed=resumed) from error
-    try:
-        if session.setup_complete is None:
-            raise ConnectionLost("the server's first message did not confirm the set-up")
-        return LiveWire(context, session, first)
-    except ConnectionLost:
+        raise lost(error, setting_up=True, resumed=resumed) from error
+    problem: Exception | None = None
+    if session.setup_complete is None:
+        problem = ConnectionLost("the server's first message did not confirm the set-up")
+    elif not connections:
+        problem = IncompatiblePackage("google-genai", "async_client_args['create_connection']", "google")
+    if problem is not None:
         await context.__aexit__(None, None, None)
-        raise
+        raise lost(problem)
+    return LiveWire(context, connections[-1], session.session_id or "", first)
 
 
 async def _enter(context: AbstractAsyncContextManager[AsyncSession]) -> AsyncSession:
@@ -88,94 +110,65 @@ async def _enter(context: AbstractAsyncContextManager[AsyncSession]) -> AsyncSes
         raise
 
 
-class LiveWire:
-    """A session of the SDK, spoken to in JSON over its websocket.
-
-    The SDK connects, authenticates and sets up. Its typed messages are not used: to send 20 ms of audio takes 77 µs
-    with them, and its `receive` fails with TypeError at a message that it does not know, and ends with every turn.
-    """
+class LiveWire(WebSocketWire):
+    """The connection of a session that is set up. Its first message is the server's confirmation, repeated."""
 
     def __init__(
-        self, context: AbstractAsyncContextManager[AsyncSession], session: AsyncSession, first: str = ""
+        self,
+        context: AbstractAsyncContextManager[AsyncSession],
+        connection: ClientConnection,
+        session_id: str,
+        first: str = "",
     ) -> None:
+        super().__init__(connection, lost)
         self._context, self._first = context, first
-        self._socket = _socket(session)
-        # The SDK has taken this message, and it is the one that opens the session.
-        self._set_up: str | None = json.dumps({"setupComplete": {"sessionId": session.session_id or ""}})
+        # The SDK has taken this message; for the dialect it opens the session.
+        self._confirmation: str | None = json.dumps({"setupComplete": {"sessionId": session_id}})
 
-    @property
-    def ready(self) -> bool:
-        """Whether all that was sent before has gone out."""
-        return self._socket.transport.get_write_buffer_size() == 0
+    async def send(self, message: WireMessage) -> None:
+        """Send a message. Raises ConnectionLost."""
+        if self._first:
+            first, self._first = self._first, ""
+            if not (isinstance(message, str) and first.partition(":")[0] == message.partition(":")[0]):
+                await super().send(first)
+        await super().send(message)
 
-    async def send(self, message: str) -> None:
-        """Send a message."""
-        first, self._first = self._first, ""
-        try:
-            if first and first.partition(":")[0] != message.partition(":")[0]:
-                await self._socket.send(first)
-            await self._socket.send(message)
-        except Exception as error:
-            raise _lost(error) from error
-
-    async def receive(self) -> str | bytes:
-        """The next message; the first one confirms the set-up."""
-        if self._set_up is not None:
-            message, self._set_up = self._set_up, None
+    async def receive(self) -> WireMessage:
+        """Return the next message. Raises ConnectionLost."""
+        if self._confirmation is not None:
+            message, self._confirmation = self._confirmation, None
             return message
-        try:
-            return await self._socket.recv()
-        except Exception as error:
-            raise _lost(error) from error
-
-    async def ping(self) -> None:
-        """Returns when the far end has answered a ping."""
-        try:
-            await (await self._socket.ping())
-        except Exception as error:
-            raise _lost(error) from error
+        return await super().receive()
 
     async def close(self) -> None:
-        """End the connection; a far end that does not answer is cut off after a second."""
-        try:
-            with contextlib.suppress(Exception):
-                await self._context.__aexit__(None, None, None)
-        finally:
-            self._socket.transport.abort()
+        """End the connection. A far end that does not answer within a second is cut off."""
+        await super().close()
+        with contextlib.suppress(Exception):
+            await self._context.__aexit__(None, None, None)
 
 
-def _socket(session: AsyncSession) -> ClientConnection:
-    """The websocket of a session. It is private: this is the one place that relies on it."""
-    socket: ClientConnection | None = getattr(session, "_ws", None)
-    if socket is None:
-        raise ConnectionLost("this version of google-genai does not give its websocket: install 3.4", fatal=True)
-    return socket
+def lost(error: Exception, *, setting_up: bool = False, resumed: bool = False) -> ConnectionLost:
+    """Return the ConnectionLost that an error of the SDK or of `websockets` stands for.
 
-
-def _lost(error: Exception, *, resumed: bool | None = None) -> ConnectionLost:
-    """What an error of the SDK or of its websocket means. `resumed` is None for one after the set-up."""
+    While `setting_up`, errors of a session that is `resumed` are not fatal.
+    """
     from google.genai.errors import APIError
     from websockets.exceptions import ConnectionClosed, InvalidStatus
 
     if isinstance(error, ConnectionLost):
         return error
+    if isinstance(error, IncompatiblePackage):
+        return ConnectionLost(str(error), fatal=True)
     if isinstance(error, InvalidStatus):
         status = error.response.status_code
-        fatal = 400 <= status < 500 and status not in (408, 429)
-        return ConnectionLost(f"the server refuses the connection: HTTP {status}", code=status, fatal=fatal)
+        text = f"the server refuses the connection: HTTP {status}"
+        return ConnectionLost(text, code=status, fatal=fatal(status=status))
     if isinstance(error, ConnectionClosed):
         code, reason = (error.rcvd.code, error.rcvd.reason) if error.rcvd else (1006, "")
     elif isinstance(error, APIError):
         code, reason = error.code or 0, str(error.details or "")
     else:
         return ConnectionLost(f"{type(error).__name__}: {error}")
-    return ConnectionLost(
-        f"closed with {code}{': ' if reason else ''}{reason}", code=code, fatal=_is_fatal(code, reason, resumed)
-    )
-
-
-def _is_fatal(code: int, reason: str, resumed: bool | None) -> bool:
-    """Whether the same would come of trying again. In mid-session only what no new session would mend is fatal."""
-    if code in (401, 403) or (code in (1007, 1008) and "api key" in reason.lower()):
-        return not resumed
-    return code in (1007, 1008) and resumed is False
+    text = f"closed with {code}{': ' if reason else ''}{reason}"
+    final = fatal(status=code, code=code, reason=reason, setting_up=setting_up) and not resumed
+    return ConnectionLost(text, code=code, fatal=final)

@@ -17,6 +17,7 @@ from ...processors.turns.vad import split
 
 if TYPE_CHECKING:
     from ..remote.connection import Connection
+    from .dialect import Dialect
 
 PREROLL_S = 0.5
 """Audio from before speech was detected: a detector is sure only some time after the first sound."""
@@ -39,8 +40,10 @@ class Utterance:
     log_id: str = ""
     """Its place in the conversation, made before the transcript is there."""
     turn: int = 0
+    transcribed: bool = False
+    """Its final transcript has come. The hooks may still be asked about it."""
     text: str | None = None
-    """The final transcript."""
+    """The final transcript as the hooks have left it."""
     start_s: float = 0.0
     end_s: float = 0.0
     answered_at: float = 0.0
@@ -87,7 +90,7 @@ class AudioRing:
         self._untold: int | None = None  # first frame of speech of which the provider has told nothing
         self._cut_turn = False  # the oldest frame lies in a turn whose beginning was dropped
         self._seconds = 0.0
-        self._connection: Connection | None = None
+        self._connection: Connection[Dialect] | None = None
         self._server_turns = True
         self._in_turn = False
         self._stream_ms = 0.0  # of audio sent on this connection
@@ -163,7 +166,7 @@ class AudioRing:
 
     # -- sending ---------------------------------------------------------------------------------------------------
 
-    def attach(self, connection: Connection) -> None:
+    def attach(self, connection: Connection[Dialect]) -> None:
         """Send to this connection from now on, beginning with what is not dealt with."""
         self._connection = connection
         self._server_turns = connection.dialect.server_turns
@@ -217,7 +220,7 @@ class AudioRing:
         for pieces in _together(tuple(self._between(self._next, end))):
             self._pass_on(connection, _joined(pieces), pieces)
 
-    def _pass_on(self, connection: Connection, frame: Input, pieces: Sequence[Input]) -> None:
+    def _pass_on(self, connection: Connection[Dialect], frame: Input, pieces: Sequence[Input]) -> None:
         """Send what there is to send of one frame, which is joined of these."""
         number, queued = self._next, connection.queued
         self._next += len(pieces)
@@ -230,7 +233,7 @@ class AudioRing:
             for place, piece in enumerate(pieces, number):
                 self._sent.append(_Sent(place, connection.queued, _samples(piece)))
 
-    def _mark(self, connection: Connection, frame: Input) -> None:
+    def _mark(self, connection: Connection[Dialect], frame: Input) -> None:
         if isinstance(frame, SpeechStarted) and not self._in_turn:
             self._in_turn = True
             connection.send(connection.dialect.turn_begins())
@@ -247,7 +250,7 @@ class AudioRing:
                 connection.send([connection.dialect.audio(rest)])
             connection.send(connection.dialect.turn_ends())
 
-    def _send_audio(self, connection: Connection, frame: UserAudio) -> None:
+    def _send_audio(self, connection: Connection[Dialect], frame: UserAudio) -> None:
         pcm = self._mono.process(frame.audio, frame.sample_rate, frame.channels)
         if pcm:
             connection.send((connection.dialect.audio(pcm),))

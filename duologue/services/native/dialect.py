@@ -12,10 +12,12 @@ from typing import Any, ClassVar
 from ...agents.engine import EngineConfig
 from ...frames import UserImage
 from ..context import Message
+from ..remote.dialect import ConnectionDialect
+from ..remote.wire import WireMessage
 from .events import Event
 
 
-class Dialect:
+class Dialect(ConnectionDialect):
     """Translates for one connection. Everything that returns strings returns messages to send, in order."""
 
     answers_turns: ClassVar[bool] = True
@@ -88,6 +90,6 @@ class Dialect:
 
     # -- what the provider tells -----------------------------------------------------------------------------------
 
-    def read(self, message: str | bytes) -> list[Event]:
+    def read(self, message: WireMessage) -> list[Event]:
         """What a message means. Raises BadInput for a malformed one, which changes nothing."""
         raise NotImplementedError

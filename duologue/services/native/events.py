@@ -4,38 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
-
 from ...frames import ResponseStatus, Usage
-
-
-class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Something that the provider told. Ids are the provider's own."""
-
-
-class Opened(Event, frozen=True, kw_only=True):
-    """The session is set up as it was asked for. `left_s` is how long it may last, None if that is not told."""
-
-    session_id: str = ""
-    left_s: float | None = None
+from ..remote.events import Event as Event
+from ..remote.events import GoingAway as GoingAway
+from ..remote.events import Opened as Opened
+from ..remote.events import Refused as Refused
 
 
 class Configured(Event, frozen=True, kw_only=True):
     """A change that was sent, `update_id`, has been applied as a whole."""
 
     update_id: str
-
-
-class Refused(Event, frozen=True, kw_only=True):
-    """The provider refuses something. `about` is the id of the message or update it is about, "" if it does not say.
-
-    `fatal` errors end what the connection is good for, and are not to be tried again.
-    """
-
-    code: str
-    message: str
-    about: str = ""
-    fatal: bool = False
 
 
 class SpeechBegan(Event, frozen=True, kw_only=True):
@@ -134,12 +113,6 @@ class HandleGiven(Event, frozen=True, kw_only=True):
     """With this handle the session can be resumed; "" while it cannot."""
 
     handle: str
-
-
-class GoingAway(Event, frozen=True, kw_only=True):
-    """The provider will close this connection in `left_s` seconds."""
-
-    left_s: float
 
 
 class Unknown(Event, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""`Reconfigure`: how a native engine's configuration changes while it is connected."""
+"""`Reconfigure`: changes of a native engine's configuration while it is connected."""
 
 from __future__ import annotations
 
@@ -6,31 +6,36 @@ import asyncio
 
 import anyio
 
+from ...agents.engine import EngineConfig
 from ...errors import ConfigurationError, DeadlineExceeded
 from ..remote.connection import Connection
-from ..remote.wire import ConnectionLost
+from ..remote.errors import ConnectionLost
+from .dialect import Dialect
 from .events import Configured, Refused
 
 
 class Reconfigure:
-    """The changes that a provider has been told and has not answered yet."""
+    """The changes that were sent to the provider and are not answered yet."""
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._open: dict[str, asyncio.Future[Refused | None]] = {}
         self._count = 0
 
-    def new_id(self) -> str:
-        """An id for a change."""
-        self._count += 1
-        return f"update_{self._count}"
+    async def apply(self, connection: Connection[Dialect], config: EngineConfig) -> bool:
+        """Change the configuration in place and wait until it is in force.
 
-    async def make(self, connection: Connection, update_id: str, messages: list[str]) -> None:
-        """Send a change and wait until it is in force. Raises ConfigurationError if the provider refuses it,
-        ConnectionLost or DeadlineExceeded if nothing is known of it; the connection is left then."""
+        Returns False if it takes a new connection. Raises ConfigurationError if the provider refuses it, and
+        ConnectionLost or DeadlineExceeded without an answer; the connection is given up then.
+        """
+        self._count += 1
+        update_id = f"update_{self._count}"
+        messages = connection.dialect.update(update_id, config)
+        if messages is None:
+            return False
         if not connection.dialect.acknowledges_updates:
             connection.send(messages)
-            return
+            return True
         answer: asyncio.Future[Refused | None] = asyncio.get_running_loop().create_future()
         self._open[update_id] = answer
         connection.send(messages)
@@ -44,17 +49,18 @@ class Reconfigure:
             del self._open[update_id]
         if refused is not None:
             raise ConfigurationError(f"{refused.code}: {refused.message}")
+        return True
 
     def on_configured(self, event: Configured) -> None:
         """A change is in force."""
         self._settle(event.update_id, None)
 
     def on_refused(self, event: Refused) -> bool:
-        """Whether it was a change that the provider has refused."""
+        """The provider refuses something. Returns whether that is one of the changes."""
         return self._settle(event.about, event)
 
     def lost(self) -> None:
-        """The connection is gone: nobody will answer."""
+        """The connection is gone: no answer will come."""
         for answer in self._open.values():
             if not answer.done():
                 answer.set_exception(ConnectionLost("the connection was lost"))

@@ -1,4 +1,4 @@
-"""The client's messages of OpenAI Realtime that stand for what is in a conversation."""
+"""The conversation as OpenAI Realtime's items: the client's messages that create them."""
 
 from __future__ import annotations
 
@@ -11,63 +11,63 @@ import msgspec
 from ..context import Message
 
 
-def wire(message: Any) -> str:
-    """As JSON."""
+def encode(message: Any) -> str:
+    """Return a message as JSON."""
     return msgspec.json.encode(message).decode()
 
 
-def item(fields: dict[str, Any]) -> str:
-    """A new item at the end of the conversation."""
-    return wire({"type": "conversation.item.create", "item": fields})
+def create_item(fields: dict[str, Any]) -> str:
+    """Return the message that appends an item to the conversation."""
+    return encode({"type": "conversation.item.create", "item": fields})
 
 
-def message(role: str, content: list[dict[str, Any]]) -> str:
-    """What someone said."""
-    return item({"type": "message", "role": role, "content": content})
+def create_message(role: str, content: list[dict[str, Any]]) -> str:
+    """Return the message that appends words or an image of one side."""
+    return create_item({"type": "message", "role": role, "content": content})
 
 
-def result(call_id: str, value: Any) -> str:
-    """The result of a tool call: text as it is, all else as JSON."""
-    output = value if isinstance(value, str) else wire(value)
-    return item({"type": "function_call_output", "call_id": call_id, "output": output})
+def create_result(call_id: str, result: Any) -> str:
+    """Return the message that appends a tool's result: a string as it is, anything else as JSON."""
+    output = result if isinstance(result, str) else encode(result)
+    return create_item({"type": "function_call_output", "call_id": call_id, "output": output})
 
 
-def image(data: bytes, mime: str, url: str) -> dict[str, Any]:
-    """An image as content of a message."""
+def image_content(data: bytes, mime: str, url: str) -> dict[str, Any]:
+    """Return an image as content of a message: its url, or without one its bytes."""
     return {"type": "input_image", "image_url": url or f"data:{mime};base64,{base64.b64encode(data).decode()}"}
 
 
-def history(messages: Sequence[Message]) -> list[str]:
-    """A conversation. A call without a result is left out, and so is a result without its call."""
-    asked = {call.call_id for entry in messages for call in entry.calls}
-    answered = {entry.call_id for entry in messages if entry.role == "tool"}
+def history_items(messages: Sequence[Message]) -> list[str]:
+    """Return the messages that replay a conversation, without unanswered calls and results of unknown calls."""
+    asked = {call.call_id for message in messages for call in message.calls}
+    answered = {message.call_id for message in messages if message.role == "tool"}
     out: list[str] = []
-    for entry in messages:
-        if entry.role == "tool":
-            if entry.call_id in asked:
-                out.append(result(entry.call_id, entry.text))
+    for message in messages:
+        if message.role == "tool":
+            if message.call_id in asked:
+                out.append(create_result(message.call_id, message.text))
             continue
-        if content := _content(entry):
-            out.append(message(entry.role, content))
+        if content := _content(message):
+            out.append(create_message(message.role, content))
         out.extend(
-            item(
+            create_item(
                 {
                     "type": "function_call",
                     "call_id": call.call_id,
                     "name": call.name,
-                    "arguments": wire(call.arguments),
+                    "arguments": encode(call.arguments),
                 }
             )
-            for call in entry.calls
+            for call in message.calls
             if call.call_id in answered
         )
     return out
 
 
-def _content(entry: Message) -> list[dict[str, Any]]:
+def _content(message: Message) -> list[dict[str, Any]]:
     content: list[dict[str, Any]] = []
-    if entry.text:
-        content.append({"type": "output_text" if entry.role == "assistant" else "input_text", "text": entry.text})
-    if entry.role == "user" and (entry.image or entry.url):
-        content.append(image(entry.image, entry.mime or "image/jpeg", entry.url))
+    if message.text:
+        content.append({"type": "output_text" if message.role == "assistant" else "input_text", "text": message.text})
+    if message.role == "user" and (message.image or message.url):
+        content.append(image_content(message.image, message.mime or "image/jpeg", message.url))
     return content

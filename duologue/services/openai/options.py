@@ -1,4 +1,4 @@
-"""What can be set on an OpenAI Realtime session, what a model refuses, and how it goes over the wire."""
+"""`OpenAIRealtimeOptions`: the settings of an OpenAI Realtime session, and which of them a model refuses."""
 
 from __future__ import annotations
 
@@ -10,25 +10,16 @@ import msgspec
 
 from ...agents.engine import EngineConfig
 from ...errors import ConfigurationError
+from ...protocols.openai_realtime.config import OPENAI_VOICES
+from .models import REALTIME_FAMILIES, TRANSCRIPTION_FAMILIES, refused_options
 
-DEFAULT_MODEL = "gpt-realtime-2.1"
-DEFAULT_VOICE = "marin"
-VOICES = ("alloy", "ash", "ballad", "cedar", "coral", "echo", "marin", "sage", "shimmer", "verse")
-SAMPLE_RATE = 24_000
-"""Of the audio both ways, in Hz: the only one there is for PCM."""
-
-_NOT_REASONING = re.compile(
-    r"gpt-realtime((-1\.5|-mini)(-.*)?|-\d{4}-\d\d-\d\d)?|gpt-4o(-mini)?-realtime.*|gpt-audio.*"
-)
-_TOOL_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_WITH_KEYWORDS = ("gpt-transcribe", "gpt-live-transcribe")
-_WITHOUT_KEYWORDS = ("whisper-1", "gpt-4o-", "gpt-realtime-whisper")
+_TOOL_NAME_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class ServerVad(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="server_vad"):
     """The provider finds the caller's turns by the level of the audio.
 
-    After `idle_timeout_ms` of silence on both sides the model speaks up by itself.
+    After `idle_timeout_ms` of silence on both sides the model speaks without being asked.
     """
 
     threshold: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 0.5
@@ -40,7 +31,7 @@ class ServerVad(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class SemanticVad(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="semantic_vad"):
-    """The provider finds the caller's turns by what is said: who trails off is given more time."""
+    """The provider finds the caller's turns by the words: a caller who trails off gets more time."""
 
     eagerness: Literal["low", "medium", "high", "auto"] = "auto"
     create_response: bool = True
@@ -48,7 +39,10 @@ class SemanticVad(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class Transcription(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the caller's speech is transcribed. `language` is an ISO 639-1 code; "" takes the agent's if it is one."""
+    """How the caller's speech is transcribed.
+
+    `language` is an ISO 639 code of two or three letters; "" takes the agent's language if that is a two-letter code.
+    """
 
     model: Annotated[str, msgspec.Meta(min_length=1)] = "gpt-transcribe"
     language: Annotated[str, msgspec.Meta(pattern=r"^([a-z]{2,3})?$")] = ""
@@ -63,7 +57,7 @@ class FunctionChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class TokenLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How many tokens the conversation may have after the instructions and tools."""
+    """The most tokens that the conversation may have after the instructions and tools."""
 
     post_instructions: Annotated[int, msgspec.Meta(ge=0)]
 
@@ -71,14 +65,14 @@ class TokenLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class RetentionRatio(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag="retention_ratio"
 ):
-    """At the limit of tokens the provider forgets the oldest until this part of the limit is left."""
+    """At the limit of tokens the provider drops the oldest until this fraction of the limit is left."""
 
     retention_ratio: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
     token_limits: TokenLimits | None = None
 
 
 class Tracing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How the session appears in the provider's dashboard of traces."""
+    """How the session appears among the traces on the provider's dashboard."""
 
     workflow_name: str = ""
     group_id: str = ""
@@ -89,7 +83,7 @@ TurnDetection: TypeAlias = ServerVad | SemanticVad
 
 
 class OpenAIRealtimeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The options of a session. None is off, or for those that only some models have, the model's default.
+    """The settings of a session. None turns a setting off, or leaves it to a model that has it.
 
     With `turn_detection` None the framework finds the caller's turns. `output_modalities` is audio with its text, or
     text alone. `reasoning` (the effort) and `parallel_tool_calls` are for the models of the family gpt-realtime-2.
@@ -108,10 +102,10 @@ class OpenAIRealtimeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_un
     tracing: Literal["auto"] | Tracing | None = None
 
 
-def merged(options: OpenAIRealtimeOptions, changes: Mapping[str, Any]) -> OpenAIRealtimeOptions:
-    """The options with some of them replaced, all checked. Raises ConfigurationError that names what does not fit."""
+def resolved(options: OpenAIRealtimeOptions, overrides: Mapping[str, Any]) -> OpenAIRealtimeOptions:
+    """Return the options with some replaced, all checked. Raises ConfigurationError that names a bad one."""
     try:
-        plain = {**msgspec.to_builtins(options), **msgspec.to_builtins(dict(changes))}
+        plain = {**msgspec.to_builtins(options), **msgspec.to_builtins(dict(overrides))}
         return msgspec.convert(plain, OpenAIRealtimeOptions)
     except (msgspec.ValidationError, TypeError) as error:
         problem, _, path = str(error).partition(" - at ")
@@ -122,86 +116,26 @@ def merged(options: OpenAIRealtimeOptions, changes: Mapping[str, Any]) -> OpenAI
 
 
 def check(model: str, config: EngineConfig, options: OpenAIRealtimeOptions) -> None:
-    """Raise ConfigurationError for what the model or the provider is known to refuse, by its name."""
+    """Raise ConfigurationError, by its name, for a setting that the model or the provider is known to refuse."""
     voice = config.voice
-    if voice and voice not in VOICES and not voice.startswith("voice_"):
-        known = ", ".join(VOICES)
-        raise ConfigurationError(f"OpenAI has no voice {voice!r}; there are {known}, and your own ('voice_…')")
+    if voice and voice not in OPENAI_VOICES and not voice.startswith("voice_"):
+        known = ", ".join(sorted(OPENAI_VOICES))
+        raise ConfigurationError(f"OpenAI has no voice {voice!r}; it has {known}, and your own ('voice_…')")
     for tool in config.tools:
-        if not _TOOL_NAME.fullmatch(tool.name):
+        if not _TOOL_NAME_PATTERN.fullmatch(tool.name):
             raise ConfigurationError(
                 f"OpenAI refuses the tool name {tool.name!r}: 1 to 64 letters, digits, underscores and dashes"
             )
     choice = options.tool_choice
     if isinstance(choice, FunctionChoice) and all(tool.name != choice.name for tool in config.tools):
         raise ConfigurationError(f"OpenAI option tool_choice: there is no tool {choice.name!r}")
-    if _NOT_REASONING.fullmatch(model):
-        for name in ("reasoning", "parallel_tool_calls"):
-            if getattr(options, name) is not None:
-                raise ConfigurationError(
-                    f"OpenAI option {name}: {model} has none; it is for the models of the family gpt-realtime-2"
-                )
+    for name, reason in refused_options(model, REALTIME_FAMILIES).items():
+        if getattr(options, name) is not None:
+            raise ConfigurationError(f"OpenAI option {name}: {model} does not take it: {reason}")
     transcription = options.transcription
     if transcription is not None:
-        if transcription.keywords and transcription.model.startswith(_WITHOUT_KEYWORDS):
-            only = " and ".join(_WITH_KEYWORDS)
-            raise ConfigurationError(
-                f"OpenAI option transcription.keywords: {transcription.model} has none; {only} have"
-            )
-        if transcription.prompt and transcription.model == "gpt-realtime-whisper":
-            raise ConfigurationError("OpenAI option transcription.prompt: gpt-realtime-whisper has none")
-
-
-def session(config: EngineConfig, options: OpenAIRealtimeOptions, voice: str = DEFAULT_VOICE) -> dict[str, Any]:
-    """The session of a `session.update`: everything that can be set, but for what is left to the model.
-
-    `voice` is for agents that have none of their own.
-    """
-    plain = msgspec.to_builtins(options)
-    voice = config.voice or voice
-    out: dict[str, Any] = {
-        "type": "realtime",
-        "instructions": config.prompt,
-        "output_modalities": plain["output_modalities"],
-        "audio": {
-            "input": {
-                "format": {"type": "audio/pcm", "rate": SAMPLE_RATE},
-                "noise_reduction": {"type": options.noise_reduction} if options.noise_reduction else None,
-                "transcription": _transcription(options.transcription, config.language),
-                "turn_detection": plain["turn_detection"],
-            },
-            "output": {
-                "format": {"type": "audio/pcm", "rate": SAMPLE_RATE},
-                "voice": {"id": voice} if voice.startswith("voice_") else voice,
-                "speed": options.speed,
-            },
-        },
-        "tools": [
-            {"type": "function", "name": tool.name, "description": tool.description, "parameters": tool.parameters}
-            for tool in config.tools
-        ],
-        "tool_choice": plain["tool_choice"],
-        "max_output_tokens": options.max_output_tokens,
-        "truncation": plain["truncation"],
-    }
-    if options.reasoning is not None:
-        out["reasoning"] = {"effort": options.reasoning}
-    if options.parallel_tool_calls is not None:
-        out["parallel_tool_calls"] = options.parallel_tool_calls
-    if options.tracing is not None:
-        out["tracing"] = plain["tracing"]
-    return out
-
-
-def _transcription(transcription: Transcription | None, language: str) -> dict[str, Any] | None:
-    if transcription is None:
-        return None
-    out: dict[str, Any] = {"model": transcription.model}
-    code = language.lower().partition("-")[0]
-    if code := transcription.language or (code if re.fullmatch("[a-z]{2}", code) else ""):
-        out["language"] = code
-    if transcription.prompt:
-        out["prompt"] = transcription.prompt
-    if transcription.keywords:
-        out["keywords"] = list(transcription.keywords)
-    return out
+        for name, reason in refused_options(transcription.model, TRANSCRIPTION_FAMILIES).items():
+            if getattr(transcription, name):
+                raise ConfigurationError(
+                    f"OpenAI option transcription.{name}: {transcription.model} does not take it: {reason}"
+                )

@@ -12,8 +12,9 @@ from ..native.engine import SpeechToSpeech
 from ..remote.keeper import ConnectionSettings
 from ..remote.wire import Wire
 from .dialect import OpenAIDialect
-from .options import DEFAULT_MODEL, DEFAULT_VOICE, SAMPLE_RATE, OpenAIRealtimeOptions, check, merged
-from .wire import Client
+from .models import DEFAULT_MODEL, DEFAULT_VOICE, SAMPLE_RATE
+from .options import OpenAIRealtimeOptions, check, resolved
+from .wire import OpenAIClient
 
 SESSION_LIMIT_S = 3600.0
 """How long the provider lets a session last."""
@@ -49,7 +50,7 @@ class OpenAIRealtime(SpeechToSpeech):
         self.model = model
         self.options = options or OpenAIRealtimeOptions()
         self._voice = voice or DEFAULT_VOICE
-        self._client = Client(api_key, base_url)
+        self._client = OpenAIClient(api_key, base_url)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -75,7 +76,7 @@ class OpenAIRealtime(SpeechToSpeech):
     def check_config(self, config: EngineConfig) -> None:
         """Raise ConfigurationError for a missing key, an unknown voice or option, and what the model refuses."""
         self._client.check()
-        check(self.model, config, merged(self.options, config.options))
+        check(self.model, config, resolved(self.options, config.options))
 
     async def dial(self, config: EngineConfig, handle: str) -> Wire:
         """Open a connection. There are no handles: a session cannot be resumed."""

@@ -1,27 +1,41 @@
-"""`Responses`: what a connection to OpenAI Realtime knows of the responses that it brought."""
+"""`Responses`: the responses of one connection to OpenAI Realtime, and the events that their messages become."""
 
 from __future__ import annotations
 
-import binascii
-from typing import Any, TypeAlias
+from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
-from ...errors import BadInput
 from ...frames import ResponseStatus, Usage
 from ..native.events import Called, Consumed, Event, Refused, ResponseBegan, ResponseFinished, Said, Voiced
-from .options import SAMPLE_RATE
-from .read import Memory, count, member, members, string
+from ..recent import Recent
+from .models import SAMPLE_RATE
+from .wire_in import (
+    NOTHING_USED,
+    AudioDelta,
+    ErrorDetail,
+    InputTokens,
+    OutputItemDone,
+    OutputTokens,
+    ResponseCreated,
+    ResponseDone,
+    SpokenTextDelta,
+    TextDelta,
+    WireItem,
+    WireResponse,
+    WireUsage,
+)
 
 SERVICE = "OpenAIRealtime"
-"""Whose usage it is."""
+"""The `service` of the usage."""
 MALFORMED = "malformed_arguments"
-"""The one argument of a call whose arguments are no JSON object: what the model wrote instead, as text.
+"""The one argument of a call whose arguments are not a JSON object: the text that the model wrote instead.
 
-No tool has it, so the call is answered with an error that the model can act upon; running the tool with no arguments
-at all could do something that was not asked for.
+No tool has an argument of this name, so the call is answered with an error that the model can act upon. Running the
+tool without arguments could do something that was not asked for.
 """
-FATAL = frozenset(
+FINAL_ERRORS = frozenset(
     (
         "account_deactivated",
         "billing_hard_limit_reached",
@@ -30,141 +44,165 @@ FATAL = frozenset(
         "model_not_found",
     )
 )
-"""Errors that trying again does not help."""
+"""Codes and types of errors that another attempt does not mend."""
+MAX_ERROR_TEXT = 500
+"""Characters of the provider's words that an error keeps."""
 
 _BYTES_PER_MS = SAMPLE_RATE * 2 // 1000
-_Call: TypeAlias = tuple[str, str, str]  # its id, the name, the arguments as they came
 _STATUS: dict[str, ResponseStatus] = {"completed": "completed", "cancelled": "interrupted"}
 
 
-class Responses:
-    """Makes events of the messages about responses. Each reader raises BadInput before it has changed anything.
+@dataclass(slots=True)
+class _ItemAudio:
+    """The audio of an item that has come: its size in bytes, and True in `complete` if that is all of it."""
 
-    A response begins with its first message, whichever that is, and nothing is told of it after its end.
+    size: int = 0
+    complete: bool = False
+
+
+class Responses:
+    """Turns the messages about responses into events.
+
+    A response begins with its first message of any type; messages after its end give no event.
     """
 
     def __init__(self, model: str) -> None:
         self._model = model
-        self._calls = Memory[dict[str, _Call]](64)  # of the responses that go on
-        self._over = Memory[bool](256)  # responses
-        self._received = Memory[int](64)  # bytes of audio of each item
-        self._complete = Memory[bool](64)  # items of which all audio has come
-
-    @property
-    def spoken(self) -> bool:
-        """Whether there was audio on this connection."""
-        return bool(self._received)
+        self._calls = Recent[dict[str, WireItem]](64)
+        """The calls by id of each response in progress."""
+        self._over = Recent[bool](256)
+        self._audio = Recent[_ItemAudio](64)
+        """By item; an item without audio has none."""
+        self.spoken = False
+        """True once audio has come on this connection."""
 
     def is_over(self, response: str) -> bool:
-        """Whether the response has ended."""
+        """Return True if the response has ended."""
         return response in self._over
 
-    def heard(self, item: str, heard_ms: int) -> int | None:
-        """Where to cut an item of which so much was heard, in ms; None if there is nothing to cut."""
-        received_ms = self._received.get(item, 0) // _BYTES_PER_MS
-        if item not in self._received or (heard_ms >= received_ms > 0 and item in self._complete):
+    def cut_ms(self, item: str, heard_ms: int) -> int | None:
+        """Return where to cut an item that was heard to `heard_ms`, None if there is nothing to cut."""
+        audio = self._audio.get(item)
+        if audio is None:
+            return None
+        received_ms = audio.size // _BYTES_PER_MS
+        if heard_ms >= received_ms > 0 and audio.complete:
             return None
         return max(0, min(heard_ms, received_ms))
 
     def _begin(self, response: str, tag: str = "") -> list[Event]:
-        """Nothing for one that has begun; it may have lost the message that it begins with."""
         if response in self._calls:
             return []
         self._calls[response] = {}
         return [ResponseBegan(response=response, tag=tag)]
 
-    def created(self, message: dict[str, Any]) -> list[Event]:
-        plain = member(message, "response")
-        response, tag = string(plain, "id"), string(member(plain, "metadata"), "tag", "")
-        return [] if response in self._over else self._begin(response, tag)
+    # -- messages --------------------------------------------------------------------------------------------------
 
-    def text(self, message: dict[str, Any]) -> list[Event]:
-        response, delta = string(message, "response_id"), string(message, "delta")
+    def on_created(self, message: ResponseCreated) -> list[Event]:
+        response = message.response
+        return [] if response.id in self._over else self._begin(response.id, response.tag)
+
+    def on_text(self, message: TextDelta | SpokenTextDelta) -> list[Event]:
+        response, delta = message.response_id, message.delta
         if response in self._over or not delta:
             return []
-        return [*self._begin(response), Said(response=response, text=delta)]
+        said = Said(response=response, text=delta)
+        return [said] if response in self._calls else [*self._begin(response), said]
 
-    def audio(self, message: dict[str, Any]) -> list[Event]:
-        """Audio in a message that is not quite as expected."""
-        response, item, delta = string(message, "response_id"), string(message, "item_id", ""), string(message, "delta")
-        try:
-            pcm = binascii.a2b_base64(delta, strict_mode=True)
-        except ValueError as error:
-            raise BadInput(f"delta is no base64: {error}") from error
-        if len(pcm) % 2:
-            raise BadInput(f"delta is {len(pcm)} bytes, which are no 16-bit samples")
-        return self.voiced(response, item, pcm)
-
-    def voiced(self, response: str, item: str, pcm: bytes) -> list[Event]:
+    def on_audio(self, message: AudioDelta) -> list[Event]:
+        response, item, pcm = message.response_id, message.item_id or "", message.delta
         if response in self._over or not pcm:
             return []
-        self._received[item] = self._received.get(item, 0) + len(pcm)
+        audio = self._audio.get(item)
+        if audio is None:
+            audio = self._audio[item] = _ItemAudio()
+            self.spoken = True
+        audio.size += len(pcm)
         voiced = Voiced(response=response, item=item, pcm=pcm)
         return [voiced] if response in self._calls else [*self._begin(response), voiced]
 
-    def item_done(self, message: dict[str, Any]) -> list[Event]:
-        response, plain = string(message, "response_id"), member(message, "item")
-        item, call = string(plain, "id", ""), _call(plain)
-        if string(plain, "status", "completed") == "completed":
-            self._complete[item] = True
-        if call is None or response in self._over:
+    def on_item_done(self, message: OutputItemDone) -> list[Event]:
+        response, item = message.response_id, message.item
+        if item is None:
+            return []
+        audio = self._audio.get(item.id or "")
+        if audio is not None and item.status in (None, "completed"):
+            audio.complete = True
+        if item.type != "function_call" or response in self._over:
             return []
         began = self._begin(response)
-        self._calls[response][call[0]] = call
+        self._calls[response][item.call_id or ""] = item
         return began
 
-    def done(self, message: dict[str, Any]) -> list[Event]:
-        plain = member(message, "response")
-        response, wire_status = string(plain, "id"), string(plain, "status", "completed")
-        details, tag = member(plain, "status_details"), string(member(plain, "metadata"), "tag", "")
-        usage, output = self._usage(member(plain, "usage")), members(plain, "output")
-        error = member(details, "error")
-        code, what = string(error, "code", "") or string(error, "type", ""), string(error, "message", "")
-        reason = string(details, "reason", "") or ": ".join(filter(None, (code, what[:500])))
-        calls = {call[0]: call for call in map(_call, output) if call is not None}
-        if response in self._over:
+    def on_done(self, message: ResponseDone) -> list[Event]:
+        response = message.response
+        if response.id in self._over:
             return []
-        calls |= self._calls.get(response, {})
-        status = _STATUS.get(wire_status, "failed")
-        if wire_status == "incomplete" and reason == "max_output_tokens":
-            status = "completed"
-        if response not in self._calls and not (output or tag or status == "failed"):
-            self._over[response] = True
+        usage = self._usage(response.usage)
+        status, reason, code = _outcome(response)
+        if response.id not in self._calls and not (response.output or response.tag or status == "failed"):
+            self._over[response.id] = True
             return [] if usage is None else [Consumed(usage=usage)]
-        out = self._begin(response, tag)
-        if wire_status == "completed":
-            out += [Called(response=response, call_id=c, name=n, arguments=_arguments(a)) for c, n, a in calls.values()]
-        reason = reason or ("" if status == "completed" else wire_status)
-        out.append(ResponseFinished(response=response, status=status, reason=reason, usage=usage))
-        if code in FATAL:
-            out.append(Refused(code=code, message=what[:500], about=tag, fatal=True))
-        del self._calls[response]
-        self._over[response] = True
-        return out
+        events = self._begin(response.id, response.tag)
+        calls = {item.call_id or "": item for item in response.output or () if item.type == "function_call"}
+        if response.status in (None, "completed"):
+            events += [_called(response.id, item) for item in (calls | self._calls[response.id]).values()]
+        events.append(ResponseFinished(response=response.id, status=status, reason=reason, usage=usage))
+        if code in FINAL_ERRORS:
+            error = _error_of(response)
+            text = (error.message or "")[:MAX_ERROR_TEXT]
+            events.append(Refused(code=code, message=text, about=response.tag, fatal=True))
+        del self._calls[response.id]
+        self._over[response.id] = True
+        return events
 
-    def _usage(self, usage: dict[str, Any]) -> Usage | None:
-        if not usage:
+    def _usage(self, usage: WireUsage | None) -> Usage | None:
+        if usage is None or usage == NOTHING_USED:
             return None
-        taken, given = member(usage, "input_token_details"), member(usage, "output_token_details")
-        return Usage(
-            service=SERVICE,
-            model=self._model,
-            input_tokens=count(usage, "input_tokens"),
-            output_tokens=count(usage, "output_tokens"),
-            cached_tokens=count(taken, "cached_tokens"),
-            input_audio_tokens=count(taken, "audio_tokens"),
-            output_audio_tokens=count(given, "audio_tokens"),
-        )
+        return token_usage(usage, self._model)
 
 
-def _call(item: dict[str, Any]) -> _Call | None:
-    if string(item, "type", "") != "function_call":
-        return None
-    return string(item, "call_id"), string(item, "name"), string(item, "arguments", "")
+def token_usage(usage: WireUsage, model: str) -> Usage:
+    """Return a consumption of tokens, or of seconds of audio, as `Usage`."""
+    taken, given = usage.input_token_details or InputTokens(), usage.output_token_details or OutputTokens()
+    return Usage(
+        service=SERVICE,
+        model=model,
+        input_tokens=int(usage.input_tokens or 0),
+        output_tokens=int(usage.output_tokens or 0),
+        cached_tokens=int(taken.cached_tokens or 0),
+        input_audio_tokens=int(taken.audio_tokens or 0),
+        output_audio_tokens=int(given.audio_tokens or 0),
+        input_audio_s=usage.seconds or 0.0,
+    )
+
+
+def _error_of(response: WireResponse) -> ErrorDetail:
+    details = response.status_details
+    return (details.error if details is not None else None) or ErrorDetail()
+
+
+def _outcome(response: WireResponse) -> tuple[ResponseStatus, str, str]:
+    """Return the status of a response that is over, the reason, and the error's code ("" without one)."""
+    wire_status = response.status or "completed"
+    error = _error_of(response)
+    code = error.code or error.type or ""
+    reason = response.status_details.reason or "" if response.status_details is not None else ""
+    reason = reason or ": ".join(filter(None, (code, (error.message or "")[:MAX_ERROR_TEXT])))
+    status = _STATUS.get(wire_status, "failed")
+    if wire_status == "incomplete" and reason == "max_output_tokens":
+        status = "completed"
+    return status, reason or ("" if status == "completed" else wire_status), code
+
+
+def _called(response: str, item: WireItem) -> Called:
+    return Called(
+        response=response, call_id=item.call_id or "", name=item.name or "", arguments=_arguments(item.arguments or "")
+    )
 
 
 def _arguments(arguments: str) -> dict[str, Any]:
-    """The arguments of a call; nothing at all is no argument."""
+    """Return the arguments of a call; an empty text stands for none."""
     try:
         plain = msgspec.json.decode(arguments or "{}")
     except (msgspec.DecodeError, RecursionError):

@@ -1,8 +1,9 @@
-"""The official SDK's side of OpenAI Realtime: its client, its connection as a `Wire`, and what their errors mean."""
+"""The SDK's client of OpenAI Realtime: it authenticates and dials, and the wire is the connection that it opens."""
 
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import os
 from typing import TYPE_CHECKING, Any
 
@@ -10,26 +11,28 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from ...errors import ConfigurationError, MissingExtra
+from ...errors import ConfigurationError, IncompatiblePackage, MissingExtra
+from ..remote.errors import ConnectionLost, fatal
 from ..remote.tls import client_ssl_context
-from ..remote.wire import ConnectionLost, Wire
-from .responses import FATAL
+from ..remote.websocket import MAX_MESSAGE_BYTES, WebSocketWire, check_websockets, create_connection, dialled
+from ..remote.wire import Wire
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # an optional dependency
     from openai import AsyncOpenAI
-    from openai.resources.realtime.realtime import AsyncRealtimeConnection
-    from websockets.asyncio.client import ClientConnection
-
-CLOSE_S = 1.0
-"""So long the far end has to answer that a connection ends."""
-MAX_MESSAGE_BYTES = 16 * 1024 * 1024
-"""A connection that brings a longer message is given up."""
-
-_TRY_AGAIN = frozenset((408, 409, 425, 429))  # of the HTTP statuses 400 to 499
-_REFUSED = frozenset((3000, 3003))  # close codes: unauthorized, forbidden
 
 
-class Client:
+def check_sdk() -> None:
+    """Raise MissingExtra or IncompatiblePackage unless the installed SDK has what is used of it. Loads the SDK."""
+    try:
+        from openai.resources.realtime import AsyncRealtime
+    except ImportError as error:
+        raise MissingExtra("openai", "openai", str(error)) from error
+    if "websocket_connection_options" not in inspect.signature(AsyncRealtime.connect).parameters:
+        raise IncompatiblePackage("openai", "realtime.connect(websocket_connection_options=…)", "openai")
+    check_websockets("openai")
+
+
+class OpenAIClient:
     """The SDK's client of one engine, made when it is first needed. Raises MissingExtra without the SDK."""
 
     def __init__(self, api_key: str, base_url: str) -> None:
@@ -41,12 +44,12 @@ class Client:
         self._making = anyio.Lock()
 
     def check(self) -> None:
-        """Raise ConfigurationError if there is no usable key or address."""
+        """Raise ConfigurationError for a missing or malformed key, and for an address of another scheme."""
         key = self._key
         if not key:
             raise ConfigurationError("OpenAI needs an API key: set OPENAI_API_KEY or give api_key")
         if not key.isascii() or not key.isprintable() or " " in key:
-            raise ConfigurationError("the OpenAI API key has characters that no key has (a space or a line's end?)")
+            raise ConfigurationError("the OpenAI API key has characters that keys do not have (a space, a line's end?)")
         if self._base_url and not self._base_url.startswith(("http://", "https://")):
             raise ConfigurationError(f"base_url is {self._base_url!r}: it begins with http:// or https://")
 
@@ -55,27 +58,35 @@ class Client:
         return self._api_key or os.environ.get("OPENAI_API_KEY", "")
 
     async def dial(self, model: str) -> Wire:
-        """Open a connection, once. Raises ConnectionLost."""
+        """Open a connection. Raises ConnectionLost, ConfigurationError without a key."""
         self.check()
         async with self._making:
             if self._client is None:
-                try:  # in a thread: it reads the certificates and much code, and other calls must not wait for that
-                    self._client = await anyio.to_thread.run_sync(self._made)
+                try:  # in a thread: loading the SDK and the certificates would hold up other calls
+                    self._client = await anyio.to_thread.run_sync(self._make_client)
                 except Exception as error:  # an address or a proxy that the SDK cannot use
                     raise ConnectionLost(f"no connection to OpenAI: {error}", fatal=True) from error
-        from openai import OpenAIError
-        from websockets.exceptions import WebSocketException
-
-        options: dict[str, Any] = {"max_size": MAX_MESSAGE_BYTES, "compression": None}
+        options: dict[str, Any] = {
+            "max_size": MAX_MESSAGE_BYTES,
+            "compression": None,
+            "create_connection": create_connection,
+        }
         if self._client.base_url.scheme == "https":
             options["ssl"] = client_ssl_context()
+        connecting = self._client.realtime.connect(model=model, websocket_connection_options=options)  # type: ignore[arg-type]
         try:
-            connecting = self._client.realtime.connect(model=model, websocket_connection_options=options)  # type: ignore[arg-type]
-            return _SdkWire(await connecting.enter())
-        except (WebSocketException, OpenAIError, OSError, EOFError, ImportError) as error:
+            with dialled() as connections:
+                opened = await connecting.enter()
+        except Exception as error:
             raise lost(error) from error
+        if not connections:
+            await opened.close()
+            problem = IncompatiblePackage("openai", "websocket_connection_options['create_connection']", "openai")
+            raise ConnectionLost(str(problem), fatal=True) from problem
+        return WebSocketWire(connections[-1], lost, decode=False)
 
-    def _made(self) -> AsyncOpenAI:
+    def _make_client(self) -> AsyncOpenAI:
+        check_sdk()
         from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
         http = DefaultAsyncHttpxClient(verify=client_ssl_context())
@@ -84,86 +95,40 @@ class Client:
         return client
 
     async def close(self) -> None:
-        """Release what the client holds. It is made again if it is needed again."""
+        """Release the SDK's client. The next `dial` makes another."""
         client, self._client = self._client, None
         if client is not None:
             await client.close()
 
 
-class _SdkWire:
-    def __init__(self, connection: AsyncRealtimeConnection) -> None:
-        from websockets.exceptions import WebSocketException
-
-        self._connection = connection
-        self._socket: ClientConnection = connection._connection  # the SDK has no ping and no abort of its own
-        self._errors = (WebSocketException, OSError)
-
-    @property
-    def ready(self) -> bool:
-        return self._socket.transport.get_write_buffer_size() == 0
-
-    async def send(self, message: str) -> None:
-        try:
-            await self._connection.send_raw(message)
-        except self._errors as error:
-            raise lost(error) from error
-
-    async def receive(self) -> bytes:
-        try:
-            return await self._connection.recv_bytes()
-        except self._errors as error:
-            raise lost(error) from error
-
-    async def ping(self) -> None:
-        try:
-            await (await self._socket.ping())
-        except self._errors as error:
-            raise lost(error) from error
-
-    async def close(self) -> None:
-        with anyio.move_on_after(CLOSE_S, shield=True):
-            try:
-                await self._connection.close()
-                return
-            except self._errors:
-                pass
-        self._socket.transport.abort()
-        with anyio.move_on_after(CLOSE_S, shield=True):
-            await self._socket.wait_closed()
-
-
 def lost(error: Exception) -> ConnectionLost:
-    """What an error of the SDK's or of its WebSocket library means. A refusal that stands is fatal."""
+    """Return the ConnectionLost that an error of the SDK or of `websockets` stands for."""
     from openai import OpenAIError
     from websockets.exceptions import ConnectionClosed, InvalidProxy, InvalidStatus, InvalidURI
 
     if isinstance(error, ConnectionClosed):
-        return _closed(error.rcvd.code, error.rcvd.reason) if error.rcvd is not None else _broken(error)
+        if error.rcvd is None:
+            return ConnectionLost(f"the connection to OpenAI broke: {error}")
+        return _closed(error.rcvd.code, error.rcvd.reason)
     if isinstance(error, InvalidStatus):
-        return _rejected(error.response.status_code, bytes(error.response.body or b""))
-    # ImportError: a proxy in the environment is of a kind that takes another package.
-    fatal = isinstance(error, InvalidURI | InvalidProxy | OpenAIError | ImportError)
-    return ConnectionLost(f"no connection to OpenAI: {error or type(error).__name__}", fatal=fatal)
+        return _refused(error.response.status_code, bytes(error.response.body or b""))
+    # An ImportError: a proxy in the environment needs a package that is not installed.
+    final = isinstance(error, InvalidURI | InvalidProxy | OpenAIError | ImportError)
+    return ConnectionLost(f"no connection to OpenAI: {error or type(error).__name__}", fatal=final)
 
 
 def _closed(code: int, reason: str) -> ConnectionLost:
-    """By the far end. Its reasons for a refusal are like `invalid_request_error.invalid_api_key`."""
-    refused = code in _REFUSED or reason.startswith("invalid_request_error") or any(name in reason for name in FATAL)
-    fatal = refused and "session_expired" not in reason
-    return ConnectionLost(f"OpenAI closed the connection: {code} {reason}".rstrip(), code=code, fatal=fatal)
+    """By the far end. Reasons of refusals are like `invalid_request_error.invalid_api_key`."""
+    text = f"OpenAI closed the connection: {code} {reason}".rstrip()
+    return ConnectionLost(text, code=code, fatal=fatal(code=code, reason=reason))
 
 
-def _broken(error: Exception) -> ConnectionLost:
-    return ConnectionLost(f"the connection to OpenAI broke: {error}")
-
-
-def _rejected(status: int, body: bytes) -> ConnectionLost:
-    """At the door. The provider's own words are left out: they have a part of the key in them."""
-    code = _error_code(body)
-    fatal = (400 <= status < 500 and status not in _TRY_AGAIN) or code in FATAL
-    what = f"OpenAI refused the connection: HTTP {status} {code}".rstrip()
+def _refused(status: int, body: bytes) -> ConnectionLost:
+    """By an HTTP status. The provider's message is left out: it repeats a part of the key."""
+    reason = _error_code(body)
+    text = f"OpenAI refused the connection: HTTP {status} {reason}".rstrip()
     hint = "; is the API key right?" if status == 401 else ""
-    return ConnectionLost(what + hint, fatal=fatal)
+    return ConnectionLost(text + hint, fatal=fatal(status=status, reason=reason))
 
 
 def _error_code(body: bytes) -> str:

@@ -1,68 +1,88 @@
-"""`Connection`: one connection of a native engine, from its set-up to its end."""
+"""`Connection`: one connection to a vendor, from its set-up to its end."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from typing import Any, Generic, Protocol, TypeVar
 
 import anyio
 
-from ...errors import BadInput, ServiceError
-from ..native.dialect import Dialect
-from ..native.events import Event, Opened, Refused
-from .wire import ConnectionLost, Wire
-
-if TYPE_CHECKING:
-    from ...processors.processor import Processor
+from ...errors import ConfigurationError
+from ...processors.kernel.tasks import stray
+from .dialect import ConnectionDialect
+from .errors import ConnectionLost, as_lost
+from .events import Event, Opened, Refused
+from .wire import Wire, WireMessage
 
 ROOM = 256
-"""Messages that wait to be sent before those who bring audio must wait."""
-MAX_WAITING = 16_384
-"""Messages that wait to be sent before the connection counts as stuck."""
+"""Messages that may wait to be sent before `flush` waits."""
+MAX_UNSENT = 16_384
+"""Messages that may wait to be sent before the connection counts as stuck."""
+WIRE_CLOSE_S = 2.0
+"""Seconds within which a wire must close."""
 
-OnEvent = Callable[["Connection", Event], Awaitable[None]]
-OnLost = Callable[["Connection", ConnectionLost], None]
+D = TypeVar("D", bound=ConnectionDialect)
 
 
-class Connection:
+class ConnectionOwner(Protocol):
+    """The service that a connection belongs to."""
+
+    @property
+    def name(self) -> str:
+        """The name in errors and signals."""
+
+    def start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run `work` in a task that ends with the session."""
+
+    def report(self, error: Exception) -> None:
+        """Report an error that the connection survives."""
+
+
+class Connection(Generic[D]):
     """A wire and its dialect, with one task that reads and one that writes.
 
-    `send` never waits; `room` does. Events go to `on_event` one after the other. When the connection ends by itself
-    `on_lost` is told, once.
+    `send` never waits; `flush` does. Events go to `on_event` one after the other. When the connection ends by itself,
+    for whatever reason, `on_lost` is called once.
     """
 
-    def __init__(self, owner: Processor, wire: Wire, dialect: Dialect, on_event: OnEvent, on_lost: OnLost) -> None:
+    def __init__(
+        self,
+        owner: ConnectionOwner,
+        wire: Wire,
+        dialect: D,
+        on_event: Callable[[Connection[D], Event], Awaitable[None]],
+        on_lost: Callable[[Connection[D], ConnectionLost], None],
+    ) -> None:
         self.dialect = dialect
         self.opened = Opened()
+        """The vendor's answer to the set-up."""
         self.open = False
-        self.used = False
-        """Something was sent that the provider may remember."""
+        """True from the end of the set-up to the end of the connection."""
+        self.corked = False
+        """True while messages only queue, because a `flush` follows."""
         self.queued = self.written = self.delivered = 0
-        """How many messages were given to `send`; were handed to the wire; have reached the provider for certain."""
+        """Messages given to `send`, handed to the wire, and certain to have reached the vendor."""
         self._owner = owner
         self._wire = wire
         self._on_event, self._on_lost = on_event, on_lost
         self._loop = asyncio.get_running_loop()
-        self._waiting: deque[str] = deque()
-        self.corked = False
-        """What is sent now waits for the `flush` that follows."""
+        self._waiting: deque[WireMessage] = deque()
         self._wake: asyncio.Future[None] | None = None
         self._no_room: list[asyncio.Future[None]] = []
         self._tasks: list[asyncio.Task[None]] = []
-        self.heard_at = self._loop.time()
-        """Loop time of the latest sign of life."""
-        self.told_at = self.heard_at
-        """Loop time of the latest message."""
+        self.heard_at = self.told_at = self.written_at = self._loop.time()
+        """Loop times of the latest sign of life, the latest message received, and the latest message sent."""
         self.writing_since: float | None = None
-        """Loop time since which a message waits for the far end to take it."""
+        """Loop time since which the far end has not taken a message, None while it takes all."""
 
     async def set_up(self) -> None:
-        """Configure the session, and begin to read and write. Raises ConnectionLost if the provider refuses."""
+        """Set the session up, and begin to read and write. Raises ConnectionLost if the vendor refuses."""
         for message in self.dialect.setup():
             await self._wire.send(message)
         early: list[Event] = []
+        self.open = not self.dialect.confirms_opening
         while not self.open:
             for event in self.dialect.read(await self._wire.receive()):
                 if isinstance(event, Opened):
@@ -71,30 +91,25 @@ class Connection:
                     raise ConnectionLost(f"{event.code}: {event.message}", fatal=event.fatal)
                 else:
                     early.append(event)
-        self.heard_at = self._loop.time()
-        session = self._owner.session
-        self._tasks = [
-            session.start_task(self._owner, self._read(early)),
-            session.start_task(self._owner, self._write()),
-        ]
+        self.heard_at = self.written_at = self._loop.time()
+        self._tasks = [self._owner.start_task(self._read(early)), self._owner.start_task(self._write())]
 
-    def send(self, messages: Iterable[str]) -> None:
-        """Queue messages. Nothing happens on a connection that has ended."""
+    def send(self, messages: Iterable[WireMessage]) -> None:
+        """Queue messages. Does nothing on a connection that has ended."""
         if not self.open:
             return
         before = len(self._waiting)
         self._waiting.extend(messages)
         self.queued += len(self._waiting) - before
-        self.used = True
         if not self.corked:
             self._wake_writer()
-        if len(self._waiting) > MAX_WAITING:
+        if len(self._waiting) > MAX_UNSENT:
             self._lose(ConnectionLost(f"{len(self._waiting)} messages wait: the provider takes none"))
 
     async def flush(self) -> None:
-        """Write what waits in this task, as far as that needs no waiting: a task less to wake for each piece of audio.
+        """Write waiting messages in this task as long as the wire is ready, which wakes no other task.
 
-        The rest is the writer's; returns when not much of it is left.
+        The writer sends the rest. Returns once at most `ROOM` messages wait.
         """
         waiting = self._waiting
         while waiting and self.open and self.writing_since is None and self._wire.ready:
@@ -106,54 +121,73 @@ class Connection:
             self._no_room.append(self._loop.create_future())
             await self._no_room[-1]
 
+    async def write(self, messages: Iterable[WireMessage]) -> None:
+        """Send messages in this task as far as the wire is ready: `send` and `flush`, without waking the writer."""
+        self.corked = True
+        try:
+            self.send(messages)
+        finally:
+            self.corked = False
+        await self.flush()
+
+    @property
+    def idle_for_s(self) -> float:
+        """Seconds since the latest message was sent; 0 while one waits."""
+        return 0.0 if self._waiting or self.writing_since is not None else self._loop.time() - self.written_at
+
     async def check(self, timeout_s: float) -> None:
-        """See whether the far end is there; if it is not heard within this time, the connection is lost."""
+        """Ping the far end. The connection is lost if nothing comes from it within `timeout_s`."""
         began, written = self._loop.time(), self.written
         try:
             with anyio.fail_after(timeout_s):
                 await self._wire.ping()
             self.heard_at = max(self.heard_at, self._loop.time())
-            self.delivered = written  # what was sent before the ping has come before it
+            self.delivered = written  # messages arrive in order: all that were written before the ping are there
         except TimeoutError:
             if self.heard_at <= began:
                 self._lose(ConnectionLost(f"the provider did not answer for {timeout_s:g} s"))
-        except ConnectionLost as error:
-            self._lose(error)
+        except Exception as error:
+            self._lose(as_lost(error))
 
     def lose(self, reason: str) -> None:
-        """Give it up."""
+        """Give the connection up."""
         self._lose(ConnectionLost(reason))
 
     async def close(self) -> None:
-        """End it. What waits to be sent is dropped, what is still told is not heard."""
+        """End the connection. Waiting messages are dropped, and later messages of the vendor are not read."""
         self._end()
-        with anyio.move_on_after(2.0, shield=True):
+        with anyio.move_on_after(WIRE_CLOSE_S, shield=True):
             await self._wire.close()
 
     # -- the two tasks ---------------------------------------------------------------------------------------------
 
-    async def _read(self, early: list[Event]) -> None:
-        for event in early:
-            await self._on_event(self, event)
+    async def _read(self, early: Sequence[Event]) -> None:
+        await self._deliver(early)
         while self.open:
             try:
                 message = await self._wire.receive()
-            except ConnectionLost as error:
-                self._lose(error)
+            except Exception as error:
+                self._lose(as_lost(error))
+                return
+            except asyncio.CancelledError as error:
+                self._lose(as_lost(stray(error)))
                 return
             self.heard_at = self.told_at = self._loop.time()
             try:
                 events = self.dialect.read(message)
-            except BadInput as error:
-                self._owner.session.report(error, self._owner.name)
+            except Exception as error:  # a malformed message; the next one may be sound
+                self._owner.report(error)
                 continue
-            for event in events:
-                if not self.open:
-                    return
-                try:
-                    await self._on_event(self, event)
-                except Exception as error:
-                    self._owner.session.report(error, self._owner.name)
+            await self._deliver(events)
+
+    async def _deliver(self, events: Sequence[Event]) -> None:
+        for event in events:
+            if not self.open:
+                return
+            try:
+                await self._on_event(self, event)
+            except Exception as error:
+                self._owner.report(error)
 
     async def _write(self) -> None:
         while self.open:
@@ -168,12 +202,15 @@ class Connection:
                 self._wake = None
 
     async def _write_one(self) -> bool:
-        """Write the oldest message. False if the connection is lost."""
-        self.writing_since = self._loop.time()
+        """Write the oldest message. Returns False if the connection is lost."""
+        self.writing_since = self.written_at = self._loop.time()
         try:
             await self._wire.send(self._waiting.popleft())
-        except ConnectionLost as error:
-            self._lose(error)
+        except Exception as error:
+            self._lose(as_lost(error))
+            return False
+        except asyncio.CancelledError as error:
+            self._lose(as_lost(stray(error)))
             return False
         finally:
             self.writing_since = None
@@ -207,8 +244,11 @@ class Connection:
                 task.cancel()
 
 
-async def dial(wire: Awaitable[Wire], make: Callable[[Wire], Connection]) -> Connection:
-    """A connection that is set up. Cancelling this closes it. Raises ConnectionLost, also for what else goes wrong."""
+async def dial(wire: Awaitable[Wire], make: Callable[[Wire], Connection[D]]) -> Connection[D]:
+    """Return a connection that is set up. Cancelling this closes the wire.
+
+    Raises ConnectionLost for any error but ConfigurationError and MissingExtra, which pass.
+    """
     opened: Wire | None = None
     try:
         opened = await wire
@@ -217,10 +257,10 @@ async def dial(wire: Awaitable[Wire], make: Callable[[Wire], Connection]) -> Con
         return connection
     except BaseException as error:
         if opened is not None:
-            with anyio.move_on_after(2.0, shield=True):
+            with anyio.move_on_after(WIRE_CLOSE_S, shield=True):
                 await opened.close()
-        if isinstance(error, BadInput):
-            raise ConnectionLost(f"the provider's answer to the set-up is malformed: {error}") from error
-        if isinstance(error, ServiceError) and not isinstance(error, ConnectionLost):
-            raise ConnectionLost(str(error)) from error
+        if isinstance(error, asyncio.CancelledError):
+            raise as_lost(stray(error)) from error
+        if isinstance(error, Exception) and not isinstance(error, ConfigurationError | ImportError | TimeoutError):
+            raise as_lost(error) from error
         raise

@@ -2,35 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
-from ...errors import ServiceError
-
-
-class ConnectionLost(ServiceError):
-    """A connection ended. `code` is the close code (0 without one); what is `fatal` is not to be tried again."""
-
-    def __init__(self, reason: str, *, code: int = 0, fatal: bool = False) -> None:
-        super().__init__(reason)
-        self.code = code
-        self.fatal = fatal
+WireMessage: TypeAlias = str | bytes
+"""One message of a wire: text, or binary."""
 
 
 class Wire(Protocol):
-    """An open connection to a provider, as its SDK gives it."""
+    """An open connection to a vendor, as its SDK or its WebSocket library gives it."""
 
     @property
     def ready(self) -> bool:
-        """Whether `send` takes a message at once, without waiting for the far end."""
+        """True while `send` takes a message at once, without waiting for the far end."""
 
-    async def send(self, message: str) -> None:
+    async def send(self, message: WireMessage) -> None:
         """Send a message. Waits while the far end takes none. Raises ConnectionLost."""
 
-    async def receive(self) -> str | bytes:
-        """The next message. Raises ConnectionLost at the end, whatever the end was."""
+    async def receive(self) -> WireMessage:
+        """Return the next message. Raises ConnectionLost at the end of the connection."""
 
     async def ping(self) -> None:
-        """Returns when the far end has answered a ping. Raises ConnectionLost."""
+        """Return once the far end has answered a ping. Raises ConnectionLost."""
 
     async def close(self) -> None:
-        """End the connection, without waiting long for the far end. Never raises."""
+        """End the connection without waiting long for the far end. Never raises."""

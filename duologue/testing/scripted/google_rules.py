@@ -1,4 +1,4 @@
-"""What Gemini's Live API takes: the keys of its messages, and what sets one family of models apart from another."""
+"""The messages that Gemini's Live API takes, their keys, and the differences between the families of models."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from ...services.context import Message, ToolRequest
 _PLAIN_BASE64 = str.maketrans("-_", "+/")
 
 
-class Refused(Exception):
-    """The provider ends the connection with this code and reason."""
+class GeminiRefusal(Exception):
+    """The provider ends the connection with this close code and reason."""
 
     def __init__(self, reason: str, code: int = 1007) -> None:
         super().__init__(reason)
@@ -23,29 +23,29 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family:
-    """What sets the models of one family apart. The first behaviour of tools is the default."""
+class GeminiFamily:
+    """What the models of one family take. The first behaviour of tools is the default."""
 
     tools: tuple[str, ...] = ("BLOCKING", "NON_BLOCKING")
     thinking: Literal["budget", "optional", "never", "required"] = "optional"
     affective: bool = True
-    """Without it a set-up that asks for affective dialog or proactive audio is never answered."""
+    """False: a set-up that asks for affective dialog or proactive audio is never answered."""
     content: bool = True
-    """Whether `clientContent` is taken at any time, not only as the initial history."""
+    """False: `clientContent` is taken as the initial history only."""
     ends_with_user: bool = False
     empty: bool = True
-    """Whether an empty list of tools and a handle that is null are taken."""
+    """False: an empty list of tools and a null handle are refused."""
     updates: bool = False
     status: bool = False
-    """Whether an interaction ends with a status, which may be after several turns."""
+    """True: an interaction ends with a status, possibly after several turns."""
 
 
-FAMILIES = {
-    "3.8-live-extended": Family(tools=("NON_BLOCKING",), thinking="required", updates=True, status=True),
-    "3.8-live": Family(tools=("NON_BLOCKING", "BLOCKING"), thinking="never", updates=True),
-    "3.1": Family(tools=("BLOCKING",), affective=False, content=False, empty=False),
-    "2.5": Family(thinking="budget", ends_with_user=True),
-    "": Family(),
+GEMINI_FAMILIES = {
+    "3.8-live-extended": GeminiFamily(tools=("NON_BLOCKING",), thinking="required", updates=True, status=True),
+    "3.8-live": GeminiFamily(tools=("NON_BLOCKING", "BLOCKING"), thinking="never", updates=True),
+    "3.1": GeminiFamily(tools=("BLOCKING",), affective=False, content=False, empty=False),
+    "2.5": GeminiFamily(thinking="budget", ends_with_user=True),
+    "": GeminiFamily(),
 }
 # fmt: off
 _SETUP_FIELDS = frozenset((
@@ -56,11 +56,11 @@ _SETUP_FIELDS = frozenset((
 # fmt: on
 MESSAGE_FIELDS = frozenset(("clientContent", "realtimeInput", "toolResponse", "contextUpdate"))
 _OPAQUE = frozenset(("parameters", "parametersJsonSchema", "response", "responseJsonSchema", "args", "labels"))
-"""What is under these keys is the client's own: schemas, arguments and results."""
+"""Under these keys are the client's own schemas, arguments and results."""
 
 
 def camel(value: Any) -> Any:
-    """The message with all keys of the protocol in camelCase: clients mix it with snake_case."""
+    """Return a message with the protocol's keys in camelCase: clients mix it with snake_case."""
     if isinstance(value, list):
         return [camel(item) for item in value]
     if not isinstance(value, dict):
@@ -74,81 +74,83 @@ def camel(value: Any) -> Any:
 
 
 def parsed(frame: str | bytes) -> dict[str, Any]:
-    """The message in a frame."""
+    """Return the message in a frame. Raises GeminiRefusal."""
     try:
         message = json.loads(frame)
     except ValueError as error:
-        raise Refused("Invalid JSON payload received.") from error
+        raise GeminiRefusal("Invalid JSON payload received.") from error
     if not isinstance(message, dict):
-        raise Refused("Invalid JSON payload received.")
+        raise GeminiRefusal("Invalid JSON payload received.")
     return message
 
 
-def unknown_field(names: set[str], where: str = "") -> Refused:
-    """The refusal of fields that the protocol does not have."""
+def unknown_field(names: set[str], where: str = "") -> GeminiRefusal:
+    """Return the refusal of fields that the protocol does not have."""
     at = f" at '{where}'" if where else ""
-    return Refused(f'Invalid JSON payload received. Unknown name "{min(names)}"{at}: Cannot find field.')
+    return GeminiRefusal(f'Invalid JSON payload received. Unknown name "{min(names)}"{at}: Cannot find field.')
 
 
-def check_setup(setup: dict[str, Any], family: Family) -> None:
-    """Refuses what models of the family do not take."""
+def check_setup(setup: dict[str, Any], family: GeminiFamily) -> None:
+    """Raise GeminiRefusal for a set-up that models of the family do not take."""
     if unknown := set(setup) - _SETUP_FIELDS:
         raise unknown_field(unknown, "setup")
     generation = setup.get("generationConfig", {})
     if generation.get("responseModalities", ["AUDIO"]) != ["AUDIO"]:
-        raise Refused("The requested combination of response modalities is not supported by the model.")
+        raise GeminiRefusal("The requested combination of response modalities is not supported by the model.")
     thinking = generation.get("thinkingConfig")
     if thinking is None and family.thinking == "required":
-        raise Refused("thinking_config is required for this model.")
+        raise GeminiRefusal("thinking_config is required for this model.")
     if thinking is not None:
         _check_thinking(thinking, family)
     resumption = setup.get("sessionResumption", {})
     if "transparent" in resumption:
         raise unknown_field({"transparent"}, "setup.session_resumption")
     if not family.empty and (setup.get("tools") == [] or resumption.get("handle", "") is None):
-        raise Refused("Request contains an invalid argument.")
-    check_tools(declarations(setup.get("tools")), family)
+        raise GeminiRefusal("Request contains an invalid argument.")
+    check_functions(declarations(setup.get("tools")), family)
 
 
-def _check_thinking(thinking: dict[str, Any], family: Family) -> None:
+def _check_thinking(thinking: dict[str, Any], family: GeminiFamily) -> None:
     level, budget = thinking.get("thinkingLevel"), thinking.get("thinkingBudget")
     if family.thinking == "never":
-        raise Refused("thinking_config is not supported for this model.")
+        raise GeminiRefusal("thinking_config is not supported for this model.")
     if family.thinking == "budget" and level is not None:
-        raise Refused("Thinking level is not supported for this model.")
+        raise GeminiRefusal("Thinking level is not supported for this model.")
     if level is not None and budget is not None:
-        raise Refused("You can only set one of thinking_level and thinking_budget.")
+        raise GeminiRefusal("You can only set one of thinking_level and thinking_budget.")
     if family.thinking == "required" and budget is None and level not in ("LOW", "MEDIUM", "HIGH"):
-        raise Refused(f"Thinking level {level} is not supported for this model.")
+        raise GeminiRefusal(f"Thinking level {level} is not supported for this model.")
 
 
-def check_tools(functions: Sequence[dict[str, Any]], family: Family) -> None:
-    """Refuses functions that the family cannot call in the way they want."""
+def check_functions(functions: Sequence[dict[str, Any]], family: GeminiFamily) -> None:
+    """Raise GeminiRefusal for functions of a behaviour that the family does not have."""
     for declaration in functions:
         if declaration.get("behavior", family.tools[0]) not in family.tools:
-            raise Refused(f"Function calls of behavior {declaration['behavior']} are not supported for this model.")
+            raise GeminiRefusal(
+                f"Function calls of behavior {declaration['behavior']} are not supported for this model."
+            )
 
 
 def declarations(tools: Sequence[dict[str, Any]] | None) -> tuple[dict[str, Any], ...]:
-    """The functions that tools declare."""
+    """Return the functions that tools declare."""
     return tuple(declaration for tool in tools or () for declaration in tool.get("functionDeclarations", ()))
 
 
 def text_of(content: dict[str, Any] | None) -> str:
-    """The text of a content, a line for each part."""
+    """Return the text of a content, a line for each part."""
     return "\n".join(part["text"] for part in (content or {}).get("parts", ()) if part.get("text"))
 
 
 def blob_of(blob: dict[str, Any]) -> bytes:
-    """The data of a blob: clients send either alphabet of base64."""
+    """Return the data of a blob: clients send either alphabet of base64. Raises GeminiRefusal."""
     try:
         return base64.b64decode(blob.get("data", "").translate(_PLAIN_BASE64), validate=True)
     except ValueError as error:
-        raise Refused("Invalid value: Base64 decoding failed.") from error
+        raise GeminiRefusal("Invalid value: Base64 decoding failed.") from error
 
 
 def messages_of(content: dict[str, Any]) -> list[Message]:
-    """What one turn of `clientContent` says."""
+    """Return one turn of `clientContent` as messages."""
     out: list[Message] = []
     calls: list[ToolRequest] = []
     for part in content.get("parts", ()):
@@ -166,6 +168,6 @@ def messages_of(content: dict[str, Any]) -> list[Message]:
     return out
 
 
-def words_of(text: str) -> list[str]:
-    """The words of a text, each with the space before it."""
+def split_words(text: str) -> list[str]:
+    """Return the words of a text, each with the space before it."""
     return re.findall(r"\s*\S+", text)

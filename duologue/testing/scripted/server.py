@@ -1,30 +1,45 @@
-"""What all scripted providers share: the script of a model, and the record of what a server got.
+"""`ScriptedServer`: what all scripted vendors share. The script of a model, the faults, and the record of what came.
 
-A scripted server speaks a provider's real wire on loopback, so that the official SDK talks to it as to the provider.
-The script says what the model does and when; faults are acts like any other.
+A scripted server speaks a vendor's real wire on loopback, for the official SDK to talk to. The script says what the
+model does and when; faults are acts like any other.
 
-    server = ScriptedOpenAI([[Speak("Hello.")], [Call("weather", {"city": "Paris"})], [Speak("It is sunny.")]])
+    server = ScriptedOpenAI([[Speak("Hello.")], [CallTool("weather", {"city": "Paris"})], [Speak("It is sunny.")]])
     async with server:
         engine = OpenAIRealtime(api_key="test", base_url=server.url)
 """
 
 from __future__ import annotations
 
+import ssl
+from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from types import TracebackType
+from typing import Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
 
+from ...errors import IllegalState, MissingExtra
 from ...services.context import Message
+from ..tls import HOST
+
+try:
+    from websockets.asyncio.server import Server, ServerConnection, serve
+    from websockets.http11 import Request, Response
+except ImportError as error:
+    raise MissingExtra("a scripted server", "testing", str(error)) from error
 
 SPEECH_CHARACTERS_PER_S = 15.0
-"""How fast a scripted model speaks if a `Speak` does not say how long it takes."""
+"""The pace of a scripted model's speech, for a `Speak` without `seconds`."""
+SCRIPTED_RATE = 24_000
+"""Hz, of a scripted model's audio."""
+CLOSE_TIMEOUT_S = 1.0
+"""How long a closing connection waits for the far end."""
 
 
 @dataclass(frozen=True, slots=True)
 class Speak:
-    """The model says this. Its audio is `audio` (mono s16le, 24 kHz), or a tone of `seconds`.
+    """The model says this. Its audio is `audio` (mono s16le at 24 kHz), or a tone of `seconds`.
 
-    Goes out in pieces of `chunk_ms`, `pace` times as fast as real time; 0 means all at once.
+    It is sent in pieces of `chunk_ms`, `pace` times as fast as real time; a `pace` of 0 sends all at once.
     """
 
     text: str
@@ -35,8 +50,8 @@ class Speak:
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
-    """The model asks for a tool. Without a `call_id` the server makes one."""
+class CallTool:
+    """The model calls a tool. Without a `call_id` the server makes one."""
 
     name: str
     arguments: dict[str, Any] = field(default_factory=dict)
@@ -45,7 +60,7 @@ class Call:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Nothing for a while."""
+    """The model does nothing for some seconds, `inf` for ever."""
 
     seconds: float
 
@@ -60,7 +75,7 @@ class Fail:
 
 @dataclass(frozen=True, slots=True)
 class Close:
-    """The server closes the connection, in an orderly way with `code`; a `code` of 0 breaks it off."""
+    """The server closes the connection with `code`; a `code` of 0 or 1006 breaks it off."""
 
     code: int = 1011
     reason: str = ""
@@ -68,43 +83,43 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class HalfOpen:
-    """From now on the server neither reads nor writes on this connection, and does not close it."""
+    """The server stops to read and to write on this connection, and does not close it."""
 
 
 @dataclass(frozen=True, slots=True)
 class GoAway:
-    """The server tells that it will close the connection in `left_s`, and does so. For wires that can tell."""
+    """The server announces that it closes the connection in `left_s` seconds, and does. For wires that can."""
 
     left_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """The server sends this as it is: a message of an unknown type, or no JSON at all."""
+    """The server sends this as it is: for messages of unknown types, and for ones that are not JSON."""
 
     message: dict[str, Any] | str | bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Twice:
-    """The next message is sent twice."""
+    """The server sends its next message twice."""
 
 
-Act: TypeAlias = Speak | Call | Wait | Fail | Close | HalfOpen | GoAway | Raw | Twice
+Act: TypeAlias = Speak | CallTool | Wait | Fail | Close | HalfOpen | GoAway | Raw | Twice
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A response is asked of the model. `said` is the transcript of the turn that asks, "" for none."""
+    """The model is to respond. `said` is the transcript of the turn that it responds to, "" without one."""
 
     connection: int
-    """Which connection of the server's, counted from 1."""
+    """The number of the connection, counted from 1."""
     instructions: str
-    """Those of the session, and after an empty line those of this one response."""
+    """The instructions of the session, and after an empty line those of this response."""
     voice: str
     tools: tuple[dict[str, Any], ...]
     history: tuple[Message, ...]
-    """All that the session remembers, the turn that asks included, and nothing that was truncated."""
+    """All that the session remembers, with the turn that it responds to, without truncated words."""
     said: str = ""
 
 
@@ -112,65 +127,155 @@ Model: TypeAlias = Callable[[Asked], Sequence[Act]]
 
 
 def scripted(answers: Sequence[Sequence[Act]]) -> Model:
-    """A model that gives one answer after the other; when they are used up it says "Yes."."""
+    """Return a model that gives one answer after the other, and "Yes." when they are used up."""
     waiting = list(answers)
     return lambda asked: waiting.pop(0) if waiting else [Speak("Yes.")]
 
 
 @dataclass(slots=True)
 class Got:
-    """What one connection brought. The server keeps it after the connection has ended."""
+    """The record of one connection. The server keeps it after the connection has ended."""
 
     number: int
     """Counted from 1, in the order in which connections were accepted."""
     handle: str = ""
-    """What the client wanted resumed."""
+    """The handle that the client resumed."""
     audio: bytearray = field(default_factory=bytearray)
-    """All audio of the caller, in order: mono s16le at the provider's input rate."""
+    """All audio of the caller in order: mono s16le at the provider's input rate."""
     turns: list[tuple[int, int]] = field(default_factory=list)
-    """Where in `audio` (in samples) the turns lie that the model was asked to answer."""
+    """Start and end in `audio`, in samples, of the turns that the model was to answer."""
     messages: list[dict[str, Any]] = field(default_factory=list)
-    """All other messages, as they came."""
+    """All messages but audio, as they came."""
     instructions: str = ""
     voice: str = ""
     tools: tuple[dict[str, Any], ...] = ()
     history: list[Message] = field(default_factory=list)
-    """What the session remembers now."""
+    """The conversation as the session remembers it now."""
     truncated: list[tuple[str, int]] = field(default_factory=list)
-    """Item and milliseconds of each truncation that was carried out."""
+    """Item and milliseconds of each truncation that was applied."""
     results: list[tuple[str, str]] = field(default_factory=list)
-    """Call id and result of each tool result that came as one."""
+    """Call id and result of each tool result."""
     closed: int | None = None
-    """The close code, None while it is open."""
+    """The close code, None while the connection is open."""
 
 
 @dataclass(kw_only=True)
 class Behaviour:
-    """How a scripted server behaves apart from the model. May be changed at any time; holds from then on."""
+    """How a scripted server behaves apart from the model. May be changed at any time."""
 
     key: str = "test"
-    """Another key is refused as the provider refuses one."""
+    """Other keys are refused as the provider refuses them."""
     models: frozenset[str] = frozenset()
     """Other models are refused; empty for any."""
     transcripts: Sequence[str] | Callable[[bytes], str] = ()
-    """What the caller's turns are understood as, one after the other, or a recogniser of their audio."""
+    """The transcripts of the caller's turns, one after the other, or a recogniser of their audio."""
     transcript_delay_s: float = 0.0
     setup_delay_s: float = 0.0
     """Before the session is set up; `inf` for never."""
     refuse: int = 0
-    """So many connections from now on are refused at the door, as by an overloaded server."""
+    """The number of connections to refuse from now on, as an overloaded server does."""
     refuse_handles: bool = False
     delay_s: float = 0.0
     """Before every message."""
     session_limit_s: float = 3600.0
     turn_detection: Literal["energy", "told"] = "energy"
-    """How server-side turns are found: by the level of the audio, or by the test, which calls `begin_turn` and
-    `end_turn`."""
+    """How server-side turns are found: by the level of the audio, or by calls of `begin_turn` and `end_turn`."""
 
     def understand(self, pcm: bytes) -> str:
-        """What a turn of the caller's is understood as."""
+        """Return the transcript of a turn of the caller's."""
         transcripts = self.transcripts
         if callable(transcripts):
             return transcripts(pcm)
         self.transcripts = transcripts[1:]
         return transcripts[0] if transcripts else ""
+
+
+class Served(Protocol):
+    """A connection as its server sees it."""
+
+    async def run(self) -> None:
+        """Serve it until it ends."""
+
+    def end(self) -> None:
+        """The server ends: break the connection off."""
+
+
+ConnectionType = TypeVar("ConnectionType", bound=Served)
+
+
+class ScriptedServer(Generic[ConnectionType]):
+    """A vendor's API on loopback, open inside its `async with`.
+
+    `model` is a function of what is asked, or a sequence of answers. `behaviour` has the other arguments as fields. An
+    error in the script, for example a model that raises, is raised where the `async with` ends.
+    """
+
+    def __init__(
+        self, model: Model | Sequence[Sequence[Act]] = (), *, tls: ssl.SSLContext | None = None, **behaviour: Any
+    ) -> None:
+        self.model = model if callable(model) else scripted(model)
+        self.behaviour = Behaviour(**behaviour)
+        self.got: list[Got] = []
+        """The record of each connection, in the order in which they came."""
+        self.connections: list[ConnectionType] = []
+        """The open ones."""
+        self.failures: list[Exception] = []
+        """Errors of the script."""
+        self._tls = tls
+        self._server: Server | None = None
+
+    @property
+    def address(self) -> str:
+        """`host:port`. Raises IllegalState outside of the `async with`."""
+        if self._server is None:
+            raise IllegalState(f"a {type(self).__name__} has an address only inside its `async with`")
+        return f"{HOST}:{next(iter(self._server.sockets)).getsockname()[1]}"
+
+    async def __aenter__(self) -> Self:
+        self._server = await serve(
+            self._accept,
+            HOST,
+            0,
+            ssl=self._tls,
+            process_request=self.admit,
+            compression=None,
+            ping_interval=None,
+            max_size=None,
+            close_timeout=CLOSE_TIMEOUT_S,
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        server, self._server = self._server, None
+        assert server is not None
+        for connection in self.connections:
+            connection.end()
+        server.close()
+        await server.wait_closed()
+        if self.failures and error is None:
+            raise self.failures[0]
+
+    def ask(self, asked: Asked) -> Sequence[Act]:
+        """Return the model's acts for a response."""
+        return self.model(asked)
+
+    @abstractmethod
+    def admit(self, socket: ServerConnection, request: Request) -> Response | None:
+        """Return the refusal of a connection, None to accept it."""
+
+    @abstractmethod
+    def connect(self, socket: ServerConnection, got: Got) -> ConnectionType:
+        """Return the connection over an accepted socket."""
+
+    async def _accept(self, socket: ServerConnection) -> None:
+        got = Got(number=len(self.got) + 1)
+        connection = self.connect(socket, got)
+        self.got.append(got)
+        self.connections.append(connection)
+        try:
+            await connection.run()
+        finally:
+            self.connections.remove(connection)
+            got.closed = socket.close_code

@@ -21,7 +21,7 @@ from duologue.processors.tools import Tools
 from duologue.services.google import GeminiLive, GeminiLiveOptions
 from duologue.session import Session
 from duologue.testing.scripted.google import ScriptedGemini
-from duologue.testing.scripted.server import Call, Speak, Wait
+from duologue.testing.scripted.server import CallTool, Speak, Wait
 from duologue.testing.tones import tone
 from tests.services.story import Watch
 from tests.session.calls import Call as Running
@@ -134,7 +134,10 @@ async def test_tools_are_called_and_their_results_answered_once(model: str) -> N
         return {"weather": f"sunny in {city}"}
 
     tool = Tool(weather)
-    script = [[Call("weather", {"city": "Rome"}, "f1"), Call("weather", {"city": "Oslo"}, "f2")], [Speak("Sunny.")]]
+    script = [
+        [CallTool("weather", {"city": "Rome"}, "f1"), CallTool("weather", {"city": "Oslo"}, "f2")],
+        [Speak("Sunny.")],
+    ]
     async with talking(script, Tools([tool]), model=model, tools=[tool.spec]) as talk:
         await talk.ask("What is the weather?")
         await talk.until_ended(2)

@@ -10,7 +10,6 @@ from google.genai import types
 from duologue.agents.engine import EngineConfig
 from duologue.agents.tool import Tool, ToolSpec
 from duologue.errors import ConfigurationError
-from duologue.services.google.config import connect_config
 from duologue.services.google.models import (
     EXTENDED_THINKING_3_8,
     FLASH_LIVE_3_1,
@@ -23,6 +22,7 @@ from duologue.services.google.models import (
 )
 from duologue.services.google.options import GeminiLiveOptions, check, resolved
 from duologue.services.google.schema import openapi
+from duologue.services.google.setup import connect_config
 
 from .live_api import FAMILY_MODELS, setup_of
 

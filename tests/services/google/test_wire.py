@@ -7,18 +7,20 @@ import gc
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from importlib.metadata import version
 from typing import Any
 
 import anyio
 import pytest
-from google.genai.live import AsyncSession
-from websockets.asyncio.client import ClientConnection
+from google.genai.live import AsyncLive
+from websockets.asyncio.client import ClientConnection, connect
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 from websockets.protocol import State
 
-from duologue.services.google.wire import LiveWire, make_client, open_wire
-from duologue.services.remote.wire import ConnectionLost
+from duologue.errors import IncompatiblePackage
+from duologue.services.google.wire import LiveWire, check_sdk, make_client, open_wire
+from duologue.services.remote.errors import ConnectionLost
 from duologue.testing.tls import HOST, loopback
 
 Behaviour = Callable[[ServerConnection], Awaitable[None]]
@@ -113,7 +115,7 @@ async def test_the_sdk_connects_and_sets_up_and_then_messages_pass_as_they_are()
         assert json.loads(await wire.receive()) == {"setupComplete": {"sessionId": "s-1"}}
         assert await wire.receive() == b'{"unknownToTheSDK": 1}'
         await wire.send('{"realtime_input": {"text": "Hi"}}')
-        assert await wire.receive() == '{"realtime_input": {"text": "Hi"}}'
+        assert await wire.receive() == b'{"realtime_input": {"text": "Hi"}}'
         await wire.ping()
         await wire.close()
         await wire.close()
@@ -283,12 +285,25 @@ async def test_a_far_end_that_does_not_close_is_cut_off() -> None:
         gone.set()
 
 
-async def test_an_sdk_without_its_websocket_is_named_and_left_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(AsyncSession, "_ws", None, raising=False)
-    monkeypatch.setattr(AsyncSession, "__setattr__", lambda self, name, value: None)
-    monkeypatch.setattr(AsyncSession, "setup_complete", object(), raising=False)
+async def test_an_sdk_that_does_not_pass_settings_on_is_named_and_left_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def deaf(*arguments: Any, create_connection: object, **settings: Any) -> connect:
+        return connect(*arguments, **settings)
+
+    monkeypatch.setattr("google.genai.live.ws_connect", deaf)
     async with calling(accept) as call:
-        with pytest.raises(ConnectionLost, match="google-genai") as caught:
+        named = f"google-genai {version('google-genai')} has no .*create_connection"
+        with pytest.raises(ConnectionLost, match=named) as caught:
             await call.dial()
         assert caught.value.fatal
         await call.all_closed()
+
+
+async def test_an_sdk_that_lacks_something_is_named_before_anything_is_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
+    def old_connect(self: AsyncLive, *, model: str) -> None:
+        """An SDK whose sessions have no configuration."""
+
+    monkeypatch.setattr(AsyncLive, "connect", old_connect)
+    named = rf"google-genai {version('google-genai')} has no .*config.*duologue\[google\]"
+    for check in (check_sdk, lambda: make_client("key-1", "", "v1beta", None)):
+        with pytest.raises(IncompatiblePackage, match=named):
+            check()

@@ -15,8 +15,8 @@ from duologue.errors import ConfigurationError
 from duologue.frames import Configure, UserAudio
 from duologue.services.google import GeminiLive, GeminiLiveOptions
 from duologue.services.openai import OpenAIRealtime, OpenAIRealtimeOptions
+from duologue.services.remote.errors import ConnectionLost
 from duologue.services.remote.keeper import ConnectionSettings
-from duologue.services.remote.wire import ConnectionLost
 from duologue.testing.scripted.server import Asked, Speak
 from tests.services.native.lines import OPENAI, PROVIDERS, Line, Provider, Server, calling, on_line
 
@@ -148,15 +148,15 @@ async def test_15_mib_of_audio_in_one_frame_go_out_in_pieces(
     provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with calling(provider, behaviour={"turn_detection": "told"}) as line:
-        assert line.engine.connection is not None
+        assert line.engine.parts.provider.connection is not None
         pieces: list[int] = []
-        encode = line.engine.connection.dialect.audio
+        encode = line.engine.parts.provider.connection.dialect.audio
 
         def noted(pcm: bytes) -> str:
             pieces.append(len(pcm))
             return encode(pcm)
 
-        monkeypatch.setattr(line.engine.connection.dialect, "audio", noted)
+        monkeypatch.setattr(line.engine.parts.provider.connection.dialect, "audio", noted)
         audio = (np.arange(15 * MIB // 2) % 97).astype("<i2").tobytes()
         await line.session.send(UserAudio(audio=audio, sample_rate=provider.rate))
         await anyio.sleep(1)

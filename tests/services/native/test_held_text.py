@@ -11,7 +11,7 @@ from duologue.frames import EndOfTurn, SpeechStarted, SpeechStopped, UserText
 from duologue.services.google import GeminiLive
 from duologue.testing.script import converse
 from duologue.testing.scripted.google import ScriptedGemini
-from duologue.testing.scripted.server import Act, Asked, Call, Speak
+from duologue.testing.scripted.server import Act, Asked, CallTool, Speak
 from duologue.transports.memory import MemoryTransport
 
 
@@ -19,7 +19,7 @@ async def test_a_result_that_comes_while_the_caller_speaks_is_told_after_the_ans
     def model(asked: Asked) -> list[Act]:
         if "42" in asked.said:
             return [Speak("The result is 42.")]
-        return [Call("look")] if asked.said == "Look it up." else [Speak("Yes, I am here.")]
+        return [CallTool("look")] if asked.said == "Look it up." else [Speak("Yes, I am here.")]
 
     async def look() -> int:
         """Look something up."""

@@ -10,7 +10,7 @@ from duologue.frames import ToolCall, Transcribed, UserText, UserTranscript
 from duologue.processors.tools import Tools
 from duologue.session import Session
 from duologue.session.rows import Row, RowEvent, Rows
-from duologue.testing.scripted.server import Act, Call, Speak
+from duologue.testing.scripted.server import Act, CallTool, Speak
 from tests.services.native.lines import MODES, PROVIDERS, Provider, calling, on_line
 
 
@@ -71,7 +71,7 @@ async def test_native_engines_calls_are_asked_about_too(provider: Provider) -> N
     def at_most_three(call: ToolCall) -> ToolCall:
         return msgspec.structs.replace(call, arguments={"amount": min(3, call.arguments["amount"])})
 
-    model: list[list[Act]] = [[Call("pay", {"amount": 5})], [Speak("Done.", seconds=0.4)]]
+    model: list[list[Act]] = [[CallTool("pay", {"amount": 5})], [Speak("Done.", seconds=0.4)]]
     async with provider.server(model) as server:
         engine = provider.engine(server)
         async with on_line(provider, server, engine, engine, Tools([pay])) as line:

@@ -17,7 +17,7 @@ from duologue.services.openai import (
     Tracing,
     Transcription,
 )
-from duologue.services.openai.options import check, merged
+from duologue.services.openai.options import check, resolved
 from tests.services.openai.wire import opened, sent
 
 WEATHER = ToolSpec(name="weather", description="Tells the weather.")
@@ -142,12 +142,12 @@ def test_what_is_off_is_said_to_be_off() -> None:
 
 def test_options_change_in_mid_call_and_the_others_stay() -> None:
     options = OpenAIRealtimeOptions(speed=1.2, turn_detection=SemanticVad(eagerness="high"))
-    changed = merged(options, {"turn_detection": {"type": "server_vad", "threshold": 0.7}, "max_output_tokens": 100})
+    changed = resolved(options, {"turn_detection": {"type": "server_vad", "threshold": 0.7}, "max_output_tokens": 100})
     assert changed.turn_detection == ServerVad(threshold=0.7)
     assert (changed.speed, changed.max_output_tokens) == (1.2, 100)
-    assert merged(options, {"turn_detection": ServerVad(threshold=0.7)}).turn_detection == ServerVad(threshold=0.7)
-    assert merged(options, {"turn_detection": None}).turn_detection is None
-    assert merged(options, {}) == options
+    assert resolved(options, {"turn_detection": ServerVad(threshold=0.7)}).turn_detection == ServerVad(threshold=0.7)
+    assert resolved(options, {"turn_detection": None}).turn_detection is None
+    assert resolved(options, {}) == options
 
 
 @pytest.mark.parametrize(
@@ -182,18 +182,18 @@ def test_options_change_in_mid_call_and_the_others_stay() -> None:
 )
 def test_an_option_that_does_not_fit_is_refused_by_its_name(changes: dict[str, Any], name: str) -> None:
     with pytest.raises(ConfigurationError, match=name.replace(".", r"\.")):
-        merged(OpenAIRealtimeOptions(), changes)
+        resolved(OpenAIRealtimeOptions(), changes)
 
 
 def test_options_that_were_made_wrongly_are_refused_too() -> None:
     with pytest.raises(ConfigurationError, match="speed"):
-        merged(OpenAIRealtimeOptions(speed=9), {})
+        resolved(OpenAIRealtimeOptions(speed=9), {})
 
 
 @pytest.mark.parametrize("model", KNOWN_OTHERS)
 @pytest.mark.parametrize("changes", [{"reasoning": "low"}, {"parallel_tool_calls": True}])
 def test_only_the_family_2_reasons(model: str, changes: dict[str, Any]) -> None:
-    options = merged(OpenAIRealtimeOptions(), changes)
+    options = resolved(OpenAIRealtimeOptions(), changes)
     (name,) = changes
     with pytest.raises(ConfigurationError, match=f"{name}: {model}"):
         check(model, EngineConfig(), options)

@@ -19,7 +19,7 @@ from duologue.services.openai import OpenAIRealtime, OpenAIRealtimeOptions, Serv
 from duologue.services.openai.responses import MALFORMED
 from duologue.session import Session
 from duologue.testing.scripted.openai import ScriptedOpenAI
-from duologue.testing.scripted.server import Call, Speak
+from duologue.testing.scripted.server import CallTool, Speak
 from tests.services.story import Watch
 from tests.session.calls import Call as Session_
 from tests.session.calls import running
@@ -84,7 +84,7 @@ async def test_a_tool_is_called_and_its_result_is_used() -> None:
         return f"sunny in {city}"
 
     tool = Tool(weather)
-    model = [[Call("weather", {"city": "Köln"}, call_id="call_1")], [Speak("It is sunny.")]]
+    model = [[CallTool("weather", {"city": "Köln"}, call_id="call_1")], [Speak("It is sunny.")]]
     async with talking(model, Tools([tool]), tools=[tool.spec]) as talk:
         await talk.ask("What is the weather?")
         while len(talk.ended) < 2:

@@ -9,18 +9,23 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
+from importlib.metadata import version
 from importlib.util import find_spec
 from types import SimpleNamespace
+from typing import Any
 
 import anyio
 import pytest
+from openai.resources.realtime import AsyncRealtime
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
-from duologue.errors import ConfigurationError, MissingExtra
+from duologue.errors import ConfigurationError, IncompatiblePackage, MissingExtra
 from duologue.services.openai import wire as sdk
-from duologue.services.openai.wire import Client
-from duologue.services.remote.wire import ConnectionLost, Wire
+from duologue.services.openai.wire import OpenAIClient, check_sdk
+from duologue.services.remote.errors import ConnectionLost
+from duologue.services.remote.websocket import CLOSE_S
+from duologue.services.remote.wire import Wire
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
 
@@ -40,7 +45,7 @@ async def echo(connection: ServerConnection) -> None:
 @asynccontextmanager
 async def serving(
     handler: Handler = echo, status: int = 0, body: object = "", key: str = "sk-test"
-) -> AsyncIterator[Client]:
+) -> AsyncIterator[OpenAIClient]:
     """A client, and a server that answers so; with a `status` it refuses to upgrade."""
 
     def refuse(connection: ServerConnection, request: Request) -> Response | None:
@@ -52,7 +57,7 @@ async def serving(
 
     async with serve(handler, "127.0.0.1", 0, process_request=refuse) as server:
         port = server.sockets[0].getsockname()[1]
-        client = Client(key, f"http://127.0.0.1:{port}/v1")
+        client = OpenAIClient(key, f"http://127.0.0.1:{port}/v1")
         try:
             yield client
         finally:
@@ -175,7 +180,7 @@ async def test_closing_does_not_wait_for_a_far_end_that_is_gone() -> None:
         with pytest.raises(TimeoutError), anyio.fail_after(3):
             await wire.ping()
         await wire.close()
-        assert anyio.current_time() - before <= 3 + 2 * sdk.CLOSE_S
+        assert anyio.current_time() - before <= 3 + 2 * CLOSE_S
         await wire.close()
         over.set()
 
@@ -245,7 +250,7 @@ async def test_a_server_that_is_no_websocket() -> None:
     async with listener, anyio.create_task_group() as group:
         group.start_soon(listener.serve, talk)
         port = listener.extra(anyio.abc.SocketAttribute.local_port)
-        client = Client("sk-test", f"http://127.0.0.1:{port}/v1")
+        client = OpenAIClient("sk-test", f"http://127.0.0.1:{port}/v1")
         with pytest.raises(ConnectionLost) as caught:
             await client.dial("gpt-realtime-2.1")
         assert not caught.value.fatal
@@ -262,7 +267,7 @@ async def test_dialling_may_be_given_up() -> None:
     async with listener, anyio.create_task_group() as group:
         group.start_soon(listener.serve, say_nothing)
         port = listener.extra(anyio.abc.SocketAttribute.local_port)
-        client = Client("sk-test", f"http://127.0.0.1:{port}/v1")
+        client = OpenAIClient("sk-test", f"http://127.0.0.1:{port}/v1")
         with anyio.move_on_after(2) as scope:
             await client.dial("gpt-realtime-2.1")
         assert scope.cancelled_caught
@@ -271,7 +276,7 @@ async def test_dialling_may_be_given_up() -> None:
 
 
 async def test_a_key_is_needed_before_anything_is_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
-    client = Client("", "http://127.0.0.1:9/v1")
+    client = OpenAIClient("", "http://127.0.0.1:9/v1")
     with pytest.raises(ConfigurationError, match="OPENAI_API_KEY"):
         await client.dial("gpt-realtime-2.1")
     monkeypatch.setenv("OPENAI_API_KEY", "sk-test")
@@ -281,13 +286,13 @@ async def test_a_key_is_needed_before_anything_is_dialled(monkeypatch: pytest.Mo
 @pytest.mark.parametrize("key", ["sk-test\n", "sk test", "sk-tést"])
 def test_a_key_with_something_else_in_it(key: str) -> None:
     with pytest.raises(ConfigurationError, match="API key") as caught:
-        Client(key, "").check()
+        OpenAIClient(key, "").check()
     assert key.strip() not in str(caught.value)
 
 
 def test_an_address_of_another_kind() -> None:
     with pytest.raises(ConfigurationError, match=r"ws://localhost.*http"):
-        Client("sk-test", "ws://localhost/v1").check()
+        OpenAIClient("sk-test", "ws://localhost/v1").check()
 
 
 @pytest.mark.parametrize("missing", ["openai", "websockets"])
@@ -295,9 +300,47 @@ def test_without_the_sdk(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     util = SimpleNamespace(find_spec=lambda name: None if name == missing else find_spec(name))
     monkeypatch.setattr("duologue.services.openai.wire.importlib", SimpleNamespace(util=util))
     with pytest.raises(MissingExtra, match=rf"{missing}.*duologue\[openai\]"):
-        Client("sk-test", "")
+        OpenAIClient("sk-test", "")
 
 
 def test_the_sdk_is_not_loaded_before_it_is_needed() -> None:
-    code = "import sys, duologue.services.openai.wire as s; s.Client('k', ''); print('openai' in sys.modules)"
+    code = "import sys, duologue.services.openai.wire as s; s.OpenAIClient('k', ''); print('openai' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"False\n"
+
+
+# -- the SDK itself ----------------------------------------------------------------------------------------------------
+
+
+async def old_connect(self: AsyncRealtime, *, model: str) -> None:
+    """An SDK whose sockets cannot be given settings."""
+
+
+async def test_an_sdk_that_lacks_something_is_named_before_anything_is_dialled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(AsyncRealtime, "connect", old_connect)
+    named = rf"openai {version('openai')} has no .*websocket_connection_options.*duologue\[openai\]"
+    with pytest.raises(IncompatiblePackage, match=named):
+        check_sdk()
+    async with serving() as client:
+        with pytest.raises(ConnectionLost, match=named) as caught:
+            await client.dial("gpt-realtime-2.1")
+        assert caught.value.fatal
+
+
+async def test_an_sdk_that_does_not_pass_settings_on_is_named_and_left_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def deaf(self: AsyncRealtime, *, websocket_connection_options: object, **arguments: Any) -> Any:
+        return connect(self, **arguments)
+
+    connect = AsyncRealtime.connect
+    monkeypatch.setattr(AsyncRealtime, "connect", deaf)
+    over = anyio.Event()
+
+    async def serve_one(connection: ServerConnection) -> None:
+        await connection.wait_closed()
+        over.set()
+
+    async with serving(serve_one) as client:
+        with pytest.raises(ConnectionLost, match=f"openai {version('openai')} has no .*create_connection") as caught:
+            await client.dial("gpt-realtime-2.1")
+        assert caught.value.fatal
+        with anyio.fail_after(3):
+            await over.wait()

@@ -6,16 +6,18 @@ from ..rig import Rig
 
 
 def all_rigs() -> list[Rig]:
-    """The cascade and the native engines, with the provider's turn detection and with the framework's.
+    """The cascades of local and of remote services, and the native engines with either side's turn detection.
 
     Raises MissingExtra without the extras `local`, `openai`, `google` and `testing`.
     """
     from .cascade import CascadeRig
     from .google import GeminiRig
     from .openai import OpenAIRig
+    from .remote import RemoteCascadeRig
 
     return [
         CascadeRig(),
+        RemoteCascadeRig(),
         OpenAIRig(),
         OpenAIRig(detects_turns=False),
         GeminiRig(),

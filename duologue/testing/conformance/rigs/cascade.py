@@ -19,7 +19,9 @@ from ....services.llm import LLM
 from ....services.local.stt import SphinxSTT
 from ....services.local.tts import EspeakTTS
 from ....services.remote.keeper import ConnectionSettings
-from ...scripted.server import SPEECH_CHARACTERS_PER_S, Act, Asked, Call, Fail, Model, Speak, Wait
+from ....services.stt import STT
+from ....services.tts import TTS
+from ...scripted.server import SPEECH_CHARACTERS_PER_S, Act, Asked, CallTool, Fail, Model, Speak, Wait
 from ..phrases import HELLO, PHRASES, THANKS
 from ..rig import FarEnd, Rig
 from .values import plain
@@ -28,7 +30,7 @@ from .values import plain
 class ScriptedLLM(LLM):
     """A language model that does what a script says. Takes one option, `temperature`."""
 
-    def __init__(self, far: _LocalEnd) -> None:
+    def __init__(self, far: ScriptedEnd) -> None:
         super().__init__()
         self._far = far
         self._calls = 0
@@ -61,7 +63,7 @@ class ScriptedLLM(LLM):
                         yield word
                         if act.pace:
                             await anyio.sleep(len(word) / SPEECH_CHARACTERS_PER_S / act.pace)
-                case Call():
+                case CallTool():
                     self._calls += 1
                     call_id = act.call_id or f"call_{self._calls}"
                     yield ToolRequest(call_id=call_id, name=act.name, arguments=act.arguments)
@@ -98,12 +100,14 @@ class _Mouth(EspeakTTS):
             yield chunk
 
 
-class _LocalEnd(FarEnd):
-    def __init__(self, model: Model | Sequence[Sequence[Act]]) -> None:
+class ScriptedEnd(FarEnd):
+    """A cascade whose language model is a script."""
+
+    def __init__(self, model: Model | Sequence[Sequence[Act]], stt: STT, tts: TTS) -> None:
         super().__init__(model)
         self.options: dict[str, Any] = {}
-        self._ear, self._mouth = _Ear(), _Mouth()
-        self._engine = Cascade(self._ear, ScriptedLLM(self), self._mouth)
+        """The options of the latest request."""
+        self._engine = Cascade(stt, ScriptedLLM(self), tts)
 
     @property
     def engine(self) -> Processor:
@@ -127,20 +131,26 @@ class _LocalEnd(FarEnd):
         return self.asked[-1].instructions
 
     @property
-    def voice(self) -> str:
-        return self._mouth.used
-
-    @property
     def tools(self) -> tuple[str, ...]:
         return tuple(tool["name"] for tool in self.asked[-1].tools)
 
     @property
-    def audio(self) -> list[bytes]:
-        return [bytes(self._ear.got)]
-
-    @property
     def option(self) -> Any:
         return self.options.get("temperature")
+
+
+class _LocalEnd(ScriptedEnd):
+    def __init__(self, model: Model | Sequence[Sequence[Act]]) -> None:
+        self._ear, self._mouth = _Ear(), _Mouth()
+        super().__init__(model, self._ear, self._mouth)
+
+    @property
+    def voice(self) -> str:
+        return self._mouth.used
+
+    @property
+    def audio(self) -> list[bytes]:
+        return [bytes(self._ear.got)]
 
 
 class CascadeRig(Rig):

@@ -9,7 +9,8 @@ from functools import partial
 from typing import Any, Literal
 
 from ....frames import Configure
-from ....services.openai.options import SAMPLE_RATE, OpenAIRealtimeOptions, ServerVad
+from ....services.openai.models import SAMPLE_RATE
+from ....services.openai.options import OpenAIRealtimeOptions, ServerVad
 from ....services.openai.realtime import OpenAIRealtime
 from ....services.remote.keeper import ConnectionSettings
 from ...scripted.openai import ScriptedOpenAI

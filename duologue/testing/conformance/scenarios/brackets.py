@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from ....frames import BotAudio, BotText, ResponseEnded, ResponseStarted, Say, ToolCall
-from ...scripted.server import Act, Asked, Call, Fail, Speak
+from ...scripted.server import Act, Asked, CallTool, Fail, Speak
 from ..call import calling, squeezed
 from ..phrases import HELLO, STORY, WEATHER
 from ..rig import Rig
@@ -38,7 +38,7 @@ async def responses_are_bracketed(rig: Rig, random: Random) -> None:
 @scenario("E1")
 async def a_turn_with_a_tool_is_bracketed(rig: Rig, random: Random) -> None:
     """The response that calls a tool and the one that goes on are bracketed each, in one and the same turn."""
-    model: list[list[Act]] = [[Speak("One moment."), Call("weather", {"city": "Paris"})], [Speak("It is sunny.")]]
+    model: list[list[Act]] = [[Speak("One moment."), CallTool("weather", {"city": "Paris"})], [Speak("It is sunny.")]]
     async with rig.start(model) as far:
         async with calling(rig, far, tools=[weather]) as call:
             await call.says(WEATHER)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 from ....frames import Interrupted, Output, ResponseEnded, ResponseStarted
-from ...scripted.server import Asked, Call, Speak, Wait
+from ...scripted.server import Asked, CallTool, Speak, Wait
 from ..call import Call as Conversation
 from ..call import calling, first_word_at
 from ..phrases import HELLO, STOP, STORY, WEATHER
@@ -59,10 +59,10 @@ async def the_caller_speaks_over_the_agent(rig: Rig, random: Random) -> None:
 async def interrupted_at_any_time(rig: Rig, random: Random) -> None:
     """Whenever the application interrupts, while the agent thinks, speaks, calls or has just ended: silence."""
 
-    def model(asked: Asked) -> list[Speak | Wait | Call]:
+    def model(asked: Asked) -> list[Speak | Wait | CallTool]:
         if asked.history and asked.history[-1].role == "tool":
             return [Speak("It is sunny there.", pace=1.0)]
-        return [Wait(0.2), Speak("Let me look it up.", pace=random.choice([0.0, 1.0, 2.0])), Call("weather", {})]
+        return [Wait(0.2), Speak("Let me look it up.", pace=random.choice([0.0, 1.0, 2.0])), CallTool("weather", {})]
 
     async def weather() -> str:
         """The weather."""

@@ -10,7 +10,7 @@ import anyio
 
 from ....agents.tool import Tool
 from ....frames import ConnectionChanged, Interrupted, ResponseStarted, ToolCall, ToolResult
-from ...scripted.server import Act, Asked, Call, Speak, Twice, Wait
+from ...scripted.server import Act, Asked, CallTool, Speak, Twice, Wait
 from ..call import calling
 from ..phrases import HELLO, STOP, THANKS, WEATHER
 from ..rig import Rig
@@ -43,7 +43,7 @@ def look_up(*cities: str, first: str = "", then: str = "It is sunny.") -> Callab
         if asked.said != WEATHER:
             return [Speak(then)]
         spoken: list[Act] = [Speak(first)] if first else []
-        return [*spoken, *(Call("weather", {"city": city}) for city in cities)]
+        return [*spoken, *(CallTool("weather", {"city": city}) for city in cities)]
 
     return model
 
@@ -68,7 +68,7 @@ async def a_call_that_is_told_twice_is_made_once(rig: Rig, random: Random) -> No
     shop = Shop()
 
     def model(asked: Asked) -> list[Act]:
-        return [Twice(), Call("weather", {"city": "Paris"})] if asked.said == WEATHER else [Speak("It is sunny.")]
+        return [Twice(), CallTool("weather", {"city": "Paris"})] if asked.said == WEATHER else [Speak("It is sunny.")]
 
     async with rig.start(model) as far:
         async with calling(rig, far, tools=[shop.weather]) as call:
@@ -86,7 +86,11 @@ async def the_tool_of_an_interrupted_response_is_not_called(rig: Rig, random: Ra
     def model(asked: Asked) -> list[Act]:
         if asked.said != WEATHER:
             return [Speak("As you like.")]
-        return [Speak("I will look that up for you at once.", pace=1.0), Wait(1.0), Call("weather", {"city": "Paris"})]
+        return [
+            Speak("I will look that up for you at once.", pace=1.0),
+            Wait(1.0),
+            CallTool("weather", {"city": "Paris"}),
+        ]
 
     async with rig.start(model) as far:
         async with calling(rig, far, tools=[shop.weather]) as call:
@@ -225,7 +229,7 @@ async def a_tool_that_fails_is_answered(rig: Rig, random: Random) -> None:
 
     def model(asked: Asked) -> list[Act]:
         if asked.said == WEATHER:
-            return [Call("weather", {"city": "Paris"}), Call("wether", {})]
+            return [CallTool("weather", {"city": "Paris"}), CallTool("wether", {})]
         return [Speak("I cannot tell.")]
 
     async with rig.start(model) as far:

@@ -1,0 +1,80 @@
+"""`ServerConversation`: the items of a Realtime session in order."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from .config import Refusal
+from .items import new_item
+from .response import ServerItem
+
+MAX_ITEMS = 5_000
+"""Items that a session keeps. Beyond that the oldest are dropped."""
+
+
+class ServerConversation:
+    """The items, and the events about them. `emit` sends an event, `new_id` returns an unused id for a kind."""
+
+    def __init__(self, emit: Callable[..., None], new_id: Callable[[str], str]) -> None:
+        self.items: list[ServerItem] = []
+        self._emit, self._new_id = emit, new_id
+
+    def add(self, item: ServerItem, place: int | None = None) -> None:
+        """Insert an item at a place, by default at the end."""
+        self.items.insert(len(self.items) if place is None else place, item)
+        self._emit("conversation.item.added", item=dict(item.wire), previous_item_id=self._before(item))
+        del self.items[: len(self.items) - MAX_ITEMS]
+
+    def done(self, item: ServerItem) -> None:
+        """Tell the client that an item is complete."""
+        self._emit("conversation.item.done", item=dict(item.wire), previous_item_id=self._before(item))
+
+    def place_after(self, previous: Any) -> int:
+        """Return the place after an item's id: the first for "root", the last for None. Raises Refusal."""
+        if previous is None:
+            return len(self.items)
+        if previous == "root":
+            return 0
+        return self.items.index(self.find(previous, "item_create_invalid_previous_item_id")) + 1
+
+    def delete(self, item: ServerItem) -> None:
+        """Remove an item."""
+        self.items.remove(item)
+        self._emit("conversation.item.deleted", item_id=item.id)
+
+    def show(self, item: ServerItem) -> None:
+        """Send an item as it is now."""
+        self._emit("conversation.item.retrieved", item=dict(item.wire))
+
+    def truncate(self, item: ServerItem, end_ms: int) -> None:
+        """Cut the audio of an item of the model."""
+        item.audio_ms, item.cut = float(end_ms), True
+        # A part of its transcript was not heard, and which part is not known: the client no longer gets any of it.
+        item.wire["content"] = [{"type": "output_audio"} for _ in item.wire["content"]]
+        self._emit("conversation.item.truncated", item_id=item.id, content_index=0, audio_end_ms=end_ms)
+
+    def find(self, item_id: Any, code: str) -> ServerItem:
+        """Return the item with this id. Raises Refusal with this code."""
+        for item in reversed(self.items):
+            if item.id == item_id:
+                return item
+        raise Refusal(code, f"The item with id '{item_id}' does not exist.", "item_id")
+
+    def take(self, given: Any) -> ServerItem:
+        """Return an item as a client gives it, not yet added. Raises Refusal."""
+        calls = {item.wire["call_id"] for item in self.items if item.wire["type"] == "function_call"}
+        item = new_item(given, self._new_id("item"), calls)
+        if any(other.id == item.id for other in self.items):
+            raise Refusal("item_create_duplicate_item_id", f"There is an item '{item.id}' already.", "item.id")
+        return item
+
+    def take_input(self, given: Any) -> ServerItem:
+        """Return an item of a response's own input: one of the conversation, or a new one. Raises Refusal."""
+        if isinstance(given, dict) and given.get("type") == "item_reference":
+            return self.find(given.get("id"), "item_not_found")
+        return self.take(given)
+
+    def _before(self, item: ServerItem) -> str | None:
+        place = self.items.index(item) if item in self.items else 0  # it may have been deleted meanwhile
+        return self.items[place - 1].id if place else None

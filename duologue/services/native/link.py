@@ -1,0 +1,226 @@
+"""`Link`: keeps a native engine's parts on a connection, and hands them the provider's events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from ...agents.engine import EngineConfig
+from ...errors import ServiceError
+from ...frames import ConnectionChanged, ResumptionHandle
+from ...processors.turns.interruption import may_interrupt
+from ..remote.connection import Connection, dial
+from ..remote.errors import ConnectionLost
+from ..remote.keeper import ConnectionSettings, Keeper
+from .dialect import Dialect
+from .events import (
+    AudioComplete,
+    Called,
+    CallsCancelled,
+    Configured,
+    Consumed,
+    CutShort,
+    Event,
+    GoingAway,
+    HandleGiven,
+    Refused,
+    ResponseBegan,
+    ResponseFinished,
+    Said,
+    SpeechBegan,
+    SpeechCeased,
+    TurnTaken,
+    TurnTranscribed,
+    Unknown,
+    Voiced,
+)
+from .parts import Parts
+from .reconfigure import Reconfigure
+from .service import NativeService
+
+
+class Link:
+    """The service that a `Keeper` keeps connected."""
+
+    def __init__(self, service: NativeService, parts: Parts, settings: ConnectionSettings) -> None:
+        self._service = service
+        self._session = service.session
+        self._parts = parts
+        self._provider = parts.provider
+        self._keeper = Keeper(self, settings)
+        self._reconfigure = Reconfigure(settings.connect_timeout_s)
+
+    async def open(self) -> None:
+        """Connect. Raises ConnectionLost, DeadlineExceeded or ConfigurationError."""
+        await self._keeper.open()
+
+    async def change(self, config: EngineConfig) -> None:
+        """Apply a configuration: in place, else on a new connection; without a connection, to the next one.
+
+        Raises ConfigurationError if the provider refuses it, else ConnectionLost or DeadlineExceeded.
+        """
+        connection = self._provider.connection
+        if connection is not None and not await self._reconfigure.apply(connection, config):
+            await self._keeper.replace(config, "a change that takes a new connection")
+        self._service.config = config
+
+    def give_up(self, error: Exception) -> None:
+        """There will be no connection any more."""
+        self._keeper.give_up(error)
+
+    async def close(self) -> None:
+        """End the connection."""
+        await self._keeper.close()
+        self._provider.connection = None
+        self._provider.notify()
+
+    # -- what the keeper asks --------------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """The engine's name."""
+        return self._service.name
+
+    @property
+    def config(self) -> EngineConfig:
+        """The engine's configuration."""
+        return self._service.config
+
+    @config.setter
+    def config(self, config: EngineConfig) -> None:
+        self._service.config = config
+
+    @property
+    def replaceable(self) -> bool:
+        """True if another engine takes the call when this one is lost."""
+        return self._service.replaceable
+
+    @replaceable.setter
+    def replaceable(self, replaceable: bool) -> None:
+        self._service.replaceable = replaceable
+
+    async def connect(self, config: EngineConfig, handle: str) -> Connection[Dialect]:
+        """Return a connection that is set up. Raises ConnectionLost."""
+        dialect = self._service.dialect(config, handle)
+        return await dial(
+            self._service.dial(config, handle),
+            lambda wire: Connection(self, wire, dialect, self._read, self._keeper.lost),
+        )
+
+    def broadcast(self, signal: ConnectionChanged) -> None:
+        """Send everyone a signal."""
+        self._service.broadcast(signal)
+
+    def report(self, error: Exception) -> None:
+        """Report an error that the connection survives."""
+        self._session.report(error, self.name)
+
+    def start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run `work` in a task that ends with the session."""
+        return self._session.start_task(self._service, work)
+
+    def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
+        """Run a function in a task of the session."""
+        self._service.spawn(function, *args)
+
+    def hold(self, held: bool) -> None:
+        """Hold the caller's audio back, or go on."""
+        self._parts.hold(held)
+
+    def usable_handle(self) -> str:
+        """Return the handle if it stands for all that was said, else ""."""
+        return self._parts.usable_handle()
+
+    def is_quiet(self) -> bool:
+        """Return whether nobody speaks, nothing is asked for and nothing is being answered."""
+        return self._parts.is_quiet()
+
+    def was_quiet(self, age_s: float) -> bool:
+        """Return whether nothing goes on but speech of the caller that began less than `age_s` ago."""
+        return self._parts.was_quiet(age_s)
+
+    def waits_since(self) -> float | None:
+        """Return the loop time since which the provider owes an answer, None if it owes none."""
+        return self._parts.waits_since()
+
+    def take(self, connection: Connection[Dialect] | None, resumed: bool) -> str:
+        """Use a connection in place of the one before, None for no connection. Returns how it knows the log."""
+        before, self._provider.connection = self._provider.connection, connection
+        if before is not None:
+            self._reconfigure.lost()
+            self._parts.part(lost=connection is None)
+        if connection is not None:
+            return self._parts.join(connection, resumed=resumed)
+        self._provider.notify()
+        return ""
+
+    def given_up(self, error: Exception) -> None:
+        """There is no connection, and there will be none."""
+        self._parts.give_up()
+        self._session.report(error, self.name, fatal=not self.replaceable)
+
+    def reached_limit(self) -> None:
+        """The session's limit is reached, and the connection is not to be replaced: end the call."""
+        self._service.spawn(self._session.end, "cap")
+
+    # -- the provider's events -------------------------------------------------------------------------------------
+
+    async def _read(self, connection: Connection[Dialect], event: Event) -> None:
+        if connection is not self._provider.connection:
+            return
+        replies, caller = self._parts.replies, self._parts.caller
+        match event:
+            case Voiced():
+                replies.on_voiced(event)
+            case Said():
+                replies.on_said(event)
+            case TurnTranscribed():
+                await caller.on_transcribed(event)
+            case SpeechBegan():
+                await caller.on_speech_began(event)
+            case SpeechCeased():
+                await caller.on_speech_ceased(event)
+            case TurnTaken():
+                await caller.on_turn_taken(event)
+            case ResponseBegan():
+                replies.on_began(event)
+            case AudioComplete():
+                replies.on_given(event)
+            case Called():
+                replies.on_called(event)
+            case CallsCancelled():
+                replies.on_calls_cancelled(event)
+            case ResponseFinished():
+                replies.on_finished(event)
+            case Consumed():
+                replies.on_consumed(event.usage)
+            case CutShort():
+                if may_interrupt(self._session):
+                    self._session.interrupt()
+                replies.expect_none()
+            case Configured():
+                self._reconfigure.on_configured(event)
+            case HandleGiven():
+                self._on_handle(event.handle)
+            case GoingAway():
+                self._keeper.going_away(event.left_s)
+            case Refused():
+                self._on_refused(event)
+            case Unknown():
+                error = ServiceError(f"the provider sent {event.kind!r}, which is not known here")
+                self._session.report(error, self.name)
+
+    def _on_handle(self, handle: str) -> None:
+        if handle:
+            self._parts.memory.handle_given(handle)
+            self._service.broadcast(ResumptionHandle(engine=self.name, handle=handle))
+
+    def _on_refused(self, event: Refused) -> None:
+        if self._reconfigure.on_refused(event):
+            return
+        self._parts.replies.on_refused(event.about)
+        error = f"{event.code}: {event.message}"
+        self._session.report(ServiceError(error), self.name)
+        if event.fatal and self._provider.connection is not None:
+            self._keeper.lost(self._provider.connection, ConnectionLost(error, fatal=True))

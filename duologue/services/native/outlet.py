@@ -1,0 +1,58 @@
+"""`Outlet`: the way of a native engine's output into the pipeline."""
+
+from __future__ import annotations
+
+import msgspec
+
+from ...errors import ServiceError
+from ...frames import BotAudio, BotText, Output, ResponseEnded, ResponseStarted
+from ...processors.kernel.lane import DrainableLane
+from ...processors.processor import Processor
+
+MAX_SPEECH = 16_384
+"""Frames of the agent's speech that wait for the playout. More are refused; the brackets of responses never are."""
+
+
+class Outlet:
+    """Pushes output in order, from a task of its own: the playout may wait, the provider's reader may not.
+
+    Each response is bracketed: a `ResponseEnded` follows a `ResponseStarted` that was pushed, and no other.
+    """
+
+    def __init__(self, owner: Processor) -> None:
+        self._owner = owner
+        self._session = owner.session
+        # A lane refuses beyond four times its capacity. Only brackets and tool calls can fill it beyond MAX_SPEECH.
+        self._lane = DrainableLane(owner, MAX_SPEECH)
+        self._begun: set[str] = set()  # responses whose ResponseStarted was pushed
+        self._refused = ""  # the latest response of which speech was refused
+
+    def put(self, frame: Output) -> None:
+        """Queue a frame. Never waits. Speech beyond `MAX_SPEECH` frames is refused, and reported once per response."""
+        if isinstance(frame, BotAudio | BotText) and len(self._lane) >= MAX_SPEECH:
+            if self._refused != frame.response_id:
+                self._refused = frame.response_id
+                error = f"{MAX_SPEECH} frames of speech wait for the playout: the rest of the response is dropped"
+                self._session.report(ServiceError(error), self._owner.name)
+            return
+        self._lane.put_up(self._push, frame)
+
+    async def _push(self, frame: Output) -> None:
+        if isinstance(frame, ResponseStarted):
+            if frame.turn > self._session.floor.fence:
+                self._begun.add(frame.response_id)
+        elif isinstance(frame, ResponseEnded):
+            if frame.response_id not in self._begun:
+                return  # it was interrupted before its ResponseStarted was pushed
+            self._begun.remove(frame.response_id)
+            if frame.turn <= self._session.floor.fence:
+                frame = msgspec.structs.replace(frame, status="interrupted", reason="")
+        await self._owner.push(frame)
+
+    async def drain(self) -> None:
+        """Wait until the frames queued so far have been pushed."""
+        await self._lane.drain()
+
+    def close(self) -> None:
+        """Drop what waits."""
+        self._lane.close()

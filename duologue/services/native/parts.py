@@ -1,0 +1,239 @@
+"""`Parts`: the parts of a native engine, and the moves that concern several of them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+
+import anyio
+import msgspec
+
+from ...errors import ServiceError
+from ...frames import Input, Interrupted, ToolResult, Usage, UserTranscript
+from ..remote.connection import Connection
+from ..remote.keeper import ConnectionSettings
+from .audio_ring import AudioRing, Utterance
+from .caller import Caller
+from .dialect import Dialect
+from .memory import ProviderMemory
+from .outlet import Outlet
+from .provider import Provider
+from .replies import Ask, Replies
+from .service import NativeService
+from .transcripts import Transcripts
+from .turns import TRANSCRIPT_WAIT_S, Turns
+
+
+class Parts:
+    """Each part knows those before it: provider and ring, turns, replies, caller.
+
+    The provider hears the caller from `activate` on: with the first frame of a call, or when the engine takes over.
+    """
+
+    def __init__(self, service: NativeService, settings: ConnectionSettings) -> None:
+        session, capabilities = service.session, service.capabilities
+        self._service = service
+        self._session = session
+        self._ring_s = settings.ring_s
+        self._leaving = self._closed = False
+        self.provider = Provider()
+        self.outlet = Outlet(service)
+        self.memory = ProviderMemory(session.conversation, session.ledger, settings.replay_messages)
+        self._ring = AudioRing(capabilities.input_sample_rate, settings.ring_s, self._dropped)
+        self._turns = Turns(session, self._ring, self.provider)
+        self.replies = Replies(
+            session,
+            service,
+            self.provider,
+            self._turns,
+            self.memory,
+            self.outlet,
+            self._account,
+            capabilities.output_sample_rate,
+        )
+        self._transcripts = Transcripts(service, self._on_asked)
+        self.caller = Caller(
+            session, service, self._ring, self._turns, self.provider, self.replies, self._transcripts, self._owe
+        )
+        self.provider.on_change(self.send_due)
+
+    def activate(self) -> None:
+        """The engine has the call from now on: the provider hears the caller, and knows what was said so far."""
+        if self.provider.live or self._closed:
+            return
+        self.provider.live = True
+        connection = self.provider.connection
+        if connection is not None:
+            if not self.memory.resumed:
+                self._replay(connection)
+            self.caller.attach(connection)
+        self.provider.notify()
+
+    def close(self) -> None:
+        """Nothing goes out any more."""
+        self._closed = True
+        self.provider.live = False
+        self.memory.stop()
+        self.outlet.close()
+        self._transcripts.close()
+
+    # -- the caller, and texts for the model -----------------------------------------------------------------------
+
+    async def flush(self) -> None:
+        """Write what waits, as far as that needs no waiting; wait while too much of it is left."""
+        if (connection := self.provider.connection) is not None:
+            await connection.flush()
+
+    def send_due(self) -> None:
+        """Send the model the items of the log that are due, unless it answers or is about to."""
+        dialect = self.provider.dialect
+        if dialect is not None and self.memory.is_due and not self.replies.goes_on:
+            self.provider.send(self.memory.take_due(dialect))
+
+    def give_result(self, result: ToolResult) -> None:
+        """Send a logged result to the connection that asked for it; any other learns of it as text."""
+        if self.replies.give_result(result):
+            self.memory.result_given(result.call_id)
+            return
+        self.send_due()
+        dialect = self.provider.dialect
+        if result.respond and dialect is not None and dialect.holds_text and self._session.floor.caller_speaking:
+            self._service.spawn(self._ask_when_quiet)
+
+    async def _ask_when_quiet(self) -> None:
+        """The next answer will not have a text in view that the provider holds back: ask for another after it."""
+        await self.provider.until(lambda: not (self.replies.goes_on or self._turns.waiting))
+        if self.provider.live:
+            self._service.owe_answer("tool result")
+
+    def interrupt(self, signal: Interrupted) -> None:
+        """Stop the provider, and have it forget what the caller has not heard."""
+        self.replies.interrupt(signal, self.caller.awaits_unasked)
+        self.provider.notify()
+
+    # -- changes of the connection ---------------------------------------------------------------------------------
+
+    def join(self, connection: Connection[Dialect], *, resumed: bool) -> str:
+        """Follow a new connection, whose session may have been resumed. Returns how it knows the log."""
+        self.memory.connected(resumed=resumed)
+        how = "resumed by handle" if resumed else "fresh"
+        if self.provider.live:
+            if not resumed and (replayed := self._replay(connection)):
+                how = f"replayed {replayed} messages"
+            self.caller.attach(connection)
+            # For readers of the log. It has no text: the model is not sent it.
+            data = {"engine": self._service.name, "connection": how}
+            self._session.conversation.add("note", "system", name="connection", data=data)
+        self.provider.notify()
+        return how
+
+    def _replay(self, connection: Connection[Dialect]) -> int:
+        """Send a session that knows nothing the latest messages. Returns how many of caller and agent."""
+        replayed = self.memory.replay()
+        if replayed:
+            connection.send(connection.dialect.history(replayed))
+        return sum(message.role in ("user", "assistant") for message in replayed)
+
+    def part(self, *, lost: bool) -> None:
+        """The connection is gone: the next one owes what it owed."""
+        for ask in self.replies.abandon():
+            self._owe_again(ask)
+        self.caller.detach(lost=lost)
+
+    def _owe_again(self, ask: Ask) -> None:
+        if ask.utterance is not None and ask.utterance.text is None:
+            # Its words are not known, but the audio will be heard again: the answer begins anew.
+            if ask.said:
+                self._session.interrupt("connection lost")
+        elif ask.said:
+            self._service.owe_continuation()
+        else:
+            self._service.owe_answer("connection lost")
+        self._service.settle(ask.turn)
+
+    def give_up(self) -> None:
+        """There is no connection, and there will be none."""
+        self.provider.given_up = True
+        self._ring.tell_lost()
+        self.provider.notify()
+
+    def hold(self, held: bool) -> None:
+        """Hold the caller's audio back, or go on; a change of engines goes on holding it."""
+        self._ring.hold(held or self._leaving)
+
+    def usable_handle(self) -> str:
+        """Return the handle if it stands for all that was said, else ""."""
+        return self.memory.usable_handle(self._turns.unanswered_items)
+
+    def is_quiet(self) -> bool:
+        """Return whether nobody speaks, nothing is asked for and nothing is being answered."""
+        return not (
+            self.replies.busy
+            or self.replies.waits_for_tools
+            or self._turns.waiting
+            or self._turns.transcript_is_late
+            or self._session.floor.caller_speaking
+        )
+
+    def was_quiet(self, age_s: float) -> bool:
+        """Return whether nothing goes on but speech of the caller that began less than `age_s` ago."""
+        at = self._session.now() - age_s
+        if self.replies.busy or self.replies.waits_for_tools:
+            return False
+        return all(utterance.start_s >= at for utterance in self._turns.waiting)
+
+    def waits_since(self) -> float | None:
+        """Return the loop time since which the provider owes an answer, None if it owes none."""
+        connection = self.provider.connection
+        ignored = self.caller.ignored_since(connection.told_at) if connection is not None else None
+        return min((at for at in (ignored, self.replies.waits_since) if at is not None), default=None)
+
+    # -- changes of the engine -------------------------------------------------------------------------------------
+
+    def leave(self, leaving: bool) -> None:
+        """Send nothing of the caller's any more since another engine takes over, or go on."""
+        self._leaving = leaving
+        self._ring.hold(leaving)
+
+    async def finish(self) -> None:
+        """Wait until the replies, their transcripts and their output are through."""
+        await self.until_idle()
+        with anyio.move_on_after(TRANSCRIPT_WAIT_S):
+            await self.provider.until(lambda: not self._turns.transcript_is_late)
+        await self.outlet.drain()
+
+    async def until_idle(self) -> None:
+        """Wait until no reply goes on."""
+        await self.provider.until(lambda: not self.replies.busy or self.provider.given_up)
+
+    def release(self) -> tuple[tuple[Input, ...], bool, bool]:
+        """Another engine has the call. Returns the same as `Caller.release`."""
+        self.provider.live = False
+        self.memory.stop()
+        return self.caller.release()
+
+    def adopt(self, speech: tuple[Input, ...]) -> None:
+        """Take over the caller's speech that another engine has released, ahead of all that comes."""
+        self._ring.adopt(speech)
+
+    # -- what parts call -------------------------------------------------------------------------------------------
+
+    def _on_asked(
+        self, utterance: Utterance, transcript: UserTranscript, allowed: UserTranscript | None
+    ) -> Awaitable[None]:
+        return self.caller.on_asked(utterance, transcript, allowed)
+
+    def _owe(self, utterance: Utterance) -> None:
+        self._service.owe_answer("turn", utterance.end_s)
+
+    def _account(self, usage: Usage) -> None:
+        """Broadcast consumption. That of a reply or of a transcript accounts for the audio sent since the last one."""
+        service = self._service
+        if usage.model in ("", service.model):
+            sent_s = self._ring.take_sent_s()
+            usage = msgspec.structs.replace(usage, model=service.model, input_audio_s=sent_s)
+        service.broadcast(msgspec.structs.replace(usage, service=service.name))
+
+    def _dropped(self, samples: int) -> None:
+        kept = f"{self._ring_s:g} s are kept without a connection"
+        error = ServiceError(f"{samples} samples of the caller's audio were dropped: {kept}")
+        self._session.report(error, self._service.name)

@@ -1,0 +1,137 @@
+"""`Turns`: the caller's turns until each has its transcript and its answer, and their places in the log."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Collection
+
+from ...session.session import Session
+from .audio_ring import AudioRing, Utterance
+from .provider import Provider
+
+TRANSCRIPT_WAIT_S = 2.0
+"""Wait for the transcript of an answered turn before another engine or connection takes over."""
+MAX_LATE = 32
+"""Answered turns that wait for their transcript."""
+
+
+class Turns:
+    """The book of the caller's turns. A turn waits until it is answered; then its transcript may still be late."""
+
+    def __init__(self, session: Session, ring: AudioRing, provider: Provider) -> None:
+        self._session = session
+        self._ring = ring
+        self._provider = provider
+        self._late: deque[Utterance] = deque(maxlen=MAX_LATE)
+
+    @property
+    def waiting(self) -> Collection[Utterance]:
+        """Turns that are not answered, oldest first."""
+        return self._ring.utterances
+
+    @property
+    def latest_taken(self) -> Utterance | None:
+        """The latest complete turn that is not answered."""
+        return next((turn for turn in reversed(self._ring.utterances) if not turn.open), None)
+
+    @property
+    def any_taken(self) -> bool:
+        """True if a complete turn is not answered."""
+        return any(not turn.open for turn in self._ring.utterances)
+
+    @property
+    def latest_understood(self) -> Utterance | None:
+        """The latest turn with words that is not answered."""
+        return next((turn for turn in reversed(self._ring.utterances) if turn.text), None)
+
+    @property
+    def unanswered_items(self) -> set[str]:
+        """Ids of the log's items that are turns without an answer."""
+        return {turn.log_id for turn in self._ring.utterances if turn.log_id}
+
+    @property
+    def transcript_is_late(self) -> bool:
+        """True while a turn that was answered within `TRANSCRIPT_WAIT_S` may still be transcribed."""
+        since = _loop_time() - TRANSCRIPT_WAIT_S
+        return any(turn.answered_at > since for turn in self._late)
+
+    def __contains__(self, utterance: Utterance) -> bool:
+        return utterance in self._late or utterance in self._ring.utterances
+
+    def find(self, item: str) -> Utterance | None:
+        """The turn with the provider's id `item`, else the oldest that has neither an id nor a transcript."""
+        turns = [*self._late, *self._ring.utterances]
+        named = next((turn for turn in turns if item and turn.item == item), None)
+        return named or next((turn for turn in turns if not turn.item and not turn.transcribed), None)
+
+    def place(self, utterance: Utterance, turn: int) -> None:
+        """Give a turn its number and its place in the log, before the transcript is there."""
+        utterance.turn = turn
+        if not utterance.log_id:
+            utterance.log_id = self._session.conversation.add(
+                "message", "caller", turn=turn, at=utterance.start_s, ended_at=utterance.end_s, status="in_progress"
+            ).id
+
+    def take_unasked(self, turn: int) -> Utterance | None:
+        """The turn that the provider answers by itself with the turn number `turn`, None if all have an answer."""
+        utterance = next((u for u in self._ring.utterances if not u.turn or u.text is not None), None)
+        if utterance is not None:
+            self.place(utterance, turn)
+        return utterance
+
+    def answered(self, utterance: Utterance) -> None:
+        """A turn, and with it all before it, is answered. The audio is not needed any longer; transcripts may come."""
+        turns = self._ring.utterances
+        for turn in turns[: turns.index(utterance) + 1] if utterance in turns else ():
+            self._ring.settle(turn)
+            if turn.text is None:
+                turn.answered_at = _loop_time()
+                self._late.append(turn)
+
+    def complete(self, utterance: Utterance, text: str) -> None:
+        """A turn has its final transcript, "" if it holds no words."""
+        late = utterance in self._late
+        if late:
+            self._late.remove(utterance)
+        elif utterance.open:
+            self._ring.end(utterance, utterance.end_s or self._session.now())
+        if text:
+            self.place(utterance, utterance.turn or self._session.floor.turn + 1)
+            utterance.text = text
+            if self._session.conversation.get(utterance.log_id) is not None:
+                self._session.conversation.update(utterance.log_id, text=text, status="complete")
+        if late or not text:
+            self.settle(utterance)
+
+    def settle(self, utterance: Utterance) -> None:
+        """A turn needs nothing any longer. Without a transcript it leaves the log."""
+        self._ring.settle(utterance)
+        if utterance.text is None:
+            self._unplace(utterance)
+        self._provider.notify()
+
+    def leave_to_the_log(self) -> bool:
+        """Settle the transcribed turns and take the others out of the log, to be heard again.
+
+        Returns whether a transcribed turn is unanswered.
+        """
+        for utterance in self._late:
+            self._unplace(utterance)
+        self._late.clear()
+        understood = [utterance for utterance in self._ring.utterances if utterance.text is not None]
+        for utterance in understood:
+            self._ring.settle(utterance)
+        for utterance in self._ring.utterances:
+            utterance.transcribed = False
+            if utterance.log_id:
+                self._unplace(utterance)
+        return bool(understood)
+
+    def _unplace(self, utterance: Utterance) -> None:
+        self._session.conversation.remove(utterance.log_id)
+        utterance.log_id, utterance.turn, utterance.item = "", 0, ""
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()

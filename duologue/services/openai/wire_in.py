@@ -1,0 +1,278 @@
+"""The server's messages of OpenAI Realtime, each checked as a whole before any of it counts.
+
+A field that the protocol allows to be null or absent is None here; fields without use for us are not kept.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, TypeAlias, get_args
+
+import msgspec
+
+from ...errors import BadInput
+
+_MAX = 1e15  # of any number: beyond every time and token count, and exact as a float
+_Count = Annotated[float, msgspec.Meta(ge=0, le=_MAX)]
+_Number = Annotated[float, msgspec.Meta(ge=-_MAX, le=_MAX)]
+
+
+class _Fields(msgspec.Struct, frozen=True):
+    pass
+
+
+class ErrorDetail(_Fields, frozen=True):
+    """An error. `event_id` is the id of the client's message that it is about."""
+
+    type: str | None = None
+    code: str | None = None
+    message: str | None = None
+    event_id: str | None = None
+
+
+class InputTokens(_Fields, frozen=True):
+    cached_tokens: _Count | None = None
+    audio_tokens: _Count | None = None
+
+
+class OutputTokens(_Fields, frozen=True):
+    audio_tokens: _Count | None = None
+
+
+class WireUsage(_Fields, frozen=True):
+    """Consumption in tokens, or in seconds of audio."""
+
+    input_tokens: _Count | None = None
+    output_tokens: _Count | None = None
+    input_token_details: InputTokens | None = None
+    output_token_details: OutputTokens | None = None
+    seconds: _Number | None = None
+
+
+NOTHING_USED = WireUsage()
+
+
+class WireItem(_Fields, frozen=True):
+    """An item of the conversation. `call_id`, `name` and `arguments` (JSON) are those of a function call."""
+
+    type: str | None = None
+    id: str | None = None
+    status: str | None = None
+    call_id: str | None = None
+    name: str | None = None
+    arguments: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.type == "function_call" and (self.call_id is None or self.name is None):
+            raise ValueError("a function call needs a `call_id` and a `name`")
+
+
+class StatusDetails(_Fields, frozen=True):
+    """Why a response has not completed."""
+
+    reason: str | None = None
+    error: ErrorDetail | None = None
+
+
+class Metadata(_Fields, frozen=True):
+    """What the client gave with its request: the tag."""
+
+    tag: str | None = None
+
+
+class WireResponse(_Fields, frozen=True):
+    id: str
+    status: str | None = None
+    status_details: StatusDetails | None = None
+    metadata: Metadata | None = None
+    output: list[WireItem] | None = None
+    usage: WireUsage | None = None
+
+    @property
+    def tag(self) -> str:
+        """The tag it was asked for with, "" without one."""
+        return self.metadata.tag or "" if self.metadata is not None else ""
+
+
+class SessionInfo(_Fields, frozen=True):
+    """`expires_at` is in seconds since the epoch."""
+
+    id: str | None = None
+    expires_at: _Number | None = None
+
+
+class Language(_Fields, frozen=True):
+    code: str | None = None
+
+
+# -- messages ----------------------------------------------------------------------------------------------------------
+
+
+class _ServerMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    event_id: str | None = None
+
+
+class ErrorMessage(_ServerMessage, frozen=True, tag="error"):
+    error: ErrorDetail | None = None
+
+
+class SessionCreated(_ServerMessage, frozen=True, tag="session.created"):
+    session: SessionInfo | None = None
+
+
+class SessionUpdated(_ServerMessage, frozen=True, tag="session.updated"):
+    pass
+
+
+class BufferSpeechStarted(_ServerMessage, frozen=True, tag="input_audio_buffer.speech_started"):
+    item_id: str | None = None
+    audio_start_ms: _Number | None = None
+
+
+class BufferSpeechStopped(_ServerMessage, frozen=True, tag="input_audio_buffer.speech_stopped"):
+    item_id: str | None = None
+    audio_end_ms: _Number | None = None
+
+
+class BufferCommitted(_ServerMessage, frozen=True, tag="input_audio_buffer.committed"):
+    item_id: str
+
+
+class TranscriptDelta(_ServerMessage, frozen=True, tag="conversation.item.input_audio_transcription.delta"):
+    item_id: str
+    delta: str | None = None
+
+
+class TranscriptCompleted(_ServerMessage, frozen=True, tag="conversation.item.input_audio_transcription.completed"):
+    item_id: str
+    transcript: str | None = None
+    languages: list[Language] | None = None
+    usage: WireUsage | None = None
+
+
+class TranscriptFailed(_ServerMessage, frozen=True, tag="conversation.item.input_audio_transcription.failed"):
+    item_id: str
+
+
+class ResponseCreated(_ServerMessage, frozen=True, tag="response.created"):
+    response: WireResponse
+
+
+class TextDelta(_ServerMessage, frozen=True, gc=False, tag="response.output_text.delta"):
+    response_id: str
+    delta: str
+
+
+class SpokenTextDelta(_ServerMessage, frozen=True, gc=False, tag="response.output_audio_transcript.delta"):
+    response_id: str
+    delta: str
+
+
+class AudioDelta(_ServerMessage, frozen=True, gc=False, tag="response.output_audio.delta"):
+    """`delta` is mono s16le at 24 kHz, base64 on the wire."""
+
+    response_id: str
+    delta: bytes
+    item_id: str | None = None
+
+    def __post_init__(self) -> None:
+        if len(self.delta) % 2:
+            raise ValueError(f"`delta` is {len(self.delta)} bytes: not whole 16-bit samples")
+
+
+class OutputItemDone(_ServerMessage, frozen=True, tag="response.output_item.done"):
+    response_id: str
+    item: WireItem | None = None
+
+
+class ResponseDone(_ServerMessage, frozen=True, tag="response.done"):
+    response: WireResponse
+
+
+class OtherMessage(msgspec.Struct, frozen=True):
+    """A message of another type. `known` ones are of the protocol, and tell us nothing."""
+
+    type: str
+    event_id: str | None = None
+
+    @property
+    def known(self) -> bool:
+        """True for a type that the protocol has."""
+        return self.type in _WITHOUT_MEANING
+
+
+ServerMessage: TypeAlias = (
+    ErrorMessage
+    | SessionCreated
+    | SessionUpdated
+    | BufferSpeechStarted
+    | BufferSpeechStopped
+    | BufferCommitted
+    | TranscriptDelta
+    | TranscriptCompleted
+    | TranscriptFailed
+    | ResponseCreated
+    | TextDelta
+    | SpokenTextDelta
+    | AudioDelta
+    | OutputItemDone
+    | ResponseDone
+)
+
+_WITHOUT_MEANING = frozenset(
+    (
+        "conversation.created",
+        "conversation.item.added",
+        "conversation.item.created",
+        "conversation.item.deleted",
+        "conversation.item.done",
+        "conversation.item.input_audio_transcription.segment",
+        "conversation.item.retrieved",
+        "conversation.item.truncated",
+        "input_audio_buffer.cleared",
+        "input_audio_buffer.dtmf_event_received",
+        "input_audio_buffer.timeout_triggered",
+        "mcp_list_tools.completed",
+        "mcp_list_tools.failed",
+        "mcp_list_tools.in_progress",
+        "output_audio_buffer.cleared",
+        "output_audio_buffer.started",
+        "output_audio_buffer.stopped",
+        "rate_limits.updated",
+        "response.content_part.added",
+        "response.content_part.done",
+        "response.function_call_arguments.delta",
+        "response.function_call_arguments.done",
+        "response.mcp_call.completed",
+        "response.mcp_call.failed",
+        "response.mcp_call.in_progress",
+        "response.mcp_call_arguments.delta",
+        "response.mcp_call_arguments.done",
+        "response.output_audio.done",
+        "response.output_audio_transcript.done",
+        "response.output_item.added",
+        "response.output_text.done",
+    )
+)
+_READ: frozenset[Any] = frozenset(kind.__struct_config__.tag for kind in get_args(ServerMessage))
+_message = msgspec.json.Decoder(ServerMessage)
+_other = msgspec.json.Decoder(OtherMessage)
+_MALFORMED = (msgspec.DecodeError, UnicodeError, RecursionError)
+
+
+def decode_message(message: str | bytes) -> ServerMessage | OtherMessage:
+    """Return a message of the server's. Raises BadInput that names the message and the field that does not fit."""
+    try:
+        return _message.decode(message)
+    except _MALFORMED as error:
+        return _decode_other(message, error)
+
+
+def _decode_other(message: str | bytes, error: Exception) -> OtherMessage:
+    """Return a message that failed with `error` as one of another type, or raise BadInput."""
+    try:
+        other = _other.decode(message)
+    except _MALFORMED as second:
+        raise BadInput(f"a message from OpenAI is not a JSON object with a type: {second}") from second
+    if other.type in _READ:
+        raise BadInput(f"{other.type} from OpenAI is malformed: {error}") from error
+    return other

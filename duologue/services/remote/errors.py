@@ -1,0 +1,76 @@
+"""How a connection to a vendor fails, and which failures are final: one table for all vendors."""
+
+from __future__ import annotations
+
+from ...errors import BadInput, ConfigurationError, ServiceError
+
+TRY_AGAIN = frozenset((408, 409, 425, 429))
+"""HTTP statuses from 400 to 499 that pass: time-out, conflict, too early, too many requests."""
+REFUSED_CODES = frozenset((3000, 3003))
+"""Close codes for "unauthorized" and "forbidden" (the IANA registry of WebSocket close codes)."""
+POLICY_CODES = frozenset((1007, 1008))
+"""Close codes for malformed data and a violated policy (RFC 6455, 7.4.1): final if the vendor names a final reason."""
+FINAL_REASONS = (
+    "account_deactivated",
+    "api key",
+    "api_key",
+    "auth_error",
+    "billing_hard_limit_reached",
+    "forbidden",
+    "insufficient_quota",
+    "invalid_request_error",
+    "model_not_found",
+    "permission_denied",
+    "quota_exceeded",
+    "unauthenticated",
+    "unauthorized",
+)
+"""Parts of vendors' reasons that another attempt does not mend. Compared in lower case."""
+PASSING_REASONS = ("session_expired", "inactivity")
+"""Parts of vendors' reasons that a new connection mends, whatever else the reason says."""
+
+
+class ConnectionLost(ServiceError):
+    """A connection has ended, or could not be made.
+
+    `code` is the close code or the HTTP status (0 without one). A `fatal` error is final: another attempt would fail
+    in the same way.
+    """
+
+    def __init__(self, reason: str, *, code: int = 0, fatal: bool = False) -> None:
+        super().__init__(reason)
+        self.code = code
+        self.fatal = fatal
+
+
+def fatal(*, status: int = 0, code: int = 0, reason: str = "", setting_up: bool = False) -> bool:
+    """Return True if another attempt would fail in the same way.
+
+    `status` is the HTTP status of a refused connection, `code` the close code of an open one, and `reason` the vendor's
+    word for either. While a session is `setting_up`, a close for malformed data or a violated policy is a refusal of
+    the set-up, and final.
+    """
+    reason = reason.lower()
+    if status >= 500 or any(word in reason for word in PASSING_REASONS):
+        return False
+    if any(word in reason for word in FINAL_REASONS):
+        return True
+    if 400 <= status < 500 and status not in TRY_AGAIN:
+        return True
+    return code in REFUSED_CODES or (setting_up and code in POLICY_CODES)
+
+
+def as_lost(error: BaseException) -> ConnectionLost:
+    """Return the ConnectionLost that an error of any type stands for.
+
+    A setting that cannot be applied and a missing package are fatal; an error of an unknown type is not.
+    """
+    if isinstance(error, ConnectionLost):
+        return error
+    if isinstance(error, BadInput):
+        return ConnectionLost(f"a message of the provider is malformed: {error}")
+    if isinstance(error, ServiceError | TimeoutError):
+        return ConnectionLost(str(error))
+    if isinstance(error, ConfigurationError | ImportError):
+        return ConnectionLost(str(error), fatal=True)
+    return ConnectionLost(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__)

@@ -1,0 +1,155 @@
+"""`RemoteService`: the base of services that use one connection to a vendor for the whole call."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import Any, Generic, TypeAlias
+
+from ...errors import ServiceError
+from ...processors.processor import Processor
+from .connection import Connection, D, dial
+from .errors import ConnectionLost
+from .events import Event, GoingAway, Refused
+from .keeper import ConnectionSettings, Keeper
+from .wire import Wire
+
+Setup: TypeAlias = tuple[str, ...]
+"""The settings that a connection is made with, such as a language. Another setup takes another connection."""
+
+
+class RemoteService(Processor, Generic[D]):
+    """Opens a connection with the session, keeps it, and closes it.
+
+    A service implements `dial` and `dialect`; the bases `RemoteSTT` and `RemoteTTS` implement the rest.
+    """
+
+    extra: str = ""
+    """The extra of Duologue that installs what the service needs."""
+    replaceable: bool = False
+    """True if another engine can take the call when the connection is given up."""
+
+    def __init__(self, connection: ConnectionSettings | None = None) -> None:
+        self.connection_settings = connection or ConnectionSettings()
+        self.config: Setup = ()
+        self.held = False
+        """True while nothing may be sent, because a connection is being replaced."""
+        self.failure: Exception | None = None
+        """The error with which the connection was given up."""
+        self._keeper: Keeper[Setup, D] = Keeper(self, self.connection_settings)
+
+    # -- implemented by a service ----------------------------------------------------------------------------------
+
+    async def dial(self, setup: Setup) -> Wire:
+        """Open a wire. Raises ConnectionLost."""
+        raise NotImplementedError
+
+    def dialect(self, setup: Setup) -> D:
+        """Return a translator for one connection."""
+        raise NotImplementedError
+
+    # -- implemented by a base -------------------------------------------------------------------------------------
+
+    def is_quiet(self) -> bool:
+        """Return True if the connection may be replaced now."""
+        raise NotImplementedError
+
+    def waits_since(self) -> float | None:
+        """Return the loop time since which the vendor owes an answer, None if it owes none."""
+        return None
+
+    def attached(self, connection: Connection[D]) -> None:
+        """Send to this connection from now on, beginning with all that the vendor still needs."""
+
+    def detached(self) -> None:
+        """The connection was lost. Another one follows, or `given_up`."""
+
+    async def on_event(self, event: Event) -> None:
+        """Act on an event of the current connection."""
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    @property
+    def connection(self) -> Connection[D] | None:
+        """The connection in use."""
+        return self._keeper.connection
+
+    @property
+    def connections_made(self) -> int:
+        """Connections that were set up so far. One serves many utterances or responses."""
+        return self._keeper.made
+
+    async def connect_first(self) -> None:
+        """Make the first connection. Raises ConnectionLost, DeadlineExceeded or ConfigurationError."""
+        self.failure = None
+        self._keeper = Keeper(self, self.connection_settings)
+        await self._keeper.open()
+
+    async def disconnect(self) -> None:
+        """Close the connection."""
+        await self._keeper.close()
+
+    async def use_setup(self, setup: Setup) -> None:
+        """Change to a connection with another setup, if it is another. Raises as `Keeper.replace`."""
+        if setup == self.config:
+            return
+        if self.connection is None:
+            self.config = setup  # the next connection is made with it
+        else:
+            await self._keeper.replace(setup, "a change that takes a new connection")
+
+    # -- for the keeper --------------------------------------------------------------------------------------------
+
+    async def connect(self, config: Setup, handle: str) -> Connection[D]:
+        """Return a connection that is set up."""
+        dialect = self.dialect(config)
+        return await dial(
+            self.dial(config), lambda wire: Connection(self, wire, dialect, self._on_event, self._keeper.lost)
+        )
+
+    async def _on_event(self, connection: Connection[D], event: Event) -> None:
+        if connection is not self.connection:
+            return
+        if isinstance(event, GoingAway):
+            self._keeper.going_away(event.left_s)
+        elif isinstance(event, Refused) and event.fatal:
+            self._keeper.lost(connection, ConnectionLost(f"{event.code}: {event.message}", fatal=True))
+        else:
+            await self.on_event(event)
+
+    def usable_handle(self) -> str:
+        """Return "": there is nothing to resume."""
+        return ""
+
+    def was_quiet(self, age_s: float) -> bool:
+        """Return True if the connection may be replaced now."""
+        return self.is_quiet()
+
+    def hold(self, held: bool) -> None:
+        """Send nothing (`held`), or go on."""
+        self.held = held
+
+    def take(self, connection: Connection[D] | None, resumed: bool) -> str:
+        """Use this connection from now on."""
+        if connection is None:
+            self.detached()
+        else:
+            self.attached(connection)
+        return "fresh"
+
+    def given_up(self, error: Exception) -> None:
+        """There will be no connection any more: report it, as a fatal error unless another engine stands by."""
+        self.failure = error if isinstance(error, ServiceError) else ServiceError(str(error))
+        self.session.report(error, self.name, fatal=not self.replaceable)
+
+    def reached_limit(self) -> None:
+        """The connection has reached its end and is not to be replaced: end the call."""
+        self.spawn(self.session.end, "cap")
+
+    def start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Run `work` in a task of the session's."""
+        return self.session.start_task(self, work)
+
+    def report(self, error: Exception) -> None:
+        """Report an error that the connection survives."""
+        self.session.report(error, self.name)

@@ -1,0 +1,348 @@
+"""`RemoteSTT` and `STTDialect`: speech-to-text over a connection to a vendor."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from math import inf
+from typing import ClassVar, Literal
+
+import anyio
+
+from ...errors import ServiceError
+from ...frames import Word
+from ..stt import STT, Transcription
+from .connection import Connection
+from .dialect import ConnectionDialect
+from .events import Event, Refused
+from .keeper import ConnectionSettings
+from .service import RemoteService
+from .wire import WireMessage
+
+MAX_PIECE_S = 0.5
+"""Longest audio in one message, in seconds."""
+
+
+class Heard(Event, frozen=True, kw_only=True):
+    """Text of the utterance. A final text is a segment that stays; one that is not final replaces the one before.
+
+    `last` marks the answer to `finish`: the vendor has given all of the utterance. `words` are timed in seconds, from
+    the place that `STTDialect.times_from` names.
+    """
+
+    text: str
+    final: bool = False
+    last: bool = False
+    confidence: float = 1.0
+    language: str = ""
+    words: tuple[Word, ...] = ()
+
+
+class STTDialect(ConnectionDialect):
+    """Translates for one connection of a speech-to-text vendor, and does no I/O."""
+
+    confirms_opening: ClassVar[bool] = False
+    times_from: ClassVar[Literal["connection", "utterance"]] = "connection"
+    """Where the vendor's word times begin: at the first audio of the connection, or of the utterance."""
+    answers_within_s: float = inf
+    """Seconds after `finish` within which an answer comes, where vendors may leave it out for lack of new text."""
+
+    def begin(self) -> Sequence[WireMessage]:
+        """Return the messages that begin an utterance; many vendors need none."""
+        return ()
+
+    def audio(self, pcm: bytes) -> Sequence[WireMessage]:
+        """Return the messages for mono s16le at the service's `sample_rate`, at most `MAX_PIECE_S` of it."""
+        raise NotImplementedError
+
+    def finish(self) -> Sequence[WireMessage]:
+        """Return the messages that end the utterance. The answer is a `Heard` with `last`."""
+        raise NotImplementedError
+
+
+class SpokenAudio:
+    """The utterance in progress: its audio, in order, and the text that the vendor has given for it.
+
+    Holds at most `ring_bytes` of audio. Older audio is dropped, and counted.
+    """
+
+    def __init__(self, ring_bytes: int) -> None:
+        self.dropped = 0
+        """Bytes that a new connection would not receive."""
+        self.segments: list[Heard] = []
+        self.interim = ""
+        self.began_s = 0.0
+        """Seconds of audio that the connection had received before this utterance."""
+        self.answer: asyncio.Future[None] | None = None
+        """Resolved by the vendor's answer to `finish`. None while the caller goes on."""
+        self.began_at = asyncio.get_running_loop().time()
+        """Loop time at which the utterance began."""
+        self.asked_at: float | None = None
+        """Loop time at which `finish` was sent."""
+        self._ring_bytes = ring_bytes
+        self._pieces: deque[bytes] = deque()
+        self._bytes = 0
+        self._unsent = 0
+
+    def add(self, pcm: bytes) -> None:
+        """Append audio."""
+        self._pieces.append(pcm)
+        self._bytes += len(pcm)
+        self._unsent += 1
+        while self._bytes > self._ring_bytes:
+            oldest = self._pieces.popleft()
+            self._bytes -= len(oldest)
+            self.dropped += len(oldest)
+            self._unsent = min(self._unsent, len(self._pieces))
+
+    def take_unsent(self) -> list[bytes]:
+        """Return the pieces that the connection has not received, oldest first."""
+        pieces = list(self._pieces)[len(self._pieces) - self._unsent :] if self._unsent else []
+        self._unsent = 0
+        return pieces
+
+    def rewind(self) -> None:
+        """Forget the connection: the next one receives all audio, and gives all text."""
+        self._unsent = len(self._pieces)
+        self.segments.clear()
+        self.interim, self.began_s = "", 0.0
+
+    @property
+    def text(self) -> str:
+        """The text so far."""
+        texts = [*(segment.text.strip() for segment in self.segments), self.interim.strip()]
+        return " ".join(text for text in texts if text)
+
+
+class RemoteSTT(RemoteService[STTDialect], STT):
+    """Speech-to-text over one connection, which stays open between utterances.
+
+    A service implements `dial` and `dialect`. Interim texts go out when they arrive. After a loss the next connection
+    receives the utterance from its first sample, at most `ring_s` of it. An utterance whose `finish` is not answered
+    within `timeout_s` is transcribed with the text that has come, the error is reported, and the connection is
+    replaced, because a late answer could be mistaken for that of the next utterance.
+    """
+
+    def __init__(self, *, connection: ConnectionSettings | None = None) -> None:
+        STT.__init__(self)
+        RemoteService.__init__(self, connection)
+        self._spoken: SpokenAudio | None = None
+        self._sent_s = 0.0  # audio that the connection has received
+        self._interim = ""  # the latest text that was not told yet
+        self._telling = False
+
+    def setup(self) -> tuple[str, ...]:
+        """Return the settings that a connection is made with: the language, unless the vendor changes it in place."""
+        return (self.language,)
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connect. Raises ConnectionLost if the vendor refuses, DeadlineExceeded if it takes too long."""
+        await STT.open(self)
+        self.config = self.setup()
+        await self.connect_first()
+
+    async def close(self) -> None:
+        """Disconnect."""
+        self._spoken = None
+        await self.disconnect()
+
+    # -- the utterance ---------------------------------------------------------------------------------------------
+
+    async def begin(self) -> None:
+        """An utterance begins. Connects anew for another language, or if the one before was not answered."""
+        if self.failure is not None:
+            raise self.failure
+        self._abandon()
+        self._interim = ""
+        try:
+            await self.use_setup(self.setup())
+        except Exception as error:
+            self.report(ServiceError(f"{self.name} stays with {self.config}: {error}"))
+        self._spoken = SpokenAudio(int(self.connection_settings.ring_s * self.sample_rate) * 2)
+        self._spoken.began_s = self._sent_s
+        if self.connection is not None and self._may_send:
+            self.connection.send(self.connection.dialect.begin())
+
+    async def feed(self, pcm: bytes) -> str:
+        """Send audio. The text comes by itself."""
+        spoken = self._spoken
+        assert spoken is not None
+        step = int(MAX_PIECE_S * self.sample_rate) * 2
+        for start in range(0, len(pcm), step):
+            spoken.add(pcm[start : start + step])
+        if self.connection is not None and self._may_send:
+            await self.connection.write(self._unsent(self.connection, spoken))
+        return ""
+
+    async def finish(self) -> Transcription:
+        """End the utterance, and wait for its text."""
+        spoken = self._spoken
+        assert spoken is not None
+        if self.failure is not None:
+            raise self.failure
+        spoken.answer = asyncio.get_running_loop().create_future()
+        if self.connection is not None and self._may_send:
+            self._ask_for_text(self.connection, spoken)
+        await self._until_answered(spoken, spoken.answer)
+        self._spoken = None
+        return self._transcription(spoken)
+
+    def partial(self) -> Transcription:
+        """Return the text that has come of an utterance that failed."""
+        spoken = self._spoken
+        if spoken is None:
+            return Transcription(text="")
+        text = self._transcription(spoken)
+        self._abandon()
+        return text
+
+    def _abandon(self) -> None:
+        """Give up the utterance in progress. The vendor still has its audio: only a new connection has not."""
+        spoken, self._spoken = self._spoken, None
+        if spoken is not None and self.connection is not None and not self._released:
+            self.connection.lose("an utterance was not answered")
+
+    async def _until_answered(self, spoken: SpokenAudio, answer: asyncio.Future[None]) -> None:
+        now = asyncio.get_running_loop().time
+        while not answer.done():
+            within_s = self.connection.dialect.answers_within_s if self.connection is not None else inf
+            left_s = inf if spoken.asked_at is None else spoken.asked_at + within_s - now()
+            if left_s <= 0:
+                return  # nothing more was to be said
+            with anyio.move_on_after(min(left_s, self.timeout_s)):
+                await asyncio.shield(answer)
+        answer.result()
+
+    def _transcription(self, spoken: SpokenAudio) -> Transcription:
+        segments = spoken.segments
+        dialect = self.connection.dialect if self.connection is not None else STTDialect()
+        offset_s = spoken.began_s if dialect.times_from == "connection" else 0.0
+        return Transcription(
+            text=spoken.text,
+            confidence=min((segment.confidence for segment in segments), default=1.0),
+            language=next((segment.language for segment in reversed(segments) if segment.language), ""),
+            words=tuple(
+                Word(word.text, max(0.0, word.start_s - offset_s), max(0.0, word.end_s - offset_s))
+                for segment in segments
+                for word in segment.words
+            ),
+        )
+
+    # -- sending ---------------------------------------------------------------------------------------------------
+
+    @property
+    def _may_send(self) -> bool:
+        return not self.held
+
+    def _unsent(self, connection: Connection[STTDialect], spoken: SpokenAudio) -> list[WireMessage]:
+        messages: list[WireMessage] = []
+        for pcm in spoken.take_unsent():
+            self._sent_s += len(pcm) / (2 * self.sample_rate)
+            messages.extend(connection.dialect.audio(pcm))
+        return messages
+
+    def _ask_for_text(self, connection: Connection[STTDialect], spoken: SpokenAudio) -> None:
+        connection.send([*self._unsent(connection, spoken), *connection.dialect.finish()])
+        spoken.asked_at = asyncio.get_running_loop().time()
+
+    def attached(self, connection: Connection[STTDialect]) -> None:
+        """Send the utterance in progress from its first sample."""
+        self._sent_s = 0.0
+        spoken = self._spoken
+        if spoken is None:
+            return
+        if spoken.dropped:
+            lost_s = spoken.dropped / (2 * self.sample_rate)
+            self.report(ServiceError(f"the first {lost_s:.2f} s of an utterance were lost with the connection"))
+        spoken.rewind()
+        connection.send([*connection.dialect.begin(), *self._unsent(connection, spoken)])
+        if spoken.answer is not None:
+            self._ask_for_text(connection, spoken)
+
+    def hold(self, held: bool) -> None:
+        """Send nothing (`held`), or send what was held back."""
+        super().hold(held)
+        if not held and self.connection is not None and self._spoken is not None:
+            self.connection.send(self._unsent(self.connection, self._spoken))
+            if self._spoken.answer is not None and self._spoken.asked_at is None:
+                self._ask_for_text(self.connection, self._spoken)
+
+    # -- for the keeper --------------------------------------------------------------------------------------------
+
+    def is_quiet(self) -> bool:
+        """Return True between utterances."""
+        return self._spoken is None
+
+    def was_quiet(self, age_s: float) -> bool:
+        """Return True if no utterance began more than `age_s` ago: nothing of it was sent while audio was held."""
+        return self._spoken is None or asyncio.get_running_loop().time() - self._spoken.began_at < age_s
+
+    def waits_since(self) -> float | None:
+        """Return the loop time since which the vendor owes the text of an utterance, None if it owes none."""
+        return self._spoken.asked_at if self._spoken is not None else None
+
+    def detached(self) -> None:
+        """The connection was lost: the next one is asked again."""
+        if self._spoken is not None:
+            self._spoken.asked_at = None
+
+    def given_up(self, error: Exception) -> None:
+        """There will be no connection any more."""
+        super().given_up(error)
+        self._fail_answer(self.failure or error)
+
+    # -- from the vendor -------------------------------------------------------------------------------------------
+
+    async def on_event(self, event: Event) -> None:
+        """Take text, or a refusal."""
+        if isinstance(event, Heard):
+            self._take(event)
+        elif isinstance(event, Refused):
+            error = ServiceError(f"{event.code}: {event.message}")
+            if not self._fail_answer(error):
+                self.report(error)
+
+    def _take(self, heard: Heard) -> None:
+        spoken = self._spoken
+        if spoken is None or (heard.last and spoken.asked_at is None):
+            return  # of an utterance that is over
+        if spoken.answer is not None and spoken.answer.done():
+            return  # a second answer
+        before = spoken.text
+        if heard.final:
+            spoken.interim = ""
+            if heard.text.strip():
+                spoken.segments.append(heard)
+        else:
+            spoken.interim = heard.text
+        if spoken.answer is None:
+            if spoken.text != before:
+                self._tell_soon(spoken.text)
+        elif heard.last:
+            spoken.answer.set_result(None)
+
+    def _fail_answer(self, error: Exception) -> bool:
+        """Fail the utterance that waits for its text. Returns False if none does."""
+        answer = self._spoken.answer if self._spoken is not None else None
+        if answer is None or answer.done():
+            return False
+        answer.set_exception(error)
+        return True
+
+    def _tell_soon(self, text: str) -> None:
+        """Tell an interim text in a task of its own: a hook may be slow, and the vendor's reader must not wait."""
+        self._interim = text
+        if text and not self._telling:
+            self._telling = True
+            self.spawn(self._tell_latest)
+
+    async def _tell_latest(self) -> None:
+        try:
+            while self._interim:
+                text, self._interim = self._interim, ""
+                await self.tell_interim(text)
+        finally:
+            self._telling = False

@@ -1,0 +1,395 @@
+"""`RemoteTTS` and `TTSDialect`: text-to-speech over a connection to a vendor."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from math import inf
+from typing import ClassVar, Literal
+
+import anyio
+
+from ...errors import DeadlineExceeded, ServiceError
+from ...frames import BotAudio, BotText, Interrupted, ResponseEnded, ResponseStarted, Word, WordTimes
+from ...processors.processor import handles
+from ...session.ledger import SPOKEN_CHARACTERS_PER_S
+from ..sentences import speakable
+from ..tts import TTS, in_proportion
+from .connection import Connection
+from .dialect import ConnectionDialect
+from .events import Event, Refused
+from .keeper import ConnectionSettings
+from .service import RemoteService, Setup
+from .wire import WireMessage
+
+MAX_AHEAD_S = 600.0
+"""Seconds of a response's audio that may wait for the playout; a vendor that sends more fails the response."""
+
+
+class Voiced(Event, frozen=True, kw_only=True):
+    """Audio of a context (mono s16le, cut anywhere), and the words that begin in it, if the vendor times them."""
+
+    context: str
+    pcm: bytes = b""
+    words: tuple[Word, ...] = ()
+
+
+class ContextDone(Event, frozen=True, kw_only=True):
+    """The vendor has sent all audio of a context."""
+
+    context: str
+
+
+class TTSDialect(ConnectionDialect):
+    """Translates for one connection of a text-to-speech vendor, and does no I/O.
+
+    A context is the speech of one response. It is opened, receives the response's sentences one by one, and is ended or
+    cancelled. A vendor without contexts speaks one at a time: its dialect then names the context in `read` itself.
+    """
+
+    confirms_opening: ClassVar[bool] = False
+    times_from: ClassVar[Literal["chunk", "context"]] = "chunk"
+    """Where the vendor's word times begin: at the audio of the same message, or at the context's first audio."""
+
+    def open(self, context: str, voice: str, language: str) -> Sequence[WireMessage]:
+        """Return the messages that open a context. Voice and language are "" for the vendor's defaults."""
+        return ()
+
+    def text(self, context: str, text: str) -> Sequence[WireMessage]:
+        """Return the messages that append a sentence. It ends with its own space."""
+        raise NotImplementedError
+
+    def flush(self, context: str) -> Sequence[WireMessage]:
+        """Return the messages for the end of a sentence: the vendor is to speak all text now."""
+        return ()
+
+    def end(self, context: str) -> Sequence[WireMessage]:
+        """Return the messages for the end of a context's text. The answer, after all audio, is `ContextDone`."""
+        raise NotImplementedError
+
+    def cancel(self, context: str) -> Sequence[WireMessage]:
+        """Return the messages that stop a context. Audio that still comes for it is dropped."""
+        return ()
+
+
+class SpeechContext:
+    """The speech of one response: the text that was sent for it, and the audio that has come."""
+
+    def __init__(self, context_id: str, response: ResponseStarted) -> None:
+        self.id = context_id
+        self.response = response
+        self.sentences: list[tuple[str, str]] = []
+        """Each sentence as it was written, and as it is spoken."""
+        self.opened = False
+        """True once a connection knows the context."""
+        self.ended = False
+        """True once no more text follows."""
+        self.chunks: deque[Voiced] = deque()
+        """Audio that has come and was not pushed yet."""
+        self.waiting_bytes = 0
+        self.heard = self.done = False
+        """True once audio has come, and once all has."""
+        self.error: Exception | None = None
+        self.touched_at = asyncio.get_running_loop().time()
+        """Loop time of the latest text or audio."""
+        self.spoken_s = 0.0
+        """Seconds of audio pushed."""
+        self.timed = False
+        """True once the vendor has timed a word."""
+        self.place = 0
+        """Characters of the text whose words were timed."""
+        self.guessed = 0
+        """Characters of the text whose times were guessed."""
+        self.odd = b""
+        """The first byte of a sample whose second one is still to come."""
+        self.scope = anyio.CancelScope()
+        self.finished = anyio.Event()
+        """Set once nothing more is pushed."""
+        self._news = anyio.Event()
+
+    @property
+    def text(self) -> str:
+        """The text that is spoken."""
+        return "".join(text for _, text in self.sentences)
+
+    @property
+    def owed_since(self) -> float | None:
+        """Loop time since which the vendor owes audio or the end; None while a pause may come from the text."""
+        owed = self.sentences and (self.ended or not self.heard)
+        return self.touched_at if owed and not (self.done or self.error) else None
+
+    def touch(self) -> None:
+        """Something has come: the deadline begins anew, and the waiting task looks."""
+        self.touched_at = asyncio.get_running_loop().time()
+        self._news.set()
+
+    async def next(self, timeout_s: float) -> Voiced | None:
+        """Return the next audio, None at the end. Raises the context's error, or DeadlineExceeded."""
+        while True:
+            if self.chunks:
+                chunk = self.chunks.popleft()
+                self.waiting_bytes -= len(chunk.pcm)
+                return chunk
+            if self.error is not None:
+                raise self.error
+            if self.done:
+                return None
+            owed_since, now = self.owed_since, asyncio.get_running_loop().time()
+            left_s = inf if owed_since is None else owed_since + timeout_s - now
+            if left_s <= 0:
+                raise DeadlineExceeded(f"no audio for {timeout_s:g} s")
+            self._news = anyio.Event()
+            with anyio.move_on_after(left_s):
+                await self._news.wait()
+
+    def verbatim(self, word: Word) -> str:
+        """Return the text that a word stands for, with the spaces around it, and move on behind it."""
+        text, bare = self.text, word.text.strip()
+        at = text.find(bare, self.place) if bare else -1
+        if at < 0 or text[self.place : at].strip(" \t\n\"'“”‘’([*_-"):
+            return word.text
+        end = at + len(bare)
+        while end < len(text) and text[end].isspace():
+            end += 1
+        begin, self.place = self.place, end
+        return text[begin:end]
+
+
+class RemoteTTS(RemoteService[TTSDialect], TTS):
+    """Text-to-speech over one connection, which stays open between responses.
+
+    A service implements `dial` and `dialect`. Each response is a context; sentences go to the vendor as they are
+    written, and audio goes out as it comes. Audio of a cancelled context is dropped. A context for which no audio, or
+    no end, comes within `timeout_s` is given up: the response ends as failed, without the text that was not spoken.
+    A context that has no audio yet when the connection is lost is repeated on the next connection; one that has fails.
+    """
+
+    language: str = ""
+    """What the agent speaks; "" is the service's default."""
+
+    def __init__(self, *, connection: ConnectionSettings | None = None) -> None:
+        TTS.__init__(self)
+        RemoteService.__init__(self, connection)
+        self._context: SpeechContext | None = None
+        self._contexts = 0
+        self.dropped_bytes = 0
+        """Audio that came for contexts that were over."""
+
+    def setup(self, voice: str, language: str) -> Setup:
+        """Return the settings that a connection is made with. None by default: voice and language are a context's."""
+        return ()
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Connect. Raises ConnectionLost if the vendor refuses, DeadlineExceeded if it takes too long."""
+        await TTS.open(self)
+        self.config = self.setup("", self.language)
+        await self.connect_first()
+
+    async def close(self) -> None:
+        """Disconnect."""
+        if self._context is not None:
+            self._context.scope.cancel()
+        await TTS.close(self)
+        await self.disconnect()
+
+    # -- the response ----------------------------------------------------------------------------------------------
+
+    async def _begin(self, frame: ResponseStarted) -> None:
+        if self._context is not None:
+            self._cancel(self._context)
+        await super()._begin(frame)
+
+    async def _speak(self, sentence: BotText) -> None:
+        text = speakable(sentence.text)
+        if not any(map(str.isalnum, text)):
+            return
+        context = self._context or await self._open_context()
+        if context.error is not None:
+            self.session.ledger.correct_text(sentence.response_id, sentence.text, "")
+            return
+        self._characters += len(text)
+        context.sentences.append((sentence.text, text))
+        context.touch()
+        if self.connection is not None:
+            dialect = self.connection.dialect
+            self.connection.send([*dialect.text(context.id, text), *dialect.flush(context.id)])
+
+    async def _open_context(self) -> SpeechContext:
+        response = self._speaking
+        self._contexts += 1
+        context = self._context = SpeechContext(f"context_{self._contexts}", response)
+        try:
+            if self.failure is not None:
+                raise self.failure
+            await self.use_setup(self.setup(response.voice, self.language))
+        except Exception as error:
+            context.error = error
+        self.spawn(self._give_all, context)
+        if self.connection is not None and context.error is None:
+            self.connection.send(self.connection.dialect.open(context.id, response.voice, self.language))
+            context.opened = True
+        return context
+
+    async def _end(self, frame: ResponseEnded) -> None:
+        context = self._context
+        if context is not None and frame.response_id == context.response.response_id:
+            context.ended = True
+            context.touch()
+            if self.connection is not None and not context.finished.is_set():
+                self.connection.send(self.connection.dialect.end(context.id))
+            await context.finished.wait()
+            if self._context is context:
+                self._context = None
+        await super()._end(frame)
+
+    @handles(Interrupted)
+    def interrupted(self, signal: Interrupted) -> None:
+        """Stop the vendor."""
+        context = self._context
+        if context is not None and self.session.floor.is_stale(context.response):
+            self._cancel(context)
+
+    def _cancel(self, context: SpeechContext) -> None:
+        self._context = None
+        context.scope.cancel()
+        self._stop(context)
+
+    def _stop(self, context: SpeechContext) -> None:
+        if self.connection is not None and context.opened and not context.done:
+            self.connection.send(self.connection.dialect.cancel(context.id))
+
+    # -- audio -----------------------------------------------------------------------------------------------------
+
+    async def _give_all(self, context: SpeechContext) -> None:
+        try:
+            with context.scope:
+                await self._give_until_done(context)
+        finally:
+            context.finished.set()
+
+    async def _give_until_done(self, context: SpeechContext) -> None:
+        try:
+            while (chunk := await context.next(self.timeout_s)) is not None:
+                await self._give(context, chunk)
+            if not context.spoken_s:
+                raise ServiceError("the service gave no audio")
+        except Exception as error:
+            context.error = error
+            self._failure = f"no speech for a response: {str(error) or type(error).__name__}"
+            self.report(ServiceError(self._failure))
+            self._leave_out(context)
+            self._stop(context)
+        if not context.timed and context.spoken_s:
+            await self._time_words(context, in_proportion(context.text, 0.0, context.spoken_s))
+
+    async def _give(self, context: SpeechContext, chunk: Voiced) -> None:
+        if chunk.words:
+            context.timed = True
+            dialect = self.connection.dialect if self.connection is not None else TTSDialect()
+            begin = context.spoken_s if dialect.times_from == "chunk" else 0.0
+            words = [Word(context.verbatim(word), word.start_s + begin, word.end_s + begin) for word in chunk.words]
+            await self._time_words(context, tuple(words))
+        elif not context.timed and context.guessed < len(context.text):
+            # A guess, for the case that the caller interrupts before the whole length is known.
+            text = context.text
+            context.guessed = len(text)
+            await self._time_words(context, in_proportion(text, 0.0, len(text) / SPOKEN_CHARACTERS_PER_S))
+        pcm = context.odd + chunk.pcm
+        whole = len(pcm) & ~1
+        pcm, context.odd = pcm[:whole], pcm[whole:]
+        if pcm:
+            context.spoken_s += len(pcm) / (2 * self.sample_rate)
+            self._spoken_s = context.spoken_s
+            response = context.response
+            await self.push(
+                BotAudio(turn=response.turn, response_id=response.response_id, audio=pcm, sample_rate=self.sample_rate)
+            )
+
+    async def _time_words(self, context: SpeechContext, words: tuple[Word, ...]) -> None:
+        response = context.response
+        await self.push(WordTimes(turn=response.turn, response_id=response.response_id, words=words))
+
+    def _leave_out(self, context: SpeechContext) -> None:
+        """Take the text that was not spoken out of the response, and off the context."""
+        left = context.place if context.timed else int(context.spoken_s * SPOKEN_CHARACTERS_PER_S)
+        kept: list[tuple[str, str]] = []
+        for written, text in context.sentences:
+            said = text if left >= len(text) else text[:left].rpartition(" ")[0]
+            left = max(0, left - len(text))
+            if said != text:
+                self.session.ledger.correct_text(context.response.response_id, written, said)
+            kept.append((written, said))
+        context.sentences = kept
+
+    # -- from the vendor -------------------------------------------------------------------------------------------
+
+    async def on_event(self, event: Event) -> None:
+        """Take audio, the end of a context, or a refusal."""
+        context = self._context
+        if isinstance(event, Voiced):
+            if context is None or event.context != context.id or context.error is not None:
+                self.dropped_bytes += len(event.pcm)
+                return
+            context.heard = context.heard or bool(event.pcm)
+            context.chunks.append(event)
+            context.waiting_bytes += len(event.pcm)
+            if context.waiting_bytes > MAX_AHEAD_S * self.sample_rate * 2:
+                context.error = ServiceError(f"more than {MAX_AHEAD_S:g} s of audio wait")
+                context.chunks.clear()
+            context.touch()
+        elif isinstance(event, ContextDone):
+            if context is not None and event.context == context.id:
+                context.done = True
+                context.touch()
+        elif isinstance(event, Refused):
+            error = ServiceError(f"{event.code}: {event.message}")
+            if context is None or (event.about and event.about != context.id):
+                self.report(error)
+            else:
+                context.error = error
+                context.touch()
+
+    # -- for the keeper --------------------------------------------------------------------------------------------
+
+    def is_quiet(self) -> bool:
+        """Return True between responses."""
+        return self._context is None
+
+    def waits_since(self) -> float | None:
+        """Return the loop time since which the vendor owes audio, None if it owes none."""
+        return self._context.owed_since if self._context is not None else None
+
+    def attached(self, connection: Connection[TTSDialect]) -> None:
+        """Send the response in progress if it has no audio yet; one that has cannot go on here."""
+        self.detached()
+        context, dialect = self._context, connection.dialect
+        if context is None or context.error is not None or context.done:
+            return
+        context.opened = True
+        messages = list(dialect.open(context.id, context.response.voice, self.language))
+        for _, text in context.sentences:
+            messages += [*dialect.text(context.id, text), *dialect.flush(context.id)]
+        if context.ended:
+            messages += dialect.end(context.id)
+        context.touch()
+        connection.send(messages)
+
+    def detached(self) -> None:
+        """The connection was lost: a response that was being spoken cannot go on."""
+        context = self._context
+        if context is None:
+            return
+        context.opened = False
+        if context.heard and not context.done and context.error is None:
+            context.error = ServiceError("the connection was lost in the middle of a response")
+            context.touch()
+
+    def given_up(self, error: Exception) -> None:
+        """There will be no connection any more."""
+        super().given_up(error)
+        if self._context is not None and not self._context.done:
+            self._context.error = self.failure
+            self._context.touch()

@@ -1,0 +1,83 @@
+"""The cascade of remote services: speech-to-text and text-to-speech of a made-up vendor over real connections."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import partial
+from typing import Any
+
+from ....frames import Configure
+from ....services.remote.keeper import ConnectionSettings
+from ...parrot import ParrotSTT, ParrotTTS
+from ...parrot.models import STT_RATE
+from ...scripted.parrot import ParrotGot, ScriptedParrot
+from ...scripted.server import Act, Model
+from ..phrases import understand
+from ..rig import FarEnd, Rig
+from .cascade import ScriptedEnd
+
+INTERIM_S = 0.3
+"""Interval of the caller's audio, in seconds, at which the vendor gives an interim text."""
+
+
+class RemoteEnd(ScriptedEnd):
+    """Both services of the vendor, and a language model that does what a script says."""
+
+    def __init__(
+        self, model: Model | Sequence[Sequence[Act]], server: ScriptedParrot, connection: ConnectionSettings | None
+    ) -> None:
+        stt = ParrotSTT(api_key="test", base_url=server.url, connection=connection)
+        tts = ParrotTTS(api_key="test", base_url=server.url, connection=connection)
+        super().__init__(model, stt, tts)
+        self._server = server
+
+    def _got(self, path: str) -> list[ParrotGot]:
+        return [got for got in self._server.got if got.path == path]
+
+    @property
+    def voice(self) -> str:
+        opened = [m for got in self._got("/speak") for m in got.messages if m["type"] == "open"]
+        return opened[-1]["voice"] if opened else ""
+
+    @property
+    def audio(self) -> list[bytes]:
+        return [bytes(got.audio) for got in self._got("/listen")]
+
+
+class RemoteCascadeRig(Rig):
+    """Services of a made-up vendor, over WebSockets on loopback. Needs the extra `testing`.
+
+    The faults of the suite are those of an engine with one connection; this one has two. They are tested apart.
+    """
+
+    name = "RemoteCascade"
+    interim = True
+    voices = ("amber", "blue")
+    option = ("temperature", 0.5)
+    refused = (
+        (Configure(voice="tenor"), "tenor"),
+        (Configure(options={"temperature": 7}), "temperature"),
+        (Configure(options={"wings": 2}), "wings"),
+    )
+
+    def start(
+        self,
+        model: Model | Sequence[Sequence[Act]],
+        *,
+        connection: ConnectionSettings | None = None,
+        setup_delay_s: float = 0.0,
+        transcript_delay_s: float = 0.0,
+        session_limit_s: float = 3600.0,
+    ) -> AbstractAsyncContextManager[FarEnd]:
+        """A cascade whose ears and voice are the vendor's, and whose language model is the script."""
+        return _parrot_started(model, connection, setup_delay_s=setup_delay_s, answer_delay_s=transcript_delay_s)
+
+
+@asynccontextmanager
+async def _parrot_started(
+    model: Model | Sequence[Sequence[Act]], connection: ConnectionSettings | None, **behaviour: Any
+) -> AsyncIterator[FarEnd]:
+    ear = partial(understand, sample_rate=STT_RATE)
+    async with ScriptedParrot(transcripts=ear, interim_s=INTERIM_S, **behaviour) as server:
+        yield RemoteEnd(model, server, connection)

@@ -1,0 +1,37 @@
+"""Parrot's options. A value that the vendor would refuse is refused here, with its name and its range."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...errors import ConfigurationError, check_range
+from .models import STT_MODELS, TTS_MODELS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParrotSTTOptions:
+    """Options of `ParrotSTT`. Raises ConfigurationError for one that Parrot would refuse."""
+
+    model: str = "echo-2"
+    keyterms: tuple[str, ...] = ()
+    """Words that the model should expect, at most 100."""
+
+    def __post_init__(self) -> None:
+        if self.model not in STT_MODELS:
+            raise ConfigurationError(f"Parrot has no model {self.model!r}: it has {', '.join(STT_MODELS)}")
+        if len(self.keyterms) > 100:
+            raise ConfigurationError(f"{len(self.keyterms)} keyterms: Parrot takes 100")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ParrotTTSOptions:
+    """Options of `ParrotTTS`. Raises ConfigurationError for one that Parrot would refuse."""
+
+    model: str = "squawk-1"
+    speed: float = 1.0
+    """0.5 to 2 times the usual speed."""
+
+    def __post_init__(self) -> None:
+        if self.model not in TTS_MODELS:
+            raise ConfigurationError(f"Parrot has no model {self.model!r}: it has {', '.join(TTS_MODELS)}")
+        check_range(self, speed=(0.5, 2))

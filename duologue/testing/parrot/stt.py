@@ -1,0 +1,89 @@
+"""`ParrotSTT`: Parrot's speech-to-text over one connection."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Sequence
+
+from ...errors import ConfigurationError
+from ...services.remote.errors import fatal
+from ...services.remote.events import Event, GoingAway, Refused
+from ...services.remote.keeper import ConnectionSettings
+from ...services.remote.service import Setup
+from ...services.remote.stt import Heard, RemoteSTT, STTDialect
+from ...services.remote.wire import Wire, WireMessage
+from .models import IDLE_S, LANGUAGES, STT_RATE
+from .options import ParrotSTTOptions
+from .wire import checked_key, decode_incoming, open_wire, outgoing
+
+
+class ParrotSTTDialect(STTDialect):
+    """Translates for one connection."""
+
+    idle_s = IDLE_S / 2
+
+    def audio(self, pcm: bytes) -> Sequence[WireMessage]:
+        """Audio is binary."""
+        return (pcm,)
+
+    def finish(self) -> Sequence[WireMessage]:
+        """The utterance is over."""
+        return (outgoing("finish"),)
+
+    def idle(self) -> Sequence[WireMessage]:
+        """The connection is still wanted."""
+        return (outgoing("keep-alive"),)
+
+    def read(self, message: WireMessage) -> Sequence[Event]:
+        """Return the events in a message."""
+        got = decode_incoming(message)
+        match got.type:
+            case "text":
+                heard = Heard(
+                    text=got.text,
+                    final=got.final,
+                    last=got.last,
+                    confidence=got.confidence,
+                    language=got.language,
+                    words=got.timed(),
+                )
+                return (heard,)
+            case "going-away":
+                return (GoingAway(left_s=got.left_s),)
+            case "error":
+                return (Refused(code=got.code, message=got.message, fatal=fatal(reason=got.code)),)
+        return ()
+
+
+class ParrotSTT(RemoteSTT):
+    """Parrot's speech-to-text. Raises ConfigurationError without a key or for an option that Parrot would refuse."""
+
+    sample_rate = STT_RATE
+    extra = "testing"
+
+    def __init__(
+        self,
+        *,
+        api_key: str = "",
+        base_url: str = "wss://api.parrot.example",
+        options: ParrotSTTOptions | None = None,
+        connection: ConnectionSettings | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        super().__init__(connection=connection)
+        self.options = options or ParrotSTTOptions()
+        self.model = self.options.model
+        self._key, self._base_url, self._ssl_context = checked_key(api_key), base_url, ssl_context
+
+    async def dial(self, setup: Setup) -> Wire:
+        """Open a connection for a language."""
+        (language,) = setup
+        if language and language not in LANGUAGES:
+            raise ConfigurationError(f"Parrot does not understand {language!r}: it knows {', '.join(LANGUAGES)}")
+        query = [("model", self.model), ("sample_rate", str(self.sample_rate)), ("language", language)]
+        query += [("keyterm", term) for term in self.options.keyterms]
+        return await open_wire(self._base_url, "/listen", self._key, query, self._ssl_context)
+
+    def dialect(self, setup: Setup) -> ParrotSTTDialect:
+        """Return a translator for one connection."""
+        return ParrotSTTDialect()

@@ -1,0 +1,69 @@
+"""Parrot's wire: the address, the key, and its messages as they come."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Sequence
+from urllib.parse import urlencode
+
+import msgspec
+
+from ...errors import BadInput, ConfigurationError
+from ...frames import Word
+from ...services.remote.websocket import open_websocket
+from ...services.remote.wire import Wire, WireMessage
+
+
+class Incoming(msgspec.Struct, frozen=True, kw_only=True):
+    """Every message of Parrot's. `type` says which fields count."""
+
+    type: str
+    text: str = ""
+    final: bool = False
+    last: bool = False
+    confidence: float = 1.0
+    language: str = ""
+    words: tuple[tuple[str, float, float], ...] = ()
+    context: str = ""
+    audio: bytes = b""
+    """Base64 on the wire."""
+    left_s: float = 0.0
+    code: str = ""
+    message: str = ""
+
+    def timed(self) -> tuple[Word, ...]:
+        """Return the words, each with the space behind it."""
+        return tuple(Word(f"{text} ", start_s, end_s) for text, start_s, end_s in self.words)
+
+
+_decoder = msgspec.json.Decoder(Incoming)
+
+
+def decode_incoming(message: WireMessage) -> Incoming:
+    """Return a message. Raises BadInput for a malformed one."""
+    try:
+        return _decoder.decode(message)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"not a message of Parrot's: {error}") from error
+
+
+def outgoing(kind: str, **fields: str) -> str:
+    """Return a message to Parrot."""
+    return msgspec.json.encode({"type": kind, **fields}).decode()
+
+
+def checked_key(api_key: str) -> str:
+    """Return the key, by default PARROT_API_KEY. Raises ConfigurationError without one."""
+    key = api_key or os.environ.get("PARROT_API_KEY", "")
+    if not key:
+        raise ConfigurationError("Parrot needs an API key: set PARROT_API_KEY or give api_key")
+    return key
+
+
+async def open_wire(
+    base_url: str, path: str, key: str, query: Sequence[tuple[str, str]], ssl_context: ssl.SSLContext | None
+) -> Wire:
+    """Open a connection. Raises ConnectionLost."""
+    headers = {"Authorization": f"Parrot {key}"}
+    return await open_websocket(f"{base_url}{path}?{urlencode(query)}", headers=headers, ssl_context=ssl_context)

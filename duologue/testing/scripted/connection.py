@@ -1,0 +1,212 @@
+"""`ScriptedConnection`: one connection to a scripted server. Its queue, its faults, and the acts of every wire."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import math
+from abc import abstractmethod
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any, NoReturn
+
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+
+from ...errors import BadInput
+from ..tones import pieces, tone
+from .server import (
+    SCRIPTED_RATE,
+    SPEECH_CHARACTERS_PER_S,
+    Act,
+    Asked,
+    Close,
+    Got,
+    HalfOpen,
+    Raw,
+    ScriptedServer,
+    Speak,
+    Twice,
+    Wait,
+)
+
+
+class ScriptedConnection:
+    """A connection. What a test calls here happens after everything that was sent before."""
+
+    def __init__(self, server: ScriptedServer[Any], socket: ServerConnection, got: Got) -> None:
+        self.got = got
+        self.server = server
+        self.socket = socket
+        self.over = False
+        """True once nothing more is read, and nothing more is sent than what is queued."""
+        self._out: asyncio.Queue[str | bytes | Close | HalfOpen] = asyncio.Queue()
+        self._twice = False
+        self._timers: set[asyncio.Handle] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    # -- for tests -------------------------------------------------------------------------------------------------
+
+    def close(self, code: int = 1011, reason: str = "") -> None:
+        """Close the connection, or break it off with a `code` of 0."""
+        self._post(Close(code, reason))
+        self._stop()
+
+    def go_half_open(self) -> None:
+        """Stop to read and to write, and do not close."""
+        self._post(HalfOpen())
+        self._stop()
+
+    def send(self, message: dict[str, Any] | str | bytes) -> None:
+        """Send a message as it is."""
+        self._post(self.encode(message) if isinstance(message, dict) else message)
+
+    def send_twice(self) -> None:
+        """Send the next message twice."""
+        self._twice = True
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    def encode(self, message: dict[str, Any]) -> str | bytes:
+        """Return a message as the provider encodes it."""
+        return json.dumps(message)
+
+    @abstractmethod
+    async def serve(self) -> None:
+        """Set the session up, and take the client's messages while it is not `over`."""
+
+    async def run(self) -> None:
+        """Serve the connection until it ends."""
+        writer = asyncio.create_task(self._write())
+        try:
+            await self.serve()
+            await self.socket.wait_closed()
+        except ConnectionClosed:
+            pass
+        except Exception as error:
+            self.fail(error)
+            await self.socket.wait_closed()
+        finally:
+            self._stop()
+            writer.cancel()
+            await asyncio.gather(writer, *self._tasks, return_exceptions=True)
+
+    def end(self) -> None:
+        """The server ends: break the connection off."""
+        self._stop()
+        self.socket.transport.abort()
+
+    def fail(self, error: Exception) -> None:
+        """Note an error of the script, which must not look like a fault of the provider's, and close."""
+        self.server.failures.append(error)
+        self.close(1011, "The script failed.")
+
+    async def set_up_delay(self) -> None:
+        """Wait as the server's behaviour says before a session is set up, or until the connection ends."""
+        delay_s = self.server.behaviour.setup_delay_s
+        if delay_s > 0:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self.socket.wait_closed(), None if math.isinf(delay_s) else delay_s)
+
+    def later(self, delay_s: float, act: Callable[[], None]) -> None:
+        """Call `act` after a delay, unless the connection is over by then."""
+
+        def fire() -> None:
+            self._timers.discard(timer)
+            act()
+
+        if not self.over and not math.isinf(delay_s):
+            loop = asyncio.get_running_loop()
+            timer = loop.call_later(delay_s, fire) if delay_s > 0 else loop.call_soon(fire)
+            self._timers.add(timer)
+
+    def start(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start a task that ends with the connection."""
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _stop(self) -> None:
+        self.over = True
+        for timer in self._timers:
+            timer.cancel()
+        self._timers.clear()
+        for task in self._tasks:
+            task.cancel()
+
+    def _post(self, frame: str | bytes | Close | HalfOpen) -> None:
+        if self.over:
+            return
+        self._out.put_nowait(frame)
+        if self._twice and isinstance(frame, str | bytes):
+            self._twice = False
+            self._out.put_nowait(frame)
+
+    async def _write(self) -> None:
+        try:
+            while True:
+                frame = await self._out.get()
+                if delay_s := self.server.behaviour.delay_s:
+                    await asyncio.sleep(delay_s)
+                if isinstance(frame, HalfOpen):
+                    self.socket.transport.pause_reading()
+                elif not isinstance(frame, Close):
+                    await self.socket.send(frame)
+                elif frame.code in (0, 1006):
+                    self.socket.transport.abort()
+                else:
+                    await self.socket.close(frame.code, frame.reason.encode()[:123].decode(errors="ignore"))
+        except ConnectionClosed:
+            pass
+        except Exception as error:
+            self.server.failures.append(error)
+            self.socket.transport.abort()
+
+    # -- the model -------------------------------------------------------------------------------------------------
+
+    def asked(self, **changes: Any) -> Asked:
+        """Return the session as a model is asked about it."""
+        got = self.got
+        asked = {
+            "instructions": got.instructions,
+            "voice": got.voice,
+            "tools": got.tools,
+            "history": tuple(got.history),
+        }
+        return Asked(connection=got.number, **{**asked, **changes})
+
+    async def perform(self, act: Act) -> None:
+        """Carry out an act that is the same on every wire. Raises BadInput for another."""
+        match act:
+            case Wait(seconds):
+                await (forever() if math.isinf(seconds) else asyncio.sleep(seconds))
+            case Close(code, reason):
+                self.close(code, reason)
+            case HalfOpen():
+                self.go_half_open()
+            case Raw(message):
+                self.send(message)
+            case Twice():
+                self.send_twice()
+            case _:
+                raise BadInput(f"a script says {act!r}, which is not an act of this wire")
+
+    async def spoken(self, act: Speak, words: Sequence[str]) -> AsyncIterator[tuple[str, bytes]]:
+        """Yield the words and the audio of each piece of a speech, at its pace."""
+        seconds = len(act.text) / SPEECH_CHARACTERS_PER_S if act.seconds is None else act.seconds
+        parts = list(pieces(act.audio or tone(seconds, SCRIPTED_RATE), SCRIPTED_RATE, act.chunk_ms)) or [b""]
+        loop = asyncio.get_running_loop()
+        began, said = loop.time(), 0
+        for number, part in enumerate(parts):
+            if act.pace and number:
+                await asyncio.sleep(began + number * act.chunk_ms / 1000 / act.pace - loop.time())
+            upto = round(len(words) * (number + 1) / len(parts))
+            yield "".join(words[said:upto]), part
+            said = upto
+
+
+async def forever() -> NoReturn:
+    """Wait until the task is cancelled."""
+    await asyncio.Event().wait()
+    raise AssertionError("unreachable")

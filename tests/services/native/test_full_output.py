@@ -1,0 +1,49 @@
+"""More speech than the engine may keep: audio is refused, the ends of responses are not."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from duologue import Processor, handles
+from duologue.frames import BotAudio, ResponseEnded
+from duologue.services.native.outlet import MAX_SPEECH
+from duologue.testing.scripted.server import Speak
+from tests.services.native.lines import PROVIDERS, Provider, on_line
+
+
+class Hangs(Processor):
+    """Takes no audio before `go` is set."""
+
+    def __init__(self) -> None:
+        self.go = anyio.Event()
+        self.pieces = 0
+
+    @handles(BotAudio)
+    async def audio(self, frame: BotAudio) -> None:
+        await self.go.wait()
+        self.pieces += 1
+        await self.push(frame)
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_a_full_queue_refuses_audio_and_never_the_end_of_a_response(provider: Provider) -> None:
+    pieces = MAX_SPEECH + 2_000
+    model = [[Speak("A long story.", seconds=pieces * 0.02, chunk_ms=20)]]
+    hangs = Hangs()
+    async with provider.server(model) as server:
+        engine = provider.engine(server)
+        async with on_line(provider, server, engine, engine, hangs) as line:
+            await line.speaks()
+            await line.silence(20.0)
+            hangs.go.set()
+            await line.until_answered(1, within_s=600)  # Gemini ends a turn when it has been played
+            (ended,) = line.behind.ended
+            assert isinstance(ended, ResponseEnded)
+            assert ended.status == "completed"
+            (error,) = line.errors
+            assert "speech" in error.message
+            assert hangs.pieces <= MAX_SPEECH + 1
+            await line.silence(1.0)
+            assert line.session.ledger.unsettled == ()
+            assert line.session.floor.owner == "caller"

@@ -1,0 +1,56 @@
+"""An error of any type while a native engine reconnects: it tries again, or gives up and says so."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import anyio
+import pytest
+
+from duologue.errors import ConfigurationError
+from duologue.services.remote.keeper import ConnectionSettings
+from tests.services.native.lines import PROVIDERS, Provider, on_line
+
+ERRORS = [TypeError("the SDK was given a string"), ValueError("the proxy is not one"), RuntimeError("another loop")]
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+async def test_a_reconnect_that_fails_in_an_unknown_way_is_tried_again(
+    provider: Provider, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with provider.server() as server:
+        engine = provider.engine(server)
+        async with on_line(provider, server, engine, ears=True) as line:
+            await line.silence(1)
+            dial, failures = engine.dial, [error]
+
+            async def failing(*args: Any) -> Any:
+                if failures:
+                    raise failures.pop()
+                return await dial(*args)
+
+            monkeypatch.setattr(engine, "dial", failing)
+            server.connections[-1].close(0)
+            await line.silence(2)
+            await line.speaks()
+            await line.until_answered(1)
+            assert line.states == ["connecting", "active", "reconnecting", "reconnecting", "active"]
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_a_dialect_that_cannot_be_made_any_more_ends_the_call_and_says_why(
+    provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*args: Any) -> Any:
+        raise ConfigurationError("there is no such voice any more")
+
+    async with provider.server() as server:
+        engine = provider.engine(server, connection=ConnectionSettings(retry_for_s=5))
+        async with on_line(provider, server, engine) as line:
+            await line.silence(1)
+            monkeypatch.setattr(engine, "dialect", refuse)
+            server.connections[-1].close(0)
+            await anyio.sleep(10)
+            assert line.states[-1] == "lost"
+            assert [error.message for error in line.errors if error.fatal] == ["there is no such voice any more"]

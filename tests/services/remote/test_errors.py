@@ -1,0 +1,85 @@
+"""One table of the failures that are final, and the errors that stand for a lost connection."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from duologue.errors import BadInput, ConfigurationError, MissingExtra, check_range
+from duologue.services.remote.errors import ConnectionLost, as_lost, fatal
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 422])
+def test_a_refusal_at_the_door_is_final(status: int) -> None:
+    assert fatal(status=status)
+
+
+@pytest.mark.parametrize("status", [0, 101, 302, 408, 409, 425, 429, 500, 502, 503, 504])
+def test_a_refusal_that_passes_is_not(status: int) -> None:
+    assert not fatal(status=status)
+
+
+@pytest.mark.parametrize(
+    ("code", "reason", "setting_up", "final"),
+    [
+        (1000, "", False, False),
+        (1001, "", False, False),
+        (1006, "", False, False),
+        (1007, "", False, False),
+        (1007, "", True, True),
+        (1008, "", True, True),
+        (1008, "API key not valid. Please pass a valid API key.", False, True),
+        (1008, "inactivity", False, False),
+        (1011, "NET-0001", False, False),
+        (3000, "", False, True),
+        (3003, "", False, True),
+        (4000, "invalid_request_error.invalid_api_key", False, True),
+        (4000, "invalid_request_error.session_expired", False, False),
+        (0, "insufficient_quota", False, True),
+        (0, "model_not_found", False, True),
+    ],
+)
+def test_closes_and_reasons(code: int, reason: str, setting_up: bool, final: bool) -> None:
+    assert fatal(code=code, reason=reason, setting_up=setting_up) is final
+
+
+def test_a_busy_server_stays_one_whatever_its_page_says() -> None:
+    assert fatal(status=429, reason="insufficient_quota")
+    assert not fatal(status=503, reason="<h1>forbidden</h1>")
+
+
+@pytest.mark.parametrize(
+    ("error", "final"),
+    [
+        (ConfigurationError("no voice"), True),
+        (MissingExtra("websockets", "web"), True),
+        (ConnectionLost("gone", fatal=True), True),
+        (ConnectionLost("gone"), False),
+        (TypeError("a string"), False),
+        (RuntimeError(), False),
+        (BadInput("not JSON"), False),
+        (TimeoutError("slow"), False),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_every_error_stands_for_a_loss_and_has_a_message(error: Exception, final: bool) -> None:
+    lost = as_lost(error)
+    assert lost.fatal is final
+    assert str(lost)
+
+
+@dataclass
+class Settings:
+    speed: float = 1.0
+
+
+@pytest.mark.parametrize("speed", [0.49, 2.1, float("nan"), float("inf"), "fast", None])
+def test_a_range_names_the_field_the_value_and_the_bounds(speed: object) -> None:
+    with pytest.raises(ConfigurationError, match=r"speed is .*: it lies between 0.5 and 2"):
+        check_range(Settings(speed), speed=(0.5, 2))  # type: ignore[arg-type]
+
+
+def test_both_bounds_belong_to_a_range() -> None:
+    check_range(Settings(0.5), speed=(0.5, 2))
+    check_range(Settings(2), speed=(0.5, 2))

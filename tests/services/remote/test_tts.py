@@ -1,0 +1,398 @@
+"""`RemoteTTS`, with a made-up vendor behind a real WebSocket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+
+from duologue.errors import ConfigurationError
+from duologue.frames import (
+    BotAudio,
+    BotText,
+    ConnectionChanged,
+    ResponseEnded,
+    ResponseStarted,
+    ToolCall,
+    Usage,
+    Word,
+    WordTimes,
+)
+from duologue.services.remote.keeper import ConnectionSettings
+from duologue.testing.parrot import ParrotTTS, ParrotTTSOptions
+from duologue.testing.scripted.parrot import ScriptedParrot, SpeakingParrot
+from duologue.testing.scripted.server import SPEECH_CHARACTERS_PER_S
+from duologue.testing.tls import loopback
+from duologue.testing.tones import tone
+from tests.session.calls import Call, Sink, running, settled
+
+
+class Line:
+    """An agent that writes, a TTS, and what comes out of it."""
+
+    def __init__(self, server: ScriptedParrot, tts: ParrotTTS, call: Call, sink: Sink) -> None:
+        self.server, self.tts, self.call, self.sink = server, tts, call, sink
+        self.usage: list[Usage] = []
+        self.changes: list[ConnectionChanged] = []
+        call.session.on(Usage, self.usage.append)
+        call.session.on(ConnectionChanged, self.changes.append)
+
+    async def begins(self, voice: str = "") -> str:
+        """A response begins. Returns its id."""
+        session = self.call.session
+        turn = session.floor.begin()
+        response_id = session.ledger.new_id()
+        session.ledger.open(response_id, turn)
+        await session.send(ResponseStarted(turn=turn, response_id=response_id, voice=voice))
+        return response_id
+
+    async def writes(self, response_id: str, *texts: str) -> None:
+        session = self.call.session
+        for text in texts:
+            session.ledger.add_text(response_id, text)
+            await session.send(BotText(turn=session.floor.turn, response_id=response_id, text=text))
+
+    async def ends(self, response_id: str, status: Any = "completed") -> None:
+        turn = self.call.session.floor.turn
+        await self.call.session.send(ResponseEnded(turn=turn, response_id=response_id, status=status))
+
+    async def says(self, *texts: str, voice: str = "") -> str:
+        response_id = await self.begins(voice)
+        await self.writes(response_id, *texts)
+        await self.ends(response_id)
+        return response_id
+
+    async def until_ended(self, count: int, within_s: float = 30.0) -> list[ResponseEnded]:
+        with anyio.fail_after(within_s):
+            while len(self.ended) < count:
+                await anyio.sleep(0.01)
+        return self.ended
+
+    @property
+    def ended(self) -> list[ResponseEnded]:
+        return [frame for frame in self.sink.frames if isinstance(frame, ResponseEnded)]
+
+    def audio(self, response_id: str) -> bytes:
+        frames = [f for f in self.sink.frames if isinstance(f, BotAudio) and f.response_id == response_id]
+        return b"".join(frame.audio for frame in frames)
+
+    def words(self, response_id: str) -> list[Word]:
+        """As the ledger keeps them: later times take the place of earlier ones."""
+        kept: list[Word] = []
+        for frame in self.sink.frames:
+            if isinstance(frame, WordTimes) and frame.response_id == response_id:
+                kept = [word for word in kept if word.start_s < frame.words[0].start_s] + list(frame.words)
+        return kept
+
+    @property
+    def connection(self) -> SpeakingParrot:
+        connection = self.server.connections[-1]
+        assert isinstance(connection, SpeakingParrot)
+        return connection
+
+    def kinds(self) -> list[str]:
+        return self.server.got[-1].kinds()
+
+    @property
+    def states(self) -> list[str]:
+        return [change.state for change in self.changes]
+
+
+@asynccontextmanager
+async def line(
+    options: ParrotTTSOptions | None = None,
+    *,
+    settings: ConnectionSettings | None = None,
+    timeout_s: float = 10.0,
+    ends: bool = True,
+    **behaviour: Any,
+) -> AsyncIterator[Line]:
+    async with ScriptedParrot(**behaviour) as server:
+        tts = ParrotTTS(api_key="test", base_url=server.url, options=options, connection=settings)
+        tts.timeout_s = timeout_s
+        sink = Sink()
+        async with running(tts, sink, ends=ends) as call:
+            yield Line(server, tts, call, sink)
+        await settled()
+        assert not [task for task in asyncio.all_tasks() if "ParrotTTS" in task.get_name()]
+    assert all(got.closed is not None for got in server.got)
+
+
+def spoken(*texts: str) -> bytes:
+    """The audio for sentences."""
+    return b"".join(tone(len(text) / SPEECH_CHARACTERS_PER_S, 24_000) for text in texts)
+
+
+# -- responses ---------------------------------------------------------------------------------------------------------
+
+
+async def test_a_response_is_one_context_and_its_audio_comes_in_order() -> None:
+    async with line() as agent:
+        response = await agent.says("Hello there. ", "How are", " you? ", "I am fine.")
+        (ended,) = await agent.until_ended(1)
+        assert agent.kinds() == ["open", "text", "flush", "text", "flush", "text", "flush", "end"]
+        assert {message["context"] for message in agent.server.got[0].messages} == {"context_1"}
+        assert agent.audio(response) == spoken("Hello there. ", "How are you? ", "I am fine.")
+        assert ended.status == "completed"
+        (usage,) = agent.usage
+        assert usage.characters == 36
+        assert usage.output_audio_s == pytest.approx(36 / 15, abs=0.001)
+    kinds = [type(frame) for frame in agent.sink.frames]
+    assert kinds[0] is ResponseStarted
+    assert kinds.index(ResponseEnded) > max(place for place, kind in enumerate(kinds) if kind is BotAudio)
+
+
+async def test_a_sentence_is_spoken_before_the_next_one_is_written() -> None:
+    async with line() as agent:
+        response = await agent.begins()
+        await agent.writes(response, "Hello there. ")
+        await anyio.sleep(0.2)
+        assert agent.audio(response) == spoken("Hello there. ")
+        await anyio.sleep(60)
+        await agent.writes(response, "Still there? ")
+        await agent.ends(response)
+        (ended,) = await agent.until_ended(1)
+        assert ended.status == "completed"
+        assert agent.audio(response) == spoken("Hello there. ", "Still there? ")
+
+
+async def test_many_responses_share_one_connection() -> None:
+    async with line() as agent:
+        for count in range(1, 21):
+            await agent.says(f"This is number {count}.")
+            await agent.until_ended(count)
+            await anyio.sleep(7)
+        assert agent.tts.connections_made == len(agent.server.got) == 1
+        assert [ended.status for ended in agent.ended] == ["completed"] * 20
+        assert agent.kinds().count("open") == 20
+        assert agent.kinds().count("keep-alive") >= 20
+
+
+async def test_words_have_absolute_times_and_join_to_the_text() -> None:
+    async with line(chunk_bytes=1_000) as agent:
+        response = await agent.says("Hello there. ", "How are **you**?")
+        await agent.until_ended(1)
+        words = agent.words(response)
+        assert "".join(word.text for word in words) == "Hello there. How are you?"
+        text = "Hello there. How are you?"
+        for word in words:
+            at = text.index(word.text.strip())
+            assert word.start_s == pytest.approx(at / 15, abs=0.002)
+            assert word.end_s == pytest.approx((at + len(word.text.strip())) / 15, abs=0.002)
+
+
+async def test_without_word_times_they_are_in_proportion() -> None:
+    async with line(with_words=False) as agent:
+        response = await agent.says("Hello there. ", "How are you?")
+        await agent.until_ended(1)
+        words = agent.words(response)
+        assert "".join(word.text for word in words) == "Hello there. How are you?"
+        assert words[-1].end_s == pytest.approx(25 / 15, abs=0.001)
+
+
+@pytest.mark.parametrize("chunk_bytes", [1, 7, 333, 4_801])
+async def test_an_odd_byte_waits_for_the_next_piece(chunk_bytes: int) -> None:
+    async with line(chunk_bytes=chunk_bytes, with_words=False) as agent:
+        response = await agent.says("Hi.")
+        await agent.until_ended(1)
+        assert agent.audio(response) == spoken("Hi.")
+        assert all(len(f.audio) % 2 == 0 for f in agent.sink.frames if isinstance(f, BotAudio))
+
+
+async def test_a_response_without_words_to_speak_opens_no_context() -> None:
+    async with line() as agent:
+        await agent.says("... ")
+        (ended,) = await agent.until_ended(1)
+        assert ended.status == "completed"
+        assert agent.kinds() == []
+
+
+async def test_what_stands_before_a_tool_call_is_spoken() -> None:
+    async with line() as agent:
+        response = await agent.begins()
+        await agent.writes(response, "Let me see")
+        turn = agent.call.session.floor.turn
+        await agent.call.session.send(ToolCall(turn=turn, response_id=response, call_id="c", name="n", arguments={}))
+        await anyio.sleep(0.5)
+        assert agent.audio(response) == spoken("Let me see")
+
+
+# -- interruptions -----------------------------------------------------------------------------------------------------
+
+
+async def test_late_audio_of_a_cancelled_context_is_dropped() -> None:
+    async with line(pace=1.0, late_audio=5) as agent:
+        first = await agent.says("This is a rather long sentence that is cut.")
+        await anyio.sleep(0.5)
+        heard = agent.audio(first)
+        agent.call.session.interrupt()
+        second = await agent.says("Yes?")
+        await agent.until_ended(2)
+        await anyio.sleep(1)
+        assert agent.kinds().count("cancel") == 1
+        assert agent.audio(first) == heard
+        assert agent.audio(second) == spoken("Yes?")
+        assert agent.tts.dropped_bytes >= 5 * 4_800
+        assert [ended.status for ended in agent.ended] == ["interrupted", "completed"]
+        assert agent.tts.connections_made == 1
+
+
+async def test_an_interruption_before_the_first_audio_leaves_nothing() -> None:
+    async with line(pace=1.0) as agent:
+        first = await agent.says("This is never heard.")
+        agent.call.session.interrupt()
+        await anyio.sleep(1)
+        assert agent.audio(first) == b""
+        await agent.says("This is.")
+        assert [ended.status for ended in await agent.until_ended(2)] == ["interrupted", "completed"]
+
+
+# -- vendors that fail -------------------------------------------------------------------------------------------------
+
+
+async def test_a_context_that_never_ends_is_given_up_in_time() -> None:
+    async with line(never_done=True, timeout_s=3) as agent:
+        response = await agent.says("Hello there.")
+        began = anyio.current_time()
+        (ended,) = await agent.until_ended(1)
+        assert anyio.current_time() - began == pytest.approx(3, abs=0.3)
+        assert ended.status == "failed"
+        assert agent.audio(response) == spoken("Hello there."), "what came is spoken"
+        agent.server.behaviour.never_done = False
+        await agent.says("And again.")
+        assert (await agent.until_ended(2))[1].status == "completed"
+
+
+async def test_a_context_without_audio_fails_and_its_text_was_not_said() -> None:
+    async with line(silent=True, timeout_s=2) as agent:
+        response = await agent.says("Hello there.")
+        (ended,) = await agent.until_ended(1)
+        assert ended.status == "failed"
+        assert "no speech" in ended.reason
+        assert agent.call.session.ledger.text_of(response) == ""
+        assert len(agent.call.errors) == 1
+
+
+async def test_a_refused_context_fails_and_the_next_response_is_spoken() -> None:
+    async with line(silent=True, never_done=True) as agent:
+        await agent.says("Hello there.")
+        await anyio.sleep(0.5)
+        await agent.connection.send("error", context="context_1", code="bad_text", message="Not this.")
+        (ended,) = await agent.until_ended(1)
+        assert (ended.status, "bad_text" in ended.reason) == ("failed", True)
+        agent.server.behaviour.silent = agent.server.behaviour.never_done = False
+        await agent.says("But this.")
+        assert (await agent.until_ended(2))[1].status == "completed"
+
+
+async def test_a_response_without_audio_is_repeated_on_the_next_connection() -> None:
+    async with line(silent=True, never_done=True) as agent:
+        response = await agent.says("Hello there. ", "How are you?")
+        await anyio.sleep(0.5)
+        agent.server.behaviour.silent = agent.server.behaviour.never_done = False
+        agent.connection.drop()
+        (ended,) = await agent.until_ended(1)
+        assert ended.status == "completed"
+        assert agent.audio(response) == spoken("Hello there. ", "How are you?")
+        assert agent.tts.connections_made == 2
+
+
+async def test_a_response_whose_audio_is_cut_by_a_loss_fails_and_the_next_one_is_spoken() -> None:
+    async with line(pace=1.0, chunk_bytes=480) as agent:
+        response = await agent.says("Hello there, my dear friend. ", "How are you?")
+        await anyio.sleep(1)
+        agent.connection.drop()
+        (ended,) = await agent.until_ended(1)
+        assert ended.status == "failed"
+        assert 0 < len(agent.audio(response)) < len(spoken("Hello there, my dear friend. "))
+        text = "".join(word.text for word in agent.words(response))
+        assert agent.call.session.ledger.text_of(response).strip() == text.strip()
+        assert text.startswith("Hello there")
+        await agent.says("Good.")
+        assert (await agent.until_ended(2))[1].status == "completed"
+
+
+async def test_text_written_while_there_is_no_connection_is_spoken_on_the_next() -> None:
+    async with line(setup_delay_s=0.0) as agent:
+        agent.server.behaviour.setup_delay_s = 1.0
+        agent.connection.drop()
+        await anyio.sleep(0.2)
+        response = await agent.says("Hello there.")
+        (ended,) = await agent.until_ended(1)
+        assert ended.status == "completed"
+        assert agent.audio(response) == spoken("Hello there.")
+
+
+async def test_a_vendor_that_is_given_up_fails_the_response_and_is_told_as_fatal() -> None:
+    async with line(silent=True, never_done=True, ends=False) as agent:
+        await agent.says("Hello there.")
+        await anyio.sleep(0.2)
+        agent.server.behaviour.key = "another"
+        agent.connection.drop()
+        await anyio.sleep(1)
+        assert agent.states == ["reconnecting", "lost"]
+        assert any(error.fatal for error in agent.call.errors)
+
+
+async def test_a_half_open_connection_is_replaced() -> None:
+    async with line(settings=ConnectionSettings(heartbeat_s=1)) as agent:
+        agent.connection.go_half_open()
+        response = await agent.says("Hello there.")
+        (ended,) = await agent.until_ended(1)
+        assert ended.status == "completed"
+        assert agent.audio(response) == spoken("Hello there.")
+
+
+async def test_a_vendor_that_answers_pings_alone_is_left() -> None:
+    async with line(silent=True, never_done=True, settings=ConnectionSettings(stall_s=2)) as agent:
+        response = await agent.says("Hello there.")
+        await anyio.sleep(1)
+        agent.server.behaviour.silent = agent.server.behaviour.never_done = False
+        (ended,) = await agent.until_ended(1)
+        assert ended.status == "completed"
+        assert agent.audio(response) == spoken("Hello there.")
+        assert agent.states == ["reconnecting", "active"]
+
+
+# -- options, voices, TLS ----------------------------------------------------------------------------------------------
+
+
+async def test_the_voice_the_language_and_the_options_are_sent() -> None:
+    async with line(ParrotTTSOptions(speed=2)) as agent:
+        agent.tts.language = "fr"
+        response = await agent.says("Bonjour.", voice="blue")
+        await agent.until_ended(1)
+        opened = agent.server.got[0].messages[0]
+        assert (opened["voice"], opened["language"]) == ("blue", "fr")
+        assert len(agent.audio(response)) == len(spoken("Bonjour.")) // 2
+
+
+def test_options_and_voices_that_the_vendor_lacks_are_refused() -> None:
+    with pytest.raises(ConfigurationError, match="speed is 3"):
+        ParrotTTSOptions(speed=3)
+    with pytest.raises(ConfigurationError, match="tenor"):
+        ParrotTTS(api_key="test").check_voice("tenor")
+    with pytest.raises(ConfigurationError, match="PARROT_API_KEY"):
+        ParrotTTS()
+
+
+async def test_over_tls() -> None:
+    async with ScriptedParrot(tls=loopback().server) as server:
+        tts = ParrotTTS(api_key="test", base_url=server.url, ssl_context=loopback().client)
+        sink = Sink()
+        async with running(tts, sink) as call:
+            agent = Line(server, tts, call, sink)
+            response = await agent.says("Hello there.")
+            await agent.until_ended(1)
+            assert agent.audio(response) == spoken("Hello there.")
+
+
+@pytest.mark.parametrize("after_s", [0.0, 0.3, 1.0])
+async def test_nothing_is_left_of_a_call_that_is_cancelled_in_the_middle_of_a_response(after_s: float) -> None:
+    async with line(pace=1.0, ends=False) as agent:
+        await agent.says("This is a rather long sentence that is cut.")
+        await anyio.sleep(after_s)
