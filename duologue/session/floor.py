@@ -117,13 +117,13 @@ class Floor:
         """The owners of the holds that are out, oldest first."""
         return tuple(hold.owner for hold in self._holds.out)
 
-    def on_hold(self, held: Edge, resumed: Edge) -> None:
-        """Register how the agent's speech falls silent and goes on. Playouts do.
+    def on_hold(self, held: Edge, resumed: Edge) -> Callable[[], None]:
+        """Register how the agent's speech falls silent and goes on. Playouts do. Returns a function that ends it.
 
         `held` is called with the owner when the first hold begins. `resumed` is called when the last one is released or
         has expired, with the owners of all holds since. An interruption that ends the last one calls neither.
         """
-        self._holds.on_edge(held, resumed)
+        return self._holds.on_edge(held, resumed)
 
     # -- interruptions ---------------------------------------------------------------------------------------------
 

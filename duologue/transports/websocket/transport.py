@@ -142,7 +142,7 @@ class WebSocketTransport(ClientTransport):
             return
         if isinstance(received, Audio):
             self._guard.audio(received, now)
-            self.feed(received.pcm, received.sample_rate)
+            self._input.feed(received.pcm, received.sample_rate)
         elif isinstance(received, dict):
             self.received_message(received)
         elif isinstance(received, Played):
