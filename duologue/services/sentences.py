@@ -48,6 +48,11 @@ class SentenceSplitter:
             self._text = self._text[end:]
         return done
 
+    @property
+    def pending(self) -> str:
+        """Text that is not in a sentence yet."""
+        return self._text
+
     def flush(self) -> str:
         """What is left; nothing more will come."""
         rest, self._text = self._text, ""

@@ -58,6 +58,7 @@ class STT(Processor):
         self._asking: anyio.CancelScope | None = None
         self._utterance: list[Input] = []  # what has no transcript yet
         self._started_at = 0.0
+        self._utterance_id = ""
         self._stopped_at = 0.0
         self._fed_s = 0.0
 
@@ -149,7 +150,8 @@ class STT(Processor):
         self._started_at, self._fed_s = start.at, 0.0
         kept, self._recent_s = list(self._recent), 0.0
         self._recent.clear()
-        self._utterance = [*kept, start]
+        self._utterance_id = start.utterance or self.session.conversation.new_id()
+        self._utterance = [*kept, msgspec.structs.replace(start, utterance=self._utterance_id)]
         await self._ask(self.begin, None)
         for frame in kept:
             await self._feed(frame)
@@ -181,9 +183,9 @@ class STT(Processor):
 
     async def tell_interim(self, text: str) -> None:
         """Give an interim text of the utterance in progress. A service calls it when a text comes by itself."""
-        transcript = UserTranscript(text=text, final=False, start_s=self._started_at)
+        transcript = UserTranscript(text=text, final=False, start_s=self._started_at, utterance=self._utterance_id)
         told = await self.session.hooks.transcript(transcript)
-        going_on = self._listening and transcript.start_s == self._started_at
+        going_on = self._listening and transcript.utterance == self._utterance_id
         if told is not None and going_on and not self._released:
             await self.push_up(told)  # turn-taking sits above
             await self.push(told)
@@ -199,6 +201,7 @@ class STT(Processor):
                 text=said.text.strip(),
                 start_s=self._started_at,
                 end_s=end_s,
+                utterance=self._utterance_id,
                 confidence=said.confidence,
                 language=said.language,
                 words=said.words,

@@ -20,6 +20,9 @@ class AudioListeners:
         self._owner = owner
         self.listeners: tuple[AudioListener, ...] = ()
 
+    def __len__(self) -> int:
+        return len(self.listeners)
+
     def add(self, listener: AudioListener) -> Callable[[], None]:
         """Call `listener` with each piece of audio. Returns a function that ends it."""
         self.listeners = (*self.listeners, listener)

@@ -85,7 +85,7 @@ class Floor:
         return turn in self._protected
 
     def take_dismissed(self) -> bool:
-        """Clear `dismissed`. Returns whether it was set and the agent has the floor, which it keeps then."""
+        """Clear `dismissed`. Returns True if it was set and the agent has the floor, which it keeps then."""
         dismissed, self.dismissed = self.dismissed, False
         return dismissed and self.owner == "agent"
 

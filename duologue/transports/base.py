@@ -294,6 +294,7 @@ class TransportOutput(Processor):
     @handles(ResponseEnded)
     async def response_ended(self, frame: ResponseEnded) -> None:
         """A response is complete."""
+        self.session.ledger.all_given(frame)
         self.playout.end(frame)
         await self.push(frame)
 

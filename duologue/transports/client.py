@@ -7,10 +7,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..agents.engine import Engine
-from ..frames import BotAudio, BotText, ClientChanged, Input, ResponseEnded, ResponseStarted
+from ..frames import BotAudio, ClientChanged, Input
 from ..processors.kernel.groups import Group, leaves
 from ..processors.kernel.node import Node
-from ..processors.processor import handles
 from .base import TransportInput, TransportOutput
 from .playout.settings import PlayoutSettings
 
@@ -26,8 +25,6 @@ SHUTTING_DOWN = "server is shutting down"
 """Why a call ended with its server."""
 
 Message = dict[str, Any]
-Written = ResponseStarted | BotText | ResponseEnded
-"""What the agent's answers are made of, apart from their audio."""
 
 
 class ClientTransport:
@@ -96,10 +93,6 @@ class ClientTransport:
                 self._input.session.report(error, type(self).__name__)
 
     # -- the agent -------------------------------------------------------------------------------------------------
-
-    def on_written(self, listener: Callable[[Written], None]) -> None:
-        """Call `listener` with the start, the text and the end of each answer, as they come out of the pipeline."""
-        self._output.written.append(listener)
 
     def show_only(self, turn: int) -> None:
         """The agent's audio of this turn is not played: the turn's answers count as read."""
@@ -205,36 +198,15 @@ class _ClientOutput(TransportOutput):
     def __init__(self, transport: ClientTransport, sample_rate: int, settings: PlayoutSettings | None) -> None:
         super().__init__(sample_rate, settings)
         self.transport = transport
-        self.written: list[Callable[[Written], None]] = []
         self.unspoken = 0
 
     @property
     def name(self) -> str:
         return type(self.transport).__name__
 
-    async def response_started(self, frame: ResponseStarted) -> None:
-        self._tell(frame)
-        await super().response_started(frame)
-
-    @handles(BotText)
-    async def text(self, frame: BotText) -> None:
-        self._tell(frame)
-        await self.push(frame)
-
     async def play(self, frame: BotAudio) -> None:
         if frame.turn != self.unspoken or not frame.turn:
             await super().play(frame)
-
-    async def response_ended(self, frame: ResponseEnded) -> None:
-        self._tell(frame)
-        await super().response_ended(frame)
-
-    def _tell(self, frame: Written) -> None:
-        for listener in self.written:
-            try:
-                listener(frame)
-            except Exception as error:
-                self.session.report(error, self.name)
 
     def write(self, chunk: bytes) -> None:
         self.transport.write_audio(chunk)

@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from duologue import Pipeline
+from duologue import Pipeline, Switch
 from duologue.audio.resample import Resampler
 from duologue.errors import ConfigurationError
 from duologue.processors import Processor
-from duologue.processors.switch import Switch
 from duologue.services.cascade import Cascade
 from duologue.services.openai import OpenAIRealtime
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS

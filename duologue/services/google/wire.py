@@ -120,7 +120,7 @@ class LiveWire(WebSocketWire):
         session_id: str,
         first: str = "",
     ) -> None:
-        super().__init__(connection, lost)
+        super().__init__(connection, lost, decode=False)
         self._context, self._first = context, first
         # The SDK has taken this message; for the dialect it opens the session.
         self._confirmation: str | None = json.dumps({"setupComplete": {"sessionId": session_id}})

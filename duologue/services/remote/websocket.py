@@ -68,7 +68,7 @@ async def open_websocket(
 ) -> WebSocketWire:
     """Open a WebSocket. With `wss://`, `ssl_context` or the process's own context is used.
 
-    Raises ConnectionLost, `fatal` for a refusal that stands (see `errors.fatal`), and MissingExtra without `websockets`.
+    Raises ConnectionLost, `fatal` for a refusal that stands (see `errors.fatal`), MissingExtra without `websockets`.
     """
     try:
         from websockets.asyncio.client import connect
