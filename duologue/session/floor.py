@@ -12,6 +12,8 @@ from ..frames import Frame, Output
 from .holds import Edge, Hold, Holds
 
 Owner = Literal["caller", "agent"]
+VoiceListener = Callable[[float, float], None]
+"""Called with the session times of the first and the last voiced frame of the caller's speech so far, in seconds."""
 
 
 class Floor:
@@ -44,6 +46,7 @@ class Floor:
         self._protected: set[int] = set()
         self._scopes: dict[anyio.CancelScope, int] = {}
         self._holds = Holds()
+        self._voice_listeners: tuple[VoiceListener, ...] = ()
 
     def caller_speaks(self, speaking: bool, at: float) -> None:
         """The caller has spoken, or been silent, since session time `at`. A change is announced to everyone."""
@@ -51,6 +54,23 @@ class Floor:
         self.touched()
         if changed:
             self._caller(speaking, at)
+
+    def caller_voiced(self, start_s: float, end_s: float) -> None:
+        """The caller's speech, which began at session time `start_s`, lasts until `end_s` so far.
+
+        A detector calls this with every piece of audio that prolongs the speech, before it passes the piece on.
+        """
+        for listener in self._voice_listeners:
+            listener(start_s, end_s)
+
+    def on_voice(self, listener: VoiceListener) -> Callable[[], None]:
+        """Call `listener` whenever the caller's speech goes on. Returns a function that ends it."""
+        self._voice_listeners = (*self._voice_listeners, listener)
+
+        def stop() -> None:
+            self._voice_listeners = tuple(other for other in self._voice_listeners if other != listener)
+
+        return stop
 
     @property
     def owner(self) -> Owner:

@@ -24,6 +24,7 @@ from ..frames import (
     WordTimes,
 )
 from ..processors.processor import Processor, handles
+from ..session.audio import CallAudio
 from ..session.life import State
 from .playout.playout import Playout
 from .playout.settings import PlayoutSettings, check_chunk_rate
@@ -57,6 +58,7 @@ class TransportInput(Processor):
         self._dropped = 0  # samples
         self._closed = False
         self._idle: asyncio.Future[None] | None = None
+        self._call_audio: CallAudio | None = None  # once it belongs to a session
 
     def feed(self, pcm: bytes, sample_rate: int) -> None:
         """Take audio of the caller, s16le mono of any length, whose last sample was spoken now. Ignored after the end.
@@ -82,14 +84,16 @@ class TransportInput(Processor):
 
     def _allowed(self, pcm: bytes, sample_rate: int) -> bytes:
         """Replace the part of some audio, which ends now, that was spoken while the caller had no access by silence."""
-        if not self.in_session:
-            return pcm
-        session, audio = self.session, self.session.audio
+        audio = self._call_audio
+        if audio is None:
+            if not self.in_session:
+                return pcm
+            audio = self._call_audio = self.session.audio
         if audio.access == "active" and not audio.access_since:
             return pcm
         if audio.access != "active":
             return bytes(len(pcm))
-        spoken_s = session.now() - audio.access_since
+        spoken_s = self.session.now() - audio.access_since
         early = len(pcm) // 2 - int(spoken_s * sample_rate + 1e-6)
         return bytes(2 * early) + pcm[2 * early :] if early > 0 else pcm
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import anyio
 import msgspec
 
 from ...errors import ConfigurationError
-from ...frames import End, Input, SpeechStarted, SpeechStopped, UserAudio, VoiceActivity
+from ...frames import End, Input, SpeechStarted, SpeechStopped, UserAudio
 from ..processor import Processor, handles
 
 if TYPE_CHECKING:
@@ -129,15 +130,21 @@ class Vad(Processor):
         self._fed = 0  # samples given to the framer
         self._time = StreamTime()
         self._speaking = False
+        self._prolonged = False  # by the latest piece
         self._started_at = 0.0
         self._voiced_until = 0.0
         self._watched = False
-        self._arrived_at: float | None = None  # session time of the latest piece; None while one is being passed on
+        self._arrived_at: float | None = None  # loop time of the latest piece; None while one is being passed on
+
+    async def open(self) -> None:
+        """Take the clock and the floor of the session."""
+        self._floor = self.session.floor
+        self._now = asyncio.get_running_loop().time
 
     async def close(self) -> None:
         """End the speech, if there is one."""
         if self._speaking:
-            self.session.floor.caller_speaks(False, self._voiced_until)
+            self._floor.caller_speaks(False, self._voiced_until)
 
     @handles(UserAudio)
     async def audio(self, frame: UserAudio) -> None:
@@ -148,7 +155,7 @@ class Vad(Processor):
             part, frame = split(frame, longest)
             await self._pass(part)
         await self._pass(frame)
-        self._arrived_at = self.session.now()
+        self._arrived_at = self._now()
 
     async def _pass(self, frame: UserAudio) -> None:
         start = self._time.start_of(frame)
@@ -159,6 +166,12 @@ class Vad(Processor):
             self.session.report(error, self.name, frame)
             if self._speaking:
                 marks.append((0, self._stop()))
+        if self._prolonged:
+            self._prolonged = False
+            try:
+                self._floor.caller_voiced(self._started_at, self._voiced_until)
+            except Exception as error:  # of a listener
+                self.session.report(error, self.name, frame)
         passed = 0
         for place, mark in marks:
             samples = place - passed
@@ -206,8 +219,7 @@ class Vad(Processor):
                 self._voiced_until = at
             elif not voiced and at - self._voiced_until > self._stop_s - 1e-6:
                 marks.append((max(0, end - fed), self._stop()))
-        if self._speaking and self._voiced_until != voiced_until:
-            self.broadcast(VoiceActivity(start_s=self._started_at, end_s=self._voiced_until))
+        self._prolonged = self._speaking and self._voiced_until != voiced_until
 
     def _tune(self, sample_rate: int) -> None:
         """Take audio of another rate from now on. Raises BadInput if it cannot be converted to the detector's rate."""
@@ -220,7 +232,7 @@ class Vad(Processor):
         self._speaking = True
         self._started_at = max(0.0, at - self._frame_s * self._history.bit_length())
         self._voiced_until = at
-        self.session.floor.caller_speaks(True, self._started_at)
+        self._floor.caller_speaks(True, self._started_at)
         if not self._watched:
             self._watched = True
             self.spawn(self._watch)
@@ -229,13 +241,13 @@ class Vad(Processor):
     def _stop(self) -> SpeechStopped:
         self._speaking = False
         self._history = 0
-        self.session.floor.caller_speaks(False, self._voiced_until)
+        self._floor.caller_speaks(False, self._voiced_until)
         return SpeechStopped(at=self._voiced_until)
 
     async def _watch(self) -> None:
         """End the speech if no more audio comes."""
         while self._speaking:
-            idle = 0.0 if self._arrived_at is None else self.session.now() - self._arrived_at
+            idle = 0.0 if self._arrived_at is None else self._now() - self._arrived_at
             if idle < STALL_S - 1e-6:
                 await anyio.sleep(STALL_S - idle)
             else:
