@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from duologue.audio.resample import Resampler
+from duologue.audio.vad import NoiseGate
 from duologue.errors import ConfigurationError
 from duologue.frames import ErrorRaised, Input, SpeechStarted, SpeechStopped, UserAudio
-from duologue.processors.turns.vad import NoiseGate, Vad
+from duologue.processors.turns.vad import Vad
 from duologue.testing import clock
 from tests.processors.turn_taking import (
     RATE,

@@ -74,10 +74,11 @@ def count_words(text: str) -> int:
 class Interruption(Processor):
     """Interrupts the agent when the caller speaks, or holds its voice until words decide: see `InterruptionPolicy`.
 
-    Speech is measured as `Floor.on_voice` tells and counts from its start, even if the agent began later. Words count from
-    the start of the caller's turn. If the turn ends with too few words, it was a backchannel: the agent goes on, and
-    the words stay in the log without an answer of their own. Words that are recognised later interrupt all the same,
-    unless the agent has begun a new turn. A hold that expires while the caller speaks becomes an interruption. Nothing
+    The floor tells how long the caller has spoken (`Floor.on_voice`); speech counts from its start, even if the agent
+    began later. Words count from the start of the caller's turn. If the turn ends with too few words, it was a
+    backchannel: the agent goes on, and the words stay in the log without an answer of their own. Words that are
+    recognised later interrupt all the same, unless the agent has begun a new turn. A hold that expires while the caller
+    speaks becomes an interruption. Nothing
     is held back from the engine.
     """
 

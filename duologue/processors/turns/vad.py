@@ -4,68 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
 
+from ...audio.pcm import downmix
+from ...audio.vad import Detector, Framer, NoiseGate, WebRtcVad
 from ...errors import ConfigurationError
 from ...frames import End, Input, SpeechStarted, SpeechStopped, UserAudio
 from ..processor import Processor, handles
-
-if TYPE_CHECKING:
-    from ...audio.vad import Detector, Framer
 
 STALL_S = 0.5
 """Seconds without audio after which it counts as silence: the caller muted, or the network failed."""
 
 _PIECE_S = 0.1  # longer pieces are judged and passed on in parts of this length
-
-
-class NoiseGate:
-    """Scores as `detector` does, and 0.0 for frames that do not rise `margin_db` above the noise floor.
-
-    WebRTC's detector calls the first 100 ms of any noise speech, and also the first 100 ms after speech. The noise
-    floor follows the quietest frames at once and rises slowly: by 6 dB a second while `detector` hears speech, else by
-    20. Digital silence does not change it. It never falls below -60 dBFS and starts at -45 dBFS or below. Raises
-    ConfigurationError for a margin outside 0 to 60 dB.
-    """
-
-    def __init__(self, detector: Detector, margin_db: float = 6.0) -> None:
-        import numpy as np
-
-        if not 0 <= margin_db <= 60:
-            raise ConfigurationError(f"margin_db is {margin_db!r}: it lies between 0 and 60")
-        self.sample_rate = detector.sample_rate
-        self.frame_samples = detector.frame_samples
-        self._detector = detector
-        self._numpy = (np.frombuffer, np.dtype("<i2"), np.float32)
-        full_scale = 32768.0**2 * self.frame_samples
-        frame_s = self.frame_samples / self.sample_rate
-        self._margin = _power(margin_db)
-        self._lowest, self._first = full_scale * _power(-60), full_scale * _power(-45)
-        self._slow, self._fast = _power(6 * frame_s), _power(20 * frame_s)
-        self._floor = self._first
-
-    def is_speech(self, frame: bytes) -> float:
-        """The detector's score, or 0.0 at the level of the noise. Raises BadInput as the detector does."""
-        score = self._detector.is_speech(frame)
-        from_bytes, int16, float32 = self._numpy
-        samples = from_bytes(frame, int16).astype(float32)
-        energy = float(samples.dot(samples))
-        floor = self._floor
-        if energy > 0:
-            floor = self._floor = max(self._lowest, min(energy, floor * (self._slow if score else self._fast)))
-        return score if energy >= floor * self._margin else 0.0
-
-    def reset(self) -> None:
-        """Forget the noise, and reset the detector."""
-        self._floor = self._first
-        self._detector.reset()
-
-
-def _power(db: float) -> float:
-    return float(10 ** (db / 10))
 
 
 class StreamTime:
@@ -109,8 +61,6 @@ class Vad(Processor):
         self, detector: Detector | None = None, *, start_ms: int = 60, stop_ms: int = 200, threshold: float = 0.5
     ) -> None:
         if detector is None:
-            from ...audio.vad import WebRtcVad
-
             detector = NoiseGate(WebRtcVad())
         for name, value in (("start_ms", start_ms), ("stop_ms", stop_ms)):
             if not 0 < value <= 10_000:
@@ -200,8 +150,6 @@ class Vad(Processor):
             return
         pcm = frame.audio
         if frame.channels != 1:
-            from ...audio.pcm import downmix
-
             pcm = downmix(pcm, frame.channels)
         fed = self._fed
         self._fed += len(pcm) // 2
@@ -223,8 +171,6 @@ class Vad(Processor):
 
     def _tune(self, sample_rate: int) -> None:
         """Take audio of another rate from now on. Raises BadInput if it cannot be converted to the detector's rate."""
-        from ...audio.vad import Framer
-
         self._sample_rate, self._framer, self._fed = sample_rate, None, 0
         self._framer = Framer(self._detector, sample_rate)
 
