@@ -14,7 +14,7 @@ from ..processor import Processor, handles
 if TYPE_CHECKING:
     from ...session.session import Session
 
-HOLD_OWNER = "caller"
+CALLER = "caller"
 """The owner of the holds made here."""
 _RANGES = {
     "min_speech_ms": (0, 10_000),
@@ -184,7 +184,7 @@ class Interruption(Processor):
             return
         self._suspect = floor.turn
         if not self._undecided:
-            self._hold = floor.hold(HOLD_OWNER, patience_s=policy.max_hold_s, on_expired=self._expired)
+            self._hold = floor.hold(CALLER, patience_s=policy.max_hold_s, on_expired=self._expired)
         if policy.resume_after_ms is not None and self._timer is None:
             self._wait(policy.resume_after_ms / 1000)
 
