@@ -1,1 +1,4 @@
-"""The kit for everything that keeps a connection to a vendor."""
+"""The kit for services with a connection to a vendor: see docs/vendors.md.
+
+`RemoteSTT`, `TurnHoldingSTT` and `RemoteTTS` are the bases; a vendor gives each a dialect and a wire.
+"""
