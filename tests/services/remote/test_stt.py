@@ -172,7 +172,7 @@ async def test_words_are_timed_from_the_start_of_their_utterance() -> None:
         for final in caller.finals():
             assert [word.start_s for word in final.words] == pytest.approx([0.0, 0.3])
             assert [word.end_s for word in final.words] == pytest.approx([0.3, 0.6])
-            assert (final.confidence, final.language) == (0.9, "en")
+            assert final.confidence == 0.9
 
 
 async def test_final_segments_are_joined_in_order() -> None:
