@@ -6,11 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
 from ..errors import ConfigurationError
 from ..frames import Configure
-from .tool import Tool, ToolSpec
+from .tool import Tool, ToolSpec, plain_specs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +79,7 @@ def configuration(agent: Agent, more_tools: Iterable[ToolSpec] = (), voices: str
         instructions=agent.prompt,
         voice=agent.voice if isinstance(agent.voice, str) else agent.voice.get(voices, ""),
         language=agent.language,
-        tools=tuple(msgspec.to_builtins(spec) for spec in specs.values()),
+        tools=plain_specs(specs.values()),
     )
 
 

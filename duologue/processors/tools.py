@@ -97,15 +97,12 @@ class Tools(Processor):
 
     async def _call(self, run: ToolRun) -> None:
         calls, call = self.session.calls, run.call
-        registered = calls.get(call.call_id)
-        if registered is None:  # made by a processor that logs nothing
-            registered = calls.ask(call.call_id, name=call.name, turn=call.turn, agent=run.agent)
-        registered.runner = run
+        registered = calls.run(call, run)
         try:
             result, failed, respond = await run.result(registered)
         finally:
             registered.runner = None
-            if not registered.item_id:
+            if not registered.item_id:  # made by a processor that logs nothing
                 calls.forget(call.call_id)
         await self._answer(call, result, failed, respond=respond)
 
@@ -160,7 +157,6 @@ class ToolRun:
         """Returns the result, whether it is an error, and whether it wants an answer."""
         tool, session, failed, result = self.tool, self.owner.session, False, None
         running_call.set(self.call.call_id)
-        registered.state = "running"
         self._scope.deadline = anyio.current_time() + tool.timeout_s
         with self._scope:
             try:

@@ -10,7 +10,21 @@ import msgspec
 
 from ..agents.engine import EngineConfig, Handover, Pending
 from ..errors import BadInput
-from ..frames import End, EndOfTurn, Input, Interrupted, Respond, Say, ToolCall, ToolResult, UserImage, UserText
+from ..frames import (
+    Configure,
+    End,
+    EndOfTurn,
+    Input,
+    Interrupted,
+    Respond,
+    Say,
+    SessionStarted,
+    ToolCall,
+    ToolResult,
+    UserImage,
+    UserText,
+)
+from ..processors.handoff.setup import first_configuration
 from ..processors.kernel.lane import DrainableLane
 from ..processors.processor import Processor, handles
 
@@ -45,6 +59,7 @@ class Answers(Processor):
         self.config = EngineConfig()
         """How the agent is set up; a response takes what holds when it begins."""
         self._jobs: DrainableLane | None = None
+        self._greeting = ""
         self._said: Pending = ""  # what the caller's turn that goes on has brought so far
         self._unanswered: Pending = ""  # what finished turns, and late results of tools, want an answer to
         self._due: Counter[int] = Counter()  # jobs that wait, by the turn that they belong to
@@ -68,6 +83,20 @@ class Answers(Processor):
         """One worker gives the responses, one after the other. Subclasses call it first."""
         self._jobs = DrainableLane(self)
         self._leaving = False
+
+    def first_change(self, voices: str) -> Configure | None:
+        """Return the change that the session's agent makes to the configuration, None for none; keep its greeting.
+
+        `voices` is the family of the engine's voices.
+        """
+        change, self._greeting = first_configuration(self.session, self.config, voices)
+        return change
+
+    @handles(SessionStarted)
+    async def begin(self, signal: SessionStarted) -> None:
+        """The session's agent greets."""
+        if self._greeting:
+            self._queue(Say(text=self._greeting))
 
     async def close(self) -> None:
         """Nothing is answered any more. Subclasses call it too."""

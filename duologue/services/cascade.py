@@ -9,10 +9,9 @@ from itertools import count
 import msgspec
 
 from ..agents.engine import Capabilities, EngineConfig, Handover
-from ..agents.tool import ToolSpec
+from ..agents.tool import ToolSpec, plain_specs
 from ..errors import ConfigurationError
-from ..frames import Configure, Control, Say, SessionStarted
-from ..processors.handoff.setup import first_configuration
+from ..frames import Configure, Control
 from ..processors.pipeline import Pipeline
 from ..processors.processor import Processor, handles
 from .llm import LLM
@@ -25,7 +24,6 @@ class _Settings(Processor):
 
     def __init__(self, cascade: Cascade) -> None:
         self._cascade = cascade
-        self._greeting = ""
 
     @property
     def name(self) -> str:
@@ -33,15 +31,9 @@ class _Settings(Processor):
 
     async def open(self) -> None:
         """Take the session's agent, and the tools that every agent has. A `Handoff` sees to both itself."""
-        change, self._greeting = first_configuration(self.session, self._cascade.config, self._cascade.tts.voices)
+        change = self._cascade.llm.first_change(self._cascade.tts.voices)
         if change is not None:
             await self._cascade.configure(change)
-
-    @handles(SessionStarted)
-    async def greet(self, signal: SessionStarted) -> None:
-        """The session's agent greets."""
-        if self._greeting:
-            await self.push(Say(text=self._greeting))
 
     @handles(Configure)
     async def configure(self, frame: Configure) -> None:
@@ -115,9 +107,7 @@ class Cascade(Pipeline):
         before = (*self.heard, self._heard_all) if self.heard else ()
         after = (*self.spoken, self._wrote_all) if self.spoken else ()
         super().__init__([stt, *before, _Settings(self), llm, *after, tts])
-        first = Configure(
-            instructions=instructions, voice=voice, tools=tuple(msgspec.to_builtins(tool) for tool in tools)
-        )
+        first = Configure(instructions=instructions, voice=voice, tools=plain_specs(tools))
         llm.config = self._changed(first)
 
     @property

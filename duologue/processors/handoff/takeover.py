@@ -10,6 +10,7 @@ import anyio
 import msgspec
 
 from ...agents.engine import Engine, EngineConfig
+from ...agents.tool import plain_specs
 from ...errors import ConfigurationError
 from ...frames import Configure, Frame, Say, ToolResult
 from ...session.life import State
@@ -183,5 +184,5 @@ def _restoring(config: EngineConfig) -> Configure:
         instructions=config.instructions,
         voice=config.voice,
         language=config.language,
-        tools=tuple(msgspec.to_builtins(tool) for tool in config.tools),
+        tools=plain_specs(config.tools),
     )

@@ -24,6 +24,7 @@ from ...frames import (
 from ...processors.processor import handles
 from ...protocols.openai_realtime.response import ServerResponse
 from ...protocols.openai_realtime.session import RealtimeServerSession
+from ...session.usage import add_usage
 from ...transports.client import OUTPUT_SAMPLE_RATE, ClientOutput, ClientTransport
 from ...transports.playout.base import PlayoutBase
 from ...transports.playout.unpaced import UnpacedPlayout
@@ -186,15 +187,7 @@ class RealtimeOutput(ClientOutput):
     @handles(Usage)
     def used(self, signal: Usage) -> None:
         """Count the usage of the response."""
-        total = self._usage
-        self._usage = Usage(
-            service="",
-            input_tokens=total.input_tokens + signal.input_tokens,
-            output_tokens=total.output_tokens + signal.output_tokens,
-            cached_tokens=total.cached_tokens + signal.cached_tokens,
-            input_audio_tokens=total.input_audio_tokens + signal.input_audio_tokens,
-            output_audio_tokens=total.output_audio_tokens + signal.output_audio_tokens,
-        )
+        self._usage = add_usage(self._usage, signal)
 
     def _take_usage(self) -> dict[str, Any]:
         """The usage since the last response, as the wire has it."""
