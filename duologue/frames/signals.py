@@ -30,16 +30,6 @@ class Interrupted(Signal, frozen=True, kw_only=True, tag="Interrupted"):
     reason: str = "barge-in"
 
 
-class VoiceActivity(Signal, frozen=True, kw_only=True, tag="VoiceActivity"):
-    """The caller is speaking. `start_s` and `end_s` bound this speech so far, from its first to its last voiced frame.
-
-    In session seconds. Broadcast with every piece of audio that prolongs the speech, before the piece is passed on.
-    """
-
-    start_s: float = 0.0
-    end_s: float = 0.0
-
-
 class CallerStartedSpeaking(Signal, frozen=True, kw_only=True, tag="CallerStartedSpeaking"):
     """The caller speaks, since session time `at`."""
 

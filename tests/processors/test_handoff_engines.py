@@ -33,7 +33,7 @@ from duologue.services.cascade import Cascade
 from duologue.services.stt import Transcription
 from duologue.services.tts import SpeechChunk
 from duologue.session import Deadlines, Session
-from duologue.testing.mocks import MockLLM, MockSTT, MockTTS, Reply
+from duologue.testing.mocks import MockLLM, MockReply, MockSTT, MockTTS
 from tests.processors.test_handoff import handoffs, names, results, to
 from tests.services.story import Story, asked, asks, story
 
@@ -59,7 +59,7 @@ class Engine(Cascade):
 
     def __init__(
         self,
-        *replies: Reply | list[Reply],
+        *replies: MockReply | list[MockReply],
         stt: MockSTT | None = None,
         tts: MockTTS | None = None,
         open_s: float = 0.0,

@@ -7,110 +7,112 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from math import inf
-from typing import TYPE_CHECKING, NamedTuple
 
 from msgspec.structs import replace
 
 from ...audio.convert import MonoAt
 from ...frames import EndOfTurn, Input, SpeechStarted, UserAudio
 from ...processors.turns.vad import split
-
-if TYPE_CHECKING:
-    from ..remote.connection import Connection
-    from .dialect import Dialect
+from ..remote.connection import Connection
+from .dialect import Dialect
 
 PREROLL_S = 0.5
-"""Audio from before speech was detected: a detector is sure only some time after the first sound."""
+"""Pre-roll in seconds: a detector is sure only some time after the first sound."""
 RECENT_S = 2.0
-"""What is kept of silence, for a provider that tells late that there was speech."""
+"""Seconds of silence that are kept, for a provider that reports speech late."""
 MAX_PIECE_S = 0.5
-"""No message to a provider holds more audio, whatever a frame holds."""
-MAX_FRAMES = 4_096
-"""Frames that are kept of what is not needed any more."""
+"""Longest audio of one message to a provider, in seconds."""
+TRIM_EVERY = 25
+"""Frames after which those that are not needed any longer are dropped."""
+MAX_OLD_FRAMES = 4_096
+"""Frames that are kept without being needed any longer."""
 
 
 @dataclass(slots=True, eq=False)
 class Utterance:
-    """A turn of the caller's. `first` and `last` number the frames it lies in; `last` is None while it goes on."""
+    """A turn of the caller. `first` and `last` number its frames; `last` is None while it goes on."""
 
     first: int
     last: int | None = None
     id: str = ""
-    """Its id in transcripts and in the log; given when it is first needed."""
+    """Our id for it: its transcripts carry it, and its item of the log will have it."""
     item: str = ""
     """The provider's id for it."""
     log_id: str = ""
-    """Its place in the conversation, made before the transcript is there."""
+    """Its item in the log, made before the transcript is there."""
     turn: int = 0
     transcribed: bool = False
     """Its final transcript has come. The hooks may still be asked about it."""
     text: str | None = None
     """The final transcript as the hooks have left it."""
     start_s: float = 0.0
+    """Session time, as `end_s`."""
     end_s: float = 0.0
     answered_at: float = 0.0
     """Loop time of the end of the answer."""
 
     @property
     def open(self) -> bool:
+        """True while it goes on."""
         return self.last is None
 
 
-class _Sent(NamedTuple):
-    """A frame, the message of the connection's that it is in, and how many samples that are."""
-
-    number: int
-    message: int
-    samples: int
-
-
 class AudioRing:
-    """Keeps the caller's frames in order, sends what is to be sent, and knows what would have to be sent again.
+    """Keeps the caller's frames in order, sends them, and knows which must be sent again on another connection.
 
-    With `server_turns` the provider gets all audio, without gaps; else that of turns alone, from `PREROLL_S` before
-    their start. Holds at most `ring_s` of audio: beyond that the oldest is dropped, and `dropped` is told how many of
-    the caller's samples no provider has got.
+    With `server_turns` the provider receives all audio without gaps, else that of turns only, with its pre-roll. Holds
+    `ring_s` of audio; beyond that the oldest is dropped, and `dropped` is called with the number of the caller's
+    samples that no provider has received.
     """
 
     def __init__(self, sample_rate: int, ring_s: float, dropped: Callable[[int], None]) -> None:
         self.utterances: list[Utterance] = []
-        """Those that are not dealt with, oldest first."""
+        """Turns that are not dealt with, oldest first."""
         self.held = False
-        """Nothing is sent now."""
-        self.sent_s = 0.0
-        """Seconds of audio sent since the last `take_sent_s`."""
+        """True while nothing is sent."""
         self._mono = MonoAt(sample_rate)
         self._ring_s = ring_s
         self._dropped = dropped
         self._frames: deque[Input] = deque()
-        self._base = 0  # number of the oldest frame
-        self._next = 0  # number of the first frame that the connection has not had
-        self._new = 0  # number of the first frame that no connection before this one has had
-        self._dealt_with = 0  # number of the frame after the last turn that is dealt with
-        self._asked = 0  # number of the frame after the last turn that a connection before this one was to answer
-        self._sent: deque[_Sent] = deque()  # what may still get lost
-        self._untold: int | None = None  # first frame of speech of which the provider has told nothing
+        # Numbers of frames count all frames of the call.
+        self._base = 0  # the oldest frame in the ring
+        self._next = 0  # the first frame that the connection has not sent
+        self._new = 0  # the first frame that no earlier connection has sent
+        self._dealt_with = 0  # the frame after the last turn that is dealt with
+        self._asked = 0  # the frame after the last turn handed to an earlier connection
+        # Frames that may still get lost: number, number of the connection's message that holds it, samples.
+        self._sent: deque[tuple[int, int, int]] = deque()
+        self._untold: int | None = None  # the first frame of speech that the provider has not reported
         self._cut_turn = False  # the oldest frame lies in a turn whose beginning was dropped
         self._seconds = 0.0
+        self._untrimmed = 0  # frames since the last _trim
         self._connection: Connection[Dialect] | None = None
         self._server_turns = True
         self._in_turn = False
-        self._stream_ms = 0.0  # of audio sent on this connection
-        self._stream_at = 0.0  # session time at which that ends
+        self._sent_bytes = 0  # since the last take_sent_s
+        self._stream_bytes = 0  # on this connection
+        self._stream_at = 0.0  # session time at which the stream on this connection ends
         self._lost = 0
 
-    # -- what comes ------------------------------------------------------------------------------------------------
+    # -- the caller's frames ---------------------------------------------------------------------------------------
 
     def add(self, frame: Input) -> None:
-        """The caller's next frame."""
-        while isinstance(frame, UserAudio) and frame.duration_s > MAX_PIECE_S:
-            head, frame = split(frame, int(MAX_PIECE_S * frame.sample_rate))
-            self._append(head)
-        if isinstance(frame, SpeechStarted) and self.going_on is None and self._untold is None:
+        """Take the caller's next frame. Its messages are queued: flush the connection then."""
+        if isinstance(frame, UserAudio):
+            seconds = frame.duration_s
+            while seconds > MAX_PIECE_S:
+                head, frame = split(frame, int(MAX_PIECE_S * frame.sample_rate))
+                self._frames.append(head)
+                self._seconds += head.duration_s
+                seconds = frame.duration_s
+            self._seconds += seconds
+        elif isinstance(frame, SpeechStarted) and self.going_on is None and self._untold is None:
             self._untold = self._back(frame.at, PREROLL_S)
-        self._append(frame)
+        self._frames.append(frame)
         self._flush()
-        self._trim()
+        self._untrimmed += 1
+        if self._untrimmed >= TRIM_EVERY or self._seconds > self._ring_s or self._lost:
+            self._trim()
 
     def _append(self, frame: Input) -> None:
         self._frames.append(frame)
@@ -119,16 +121,16 @@ class AudioRing:
 
     @property
     def here(self) -> int:
-        """The number of the frame that comes next."""
+        """The number of the next frame."""
         return self._base + len(self._frames)
 
     @property
     def going_on(self) -> Utterance | None:
-        """The caller's turn that goes on, if there is one."""
+        """The turn that goes on, if there is one."""
         return next((utterance for utterance in self.utterances if utterance.open), None)
 
     def begin(self, start_s: float, preroll_s: float = PREROLL_S) -> Utterance:
-        """The caller's turn begins, with what was kept from so long before."""
+        """Begin a turn at a session time, with the pre-roll that was kept."""
         after = max((u.last for u in self.utterances if u.last is not None), default=max(self._base, self._dealt_with))
         first = self._back(start_s, preroll_s)
         utterance = Utterance(max(first, after), start_s=start_s)
@@ -137,22 +139,22 @@ class AudioRing:
         return utterance
 
     def end(self, utterance: Utterance, end_s: float, *, heard_until_s: float = inf) -> None:
-        """The turn is complete: with the latest frame, or where the provider has come to if that is told."""
+        """Complete a turn: with the latest frame, or with that of the session time up to which the provider heard."""
         last = self._back(heard_until_s)
         if last < self.here and last >= self._base:
             frame = self._frames[last - self._base]
-            last += isinstance(frame, UserAudio) and frame.at < heard_until_s - 1e-6  # of this one the turn has a part
+            last += isinstance(frame, UserAudio) and frame.at < heard_until_s - 1e-6  # a part of it is the turn's
         utterance.last, utterance.end_s = max(utterance.first, last), end_s
 
     def settle(self, utterance: Utterance) -> None:
-        """It has been dealt with: its audio is not needed any more."""
+        """A turn is dealt with: its audio is not needed any longer."""
         if utterance in self.utterances:
             self.utterances.remove(utterance)
             self._dealt_with = max(self._dealt_with, utterance.last or 0)
         self._trim()
 
     def _back(self, at: float, preroll_s: float = 0.0) -> int:
-        """The number of the first frame that lies at or after a session time, or so long before it in the same turn."""
+        """The number of the first frame at or after a session time, less the pre-roll within the same turn."""
         number = self.here
         for frame in reversed(self._frames):
             if isinstance(frame, UserAudio) and frame.at + frame.duration_s <= at - preroll_s:
@@ -163,67 +165,73 @@ class AudioRing:
         return number
 
     def session_time(self, stream_ms: float) -> float:
-        """When the caller said what the provider got at this place of the connection's audio."""
-        return self._stream_at - (self._stream_ms - stream_ms) / 1000
+        """The session time of a place, in ms, of the audio sent on this connection."""
+        return self._stream_at - self._seconds_of(self._stream_bytes) + stream_ms / 1000
 
     # -- sending ---------------------------------------------------------------------------------------------------
 
     def attach(self, connection: Connection[Dialect]) -> None:
-        """Send to this connection from now on, beginning with what is not dealt with."""
+        """Send on this connection from now on, beginning with the first turn that is not dealt with."""
         self._connection = connection
         self._server_turns = connection.dialect.server_turns
-        self._in_turn, self._stream_ms = False, 0.0
+        self._in_turn, self._stream_bytes = False, 0
         self._mono.reset()
         if self.utterances:
             self._next = max(self._base, min(self._next, self.utterances[0].first))
             if self._cut_turn and self._next == self._base and not self._server_turns:
                 self._in_turn = True
-                connection.send(connection.dialect.turn_begins())
-        self._flush(self._asked)  # whatever is held: the answer will be asked for again
+                connection.queue(connection.dialect.turn_begins())
+        self._flush(self._asked)  # also while the audio is held: the answer will be asked for again
+        connection.send(())
 
     def detach(self, *, lost: bool) -> None:
-        """Send to this connection no more. What may not have arrived is for the next one.
+        """Send on this connection no longer. The next one sends the messages that may not have arrived.
 
-        If it was `lost` nobody knows what the provider has got and heard of the latest audio: all that is kept, and
-        lies after the last turn that was dealt with, is for the next one then.
+        After a loss nobody knows what the provider has heard of the latest audio: the next one sends all that lies
+        after the last turn that was dealt with.
         """
         if self._connection is None:
             return
         delivered = self._connection.delivered
-        uncertain = next((sent.number for sent in self._sent if sent.message > delivered), self._next)
-        unwritten = [sent for sent in self._sent if sent.message > self._connection.written]
-        self._new = max(self._new, unwritten[0].number if unwritten else self._next)
-        self._lost += sum(sent.samples for sent in unwritten if self._new <= sent.number < self._base)
+        uncertain = next((number for number, message, _ in self._sent if message > delivered), self._next)
+        unwritten = [sent for sent in self._sent if sent[1] > self._connection.written]
+        self._new = max(self._new, unwritten[0][0] if unwritten else self._next)
+        self._lost += sum(samples for number, _, samples in unwritten if self._new <= number < self._base)
         self._next = max(self._base, min(self._new, self._dealt_with if lost else max(uncertain, self._dealt_with)))
         self._asked = max((u.last for u in self.utterances if u.last is not None and u.last <= self._new), default=0)
         self._connection = None
         self._sent.clear()
 
     def hold(self, held: bool) -> None:
-        """Stop or go on to send."""
+        """Stop sending, or go on."""
         self.held = held
         self._flush()
+        if self._connection is not None:
+            self._connection.send(())
 
     def take_sent_s(self) -> float:
         """Seconds of audio sent since this was last called."""
-        sent, self.sent_s = self.sent_s, 0.0
-        return sent
+        sent, self._sent_bytes = self._sent_bytes, 0
+        return self._seconds_of(sent)
+
+    def _seconds_of(self, size: int) -> float:
+        return size / (2 * self._mono.sample_rate)
 
     def _flush(self, at_least: int = 0) -> None:
         connection = self._connection
         if connection is None or not connection.open:
             return
-        end = at_least if self.held else self.here
+        end = at_least if self.held else self._base + len(self._frames)
         if end <= self._next:
             return
-        if self._next == self.here - 1:  # nearly always, and found at once
+        if self._next == self._base + len(self._frames) - 1:  # nearly always, and found at once
             self._pass_on(connection, self._frames[-1], (self._frames[-1],))
             return
         for pieces in _together(tuple(self._between(self._next, end))):
             self._pass_on(connection, _joined(pieces), pieces)
 
     def _pass_on(self, connection: Connection[Dialect], frame: Input, pieces: Sequence[Input]) -> None:
-        """Send what there is to send of one frame, which is joined of these."""
+        """Queue the messages of a frame that may be joined of several."""
         number, queued = self._next, connection.queued
         self._next += len(pieces)
         if isinstance(frame, UserAudio):
@@ -233,12 +241,12 @@ class AudioRing:
             self._mark(connection, frame)
         if connection.queued > queued:
             for place, piece in enumerate(pieces, number):
-                self._sent.append(_Sent(place, connection.queued, _samples(piece)))
+                self._sent.append((place, connection.queued, _sample_count(piece)))
 
     def _mark(self, connection: Connection[Dialect], frame: Input) -> None:
         if isinstance(frame, SpeechStarted) and not self._in_turn:
             self._in_turn = True
-            connection.send(connection.dialect.turn_begins())
+            connection.queue(connection.dialect.turn_begins())
             first = next(
                 (u.first for u in self.utterances if u.first < self._next and (u.last or self.here) >= self._next),
                 self._next,
@@ -249,22 +257,21 @@ class AudioRing:
         elif isinstance(frame, EndOfTurn) and self._in_turn:
             self._in_turn = False
             if rest := self._mono.flush():
-                connection.send([connection.dialect.audio(rest)])
-            connection.send(connection.dialect.turn_ends())
+                connection.queue([connection.dialect.audio(rest)])
+            connection.queue(connection.dialect.turn_ends())
 
     def _send_audio(self, connection: Connection[Dialect], frame: UserAudio) -> None:
         pcm = self._mono.process(frame.audio, frame.sample_rate, frame.channels)
         if pcm:
-            connection.send((connection.dialect.audio(pcm),))
-            seconds = len(pcm) / (2 * self._mono.sample_rate)
-            self.sent_s += seconds
-            self._stream_ms += seconds * 1000
+            connection.queue((connection.dialect.audio(pcm),))
+            self._sent_bytes += len(pcm)
+            self._stream_bytes += len(pcm)
         self._stream_at = frame.at + frame.duration_s
 
-    # -- what another engine gets ----------------------------------------------------------------------------------
+    # -- a change of engines ---------------------------------------------------------------------------------------
 
     def release(self) -> tuple[Input, ...]:
-        """Give away the turns that are not dealt with, or the audio of the last `PREROLL_S`; and all not sent yet."""
+        """Give away the turns that are not dealt with, or else the pre-roll; in any case all that was not sent."""
         if self.utterances:
             first = self.utterances[0].first
         else:
@@ -273,7 +280,7 @@ class AudioRing:
         first = max(self._base, min(first, self._next))
         speech = list(self._between(first, self.here))
         if self.utterances and not any(isinstance(frame, SpeechStarted) for frame in speech):
-            # The provider heard it, nobody of ours.
+            # Only the provider has heard it.
             speech.insert(0, SpeechStarted(at=self.utterances[0].start_s, utterance=self.utterances[0].id))
             if not self.utterances[-1].open:
                 speech.append(EndOfTurn(at=self.utterances[-1].end_s, by="server"))
@@ -281,7 +288,7 @@ class AudioRing:
         return tuple(speech)
 
     def adopt(self, speech: Iterable[Input]) -> None:
-        """Go on with what another engine has released, ahead of all that comes."""
+        """Go on with the frames that another engine has released, ahead of all that come."""
         for frame in speech:
             if isinstance(frame, SpeechStarted) and self.going_on is None:
                 self.begin(frame.at, RECENT_S).id = frame.utterance
@@ -290,7 +297,7 @@ class AudioRing:
                 for utterance in self.utterances:
                     if utterance.open:
                         self.end(utterance, frame.at)
-        self._flush()
+        self.hold(self.held)
 
     def clear(self) -> None:
         """Forget everything."""
@@ -310,18 +317,19 @@ class AudioRing:
 
     def _trim(self) -> None:
         frames, connection = self._frames, self._connection
-        while connection is not None and self._sent and self._sent[0].message <= connection.delivered:
+        self._untrimmed = 0
+        while connection is not None and self._sent and self._sent[0][1] <= connection.delivered:
             self._sent.popleft()
-        keep = self._sent[0].number if self._sent else self._next
+        keep = self._sent[0][0] if self._sent else self._next
         if self.utterances:
             keep = min(keep, self.utterances[0].first)
         if self._untold is not None:
             keep = min(keep, self._untold)
         over = self._seconds > self._ring_s
         new = max(self._new, self._next)
-        if not self._server_turns:  # what lies outside of turns is not for the provider
+        if not self._server_turns:  # audio outside of turns is not for the provider
             new = max(new, self.utterances[0].first if self.utterances else self.here)
-        while frames and (over or (self._base < keep and (self._seconds > RECENT_S or len(frames) > MAX_FRAMES))):
+        while frames and (over or (self._base < keep and (self._seconds > RECENT_S or len(frames) > MAX_OLD_FRAMES))):
             frame = frames.popleft()
             self._base += 1
             if isinstance(frame, SpeechStarted | EndOfTurn):
@@ -329,7 +337,7 @@ class AudioRing:
             elif isinstance(frame, UserAudio):
                 self._seconds -= frame.duration_s
                 if self._base > new:
-                    self._lost += _samples(frame)
+                    self._lost += _sample_count(frame)
             over = self._seconds > self._ring_s
         self._next = max(self._next, self._base)
         if self._lost and connection is not None and connection.open and not self.held:
@@ -343,7 +351,7 @@ class AudioRing:
 
 
 def _together(frames: Iterable[Input]) -> Iterator[list[Input]]:
-    """Audio that follows on audio, up to `MAX_PIECE_S` of it, and each other frame by itself."""
+    """Audio joined with the audio that follows it, up to `MAX_PIECE_S`, and each other frame by itself."""
     pieces: list[Input] = []
     seconds = 0.0
     for frame in frames:
@@ -370,5 +378,5 @@ def _joined(pieces: list[Input]) -> Input:
     return replace(first, audio=b"".join(piece.audio for piece in pieces if isinstance(piece, UserAudio)))
 
 
-def _samples(frame: Input) -> int:
+def _sample_count(frame: Input) -> int:
     return len(frame.audio) // (2 * frame.channels) if isinstance(frame, UserAudio) else 0

@@ -1,7 +1,6 @@
-"""`Dialect`: the pure translator between a provider's wire and what all providers have in common.
+"""`Dialect`: the pure translator between a speech-to-speech provider's wire and the `events` of all providers.
 
-A dialect does no I/O, knows no session and starts nothing: it turns wishes into wire messages and wire messages into
-`events`. One instance belongs to one connection and keeps what only that connection must know.
+A dialect does no I/O and knows no session. One instance belongs to one connection and keeps that connection's state.
 """
 
 from __future__ import annotations
@@ -18,78 +17,81 @@ from .events import Event
 
 
 class Dialect(ConnectionDialect):
-    """Translates for one connection. Everything that returns strings returns messages to send, in order."""
+    """Translates for one connection. Lists of strings are messages to send, in order."""
 
     answers_turns: ClassVar[bool] = True
-    """Whether the model answers when the caller's turn has ended by `turn_ends`, without `respond`."""
+    """True if `turn_ends` makes the model answer without `respond`."""
     answers_results: ClassVar[bool] = False
-    """Whether the model goes on by itself once it has the results of its calls."""
+    """True if the model goes on by itself once it has the results of its calls."""
     acknowledges_updates: ClassVar[bool] = True
-    """Whether `update` is answered by `Configured` or `Refused`."""
+    """True if the provider answers `update`, with `Configured` or `Refused`."""
     tells_speech: ClassVar[bool] = False
-    """Whether the provider tells when the caller speaks: `SpeechBegan`, `SpeechCeased`, `TurnTaken`."""
+    """True if the provider reports the caller's speech: `SpeechBegan`, `SpeechCeased`, `TurnTaken`."""
     holds_text: bool = False
-    """Whether a text that asks for no answer waits for the next one that does."""
+    """True if a text that asks for no answer waits for the next one that does."""
     server_turns: bool = True
-    """Whether the provider decides, from a stream of audio without gaps, when the caller's turn is over. Else the
-    framework does, and only the audio of turns is sent."""
+    """True if the provider finds the ends of the caller's turns, from a stream of audio without gaps. Otherwise the
+    pipeline does, and only the audio of turns is sent."""
 
     # -- set-up ----------------------------------------------------------------------------------------------------
 
     def setup(self) -> list[str]:
-        """What is sent first on the open connection. The answer to all of it is one `Opened` event."""
+        """Return the first messages on the open connection. One `Opened` event answers all of them."""
         return []
 
     def update(self, update_id: str, config: EngineConfig) -> list[str] | None:
-        """Change the configuration in place; None if that takes a new connection."""
+        """Return the messages that change the configuration in place, None if that takes a new connection."""
         raise NotImplementedError
 
-    # -- what the caller does --------------------------------------------------------------------------------------
+    # -- the caller -----------------------------------------------------------------------------------------------
 
     def audio(self, pcm: bytes) -> str:
-        """Audio of the caller: mono s16le at the engine's input rate."""
+        """Return the message with audio of the caller: mono s16le at the engine's input rate."""
         raise NotImplementedError
 
     def turn_begins(self) -> list[str]:
-        """Without `server_turns`: the caller's turn begins with the audio that follows."""
+        """Return the messages that begin the caller's turn, before its audio. Only without `server_turns`."""
         return []
 
     def turn_ends(self) -> list[str]:
-        """Without `server_turns`: the caller's turn is over."""
+        """Return the messages that end the caller's turn. Only without `server_turns`."""
         return []
 
     def history(self, messages: Sequence[Message]) -> list[str]:
-        """The conversation so far, for a session that knows nothing of it. Asks for no answer."""
+        """Return the messages that replay the log to a session that knows nothing of it. Asks for no answer."""
         raise NotImplementedError
 
     def text(self, text: str, *, role: str = "user", tag: str | None = None) -> list[str]:
-        """Text of the caller ("user") or a note ("system"). Asks for an answer if there is a `tag` for it."""
+        """Return the messages with a text of the caller ("user") or a note ("system").
+
+        Asks for an answer if there is a `tag` for it.
+        """
         raise NotImplementedError
 
     def image(self, image: UserImage) -> list[str]:
-        """An image of the caller's. Asks for no answer."""
+        """Return the messages with an image of the caller. Asks for no answer. Raises BadInput for an unknown type."""
         raise NotImplementedError
 
     def respond(self, tag: str, instructions: str = "") -> list[str]:
-        """Ask for a response now. `Began` gives the tag back where the provider can."""
+        """Return the messages that ask for a response now. `ResponseBegan` has the tag if the provider returns it."""
         raise NotImplementedError
 
     def tool_result(self, call_id: str, name: str, result: Any, *, respond: bool) -> list[str]:
-        """The result of a call that this connection asked for."""
+        """Return the messages with the result of a call that this connection asked for."""
         raise NotImplementedError
 
     # -- interruption ----------------------------------------------------------------------------------------------
 
     def cancel(self, response: str) -> list[str]:
-        """Stop a response that goes on. Nothing where the provider stops by itself, or not at all."""
+        """Return the messages that stop a response; none where the provider stops by itself, or cannot."""
         return []
 
     def truncate(self, item: str, heard_ms: int) -> list[str]:
-        """The caller heard only so much of an item. Nothing where the provider has no such thing."""
+        """Return the messages that cut an item to the `heard_ms` that the caller heard; none where that is unknown."""
         return []
 
-    # -- what the provider tells -----------------------------------------------------------------------------------
+    # -- the provider ---------------------------------------------------------------------------------------------
 
     def read(self, message: WireMessage) -> list[Event]:
-        """What a message means. Raises BadInput for a malformed one, which changes nothing."""
+        """Return the events in a message. Raises BadInput for a malformed one, which changes nothing."""
         raise NotImplementedError

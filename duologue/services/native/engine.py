@@ -5,38 +5,30 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import anyio
-import msgspec
 
-from ...agents.engine import EngineConfig, Handover
+from ...agents.engine import EngineConfig
 from ...agents.tool import ToolSpec
 from ...errors import ConfigurationError, DeadlineExceeded
 from ...frames import (
     Configure,
-    End,
     EndOfTurn,
-    Input,
-    Interrupted,
-    Say,
     SessionStarted,
     SpeechStarted,
     SpeechStopped,
-    ToolResult,
     UserAudio,
     UserImage,
     UserText,
 )
 from ...processors.processor import handles
 from ...session.life import State
-from ..context import SAY
 from ..remote.errors import ConnectionLost
 from ..remote.keeper import ConnectionSettings
-from ..tool_schemas import check_tools
+from .answers import NativeAnswers
 from .link import Link
 from .parts import Parts
-from .service import NativeService
 
 
-class SpeechToSpeech(NativeService):
+class SpeechToSpeech(NativeAnswers):
     """An engine that is one service: it hears the caller and speaks to them. Obeys the engine contract.
 
     A vendor gives the methods of `NativeService`. This class keeps the connection, the caller's audio, the log, the
@@ -63,27 +55,15 @@ class SpeechToSpeech(NativeService):
         self.connection_settings = connection or ConnectionSettings()
         self.config = EngineConfig(instructions=instructions, voice=voice, tools=tuple(tools))
         self._handle = handle  # for the first connection
-        self._parts: Parts | None = None
         self._link: Link | None = None
         self._configuring = anyio.Lock()
         self._failed_to_open: Exception | None = None
-
-    @property
-    def parts(self) -> Parts:
-        """The parts of the engine, from `open` on."""
-        assert self._parts is not None
-        return self._parts
 
     # -- configuration ---------------------------------------------------------------------------------------------
 
     def check(self, change: Configure) -> None:
         """Raise ConfigurationError if the change cannot be applied. Changes nothing."""
-        self._checked(self.config.changed(change))
-
-    def _checked(self, config: EngineConfig) -> EngineConfig:
-        check_tools(config.tools, self.extra)
-        self.check_config(config)
-        return config
+        self.checked(self.config.changed(change))
 
     @handles(Configure)
     async def configure(self, change: Configure) -> None:
@@ -92,7 +72,7 @@ class SpeechToSpeech(NativeService):
         Responses that have begun are finished with the old configuration. Raises ConfigurationError with the reason.
         """
         async with self._configuring:
-            config = self._checked(self.config.changed(change))
+            config = self.checked(self.config.changed(change))
             if self._link is None or self.parts.provider.connection is None or config == self.config:
                 self.config = config  # the next connection is made with it
                 return
@@ -123,7 +103,7 @@ class SpeechToSpeech(NativeService):
         first = self.first_change(self.capabilities.voices)
         if first is not None:
             self.config = self.config.changed(first)
-        made_with = self._checked(self.config)
+        made_with = self.checked(self.config)
         try:
             await link.open()
         except (ConnectionLost, DeadlineExceeded) as error:
@@ -151,22 +131,19 @@ class SpeechToSpeech(NativeService):
             self._link.give_up(self._failed_to_open)
         await super().begin(signal)
 
-    @handles(End)
-    async def end(self, frame: End) -> None:
-        """The call ends once the responses that were asked for have been given."""
-        await super().end(frame)
-        await self.parts.until_idle()
-        await self.parts.outlet.drain()
-
     # -- the caller ------------------------------------------------------------------------------------------------
 
     @handles(UserAudio)
     async def audio(self, frame: UserAudio) -> None:
         """Send the caller's audio, or keep it until that is possible."""
-        parts = self.parts
-        parts.activate()
+        parts = self._parts
+        assert parts is not None
+        provider = parts.provider
+        if not provider.live:
+            parts.activate()
         parts.caller.hear(frame)
-        await parts.flush()
+        if provider.connection is not None:
+            await provider.connection.flush()
         await self.push(frame)
 
     @handles(SpeechStarted, SpeechStopped, EndOfTurn)
@@ -176,6 +153,7 @@ class SpeechToSpeech(NativeService):
         if isinstance(frame, SpeechStarted):
             self.parts.activate()
         caller.mark(frame)
+        await self.parts.flush()
         if not (isinstance(frame, EndOfTurn) and caller.follows_provider):
             await self.push(frame)
 
@@ -198,65 +176,3 @@ class SpeechToSpeech(NativeService):
         messages = provider.dialect.image(frame) if provider.dialect is not None else []
         await super().image(frame)
         provider.send(messages)
-
-    @handles(Interrupted)
-    def interrupted(self, signal: Interrupted) -> None:
-        """Stop the provider, and have it forget what the caller has not heard."""
-        super().interrupted(signal)
-        if self._parts is not None:
-            self._parts.interrupt(signal)
-
-    # -- answers ---------------------------------------------------------------------------------------------------
-
-    async def _answer(self, turn: int, extra: str, asked: Input) -> None:
-        self._unanswered = ""
-        replies = self.parts.replies
-        with self.session.floor.scope(turn):
-            if not await (replies.go_on(turn) if isinstance(asked, ToolResult) else replies.ask(turn, extra)):
-                self._unanswered = "words"
-                self._kept.append(asked)  # for the engine that takes the call over
-
-    async def _speak(self, turn: int, config: EngineConfig, text: str) -> None:
-        with self.session.floor.scope(turn):
-            if not await self.parts.replies.ask(turn, SAY + text):
-                self._kept.append(Say(text=text))
-
-    async def _not_understood(self, config: EngineConfig) -> int:
-        self._unanswered = ""
-        return 0
-
-    def _take_result(self, frame: ToolResult) -> None:
-        super()._take_result(frame)
-        self.parts.give_result(frame)
-
-    # -- a change of engines in mid-call ---------------------------------------------------------------------------
-
-    async def drain(self) -> None:
-        """Let out what has begun and what is to be said; begin nothing else, and send nothing of the caller's."""
-        self.parts.leave(True)
-        await super().drain()
-        await self.parts.finish()
-
-    def stay(self) -> None:
-        """The change does not come about: go on."""
-        super().stay()
-        self.parts.leave(False)
-
-    def release(self) -> Handover:
-        """Give away the work that is not done."""
-        left = super().release()
-        speech, words, over = self.parts.release()
-        asked = tuple(frame for frame in left.asked if not (over and isinstance(frame, EndOfTurn)))
-        if words and not asked:
-            asked = (EndOfTurn(at=self.session.now(), by="hand-off"),)
-        return msgspec.structs.replace(
-            left, speech=speech, asked=asked, unanswered="words" if words else left.unanswered
-        )
-
-    def adopt(self, left: Handover) -> None:
-        """Take over the work that another engine has released, ahead of all that comes."""
-        self.parts.adopt(left.speech)
-        for result in left.results:  # into the log, from which the provider learns of them with the rest
-            super()._take_result(result)
-        super().adopt(msgspec.structs.replace(left, results=()))
-        self.parts.activate()

@@ -1,4 +1,4 @@
-"""What a speech-to-speech provider tells, whatever its wire calls it. Dialects make these of wire messages."""
+"""The events of a speech-to-speech provider, the same for all wires. Ids in them are the provider's own."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..remote.events import Refused as Refused
 
 
 class Configured(Event, frozen=True, kw_only=True):
-    """A change that was sent, `update_id`, has been applied as a whole."""
+    """The change with this `update_id` is in force as a whole."""
 
     update_id: str
 
@@ -32,14 +32,14 @@ class SpeechCeased(Event, frozen=True, kw_only=True):
 
 
 class TurnTaken(Event, frozen=True, kw_only=True):
-    """The caller's turn is complete, and `item` stands for it. `answered`: the provider will answer it by itself."""
+    """The caller's turn is complete, and `item` stands for it. If `answered`, the provider answers it by itself."""
 
     item: str
     answered: bool
 
 
 class TurnTranscribed(Event, frozen=True, kw_only=True):
-    """What the caller said: all of the item so far. A final "" means that it was not understood."""
+    """The transcript of all of the item so far. A final "" means that it was not understood."""
 
     item: str = ""
     text: str
@@ -48,7 +48,7 @@ class TurnTranscribed(Event, frozen=True, kw_only=True):
 
 
 class ResponseBegan(Event, frozen=True, kw_only=True):
-    """A response begins. `tag` is the one it was asked for with, "" if the provider began it by itself."""
+    """A response begins. `tag` is that of the request for it, "" if the provider began it by itself."""
 
     response: str
     tag: str = ""
@@ -62,7 +62,7 @@ class Said(Event, frozen=True, kw_only=True):
 
 
 class Voiced(Event, frozen=True, kw_only=True):
-    """A piece of the response's audio: mono s16le at the output rate. `item` is what a truncation is about."""
+    """A piece of the response's audio: mono s16le at the output rate. `item` is the unit that can be truncated."""
 
     response: str
     item: str = ""
@@ -76,7 +76,7 @@ class AudioComplete(Event, frozen=True, kw_only=True):
 
 
 class Called(Event, frozen=True, kw_only=True):
-    """The response asks for a tool, and stands. Comes before its `ResponseFinished`."""
+    """The response asks for a tool. Comes before its `ResponseFinished`."""
 
     response: str
     call_id: str
@@ -91,7 +91,7 @@ class CallsCancelled(Event, frozen=True, kw_only=True):
 
 
 class ResponseFinished(Event, frozen=True, kw_only=True):
-    """The response is over. `usage` is what it consumed, as far as the provider tells; its ids are left empty."""
+    """The response is over. `usage` is its consumption, if the provider reports it; the ids in it are empty."""
 
     response: str
     status: ResponseStatus = "completed"
@@ -100,13 +100,13 @@ class ResponseFinished(Event, frozen=True, kw_only=True):
 
 
 class Consumed(Event, frozen=True, kw_only=True):
-    """Consumption that is told apart from a response."""
+    """Consumption that is reported apart from a response."""
 
     usage: Usage
 
 
 class CutShort(Event, frozen=True, kw_only=True):
-    """The provider has stopped its response, for the caller spoke."""
+    """The provider has stopped its response because the caller spoke."""
 
 
 class HandleGiven(Event, frozen=True, kw_only=True):
@@ -116,6 +116,6 @@ class HandleGiven(Event, frozen=True, kw_only=True):
 
 
 class Unknown(Event, frozen=True, kw_only=True):
-    """A message that means nothing to us: `kind` is its type. Known ones without a meaning for us give no event."""
+    """An unknown message of type `kind`. Known but irrelevant types yield no event."""
 
     kind: str

@@ -79,7 +79,7 @@ class Parts:
     # -- the caller, and texts for the model -----------------------------------------------------------------------
 
     async def flush(self) -> None:
-        """Write what waits, as far as that needs no waiting; wait while too much of it is left."""
+        """Write the messages that the ring has queued, in this task as far as the wire is ready."""
         if (connection := self.provider.connection) is not None:
             await connection.flush()
 

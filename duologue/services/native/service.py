@@ -6,6 +6,7 @@ from ...agents.engine import Capabilities, EngineConfig
 from ...frames import EndOfTurn, Respond, ToolCall, ToolResult
 from ..answers import Answers
 from ..remote.wire import Wire
+from ..tool_schemas import check_tools
 from .dialect import Dialect
 from .replies import CONTINUE
 
@@ -26,6 +27,12 @@ class NativeService(Answers):
 
     def check_config(self, config: EngineConfig) -> None:
         """Raise ConfigurationError, with the reason, for a setting that the model does not take. Does no I/O."""
+
+    def checked(self, config: EngineConfig) -> EngineConfig:
+        """Return the configuration. Raises ConfigurationError for tools or settings that the model does not take."""
+        check_tools(config.tools, self.extra)
+        self.check_config(config)
+        return config
 
     async def dial(self, config: EngineConfig, handle: str) -> Wire:
         """Open a connection, and resume the session of `handle` unless it is "". Raises ConnectionLost."""

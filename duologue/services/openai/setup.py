@@ -9,7 +9,7 @@ import msgspec
 
 from ...agents.engine import EngineConfig
 from .models import DEFAULT_VOICE, SAMPLE_RATE
-from .options import OpenAIRealtimeOptions, Transcription
+from .options import InputTranscription, OpenAIRealtimeOptions
 
 
 def session_settings(
@@ -91,7 +91,7 @@ def _unsets(old: dict[str, Any], new: dict[str, Any]) -> bool:
     )
 
 
-def _transcription(transcription: Transcription | None, agent_language: str) -> dict[str, Any] | None:
+def _transcription(transcription: InputTranscription | None, agent_language: str) -> dict[str, Any] | None:
     if transcription is None:
         return None
     settings: dict[str, Any] = {"model": transcription.model}

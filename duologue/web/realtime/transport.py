@@ -17,7 +17,7 @@ from ...processors.kernel.node import Node
 from ...protocols.openai_realtime.session import RealtimeServerSession
 from ...transports.client import ClientInput, ClientOutput
 from ...transports.playout.settings import PlayoutSettings
-from ...transports.websocket.connection import Wire
+from ...transports.websocket.connection import ClientSocket
 from ...transports.websocket.limits import WebSocketLimits
 from ...transports.websocket.serializers import Received, Serializer, Wired
 from ...transports.websocket.transport import WebSocketTransport
@@ -50,7 +50,7 @@ class RealtimeTransport(WebSocketTransport):
 
     def __init__(
         self,
-        wire: Wire,
+        wire: ClientSocket,
         *,
         model: str = "duologue",
         id: str = "",
