@@ -118,7 +118,7 @@ class Tools(Processor):
         )
 
     def _plain(self, result: Any) -> Any:
-        """The result as plain JSON data, cut if it is too long. Raises BadInput if it has no such form."""
+        """Return the result as plain JSON data, cut if it is too long. Raises BadInput for another value."""
         try:
             plain = msgspec.to_builtins(result, str_keys=True)
             encoded = msgspec.json.encode(plain).decode()
@@ -154,7 +154,7 @@ class ToolRun:
             self._decision.set_result(signal)
 
     async def result(self, registered: RegisteredCall) -> tuple[Any, bool, bool]:
-        """Returns the result, whether it is an error, and whether it wants an answer."""
+        """Return the result, whether it is an error, and whether it wants an answer."""
         tool, session, failed, result = self.tool, self.owner.session, False, None
         running_call.set(self.call.call_id)
         self._scope.deadline = anyio.current_time() + tool.timeout_s
@@ -186,7 +186,7 @@ class ToolRun:
         return {"error": f"cancelled: {why}"}, True, not self._interrupted
 
     async def _denial(self) -> str:
-        """Wait for approval. Why it was not given; "" if it was."""
+        """Wait for approval. Returns the reason if it was not given, else ""."""
         tool, call, owner = self.tool, self.call, self.owner
         self._decision = asyncio.get_running_loop().create_future()
         denied = "the caller interrupted"

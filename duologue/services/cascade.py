@@ -48,7 +48,7 @@ class _Mark(Control, frozen=True, kw_only=True):
 
 
 class _Checkpoint(Processor):
-    """Stands behind processors of the application's, to learn when they have let out what they were given."""
+    """Stands behind processors of the application, and notices when they have passed on all frames."""
 
     def __init__(self) -> None:
         self._numbers = count(1)
@@ -121,12 +121,12 @@ class Cascade(Pipeline):
 
     @property
     def config(self) -> EngineConfig:
-        """How it is set up now."""
+        """The configuration."""
         return self.llm.config
 
     @property
     def capabilities(self) -> Capabilities:
-        """What a cascade can do: everything changes in mid-call, for every response carries its whole context."""
+        """The abilities of a cascade. Everything can change in mid-call: each response carries its whole context."""
         return Capabilities(
             input_sample_rate=self.stt.sample_rate,
             output_sample_rate=self.tts.sample_rate,
@@ -167,7 +167,7 @@ class Cascade(Pipeline):
     # -- a change of engines in mid-call ---------------------------------------------------------------------------
 
     async def drain(self) -> None:
-        """Let out what has been begun and what is to be said, all of its audio included; begin nothing else."""
+        """Finish the responses that have begun and the `Say`s that wait, with all of their audio; begin no others."""
         if self.heard:
             await self._heard_all.passed(self.stt)
         await self.llm.drain()
@@ -176,14 +176,14 @@ class Cascade(Pipeline):
         await self.tts.drain()
 
     def stay(self) -> None:
-        """The change does not come about: go on."""
+        """The change of engines does not come about: go on."""
         self.llm.stay()
 
     def release(self) -> Handover:
-        """Give away the speech that has no transcript yet, and what waits for an answer."""
+        """Give away the speech that has no transcript yet, and the frames that wait for an answer."""
         return msgspec.structs.replace(self.llm.release(), speech=self.stt.release())
 
     def adopt(self, left: Handover) -> None:
-        """Take over what another engine has not dealt with, ahead of all that comes."""
+        """Take over the work that another engine has left, ahead of all later frames."""
         self.stt.adopt(left.speech)
         self.llm.adopt(left)
