@@ -1,27 +1,23 @@
-"""What an engine is set up with when a call begins."""
+"""The configuration of an engine when a call begins."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from ...agents.agent import configuration
 from ...agents.engine import EngineConfig
 from ...frames import Configure
+from ...session.session import Session
 from ..kernel.groups import leaves
 from ..tools import shared_tools
 from .handoff import Handoff
 
-if TYPE_CHECKING:
-    from ...session.session import Session
-
 
 def first_configuration(session: Session, config: EngineConfig, voices: str) -> tuple[Configure | None, str]:
-    """What the session's agent, and the tools that every agent has, add to an engine's own configuration.
+    """Return what the session's agent and the tools of every agent add to an engine's `config`, and the greeting.
 
-    Also the greeting that is to be said. Nothing of both if a `Handoff` sees to them. `voices` is the family of the
-    engine's voices.
+    With a `Handoff` in the pipeline they are None and "": it sees to both. `voices` is the family of the engine's
+    voices.
     """
     if any(isinstance(leaf, Handoff) for leaf in leaves(session.pipeline)):
         return None, ""
