@@ -69,9 +69,7 @@ class Handoff(Processor):
             self.flow = flow if isinstance(flow, Flow) else Flow(flow)
         for stage in self.flow.stages.values():
             if stage.agent not in self.agents:
-                raise ConfigurationError(
-                    f"stage {stage.phase!r} is led by {stage.agent!r}, which is not an agent"
-                )
+                raise ConfigurationError(f"stage {stage.phase!r} is led by {stage.agent!r}, which is not an agent")
         for agent in self.agents.values():
             if any(tool.name == TOOL_NAME for tool in agent.toolset):
                 raise ConfigurationError(f"agent {agent.name!r} has a tool of its own named {TOOL_NAME!r}")
