@@ -37,12 +37,12 @@ Two entries of one layer do not import each other. "" is the package's own `__in
 """
 
 FLOORS: tuple[tuple[str, ...], ...] = (
-    ("services.remote",),
     ("services",),
+    ("services.remote",),
     ("services.native",),
     ("services.openai", "services.google", "services.local"),
 )
-"""The floors inside `services`: the kit for connections, the bases, the kit for native engines, the vendors."""
+"""The floors inside `services`: the bases, the kit for connections, the kit for native engines, the vendors."""
 
 Graph = dict[str, set[str]]
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from .. import Cascade, Handoff, Outcome, Pipeline, Session, Switch, Tools
 from ..audio.pcm import deinterleave, rms_dbfs
 from ..audio.wav import read_wav
-from ..frames import BotPaused, HandoffCompleted, Transfer
+from ..frames import Transfer
 from ..processors.processor import Processor
 from ..processors.recorder import Recorder
 from ..processors.turns.endpointing import Endpointing
@@ -23,6 +23,7 @@ from ..processors.turns.vad import Vad
 from ..services.local import EspeakTTS, RulesLLM, SphinxSTT
 from ..services.local.recognizer import Grammar, Recognizer
 from ..services.openai import OpenAIRealtime
+from ..session.call_events import FeedEvent, HandedOff, SpeechHeld
 from ..session.latency import LatencyMeter
 from ..testing.caller import SimulatedCaller
 from ..testing.clock import run as run_virtual
@@ -36,17 +37,17 @@ CALLER_VOICE = "en-us+f2"
 
 
 def cascade() -> Cascade:
-    """The offline services as an engine."""
+    """The offline services as one engine."""
     return Cascade(SphinxSTT(phrases=RULES.expected_phrases()), RulesLLM(RULES), EspeakTTS())
 
 
 class Demo:
-    """One call, and what it leaves behind. With a `Switch` of engines it is swapped in the middle, and back."""
+    """One call, and the files that it leaves. With a `Switch` the engine is swapped in the middle, and back."""
 
     def __init__(self, out: Path, console: Console, engine: Processor) -> None:
         self.out, self._console = out, console
         self._swaps = isinstance(engine, Switch)
-        self.swapped: list[HandoffCompleted] = []
+        self.swapped: list[HandedOff] = []
         self.transport = MemoryTransport()
         self.session = Session(
             Pipeline(
@@ -67,24 +68,26 @@ class Demo:
         self.meter = LatencyMeter(self.session)
         self.caller = SimulatedCaller(self.transport, CALLER_VOICE)
         self.silenced_at: list[float] = []
-        """When the caller's speech silenced the agent; that it was an interruption shows some words later."""
-        self.session.on(HandoffCompleted, self._handed_over)
-        self.session.on(BotPaused, lambda signal: self.silenced_at.append(self.session.now()))
+        """Session times at which the caller's speech silenced the agent; it interrupts with its first words."""
+        self.session.feed.on(self._happened, HandedOff, SpeechHeld)
 
     async def run(self) -> Outcome:
-        """Hold the call, and write the files."""
+        """Make the call, and write the files."""
         self.out.mkdir(parents=True, exist_ok=True)
         with CallView(self.session, self.meter, self._console):
             outcome = await converse(self.session, self._script)
         self._write()
         return outcome
 
-    def _handed_over(self, signal: HandoffCompleted) -> None:
-        if signal.source == signal.target:
-            self.swapped.append(signal)
+    def _happened(self, event: FeedEvent) -> None:
+        match event:
+            case HandedOff(state="completed") if event.source == event.target:
+                self.swapped.append(event)
+            case SpeechHeld(held=True) if "caller" in event.owners:
+                self.silenced_at.append(event.at)
 
     async def _swap(self, engine: str) -> None:
-        """The application gives the call to another engine, whoever speaks."""
+        """Move the call to another engine, also while somebody speaks."""
         if self._swaps:
             await self.session.send(Transfer(engine=engine, reason="as an experiment"))
 
@@ -121,7 +124,7 @@ class Demo:
         self.meter.write_picture(self.out / "latency.png")
 
     def check(self) -> list[tuple[str, str]]:
-        """Listen to the recording: each of the caller's lines as it is transcribed from it, beside what was said."""
+        """Transcribe the recording: each of the caller's lines, beside its transcript."""
         wav = read_wav(self.out / "call.wav")
         left, _ = deinterleave(wav.pcm, 2)
         recognizer = Recognizer(Grammar.from_phrases(RULES.expected_phrases()))
@@ -132,7 +135,7 @@ class Demo:
         return heard
 
     def level_after_barge_in(self) -> float:
-        """The level of the agent's channel from 100 ms after the barge-in to the end of what was said, in dBFS."""
+        """The level in dBFS of the agent's channel, from 100 ms after the barge-in to the end of the caller's line."""
         wav = read_wav(self.out / "call.wav")
         _, right = deinterleave(wav.pcm, 2)
         silenced = self.silenced_at[0]
@@ -142,15 +145,15 @@ class Demo:
 
 
 def run_demo(out: Path, *, virtual: bool = False, act: int = 0) -> int:
-    """Run an act of the demo, or both (0); returns the exit code: 0 if the calls were what they should be."""
+    """Run one act of the demo, or both (0). Returns the exit code: 0 if the calls went as they should."""
     console, run, good = Console(), run_virtual if virtual else anyio.run, True
     if act != 2:
         console.rule("Act one: a call on a cascade")
-        good = _tell(*run(_first_act, out, console), console)
+        good = _report(*run(_first_act, out, console), console)
     if act != 1:
         console.rule("Act two: the same call on a native engine, over OpenAI's protocol")
         demo, outcome = run(_second_act, out / "native", console)
-        good = _tell(demo, outcome, console) and len(demo.swapped) == 2 and good
+        good = _report(demo, outcome, console) and len(demo.swapped) == 2 and good
         console.print(f"Engines changed in mid-call: {len(demo.swapped)}, the first while the caller was speaking.")
     return 0 if good else 1
 
@@ -167,8 +170,8 @@ async def _second_act(out: Path, console: Console) -> tuple[Demo, Outcome]:
         return demo, await demo.run()
 
 
-def _tell(demo: Demo, outcome: Outcome, console: Console) -> bool:
-    """Say how the call was; returns whether it was what it should be."""
+def _report(demo: Demo, outcome: Outcome, console: Console) -> bool:
+    """Print how the call went. Returns True if it went as it should."""
     console.print(f"\nThe call ended: {outcome.reason}.")
     for name in ("call.wav", "conversation.json", "latency.csv", "latency.png"):
         console.print(f"  {demo.out / name}")

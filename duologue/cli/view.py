@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
@@ -11,37 +12,128 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from ..frames import (
-    BotPaused,
-    BotResumed,
-    ErrorRaised,
-    Frame,
-    HandoffCompleted,
-    HandoffFailed,
-    Interrupted,
-    ToolCall,
-    ToolResult,
-    UserTranscript,
+from ..session import Session
+from ..session.call_events import (
+    Failed,
+    FeedEvent,
+    HandedOff,
+    MessageChanged,
+    MessageGone,
+    Speaking,
+    SpeechCut,
+    SpeechHeld,
+    ToolChanged,
 )
-from ..processors.kernel.host import Direction
-from ..processors.processor import Processor
-from ..session import Item, Session
 from ..session.latency import STAGES, LatencyMeter
 
 COLOURS = ("cyan", "magenta", "yellow", "green")
-ROWS = 24
-"""Rows of the conversation that stay in view."""
+ROWS_IN_VIEW = 24
+"""The most rows of the conversation in view."""
+NOTE = "·"
+"""Takes the place of the speaker in a row that nobody says."""
+
+
+@dataclass(frozen=True, slots=True)
+class ViewRow:
+    """A row of the view: `text` from `who`, of which `rest` is still to be heard. A row that is `done` stays as it is.
+
+    A row takes the place of one with the same `key`; with `gone` there is none any more.
+    """
+
+    key: str
+    at: float
+    who: str = NOTE
+    text: str = ""
+    style: str = ""
+    rest: str = ""
+    done: bool = True
+    gone: bool = False
+
+    def render(self) -> Text:
+        """The row in its colours."""
+        body = (self.text, self.style if self.who == NOTE else "")
+        return Text.assemble((f"{self.at:7.2f}  ", "dim"), (f"{self.who:<11} ", self.style), body, (self.rest, "dim"))
+
+
+class ViewRows:
+    """Makes the view's rows of a call's events."""
+
+    def __init__(self) -> None:
+        self.interim = ""
+        """The words of the caller that are not final."""
+        self.speaking = {"caller": False, "agent": False}
+        self._interim_id = ""
+        self._colours: dict[str, str] = {}
+        self._notes = 0
+
+    def colour(self, agent: str) -> str:
+        """The colour of an agent."""
+        return self._colours.setdefault(agent, COLOURS[len(self._colours) % len(COLOURS)])
+
+    def translate(self, event: FeedEvent) -> ViewRow | None:
+        """The row that an event makes new or changes; None if it makes none."""
+        match event:
+            case Speaking():
+                self.speaking[event.who] = event.speaking
+            case MessageChanged():
+                return self._message(event)
+            case MessageGone():
+                if event.id == self._interim_id:
+                    self.interim = ""
+                return ViewRow(event.id, event.at, gone=True)
+            case ToolChanged(state="called" | "changed"):
+                arguments = ", ".join(f"{key}={value!r}" for key, value in event.arguments.items())
+                return ViewRow(f"call {event.call_id}", event.at, text=f"{event.name}({arguments})", style="blue")
+            case ToolChanged(state="answered"):
+                text = f"{event.name} → {event.result}"
+                return ViewRow(f"result {event.call_id}", event.at, text=text, style="blue")
+            case SpeechCut():
+                return self._note(event.at, f"the caller interrupts after {event.heard_s:.1f} s", "red")
+            case SpeechHeld():
+                if "caller" not in event.owners:
+                    return None
+                text = "the agent pauses: an interruption?" if event.held else "the agent goes on: it was none"
+                return self._note(event.at, text, "dim")
+            case HandedOff():
+                return self._handoff(event)
+            case Failed():
+                return self._note(event.at, f"{event.processor}: {event.message}", "red")
+        return None
+
+    def _message(self, event: MessageChanged) -> ViewRow | None:
+        item = event.item
+        if item.role == "agent":
+            heard, rest = event.text[: event.heard_chars], event.text[event.heard_chars :]
+            if event.final and item.status == "interrupted":
+                heard += " ✂"
+            who, style = item.agent or "agent", self.colour(item.agent)
+            return ViewRow(item.id, item.at, who, heard, style, rest, done=event.final)
+        self._interim_id, self.interim = item.id, "" if event.final else event.text
+        return ViewRow(item.id, item.at, "caller", event.text, "bold white") if event.final and event.text else None
+
+    def _handoff(self, event: HandedOff) -> ViewRow | None:
+        if event.state == "failed":
+            return self._note(event.at, f"hand-off to {event.target} failed: {event.error}", "red")
+        if event.state == "started":
+            return None
+        moved = f"{event.source} hands over to {event.target}"
+        if event.source == event.target:
+            moved = f"{event.target} goes on with engine {event.engine}"
+        return self._note(event.at, f"{moved}: {event.reason} [{event.gap_ms:.1f} ms]", "green")
+
+    def _note(self, at: float, text: str, style: str) -> ViewRow:
+        self._notes += 1
+        return ViewRow(f"note {self._notes}", at, text=text, style=style)
 
 
 class CallView:
-    """Shows a session while it runs; a context manager. Without a terminal it prints a line for each thing said."""
+    """Shows a session while it runs; a context manager. Without a terminal it prints each row once."""
 
     def __init__(self, session: Session, meter: LatencyMeter, console: Console | None = None) -> None:
         self._session, self._meter = session, meter
         self._console = console or Console()
-        self._rows: dict[str, Text] = {}
-        self._interim = ""
-        self._agents: dict[str, str] = {}
+        self._rows: dict[str, ViewRow] = {}
+        self._translation = ViewRows()
         self._live = Live(
             get_renderable=self._render,
             console=self._console,
@@ -49,14 +141,7 @@ class CallView:
             transient=True,
             vertical_overflow="crop",
         )
-        session.conversation.listen(self._item)
-        self._stop = session.observe(self._frame)
-        session.on(Interrupted, lambda s: self._note(f"the caller interrupts after {s.heard_s:.1f} s", "red"))
-        session.on(BotPaused, lambda s: self._note("the agent pauses: an interruption?", "dim"))
-        session.on(BotResumed, lambda s: self._note("the agent goes on: it was none", "dim"))
-        session.on(HandoffCompleted, self._handoff)
-        session.on(HandoffFailed, lambda s: self._note(f"hand-off to {s.target} failed: {s.error}", "red"))
-        session.on(ErrorRaised, lambda s: self._note(f"{s.processor}: {s.message}", "red"))
+        self._stop = session.feed.on(self._happened)
 
     def __enter__(self) -> Self:
         if self._console.is_terminal:
@@ -68,77 +153,34 @@ class CallView:
         if self._console.is_terminal:
             self._live.stop()
             for row in self._rows.values():
-                self._console.print(row)
+                self._console.print(row.render())
         self._console.print(self._latencies())
 
-    # -- what happens ----------------------------------------------------------------------------------------------
-
-    def _colour(self, agent: str) -> str:
-        return self._agents.setdefault(agent, COLOURS[len(self._agents) % len(COLOURS)])
-
-    def _item(self, item: Item) -> None:
-        if item.kind != "message":
+    def _happened(self, event: FeedEvent) -> None:
+        row = self._translation.translate(event)
+        if row is None:
             return
-        if item.role == "caller":
-            if not item.text:
-                return  # its transcript is still to come
-            self._interim = ""
-            self._put(item.id, item.at, "caller", item.text, "bold white", done=True)
-        elif item.text:
-            cut = " ✂" if item.status == "interrupted" else ""
-            self._put(item.id, item.at, item.agent or "agent", item.text + cut, self._colour(item.agent), done=True)
-
-    def _frame(self, processor: Processor, direction: Direction, frame: Frame) -> None:
-        if isinstance(frame, UserTranscript) and not frame.final:
-            self._interim = frame.text
-        elif isinstance(frame, ToolCall):
-            arguments = ", ".join(f"{key}={value!r}" for key, value in frame.arguments.items())
-            self._note(f"{frame.name}({arguments})", "blue", key=f"call {frame.call_id}")
-        elif isinstance(frame, ToolResult):
-            self._note(f"{frame.name} → {frame.result}", "blue", key=f"result {frame.call_id}")
-
-    def _handoff(self, signal: HandoffCompleted) -> None:
-        if signal.source == signal.target:
-            text = f"{signal.target} goes on with engine {signal.engine}: {signal.reason} [{signal.gap_ms:.1f} ms]"
-            self._note(text, "green")
+        if row.gone:
+            self._rows.pop(row.key, None)
             return
-        self._note(f"{signal.source} hands over to {signal.target}: {signal.reason} [{signal.gap_ms:.1f} ms]", "green")
-
-    def _note(self, text: str, style: str, key: str = "") -> None:
-        key = key or f"note {len(self._rows)} {self._session.now():.3f}"
-        self._put(key, self._session.now(), "·", text, style, done=key not in self._rows)
-
-    def _put(self, key: str, at: float, who: str, text: str, style: str, *, done: bool) -> None:
-        row = Text.assemble((f"{at:7.2f}  ", "dim"), (f"{who:<11} ", style), (text, style if who == "·" else ""))
-        self._rows[key] = row
-        if done and not self._console.is_terminal:
-            self._console.print(row, soft_wrap=True)
+        before = self._rows.get(row.key)
+        self._rows[row.key] = row
+        if row.done and not (before is not None and before.done) and not self._console.is_terminal:
+            self._console.print(row.render(), soft_wrap=True)
 
     # -- how it looks ----------------------------------------------------------------------------------------------
 
     def _render(self) -> RenderableType:
-        floor, agent = self._session.floor, self._session.agent
+        agent, translation = self._session.agent, self._translation
         name = agent.name if agent else "agent"
+        caller, speaks = ("bold white", f"bold {translation.colour(name)}")
         head = Text.assemble(
             (f" {self._session.now():6.1f} s  ", "dim"),
-            ("● caller ", "bold white" if floor.caller_speaking else "bright_black"),
-            (f"● {name} ", f"bold {self._colour(name)}" if floor.agent_speaking else "bright_black"),
-            (f"  {self._interim}", "italic dim"),
+            ("● caller ", caller if translation.speaking["caller"] else "bright_black"),
+            (f"● {name} ", speaks if translation.speaking["agent"] else "bright_black"),
+            (f"  {translation.interim}", "italic dim"),
         )
-        for response in self._session.ledger.unsettled:
-            if response.text:
-                # What has been heard stands out from what is still to be said.
-                heard = response.heard().text
-                rest = response.text[len(heard) :] if response.text.startswith(heard) else ""
-                before = self._rows.get(response.id)
-                at = before.plain[:7] if before is not None else f"{self._session.now():7.2f}"
-                self._rows[response.id] = Text.assemble(
-                    (f"{at}  ", "dim"),
-                    (f"{response.agent or 'agent':<11} ", self._colour(response.agent)),
-                    heard,
-                    (rest, "dim"),
-                )
-        rows = list(self._rows.values())[-ROWS:]
+        rows = [row.render() for row in list(self._rows.values())[-ROWS_IN_VIEW:]]
         return Group(
             Panel(Group(*rows), title=f"duologue · {self._session.state.value}", border_style="bright_black"),
             head,

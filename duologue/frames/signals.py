@@ -56,12 +56,14 @@ class Transcribed(Signal, frozen=True, kw_only=True, tag="Transcribed"):
     """What the caller says has been recognised. Interim texts (`final=False`) replace each other until the final one.
 
     `start_s` and `end_s` are session times of the speech. A final text of "" means speech that was not understood.
+    `utterance` is the id of the utterance, as in `UserTranscript`.
     """
 
     text: str
     final: bool = True
     start_s: float = 0.0
     end_s: float = 0.0
+    utterance: str = ""
     language: str = ""
 
 

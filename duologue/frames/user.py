@@ -8,9 +8,13 @@ from .base import Input, Word
 
 
 class SpeechStarted(Input, frozen=True, kw_only=True, tag="SpeechStarted"):
-    """The caller began to speak at session time `at` (seconds). Marks a place in the audio."""
+    """The caller began to speak at session time `at` (seconds). Marks a place in the audio.
+
+    `utterance` is the id of the utterance that begins, once an engine has given it one.
+    """
 
     at: float = 0.0
+    utterance: str = ""
 
 
 class SpeechStopped(Input, frozen=True, kw_only=True, tag="SpeechStopped"):
@@ -30,12 +34,14 @@ class UserTranscript(Input, frozen=True, kw_only=True, tag="UserTranscript"):
     """What the caller said. Interim texts (`final=False`) replace each other until the final one.
 
     `start_s` and `end_s` are session times of the speech. A final text of "" means speech that was not understood.
+    `utterance` is the same in all texts of one utterance, and the id of the log's item for it; "" where none is known.
     """
 
     text: str
     final: bool = True
     start_s: float = 0.0
     end_s: float = 0.0
+    utterance: str = ""
     confidence: float = 1.0
     language: str = ""
     words: tuple[Word, ...] = ()

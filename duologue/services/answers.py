@@ -158,9 +158,11 @@ class Answers(Processor):
         self._interruptions += 1
         self.session.calls.fence(signal.turn)
 
-    def _log_caller(self, text: str, **fields: Any) -> None:
-        turn = self.session.floor.turn + 1
-        self.session.conversation.add("message", "caller", turn=turn, text=text, **fields)
+    def _log_caller(self, text: str, *, id: str = "", **fields: Any) -> None:
+        conversation, turn = self.session.conversation, self.session.floor.turn + 1
+        if conversation.get(id) is not None:
+            id = ""  # a second final text of the utterance: a message of its own
+        conversation.add("message", "caller", id=id, turn=turn, text=text, **fields)
 
     def log_calls(
         self, turn: int, response_id: str, agent: str, asked: Sequence[AskedTool], owner: object = None

@@ -69,7 +69,7 @@ class LLM(Answers):
     async def transcript(self, frame: UserTranscript) -> None:
         """Log what was said."""
         if frame.final and frame.text:
-            self._log_caller(frame.text, at=frame.start_s, ended_at=frame.end_s)
+            self._log_caller(frame.text, id=frame.utterance, at=frame.start_s, ended_at=frame.end_s)
             self._said = "words"
         elif frame.final and not self._said:
             self._said = "noise"

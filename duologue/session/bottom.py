@@ -57,6 +57,7 @@ class Bottom:
     async def _shown(self, frame: ResponseEnded) -> None:
         # Without a playout nothing is heard: a response that leaves the pipeline was said.
         if not self._audio.has_playout:
+            self._ledger.all_given(frame)
             self._ledger.finish(frame.response_id, interrupted=frame.status == "interrupted")
 
     async def _refuse(self, call: ToolCall) -> None:

@@ -83,7 +83,7 @@ class Conversation:
         self._bytes = 0
         self._images: deque[str] = deque()  # ids of the items with an image, oldest first
         self._count = 0
-        self._listeners: list[Callable[[Item], None]] = []
+        self._listeners: list[tuple[Callable[[Item], None], Callable[[Item], None] | None]] = []
 
     def __iter__(self) -> Iterator[Item]:
         return iter(self._items)
@@ -104,9 +104,14 @@ class Conversation:
         """Bytes of the items: texts in UTF-8, images, arguments, results and word times."""
         return self._bytes
 
-    def listen(self, listener: Callable[[Item], None]) -> Callable[[], None]:
-        """Call `listener` with every item that is added or changed. Returns a function that ends it."""
-        listeners, entry = self._listeners, partial(listener)  # one that listens twice is two entries
+    def listen(
+        self, listener: Callable[[Item], None], removed: Callable[[Item], None] | None = None
+    ) -> Callable[[], None]:
+        """Call `listener` with every item that is added or changed, `removed` with every item that is taken back.
+
+        Returns a function that ends it.
+        """
+        listeners, entry = self._listeners, (partial(listener), removed)  # one that listens twice is two entries
         listeners.append(entry)
 
         def stop() -> None:
@@ -114,6 +119,13 @@ class Conversation:
                 listeners.remove(entry)
 
         return stop
+
+    def new_id(self) -> str:
+        """Return an id for an item that is still to come: no other of the conversation has it, or will get it."""
+        while True:
+            self._count += 1
+            if (item_id := f"item_{self._count}") not in self._sizes:
+                return item_id
 
     def get(self, item_id: str) -> Item | None:
         """Return the item of this id, None if there is none."""
@@ -134,9 +146,7 @@ class Conversation:
         """
         if id in self._sizes:
             raise BadInput(f"the conversation already has an item {id!r}")
-        while not id:
-            self._count += 1
-            id = f"item_{self._count}" if f"item_{self._count}" not in self._sizes else ""
+        id = id or self.new_id()
         item = Item(id=id, kind=kind, role=role, turn=turn, **{"at": self._now(), **fields})
         if kind == "tool_call":
             self.calls.ask(item.call_id, name=item.name, turn=turn, agent=item.agent, item_id=id)
@@ -193,8 +203,12 @@ class Conversation:
     def remove(self, item_id: str) -> None:
         """Remove an item of which the caller heard nothing. Does nothing if there is none of this id."""
         place = self._find(item_id)
-        if place is not None:
-            self._drop(place)
+        if place is None:
+            return
+        item = self._drop(place)
+        for _, removed in tuple(self._listeners):
+            if removed is not None:
+                self._call(removed, item)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return plain rows: role, message, id, timestamp, type, metadata and session id."""
@@ -221,13 +235,16 @@ class Conversation:
         }
 
     def _tell(self, item: Item) -> None:
-        for listener in tuple(self._listeners):
-            try:
-                listener(item)
-            except Exception as error:
-                if self._failed is None:
-                    raise
-                self._failed(error)
+        for listener, _ in tuple(self._listeners):
+            self._call(listener, item)
+
+    def _call(self, listener: Callable[[Item], None], item: Item) -> None:
+        try:
+            listener(item)
+        except Exception as error:
+            if self._failed is None:
+                raise
+            self._failed(error)
 
     # -- the limits ------------------------------------------------------------------------------------------------
 

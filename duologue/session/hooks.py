@@ -91,14 +91,11 @@ class Hooks:
                 continue
             if answer is None:
                 if frame.final:  # listeners that have shown interim words take them back
-                    self._broadcast(Transcribed(text="", start_s=frame.start_s, end_s=frame.end_s))
+                    self._broadcast(msgspec.structs.replace(_transcribed(frame), text=""))
                 return None
-            frame = msgspec.structs.replace(answer, final=frame.final, start_s=frame.start_s, end_s=frame.end_s)
-        self._broadcast(
-            Transcribed(
-                text=frame.text, final=frame.final, start_s=frame.start_s, end_s=frame.end_s, language=frame.language
-            )
-        )
+            place = {name: getattr(frame, name) for name in ("final", "start_s", "end_s", "utterance")}
+            frame = msgspec.structs.replace(answer, **place)
+        self._broadcast(_transcribed(frame))
         return frame
 
     async def call(self, call: ToolCall) -> ToolCall | ToolResult:
@@ -146,6 +143,17 @@ class Hooks:
         if answer is not None and not isinstance(answer, expected):
             raise ConfigurationError(f"a hook on {kind} returned {type(answer).__name__}")
         return answer
+
+
+def _transcribed(frame: UserTranscript) -> Transcribed:
+    return Transcribed(
+        text=frame.text,
+        final=frame.final,
+        start_s=frame.start_s,
+        end_s=frame.end_s,
+        utterance=frame.utterance,
+        language=frame.language,
+    )
 
 
 def _refusal(call: ToolCall, why: str) -> ToolResult:

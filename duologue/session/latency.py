@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from ..errors import MissingExtra
 from ..frames import BotAudio, BotStartedSpeaking, BotText, EndOfTurn, Frame, UserTranscript
-
-if TYPE_CHECKING:
-    from ..processors.kernel.host import Direction
-    from ..processors.kernel.node import Node
-    from .session import Session
+from ..processors.kernel.host import Direction
+from ..processors.kernel.node import Node
 
 STAGES = ("endpointing", "transcript", "first_token", "first_audio", "transport")
-"""What a turn's time is made of, in order."""
-SAME_S = 0.3
-"""Two who detect speech find its end so far apart."""
+"""The stages of a turn's time, in order."""
+SAME_SPEECH_S = 0.3
+"""Two detectors find the end of the same speech at most this far apart."""
+
+
+class PushObserver(Protocol):
+    """A session, as far as a `LatencyMeter` needs one."""
+
+    def now(self) -> float: ...
+    def observe(self, tap: Callable[[Node, Direction, Frame], None]) -> Callable[[], None]: ...
 
 
 @dataclass(slots=True)
 class TurnLatency:
-    """One turn. All times are session times in seconds; None if the turn did not come so far."""
+    """One turn. All times are session times in seconds; None if the turn did not come that far."""
 
     turn: int
     speech_end: float
@@ -36,7 +41,7 @@ class TurnLatency:
 
     @property
     def stages_ms(self) -> dict[str, float]:
-        """Milliseconds for each of `STAGES`; they add up to `total_ms`. A stage that did not happen is 0."""
+        """Milliseconds for each of `STAGES`; they add up to `total_ms`. A stage that did not happen has 0."""
         times = [self.turn_end, self.transcript, self.first_token, self.first_audio, self.heard]
         out, before = {}, self.speech_end
         for stage, time in zip(STAGES, times, strict=True):
@@ -46,14 +51,14 @@ class TurnLatency:
 
     @property
     def total_ms(self) -> float | None:
-        """From the end of the caller's speech to the first sound of the agent."""
+        """Milliseconds from the end of the caller's speech to the first sound of the agent; None before that."""
         return None if self.heard is None else (self.heard - self.speech_end) * 1000
 
 
 class LatencyMeter:
-    """Watches a session and keeps the latency of its turns, the last `limit` of them."""
+    """Observes every push of a session and keeps the latency of its last `limit` turns."""
 
-    def __init__(self, session: Session, limit: int = 1_000) -> None:
+    def __init__(self, session: PushObserver, limit: int = 1_000) -> None:
         self.turns: list[TurnLatency] = []
         self._session = session
         self._limit = limit
@@ -64,14 +69,14 @@ class LatencyMeter:
         return iter(turn for turn in self.turns if turn.total_ms is not None)
 
     def stop(self) -> None:
-        """Watch no longer."""
+        """Stop observing."""
         self._stop()
 
     def _see(self, node: Node, direction: Direction, frame: Frame) -> None:
         now = self._session.now()
         if isinstance(frame, EndOfTurn):
-            if self.turns and abs(self.turns[-1].speech_end - frame.at) < SAME_S:
-                return  # the same speech, as somebody else has found its end
+            if self.turns and abs(self.turns[-1].speech_end - frame.at) < SAME_SPEECH_S:
+                return  # the same speech; another detector has found its end
             if self._open is None or self._open.speech_end != frame.at:
                 self._open = TurnLatency(0, frame.at, now)
                 self.turns.append(self._open)
@@ -93,7 +98,7 @@ class LatencyMeter:
             turn.heard, self._open = now, None
 
     def median_ms(self) -> float:
-        """The median of all turns' totals; 0 if there is none."""
+        """The median of all turns' totals in milliseconds; 0 without turns."""
         totals = [turn.total_ms or 0.0 for turn in self]
         return median(totals) if totals else 0.0
 
@@ -108,8 +113,6 @@ class LatencyMeter:
 
     def write_picture(self, path: Path, title: str = "Where each turn's time went") -> None:
         """Stacked bars, one for each turn, as a PNG. Raises MissingExtra without matplotlib."""
-        from ..errors import MissingExtra
-
         try:
             from matplotlib.figure import Figure
         except ImportError as error:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
-from ..frames import Word
+from ..frames import ResponseEnded, Word
 
 SPOKEN_CHARACTERS_PER_S = 15.0
 """The speed of speech where nothing better is known: 150 words of six characters a minute."""
+
+MAX_MARKUP = 24
+"""Characters of markup that may stand in a text between two that are spoken."""
 
 
 @dataclass(slots=True)
@@ -108,6 +112,31 @@ def _word_boundary(text: str, at: int) -> int:
     return at
 
 
+def heard_position(text: str, heard: str) -> int:
+    """The number of characters of `text` up to the end of `heard`, which may lack the markup that is not spoken."""
+    if text.startswith(heard):
+        return len(heard)
+    at = 0
+    for character in heard:
+        found = text.find(character, at, at + MAX_MARKUP)
+        if found >= 0:
+            at = found + 1
+    return at
+
+
+class LedgerWatcher(Protocol):
+    """Hears how the responses go on."""
+
+    def text_added(self, response: Response, text: str) -> None:
+        """The text has grown by `text`."""
+
+    def changed(self, response: Response) -> None:
+        """More of it was played, or its text was corrected."""
+
+    def all_given(self, frame: ResponseEnded) -> None:
+        """The engine has given all of a response."""
+
+
 class Ledger:
     """Accounts for all responses that are not settled yet.
 
@@ -128,6 +157,8 @@ class Ledger:
         self._settled = settled
         self._open: dict[str, Response] = {}
         self._ids = 0
+        self.watcher: LedgerWatcher | None = None
+        """The feed, while somebody watches it."""
 
     def new_id(self) -> str:
         """Return an id for a response. No other response of the session has it, whichever engine gives it."""
@@ -147,7 +178,7 @@ class Ledger:
     def add_text(self, response_id: str, text: str) -> None:
         """The text of the response goes on, as it is spoken."""
         if response := self._open.get(response_id):
-            response.add(text)
+            self._add(response, text)
 
     def write(self, response_id: str, text: str) -> None:
         """The model goes on to write a drafted response."""
@@ -164,12 +195,19 @@ class Ledger:
         """The text of a drafted response goes on. Ignored from anybody but the one who took the response."""
         response = self._open.get(response_id)
         if response is not None and response.speaker is speaker:
-            response.add(text)
+            self._add(response, text)
+
+    def _add(self, response: Response, text: str) -> None:
+        response.add(text)
+        if self.watcher is not None:
+            self.watcher.text_added(response, text)
 
     def correct_text(self, response_id: str, text: str, said: str) -> None:
         """Put `said`, the part of it that could be spoken, in the place of a piece of the response's text."""
         if response := self._open.get(response_id):
             response.correct(text, said)
+            if self.watcher is not None:
+                self.watcher.changed(response)
 
     def add_words(self, response_id: str, words: tuple[Word, ...]) -> None:
         """When words are spoken, in seconds of the response's audio. Replaces earlier words of the same time."""
@@ -190,6 +228,13 @@ class Ledger:
             response.played_s += seconds
             if first and seconds > 0:
                 self._started(response)
+            if self.watcher is not None:
+                self.watcher.changed(response)
+
+    def all_given(self, frame: ResponseEnded) -> None:
+        """The engine has given all of a response, and it has come through the pipeline."""
+        if self.watcher is not None:
+            self.watcher.all_given(frame)
 
     def all_sent(self, response_id: str) -> None:
         """The last audio of the response has been sent."""
@@ -213,6 +258,10 @@ class Ledger:
         """Settle every response up to `turn` as interrupted, oldest first. Returns what was heard of each."""
         cut = [r.id for r in self._open.values() if r.turn <= turn]
         return [heard for r in cut if (heard := self.finish(r, interrupted=True)) is not None]
+
+    def get(self, response_id: str) -> Response | None:
+        """The response of this id, unless it is settled."""
+        return self._open.get(response_id)
 
     def text_of(self, response_id: str) -> str:
         """Return the text so far of a response that is not settled yet, else an empty one."""

@@ -1,4 +1,4 @@
-"""`Levels`: how loud both sides are, as `AudioLevel` signals, while somebody listens for them."""
+"""`Levels`: the loudness of both sides, as `AudioLevel` signals, while somebody listens for them."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ..audio.pcm import FLOOR_DBFS
 from ..frames import AudioLevel
 from .audio import CallAudio
 
-EVERY_S = 0.1
+LEVEL_PERIOD_S = 0.1
 
 
-class _Side:
-    """What has been heard of one side since the last signal."""
+class _SideLevel:
+    """The level of one side's audio since the last signal."""
 
     def __init__(self, who: Literal["caller", "agent"]) -> None:
         self.who = who
@@ -24,6 +24,7 @@ class _Side:
         self._power, self._samples = 0.0, 0
 
     def add(self, pcm: bytes) -> None:
+        """Count a piece of audio."""
         import numpy as np
 
         samples = np.frombuffer(pcm, "<i2").astype(np.float32)
@@ -31,7 +32,7 @@ class _Side:
         self._samples += len(samples)
 
     def take(self) -> float | None:
-        """The level, in dB below full scale; None if there is nothing to tell: no audio has come, as before."""
+        """The level in dB below full scale; None if no audio has come, as the time before."""
         if not self._samples and self.told == FLOOR_DBFS:
             return None
         mean = self._power / self._samples / 32768**2 if self._samples else 0.0
@@ -41,20 +42,20 @@ class _Side:
 
 
 class Levels:
-    """Measures what the caller says, as the pipeline gets it, and what it hears of the agent."""
+    """Measures the caller's audio as the pipeline gets it, and the agent's audio that the caller hears."""
 
     def __init__(self, audio: CallAudio, now: Callable[[], float], broadcast: Callable[[AudioLevel], None]) -> None:
         self._audio = audio
         self._now = now
         self._broadcast = broadcast
-        self._sides = (_Side("caller"), _Side("agent"))
+        self._sides = (_SideLevel("caller"), _SideLevel("agent"))
         self._taps = [partial(self._heard, side) for side in self._sides]
         self._stops: list[Callable[[], None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._listeners = 0
 
     def listened(self, count: int) -> None:
-        """So many more listen. Without any nothing is measured."""
+        """Count `count` more listeners. Without any nothing is measured."""
         before, self._listeners = self._listeners, self._listeners + count
         if not before:
             self._stops = [
@@ -69,15 +70,15 @@ class Levels:
             self._stops.pop()()
 
     def stop(self) -> None:
-        """The session ends."""
+        """Measure no more: the session ends."""
         self._detach()
         if self._timer is not None:
             self._timer.cancel()
 
-    def _heard(self, side: _Side, pcm: bytes, sample_rate: int, at: float) -> None:
+    def _heard(self, side: _SideLevel, pcm: bytes, sample_rate: int, at: float) -> None:
         side.add(pcm)
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(EVERY_S, self._tell)
+            self._timer = asyncio.get_running_loop().call_later(LEVEL_PERIOD_S, self._tell)
 
     def _tell(self) -> None:
         self._timer = None
@@ -88,4 +89,4 @@ class Levels:
                 news = True
                 self._broadcast(AudioLevel(who=side.who, dbfs=round(level, 1), at=at))
         if news and self._listeners:
-            self._timer = asyncio.get_running_loop().call_later(EVERY_S, self._tell)
+            self._timer = asyncio.get_running_loop().call_later(LEVEL_PERIOD_S, self._tell)

@@ -1,27 +1,27 @@
-"""What a call has cost: prices as data, and the sum of what was consumed.
+"""The cost of a call: prices as data, and the sum over the consumption.
 
-The prices are in US dollars, put down in November 2026. What runs in the process costs nothing. For Gemini's live
-models they are a published ballpark of the paid tier, per minute of audio, which nobody has checked against a bill: a
-floor, for the provider counts the conversation so far again with every answer. Other models have no price here: what
-they consume counts as 0, and is named. Give your own: `cost(session.usage, {**PRICES, "my-model": Price(…)})`.
+The prices are in US dollars, of November 2026. Services that run in the process cost nothing. The prices of Gemini's
+live models are a published ballpark of the paid tier, per minute of audio, not checked against a bill. They are a lower
+bound: the provider charges for the conversation so far again with every answer. Other models have no price here: their
+consumption counts as 0, and they are named in `Cost.unpriced`. Give your own prices with
+`cost(session.usage, {**PRICES, "my-model": Price(…)})`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
 from ..frames import Usage
-from .usage import UsageTotals
 
 MILLION = 1_000_000
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model takes, in US dollars: per million tokens, per minute of audio, per million characters.
+    """The prices of a model in US dollars: per million tokens, per minute of audio, per million characters.
 
-    `cached_input` is for tokens that the provider had kept; None takes them at the price of the others.
+    `cached_input` is for tokens that the provider had cached; None charges them like the others.
     """
 
     text_input: float = 0.0
@@ -34,18 +34,18 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     characters: float = 0.0
 
     def of(self, used: Usage) -> float:
-        """What this much costs."""
+        """The cost of this consumption in US dollars."""
         audio_in, audio_out = used.input_audio_tokens, used.output_audio_tokens
         text_in = max(0, used.input_tokens - audio_in)
-        kept_cost = 0.0
+        cached_usd = 0.0
         if self.cached_input is not None:
-            # Nobody tells which of them are audio: the cheaper ones are taken to be.
-            kept_text = min(used.cached_tokens, text_in)
-            kept_audio = min(used.cached_tokens - kept_text, audio_in)
-            text_in, audio_in = text_in - kept_text, audio_in - kept_audio
-            kept_cost = (kept_text + kept_audio) * self.cached_input
+            # Providers do not report which of them are audio: text, the cheaper, is assumed first.
+            cached_text = min(used.cached_tokens, text_in)
+            cached_audio = min(used.cached_tokens - cached_text, audio_in)
+            text_in, audio_in = text_in - cached_text, audio_in - cached_audio
+            cached_usd = (cached_text + cached_audio) * self.cached_input
         tokens = (
-            kept_cost
+            cached_usd
             + text_in * self.text_input
             + audio_in * self.audio_input
             + max(0, used.output_tokens - audio_out) * self.text_output
@@ -57,7 +57,7 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Prices = Mapping[str, Price]
-"""By the name of the model, or of the service for those that have only one."""
+"""Prices by the name of the model, or of the service where it has only one model."""
 
 _FREE = Price()
 _GEMINI_LIVE = Price(input_minute=0.005, output_minute=0.018)
@@ -75,19 +75,22 @@ PRICES: Prices = {
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """What a call has cost. `by_service` has a None for what has no price, and `unpriced` names it."""
+    """The cost of a call in US dollars. `by_service` has None for a model without a price; `unpriced` names it."""
 
     usd: float
     by_service: dict[tuple[str, str], float | None]
     unpriced: tuple[str, ...] = ()
 
 
-def cost(totals: UsageTotals, prices: Prices = PRICES) -> Cost:
-    """The cost of what was consumed, by (service, model). What has no price counts as 0 and is flagged."""
+def cost(totals: Iterable[Usage], prices: Prices = PRICES) -> Cost:
+    """The cost of the consumption in `totals`, by (service, model): give it `session.usage`.
+
+    A model without a price counts as 0 and is named in `unpriced`.
+    """
     by_service: dict[tuple[str, str], float | None] = {}
-    for (service, model), used in totals.by_service.items():
-        price = prices.get(model) or prices.get(service)
-        by_service[service, model] = None if price is None else price.of(used)
+    for used in totals:
+        price = prices.get(used.model) or prices.get(used.service)
+        by_service[used.service, used.model] = None if price is None else price.of(used)
     return Cost(
         usd=sum(usd for usd in by_service.values() if usd is not None),
         by_service=by_service,

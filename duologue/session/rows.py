@@ -2,169 +2,109 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 import msgspec
 
-from ..errors import ConfigurationError, DuologueError
-from .row_feed import Removed, Row, RowEvent, RowFeed
+from ..errors import ConfigurationError
+from .backlog import Backlog, TooSlow
+from .call_events import CallEnding, FeedEvent
+from .feed import CAPACITY, Feed
+from .row_events import Removed, Row, RowDeltas, RowEvent, to_row
 
-if TYPE_CHECKING:
-    from .session import Session
+RowMode = Literal["live", "coalesce", "append"]
 
-Mode = Literal["live", "coalesce", "append"]
-CAPACITY = 256
-"""Rows that wait for a reader."""
-
-__all__ = ["CAPACITY", "Mode", "Removed", "Row", "RowEvent", "Rows", "TooSlow"]
+__all__ = ["CAPACITY", "Removed", "Row", "RowEvent", "RowMode", "Rows", "TooSlow"]
 
 
-class TooSlow(DuologueError):
-    """More rows wait for a reader than it may leave waiting."""
+class RowSource(Protocol):
+    """A session, as far as rows need one."""
 
-    category = "limit"
+    @property
+    def id(self) -> str: ...
+    @property
+    def feed(self) -> Feed: ...
 
 
 class Rows:
     """The rows of a session's conversation: with `listen`, or `async for row in rows`.
 
     - `live`: one row for each message, tool call, result, hand-off and note, rewritten under its id as it changes: the
-      caller's with interim transcripts, the agent's with what has been generated and how much of it was heard; in the
-      end what was heard. A row that comes to nothing is `Removed`. Engines without interim transcripts give final ones.
+      caller's with interim transcripts, the agent's with the text generated so far and how much of it was heard; in
+      the end the text that was heard. A row that comes to nothing is `Removed`. Engines without interim transcripts
+      give final ones.
     - `coalesce`: final rows alone.
-    - `append`: a row holds what its id's message has got since the last one: the words recognised, the words heard.
-      With `restart` in its metadata it holds all of it: what came before was recognised differently in the end.
+    - `append`: a row holds the text that its id's message has got since the last one: the words recognised, the words
+      heard. With `restart` in its metadata it holds all of it: the words before were recognised differently in the end.
 
-    What exists already comes first. Raises ConfigurationError for another mode and a capacity below 1.
+    Rows that exist already come first. Raises ConfigurationError for another mode and a capacity below 1.
     """
 
-    def __init__(self, session: Session, mode: Mode = "live", *, capacity: int = CAPACITY) -> None:
+    def __init__(self, session: RowSource, mode: RowMode = "live", *, capacity: int = CAPACITY) -> None:
         if mode not in ("live", "coalesce", "append"):
             raise ConfigurationError(f"rows come live, coalesce or append, not {mode!r}")
         if capacity < 1:
             raise ConfigurationError(f"a capacity of {capacity} rows holds none")
-        self._feed = RowFeed.of(session)
-        self._mode: Mode = mode
+        self._session_id, self._feed = session.id, session.feed
+        self._mode: RowMode = mode
         self._capacity = capacity
+        self._feed.attach()
 
     def listen(self, listener: Callable[[RowEvent], None]) -> Callable[[], None]:
         """Call `listener` with each row, there and then. Returns a function that ends it."""
-        return self._listen(listener, lambda: None)
+        in_mode = _in_mode(self._mode)
 
-    def _listen(self, listener: Callable[[RowEvent], None], ended: Callable[[], None]) -> Callable[[], None]:
-        translate = _translation(self._mode)
+        def tell(event: FeedEvent) -> None:
+            row = to_row(event, self._session_id)
+            if row is not None and (told := in_mode(row)) is not None:
+                listener(told)
 
-        def tell(event: RowEvent) -> None:
-            translated = translate(event)
-            if translated is not None:
-                listener(translated)
-
-        for row in self._feed.rows():
-            tell(row)
-        return self._feed.listen(tell, ended)
+        for event in self._feed.snapshot():
+            tell(event)
+        return self._feed.on(tell)
 
     def __aiter__(self) -> AsyncGenerator[RowEvent, None]:
         """Each row until the session ends.
 
-        Of rows that wait under the same id only the latest is kept (in `append` they are joined), so that a slow
-        reader costs little. Beyond `capacity` ids rows that are not final are left out; when `capacity` final ones
-        wait, the reader gets TooSlow.
+        Of rows that wait under the same id only the latest is kept (in `append` they are joined): a slow reader costs
+        little. Beyond `capacity` ids rows that are not final are left out; when `capacity` final ones wait, the reader
+        gets TooSlow.
         """
         return self._read()
 
     async def _read(self) -> AsyncGenerator[RowEvent, None]:
-        waiting = _Waiting(self._mode)
-        stop = self._listen(waiting.put, waiting.end)
-        waiting.limit = len(waiting.events) + self._capacity  # what exists already is no sign of a slow reader
+        join = _join_rows if self._mode == "append" else _keep_latest
+        backlog = Backlog[RowEvent](lambda row: row.id, self._is_interim, join, noun="rows")
+        stops = [self.listen(backlog.put), self._feed.on(lambda event: backlog.end(), CallEnding)]
+        backlog.limit = len(backlog) + self._capacity  # rows that exist already are not a sign of a slow reader
         if self._feed.ended:
-            waiting.end()
+            backlog.end()
         try:
-            while (event := await waiting.next()) is not None:
-                yield event
+            while (row := await backlog.next()) is not None:
+                yield row
         finally:
-            stop()
+            for stop in stops:
+                stop()
+
+    def _is_interim(self, row: RowEvent) -> bool:
+        return self._mode != "append" and isinstance(row, Row) and not row.final
 
 
-def _translation(mode: Mode) -> Callable[[RowEvent], RowEvent | None]:
-    """What a mode makes of each row."""
+def _in_mode(mode: RowMode) -> Callable[[RowEvent], RowEvent | None]:
+    """The function that turns a row into its form in this mode; it returns None for a row that the mode leaves out."""
     if mode == "live":
-        return lambda event: event
+        return lambda row: row
     if mode == "coalesce":
-        return lambda event: event if isinstance(event, Row) and event.final else None
-    return _Deltas()
+        return lambda row: row if isinstance(row, Row) and row.final else None
+    return RowDeltas()
 
 
-class _Deltas:
-    """Makes of rows what they have more than before."""
-
-    def __init__(self) -> None:
-        self._told: dict[str, str] = {}  # of the rows that are not final
-
-    def __call__(self, event: RowEvent) -> RowEvent | None:
-        if isinstance(event, Removed):
-            return event if self._told.pop(event.id, "") else None
-        told, metadata = self._told.get(event.id, ""), dict(event.metadata)
-        text = event.message if event.final else event.message[: metadata.get("heard", len(event.message))]
-        metadata.pop("heard", None)
-        if not text.startswith(told):
-            if not event.final:
-                return None  # it may well come back to what it was
-            told, metadata["restart"] = "", True
-        if event.final:
-            self._told.pop(event.id, None)
-        elif len(text) == len(told):
-            return None
-        else:
-            self._told[event.id] = text
-        return msgspec.structs.replace(event, message=text[len(told) :], metadata=metadata)
+def _keep_latest(before: RowEvent, after: RowEvent) -> RowEvent:
+    return after
 
 
-class _Waiting:
-    """Rows that wait for a reader, each id in its place."""
-
-    def __init__(self, mode: Mode) -> None:
-        self.events: dict[str, RowEvent] = {}
-        self.limit = 0
-        """Of ids; 0 for none yet."""
-        self._joined = mode == "append"
-        self._news = asyncio.Event()
-        self._ended = self._too_slow = False
-
-    def put(self, event: RowEvent) -> None:
-        """A row has come."""
-        before = self.events.get(event.id)
-        if before is None and self.limit and len(self.events) >= self.limit and not self._make_room(event):
-            return
-        if self._joined and isinstance(before, Row) and isinstance(event, Row) and "restart" not in event.metadata:
-            event = msgspec.structs.replace(event, message=before.message + event.message)
-        self.events[event.id] = event
-        self._news.set()
-
-    def _make_room(self, event: RowEvent) -> bool:
-        """Whether there is room for a further id."""
-        if not self._joined:
-            if isinstance(event, Row) and not event.final:
-                return False
-            superseded = next((i for i, e in self.events.items() if isinstance(e, Row) and not e.final), None)
-            if superseded is not None:
-                del self.events[superseded]
-                return True
-        self._too_slow = True
-        self._news.set()
-        return False
-
-    def end(self) -> None:
-        """No further row will come."""
-        self._ended = True
-        self._news.set()
-
-    async def next(self) -> RowEvent | None:
-        """The row that has waited longest; None at the end. Raises TooSlow."""
-        while not self.events and not self._ended and not self._too_slow:
-            self._news.clear()
-            await self._news.wait()
-        if self._too_slow:
-            raise TooSlow(f"{len(self.events)} rows wait for a reader, which is the limit")
-        return self.events.pop(next(iter(self.events))) if self.events else None
+def _join_rows(before: RowEvent, after: RowEvent) -> RowEvent:
+    if isinstance(before, Row) and isinstance(after, Row) and "restart" not in after.metadata:
+        return msgspec.structs.replace(after, message=before.message + after.message)
+    return after

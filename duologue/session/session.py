@@ -32,6 +32,7 @@ from .audio import Access, CallAudio
 from .bottom import Bottom
 from .conversation import Conversation
 from .error_desk import ErrorPolicy, end_on_fatal
+from .feed import Feed
 from .floor import Floor
 from .hooks import HOOK_TIMEOUT_S, Hooks
 from .host import SessionHost
@@ -82,8 +83,8 @@ class Session:
         self.usage = UsageTotals()
         self.audio = CallAudio(self.report)
         """Both sides' audio as it is heard, and the caller's access."""
-        self.feed: Any = None
-        """The call as events for watchers, once there is one."""
+        self.feed = Feed(self)
+        """The call as events, for watchers."""
         bottom = Bottom(
             self.audio,
             self.ledger,

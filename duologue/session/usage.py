@@ -1,15 +1,20 @@
-"""What a call has consumed."""
+"""The consumption of a call."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 from ..frames import Usage
 
 
 class UsageTotals:
-    """Sums of the `Usage` signals, per service and model."""
+    """Sums of the `Usage` signals, one for each service and model; iterating gives the sums."""
 
     def __init__(self) -> None:
         self.by_service: dict[tuple[str, str], Usage] = {}
+
+    def __iter__(self) -> Iterator[Usage]:
+        return iter(self.by_service.values())
 
     def add(self, usage: Usage) -> None:
         """Count one report."""

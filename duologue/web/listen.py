@@ -1,4 +1,4 @@
-"""`WS /listen/{call id}`: what is said in a call, as rows, for dashboards. Read-only."""
+"""`WS /listen/{call id}`: the conversation of a call as rows, for dashboards. Read-only."""
 
 from __future__ import annotations
 
@@ -11,28 +11,27 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..errors import ConfigurationError
 from ..session.rows import CAPACITY, Rows, TooSlow
-from .calls import Calls, Refused
-from .denial import deny
+from .calls import Calls, Refused, deny
 
 MAX_LISTENERS = 100
-"""Dashboards of a server; more are refused with status 503."""
+"""The most dashboards of a server; further ones are refused with status 503."""
 SEND_S = 10.0
-"""A dashboard that takes longer for a row is too slow."""
+"""Seconds after which a dashboard that has not taken a row is too slow."""
 OVER, READ_ONLY, SLOW = 1000, 1008, 1013
 
 
 def routes(calls: Calls, *, capacity: int = CAPACITY, max_listeners: int = MAX_LISTENERS) -> list[BaseRoute]:
-    """The endpoint: a JSON object for each row, those so far first (`duologue.session.rows`).
+    """The endpoint: a JSON object for each row, those so far first; see `duologue.session.rows`.
 
     `?mode=` is live (the default), coalesce or append. The authentication is that of the calls. A dashboard is cut off
     with code 1013 if more than `capacity` rows wait for it and cannot be merged, or if it takes none for `SEND_S`; with
-    1008 if it sends anything. 1000 is the end of the call.
+    1008 if it sends anything. Code 1000 is the end of the call.
     """
     return [WebSocketRoute("/listen/{call_id}", _Listening(calls, capacity, max_listeners).serve)]
 
 
 class _Listening:
-    """Admits dashboards, and keeps each informed until its call is over."""
+    """Admits dashboards, and sends each its rows until the call is over."""
 
     def __init__(self, calls: Calls, capacity: int, max_listeners: int) -> None:
         self._calls = calls
@@ -41,7 +40,7 @@ class _Listening:
         self._count = 0
 
     async def serve(self, socket: WebSocket) -> None:
-        """One dashboard."""
+        """Serve one dashboard."""
         try:
             rows = await self._admit(socket)
         except Refused as refused:
@@ -70,14 +69,14 @@ class _Listening:
 
 
 class _Dashboard:
-    """One dashboard that listens."""
+    """One dashboard that is connected."""
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
         self._close: tuple[int, str] | None = None
 
     async def inform(self, rows: Rows) -> None:
-        """Send rows until the call is over, or the dashboard has gone, is too slow, or does what it may not."""
+        """Send rows until the call is over, or the dashboard has gone, is too slow, or sends something."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._read, tasks.cancel_scope)
             self._close = await self._send(rows)

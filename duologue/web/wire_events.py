@@ -1,78 +1,71 @@
-"""What happens in a call, told to WebSocket clients that do not speak RTVI."""
+"""`WireEvents`: the events of a call for WebSocket clients that do not speak RTVI."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
+from typing import Any
 
-from ..frames import (
-    BotStartedSpeaking,
-    BotStoppedSpeaking,
-    CallerStartedSpeaking,
-    CallerStoppedSpeaking,
-    SessionStarted,
-    Transcribed,
-)
-from ..session.conversation import Item
+from ..session.call_events import CallBegan, FeedEvent, MessageChanged, Recognised, Speaking
 from ..session.session import Session
 from ..transports.client import ClientTransport
 from ..transports.websocket.transport import WebSocketTransport
 
 REMEMBERED = 64
-"""Messages of the agent that are known to have been told to their end."""
+"""Messages of the agent that are known to have been sent."""
+
+WireEvent = tuple[str, dict[str, Any]]
+"""The name of an event of `F1Serializer`, and its fields."""
 
 
 class WireEvents:
-    """Tells of transcripts, of who speaks, and of the beginning: the events of `F1Serializer`.
+    """Makes wire events of a call's events: transcripts, who speaks, and the beginning.
 
-    What the agent says is told when it begins to be heard, and once more, final, as what was heard of it.
+    The agent's message is sent when it begins to be heard, and once more, final, with the text that was heard of it.
+    `started` has the fields of the beginning.
     """
 
-    def __init__(self, transport: WebSocketTransport, session: Session) -> None:
-        self._transport, self._session = transport, session
-        self._told: deque[str] = deque(maxlen=REMEMBERED)
+    def __init__(self, **started: Any) -> None:
+        self._started = started
+        self._begun: deque[str] = deque(maxlen=REMEMBERED)
+        self._final: deque[str] = deque(maxlen=REMEMBERED)
 
-    def attach(self) -> None:
-        """Listen to the session."""
-        session = self._session
-        session.on(SessionStarted, self._started)
-        session.on(Transcribed, self._transcribed)
-        session.on(CallerStartedSpeaking, lambda signal: self._speaking("user", True))
-        session.on(CallerStoppedSpeaking, lambda signal: self._speaking("user", False))
-        session.on(BotStartedSpeaking, lambda signal: self._speaking("assistant", True))
-        session.on(BotStoppedSpeaking, lambda signal: self._speaking("assistant", False))
-        session.conversation.listen(self._item)
+    def translate(self, event: FeedEvent) -> Iterator[WireEvent]:
+        """The wire events that follow from an event. To be read to the end."""
+        match event:
+            case CallBegan():
+                yield "session_started", self._started
+            case Speaking():
+                who = "user" if event.who == "caller" else "assistant"
+                yield "speaking", {"speaking": event.speaking, "who": who}
+            case Recognised() if event.text:
+                yield _transcription_event(event.text, "user", event.final)
+            case MessageChanged() if event.item.role == "agent":
+                yield from self._agent_said(event)
 
-    def _started(self, signal: SessionStarted) -> None:
-        transport = self._transport
-        transport.send_event(
-            "session_started",
-            session_id=transport.id,
-            input_sample_rate=transport.serializer.input_sample_rate,
-            output_sample_rate=transport.serializer.output_sample_rate,
-        )
+    def _agent_said(self, event: MessageChanged) -> Iterator[WireEvent]:
+        told = self._final if event.final else self._begun
+        if event.item.id not in told and (event.final or event.heard_s > 0):
+            told.append(event.item.id)
+            yield _transcription_event(event.text, "assistant", event.final)
 
-    def _speaking(self, who: str, speaking: bool) -> None:
-        self._transport.send_event("speaking", speaking=speaking, who=who)
 
-    def _transcribed(self, signal: Transcribed) -> None:
-        if signal.text:
-            self._say(signal.text, "user", signal.final)
-
-    def _item(self, item: Item) -> None:
-        if item.kind != "message" or item.role != "agent" or item.id in self._told:
-            return
-        if item.status == "in_progress":
-            if text := self._session.ledger.text_of(item.id):
-                self._say(text, "assistant", False)
-        elif item.text:
-            self._told.append(item.id)
-            self._say(item.text, "assistant", True)
-
-    def _say(self, text: str, role: str, final: bool) -> None:
-        self._transport.send_event("transcription", text=text, role=role, is_final=final)
+def _transcription_event(text: str, role: str, final: bool) -> WireEvent:
+    return "transcription", {"text": text, "role": role, "is_final": final}
 
 
 def attach(transport: ClientTransport, session: Session) -> None:
-    """Tell the client of a session what happens in it, if it is one that came by a WebSocket."""
-    if isinstance(transport, WebSocketTransport):
-        WireEvents(transport, session).attach()
+    """Send the events of a session to its client, if the client came by a WebSocket."""
+    if not isinstance(transport, WebSocketTransport):
+        return
+    events = WireEvents(
+        session_id=transport.id,
+        input_sample_rate=transport.serializer.input_sample_rate,
+        output_sample_rate=transport.serializer.output_sample_rate,
+    )
+
+    def send(event: FeedEvent) -> None:
+        for name, fields in events.translate(event):
+            transport.send_event(name, **fields)
+
+    session.feed.on(send)

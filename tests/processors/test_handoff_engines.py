@@ -232,7 +232,8 @@ async def test_what_the_caller_is_saying_during_the_switch_is_heard_as_a_whole_b
         assert call.is_over()
     assert all_heard(other.ear) == list(range(150))
     assert [f.audio[1] for f in call.came(UserAudio)] == list(range(150)), "and by everyone else once"
-    assert [type(f) for f in call.frames if isinstance(f, SpeechStarted | EndOfTurn)] == [SpeechStarted, EndOfTurn]
+    marks = [type(f).__name__ for f in call.frames if isinstance(f, SpeechStarted | EndOfTurn)]
+    assert marks == ["SpeechStarted", "EndOfTurn"]
     assert [t.text for t in call.came(UserTranscript)] == ["a whole sentence"]
 
 

@@ -152,7 +152,7 @@ async def test_the_final_transcript_stands_before_the_end_of_the_turn_and_goes_u
     assert caller.kinds()[-4:] == ["SpeechStopped", "UserTranscript", "EndOfTurn", "End"]
     transcript = next(f for f in caller.sink.frames if isinstance(f, UserTranscript))
     assert transcript == UserTranscript(
-        text="2560 bytes", start_s=0.04, end_s=0.04 + 0.1, confidence=0.5, language="en"
+        text="2560 bytes", start_s=0.04, end_s=0.04 + 0.1, utterance="item_1", confidence=0.5, language="en"
     )
     assert [f for f in caller.top.frames if isinstance(f, UserTranscript)] == [transcript]
 

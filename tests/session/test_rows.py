@@ -98,15 +98,15 @@ async def test_a_message_of_which_nothing_was_heard_is_taken_back() -> None:
 async def test_speech_that_was_not_understood_is_taken_back() -> None:
     async with running() as call:
         events = heard(call.session)
-        call.session.broadcast(Transcribed(text="erm", final=False, start_s=1.0))
-        call.session.broadcast(Transcribed(text="", start_s=1.0, end_s=1.5))
+        call.session.broadcast(Transcribed(text="erm", final=False, start_s=1.0, utterance="speech_1"))
+        call.session.broadcast(Transcribed(text="", start_s=1.0, end_s=1.5, utterance="speech_1"))
         assert brief(events) == ["speech_1 erm", "speech_1 --"]
 
 
 async def test_interim_words_that_nobody_logs_are_taken_back_at_the_end() -> None:
     async with running() as call:
         events = heard(call.session)
-        call.session.broadcast(Transcribed(text="hel", final=False, start_s=1.0))
+        call.session.broadcast(Transcribed(text="hel", final=False, start_s=1.0, utterance="speech_1"))
     assert brief(events) == ["speech_1 hel", "speech_1 --"]
 
 
@@ -114,7 +114,7 @@ async def test_interims_of_many_speeches_are_bounded() -> None:
     async with running() as call:
         events = heard(call.session)
         for number in range(100):
-            call.session.broadcast(Transcribed(text="hm", final=False, start_s=float(number)))
+            call.session.broadcast(Transcribed(text="hm", final=False, utterance=str(number)))
         assert sum(isinstance(event, Removed) for event in events) == 36
 
 
@@ -122,12 +122,12 @@ async def test_a_native_engines_place_in_the_log_and_its_interim_words_are_one_r
     async with running() as call:
         session = call.session
         events = heard(session)
-        session.broadcast(Transcribed(text="good", final=False, start_s=0.5))
-        item = session.conversation.add("message", "caller", turn=1, at=0.5, status="in_progress")
-        session.broadcast(Transcribed(text="good morning", final=False, start_s=0.5))
+        session.broadcast(Transcribed(text="good", final=False, start_s=0.5, utterance="speech_1"))
+        item = session.conversation.add("message", "caller", id="speech_1", turn=1, at=0.5, status="in_progress")
+        session.broadcast(Transcribed(text="good morning", final=False, start_s=0.5, utterance="speech_1"))
         session.conversation.update(item.id, text="Good morning.", status="complete")
-        place = session.conversation.add("message", "caller", turn=2, at=2.5, status="in_progress")
-        session.broadcast(Transcribed(text="bye", final=False, start_s=2.5))
+        place = session.conversation.add("message", "caller", id="item_2", turn=2, at=2.5, status="in_progress")
+        session.broadcast(Transcribed(text="bye", final=False, start_s=2.5, utterance="item_2"))
         session.conversation.update(place.id, text="Bye.", status="complete")
     assert brief(events) == [
         *("speech_1 good", "speech_1 good morning", "speech_1 Good morning.."),
@@ -160,9 +160,9 @@ async def test_what_exists_already_comes_first() -> None:
         await call.types("Hello.", respond=False)
         await call.says(0.5)
         await call.until(3.0)
-        call.session.broadcast(Transcribed(text="and", final=False, start_s=2.9))
+        call.session.broadcast(Transcribed(text="and", final=False, utterance="u"))
         Rows(call.session)
-        call.session.broadcast(Transcribed(text="and so", final=False, start_s=2.9))
+        call.session.broadcast(Transcribed(text="and so", final=False, utterance="u"))
         late = heard(call.session)
         assert [event.message for event in late if isinstance(event, Row)] == ["Hello.", "can I ask", "Yes.", "and so"]
 
@@ -196,8 +196,8 @@ async def test_append_begins_anew_if_the_final_words_are_others() -> None:
     async with running() as call:
         events = heard(call.session, mode="append")
         for text in ("eight", "eight twenty", "ate", "ate twelve"):
-            call.session.broadcast(Transcribed(text=text, final=False, start_s=1.0))
-        call.session.conversation.add("message", "caller", turn=1, at=1.0, text="I ate twelve.")
+            call.session.broadcast(Transcribed(text=text, final=False, utterance="u"))
+        call.session.conversation.add("message", "caller", id="u", turn=1, text="I ate twelve.")
     rows = [(e.message, e.metadata.get("restart", False)) for e in events if isinstance(e, Row)]
     assert rows == [("eight", False), (" twenty", False), ("I ate twelve.", True)]
 
@@ -244,9 +244,9 @@ async def test_a_slow_reader_gets_merged_rows_and_no_final_one_is_lost() -> None
         conversation, broadcast = call.session.conversation, call.session.broadcast
         for speech in range(6):
             for word in range(5):
-                broadcast(Transcribed(text=f"{speech} {word}", final=False, start_s=float(speech)))
+                broadcast(Transcribed(text=f"{speech} {word}", final=False, utterance=str(speech)))
         for speech in range(4):
-            conversation.add("message", "caller", turn=1, at=float(speech), text=f"final {speech}")
+            conversation.add("message", "caller", id=str(speech), turn=1, text=f"final {speech}")
         got = [await first]
         got += [await anext(reader) for _ in range(3)]
         await reader.aclose()
@@ -271,7 +271,7 @@ async def test_append_is_joined_while_it_waits() -> None:
         first = asyncio.ensure_future(anext(reader))
         await anyio.lowlevel.checkpoint()
         for text in ("a", "a b", "a b c"):
-            call.session.broadcast(Transcribed(text=text, final=False, start_s=1.0))
+            call.session.broadcast(Transcribed(text=text, final=False, utterance="u"))
         row = await first
         assert isinstance(row, Row)
         assert row.message == "a b c"

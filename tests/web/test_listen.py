@@ -117,15 +117,15 @@ async def test_the_mode_is_asked_for() -> None:
     async with serving_a_call() as server:
         async with server.dashboard("c1?mode=coalesce") as socket:
             for text, final in (("hm", False), ("hmm", False), ("", True)):
-                server.session.broadcast(Transcribed(text=text, final=final, start_s=1.0))
+                server.session.broadcast(Transcribed(text=text, final=final, utterance="u"))
             server.session.conversation.add("note", "system", text="Noted.")
             assert (await row(socket))["message"] == "Noted."
         async with server.dashboard() as socket:
             assert (await row(socket))["message"] == "Noted."
-            server.session.broadcast(Transcribed(text="hm", final=False, start_s=1.0))
+            server.session.broadcast(Transcribed(text="hm", final=False, utterance="u"))
             shown = await row(socket)
             assert (shown["message"], shown["final"]) == ("hm", False)
-            server.session.broadcast(Transcribed(text="", start_s=1.0))
+            server.session.broadcast(Transcribed(text="", utterance="u"))
             assert await row(socket) == {"id": shown["id"], "removed": True}
 
 
@@ -218,9 +218,9 @@ async def test_a_slow_dashboard_gets_merged_rows_and_never_slows_the_call() -> N
         add("note", "system", text="first")
         await anyio.sleep(0.1)
         for number in range(50):
-            server.session.broadcast(Transcribed(text=f"word {number}", final=False, start_s=1.0))
+            server.session.broadcast(Transcribed(text=f"word {number}", final=False, utterance="u"))
             await anyio.sleep(0.01)
-        add("message", "caller", at=1.0, text="All of it.")
+        add("message", "caller", id="u", text="All of it.")
         stuck.goes_on.set()
         await anyio.sleep(0.1)
         assert stuck.texts[0] == "first"

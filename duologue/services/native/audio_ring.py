@@ -35,6 +35,8 @@ class Utterance:
 
     first: int
     last: int | None = None
+    id: str = ""
+    """Its id in transcripts and in the log; given when it is first needed."""
     item: str = ""
     """The provider's id for it."""
     log_id: str = ""
@@ -272,7 +274,7 @@ class AudioRing:
         speech = list(self._between(first, self.here))
         if self.utterances and not any(isinstance(frame, SpeechStarted) for frame in speech):
             # The provider heard it, nobody of ours.
-            speech.insert(0, SpeechStarted(at=self.utterances[0].start_s))
+            speech.insert(0, SpeechStarted(at=self.utterances[0].start_s, utterance=self.utterances[0].id))
             if not self.utterances[-1].open:
                 speech.append(EndOfTurn(at=self.utterances[-1].end_s, by="server"))
         self.clear()
@@ -282,7 +284,7 @@ class AudioRing:
         """Go on with what another engine has released, ahead of all that comes."""
         for frame in speech:
             if isinstance(frame, SpeechStarted) and self.going_on is None:
-                self.begin(frame.at, RECENT_S)
+                self.begin(frame.at, RECENT_S).id = frame.utterance
             self._append(frame)
             if isinstance(frame, EndOfTurn):
                 for utterance in self.utterances:

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
 import anyio
+from msgspec.structs import replace
 
 from ...frames import EndOfTurn, Frame, Input, SpeechStarted, SpeechStopped, UserAudio, UserTranscript
 from ...processors.kernel.groups import leaves
@@ -122,7 +123,9 @@ class Caller:
     def _started(self, frame: SpeechStarted) -> None:
         self._ears = True
         if not self.follows_provider and self._ring.going_on is None:
-            self._ring.begin(frame.at)
+            utterance = self._ring.begin(frame.at)
+            utterance.id = frame.utterance
+            frame = replace(frame, utterance=self._turns.name(utterance))
             if self._server_turns:
                 self._answers.expect_none()
         self._ring.add(frame)
@@ -194,7 +197,12 @@ class Caller:
         await self._transcripts.add(
             utterance,
             UserTranscript(
-                text=text, final=event.final, start_s=utterance.start_s, end_s=end_s, language=event.language
+                text=text,
+                final=event.final,
+                start_s=utterance.start_s,
+                end_s=end_s,
+                utterance=self._turns.name(utterance),
+                language=event.language,
             ),
         )
 

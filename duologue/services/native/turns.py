@@ -65,12 +65,23 @@ class Turns:
         named = next((turn for turn in turns if item and turn.item == item), None)
         return named or next((turn for turn in turns if not turn.item and not turn.transcribed), None)
 
+    def name(self, utterance: Utterance) -> str:
+        """Return our id of an utterance: its transcripts carry it, and its item of the log will have it."""
+        utterance.id = utterance.id or self._session.conversation.new_id()
+        return utterance.id
+
     def place(self, utterance: Utterance, turn: int) -> None:
         """Give a turn its number and its place in the log, before the transcript is there."""
         utterance.turn = turn
         if not utterance.log_id:
             utterance.log_id = self._session.conversation.add(
-                "message", "caller", turn=turn, at=utterance.start_s, ended_at=utterance.end_s, status="in_progress"
+                "message",
+                "caller",
+                id=self.name(utterance),
+                turn=turn,
+                at=utterance.start_s,
+                ended_at=utterance.end_s,
+                status="in_progress",
             ).id
 
     def take_unasked(self, turn: int) -> Utterance | None:

@@ -60,8 +60,6 @@ class Connection(Generic[D]):
         """The vendor's answer to the set-up."""
         self.open = False
         """True from the end of the set-up to the end of the connection."""
-        self.corked = False
-        """True while messages only queue, because a `flush` follows."""
         self.queued = self.written = self.delivered = 0
         """Messages given to `send`, handed to the wire, and certain to have reached the vendor."""
         self._owner = owner
@@ -95,14 +93,18 @@ class Connection(Generic[D]):
         self._tasks = [self._owner.start_task(self._read(early)), self._owner.start_task(self._write())]
 
     def send(self, messages: Iterable[WireMessage]) -> None:
-        """Queue messages. Does nothing on a connection that has ended."""
+        """Have the writer send messages. Does nothing on a connection that has ended."""
+        self.queue(messages)
+        if self._waiting:
+            self._wake_writer()
+
+    def queue(self, messages: Iterable[WireMessage]) -> None:
+        """Queue messages for the `flush` or `send` that follows, without waking the writer."""
         if not self.open:
             return
         before = len(self._waiting)
         self._waiting.extend(messages)
         self.queued += len(self._waiting) - before
-        if not self.corked:
-            self._wake_writer()
         if len(self._waiting) > MAX_UNSENT:
             self._lose(ConnectionLost(f"{len(self._waiting)} messages wait: the provider takes none"))
 
@@ -122,12 +124,8 @@ class Connection(Generic[D]):
             await self._no_room[-1]
 
     async def write(self, messages: Iterable[WireMessage]) -> None:
-        """Send messages in this task as far as the wire is ready: `send` and `flush`, without waking the writer."""
-        self.corked = True
-        try:
-            self.send(messages)
-        finally:
-            self.corked = False
+        """Send messages in this task as far as the wire is ready: `queue`, then `flush`."""
+        self.queue(messages)
         await self.flush()
 
     @property

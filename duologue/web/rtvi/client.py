@@ -1,4 +1,4 @@
-"""`RtviClient`: what an application does with a client that speaks RTVI. `ClientTool`: a tool that runs there."""
+"""`RtviClient`: an RTVI client, for the application. `ClientTool`: a tool that runs in the client."""
 
 from __future__ import annotations
 
@@ -6,27 +6,26 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from ...agents.tool import Tool, ToolSpec
 from ...errors import ConfigurationError, ToolError
+from ...processors.tools import shared_tools
 from ...session.pricing import PRICES, Prices
+from ...session.session import Session
 from ...session.tool_calls import running_call
 from ...transports.client import ClientTransport, Message, client_of
-from .messages import envelope
-
-if TYPE_CHECKING:
-    from ...session.session import Session
+from .messages import Version, envelope
 
 MAX_EARLY = 100
 """Server messages that wait for the client to be ready. Beyond that the oldest are dropped."""
 
-Report = Literal["none", "name", "full"]
+FunctionCallReport = Literal["none", "name", "full"]
 
 
 @dataclass(frozen=True, slots=True)
-class Handler:
-    """Who answers a client message, and what its data must be."""
+class ClientMessageHandler:
+    """The function that answers a type of client messages, and the type of their data."""
 
     call: Callable[[Any], Any]
     model: Any
@@ -35,39 +34,39 @@ class Handler:
 class RtviClient:
     """The client at the far end of a transport, for the application: see `of`.
 
-    `function_calls` says what the client is told of the tools that the agent calls: that there is a call ("none"), its
-    name, or its arguments and result as well ("full"). With `audio_levels` it is told how loud both sides are, with
-    `metrics` where the time of each turn goes. To be set before the session runs.
+    `function_calls` says how much the client receives of the tools that the agent calls: that there is a call ("none"),
+    its name, or its arguments and result as well ("full"). With `audio_levels` it receives the levels of both sides,
+    with `metrics` the times of each turn. Set these before the session runs.
     """
 
     def __init__(self, transport: ClientTransport) -> None:
-        self.function_calls: Report = "name"
+        self.function_calls: FunctionCallReport = "name"
         self.audio_levels = False
         self.metrics = False
         self.prices: Prices = PRICES
-        """By which the page is told what the call has cost."""
+        """The prices for the page's cost of the call."""
         self.ready = False
-        """The client has said that it is ready, and was told that the agent is."""
-        self.version = (0, 0, 0)
+        """True once the client has said that it is ready, and has received that the agent is."""
+        self.version: Version = (0, 0, 0)
         """The client's version of the protocol."""
-        self.handlers: dict[str, Handler] = {}
+        self.handlers: dict[str, ClientMessageHandler] = {}
         self._transport = transport
         self._early: deque[Message] = deque(maxlen=MAX_EARLY)
         self._asked: dict[str, asyncio.Future[Any]] = {}
 
     def on_client_message(self, type: str, handler: Callable[[Any], Any], model: Any = Any) -> None:
-        """Let `handler(data)` answer the client's messages of a type; what it returns, as JSON, is the answer.
+        """Let `handler(data)` answer the client's messages of a type; its return value, as JSON, is the answer.
 
-        A plain function or an `async def`. The data is converted to `model` (a type that msgspec knows); what does not
-        fit is refused without the handler. An error that it raises is the answer. Raises ConfigurationError if the
-        type has a handler already.
+        A plain function or an `async def`. The data is converted to `model` (a type that msgspec knows); data that does
+        not fit is refused before the handler. An error that the handler raises is the answer. Raises ConfigurationError
+        if the type has a handler already.
         """
         if type in self.handlers:
             raise ConfigurationError(f"client messages of type {type!r} have a handler already")
-        self.handlers[type] = Handler(handler, model)
+        self.handlers[type] = ClientMessageHandler(handler, model)
 
     def send_server_message(self, data: Any) -> None:
-        """Send the application's own data, any JSON value. What is sent before the client is ready waits for it."""
+        """Send the application's own data, any JSON value. It waits until the client is ready."""
         message = {**envelope("server-message"), "data": data}
         if self.ready:
             self._transport.send_message(message)
@@ -75,12 +74,12 @@ class RtviClient:
             self._early.append(message)
 
     def become_ready(self) -> None:
-        """The client may be told everything from now on."""
+        """The client is ready: send the server messages that wait for it."""
         self.ready = True
         while self._early:
             self._transport.send_message(self._early.popleft())
 
-    # -- tools of the client's -------------------------------------------------------------------------------------
+    # -- the client's tools ----------------------------------------------------------------------------------------
 
     async def call(self, session: Session, name: str, arguments: dict[str, Any]) -> Any:
         """Let the client run a function that the agent has called. Raises ToolError if it is not there."""
@@ -100,7 +99,7 @@ class RtviClient:
             del self._asked[call_id]
 
     def called(self, call_id: str, result: Any) -> bool:
-        """The client's result has come. False if none is waited for."""
+        """The client's result has come. Returns False if nobody waits for it."""
         waiting = self._asked.get(call_id)
         if waiting is None or waiting.done():
             return False
@@ -118,30 +117,36 @@ def of(transport: ClientTransport) -> RtviClient:
 
 
 class ClientToolSpec(ToolSpec, frozen=True, kw_only=True):
-    """What a model is told of a tool that runs in the client: the same as of any other."""
+    """The specification of a tool that runs in the client: the model sees no difference."""
 
 
 class ClientTool(Tool):
-    """A tool that runs in the client: what `registerFunctionCallHandler` of Pipecat's clients has for its name.
+    """A tool that runs in the client, by the function that `registerFunctionCallHandler` has for its name there.
 
-    `schema` is an OpenAI-style schema (flat, or under "function"); the options are those of `Tool`. A client that
-    gives no result within `timeout_s`, or is none that speaks RTVI, makes the call fail. Raises ConfigurationError as
+    `schema` is an OpenAI-style schema (flat, or under "function"); the options are those of `Tool`. The call fails if
+    the client gives no result within `timeout_s`, or does not speak RTVI. Raises ConfigurationError as
     `Tool.from_schema` does.
     """
 
     def __init__(self, schema: Mapping[str, Any], **options: Any) -> None:
-        spec = Tool.from_schema(schema, _run).spec
+        spec = Tool.from_schema(schema, _run_in_client).spec
 
         def call() -> None:
             """Stands in for the signature, which the schema gives."""
 
         super().__init__(call, name=spec.name, **options)
-        self.function = _run
+        self.function = _run_in_client
         self._arguments = None
         self.spec = ClientToolSpec(name=spec.name, description=spec.description, parameters=spec.parameters)
 
 
-async def _run(session: Session, name: str, arguments: dict[str, Any]) -> Any:
+def is_client_tool(session: Session, name: str) -> bool:
+    """Returns True if the tool of this name runs in the client."""
+    specs = [*shared_tools(session.pipeline), *(tool.spec for tool in (session.agent.toolset if session.agent else ()))]
+    return any(isinstance(spec, ClientToolSpec) and spec.name == name for spec in specs)
+
+
+async def _run_in_client(session: Session, name: str, arguments: dict[str, Any]) -> Any:
     transport = client_of(session)
     if transport is None:
         raise ToolError(f"{name!r} runs in a client, and this call has none")

@@ -1,4 +1,4 @@
-"""RTVI's envelope and what clients send in it, checked."""
+"""RTVI's envelope, and the messages that clients send in it, checked."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ from ...transports.client import Message
 
 LABEL = "rtvi-ai"
 PROTOCOL = "2.2.0"
-"""The version of RTVI that is spoken with clients of its major version."""
+"""The version of RTVI for clients of its major version."""
 MAX_TEXT = 16_384
-"""Characters of a text that a client sends."""
+"""The most characters of a text that a client sends."""
 
 Version = tuple[int, int, int]
-T = TypeVar("T")
+DataT = TypeVar("DataT")
 
 
 class ClientReady(msgspec.Struct, frozen=True):
-    """The client's version of the protocol, and what it is made with."""
+    """The client's version of the protocol, and the library that it is made with."""
 
     version: str = ""
     about: Any = None
@@ -39,7 +39,7 @@ class ClientMessage(msgspec.Struct, frozen=True):
 
 
 class TextOptions(msgspec.Struct, frozen=True):
-    """Whether an answer is wanted, and whether it is to be spoken."""
+    """`run_immediately` is True if an answer is wanted, `audio_response` if it is to be spoken."""
 
     run_immediately: bool = True
     audio_response: bool = True
@@ -53,7 +53,7 @@ class SendText(msgspec.Struct, frozen=True):
 
 
 class FileSource(msgspec.Struct, frozen=True):
-    """A file's content, as base64, or where it is."""
+    """A file's content as base64, or its address."""
 
     type: Literal["bytes", "url"]
     bytes: str = ""
@@ -69,7 +69,7 @@ class File(msgspec.Struct, frozen=True):
 
 
 class SendFile(msgspec.Struct, frozen=True):
-    """A file that the caller shows, and what they typed with it."""
+    """A file that the caller shows, and the text that they typed with it."""
 
     file: File
     content: Annotated[str, msgspec.Meta(max_length=MAX_TEXT)] = ""
@@ -82,7 +82,7 @@ class SendFile(msgspec.Struct, frozen=True):
             raise BadInput(f"a file of format {mime[:64]!r}: only images are taken, {', '.join(sorted(IMAGE_TYPES))}")
         if source.type == "url":
             if not source.url.startswith(("https://", "http://")):
-                raise BadInput("the file's url is no web address")
+                raise BadInput("the file's url is not a web address")
             return UserImage(url=source.url, mime=mime)
         image = _bytes(source.bytes, "file")
         if not image:
@@ -91,7 +91,7 @@ class SendFile(msgspec.Struct, frozen=True):
 
 
 class FunctionCallResult(msgspec.Struct, frozen=True):
-    """What a function of the client's gave."""
+    """The result of a function of the client's."""
 
     tool_call_id: str
     result: Any = None
@@ -102,7 +102,7 @@ Key = Literal["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "*", "#", "A", "
 
 
 class DtmfKeys(msgspec.Struct, frozen=True):
-    """Keys of the telephone; one in `button` before version 2.1."""
+    """Keys of a telephone; before version 2.1 a single one in `button`."""
 
     buttons: Annotated[list[Key], msgspec.Meta(max_length=64)] = []
     button: Key | None = None
@@ -117,10 +117,10 @@ class RawAudio(msgspec.Struct, frozen=True, rename="camel"):
     base64_audio_batch: list[str] = msgspec.field(default=[], name="base64AudioBatch")
 
     def pcm(self) -> bytes:
-        """All of it as mono. Raises BadInput for what is no base64, or splits a sample."""
+        """All of it as mono. Raises BadInput for data that is not base64, or that splits a sample."""
         pcm = b"".join(_bytes(text, "audio") for text in (self.base64_audio, *self.base64_audio_batch))
         if len(pcm) % (2 * self.num_channels):
-            raise BadInput(f"{len(pcm)} bytes of audio are no whole samples of {self.num_channels} channel(s)")
+            raise BadInput(f"{len(pcm)} bytes of audio are not whole samples of {self.num_channels} channel(s)")
         return pcm if self.num_channels == 1 else downmix(pcm, self.num_channels)
 
 
@@ -128,11 +128,11 @@ def _bytes(text: str, what: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)
     except ValueError as error:
-        raise BadInput(f"the {what} is no base64: {error}") from error
+        raise BadInput(f"the {what} is not base64: {error}") from error
 
 
 def is_plain(message: Message) -> bool:
-    """Whether a message can be written as it was read. JSON may hold halves of characters, and numbers of any size."""
+    """Returns True if a message can be written as it was read: JSON may hold halves of characters, and huge numbers."""
     try:
         msgspec.json.encode(message)
     except (ValueError, OverflowError, RecursionError):
@@ -140,7 +140,7 @@ def is_plain(message: Message) -> bool:
     return True
 
 
-def read(data: Any, model: type[T]) -> T:
+def read_data(data: Any, model: type[DataT]) -> DataT:
     """The data of a message. Raises BadInput, naming the field, if it is malformed."""
     try:
         return msgspec.convert(data if data is not None else {}, model)
@@ -159,7 +159,7 @@ def envelope(kind: str, data: Mapping[str, Any] | None = None, id: str = "") -> 
 
 
 def version(text: str) -> Version:
-    """A version as numbers; (0, 0, 0) for what is none."""
+    """A version as numbers; (0, 0, 0) for a text that is not a version."""
     numbers = text.split(".")
     if len(numbers) != 3 or not all(number.isdecimal() and len(number) < 6 for number in numbers):
         return (0, 0, 0)

@@ -1,0 +1,250 @@
+"""The events of a call, as its `Feed` gives them: plain data with a tag and a time, ready for JSON."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from ..frames import Usage
+from .conversation import Item
+
+Speaker = Literal["caller", "agent"]
+
+
+class CallEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
+    """Something happened in a call. `at` is the session time in seconds."""
+
+    at: float = 0.0
+
+
+class CallBegan(CallEvent, frozen=True, kw_only=True, tag="call_began"):
+    """Everything is open; the caller is heard."""
+
+    session_id: str
+
+
+class CallEnding(CallEvent, frozen=True, kw_only=True, tag="call_ending"):
+    """The call has begun to end. The last messages have become final before this."""
+
+    reason: str
+
+
+class Speaking(CallEvent, frozen=True, kw_only=True, tag="speaking"):
+    """One side begins or ceases to speak. The agent speaks while the caller hears it, on hold too."""
+
+    who: Speaker
+    speaking: bool
+
+
+class SpeechHeld(CallEvent, frozen=True, kw_only=True, tag="speech_held"):
+    """The agent's speech is on hold, or goes on where it stopped.
+
+    `owners` names the owners of the holds, such as "caller".
+    """
+
+    held: bool
+    turn: int
+    owners: tuple[str, ...] = ()
+
+
+class SpeechCut(CallEvent, frozen=True, kw_only=True, tag="speech_cut"):
+    """Everything of turns up to `turn` is void: the caller or the application interrupted.
+
+    `heard` is the text that the caller heard of it, `heard_s` for how many seconds.
+    """
+
+    turn: int
+    heard: str
+    heard_s: float
+    reason: str
+
+
+class Recognised(CallEvent, frozen=True, kw_only=True, tag="recognised"):
+    """Text of the caller's speech. Interim texts (`final=False`) replace each other until the final one.
+
+    `utterance` is the id of the message that the text becomes. A final text of "" means speech that was not
+    understood, or that a hook has blocked.
+    """
+
+    utterance: str
+    text: str
+    final: bool
+    start_s: float
+    end_s: float
+    language: str
+
+
+class MessageChanged(CallEvent, frozen=True, kw_only=True, tag="message_changed"):
+    """A message is new, or has changed. `item` is its entry in the log; its id stays the same until it is `final`.
+
+    The caller's message has the interim words as its `text` before the log has the final ones; until then `item` is
+    provisional. The agent's has the text that was generated so far, of which the caller has heard the first
+    `heard_chars` characters, in `heard_s` seconds; that comes at most ten times a second. Once it is final, `text` is
+    the text that was heard.
+    """
+
+    item: Item
+    text: str
+    heard_chars: int = 0
+    heard_s: float = 0.0
+    final: bool
+
+
+class MessageGone(CallEvent, frozen=True, kw_only=True, tag="message_gone"):
+    """A message is taken back: nothing of it was heard, or it was not speech."""
+
+    id: str
+
+
+class ResponseOpened(CallEvent, frozen=True, kw_only=True, tag="response_opened"):
+    """The agent begins to answer. `id` is also that of the response's message."""
+
+    id: str
+    turn: int
+    agent: str
+
+
+class ResponseText(CallEvent, frozen=True, kw_only=True, tag="response_text"):
+    """The text of a response goes on by `text`: every piece, as the model gives it."""
+
+    id: str
+    turn: int
+    text: str
+
+
+class ResponseComplete(CallEvent, frozen=True, kw_only=True, tag="response_complete"):
+    """The engine has given all of a response, or was stopped. The caller may still have to hear it."""
+
+    id: str
+    turn: int
+    status: Literal["completed", "interrupted", "failed"]
+
+
+class ToolChanged(CallEvent, frozen=True, kw_only=True, tag="tool_changed"):
+    """A tool call has come into another state.
+
+    `called` when the log has it, `changed` when a hook has changed its arguments, `answered` when the log has its
+    result: `item` is the entry of the log then. `waiting` for an approval, and `approved` or `denied`, by whom (`by`)
+    and for what reason.
+    """
+
+    state: Literal["called", "changed", "waiting", "approved", "denied", "answered"]
+    call_id: str
+    name: str = ""
+    arguments: Any = None
+    result: Any = None
+    agent: str = ""
+    by: str = ""
+    reason: str = ""
+    item: Item | None = None
+
+
+class Noted(CallEvent, frozen=True, kw_only=True, tag="noted"):
+    """The log has a new or changed entry that is neither a message nor of a tool: a note, or a hand-off."""
+
+    item: Item
+
+
+class HandedOff(CallEvent, frozen=True, kw_only=True, tag="handed_off"):
+    """A hand-off has `started`, is `completed`, or `failed` with an `error`: then `source` keeps the call.
+
+    Source and target are the same agent if only the engine changes. `gap_ms` is how long neither had the call.
+    """
+
+    state: Literal["started", "completed", "failed"]
+    source: str
+    target: str
+    reason: str = ""
+    summary: str = ""
+    engine: str = ""
+    gap_ms: float = 0.0
+    error: str = ""
+
+
+class AccessSwitched(CallEvent, frozen=True, kw_only=True, tag="access_switched"):
+    """The caller may speak (`active`), is `muted`, or `revoked`."""
+
+    access: Literal["active", "muted", "revoked"]
+    by: str
+
+
+class ClientMoved(CallEvent, frozen=True, kw_only=True, tag="client_moved"):
+    """The client's connection is `connected`, `lost` for now, `reconnected`, or `gone` for good."""
+
+    state: Literal["connected", "lost", "reconnected", "gone"]
+    transport: str
+    reason: str
+
+
+class ConnectionMoved(CallEvent, frozen=True, kw_only=True, tag="connection_moved"):
+    """A service's connection has come into another state: see `duologue.frames.ConnectionChanged`."""
+
+    engine: str
+    state: str
+    reason: str
+    how: str
+    attempt: int
+    gap_ms: float
+
+
+class UsageReported(CallEvent, frozen=True, kw_only=True, tag="usage_reported"):
+    """A service reports its consumption, `used`. `totals` are those of the call, one for each service and model."""
+
+    used: Usage
+    totals: tuple[Usage, ...]
+
+
+class Failed(CallEvent, frozen=True, kw_only=True, tag="failed"):
+    """An error was reported. A `message` of the category "internal" may be for the application's eyes only."""
+
+    processor: str
+    category: str
+    message: str
+    fatal: bool
+
+
+class Level(CallEvent, frozen=True, kw_only=True, tag="level"):
+    """The level of one side over the last 100 ms, in dB below full scale. Only for watchers that ask for it."""
+
+    who: Speaker
+    dbfs: float
+
+
+class TurnTimed(CallEvent, frozen=True, kw_only=True, tag="turn_timed"):
+    """The caller begins to hear the answer of a turn. Only for watchers that ask for it.
+
+    `stages_ms` are the milliseconds of each stage of `duologue.session.latency`; `median_ms` is that of all totals.
+    """
+
+    turn: int
+    stages_ms: dict[str, float]
+    total_ms: float
+    median_ms: float
+
+
+FeedEvent = (
+    CallBegan
+    | CallEnding
+    | Speaking
+    | SpeechHeld
+    | SpeechCut
+    | Recognised
+    | MessageChanged
+    | MessageGone
+    | ResponseOpened
+    | ResponseText
+    | ResponseComplete
+    | ToolChanged
+    | Noted
+    | HandedOff
+    | AccessSwitched
+    | ClientMoved
+    | ConnectionMoved
+    | UsageReported
+    | Failed
+    | Level
+    | TurnTimed
+)
+ON_REQUEST: tuple[type[CallEvent], ...] = (Level, TurnTimed)
+"""Events that cost something to measure: only watchers that name them get them."""

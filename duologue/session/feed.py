@@ -1,0 +1,212 @@
+"""`Feed`: a call as a stream of events, derived once from signals, log and ledger, for everybody who watches."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Hashable, Iterator
+from itertools import count
+
+import msgspec
+
+from ..errors import ConfigurationError
+from ..frames import AudioLevel, BotStartedSpeaking, ErrorRaised, SessionEnding
+from .backlog import Backlog
+from .call_events import (
+    ON_REQUEST,
+    CallEnding,
+    CallEvent,
+    Failed,
+    FeedEvent,
+    Level,
+    MessageChanged,
+    MessageGone,
+    Recognised,
+    ResponseText,
+    TurnTimed,
+)
+from .feed_messages import FeedMessages
+from .feed_signals import follow_signals
+from .feed_source import FeedSource
+from .latency import LatencyMeter, TurnLatency
+
+CAPACITY = 256
+"""Events that wait for a reader."""
+
+
+class _Watcher:
+    """A listener, and the types of the events that it gets."""
+
+    def __init__(self, listener: Callable[[FeedEvent], None], kinds: tuple[type[CallEvent], ...]) -> None:
+        self.listener = listener
+        self.kinds = frozenset(kinds)
+
+    def wants(self, kind: type[CallEvent]) -> bool:
+        """Returns True for a type that was named; without names, for all that need not be."""
+        return kind in self.kinds if self.kinds else kind not in ON_REQUEST
+
+
+class Feed:
+    """The events of a session's call. Costs nothing before somebody watches.
+
+    `on` calls a function with each event; `watch` is read with `async for`.
+    """
+
+    def __init__(self, session: FeedSource) -> None:
+        self.ended = False
+        """True once the call has ended: its messages are final."""
+        self._session = session
+        self._watchers: list[_Watcher] = []
+        self._messages = FeedMessages(session, self._emit, lambda: bool(self._watchers))
+        self._attached = False
+        self._stop_levels: Callable[[], None] | None = None
+        self._meter: LatencyMeter | None = None
+        self._timed: TurnLatency | None = None
+
+    # -- watching --------------------------------------------------------------------------------------------------
+
+    def on(self, listener: Callable[[FeedEvent], None], *kinds: type[CallEvent]) -> Callable[[], None]:
+        """Call `listener` with each event there and then, or with those of the types `kinds` only.
+
+        `Level` and `TurnTimed` come only if they are named. An exception is reported as an error and reaches nobody
+        else. Returns a function that ends it. Raises ConfigurationError for a type that is not an event's.
+        """
+        for kind in kinds:
+            if not (isinstance(kind, type) and issubclass(kind, CallEvent)):
+                raise ConfigurationError(f"{kind!r} is not a type of events")
+        self.attach()
+        watcher = _Watcher(listener, kinds)
+        self._watchers.append(watcher)
+        self._measure()
+
+        def stop() -> None:
+            if watcher in self._watchers:
+                self._watchers.remove(watcher)
+                self._measure()
+
+        return stop
+
+    async def watch(self, *kinds: type[CallEvent], capacity: int = CAPACITY) -> AsyncGenerator[FeedEvent, None]:
+        """Each event until the call ends, or those of the types `kinds` only; the log so far comes first.
+
+        Of the changes of a message that wait for the reader only the latest is kept, and the pieces of a response's
+        text are joined. Beyond `capacity` waiting ids interim events are left out (messages that are not final, text,
+        levels). Raises TooSlow when `capacity` others wait, and ConfigurationError for a capacity below 1.
+        """
+        if capacity < 1:
+            raise ConfigurationError(f"a capacity of {capacity} events holds none")
+        numbers = count()
+        backlog = Backlog[FeedEvent](lambda event: _backlog_key(event, numbers), _is_interim, _join_events)
+        for event in self.snapshot():
+            if not kinds or isinstance(event, kinds):
+                backlog.put(event)
+        backlog.limit = len(backlog) + capacity  # the log so far is not the reader's fault
+        stops = [self.on(backlog.put, *kinds), self.on(lambda event: backlog.end(), CallEnding)]
+        if self.ended:
+            backlog.end()
+        try:
+            while (next_event := await backlog.next()) is not None:
+                yield next_event
+        finally:
+            for stop in stops:
+                stop()
+
+    def snapshot(self) -> Iterator[FeedEvent]:
+        """The log as it is now, as events in its order, and the words that it does not have yet."""
+        return self._messages.snapshot()
+
+    def attach(self) -> None:
+        """Begin to follow the call, for watchers to come. Attaching twice is harmless."""
+        if self._attached:
+            return
+        self._attached = True
+        self._messages.attach()
+        follow_signals(self._session, self._emit)
+        self._session.on(SessionEnding, self._ending)
+        self._session.on(BotStartedSpeaking, self._time_turn)
+        self._measure()
+
+    def _emit(self, event: FeedEvent) -> None:
+        kind = type(event)
+        for watcher in tuple(self._watchers):
+            if watcher.wants(kind):
+                try:
+                    watcher.listener(event)
+                except Exception as error:
+                    self._session.report(error, "feed watcher", _cause(event))
+
+    # -- the end, and figures on request ---------------------------------------------------------------------------
+
+    def _ending(self, signal: SessionEnding) -> None:
+        self._messages.end()
+        self.ended = True
+        self._emit(CallEnding(at=self._session.now(), reason=signal.reason))
+        self._measure()
+
+    def _time_turn(self, signal: BotStartedSpeaking) -> None:
+        turn = self._meter.turns[-1] if self._meter is not None and self._meter.turns else None
+        if self._meter is None or turn is None or turn.total_ms is None or turn is self._timed:
+            return
+        self._timed = turn
+        self._emit(
+            TurnTimed(
+                at=signal.at,
+                turn=turn.turn,
+                stages_ms=turn.stages_ms,
+                total_ms=turn.total_ms,
+                median_ms=self._meter.median_ms(),
+            )
+        )
+
+    def _measure(self) -> None:
+        """Measure levels and times only while a watcher asks for them."""
+        levels, times = (any(watcher.wants(kind) for watcher in self._watchers) for kind in (Level, TurnTimed))
+        if levels and self._stop_levels is None:
+            self._stop_levels = self._session.on(AudioLevel, self._level)
+        elif not levels and self._stop_levels is not None:
+            self._stop_levels()
+            self._stop_levels = None
+        if times and self._meter is None and not self.ended:
+            self._meter = LatencyMeter(self._session)
+        elif self._meter is not None and (not times or self.ended):
+            self._meter.stop()
+            self._meter = None
+
+    def _level(self, signal: AudioLevel) -> None:
+        self._emit(Level(at=signal.at, who=signal.who, dbfs=signal.dbfs))
+
+
+def _cause(event: FeedEvent) -> ErrorRaised | None:
+    """The signal of an error that was being told: a watcher does not get the errors that it makes of errors."""
+    if not isinstance(event, Failed):
+        return None
+    return ErrorRaised(processor=event.processor, category=event.category, message=event.message, fatal=event.fatal)
+
+
+def _backlog_key(event: FeedEvent, numbers: Iterator[int]) -> Hashable:
+    """Under one key only the latest event waits for a reader."""
+    match event:
+        case MessageChanged():
+            return "message", event.item.id
+        case MessageGone():
+            return "message", event.id
+        case ResponseText():
+            return "text", event.id
+        case Recognised():
+            return "words", event.utterance
+        case Level():
+            return "level", event.who
+    return next(numbers)
+
+
+def _is_interim(event: FeedEvent) -> bool:
+    match event:
+        case MessageChanged() | Recognised():
+            return not event.final
+        case ResponseText() | Level():
+            return True
+    return False
+
+
+def _join_events(before: FeedEvent, after: FeedEvent) -> FeedEvent:
+    if isinstance(before, ResponseText) and isinstance(after, ResponseText):
+        return msgspec.structs.replace(after, text=before.text + after.text)
+    return after

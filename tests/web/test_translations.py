@@ -1,0 +1,159 @@
+"""The translators of a call's events are functions of them: they need neither a session nor a client."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from duologue.cli.view import ViewRows
+from duologue.frames import Usage
+from duologue.session.call_events import (
+    CallBegan,
+    Failed,
+    FeedEvent,
+    HandedOff,
+    MessageChanged,
+    MessageGone,
+    Recognised,
+    ResponseComplete,
+    ResponseOpened,
+    ResponseText,
+    Speaking,
+    SpeechCut,
+    ToolChanged,
+    UsageReported,
+)
+from duologue.session.conversation import Item
+from duologue.session.pricing import Price
+from duologue.session.row_events import Removed, Row, to_row
+from duologue.web.rtvi.page_messages import PageMessages
+from duologue.web.rtvi.translation import RtviMessages
+from duologue.web.wire_events import WireEvents
+
+
+def said(text: str, heard: int = 0, *, final: bool = False, status: Any = "in_progress") -> MessageChanged:
+    """The agent's message."""
+    item = Item(id="r", kind="message", role="agent", turn=1, agent="Ann", status=status, text=text if final else "")
+    return MessageChanged(item=item, text=text, heard_chars=heard, heard_s=heard / 15, final=final)
+
+
+ANSWER: list[FeedEvent] = [
+    ResponseOpened(id="r", turn=1, agent="Ann"),
+    ResponseText(id="r", turn=1, text="Hello there. How "),
+    ResponseText(id="r", turn=1, text="are you?"),
+    ResponseComplete(id="r", turn=1, status="completed"),
+    said("Hello there. How are you?", 5),
+    said("Hello there.", 12, final=True, status="interrupted"),
+]
+
+
+def test_an_answer_in_rtvi() -> None:
+    messages = RtviMessages("c1")
+    told = [message for event in ANSWER for message in messages.translate(event)]
+    outputs = [
+        (data["text"], data["spoken_status"], data["spoken_progress"]["accumulated_text"])
+        for kind, data in told
+        if kind == "bot-output" and data
+    ]
+    assert outputs == [
+        ("Hello there.", "new", ""),
+        ("How are you?", "new", ""),
+        ("Hello there.", "in-progress", "Hello"),
+        ("Hello there.", "completed", "Hello there."),
+    ]
+    assert [kind for kind, _ in told if kind.startswith("bot-tts")] == [
+        "bot-tts-started",
+        "bot-tts-text",
+        "bot-tts-text",
+        "bot-tts-stopped",
+    ]
+    assert ("bot-llm-text", {"text": "are you?"}) in told
+
+
+def test_an_interruption_and_an_internal_error_in_rtvi() -> None:
+    messages = RtviMessages("c1")
+    list(messages.translate(ANSWER[0]))
+    events: list[FeedEvent] = [
+        SpeechCut(turn=1, heard="", heard_s=0.0, reason="barge-in"),
+        Failed(processor="x", category="internal", message="the password is 1234", fatal=False),
+    ]
+    assert [message for event in events for message in messages.translate(event)] == [
+        ("bot-interrupted", None),
+        ("error", {"error": "an internal error", "fatal": False}),
+    ]
+
+
+def test_words_are_dated_by_the_clock_that_is_given() -> None:
+    messages = RtviMessages("c1", timestamp=lambda: "noon")
+    event = Recognised(utterance="u", text="hi", final=True, start_s=0.0, end_s=0.5, language="")
+    data = {"text": "hi", "user_id": "c1", "timestamp": "noon", "final": True}
+    assert list(messages.translate(event)) == [("user-transcription", data)]
+
+
+def test_a_call_whose_arguments_were_changed_does_not_start_twice() -> None:
+    messages = RtviMessages("c1")
+    states: tuple[Any, ...] = ("called", "changed", "answered")
+    told = [
+        kind for state in states for kind, _ in messages.translate(ToolChanged(state=state, call_id="c", name="look"))
+    ]
+    assert told == ["llm-function-call-started", "llm-function-call-in-progress", "llm-function-call-stopped"]
+
+
+def test_the_pages_messages() -> None:
+    page = PageMessages("s1", lambda: {"agent": "Ann"}, {"m": Price(characters=2)})
+    used = Usage(service="x", model="m", characters=1_000_000)
+    told = [
+        message
+        for event in (
+            UsageReported(used=used, totals=(used,)),
+            HandedOff(state="completed", source="Ann", target="Bob", gap_ms=1.26, at=0.12345),
+            MessageGone(id="r"),
+        )
+        for message in page.translate(event)
+    ]
+    assert [message["type"] for message in told] == [
+        "duologue.usage",
+        "duologue.handoff",
+        "duologue.state",
+        "duologue.row",
+    ]
+    assert (told[0]["cost_usd"], told[1]["gap_ms"], told[1]["at"]) == (2.0, 1.3, 0.123)
+    assert told[3]["row"] == {"id": "r", "removed": True}
+
+
+def test_wire_events() -> None:
+    events = WireEvents(session_id="w1")
+    begun: list[FeedEvent] = [CallBegan(session_id="s"), Speaking(who="agent", speaking=True), *ANSWER, ANSWER[-1]]
+    assert [wire for event in begun for wire in events.translate(event)] == [
+        ("session_started", {"session_id": "w1"}),
+        ("speaking", {"speaking": True, "who": "assistant"}),
+        ("transcription", {"text": "Hello there. How are you?", "role": "assistant", "is_final": False}),
+        ("transcription", {"text": "Hello there.", "role": "assistant", "is_final": True}),
+    ]
+
+
+def test_rows() -> None:
+    row = to_row(said("Hello there.", 5), "s1")
+    assert row == Row(
+        role="agent",
+        message="Hello there.",
+        id="r",
+        timestamp=0.0,
+        type="message",
+        metadata={"turn": 1, "status": "in_progress", "heard": 5, "agent": "Ann"},
+        session_id="s1",
+        final=False,
+    )
+    assert to_row(MessageGone(id="r"), "s1") == Removed(id="r")
+    assert to_row(ANSWER[0], "s1") is None
+
+
+def test_the_command_lines_view() -> None:
+    view = ViewRows()
+    caller = Item(id="u", kind="message", role="caller", turn=1)
+    assert view.translate(MessageChanged(item=caller, text="where is", final=False)) is None
+    assert view.interim == "where is"
+    rows = [row for event in ANSWER if (row := view.translate(event)) is not None]
+    assert [(row.text, row.rest, row.done) for row in rows] == [
+        ("Hello", " there. How are you?", False),
+        ("Hello there. ✂", "", True),
+    ]
