@@ -25,7 +25,7 @@ from duologue.processors.turns.endpointing import Endpointing
 from duologue.processors.turns.interruption import Interruption, InterruptionPolicy
 from duologue.processors.turns.vad import Vad
 from duologue.transports.client import ClientTransport
-from duologue.web.gc import settle
+from duologue.web.gc import settle_heap
 
 
 def make_session(transport: ClientTransport) -> Pipeline:
@@ -71,7 +71,7 @@ async def main(kind: str) -> None:
         app = Starlette(
             routes=[Route(path, echo.offer, methods=["POST"]), Route(path, echo.trickle, methods=["PATCH"])]
         )
-    settle()
+    settle_heap()
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(1024)

@@ -17,7 +17,7 @@ from duologue.processors.turns.interruption import Interruption
 from duologue.processors.turns.vad import Vad
 from duologue.transports.client import ClientTransport
 from duologue.web import WebLimits, routes
-from duologue.web.gc import settle
+from duologue.web.gc import settle_heap
 
 
 def make_call(transport: ClientTransport) -> Session:
@@ -44,5 +44,5 @@ async def _serve(calls: int) -> None:
 
 if __name__ == "__main__":
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    settle()
+    settle_heap()
     uvloop.run(_serve(int(sys.argv[1])))

@@ -17,7 +17,7 @@ import examples.hooks
 import examples.own_processor
 import examples.tool
 from duologue import Pipeline, Session, Tools
-from duologue.cli.local_model import VOICES, serving
+from duologue.cli.local_model import VOICE_ALIASES, serving
 from duologue.frames import UserText
 from duologue.services.google import GeminiLive
 from duologue.testing.scripted.google import ScriptedGemini
@@ -93,7 +93,7 @@ async def test_engines_on_openai(monkeypatch: pytest.MonkeyPatch) -> None:
     """The model is a cascade behind OpenAI's protocol."""
 
     def model(transport: RealtimeTransport) -> Session:
-        engine = offline(examples.handoff.RULES, VOICES)
+        engine = offline(examples.handoff.RULES, VOICE_ALIASES)
         ears, tools = transport.turns(), transport.client_tools()
         return Session(Pipeline([transport.input(), ears, engine, tools, Tools(), transport.output()]))
 

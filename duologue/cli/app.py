@@ -24,10 +24,10 @@ def demo(
     out: Annotated[Path, typer.Option(help="Directory for the recording, the conversation and the latencies.")] = Path(
         "demo"
     ),
-    virtual: Annotated[bool, typer.Option(help="Run on a virtual clock: as fast as it can be computed.")] = False,
+    virtual: Annotated[bool, typer.Option(help="Run on a virtual clock: as fast as the machine computes.")] = False,
     act: Annotated[int, typer.Option(help="Only this act: 1 on a cascade, 2 on a native engine.", min=0, max=2)] = 0,
 ) -> None:
-    """A spoken call with two agents, a tool, a hand-off and a barge-in; then again on a native engine. No key."""
+    """A spoken call with two agents, a tool, a hand-off and a barge-in; then again on a native engine. Needs no key."""
     from .demo import run_demo
 
     _guarded(lambda: run_demo(out, virtual=virtual, act=act))
@@ -48,9 +48,9 @@ def talk(
 def latency(
     out: Annotated[Path, typer.Option(help="Directory for latency.csv and latency.png.")] = Path("latency"),
     native: Annotated[bool, typer.Option(help="On a native engine, over OpenAI's protocol.")] = False,
-    virtual: Annotated[bool, typer.Option(help="Run on a virtual clock: as fast as it can be computed.")] = False,
+    virtual: Annotated[bool, typer.Option(help="Run on a virtual clock: as fast as the machine computes.")] = False,
 ) -> None:
-    """Ten scripted questions to the demo's agents, and where the time of each answer went. No key."""
+    """Ask the demo's agents ten scripted questions, and show the stages of each answer's time. Needs no key."""
     from .latency import run_latency
 
     _guarded(lambda: run_latency(out, native=native, virtual=virtual))
@@ -58,7 +58,7 @@ def latency(
 
 @app.command()
 def doctor() -> None:
-    """What is installed, which keys are set, and what is missing."""
+    """Print the installed extras, the keys that are set, and everything that is missing."""
     from .doctor import run_doctor
 
     raise typer.Exit(run_doctor())
@@ -69,7 +69,7 @@ def serve(
     factory: Annotated[
         str,
         typer.Argument(
-            help="A function that takes a call's transport and gives its session or pipeline, or agents: "
+            help="A function that takes a call's transport and returns its session or pipeline, or agents: "
             "module:object. Try duologue.cli.web_demo:make_session.",
             metavar="MODULE:FACTORY",
         ),
@@ -89,7 +89,7 @@ def serve(
         bool, typer.Option(help="Let clients of OpenAI's API set the instructions and the voice.")
     ] = False,
 ) -> None:
-    """Let others call your agents, by WebRTC, WebSocket and a page. If DUOLOGUE_SERVER_KEY is set they need it."""
+    """Serve your agents by WebRTC, WebSocket and a page. Callers need DUOLOGUE_SERVER_KEY if it is set."""
 
     def run() -> int:
         from .serve import run_serve

@@ -37,12 +37,12 @@ CALLER_VOICE = "en-us+f2"
 
 
 def cascade() -> Cascade:
-    """The offline services as an engine."""
+    """The offline services as one engine."""
     return Cascade(SphinxSTT(phrases=RULES.expected_phrases()), RulesLLM(RULES), EspeakTTS())
 
 
 class Demo:
-    """One call, and the files that it leaves. With a `Switch` of engines it is swapped in the middle, and back."""
+    """One call, and the files that it leaves. With a `Switch` the engine is swapped in the middle, and back."""
 
     def __init__(self, out: Path, console: Console, engine: Processor) -> None:
         self.out, self._console = out, console
@@ -72,7 +72,7 @@ class Demo:
         self.session.feed.on(self._happened, HandedOff, SpeechHeld)
 
     async def run(self) -> Outcome:
-        """Hold the call, and write the files."""
+        """Make the call, and write the files."""
         self.out.mkdir(parents=True, exist_ok=True)
         with CallView(self.session, self.meter, self._console):
             outcome = await converse(self.session, self._script)
@@ -83,11 +83,11 @@ class Demo:
         match event:
             case HandedOff(state="completed") if event.source == event.target:
                 self.swapped.append(event)
-            case SpeechHeld(held=True):
+            case SpeechHeld(held=True) if "caller" in event.owners:
                 self.silenced_at.append(event.at)
 
     async def _swap(self, engine: str) -> None:
-        """The application gives the call to another engine, whoever speaks."""
+        """Move the call to another engine, also while somebody speaks."""
         if self._swaps:
             await self.session.send(Transfer(engine=engine, reason="as an experiment"))
 
@@ -124,7 +124,7 @@ class Demo:
         self.meter.write_picture(self.out / "latency.png")
 
     def check(self) -> list[tuple[str, str]]:
-        """Listen to the recording: each of the caller's lines as it is transcribed from it, beside what was said."""
+        """Transcribe the recording: each of the caller's lines, beside its transcript."""
         wav = read_wav(self.out / "call.wav")
         left, _ = deinterleave(wav.pcm, 2)
         recognizer = Recognizer(Grammar.from_phrases(RULES.expected_phrases()))
@@ -135,7 +135,7 @@ class Demo:
         return heard
 
     def level_after_barge_in(self) -> float:
-        """The level of the agent's channel from 100 ms after the barge-in to the end of what was said, in dBFS."""
+        """The level in dBFS of the agent's channel, from 100 ms after the barge-in to the end of the caller's line."""
         wav = read_wav(self.out / "call.wav")
         _, right = deinterleave(wav.pcm, 2)
         silenced = self.silenced_at[0]
@@ -145,7 +145,7 @@ class Demo:
 
 
 def run_demo(out: Path, *, virtual: bool = False, act: int = 0) -> int:
-    """Run an act of the demo, or both (0); returns the exit code: 0 if the calls were what they should be."""
+    """Run one act of the demo, or both (0). Returns the exit code: 0 if the calls went as they should."""
     console, run, good = Console(), run_virtual if virtual else anyio.run, True
     if act != 2:
         console.rule("Act one: a call on a cascade")
@@ -171,7 +171,7 @@ async def _second_act(out: Path, console: Console) -> tuple[Demo, Outcome]:
 
 
 def _report(demo: Demo, outcome: Outcome, console: Console) -> bool:
-    """Say how the call was; returns whether it was what it should be."""
+    """Print how the call went. Returns True if it went as it should."""
     console.print(f"\nThe call ended: {outcome.reason}.")
     for name in ("call.wav", "conversation.json", "latency.csv", "latency.png"):
         console.print(f"  {demo.out / name}")

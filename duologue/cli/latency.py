@@ -1,4 +1,4 @@
-"""`duologue latency`: ten scripted questions, and where the time of each answer went."""
+"""`duologue latency`: ten scripted questions, and the stages of each answer's time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PROMPTS = (
 
 
 class Questions(Demo):
-    """The demo's call with these questions: each is asked when the answer before has been heard."""
+    """The demo's call with these questions: each is asked once the answer before has been heard."""
 
     async def _script(self) -> None:
         await self.caller.listen()
@@ -39,9 +39,9 @@ class Questions(Demo):
 
 
 def run_latency(out: Path, *, native: bool = False, virtual: bool = False) -> int:
-    """Ask them all; returns the exit code: 0 if all were answered.
+    """Ask all questions. Returns the exit code: 0 if all were answered.
 
-    On the virtual clock computing takes no time: what is left is what somebody waits for.
+    On the virtual clock computing takes no time: the figures are the waits alone.
     """
     console = Console()
     call = (run_virtual if virtual else anyio.run)(_ask, out, console, native)

@@ -18,16 +18,17 @@ from ..services.local import EspeakTTS, RulesLLM, SphinxSTT
 from ..services.local.dialogue import Dialogue
 from ..session.session import Session
 from ..testing import websocket
-from ..web.realtime.server import MakeCall, RealtimeLimits, openai_realtime_app
+from ..web import WebLimits, openai_realtime_app
+from ..web.realtime.endpoint import MakeCall
 from ..web.realtime.transport import RealtimeTransport
 from .agents import RULES
 
-VOICES = {"marin": "en-us+f3", "cedar": "en-gb+m3"}
-"""Who stands in for voices of OpenAI's."""
+VOICE_ALIASES = {"marin": "en-us+f3", "cedar": "en-gb+m3"}
+"""The voices of espeak that stand in for those of OpenAI."""
 
 
 def model_by(rules: Dialogue) -> MakeCall:
-    """A model that is whoever its client's instructions say, as far as these rules go."""
+    """A model that follows its client's instructions as far as these rules go."""
     phrases = rules.expected_phrases()
 
     def make_call(transport: RealtimeTransport) -> Session:
@@ -36,7 +37,7 @@ def model_by(rules: Dialogue) -> MakeCall:
                 [
                     transport.input(),
                     transport.turns(),
-                    Cascade(SphinxSTT(phrases=phrases), RulesLLM(rules), EspeakTTS(aliases=VOICES)),
+                    Cascade(SphinxSTT(phrases=phrases), RulesLLM(rules), EspeakTTS(aliases=VOICE_ALIASES)),
                     transport.client_tools(),
                     Tools(),
                     transport.output(),
@@ -55,7 +56,7 @@ model = model_by(RULES)
 async def serving(
     make_call: MakeCall = model, *, client_may_configure: bool = True, **options: Any
 ) -> AsyncIterator[str]:
-    """Serve OpenAI's Realtime API in this event loop; gives its base URL. Options are `openai_realtime_app`'s."""
+    """Serve the OpenAI Realtime API in this event loop. Yields its base URL; `options` go to `openai_realtime_app`."""
     app = openai_realtime_app(make_call, client_may_configure=client_may_configure, **options)
-    async with websocket.serving(app, ws_max_size=RealtimeLimits().message_bytes) as address:
+    async with websocket.serving(app, ws_max_size=WebLimits().realtime_message_bytes) as address:
         yield f"http://{address}/v1"

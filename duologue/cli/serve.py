@@ -24,22 +24,21 @@ from ..processors.turns.endpointing import Endpointing
 from ..processors.turns.interruption import Interruption
 from ..processors.turns.vad import Vad
 from ..session.session import Session
-from ..web import VoiceApp, WebLimits, routes, token_auth
-from ..web.gc import settle
-from ..web.realtime.server import RealtimeLimits, openai_realtime_app
+from ..web import VoiceApp, WebLimits, openai_realtime_app, routes, token_auth
+from ..web.gc import settle_heap
 from ..web.realtime.transport import RealtimeTransport
 
 try:
     import uvicorn
     from starlette.applications import Starlette
-    from starlette.routing import BaseRoute, Mount
+    from starlette.routing import Mount
 except ImportError as error:
     raise MissingExtra("a web server", "web", str(error)) from error
 
 KEY_VARIABLE = "DUOLOGUE_SERVER_KEY"
 PING_INTERVAL_S = 3.0
 PING_TIMEOUT_S = 4.0
-"""A WebSocket client that does not answer a ping for so long is lost."""
+"""A WebSocket client that does not answer a ping within this time is lost."""
 
 
 def run_serve(
@@ -60,46 +59,53 @@ def run_serve(
         raise ConfigurationError("there is nothing to serve: name module:factory, or --openai-realtime module:object")
     key = api_key or os.environ.get(KEY_VARIABLE, "")
     console = Console(highlight=False, soft_wrap=True)
-    served: list[BaseRoute] = []
     stays: list[AbstractAsyncContextManager[Any]] = []
     limits = WebLimits()
-    message_bytes, voice = limits.message_bytes, None
-    if openai_realtime:
-        message_bytes = max(message_bytes, RealtimeLimits().message_bytes)
-        make_call = load(openai_realtime, stays)
-        served += openai_realtime_app(make_call, api_key=key or None, client_may_configure=client_may_configure).routes
+    make_call = load(openai_realtime, stays) if openai_realtime else None
     if web:
-        voice = routes(load(web, stays), auth=token_auth(key) if key else None, limits=limits, page=page)
-        stays.append(voice.lifespan())
-        served.append(Mount("/", voice))
+        voice = routes(
+            load(web, stays),
+            auth=token_auth(key) if key else None,
+            limits=limits,
+            page=page,
+            openai_realtime=make_call,
+            client_may_configure=client_may_configure,
+        )
+    else:
+        assert make_call is not None
+        voice = openai_realtime_app(
+            make_call, api_key=key or None, limits=limits, client_may_configure=client_may_configure
+        )
+    stays.append(voice.lifespan())
     with _listening(host, port) as listener:
-        _tell(console, f"http://{_host(host)}:{listener.getsockname()[1]}", bool(web), page, bool(openai_realtime), key)
+        _print_addresses(
+            console, f"http://{_host(host)}:{listener.getsockname()[1]}", bool(web), page, bool(openai_realtime), key
+        )
         config = uvicorn.Config(
-            Starlette(routes=served, lifespan=_lifespan(stays)),
+            Starlette(routes=[Mount("/", voice)], lifespan=_lifespan(stays)),
             log_level="warning",
-            access_log=False,  # its lines would have the tokens of query strings
-            ws_max_size=message_bytes,
+            access_log=False,  # its lines would show the tokens of query strings
+            ws_max_size=limits.realtime_message_bytes if openai_realtime else limits.message_bytes,
             ws_ping_interval=PING_INTERVAL_S,
             ws_ping_timeout=PING_TIMEOUT_S,
-            ws_per_message_deflate=False,  # audio does not get any smaller
+            ws_per_message_deflate=False,  # audio does not compress
             timeout_graceful_shutdown=round(limits.shutdown_s),
         )
-        settle()
-        server = _Server(config, voice)
+        settle_heap()
+        server = _CallServer(config, voice)
         server.run([listener])
     return 0 if server.started else 1
 
 
-class _Server(uvicorn.Server):
-    """Ends the calls before it cuts the connections, and ends well when it is told to by a signal."""
+class _CallServer(uvicorn.Server):
+    """Ends the calls before it cuts the connections, and exits with success after a signal."""
 
-    def __init__(self, config: uvicorn.Config, voice: VoiceApp | None) -> None:
+    def __init__(self, config: uvicorn.Config, voice: VoiceApp) -> None:
         super().__init__(config)
         self._voice = voice
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        if self._voice is not None:
-            await self._voice.calls.shutdown()
+        await self._voice.calls.shutdown()
         await super().shutdown(sockets)
 
     @contextmanager
@@ -138,13 +144,13 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 def _host(host: str) -> str:
-    """As a part of a URL that can be opened."""
+    """The host as part of a URL that can be opened."""
     if host in ("", "0.0.0.0", "::"):
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host
 
 
-def _tell(console: Console, url: str, web: bool, page: bool, openai_realtime: bool, key: str) -> None:
+def _print_addresses(console: Console, url: str, web: bool, page: bool, openai_realtime: bool, key: str) -> None:
     if web and page:
         console.print(f"Talk to it: {url}" + (f"/?token=<{KEY_VARIABLE}>" if key else ""), markup=False)
     if web:
@@ -156,13 +162,13 @@ def _tell(console: Console, url: str, web: bool, page: bool, openai_realtime: bo
 
 
 def load(target: str, stays: list[AbstractAsyncContextManager[Any]] | None = None) -> Callable[[Any], Any]:
-    """What makes the calls, from "module:object".
+    """Returns the function that makes the calls, from "module:object".
 
-    The object is a function that takes the call's transport and gives a `Session` (or a `Pipeline`, and may be
-    `async def`), or it is agents: a list of `Agent`, or a function without parameters that gives one. Agents are
-    served offline: the `RULES` of the same module say what they answer, its `stages` (if there are any) the flow.
-    A function object that is also an async context manager is put into `stays`, to be open as long as the server is.
-    Raises ConfigurationError for what cannot be found or served.
+    The object is a function that takes the call's transport and returns a `Session` (or a `Pipeline`, and may be
+    `async def`), or agents: a list of `Agent`, or a function without parameters that returns one. Agents are
+    served offline: they answer by the `RULES` of the same module, with its `stages` (if there are any) as the flow.
+    A function object that is also an async context manager is put into `stays`, to be open while the server runs.
+    Raises ConfigurationError for a target that cannot be found or served.
     """
     module_name, colon, name = target.partition(":")
     if not colon or not module_name or not name:
@@ -179,13 +185,13 @@ def load(target: str, stays: list[AbstractAsyncContextManager[Any]] | None = Non
     if stays is not None and hasattr(found, "__aenter__"):
         stays.append(found)
     if callable(found) and inspect.signature(found).parameters:
-        return lambda transport: _session(found, transport)
+        return lambda transport: _session_of(found, transport)
     get_agents = found if callable(found) else lambda: found
     _check_agents(get_agents(), target)
     return _offline(get_agents, module, target)
 
 
-async def _session(make: Callable[[Any], Any], transport: Any) -> Session:
+async def _session_of(make: Callable[[Any], Any], transport: Any) -> Session:
     made = make(transport)
     if isinstance(made, Awaitable):
         made = await made

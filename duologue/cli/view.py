@@ -28,9 +28,9 @@ from ..session.latency import STAGES, LatencyMeter
 
 COLOURS = ("cyan", "magenta", "yellow", "green")
 ROWS_IN_VIEW = 24
-"""Rows of the conversation that stay in view."""
+"""The most rows of the conversation in view."""
 NOTE = "·"
-"""Stands for the speaker in a row that nobody says."""
+"""Takes the place of the speaker in a row that nobody says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,8 @@ class ViewRows:
             case SpeechCut():
                 return self._note(event.at, f"the caller interrupts after {event.heard_s:.1f} s", "red")
             case SpeechHeld():
+                if "caller" not in event.owners:
+                    return None
                 text = "the agent pauses: an interruption?" if event.held else "the agent goes on: it was none"
                 return self._note(event.at, text, "dim")
             case HandedOff():
@@ -125,7 +127,7 @@ class ViewRows:
 
 
 class CallView:
-    """Shows a session while it runs; a context manager. Without a terminal it prints a line for each thing said."""
+    """Shows a session while it runs; a context manager. Without a terminal it prints each row once."""
 
     def __init__(self, session: Session, meter: LatencyMeter, console: Console | None = None) -> None:
         self._session, self._meter = session, meter

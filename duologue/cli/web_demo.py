@@ -1,4 +1,4 @@
-"""What `make talk` serves: the demo's agents for callers with a browser. No key, no network.
+"""Served by `make talk`: the demo's agents for callers with a browser. No key, no network.
 
     duologue serve duologue.cli.web_demo:make_session
 
@@ -75,7 +75,7 @@ def web_agents() -> list[Agent]:
 
 
 class WebDemo:
-    """Makes the session of each call. It must be open meanwhile, for the native engine's model runs in it:
+    """Makes the session of each call. It must stay open, since the native engine's model runs in it:
 
     async with WebDemo() as make_session: ...
     """

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from typing import Generic, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Generic, TypeVar
 
 from ..errors import ConfigurationError
 from ..frames import Control, Frame, Input
-from .kernel.groups import Group, active_members, build, check, take
+from .kernel.groups import Group, active_members, build, check, members, take
 from .kernel.host import Direction, Target
 from .kernel.lane import DONE, Lane
 from .kernel.node import Node
@@ -60,51 +61,49 @@ class Switch(Processor, Group, Generic[N]):
             raise ConfigurationError(f"Switch has no branch {name!r}; it has {', '.join(self._branches)}")
         return self._branches[name]
 
-    async def select(
-        self,
-        name: str,
-        *,
-        drain: Callable[[], Awaitable[None]] | None = None,
-        move: Callable[[], None] | None = None,
-    ) -> None:
-        """Make another branch the active one. One change at a time: a second one waits for the first.
+    async def select(self, name: str) -> None:
+        """Make another branch the active one: `change`, with nothing in between.
 
-        The branch is opened first; if that fails the old one stays active and the error is raised. Then, in one step,
-        `Input` and `Control` that still wait in the old branch's lanes move to the new one, in their order and ahead
-        of later frames. Frames that a handler of the old branch is at work on stay there: its `Input` still leaves,
-        its `Output` is dropped. Raises ConfigurationError for an unknown name, IllegalState if the session does not
-        run.
+        Raises ConfigurationError for an unknown name, IllegalState if the session does not run, and the error of a
+        processor that cannot be opened; then the old branch stays active.
+        """
+        async with self.change(name) as change:
+            with change.step():
+                pass
 
-        `drain` is awaited when the new branch is open and the old one still works; if it raises, the old one stays.
-        `move` is called in the step itself: it moves state that the branches keep outside their lanes.
+    @asynccontextmanager
+    async def change(self, name: str) -> AsyncIterator[BranchChange]:
+        """Prepare a change of branches, for the length of a block. A second change waits for the first.
+
+        The new branch is open in the block, while the old one still works; `change.step()` makes the new one active.
+        Then the old one is closed. Without a step, or if the block raises before it, the old branch stays and the new
+        one is closed again. Raises as `select` does.
         """
         new, host = self._require(name), self.host
         async with self._selecting:
             host.require_running("change a branch")
-            if name == self._active:
-                return
             old = self._branches[self._active]
+            change = BranchChange(self, self._active, name)
             # In a branch that is not active itself, nothing is open: only the choice changes.
-            is_open = host.is_open(self)
-            if is_open:
+            opens = change.needed and host.is_open(self)
+            if opens:
                 await host.open_branch(active_members(new))
-            if drain is not None:
-                try:
-                    await drain()
-                except BaseException:
-                    await host.close_branch(active_members(new))
-                    raise
-            waiting = {direction: self.take(direction) for direction in self._gates}
-            self._active = name
             try:
-                if move is not None:
-                    move()
+                yield change
             finally:
-                for direction, gate in self._gates.items():
-                    gate.change(name, waiting[direction])
-                host.reroute()
-                if is_open:
-                    await host.close_branch(active_members(old))
+                if opens:
+                    await host.close_branch(members(old if change.done else new))
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator[None]:
+        waiting = {direction: self.take(direction) for direction in self._gates}
+        self._active = name
+        try:
+            yield
+        finally:
+            for direction, gate in self._gates.items():
+                gate.change(name, waiting[direction])
+            self.host.reroute()
 
     def build(self, direction: Direction, after: Port) -> Port:
         gate = self._gates[direction] = _Gate(self, direction, after, self._active)
@@ -113,6 +112,37 @@ class Switch(Processor, Group, Generic[N]):
 
     def take(self, direction: Direction) -> list[Frame]:
         return take(self._branches[self._active], direction) + self._gates[direction].take()
+
+
+class BranchChange:
+    """A change of branches that is under way: see `Switch.change`."""
+
+    def __init__(self, switch: Switch[Any], old: str, new: str) -> None:
+        self.old = old
+        self.new = new
+        self.done = False
+        """True once the new branch is active."""
+        self._switch = switch
+
+    @property
+    def needed(self) -> bool:
+        """False if the branch was active already: then the step changes nothing."""
+        return self.old != self.new
+
+    @contextmanager
+    def step(self) -> Iterator[None]:
+        """Make the new branch the active one, in one step of the event loop.
+
+        `Input` and `Control` that still wait in the old branch's lanes move to the new one, in their order and ahead
+        of later frames. Frames that a handler of the old branch is at work on stay there: its `Input` still leaves,
+        its `Output` is dropped. The block must not await; it moves state that the branches keep outside their lanes.
+        """
+        if not self.needed:
+            yield
+            return
+        self.done = True
+        with self._switch._step(self.new):
+            yield
 
 
 class _Gate:

@@ -109,7 +109,6 @@ class Cascade(Pipeline):
         tools: tuple[ToolSpec, ...] = (),
     ) -> None:
         self.stt, self.llm, self.tts = stt, llm, tts
-        self.replaceable = False
         self.heard, self.spoken = tuple(heard), tuple(spoken)
         self._heard_all, self._wrote_all = _Checkpoint(), _Checkpoint()
         # The settings are behind the STT, lest a `Configure` overtake speech that waits for its transcript.
@@ -120,6 +119,15 @@ class Cascade(Pipeline):
             instructions=instructions, voice=voice, tools=tuple(msgspec.to_builtins(tool) for tool in tools)
         )
         llm.config = self._changed(first)
+
+    @property
+    def replaceable(self) -> bool:
+        """True while another engine can take the call if a service fails for good."""
+        return self.stt.replaceable
+
+    @replaceable.setter
+    def replaceable(self, replaceable: bool) -> None:
+        self.stt.replaceable = self.tts.replaceable = replaceable
 
     @property
     def config(self) -> EngineConfig:

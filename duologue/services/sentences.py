@@ -1,11 +1,11 @@
-"""Text for the ear: where a sentence ends while it is still being written, and what of it is spoken."""
+"""Text for the ear: cuts a text into sentences while it is being written, and removes markup."""
 
 from __future__ import annotations
 
 import re
 
 MAX_SENTENCE = 400
-"""Characters after which text is spoken although no sentence has ended."""
+"""Characters after which text is cut although no sentence has ended."""
 
 # fmt: off
 _ABBREVIATIONS = frozenset(
@@ -16,7 +16,7 @@ _ABBREVIATIONS = frozenset(
 )
 # fmt: on
 _BEFORE_NUMBERS = frozenset({"no", "nos", "fig", "vol"})
-_STOP = re.compile(r"""[.!?…]+["'”’)\]]*|[。！？]+["'”’)\]」』）]*""")
+_FULL_STOP = re.compile(r"""[.!?…]+["'”’)\]]*|[。！？]+["'”’)\]」』）]*""")
 _SURE = frozenset("。！？")
 _OPENING = "(\"'“‘[*_"
 
@@ -28,19 +28,19 @@ _TABLE = re.compile(r"[ \t]*\|[ \t]*")
 
 
 class SentenceSplitter:
-    """Cuts streamed text into sentences, as early as it can be sure.
+    """Cuts streamed text into sentences, as early as the text allows.
 
-    A full stop at the end of what is known is the end of a sentence at once, except where the next characters could
-    show otherwise: after a digit ("3." may become "3.5"), a single letter ("J. Smith"), an abbreviation ("Dr."), or in
-    an address ("www.example."). Only then it waits. `!`, `?`, a line break and the stops of Chinese and Japanese
-    always end one. Pieces join to the text, and none has more than `MAX_SENTENCE` characters and the space after them.
+    A full stop ends a sentence at once, unless the next characters could show otherwise: after a digit ("3." may
+    become "3.5"), a single letter ("J. Smith"), an abbreviation ("Dr."), or in an address ("www.example."). `!`, `?`, a
+    line break and the stops of Chinese and Japanese always end one. The pieces join to the text, and none has more
+    than `MAX_SENTENCE` characters and the space after them.
     """
 
     def __init__(self) -> None:
         self._text = ""
 
     def feed(self, text: str) -> list[str]:
-        """More text. Returns the sentences that are complete now."""
+        """Append text. Returns the sentences that are complete now."""
         self._text += text
         done: list[str] = []
         while (end := self._end()) is not None:
@@ -54,7 +54,7 @@ class SentenceSplitter:
         return self._text
 
     def flush(self) -> str:
-        """What is left; nothing more will come."""
+        """Return the rest of the text, at its end."""
         rest, self._text = self._text, ""
         return rest
 
@@ -63,7 +63,7 @@ class SentenceSplitter:
         begin = len(text) - len(text.lstrip())
         newline = text.find("\n", begin)
         limit = len(text) if newline < 0 else newline
-        for stop in _STOP.finditer(text, begin, limit):
+        for stop in _FULL_STOP.finditer(text, begin, limit):
             end = stop.end()
             if end > MAX_SENTENCE:
                 break
@@ -82,7 +82,7 @@ class SentenceSplitter:
         return None
 
     def _ambiguous(self, text: str, stop: int) -> bool:
-        """Whether a full stop is none, or may turn out to be none."""
+        """Return True if a full stop does not end a sentence, or may turn out not to."""
         word = re.split(r"\s", text[:stop])[-1].lstrip(_OPENING).lower()
         after = text[stop + 1 :].lstrip()
         if word in _BEFORE_NUMBERS:
@@ -99,10 +99,10 @@ class SentenceSplitter:
         return end
 
 
-def speakable(text: str) -> str:
-    """The text without the markup that models write for the eye: emphasis, headings, lists, code marks, link targets.
+def without_markup(text: str) -> str:
+    """Return the text without the markup that models write: emphasis, headings, lists, code marks, link targets.
 
-    What belongs to the words stays: "2 * 3", "a < b", "first_name@example.com", "C#".
+    Characters that belong to the words stay: "2 * 3", "a < b", "first_name@example.com", "C#".
     """
     text = _LINK.sub(lambda match: match["label"], text)
     text = _EMPHASIS.sub("", _TAG.sub("", _LINE_MARKS.sub("", text)))

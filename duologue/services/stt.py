@@ -14,11 +14,11 @@ from ..errors import DeadlineExceeded, ServiceError
 from ..frames import EndOfTurn, Input, SpeechStarted, SpeechStopped, Usage, UserAudio, UserTranscript, Word
 from ..processors.processor import Processor, handles
 
-T = TypeVar("T")
+Result = TypeVar("Result")
 
 
 class Transcription(msgspec.Struct, frozen=True, kw_only=True):
-    """What a service understood. `text` is empty if it understood nothing; word times from the utterance's start."""
+    """The text of an utterance, "" for none. Word times are in seconds from the utterance's start."""
 
     text: str
     confidence: float = 1.0
@@ -29,24 +29,31 @@ class Transcription(msgspec.Struct, frozen=True, kw_only=True):
 class STT(Processor):
     """Turns the caller's audio into `UserTranscript` frames, which go both down and up.
 
-    A service implements `begin`, `feed` and `finish`. Between `SpeechStarted` and `EndOfTurn` it is fed the audio,
-    mono at `sample_rate`, from `preroll_ms` before the start was detected: a detector is sure only some time after
-    the first sound. The final transcript stands before the `EndOfTurn` in the stream; without speech there is none.
+    A service implements `begin`, `feed` and `finish`; one with a connection derives from `RemoteSTT` instead. Between
+    `SpeechStarted` and `EndOfTurn` it receives the audio, mono at `sample_rate`, from `preroll_ms` before the detected
+    start: a detector is sure only some time after the first sound. The final transcript precedes the `EndOfTurn` in
+    the stream; without speech there is none.
 
-    A service that fails, or takes longer than `timeout_s` for one of these calls, is left alone until the next
-    utterance; the transcript of this one is empty. An utterance longer than `max_utterance_s` is transcribed in parts
-    of that length.
+    A service that fails, or takes longer than `timeout_s` for one of these calls, is not called again until the next
+    utterance. The transcript of this one is `partial()`, by default empty. An utterance longer than `max_utterance_s`
+    is transcribed in parts of that length.
     """
 
     sample_rate: int = 16_000
-    """What the service wants, in Hz."""
+    """Of the audio that the service receives, in Hz."""
     preroll_ms: int = 500
-    """Audio kept for the case that speech has begun already."""
+    """Audio kept from before the detected start, in milliseconds."""
     timeout_s: float = 5.0
+    """Limit for each call of the service."""
     max_utterance_s: float = 60.0
+    """Longest utterance."""
     model: str = ""
+    """The model's name, for `Usage`."""
     language: str = ""
-    """What the caller speaks, if the agent's configuration says so; "" is the service's default."""
+    """The caller's language, from the agent's configuration; "" is the service's default."""
+
+    replaceable: bool = False
+    """True while another engine can take the call if this service fails for good."""
 
     def __init__(self) -> None:
         self._recent: deque[UserAudio] = deque()
@@ -56,29 +63,29 @@ class STT(Processor):
         self._failed = False
         self._released = False
         self._asking: anyio.CancelScope | None = None
-        self._utterance: list[Input] = []  # what has no transcript yet
+        self._utterance: list[Input] = []  # frames without a transcript
         self._started_at = 0.0
         self._utterance_id = ""
         self._stopped_at = 0.0
         self._fed_s = 0.0
 
     async def open(self) -> None:
-        """Ready for the caller. Subclasses call it first."""
+        """Begin to listen. Subclasses call it first."""
         self._released = False
 
     async def begin(self) -> None:
-        """An utterance begins."""
+        """Begin an utterance."""
 
     async def feed(self, pcm: bytes) -> str:
-        """More of the utterance: mono s16le at `sample_rate`. Returns an interim text, "" for none."""
+        """Take more audio, mono s16le at `sample_rate`. Returns an interim text, "" for none."""
         raise NotImplementedError
 
     async def finish(self) -> Transcription:
-        """The utterance is over: what was said."""
+        """End the utterance. Returns its text."""
         raise NotImplementedError
 
     def partial(self) -> Transcription:
-        """Return what is known of the utterance, for when `finish` fails. Nothing by default."""
+        """Return the text so far of an utterance that failed; by default none."""
         return Transcription(text="")
 
     @handles(UserAudio, queued=True)
@@ -89,20 +96,20 @@ class STT(Processor):
 
     @handles(SpeechStarted, queued=True)
     async def speech_started(self, frame: SpeechStarted) -> None:
-        """An utterance begins, or goes on after a pause."""
+        """Begin an utterance, or go on with it after a pause."""
         await self.push(frame)
         if not self._listening:
             await self._begin(frame)
 
     @handles(SpeechStopped, queued=True)
     async def speech_stopped(self, frame: SpeechStopped) -> None:
-        """Remember when the last speech was."""
+        """Remember the end of the latest speech."""
         self._stopped_at = frame.at
         await self.push(frame)
 
     @handles(EndOfTurn, queued=True)
     async def end_of_turn(self, frame: EndOfTurn) -> None:
-        """Give the final transcript, then let the end of the turn pass."""
+        """Push the final transcript, then the end of the turn."""
         if self._listening:
             self._utterance.append(frame)
             await self._finish(max(frame.at, self._stopped_at))
@@ -113,10 +120,10 @@ class STT(Processor):
     # -- a change of engines in mid-call ---------------------------------------------------------------------------
 
     def release(self) -> tuple[Input, ...]:
-        """Give away the speech that has no transcript yet; nothing more is told of it here.
+        """Return the speech that has no transcript yet. This service transcribes nothing more.
 
         The audio from before the detected start comes first, then the `SpeechStarted`, the rest, and the `EndOfTurn`
-        if that was here already. Outside an utterance it is the audio of the last `preroll_ms`.
+        if it was here already. Between utterances it is the audio of the last `preroll_ms`.
         """
         speech = tuple(self._utterance or self._recent)
         self._released, self._listening = True, False
@@ -130,12 +137,12 @@ class STT(Processor):
         return speech
 
     def adopt(self, speech: Sequence[Input]) -> None:
-        """Go on with speech that another has released, ahead of all that comes."""
+        """Transcribe the speech that another service has released, before all later frames."""
         assert self._lane is not None
         self._lane.put_all(self._relive, speech, up=False)
 
     async def _relive(self, frame: Input) -> None:
-        # All but the end of the turn have been passed on already, by who had them first.
+        # The service that released them has passed all of them on, except the end of the turn.
         if isinstance(frame, UserAudio):
             await self._hear_or_keep(frame)
         elif isinstance(frame, SpeechStarted):
@@ -166,10 +173,13 @@ class STT(Processor):
                 if not self._released:
                     await self._begin(SpeechStarted(at=end_s))
         elif frame.audio:
-            self._recent.append(frame)
-            self._recent_s += frame.duration_s
-            while self._recent_s - self._recent[0].duration_s > self.preroll_ms / 1000:
-                self._recent_s -= self._recent.popleft().duration_s
+            self._keep(frame)
+
+    def _keep(self, frame: UserAudio) -> None:
+        self._recent.append(frame)
+        self._recent_s += frame.duration_s
+        while self._recent_s - self._recent[0].duration_s > self.preroll_ms / 1000:
+            self._recent_s -= self._recent.popleft().duration_s
 
     async def _feed(self, frame: UserAudio) -> None:
         self._fed_s += frame.duration_s
@@ -182,7 +192,7 @@ class STT(Processor):
             await self.tell_interim(interim)
 
     async def tell_interim(self, text: str) -> None:
-        """Give an interim text of the utterance in progress. A service calls it when a text comes by itself."""
+        """Push an interim text of the utterance in progress, for services whose texts come at any time."""
         transcript = UserTranscript(text=text, final=False, start_s=self._started_at, utterance=self._utterance_id)
         told = await self.session.hooks.transcript(transcript)
         going_on = self._listening and transcript.utterance == self._utterance_id
@@ -208,8 +218,8 @@ class STT(Processor):
             )
         )
 
-    async def _ask(self, call: Callable[[], Awaitable[T]], otherwise: T) -> T:
-        """What the service answers. After a failure it is not asked again in this utterance."""
+    async def _ask(self, call: Callable[[], Awaitable[Result]], otherwise: Result) -> Result:
+        """Return the service's answer, or `otherwise` after a failure, which holds for the rest of the utterance."""
         if self._failed:
             return otherwise
         with anyio.move_on_after(self.timeout_s) as scope:
@@ -233,8 +243,8 @@ class STT(Processor):
         with anyio.CancelScope() as self._asking:
             told = await self.session.hooks.transcript(transcript)
         if self._released:
-            return  # whoever has the speech now tells what was said
-        if transcript.final:
+            return  # another service transcribes it
+        if transcript.final and transcript.utterance == self._utterance_id:
             self._utterance = [frame for frame in self._utterance if isinstance(frame, EndOfTurn)]
         if told is not None:
             await self.push_up(told)  # turn-taking sits above

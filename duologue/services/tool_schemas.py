@@ -1,4 +1,4 @@
-"""What models are told of tools must be JSON schemas: providers refuse a whole session for one that is none."""
+"""Checks the tools' parameters: providers refuse a whole session for one schema that is not valid."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..errors import ConfigurationError, MissingExtra
 
 
 def check_tools(tools: Iterable[ToolSpec], extra: str) -> None:
-    """Raise ConfigurationError for two tools of one name, and for parameters that are no JSON schema of an object.
+    """Raise ConfigurationError for two tools with one name, and for parameters that are not the schema of an object.
 
     Raises MissingExtra, naming the `extra`, without the package `jsonschema`.
     """
@@ -21,13 +21,13 @@ def check_tools(tools: Iterable[ToolSpec], extra: str) -> None:
         if tool.name in names:
             raise ConfigurationError(f"two tools are named {tool.name!r}")
         names.add(tool.name)
-        if problem := _problem(msgspec.json.encode(tool.parameters), extra):
-            raise ConfigurationError(f"the parameters of tool {tool.name!r} are no {problem}")
+        if problem := _schema_problem(msgspec.json.encode(tool.parameters), extra):
+            raise ConfigurationError(f"the parameters of tool {tool.name!r} are not a {problem}")
 
 
 @lru_cache(maxsize=1024)
-def _problem(parameters: bytes, extra: str) -> str:
-    """What is wrong with parameters, as JSON. Remembered: it takes 2 ms, and hand-offs bring the same ones again."""
+def _schema_problem(parameters: bytes, extra: str) -> str:
+    """Return why parameters (JSON) are not valid, "" if they are. Cached: it takes 2 ms, and hand-offs repeat it."""
     try:
         from jsonschema import Draft202012Validator
         from jsonschema.exceptions import SchemaError

@@ -14,7 +14,7 @@ from ..processors.kernel.host import Target
 from ..processors.kernel.lane import DrainableLane
 from ..processors.processor import Processor, handles
 from ..session.ledger import SPOKEN_CHARACTERS_PER_S
-from .sentences import SentenceSplitter, speakable
+from .sentences import SentenceSplitter, without_markup
 
 
 class SpeechChunk(msgspec.Struct, frozen=True, gc=False):
@@ -44,6 +44,9 @@ class TTS(Processor):
     model: str = ""
     voices: str = ""
     """The family that its voices belong to, by which an `Agent` can name one for each engine."""
+
+    replaceable: bool = False
+    """True while another engine can take the call if this service fails for good."""
 
     def __init__(self) -> None:
         self._splitter = SentenceSplitter()
@@ -170,7 +173,7 @@ class TTS(Processor):
             await self._speak(checked)
 
     async def _speak(self, sentence: BotText) -> None:
-        text = speakable(sentence.text)
+        text = without_markup(sentence.text)
         if not any(map(str.isalnum, text)):
             return
         begin, timed, said = self._spoken_s, False, ""

@@ -20,9 +20,9 @@ class TooSlow(DuologueError):
 class Backlog(Generic[E]):
     """Holds events until a reader takes them, each id in its place.
 
-    `key` gives an event's id: of those that wait under one id only the latest is kept, or what `join(before, after)`
-    makes of both. Beyond `limit` ids (0 for no limit) events for which `is_interim` returns True are left out; once
-    `limit` others wait, the reader gets TooSlow. `noun` names the events in its message.
+    `key` gives an event's id: of those that wait under one id only the latest is kept, or the result of
+    `join(before, after)`. Beyond `limit` ids (0 for no limit) events for which `is_interim` returns True are left out;
+    once `limit` others wait, the reader gets TooSlow. `noun` names the events in its message.
     """
 
     def __init__(

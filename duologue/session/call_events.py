@@ -38,10 +38,14 @@ class Speaking(CallEvent, frozen=True, kw_only=True, tag="speaking"):
 
 
 class SpeechHeld(CallEvent, frozen=True, kw_only=True, tag="speech_held"):
-    """The agent's speech is on hold, or goes on where it stopped."""
+    """The agent's speech is on hold, or goes on where it stopped.
+
+    `owners` names the owners of the holds, such as "caller".
+    """
 
     held: bool
     turn: int
+    owners: tuple[str, ...] = ()
 
 
 class SpeechCut(CallEvent, frozen=True, kw_only=True, tag="speech_cut"):
@@ -185,14 +189,14 @@ class ConnectionMoved(CallEvent, frozen=True, kw_only=True, tag="connection_move
 
 
 class UsageReported(CallEvent, frozen=True, kw_only=True, tag="usage_reported"):
-    """A service reports what it has consumed: `used`, and the `totals` of the call, one for each service and model."""
+    """A service reports its consumption, `used`. `totals` are those of the call, one for each service and model."""
 
     used: Usage
     totals: tuple[Usage, ...]
 
 
 class Failed(CallEvent, frozen=True, kw_only=True, tag="failed"):
-    """An error was reported. `message` of the category "internal" may hold what is for the application only."""
+    """An error was reported. A `message` of the category "internal" may be for the application's eyes only."""
 
     processor: str
     category: str

@@ -155,6 +155,5 @@ class Floor:
         return self.fence
 
     def close(self) -> None:
-        """The call ends: end all holds without resuming the speech, and call `touched` no more."""
-        self.touched = lambda: None
+        """The call ends: end all holds without resuming the speech."""
         self._holds.end(lasting=True)

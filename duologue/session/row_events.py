@@ -87,7 +87,7 @@ class RowDeltas:
         metadata.pop("heard", None)
         if not text.startswith(told):
             if not event.final:
-                return None  # it may well come back to what it was
+                return None  # it may change back
             told, metadata["restart"] = "", True
         if event.final:
             self._told.pop(event.id, None)

@@ -92,7 +92,7 @@ class Rows:
 
 
 def _in_mode(mode: RowMode) -> Callable[[RowEvent], RowEvent | None]:
-    """The function that makes of each row what the mode gives."""
+    """The function that turns a row into its form in this mode; it returns None for a row that the mode leaves out."""
     if mode == "live":
         return lambda row: row
     if mode == "coalesce":

@@ -24,6 +24,7 @@ from ..frames import (
 )
 from ..processors.processor import Processor, handles
 from ..session.life import State
+from .playout.base import PlayoutBase
 from .playout.playout import Playout
 from .playout.settings import PlayoutSettings, check_chunk_rate
 
@@ -206,11 +207,11 @@ class TransportOutput(Processor):
         check_chunk_rate(sample_rate)
         self.sample_rate = sample_rate
         self.settings = settings or PlayoutSettings()
-        self._playout: Playout | None = None
+        self._playout: PlayoutBase | None = None
         self._disconnected = False
 
     @property
-    def playout(self) -> Playout:
+    def playout(self) -> PlayoutBase:
         """What paces the audio. There is one from `open` on."""
         if self._playout is None:
             raise IllegalState(f"{self.name} is not open yet: it has no playout")
@@ -235,12 +236,10 @@ class TransportOutput(Processor):
         if self._playout is not None:
             self._playout.stop()
 
-    async def open(self) -> None:
-        """Make the playout. Subclasses call it first."""
-        session, first = self.session, self._playout is None
-        session.audio.has_playout = True
-        self._playout = Playout(
-            session,
+    def make_playout(self) -> PlayoutBase:
+        """The playout of this output: for subclasses with another one."""
+        return Playout(
+            self.session,
             self.sample_rate,
             write=self.write,
             clear=self.clear,
@@ -248,6 +247,12 @@ class TransportOutput(Processor):
             settings=self.settings,
             owner=self.name,
         )
+
+    async def open(self) -> None:
+        """Make the playout. Subclasses call it first."""
+        session, first = self.session, self._playout is None
+        session.audio.has_playout = True
+        self._playout = self.make_playout()
         if self._disconnected:
             self._playout.stop()
         if first:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from ..agents.engine import Engine
 from ..frames import BotAudio, ClientChanged, Input
 from ..processors.kernel.groups import Group, leaves
 from ..processors.kernel.node import Node
+from ..session.session import Session
 from .base import TransportInput, TransportOutput
 from .playout.settings import PlayoutSettings
-
-if TYPE_CHECKING:
-    from ..session.session import Session
+from .words import Message as Message
+from .words import Words
 
 INPUT_SAMPLE_RATE = 16_000
 OUTPUT_SAMPLE_RATE = 24_000
@@ -24,16 +24,15 @@ MAX_EARLY_MESSAGES = 100
 SHUTTING_DOWN = "server is shutting down"
 """Why a call ended with its server."""
 
-Message = dict[str, Any]
-
 
 class ClientTransport:
-    """What `WebSocketTransport` and `WebRTCTransport` share: a pipeline is built around either in the same way.
+    """The base of `WebSocketTransport` and `WebRTCTransport`: a pipeline is built around either in the same way.
 
         Pipeline([transport.input(), …, engine, …, transport.output()])
 
-    `id` names the connection. `identity` is what the authentication callback returned for it, `data` what the client
-    sent along with its request (JSON). Messages are JSON objects; those that come before the session runs are kept.
+    `id` names the connection. `identity` is the value that the authentication callback returned for it, `data` (JSON)
+    came from the client with its request. Messages are JSON objects; those that come before the session runs are kept.
+    `words` is the protocol in which the transport itself speaks to the client.
     """
 
     kind = "client"
@@ -44,18 +43,20 @@ class ClientTransport:
         *,
         identity: Any = None,
         data: Any = None,
+        words: Words | None = None,
         output_sample_rate: int = OUTPUT_SAMPLE_RATE,
         settings: PlayoutSettings | None = None,
     ) -> None:
         self.id = id
         self.identity = identity
         self.data = data
+        self.words = words or Words()
         self.attached: dict[type[Any], Any] = {}
-        """What others keep for this connection, each under its own type."""
+        """Objects that others keep for this connection, each under its own type."""
         self.input_sample_rate = INPUT_SAMPLE_RATE
         """The rate of the caller's audio, in Hz, for a transport that can choose it: see `use_input_rate`."""
-        self._input = _ClientInput(self)
-        self._output = _ClientOutput(self, output_sample_rate, settings)
+        self._input = self.make_input()
+        self._output = self.make_output(output_sample_rate, settings)
         self._listeners: list[Callable[[Message], None]] = []
         self._early: deque[Message] | None = deque(maxlen=MAX_EARLY_MESSAGES)
         self._hung_up = False
@@ -75,7 +76,7 @@ class ClientTransport:
         raise NotImplementedError
 
     def on_message(self, listener: Callable[[Message], None]) -> None:
-        """Call `listener` with every message of the client; those that come before the session runs wait for that."""
+        """Call `listener` with every message of the client; those that come before the session runs wait for it."""
         self._listeners.append(listener)
 
     def received_message(self, message: Message) -> None:
@@ -95,21 +96,21 @@ class ClientTransport:
     # -- the agent -------------------------------------------------------------------------------------------------
 
     def show_only(self, turn: int) -> None:
-        """The agent's audio of this turn is not played: the turn's answers count as read."""
+        """Do not play the agent's audio of this turn: the turn's responses count as read."""
         self._output.unspoken = turn
 
     # -- the caller ------------------------------------------------------------------------------------------------
 
     def feed(self, pcm: bytes, sample_rate: int) -> None:
-        """Audio of the caller, s16le mono; its last sample was spoken now. Raises BadInput for a split sample."""
+        """Audio of the caller, s16le mono, whose last sample was spoken now. Raises BadInput for a split sample."""
         self._input.feed(pcm, sample_rate)
 
     def feed_frame(self, frame: Input) -> None:
-        """What else the caller does, in its place among the audio."""
+        """Other input of the caller, in its place among the audio."""
         self._input.feed_frame(frame)
 
     def hang_up(self, reason: str = "client disconnected") -> None:
-        """The client has gone: it hears nothing any more; the call ends when what was said has been dealt with."""
+        """The client has gone: it hears nothing any more; the call ends once the input before this is dealt with."""
         if not self._hung_up:
             self._hung_up = True
             self._output.disconnect()
@@ -118,10 +119,18 @@ class ClientTransport:
 
     @property
     def hung_up(self) -> bool:
-        """The client has gone for good."""
+        """True once the client has gone for good."""
         return self._hung_up
 
     # -- for subclasses --------------------------------------------------------------------------------------------
+
+    def make_input(self) -> ClientInput:
+        """Makes the head of the pipeline, once."""
+        return ClientInput(self)
+
+    def make_output(self, sample_rate: int, settings: PlayoutSettings | None) -> ClientOutput:
+        """Makes the tail of the pipeline, once."""
+        return ClientOutput(self, sample_rate, settings)
 
     def use_input_rate(self, sample_rate: int) -> None:
         """The session starts, and its engine takes audio at this rate, in Hz. Other rates are converted by the engine.
@@ -131,14 +140,14 @@ class ClientTransport:
         self.input_sample_rate = sample_rate
 
     def started(self) -> None:
-        """The session runs: whoever listens is there."""
+        """The session runs: the messages that came early can be heard now."""
         self.changed("connected")
         early, self._early = self._early or (), None
         for message in early:
             self._tell(message)
 
     def changed(self, state: Literal["connected", "lost", "reconnected", "gone"], reason: str = "") -> None:
-        """Tell the session, if there is one, what has become of the connection."""
+        """Broadcast the state of the connection, if there is a session yet."""
         if self._input.in_session:
             self._input.broadcast(ClientChanged(state=state, transport=self.kind, reason=reason))
 
@@ -147,53 +156,44 @@ class ClientTransport:
         raise NotImplementedError
 
     def clear_audio(self) -> int | None:
-        """Drop what the client has not played: see `TransportOutput.clear`."""
+        """Drop the audio that the client has not played: see `TransportOutput.clear`."""
         raise NotImplementedError
 
     def audio_position(self) -> int | None:
-        """How much was heard: see `TransportOutput.position`."""
+        """How many samples were heard: see `TransportOutput.position`."""
         return None
+
+    def time_limit_reason(self, limit_s: float) -> str:
+        """The reason of a call that is ended after `limit_s`."""
+        return f"the limit of {limit_s:g} s"
 
     async def close(self, reason: str = "", *, error: bool = False) -> None:
         """Tell the client that the call is over, and close the connection. Closing twice is harmless."""
         raise NotImplementedError
 
 
-def client_of(session: Session) -> ClientTransport | None:
-    """The client that a session's pipeline is built around, if that is what it is built around."""
-    return next((leaf.transport for leaf in leaves(session.pipeline) if isinstance(leaf, _ClientOutput)), None)
-
-
-def engine_input_rate(node: Node) -> int | None:
-    """The highest input rate of the engines in a pipeline, in Hz, with which no engine loses anything. None without."""
-    if isinstance(node, Engine):
-        return node.capabilities.input_sample_rate
-    children = node.children if isinstance(node, Group) else ()
-    return max((rate for child in children if (rate := engine_input_rate(child)) is not None), default=None)
-
-
-class _ClientInput(TransportInput):
-    """Takes what the client says."""
+class ClientInput(TransportInput):
+    """The caller's audio and other input, from a client."""
 
     def __init__(self, transport: ClientTransport) -> None:
         super().__init__()
-        self._transport = transport
+        self.transport = transport
 
     @property
     def name(self) -> str:
-        return type(self._transport).__name__
+        return type(self.transport).__name__
 
     async def open(self) -> None:
         await super().open()
         if (sample_rate := engine_input_rate(self.session.pipeline)) is not None:
-            self._transport.use_input_rate(sample_rate)
+            self.transport.use_input_rate(sample_rate)
 
     def started(self) -> None:
-        self._transport.started()
+        self.transport.started()
 
 
-class _ClientOutput(TransportOutput):
-    """Plays to the client."""
+class ClientOutput(TransportOutput):
+    """Plays to a client."""
 
     def __init__(self, transport: ClientTransport, sample_rate: int, settings: PlayoutSettings | None) -> None:
         super().__init__(sample_rate, settings)
@@ -216,3 +216,16 @@ class _ClientOutput(TransportOutput):
 
     def position(self) -> int | None:
         return self.transport.audio_position()
+
+
+def client_of(session: Session) -> ClientTransport | None:
+    """The client that a session's pipeline is built around, None if there is none."""
+    return next((leaf.transport for leaf in leaves(session.pipeline) if isinstance(leaf, ClientOutput)), None)
+
+
+def engine_input_rate(node: Node) -> int | None:
+    """The highest input rate of the engines in a pipeline, in Hz, with which no engine loses anything. None without."""
+    if isinstance(node, Engine):
+        return node.capabilities.input_sample_rate
+    children = node.children if isinstance(node, Group) else ()
+    return max((rate for child in children if (rate := engine_input_rate(child)) is not None), default=None)

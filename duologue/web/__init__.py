@@ -1,4 +1,4 @@
-"""Calls over the web: `routes` to mount, a page to talk to, and an endpoint of OpenAI's Realtime API."""
+"""Calls over the web: `routes` to mount, a page to talk to, and an endpoint of the OpenAI Realtime API."""
 
 from __future__ import annotations
 
@@ -6,11 +6,21 @@ from ..errors import MissingExtra
 from ..transports.client import ClientTransport
 
 try:
-    from .app import VoiceApp, routes
+    from .app import VoiceApp, openai_realtime_app, routes
     from .calls import Auth, MakeSession, Refused, WebLimits, token_auth
 except ImportError as error:
     if (error.name or "").split(".")[0] != "starlette":
         raise
     raise MissingExtra("a web server", "web", str(error)) from error
 
-__all__ = ["Auth", "ClientTransport", "MakeSession", "Refused", "VoiceApp", "WebLimits", "routes", "token_auth"]
+__all__ = [
+    "Auth",
+    "ClientTransport",
+    "MakeSession",
+    "Refused",
+    "VoiceApp",
+    "WebLimits",
+    "openai_realtime_app",
+    "routes",
+    "token_auth",
+]

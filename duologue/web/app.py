@@ -11,32 +11,34 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.types import Receive, Scope, Send
+from starlette.routing import BaseRoute
 
+from ..session.session import Session
+from ..transports.client import ClientTransport
 from . import page as page_files
 from . import signalling, sockets
-from .calls import Auth, Calls, MakeSession, WebLimits
+from .calls import Auth, Calls, MakeSession, WebLimits, token_auth
+from .realtime.endpoint import MakeCall
+from .realtime.endpoint import routes as realtime_routes
 from .rtvi.rtvi import Rtvi
+from .rtvi.words import RtviWords
 
 
-class VoiceApp:
-    """An ASGI application that takes calls. `make_session` may also be given by `on_connected`, as you like:
+class VoiceApp(Starlette):
+    """An ASGI application that takes calls, to be served or mounted. `on_connected` also sets `make_session`:
 
     voice.on_connected = make_session
     voice.on_connected(make_session)
     @voice.on_connected
     """
 
-    def __init__(self, calls: Calls, app: Starlette) -> None:
+    def __init__(self, calls: Calls, served: Sequence[BaseRoute]) -> None:
+        super().__init__(routes=served, lifespan=self.lifespan)
         self.calls = calls
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._app(scope, receive, send)
 
     @property
     def on_connected(self) -> Callable[[MakeSession], MakeSession]:
-        """Sets who makes the session of each client that connects."""
+        """Sets the function that makes the session of each client that connects."""
 
         def register(make_session: MakeSession) -> MakeSession:
             self.calls.make_session = make_session
@@ -67,16 +69,44 @@ def routes(
     limits: WebLimits | None = None,
     page: bool = True,
     ice_servers: Sequence[str] = (),
+    openai_realtime: MakeCall | None = None,
+    client_may_configure: bool = False,
 ) -> VoiceApp:
     """Calls by WebRTC (Pipecat's small-webrtc and FastRTC's signalling) and WebSocket, and a page to try them.
 
-    `make_session` gets the transport of each client that connects, and gives its session or pipeline. `auth` is asked
-    before anything else (see `token_auth`). With `page` the page is served at the mount's root, and clients may do
-    what it offers: hand over, change the engine, approve tools. `ice_servers` are URLs (stun:…) for both ends.
+    `make_session` returns the session or the pipeline of each client that connects, from its transport. `auth` decides
+    about each request before anything else (see `token_auth`). With `page` the page is served at the mount's root, and
+    clients may do all that it offers: hand over, change the engine, approve tools. `ice_servers` are URLs (stun:…) for
+    both ends. `openai_realtime` makes the calls of OpenAI Realtime clients, which are served then, too: see
+    `openai_realtime_app`.
     """
     calls = Calls(make_session, auth, limits or WebLimits())
-    calls.attach.append(lambda transport, session: Rtvi(transport, session, controls=page).attach())
+
+    def attach_rtvi(transport: ClientTransport, session: Session) -> None:
+        if isinstance(transport.words, RtviWords):
+            Rtvi(transport, session, controls=page).attach()
+
+    calls.attach.append(attach_rtvi)
     served = [*signalling.routes(calls, ice_servers), *sockets.routes(calls)]
+    if openai_realtime is not None:
+        served += realtime_routes(calls, openai_realtime, client_may_configure)
     if page:
         served += page_files.routes()
-    return VoiceApp(calls, Starlette(routes=served))
+    return VoiceApp(calls, served)
+
+
+def openai_realtime_app(
+    make_call: MakeCall,
+    *,
+    api_key: str | None = None,
+    limits: WebLimits | None = None,
+    client_may_configure: bool = False,
+) -> VoiceApp:
+    """Calls of clients of OpenAI's Realtime API alone, at /v1/realtime and /realtime.
+
+    `make_call` returns the session or the pipeline of each call, built around the processors of a `RealtimeTransport`.
+    With an `api_key` clients must send it, as a bearer token or in the subprotocol that browsers use; an empty one
+    raises ConfigurationError. `client_may_configure` lets clients set the instructions and the voice.
+    """
+    calls = Calls(None, None if api_key is None else token_auth(api_key), limits or WebLimits())
+    return VoiceApp(calls, realtime_routes(calls, make_call, client_may_configure))

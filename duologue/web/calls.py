@@ -1,4 +1,4 @@
-"""The calls of a server: who is let in, what runs for each, and how they end."""
+"""The calls of a server: who may call, the session of each call, and how calls end."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import asyncio
 import hmac
 import inspect
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import anyio
 from starlette.requests import HTTPConnection
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
+from starlette.websockets import WebSocket
 
 from ..errors import ConfigurationError, DuologueError, check_limits
 from ..processors.processor import Processor
@@ -25,9 +26,12 @@ log = logging.getLogger("duologue")
 MakeSession = Callable[[ClientTransport], Session | Processor | Awaitable[Session | Processor]]
 """Builds the session of a call around its transport. A pipeline is put into a session."""
 Auth = Callable[[HTTPConnection], Any]
-"""Says who asks: any truthy value is the caller's identity (`transport.identity`), a falsy one refuses with status 401;
-it may raise `Refused`, and be `async def`."""
+"""Returns the identity of whoever asks (`transport.identity`); a falsy one refuses with status 401.
+
+It may raise `Refused`, and be `async def`."""
 Attach = Callable[[ClientTransport, Session], None]
+KEY_PROTOCOL = "openai-insecure-api-key."
+"""Browsers cannot send headers with a WebSocket: OpenAI's clients put the key into a subprotocol instead."""
 
 
 class Refused(DuologueError):
@@ -51,45 +55,70 @@ class WebLimits:
     connections: int = 100
     """Calls at the same time; more are refused with status 503."""
     connect_s: float = 15.0
-    """From a WebRTC offer to a connection; one that takes longer is given up."""
+    """Time from a WebRTC offer to its connection; later it is given up."""
     call_s: float = 3600.0
-    """A call is ended after so long."""
+    """Length of a call; then it is ended."""
     lost_s: float = 5.0
-    """A client from which nothing has come for so long is lost."""
+    """A client from which nothing comes for this long is lost."""
+    idle_s: float = 900.0
+    """A client of the OpenAI Realtime API that sends nothing for this long is cut off."""
     reconnect_s: float = 10.0
-    """A WebRTC client that was lost may come back for so long: its call waits."""
+    """A WebRTC client that was lost may come back for this long: its call waits."""
     message_bytes: int = 256 * 1024
-    """Of one message or request; a client that sends more is cut off."""
+    """Size of one message or request, text as UTF-8; a client that sends more is cut off."""
+    realtime_message_bytes: int = 24 * 1024 * 1024
+    """Size of one event of the OpenAI Realtime API: 15 MiB of audio are 20 MiB of base64."""
     messages_per_s: int = 500
-    """Messages of one client, on the average of a few seconds; one that sends more is cut off."""
+    """Messages of one client, averaged over a few seconds; one that sends more is cut off."""
     unsent_s: float = 1.5
-    """Of the agent's audio that a WebSocket client has not taken; beyond that the agent's speech is held."""
+    """The agent's audio that a WebSocket client has not taken; beyond that the agent's speech is held."""
     shutdown_s: float = 5.0
-    """When the server stops, calls may take so long to end."""
+    """Time for the calls to end when the server stops."""
 
     def __post_init__(self) -> None:
         check_limits(self)
 
 
 def token_auth(token: str) -> Auth:
-    """Lets in whoever sends `token`: as a bearer token, or as `?token=` where clients cannot send headers."""
+    """Accepts clients that send `token`: as a bearer token, as `?token=`, or as OpenAI's subprotocol for keys.
+
+    Raises ConfigurationError for an empty token, which every client would have.
+    """
+    if not token:
+        raise ConfigurationError("the token is empty: everybody would be let in. Leave auth out to ask for none")
 
     def check(connection: HTTPConnection) -> str:
-        sent = connection.headers.get("authorization", "").removeprefix("Bearer ")
-        sent = sent or connection.query_params.get("token", "")
-        return "client" if hmac.compare_digest(sent.encode(), token.encode()) else ""
+        return "client" if hmac.compare_digest(sent_token(connection).encode(), token.encode()) else ""
 
     return check
+
+
+def sent_token(connection: HTTPConnection) -> str:
+    """The token that a client sends, "" if it sends none."""
+    sent = connection.headers.get("authorization", "").removeprefix("Bearer ")
+    for protocol in connection.scope.get("subprotocols", ()):
+        if not sent and protocol.startswith(KEY_PROTOCOL):
+            sent = protocol.removeprefix(KEY_PROTOCOL)
+    return sent or connection.query_params.get("token", "")
+
+
+async def deny(socket: WebSocket, response: Response) -> None:
+    """Answer the request for a WebSocket with `response`; where the server cannot do that, with status 403."""
+    if "websocket.http.response" in socket.scope.get("extensions", {}):
+        await socket.send_denial_response(response)
+    else:
+        await socket.close()
 
 
 class Call:
     """One client's call, from the connection to the end of its session."""
 
-    def __init__(self, calls: Calls, transport: ClientTransport) -> None:
+    def __init__(self, calls: Calls, transport: ClientTransport, make_session: MakeSession | None) -> None:
         self.transport = transport
         self.session: Session | None = None
         self.outcome: Outcome | None = None
         self._calls = calls
+        self._make_session = make_session
         self._task: asyncio.Task[None] | None = None
         self._ended = asyncio.Event()
 
@@ -116,9 +145,10 @@ class Call:
         outcome = Outcome("cancelled")
         timer: asyncio.TimerHandle | None = None
         try:
-            session = self.session = await self._calls.make(self.transport)
+            session = self.session = await self._calls.make(self.transport, self._make_session)
             limit_s = self._calls.limits.call_s
-            timer = asyncio.get_running_loop().call_later(limit_s, session.cancel, f"the limit of {limit_s:g} s")
+            reason = self.transport.time_limit_reason(limit_s)
+            timer = asyncio.get_running_loop().call_later(limit_s, session.cancel, reason)
             outcome = await session.run()
         except Exception as error:  # a call's trouble must not become the server's
             log.exception("call %s failed", self.transport.id)
@@ -148,7 +178,7 @@ class Calls:
         self.make_session = make_session
         self.limits = limits
         self.attach: list[Attach] = []
-        """What is attached to each session before it runs: the translators of the wires' messages."""
+        """Called with each session before it runs: the translators of the clients' messages."""
         self._auth = auth
         self._live: dict[str, Call] = {}
         self._closing = False
@@ -156,7 +186,7 @@ class Calls:
     def __len__(self) -> int:
         return len(self._live)
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Call]:
         return iter(list(self._live.values()))
 
     def get(self, id: str) -> Call | None:
@@ -164,7 +194,7 @@ class Calls:
         return self._live.get(id)
 
     async def authorize(self, connection: HTTPConnection) -> Any:
-        """Who asks. Raises Refused (401) if the authentication callback says no."""
+        """The identity of whoever asks. Raises Refused (401) if the authentication callback says no."""
         if self._auth is None:
             return None
         identity = self._auth(connection)
@@ -181,19 +211,23 @@ class Calls:
         if len(self._live) >= self.limits.connections:
             raise Refused(503, "concurrency_limit_reached", f"there are {self.limits.connections} calls already")
 
-    def open(self, transport: ClientTransport) -> Call:
-        """Take a call; `Call.start` begins it. Raises Refused: 503 at the limit, 409 if its id is taken."""
+    def open(self, transport: ClientTransport, make_session: MakeSession | None = None) -> Call:
+        """Take a call; `Call.start` begins it. Its session is `make_session`'s, by default the server's.
+
+        Raises Refused: 503 at the limit, 409 if the transport's id is taken.
+        """
         self.check_room()
         if transport.id in self._live:
             raise Refused(409, "connection_already_exists", f"the connection {transport.id!r} exists already")
-        call = self._live[transport.id] = Call(self, transport)
+        call = self._live[transport.id] = Call(self, transport, make_session)
         return call
 
-    async def make(self, transport: ClientTransport) -> Session:
+    async def make(self, transport: ClientTransport, make_session: MakeSession | None = None) -> Session:
         """The session of a call, ready to run."""
-        if self.make_session is None:
+        make_session = make_session or self.make_session
+        if make_session is None:
             raise ConfigurationError("nobody makes sessions: give make_session to routes(), or set on_connected")
-        made = self.make_session(transport)
+        made = make_session(transport)
         if inspect.isawaitable(made):
             made = await made
         session = made if isinstance(made, Session) else Session(made)

@@ -11,8 +11,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..errors import ConfigurationError
 from ..session.rows import CAPACITY, Rows, TooSlow
-from .calls import Calls, Refused
-from .denial import deny
+from .calls import Calls, Refused, deny
 
 MAX_LISTENERS = 100
 """The most dashboards of a server; further ones are refused with status 503."""

@@ -1,10 +1,10 @@
-"""WebRTC's signalling over HTTP, as Pipecat's small-webrtc clients speak it; FastRTC's is in `fastrtc.py`.
+"""WebRTC's signalling over HTTP, as Pipecat's small-webrtc clients speak it; FastRTC's is in `fastrtc/`.
 
-| request | what |
+| request | answer |
 |---|---|
 | `POST /start` | where to call: a session for WebRTC, or the address of a WebSocket |
-| `POST /api/offer`, `/sessions/{id}/api/offer` | an offer, a further one, or a new connection |
-| `PATCH` of the same | candidates that came later |
+| `POST /api/offer`, `/sessions/{id}/api/offer` | to an offer: of a new call, a further one, of a new connection |
+| `PATCH` of the same | to candidates that came later |
 """
 
 from __future__ import annotations
@@ -22,17 +22,18 @@ from starlette.routing import BaseRoute, Route
 from ..errors import BadInput, IllegalState
 from .calls import Calls, Refused
 from .fastrtc.routes import FastRTC
+from .rtvi.words import RtviWords
 from .webrtc_host import Json, WebRTCHost, add_candidate, text
 
 if TYPE_CHECKING:
     from ..transports.webrtc.transport import WebRTCTransport
 
-PENDING_S = 60.0
-"""A session from `/start` waits so long for its offer."""
-MAX_PENDING = 1_000
+ANNOUNCED_S = 60.0
+"""A session from `/start` waits this long for its offer."""
+MAX_ANNOUNCED = 1_000
 """Sessions that wait for their offers. Beyond that the oldest are forgotten."""
-MAX_CANDIDATES = 50
-"""In one request."""
+MAX_CANDIDATES_AT_ONCE = 50
+"""Candidates in one request."""
 
 
 def routes(calls: Calls, ice_servers: Sequence[str] = ()) -> list[BaseRoute]:
@@ -50,7 +51,7 @@ def routes(calls: Calls, ice_servers: Sequence[str] = ()) -> list[BaseRoute]:
 
 
 @dataclass(frozen=True, slots=True)
-class _Pending:
+class _Announced:
     """A session that was announced by `/start`."""
 
     identity: Any
@@ -64,10 +65,10 @@ class _SmallWebRTC:
     def __init__(self, host: WebRTCHost) -> None:
         self._host = host
         self._calls = host.calls
-        self._pending: dict[str, _Pending] = {}
+        self._announced: dict[str, _Announced] = {}
 
     async def start(self, request: Request) -> Response:
-        """Where the client is to call."""
+        """The address that the client is to call."""
         return await self._answered(request, self._start)
 
     async def offer(self, request: Request) -> Response:
@@ -89,7 +90,7 @@ class _SmallWebRTC:
         kind = text(body, "transport", "webrtc")
         self._calls.check_room()  # for a WebSocket too: browsers do not see why one was refused
         if kind == "websocket":
-            # The scheme is the server's: behind a proxy, it must be told of the outer one (uvicorn --proxy-headers).
+            # The scheme is the server's; behind a proxy it learns the outer one by uvicorn's --proxy-headers.
             url = request.url.replace(scheme="wss" if request.url.scheme in ("https", "wss") else "ws", query="")
             answer: Json = {"wsUrl": str(url).removesuffix("/start") + "/ws/protobuf"}
             token = request.headers.get("authorization", "").removeprefix("Bearer ")
@@ -100,11 +101,11 @@ class _SmallWebRTC:
             raise Refused(400, "malformed", f"transport is {kind[:50]!r}: webrtc and websocket are known")
         self._host.require_webrtc()
         now = asyncio.get_running_loop().time()
-        self._pending = {id: waiting for id, waiting in self._pending.items() if waiting.until > now}
-        while len(self._pending) >= MAX_PENDING:
-            del self._pending[next(iter(self._pending))]
+        self._announced = {id: waiting for id, waiting in self._announced.items() if waiting.until > now}
+        while len(self._announced) >= MAX_ANNOUNCED:
+            del self._announced[next(iter(self._announced))]
         session_id = uuid.uuid4().hex
-        self._pending[session_id] = _Pending(identity, body.get("body"), now + PENDING_S)
+        self._announced[session_id] = _Announced(identity, body.get("body"), now + ANNOUNCED_S)
         servers = [{"urls": self._host.ice_servers}] if self._host.ice_servers else []
         return {"sessionId": session_id, "iceConfig": {"iceServers": servers}}
 
@@ -125,25 +126,25 @@ class _SmallWebRTC:
             data = self._claim(session_id, identity, data)
         self._calls.check_room()
         transport = WebRTCTransport(
-            session_id or uuid.uuid4().hex, identity=identity, data=data, **self._host.options()
+            session_id or uuid.uuid4().hex, identity=identity, data=data, words=RtviWords(), **self._host.options()
         )
         try:
             answer = await self._host.accept(transport, sdp, type)
         except Refused as refused:
             if session_id is not None and refused.status == 400:  # it may try once more
-                until = asyncio.get_running_loop().time() + PENDING_S
-                self._pending[session_id] = _Pending(identity, data, until)
+                until = asyncio.get_running_loop().time() + ANNOUNCED_S
+                self._announced[session_id] = _Announced(identity, data, until)
             raise
         return {"sdp": answer, "type": "answer", "pc_id": transport.id}
 
     def _claim(self, session_id: str, identity: Any, data: Any) -> Any:
-        """A session from `/start` is taken up, once; what the client sent along."""
-        waiting = self._pending.get(session_id)
+        """Take up a session from `/start`, once. Returns the data that the client sent along."""
+        waiting = self._announced.get(session_id)
         if waiting is None or waiting.identity != identity or waiting.until <= asyncio.get_running_loop().time():
             if self._calls.get(session_id) is not None:
                 raise Refused(409, "connection_already_exists", "the session has a client already")
             raise Refused(404, "unknown_session", "there is no such session, or its offer came too late")
-        del self._pending[session_id]
+        del self._announced[session_id]
         return data if data is not None else waiting.data
 
     async def _again(self, pc_id: str, identity: Any, sdp: str, type: str, *, restart: bool) -> Json:
@@ -167,8 +168,8 @@ class _SmallWebRTC:
         pc_id = text(body, "pc_id")
         transport = self._find(pc_id, identity)
         candidates = body.get("candidates")
-        if not isinstance(candidates, list) or len(candidates) > MAX_CANDIDATES:
-            raise Refused(400, "malformed", f"candidates is no list of at most {MAX_CANDIDATES}")
+        if not isinstance(candidates, list) or len(candidates) > MAX_CANDIDATES_AT_ONCE:
+            raise Refused(400, "malformed", f"candidates is not a list of at most {MAX_CANDIDATES_AT_ONCE}")
         for candidate in candidates:
             await add_candidate(transport, candidate, "sdp_mid", "sdp_mline_index")
         return {"status": "success"}

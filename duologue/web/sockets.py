@@ -29,14 +29,16 @@ from ..transports.websocket.serializers import (
     Serializer,
 )
 from ..transports.websocket.transport import WebSocketTransport
+from ..transports.words import byte_size
 from . import wire_events
-from .calls import Call, Calls, Refused
-from .denial import deny
+from .calls import Call, Calls, Refused, deny
+from .rtvi.words import RtviWords
 
 log = logging.getLogger("duologue")
 
 Query = dict[str, str]
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_RTVI = RtviWords()
 
 
 def routes(calls: Calls) -> list[BaseRoute]:
@@ -50,19 +52,63 @@ def routes(calls: Calls) -> list[BaseRoute]:
     ]
 
 
-class _Endpoints:
-    """Admits calls, and keeps each connection until its call is over."""
+class WebSocketDoor:
+    """Admits WebSocket clients, and keeps each connection until its call is over."""
 
     def __init__(self, calls: Calls) -> None:
         self._calls = calls
-        self._nameless = 0  # connections of FastRTC's that have not said who they are
-        limits = calls.limits
-        self._limits = WebSocketLimits(
+
+    async def admit(self, socket: WebSocket) -> tuple[Any, Query]:
+        """The client's identity, and the parameters of its request without the token. Raises Refused."""
+        try:
+            identity = await self._calls.authorize(socket)
+        except Refused:
+            raise
+        except Exception as error:
+            log.error("a client could not be authenticated: %s", type(error).__name__)
+            raise Refused(500, "internal_error", "the client could not be authenticated") from error
+        finally:
+            query = _without_token(socket)
+        return identity, query
+
+    def limits(self, message_bytes: int = 0) -> WebSocketLimits:
+        """The limits of one connection; `message_bytes` if its messages are larger than usual."""
+        limits = self._calls.limits
+        return WebSocketLimits(
             lost_s=limits.lost_s,
-            message_bytes=limits.message_bytes,
+            message_bytes=message_bytes or limits.message_bytes,
             messages_per_s=limits.messages_per_s,
             unsent_s=limits.unsent_s,
         )
+
+    async def accept(self, socket: WebSocket, call: Call, subprotocol: str | None = None) -> None:
+        """Accept the connection of a call, and run the call to its end."""
+        try:
+            await socket.accept(subprotocol)
+        except Exception:  # the client did not wait
+            await call.end("client disconnected")
+            return
+        await self.run(call)
+
+    async def run(self, call: Call) -> None:
+        """Run a call whose connection is accepted to its end."""
+        assert isinstance(call.transport, WebSocketTransport)
+        call.transport.open()
+        call.start()
+        try:
+            await call.wait()
+        finally:
+            with anyio.CancelScope(shield=True):
+                await call.end(SHUTTING_DOWN)  # if this was cancelled: servers do that when they stop
+
+
+class _Endpoints(WebSocketDoor):
+    """The endpoints of this module."""
+
+    def __init__(self, calls: Calls) -> None:
+        super().__init__(calls)
+        self._nameless = 0  # connections of FastRTC's that have not said who they are
+        self._limits = self.limits()
 
     async def f1(self, socket: WebSocket) -> None:
         """JSON objects, or binary PCM."""
@@ -73,9 +119,9 @@ class _Endpoints:
         await self._serve(socket, _pipecat_serializer)
 
     async def fastrtc(self, socket: WebSocket) -> None:
-        """FastRTC's events: the first names the connection, and refusals are told by such events too."""
+        """FastRTC's events: the first names the connection, and refusals after the handshake are events, too."""
         try:
-            identity, query = await self._admit(socket)
+            identity, query = await self.admit(socket)
             serializer = _fastrtc_serializer(query)
             if self._nameless >= self._calls.limits.connections:
                 raise Refused(503, "concurrency_limit_reached", "too many connections have not said who they are")
@@ -99,12 +145,12 @@ class _Endpoints:
             return
         finally:
             self._nameless -= 1
-        await self._run(call)
+        await self.run(call)
 
     async def _fastrtc_id(self, wire: StarletteWire) -> str:
         with anyio.move_on_after(self._calls.limits.connect_s):
             data = await wire.receive()
-            if len(data) > self._limits.message_bytes:
+            if byte_size(data) > self._limits.message_bytes:
                 raise Malformed("message_too_big", "the message is too big")
             return FastRtcSerializer.connection_id(data)
         raise Malformed("start_expected", "the event start did not come in time")
@@ -119,49 +165,21 @@ class _Endpoints:
 
     async def _serve(self, socket: WebSocket, serializer_for: Callable[[Query], Serializer]) -> None:
         try:
-            identity, query = await self._admit(socket)
+            identity, query = await self.admit(socket)
             self._calls.check_room()
             call = self._open(StarletteWire(socket), serializer_for(query), _id(query), identity, query)
         except Refused as refused:
             await deny(socket, refused.response())
             return
-        try:
-            await socket.accept()
-        except Exception:  # the client did not wait
-            await call.end("client disconnected")
-            return
-        await self._run(call)
-
-    async def _admit(self, socket: WebSocket) -> tuple[Any, Query]:
-        """Who the client is, and what it asks for. Raises Refused."""
-        try:
-            identity = await self._calls.authorize(socket)
-        except Refused:
-            raise
-        except Exception as error:
-            log.error("a client could not be authenticated: %s", type(error).__name__)
-            raise Refused(500, "internal_error", "the client could not be authenticated") from error
-        finally:
-            query = _without_token(socket)
-        return identity, query
+        await self.accept(socket, call)
 
     def _open(self, wire: StarletteWire, serializer: Serializer, id: str, identity: Any, query: Query) -> Call:
         transport = WebSocketTransport(wire, serializer, id=id, identity=identity, data=query, limits=self._limits)
         return self._calls.open(transport)
 
-    async def _run(self, call: Call) -> None:
-        assert isinstance(call.transport, WebSocketTransport)
-        call.transport.open()
-        call.start()
-        try:
-            await call.wait()
-        finally:
-            with anyio.CancelScope(shield=True):
-                await call.end(SHUTTING_DOWN)  # if this was cancelled: servers do that when they stop
-
 
 def _without_token(socket: WebSocket) -> Query:
-    """The query's parameters but for the token, which is taken out of the request: servers log its address."""
+    """The parameters of the query without the token, which is removed from the request: servers log its address."""
     query = dict(parse_qsl(socket.scope.get("query_string", b"").decode("latin-1")))
     if query.pop("token", None) is not None:
         socket.scope["query_string"] = urlencode(query).encode()
@@ -184,7 +202,7 @@ def _rate(query: Query, name: str, default: int, step: int) -> int:
     return rate
 
 
-def _rates(query: Query, input_rate: int, output_rate: int) -> dict[str, int]:
+def _rates(query: Query, input_rate: int, output_rate: int) -> dict[str, Any]:
     return {
         "input_sample_rate": _rate(query, "input_sample_rate", input_rate, RATE_STEP),
         "output_sample_rate": _rate(query, "output_sample_rate", output_rate, CHUNKS_PER_S),
@@ -195,11 +213,11 @@ def _f1_serializer(query: Query) -> Serializer:
     format = query.get("format", "json")
     if format not in ("json", "binary"):
         raise Refused(400, "bad_format", "format is neither json nor binary")
-    return F1Serializer(binary=format == "binary", **_rates(query, INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE))
+    return F1Serializer(binary=format == "binary", words=_RTVI, **_rates(query, INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE))
 
 
 def _pipecat_serializer(query: Query) -> Serializer:
-    return PipecatSerializer(**_rates(query, INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE))
+    return PipecatSerializer(words=_RTVI, **_rates(query, INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE))
 
 
 def _fastrtc_serializer(query: Query) -> Serializer:

@@ -1,4 +1,4 @@
-"""What the ways of WebRTC signalling share: requests read with care, calls taken, calls found again."""
+"""Shared by the ways of WebRTC signalling: reads requests, takes calls, and finds them again."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Json = dict[str, Any]
 
 
 class WebRTCHost:
-    """Takes WebRTC calls: what the two ways of signalling share."""
+    """Takes WebRTC calls for both ways of signalling."""
 
     def __init__(self, calls: Calls, ice_servers: Sequence[str] = ()) -> None:
         self.calls = calls
         self.ice_servers = list(ice_servers)
         self._ending: set[asyncio.Task[None]] = set()
         self._missing: MissingExtra | None = None
-        try:  # here, because it takes long, and not while others are on the line
+        try:  # here, because the import takes long, and later there may be calls
             from ..transports.webrtc import transport as webrtc  # noqa: F401
         except MissingExtra as error:
             self._missing = error
@@ -37,7 +37,7 @@ class WebRTCHost:
             raise Refused(501, "not_available", str(self._missing))
 
     async def body(self, request: Request) -> Json:
-        """The request's JSON object. Raises Refused: 413 if it is too long, 400 if it is something else."""
+        """The request's JSON object. Raises Refused: 413 if it is too long, 400 if it is not one."""
         limit, data = self.calls.limits.message_bytes, b""
         try:
             async for piece in request.stream():
@@ -51,11 +51,11 @@ class WebRTCHost:
         except (ValueError, RecursionError) as error:
             raise Refused(400, "malformed", "the request is not JSON") from error
         if not isinstance(value, dict):
-            raise Refused(400, "malformed", "the request is no JSON object")
+            raise Refused(400, "malformed", "the request is not a JSON object")
         return value
 
     def options(self) -> Json:
-        """How transports are to be made."""
+        """The keyword arguments of transports."""
         limits = self.calls.limits
         return {
             "ice_servers": self.ice_servers,
@@ -81,7 +81,7 @@ class WebRTCHost:
             raise
 
     def find(self, id: str, identity: Any) -> WebRTCTransport | None:
-        """The transport of a call of this caller's; None also for somebody else's, which does not concern her."""
+        """The transport of a call of this identity; None also for one of another identity."""
         from ..transports.webrtc.transport import WebRTCTransport
 
         call = self.calls.get(id)
@@ -97,12 +97,12 @@ class WebRTCHost:
 
 
 async def add_candidate(transport: WebRTCTransport, candidate: Any, mid_name: str, index_name: str) -> None:
-    """A candidate as a client sends it. Raises Refused (400) if it makes no sense."""
+    """Add a candidate as a client sends it. Raises Refused (400) if it cannot be used."""
     if not isinstance(candidate, dict):
-        raise Refused(400, "malformed", "a candidate is no JSON object")
+        raise Refused(400, "malformed", "a candidate is not a JSON object")
     mid, index = candidate.get(mid_name), candidate.get(index_name)
     if not (mid is None or isinstance(mid, str)) or not (index is None or type(index) is int):
-        raise Refused(400, "malformed", f"a candidate's {mid_name} is no text or its {index_name} no number")
+        raise Refused(400, "malformed", f"a candidate's {mid_name} is not a text or its {index_name} not a number")
     try:
         await transport.add_candidate(text(candidate, "candidate"), mid, index)
     except (BadInput, IllegalState) as error:
@@ -110,10 +110,10 @@ async def add_candidate(transport: WebRTCTransport, candidate: Any, mid_name: st
 
 
 def text(body: Json, name: str, default: str | None = None) -> str:
-    """A field that is text. Raises Refused (400) if it is something else, or missing without a default."""
+    """A field that is a text. Raises Refused (400) if it is something else, or missing without a default."""
     value = body.get(name)
     if value is None and default is not None:
         return default
     if not isinstance(value, str):
-        raise Refused(400, "malformed", f"{name} is missing or no text")
+        raise Refused(400, "malformed", f"{name} is missing or not a text")
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from duologue.agents.agent import Agent
 from duologue.errors import ConfigurationError, ServiceError
 from duologue.frames import (
     BotText,
+    Configure,
     EndOfTurn,
     HandoffCompleted,
     Output,
@@ -398,6 +400,78 @@ async def test_an_engine_that_opens_too_slowly_does_not_get_the_call() -> None:
         await call.until(8)
         assert call.responses[1:] == ["Ann: Bob is not there. (completed)"]
         assert "did not open within 2.0 s" in results(call)[0]["reason"]
+
+
+async def cancelled() -> None:
+    """Wait for something that is cancelled from elsewhere, as an SDK may do with a request of its own."""
+    future = asyncio.get_running_loop().create_future()
+    future.cancel()
+    await future
+
+
+class Cancelled(Engine):
+    """An engine in which the step that is named in `at` awaits something that is cancelled."""
+
+    at = ""
+
+    async def open(self) -> None:
+        await super().open()
+        await self._reach("open")
+
+    async def configure(self, change: Configure) -> None:
+        await super().configure(change)
+        await self._reach("configure")
+
+    async def drain(self) -> None:
+        await self._reach("drain")
+        await super().drain()
+
+    async def _reach(self, step: str) -> None:
+        if self.at == step:
+            self.at = ""
+            await cancelled()
+
+
+@pytest.mark.parametrize("step", ["configure", "open", "drain"])
+async def test_a_hand_off_whose_work_is_cancelled_from_elsewhere_fails_and_the_next_one_is_carried_out(
+    step: str,
+) -> None:
+    one, other = Cancelled(), Cancelled("Bob here.")
+    before = other.config
+    async with two(one, other) as call:
+        (one if step == "drain" else other).at = step
+        await call.session.send(Transfer(target="Bob"))
+        await call.until(1)
+        assert names(call) == ["Started", "Failed"]
+        assert is_on(call, "one")
+        if step != "configure":
+            assert other.config == before
+        assert "it awaited something that was cancelled" in call.errors[0].message
+        await call.session.send(Transfer(target="Bob"))
+        await call.until(2)
+        assert names(call) == ["Started", "Failed", "Started", "Completed"]
+        await call.types("Hello.")
+        await call.until(4)
+        assert call.responses == ["Bob: Bob here. (completed)"]
+
+
+async def test_a_hand_off_whose_own_task_is_cancelled_is_undone_and_the_next_one_is_carried_out() -> None:
+    one, other = Engine(), Engine("Bob here.", open_s=5)
+    before = other.config
+    async with two(one, other) as call:
+        await call.session.send(Transfer(target="Bob"))
+        await call.until(1)
+        (task,) = (t for t in asyncio.all_tasks() if "Takeover.run" in str(t.get_coro()))
+        task.cancel()
+        await call.until(2)
+        assert names(call) == ["Started", "Failed"]
+        assert is_on(call, "one")
+        assert other.config == before
+        other.open_s = 0
+        await call.session.send(Transfer(target="Bob"))
+        await call.until(3)
+        assert names(call) == ["Started", "Failed", "Started", "Completed"]
+        assert is_on(call, "two")
 
 
 async def test_an_engine_that_cannot_let_go_keeps_the_call_and_goes_on() -> None:

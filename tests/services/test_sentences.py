@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from duologue.services.sentences import MAX_SENTENCE, SentenceSplitter, speakable
+from duologue.services.sentences import MAX_SENTENCE, SentenceSplitter, without_markup
 
 TEXTS = st.text(alphabet="abI Dr.e!?1\n。「」'\")…", max_size=60) | st.text(max_size=60)
 
@@ -148,7 +148,7 @@ def test_text_without_a_space_is_cut_at_the_limit() -> None:
     ],
 )
 def test_markup_is_not_spoken(written: str, spoken: str) -> None:
-    assert speakable(written) == spoken
+    assert without_markup(written) == spoken
 
 
 @pytest.mark.parametrize(
@@ -166,9 +166,9 @@ def test_markup_is_not_spoken(written: str, spoken: str) -> None:
     ],
 )
 def test_what_belongs_to_the_words_is_spoken(text: str) -> None:
-    assert speakable(text) == text
+    assert without_markup(text) == text
 
 
 @given(TEXTS)
 def test_markup_is_taken_out_of_any_text(text: str) -> None:
-    assert len(speakable(text)) <= len(text)
+    assert len(without_markup(text)) <= len(text)

@@ -165,7 +165,7 @@ async def test_nothing_is_followed_before_somebody_watches() -> None:
         session = call.session
         assert session.ledger.watcher is None
         watched(session)
-        assert session.ledger.watcher is session.feed
+        assert session.ledger.watcher is not None
         assert session.host.tap is None
 
 
@@ -198,10 +198,26 @@ async def test_a_watcher_that_fails_harms_nobody() -> None:
         assert [error.message for error in call.errors] == ["full disk"]
 
 
+async def test_a_watcher_that_fails_at_everything_does_not_get_its_own_errors() -> None:
+    async with running() as call:
+        seen: list[FeedEvent] = []
+
+        def fail(event: FeedEvent) -> None:
+            seen.append(event)
+            raise RuntimeError("full disk")
+
+        call.session.feed.on(fail)
+        call.session.conversation.add("note", "system", text="a")
+        assert brief(seen) == ["noted", "failed"]
+        assert [error.message for error in call.errors] == ["full disk"]
+
+
 async def test_a_type_that_is_not_an_events_is_refused() -> None:
     async with running() as call:
         with pytest.raises(ConfigurationError, match="BotAudio"):
             call.session.feed.on(lambda event: None, BotAudio)  # type: ignore[arg-type]
+        with pytest.raises(ConfigurationError, match="0 events"):
+            await anext(call.session.feed.watch(capacity=0))
 
 
 async def test_watching_gives_the_log_so_far_and_ends_with_the_call() -> None:

@@ -260,6 +260,22 @@ async def test_audio_that_is_none_is_refused_and_loses_nothing_else(pcm: bytes, 
         assert numbers(call.ear.pcm) == list(range(640))
 
 
+async def test_a_listener_that_fails_is_reported_and_harms_nobody() -> None:
+    async with listening() as call:
+        heard: list[bytes] = []
+
+        def fail(pcm: bytes, rate: int, at: float) -> None:
+            raise ValueError("cannot listen")
+
+        call.session.audio.said.add(fail)
+        call.session.audio.said.add(lambda pcm, rate, at: heard.append(pcm))
+        for n in range(5):
+            call.head.feed(ramp(n, 320), RATE)
+            await asyncio.sleep(0.02)
+        assert [error.message for error in call.errors] == ["cannot listen"]
+        assert len(call.ear.frames) == len(heard) == 5
+
+
 async def test_nothing_is_taken_after_the_end() -> None:
     async with listening() as call:
         await asyncio.sleep(0.1)

@@ -24,8 +24,9 @@ from duologue.transports.websocket.serializers import (
     Played,
     Serializer,
     Stop,
-    Text,
+    TypedText,
 )
+from duologue.web.rtvi.words import RtviWords
 
 PCM = st.binary(max_size=400).map(lambda data: data[: len(data) // 2 * 2])
 JSON = st.recursive(
@@ -33,7 +34,13 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
     max_leaves=10,
 )
-DIALECTS = [F1Serializer(), F1Serializer(binary=True), F1ClientSerializer(), PipecatSerializer(), FastRtcSerializer()]
+DIALECTS = [
+    F1Serializer(words=RtviWords()),
+    F1Serializer(words=RtviWords(), binary=True),
+    F1ClientSerializer(),
+    PipecatSerializer(),
+    FastRtcSerializer(),
+]
 
 
 def text_of(message: dict[str, Any]) -> str:
@@ -86,6 +93,15 @@ def test_the_kinds_of_messages_in_json() -> None:
     assert json.loads(str(f1.error("code", "text"))) == {"type": "error", "code": "code", "message": "text"}
 
 
+def test_only_the_given_words_are_known_on_a_channel() -> None:
+    ready = text_of({"label": "rtvi-ai", "type": "client-ready"})
+    assert F1Serializer(words=RtviWords()).parse(ready) == json.loads(ready)
+    with pytest.raises(Malformed, match="type"):
+        F1Serializer().parse(ready)
+    assert PipecatSerializer().error("code", "text") is None
+    assert b"rtvi-ai" in bytes(PipecatSerializer(words=RtviWords()).error("code", "text") or b"")  # type: ignore[arg-type]
+
+
 def test_the_client_hears_of_everything() -> None:
     client = F1ClientSerializer()
     assert client.parse('{"type":"pong"}') is None
@@ -108,7 +124,7 @@ def test_the_kinds_of_events_of_fastrtc() -> None:
 
 def test_frames_as_the_protobuf_compiler_makes_them() -> None:
     pipecat = PipecatSerializer()
-    assert pipecat.parse(bytes.fromhex("0a0a0801120261621a024869")) == Text("Hi")
+    assert pipecat.parse(bytes.fromhex("0a0a0801120261621a024869")) == TypedText("Hi")
     stereo = bytes.fromhex("0100030002000400")
     audio = b"\x08\x01\x12\x01a\x1a\x08" + stereo + b"\x20\xc4\xd8\x02\x28\x02\x30\x07"
     assert pipecat.parse(b"\x12" + bytes([len(audio)]) + audio) == Audio(b"\x02\0\x03\0", 44_100)
@@ -173,7 +189,7 @@ BAD_FASTRTC = [
     ("dialect", "data"),
     [
         *((F1Serializer(), data) for data in BAD_F1),
-        *((PipecatSerializer(), data) for data in BAD_PIPECAT),
+        *((PipecatSerializer(words=RtviWords()), data) for data in BAD_PIPECAT),
         *((FastRtcSerializer(), data) for data in BAD_FASTRTC),
     ],
 )

@@ -21,6 +21,7 @@ from duologue.processors import Processor
 from duologue.session.life import Outcome
 from duologue.testing.webrtc import WebRTCClient
 from duologue.transports.webrtc.transport import WebRTCTransport
+from duologue.web.rtvi.words import RtviWords
 
 from ..web.webrtc_client import RATE, Engine, envelope, loudness, tone
 
@@ -31,7 +32,7 @@ class Line:
     """A transport with its session, and the way to it."""
 
     def __init__(self, engine: Processor | None = None, **options: Any) -> None:
-        self.transport = WebRTCTransport("call", **options)
+        self.transport = WebRTCTransport("call", words=RtviWords(), **options)
         self.engine = Engine()
         self.session = Session(Pipeline([self.transport.input(), engine or self.engine, self.transport.output()]))
         self.changes: list[ClientChanged] = []

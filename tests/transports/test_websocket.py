@@ -21,7 +21,7 @@ from duologue.transports.playout import playout as playout_module
 from duologue.transports.websocket import sender as sender_module
 from duologue.transports.websocket.connection import Closed
 from duologue.transports.websocket.limits import WebSocketLimits
-from duologue.transports.websocket.outbox import MAX_MESSAGES, Playback
+from duologue.transports.websocket.outbox import MAX_UNSENT_MESSAGES, Playback
 from duologue.transports.websocket.serializers import F1Serializer, FastRtcSerializer, Serializer, Wired
 from duologue.transports.websocket.transport import WebSocketTransport
 
@@ -295,7 +295,7 @@ async def test_when_the_connection_ends_the_call_does(code: int, reason: str) ->
 async def test_too_many_messages_for_a_client_that_does_not_read() -> None:
     async with calling() as call:
         call.wire.flowing.clear()
-        for number in range(MAX_MESSAGES + 10):
+        for number in range(MAX_UNSENT_MESSAGES + 10):
             call.transport.send_message({"number": number})
         await asyncio.sleep(4)
         assert call.wire.closed == (1013, "client reads too slowly")

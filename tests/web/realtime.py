@@ -12,7 +12,7 @@ from duologue import Cascade, Pipeline, Processor, Session
 from duologue.cli import local_model
 from duologue.processors.tools import Tools
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
-from duologue.web.realtime.server import MakeCall
+from duologue.web.realtime.endpoint import MakeCall
 from duologue.web.realtime.transport import RealtimeTransport
 
 from ..testing.openai_client import RATE, Client, connected

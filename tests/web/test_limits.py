@@ -12,7 +12,7 @@ from duologue import Pipeline, Session
 from duologue.errors import ConfigurationError
 from duologue.processors.processor import Processor
 from duologue.session.life import State
-from duologue.web.realtime.server import RealtimeLimits, openai_realtime_app
+from duologue.web import WebLimits, openai_realtime_app
 from duologue.web.realtime.transport import RealtimeTransport
 
 from ..testing.openai_client import connected
@@ -43,7 +43,7 @@ async def test_a_browser_sends_its_key_as_a_subprotocol() -> None:
 
 
 async def test_more_calls_than_allowed_are_refused_until_one_ends() -> None:
-    async with serving(Mocks(), limits=RealtimeLimits(connections=1)) as url:
+    async with serving(Mocks(), limits=WebLimits(connections=1)) as url:
         async with connected(url) as client:
             await client.until("session.created")
             with pytest.raises(InvalidStatus, match="503"):
@@ -56,7 +56,7 @@ async def test_more_calls_than_allowed_are_refused_until_one_ends() -> None:
 
 async def test_a_call_ends_at_its_limit() -> None:
     mocks = Mocks()
-    async with call(mocks, limits=RealtimeLimits(session_s=120)) as client:
+    async with call(mocks, limits=WebLimits(call_s=120)) as client:
         code, reason = await client.until_closed()
         assert (code, reason) == (1001, "Your session hit the maximum duration of 2 minutes.")
         assert anyio.current_time() == pytest.approx(120, abs=1)
@@ -64,7 +64,7 @@ async def test_a_call_ends_at_its_limit() -> None:
 
 
 async def test_a_silent_client_is_closed() -> None:
-    async with call(Mocks(), limits=RealtimeLimits(idle_s=30)) as client:
+    async with call(Mocks(), limits=WebLimits(idle_s=30)) as client:
         await anyio.sleep(20)
         await client.type("Still here.")
         assert (await client.until_closed())[0] == 1001
@@ -72,7 +72,7 @@ async def test_a_silent_client_is_closed() -> None:
 
 
 async def test_a_message_that_is_too_big_ends_the_call() -> None:
-    async with call(Mocks(), limits=RealtimeLimits(message_bytes=1000)) as client:
+    async with call(Mocks(), limits=WebLimits(realtime_message_bytes=1000)) as client:
         await client.type("x" * 2000)
         assert (await client.until_closed())[0] == 1009
 
@@ -111,7 +111,7 @@ async def test_one_call_that_fails_does_not_touch_the_others(where: str, caplog:
     mocks = Mocks()
 
     def make(transport: RealtimeTransport) -> Session:
-        if transport.wire.config["model"] != "broken":
+        if transport.model != "broken":
             return mocks(transport)
         if where == "making":
             raise RuntimeError("secret detail")
@@ -131,7 +131,7 @@ async def test_one_call_that_fails_does_not_touch_the_others(where: str, caplog:
 
 def test_limits_are_positive() -> None:
     with pytest.raises(ConfigurationError, match="idle_s"):
-        RealtimeLimits(idle_s=0)
+        WebLimits(idle_s=0)
 
 
 def test_the_application_is_a_starlette_one() -> None:

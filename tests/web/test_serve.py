@@ -15,7 +15,7 @@ from duologue.cli.serve import load
 from duologue.errors import ConfigurationError
 from duologue.processors.kernel.threads import in_thread
 from duologue.services.local.synthesizer import SAMPLE_RATE, Synthesizer
-from duologue.web.realtime.server import MakeCall
+from duologue.web.realtime.endpoint import MakeCall
 from duologue.web.realtime.transport import RealtimeTransport
 
 from ..testing.openai_client import RATE, Client, connected, silence

@@ -106,10 +106,10 @@ async def test_a_client_that_trickles_its_candidates() -> None:
     ("body", "status", "said"),
     [
         ("{", 400, "not JSON"),
-        ("[]", 400, "no JSON object"),
+        ("[]", 400, "not a JSON object"),
         ("[" * 100_000, 400, "not JSON"),
         ({}, 400, "sdp is missing"),
-        ({"sdp": 5, "type": "offer"}, 400, "sdp is missing or no text"),
+        ({"sdp": 5, "type": "offer"}, 400, "sdp is missing or not a text"),
         ({"sdp": "v=0", "type": "offer"}, 400, "no audio"),
         ({"sdp": "v=0\nm=audio x", "type": "offer"}, 400, "cannot be answered"),
         ({"sdp": "v=0", "type": "offer", "pc_id": "nobody"}, 404, "no connection 'nobody'"),

@@ -165,6 +165,16 @@ async def test_a_message_that_is_too_big_ends_the_call() -> None:
         assert server.sessions[0].state is State.ENDED
 
 
+async def test_the_size_of_a_message_is_counted_in_bytes() -> None:
+    app = voice(Server(), limits=WebLimits(message_bytes=1000))
+    async with serving(app) as address, calling(f"ws://{address}/ws") as client:
+        await client.until("session_started")
+        await client.connection.send('{"type":"ping","more":"' + "\u4e2d" * 320 + '"}')  # 985 bytes
+        await client.until("pong")
+        await client.connection.send('{"type":"ping","more":"' + "\u4e2d" * 360 + '"}')  # 385 characters, 1,105 bytes
+        assert await closed(client, app) == (1009, "message too big")
+
+
 async def test_too_many_messages_end_the_call() -> None:
     app = voice(Server(), limits=WebLimits(messages_per_s=50))
     async with serving(app) as address, calling(f"ws://{address}/ws") as client:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from ...agents.agent import Agent, by_name, configuration
 from ...agents.engine import Engine
@@ -14,7 +14,6 @@ from ...errors import ConfigurationError, ServiceError, ToolError
 from ...frames import (
     Configure,
     ConnectionChanged,
-    HandoffCompleted,
     HandoffFailed,
     HandoffStarted,
     Say,
@@ -24,18 +23,18 @@ from ...frames import (
     Transfer,
 )
 from ..kernel.groups import leaves
+from ..kernel.tasks import stray
 from ..processor import Processor, handles
 from ..switch import Switch
 from ..tools import Tools, shared_tools
 from . import tool as handoff_tool
+from .exchange import Exchange, Wanted
 from .find import find_engine
-from .takeover import engines, take_over
+from .takeover import Takeover, engines
 from .tool import TOOL_NAME
 
 MAX_WAITING = 16
 """Hand-offs that wait for the one that is under way; more are refused."""
-MAX_HISTORY = 100
-"""Phases that the state's history keeps."""
 
 
 class Handoff(Processor):
@@ -159,12 +158,18 @@ class Handoff(Processor):
                 else:
                     await self._replace(frame)
             except Exception as error:
-                self.session.report(error, self.name, None if isinstance(frame, _Lost) else frame)
-            self._asked.popleft()
+                self._report(error, frame)
+            except asyncio.CancelledError as error:
+                self._report(stray(error), frame)
+            finally:
+                self._asked.popleft()
+
+    def _report(self, error: Exception, frame: ToolCall | Transfer | _Lost) -> None:
+        self.session.report(error, self.name, None if isinstance(frame, _Lost) else frame)
 
     async def _asked_by_application(self, frame: Transfer) -> None:
-        change = _Change(frame.target or self.agent.name, None, frame.reason, frame.summary, engine=frame.engine)
-        if error := await self._hand_over(change):
+        wanted = Wanted(frame.target or self.agent.name, None, frame.reason, frame.summary, engine=frame.engine)
+        if error := await self._hand_over(wanted):
             raise ConfigurationError(error)
 
     async def _replace(self, lost: _Lost) -> None:
@@ -176,10 +181,8 @@ class Handoff(Processor):
         tried = []
         for name in (*names[after:], *names[:after]):
             if name != lost.engine:
-                change = _Change(
-                    self.agent.name, self.state.phase, f"{lost.engine} is lost: {lost.reason}", engine=name
-                )
-                error = await self._hand_over(change)
+                wanted = Wanted(self.agent.name, self.state.phase, f"{lost.engine} is lost: {lost.reason}", engine=name)
+                error = await self._hand_over(wanted)
                 if not error:
                     return
                 tried.append(f"{name}: {error}")
@@ -202,7 +205,7 @@ class Handoff(Processor):
             error = str(refusal)
             self._failed(str(call.arguments.get("target", "")), error)
         else:
-            error = await self._hand_over(_Change(asked.target, asked.next_phase, asked.reason, asked.summary, call))
+            error = await self._hand_over(Wanted(asked.target, asked.next_phase, asked.reason, asked.summary, call))
         if error:
             result = {
                 "accepted": False,
@@ -239,108 +242,45 @@ class Handoff(Processor):
 
     # -- the hand-off itself ---------------------------------------------------------------------------------------
 
-    async def _hand_over(self, change: _Change) -> str:
-        """Carry a hand-off out. Returns what prevented it; "" if nothing did."""
-        phase, error = self._phase_of(change.target, change.next_phase), ""
+    async def _hand_over(self, wanted: Wanted) -> str:
+        """Carry a hand-off out. Returns the reason if it fails, "" if not."""
+        phase = self._phase_of(wanted.target, wanted.next_phase)
         if phase is None:
-            error = f"there is no agent {change.target!r} in the flow"
-        elif phase == self.state.phase and change.engine in ("", engines(self.session)[1]):
-            error = f"{change.target} has the call already"
+            error = f"there is no agent {wanted.target!r} in the flow"
+        elif phase == self.state.phase and wanted.engine in ("", engines(self.session)[1]):
+            error = f"{wanted.target} has the call already"
         else:
-            change = replace(change, swap=change.target == self.agent.name)
-            self.broadcast(HandoffStarted(source=self.agent.name, target=change.target, reason=change.reason))
-            outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-            self.spawn(self._carry_out, change, phase, outcome)
-            error = await outcome
+            self.broadcast(HandoffStarted(source=self.agent.name, target=wanted.target, reason=wanted.reason))
+            error = await self._take_over(wanted, phase)
         if error:
-            self._failed(change.target, error)
+            self._failed(wanted.target, error)
         return error
+
+    async def _take_over(self, wanted: Wanted, phase: str) -> str:
+        agent = self.agents[wanted.target]
+        try:
+            engine = self._engine_name(agent, wanted.engine)
+            configured = self._configuration(agent, phase, engines(self.session)[0][engine])
+            exchange = Exchange(
+                self.session,
+                self.state,
+                wanted,
+                source=self.agent,
+                target=agent,
+                phase=phase,
+                engine=engine,
+                tell=self.push_up,
+            )
+            takeover = Takeover(self.session, engine, configured, exchange, self.name)
+        except Exception as error:
+            self.session.report(error, self.name)
+            return str(error) or type(error).__name__
+        # A task of its own: the outcome comes before its end, while the old engine is still closing.
+        self.session.start_task(self, takeover.run()).add_done_callback(takeover.ended)
+        return await takeover.outcome
 
     def _failed(self, target: str, error: str) -> None:
         self.broadcast(HandoffFailed(source=self.agent.name, target=target, error=error))
-
-    async def _carry_out(self, change: _Change, phase: str, outcome: asyncio.Future[str]) -> None:
-        """Give the call to another agent, or engine. If that fails everything is as before.
-
-        `outcome` has its result when that is done: the old engine may still be closing then.
-        """
-        agent = self.agents[change.target]
-        try:
-            name = self._engine_name(agent, change.engine)
-            configured = self._configuration(agent, phase, engines(self.session)[0][name])
-
-            def commit(began: float) -> list[Say | ToolResult]:
-                self._commit(change, phase, began)
-                return self._first_words(change)
-
-            await take_over(
-                self.session,
-                name,
-                configured,
-                farewell=lambda: self._say_farewell(change),
-                commit=commit,
-                tell=self.push_up,
-                done=lambda: outcome.set_result(""),
-            )
-        except Exception as error:
-            self.session.report(error, self.name)
-            if not outcome.done():
-                outcome.set_result(str(error) or type(error).__name__)
-
-    def _may_speak(self, change: _Change) -> bool:
-        """Whether farewell and greeting fit: not if the caller has interrupted, or speaks."""
-        if change.swap:
-            return False
-        floor = self.session.floor
-        return change.call.turn > floor.fence if change.call is not None else not floor.caller_speaking
-
-    async def _say_farewell(self, change: _Change) -> None:
-        if self.agent.farewell and self._may_speak(change):
-            await self.push_up(Say(text=self.agent.farewell, turn=change.turn))
-
-    def _first_words(self, change: _Change) -> list[Say | ToolResult]:
-        """The new agent's greeting, and the result for the call that asked for it: who greets need not answer it."""
-        agent, call = self.agent, change.call
-        words: list[Say | ToolResult] = []
-        if agent.greeting and self._may_speak(change):
-            words.append(Say(text=agent.greeting, turn=change.turn))
-        if call is not None:
-            result = {
-                "accepted": True,
-                "new_agent_id": agent.name,
-                "new_phase": self.state.phase,
-                "reason": change.reason,
-                "message": f"You are {agent.name} now and have the call. Summary so far: {change.summary}",
-            }
-            words.append(
-                ToolResult(call_id=call.call_id, name=call.name, result=result, turn=call.turn, respond=not words)
-            )
-        return words
-
-    def _commit(self, change: _Change, phase: str, began: float) -> None:
-        """The new agent, or engine, has the call."""
-        session, state, source, agent = self.session, self.state, self.agent, self.agents[change.target]
-        text = ""
-        if not change.swap:
-            state.history = [*state.history, state.phase][-MAX_HISTORY:]
-            state.phase, state.previous_agent, state.handoffs = phase, source.name, state.handoffs + 1
-            session.agent = agent
-            text = f"The call went from {source.name} to {agent.name}."
-            text += f" Reason: {change.reason}" if change.reason else ""
-            text += f" Summary: {change.summary}" if change.summary else ""
-        items = session.conversation.items
-        told = {"source": source.name, "target": agent.name, "reason": change.reason, "summary": change.summary}
-        name = self._engine_name(agent, change.engine)
-        session.conversation.add(
-            "handoff",
-            "system",
-            turn=change.turn or (items[-1].turn if items else 0),
-            agent=agent.name,
-            text=text,
-            data={**told, "phase": phase, **({"engine": name} if name else {})},
-        )
-        gap_ms = (session.now() - began) * 1000
-        self.broadcast(HandoffCompleted(**told, engine=name, gap_ms=gap_ms))
 
     def _engine_name(self, agent: Agent, wanted: str = "") -> str:
         """Which engine the agent is served by: the one asked for, its own, or else the active one."""
@@ -364,23 +304,3 @@ class _Lost:
 
     engine: str
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class _Change:
-    """A hand-off that is asked for, by a model's `call` or by the application."""
-
-    target: str
-    next_phase: str | None
-    reason: str
-    summary: str = ""
-    call: ToolCall | None = None
-    engine: str = ""
-    """The engine that is wanted, "" for the target's own."""
-    swap: bool = False
-    """The agent stays, and only its engine changes."""
-
-    @property
-    def turn(self) -> int:
-        """The turn in which it was asked for; 0 for none."""
-        return self.call.turn if self.call is not None else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +12,8 @@ from .response import ServerItem
 
 MAX_ITEMS = 5_000
 """Items that a session keeps. Beyond that the oldest are dropped."""
+MAX_ITEM_BYTES = 32 * 1024 * 1024
+"""Bytes of these items, as they were when they were added. Beyond that the oldest are dropped."""
 
 
 class ServerConversation:
@@ -18,13 +21,17 @@ class ServerConversation:
 
     def __init__(self, emit: Callable[..., None], new_id: Callable[[str], str]) -> None:
         self.items: list[ServerItem] = []
+        self._bytes = 0
         self._emit, self._new_id = emit, new_id
 
     def add(self, item: ServerItem, place: int | None = None) -> None:
         """Insert an item at a place, by default at the end."""
         self.items.insert(len(self.items) if place is None else place, item)
         self._emit("conversation.item.added", item=dict(item.wire), previous_item_id=self._before(item))
-        del self.items[: len(self.items) - MAX_ITEMS]
+        item.size = len(json.dumps(item.wire))
+        self._bytes += item.size
+        while len(self.items) > MAX_ITEMS or self._bytes > MAX_ITEM_BYTES:
+            self._bytes -= self.items.pop(0).size
 
     def done(self, item: ServerItem) -> None:
         """Tell the client that an item is complete."""
@@ -41,6 +48,7 @@ class ServerConversation:
     def delete(self, item: ServerItem) -> None:
         """Remove an item."""
         self.items.remove(item)
+        self._bytes -= item.size
         self._emit("conversation.item.deleted", item_id=item.id)
 
     def show(self, item: ServerItem) -> None:

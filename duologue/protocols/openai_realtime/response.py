@@ -23,6 +23,8 @@ class ServerItem:
     """True once the client has truncated it: its transcript is not shown any more."""
     source: str = ""
     """The backend's name for what the item stands for."""
+    size: int = 0
+    """Bytes of `wire` when the item was added to the conversation."""
 
     @property
     def id(self) -> str:

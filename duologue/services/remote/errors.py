@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ...errors import BadInput, ConfigurationError, ServiceError
 
-TRY_AGAIN = frozenset((408, 409, 425, 429))
+PASSING_STATUSES = frozenset((408, 409, 425, 429))
 """HTTP statuses from 400 to 499 that pass: time-out, conflict, too early, too many requests."""
 REFUSED_CODES = frozenset((3000, 3003))
 """Close codes for "unauthorized" and "forbidden" (the IANA registry of WebSocket close codes)."""
@@ -51,11 +51,11 @@ def fatal(*, status: int = 0, code: int = 0, reason: str = "", setting_up: bool 
     the set-up, and final.
     """
     reason = reason.lower()
-    if status >= 500 or any(word in reason for word in PASSING_REASONS):
+    if 500 <= status < 600 or any(word in reason for word in PASSING_REASONS):
         return False
     if any(word in reason for word in FINAL_REASONS):
         return True
-    if 400 <= status < 500 and status not in TRY_AGAIN:
+    if 400 <= status < 500 and status not in PASSING_STATUSES:
         return True
     return code in REFUSED_CODES or (setting_up and code in POLICY_CODES)
 

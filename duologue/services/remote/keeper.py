@@ -15,11 +15,11 @@ from .connection import Connection, D
 from .errors import ConnectionLost, as_lost
 from .kept import Config, KeptService
 
-TICK_S = 0.5
+HEALTH_TICK_S = 0.5
 """Interval in seconds at which the connection's health is checked."""
 QUIET_TICK_S = 0.02
 """Interval in seconds at which a quiet point is looked for while a replacement is due."""
-SETTLE_S = 0.3
+LATE_NEWS_S = 0.3
 """Seconds to wait, with the caller's audio held back, for late news of speech before a moment counts as quiet."""
 FORCE_S = 3.0
 """Seconds before its end at which a connection is replaced without a quiet point."""
@@ -269,8 +269,8 @@ class Keeper(Generic[Config, D]):
                 self._refreshing = None
         self._kick = anyio.Event()
         if self.connection is not None:
-            wait_s = TICK_S if self._replacing else max(0.0, min(TICK_S, self._refresh_at() - self._now()))
-            with anyio.move_on_after(wait_s):
+            refresh_in_s = math.inf if self._replacing else self._refresh_at() - self._now()
+            with anyio.move_on_after(max(0.0, min(HEALTH_TICK_S, refresh_in_s))):
                 await self._kick.wait()
             self._look()
         return True
@@ -361,7 +361,7 @@ class Keeper(Generic[Config, D]):
         service, began = self._service, self._now()
         service.hold(True)
         service.spawn(old.check, self.settings.heartbeat_s)  # learns what has arrived
-        await anyio.sleep(SETTLE_S)
+        await anyio.sleep(LATE_NEWS_S)
         if not new.open or service.config != self._made_with:
             return False
         if self._now() >= force_at or self.connection is not old:

@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Coroutine
 from typing import Any, Generic, TypeAlias
 
-from ...errors import ServiceError
-from ...processors.processor import Processor
+from ...errors import DeadlineExceeded, ServiceError
+from ...frames import SessionStarted
+from ...processors.processor import Processor, handles
+from ...session.life import State
 from .connection import Connection, D, dial
 from .errors import ConnectionLost
 from .events import Event, GoingAway, Refused
@@ -37,6 +39,7 @@ class RemoteService(Processor, Generic[D]):
         self.failure: Exception | None = None
         """The error with which the connection was given up."""
         self._keeper: Keeper[Setup, D] = Keeper(self, self.connection_settings)
+        self._not_opened: Exception | None = None
 
     # -- implemented by a service ----------------------------------------------------------------------------------
 
@@ -80,10 +83,25 @@ class RemoteService(Processor, Generic[D]):
         return self._keeper.made
 
     async def connect_first(self) -> None:
-        """Make the first connection. Raises ConnectionLost, DeadlineExceeded or ConfigurationError."""
-        self.failure = None
+        """Make the first connection. Raises ConnectionLost, DeadlineExceeded or ConfigurationError.
+
+        At the start of a call in which another engine stands by, a connection that cannot be made is given up once the
+        session has started.
+        """
+        self.failure = self._not_opened = None
         self._keeper = Keeper(self, self.connection_settings)
-        await self._keeper.open()
+        try:
+            await self._keeper.open()
+        except (ConnectionLost, DeadlineExceeded) as error:
+            if not (self.replaceable and self.session.state is State.CONNECTING):
+                raise
+            self._not_opened = error
+
+    @handles(SessionStarted)
+    async def started_without(self, signal: SessionStarted) -> None:
+        """Give up a connection that could not be made before the session started."""
+        if self._not_opened is not None:
+            self._keeper.give_up(self._not_opened)
 
     async def disconnect(self) -> None:
         """Close the connection."""

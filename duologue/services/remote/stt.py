@@ -20,11 +20,11 @@ from .keeper import ConnectionSettings
 from .service import RemoteService
 from .wire import WireMessage
 
-MAX_PIECE_S = 0.5
+MAX_MESSAGE_S = 0.5
 """Longest audio in one message, in seconds."""
 
 
-class Heard(Event, frozen=True, kw_only=True):
+class Recognized(Event, frozen=True, kw_only=True):
     """Text of the utterance. A final text is a segment that stays; one that is not final replaces the one before.
 
     `last` marks the answer to `finish`: the vendor has given all of the utterance. `words` are timed in seconds, from
@@ -53,11 +53,11 @@ class STTDialect(ConnectionDialect):
         return ()
 
     def audio(self, pcm: bytes) -> Sequence[WireMessage]:
-        """Return the messages for mono s16le at the service's `sample_rate`, at most `MAX_PIECE_S` of it."""
+        """Return the messages for mono s16le at the service's `sample_rate`, at most `MAX_MESSAGE_S` of it."""
         raise NotImplementedError
 
     def finish(self) -> Sequence[WireMessage]:
-        """Return the messages that end the utterance. The answer is a `Heard` with `last`."""
+        """Return the messages that end the utterance. The answer is a `Recognized` with `last`."""
         raise NotImplementedError
 
 
@@ -70,7 +70,7 @@ class SpokenAudio:
     def __init__(self, ring_bytes: int) -> None:
         self.dropped = 0
         """Bytes that a new connection would not receive."""
-        self.segments: list[Heard] = []
+        self.segments: list[Recognized] = []
         self.interim = ""
         self.began_s = 0.0
         """Seconds of audio that the connection had received before this utterance."""
@@ -90,6 +90,14 @@ class SpokenAudio:
         self._pieces.append(pcm)
         self._bytes += len(pcm)
         self._unsent += 1
+        self._drop_oldest()
+
+    def keep(self, ring_bytes: int) -> None:
+        """Hold at most `ring_bytes` from now on. Audio that was dropped before does not count."""
+        self._ring_bytes, self.dropped = ring_bytes, 0
+        self._drop_oldest()
+
+    def _drop_oldest(self) -> None:
         while self._bytes > self._ring_bytes:
             oldest = self._pieces.popleft()
             self._bytes -= len(oldest)
@@ -98,7 +106,7 @@ class SpokenAudio:
 
     def take_unsent(self) -> list[bytes]:
         """Return the pieces that the connection has not received, oldest first."""
-        pieces = list(self._pieces)[len(self._pieces) - self._unsent :] if self._unsent else []
+        pieces = [self._pieces[place] for place in range(-self._unsent, 0)]
         self._unsent = 0
         return pieces
 
@@ -170,7 +178,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
         """Send audio. The text comes by itself."""
         spoken = self._spoken
         assert spoken is not None
-        step = int(MAX_PIECE_S * self.sample_rate) * 2
+        step = int(MAX_MESSAGE_S * self.sample_rate) * 2
         for start in range(0, len(pcm), step):
             spoken.add(pcm[start : start + step])
         if self.connection is not None and self._may_send:
@@ -298,14 +306,14 @@ class RemoteSTT(RemoteService[STTDialect], STT):
 
     async def on_event(self, event: Event) -> None:
         """Take text, or a refusal."""
-        if isinstance(event, Heard):
+        if isinstance(event, Recognized):
             self._take(event)
         elif isinstance(event, Refused):
             error = ServiceError(f"{event.code}: {event.message}")
             if not self._fail_answer(error):
                 self.report(error)
 
-    def _take(self, heard: Heard) -> None:
+    def _take(self, heard: Recognized) -> None:
         spoken = self._spoken
         if spoken is None or (heard.last and spoken.asked_at is None):
             return  # of an utterance that is over

@@ -14,7 +14,7 @@ from ...errors import DeadlineExceeded, ServiceError
 from ...frames import BotAudio, BotText, Interrupted, ResponseEnded, ResponseStarted, Word, WordTimes
 from ...processors.processor import handles
 from ...session.ledger import SPOKEN_CHARACTERS_PER_S
-from ..sentences import speakable
+from ..sentences import without_markup
 from ..tts import TTS, in_proportion
 from .connection import Connection
 from .dialect import ConnectionDialect
@@ -23,11 +23,11 @@ from .keeper import ConnectionSettings
 from .service import RemoteService, Setup
 from .wire import WireMessage
 
-MAX_AHEAD_S = 600.0
+MAX_UNPLAYED_S = 600.0
 """Seconds of a response's audio that may wait for the playout; a vendor that sends more fails the response."""
 
 
-class Voiced(Event, frozen=True, kw_only=True):
+class ContextAudio(Event, frozen=True, kw_only=True):
     """Audio of a context (mono s16le, cut anywhere), and the words that begin in it, if the vendor times them."""
 
     context: str
@@ -85,7 +85,7 @@ class SpeechContext:
         """True once a connection knows the context."""
         self.ended = False
         """True once no more text follows."""
-        self.chunks: deque[Voiced] = deque()
+        self.chunks: deque[ContextAudio] = deque()
         """Audio that has come and was not pushed yet."""
         self.waiting_bytes = 0
         self.heard = self.done = False
@@ -124,7 +124,7 @@ class SpeechContext:
         self.touched_at = asyncio.get_running_loop().time()
         self._news.set()
 
-    async def next(self, timeout_s: float) -> Voiced | None:
+    async def next(self, timeout_s: float) -> ContextAudio | None:
         """Return the next audio, None at the end. Raises the context's error, or DeadlineExceeded."""
         while True:
             if self.chunks:
@@ -203,7 +203,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         await super()._begin(frame)
 
     async def _speak(self, sentence: BotText) -> None:
-        text = speakable(sentence.text)
+        text = without_markup(sentence.text)
         if not any(map(str.isalnum, text)):
             return
         context = self._context or await self._open_context()
@@ -285,7 +285,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         if not context.timed and context.spoken_s:
             await self._time_words(context, in_proportion(context.text, 0.0, context.spoken_s))
 
-    async def _give(self, context: SpeechContext, chunk: Voiced) -> None:
+    async def _give(self, context: SpeechContext, chunk: ContextAudio) -> None:
         if chunk.words:
             context.timed = True
             dialect = self.connection.dialect if self.connection is not None else TTSDialect()
@@ -329,15 +329,15 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
     async def on_event(self, event: Event) -> None:
         """Take audio, the end of a context, or a refusal."""
         context = self._context
-        if isinstance(event, Voiced):
+        if isinstance(event, ContextAudio):
             if context is None or event.context != context.id or context.error is not None:
                 self.dropped_bytes += len(event.pcm)
                 return
             context.heard = context.heard or bool(event.pcm)
             context.chunks.append(event)
             context.waiting_bytes += len(event.pcm)
-            if context.waiting_bytes > MAX_AHEAD_S * self.sample_rate * 2:
-                context.error = ServiceError(f"more than {MAX_AHEAD_S:g} s of audio wait")
+            if context.waiting_bytes > MAX_UNPLAYED_S * self.sample_rate * 2:
+                context.error = ServiceError(f"more than {MAX_UNPLAYED_S:g} s of audio wait")
                 context.chunks.clear()
             context.touch()
         elif isinstance(event, ContextDone):

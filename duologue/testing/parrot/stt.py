@@ -10,11 +10,11 @@ from ...services.remote.errors import fatal
 from ...services.remote.events import Event, GoingAway, Refused
 from ...services.remote.keeper import ConnectionSettings
 from ...services.remote.service import Setup
-from ...services.remote.stt import Heard, RemoteSTT, STTDialect
+from ...services.remote.stt import Recognized, RemoteSTT, STTDialect
 from ...services.remote.wire import Wire, WireMessage
 from .models import IDLE_S, LANGUAGES, STT_RATE
 from .options import ParrotSTTOptions
-from .wire import checked_key, decode_incoming, open_wire, outgoing
+from .wire import checked_key, decode_parrot, open_parrot, outgoing
 
 
 class ParrotSTTDialect(STTDialect):
@@ -36,10 +36,10 @@ class ParrotSTTDialect(STTDialect):
 
     def read(self, message: WireMessage) -> Sequence[Event]:
         """Return the events in a message."""
-        got = decode_incoming(message)
+        got = decode_parrot(message)
         match got.type:
             case "text":
-                heard = Heard(
+                recognized = Recognized(
                     text=got.text,
                     final=got.final,
                     last=got.last,
@@ -47,7 +47,7 @@ class ParrotSTTDialect(STTDialect):
                     language=got.language,
                     words=got.timed(),
                 )
-                return (heard,)
+                return (recognized,)
             case "going-away":
                 return (GoingAway(left_s=got.left_s),)
             case "error":
@@ -82,7 +82,7 @@ class ParrotSTT(RemoteSTT):
             raise ConfigurationError(f"Parrot does not understand {language!r}: it knows {', '.join(LANGUAGES)}")
         query = [("model", self.model), ("sample_rate", str(self.sample_rate)), ("language", language)]
         query += [("keyterm", term) for term in self.options.keyterms]
-        return await open_wire(self._base_url, "/listen", self._key, query, self._ssl_context)
+        return await open_parrot(self._base_url, "/listen", self._key, query, self._ssl_context)
 
     def dialect(self, setup: Setup) -> ParrotSTTDialect:
         """Return a translator for one connection."""

@@ -10,11 +10,11 @@ from ...services.remote.errors import fatal
 from ...services.remote.events import Event, Refused
 from ...services.remote.keeper import ConnectionSettings
 from ...services.remote.service import Setup
-from ...services.remote.tts import ContextDone, RemoteTTS, TTSDialect, Voiced
+from ...services.remote.tts import ContextAudio, ContextDone, RemoteTTS, TTSDialect
 from ...services.remote.wire import Wire, WireMessage
 from .models import IDLE_S, TTS_RATE, VOICES
 from .options import ParrotTTSOptions
-from .wire import checked_key, decode_incoming, open_wire, outgoing
+from .wire import checked_key, decode_parrot, open_parrot, outgoing
 
 
 class ParrotTTSDialect(TTSDialect):
@@ -48,10 +48,10 @@ class ParrotTTSDialect(TTSDialect):
 
     def read(self, message: WireMessage) -> Sequence[Event]:
         """Return the events in a message."""
-        got = decode_incoming(message)
+        got = decode_parrot(message)
         match got.type:
             case "audio":
-                return (Voiced(context=got.context, pcm=got.audio, words=got.timed()),)
+                return (ContextAudio(context=got.context, pcm=got.audio, words=got.timed()),)
             case "done":
                 return (ContextDone(context=got.context),)
             case "error":
@@ -89,7 +89,7 @@ class ParrotTTS(RemoteTTS):
     async def dial(self, setup: Setup) -> Wire:
         """Open a connection."""
         query = [("model", self.model), ("sample_rate", str(self.sample_rate)), ("speed", f"{self.options.speed:g}")]
-        return await open_wire(self._base_url, "/speak", self._key, query, self._ssl_context)
+        return await open_parrot(self._base_url, "/speak", self._key, query, self._ssl_context)
 
     def dialect(self, setup: Setup) -> ParrotTTSDialect:
         """Return a translator for one connection."""

@@ -15,7 +15,7 @@ from ...services.remote.websocket import open_websocket
 from ...services.remote.wire import Wire, WireMessage
 
 
-class Incoming(msgspec.Struct, frozen=True, kw_only=True):
+class ParrotMessage(msgspec.Struct, frozen=True, kw_only=True):
     """Every message of Parrot's. `type` says which fields count."""
 
     type: str
@@ -37,10 +37,10 @@ class Incoming(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(Word(f"{text} ", start_s, end_s) for text, start_s, end_s in self.words)
 
 
-_decoder = msgspec.json.Decoder(Incoming)
+_decoder = msgspec.json.Decoder(ParrotMessage)
 
 
-def decode_incoming(message: WireMessage) -> Incoming:
+def decode_parrot(message: WireMessage) -> ParrotMessage:
     """Return a message. Raises BadInput for a malformed one."""
     try:
         return _decoder.decode(message)
@@ -61,7 +61,7 @@ def checked_key(api_key: str) -> str:
     return key
 
 
-async def open_wire(
+async def open_parrot(
     base_url: str, path: str, key: str, query: Sequence[tuple[str, str]], ssl_context: ssl.SSLContext | None
 ) -> Wire:
     """Open a connection. Raises ConnectionLost."""

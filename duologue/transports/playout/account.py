@@ -2,47 +2,25 @@
 
 from __future__ import annotations
 
-from ...frames import BotStartedSpeaking, BotStoppedSpeaking
 from ...processors.kernel.wake import Wake
 from ...session.session import Session
+from .audible import Audible
 from .queue import QueuedSpeech, SpeechQueue
 
 
-class Account:
+class Account(Audible):
     """Tells the session what was played of each response in a queue, and when the caller hears the agent."""
 
     def __init__(self, session: Session, queue: SpeechQueue, sample_rate: int) -> None:
-        self.audible_turn: int | None = None
-        """The turn that the caller hears, None while they hear nothing."""
-        self._session, self._ledger, self._floor = session, session.ledger, session.floor
+        super().__init__(session)
+        self._ledger = session.ledger
         self._queue, self._sample_rate = queue, sample_rate
         self._drains: list[Wake] = []
 
-    @property
-    def turn(self) -> int:
-        """The turn that the caller hears, or the latest one."""
-        return self._floor.turn if self.audible_turn is None else self.audible_turn
-
-    def started(self, turn: int) -> None:
-        """The caller begins to hear a turn."""
-        self.audible_turn = turn
-        self._floor.agent_speaking = True
-        self._floor.touched()
-        self._session.broadcast(BotStartedSpeaking(turn=turn, at=self._session.now()))
-
-    def stopped(self, ago_s: float = 0.0) -> None:
-        """The caller has heard nothing for `ago_s` seconds."""
-        if self.audible_turn is None:
-            return
-        turn, self.audible_turn = self.audible_turn, None
-        self._floor.agent_speaking = False
-        self._floor.touched()
-        self._session.broadcast(BotStoppedSpeaking(turn=turn, at=self._session.now() - ago_s))
-
     def played(self, speech: QueuedSpeech | None, pcm: bytes, ago_s: float) -> None:
         """The far end began to play `pcm` `ago_s` seconds ago. `speech` is None for silence and fades."""
-        if played := self._session.audio.played:
-            played.hear(pcm, self._sample_rate, self._session.now() - ago_s)
+        if listeners := self._session.audio.played:
+            listeners.hear(pcm, self._sample_rate, self._session.now() - ago_s)
         if speech is None:
             return
         count = len(pcm) >> 1

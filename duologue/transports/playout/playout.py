@@ -9,6 +9,7 @@ from ...audio.pcm import downmix, fade_out
 from ...frames import BotAudio, BotPaused, BotResumed, ResponseEnded, ResponseStarted
 from ...session.session import Session
 from .account import Account
+from .base import PlayoutBase
 from .in_flight import InFlight
 from .intake import Intake
 from .pacer import PERIOD_S, Beat, Pacer
@@ -19,7 +20,7 @@ FADE_MS = 5.0
 """A cut in mid-speech ends with a fade of this length, and does not click."""
 
 
-class Playout:
+class Playout(PlayoutBase):
     """Writes the agent's audio in chunks of 20 ms: the first at once, then at most `lead_ms` ahead of real time.
 
     Responses are played in the order in which their audio arrived and without gaps; the last chunk of each is filled

@@ -27,6 +27,7 @@ try:
 except ImportError as error:
     raise MissingExtra("WebRTC", "webrtc", str(error)) from error
 
+from ..words import byte_size
 from .audio import JitterBuffer, VoiceTrack
 
 log = logging.getLogger("duologue")
@@ -150,7 +151,7 @@ class Peer:
 
     def send(self, text: str) -> bool:
         """Send it on the data channel; False if the client does not take what it got before, or not so much at once."""
-        if self.unsent_bytes + len(text) > MAX_UNSENT_BYTES:
+        if self.unsent_bytes + byte_size(text) > MAX_UNSENT_BYTES:
             return False
         try:
             self._channel.send(text)

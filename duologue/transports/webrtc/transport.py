@@ -10,9 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...errors import BadInput, IllegalState
-from ...session.session import Session
-from ..client import OUTPUT_SAMPLE_RATE, ClientTransport, Message
+from ..client import OUTPUT_SAMPLE_RATE, ClientTransport
 from ..playout.settings import PlayoutSettings
+from ..words import Message, Words, byte_size
 from .audio import JitterBuffer, Voice, VoiceTrack
 from .peer import Peer, check_sdk
 from .presence import ClientState, Confirmed, Presence
@@ -56,10 +56,13 @@ class WebRTCTransport(ClientTransport):
         reconnect_s: float = 10.0,
         message_bytes: int = 256 * 1024,
         messages_per_s: int = 500,
+        words: Words | None = None,
         settings: PlayoutSettings | None = None,
     ) -> None:
         check_sdk()
-        super().__init__(id, identity=identity, data=data, output_sample_rate=OUTPUT_SAMPLE_RATE, settings=settings)
+        super().__init__(
+            id, identity=identity, data=data, words=words, output_sample_rate=OUTPUT_SAMPLE_RATE, settings=settings
+        )
         self.on_connected: Callable[[], None] = _nothing
         self.on_abandoned: Callable[[str], None] = _ignore
         self.dropped_messages = 0
@@ -78,7 +81,7 @@ class WebRTCTransport(ClientTransport):
             lost_s=lost_s,
             reconnect_s=reconnect_s,
             packets=self._packets_received,
-            floor=lambda: self._session.floor if self._session is not None else None,
+            floor=lambda: self._output.session.floor if self._output.in_session else None,
             changed=self.changed,
             gone=self.hang_up,
             fill=self._fill,
@@ -169,10 +172,6 @@ class WebRTCTransport(ClientTransport):
         task.add_done_callback(self._closings.discard)
 
     # -- whether the client is there -------------------------------------------------------------------------------
-
-    @property
-    def _session(self) -> Session | None:
-        return self._output.session if self._output.in_session else None
 
     def started(self) -> None:
         """The session runs."""
@@ -272,13 +271,9 @@ class WebRTCTransport(ClientTransport):
                 log.warning("call %s: the client does not take its messages: some are dropped", self.id)
             self.dropped_messages += 1
 
-    def describe_error(self, text: str) -> Message:
-        """How this client is told what it did wrong: RTVI's error message."""
-        return {"label": "rtvi-ai", "type": "error", "data": {"error": text, "fatal": False}}
-
-    def describe_end(self, reason: str) -> Message:
-        """How this client is told that the call is over."""
-        return {"type": "signalling", "message": {"type": "peerLeft"}}
+    def _say(self, message: Message | None) -> None:
+        if message is not None:
+            self.send_message(message)
 
     def _channel_opened(self, peer: Peer) -> None:
         if peer is self._peer:
@@ -295,21 +290,21 @@ class WebRTCTransport(ClientTransport):
         self._allowance = min(BURST_S * rate, self._allowance + (now - self._message_at) * rate) - 1
         self._message_at = now
         if self._allowance < 0:
-            self.send_message(self.describe_error(f"more than {rate} messages a second"))
+            self._say(self.words.error(f"more than {rate} messages a second"))
             self.hang_up("client sends too many messages")
             return
         try:
             message = self._parse(data)
         except BadInput as error:
-            self.send_message(self.describe_error(str(error)))
+            self._say(self.words.error(str(error)))
             return
         if message is not None and message.get("type") != "signalling":
             self.received_message(message)
 
     def _parse(self, data: str | bytes) -> Message | None:
         """The JSON object, or None for a ping."""
-        if len(data) > self._message_bytes:
-            raise BadInput(f"a message of {len(data)} bytes: at most {self._message_bytes} are taken")
+        if (size := byte_size(data)) > self._message_bytes:
+            raise BadInput(f"a message of {size} bytes: at most {self._message_bytes} are taken")
         if isinstance(data, str) and data.startswith("ping"):
             return None
         try:
@@ -317,7 +312,7 @@ class WebRTCTransport(ClientTransport):
         except (ValueError, RecursionError) as error:
             raise BadInput("a message is not JSON") from error
         if not isinstance(message, dict):
-            raise BadInput(f"a message is no JSON object but {type(message).__name__}")
+            raise BadInput(f"a message is not a JSON object but {type(message).__name__}")
         return message
 
     # -- the end ---------------------------------------------------------------------------------------------------
@@ -327,7 +322,7 @@ class WebRTCTransport(ClientTransport):
         if self.state is not ClientState.CLOSED:
             there = self.connected and not self.hung_up
             if there:
-                self.send_message(self.describe_end(reason))
+                self._say(self.words.end(reason))
             self._presence.close()
             self._stop_connect_timer()
             if there and self._peer is not None:

@@ -8,9 +8,9 @@ from ...errors import check_limits
 from .serializers import Audio, Malformed
 
 RATE_WINDOW_S = 3.0
-"""The limit of messages is for the average of so long."""
+"""Message rates are averages over this time."""
 MAX_AHEAD_S = 60.0
-"""Audio may run so far ahead of real time; a far end that sends more is cut off."""
+"""Audio may run this far ahead of real time; a far end that sends more is cut off."""
 MAX_MALFORMED = 50
 """Malformed messages at once, and one more each second; a far end that sends more is cut off."""
 
@@ -20,20 +20,20 @@ class WebSocketLimits:
     """The limits of one connection. Raises ConfigurationError for one that is not positive."""
 
     lost_s: float = 5.0
-    """A far end that has taken nothing for so long, or that used to ping and has sent nothing for so long, is lost."""
+    """A far end is lost if it takes nothing for this long, or if it used to ping and sends nothing for this long."""
     message_bytes: int = 256 * 1024
-    """Of one message; a far end that sends more is cut off (1009)."""
+    """Size of one message, text as UTF-8; a far end that sends more is cut off (1009)."""
     messages_per_s: float = 500.0
-    """On the average of a few seconds; a far end that sends more is cut off (1008)."""
+    """Average over a few seconds; a far end that sends more is cut off (1008)."""
     unsent_s: float = 1.5
-    """Of our audio that the far end is behind with; beyond that our speech is held. More than 1.5 s are not allowed."""
+    """Our audio that the far end is behind with, at most 1.5 s; beyond that our speech is held."""
 
     def __post_init__(self) -> None:
         check_limits(self)
 
 
 class Exceeded(Exception):
-    """The far end has gone beyond a limit: with which `code` the connection is closed, and why."""
+    """The far end went beyond a limit. `code` is the close code of the connection, `reason` the close reason."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(reason)
@@ -41,37 +41,37 @@ class Exceeded(Exception):
 
 
 class Guard:
-    """Counts what comes over one connection. Each method raises Exceeded."""
+    """Counts what comes over one connection. Each method raises Exceeded; `now` is loop time in seconds."""
 
     def __init__(self, limits: WebSocketLimits) -> None:
         self.malformed = 0
-        """Messages that meant nothing."""
+        """Number of malformed messages."""
         self._message_bytes = limits.message_bytes
         self._messages = Allowance(limits.messages_per_s, limits.messages_per_s * RATE_WINDOW_S)
         self._audio_s = Allowance(1.05, MAX_AHEAD_S)  # a microphone's clock may be fast
         self._mistakes = Allowance(1.0, MAX_MALFORMED)
 
     def message(self, size: int, now: float) -> None:
-        """A message of so many bytes has come."""
+        """A message of `size` bytes has come."""
         if size > self._message_bytes:
             raise Exceeded(1009, "message too big")
         if not self._messages.take(1, now):
             raise Exceeded(1008, "too many messages")
 
     def audio(self, audio: Audio, now: float) -> None:
-        """It brought audio."""
+        """The message brought audio."""
         if not self._audio_s.take(len(audio.pcm) / (2 * audio.sample_rate), now):
             raise Exceeded(1008, "audio too far ahead of real time")
 
     def mistake(self, malformed: Malformed, now: float) -> None:
-        """It meant nothing."""
+        """The message was malformed."""
         self.malformed += 1
         if not self._mistakes.take(1, now):
             raise Exceeded(1003 if malformed.code.endswith("_message") else 1008, "too many malformed messages")
 
 
 class Allowance:
-    """Grows by `per_s` each second up to `most`, which it begins with."""
+    """Grows by `per_s` each second, up to `most`, with which it begins."""
 
     def __init__(self, per_s: float, most: float) -> None:
         self._per_s, self._most = per_s, most
@@ -79,7 +79,7 @@ class Allowance:
         self._at = 0.0
 
     def take(self, amount: float, now: float) -> bool:
-        """Use so much of it; False if there is not so much left."""
+        """Uses `amount` of it. Returns False if less than that is left."""
         self._left = min(self._most, self._left + (now - self._at) * self._per_s)
         self._at = now
         if amount > self._left:

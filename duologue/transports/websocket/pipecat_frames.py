@@ -1,4 +1,4 @@
-"""Pipecat's protobuf frames: each binary message is one `Frame`, which holds text, audio or a message of RTVI."""
+"""Pipecat's protobuf frames: each binary message is one `Frame`, which holds text, audio or a JSON message."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...audio.pcm import downmix
-from ..client import Message
+from ..words import Message
 from .serializers import (
-    RTVI_LABEL,
     Audio,
     Malformed,
     Received,
     Serializer,
-    Text,
+    TypedText,
     Wired,
     checked_rate,
     json_object,
@@ -23,22 +22,22 @@ from .serializers import (
 
 MAX_CHANNELS = 8
 
-# Fields of Frame, and of what it holds.
+# Numbers of fields: of Frame, and of the messages in it.
 _TEXT, _AUDIO, _TRANSCRIPTION, _MESSAGE, _INTERRUPTION = 1, 2, 3, 4, 5
 _TEXT_TEXT = 3
 _PCM, _RATE, _CHANNELS = 3, 4, 5
 _DATA = 1
-# Kinds of fields on the wire.
+# Wire types of fields.
 _VARINT, _FIXED_64, _BYTES, _FIXED_32 = 0, 1, 2, 5
 _VARINT_BYTES = 10
 
 
 class PipecatSerializer(Serializer):
-    """The dialect of Pipecat's WebSocket client: barge-in is told by an `InterruptionFrame`."""
+    """The dialect of Pipecat's WebSocket client: an `InterruptionFrame` tells it of barge-in."""
 
     def parse(self, data: Wired) -> Received | None:
         if isinstance(data, str):
-            raise Malformed("text_message", "this endpoint takes protobuf frames, and no text messages")
+            raise Malformed("text_message", "this endpoint takes protobuf frames, not text messages")
         frame = {number: value for number, value in fields(data) if number <= _INTERRUPTION}
         if len(frame) != 1:
             raise Malformed("bad_frame", "the frame holds nothing, or more than one thing")
@@ -49,13 +48,13 @@ class PipecatSerializer(Serializer):
         if number == _AUDIO:
             return _audio(held)
         if number == _TEXT:
-            return Text(_string(held.get(_TEXT_TEXT)))
+            return TypedText(_utf8(held.get(_TEXT_TEXT)))
         if number == _MESSAGE:
-            return json_object(_string(held.get(_DATA)))
+            return json_object(_utf8(held.get(_DATA)))
         raise Malformed("unknown_type", "the frame is none of text, audio, message")
 
     def audio(self, pcm: bytes) -> Wired:
-        held = _field(_PCM, pcm) + _number(_RATE, self.output_sample_rate) + _number(_CHANNELS, 1)
+        held = _field(_PCM, pcm) + _varint_field(_RATE, self.output_sample_rate) + _varint_field(_CHANNELS, 1)
         return _field(_AUDIO, held)
 
     def clear(self) -> Wired | None:
@@ -65,12 +64,12 @@ class PipecatSerializer(Serializer):
         return _field(_MESSAGE, _field(_DATA, to_json(message).encode()))
 
     def error(self, code: str, message: str) -> Wired | None:
-        data = {"error": f"{code}: {message}", "fatal": False}
-        return self.message({"label": RTVI_LABEL, "type": "error", "data": data})
+        told = self.words.error(f"{code}: {message}")
+        return None if told is None else self.message(told)
 
 
 def fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """The fields of a protobuf message, in order. Raises Malformed."""
+    """Yields the number and the value of each field of a protobuf message, in order. Raises Malformed."""
     place = 0
     while place < len(data):
         key, place = _varint(data, place)
@@ -110,7 +109,7 @@ def _audio(held: dict[int, Any]) -> Audio:
     return Audio(pcm if channels == 1 else downmix(pcm, channels), checked_rate(rate))
 
 
-def _string(value: Any) -> str:
+def _utf8(value: Any) -> str:
     try:
         return bytes.decode(value)
     except (UnicodeDecodeError, TypeError):
@@ -121,7 +120,7 @@ def _field(number: int, value: bytes) -> bytes:
     return bytes((number << 3 | _BYTES,)) + _encoded(len(value)) + value
 
 
-def _number(number: int, value: int) -> bytes:
+def _varint_field(number: int, value: int) -> bytes:
     return bytes((number << 3 | _VARINT,)) + _encoded(value)
 
 

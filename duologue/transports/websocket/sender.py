@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from ...session.floor import Floor
 from ...session.holds import Hold
@@ -83,6 +83,10 @@ class Sender:
     def stuck_s(self, now: float) -> float:
         """Seconds for which the socket has not taken the message that is being sent."""
         return now - self._sending_since if self._sending_since is not None else 0.0
+
+    def room(self) -> Awaitable[None] | None:
+        """None while the client takes its messages in time, else an awaitable of that."""
+        return None if self.closed or self._outbox.has_room else self._outbox.room()
 
     # -- the speech of a client that is behind ---------------------------------------------------------------------
 

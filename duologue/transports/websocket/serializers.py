@@ -1,4 +1,4 @@
-"""What is said on a WebSocket, and in which words: a serializer translates one dialect. None does any I/O."""
+"""What is said on a WebSocket, and in which dialect: a serializer translates one dialect. None does any I/O."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import msgspec
 from ...audio import mulaw
 from ...audio.pcm import BYTES_PER_SAMPLE
 from ...errors import BadInput
-from ..client import INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE, Message
+from ..client import INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE
+from ..words import Message, Words
 
-RTVI_LABEL = "rtvi-ai"
 MULAW_SAMPLE_RATE = 8_000
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 8_000, 96_000
 RATE_STEP = 25
-"""Of the rates that audio may have; all customary ones are such multiples."""
+"""Sample rates are multiples of this, in Hz, as all customary ones are."""
 
 
 class Malformed(BadInput):
-    """A message that means nothing here. `code` is a word for programs; the text quotes nothing of the message."""
+    """A message without a meaning here. `code` is a word for programs; the text quotes nothing of the message."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -31,22 +31,22 @@ class Malformed(BadInput):
 
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """Audio of the far end: s16le mono."""
+    """Audio of the far end: s16le mono, `sample_rate` in Hz."""
 
     pcm: bytes
     sample_rate: int
 
 
 @dataclass(frozen=True, slots=True)
-class Text:
-    """The caller has typed this."""
+class TypedText:
+    """TypedText that the caller typed."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """So many ms of our audio have been played since the beginning, or since it was last cleared."""
+    """Milliseconds of our audio that were played since the beginning, or since it was last cleared."""
 
     ms: float
 
@@ -61,26 +61,33 @@ class Stop:
     """The far end ends the call."""
 
 
-Received = Audio | Text | Played | Ping | Stop | Message
-"""What comes: a JSON object that is none of the others is a message for whoever listens."""
+Received = Audio | TypedText | Played | Ping | Stop | Message
+"""The meaning of one message. A JSON object that is none of the others is a message for the listeners."""
 Wired = str | bytes
+"""One WebSocket message, text or binary."""
 
 
 class Serializer:
-    """The base of all dialects: what a dialect has no words for is None, and is not sent.
+    """The base of all dialects. A method returns None where the dialect has no words; nothing is sent then.
 
-    `input_sample_rate` is that of the audio that comes, if the dialect does not say it with each piece;
-    `output_sample_rate` that of what is sent.
+    `input_sample_rate` is the rate of incoming audio, unless the dialect gives it with each piece;
+    `output_sample_rate` is the rate of outgoing audio; both in Hz. `words` is the protocol of the messages that the
+    dialect carries.
     """
 
     def __init__(
-        self, *, input_sample_rate: int = INPUT_SAMPLE_RATE, output_sample_rate: int = OUTPUT_SAMPLE_RATE
+        self,
+        *,
+        input_sample_rate: int = INPUT_SAMPLE_RATE,
+        output_sample_rate: int = OUTPUT_SAMPLE_RATE,
+        words: Words | None = None,
     ) -> None:
         self.input_sample_rate = input_sample_rate
         self.output_sample_rate = output_sample_rate
+        self.words = words or Words()
 
     def parse(self, data: Wired) -> Received | None:
-        """What a message of the far end's means; None if nothing is to be done. Raises Malformed."""
+        """Returns the meaning of a message of the far end, None if there is nothing to do. Raises Malformed."""
         raise NotImplementedError
 
     def audio(self, pcm: bytes) -> Wired:
@@ -88,11 +95,11 @@ class Serializer:
         raise NotImplementedError
 
     def clear(self) -> Wired | None:
-        """The far end is to drop what it has not played. None: it will play all that it has got."""
+        """Makes the far end drop the audio that it has not played. None: it will play all that it has."""
         return None
 
     def message(self, message: Message) -> Wired | None:
-        """A message that somebody here sends. Raises TypeError for what is not JSON."""
+        """A message of the application or a protocol. Raises TypeError for an object that is not JSON."""
         return None
 
     def event(self, kind: str, **fields: Any) -> Wired | None:
@@ -100,19 +107,19 @@ class Serializer:
         return None
 
     def error(self, code: str, message: str) -> Wired | None:
-        """Something was wrong."""
+        """The far end did something wrong, or something failed."""
         return None
 
     def pong(self) -> Wired | None:
-        """The sign of life that was asked for."""
+        """The sign of life that a ping asks for."""
         return None
 
 
 class F1Serializer(Serializer):
     """JSON objects with a `type`, and audio as base64 or, both ways, as binary messages of PCM.
 
-    `binary` chooses how ours is sent; whichever the client sends is understood. Objects with the label of RTVI are
-    RTVI's.
+    `binary` chooses the form of outgoing audio; incoming audio is understood in both. Objects that `words` owns are
+    messages for the listeners.
     """
 
     def __init__(
@@ -121,8 +128,9 @@ class F1Serializer(Serializer):
         binary: bool = False,
         input_sample_rate: int = INPUT_SAMPLE_RATE,
         output_sample_rate: int = OUTPUT_SAMPLE_RATE,
+        words: Words | None = None,
     ) -> None:
-        super().__init__(input_sample_rate=input_sample_rate, output_sample_rate=output_sample_rate)
+        super().__init__(input_sample_rate=input_sample_rate, output_sample_rate=output_sample_rate, words=words)
         self.binary = binary
         self._tail = f'","sample_rate":{output_sample_rate}}}'
 
@@ -130,7 +138,7 @@ class F1Serializer(Serializer):
         if isinstance(data, bytes):
             return Audio(whole(data), self.input_sample_rate)
         message = json_object(data)
-        if message.get("label") == RTVI_LABEL:
+        if self.words.owns(message):
             return message
         kind = message.get("type")
         if kind == "audio":
@@ -163,7 +171,7 @@ class F1Serializer(Serializer):
 
 
 class F1ClientSerializer(Serializer):
-    """The other end of `F1Serializer`. All that the server tells beside audio is a message for whoever listens."""
+    """The client's end of `F1Serializer`. All that the server sends beside audio is a message for the listeners."""
 
     def __init__(
         self,
@@ -179,7 +187,7 @@ class F1ClientSerializer(Serializer):
         if isinstance(data, bytes):
             return Audio(whole(data), self.input_sample_rate)
         message = json_object(data)
-        if message.get("type") == "audio" and message.get("label") != RTVI_LABEL:
+        if message.get("type") == "audio" and "label" not in message:  # a label is another protocol's
             rate = message.get("sample_rate", self.input_sample_rate)
             return Audio(whole(from_base64(message.get("data"))), checked_rate(rate))
         return None if message.get("type") == "pong" else message
@@ -201,7 +209,7 @@ class FastRtcSerializer(Serializer):
 
     def parse(self, data: Wired) -> Received | None:
         if isinstance(data, bytes):
-            raise Malformed("binary_message", "this endpoint takes JSON, and no binary messages")
+            raise Malformed("binary_message", "this endpoint takes JSON, not binary messages")
         message = json_object(data)
         kind = message.get("event")
         if kind == "media":
@@ -218,7 +226,7 @@ class FastRtcSerializer(Serializer):
 
     @staticmethod
     def connection_id(data: Wired) -> str:
-        """The `websocket_id` of the message that a connection begins with. Raises Malformed for any other message."""
+        """Returns the `websocket_id` of a connection's first message. Raises Malformed for any other message."""
         message = json_object(data) if isinstance(data, str) else {}
         found = message.get("websocket_id")
         if message.get("event") != "start" or not isinstance(found, str) or not 1 <= len(found) <= 100:
@@ -241,13 +249,13 @@ class FastRtcSerializer(Serializer):
 
 
 def json_object(text: str | bytes) -> Message:
-    """A JSON object from its text. Raises Malformed."""
+    """Parses a JSON object. Raises Malformed."""
     try:
         found = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise Malformed("bad_json", "the message is not JSON") from None
     if not isinstance(found, dict):
-        raise Malformed("bad_json", "the message is JSON, but no object")
+        raise Malformed("bad_json", "the message is JSON, but not an object")
     return found
 
 
@@ -267,14 +275,14 @@ def from_base64(data: Any) -> bytes:
 
 
 def whole(pcm: bytes, channels: int = 1) -> bytes:
-    """PCM that splits no sample. Raises Malformed."""
+    """Returns the PCM as it is. Raises Malformed if it splits a sample."""
     if len(pcm) % (BYTES_PER_SAMPLE * channels):
         raise Malformed("bad_audio", f"audio of {len(pcm)} bytes splits a sample of 16 bit")
     return pcm
 
 
 def checked_rate(rate: Any) -> int:
-    """A sample rate that speech may have, and that can be converted into any other. Raises Malformed."""
+    """Returns the sample rate if speech may have it and it can be converted into any other. Raises Malformed."""
     if type(rate) is not int or not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE or rate % RATE_STEP:
         known = f"a multiple of {RATE_STEP} from {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}"
         raise Malformed("bad_audio", f"the sample rate is not {known}")

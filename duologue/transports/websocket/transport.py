@@ -10,13 +10,14 @@ from typing import Any
 import anyio
 
 from ...frames import UserText
-from ..client import SHUTTING_DOWN, ClientTransport, Message
+from ..client import SHUTTING_DOWN, ClientTransport
 from ..playout.in_flight import CONFIRM_S
 from ..playout.settings import PlayoutSettings
+from ..words import Message, byte_size
 from .connection import Closed, Wire
 from .limits import Exceeded, Guard, WebSocketLimits
 from .sender import Sender
-from .serializers import Audio, F1Serializer, Malformed, Ping, Played, Serializer, Stop, Text, Wired
+from .serializers import Audio, F1Serializer, Malformed, Ping, Played, Serializer, Stop, TypedText, Wired
 
 log = logging.getLogger("duologue")
 
@@ -53,7 +54,12 @@ class WebSocketTransport(ClientTransport):
         self.serializer = serializer or F1Serializer()
         rate = self.serializer.output_sample_rate
         super().__init__(
-            id or uuid.uuid4().hex, identity=identity, data=data, output_sample_rate=rate, settings=settings
+            id or uuid.uuid4().hex,
+            identity=identity,
+            data=data,
+            words=self.serializer.words,
+            output_sample_rate=rate,
+            settings=settings,
         )
         self.limits = limits or WebSocketLimits()
         self._limit_s = min(self.limits.unsent_s, CONFIRM_S - MARGIN_S)
@@ -126,7 +132,7 @@ class WebSocketTransport(ClientTransport):
                 return
             self._heard_at = now()
             try:
-                self._guard.message(len(data), self._heard_at)
+                self._guard.message(byte_size(data), self._heard_at)
                 self._take(data, self._heard_at)
             except Exceeded as exceeded:
                 self._cut(exceeded.code, exceeded.reason)
@@ -147,7 +153,7 @@ class WebSocketTransport(ClientTransport):
             self.received_message(received)
         elif isinstance(received, Played):
             self._sender.told(received.ms)
-        elif isinstance(received, Text):
+        elif isinstance(received, TypedText):
             self.feed_frame(UserText(text=received.text))
         elif isinstance(received, Ping):
             self._pings = True

@@ -15,10 +15,11 @@ from ...session.session import Session
 from ...transports.client import ClientTransport, Message
 from ..calls import Refused
 from ..webrtc_host import Json, WebRTCHost, add_candidate, text
+from .words import KIND, FastRtcWords
 
 MAX_ID = 128
-_TOLD = {"unauthorized": 401, "malformed": 400, "too_large": 413, "not_available": 501}
-"""Refusals that keep their status: they are no business of FastRTC's clients, but of who wrote the program."""
+_WITH_STATUS = {"unauthorized": 401, "malformed": 400, "too_large": 413, "not_available": 501}
+"""Refusals that keep their status, since FastRTC's clients cannot do anything about them."""
 
 
 class FastRTC:
@@ -41,7 +42,7 @@ class FastRTC:
                 return JSONResponse(await self._candidate(webrtc_id, identity, body))
             return JSONResponse(await self._answer(webrtc_id, identity, body))
         except Refused as refused:
-            if refused.code in _TOLD:
+            if refused.code in _WITH_STATUS:
                 return refused.response()
             meta: Json = {"error": refused.code, "message": str(refused)}
             if refused.code == "concurrency_limit_reached":
@@ -60,15 +61,16 @@ class FastRTC:
         if self._host.calls.get(webrtc_id) is not None:
             raise Refused(409, "connection_already_exists", f"the connection {webrtc_id!r} exists already")
         self._host.calls.check_room()
-        from .transport import FastRTCTransport
+        from ...transports.webrtc.transport import WebRTCTransport
 
-        transport = FastRTCTransport(webrtc_id, identity=identity, **self._host.options())
+        transport = WebRTCTransport(webrtc_id, identity=identity, words=FastRtcWords(), **self._host.options())
+        transport.kind = KIND
         return {"sdp": await self._host.accept(transport, sdp, type), "type": "answer"}
 
 
 def attach_log(transport: ClientTransport, session: Session) -> None:
-    """Tell a FastRTC client what its page shows: that the caller speaks, has paused, is answered."""
-    if transport.kind != "fastrtc":
+    """Send a FastRTC client the log messages that its page shows: the caller speaks, pauses, is answered."""
+    if transport.kind != KIND:
         return
 
     def log(data: str) -> Message:

@@ -1,4 +1,4 @@
-"""The page: plain ES modules, served as they are, that ask for nothing from anywhere else."""
+"""The page: plain ES modules, served as they are, that load nothing from other servers."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ MEDIA_TYPES = {
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
 }
-"""By suffix: the system's own table may say that a script is plain text, which browsers refuse to run."""
+"""Media types by suffix. The system's own table may call a script plain text, which browsers refuse to run."""
 
 
 class PageFiles(StaticFiles):
-    """The page's files, with headers that let it load and reach its own server alone."""
+    """The page's files, with headers that restrict it to its own server."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
         """The file at `path`. Raises HTTPException if there is none."""

@@ -1,189 +1,118 @@
-"""What the agent does, on its way to a client of OpenAI's Realtime API."""
+"""`RealtimeOutput`: the agent's side of a call, on its way to an OpenAI Realtime client."""
 
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any
+from collections.abc import Awaitable, Callable
+from typing import Any
 
 import anyio
 
 from ...audio.pcm import downmix
 from ...audio.resample import Resampler
-from ...errors import ConfigurationError
 from ...frames import (
     BotAudio,
-    BotStartedSpeaking,
-    BotStoppedSpeaking,
     BotText,
     EndOfTurn,
-    HandoffCompleted,
-    Input,
     Interrupted,
     ResponseEnded,
     ResponseStarted,
     ToolCall,
     Usage,
     UserTranscript,
-    WordTimes,
 )
-from ...processors.kernel.groups import leaves
-from ...processors.processor import Processor, handles
-from ...processors.tools import Tools
-
-if TYPE_CHECKING:
-    from ...protocols.openai_realtime.response import ServerResponse
-    from .transport import RealtimeTransport
+from ...processors.processor import handles
+from ...protocols.openai_realtime.response import ServerResponse
+from ...protocols.openai_realtime.session import RealtimeServerSession
+from ...transports.client import OUTPUT_SAMPLE_RATE, ClientOutput, ClientTransport
+from ...transports.playout.base import PlayoutBase
+from ...transports.playout.unpaced import UnpacedPlayout
+from .caller import CallerTurns
+from .tools import ClientTools
 
 LOOK_EVERY_S = 0.25
 NOTHING_COMES_S = 2.0
-"""A response that nobody works on is over after so long."""
+"""A response that nobody works on is over after this time."""
 LOST_S = 30.0
 """The same while the caller's turn is still being understood."""
 MAX_CUTS = 64
-"""Truncations of what is still being said that wait for its end."""
+"""Truncations of responses under way that wait for their end. Beyond that the oldest are forgotten."""
 
 
-class AgentSaid(Input, frozen=True, kw_only=True):
-    """The client puts something that the agent said into the conversation."""
-
-    text: str
-
-
-class AgentCalled(Input, frozen=True, kw_only=True):
-    """The client puts a tool call of the agent's into the conversation, which was made in another session."""
-
-    call_id: str
-    name: str
-    arguments: dict[str, Any]
-
-
-class AgentWasGiven(Input, frozen=True, kw_only=True):
-    """The client puts the result of such a call into the conversation."""
-
-    call_id: str
-    name: str
-    result: str
-
-
-class ClientTools(Processor):
-    """Takes the calls of the client's tools out of the stream. Stands behind the engine, before any `Tools`."""
-
-    def __init__(self, transport: RealtimeTransport) -> None:
-        self._transport = transport
-        self.calls: dict[str, list[ToolCall]] = {}
-        """Those of the client's, by the response that makes them, until it has ended."""
-        self.own_calls: set[str] = set()
-        """The responses under way that call tools of ours."""
-
-    async def open(self) -> None:
-        """Raises ConfigurationError if `Tools` would get the client's calls."""
-        order = leaves(self.session.pipeline)
-        if any(isinstance(leaf, Tools) for leaf in order[: order.index(self)]):
-            raise ConfigurationError("Tools stands before client_tools(), and would get its calls: put it behind")
-
-    @handles(ToolCall)
-    async def call(self, call: ToolCall) -> None:
-        """Keep it until the response stands, or let it pass."""
-        if call.name in self._transport.client_tool_names:
-            self.calls.setdefault(call.response_id, []).append(call)
-        else:
-            self.own_calls.add(call.response_id)
-            await self.push(call)
-
-    @handles(AgentSaid)
-    async def remember(self, frame: AgentSaid) -> None:
-        """The client says what the agent said before. It comes here behind what the caller said before it."""
-        turn = self.session.floor.turn + 1
-        self.session.conversation.add("message", "agent", text=frame.text, turn=turn)
-
-    @handles(AgentCalled)
-    async def remember_call(self, frame: AgentCalled) -> None:
-        """The client says what the agent called before."""
-        turn = self.session.floor.turn + 1
-        self.session.conversation.add(
-            "tool_call", "agent", turn=turn, call_id=frame.call_id, name=frame.name, data=frame.arguments
-        )
-
-    @handles(AgentWasGiven)
-    async def remember_result(self, frame: AgentWasGiven) -> None:
-        """The client says what that has given."""
-        turn = self.session.floor.turn + 1
-        self.session.conversation.add(
-            "tool_result",
-            "tool",
-            turn=turn,
-            call_id=frame.call_id,
-            name=frame.name,
-            data=frame.result,
-            text=frame.result,
-        )
-
-    @handles(HandoffCompleted)
-    def handed_over(self, signal: HandoffCompleted) -> None:
-        """The new agent gets the client's tools as well."""
-        self._transport.tools_changed()
-
-
-class RealtimeOutput(Processor):
+class RealtimeOutput(ClientOutput):
     """Sends all that the agent does as it is made: the client plays it, and says how much of it was heard.
 
-    So everything sent counts as heard, until the client truncates it.
+    All that was sent counts as heard, until the client truncates it.
     """
 
-    def __init__(self, transport: RealtimeTransport, tools: ClientTools) -> None:
-        self._transport = transport
+    def __init__(
+        self,
+        transport: ClientTransport,
+        protocol: RealtimeServerSession,
+        caller: CallerTurns,
+        tools: ClientTools,
+        room: Callable[[], Awaitable[None] | None],
+    ) -> None:
+        super().__init__(transport, OUTPUT_SAMPLE_RATE, None)
+        self.spontaneous = False
+        """The response that begins now was not asked for by the client."""
+        self._protocol = protocol
+        self._caller = caller
         self._tools = tools
+        self._room = room
+        self._cancelling = False  # the client's response is being cancelled
         self._resampler: Resampler | None = None
-        self._speaking: int | None = None
         self._cuts: deque[tuple[str, float]] = deque(maxlen=MAX_CUTS)
         self._usage = Usage(service="")
         self._responses: dict[str, list[str]] = {}
-        """Those under way, oldest first, with the text of those that wait for the first to end."""
+        """The responses under way, oldest first, with the text of those that wait for the first to end."""
 
-    async def open(self) -> None:
-        """Whatever is heard is told from here."""
-        self.session.audio.has_playout = True
+    def make_playout(self) -> PlayoutBase:
+        """The client plays the audio, not a clock of ours."""
+        return UnpacedPlayout(self.session, self._send_audio)
 
     @property
     def _response(self) -> ServerResponse | None:
-        return self._transport.wire.active
+        return self._protocol.active
 
     # -- the caller ------------------------------------------------------------------------------------------------
 
     @handles(UserTranscript)
     async def transcript(self, frame: UserTranscript) -> None:
-        """Tell the client what was said, as soon as the turn is over."""
+        """Tell the client the text of the caller's speech."""
         if frame.final:
-            self._transport.said(frame)
-            if not self._transport.turns_under_way:
-                self._transport.transcripts.settle()
+            self._caller.said(frame)
         await self.push(frame)
 
     @handles(EndOfTurn)
     async def end_of_turn(self, frame: EndOfTurn) -> None:
-        """Tell what was said in the turn. A native engine may know it only later."""
-        self._transport.turns_under_way = max(0, self._transport.turns_under_way - 1)
-        self._transport.transcripts.settle()
+        """The texts of the turn are complete."""
+        self._caller.passed_engine()
         await self.push(frame)
 
     # -- the agent -------------------------------------------------------------------------------------------------
 
-    @handles(ResponseStarted)
-    async def started(self, frame: ResponseStarted) -> None:
+    async def response_started(self, frame: ResponseStarted) -> None:
         """A response begins: on the wire when those before it have ended, for text may come ahead of their audio."""
-        self.session.ledger.open(frame.response_id, frame.turn, frame.agent)
+        self.playout.begin(frame)
         self._responses.setdefault(frame.response_id, [])
         if len(self._responses) == 1:
             self._begin(frame.response_id)
         await self.push(frame)
 
     def _begin(self, response_id: str) -> None:
-        response = self._response or self._transport.begin_response()
+        response = self._response
+        if response is None:
+            self.spontaneous = True
+            try:
+                response = self._protocol.respond({})
+            finally:
+                self.spontaneous = False
         response.source = response_id
 
     @handles(BotText)
     async def text(self, frame: BotText) -> None:
-        """What it says."""
+        """The text of a response."""
         waiting = self._responses.get(frame.response_id)
         if waiting is not None and self._is_first(frame.response_id):
             self._say(frame.text)
@@ -198,50 +127,34 @@ class RealtimeOutput(Processor):
         if self._response is not None:
             self._response.say(text)
 
-    @handles(WordTimes)
-    async def words(self, frame: WordTimes) -> None:
-        """When its words are spoken."""
-        self.session.ledger.add_words(frame.response_id, frame.words)
-        await self.push(frame)
-
-    @handles(BotAudio)
-    async def audio(self, frame: BotAudio) -> None:
-        """Send it at once, unless the client is far behind with taking it."""
-        if self._speaking is None:
-            self._say_started(frame.turn)
-        ledger = self.session.ledger
-        ledger.sent(frame.response_id, frame.duration_s)
-        ledger.played(frame.response_id, frame.duration_s)
+    def _send_audio(self, frame: BotAudio) -> Awaitable[None] | None:
+        """Send audio at once. Returns an awaitable if the client is far behind with taking it."""
         response = self._response
-        if response is not None and response.source == frame.response_id:
-            pcm = frame.audio if frame.channels == 1 else downmix(frame.audio, frame.channels)
-            if self._resampler is None or self._resampler.source_rate != frame.sample_rate:
-                self._flush(response)
-                self._resampler = Resampler(frame.sample_rate, response.rate)
-            response.voice(self._resampler.process(pcm))
-            await self._transport.room()
-        await self.push(frame)
-
-    @handles(ResponseEnded)
-    async def ended(self, frame: ResponseEnded) -> None:
-        """It is over: for the client too, unless tools of ours are at work on what comes next."""
-        response_id, response = frame.response_id, self._response
-        calls = self._tools.calls.pop(response_id, [])
-        goes_on = response_id in self._tools.own_calls and not calls and frame.status == "completed"
-        self._tools.own_calls.discard(response_id)
-        self._say_stopped()
-        if response is not None and response.source == response_id:
+        if response is None or response.source != frame.response_id:
+            return None
+        pcm = frame.audio if frame.channels == 1 else downmix(frame.audio, frame.channels)
+        if self._resampler is None or self._resampler.source_rate != frame.sample_rate:
             self._flush(response)
-        ledger = self.session.ledger
-        if frame.status == "completed":
-            ledger.all_sent(response_id)
-        ledger.finish(response_id, interrupted=frame.status != "completed")
+            self._resampler = Resampler(frame.sample_rate, response.rate)
+        response.voice(self._resampler.process(pcm))
+        return self._room()
+
+    async def response_ended(self, frame: ResponseEnded) -> None:
+        """It is over: for the client too, unless tools of the application are at work on what comes next."""
+        response_id, response = frame.response_id, self._response
+        mine = response is not None and response.source == response_id
+        calls = self._tools.take(response_id)
+        own_calls = self._tools.calls_own(response_id)
+        if response is not None and mine:
+            self._flush(response)
+        self.session.ledger.all_given(frame)
+        self.playout.end(frame)
         self._cut_what_has_ended()
-        stands = response is not None and response.source == response_id and frame.status == "completed"
-        if not stands:
-            self._transport.refuse_calls(calls)
+        goes_on = own_calls and not calls and frame.status == "completed"
+        if not mine or frame.status != "completed":
+            self._tools.refuse(calls)
             calls = []
-        if response is not None and response.source == response_id:
+        if response is not None and mine:
             self._finish(response, frame, calls, goes_on)
         self._responses.pop(response_id, None)
         if self._responses:
@@ -254,16 +167,16 @@ class RealtimeOutput(Processor):
     def _finish(self, response: ServerResponse, frame: ResponseEnded, calls: list[ToolCall], goes_on: bool) -> None:
         if frame.status == "failed":
             error = {"type": "server_error", "code": "server_error", "message": "The response has failed."}
-            response.finish("failed", error=error, usage=self.take_usage())
+            response.finish("failed", error=error, usage=self._take_usage())
         elif frame.status == "interrupted":
-            response.finish("cancelled", reason="turn_detected", usage=self.take_usage())
+            response.finish("cancelled", reason="turn_detected", usage=self._take_usage())
         elif goes_on:
             response.end_message()
             self.watch(response)
         else:
             for call in calls:
-                self._transport.call_tool(response, call)
-            response.finish(usage=self.take_usage())
+                self._tools.send(response, call)
+            response.finish(usage=self._take_usage())
 
     def _flush(self, response: ServerResponse) -> None:
         if self._resampler is not None:
@@ -272,7 +185,7 @@ class RealtimeOutput(Processor):
 
     @handles(Usage)
     def used(self, signal: Usage) -> None:
-        """Count what the response takes."""
+        """Count the usage of the response."""
         total = self._usage
         self._usage = Usage(
             service="",
@@ -283,8 +196,8 @@ class RealtimeOutput(Processor):
             output_audio_tokens=total.output_audio_tokens + signal.output_audio_tokens,
         )
 
-    def take_usage(self) -> dict[str, object]:
-        """What was used since the last response, as the wire has it."""
+    def _take_usage(self) -> dict[str, Any]:
+        """The usage since the last response, as the wire has it."""
         used, self._usage = self._usage, Usage(service="")
         return {
             "total_tokens": used.input_tokens + used.output_tokens,
@@ -303,22 +216,27 @@ class RealtimeOutput(Processor):
 
     # -- interruptions ---------------------------------------------------------------------------------------------
 
+    def cancel(self) -> dict[str, Any]:
+        """Interrupt the agent: the client's response is being cancelled. Returns its usage, as the wire has it."""
+        self._cancelling = True
+        try:
+            self.session.interrupt()
+        finally:
+            self._cancelling = False
+        return self._take_usage()
+
     @handles(Interrupted)
     def interrupted(self, signal: Interrupted) -> None:
-        """What was being said is over, whoever interrupted it."""
+        """The response under way is over, whatever interrupted it."""
         self._resampler = None
-        self._say_stopped()
-        calls = [call for waiting in self._tools.calls.values() for call in waiting]
-        self._tools.calls.clear()
-        self._tools.own_calls.clear()
         self._responses.clear()
-        self._transport.refuse_calls(calls)
+        self._tools.refuse_all()
         self._cut_what_has_ended()
-        if self._response is not None and not self._transport.cancelling:
-            self._response.finish("cancelled", reason="turn_detected", usage=self.take_usage())
+        if self._response is not None and not self._cancelling:
+            self._response.finish("cancelled", reason="turn_detected", usage=self._take_usage())
 
     def cut(self, response_id: str, heard_s: float) -> None:
-        """The client says how much of a response was heard. What is still being said is cut when that has ended."""
+        """The client heard only `heard_s` of a response. A response under way is cut when it has ended."""
         self._cuts.append((response_id, heard_s))
         self._cut_what_has_ended()
 
@@ -334,20 +252,6 @@ class RealtimeOutput(Processor):
             if item.turn == session.floor.turn > session.floor.fence and session.floor.owner == "caller":
                 session.interrupt("truncated")  # an engine with a memory of its own must hear of it
 
-    # -- who speaks ------------------------------------------------------------------------------------------------
-
-    def _say_started(self, turn: int) -> None:
-        self._speaking = turn
-        self.session.floor.agent_speaking = True
-        self.broadcast(BotStartedSpeaking(turn=turn, at=self.session.now()))
-
-    def _say_stopped(self) -> None:
-        if self._speaking is not None:
-            turn, self._speaking = self._speaking, None
-            self.session.floor.agent_speaking = False
-            self.session.floor.touched()
-            self.broadcast(BotStoppedSpeaking(turn=turn, at=self.session.now()))
-
     # -- responses of which nothing comes --------------------------------------------------------------------------
 
     def watch(self, response: ServerResponse) -> None:
@@ -360,6 +264,6 @@ class RealtimeOutput(Processor):
             await anyio.sleep(LOOK_EVERY_S)
             busy = floor.owner == "agent" or floor.caller_speaking
             idle_s = 0.0 if busy else idle_s + LOOK_EVERY_S
-            if idle_s >= (LOST_S if self._transport.turns_under_way else NOTHING_COMES_S):
-                self._transport.turns_under_way = 0
-                response.finish(usage=self.take_usage())
+            if idle_s >= (LOST_S if self._caller.under_way else NOTHING_COMES_S):
+                self._caller.under_way = 0
+                response.finish(usage=self._take_usage())

@@ -1,4 +1,4 @@
-"""Brings the caller's turns, as the client knows them, together with their transcripts. Either may come first."""
+"""`Transcripts`: matches the caller's turns, as the client knows them, with their texts. Either may come first."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 
 from ...protocols.openai_realtime.response import ServerItem
 
-MAX_WAITING = 100
+MAX_UNMATCHED = 100
 """Turns without a transcript, and transcripts without a turn. Beyond that the oldest are forgotten."""
 
 
 @dataclass(slots=True)
-class _Turn:
+class _KnownTurn:
     item: ServerItem
     start_ms: float
     end_ms: float
@@ -22,23 +22,23 @@ class _Turn:
 
 
 class Transcripts:
-    """`tell(item, text, seconds)` is called once for each turn. All times are places in the client's audio, in ms."""
+    """Calls `tell(item, text, seconds)` once for each turn. All times are places in the client's audio, in ms."""
 
     def __init__(self, tell: Callable[[ServerItem, str, float], None]) -> None:
         self._tell = tell
-        self._turns: deque[_Turn] = deque(maxlen=MAX_WAITING)
-        self._said: deque[tuple[str, float, float]] = deque(maxlen=MAX_WAITING)
+        self._turns: deque[_KnownTurn] = deque(maxlen=MAX_UNMATCHED)
+        self._said: deque[tuple[str, float, float]] = deque(maxlen=MAX_UNMATCHED)
 
     def committed(self, item: ServerItem, start_ms: float, end_ms: float) -> None:
         """The client knows of this turn."""
-        self._turns.append(_Turn(item, start_ms, end_ms))
+        self._turns.append(_KnownTurn(item, start_ms, end_ms))
 
     def said(self, text: str, start_ms: float, end_ms: float) -> None:
-        """This was said there; "" for something that was not understood."""
+        """The text of the speech between these places; "" if it was not understood."""
         self._said.append((text, start_ms, end_ms))
 
     def settle(self) -> None:
-        """What was said so far is complete: tell it. It covers all turns that began before its end."""
+        """The texts so far are complete: tell them. They cover all turns that began before their end."""
         if not self._turns:
             return
         while self._said:

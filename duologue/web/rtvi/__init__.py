@@ -1,1 +1,21 @@
-"""RTVI, the protocol of Pipecat's clients."""
+"""RTVI, the protocol of Pipecat's clients.
+
+`of(transport)` gives an application the client of a call; a `ClientTool` runs in the client.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..._lazy import lazily
+
+if TYPE_CHECKING:
+    from .client import ClientTool as ClientTool
+    from .client import RtviClient as RtviClient
+    from .client import of as of
+    from .rtvi import Rtvi as Rtvi
+
+_HOMES = {"client": "ClientTool RtviClient of", "rtvi": "Rtvi"}
+
+_names, __getattr__ = lazily(__name__, _HOMES, globals())
+__all__ = [*_names]

@@ -112,10 +112,10 @@ class RtviMessages:
                 yield "metrics", {"ttfb": self._first_results(event)}
 
     def catch_up(
-        self, said: Iterable[FeedEvent], *, caller_speaking: bool, agent_speaking: bool
+        self, log: Iterable[FeedEvent], *, caller_speaking: bool, agent_speaking: bool
     ) -> Iterator[RtviMessage]:
-        """The call so far, for a client that has just come: `said` is the log, as the feed gives it."""
-        for event in said:
+        """The call so far, for a client that has just come: `log` as the feed gives it."""
+        for event in log:
             if not isinstance(event, MessageChanged) or not event.final or not event.text or event.item.name:
                 continue
             if event.item.role == "caller":

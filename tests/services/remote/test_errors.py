@@ -49,6 +49,12 @@ def test_a_busy_server_stays_one_whatever_its_page_says() -> None:
     assert not fatal(status=503, reason="<h1>forbidden</h1>")
 
 
+def test_an_sdk_that_gives_a_close_code_as_its_status_is_understood() -> None:
+    assert fatal(status=1008, code=1008, reason="API key not valid.")
+    assert fatal(status=1007, code=1007, setting_up=True)
+    assert not fatal(status=1011, code=1011)
+
+
 @pytest.mark.parametrize(
     ("error", "final"),
     [

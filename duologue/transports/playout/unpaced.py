@@ -1,0 +1,75 @@
+"""`UnpacedPlayout`: for clients that take the agent's audio as it is made, and play it at their own pace."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from ...frames import BotAudio, ResponseEnded, ResponseStarted
+from ...session.session import Session
+from .audible import Audible
+from .base import PlayoutBase
+
+
+class UnpacedPlayout(PlayoutBase):
+    """Gives each piece of audio to `send` when it comes; `send` returns an awaitable while it has no room for more.
+
+    Audio counts as played when it is sent, and the agent speaks while a response is sent. A client that has played
+    less says so afterwards: see `Conversation.shorten`. Nothing waits here, and a hold has nothing to hold back.
+    """
+
+    def __init__(self, session: Session, send: Callable[[BotAudio], Awaitable[None] | None]) -> None:
+        self._floor, self._ledger = session.floor, session.ledger
+        self._audible = Audible(session)
+        self._send = send
+        self._open: dict[str, None] = {}  # the responses that have begun and not ended, oldest first
+        self._gone = False
+
+    @property
+    def waiting_s(self) -> float:
+        return 0.0
+
+    @property
+    def paused(self) -> bool:
+        return False
+
+    def begin(self, frame: ResponseStarted) -> None:
+        if self._gone or frame.turn <= self._floor.fence:
+            return
+        self._ledger.open(frame.response_id, frame.turn, frame.agent)
+        self._open[frame.response_id] = None
+
+    def add(self, frame: BotAudio) -> Awaitable[None] | None:
+        if self._gone or frame.turn <= self._floor.fence:
+            return None
+        if self._audible.audible_turn is None:
+            self._audible.started(frame.turn)
+        self._ledger.sent(frame.response_id, frame.duration_s)
+        self._ledger.played(frame.response_id, frame.duration_s)
+        return self._send(frame)
+
+    def end(self, frame: ResponseEnded) -> None:
+        self._audible.stopped()
+        self._open.pop(frame.response_id, None)
+        if frame.status == "completed":
+            self._ledger.all_sent(frame.response_id)
+        self._ledger.finish(frame.response_id, interrupted=frame.status != "completed")
+
+    async def drain(self) -> None:
+        pass
+
+    def hold(self, owners: tuple[str, ...]) -> None:
+        pass
+
+    def resume(self, owners: tuple[str, ...]) -> None:
+        pass
+
+    def fence(self) -> None:
+        self._audible.stopped()
+        self._open.clear()
+
+    def stop(self) -> None:
+        self._gone = True
+        self._audible.stopped()
+        for response_id in self._open:
+            self._ledger.finish(response_id, interrupted=True)
+        self._open.clear()

@@ -1,0 +1,45 @@
+"""`Jobs`: what clients ask for is done one after the other, in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+
+from ...protocols.openai_realtime.config import Refusal
+
+MAX_JOBS = 1_000
+"""Requests of the client that the pipeline has not taken. Beyond that they are refused."""
+
+Job = Callable[[], Awaitable[None]]
+
+
+class Jobs:
+    """A queue of jobs and the loop that does them. An error of one job goes to `failed`; the next ones are done."""
+
+    def __init__(self, failed: Callable[[Exception], None]) -> None:
+        self._failed = failed
+        self._waiting: deque[Job] = deque()
+        self._news = asyncio.Event()
+
+    def request(self, job: Job) -> None:
+        """Add a job that the client asks for. Raises Refusal if `MAX_JOBS` wait."""
+        if len(self._waiting) >= MAX_JOBS:
+            raise Refusal("rate_limit_exceeded", f"{MAX_JOBS} events wait already.")
+        self.add(job)
+
+    def add(self, job: Job) -> None:
+        """Add a job of ours."""
+        self._waiting.append(job)
+        self._news.set()
+
+    async def work(self) -> None:
+        """Do the jobs, for ever."""
+        while True:
+            await self._news.wait()
+            self._news.clear()
+            while self._waiting:
+                try:
+                    await self._waiting.popleft()()
+                except Exception as error:  # the others are still to be done
+                    self._failed(error)

@@ -1,0 +1,201 @@
+"""`TurnHoldingSTT`: the vendor decides when the caller's turn begins and ends."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+import pytest
+
+from duologue.frames import EndOfTurn, Frame, SpeechStarted, SpeechStopped, UserAudio, UserTranscript
+from duologue.services.remote.events import Event
+from duologue.services.remote.service import Setup
+from duologue.services.remote.stt import Recognized, STTDialect
+from duologue.services.remote.turns import TurnBegan, TurnEnded, TurnHoldingSTT
+from duologue.services.remote.wire import Wire, WireMessage
+from duologue.testing.parrot.stt import ParrotSTTDialect
+from duologue.testing.parrot.wire import decode_parrot, open_parrot
+from duologue.testing.scripted.parrot import ListeningParrot, ScriptedParrot
+from tests.services.remote.test_stt import piece, pieces
+from tests.session.calls import Call, Sink, Top, running, settled
+
+
+class HoldingDialect(ParrotSTTDialect):
+    """Parrot's, with turns: its texts are cumulative."""
+
+    def read(self, message: WireMessage) -> Sequence[Event]:
+        got = decode_parrot(message)
+        at_s = got.left_s or None
+        match got.type:
+            case "began":
+                return [TurnBegan(at_s=at_s)]
+            case "eager":
+                return [Recognized(text=got.text), TurnEnded(eager=True)]
+            case "ended":
+                return [Recognized(text=got.text, final=True, words=got.timed()), TurnEnded(at_s=at_s)]
+        return super().read(message)
+
+
+class HoldingSTT(TurnHoldingSTT):
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.url = url
+
+    async def dial(self, setup: Setup) -> Wire:
+        return await open_parrot(self.url, "/listen", "test", [], None)
+
+    def dialect(self, setup: Setup) -> STTDialect:
+        return HoldingDialect()
+
+
+class Line:
+    def __init__(self, server: ScriptedParrot, stt: HoldingSTT, call: Call, sink: Sink, top: Top) -> None:
+        self.server, self.stt, self.call, self.sink, self.top = server, stt, call, sink, top
+        self.number = 0
+
+    async def speaks(self, count: int) -> None:
+        """In real time."""
+        for _ in range(count):
+            await anyio.sleep(0.02)
+            await self.call.session.send(piece(self.number))
+            self.number += 1
+
+    async def tells(self, kind: str, **fields: Any) -> None:
+        """The vendor sends a message."""
+        await self.connection.send(kind, **fields)
+        await anyio.sleep(0.05)
+
+    @property
+    def connection(self) -> ListeningParrot:
+        connection = self.server.connections[-1]
+        assert isinstance(connection, ListeningParrot)
+        return connection
+
+    @property
+    def told(self) -> list[Frame]:
+        return [frame for frame in self.sink.frames if not isinstance(frame, UserAudio)]
+
+
+@asynccontextmanager
+async def line(prepare: Callable[[HoldingSTT], None] = lambda stt: None) -> AsyncIterator[Line]:
+    async with ScriptedParrot() as server:
+        stt = HoldingSTT(server.url)
+        prepare(stt)
+        top, sink = Top(), Sink()
+        async with running(top, stt, sink) as call:
+            yield Line(server, stt, call, sink, top)
+        await settled()
+        assert not [task for task in asyncio.all_tasks() if "HoldingSTT" in task.get_name()]
+
+
+async def test_the_vendor_hears_everything_and_its_turns_are_pushed() -> None:
+    async with line() as caller:
+        await caller.speaks(50)
+        await caller.tells("began", left_s=0.6)
+        assert caller.call.session.floor.caller_speaking
+        await caller.speaks(50)
+        await caller.tells("text", text="hello")
+        await caller.tells("ended", text="hello there", left_s=1.8, words=[["hello", 0.7, 1.0], ["there", 1.0, 1.4]])
+        assert not caller.call.session.floor.caller_speaking
+        assert bytes(caller.server.got[0].audio) == pieces(0, 100)
+        started, interim, stopped, final, ended = caller.told
+        assert isinstance(started, SpeechStarted)
+        assert started.at == pytest.approx(0.6)
+        assert isinstance(interim, UserTranscript)
+        assert (interim.text, interim.final) == ("hello", False)
+        assert isinstance(stopped, SpeechStopped)
+        assert isinstance(final, UserTranscript)
+        assert (final.text, final.final) == ("hello there", True)
+        assert started.utterance == interim.utterance == final.utterance != ""
+        assert [word.start_s for word in final.words] == pytest.approx([0.1, 0.4])
+        assert ended == EndOfTurn(at=pytest.approx(1.8), by="server")
+    assert [frame.text for frame in caller.top.frames if isinstance(frame, UserTranscript)] == ["hello", "hello there"]
+
+
+async def test_a_detectors_turns_do_not_count() -> None:
+    async with line() as caller:
+        await caller.call.session.send(SpeechStarted(at=0.0))
+        await caller.speaks(10)
+        await caller.call.session.send(SpeechStopped(at=0.2))
+        await caller.call.session.send(EndOfTurn(at=0.2))
+        await anyio.sleep(1)
+        assert caller.told == []
+
+
+async def test_a_turn_interrupts_the_agent() -> None:
+    async with line() as caller:
+        floor = caller.call.session.floor
+        turn = floor.begin()
+        await caller.speaks(10)
+        await caller.tells("began")
+        assert floor.fence >= turn
+
+
+async def test_an_eager_end_is_an_interim_text() -> None:
+    async with line() as caller:
+        await caller.speaks(10)
+        await caller.tells("began")
+        await caller.tells("eager", text="hello")
+        assert [type(frame) for frame in caller.told] == [SpeechStarted, UserTranscript]
+        await caller.tells("ended", text="hello there")
+        assert isinstance(caller.told[-1], EndOfTurn)
+
+
+async def test_after_a_loss_in_mid_turn_the_turn_is_heard_again_and_told_once() -> None:
+    async with line() as caller:
+        await caller.speaks(200)
+        await caller.tells("began", left_s=3.0)
+        await caller.speaks(20)
+        caller.connection.drop()
+        await caller.speaks(20)
+        await anyio.sleep(1)
+        again = bytes(caller.connection.got.audio)
+        assert again == pieces(0, 240)[-len(again) :]
+        assert len(again) >= len(pieces(150, 90))
+        await caller.tells("began", left_s=1.0)
+        await caller.tells("ended", text="hello")
+        assert [type(frame) for frame in caller.told] == [SpeechStarted, SpeechStopped, UserTranscript, EndOfTurn]
+        assert not caller.call.errors
+
+
+async def test_a_loss_between_turns_loses_nothing_that_counts() -> None:
+    async with line() as caller:
+        await caller.speaks(500)
+        caller.connection.drop()
+        await caller.speaks(50)
+        await anyio.sleep(1)
+        again = bytes(caller.connection.got.audio)
+        assert again == pieces(0, 550)[-len(again) :]
+        assert 2.0 <= len(again) / 32_000 <= 3.1
+        assert not caller.call.errors
+
+
+async def test_a_turn_that_the_vendor_does_not_end_is_ended() -> None:
+    def short(stt: HoldingSTT) -> None:
+        stt.max_utterance_s, stt.timeout_s = 2.0, 1.0
+
+    async with line(short) as caller:
+        await caller.speaks(10)
+        await caller.tells("began")
+        await caller.tells("text", text="well")
+        await caller.speaks(200)
+        assert caller.server.got[0].kinds() == ["finish"]
+        assert isinstance(caller.told[-1], EndOfTurn)
+        assert [frame.text for frame in caller.told if isinstance(frame, UserTranscript) and frame.final] == ["well"]
+        assert [error.category for error in caller.call.errors] == ["timeout"]
+
+
+async def test_a_turn_in_progress_is_released_with_its_beginning() -> None:
+    async with line() as caller:
+        await caller.speaks(50)
+        await caller.tells("began", left_s=0.9)
+        await caller.speaks(20)
+        await settled()
+        released = caller.stt.release()
+        assert b"".join(frame.audio for frame in released if isinstance(frame, UserAudio)) == pieces(25, 45)
+        assert any(isinstance(frame, SpeechStarted) for frame in released)
+        await caller.tells("ended", text="hello")
+        assert not [frame for frame in caller.told if isinstance(frame, UserTranscript | EndOfTurn)]
