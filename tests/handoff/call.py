@@ -1,4 +1,4 @@
-"""A call over three engines, two of them native ones over real sockets, for the stories of hand-offs.
+"""`SwapCall`: a call over three engines, two of them native ones over real sockets, for the tests of hand-offs.
 
 Each line of the caller's is a tone of its own level, so that whichever engine hears it knows which one it is, and
 whether it has heard all of it.
@@ -6,6 +6,7 @@ whether it has heard all of it.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -17,9 +18,7 @@ import numpy as np
 from duologue.agents.agent import Agent
 from duologue.agents.tool import Tool
 from duologue.frames import (
-    ConnectionChanged,
     EndOfTurn,
-    ErrorRaised,
     HandoffCompleted,
     HandoffFailed,
     SpeechStarted,
@@ -36,8 +35,9 @@ from duologue.services.llm import Message, Request, ToolRequest
 from duologue.services.openai import OpenAIRealtime, OpenAIRealtimeOptions
 from duologue.services.remote.keeper import ConnectionSettings
 from duologue.services.stt import Transcription
-from duologue.session import Session
+from duologue.session import Outcome, Session
 from duologue.session.conversation import Item
+from duologue.testing import BareCall
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.testing.scripted.google import ScriptedGemini
 from duologue.testing.scripted.openai import ScriptedOpenAI
@@ -54,7 +54,7 @@ ENGINES = (*NATIVE, "cascade")
 
 
 def answer(text: str, results: Sequence[str]) -> list[Act]:
-    """What every model of these stories answers."""
+    """The answer of every model in these tests."""
     if results:
         return [Speak(f"The result is {results[-1]}.")]
     match text.split():
@@ -70,7 +70,7 @@ def answer(text: str, results: Sequence[str]) -> list[Act]:
 
 
 def _last(history: Sequence[Message]) -> tuple[str, list[str]]:
-    """What the caller said last, and the results that came after it."""
+    """The caller's latest words, and the results that came after them."""
     text = ""
     results: list[str] = []
     for message in history:
@@ -100,7 +100,7 @@ def llm(request: Request) -> list[str | ToolRequest]:
 
 
 class Lines:
-    """What the caller says in a call, and who has heard it."""
+    """The caller's lines in a call, each with the level of its tone."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -144,8 +144,8 @@ class Ear(MockSTT):
         return Transcription(text=self._lines.understand(bytes(self._pcm), self.sample_rate))
 
 
-class SwapCall:
-    """A call with three engines, and what is seen of it."""
+class SwapCall(BareCall):
+    """A call with three engines. The caller's lines are tones."""
 
     def __init__(
         self,
@@ -189,26 +189,11 @@ class SwapCall:
             await anyio.sleep(self.look_s)
             return 42
 
-        self.session = Session(
-            Pipeline(
-                [
-                    self.transport.input(),
-                    self.switch,
-                    self.handoff,
-                    Tools([Tool(look, cancel_on_interruption=False)]),
-                    self.transport.output(),
-                ]
-            )
-        )
-        self.errors: list[str] = []
-        self.completed: list[HandoffCompleted] = []
-        self.failed: list[HandoffFailed] = []
-        self.connections: list[ConnectionChanged] = []
-        self.session.on(ErrorRaised, lambda signal: self.errors.append(signal.message))
-        self.session.on(HandoffCompleted, self.completed.append)
-        self.session.on(HandoffFailed, self.failed.append)
-        self.session.on(ConnectionChanged, self.connections.append)
+        tools = Tools([Tool(look, cancel_on_interruption=False)])
+        pipeline = [self.transport.input(), self.switch, self.handoff, tools, self.transport.output()]
+        super().__init__(Session(Pipeline(pipeline)))
         self._level, self._left = 0, 0
+        self._microphone: asyncio.Task[None] | None = None
 
     def _llm(self, request: Request) -> list[str | ToolRequest]:
         self.requests.append(request)
@@ -216,8 +201,21 @@ class SwapCall:
 
     # -- the caller ------------------------------------------------------------------------------------------------
 
-    async def microphone(self) -> None:
-        """20 ms of audio each 20 ms, from the beginning to the end of the call."""
+    async def start(self) -> None:
+        """Run the session, and open the microphone when it has started."""
+        await super().start()
+        self._microphone = asyncio.create_task(self._listen_to_caller())
+
+    async def run(self) -> Outcome:
+        """Run the session to its end; the microphone is closed then."""
+        try:
+            return await super().run()
+        finally:
+            if self._microphone is not None:
+                self._microphone.cancel()
+
+    async def _listen_to_caller(self) -> None:
+        """Send 20 ms of audio each 20 ms."""
         count = int(RATE * PIECE_S)
         while True:
             level = self._level if self._left else 0
@@ -225,7 +223,7 @@ class SwapCall:
             self.transport.send(np.full(count, level, dtype="<i2").tobytes())
             await anyio.sleep(PIECE_S)
 
-    async def start_saying(self, text: str, seconds: float = 0.8) -> None:
+    async def begins(self, text: str, seconds: float = 0.8) -> None:
         """The caller begins to speak; returns when half of it has been said."""
         self._level = self.lines.add(text, seconds)
         self._said_s, self._left = seconds, round(seconds / PIECE_S)
@@ -234,49 +232,58 @@ class SwapCall:
         if self.session.floor.owner == "agent":
             self.session.interrupt()
         self.session.floor.caller_speaking = True
-        self.transport.input().feed_frame(SpeechStarted(at=self.session.now() - 0.1))
+        self.transport.send_frame(SpeechStarted(at=self.session.now() - 0.1))
         await anyio.sleep(seconds / 2 - 0.1)
 
-    async def finish_saying(self) -> None:
+    async def stops(self) -> None:
         """The caller says the other half, and falls silent."""
         await anyio.sleep(self._said_s / 2 + 0.2)
         self.session.floor.caller_speaking = False
-        self.transport.input().feed_frame(SpeechStopped(at=self.session.now() - 0.2))
+        self.transport.send_frame(SpeechStopped(at=self.session.now() - 0.2))
         await anyio.sleep(0.2)
-        self.transport.input().feed_frame(EndOfTurn(at=self.session.now() - 0.4))
+        self.transport.send_frame(EndOfTurn(at=self.session.now() - 0.4))
 
-    async def say(self, text: str, seconds: float = 0.8) -> None:
+    async def says(self, text: str, seconds: float = 0.8) -> None:
         """The caller says a line."""
-        await self.start_saying(text, seconds)
-        await self.finish_saying()
+        await self.begins(text, seconds)
+        await self.stops()
 
-    async def listen(self, limit_s: float = 30.0) -> None:
-        """Wait until the agent has answered and fallen silent, and nothing is owed any more."""
-        await settled(self.session, limit_s)
+    async def hears(self) -> None:
+        """The caller listens until the agent has answered and fallen silent, and nothing is owed any more."""
+        await self.settles(30.0)
 
-    async def transfer(self, target: str = "", engine: str = "") -> None:
+    async def transfers(self, target: str = "", engine: str = "") -> None:
         """The application hands the call over."""
         await self.session.send(Transfer(target=target, engine=engine, reason="asked", summary="So far so good."))
 
     # -- what is seen ----------------------------------------------------------------------------------------------
 
     @property
-    def log(self) -> list[str]:
-        """The conversation, line by line."""
-        return [_line(item) for item in self.session.conversation if item.kind != "message" or item.text]
+    def completed(self) -> list[HandoffCompleted]:
+        """The hand-offs that came to pass."""
+        return self.came(HandoffCompleted)
+
+    @property
+    def failed(self) -> list[HandoffFailed]:
+        """The hand-offs that failed."""
+        return self.came(HandoffFailed)
+
+    def line(self, item: Item) -> str:
+        """An item with its name or its new agent; none for a message without text."""
+        return _line(item) if item.kind != "message" or item.text else ""
 
     @property
     def said(self) -> list[str]:
-        """Who said what, as it was heard."""
+        """The messages of both sides, as they were heard."""
         return [_line(item) for item in self.session.conversation if item.kind == "message" and item.text]
 
     def got(self, engine: str) -> Got:
-        """What the latest connection of an engine brought its provider."""
+        """The messages and audio of the latest connection of an engine."""
         server: ScriptedOpenAI | ScriptedGemini = self.openai if engine == "openai" else self.gemini
         return server.got[-1]
 
     def remembered(self, engine: str) -> list[str]:
-        """What the engine's model knows of what caller and agent said, each run of either as one line."""
+        """The words of caller and agent that the engine's model knows, each run of either as one line."""
         if engine == "cascade":
             # Its model gets all anew each time; what it has answered since, it will be told with the next request.
             answered = self.said[-1:] if self.said and self.said[-1].startswith("agent") else []
@@ -296,7 +303,7 @@ def _lines(history: Iterable[Message]) -> list[str]:
 
 
 def runs(lines: Iterable[str]) -> list[str]:
-    """What one side says in several lines as one line."""
+    """Join the lines that one side says in a row."""
     out: list[str] = []
     for line in lines:
         who, _, text = line.removesuffix("...").partition(": ")
@@ -305,16 +312,6 @@ def runs(lines: Iterable[str]) -> list[str]:
         else:
             out.append(f"{who}: {text}")
     return out
-
-
-async def settled(session: Session, limit_s: float = 30.0) -> None:
-    """Wait until nothing has been owed, said or played for half a second."""
-    quiet_s = 0.0
-    with anyio.fail_after(limit_s):
-        while quiet_s < 0.5:
-            await anyio.sleep(0.05)
-            busy = session.floor.owner == "agent" or session.floor.agent_speaking
-            quiet_s = 0.0 if busy else quiet_s + 0.05
 
 
 def _line(item: Item) -> str:
@@ -333,17 +330,8 @@ async def swap_call(*agents: Agent, refuse: bool = False, **options: Any) -> Asy
     """A call that begins with the first agent. With `refuse`, OpenAI takes no connection."""
     async with ScriptedOpenAI(model) as openai, ScriptedGemini(model) as gemini:
         openai.behaviour.refuse = 10**6 if refuse else 0
-        call = SwapCall(openai, gemini, *agents, **options)
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(call.session.run)
-            while call.session.state.value in ("new", "connecting"):
-                await anyio.sleep(0.01)
-            tasks.start_soon(call.microphone)
+        async with SwapCall(openai, gemini, *agents, **options) as call:
             yield call
-            await call.session.end()
-            while call.session.state.value != "ended":
-                await anyio.sleep(0.01)
-            tasks.cancel_scope.cancel()
 
 
 def agent(name: str, engine: str = "", **more: Any) -> Agent:

@@ -21,12 +21,12 @@ def is_whole(call: SwapCall, engine: str) -> None:
 @pytest.mark.parametrize(("source", "target"), PAIRS)
 async def test_the_model_hands_the_call_to_another_engine(source: str, target: str) -> None:
     async with swap_call(agent("Ann", source), agent("Bob", target)) as call:
-        await call.say("hello")
-        await call.listen()
-        await call.say("to Bob")
-        await call.listen()
-        await call.say("bill")
-        await call.listen()
+        await call.says("hello")
+        await call.hears()
+        await call.says("to Bob")
+        await call.hears()
+        await call.says("bill")
+        await call.hears()
         assert call.said == [
             "caller: hello",
             "agent: You said hello.",
@@ -46,12 +46,12 @@ async def test_the_model_hands_the_call_to_another_engine(source: str, target: s
 async def test_the_caller_is_speaking_when_the_call_changes_hands(source: str, target: str) -> None:
     """Pitfall 29: the turn in which the hand-off falls is heard whole, and answered once, by the new agent."""
     async with swap_call(agent("Ann", source), agent("Bob", target)) as call:
-        await call.say("hello")
-        await call.listen()
-        await call.start_saying("a long question", 2.0)
-        await call.transfer("Bob")
-        await call.finish_saying()
-        await call.listen()
+        await call.says("hello")
+        await call.hears()
+        await call.begins("a long question", 2.0)
+        await call.transfers("Bob")
+        await call.stops()
+        await call.hears()
         assert [signal.engine for signal in call.completed] == [target]
         assert call.said == [
             "caller: hello",
@@ -66,12 +66,12 @@ async def test_the_caller_is_speaking_when_the_call_changes_hands(source: str, t
 async def test_the_agent_is_speaking_when_the_call_changes_hands(source: str, target: str) -> None:
     """What the old agent has begun is heard to its end; then the new one has the call."""
     async with swap_call(agent("Ann", source), agent("Bob", target, greeting="Bob speaking.")) as call:
-        await call.say("long")
+        await call.says("long")
         await anyio.sleep(1.5)
-        await call.transfer("Bob")
-        await call.listen()
-        await call.say("thanks")
-        await call.listen()
+        await call.transfers("Bob")
+        await call.hears()
+        await call.says("thanks")
+        await call.hears()
         assert call.said[0] == "caller: long"
         assert call.said[1] == f"agent: {'A very long story. ' * 6}".strip()
         assert call.said[-2:] == ["caller: thanks", "agent: You said thanks."]
@@ -83,10 +83,10 @@ async def test_a_tool_is_running_when_the_call_changes_hands(source: str, target
     """Pitfall 28: the result, asked for by the old engine, reaches the new one, which answers, once."""
     async with swap_call(agent("Ann", source), agent("Bob", target)) as call:
         call.look_s = 2.0
-        await call.say("look")
+        await call.says("look")
         await anyio.sleep(1.2)
-        await call.transfer("Bob")
-        await call.listen()
+        await call.transfers("Bob")
+        await call.hears()
         assert call.looked == 1
         assert call.log == [
             "caller: look",
@@ -102,14 +102,14 @@ async def test_a_tool_is_running_when_the_call_changes_hands(source: str, target
 @pytest.mark.parametrize("engine", ENGINES)
 async def test_two_agents_on_one_engine(engine: str) -> None:
     async with swap_call(agent("Ann", engine, voice=""), agent("Bob", engine), agent("Cem", engine)) as call:
-        await call.say("to Bob")
-        await call.listen()
-        await call.say("one")
-        await call.listen()
-        await call.transfer("Cem")
-        await call.listen()
-        await call.say("two")
-        await call.listen()
+        await call.says("to Bob")
+        await call.hears()
+        await call.says("one")
+        await call.hears()
+        await call.transfers("Cem")
+        await call.hears()
+        await call.says("two")
+        await call.hears()
         assert [signal.target for signal in call.completed] == ["Bob", "Cem"]
         assert call.said[-4:] == ["caller: one", "agent: You said one.", "caller: two", "agent: You said two."]
         is_whole(call, engine)
@@ -122,12 +122,12 @@ async def test_another_voice_takes_another_connection(engine: str, voices: tuple
     """After audio in one voice the provider cannot change it: the history goes with the agent."""
     first, second = (agent(name, engine, voice=voice) for name, voice in zip(("Ann", "Bob"), voices, strict=True))
     async with swap_call(first, second) as call:
-        await call.say("hello")
-        await call.listen()
-        await call.say("to Bob")
-        await call.listen()
-        await call.say("bill")
-        await call.listen()
+        await call.says("hello")
+        await call.hears()
+        await call.says("to Bob")
+        await call.hears()
+        await call.says("bill")
+        await call.hears()
         assert call.got(engine).number == 2
         assert call.got(engine).voice == voices[1]
         assert call.said[-2:] == ["caller: bill", "agent: You said bill."]
@@ -138,14 +138,14 @@ async def test_another_voice_takes_another_connection(engine: str, voices: tuple
 async def test_only_the_engine_changes(source: str, target: str) -> None:
     """The application swaps the engine under an agent, and back."""
     async with swap_call(agent("Ann"), engine_of_first=source) as call:
-        await call.say("one")
-        await call.listen()
-        await call.transfer(engine=target)
-        await call.say("two")
-        await call.listen()
-        await call.transfer(engine=source)
-        await call.say("three")
-        await call.listen()
+        await call.says("one")
+        await call.hears()
+        await call.transfers(engine=target)
+        await call.says("two")
+        await call.hears()
+        await call.transfers(engine=source)
+        await call.says("three")
+        await call.hears()
         assert [signal.engine for signal in call.completed] == [target, source]
         assert call.said == [
             "caller: one",

@@ -81,10 +81,10 @@ async def test_the_first_hand_off_of_a_fresh_call() -> None:  # RoomKit refuses 
     handoff = Handoff([ann(), bob()])
     async with story(handoff, Tools(), llm=llm, tts=MockTTS(seconds_per_sentence=1.0)) as call:
         await call.types("It is about my bill.")
-        await call.until(5)
+        await call.waits_until(5)
         assert call.responses == ["Ann: One moment, please. (completed)", "Bob: Bob here. Which bill? (completed)"]
         assert call.session.agent is handoff.agent is handoff.agents["Bob"]
-        assert call.is_over()
+        assert call.is_quiet()
         assert call.errors == []
     assert handoffs(call) == [
         HandoffStarted(source="Ann", target="Bob", reason="billing"),
@@ -100,9 +100,9 @@ async def test_the_new_agent_gets_the_whole_history_and_the_summary() -> None:  
     )
     async with story(Handoff([ann(), bob()]), Tools(), llm=llm) as call:
         for at, text in ((0, "Hello."), (3, "Weather in Paris?"), (6, "And my bill?")):
-            await call.until(at)
+            await call.waits_until(at)
             await call.types(text)
-        await call.until(10)
+        await call.waits_until(10)
     assert asked(llm.requests[-1]) == [
         "user: Hello.",
         "assistant: Hello!",
@@ -122,7 +122,7 @@ async def test_prompt_voice_and_tools_are_the_new_agents_and_the_hand_off_is_add
     llm, tts = MockLLM([to("Bob"), [asks("get_bill", number=7)], "It is 20 €."]), MockTTS(seconds_per_sentence=1.0)
     async with story(Handoff([ann(), bob()]), Tools(), llm=llm, tts=tts) as call:
         await call.types("My bill?")
-        await call.until(5)
+        await call.waits_until(5)
     first, second, third = llm.requests
     assert first.instructions == ann().prompt
     assert second.instructions == third.instructions == bob().prompt
@@ -142,7 +142,7 @@ async def test_the_hand_off_is_offered_with_those_who_can_take_it() -> None:
     agents = [ann(targets=("Bob", "Carl")), bob(), carl(), Agent(name="Dora")]
     async with story(Handoff(agents), llm=llm) as call:
         await call.types("Hello.")
-        await call.until(2)
+        await call.waits_until(2)
     tool = llm.requests[0].tools[-1]
     properties = tool.parameters["properties"]
     assert properties["target"]["enum"] == ["Bob", "Carl"]
@@ -156,7 +156,7 @@ async def test_an_agent_that_may_hand_off_to_nobody_has_no_such_tool() -> None:
     llm = MockLLM(["Hello."])
     async with story(Handoff([ann(targets=()), bob()]), llm=llm) as call:
         await call.types("Hello.")
-        await call.until(2)
+        await call.waits_until(2)
     assert [tool.name for tool in llm.requests[0].tools] == ["get_weather"]
 
 
@@ -167,7 +167,7 @@ async def test_the_tools_of_the_pipeline_belong_to_every_agent() -> None:
     llm = MockLLM([[asks("shared", "s1"), to("Bob")], [asks("shared", "s2")], "Done."])
     async with story(Handoff([ann(), bob()]), Tools([shared]), llm=llm) as call:
         await call.types("Go.")
-        await call.until(5)
+        await call.waits_until(5)
         assert call.responses[-1] == "Bob: Done. (completed)"
     assert [[tool.name for tool in request.tools] for request in llm.requests[:2]] == [
         ["get_weather", "shared", TOOL_NAME],
@@ -180,9 +180,9 @@ async def test_the_call_can_be_handed_back() -> None:
     handoff = Handoff([ann(), bob()])
     async with story(handoff, llm=llm) as call:
         await call.types("My bill?")
-        await call.until(3)
+        await call.waits_until(3)
         await call.types("Back, please.")
-        await call.until(6)
+        await call.waits_until(6)
         assert call.responses[-1] == "Ann: Ann again. (completed)"
         assert names(call) == ["Started", "Completed"] * 2
     assert handoff.state.history == ["Ann", "Bob"]
@@ -209,13 +209,13 @@ async def test_farewell_in_the_old_voice_and_greeting_in_the_new_one() -> None:
     llm = MockLLM([["Right. ", to("Bob")], "Never."])
     agents = [ann(greeting="Ann speaking.", farewell="Bob will help you."), bob(greeting="Bob speaking.")]
     async with story(Handoff(agents), llm=llm, tts=tts) as call:
-        await call.until(2)
+        await call.waits_until(2)
         await call.types("My bill?")
-        await call.until(8)
+        await call.waits_until(8)
         assert [line.partition(":")[0] for line in call.log if not line.startswith("tool_result")] == [
             "Ann", "caller", "Ann", "tool_call h1", "handoff", "Ann", "Bob"
         ]  # fmt: skip
-        assert call.is_over()
+        assert call.is_quiet()
     assert list(zip(tts.spoken, tts.voices_used, strict=True)) == [
         ("Ann speaking.", "anna"),
         ("Right. ", "anna"),
@@ -231,7 +231,7 @@ async def test_text_of_the_old_agent_that_waits_for_its_audio_keeps_the_old_voic
     llm = MockLLM([["This is long. And longer. ", to("Bob")], "Bob here."])
     async with story(Handoff([ann(), bob()]), llm=llm, tts=tts) as call:
         await call.types("My bill?")
-        await call.until(30)
+        await call.waits_until(30)
     assert tts.voices_used == ["anna", "anna", "bert"]
     assert call.times(HandoffCompleted)[0] < 0.5
 
@@ -262,9 +262,9 @@ async def test_a_flow_leads_through_its_phases() -> None:
     handoff = Handoff([ann(), bob(), carl()], FLOW)
     async with story(handoff, llm=llm) as call:
         await call.types("My bill?")
-        await call.until(3)
+        await call.waits_until(3)
         await call.types("Thanks.")
-        await call.until(6)
+        await call.waits_until(6)
         assert results(call)[-1]["new_phase"] == "wrap-up", "the next one is nearer than the one to return to"
     assert (handoff.state.phase, handoff.state.history) == ("wrap-up", ["intake", "billing"])
     assert llm.requests[2].tools[-1].parameters["properties"]["next_phase"]["enum"] == ["wrap-up", "intake"]
@@ -274,9 +274,9 @@ async def test_the_phase_can_be_asked_for() -> None:
     handoff = Handoff([ann(), bob(), carl()], Flow(FLOW))
     async with story(handoff, llm=MockLLM([to("Bob"), "Bob.", to("Ann", "h2", next_phase="intake"), "Ann."])) as call:
         await call.types("My bill?")
-        await call.until(3)
+        await call.waits_until(3)
         await call.types("Back.")
-        await call.until(6)
+        await call.waits_until(6)
     assert handoff.state.phase == "intake"
 
 
@@ -302,14 +302,14 @@ async def test_a_hand_off_outside_the_flow_is_refused_and_the_agent_told_why(
     handoff = Handoff([ann(farewell="Goodbye."), bob(), carl()], FLOW)
     async with story(handoff, llm=llm) as call:
         await call.types("Connect me.")
-        await call.until(3)
+        await call.waits_until(3)
         assert call.responses == ["Ann:  (completed)", "Ann: I cannot connect you. (completed)"]
         (result,) = results(call)
         assert (result["accepted"], result["new_agent_id"], result["new_phase"]) == (False, "Ann", "intake")
         assert reason in result["reason"]
         assert names(call) == ["Failed"]
         assert call.session.agent is handoff.agents["Ann"]
-        assert call.is_over()
+        assert call.is_quiet()
     assert handoff.state.handoffs == 0
     assert llm.requests[1].instructions == ann().prompt
 
@@ -319,7 +319,7 @@ async def test_two_hand_offs_in_one_response_are_one() -> None:
     handoff = Handoff([ann(), bob(), carl()])
     async with story(handoff, llm=llm) as call:
         await call.types("Somebody else!")
-        await call.until(3)
+        await call.waits_until(3)
         assert handoff.agent.name == "Bob"
         assert [r["accepted"] for r in results(call)] == [True, False]
         assert results(call)[1]["reason"] == "Ann does not have the call any more: Bob has it"
@@ -332,17 +332,17 @@ async def test_of_two_hand_offs_in_one_response_the_first_is_carried_out_in_any_
     handoff = Handoff([ann(), bob(greeting="Bob speaking."), carl()])
     async with story(handoff, llm=llm) as call:
         await call.types("Somebody else!")
-        await call.until(3)
+        await call.waits_until(3)
         assert handoff.agent.name == "Bob"
         assert call.responses[1:] == ["Bob: Bob speaking. (completed)"]
-        assert call.is_over()
+        assert call.is_quiet()
 
 
 async def test_a_second_attempt_in_one_response_counts_if_the_first_was_refused() -> None:
     handoff = Handoff([ann(), bob()])
     async with story(handoff, llm=MockLLM([[to("Zoe", "h1"), to("Bob", "h2")], "Bob here."])) as call:
         await call.types("Somebody else!")
-        await call.until(3)
+        await call.waits_until(3)
         assert handoff.agent.name == "Bob"
         assert call.responses[1:] == ["Bob: Bob here. (completed)"]
 
@@ -354,7 +354,7 @@ async def test_the_application_hands_the_call_over_without_asking_the_flow() -> 
     handoff = Handoff([ann(), bob(), carl(greeting="Carl here.")], FLOW)
     async with story(handoff, tts=MockTTS(seconds_per_sentence=1.0)) as call:
         await call.session.send(Transfer(target="Carl", reason="angry"))
-        await call.until(3)
+        await call.waits_until(3)
         assert call.log == ["handoff: The call went from Ann to Carl. Reason: angry", "Carl: Carl here."]
         assert handoff.state.phase == "complaints"
         assert call.session.agent is handoff.agents["Carl"]
@@ -365,11 +365,11 @@ async def test_the_application_takes_an_agent_away_in_the_middle_of_its_answer()
     llm = MockLLM(["One. Two. Three.", "Bob says four."], token_s=0.3)
     async with story(Handoff([ann(farewell="Bye."), bob()]), llm=llm, tts=tts) as call:
         await call.types("Count.")
-        await call.until(0.5)
+        await call.waits_until(0.5)
         await call.session.send(Transfer(target="Bob", summary="Counting."))
-        await call.until(5)
+        await call.waits_until(5)
         await call.types("Go on.")
-        await call.until(8)
+        await call.waits_until(8)
         assert call.responses == [
             "Ann: One. Two. Three. (completed)",
             "Ann: Bye. (completed)",
@@ -386,7 +386,7 @@ async def test_a_transfer_that_cannot_be_is_refused(target: str, reason: str) ->
     handoff = Handoff([ann(farewell="Bye."), bob()])
     async with story(handoff) as call:
         await call.session.send(Transfer(target=target))
-        await call.until(2)
+        await call.waits_until(2)
         assert names(call) == ["Failed"]
         (error,) = call.errors
         assert (error.processor, error.category) == ("Handoff", "configuration")
@@ -399,9 +399,9 @@ async def test_nobody_greets_while_the_caller_speaks() -> None:
     async with story(Handoff([ann(farewell="Bye."), bob(greeting="Hello!")]), llm=MockLLM(["Yes?"])) as call:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(call.says, 2.0)
-            await call.until(1)
+            await call.waits_until(1)
             await call.session.send(Transfer(target="Bob"))
-        await call.until(5)
+        await call.waits_until(5)
         assert call.responses == ["Bob: Yes? (completed)"]
 
 
@@ -410,7 +410,7 @@ async def test_transfers_are_carried_out_one_after_the_other() -> None:
     async with story(handoff) as call:
         for target in ("Bob", "Carl", "Ann", "Carl"):
             await call.session.send(Transfer(target=target))
-        await call.until(1)
+        await call.waits_until(1)
         assert handoff.state.history == ["Ann", "Bob", "Carl", "Ann"]
         assert handoff.agent.name == "Carl"
 
@@ -423,14 +423,14 @@ async def test_an_agent_whose_voice_does_not_exist_does_not_get_the_call() -> No
     handoff = Handoff([ann(farewell="Goodbye."), bob(greeting="Hello.")])
     async with story(handoff, llm=llm, tts=tts) as call:
         await call.types("My bill?")
-        await call.until(5)
+        await call.waits_until(5)
         assert names(call) == ["Started", "Failed"]
         assert call.responses == ["Ann:  (completed)", "Ann: Bob is busy. (completed)"], "no farewell either"
         (result,) = results(call)
         assert result["accepted"] is False
         assert "no voice 'bert'" in result["reason"]
         assert call.session.agent is handoff.agents["Ann"]
-        assert call.is_over()
+        assert call.is_quiet()
     assert llm.requests[1].instructions == ann().prompt
     assert [tool.name for tool in llm.requests[1].tools] == ["get_weather", TOOL_NAME]
     assert tts.voices_used == ["anna"]
@@ -447,12 +447,12 @@ async def test_any_error_of_an_engine_leaves_the_call_with_the_old_agent() -> No
     llm = MockLLM([to("Bob"), "Bob is busy."])
     async with story(Handoff([ann(), bob()]), llm=llm, tts=Fragile()) as call:
         await call.types("My bill?")
-        await call.until(5)
+        await call.waits_until(5)
         assert names(call) == ["Started", "Failed"]
         assert call.responses[-1] == "Ann: Bob is busy. (completed)"
         assert call.session.calls.open() == []
         await call.session.send(Transfer(target="Bob"))
-        await call.until(6)
+        await call.waits_until(6)
         assert names(call) == ["Started", "Failed"] * 2
 
 
@@ -502,14 +502,14 @@ async def test_an_interruption_does_not_tear_a_hand_off(at: float) -> None:
     handoff = Handoff([ann(farewell="Goodbye."), bob(greeting="Bob speaking.")])
     async with story(handoff, llm=llm, stt=MockSTT(["No, wait!"])) as call:
         await call.types("My bill?")
-        await call.until(at)
+        await call.waits_until(at)
         await call.says(0.5, interrupting=True)
-        await call.until(8)
+        await call.waits_until(8)
         assert handoff.agent.name == "Bob"
         assert call.session.agent is handoff.agents["Bob"]
         assert call.responses[-1] in ("Bob: Bob answers. (completed)", "Bob: Bob speaking. (completed)")
         assert call.session.calls.open() == []
-        assert call.is_over()
+        assert call.is_quiet()
         assert call.errors == []
     assert names(call) == ["Started", "Completed"]
 
@@ -527,10 +527,10 @@ async def test_the_caller_interrupts_the_hand_off_and_is_answered_by_the_new_age
     llm = MockLLM([to("Bob"), "Yes, Bob here."])
     async with story(Handoff([ann(), bob(greeting="Bob speaking.")]), llm=llm, stt=MockSTT(["Hello?"])) as call:
         await call.types("My bill?")
-        await call.until(0.15)
+        await call.waits_until(0.15)
         await anyio.sleep(1e-9)
         await call.says(0.5, interrupting=True)
-        await call.until(5)
+        await call.waits_until(5)
         assert call.responses[-1] == "Bob: Yes, Bob here. (completed)"
         assert call.came(Interrupted) != []
     assert asked(llm.requests[-1])[-1] == "user: Hello?"
@@ -544,11 +544,11 @@ async def test_a_tool_of_the_same_response_has_its_result_and_there_is_one_conti
     llm = MockLLM([[asks("slow_weather", "w1", city="Paris"), to("Bob")], "Sunny, and Bob here.", "Again?"])
     async with story(Handoff([ann(tools=[slow_weather]), bob()]), Tools(), llm=llm) as call:
         await call.types("Weather and my bill?")
-        await call.until(1)
+        await call.waits_until(1)
         assert call.session.floor.owner == "agent"
-        await call.until(6)
+        await call.waits_until(6)
         assert call.responses[1:] == ["Bob: Sunny, and Bob here. (completed)"]
-        assert call.is_over()
+        assert call.is_quiet()
     request = asked(llm.requests[1])
     assert request[1] == "assistant:  [slow_weather] [handoff_conversation]"
     assert request[2] == "tool: sunny"
@@ -560,20 +560,20 @@ async def test_a_tool_called_after_the_hand_off_is_still_the_old_agents() -> Non
     llm = MockLLM([[to("Bob"), asks("get_weather", "w1", city="Oslo")], "Bob here."])
     async with story(Hesitant(), Handoff([ann(), bob()]), Tools(), llm=llm) as call:
         await call.types("My bill, and the weather?")
-        await call.until(5)
+        await call.waits_until(5)
         assert [i.text for i in call.session.conversation if i.call_id == "w1"] == ["", "sunny in Oslo"]
         assert call.responses[1:] == ["Bob: Bob here. (completed)"]
-        assert call.is_over()
+        assert call.is_quiet()
 
 
 async def test_words_of_the_caller_during_a_hand_off_are_answered_by_the_new_agent() -> None:  # livekit 6844
     llm = MockLLM([to("Bob"), "Bob heard you."], first_token_s=1.0)
     async with story(Handoff([ann(), bob()]), llm=llm, stt=MockSTT(["And my address has changed."])) as call:
         await call.types("My bill?")
-        await call.until(0.5)
+        await call.waits_until(0.5)
         await call.says(1.0)
-        await call.until(8)
-        assert call.is_over()
+        await call.waits_until(8)
+        assert call.is_quiet()
     assert asked(llm.requests[-1])[-1] == "user: And my address has changed."
     assert llm.requests[-1].instructions == bob().prompt
 
@@ -581,8 +581,8 @@ async def test_words_of_the_caller_during_a_hand_off_are_answered_by_the_new_age
 async def test_a_call_may_end_during_a_hand_off() -> None:
     async with story(Handoff([ann(), bob(greeting="Bob speaking.")]), llm=MockLLM([to("Bob")])) as call:
         await call.types("My bill?")
-        await call.until(0.15)
-    assert call._call.outcome.reason == "ended"
+        await call.waits_until(0.15)
+    assert call.outcome.reason == "ended"
 
 
 # -- two calls at once -------------------------------------------------------------------------------------------------
@@ -630,6 +630,6 @@ async def test_other_changes_of_the_configuration_are_kept_apart() -> None:
     async with story(Handoff([ann(), bob()]), llm=llm) as call:
         await call.session.send(Configure(instructions="You are Ann, and in a hurry."))
         await call.types("My bill?")
-        await call.until(3)
+        await call.waits_until(3)
     assert [r.instructions for r in llm.requests] == ["You are Ann, and in a hurry.", bob().prompt]
     assert call.came(BotAudio) != []

@@ -120,11 +120,11 @@ async def test_a_call_goes_from_one_engine_to_another_with_all_its_history() -> 
     other = Engine("It is 20 €.")
     async with two(one, other, ANN, BOB) as call:
         await call.types("Hello.")
-        await call.until(3)
+        await call.waits_until(3)
         await call.types("My bill?")
-        await call.until(10)
+        await call.waits_until(10)
         await call.types("How much?")
-        await call.until(15)
+        await call.waits_until(15)
         assert call.responses == [
             "Ann: Hello. (completed)",
             "Ann: Right. (completed)",
@@ -133,7 +133,7 @@ async def test_a_call_goes_from_one_engine_to_another_with_all_its_history() -> 
             "Bob: It is 20 €. (completed)",
         ]
         assert is_on(call, "two")
-        assert call.is_over()
+        assert call.is_quiet()
         assert call.errors == []
     assert list(zip(one.voice.spoken, one.voice.voices_used, strict=True))[1:] == [
         ("Right. ", "anna"),
@@ -162,7 +162,7 @@ async def test_the_old_engine_says_what_it_has_begun_before_it_goes() -> None:
     other = Engine("Bob here.")
     async with two(one, other) as call:
         await call.types("My bill?")
-        await call.until(12)
+        await call.waits_until(12)
         assert call.responses == ["Ann: This is long. And this as well. (completed)", "Bob: Bob here. (completed)"]
     assert call.spoken_s == pytest.approx(11.0)
     (completed,) = call.came(HandoffCompleted)
@@ -173,7 +173,7 @@ async def test_the_old_engine_says_what_it_has_begun_before_it_goes() -> None:
 async def test_the_switch_is_not_slowed_by_an_engine_that_closes_slowly() -> None:
     async with two(Engine(to("Bob"), close_s=4.0), Engine(), QUIET_ANN, BOB) as call:
         await call.types("My bill?")
-        await call.until(2)
+        await call.waits_until(2)
         assert call.responses[-1] == "Bob: Bob speaking. (completed)"
         assert call.times(ResponseStarted)[-1] < 0.3
 
@@ -182,11 +182,11 @@ async def test_while_the_new_engine_opens_the_old_one_has_the_call() -> None:
     one, other = Engine(to("Bob"), "Ann is still here."), Engine("Bob here.", open_s=3.0)
     async with two(one, other) as call:
         await call.types("My bill?")
-        await call.until(1)
+        await call.waits_until(1)
         await call.session.send(Say(text="One moment."))
-        await call.until(6)
+        await call.waits_until(6)
         assert call.responses[1:] == ["Ann: One moment. (completed)", "Bob: Bob here. (completed)"]
-        assert call.is_over()
+        assert call.is_quiet()
 
 
 async def test_there_and_back_again_many_times() -> None:
@@ -212,7 +212,7 @@ async def test_agents_without_an_engine_stay_where_the_call_is() -> None:
     one, other = Engine(to("Carl"), "Carl here."), Engine()
     async with two(one, other, QUIET_ANN, carl) as call:
         await call.types("Carl, please.")
-        await call.until(3)
+        await call.waits_until(3)
         assert call.responses[-1] == "Carl: Carl here. (completed)"
     assert other.opened == 0
 
@@ -225,11 +225,11 @@ async def test_what_the_caller_is_saying_during_the_switch_is_heard_as_a_whole_b
     async with two(one, other) as call:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(call.says, 3.0)
-            await call.until(1.0)
+            await call.waits_until(1.0)
             await call.session.send(Transfer(target="Bob"))
-        await call.until(6)
+        await call.waits_until(6)
         assert call.log == ["handoff: The call went from Ann to Bob.", "caller: a whole sentence", "Bob: Yes."]
-        assert call.is_over()
+        assert call.is_quiet()
     assert all_heard(other.ear) == list(range(150))
     assert [f.audio[1] for f in call.came(UserAudio)] == list(range(150)), "and by everyone else once"
     marks = [type(f).__name__ for f in call.frames if isinstance(f, SpeechStarted | EndOfTurn)]
@@ -246,7 +246,7 @@ async def test_the_pre_roll_goes_with_the_call() -> None:
         await anyio.sleep(0.1)
         await call.session.send(SpeechStarted(at=0.9))
         await call.session.send(EndOfTurn(at=1.0))
-        await call.until(3)
+        await call.waits_until(3)
     assert all_heard(other.ear) == list(range(25, 50))
 
 
@@ -257,7 +257,7 @@ async def test_a_turn_that_ends_around_the_switch_is_transcribed_and_answered_on
     async with two(one, other, QUIET_ANN, BOB) as call:
         await call.types("My bill?")
         await call.says(1.0)  # the turn ends at 1.2, and has its transcript at 2.2
-        await call.until(10)
+        await call.waits_until(10)
         heard = [line for line in call.log if line.startswith("caller: from")]
         answered = [line for line in call.log if "answers" in line]
         if at < 2.2:
@@ -266,7 +266,7 @@ async def test_a_turn_that_ends_around_the_switch_is_transcribed_and_answered_on
             assert all_heard(other.ear) == list(range(50))
         else:  # until the new engine is open the old one has the call
             assert len(heard) == len(answered) == 1
-        assert call.is_over()
+        assert call.is_quiet()
         assert call.errors == []
     assert len(call.came(EndOfTurn)) == 1
 
@@ -278,12 +278,12 @@ async def test_a_turn_is_answered_exactly_once_in_any_order_of_tasks() -> None: 
     async with two(one, other) as call:
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(call.says, 0.1)
-            await call.until(0.4)  # the very moment of the transcript
+            await call.waits_until(0.4)  # the very moment of the transcript
             await call.session.send(Transfer(target="Bob"))
-        await call.until(5)
+        await call.waits_until(5)
         assert [line for line in call.log if line.startswith("caller")] == ["caller: Hello."]
         assert len([line for line in call.log if "answers" in line]) == 1
-        assert call.is_over()
+        assert call.is_quiet()
 
 
 async def test_words_of_a_turn_that_goes_on_are_not_forgotten() -> None:
@@ -292,7 +292,7 @@ async def test_words_of_a_turn_that_goes_on_are_not_forgotten() -> None:
     async with two(one, other, QUIET_ANN, BOB) as call:
         await call.types("My bill?")
         await call.says(1.5)
-        await call.until(8)
+        await call.waits_until(8)
         assert call.log[-1] == "Bob: Bob answers.", "and not that it was not understood"
     assert asked(other.model.requests[-1])[-1].endswith("My number is") or "My number is" in str(
         asked(other.model.requests[-1])
@@ -304,11 +304,11 @@ async def test_words_that_wait_for_an_answer_are_answered_by_the_new_engine() ->
     other = Engine("Bob here, and yes.")
     async with two(one, other) as call:
         await call.types("My bill?")
-        await call.until(1)
+        await call.waits_until(1)
         await call.types("Are you there?", author="guest")
-        await call.until(12)
+        await call.waits_until(12)
         assert call.responses[1:] == ["Bob: Bob here, and yes. (completed)"]
-        assert call.is_over()
+        assert call.is_quiet()
     assert asked(other.model.requests[0])[-1].startswith("user: [guest] Are you there?")
     assert len(one.model.requests) == len(other.model.requests) == 1
 
@@ -318,12 +318,12 @@ async def test_the_caller_interrupts_while_the_old_engine_finishes() -> None:
     other = Engine("Bob answers.", stt=Ear("Enough!"))
     async with two(one, other) as call:
         await call.types("My bill?")
-        await call.until(3)
+        await call.waits_until(3)
         await call.says(1.0, interrupting=True)
-        await call.until(8)
+        await call.waits_until(8)
         assert call.responses[1:] == ["Bob: Bob answers. (completed)"]
         assert is_on(call, "two")
-        assert call.is_over()
+        assert call.is_quiet()
     assert asked(other.model.requests[0])[-1] == "user: Enough!"
     assert all_heard(other.ear) == list(range(50))
 
@@ -339,9 +339,9 @@ async def test_a_tool_that_works_during_the_switch_is_answered_for_on_the_new_en
     one, other = Engine([asks("slow", "s1"), to("Bob")], "Never."), Engine("Bob has both.")
     async with two(one, other, tools=Tools([slow])) as call:
         await call.types("Go.")
-        await call.until(8)
+        await call.waits_until(8)
         assert call.responses[1:] == ["Bob: Bob has both. (completed)"]
-        assert call.is_over()
+        assert call.is_quiet()
     assert asked(other.model.requests[0])[1:3] == ["assistant:  [slow] [handoff_conversation]", "tool: slow result"]
     assert len(other.model.requests) == 1
 
@@ -353,9 +353,9 @@ async def test_a_result_that_is_in_before_the_switch_counts_on_the_new_engine() 
     one, other = Engine([asks("quick", "q1"), to("Bob")]), Engine("Bob has both.", open_s=1.0)
     async with two(one, other, QUIET_ANN, BOB, tools=Tools([quick])) as call:
         await call.types("Go.")
-        await call.until(8)
+        await call.waits_until(8)
         assert call.responses[1:] == ["Bob: Bob speaking. (completed)", "Bob: Bob has both. (completed)"]
-        assert call.is_over()
+        assert call.is_quiet()
 
 
 # -- what goes wrong ---------------------------------------------------------------------------------------------------
@@ -366,14 +366,14 @@ async def test_an_engine_that_does_not_open_does_not_get_the_call() -> None:
     before = other.config
     async with two(one, other, ANN, BOB) as call:
         await call.types("My bill?")
-        await call.until(5)
+        await call.waits_until(5)
         assert call.responses[1:] == ["Ann: Bob is not there. (completed)"], "no farewell, no greeting"
         assert names(call) == ["Started", "Failed"]
         (result,) = results(call)
         assert result["reason"] == "Bob cannot take the call: no line to two"
         assert (result["accepted"], result["new_agent_id"]) == (False, "Ann")
         assert is_on(call, "one")
-        assert call.is_over()
+        assert call.is_quiet()
     assert other.config == before
     assert (other.opened, other.closed) == (1, 1)
     assert one.model.requests[1].instructions == "You are Ann."
@@ -383,12 +383,12 @@ async def test_an_engine_that_failed_once_may_get_the_call_later() -> None:
     one, other = Engine(), Engine("Bob here.", error="no line to two")
     async with two(one, other) as call:
         await call.session.send(Transfer(target="Bob"))
-        await call.until(1)
+        await call.waits_until(1)
         other.error = ""
         await call.session.send(Transfer(target="Bob"))
-        await call.until(2)
+        await call.waits_until(2)
         await call.types("Hello.")
-        await call.until(4)
+        await call.waits_until(4)
         assert call.responses == ["Bob: Bob here. (completed)"]
         assert names(call) == ["Started", "Failed", "Started", "Completed"]
 
@@ -397,7 +397,7 @@ async def test_an_engine_that_opens_too_slowly_does_not_get_the_call() -> None:
     one, other = Engine(to("Bob"), "Bob is not there."), Engine(open_s=60)
     async with two(one, other, deadlines=Deadlines(start_s=2.0)) as call:
         await call.types("My bill?")
-        await call.until(8)
+        await call.waits_until(8)
         assert call.responses[1:] == ["Ann: Bob is not there. (completed)"]
         assert "did not open within 2.0 s" in results(call)[0]["reason"]
 
@@ -441,17 +441,17 @@ async def test_a_hand_off_whose_work_is_cancelled_from_elsewhere_fails_and_the_n
     async with two(one, other) as call:
         (one if step == "drain" else other).at = step
         await call.session.send(Transfer(target="Bob"))
-        await call.until(1)
+        await call.waits_until(1)
         assert names(call) == ["Started", "Failed"]
         assert is_on(call, "one")
         if step != "configure":
             assert other.config == before
         assert "it awaited something that was cancelled" in call.errors[0].message
         await call.session.send(Transfer(target="Bob"))
-        await call.until(2)
+        await call.waits_until(2)
         assert names(call) == ["Started", "Failed", "Started", "Completed"]
         await call.types("Hello.")
-        await call.until(4)
+        await call.waits_until(4)
         assert call.responses == ["Bob: Bob here. (completed)"]
 
 
@@ -460,16 +460,16 @@ async def test_a_hand_off_whose_own_task_is_cancelled_is_undone_and_the_next_one
     before = other.config
     async with two(one, other) as call:
         await call.session.send(Transfer(target="Bob"))
-        await call.until(1)
+        await call.waits_until(1)
         (task,) = (t for t in asyncio.all_tasks() if "Takeover.run" in str(t.get_coro()))
         task.cancel()
-        await call.until(2)
+        await call.waits_until(2)
         assert names(call) == ["Started", "Failed"]
         assert is_on(call, "one")
         assert other.config == before
         other.open_s = 0
         await call.session.send(Transfer(target="Bob"))
-        await call.until(3)
+        await call.waits_until(3)
         assert names(call) == ["Started", "Failed", "Started", "Completed"]
         assert is_on(call, "two")
 
@@ -484,17 +484,17 @@ async def test_an_engine_that_cannot_let_go_keeps_the_call_and_goes_on() -> None
     one, other = Clinging(to("Bob"), "Ann goes on.", stt=Ear("Hello?")), Engine("Never.")
     async with two(one, other) as call:
         await call.types("My bill?")
-        await call.until(0.5)
+        await call.waits_until(0.5)
         await call.types("Hurry up.", author="guest")
-        await call.until(3)
+        await call.waits_until(3)
         assert call.responses[1:] == ["Ann: Ann goes on. (completed)"] * 2, "to the guest, and to the refusal"
         assert names(call) == ["Started", "Failed"]
         await call.says(1.0)
-        await call.until(6)
+        await call.waits_until(6)
         assert call.responses[3:] == ["Ann: Ann goes on. (completed)"]
         assert call.log[-2:] == ["caller: Hello?", "Ann: Ann goes on."]
         assert is_on(call, "one")
-        assert call.is_over()
+        assert call.is_quiet()
     assert (other.opened, other.closed) == (1, 1)
 
 
@@ -502,12 +502,12 @@ async def test_more_hand_offs_than_can_wait_are_refused() -> None:
     async with two(Engine(), Engine(open_s=5.0)) as call:
         for number in range(1 + MAX_WAITING_HANDOFFS + 4):
             await call.session.send(Transfer(target=("Bob", "Ann")[number % 2]))
-        await call.until(1)
+        await call.waits_until(1)
         assert [e.message for e in call.errors] == [
             f"the call cannot go to {target!r}: {MAX_WAITING_HANDOFFS} hand-offs wait already (while handling Transfer)"
             for target in ("Ann", "Bob", "Ann", "Bob")
         ]
-        await call.until(100)
+        await call.waits_until(100)
         assert names(call) == ["Started", "Completed"] * (1 + MAX_WAITING_HANDOFFS)
 
 
@@ -525,12 +525,12 @@ async def test_an_engine_that_does_not_finish_is_cut() -> None:
     one, other = Engine(["Let me see. ", to("Bob")], tts=Hung()), Engine("Bob here.")
     async with two(one, other, deadlines=Deadlines(drain_s=4.0)) as call:
         await call.types("My bill?")
-        await call.until(4)
+        await call.waits_until(4)
         assert is_on(call, "one")
-        await call.until(10)
+        await call.waits_until(10)
         assert is_on(call, "two")
         assert call.responses == ["Ann: Let me see. (interrupted)", "Bob: Bob here. (completed)"]
-        assert call.is_over()
+        assert call.is_quiet()
 
 
 class HungEar(Ear):
@@ -550,13 +550,13 @@ async def test_an_ear_that_hangs_does_not_keep_the_callers_words() -> None:
     async with two(one, other, QUIET_ANN, BOB) as call:
         await call.types("My bill?")
         await call.says(1.0)
-        await call.until(6)
+        await call.waits_until(6)
         assert call.log[-3:] == ["Bob: Bob speaking.", "caller: Hello?", "Bob: Bob answers."]
         assert all_heard(other.ear) == list(range(50))
         await call.session.send(Transfer(target="Ann"))
-        await call.until(7)
+        await call.waits_until(7)
         await call.says(1.0)
-        await call.until(10)
+        await call.waits_until(10)
         assert call.log[-2:] == ["caller: Back at last.", "Ann: Ann again."], "it hangs no longer"
         assert call.errors == []
 
@@ -583,11 +583,11 @@ async def test_nothing_of_the_old_engine_comes_out_after_the_switch() -> None:  
     other = Engine("Bob here.")
     async with two(one, other) as call:
         await call.types("Go.")
-        await call.until(2)
+        await call.waits_until(2)
         call.session.interrupt()
-        await call.until(10)
-    switched = next(at for at, s in call._signals if isinstance(s, HandoffCompleted))
-    late = [f for at, f in call._watch.frames if at > switched and isinstance(f, Output)]
+        await call.waits_until(10)
+    switched = next(at for at, s in call.signals if isinstance(s, HandoffCompleted))
+    late = [f for at, f in call.probe.frames if at > switched and isinstance(f, Output)]
     assert {f.turn for f in late} == {2}
     assert "".join(f.text for f in late if isinstance(f, BotText)) == "Bob here."
 
@@ -595,7 +595,7 @@ async def test_nothing_of_the_old_engine_comes_out_after_the_switch() -> None:  
 async def test_the_hand_off_is_told_of_in_order() -> None:
     async with two(Engine(to("Bob")), Engine("Bob here."), ANN, BOB) as call:
         await call.types("My bill?")
-        await call.until(5)
+        await call.waits_until(5)
     kinds = [type(s).__name__ for s in handoffs(call)]
     assert kinds == ["HandoffStarted", "HandoffCompleted"]
     started, completed = call.times(type(handoffs(call)[0]))[0], call.times(HandoffCompleted)[0]
@@ -609,9 +609,9 @@ async def test_a_call_may_end_at_any_moment_of_a_hand_off(at: float, ends: bool)
     other = Engine("Bob here.", open_s=1.0)
     async with two(one, other, ANN, BOB, ends=ends) as call:
         await call.types("My bill?")
-        await call.until(at)
-    assert call._call.outcome.reason == ("ended" if ends else "cancelled")
-    assert call._call.outcome.abandoned == ()
+        await call.waits_until(at)
+    assert call.outcome.reason == ("ended" if ends else "cancelled")
+    assert call.outcome.abandoned == ()
     assert (one.closed, other.closed) == (one.opened, other.opened)
     assert call.session.now() < 10
 
@@ -622,6 +622,6 @@ async def test_a_call_that_ends_during_a_hand_off_ends_in_any_order_of_tasks() -
     other = Engine("Bob here.")
     async with two(one, other, ANN, BOB) as call:
         await call.types("My bill?")
-        await call.until(0.3)
-    assert call._call.outcome.reason == "ended"
+        await call.waits_until(0.3)
+    assert call.outcome.reason == "ended"
     assert call.session.now() < 10

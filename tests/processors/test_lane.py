@@ -46,22 +46,22 @@ class SlowControl(Processor):
 
 async def test_frames_leave_a_lane_in_their_order() -> None:
     async with running(Slow(1), sink := Sink()) as call:
-        await call.say(*"abcde")
+        await call.types(*"abcde")
     assert sink.texts == [*"abcde", "End"]
     assert sink.times == [1, 2, 3, 4, 5, 5]
 
 
 async def test_whoever_pushes_into_a_lane_goes_on_at_once() -> None:
     async with running(Slow(1)) as call:
-        await call.say(*"abcde")
+        await call.types(*"abcde")
         assert call.session.now() == 0
 
 
 async def test_a_frame_of_the_family_that_is_not_queued_keeps_its_place_too() -> None:
     async with running(Slow(1), sink := Sink()) as call:
-        await call.say("a")
+        await call.types("a")
         await call.session.send(Dtmf(digit="1"))
-        await call.say("b")
+        await call.types("b")
     assert sink.texts == ["a", "Dtmf", "b", "End"]
 
 
@@ -73,17 +73,17 @@ async def test_another_family_overtakes_a_lane() -> None:
             await self.push(frame)
 
     async with running(SlowInput(), sink := Sink()) as call:
-        await call.say("slow")
-        await call.answer("fast")
+        await call.types("slow")
+        await call.answers("fast")
     assert sink.texts == ["fast", "slow", "End"]
 
 
 async def test_a_full_lane_makes_the_pusher_wait_first_come_first_served() -> None:
     async with running(slow := Slow(1, capacity=2), sink := Sink()) as call:
-        await call.say("a")
+        await call.types("a")
         await settled()  # "a" is at work
-        await call.say("b", "c")
-        pushers = [await in_background(call.say, text) for text in "def"]
+        await call.types("b", "c")
+        pushers = [await in_background(call.types, text) for text in "def"]
         assert call.session.now() < 1
         assert slow._lane is not None
         assert len(slow._lane) == 2
@@ -97,30 +97,30 @@ async def test_a_full_lane_makes_the_pusher_wait_first_come_first_served() -> No
 async def test_waiting_is_felt_all_the_way_up() -> None:
     async with running(Slow(0, capacity=1), Slow(1, capacity=1), sink := Sink()) as call:
         for text in "abcdefgh":
-            await call.say(text)
+            await call.types(text)
         assert call.session.now() >= 3
     assert sink.texts == [*"abcdefgh", "End"]
 
 
 async def test_a_pusher_that_gives_up_waiting_takes_its_frame_with_it() -> None:
     async with running(Slow(1, capacity=1), sink := Sink()) as call:
-        await call.say("a")
+        await call.types("a")
         await settled()
-        await call.say("b")
+        await call.types("b")
         with anyio.move_on_after(0.5):
-            await call.say("never mind")
-        await call.say("c")
+            await call.types("never mind")
+        await call.types("c")
     assert sink.texts == ["a", "b", "c", "End"]
 
 
 async def test_pushers_that_give_up_again_and_again_leave_nothing_at_the_door() -> None:
     async with running(slow := Slow(1000, capacity=1), ends=False) as call:
-        await call.say("a")
+        await call.types("a")
         await settled()
-        await call.say("b")
+        await call.types("b")
         for _ in range(50):
             with anyio.move_on_after(0.01):
-                await call.say("never mind")
+                await call.types("never mind")
         assert slow._lane is not None
         assert len(slow._lane._waiting) == 0
         with anyio.move_on_after(0.01):
@@ -173,7 +173,7 @@ async def test_a_worker_that_would_wait_for_itself_goes_beyond_the_capacity() ->
             await self.push(frame)
 
     async with running(Answers(), Asks(), sink := Sink()) as call:
-        await call.say("1", "2")
+        await call.types("1", "2")
         await anyio.sleep(1)
         assert call.errors == []
     assert sorted(sink.texts[:-1]) == ["1", "10", "11", "12", "2", "20", "21", "22"]
@@ -205,7 +205,7 @@ async def test_two_workers_that_would_wait_for_each_other_go_beyond_the_capacity
             await self.push(frame)
 
     async with running(Relay(), Bounce(), Bounce(), Rings(), Rings(), sink := Sink()) as call:
-        await call.say("1!", "2!", "3!", "4!")
+        await call.types("1!", "2!", "3!", "4!")
         await anyio.sleep(60)
         assert call.errors == []
     assert len(sink.texts) == 4 + 2 * 2 * 4 + 1
@@ -221,11 +221,11 @@ def test_a_lane_needs_room() -> None:
 
 async def test_a_control_in_a_lane_is_overtaken_by_nothing() -> None:
     async with running(SlowControl(), sink := Sink()) as call:
-        await call.say("before")
+        await call.types("before")
         await call.session.send(Configure(voice="new"))
-        await call.say("a")
-        await call.answer("b")
-        await call.say("c")
+        await call.types("a")
+        await call.answers("b")
+        await call.types("c")
         assert sink.texts == ["before"]
     assert sink.texts == ["before", "Configure", "a", "b", "c", "End"]
 
@@ -241,9 +241,9 @@ async def test_what_waits_behind_a_control_is_not_overtaken_once_that_has_left()
 
     async with running(SlowControl(), Patient(), sink := Sink()) as call:
         await call.session.send(Configure(voice="new"))
-        await call.say("a", "b")
+        await call.types("a", "b")
         await anyio.sleep(1.5)  # the Configure has left, "a" is at work, "b" waits
-        await call.say("c")
+        await call.types("c")
     assert sink.texts == ["Configure", "a", "b", "c", "End"]
 
 
@@ -253,14 +253,14 @@ async def test_a_control_at_the_door_is_not_overtaken_either() -> None:
         await settled()
         await call.session.send(Configure(voice="two"))
         third = await in_background(call.session.send, Configure(voice="three"))
-        await call.answer("later")
+        await call.answers("later")
         await third
     assert sink.texts == ["Configure", "Configure", "Configure", "later", "End"]
 
 
 async def test_the_end_waits_for_what_is_before_it() -> None:
     async with running(Slow(1), Slow(2), sink := Sink()) as call:
-        await call.say("a", "b")
+        await call.types("a", "b")
     assert sink.texts == ["a", "b", "End"]
     assert call.outcome.reason == "ended"
     assert sink.times[-1] == 5
@@ -272,12 +272,12 @@ async def test_the_end_waits_for_what_is_before_it() -> None:
 async def test_an_interruption_stops_stale_work_at_once_and_drops_what_waits() -> None:
     async with running(slow := Slow(10), sink := Sink()) as call:
         call.session.floor.begin()
-        await call.answer("being said", "to be said", turn=1)
-        await call.say("said by the caller")
+        await call.answers("being said", "to be said", turn=1)
+        await call.types("said by the caller")
         await anyio.sleep(1)
         call.session.interrupt()
         call.session.floor.begin()
-        await call.answer("new", turn=2)
+        await call.answers("new", turn=2)
         await anyio.sleep(5)
         assert slow.begun == ["being said", "said by the caller"]
     assert slow.finished == ["said by the caller", "new"]
@@ -287,7 +287,7 @@ async def test_an_interruption_stops_stale_work_at_once_and_drops_what_waits() -
 
 async def test_the_work_on_what_the_caller_said_is_never_cancelled() -> None:
     async with running(slow := Slow(10), sink := Sink()) as call:
-        await call.say("a", "b")
+        await call.types("a", "b")
         await anyio.sleep(1)
         call.session.floor.begin()
         call.session.interrupt()
@@ -298,7 +298,7 @@ async def test_the_work_on_what_the_caller_said_is_never_cancelled() -> None:
 async def test_the_end_of_the_stale_response_stays() -> None:
     async with running(Slow(10), sink := Sink()) as call:
         call.session.floor.begin()
-        await call.answer("stale", turn=1)
+        await call.answers("stale", turn=1)
         await call.session.send(ResponseEnded(turn=1, status="interrupted"))
         await settled()
         call.session.interrupt()
@@ -309,11 +309,11 @@ async def test_the_end_of_the_stale_response_stays() -> None:
 async def test_pushers_that_wait_with_stale_output_are_released() -> None:
     async with running(Slow(10, capacity=1), sink := Sink()) as call:
         call.session.floor.begin()
-        await call.answer("at work", turn=1)
+        await call.answers("at work", turn=1)
         await settled()
-        await call.answer("waiting", turn=1)
-        stale = await in_background(call.answer, "at the door")
-        fresh = await in_background(call.say, "from the caller")
+        await call.answers("waiting", turn=1)
+        stale = await in_background(call.answers, "at the door")
+        fresh = await in_background(call.types, "from the caller")
         assert not stale.done()
         assert not fresh.done()
         call.session.interrupt()
@@ -328,7 +328,7 @@ async def test_stale_output_does_not_even_enter() -> None:
     async with running(slow := Slow(10)) as call:
         call.session.floor.begin()
         call.session.interrupt()
-        await call.answer("stale", turn=1)
+        await call.answers("stale", turn=1)
         assert slow._lane is not None
         assert len(slow._lane) == 0
 
@@ -337,7 +337,7 @@ async def test_a_chain_of_lanes_falls_silent_as_one() -> None:
     lanes = [Slow(1, capacity=1) for _ in range(5)]
     async with running(*lanes, sink := Sink()) as call:
         call.session.floor.begin()
-        flood = asyncio.create_task(call.answer(*(str(n) for n in range(50)), turn=1))
+        flood = asyncio.create_task(call.answers(*(str(n) for n in range(50)), turn=1))
         await anyio.sleep(8.5)
         heard = len(sink.frames)
         assert heard == 4
@@ -361,8 +361,8 @@ async def test_a_handler_that_swallows_its_cancellation_does_not_harm_the_next_f
 
     async with running(stubborn := Stubborn(), sink := Sink()) as call:
         call.session.floor.begin()
-        await call.answer("stale", turn=1)
-        await call.say("next")
+        await call.answers("stale", turn=1)
+        await call.types("next")
         await anyio.sleep(0.5)
         call.session.interrupt()
         await anyio.sleep(2)
@@ -386,8 +386,8 @@ async def test_a_handler_that_ignores_its_cancellation_is_left_behind() -> None:
 
     async with running(deaf := Deaf(), sink := Sink(), deadlines=Deadlines(stop_s=2)) as call:
         call.session.floor.begin()
-        await call.answer("stale", turn=1)
-        await call.say("next")
+        await call.answers("stale", turn=1)
+        await call.types("next")
         await anyio.sleep(1)
         call.session.interrupt()
         await anyio.sleep(1.9)
@@ -397,7 +397,7 @@ async def test_a_handler_that_ignores_its_cancellation_is_left_behind() -> None:
         [error] = call.errors
         assert (error.processor, error.category) == ("Deaf", "timeout")
         assert "BotText ignored an interruption for 2 s" in error.message
-        await call.say("and so on")
+        await call.types("and so on")
         await anyio.sleep(10)
         assert deaf.finished == ["next", "and so on", "stale"]
     assert sink.texts == ["next", "and so on", "End"]
@@ -423,9 +423,9 @@ async def test_a_handler_that_interrupts_is_cancelled_where_it_waits_next() -> N
     async with running(taker := Interrupts(), sink := Sink()) as call:
         for text in ("cut!", "cut, and done"):
             turn = call.session.floor.begin()
-            await call.answer(text, turn=turn)
+            await call.answers(text, turn=turn)
             await anyio.sleep(2)
-        await call.answer("fresh", turn=call.session.floor.begin())
+        await call.answers("fresh", turn=call.session.floor.begin())
         await settled()
     assert taker.steps == ["cut!", "goes on", "cut, and done", "fresh"]
     assert sink.texts == ["End"]
@@ -436,11 +436,11 @@ async def test_an_interruption_at_any_moment_leaves_the_lane_in_order(moment_s: 
     """At 1.0 s the handler's own wait ends in the same instant."""
     async with running(slow := Slow(1), sink := Sink()) as call:
         call.session.floor.begin()
-        await call.answer("a", "b", "c", turn=1)
+        await call.answers("a", "b", "c", turn=1)
         await anyio.sleep(moment_s)
         call.session.interrupt()
         fresh = call.session.floor.begin()
-        await call.answer("d", "e", turn=fresh)
+        await call.answers("d", "e", turn=fresh)
     assert slow.finished[-2:] == ["d", "e"]
     assert sink.texts[-3:] == ["d", "e", "End"]
     assert set(sink.texts[:-3]) <= {"a"}
@@ -457,7 +457,7 @@ async def test_a_handler_that_waits_for_something_cancelled_does_not_end_the_lan
             await self.push(frame)
 
     async with running(Awaits(), sink := Sink()) as call:
-        await call.say("a", "bad", "b")
+        await call.types("a", "bad", "b")
     assert sink.texts == ["a", "b", "End"]
     assert [error.processor for error in call.errors] == ["Awaits"]
 
@@ -471,7 +471,7 @@ async def test_a_failing_handler_does_not_end_the_lane() -> None:
             await self.push(frame)
 
     async with running(Fails(), sink := Sink()) as call:
-        await call.say("a", "bad", "b")
+        await call.types("a", "bad", "b")
     assert sink.texts == ["a", "b", "End"]
     assert "while handling UserText" in call.errors[0].message
 
@@ -545,9 +545,9 @@ async def test_frames_that_are_read_only_by_type_pass_a_lane_of_both_directions(
             await self.push_up(frame)
 
     async with running(top := Top(), both := Both(), relay := Relay(), sink := Sink()) as call:
-        await call.say("a")
+        await call.types("a")
         await relay.push_up(UserText(text="b"))
-        await call.say("c")
+        await call.types("c")
         await anyio.sleep(5)
     assert both.order == ["down", "up", "down"]
     assert (top.texts, sink.texts) == (["b"], ["a", "c", "End"])

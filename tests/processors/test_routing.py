@@ -75,7 +75,7 @@ async def test_what_is_handled_goes_no_further_unless_it_is_pushed() -> None:
                 await self.push(frame)
 
     async with running(Picky(), sink := Sink()) as call:
-        await call.say("a", "keep", "b")
+        await call.types("a", "keep", "b")
     assert sink.texts == ["a", "b", "End"]
 
 
@@ -88,7 +88,7 @@ async def test_what_nobody_handles_passes_everyone() -> None:
 
 async def test_a_push_returns_when_the_frame_has_been_handled() -> None:
     async with running(Upper(), Upper(), sink := Sink()) as call:
-        await call.say("quiet")
+        await call.types("quiet")
         assert sink.texts == ["QUIET"]
 
 
@@ -143,7 +143,7 @@ async def test_frame_stands_for_everything_but_signals() -> None:
 
     async with running(everything := All()) as call:
         await call.session.send(UserText(text="a"))
-        await call.answer("b")
+        await call.answers("b")
         call.session.broadcast(Idle(seconds=1, owner="caller"))
     assert everything.got == ["UserText", "BotText", "End"]
 
@@ -157,9 +157,9 @@ async def test_a_subclass_overrides_a_handler_without_declaring_it_again() -> No
         shout = None  # type: ignore[assignment]
 
     async with running(Whisper(), first := Sink()) as call:
-        await call.say("Hello")
+        await call.types("Hello")
     async with running(Silent(), second := Sink()) as call:
-        await call.say("Hello")
+        await call.types("Hello")
     assert first.texts == ["hello", "End"]
     assert second.texts == ["Hello", "End"]
 
@@ -175,7 +175,7 @@ async def test_one_method_may_handle_one_type_in_both_directions() -> None:
             self.got.append(frame.text)
 
     async with running(both := Both(), relay := Relay()) as call:
-        await call.say("down")
+        await call.types("down")
         await relay.push_up(UserText(text="up"))
     assert both.got == ["down", "up"]
 
@@ -254,7 +254,7 @@ async def test_stale_output_reaches_no_handler_but_the_end_of_its_response_does(
         call.session.interrupt()
         new = call.session.floor.begin()
         for turn in (old, new):
-            await call.answer(f"turn {turn}", turn=turn)
+            await call.answers(f"turn {turn}", turn=turn)
             await call.session.send(ResponseEnded(turn=turn, status="interrupted"))
     assert sink.texts == ["ResponseEnded", "turn 2", "ResponseEnded", "End"]
 
@@ -294,8 +294,8 @@ async def test_usage_is_counted_however_it_is_sent() -> None:
 
 async def test_a_signal_overtakes_full_lanes() -> None:
     async with running(Slow(10, capacity=1), Slow(10, capacity=1), ear := Listener(), ends=False) as call:
-        await call.say("working", "waiting")
-        pusher = await in_background(call.say, "at the door")
+        await call.types("working", "waiting")
+        pusher = await in_background(call.types, "at the door")
         assert not pusher.done()
         await call.session.send(Idle(seconds=0, owner="agent"))
         assert isinstance(ear.heard[-1], Idle)
@@ -363,20 +363,20 @@ async def test_only_signals_can_be_listened_to() -> None:
 async def test_a_tap_sees_every_push_and_nothing_stale() -> None:
     seen: list[tuple[str, str, str]] = []
     async with running(relay := Relay(), Slow(0), sink := Sink()) as call:
-        await call.say("before")
+        await call.types("before")
         await settled()
         stop = call.session.observe(
             lambda processor, direction, frame: seen.append((processor.name, direction, getattr(frame, "text", "-")))
         )
-        await call.say("hi")
+        await call.types("hi")
         await settled()
         await relay.push_up(UserText(text="up"))
         call.session.floor.begin()
         call.session.interrupt()
-        await call.answer("stale", turn=1)
+        await call.answers("stale", turn=1)
         stop()
         stop()
-        await call.say("after")
+        await call.types("after")
         await settled()
         assert sink.texts == ["before", "hi", "after"]
     assert seen == [
@@ -397,7 +397,7 @@ async def test_two_taps_see_the_same_and_one_that_fails_harms_neither_the_other_
     async with running(sink := Sink()) as call:
         call.session.observe(broken)
         call.session.observe(lambda processor, direction, frame: seen.append(type(frame).__name__))
-        await call.say("hi")
+        await call.types("hi")
         assert sink.texts == ["hi"]
         assert "UserText" in seen
         assert {error.processor for error in call.errors} == {"observe"}
@@ -412,32 +412,32 @@ async def test_two_taps_see_the_same_and_one_that_fails_harms_neither_the_other_
 )
 async def test_an_error_names_its_processor_and_what_it_was_doing(error: Exception, category: str) -> None:
     async with running(Failing(error), sink := Sink()) as call:
-        await call.say("hi")
+        await call.types("hi")
         [raised] = call.errors
         assert (raised.processor, raised.category, raised.fatal) == ("Failing", category, False)
         assert str(error) in raised.message
         assert "while handling UserText" in raised.message
-        await call.answer("the pusher goes on")
+        await call.answers("the pusher goes on")
         assert sink.texts == ["the pusher goes on"]
 
 
 async def test_the_log_of_an_error_holds_no_words_of_the_caller(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
     async with running(Failing(ServiceError("down"))) as call:
-        await call.say("my card number is 4111")
+        await call.types("my card number is 4111")
     assert "Failing" in caplog.text
     assert "4111" not in caplog.text
 
 
 async def test_an_error_without_words_is_named_by_its_type() -> None:
     async with running(Failing(ZeroDivisionError())) as call:
-        await call.say("hi")
+        await call.types("hi")
         assert call.errors[0].message.startswith("ZeroDivisionError")
 
 
 async def test_an_error_from_a_task_group_is_shown_as_what_it_was() -> None:
     async with running(Failing(ExceptionGroup("tasks", [ExceptionGroup("more", [ServiceError("down")])]))) as call:
-        await call.say("hi")
+        await call.types("hi")
         assert (call.errors[0].category, call.errors[0].message[:4]) == ("service", "down")
 
 
@@ -450,10 +450,10 @@ async def test_waiting_for_something_that_is_cancelled_is_an_error_like_any_othe
             await job
 
     async with running(Waits(), sink := Sink()) as call:
-        await call.say("hi")
+        await call.types("hi")
         [raised] = call.errors
         assert (raised.processor, raised.category) == ("Waits", "internal")
-        await call.answer("the pusher goes on")
+        await call.answers("the pusher goes on")
         assert sink.texts == ["the pusher goes on"]
 
 
@@ -478,7 +478,7 @@ async def test_a_failing_handler_of_errors_is_not_told_of_its_own_error() -> Non
             raise ValueError("and now this")
 
     async with running(now := Worries(), later := Frets(), Failing(ServiceError("down"))) as call:
-        await call.say("one", "two")
+        await call.types("one", "two")
         await anyio.sleep(60)
         assert now.calls == later.calls == 2
         assert len(call.errors) == 2
@@ -495,11 +495,10 @@ async def test_a_handler_of_errors_that_causes_another_error_each_time_hears_of_
             raise ValueError("again")
 
     async with running(Echo(), Failing(ServiceError("down"))) as call:
-        await call.say("hi")
+        await call.types("hi")
         assert [error.processor for error in call.errors] == ["Failing", *["Echo"] * (MAX_TOLD - 1)]
-        call.errors.clear()
-        await call.say("still there?")
-        assert call.errors[0].processor == "Failing"
+        await call.types("still there?")
+        assert call.errors[MAX_TOLD].processor == "Failing"
 
 
 async def test_an_error_that_is_reported_while_another_is_told_is_told_and_decided_too() -> None:
@@ -518,7 +517,7 @@ async def test_an_error_that_is_reported_while_another_is_told_is_told_and_decid
         return end_on_fatal(error)
 
     async with running(GivesUp(), Failing(ServiceError("down")), on_error=policy, ends=False) as call:
-        await call.say("hi")
+        await call.types("hi")
         assert [(error.processor, error.fatal) for error in call.errors] == [("Failing", False), ("GivesUp", True)]
         await anyio.sleep(1)
     assert (call.outcome.reason, call.outcome.error) == ("error", problem)
@@ -527,7 +526,7 @@ async def test_an_error_that_is_reported_while_another_is_told_is_told_and_decid
 
 async def test_the_default_policy_goes_on_unless_the_error_is_fatal() -> None:
     async with running(Failing(ServiceError("down"))) as call:
-        await call.say("one", "two")
+        await call.types("one", "two")
         assert len(call.errors) == 2
     assert (call.outcome.reason, call.outcome.error) == ("ended", None)
 
@@ -542,7 +541,7 @@ async def test_the_default_policy_goes_on_unless_the_error_is_fatal() -> None:
 async def test_the_policy_decides_how_the_call_ends(decision: Any, delivered: list[str]) -> None:
     problem = ServiceError("down")
     async with running(Slow(1), sink := Sink(), on_error=lambda _: decision, ends=False) as call:
-        await call.say("before")
+        await call.types("before")
         call.session.report(problem, "Slow")
         await anyio.sleep(5)
     assert (call.outcome.reason, call.outcome.error) == ("error", problem)
@@ -565,7 +564,7 @@ async def test_a_policy_that_fails_or_babbles_is_the_default_policy(caplog: pyte
     policies: list[Any] = [fails, lambda _: "explode"]
     for policy in policies:
         async with running(Failing(ServiceError("down")), on_error=policy) as call:
-            await call.say("hi")
+            await call.types("hi")
             assert len(call.errors) == 1
         assert call.outcome.reason == "ended"
         assert "on_error" in caplog.text

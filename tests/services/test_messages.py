@@ -197,9 +197,9 @@ async def test_an_answer_that_is_being_spoken_is_in_the_next_request() -> None:
     llm = MockLLM(["First. Second.", "Third."])
     async with story(llm=llm, tts=MockTTS(seconds_per_sentence=10.0)) as call:
         await call.types("One?")
-        await call.until(1)
+        await call.waits_until(1)
         await call.types("Two?", author="supervisor")
-        await call.until(30)
+        await call.waits_until(30)
     assert asked(llm.requests[1]) == ["user: One?", "assistant: First. Second.", "user: [supervisor] Two?"]
 
 
@@ -224,7 +224,7 @@ async def test_every_result_is_a_result_also_a_falsy_one(result: Any, text: str)
 
     async with story(Tools([get]), llm=llm) as call:
         await call.types("Get it.")
-        await call.until(3)
+        await call.waits_until(3)
         assert call.responses[-1] == ": Thanks. (completed)"
         assert [i.data for i in call.session.conversation if i.kind == "tool_result"] == [result]
     assert llm.requests[1].messages[-1] == Message(role="tool", text=text, call_id="c1", name="get")
@@ -234,9 +234,9 @@ async def test_frames_of_the_application_are_part_of_the_conversation() -> None:
     llm = MockLLM(["Fine."])
     async with story(llm=llm) as call:
         await call.session.send(Say(text="Welcome."))
-        await call.until(3)
+        await call.waits_until(3)
         await call.types("Hello.")
-        await call.until(6)
+        await call.waits_until(6)
     assert asked(llm.requests[0]) == ["assistant: Welcome.", "user: Hello."]
 
 

@@ -27,14 +27,14 @@ from duologue.transports import MemoryTransport, PlayoutSettings, TransportInput
 from duologue.transports.playout import playout as playout_module
 from duologue.transports.playout.pacer import Pacer
 from tests.audio.signals import level_db, snr_db, tone
-from tests.transports.calls import RATE, Agent, Call, calling, numbers, ramp
+from tests.transports.calls import RATE, Agent, AgentCall, calling, numbers, ramp
 
 pytestmark = pytest.mark.virtual_clock
 
 SPEAKING = (BotStartedSpeaking, BotStoppedSpeaking, BotPaused, BotResumed, Interrupted)
 
 
-def sent_times(call: Call) -> list[float]:
+def sent_times(call: AgentCall) -> list[float]:
     return [round(at, 6) for at, _ in call.far_end.sent]
 
 
@@ -234,7 +234,6 @@ async def test_audio_of_no_known_response_is_played(response_id: str) -> None:
         assert call.far_end.names() == ["BotStartedSpeaking", "BotStoppedSpeaking"]
         await call.session.end()
         await asyncio.sleep(0.1)
-        assert call.outcome is not None
         assert call.outcome.reason == "ended"
 
 
@@ -698,7 +697,6 @@ async def test_the_end_waits_until_all_has_been_heard() -> None:
         await call.agent.say(ramp(0, 2 * RATE), "goodbye")
         await call.session.end("done")
         await asyncio.sleep(0.01)
-        assert call.outcome is not None
         assert call.outcome.reason == "done"
         assert call.session.now() == pytest.approx(2.01, abs=0.02)
         assert [(i.text, i.status) for i in call.session.conversation] == [("goodbye", "complete")]
@@ -757,7 +755,6 @@ async def test_what_is_said_to_a_caller_who_has_gone_was_not_said() -> None:
         await call.agent.audio(later, ramp(0, RATE))
         await call.agent.end(later)
         await asyncio.sleep(0.1)
-        assert call.outcome is not None
         assert call.outcome.reason == "caller hung up"
         assert call.session.now() == pytest.approx(2.1)
         assert [i.text for i in call.session.conversation] == ["a b c d"]

@@ -6,8 +6,6 @@ import asyncio
 import json
 import random
 from base64 import b64decode, b64encode
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
@@ -17,6 +15,7 @@ from duologue.errors import ConfigurationError
 from duologue.frames import BotPaused, BotResumed
 from duologue.session import Outcome, State
 from duologue.session.holds import Hold
+from duologue.testing import BareCall
 from duologue.transports.playout import playout as playout_module
 from duologue.transports.websocket import sender as sender_module
 from duologue.transports.websocket.connection import Closed
@@ -86,37 +85,26 @@ class Wire:
         return [message for message in self.messages if message.get("type") == kind]
 
 
-class Call:
-    def __init__(self, limits: WebSocketLimits | None, serializer: Serializer | None) -> None:
+class WireCall(BareCall):
+    """A call of a client at the other end of a `Wire`. It is cancelled at its end."""
+
+    def __init__(self, limits: WebSocketLimits | None = None, serializer: Serializer | None = None) -> None:
         self.wire = Wire()
         serializer = serializer or F1Serializer(output_sample_rate=RATE)
         self.transport = WebSocketTransport(self.wire, serializer, limits=limits)
-        self.session = Session(Pipeline([self.transport.input(), self.transport.output()]))
+        super().__init__(Session(Pipeline([self.transport.input(), self.transport.output()])), ends=False)
         self.agent = Agent(self.session)
         self.played: list[bytes] = []
         self.session.audio.played.add(lambda pcm, rate, at: self.played.append(pcm))
-        self.outcome: Outcome | None = None
 
-    async def run(self) -> None:
-        self.outcome = await self.session.run()
-        await self.transport.close(self.outcome.reason)
+    async def start(self) -> None:
+        self.transport.open()
+        await super().start()
 
-
-@asynccontextmanager
-async def calling(limits: WebSocketLimits | None = None, serializer: Serializer | None = None) -> AsyncIterator[Call]:
-    call = Call(limits, serializer)
-    call.transport.open()
-    task = asyncio.create_task(call.run())
-    while call.session.state in (State.NEW, State.CONNECTING):
-        await asyncio.sleep(0)
-    try:
-        yield call
-        call.session.cancel()
-        await task
-    finally:
-        call.wire.flowing.set()
-        call.session.cancel()
-        await task
+    async def run(self) -> Outcome:
+        outcome = await super().run()
+        await self.transport.close(outcome.reason)
+        return outcome
 
 
 @pytest.fixture
@@ -131,7 +119,7 @@ def _exact(monkeypatch: pytest.MonkeyPatch) -> None:
 class Schedule:
     """A call of random events: the agent speaks, is interrupted, is held; the client reads, or does not."""
 
-    def __init__(self, call: Call, seed: int, *, interruptions: bool, stalls: bool) -> None:
+    def __init__(self, call: WireCall, seed: int, *, interruptions: bool, stalls: bool) -> None:
         self.call, self.random = call, random.Random(seed)
         self.interruptions, self.stalls = interruptions, stalls
         self.next_number = 0
@@ -171,7 +159,7 @@ class Schedule:
         await asyncio.sleep(self.random.randrange(100, most_samples) / RATE)
 
 
-def check(call: Call, schedule: Schedule) -> None:
+def check(call: WireCall, schedule: Schedule) -> None:
     heard, played = call.wire.numbers(), numbers(b"".join(call.played))
     assert heard == sorted(set(heard))
     assert played == sorted(set(played))
@@ -183,7 +171,6 @@ def check(call: Call, schedule: Schedule) -> None:
         # What was on its way to a client that did not read counts as heard, unless it is cut after all. A client that
         # does not hear of the cut in time plays what it has.
         assert len(set(heard) - set(played)) <= schedule.late_clears * 1.6 * RATE
-    assert call.outcome is not None
     assert call.outcome.reason == "ended"
     assert call.session.ledger.unsettled == ()
 
@@ -196,7 +183,7 @@ def check(call: Call, schedule: Schedule) -> None:
 async def test_not_a_sample_is_lost_or_heard_twice(interruptions: bool, stalls: bool) -> None:
     for seed in range(150):
         limits = WebSocketLimits(lost_s=1000, unsent_s=random.Random(seed).choice([0.1, 0.5, 1.5, 9.0]))
-        async with calling(limits) as call:
+        async with WireCall(limits) as call:
             schedule = Schedule(call, seed, interruptions=interruptions, stalls=stalls)
             try:
                 await schedule.run()
@@ -210,7 +197,7 @@ async def test_not_a_sample_is_lost_or_heard_twice(interruptions: bool, stalls: 
 @pytest.mark.usefixtures("_exact")
 async def test_what_a_client_acknowledges_is_what_was_heard() -> None:
     for seed in range(60):
-        async with calling() as call:
+        async with WireCall() as call:
             dice, first = random.Random(seed), 0
             call.wire.acknowledge()
             for _ in range(6):
@@ -236,7 +223,7 @@ async def test_what_a_client_acknowledges_is_what_was_heard() -> None:
 
 @pytest.mark.usefixtures("_exact")
 async def test_for_a_client_that_does_not_read_the_speech_is_held_and_goes_on() -> None:
-    async with calling(WebSocketLimits(unsent_s=0.5)) as call:
+    async with WireCall(WebSocketLimits(unsent_s=0.5)) as call:
         states: list[str] = []
         call.session.on(BotPaused, lambda signal: states.append("paused"))
         call.session.on(BotResumed, lambda signal: states.append("resumed"))
@@ -254,7 +241,7 @@ async def test_for_a_client_that_does_not_read_the_speech_is_held_and_goes_on() 
 
 
 async def test_a_client_that_takes_nothing_is_lost() -> None:
-    async with calling() as call:
+    async with WireCall() as call:
         await call.agent.say(ramp(0, 10 * RATE))
         await asyncio.sleep(1)
         call.wire.flowing.clear()
@@ -262,12 +249,11 @@ async def test_a_client_that_takes_nothing_is_lost() -> None:
         while call.session.state is not State.ENDED:
             await asyncio.sleep(0.1)
         assert 5 <= call.session.now() - began < 6
-    assert call.outcome is not None
     assert call.outcome.reason == "client lost"
 
 
 async def test_a_client_that_pinged_and_is_silent_is_lost() -> None:
-    async with calling() as call:
+    async with WireCall() as call:
         await asyncio.sleep(20)
         assert call.session.state is State.ACTIVE  # it never pinged: it may have nothing to say
         for _ in range(3):
@@ -276,24 +262,22 @@ async def test_a_client_that_pinged_and_is_silent_is_lost() -> None:
         assert call.session.state is State.ACTIVE
         await asyncio.sleep(2)
     assert call.wire.of_type("pong") == [{"type": "pong"}] * 3
-    assert call.outcome is not None
     assert call.outcome.reason == "client lost"
 
 
 @pytest.mark.parametrize(("code", "reason"), [(1000, "client disconnected"), (1012, "server is shutting down")])
 async def test_when_the_connection_ends_the_call_does(code: int, reason: str) -> None:
-    async with calling() as call:
+    async with WireCall() as call:
         await call.agent.say(ramp(0, 10 * RATE))
         await asyncio.sleep(1)
         call.wire.incoming.put_nowait(Closed(code))
         await asyncio.sleep(0.1)
         assert call.session.state is State.ENDED
-    assert call.outcome is not None
     assert call.outcome.reason == reason
 
 
 async def test_too_many_messages_for_a_client_that_does_not_read() -> None:
-    async with calling() as call:
+    async with WireCall() as call:
         call.wire.flowing.clear()
         for number in range(MAX_UNSENT_MESSAGES + 10):
             call.transport.send_message({"number": number})
@@ -306,7 +290,7 @@ async def test_too_many_messages_for_a_client_that_does_not_read() -> None:
 
 
 async def test_the_clients_word_counts_for_more_than_time() -> None:
-    async with calling() as call:
+    async with WireCall() as call:
         call.wire.put(type="played", ms=0)
         await asyncio.sleep(0.01)
         await call.agent.say(ramp(0, RATE), "one two three four")
@@ -319,7 +303,7 @@ async def test_the_clients_word_counts_for_more_than_time() -> None:
 
 
 async def test_a_client_is_not_believed_more_than_it_can_have_played() -> None:
-    async with calling() as call:
+    async with WireCall() as call:
         await call.agent.say(ramp(0, RATE), "one two three four")
         await asyncio.sleep(0.1)
         call.wire.put(type="played", ms=1e300)
@@ -329,7 +313,7 @@ async def test_a_client_is_not_believed_more_than_it_can_have_played() -> None:
 
 
 async def test_what_a_client_never_plays_was_not_heard() -> None:
-    async with calling() as call:
+    async with WireCall() as call:
         await call.agent.say(ramp(0, RATE), "one two three four")
         call.wire.put(type="played", ms=0)
         await asyncio.sleep(5)
@@ -359,14 +343,14 @@ def test_what_is_told_is_counted_from_the_last_clear_that_the_client_saw() -> No
 
 
 async def test_a_client_that_cannot_clear_hears_what_it_has_got() -> None:
-    async with calling(serializer=FastRtcSerializer()) as call:
+    async with WireCall(serializer=FastRtcSerializer()) as call:
         await call.agent.say(ramp(0, RATE))
         await asyncio.sleep(0.5)
         assert call.session.interrupt().heard_s == pytest.approx(0.57, abs=0.02)
 
 
 async def test_audio_goes_in_as_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
-    async with calling() as call:
+    async with WireCall() as call:
         fed: list[tuple[bytes, int]] = []
         monkeypatch.setattr(call.transport.input(), "feed", lambda pcm, rate: fed.append((pcm, rate)))
         call.wire.put(type="audio", data=b64encode(b"\1\0\2\0").decode())

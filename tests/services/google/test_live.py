@@ -20,12 +20,11 @@ from duologue.processors import Pipeline
 from duologue.processors.tools import Tools
 from duologue.services.google import GeminiLive, GeminiLiveOptions
 from duologue.session import Session
+from duologue.testing import Probe
 from duologue.testing.scripted.google import ScriptedGemini
 from duologue.testing.scripted.server import CallTool, Speak, Wait
 from duologue.testing.tones import tone
-from tests.services.story import Watch
-from tests.session.calls import Call as Running
-from tests.session.calls import running
+from tests.session.calls import TextCall, running
 
 from .live_api import FAMILY_MODELS
 
@@ -43,13 +42,13 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
 class Talk:
     """A call with the engine."""
 
-    def __init__(self, call: Running, engine: GeminiLive, watch: Watch, server: ScriptedGemini) -> None:
+    def __init__(self, call: TextCall, engine: GeminiLive, watch: Probe, server: ScriptedGemini) -> None:
         self.call, self.engine, self.watch, self.server = call, engine, watch, server
 
     async def ask(self, text: str) -> None:
         """Type something and wait until it has been answered."""
         ended = len(self.ended)
-        await self.call.say(text)
+        await self.call.types(text)
         await self.until_ended(ended + 1)
 
     async def until_ended(self, count: int) -> None:
@@ -94,7 +93,7 @@ def engine_to(server: ScriptedGemini, **settings: Any) -> GeminiLive:
 @asynccontextmanager
 async def talking(script: Any = (), *more: Any, behaviour: Any = None, **settings: Any) -> AsyncIterator[Talk]:
     async with ScriptedGemini(script, **(behaviour or {})) as server:
-        engine, watch = engine_to(server, **settings), Watch()
+        engine, watch = engine_to(server, **settings), Probe()
         async with running(engine, *more, watch, ends=False) as call:
             yield Talk(call, engine, watch, server)
 
@@ -203,7 +202,7 @@ async def test_a_handle_that_is_refused_leads_to_a_new_session_with_the_history(
 async def test_the_caller_barges_in(options: GeminiLiveOptions) -> None:
     script = [[Speak("A very long story.", 20.0, pace=1.0)], [Speak("Well.")]]
     async with talking(script, behaviour={"transcripts": ["Stop!"]}, options=options) as talk:
-        await talk.call.say("Tell me a story.")
+        await talk.call.types("Tell me a story.")
         await anyio.sleep(3)
         if options is MANUAL:  # then it is for the framework to say so
             talk.call.session.interrupt()

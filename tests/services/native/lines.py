@@ -1,8 +1,7 @@
-"""A call to a scripted provider, as a script: the caller's audio is counted, and the provider says what it heard."""
+"""`CountedCall`: a call to a scripted provider, whose transcript of a turn names the samples that it heard."""
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -14,20 +13,18 @@ import pytest
 from duologue.frames import (
     ConnectionChanged,
     EndOfTurn,
-    ErrorRaised,
-    Frame,
-    Output,
     ResponseEnded,
-    SessionStarted,
     SpeechStarted,
     SpeechStopped,
 )
-from duologue.processors import Pipeline, Processor, handles
+from duologue.processors import Pipeline, Processor
 from duologue.services.google import GeminiLive, GeminiLiveOptions
 from duologue.services.native.replies import CONTINUE
 from duologue.services.openai import OpenAIRealtime, OpenAIRealtimeOptions, ServerVad
 from duologue.services.remote.keeper import ConnectionSettings
-from duologue.session import Outcome, Session
+from duologue.session import Session
+from duologue.session.conversation import Item
+from duologue.testing import BareCall, Probe
 from duologue.testing.scripted.google import ScriptedGemini
 from duologue.testing.scripted.openai import ScriptedOpenAI
 from duologue.testing.scripted.server import Act, Asked, Speak
@@ -40,18 +37,18 @@ Model: TypeAlias = Callable[[Asked], Sequence[Act]]
 
 PIECE_S = 0.1
 SILENCE_MS = 200
-"""So much of it ends the caller's turn."""
+"""Silence that ends the caller's turn."""
 SURE_S = 0.1
-"""A detector before the engine is sure so long after speech has begun."""
+"""Seconds from the start of speech until a detector before the engine is sure of it."""
 
 
 def said(pcm: bytes) -> str:
-    """What a turn of the caller's is understood as: which samples of it are speech."""
+    """The transcript of a turn: the samples of it that are speech."""
     return " ".join(f"{run.first}-{run.end}" for run in speech(pcm))
 
 
 def agrees(asked: Asked) -> Sequence[Act]:
-    """A model that repeats what it was told, and goes on where it was broken off."""
+    """A model that repeats the caller's words, and goes on where it was broken off."""
     if CONTINUE in asked.instructions or CONTINUE in asked.said:
         return [Speak("And so on.", seconds=0.2)]
     said = [message.text for message in asked.history if message.role == "user" and message.text[:1] != "["]
@@ -60,13 +57,13 @@ def agrees(asked: Asked) -> Sequence[Act]:
 
 @dataclass(frozen=True)
 class Provider:
-    """What a story has to know of a provider."""
+    """The facts of a provider that a test needs."""
 
     name: str
     rate: int
     voices: tuple[str, str]
     goes_away: bool
-    """Whether it tells that it will close the connection."""
+    """True if it announces that it will close the connection."""
 
     def server(self, model: Model | Sequence[Sequence[Act]] = agrees, **behaviour: Any) -> Server:
         behaviour = {"transcripts": said} | behaviour
@@ -94,60 +91,47 @@ PROVIDERS = [pytest.param(provider, id=provider.name) for provider in (OPENAI, G
 MODES = [pytest.param(False, id="server-turns"), pytest.param(True, id="manual-turns")]
 
 
-class Behind(Processor):
-    """Stands behind the engine: what the agent says."""
+class CountedCall(BareCall):
+    """A call to a scripted provider, over this engine or over `others`, one of which it is. It is cancelled at its end.
 
-    def __init__(self) -> None:
-        self.frames: list[tuple[float, Frame]] = []
-
-    @handles(Output)
-    async def see(self, frame: Output) -> None:
-        self.frames.append((self.session.now(), frame))
-        await self.push(frame)
-
-    @property
-    def ended(self) -> list[ResponseEnded]:
-        return [frame for _, frame in self.frames if isinstance(frame, ResponseEnded)]
-
-
-class Line:
-    """The caller's end. What he says is counted at the provider's rate, so that nothing is resampled.
-
-    With `ears` somebody before the engine detects his speech, and tells where it began and that a turn is over.
+    The caller's audio is counted at the provider's rate, so that nothing is resampled. With `ears`, a detector before
+    the engine says where speech begins and that a turn is over.
     """
 
+    probe: Probe
+
     def __init__(
-        self, provider: Provider, server: Server, engine: Engine, *others: Processor, ears: bool, **options: Any
+        self,
+        provider: Provider,
+        server: Server,
+        engine: Engine,
+        *others: Processor,
+        ears: bool = False,
+        **options: Any,
     ) -> None:
         self.provider, self.server, self.engine, self.ears = provider, server, engine, ears
         self.piece_s = PIECE_S
         self.sent = 0
-        """Samples so far."""
+        """Samples of the caller's audio."""
         self.turns: list[Run] = []
-        """What of them was speech."""
-        self.errors: list[ErrorRaised] = []
-        self.changes: list[tuple[float, ConnectionChanged]] = []
-        self.outcome: Outcome | None = None
-        self.behind = Behind()
+        """The samples that are speech, turn by turn."""
         self.transport = MemoryTransport(provider.rate)
-        processors = [self.transport.input(), *(others or (engine,)), self.behind]
-        self.session = session = Session(Pipeline(processors), **options)
-        session.on(ErrorRaised, self.errors.append)
-        session.on(ConnectionChanged, lambda change: self.changes.append((session.now(), change)))
+        processors = [self.transport.input(), *(others or (engine,)), Probe()]
+        super().__init__(Session(Pipeline(processors), **options), ends=False)
 
     # -- what the caller does --------------------------------------------------------------------------------------
 
-    async def silence(self, seconds: float) -> None:
-        """Nothing but the noise of the line."""
+    async def waits(self, seconds: float) -> None:
+        """The caller is silent: nothing but the noise of the line."""
         await self._send(seconds, loud=False)
 
-    async def speaks(self, seconds: float = 0.6) -> Run:
-        """The caller speaks, and is then silent until his turn is over. Which samples were speech."""
-        await self.begins_to_speak(seconds)
-        return await self.stops_speaking()
+    async def says(self, seconds: float = 0.6) -> Run:
+        """The caller speaks, and is silent until the turn is over. Returns the samples that were speech."""
+        await self.begins(seconds)
+        return await self.stops()
 
-    async def begins_to_speak(self, seconds: float) -> None:
-        """The caller speaks for so long, and has not finished."""
+    async def begins(self, seconds: float) -> None:
+        """The caller speaks for some seconds, and has not finished."""
         first, began = self.sent, self.session.now()
         self.turns.append(Run(first, first))
         if self.ears:
@@ -155,15 +139,15 @@ class Line:
             self.session.floor.caller_speaking = True
             self.transport.send_frame(SpeechStarted(at=began))
             seconds -= SURE_S
-        await self.goes_on_to_speak(seconds)
+        await self.goes_on(seconds)
 
-    async def goes_on_to_speak(self, seconds: float) -> None:
-        """And for so much longer."""
+    async def goes_on(self, seconds: float) -> None:
+        """The caller, who has begun, speaks for some more seconds."""
         await self._send(seconds, loud=True)
         self.turns[-1] = Run(self.turns[-1].first, self.sent)
 
-    async def stops_speaking(self) -> Run:
-        """The caller falls silent, and his turn is over."""
+    async def stops(self) -> Run:
+        """The caller falls silent, and the turn is over. Returns its samples."""
         stopped = self.session.now()
         await self._send(SILENCE_MS / 1000, loud=False)
         if self.ears:
@@ -171,6 +155,13 @@ class Line:
             self.transport.send_frame(SpeechStopped(at=stopped))
             self.transport.send_frame(EndOfTurn(at=stopped))
         return self.turns[-1]
+
+    async def hears(self, answers: int, within_s: float = 30.0) -> None:
+        """The caller is silent until the agent has given this many answers since the call began."""
+        until = self.session.now() + within_s
+        while len(self.answered) < answers:
+            assert self.session.now() < until, f"{len(self.answered)} answers after {within_s} s: {self.log}"
+            await self.waits(0.1)
 
     async def _send(self, seconds: float, *, loud: bool) -> None:
         left = round(seconds * self.provider.rate)
@@ -180,40 +171,33 @@ class Line:
             self.transport.send(counted(self.sent, self.sent + size, loud=loud))
             self.sent, left = self.sent + size, left - size
 
-    async def until_answered(self, answers: int, within_s: float = 30.0) -> None:
-        """The caller is silent until the agent has answered so often."""
-        until = self.session.now() + within_s
-        while len(self.answered) < answers:
-            assert self.session.now() < until, f"{len(self.answered)} answers after {within_s} s: {self.log}"
-            await self.silence(0.1)
-
     # -- what came of it -------------------------------------------------------------------------------------------
 
     @property
     def heard(self) -> list[list[Run]]:
-        """What each connection brought to the provider."""
+        """The samples that each connection brought to the provider."""
         return [runs(bytes(got.audio)) for got in self.server.got]
 
     @property
     def answered(self) -> list[str]:
-        """What the agent's answers are to, in order: those that nobody has interrupted."""
-        over = {frame.response_id for frame in self.behind.ended if frame.status != "interrupted"}
+        """The turns that the agent answered, in order, without answers that were interrupted."""
+        over = {frame.response_id for frame in self.came(ResponseEnded) if frame.status != "interrupted"}
         texts = [item.text for item in self.session.conversation if item.role == "agent" and item.id in over]
         return [text.removeprefix("You said ").removesuffix(".") for text in texts if text != "And so on."]
 
     @property
     def understood(self) -> list[str]:
-        """What the log says that the caller said."""
+        """The caller's words in the log."""
         return [item.text for item in self.session.conversation if item.role == "caller"]
 
     @property
-    def log(self) -> list[str]:
-        return [f"{item.role}: {item.text}" for item in self.session.conversation if item.kind == "message"]
+    def changes(self) -> list[tuple[float, ConnectionChanged]]:
+        """The changes of the connection, each with its time."""
+        return [(at, signal) for at, signal in self.signals if isinstance(signal, ConnectionChanged)]
 
-    @property
-    def states(self) -> list[str]:
-        """Of the connection, in order."""
-        return [change.state for _, change in self.changes]
+    def line(self, item: Item) -> str:
+        """Only messages have lines."""
+        return super().line(item) if item.kind == "message" else ""
 
 
 @asynccontextmanager
@@ -226,31 +210,12 @@ async def calling(
     behaviour: dict[str, Any] | None = None,
     connection: ConnectionSettings | None = None,
     **settings: Any,
-) -> AsyncIterator[Line]:
-    """A call with an engine of the provider's. It ends with the block, and leaves nothing behind.
+) -> AsyncIterator[CountedCall]:
+    """A call over an engine of the provider's.
 
-    Unless told otherwise there are `ears` where nobody else says when the caller speaks.
+    By default it has `ears` where the framework finds the turns (`manual`).
     """
     async with provider.server(model, **behaviour or {}) as server:
         engine = provider.engine(server, manual=manual, connection=connection, **settings)
-        async with on_line(provider, server, engine, ears=ears if ears is not None else manual) as line:
-            yield line
-
-
-@asynccontextmanager
-async def on_line(
-    provider: Provider, server: Server, engine: Engine, *others: Processor, ears: bool = False, **options: Any
-) -> AsyncIterator[Line]:
-    """A call with this engine, or with `others`, of which it is one. It is cancelled at the end of the block."""
-    line = Line(provider, server, engine, *others, ears=ears, **options)
-    started = asyncio.Event()
-    line.session.on(SessionStarted, lambda _: started.set())
-    running = asyncio.create_task(line.session.run())
-    waits = asyncio.create_task(started.wait())
-    try:
-        await asyncio.wait([waits, running], return_when=asyncio.FIRST_COMPLETED)
-        yield line
-    finally:
-        waits.cancel()
-        line.session.cancel()
-        line.outcome = await running
+        async with CountedCall(provider, server, engine, ears=ears if ears is not None else manual) as call:
+            yield call

@@ -18,11 +18,10 @@ from duologue.processors.tools import Tools
 from duologue.services.openai import OpenAIRealtime, OpenAIRealtimeOptions, ServerVad
 from duologue.services.openai.responses import MALFORMED
 from duologue.session import Session
+from duologue.testing import Probe
 from duologue.testing.scripted.openai import ScriptedOpenAI
 from duologue.testing.scripted.server import CallTool, Speak
-from tests.services.story import Watch
-from tests.session.calls import Call as Session_
-from tests.session.calls import running
+from tests.session.calls import TextCall, running
 
 
 @pytest.fixture(autouse=True)
@@ -38,13 +37,13 @@ def engine_to(server: ScriptedOpenAI, **settings: Any) -> OpenAIRealtime:
 class Talk:
     """A call with the engine."""
 
-    def __init__(self, call: Session_, engine: OpenAIRealtime, watch: Watch, server: ScriptedOpenAI) -> None:
+    def __init__(self, call: TextCall, engine: OpenAIRealtime, watch: Probe, server: ScriptedOpenAI) -> None:
         self.call, self.engine, self.watch, self.server = call, engine, watch, server
 
     async def ask(self, text: str) -> None:
         """Type something and wait until it has been answered."""
         ended = len(self.ended)
-        await self.call.say(text)
+        await self.call.types(text)
         while len(self.ended) == ended:
             await anyio.sleep(0.01)
 
@@ -60,7 +59,7 @@ class Talk:
 @asynccontextmanager
 async def talking(model: Any = (), *more: Any, behaviour: Any = None, **settings: Any) -> AsyncIterator[Talk]:
     async with ScriptedOpenAI(model, **(behaviour or {})) as server:
-        engine, watch = engine_to(server, **settings), Watch()
+        engine, watch = engine_to(server, **settings), Probe()
         async with running(engine, *more, watch, ends=False) as call:
             yield Talk(call, engine, watch, server)
 

@@ -14,7 +14,7 @@ from duologue.services.remote.events import Event, GoingAway, Opened, Refused
 from duologue.services.remote.keeper import ConnectionSettings
 from duologue.services.remote.service import RemoteService, Setup
 from duologue.services.remote.wire import Wire, WireMessage
-from tests.session.calls import Call, running
+from tests.session.calls import TextCall, running
 
 
 class Words(Event, frozen=True, kw_only=True):
@@ -139,7 +139,7 @@ class KeptWords(RemoteService[WordsDialect]):
 class KeptCall:
     """A call with the service, and what it told."""
 
-    def __init__(self, call: Call, service: KeptWords) -> None:
+    def __init__(self, call: TextCall, service: KeptWords) -> None:
         self.call, self.service = call, service
         self.changes: list[ConnectionChanged] = []
         self.errors: list[ErrorRaised] = []
