@@ -20,7 +20,7 @@ from duologue.processors.turns.endpointing import Endpointing
 from duologue.processors.turns.interruption import Interruption, InterruptionPolicy
 from duologue.processors.turns.vad import Vad
 from duologue.services.llm import Request, ToolRequest
-from duologue.services.local.synthesizer import SAMPLE_RATE, Synthesizer
+from duologue.services.local.synthesizer import ESPEAK_RATE, Synthesizer
 from duologue.services.stt import Transcription
 from duologue.services.tts import SpeechChunk
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
@@ -38,7 +38,7 @@ SENTENCE_TOKENS = 10
 def speech(text: str = "what is the weather in paris today") -> bytes:
     """Speech at the microphone's rate, in whole chunks of 20 ms."""
     spoken = b"".join(piece.audio for piece in Synthesizer("en-us").synthesize(text))
-    resampler = Resampler(SAMPLE_RATE, MICROPHONE_HZ)
+    resampler = Resampler(ESPEAK_RATE, MICROPHONE_HZ)
     pcm = resampler.process(spoken) + resampler.flush()
     return pcm[: len(pcm) // CHUNK * CHUNK]
 

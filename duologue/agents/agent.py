@@ -6,18 +6,16 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import msgspec
-
 from ..errors import ConfigurationError
 from ..frames import Configure
-from .tool import Tool, ToolSpec
+from .tool import Tool, ToolSpec, plain_specs
 
 
 @dataclass(frozen=True, kw_only=True)
 class Agent:
-    """Who talks: what it is told, how it sounds, what it can do, and whom it may hand the call to.
+    """A persona that talks to the caller: its instructions, its voice, its tools, and the agents that may follow it.
 
-    `targets` names the agents that it may hand off to, None meaning any. `engine` names the branch of an engine
+    `targets` names the agents that it may hand the call to, None meaning any. `engine` names the branch of an engine
     `Switch` that serves it; empty for the only one there is. `greeting` is said when it takes the call, `farewell`
     when it hands it on. `voice` is one of the engine's or, for an agent that several kinds of engines may serve, one
     for each family of voices: {"openai": "marin", "gemini": "Kore", "espeak": "en-us+f3"}. Functions in `tools` become
@@ -64,12 +62,12 @@ class Agent:
 
 
 def language_line(language: str) -> str:
-    """What a model is told of the language to answer in."""
+    """Return the instruction to answer in a language."""
     return f"Language: Always respond in {language}"
 
 
 def configuration(agent: Agent, more_tools: Iterable[ToolSpec] = (), voices: str = "") -> Configure:
-    """All of an engine's configuration but its options, for an agent. Its own tools come before those of others.
+    """Return an engine's whole configuration for an agent, without options. The agent's own tools come first.
 
     `voices` is the family of the engine's voices; if the agent names none of it, it gets the engine's default.
     """
@@ -81,12 +79,12 @@ def configuration(agent: Agent, more_tools: Iterable[ToolSpec] = (), voices: str
         instructions=agent.prompt,
         voice=agent.voice if isinstance(agent.voice, str) else agent.voice.get(voices, ""),
         language=agent.language,
-        tools=tuple(msgspec.to_builtins(spec) for spec in specs.values()),
+        tools=plain_specs(specs.values()),
     )
 
 
 def by_name(agents: Iterable[Agent]) -> dict[str, Agent]:
-    """The agents by their names. Raises ConfigurationError for none, or two of one name."""
+    """Return the agents by their names. Raises ConfigurationError for no agent, or two of one name."""
     found: dict[str, Agent] = {}
     for agent in agents:
         if agent.name in found:

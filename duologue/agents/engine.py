@@ -1,4 +1,4 @@
-"""The engine contract: what sits between the caller's audio and the agent's."""
+"""The engine contract. An engine sits between the caller's audio and the agent's."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from .tool import ToolSpec
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
-    """What an engine can do, as data. Sample rates in Hz, `session_limit_s` None for no limit."""
+    """The abilities of an engine as data. Sample rates in Hz, limits in seconds (None for no limit)."""
 
     input_sample_rate: int
     output_sample_rate: int
@@ -38,7 +38,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """How an engine is set up now."""
+    """The configuration of an engine."""
 
     agent: str = ""
     instructions: str = ""
@@ -49,14 +49,14 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def prompt(self) -> str:
-        """The instructions, which say in what language to answer also if they did not before."""
+        """The instructions, with the language to answer in."""
         line = language_line(self.language)
         if not self.language or line in self.instructions:
             return self.instructions
         return f"{self.instructions}\n\n{line}".lstrip()
 
     def changed(self, change: Configure) -> EngineConfig:
-        """This with the given changes; what is None persists.
+        """Return this with a change. Fields that are None in it stay as they are.
 
         Raises ConfigurationError for a tool whose specification is malformed.
         """
@@ -76,7 +76,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 
 Pending = Literal["", "noise", "words"]
-"""What the caller has said: nothing, speech that was not understood, or words."""
+"""The content of a turn: nothing, speech that was not understood, or words."""
 
 
 class Handover(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,15 +98,15 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True):
 
 @runtime_checkable
 class Engine(Protocol):
-    """What every engine offers beside its frames."""
+    """The methods of every engine, beside its frames."""
 
     config: EngineConfig
     replaceable: bool
-    """Somebody gives the call to another engine if this one is lost: that is no fatal error then."""
+    """True if another engine takes the call when this one is lost. Then the loss is not a fatal error."""
 
     @property
     def capabilities(self) -> Capabilities:
-        """What it can do."""
+        """The abilities of the engine."""
 
     def check(self, change: Configure) -> None:
         """Raise ConfigurationError, with the reason, if the change cannot be applied. Changes nothing."""
@@ -115,13 +115,13 @@ class Engine(Protocol):
         """Apply all of a change, or none of it. Raises ConfigurationError with the reason."""
 
     async def drain(self) -> None:
-        """Another engine takes over: let out what has been begun and what is to be said, and begin nothing else."""
+        """Another engine takes over: finish the responses that have begun and the `Say`s that wait; begin no others."""
 
     def stay(self) -> None:
-        """The change does not come about: go on."""
+        """The change of engines does not come about: go on."""
 
     def release(self) -> Handover:
-        """Give away what has not been dealt with, at the moment of the change; nothing of it is told here any more."""
+        """Give away the work that is not done, at the moment of the change. Nothing of it goes on here."""
 
     def adopt(self, left: Handover) -> None:
-        """Take over what another engine has not dealt with, ahead of all that comes."""
+        """Take over the work that another engine has left, ahead of all later frames."""

@@ -1,4 +1,4 @@
-"""The flow between agents: which phase of a call may follow which."""
+"""The flow between agents: the phases of a call, and the phases that may follow each."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class Stage:
 
 
 class Flow:
-    """Which phase may follow which. The first stage is where a call begins.
+    """The stages of a call. It begins with the first one.
 
-    Raises ConfigurationError for no stage, a phase used twice, and a phase named that does not exist.
+    Raises ConfigurationError without a stage, for a phase used twice, and for a phase that has no stage.
     """
 
     def __init__(self, stages: Iterable[Stage]) -> None:
@@ -51,12 +51,12 @@ class Flow:
 
     @property
     def first(self) -> Stage:
-        """Where a call begins."""
+        """The stage with which a call begins."""
         return next(iter(self.stages.values()))
 
 
 def free_flow(agents: Mapping[str, Agent]) -> Flow:
-    """The flow that the agents' own `targets` describe: a phase for each agent, named as the agent."""
+    """Return the flow that the agents' own `targets` describe: a phase for each agent, named as the agent."""
     stages = []
     for agent in agents.values():
         targets = agent.targets if agent.targets is not None else tuple(n for n in agents if n != agent.name)
@@ -69,7 +69,7 @@ def free_flow(agents: Mapping[str, Agent]) -> Flow:
 
 @dataclass(slots=True)
 class FlowState:
-    """Where a call stands in its flow. One for each session. `history` are the phases before this one, at most 100."""
+    """The place of a call in its flow; one for each session. `history` has the phases before this one, at most 100."""
 
     phase: str
     history: list[str] = field(default_factory=list)

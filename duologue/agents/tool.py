@@ -1,4 +1,4 @@
-"""Tools: functions that an agent may call, and what a model is told of them."""
+"""Tools: functions that an agent may call, and their specifications for models."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import copy
 import inspect
 import re
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -20,11 +20,16 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 
 class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model is told of a tool. `parameters` is a JSON schema of type object."""
+    """The specification of a tool for a model. `parameters` is a JSON schema of type object."""
 
     name: str
     description: str = ""
     parameters: dict[str, Any] = msgspec.field(default_factory=lambda: {"type": "object", "properties": {}})
+
+
+def plain_specs(specs: Iterable[ToolSpec]) -> tuple[dict[str, Any], ...]:
+    """Return the specifications as plain data, as `Configure.tools` has them."""
+    return tuple(msgspec.to_builtins(spec) for spec in specs)
 
 
 class Tool:
@@ -34,11 +39,12 @@ class Tool:
     section). A parameter named `session` receives the call's session and is not shown to the model. A plain `def`
     runs in a worker thread, an `async def` on the event loop.
 
-    With `needs_approval` a call waits until somebody broadcasts `ApprovalGiven` for it (`ApprovalWanted` tells of it),
-    at most `approval_timeout_s`; without approval the model is told that it was denied.
+    With `needs_approval` a call waits for an `ApprovalGiven` (`ApprovalWanted` asks for it), at most
+    `approval_timeout_s` seconds; without approval the result is an error.
 
-    `timeout_s` bounds each call, the approval not counted. With `cancel_on_interruption` an interruption cancels a
-    running call and the model is told so; without it the call goes on and its result is delivered in the next turn.
+    `timeout_s` bounds each call in seconds, the approval not counted. With `cancel_on_interruption` an interruption
+    cancels a running call, and the result is an error; without it the call goes on and its result is delivered in the
+    next turn.
 
     Raises ConfigurationError for a name that providers refuse, or a signature that has no schema.
     """
@@ -69,7 +75,7 @@ class Tool:
         self.approval_timeout_s = approval_timeout_s
         documentation = inspect.getdoc(_plain_function(function)) or ""
         self._arguments: type[msgspec.Struct] | None
-        self._takes_session, self._arguments = _arguments(function, self.name, documentation)
+        self._takes_session, self._arguments = _argument_struct(function, self.name, documentation)
         self.spec = ToolSpec(
             name=self.name,
             description=description or documentation.partition("\n\n")[0].replace("\n", " "),
@@ -82,14 +88,14 @@ class Tool:
     ) -> Tool:
         """A tool from an OpenAI-style schema (flat, or under "function") and a `handler(session, name, arguments)`.
 
-        Raises ConfigurationError if the schema has no name, or its parameters are no object schema.
+        Raises ConfigurationError if the schema has no name, or its parameters are not an object schema.
         """
         plain = schema.get("function", schema)
         if not isinstance(plain, Mapping) or not isinstance(name := plain.get("name"), str):
             raise ConfigurationError(f"a tool's schema needs a name: {dict(schema)!r}")
         parameters = plain.get("parameters") or {"type": "object", "properties": {}}
         if not _is_object_schema(parameters):
-            raise ConfigurationError(f"the parameters of tool {name!r} are no JSON schema of type object")
+            raise ConfigurationError(f"the parameters of tool {name!r} are not a JSON schema of type object")
         if not callable(handler):
             raise ConfigurationError(f"the handler of tool {name!r} is {handler!r}, which cannot be called")
 
@@ -108,7 +114,7 @@ class Tool:
             missing = [k for k in self.spec.parameters.get("required", ()) if k not in arguments]
             if missing:
                 raise ToolError(f"missing argument(s): {', '.join(missing)}")
-            return await _run(self.function, (session, self.name, arguments), {})
+            return await _execute(self.function, (session, self.name, arguments), {})
         try:
             values = msgspec.convert(arguments, self._arguments, strict=False)
         except msgspec.ValidationError as error:
@@ -116,10 +122,10 @@ class Tool:
         keywords = {name: getattr(values, name) for name in values.__struct_fields__}
         if self._takes_session:
             keywords["session"] = session
-        return await _run(self.function, (), keywords)
+        return await _execute(self.function, (), keywords)
 
 
-async def _run(function: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+async def _execute(function: Callable[..., Any], args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
     if inspect.iscoroutinefunction(function):
         return await function(*args, **keywords)
 
@@ -133,7 +139,7 @@ async def _run(function: Callable[..., Any], args: tuple[Any, ...], keywords: di
     return await result if inspect.isawaitable(result) else result
 
 
-def _arguments(function: Callable[..., Any], name: str, documentation: str) -> tuple[bool, type[msgspec.Struct]]:
+def _argument_struct(function: Callable[..., Any], name: str, documentation: str) -> tuple[bool, type[msgspec.Struct]]:
     described = _described(documentation)
     fields: list[tuple[str, Any] | tuple[str, Any, Any]] = []
     takes_session = False
@@ -167,7 +173,7 @@ def _arguments(function: Callable[..., Any], name: str, documentation: str) -> t
 
 
 def _plain_function(function: Callable[..., Any]) -> Any:
-    """What is behind decorators, `functools.partial` and objects that can be called."""
+    """Return the function behind decorators, `functools.partial` and objects that can be called."""
     plain: Any = function
     while isinstance(plain, partial):
         plain = plain.func
@@ -176,7 +182,7 @@ def _plain_function(function: Callable[..., Any]) -> Any:
 
 
 def _hints(function: Callable[..., Any], name: str) -> dict[str, Any]:
-    """The types of the parameters. That of `session`, and the return type, may be names for the type checker alone."""
+    """Return the types of the parameters. Those of `session` and of the result may exist for the type checker only."""
     plain = _plain_function(function)
     plain = plain.__init__ if inspect.isclass(plain) else plain
     annotations = {k: v for k, v in inspect.get_annotations(plain).items() if k not in ("session", "return")}
@@ -188,7 +194,7 @@ def _hints(function: Callable[..., Any], name: str) -> dict[str, Any]:
 
 
 def _annotated(kind: Any) -> str:
-    """The description in `Annotated[str, "which city"]`."""
+    """Return the description in `Annotated[str, "which city"]`."""
     extras = kind.__metadata__ if typing.get_origin(kind) is typing.Annotated else ()
     return next((extra for extra in extras if isinstance(extra, str)), "")
 
@@ -215,7 +221,7 @@ def _is_object_schema(parameters: Any) -> bool:
 
 
 def _described(documentation: str) -> dict[str, str]:
-    """The entries of a docstring's `Args:` section."""
+    """Return the entries of a docstring's `Args:` section."""
     _, _, section = documentation.partition("Args:\n")
     entries = re.findall(r"^ +(\w+)(?: *\([^)]*\))?: +(.+(?:\n {6,}\S.*)*)", section.partition("\n\n")[0], re.MULTILINE)
     return {name: re.sub(r"\s+", " ", text) for name, text in entries}

@@ -11,9 +11,9 @@ if TYPE_CHECKING:
 
 
 class MonoAt:
-    """Converts a stream of s16le pieces, whose rate may change on the way, to mono at `sample_rate`.
+    """Converts a stream of s16le pieces to mono at `sample_rate`. Their rate may change on the way.
 
-    What has that rate already passes as it is.
+    Mono audio at that rate passes unchanged.
     """
 
     def __init__(self, sample_rate: int) -> None:
@@ -21,7 +21,7 @@ class MonoAt:
         self._resampler: Resampler | None = None
 
     def process(self, pcm: bytes, sample_rate: int, channels: int = 1) -> bytes:
-        """The next piece, as far as it can be converted already."""
+        """Convert the next piece. Returns the audio that is ready."""
         if channels != 1:
             pcm = downmix(pcm, channels)
         rest = b""
@@ -36,7 +36,7 @@ class MonoAt:
         return rest + self._resampler.process(pcm)
 
     def flush(self) -> bytes:
-        """End the stream: the rest of it. The next piece begins a new one."""
+        """End the stream, and return the rest of it. The next piece begins a new one."""
         return self._resampler.flush() if self._resampler is not None else b""
 
     def reset(self) -> None:

@@ -17,24 +17,24 @@ _SEGMENT_ENDS = (63, 127, 255, 511, 1023, 2047, 4095, 8191)
 
 
 def encode(pcm: bytes) -> bytes:
-    """s16le samples as one byte each. Raises BadInput for a split sample."""
+    """Encode s16le samples as one byte each. Raises BadInput for a split sample."""
     import numpy as np
 
     check_whole(pcm)
-    coded: bytes = _codes()[np.frombuffer(pcm, "<u2")].tobytes()
+    coded: bytes = _code_of_sample()[np.frombuffer(pcm, "<u2")].tobytes()
     return coded
 
 
 def decode(code: bytes) -> bytes:
-    """The bytes as s16le samples."""
+    """Decode bytes to s16le samples."""
     import numpy as np
 
-    pcm: bytes = _samples()[np.frombuffer(code, np.uint8)].tobytes()
+    pcm: bytes = _sample_of_code()[np.frombuffer(code, np.uint8)].tobytes()
     return pcm
 
 
 @cache
-def _codes() -> NDArray[np.uint8]:
+def _code_of_sample() -> NDArray[np.uint8]:
     """The code of each sample, by the sample as an unsigned number."""
     import numpy as np
 
@@ -47,7 +47,7 @@ def _codes() -> NDArray[np.uint8]:
 
 
 @cache
-def _samples() -> NDArray[np.int16]:
+def _sample_of_code() -> NDArray[np.int16]:
     """The sample of each code."""
     import numpy as np
 

@@ -17,26 +17,26 @@ FLOOR_DBFS = -96.0
 
 
 def check_rate(sample_rate: int, what: str = "sample_rate") -> None:
-    """Refuses a rate that is no whole number of Hz in 1..384000 with `BadInput`, naming it as `what`."""
+    """Raises BadInput, naming the rate as `what`, if it is not a whole number of Hz in 1..384000."""
     if type(sample_rate) is not int or not 1 <= sample_rate <= MAX_SAMPLE_RATE:
         raise BadInput(f"{what} is {sample_rate!r}: it must be a whole number of Hz from 1 to {MAX_SAMPLE_RATE}")
 
 
 def check_channels(channels: int) -> None:
-    """Refuses a number of channels below 1 with `BadInput`."""
+    """Raises BadInput for a number of channels below 1."""
     if type(channels) is not int or channels < 1:
         raise BadInput(f"channels is {channels!r}: it must be a whole number, 1 or more")
 
 
 def check_pcm(audio: bytes, sample_rate: int, channels: int = 1) -> None:
-    """Refuses what cannot be s16le audio with `BadInput`: a split sample, an impossible rate or number of channels."""
+    """Raises BadInput for audio with a split sample, an impossible rate or an impossible number of channels."""
     check_rate(sample_rate)
     check_channels(channels)
     check_whole(audio, channels)
 
 
 def check_whole(audio: bytes, channels: int = 1, what: str = "audio") -> None:
-    """Refuses audio that ends inside a sample, or inside one sample of all channels, with `BadInput`."""
+    """Raises BadInput for audio that ends inside a sample, or inside one sample of all channels."""
     if len(audio) % (BYTES_PER_SAMPLE * channels):
         of = f" of {channels} channels" if channels > 1 else ""
         raise BadInput(
@@ -46,7 +46,7 @@ def check_whole(audio: bytes, channels: int = 1, what: str = "audio") -> None:
 
 
 def duration_s(pcm: bytes, sample_rate: int, channels: int = 1) -> float:
-    """How long `pcm` plays, in seconds."""
+    """The duration of `pcm`, in seconds."""
     check_pcm(pcm, sample_rate, channels)
     return len(pcm) / (BYTES_PER_SAMPLE * channels * sample_rate)
 
@@ -81,9 +81,9 @@ def gain(pcm: bytes, factor: float) -> bytes:
 
 
 def fade_out(pcm: bytes, sample_rate: int, fade_ms: float, channels: int = 1) -> bytes:
-    """`pcm` with its last `fade_ms` (all of it, when it is shorter) brought smoothly down to zero.
+    """`pcm` with its last `fade_ms` (all of it, if it is shorter) brought smoothly down to zero.
 
-    The ramp is half a cosine: level and slope are continuous at both of its ends, so that it does not click.
+    The ramp is half a cosine: level and slope are continuous at both ends, and it does not click.
     """
     import numpy as np
 

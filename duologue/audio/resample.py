@@ -1,8 +1,8 @@
-"""Streaming conversion of sample rates: one `Resampler` per direction of a call.
+"""`Resampler`: streaming conversion of sample rates.
 
 soxr does the filtering. Its own streams work in long blocks: at the quality used here they hold audio back for 20 to
-125 ms and then give it in a burst. So each piece is converted at once, in a window that reaches as far before and after
-what it emits as soxr's filter does. `benchmarks/resample.py` measures both.
+125 ms and then give it in a burst. Here each piece is converted at once, in a window that reaches as far before and
+after the output as soxr's filter does. `benchmarks/resample.py` measures both.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ import math
 from ..errors import BadInput
 from .pcm import BYTES_PER_SAMPLE, check_channels, check_rate, check_whole
 
-# Within 0.25 dB up to 0.9 of the lower rate's Nyquist frequency: telephone speech at 8 kHz ends at 0.85, where LQ is
+# Within 0.25 dB up to 0.9 of the lower rate's Nyquist frequency. Telephone speech at 8 kHz ends at 0.85, where LQ is
 # 8 dB down already. HQ would need a longer window.
 _QUALITY = "MQ"
-# The window around what it emits, in samples of the lower rate. What lies ahead is the delay: 80 is the least that
-# stays within 1 LSB of converting the whole signal at once, for any two of the customary rates and the hardest signal
-# (a full-scale tone next to the lower Nyquist frequency, where 72 is 6 LSB off and 64 is 28). What lies back is free.
-_LOOK_AHEAD = 80
-_LOOK_BACK = 96
-# Pieces below this are gathered, because a conversion costs about the same however short it is.
+# The window around the output, in samples of the lower rate. The part ahead is the delay: 80 is the least that stays
+# within 1 LSB of converting the whole signal at once, for any two of the customary rates and the hardest signal (a
+# full-scale tone next to the lower Nyquist frequency, where 72 is 6 LSB off and 64 is 28). The part back is free.
+_WINDOW_AHEAD = 80
+_WINDOW_BACK = 96
+# Pieces below this, in seconds, are gathered: a conversion of any length has about the same fixed cost.
 _GATHER_S = 0.001
-# Long pieces are converted in blocks, so that working memory does not grow with the piece.
-_BLOCK_BYTES = 65_536
+# Long pieces are converted in blocks: working memory does not grow with the piece.
+_CONVERT_BYTES = 65_536
 # The largest window, at the higher rate and over all channels.
 _MAX_WINDOW_SAMPLES = 65_536
 
@@ -31,8 +31,8 @@ _MAX_WINDOW_SAMPLES = 65_536
 class Resampler:
     """Converts s16le audio from one rate to another, piece by piece.
 
-    Output sample m is the signal at m / target_rate, the same within 1 LSB however the input is cut in pieces. It
-    comes `latency_s` late. Equal rates cost nothing. Raises `BadInput` for impossible rates or channels, for rates too
+    Output sample m is the signal at m / target_rate, the same within 1 LSB for any cut of the input into pieces. It
+    comes `latency_s` late. Equal rates cost nothing. Raises BadInput for impossible rates or channels, for rates too
     far apart or with too small a common divisor, and for a piece that splits a sample.
     """
 
@@ -48,12 +48,12 @@ class Resampler:
         self._up, self._down = target_rate // common, source_rate // common
         self._look_ahead = self._look_back = 0
         if source_rate != target_rate:
-            import soxr  # here, lest the first piece of a call wait for it
+            import soxr  # here: the first piece of a call does not wait for it
 
             self._soxr = soxr.resample
-            self._look_ahead = _LOOK_AHEAD * source_rate // lower
-            self._look_back = _LOOK_BACK * source_rate // lower
-            window = channels * max(source_rate, target_rate) * (1 / common + (_LOOK_BACK + _LOOK_AHEAD) / lower)
+            self._look_ahead = _WINDOW_AHEAD * source_rate // lower
+            self._look_back = _WINDOW_BACK * source_rate // lower
+            window = channels * max(source_rate, target_rate) * (1 / common + (_WINDOW_BACK + _WINDOW_AHEAD) / lower)
             if window > _MAX_WINDOW_SAMPLES:
                 raise BadInput(
                     f"{source_rate} Hz to {target_rate} Hz in {channels} channels takes a window of "
@@ -63,17 +63,17 @@ class Resampler:
 
     @property
     def latency_s(self) -> float:
-        """The most audio that is held back after a piece, in seconds. Pieces below 1 ms add up to 1 ms."""
+        """The most audio that is kept back after a piece, in seconds. Pieces below 1 ms add up to 1 ms."""
         return self._look_ahead / self.source_rate
 
     def process(self, pcm: bytes) -> bytes:
-        """Takes a piece of any size and returns what can be said of the output so far, perhaps nothing."""
+        """Convert a piece of any size. Returns the output that is ready, perhaps none."""
         check_whole(pcm, self.channels)
         if self._up == self._down:
             return pcm
         short = len(pcm) < _GATHER_S * self.source_rate * self._frame_bytes
         least = _GATHER_S * self.target_rate if short else 1
-        block = _BLOCK_BYTES - _BLOCK_BYTES % self._frame_bytes
+        block = _CONVERT_BYTES - _CONVERT_BYTES % self._frame_bytes
         converted = []
         for at in range(0, len(pcm), block):
             self._window += pcm[at : at + block]
@@ -83,7 +83,7 @@ class Resampler:
         return b"".join(converted)
 
     def flush(self) -> bytes:
-        """Ends the stream: returns the rest of it. The next piece begins a new one."""
+        """End the stream, and return the rest of it. The next piece begins a new one."""
         end = math.ceil(len(self._window) // self._frame_bytes * self._up / self._down)
         self._window += bytes(self._look_ahead * self._frame_bytes)
         rest = self._convert(end) if end > self._given else b""
@@ -91,13 +91,13 @@ class Resampler:
         return rest
 
     def reset(self) -> None:
-        """Forgets the stream, as after an interruption. The next piece begins a new one."""
-        # The input that is still needed, and how many of its output samples were given already.
+        """Forget the stream. The next piece begins a new one."""
+        # The input that is still needed, and how many of its output samples were returned already.
         self._window = b""
         self._given = 0
 
     def _convert(self, end: int) -> bytes:
-        """The window's output samples from the first that was not given up to `end`; lets go of what is past."""
+        """The window's output samples from the first that was not returned up to `end`. Drops the past input."""
         import numpy as np
 
         window = np.frombuffer(self._window, "<i2").reshape(-1, self.channels).astype(np.float32)

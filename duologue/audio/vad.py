@@ -1,4 +1,4 @@
-"""Voice activity, frame by frame: detectors, and the `Framer` that cuts audio of any rate and piece size for them."""
+"""Detectors of voice activity, which score frames, and the `Framer` that cuts audio of any rate for them."""
 
 from __future__ import annotations
 
@@ -10,39 +10,39 @@ from .resample import Resampler
 
 _WEBRTC_RATES = (8000, 16000, 32000, 48000)
 _WEBRTC_FRAMES_MS = (10, 20, 30)
-# A fresh model calls the first background noise that it hears speech for up to 5 frames of 20 ms (modes 2 and 3,
-# white noise from -70 to -30 dBFS, 40 seeds): each call would begin with the caller interrupting.
+# A fresh model calls the first background noise speech for up to 5 frames of 20 ms (modes 2 and 3, white noise from
+# -70 to -30 dBFS, 40 seeds): without settling, each call would begin with the caller interrupting.
 _WEBRTC_SETTLING_MS = 120
 
 
 class Detector(Protocol):
-    """Tells speech from everything else, one frame at a time. A detector keeps state: each stream has its own."""
+    """Scores one frame of audio after the other. A detector has state: each stream needs its own."""
 
     @property
     def sample_rate(self) -> int:
-        """The rate in Hz of the mono s16le audio that it wants."""
+        """The rate of the mono s16le audio that it takes, in Hz."""
         ...
 
     @property
     def frame_samples(self) -> int:
-        """The number of samples in each frame that it wants."""
+        """The number of samples in each frame."""
         ...
 
     def is_speech(self, frame: bytes) -> float:
-        """The score of one frame, from 0 (no speech) to 1. Raises `BadInput` for a frame of another size."""
+        """The score of one frame, from 0 (no speech) to 1. Raises BadInput for a frame of another size."""
         ...
 
     def reset(self) -> None:
-        """Forgets what it heard."""
+        """Forget the stream."""
         ...
 
 
 class WebRtcVad:
-    """The voice-activity detector of WebRTC: a small Gaussian mixture model, about 2 µs per frame; scores 0.0 or 1.0.
+    """The voice-activity detector of WebRTC: a small Gaussian mixture model, about 2 µs per frame. Scores 0.0 or 1.0.
 
-    `aggressiveness` runs from 0 (calls more of it speech) to 3 (calls less of it speech). `sample_rate` is 8000,
-    16000, 32000 or 48000 Hz, `frame_ms` 10, 20 or 30. Raises `ConfigurationError` for any other value. The first
-    120 ms of sound (digital silence does not count) score 0.0 while the model settles.
+    `aggressiveness` runs from 0 (most frames are speech) to 3 (fewest). `sample_rate` is 8000, 16000, 32000 or 48000
+    Hz, `frame_ms` 10, 20 or 30. Raises ConfigurationError for any other value. The first 120 ms of sound (digital
+    silence does not count) score 0.0 while the model settles.
     """
 
     def __init__(self, aggressiveness: int = 2, frame_ms: int = 20, sample_rate: int = 16000) -> None:
@@ -57,7 +57,7 @@ class WebRtcVad:
         self.reset()
 
     def is_speech(self, frame: bytes) -> float:
-        """1.0 for speech, else 0.0. Raises `BadInput` for a frame of another size than `frame_samples`."""
+        """1.0 for speech, else 0.0. Raises BadInput for a frame of another size than `frame_samples`."""
         if len(frame) != self._frame_bytes:
             raise _wrong_size(frame, self.frame_samples)
         speech = self._classify(frame, self.sample_rate)
@@ -67,7 +67,7 @@ class WebRtcVad:
         return 1.0 if speech else 0.0
 
     def reset(self) -> None:
-        """Forgets the levels of speech and noise that it learnt."""
+        """Forget the levels of speech and noise."""
         import webrtcvad
 
         self._classify = webrtcvad.Vad(self.aggressiveness).is_speech
@@ -75,9 +75,9 @@ class WebRtcVad:
 
 
 class EnergyVad:
-    """Calls every frame speech whose level reaches `threshold_dbfs`: exact and without memory, for tests.
+    """Scores 1.0 for every frame whose level reaches `threshold_dbfs`, else 0.0: exact and without memory, for tests.
 
-    Scores 0.0 or 1.0. Raises `ConfigurationError` for a threshold outside -96..0 dBFS or an empty frame.
+    Raises ConfigurationError for a threshold outside -96..0 dBFS or an empty frame.
     """
 
     def __init__(self, threshold_dbfs: float = -45.0, frame_ms: int = 20, sample_rate: int = 16000) -> None:
@@ -91,28 +91,76 @@ class EnergyVad:
             raise ConfigurationError(f"frame_ms is {frame_ms!r}: no sample fits into it at {sample_rate} Hz")
 
     def is_speech(self, frame: bytes) -> float:
-        """1.0 for a frame at or above the threshold, else 0.0. Raises `BadInput` for a frame of another size."""
+        """1.0 for a frame at or above the threshold, else 0.0. Raises BadInput for a frame of another size."""
         if len(frame) != self.frame_samples * BYTES_PER_SAMPLE:
             raise _wrong_size(frame, self.frame_samples)
         return 1.0 if rms_dbfs(frame) >= self.threshold_dbfs else 0.0
 
     def reset(self) -> None:
-        """Nothing to forget."""
+        """Does nothing: there is no state."""
+
+
+class NoiseGate:
+    """Scores as `detector` does, and 0.0 for frames that do not rise `margin_db` above the noise floor.
+
+    WebRTC's detector calls the first 100 ms of any noise speech, and also the first 100 ms after speech. The noise
+    floor follows the quietest frames at once and rises slowly: by 6 dB a second while `detector` hears speech, else by
+    20. Digital silence does not change it. It never falls below -60 dBFS and starts at -45 dBFS or below. Raises
+    ConfigurationError for a margin outside 0 to 60 dB.
+    """
+
+    def __init__(self, detector: Detector, margin_db: float = 6.0) -> None:
+        import numpy as np
+
+        if not 0 <= margin_db <= 60:
+            raise ConfigurationError(f"margin_db is {margin_db!r}: it lies between 0 and 60")
+        self.sample_rate = detector.sample_rate
+        self.frame_samples = detector.frame_samples
+        self._detector = detector
+        self._numpy = (np.frombuffer, np.dtype("<i2"), np.float32)
+        full_scale = 32768.0**2 * self.frame_samples
+        frame_s = self.frame_samples / self.sample_rate
+        self._margin = _power(margin_db)
+        self._lowest, self._first = full_scale * _power(-60), full_scale * _power(-45)
+        self._slow, self._fast = _power(6 * frame_s), _power(20 * frame_s)
+        self._floor = self._first
+
+    def is_speech(self, frame: bytes) -> float:
+        """The detector's score, or 0.0 at the level of the noise. Raises BadInput as the detector does."""
+        score = self._detector.is_speech(frame)
+        from_bytes, int16, float32 = self._numpy
+        samples = from_bytes(frame, int16).astype(float32)
+        energy = float(samples.dot(samples))
+        floor = self._floor
+        if energy > 0:
+            floor = self._floor = max(self._lowest, min(energy, floor * (self._slow if score else self._fast)))
+        return score if energy >= floor * self._margin else 0.0
+
+    def reset(self) -> None:
+        """Forget the noise, and reset the detector."""
+        self._floor = self._first
+        self._detector.reset()
+
+
+def _power(db: float) -> float:
+    return float(10 ** (db / 10))
 
 
 class Score(NamedTuple):
-    """What a detector says of one frame, and where in the source the frame ends, in source samples from the start."""
+    """The score of one frame."""
 
     score: float
     end: int
+    """Where the frame ends, in source samples from the start of the stream."""
 
 
 class Framer:
-    """Feeds a detector with mono s16le audio of `source_rate` in pieces of any size; a frame's rest waits for the next.
+    """Cuts mono s16le audio of `source_rate`, in pieces of any size, into a detector's frames.
 
-    Positions count every source sample that was fed since construction, also across a `reset`. Where the rates
-    differ the audio is resampled, and a frame is scored a few milliseconds later (see `Resampler.latency_s`); its
-    position is not affected. Raises `BadInput` for an impossible rate and for a piece that splits a sample.
+    The end of a piece that does not fill a frame waits for the next piece. Positions count all source samples since
+    construction, also across a `reset`. If the rates differ, the audio is resampled: frames are scored a few
+    milliseconds later (see `Resampler.latency_s`), at the same positions. Raises BadInput for an impossible rate and
+    for a piece that splits a sample.
     """
 
     def __init__(self, detector: Detector, source_rate: int) -> None:
@@ -129,10 +177,10 @@ class Framer:
         self._scored = 0
 
     def process(self, pcm: bytes) -> list[Score]:
-        """The scores of the frames that `pcm` completes, in order, perhaps none."""
+        """The scores of the frames that `pcm` completes, in order."""
         size = len(pcm)
         if size == self._frame_bytes and not self._rest and self._resampler is None:
-            # The usual case: a piece is a frame.
+            # The common case: a piece is a frame.
             self._fed += self._frame_samples
             self._scored += self._frame_samples
             return [Score(self._detector.is_speech(pcm), self._fed)]
@@ -144,7 +192,7 @@ class Framer:
         return [self._score(audio[start : start + self._frame_bytes]) for start in range(0, whole, self._frame_bytes)]
 
     def reset(self) -> None:
-        """Forgets the unfinished frame and what the detector heard. The next frame begins with the next piece."""
+        """Forget the unfinished frame and reset the detector. The next frame begins with the next piece."""
         self._rest = b""
         self._origin = self._fed
         self._scored = 0
@@ -165,4 +213,4 @@ def _check_choice(name: str, value: int, choices: tuple[int, ...]) -> None:
 
 def _wrong_size(frame: bytes, frame_samples: int) -> BadInput:
     wanted = frame_samples * BYTES_PER_SAMPLE
-    return BadInput(f"a frame of {len(frame)} bytes: the detector wants {frame_samples} samples, {wanted} bytes")
+    return BadInput(f"a frame of {len(frame)} bytes: the detector takes {frame_samples} samples, {wanted} bytes")

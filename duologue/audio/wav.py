@@ -24,10 +24,10 @@ class Wav(NamedTuple):
 
 
 def read_wav(path: str | PathLike[str]) -> Wav:
-    """Reads a mono or stereo WAV file of 16-bit PCM.
+    """Read a mono or stereo WAV file of 16-bit PCM.
 
-    Raises `BadInput` with the file's name and the reason for anything else: another sample format, no WAV file, an
-    impossible header, no audio, or less audio than the header says (a recording that was cut off).
+    Raises BadInput with the file's name and the reason for anything else: another sample format, a file that is not
+    WAV, an impossible header, no audio, or less audio than the header says (a recording that was cut off).
     """
     try:
         with open(path, "rb") as file, wave.open(file) as reader:
@@ -57,7 +57,7 @@ def _why_unreadable(reader: wave.Wave_read, size: int, file_size: int) -> str:
         return f"its header says {reader.getframerate()} Hz: a rate is 1 to {MAX_SAMPLE_RATE} Hz"
     if size == 0:
         return "it holds no audio"
-    # Before reading: the reader would allocate whatever the header asks for.
+    # Before reading: the reader would allocate as much as the header says.
     return _truncated(size, file_size) if size > file_size else ""
 
 
@@ -68,8 +68,8 @@ def _truncated(said: int, found: int) -> str:
 class WavWriter:
     """Writes a WAV file of 16-bit PCM piece by piece; a context manager.
 
-    The header never promises more than the file holds, and says exactly what it holds after each `flush` and after
-    `close`: whatever was flushed is readable if the process dies.
+    The header never promises more than the file holds, and is exact after each `flush` and after `close`: flushed
+    audio is readable if the process dies.
     """
 
     def __init__(self, path: str | PathLike[str], sample_rate: int, channels: int = 1) -> None:
@@ -89,11 +89,11 @@ class WavWriter:
 
     @property
     def duration_s(self) -> float:
-        """How much audio was written, in seconds."""
+        """Seconds of audio that were written."""
         return self._size / (BYTES_PER_SAMPLE * self.channels * self.sample_rate)
 
     def write(self, pcm: bytes) -> None:
-        """Appends `pcm`. Raises `BadInput` where it splits a sample or the file would outgrow the format (4 GiB)."""
+        """Append `pcm`. Raises BadInput if it splits a sample or the file would outgrow the format (4 GiB)."""
         self._check_open()
         check_whole(pcm, self.channels)
         if self._size + len(pcm) > _MAX_DATA_BYTES:
@@ -102,13 +102,13 @@ class WavWriter:
         self._size += len(pcm)
 
     def flush(self) -> None:
-        """Hands everything written so far, with a header that fits it, to the operating system."""
+        """Hand all audio so far, with a header that fits it, to the operating system."""
         self._check_open()
         self._writer.writeframes(b"")
         self._file.flush()
 
     def close(self) -> None:
-        """Completes the file. Closing twice is harmless."""
+        """Complete the file. Closing twice is harmless."""
         if not self._file.closed:
             try:
                 self._writer.close()

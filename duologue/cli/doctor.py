@@ -1,13 +1,15 @@
-"""`duologue doctor`: what is there, what is missing, and how to get it."""
+"""`duologue doctor`: lists which packages are installed and fit, which are missing, and how to get them."""
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
 import importlib.util
 import os
 import sys
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 EXTRAS: dict[str, tuple[str, dict[str, str]]] = {
@@ -19,14 +21,23 @@ EXTRAS: dict[str, tuple[str, dict[str, str]]] = {
     "openai": ("OpenAI Realtime", {"openai": "openai", "websockets": "websockets", "jsonschema": "jsonschema"}),
     "google": ("Gemini Live", {"google.genai": "google-genai", "websockets": "websockets", "jsonschema": "jsonschema"}),
     "web": ("duologue serve", {"starlette": "starlette", "uvicorn": "uvicorn", "websockets": "websockets"}),
+    "webrtc": ("calls over WebRTC", {"aiortc": "aiortc"}),
     "testing": ("scripted providers", {"cryptography": "cryptography", "websockets": "websockets"}),
     "audio": ("microphone and loudspeaker", {"sounddevice": "sounddevice"}),
     "cli": ("this command", {"typer": "typer", "rich": "rich", "matplotlib": "matplotlib"}),
 }
-"""Each extra: what it is for, and its modules with the distributions that bring them."""
+"""By extra: its purpose, and its modules with the distributions that contain them."""
+
+SDKS = {
+    "openai": "duologue.services.openai.wire",
+    "google.genai": "duologue.services.google.wire",
+    "aiortc": "duologue.transports.webrtc.peer",
+}
+"""Packages of which more is used than their documents promise, with the modules whose `check_sdk` looks for it."""
 
 KEYS = {
     "OPENAI_API_KEY": "OpenAI",
+    "GOOGLE_API_KEY": "Gemini",
     "GEMINI_API_KEY": "Gemini",
     "DEEPGRAM_API_KEY": "Deepgram",
     "ELEVENLABS_API_KEY": "ElevenLabs",
@@ -54,6 +65,9 @@ def run_doctor(console: Console | None = None) -> int:
                 "" if found else f"pip install '{name}'",
             )
     console.print(table)
+    for module, place in SDKS.items():
+        if _is_there(module):
+            console.print(f"{module}: {_fit(place)}")
     keys = Table("key", "service", "set")
     for key, service in KEYS.items():
         keys.add_row(key, service, "[green]yes" if os.environ.get(key) else "no")
@@ -69,6 +83,15 @@ def _is_there(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:  # its parent is not there
         return False
+
+
+def _fit(place: str) -> str:
+    """Return "ok", or the error of the module's `check_sdk`."""
+    try:
+        importlib.import_module(place).check_sdk()
+    except Exception as error:  # also one that the package raises while it is loaded
+        return f"[red]{escape(str(error))}"
+    return "[green]ok"
 
 
 def _sound() -> str:

@@ -30,7 +30,6 @@ from .signals import (
     ToolCalled,
     Transcribed,
     Usage,
-    VoiceActivity,
 )
 from .user import (
     Dtmf,
@@ -96,7 +95,6 @@ __all__ = [
     "UserImage",
     "UserText",
     "UserTranscript",
-    "VoiceActivity",
     "Word",
     "WordTimes",
     "decode",

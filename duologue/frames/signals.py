@@ -30,16 +30,6 @@ class Interrupted(Signal, frozen=True, kw_only=True, tag="Interrupted"):
     reason: str = "barge-in"
 
 
-class VoiceActivity(Signal, frozen=True, kw_only=True, tag="VoiceActivity"):
-    """The caller is speaking. `start_s` and `end_s` bound this speech so far, from its first to its last voiced frame.
-
-    In session seconds. Broadcast with every piece of audio that prolongs the speech, before the piece is passed on.
-    """
-
-    start_s: float = 0.0
-    end_s: float = 0.0
-
-
 class CallerStartedSpeaking(Signal, frozen=True, kw_only=True, tag="CallerStartedSpeaking"):
     """The caller speaks, since session time `at`."""
 
@@ -185,7 +175,7 @@ class Usage(Signal, frozen=True, kw_only=True, tag="Usage"):
 
 
 class ConnectionChanged(Signal, frozen=True, kw_only=True, tag="ConnectionChanged"):
-    """The connection of a native engine has come into another state, for `reason`.
+    """The connection of a native engine or of a remote service, `engine`, has changed its state, for `reason`.
 
     `connecting` and `active` at its opening; `expiring` when its end is near; `refreshing` while a new connection takes
     its place at a quiet point; `reconnecting` after it was lost, `attempt` counted from 1; `lost` when that was given

@@ -1,4 +1,4 @@
-"""`Recorder`: the whole call as a stereo WAV file, caller left and agent right, aligned in time."""
+"""`Recorder`: the whole call as a stereo WAV file, the caller left and the agent right."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from ..errors import BadInput, DuologueError, ServiceError
 from ..frames import UserAudio
 from .processor import Processor, handles
 
-JITTER_S = 0.03
-"""Audio whose time differs by no more than this from the end of what came before continues it without a seam."""
+SEAM_S = 0.03
+"""Audio whose time differs by at most this, in seconds, from the end of the audio before continues that seamlessly."""
 LAG_S = 3.0
-"""How long what has been heard may take to be reported, before its time is on the tape as silence."""
-AHEAD_S = 5.0
-"""Audio that claims to be of a time further ahead than this is taken to be of now."""
+"""Seconds within which audio must be reported. After that its time is on the tape as silence."""
+MAX_FUTURE_S = 5.0
+"""Audio whose time is further ahead than this, in seconds, is recorded as of now."""
 
 
 class Recorder(Processor):
-    """Records the call to `path`, at `sample_rate` Hz, whatever the rates of the sources are.
+    """Records the call to `path` at `sample_rate` Hz. Sources of other rates are converted.
 
-    Left is the caller's audio as it passes here, at the time at which it was spoken: so its place is before whatever
-    takes the audio, best right after the transport's input. Right is what the caller heard of the agent, when it was
-    heard. Where there is nothing there is silence, and the file lasts as long as the call. It is written as the call
-    goes on, three seconds behind; about half a megabyte is held in memory.
+    Left is the caller's audio as it passes here, at the time at which it was spoken. Put the recorder before every
+    processor that takes the audio, best right after the transport's input. Right is the agent's audio that the caller
+    heard, at the time at which they heard it. All other time is silence, and the file lasts as long as the call. It is
+    written during the call, three seconds behind; about half a megabyte is kept in memory.
 
-    A file that cannot be created raises BadInput when the session starts. One that cannot be written any more (a full
-    disk, the 4 GiB of the format) is reported, and ends the recording, not the call.
+    A file that cannot be created raises BadInput when the session starts. A file that cannot be written any more (a
+    full disk, the 4 GiB of the format) is reported and ends the recording, not the call.
     """
 
     def __init__(self, path: str | PathLike[str], sample_rate: int = 16_000) -> None:
@@ -48,7 +48,7 @@ class Recorder(Processor):
 
     @handles(UserAudio)
     async def caller(self, frame: UserAudio) -> None:
-        """Record it, and let it pass."""
+        """Record a piece of audio and pass it on."""
         if self._tape is not None:
             pcm = frame.audio if frame.channels == 1 else downmix(frame.audio, frame.channels)
             self._record(0, pcm, frame.sample_rate, frame.at)
@@ -61,7 +61,7 @@ class Recorder(Processor):
         if self._tape is not None:
             now = self.session.now()
             try:
-                self._tape.add(channel, pcm, sample_rate, at if at <= now + AHEAD_S else now)
+                self._tape.add(channel, pcm, sample_rate, at if at <= now + MAX_FUTURE_S else now)
             except (OSError, DuologueError) as error:
                 self._fail(error)
 
@@ -72,7 +72,7 @@ class Recorder(Processor):
             tape.abandon()
 
     async def close(self) -> None:
-        """Write the rest, up to now."""
+        """Write the rest, up to now, and complete the file."""
         self._stop()
         tape = self._tape
         if tape is None:
@@ -88,7 +88,7 @@ class Recorder(Processor):
 
 
 class Tape:
-    """A WAV file that audio is put on by its time. Raises BadInput if the file cannot be created."""
+    """A WAV file in which audio is placed by its time. Raises BadInput if the file cannot be created."""
 
     def __init__(self, path: str | PathLike[str], sample_rate: int, channels: int) -> None:
         try:
@@ -102,25 +102,25 @@ class Tape:
 
     @property
     def late_s(self) -> float:
-        """How much audio came after its time had been written, in seconds."""
+        """Seconds of audio that came after their time had been written."""
         return sum(track.late for track in self._tracks) / self._sample_rate
 
     def add(self, channel: int, pcm: bytes, sample_rate: int, at: float) -> None:
-        """Put mono audio on a channel; its first sample is of `at`, in seconds from the start of the tape."""
+        """Place mono audio on a channel; its first sample belongs `at` this many seconds from the start of the tape."""
         self._tracks[channel].add(pcm, sample_rate, at)
         until = max(track.end for track in self._tracks) - self._lag
         if until - self._written >= self._sample_rate:
             self._write(until)
 
     def close(self, until_s: float) -> None:
-        """Write all there is, and silence up to `until_s`, and complete the file."""
+        """Write all audio, then silence up to `until_s` seconds, and complete the file."""
         for track in self._tracks:
             track.flush()
         self._write(max(round(until_s * self._sample_rate), *(track.end for track in self._tracks)))
         self._writer.close()
 
     def abandon(self) -> None:
-        """Let go of the file as it is."""
+        """Close the file as it is."""
         with contextlib.suppress(OSError, DuologueError):
             self._writer.close()
 
@@ -147,19 +147,19 @@ class _Track:
         self.late = 0
 
     def add(self, pcm: bytes, sample_rate: int, at: float) -> None:
-        if self._next_at is None or abs(at - self._next_at) > JITTER_S or sample_rate != self._source_rate:
+        if self._next_at is None or abs(at - self._next_at) > SEAM_S or sample_rate != self._source_rate:
             pcm, at = self._begin(pcm, sample_rate, at)
             self._next_at = at
         self._next_at += len(pcm) / (BYTES_PER_SAMPLE * sample_rate)
         self._append(pcm if self._converter is None else self._converter.process(pcm))
 
     def _begin(self, pcm: bytes, sample_rate: int, at: float) -> tuple[bytes, float]:
-        """A new stretch at `at`. Returns what can be placed, and where: never over what is there already."""
+        """Begin a new stretch at `at`. Returns the audio to place and its time, never over audio that is there."""
         self.flush()
         start_s = self.end / self._sample_rate
         overlap_s = start_s - at
-        if overlap_s > JITTER_S:
-            if at >= 0:  # nothing is missed of what was said before the call began
+        if overlap_s > SEAM_S:
+            if at >= 0:  # audio from before the call is not missed
                 self.late += round(min(overlap_s, len(pcm) / (BYTES_PER_SAMPLE * sample_rate)) * self._sample_rate)
             pcm = pcm[BYTES_PER_SAMPLE * round(overlap_s * sample_rate) :]
         at = max(at, start_s)
@@ -187,7 +187,7 @@ class _Track:
             self.end += len(pcm) // BYTES_PER_SAMPLE
 
     def render(self, start: int, end: int) -> bytes:
-        """The audio from sample `start` to `end`, with silence where there is none; what lies before is forgotten."""
+        """The audio from sample `start` to `end`, silence included. Audio before `start` is forgotten."""
         self._written = end
         out = bytearray(BYTES_PER_SAMPLE * (end - start))
         while self._pieces and self._pieces[0][0] < end:

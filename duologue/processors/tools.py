@@ -97,15 +97,12 @@ class Tools(Processor):
 
     async def _call(self, run: ToolRun) -> None:
         calls, call = self.session.calls, run.call
-        registered = calls.get(call.call_id)
-        if registered is None:  # made by a processor that logs nothing
-            registered = calls.ask(call.call_id, name=call.name, turn=call.turn, agent=run.agent)
-        registered.runner = run
+        registered = calls.run(call, run)
         try:
             result, failed, respond = await run.result(registered)
         finally:
             registered.runner = None
-            if not registered.item_id:
+            if not registered.item_id:  # made by a processor that logs nothing
                 calls.forget(call.call_id)
         await self._answer(call, result, failed, respond=respond)
 
@@ -121,7 +118,7 @@ class Tools(Processor):
         )
 
     def _plain(self, result: Any) -> Any:
-        """The result as plain JSON data, cut if it is too long. Raises BadInput if it has no such form."""
+        """Return the result as plain JSON data, cut if it is too long. Raises BadInput for another value."""
         try:
             plain = msgspec.to_builtins(result, str_keys=True)
             encoded = msgspec.json.encode(plain).decode()
@@ -157,10 +154,9 @@ class ToolRun:
             self._decision.set_result(signal)
 
     async def result(self, registered: RegisteredCall) -> tuple[Any, bool, bool]:
-        """Returns the result, whether it is an error, and whether it wants an answer."""
+        """Return the result, whether it is an error, and whether it wants an answer."""
         tool, session, failed, result = self.tool, self.owner.session, False, None
         running_call.set(self.call.call_id)
-        registered.state = "running"
         self._scope.deadline = anyio.current_time() + tool.timeout_s
         with self._scope:
             try:
@@ -190,7 +186,7 @@ class ToolRun:
         return {"error": f"cancelled: {why}"}, True, not self._interrupted
 
     async def _denial(self) -> str:
-        """Wait for approval. Why it was not given; "" if it was."""
+        """Wait for approval. Returns the reason if it was not given, else ""."""
         tool, call, owner = self.tool, self.call, self.owner
         self._decision = asyncio.get_running_loop().create_future()
         denied = "the caller interrupted"

@@ -1,4 +1,4 @@
-"""`Answers`: what every engine that answers the caller does around its answers, whoever makes them."""
+"""`Answers`: decides when a response is due, and logs typed text, images and tool calls; shared by all engines."""
 
 from __future__ import annotations
 
@@ -10,14 +10,28 @@ import msgspec
 
 from ..agents.engine import EngineConfig, Handover, Pending
 from ..errors import BadInput
-from ..frames import End, EndOfTurn, Input, Interrupted, Respond, Say, ToolCall, ToolResult, UserImage, UserText
+from ..frames import (
+    Configure,
+    End,
+    EndOfTurn,
+    Input,
+    Interrupted,
+    Respond,
+    Say,
+    SessionStarted,
+    ToolCall,
+    ToolResult,
+    UserImage,
+    UserText,
+)
+from ..processors.handoff.setup import first_configuration
 from ..processors.kernel.lane import DrainableLane
 from ..processors.processor import Processor, handles
 
 IMAGE_TYPES = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
-"""Of these every model that sees takes all, or some."""
+"""The types of images that models take."""
 MAX_CALLS_PER_TURN = 16
-"""A model that calls tools without end must answer without them from here on."""
+"""Tool calls of one turn. From there on the model must answer without tools."""
 
 
 class AskedTool(Protocol):
@@ -34,26 +48,27 @@ class AskedTool(Protocol):
 
 
 class Answers(Processor):
-    """Decides when the agent answers, and keeps what is typed, shown and called in the log.
+    """Decides when the agent answers, and logs typed text, images, tool calls and their results.
 
-    One job at a time: what the caller has said or typed, what the application wants said, and the results of tools.
+    Does one job at a time: an answer to the caller, a text of the application, an answer with the results of tools.
     When all results of a turn's calls are in, the answer goes on, once. A result that comes after its turn was
-    interrupted is answered as soon as nobody speaks. Subclasses give the answers: `_answer` and `_speak`.
+    interrupted is answered as soon as nobody speaks. Subclasses implement `_answer` and `_speak`.
     """
 
     def __init__(self) -> None:
         self.config = EngineConfig()
-        """How the agent is set up; a response takes what holds when it begins."""
+        """The configuration. A response uses the one that holds when it begins."""
         self._jobs: DrainableLane | None = None
-        self._said: Pending = ""  # what the caller's turn that goes on has brought so far
-        self._unanswered: Pending = ""  # what finished turns, and late results of tools, want an answer to
-        self._due: Counter[int] = Counter()  # jobs that wait, by the turn that they belong to
+        self._greeting = ""
+        self._said: Pending = ""  # content of the turn in progress
+        self._unanswered: Pending = ""  # content of finished turns, and late results of tools
+        self._due: Counter[int] = Counter()  # jobs that wait, by their turn
         self._interruptions = 0
         self._leaving = False
         self._kept: list[Input] = []
 
     async def _answer(self, turn: int, extra: str, asked: Input) -> None:
-        """Answer in this turn, with `extra` instructions, to what was asked."""
+        """Answer `asked` in this turn, with `extra` instructions."""
         raise NotImplementedError
 
     async def _speak(self, turn: int, config: EngineConfig, text: str) -> None:
@@ -61,20 +76,34 @@ class Answers(Processor):
         raise NotImplementedError
 
     async def _not_understood(self, config: EngineConfig) -> int:
-        """The caller said something without words. The turn in which that was answered, 0 for none."""
+        """Answer speech without words. Returns the turn of the answer, 0 for none."""
         raise NotImplementedError
 
     async def open(self) -> None:
-        """One worker gives the responses, one after the other. Subclasses call it first."""
+        """Start the worker that gives one response after the other. Subclasses call it first."""
         self._jobs = DrainableLane(self)
         self._leaving = False
 
+    def first_change(self, voices: str) -> Configure | None:
+        """Return the change that the session's agent makes to the configuration, None for none; keep its greeting.
+
+        `voices` is the family of the engine's voices.
+        """
+        change, self._greeting = first_configuration(self.session, self.config, voices)
+        return change
+
+    @handles(SessionStarted)
+    async def begin(self, signal: SessionStarted) -> None:
+        """The session's agent greets."""
+        if self._greeting:
+            self._queue(Say(text=self._greeting))
+
     async def close(self) -> None:
-        """Nothing is answered any more. Subclasses call it too."""
+        """Answer nothing any more. Subclasses call it too."""
         if self._jobs is not None:
             self._jobs.close()
 
-    # -- what the caller does --------------------------------------------------------------------------------------
+    # -- frames ----------------------------------------------------------------------------------------------------
 
     @handles(UserText)
     async def typed(self, frame: UserText) -> None:
@@ -148,13 +177,13 @@ class Answers(Processor):
 
     @handles(End)
     async def end(self, frame: End) -> None:
-        """The call ends once what the agent was asked for has been given."""
+        """The call ends once the responses that were asked for have been given."""
         if self._jobs is not None:
             await self._jobs.drain()
 
     @handles(Interrupted)
     def interrupted(self, signal: Interrupted) -> None:
-        """Nothing of the turn goes on by itself, and what was to be said is not."""
+        """No answer of the turn goes on by itself, and texts that wait are not said."""
         self._interruptions += 1
         self.session.calls.fence(signal.turn)
 
@@ -191,7 +220,7 @@ class Answers(Processor):
         return made
 
     def _settle(self, turn: int) -> None:
-        """The turn is over, unless something of it is still to come."""
+        """The turn is over, unless a job or a result of it is still to come."""
         if not self._due[turn] and not self.session.calls.waits(turn):
             del self._due[turn]
             self.session.floor.finish(turn)
@@ -199,20 +228,20 @@ class Answers(Processor):
     # -- a change of engines in mid-call ---------------------------------------------------------------------------
 
     async def drain(self) -> None:
-        """Give what has been begun, and what is to be said; begin no other answer from now on."""
+        """Finish the responses that have begun and the `Say`s that wait; begin no other from now on."""
         self._leaving = True
         if self._jobs is not None:
             await self._jobs.drain()
 
     def stay(self) -> None:
-        """The change does not come about: go on."""
+        """The change of engines does not come about: go on."""
         self._leaving = False
         kept, self._kept = self._kept, []
         for frame in kept:
             self._queue(frame)
 
     def release(self) -> Handover:
-        """Give away what the caller is still owed; nothing of it is given here any more."""
+        """Give away the answers that are owed. None of them is given here any more."""
         assert self._jobs is not None
         waiting = [frame for frame in self._jobs.take("up") if isinstance(frame, Input)]
         left = Handover(
@@ -226,12 +255,12 @@ class Answers(Processor):
         return left
 
     def adopt(self, left: Handover) -> None:
-        """Take over what another owed."""
+        """Take over the answers that another engine owed."""
         self._said, self._unanswered = left.said, left.unanswered
         for frame in left.asked:
             if isinstance(frame, Say):
                 self._queue(frame)
-        for result in left.results:  # before what the caller asked: whatever answers them answers that too
+        for result in left.results:  # first: the answer to them answers the caller too
             self._take_result(result)
         for frame in left.asked:
             if not isinstance(frame, Say):
@@ -254,7 +283,7 @@ class Answers(Processor):
         self._jobs.put_up(work, frame)
 
     async def _work(self, frame: Input, config: EngineConfig) -> None:
-        """One job of the worker. `config` is that of the moment in which it was asked for."""
+        """Do one job. `config` is the configuration of the moment in which it was asked for."""
         floor, asked_in, turn = self.session.floor, _turn_of(frame), 0
         if self._leaving and not isinstance(frame, Say):
             self._kept.append(frame)
@@ -281,12 +310,12 @@ class Answers(Processor):
 
 
 def _turn_of(frame: Input) -> int:
-    """The turn that a job goes on with, 0 for none."""
+    """Return the turn that a job goes on with, 0 for none."""
     return frame.turn if isinstance(frame, Say | ToolResult) else 0
 
 
 def _is_void_after_interruption(frame: Input) -> bool:
-    """Whether a job is what the agent was about to say, and not what the caller waits for."""
+    """Return True for a job that the agent was about to say, and that the caller does not wait for."""
     return isinstance(frame, Respond) or (isinstance(frame, Say) and not frame.protected)
 
 

@@ -9,10 +9,9 @@ from itertools import count
 import msgspec
 
 from ..agents.engine import Capabilities, EngineConfig, Handover
-from ..agents.tool import ToolSpec
+from ..agents.tool import ToolSpec, plain_specs
 from ..errors import ConfigurationError
-from ..frames import Configure, Control, Say, SessionStarted
-from ..processors.handoff.setup import first_configuration
+from ..frames import Configure, Control
 from ..processors.pipeline import Pipeline
 from ..processors.processor import Processor, handles
 from .llm import LLM
@@ -25,7 +24,6 @@ class _Settings(Processor):
 
     def __init__(self, cascade: Cascade) -> None:
         self._cascade = cascade
-        self._greeting = ""
 
     @property
     def name(self) -> str:
@@ -33,15 +31,9 @@ class _Settings(Processor):
 
     async def open(self) -> None:
         """Take the session's agent, and the tools that every agent has. A `Handoff` sees to both itself."""
-        change, self._greeting = first_configuration(self.session, self._cascade.config, self._cascade.tts.voices)
+        change = self._cascade.llm.first_change(self._cascade.tts.voices)
         if change is not None:
             await self._cascade.configure(change)
-
-    @handles(SessionStarted)
-    async def greet(self, signal: SessionStarted) -> None:
-        """The session's agent greets."""
-        if self._greeting:
-            await self.push(Say(text=self._greeting))
 
     @handles(Configure)
     async def configure(self, frame: Configure) -> None:
@@ -56,7 +48,7 @@ class _Mark(Control, frozen=True, kw_only=True):
 
 
 class _Checkpoint(Processor):
-    """Stands behind processors of the application's, to learn when they have let out what they were given."""
+    """Stands behind processors of the application, and notices when they have passed on all frames."""
 
     def __init__(self) -> None:
         self._numbers = count(1)
@@ -115,9 +107,7 @@ class Cascade(Pipeline):
         before = (*self.heard, self._heard_all) if self.heard else ()
         after = (*self.spoken, self._wrote_all) if self.spoken else ()
         super().__init__([stt, *before, _Settings(self), llm, *after, tts])
-        first = Configure(
-            instructions=instructions, voice=voice, tools=tuple(msgspec.to_builtins(tool) for tool in tools)
-        )
+        first = Configure(instructions=instructions, voice=voice, tools=plain_specs(tools))
         llm.config = self._changed(first)
 
     @property
@@ -131,12 +121,12 @@ class Cascade(Pipeline):
 
     @property
     def config(self) -> EngineConfig:
-        """How it is set up now."""
+        """The configuration."""
         return self.llm.config
 
     @property
     def capabilities(self) -> Capabilities:
-        """What a cascade can do: everything changes in mid-call, for every response carries its whole context."""
+        """The abilities of a cascade. Everything can change in mid-call: each response carries its whole context."""
         return Capabilities(
             input_sample_rate=self.stt.sample_rate,
             output_sample_rate=self.tts.sample_rate,
@@ -177,7 +167,7 @@ class Cascade(Pipeline):
     # -- a change of engines in mid-call ---------------------------------------------------------------------------
 
     async def drain(self) -> None:
-        """Let out what has been begun and what is to be said, all of its audio included; begin nothing else."""
+        """Finish the responses that have begun and the `Say`s that wait, with all of their audio; begin no others."""
         if self.heard:
             await self._heard_all.passed(self.stt)
         await self.llm.drain()
@@ -186,14 +176,14 @@ class Cascade(Pipeline):
         await self.tts.drain()
 
     def stay(self) -> None:
-        """The change does not come about: go on."""
+        """The change of engines does not come about: go on."""
         self.llm.stay()
 
     def release(self) -> Handover:
-        """Give away the speech that has no transcript yet, and what waits for an answer."""
+        """Give away the speech that has no transcript yet, and the frames that wait for an answer."""
         return msgspec.structs.replace(self.llm.release(), speech=self.stt.release())
 
     def adopt(self, left: Handover) -> None:
-        """Take over what another engine has not dealt with, ahead of all that comes."""
+        """Take over the work that another engine has left, ahead of all later frames."""
         self.stt.adopt(left.speech)
         self.llm.adopt(left)

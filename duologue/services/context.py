@@ -1,4 +1,4 @@
-"""The conversation as a language model takes it."""
+"""`messages`: the conversation as a language model takes it, within a budget."""
 
 from __future__ import annotations
 

@@ -32,25 +32,25 @@ from .tts import TTS
 __all__ = ["LLM", "Budget", "Message", "Pieces", "Request", "ToolRequest", "messages"]
 
 Pieces = AsyncIterator[str | ToolRequest | Usage]
-"""What a model gives, piece by piece."""
+"""An answer of a model, piece by piece."""
 
 
 class LLM(Answers):
     """Answers the caller, in text.
 
-    A service implements `generate`. This class writes what the caller said and every tool call with its result into
-    the conversation, begins a turn when the caller has finished, and gives one response at a time: text pieces as
-    they come, tool calls only when the response stands. When all results of a turn's calls are in, the answer goes
-    on, once. A result that comes after its turn was interrupted is answered as soon as nobody speaks.
+    A service implements `generate`. This class logs the caller's words and every tool call with its result, begins a
+    turn when the caller has finished, and gives one response at a time: pieces of text as they come, tool calls only
+    when the response stands. When all results of a turn's calls are in, the answer goes on, once. A result that comes
+    after its turn was interrupted is answered as soon as nobody speaks.
 
-    `not_understood` is said when the caller spoke and no word was recognised, `failure` when the model fails, or
-    gives nothing for `timeout_s`; None says nothing.
+    `not_understood` is said when the caller spoke and no word was recognised, `failure` when the model fails, or gives
+    nothing for `timeout_s` seconds; None says nothing.
     """
 
     model: str = ""
     timeout_s: float = 20.0
     budget: Budget = DEFAULT_BUDGET
-    """How much of the conversation each request carries."""
+    """The part of the conversation that each request carries."""
     not_understood: str | None = "Sorry, I did not catch that."
     failure: str | None = "Sorry, something went wrong. Could you say that again?"
 
@@ -63,11 +63,11 @@ class LLM(Answers):
         if options:
             raise ConfigurationError(f"{self.name} takes no options: {', '.join(sorted(options))}")
 
-    # -- what the caller says ---------------------------------------------------------------------------------------
+    # -- the caller -------------------------------------------------------------------------------------------------
 
     @handles(UserTranscript)
     async def transcript(self, frame: UserTranscript) -> None:
-        """Log what was said."""
+        """Log the caller's words."""
         if frame.final and frame.text:
             self._log_caller(frame.text, id=frame.utterance, at=frame.start_s, ended_at=frame.end_s)
             self._said = "words"
@@ -77,7 +77,7 @@ class LLM(Answers):
 
     @handles(EndOfTurn)
     async def end_of_turn(self, frame: EndOfTurn) -> None:
-        """The caller waits for an answer, if it was more than a backchannel."""
+        """The caller waits for an answer, unless it was a backchannel."""
         said, self._said = self._said, ""
         if not self.session.floor.take_dismissed():
             self._unanswered = "words" if "words" in (said, self._unanswered) else said or self._unanswered
@@ -85,7 +85,7 @@ class LLM(Answers):
             self._queue(frame)
         await self.push(frame)
 
-    # -- what the agent says ----------------------------------------------------------------------------------------
+    # -- the agent --------------------------------------------------------------------------------------------------
 
     async def _not_understood(self, config: EngineConfig) -> int:
         floor, text, turn = self.session.floor, self.not_understood, 0
@@ -100,7 +100,7 @@ class LLM(Answers):
         await self._respond(turn, config, lambda: fixed(text))
 
     async def _answer(self, turn: int, extra: str, asked: Input) -> None:
-        # With what holds now: a hand-off may have come in since this was asked for.
+        # With the configuration of now: a hand-off may have come since this was asked for.
         config, failure = self.config, self.failure
         self._unanswered = ""
         request = Request(
@@ -120,7 +120,7 @@ class LLM(Answers):
             await self._respond(turn, config, lambda: fixed(failure))
 
     async def _respond(self, turn: int, config: EngineConfig, generate: Callable[[], Pieces]) -> ResponseStatus:
-        """One response, bracketed. Cancelled, and ended as interrupted, the moment that its turn is fenced."""
+        """Give one response, bracketed. A fence cancels it at once; then it ends as interrupted."""
         session = self.session
         if turn <= session.floor.fence:
             return "interrupted"
@@ -185,7 +185,7 @@ class LLM(Answers):
                 if turn > self.session.floor.fence:
                     waiting.popleft()
         finally:
-            for call in waiting:  # interrupted before it was made, or on its way to whoever makes it
+            for call in waiting:  # interrupted before it was made, or on its way to its runner
                 cancelled = {"error": "cancelled: the caller interrupted"}
                 self._take_result(
                     ToolResult(
@@ -195,12 +195,12 @@ class LLM(Answers):
 
 
 async def fixed(text: str) -> Pieces:
-    """A text as it stands."""
+    """Yield a text as it stands."""
     yield text
 
 
 async def without_calls(pieces: Pieces) -> Pieces:
-    """All but the tool requests."""
+    """Yield all pieces but the tool requests."""
     try:
         async for piece in pieces:
             if not isinstance(piece, ToolRequest):
@@ -210,7 +210,7 @@ async def without_calls(pieces: Pieces) -> Pieces:
 
 
 async def next_piece(pieces: Pieces, timeout_s: float) -> str | ToolRequest | Usage | None:
-    """The next piece, None after the last. Raises DeadlineExceeded if it takes too long."""
+    """Return the next piece, None after the last. Raises DeadlineExceeded if it takes more than `timeout_s` seconds."""
     with anyio.move_on_after(timeout_s) as scope:
         return await anext(pieces, None)
     assert scope.cancelled_caught
@@ -218,7 +218,7 @@ async def next_piece(pieces: Pieces, timeout_s: float) -> str | ToolRequest | Us
 
 
 async def close_pieces(pieces: Pieces) -> None:
-    """Let the model go, whether it has given all or not."""
+    """End the model's answer, complete or not."""
     end = getattr(pieces, "aclose", None)
     if end is not None:
         await end()

@@ -58,7 +58,7 @@ class STT(Processor):
     def __init__(self) -> None:
         self._recent: deque[UserAudio] = deque()
         self._recent_s = 0.0
-        self._mono: MonoAt | None = None  # made with the first audio
+        self._mono: MonoAt | None = None  # made with the first audio that must be converted
         self._listening = False
         self._failed = False
         self._released = False
@@ -183,9 +183,12 @@ class STT(Processor):
 
     async def _feed(self, frame: UserAudio) -> None:
         self._fed_s += frame.duration_s
-        if self._mono is None:
+        pcm = frame.audio
+        if self._mono is None and (frame.channels != 1 or frame.sample_rate != self.sample_rate):
             self._mono = MonoAt(self.sample_rate)
-        await self._hear(self._mono.process(frame.audio, frame.sample_rate, frame.channels))
+        if self._mono is not None:
+            pcm = self._mono.process(pcm, frame.sample_rate, frame.channels)
+        await self._hear(pcm)
 
     async def _hear(self, pcm: bytes) -> None:
         if pcm and (interim := await self._ask(lambda: self.feed(pcm), "")):

@@ -20,7 +20,7 @@ from .sentences import SentenceSplitter, without_markup
 class SpeechChunk(msgspec.Struct, frozen=True, gc=False):
     """A piece of synthesized speech: mono s16le, and the words that begin in it, timed from the text's start.
 
-    A service that knows no word times leaves `words` empty.
+    A service without word times leaves `words` empty.
     """
 
     audio: bytes
@@ -31,19 +31,20 @@ class TTS(Processor):
     """Turns the agent's text into audio, sentence by sentence, while the text is still being generated.
 
     A service implements `synthesize`, and `check_voice` if it knows its voices. Text and tool calls go on downstream
-    at once; the audio follows in the order of the text, and the end of the response after its audio. An interruption
-    cancels the synthesis at once.
+    at once; the audio follows in the order of the text, and the end of the response after its audio. While there are
+    hooks on `BotText`, text goes on sentence by sentence, as the hooks leave it. An interruption cancels the synthesis
+    at once.
 
-    A sentence that cannot be spoken, or for which no audio comes within `timeout_s`, is reported and left out, also
-    of what counts as heard; the response ends as failed.
+    The text counts as the response's from here on: the ledger takes it when it comes. A sentence that cannot be spoken,
+    or for which no audio comes within `timeout_s` seconds, is reported and left out of it; the response ends as failed.
     """
 
     sample_rate: int = 24_000
-    """Of the audio that the service gives, in Hz."""
+    """Sample rate of the service's audio, in Hz."""
     timeout_s: float = 10.0
     model: str = ""
     voices: str = ""
-    """The family that its voices belong to, by which an `Agent` can name one for each engine."""
+    """The family of its voices, by which an `Agent` can name a voice for each engine."""
 
     replaceable: bool = False
     """True while another engine can take the call if this service fails for good."""
@@ -67,25 +68,25 @@ class TTS(Processor):
         """Raise ConfigurationError if the service has no such voice. Accepts any by default."""
 
     async def open(self) -> None:
-        """Sentences wait in a queue of their own, so that text and tool calls need not wait for them.
+        """Start the queue of the sentences. Text and tool calls do not wait in it.
 
         Subclasses call it first.
         """
         self._sentences = DrainableLane(self)
 
     async def close(self) -> None:
-        """Nothing is spoken any more. Subclasses call it too."""
+        """Speak nothing any more. Subclasses call it too."""
         if self._sentences is not None:
             self._sentences.close()
 
     async def drain(self) -> None:
-        """Wait until what is written now has been given as audio."""
+        """Wait until the text that is here has been given as audio."""
         if self._sentences is not None:
             await self._sentences.drain()
 
     @handles(End)
     async def end(self, frame: End) -> None:
-        """The call ends once all has been spoken."""
+        """The call ends once all text has been spoken."""
         await self.drain()
 
     @handles(ResponseStarted)
@@ -112,7 +113,7 @@ class TTS(Processor):
 
     @handles(ToolCall)
     async def tool_call(self, frame: ToolCall) -> None:
-        """What was written before a call is spoken, whole sentence or not."""
+        """Speak the text before the call, whole sentence or not."""
         await self._queue(self._splitter.flush())
         await self.push(frame)
 
@@ -230,7 +231,7 @@ class TTS(Processor):
 
 
 def in_proportion(text: str, start_s: float, end_s: float) -> tuple[Word, ...]:
-    """Word times where the service gives none: each word takes its share of the characters."""
+    """Return word times in proportion to the characters, for services without word times."""
     total, place = len(text), 0
     words = []
     for piece in re.findall(r"\s*\S+\s*", text):

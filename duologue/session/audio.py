@@ -18,30 +18,30 @@ class AudioListeners:
     def __init__(self, report: Callable[[Exception, str], None], owner: str) -> None:
         self._report = report
         self._owner = owner
-        self._listeners: tuple[AudioListener, ...] = ()
+        self.listeners: tuple[AudioListener, ...] = ()
 
     def __len__(self) -> int:
-        return len(self._listeners)
+        return len(self.listeners)
 
     def add(self, listener: AudioListener) -> Callable[[], None]:
         """Call `listener` with each piece of audio. Returns a function that ends it."""
-        self._listeners = (*self._listeners, listener)
+        self.listeners = (*self.listeners, listener)
 
         def stop() -> None:
-            listeners = list(self._listeners)
+            listeners = list(self.listeners)
             if listener in listeners:
                 listeners.remove(listener)
-                self._listeners = tuple(listeners)
+                self.listeners = tuple(listeners)
 
         return stop
 
     def hear(self, pcm: bytes, sample_rate: int, at: float) -> None:
         """Call all listeners with a piece of audio."""
-        for listener in self._listeners:
+        for listener in self.listeners:
             try:
                 listener(pcm, sample_rate, at)
             except Exception as error:
-                self._listeners = tuple(other for other in self._listeners if other is not listener)
+                self.listeners = tuple(other for other in self.listeners if other is not listener)
                 self._report(error, self._owner)
 
 

@@ -12,6 +12,8 @@ from ..frames import Frame, Output
 from .holds import Edge, Hold, Holds
 
 Owner = Literal["caller", "agent"]
+VoiceListener = Callable[[float, float], None]
+"""Called with the session times of the first and the last voiced frame of the caller's speech so far, in seconds."""
 
 
 class Floor:
@@ -37,13 +39,14 @@ class Floor:
         self.caller_speaking = False
         """True while the caller speaks. Set by `caller_speaks`."""
         self.dismissed = False
-        """The caller's turn that is ending was a backchannel and wants no answer. Engines call `take_dismissed`."""
+        """True if the caller's turn that is ending was a backchannel, which wants no answer: see `take_dismissed`."""
         self.touched: Callable[[], None] = lambda: None
         """Called at every sign of life. Code that changes one of the attributes above calls it too."""
         self._working: set[int] = set()
         self._protected: set[int] = set()
         self._scopes: dict[anyio.CancelScope, int] = {}
         self._holds = Holds()
+        self._voice_listeners: tuple[VoiceListener, ...] = ()
 
     def caller_speaks(self, speaking: bool, at: float) -> None:
         """The caller has spoken, or been silent, since session time `at`. A change is announced to everyone."""
@@ -51,6 +54,23 @@ class Floor:
         self.touched()
         if changed:
             self._caller(speaking, at)
+
+    def caller_voiced(self, start_s: float, end_s: float) -> None:
+        """The caller's speech, which began at session time `start_s`, lasts until `end_s` so far.
+
+        A detector calls this with every piece of audio that prolongs the speech, before it passes the piece on.
+        """
+        for listener in self._voice_listeners:
+            listener(start_s, end_s)
+
+    def on_voice(self, listener: VoiceListener) -> Callable[[], None]:
+        """Call `listener` whenever the caller's speech goes on. Returns a function that ends it."""
+        self._voice_listeners = (*self._voice_listeners, listener)
+
+        def stop() -> None:
+            self._voice_listeners = tuple(other for other in self._voice_listeners if other != listener)
+
+        return stop
 
     @property
     def owner(self) -> Owner:
@@ -117,13 +137,13 @@ class Floor:
         """The owners of the holds that are out, oldest first."""
         return tuple(hold.owner for hold in self._holds.out)
 
-    def on_hold(self, held: Edge, resumed: Edge) -> None:
-        """Register how the agent's speech falls silent and goes on. Playouts do.
+    def on_hold(self, held: Edge, resumed: Edge) -> Callable[[], None]:
+        """Register how the agent's speech falls silent and goes on. Playouts do. Returns a function that ends it.
 
         `held` is called with the owner when the first hold begins. `resumed` is called when the last one is released or
         has expired, with the owners of all holds since. An interruption that ends the last one calls neither.
         """
-        self._holds.on_edge(held, resumed)
+        return self._holds.on_edge(held, resumed)
 
     # -- interruptions ---------------------------------------------------------------------------------------------
 
@@ -147,7 +167,8 @@ class Floor:
         self.fence = self.turn
         self._protected.clear()
         self._working.clear()
-        self._holds.end(lasting=False)
+        if self.held:
+            self._holds.end(lasting=False)
         for scope, turn in list(self._scopes.items()):
             if turn <= self.fence:
                 scope.cancel()

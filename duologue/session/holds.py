@@ -72,12 +72,19 @@ class Holds:
         self._owners: dict[str, None] = {}  # of all holds since the silence began
         self._edges: list[tuple[Edge, Edge]] = []
 
-    def on_edge(self, held: Edge, resumed: Edge) -> None:
+    def on_edge(self, held: Edge, resumed: Edge) -> Callable[[], None]:
         """Call `held` when the first hold begins, `resumed` when the last one is released or has expired.
 
-        An interruption that ends the last one calls neither.
+        An interruption that ends the last one calls neither. Returns a function that ends it.
         """
-        self._edges.append((held, resumed))
+        edge = held, resumed
+        self._edges.append(edge)
+
+        def stop() -> None:
+            if edge in self._edges:
+                self._edges.remove(edge)
+
+        return stop
 
     def begin(
         self, owner: str, *, patience_s: float | None, lasting: bool, on_expired: Callable[[], None] | None
@@ -92,7 +99,7 @@ class Holds:
         if patience_s is not None:
             hold.release_after(patience_s)
         if first:
-            for held, _ in self._edges:
+            for held, _ in tuple(self._edges):
                 held((owner,))
         return hold
 
@@ -100,7 +107,7 @@ class Holds:
         del self.out[hold]
         if not self.out:
             owners, self._owners = tuple(self._owners), {}
-            for _, resumed in self._edges:
+            for _, resumed in tuple(self._edges):
                 resumed(owners)
 
     def end(self, *, lasting: bool) -> None:

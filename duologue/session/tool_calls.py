@@ -10,6 +10,7 @@ from itertools import count
 from typing import Literal
 
 from ..errors import BadInput
+from ..frames import ToolCall
 
 CallState = Literal["asked", "approval", "running", "answered"]
 """Of a tool call: asked for by the model, waiting for approval, running, with its result (an error, if cancelled)."""
@@ -87,6 +88,14 @@ class ToolCalls:
         if call is None:
             raise BadInput(f"there is no tool call {call_id!r}")
         call.response_id, call.owner, call.provider_id = response_id, owner, provider_id
+
+    def run(self, call: ToolCall, runner: object) -> RegisteredCall:
+        """A processor or a client runs a call. One that nobody has logged is registered without an item."""
+        registered = self._calls.get(call.call_id)
+        if registered is None:
+            registered = self.ask(call.call_id, name=call.name, turn=call.turn)
+        registered.runner, registered.state = runner, "running"
+        return registered
 
     def answer(self, call_id: str, *, result_id: str = "") -> RegisteredCall:
         """Register the result of a call. Raises BadInput for an unknown call and for a second result."""

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
 from ..frames import Usage
+
+_AMOUNTS = tuple(name for name in Usage.__struct_fields__ if name.endswith(("_tokens", "_s")) or name == "characters")
 
 
 class UsageTotals:
@@ -20,15 +24,9 @@ class UsageTotals:
         """Count one report."""
         key = (usage.service, usage.model)
         total = self.by_service.get(key, Usage(service=usage.service, model=usage.model))
-        self.by_service[key] = Usage(
-            service=usage.service,
-            model=usage.model,
-            input_tokens=total.input_tokens + usage.input_tokens,
-            output_tokens=total.output_tokens + usage.output_tokens,
-            cached_tokens=total.cached_tokens + usage.cached_tokens,
-            input_audio_tokens=total.input_audio_tokens + usage.input_audio_tokens,
-            output_audio_tokens=total.output_audio_tokens + usage.output_audio_tokens,
-            characters=total.characters + usage.characters,
-            input_audio_s=total.input_audio_s + usage.input_audio_s,
-            output_audio_s=total.output_audio_s + usage.output_audio_s,
-        )
+        self.by_service[key] = add_usage(total, usage)
+
+
+def add_usage(total: Usage, more: Usage) -> Usage:
+    """Return `total` with the amounts of `more` added: all that are counted, in tokens, characters and seconds."""
+    return msgspec.structs.replace(total, **{name: getattr(total, name) + getattr(more, name) for name in _AMOUNTS})

@@ -294,13 +294,13 @@ class SimulatedCaller:
                 self._waits.remove(wait)
 
     def _synthesize(self, text: str) -> bytes:
-        from ..services.local.synthesizer import SAMPLE_RATE, Synthesizer
+        from ..services.local.synthesizer import ESPEAK_RATE, Synthesizer
 
         voice = Synthesizer(self._voice, rate_wpm=self._rate_wpm, pitch=self._pitch)
         pcm = b"".join(piece.audio for piece in voice.synthesize(text))
         if not pcm:
             raise BadInput(f"{text!r} has no words to say")
-        converter = Resampler(SAMPLE_RATE, self.sample_rate)
+        converter = Resampler(ESPEAK_RATE, self.sample_rate)
         return converter.process(pcm) + converter.flush()
 
 

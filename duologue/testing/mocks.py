@@ -1,9 +1,10 @@
-"""Services with fixed answers and fixed delays: what is left of a call's time is the framework's own."""
+"""Services with fixed answers and fixed delays. The rest of a call's time is the framework's own."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from functools import lru_cache
+from typing import TypeAlias
 
 import anyio
 
@@ -17,8 +18,8 @@ from ..services.tts import TTS, SpeechChunk
 class MockSTT(STT):
     """Gives `texts` one after the other, then the last one again, `delay_s` after the end of the caller's turn.
 
-    With `interim_s`, the first words of a text come as interim transcripts, one more word each `interim_s` seconds
-    of audio. `heard` keeps how many bytes of audio each utterance had.
+    With `interim_s`, the first words of a text come as interim transcripts, one more word for every `interim_s` seconds
+    of audio. `heard` are the bytes of audio of each utterance.
     """
 
     def __init__(
@@ -52,24 +53,26 @@ class MockSTT(STT):
         return " ".join(text[:words])
 
     async def finish(self) -> Transcription:
-        """The next text."""
+        """Return the next text."""
         await anyio.sleep(self._delay_s)
         return Transcription(text=self._text())
 
 
-Reply = str | ToolRequest
+MockReply: TypeAlias = str | ToolRequest
 
 
 class MockLLM(LLM):
-    """Streams replies: the first token after `first_token_s`, then one each `token_s`.
+    """Streams replies: the first token after `first_token_s`, then one every `token_s`.
 
     `replies` are texts, tool requests or lists of both, given one after the other (the last one again), or a function
-    of the request. `requests` keeps what it was asked.
+    of the request. `requests` are the requests that came.
     """
 
     def __init__(
         self,
-        replies: Sequence[Reply | Sequence[Reply]] | Callable[[Request], Reply | Iterable[Reply]] = ("Hello.",),
+        replies: Sequence[MockReply | Sequence[MockReply]] | Callable[[Request], MockReply | Iterable[MockReply]] = (
+            "Hello.",
+        ),
         *,
         first_token_s: float = 0.15,
         token_s: float = 0.01,
@@ -80,7 +83,7 @@ class MockLLM(LLM):
         self.requests: list[Request] = []
 
     async def generate(self, request: Request) -> AsyncIterator[str | ToolRequest | Usage]:
-        """The next reply."""
+        """Yield the next reply."""
         self.requests.append(request)
         if callable(self._replies):
             reply = self._replies(request)
@@ -105,8 +108,8 @@ class MockTTS(TTS):
     """Speaks each sentence as a quiet tone of `seconds_per_sentence`, or `s_per_character` for each character.
 
     The first audio comes after `first_audio_s`, the rest `speed` times faster than real time, in pieces of `chunk_s`,
-    at most a second. Gives no word times, as many services do not. Knows `voices`, by default any. `spoken` keeps the
-    texts that it began to speak, and `voices_used` in which voice each.
+    at most a second. Gives no word times, like many services. Has `voices`, by default any. `spoken` are the texts that
+    it began to speak, `voices_used` the voice of each.
     """
 
     def __init__(
@@ -128,17 +131,17 @@ class MockTTS(TTS):
         self._s_per_character = s_per_character
         self._speed = speed
         self._chunk_s = min(chunk_s, 1.0)
-        self._second = _tone(sample_rate)
+        self._second = _second_of_tone(sample_rate)
         self.spoken: list[str] = []
         self.voices_used: list[str] = []
 
     def check_voice(self, voice: str) -> None:
         """Raise ConfigurationError for a voice that is not among the `voices`."""
         if self._voices is not None and voice not in self._voices:
-            raise ConfigurationError(f"there is no voice {voice!r}; there are {', '.join(self._voices)}")
+            raise ConfigurationError(f"there is no voice {voice!r}: there are {', '.join(self._voices)}")
 
     async def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
-        """The tone."""
+        """Yield the tone."""
         self.spoken.append(text)
         self.voices_used.append(voice)
         due = anyio.current_time() + self._first_audio_s
@@ -152,7 +155,7 @@ class MockTTS(TTS):
 
 
 @lru_cache(maxsize=8)
-def _tone(sample_rate: int) -> bytes:
-    """A second of a square wave of 100 Hz at -20 dBFS: audible to every detector, and cheap to make."""
+def _second_of_tone(sample_rate: int) -> bytes:
+    """Return a second of a square wave of 100 Hz at -20 dBFS: audible to every detector, and cheap to make."""
     half = sample_rate // 200
     return (b"\xcc\x0c" * half + b"\x34\xf3" * half) * 100

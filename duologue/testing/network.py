@@ -1,4 +1,4 @@
-"""Bad networks for tests: relays on loopback that lose, delay and cut what passes through them."""
+"""Bad networks for tests: relays on loopback that lose, delay and cut the traffic through them."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ import anyio
 import anyio.lowlevel
 
 from ..errors import BadInput
+from .tls import HOST
 
-HOST = "127.0.0.1"
 PIECE = 65_536
 
 _CANDIDATE = re.compile(r"^(a=candidate:\S+ \d+ )(\S+)( \d+ )(\S+) (\d+)( typ host.*)")
@@ -26,32 +26,32 @@ Address = tuple[str, int]
 
 @dataclass(slots=True, kw_only=True)
 class Network:
-    """How bad the network is; may be changed at any time, and holds for both ways."""
+    """The faults of a network, in both directions. May be changed at any time."""
 
     loss: float = 0.0
-    """The part of the datagrams that gets lost, 0 to 1."""
+    """The fraction of the datagrams that is lost, 0 to 1."""
     delay_s: float = 0.0
     jitter_s: float = 0.0
-    """Each datagram takes up to so much longer than `delay_s`: they overtake each other."""
+    """The most that a datagram takes beyond `delay_s`: datagrams overtake each other."""
     cut: bool = False
-    """Nothing passes: datagrams are lost, and a stream stands still."""
+    """True: datagrams are lost, and streams stand still."""
     seed: int = 1
 
 
-class _Side(asyncio.DatagramProtocol):
+class _RelaySocket(asyncio.DatagramProtocol):
     """One of the relay's two sockets."""
 
     def __init__(self, relay: UdpRelay) -> None:
         self._relay = relay
         self.transport: asyncio.DatagramTransport | None = None
         self.peer: Address | None = None
-        self.other: _Side | None = None
+        self.other: _RelaySocket | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
 
     def datagram_received(self, data: bytes, address: Address) -> None:
-        # The far end may send from another port than the one it named.
+        # The far end may send from another port than its candidate's.
         self.peer = address
         assert self.other is not None
         self._relay._carry(data, self.other)
@@ -68,30 +68,30 @@ class _Side(asyncio.DatagramProtocol):
 
 
 class UdpRelay:
-    """Stands between the two ends of a WebRTC connection, both on this machine: see `through_udp`.
+    """A relay between the two ends of a WebRTC connection on this machine: see `through_udp`.
 
-    The offer and the answer are rewritten, so that each end takes the relay for the other one.
+    It rewrites the offer and the answer: each end takes the relay for the other end.
     """
 
     def __init__(self, network: Network) -> None:
         self.network = network
         self.carried = 0
-        """Datagrams that were let through."""
+        """Datagrams that passed."""
         self.lost = 0
         self._random = random.Random(network.seed)
-        self._to_client, self._to_server = _Side(self), _Side(self)
+        self._to_client, self._to_server = _RelaySocket(self), _RelaySocket(self)
         self._to_client.other, self._to_server.other = self._to_server, self._to_client
 
     def offer(self, sdp: str) -> str:
-        """The client's offer as the server is to see it."""
+        """Return the client's offer for the server."""
         return self._rewrite(sdp, self._to_client, self._to_server)
 
     def answer(self, sdp: str) -> str:
-        """The server's answer as the client is to see it."""
+        """Return the server's answer for the client."""
         return self._rewrite(sdp, self._to_server, self._to_client)
 
-    def _rewrite(self, sdp: str, near: _Side, far: _Side) -> str:
-        """Leave one candidate, the relay's. `near` sends to the end whose description this is."""
+    def _rewrite(self, sdp: str, near: _RelaySocket, far: _RelaySocket) -> str:
+        """Replace the candidates by the relay's. `near` sends to the end whose description this is."""
         lines = sdp.splitlines()
         found = [match for match in map(_CANDIDATE.fullmatch, lines) if match and _IPV4.fullmatch(match[4])]
         chosen = next((match for match in found if match[2].lower() == "udp"), None)
@@ -102,7 +102,7 @@ class UdpRelay:
         kept = (line if text == chosen[0] else text for text in lines)
         return "\r\n".join(text for text in kept if text == line or not text.startswith("a=candidate:")) + "\r\n"
 
-    def _carry(self, data: bytes, to: _Side) -> None:
+    def _carry(self, data: bytes, to: _RelaySocket) -> None:
         network = self.network
         if network.cut or self._random.random() < network.loss:
             self.lost += 1
@@ -117,7 +117,7 @@ class UdpRelay:
 
 @asynccontextmanager
 async def through_udp(network: Network) -> AsyncIterator[UdpRelay]:
-    """A relay for one WebRTC connection, which passes its offer and answer through the relay's methods."""
+    """Open a relay for one WebRTC connection, whose offer and answer go through the relay's methods."""
     loop, relay = asyncio.get_running_loop(), UdpRelay(network)
     sides = (relay._to_client, relay._to_server)
     for side in sides:
@@ -133,8 +133,10 @@ async def through_udp(network: Network) -> AsyncIterator[UdpRelay]:
 
 @asynccontextmanager
 async def through_tcp(port: int, network: Network) -> AsyncIterator[int]:
-    """A relay to a port of this machine; gives its own port. What is cut stands still, as with a half-open socket:
-    neither end is told. A stream loses nothing, so that `loss` has no meaning."""
+    """Open a relay to a port of this machine; yields its own port.
+
+    A cut stream stands still like a half-open socket: neither end notices. Streams do not lose data: `loss` is ignored.
+    """
     tasks: set[asyncio.Task[None]] = set()
     writers: set[asyncio.StreamWriter] = set()
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)

@@ -1,4 +1,4 @@
-"""TLS for servers of tests: a certificate for 127.0.0.1 that signs itself, made once per process."""
+"""TLS for the servers of tests: a self-signed certificate for 127.0.0.1, made once per process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ HOST = "127.0.0.1"
 
 
 class Loopback(NamedTuple):
-    """Both sides of TLS to 127.0.0.1: the client trusts this server, and no other."""
+    """Both sides of TLS to 127.0.0.1. The client trusts this server only."""
 
     server: ssl.SSLContext
     client: ssl.SSLContext
@@ -24,7 +24,7 @@ class Loopback(NamedTuple):
 
 @cache
 def loopback() -> Loopback:
-    """The contexts of this process. Raises MissingExtra without the package `cryptography`."""
+    """Return the contexts of this process. Raises MissingExtra without the package `cryptography`."""
     certificate, key = _self_signed()
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     with TemporaryDirectory() as directory:  # the ssl module takes a server's certificate from files only
@@ -36,7 +36,7 @@ def loopback() -> Loopback:
 
 
 def _self_signed() -> tuple[bytes, bytes]:
-    """A certificate and its key, as PEM."""
+    """Return a certificate and its key, as PEM."""
     try:
         from cryptography import x509
         from cryptography.hazmat.primitives import hashes, serialization

@@ -1,6 +1,6 @@
-"""Test audio that is the same each time, and `TurnFinder`, which finds turns in audio by its level.
+"""Reproducible test audio, and `TurnFinder`, which finds turns in audio by its level.
 
-All audio is mono s16le. Time is counted in samples, so that nothing depends on when a piece arrives.
+All audio is mono s16le. Time is counted in samples: the result does not depend on when a piece arrives.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from ..audio.vad import EnergyVad, Framer
 from ..errors import BadInput, ConfigurationError
 
 FRAME_MS = 10
-"""How finely a `TurnFinder` looks."""
+"""The resolution of a `TurnFinder`."""
 
 
 def tone(seconds: float, sample_rate: int, *, hz: float = 440.0, dbfs: float = -20.0) -> bytes:
-    """A sine of `seconds`, to the nearest sample, whose level is `dbfs`. Raises BadInput for an impossible one."""
+    """Return a sine of `seconds`, to the nearest sample, at a level of `dbfs`. Raises BadInput if there is none."""
     import numpy as np
 
     check_rate(sample_rate)
@@ -35,7 +35,7 @@ def tone(seconds: float, sample_rate: int, *, hz: float = 440.0, dbfs: float = -
 
 
 def pieces(pcm: bytes, sample_rate: int, ms: float = 20.0) -> Iterator[bytes]:
-    """`pcm` in pieces of `ms`, to the nearest sample; the last may be shorter. Raises BadInput for empty pieces."""
+    """Return `pcm` in pieces of `ms`, to the nearest sample. The last may be shorter. Raises BadInput if `ms` is 0."""
     check_rate(sample_rate)
     check_whole(pcm)
     size = BYTES_PER_SAMPLE * round(ms * sample_rate / 1000)
@@ -45,7 +45,7 @@ def pieces(pcm: bytes, sample_rate: int, ms: float = 20.0) -> Iterator[bytes]:
 
 
 class FoundSpeech(NamedTuple):
-    """Speech has `begun` or ceased, at sample `at`. That was clear at sample `found`."""
+    """Speech has `begun` or ceased at sample `at`, which was certain at sample `found`."""
 
     begun: bool
     at: int
@@ -70,11 +70,12 @@ class TurnFinder:
         self._framer = Framer(EnergyVad(threshold_dbfs, FRAME_MS, sample_rate), sample_rate)
         self._frame = sample_rate * FRAME_MS // 1000
         self._needed = {False: speech_ms * sample_rate / 1000, True: silence_ms * sample_rate / 1000}
-        self._turned: int | None = None  # since where the level has been other than what counts
+        self._turned: int | None = None
+        """The sample since which the level contradicts `speaking`."""
         self._fed = 0
 
     def feed(self, pcm: bytes) -> list[FoundSpeech]:
-        """What the next piece of audio makes clear, in order."""
+        """Take the next piece of audio. Returns the speech found, in order."""
         self._fed += len(pcm) // BYTES_PER_SAMPLE
         out: list[FoundSpeech] = []
         for score, end in self._framer.process(pcm):
@@ -88,7 +89,7 @@ class TurnFinder:
         return out
 
     def flush(self) -> list[FoundSpeech]:
-        """The audio stops here: speech that goes on has ceased."""
+        """End the audio. Returns the end of a speech in progress."""
         ended = [self._turn(self._fed if self._turned is None else self._turned, self._fed)] if self.speaking else []
         self._turned = None
         self._framer.reset()

@@ -1,4 +1,4 @@
-"""`WebRTCClient`: a WebRTC client for tests, which calls as a browser would and keeps what it hears."""
+"""`WebRTCClient`: a WebRTC client for tests that calls as a browser does, and keeps the audio that it receives."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ except ImportError as error:
 from ..transports.webrtc.peer import close_connection
 
 Json = dict[str, Any]
-Request = Callable[[str, str, Json], Awaitable[Any]]
-"""`await request(method, path, body)`: one HTTP request to the server, and its JSON; raises for a refusal."""
+SendRequest = Callable[[str, str, Json], Awaitable[Any]]
+"""`await request(method, path, body)` sends an HTTP request and returns the JSON of its answer; raises if refused."""
 
 HEARD_RATE = 48_000
-PERIOD_S = 0.02
+PACKET_S = 0.02
 PING_S = 1.0
 MAX_HEARD_S = 600.0
-"""Of what was heard, the oldest goes."""
+"""Audio that a client keeps; beyond that the oldest is dropped."""
 DEADLINE_S = 10.0
-"""For what a test waits for."""
+"""The longest that a test waits for anything."""
 
 
 class Microphone(MediaStreamTrack):
-    """What the client says, in real time, s16le mono at `sample_rate`; silence when there is nothing."""
+    """The client's audio in real time: mono s16le at `sample_rate`, and silence while there is none."""
 
     kind = "audio"
 
@@ -46,21 +46,21 @@ class Microphone(MediaStreamTrack):
         super().__init__()
         self.sample_rate = sample_rate
         self.said = 0
-        """Samples that have left, the silence included."""
+        """Samples that were sent, with the silence."""
         self._pcm = bytearray()
         self._began: float | None = None
         self._paused = False
 
     def say(self, pcm: bytes) -> None:
-        """Say this next."""
+        """Append audio."""
         self._pcm += pcm
 
     def pause(self) -> None:
-        """Send nothing any more, not even silence."""
+        """Stop sending, silence included."""
         self._paused = True
 
     async def recv(self) -> av.AudioFrame:
-        """The next 20 ms, at their time."""
+        """Return the next 20 ms at their time."""
         if self._paused:
             await asyncio.get_running_loop().create_future()
         if self.readyState != "live":
@@ -79,7 +79,7 @@ class Microphone(MediaStreamTrack):
 
 
 class WebRTCClient:
-    """Calls by small-webrtc's signalling, or FastRTC's; needs real time.
+    """A client with small-webrtc's signalling or FastRTC's. It needs real time.
 
         async with WebRTCClient(request) as client:
             client.microphone.say(pcm)
@@ -87,12 +87,12 @@ class WebRTCClient:
             await client.until(lambda message: message["type"] == "bot-ready")
             client.heard     # [(arrival, s16le mono at 48 kHz)]
 
-    `request` sends an HTTP request to the server. Raises DeadlineExceeded if something does not come within 10 s.
+    `request` sends an HTTP request to the server. Methods that wait raise DeadlineExceeded after 10 s.
     """
 
     def __init__(
         self,
-        request: Request,
+        request: SendRequest,
         *,
         path: str = "/api/offer",
         signalling: Literal["small", "fastrtc"] = "small",
@@ -105,13 +105,13 @@ class WebRTCClient:
     ) -> None:
         self.microphone = microphone or Microphone()
         self.messages: list[Json] = []
-        """All that came on the data channel."""
-        self.heard: deque[tuple[float, bytes]] = deque(maxlen=int(MAX_HEARD_S / PERIOD_S))
-        """Pieces of what was heard, each with the time (`time.monotonic`) at which it came."""
+        """All messages of the data channel."""
+        self.heard: deque[tuple[float, bytes]] = deque(maxlen=int(MAX_HEARD_S / PACKET_S))
+        """Pieces of 20 ms of audio, each with the time (`time.monotonic`) at which it came."""
         self.places: deque[int] = deque(maxlen=self.heard.maxlen)
-        """The same pieces' places in what was sent, in pieces of 20 ms: what was lost on the way is left out."""
+        """The numbers of these pieces among the sent ones: numbers of lost pieces are missing."""
         self.id = id if signalling == "fastrtc" else ""
-        """What the server calls this connection."""
+        """The server's id of this connection."""
         self._request, self._path, self._signalling, self._data = request, path, signalling, data
         self._pings, self._listens, self._has_channel = pings, listen, channel
         self._pc: RTCPeerConnection | None = None
@@ -128,11 +128,11 @@ class WebRTCClient:
 
     @property
     def state(self) -> str:
-        """Of the peer connection."""
+        """The state of the peer connection."""
         return self._pc.connectionState if self._pc is not None else "new"
 
     async def offer(self, *, restart: bool = False) -> Json:
-        """Begin a connection: the body of its first request."""
+        """Begin a connection. Returns the body of its first request."""
         self._pc = pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
         pc.addTransceiver(self.microphone, direction="sendrecv")
         label = "chat"
@@ -162,7 +162,7 @@ class WebRTCClient:
         await self._pc.setRemoteDescription(RTCSessionDescription(answer["sdp"], answer["type"]))
 
     async def connect(self, *, restart: bool = False) -> None:
-        """Call, and wait until audio and messages can flow. Raises what `request` raises for a refusal."""
+        """Call, and wait until audio and messages can flow. Passes on errors of `request`."""
         before, tasks = self._pc, self._tasks
         self._tasks = []
         try:
@@ -185,23 +185,23 @@ class WebRTCClient:
             self._tasks.append(asyncio.create_task(self._ping(), name="pings"))
 
     async def restart(self) -> None:
-        """A new peer connection for the same call; the microphone is the same, and goes on."""
+        """Open a new peer connection for the same call, with the rest of the microphone's audio."""
         self.microphone = _again(self.microphone)
         await self.connect(restart=True)
 
     async def renegotiate(self) -> None:
-        """A further offer on the same connection."""
+        """Send another offer on the same connection."""
         assert self._pc is not None
         await self._pc.setLocalDescription(await self._pc.createOffer())
         body = {"sdp": self._pc.localDescription.sdp, "type": "offer", "pc_id": self.id, "restart_pc": False}
         await self.take(await self._request("POST", self._path, body))
 
     def send(self, message: Any) -> None:
-        """Send a message: a text as it is, else as JSON."""
+        """Send a message: a string as it is, anything else as JSON."""
         self._channel.send(message if isinstance(message, str | bytes) else json.dumps(message))
 
     async def until(self, wanted: Callable[[Json], bool], what: str = "a message") -> Json:
-        """The first message, of all that have come or will, that is wanted."""
+        """Return the first message, of all that came or will come, for which `wanted` returns True."""
         found: list[Json] = []
 
         def look() -> bool:
@@ -212,7 +212,7 @@ class WebRTCClient:
         return found[0]
 
     async def wait_for(self, condition: Callable[[], bool], what: str = "", within_s: float = DEADLINE_S) -> None:
-        """Wait until this is so; it is looked at whenever something has come."""
+        """Wait until `condition` returns True. It is called again whenever something has come."""
         try:
             async with asyncio.timeout(within_s):
                 while not condition():
@@ -222,15 +222,15 @@ class WebRTCClient:
             raise DeadlineExceeded(f"{what or 'what was waited for'} did not come within {within_s:g} s") from None
 
     def heard_pcm(self, since: float = 0.0) -> bytes:
-        """All that was heard since a time, as s16le mono at 48 kHz."""
+        """Return the audio since a time: mono s16le at 48 kHz."""
         return b"".join(pcm for at, pcm in self.heard if at >= since)
 
     def cut(self) -> None:
-        """Cut the network: nothing leaves or arrives any more, and nobody is told."""
+        """Cut the network: packets no longer leave or arrive, and neither end notices."""
         self.degrade(loss=1.0)
 
     def degrade(self, *, loss: float = 0.0, jitter_s: float = 0.0, seed: int = 0) -> None:
-        """Lose this share of the packets, in both directions, and delay each of the others by up to `jitter_s`."""
+        """Lose a fraction of the packets in both directions, and delay each of the others by up to `jitter_s`."""
         self.mend()
         rng, loop = random.Random(seed), asyncio.get_running_loop()
 
@@ -251,7 +251,7 @@ class WebRTCClient:
             protocol.datagram_received = through(transport, protocol.datagram_received)
 
     def mend(self) -> None:
-        """Undo `cut` or `degrade`: what was lost meanwhile stays lost."""
+        """Undo `cut` or `degrade`. Lost packets stay lost."""
         for protocol in self._protocols():
             vars(protocol.transport).pop("sendto", None)
             vars(protocol).pop("datagram_received", None)
@@ -291,7 +291,7 @@ class WebRTCClient:
                 frame: Any = await track.recv()
                 pcm = bytes(frame.planes[0])[: 4 * frame.samples]
                 self.heard.append((time.monotonic(), downmix(pcm, 2)))
-                self.places.append(round(frame.pts / (HEARD_RATE * PERIOD_S)))
+                self.places.append(round(frame.pts / (HEARD_RATE * PACKET_S)))
                 self._wake()
 
     def _wake(self) -> None:
@@ -299,7 +299,7 @@ class WebRTCClient:
 
 
 def _again(microphone: Microphone) -> Microphone:
-    """A track ends with its connection: the same words on a new one."""
+    """Return a microphone with the rest of the audio: a track ends with its connection."""
     new = Microphone(microphone.sample_rate)
     new.say(bytes(microphone._pcm))
     return new

@@ -1,9 +1,10 @@
-"""`TransportInput` and `TransportOutput`: the two ends of a pipeline, whatever the call comes in by."""
+"""`TransportInput` and `TransportOutput`: the two ends of a pipeline, for every kind of transport."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 
 from ..audio.pcm import MAX_SAMPLE_RATE, check_pcm
 from ..errors import IllegalState, ServiceError
@@ -23,28 +24,29 @@ from ..frames import (
     WordTimes,
 )
 from ..processors.processor import Processor, handles
+from ..session.audio import CallAudio
 from ..session.life import State
 from .playout.base import PlayoutBase
 from .playout.playout import Playout
 from .playout.settings import PlayoutSettings, check_chunk_rate
 
 MAX_WAITING_S = 60.0
-"""Audio of the caller that waits for the pipeline. Beyond that the oldest is dropped, and reported."""
-MAX_FRAMES = 1_000
+"""Seconds of the caller's audio that wait for the pipeline. Beyond that the oldest is dropped and reported."""
+MAX_WAITING_FRAMES = 1_000
 """Other frames that wait for the pipeline. Beyond that new ones are refused with an error."""
 GAP_S = 0.25
-"""Audio that comes later than this after what was fed before does not continue it: the time between was silence."""
-AHEAD_S = 2.0
-"""Audio that was fed faster than it can have been spoken may run this far ahead of its time."""
+"""Seconds after which audio does not continue the audio before it: the time between was silence."""
+EARLY_S = 2.0
+"""Seconds by which audio that was fed faster than it can have been spoken may run ahead of its time."""
 _OF_THE_CALLER = (UserText, UserImage, Dtmf)
-"""What a caller whose access is revoked cannot do."""
+"""The frames of a caller whose access is revoked that are dropped."""
 
 
 class TransportInput(Processor):
     """The head of a pipeline. A transport calls `feed` with the caller's audio; it goes downstream as `UserAudio`.
 
-    What is fed while the session is still connecting is kept, and delivered once it has started. At most 60 s wait;
-    if the pipeline takes no more than that, the oldest is dropped, which is reported as a ServiceError.
+    Audio that is fed while the session is still connecting is kept, and delivered once it has started. At most 60 s
+    wait. If the pipeline does not take them, the oldest audio is dropped, and a ServiceError is reported.
     """
 
     def __init__(self) -> None:
@@ -53,22 +55,23 @@ class TransportInput(Processor):
         self._frames = 0
         self._fed_at = 0.0  # loop time at which the last audio was fed
         self._next_at: float | None = None  # loop time at which the next sample to be delivered was spoken
-        self._last_at = 0.0  # the same of the last piece that was delivered
+        self._last_at = 0.0  # loop time at which the last piece that was delivered was spoken
         self._dropped = 0  # samples
         self._closed = False
         self._idle: asyncio.Future[None] | None = None
+        self._call_audio: CallAudio | None = None  # once it belongs to a session
 
     def feed(self, pcm: bytes, sample_rate: int) -> None:
-        """Audio of the caller, s16le mono, of any length: its last sample was spoken now. Nothing after the end.
+        """Take audio of the caller, s16le mono of any length, whose last sample was spoken now. Ignored after the end.
 
-        To be called in the event loop, at any time from the making of the transport on. Raises BadInput for a split
-        sample and an impossible rate.
+        Call it in the event loop, at any time after the transport was made. Raises BadInput for a split sample and an
+        impossible rate.
         """
         if len(pcm) & 1 or not 1 <= sample_rate <= MAX_SAMPLE_RATE:
             check_pcm(pcm, sample_rate)
         if self._closed or not pcm:
             return
-        if len(pcm) > 2 * sample_rate:  # what is dropped or delivered at once is at most a second
+        if len(pcm) > 2 * sample_rate:  # at most a second is dropped or delivered at once
             for start in range(0, len(pcm), 2 * sample_rate):
                 self.feed(pcm[start : start + 2 * sample_rate], sample_rate)
             return
@@ -81,24 +84,28 @@ class TransportInput(Processor):
         self._wake()
 
     def _allowed(self, pcm: bytes, sample_rate: int) -> bytes:
-        """Audio that ends now, with silence for what was spoken while the caller was not to be heard."""
-        if not self.in_session:
-            return pcm
-        session, audio = self.session, self.session.audio
+        """Replace the part of some audio, which ends now, that was spoken while the caller had no access by silence."""
+        audio = self._call_audio
+        if audio is None:
+            if not self.in_session:
+                return pcm
+            audio = self._call_audio = self.session.audio
         if audio.access == "active" and not audio.access_since:
             return pcm
         if audio.access != "active":
             return bytes(len(pcm))
-        spoken_s = session.now() - audio.access_since
+        spoken_s = self.session.now() - audio.access_since
         early = len(pcm) // 2 - int(spoken_s * sample_rate + 1e-6)
         return bytes(2 * early) + pcm[2 * early :] if early > 0 else pcm
 
     def feed_frame(self, frame: Input) -> None:
-        """What else the caller does (a key, a text, an image), in its place among the audio."""
+        """Take a key, a text or an image of the caller, in its place among the audio."""
         if self._closed or (self._revoked and isinstance(frame, _OF_THE_CALLER)):
             return
-        if self._frames >= MAX_FRAMES:
-            error = ServiceError(f"{type(frame).__name__} was refused: {MAX_FRAMES} frames wait for the pipeline")
+        if self._frames >= MAX_WAITING_FRAMES:
+            error = ServiceError(
+                f"{type(frame).__name__} was refused: {MAX_WAITING_FRAMES} frames wait for the pipeline"
+            )
             self.session.report(error, self.name)
             return
         self._put(frame)
@@ -108,7 +115,7 @@ class TransportInput(Processor):
         return self.in_session and self.session.audio.access == "revoked"
 
     def hang_up(self, reason: str = "caller hung up") -> None:
-        """The caller has gone: the call ends once everything before this has been dealt with."""
+        """The caller has gone: the call ends once all that came before this has been dealt with."""
         if not self._closed:
             self._put(End(reason=reason))
             self._closed = True
@@ -123,22 +130,22 @@ class TransportInput(Processor):
             self._idle.set_result(None)
 
     def started(self) -> None:
-        """The session has started. For transports that must know."""
+        """The session has started. Transports may override it."""
 
     async def open(self) -> None:
-        """Begin to deliver, if the session runs already."""
+        """Begin to deliver if the session runs already."""
         if self.session.state is State.ACTIVE:
             self.spawn(self._deliver)
 
     @handles(SessionStarted)
     def begin(self, frame: SessionStarted) -> None:
-        """Deliver what has come, and what will."""
+        """Begin to deliver."""
         self.spawn(self._deliver)
         self.started()
 
     @handles(SessionEnding)
     def finish(self, frame: SessionEnding) -> None:
-        """Take no more."""
+        """Take nothing more."""
         self._closed = True
         self._queue.clear()
 
@@ -161,7 +168,7 @@ class TransportInput(Processor):
     async def _deliver(self) -> None:
         loop, session = asyncio.get_running_loop(), self.session
         began = loop.time() - session.now()
-        queue = self._queue
+        queue, said = self._queue, session.audio.said
         while True:
             if not queue:
                 self._idle = loop.create_future()
@@ -179,17 +186,20 @@ class TransportInput(Processor):
             at = self._spoken_at(len(pcm) / (2 * sample_rate)) - began
             if session.audio.access != "active":
                 pcm = bytes(len(pcm))
-            session.audio.said.hear(pcm, sample_rate, at)
+            if said.listeners:
+                said.hear(pcm, sample_rate, at)
             await self.push(UserAudio(audio=pcm, sample_rate=sample_rate, at=at))
 
     def _spoken_at(self, seconds: float) -> float:
-        """When the first sample of the oldest piece was spoken, in loop time: where the piece before it ended, unless
-        the time at which it was fed says that this cannot be."""
+        """The loop time at which the first sample of the oldest piece was spoken.
+
+        That is the end of the piece before it, unless the time at which it was fed excludes that.
+        """
         fed = self._fed_at - self._waiting_s
         at = self._next_at
         if at is None or fed - at > GAP_S:
             at = fed
-        elif at - fed > AHEAD_S:
+        elif at - fed > EARLY_S:
             at = max(fed, self._last_at)
         self._waiting_s -= seconds
         self._last_at, self._next_at = at, at + seconds
@@ -199,8 +209,8 @@ class TransportInput(Processor):
 class TransportOutput(Processor):
     """The tail of a pipeline: plays the agent's audio through a `Playout`, and keeps the session's ledger.
 
-    A transport implements `write`, and `clear` and `position` if there is more to say than their defaults do. What
-    it plays also goes on downstream. `sample_rate` is that of the audio it wants, a multiple of 50 Hz.
+    A transport implements `write`, and overrides `clear` and `position` if it knows more than their defaults. The
+    frames also go on downstream. `sample_rate` is the rate of the audio that `write` gets, a multiple of 50 Hz.
     """
 
     def __init__(self, sample_rate: int, settings: PlayoutSettings | None = None) -> None:
@@ -209,29 +219,32 @@ class TransportOutput(Processor):
         self.settings = settings or PlayoutSettings()
         self._playout: PlayoutBase | None = None
         self._disconnected = False
+        self._registrations: list[Callable[[], None]] = []
 
     @property
     def playout(self) -> PlayoutBase:
-        """What paces the audio. There is one from `open` on."""
+        """The playout. Raises IllegalState before `open`."""
         if self._playout is None:
             raise IllegalState(f"{self.name} is not open yet: it has no playout")
         return self._playout
 
     def write(self, chunk: bytes) -> None:
-        """Send 20 ms of s16le mono audio at `sample_rate` to the far end. Must not wait."""
+        """Send 20 ms of audio, s16le mono at `sample_rate`, to the far end, without waiting."""
         raise NotImplementedError
 
     def clear(self) -> int | None:
-        """Make the far end drop what it has not played yet. May return how many samples of those that were written
-        since the last `clear` it has played, and will play in spite of this."""
+        """Make the far end drop the audio that it has not played.
+
+        May return how many of the samples written since the last `clear` it has played, or will play all the same.
+        """
         return None
 
     def position(self) -> int | None:
-        """How many samples have been heard of those written since the last `clear`; None if only time tells."""
+        """How many of the samples written since the last `clear` were played; None if only the clock tells."""
         return None
 
     def disconnect(self) -> None:
-        """The far end has gone: what it has not heard is dropped, and was not said."""
+        """The far end has gone: audio that it has not played is dropped, and does not count as heard."""
         self._disconnected = True
         if self._playout is not None:
             self._playout.stop()
@@ -250,18 +263,22 @@ class TransportOutput(Processor):
 
     async def open(self) -> None:
         """Make the playout. Subclasses call it first."""
-        session, first = self.session, self._playout is None
+        session = self.session
         session.audio.has_playout = True
-        self._playout = self.make_playout()
+        playout = self._playout = self.make_playout()
         if self._disconnected:
-            self._playout.stop()
-        if first:
-            session.on_fence(lambda: self.playout.fence())
-            session.floor.on_hold(lambda owners: self.playout.hold(owners), lambda owners: self.playout.resume(owners))
+            playout.stop()
+        self._unregister()
+        self._registrations = [session.on_fence(playout.fence), session.floor.on_hold(playout.hold, playout.resume)]
 
     async def close(self) -> None:
         """Play nothing any more. Subclasses call it too."""
         self.disconnect()
+        self._unregister()
+
+    def _unregister(self) -> None:
+        while self._registrations:
+            self._registrations.pop()()
 
     @handles(ResponseStarted)
     async def response_started(self, frame: ResponseStarted) -> None:
@@ -271,13 +288,13 @@ class TransportOutput(Processor):
 
     @handles(WordTimes)
     async def word_times(self, frame: WordTimes) -> None:
-        """When words are heard."""
+        """Tell the ledger when the words of a response are spoken."""
         self.session.ledger.add_words(frame.response_id, frame.words)
         await self.push(frame)
 
     @handles(BotAudio)
     async def play(self, frame: BotAudio) -> None:
-        """Play it in its turn; wait if there is no room for it yet."""
+        """Play a piece of audio in its turn; wait while there is no room for it."""
         later = self.playout.add(frame)
         if later is not None:
             await later
@@ -285,7 +302,7 @@ class TransportOutput(Processor):
 
     @handles(ResponseEnded)
     async def response_ended(self, frame: ResponseEnded) -> None:
-        """All of a response is here."""
+        """A response is complete."""
         self.session.ledger.all_given(frame)
         self.playout.end(frame)
         await self.push(frame)
@@ -297,5 +314,5 @@ class TransportOutput(Processor):
 
     @handles(SessionEnding)
     def finish(self, frame: SessionEnding) -> None:
-        """Fix what was heard, before the session closes its books."""
+        """Fix what was heard before the session ends."""
         self.disconnect()

@@ -14,17 +14,17 @@ from .playout.settings import CHUNK_MS, CHUNKS_PER_S, PlayoutSettings, check_chu
 Device = int | str | None
 
 MAX_CAPTURED = 3_000
-"""Blocks of 20 ms that the microphone may be ahead of a blocked event loop. Beyond that the oldest are dropped."""
+"""Blocks of 20 ms that wait while the event loop is blocked. Beyond that the oldest are dropped."""
 
 
 class LocalAudioTransport:
-    """Talks to whoever sits at this machine. Needs the `audio` extra, and PortAudio (its wheels bring it but on Linux).
+    """A call with the person at this machine. Needs the `audio` extra, and on Linux also PortAudio.
 
-    A device is a number or (part of) a name, as `python -m sounddevice` lists them; None is the system's default.
-    Audio both ways is mono at `sample_rate`. There is no echo cancellation: use a headset, or the agent hears itself.
+    A device is a number or (part of) a name from `python -m sounddevice`; None is the system's default. Audio both ways
+    is mono at `sample_rate`. There is no echo cancellation: use a headset, or the agent hears itself.
 
-    What was heard is told by the sound card's clock. Raises MissingExtra without sounddevice, and ConfigurationError
-    without PortAudio, for an unknown device, and for one that does not do this rate.
+    The sound card's clock tells how much was heard. Raises MissingExtra without sounddevice, and ConfigurationError
+    without PortAudio, for an unknown device, and for a rate that the device does not support.
     """
 
     def __init__(
@@ -37,10 +37,10 @@ class LocalAudioTransport:
     ) -> None:
         check_chunk_rate(sample_rate)
         sounddevice = _sounddevice()
-        _check(sounddevice, "input", input_device, sample_rate)
-        _check(sounddevice, "output", output_device, sample_rate)
-        self._input = _Input(sounddevice, input_device, sample_rate)
-        self._output = _Output(sounddevice, output_device, sample_rate, settings)
+        _check_device(sounddevice, "input", input_device, sample_rate)
+        _check_device(sounddevice, "output", output_device, sample_rate)
+        self._input = _Microphone(sounddevice, input_device, sample_rate)
+        self._output = _Loudspeaker(sounddevice, output_device, sample_rate, settings)
 
     def input(self) -> TransportInput:
         """The head of the pipeline: the microphone."""
@@ -63,7 +63,7 @@ def _sounddevice() -> Any:
     return sounddevice
 
 
-def _check(sounddevice: Any, kind: str, device: Device, sample_rate: int) -> None:
+def _check_device(sounddevice: Any, kind: str, device: Device, sample_rate: int) -> None:
     check = sounddevice.check_input_settings if kind == "input" else sounddevice.check_output_settings
     try:
         check(device=device, channels=1, dtype="int16", samplerate=sample_rate)
@@ -83,8 +83,8 @@ def _no_device(
     return ConfigurationError(f"audio {kind} {wanted} cannot be used at {sample_rate} Hz ({error}); {there}")
 
 
-class _Input(TransportInput):
-    """The microphone. Its callback runs in a thread of PortAudio's."""
+class _Microphone(TransportInput):
+    """The microphone. Its callback runs in a thread of PortAudio."""
 
     def __init__(self, sounddevice: Any, device: Device, sample_rate: int) -> None:
         super().__init__()
@@ -136,7 +136,7 @@ class _Input(TransportInput):
 
 
 class _Block(NamedTuple):
-    """What the sound card got last: samples `start` to `end` since the last clear, heard from `heard_at` on."""
+    """The latest audio of the sound card: samples `start` to `end` since the last clear, heard from `heard_at` on."""
 
     generation: int
     start: int
@@ -144,12 +144,12 @@ class _Block(NamedTuple):
     heard_at: float
 
 
-class _Output(TransportOutput):
-    """The loudspeaker. Its callback, in a thread of PortAudio's, takes what is in the ring, or silence.
+class _Loudspeaker(TransportOutput):
+    """The loudspeaker. Its callback, in a thread of PortAudio, takes audio from the ring, or silence.
 
-    The ring is a deque, which needs no lock. It holds the playout's lead; if the card stops taking audio, the oldest is
-    dropped, and counts as not heard. Everything in it has its
-    generation, which `clear` ends, and its place, so that a callback that runs at the same time does no harm.
+    The ring is a deque, which needs no lock. It has room for the playout's lead and a second; if the card stops taking
+    audio, the oldest is dropped and counts as not heard. All audio in it carries its generation, which `clear` ends,
+    and its place: a callback that runs at the same time does no harm.
     """
 
     def __init__(self, sounddevice: Any, device: Device, sample_rate: int, settings: PlayoutSettings | None) -> None:
@@ -220,7 +220,7 @@ class _Output(TransportOutput):
         self._generation += 1
         self._ring.clear()
         self._written = 0
-        # What the card has got it will play.
+        # The card plays all audio that it has.
         return block.end if block.generation == generation else 0
 
     async def close(self) -> None:

@@ -11,25 +11,24 @@ from .base import TransportInput, TransportOutput
 from .playout.settings import PlayoutSettings
 
 MAX_RECEIVED = 3_000
-"""Chunks, of 20 ms, that `received` keeps for a reader that is slow. Beyond that the oldest are dropped."""
+"""Chunks of 20 ms that `received` keeps for a slow reader. Beyond that the oldest are dropped."""
 
 
 class MemoryTransport:
-    """A pair of processors, and the far end of the line as an object.
+    """The two ends of a pipeline, and the far end of the call as methods.
 
-    `send` is what the caller says. What the agent says comes to `on_audio` and `received`, each chunk with the time at
-    which the caller hears it: like a telephone, the far end plays what it gets one chunk after the other, and drops
-    what it has not played when `on_clear` is called. Audio both ways is s16le mono at `sample_rate`; times are session
-    times in seconds.
+    `send` takes the caller's audio. The agent's audio goes to `on_audio` and `received`, each chunk with the time at
+    which the caller hears it: like a telephone, the far end plays one chunk after the other, and drops the unplayed
+    ones when `on_clear` is called. Audio both ways is s16le mono at `sample_rate`; times are session times in seconds.
 
-    What waits is bounded as `TransportInput` and `Playout` say. Raises ConfigurationError for a rate of which 20 ms
-    are no whole number of samples.
+    Waiting audio is bounded as in `TransportInput` and `Playout`. Raises ConfigurationError for a rate of which 20 ms
+    are not a whole number of samples.
     """
 
     def __init__(self, sample_rate: int = 16_000, settings: PlayoutSettings | None = None) -> None:
         self.sample_rate = sample_rate
         self._input = TransportInput()
-        self._output = _Output(sample_rate, settings)
+        self._output = _MemoryOutput(sample_rate, settings)
 
     def input(self) -> TransportInput:
         """The head of the pipeline."""
@@ -43,7 +42,7 @@ class MemoryTransport:
 
     @property
     def ended(self) -> bool:
-        """The call is over."""
+        """True once the call is over."""
         return self._output.ended
 
     def now(self) -> float:
@@ -51,24 +50,24 @@ class MemoryTransport:
         return self._output.now()
 
     def send(self, pcm: bytes) -> None:
-        """The caller says this; the last sample of it is spoken now."""
+        """The caller says `pcm`, whose last sample is spoken now."""
         self._input.feed(pcm, self.sample_rate)
 
     def send_frame(self, frame: Input) -> None:
-        """The caller does something else: presses a key (`Dtmf`), types (`UserText`)."""
+        """The caller presses a key (`Dtmf`) or types (`UserText`)."""
         self._input.feed_frame(frame)
 
     def hang_up(self, reason: str = "caller hung up") -> None:
-        """The caller goes: hears nothing any more, and the call ends when what was said before has been dealt with."""
+        """The caller goes: they hear nothing any more, and the call ends once all that they said is dealt with."""
         self._output.disconnect()
         self._input.hang_up(reason)
 
     def on_audio(self, listener: Callable[[bytes, float], None]) -> None:
-        """Call `listener(pcm, at)` with each chunk of the agent's audio, as it comes; it is heard from `at` on."""
+        """Call `listener(pcm, at)` with each chunk of the agent's audio when it comes; it is heard from `at` on."""
         self._output.audio_listeners.append(listener)
 
     def on_clear(self, listener: Callable[[float], None]) -> None:
-        """Call `listener(at)` when what would have been heard after `at` is dropped."""
+        """Call `listener(at)` when the audio that would have been heard after `at` is dropped."""
         self._output.clear_listeners.append(listener)
 
     def on_end(self, listener: Callable[[], None]) -> None:
@@ -76,7 +75,7 @@ class MemoryTransport:
         self._output.end_listeners.append(listener)
 
     async def received(self) -> AsyncIterator[tuple[bytes, float]]:
-        """What the agent says from now on, as `on_audio` gives it, until the call is over."""
+        """The agent's audio from now on, as `on_audio` gives it, until the call is over."""
         queue: deque[tuple[bytes, float]] = deque(maxlen=MAX_RECEIVED)
         news = asyncio.Event()
 
@@ -99,7 +98,7 @@ class MemoryTransport:
             self._output.end_listeners.remove(news.set)
 
 
-class _Output(TransportOutput):
+class _MemoryOutput(TransportOutput):
     """Plays to the far end's listeners."""
 
     def __init__(self, sample_rate: int, settings: PlayoutSettings | None) -> None:
@@ -108,7 +107,7 @@ class _Output(TransportOutput):
         self.clear_listeners: list[Callable[[float], None]] = []
         self.end_listeners: list[Callable[[], None]] = []
         self.ended = False
-        self._until = 0.0  # session time at which the far end has played all that it has
+        self._until = 0.0  # session time at which the far end has played all its audio
 
     @property
     def name(self) -> str:

@@ -1,4 +1,4 @@
-"""`WavTransport`: the caller is a WAV file, and what the agent says is written to another."""
+"""`WavTransport`: the caller is a WAV file, and the agent's audio is written to another."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ from ..errors import ConfigurationError, DuologueError
 from ..processors.recorder import Tape
 from .base import TransportInput, TransportOutput
 from .playout.pacer import PERIOD_S, Beat, Pacer
-from .playout.settings import PlayoutSettings
+from .playout.settings import CHUNKS_PER_S, PlayoutSettings
 
-PIECES_PER_S = 50
 WORKING_LIMIT_S = 30.0
-"""How long the call waits for an agent that is at work on an answer and says nothing."""
+"""Seconds for which the call waits for an agent that works on an answer and says nothing."""
 
 
 class WavTransport:
-    """Plays a WAV file to the agent at the pace of speech, and writes what the caller would have heard to another.
+    """Plays a WAV file to the agent in real time, and writes the audio that the caller would have heard to another.
 
-    The file at `input_path` (mono or stereo, any rate) begins when the session starts. Silence follows it until the
-    agent has been quiet, and has had nothing to answer, for `tail_s`; then the call ends with the reason
+    The file at `input_path` (mono or stereo, any rate) begins when the session starts. Silence follows until the agent
+    has been quiet, and has had nothing to answer, for `tail_s` seconds; then the call ends with the reason
     "input ended". The file at `output_path` is mono at `sample_rate`, lasts as long as the call, and has the agent's
     audio at the times at which it was heard.
 
-    Raises BadInput if the input cannot be read, when it is made, or the output cannot be created, when the session
-    starts; ConfigurationError for a rate of which 20 ms are no whole number of samples, and for a negative `tail_s`.
+    Raises BadInput if the input cannot be read, and ConfigurationError for a rate of which 20 ms are not a whole number
+    of samples or a negative `tail_s`. An output that cannot be created raises BadInput when the session starts.
     """
 
     def __init__(
@@ -41,8 +40,8 @@ class WavTransport:
     ) -> None:
         if not tail_s >= 0:
             raise ConfigurationError(f"tail_s is {tail_s!r}: it must be 0 s or more")
-        self._input = _Input(read_wav(input_path), tail_s)
-        self._output = _Output(output_path, sample_rate, settings)
+        self._input = _WavInput(read_wav(input_path), tail_s)
+        self._output = _WavOutput(output_path, sample_rate, settings)
 
     def input(self) -> TransportInput:
         """The head of the pipeline."""
@@ -53,14 +52,14 @@ class WavTransport:
         return self._output
 
 
-class _Input(TransportInput):
+class _WavInput(TransportInput):
     def __init__(self, wav: Wav, tail_s: float) -> None:
         super().__init__()
         self._pcm = downmix(wav.pcm, wav.channels)
         self._sample_rate = wav.sample_rate
         self._tail_s = tail_s
         self._piece = 0
-        self._busy_at = 0.0  # loop time at which there was still something to hear
+        self._busy_at = 0.0  # loop time at which either side was last heard
         self._beat: Beat | None = None
 
     @property
@@ -68,12 +67,12 @@ class _Input(TransportInput):
         return "WavTransport"
 
     def started(self) -> None:
-        """Begin to play: a piece is complete 20 ms after it began."""
+        """Begin to play. A piece is complete 20 ms after its start."""
         now = asyncio.get_running_loop().time()
         self._beat = Pacer.get().every_20ms(self._play, now + PERIOD_S)
 
     def _play(self) -> None:
-        start, end = (2 * (piece * self._sample_rate // PIECES_PER_S) for piece in (self._piece, self._piece + 1))
+        start, end = (2 * (piece * self._sample_rate // CHUNKS_PER_S) for piece in (self._piece, self._piece + 1))
         self._piece += 1
         self.feed(self._pcm[start:end].ljust(end - start, b"\0"), self._sample_rate)
         now, floor = asyncio.get_running_loop().time(), self.session.floor
@@ -91,11 +90,11 @@ class _Input(TransportInput):
             self._beat = None
 
     async def close(self) -> None:
-        """Play no more."""
+        """Stop playing."""
         self._stop()
 
 
-class _Output(TransportOutput):
+class _WavOutput(TransportOutput):
     def __init__(self, path: str | PathLike[str], sample_rate: int, settings: PlayoutSettings | None) -> None:
         super().__init__(sample_rate, settings)
         self._path = path
@@ -112,7 +111,7 @@ class _Output(TransportOutput):
         self.session.audio.played.add(self._record)
 
     def write(self, chunk: bytes) -> None:
-        """Nothing: what counts is what will have been heard."""
+        """Does nothing: the file gets the audio when it counts as played."""
 
     def _record(self, pcm: bytes, sample_rate: int, at: float) -> None:
         if self._tape is not None:

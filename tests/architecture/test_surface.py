@@ -67,7 +67,7 @@ TAGS = """
     ConnectionChanged Dtmf End EndOfTurn ErrorRaised HandoffCompleted HandoffFailed HandoffStarted Idle
     Interrupted Respond ResponseEnded ResponseStarted ResumptionHandle Say SessionEnding SessionStarted
     SpeechStarted SpeechStopped ToolCall ToolCalled ToolResult Transcribed Transfer Usage UserAudio UserImage
-    UserText UserTranscript VoiceActivity WordTimes
+    UserText UserTranscript WordTimes
 """
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from duologue.audio.wav import WavWriter
 from duologue.cli.demo import CALLER_VOICE
-from duologue.services.local.synthesizer import SAMPLE_RATE, Synthesizer
+from duologue.services.local.synthesizer import ESPEAK_RATE, Synthesizer
 
 TAIL_S = 20.0
 """Silence at the end: a microphone goes on when the caller has finished."""
@@ -18,13 +18,13 @@ TAIL_S = 20.0
 
 @lru_cache
 def spoken(text: str, voice: str = CALLER_VOICE) -> bytes:
-    """A line of the caller's, at `SAMPLE_RATE`."""
+    """A line of the caller's, at `ESPEAK_RATE`."""
     return b"".join(piece.audio for piece in Synthesizer(voice).synthesize(text))
 
 
 def duration_s(text: str) -> float:
     """How long it takes to say this."""
-    return len(spoken(text)) / 2 / SAMPLE_RATE
+    return len(spoken(text)) / 2 / ESPEAK_RATE
 
 
 def write_microphone(path: Path, lines: Mapping[float, str]) -> Path:
@@ -32,13 +32,13 @@ def write_microphone(path: Path, lines: Mapping[float, str]) -> Path:
     parts: list[bytes] = []
     size = 0
     for at, text in sorted(lines.items()):
-        pause = int(at * SAMPLE_RATE) - size
+        pause = int(at * ESPEAK_RATE) - size
         assert pause >= 0, f"the line at {at} s begins before the one in front of it has ended"
         speech = spoken(text)
         parts += [_background(pause), speech]
         size += pause + len(speech) // 2
-    parts.append(_background(int(TAIL_S * SAMPLE_RATE)))
-    with WavWriter(path, SAMPLE_RATE) as wav:
+    parts.append(_background(int(TAIL_S * ESPEAK_RATE)))
+    with WavWriter(path, ESPEAK_RATE) as wav:
         wav.write(b"".join(parts))
     return path
 

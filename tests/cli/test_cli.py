@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import sys
 from importlib.machinery import ModuleSpec
+from importlib.metadata import version
 from types import ModuleType
 
 import pytest
@@ -14,6 +15,9 @@ from typer.testing import CliRunner
 import duologue.cli
 from duologue.cli.app import app
 from duologue.cli.doctor import run_doctor
+from duologue.errors import IncompatiblePackage
+
+MISSING = "realtime.connect(websocket_connection_options=…)"
 
 
 def test_doctor_says_that_an_offline_call_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -39,6 +43,21 @@ def test_doctor_names_a_missing_extra_and_how_to_get_it(monkeypatch: pytest.Monk
     text = console.export_text()
     assert "pip install 'duologue[local]'" in text
     assert "not ready" in text
+    console.file.close()
+
+
+def test_doctor_says_whether_each_sdk_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse() -> None:
+        raise IncompatiblePackage("openai", MISSING, "openai")
+
+    monkeypatch.setattr("duologue.services.openai.wire.check_sdk", refuse)
+    console = Console(record=True, width=160, file=open("/dev/null", "w"))  # noqa: SIM115
+    assert run_doctor(console) == 0
+    lines = console.export_text().splitlines()
+    assert "google.genai: ok" in lines
+    assert "aiortc: ok" in lines
+    (line,) = [line for line in lines if line.startswith("openai: ")]
+    assert line == f"openai: openai {version('openai')} has no {MISSING}: pip install 'duologue[openai]'"
     console.file.close()
 
 

@@ -12,7 +12,7 @@ from duologue.audio.wav import read_wav
 from duologue.errors import BadInput
 from duologue.frames import BotAudio, ErrorRaised, UserAudio
 from duologue.processors import Pipeline, Processor, handles
-from duologue.processors.recorder import AHEAD_S, Recorder, Tape
+from duologue.processors.recorder import MAX_FUTURE_S, Recorder, Tape
 from duologue.session import Session
 from tests.audio.signals import level_db, snr_db, tone
 from tests.transports.calls import RATE, Call, calling, numbers, ramp
@@ -175,7 +175,7 @@ async def test_a_time_in_the_far_future_does_not_fill_the_disk(tmp_path: Path) -
         await call.session.send(UserAudio(audio=ramp(0, 320), at=1e9))
         await asyncio.sleep(1.0)
     left, _ = channels(path)
-    assert len(left) <= (2.0 + AHEAD_S) * RATE
+    assert len(left) <= (2.0 + MAX_FUTURE_S) * RATE
     assert span(left) == (RATE, RATE + 319)
 
 

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from duologue.audio.resample import Resampler
+from duologue.audio.vad import NoiseGate
 from duologue.errors import ConfigurationError
-from duologue.frames import ErrorRaised, Input, SpeechStarted, SpeechStopped, UserAudio, VoiceActivity
-from duologue.processors.turns.vad import NoiseGate, Vad
+from duologue.frames import ErrorRaised, Input, SpeechStarted, SpeechStopped, UserAudio
+from duologue.processors.turns.vad import Vad
 from duologue.testing import clock
 from tests.processors.turn_taking import (
     RATE,
@@ -344,14 +345,14 @@ async def test_the_floor_knows_who_speaks_and_that_something_happens() -> None:
         assert touched == [0.56, 1.2]
 
 
-async def test_voice_activity_says_how_long_the_speech_is_before_the_audio_arrives() -> None:
+async def test_the_floor_says_how_long_the_speech_is_before_the_audio_arrives() -> None:
     async with call(Vad(level_vad())) as made:
         heard: list[tuple[float, float, int]] = []
 
-        def note(signal: VoiceActivity) -> None:
-            heard.append((round(signal.start_s, 6), round(signal.end_s, 6), len(made.engine.frames)))
+        def note(start_s: float, end_s: float) -> None:
+            heard.append((round(start_s, 6), round(end_s, 6), len(made.engine.frames)))
 
-        made.session.on(VoiceActivity, note)
+        made.session.floor.on_voice(note)
         await made.be_quiet(0.1)
         await made.speak(0.1)
         await made.be_quiet(0.4)

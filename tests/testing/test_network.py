@@ -8,7 +8,8 @@ import anyio
 import pytest
 
 from duologue.errors import BadInput
-from duologue.testing.network import HOST, Network, through_tcp, through_udp
+from duologue.testing.network import Network, through_tcp, through_udp
+from duologue.testing.tls import HOST
 
 SDP = (
     "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 96\r\na=candidate:1 1 udp 2130706431 {host} {port} typ host\r\n"

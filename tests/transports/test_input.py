@@ -12,7 +12,7 @@ from duologue.frames import Dtmf, ErrorRaised, SessionStarted, UserAudio
 from duologue.processors import Pipeline, Processor, handles
 from duologue.session import Outcome, Session
 from duologue.transports import MemoryTransport, TransportInput
-from duologue.transports.base import MAX_FRAMES, MAX_WAITING_S
+from duologue.transports.base import MAX_WAITING_FRAMES, MAX_WAITING_S
 from tests.transports.calls import RATE, numbers, ramp
 
 pytestmark = pytest.mark.virtual_clock
@@ -238,13 +238,13 @@ async def test_too_many_other_frames_are_refused() -> None:
         call.ear.gate.clear()
         call.head.feed(ramp(0, 320), RATE)
         await asyncio.sleep(0.01)
-        for _ in range(MAX_FRAMES + 1):
+        for _ in range(MAX_WAITING_FRAMES + 1):
             call.head.feed_frame(Dtmf(digit="1"))
         assert ["Dtmf was refused" in e.message for e in call.errors] == [True]
         call.head.hang_up()  # that always fits
         call.ear.gate.set()
         await asyncio.sleep(0.1)
-        assert len(call.ear.keys) == MAX_FRAMES
+        assert len(call.ear.keys) == MAX_WAITING_FRAMES
         assert call.outcome is not None
 
 

@@ -36,15 +36,15 @@ async def test_a_high_tone_reaches_the_engine_through_one_converter(monkeypatch:
     async with ScriptedOpenAI([]) as provider:
         engine = OpenAIRealtime(model="gpt-realtime-2.1", api_key="test", base_url=provider.url)
         async with line(engine) as it, WebRTCClient(it.request, microphone=Microphone(48_000)) as client:
-            await until(lambda: provider.got and len(provider.got[0].audio) > 24_000)
+            await until(lambda: provider.got and len(provider.got[0].audio) > 24_000, 30)
             monkeypatch.setattr(Resampler, "process", noted)
-            client.microphone.say(tone(2.0, 48_000, hz=10_000))
+            client.microphone.say(tone(10.0, 48_000, hz=10_000))
 
             def level() -> float:
                 return loudness(bytes(provider.got[0].audio[-12_000:]), 24_000, 10_000)
 
-            # aiortc makes stereo of its microphone, and lowers it by 3 dB.
-            await until(lambda: level() > -25)
+            # aiortc lowers it by 3 dB, and a busy machine leaves gaps; through 16 kHz nothing of it would be left.
+            await until(lambda: level() > -35, 30)
     assert used == {(48_000, 24_000)}
 
 

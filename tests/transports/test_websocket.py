@@ -368,7 +368,7 @@ async def test_a_client_that_cannot_clear_hears_what_it_has_got() -> None:
 async def test_audio_goes_in_as_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
     async with calling() as call:
         fed: list[tuple[bytes, int]] = []
-        monkeypatch.setattr(call.transport, "feed", lambda pcm, rate: fed.append((pcm, rate)))
+        monkeypatch.setattr(call.transport.input(), "feed", lambda pcm, rate: fed.append((pcm, rate)))
         call.wire.put(type="audio", data=b64encode(b"\1\0\2\0").decode())
         call.wire.incoming.put_nowait(b"\3\0")
         await asyncio.sleep(0.01)

@@ -12,7 +12,7 @@ import pytest
 
 from duologue.frames import ClientChanged
 from duologue.testing.network import Network, UdpRelay, through_tcp, through_udp
-from duologue.testing.webrtc import Request, WebRTCClient
+from duologue.testing.webrtc import SendRequest, WebRTCClient
 from duologue.testing.websocket import calling
 from duologue.testing.websocket import serving as serving_sockets
 from duologue.web import WebLimits, routes
@@ -20,7 +20,7 @@ from duologue.web import WebLimits, routes
 from .webrtc_client import RATE, Calls, ended, envelope, loudness, serving, tone
 
 
-def through(relay: UdpRelay, request: Request) -> Request:
+def through(relay: UdpRelay, request: SendRequest) -> SendRequest:
     """Requests whose offers and answers name the relay."""
 
     async def ask(method: str, path: str, body: Any) -> Any:

@@ -14,7 +14,7 @@ from duologue.cli.app import app
 from duologue.cli.serve import load
 from duologue.errors import ConfigurationError
 from duologue.processors.kernel.threads import in_thread
-from duologue.services.local.synthesizer import SAMPLE_RATE, Synthesizer
+from duologue.services.local.synthesizer import ESPEAK_RATE, Synthesizer
 from duologue.web.realtime.endpoint import MakeCall
 from duologue.web.realtime.transport import RealtimeTransport
 
@@ -25,7 +25,7 @@ from .realtime import serving
 async def say(client: Client, text: str) -> None:
     def synthesize() -> bytes:
         speech = Synthesizer("en-us+f2").synthesize(text)
-        converter = Resampler(SAMPLE_RATE, RATE)
+        converter = Resampler(ESPEAK_RATE, RATE)
         return converter.process(b"".join(piece.audio for piece in speech)) + converter.flush()
 
     await client.speak(await in_thread(synthesize) + silence(0.8))

@@ -15,7 +15,7 @@ from duologue import Pipeline, Session
 from duologue.frames import BotAudio, Frame, ResponseEnded, ResponseStarted, UserAudio
 from duologue.processors.processor import Processor, handles
 from duologue.testing.tones import pieces, tone
-from duologue.testing.webrtc import Request
+from duologue.testing.webrtc import SendRequest
 from duologue.transports.client import ClientTransport
 from duologue.web import VoiceApp, routes
 
@@ -106,7 +106,7 @@ class Server:
         data = b"".join(message.get("body", b"") for message in sent[1:])
         return sent[0]["status"], json.loads(data) if data.startswith(b"{") else data.decode()
 
-    def request(self, token: str = "") -> Request:
+    def request(self, token: str = "") -> SendRequest:
         """For a `WebRTCClient`. Raises Refusal."""
 
         async def ask(method: str, path: str, body: Any) -> Any:

@@ -10,11 +10,12 @@ import anyio
 import msgspec
 
 from ...agents.engine import Engine, EngineConfig
+from ...agents.tool import plain_specs
 from ...errors import ConfigurationError
 from ...frames import Configure, Frame, Say, ToolResult
 from ...session.life import State
 from ...session.session import Session
-from ..kernel.tasks import stray
+from ..kernel.tasks import stray, to_the_end
 from ..switch import BranchChange, Switch
 from .find import find_engine
 
@@ -174,7 +175,7 @@ class Takeover:
         failed = self._before is not None and not self.outcome.done()
         if failed and self._session.state in (State.CONNECTING, State.ACTIVE):
             assert self._before is not None
-            await self._new.configure(_restoring(self._before))
+            await to_the_end(self._new.configure(_restoring(self._before)))
 
 
 def _restoring(config: EngineConfig) -> Configure:
@@ -183,5 +184,5 @@ def _restoring(config: EngineConfig) -> Configure:
         instructions=config.instructions,
         voice=config.voice,
         language=config.language,
-        tools=tuple(msgspec.to_builtins(tool) for tool in config.tools),
+        tools=plain_specs(config.tools),
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 
 import anyio
 
 from ...errors import ConfigurationError, IllegalState
-from ...frames import End, EndOfTurn, SpeechStarted, SpeechStopped, UserAudio, UserTranscript, VoiceActivity
+from ...frames import End, EndOfTurn, SpeechStarted, SpeechStopped, UserAudio, UserTranscript
 from ..processor import Processor, handles
 from .interruption import may_interrupt
 from .vad import STALL_S, StreamTime, split
@@ -42,14 +43,21 @@ class Endpointing(Processor):
         self._due_at = math.inf  # audio time at which the turn ends, if nothing more is said
         self._ended_at = 0.0  # audio time of the latest EndOfTurn
         self._candidate: SpeechStarted | None = None  # speech that is too short so far
-        self._voice = VoiceActivity(start_s=-1.0)  # none yet
+        self._voice_start = self._voice_end = -1.0  # session times of the latest speech; none yet
         self._watched = False
-        self._arrived_at: float | None = None  # session time of the latest audio; None while it is being passed on
+        self._arrived_at: float | None = None  # loop time of the latest audio; None while it is being passed on
 
-    @handles(VoiceActivity)
-    def voice(self, signal: VoiceActivity) -> None:
-        """Remember how long the speech is."""
-        self._voice = signal
+    async def open(self) -> None:
+        """Follow the length of the caller's speech."""
+        self._now = asyncio.get_running_loop().time
+        self._stop_listening = self.session.floor.on_voice(self._voiced)
+
+    async def close(self) -> None:
+        """Follow it no more."""
+        self._stop_listening()
+
+    def _voiced(self, start_s: float, end_s: float) -> None:
+        self._voice_start, self._voice_end = start_s, end_s
 
     @handles(UserAudio)
     async def audio(self, frame: UserAudio) -> None:
@@ -67,7 +75,7 @@ class Endpointing(Processor):
             await self._end_due()
         await self.push(frame)
         await self._settle()
-        self._arrived_at = self.session.now()
+        self._arrived_at = self._now()
 
     @handles(SpeechStarted)
     async def started(self, frame: SpeechStarted) -> None:
@@ -76,7 +84,7 @@ class Endpointing(Processor):
             self._speaking = True
             self._due_at = self._began_at + self._max_turn_s
             await self.push(frame)
-        elif self._voice.start_s == frame.at:
+        elif self._voice_start == frame.at:
             self._candidate = frame
         else:  # from a detector that does not announce the length of the speech
             await self._begin(frame)
@@ -115,14 +123,14 @@ class Endpointing(Processor):
     async def _settle(self) -> None:
         """Begin or end the turn if that is due at the end of the audio so far."""
         candidate = self._candidate
-        if candidate is not None and self._voice.start_s == candidate.at and self._long_enough(self._voice):
+        if candidate is not None and self._voice_start == candidate.at and self._is_long_enough():
             self._candidate = None
             await self._begin(candidate)
         if self._due_at <= self._time.end_s + 1e-6:
             await self._end_due()
 
-    def _long_enough(self, voice: VoiceActivity) -> bool:
-        return voice.end_s - voice.start_s >= self._min_speech_s - 1e-6
+    def _is_long_enough(self) -> bool:
+        return self._voice_end - self._voice_start >= self._min_speech_s - 1e-6
 
     async def _begin(self, frame: SpeechStarted) -> None:
         self._speaking = True
@@ -161,7 +169,7 @@ class Endpointing(Processor):
     async def _watch(self) -> None:
         """End the turn if no more audio comes."""
         while self._open:
-            idle = 0.0 if self._arrived_at is None else self.session.now() - self._arrived_at
+            idle = 0.0 if self._arrived_at is None else self._now() - self._arrived_at
             silence = idle if self._speaking else idle + self._time.end_s - self._spoke_until
             wait = max(STALL_S - idle, self._silence_s - silence)
             if wait > 1e-6:

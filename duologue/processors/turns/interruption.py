@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ...errors import ConfigurationError
-from ...frames import BotStartedSpeaking, EndOfTurn, Interrupted, UserTranscript, VoiceActivity
+from ...frames import BotStartedSpeaking, EndOfTurn, Interrupted, UserTranscript
 from ...session.holds import Hold
 from ..processor import Processor, handles
 
 if TYPE_CHECKING:
     from ...session.session import Session
 
-HOLD_OWNER = "caller"
+CALLER = "caller"
 """The owner of the holds made here."""
 _RANGES = {
     "min_speech_ms": (0, 10_000),
@@ -74,18 +74,19 @@ def count_words(text: str) -> int:
 class Interruption(Processor):
     """Interrupts the agent when the caller speaks, or holds its voice until words decide: see `InterruptionPolicy`.
 
-    Speech is measured by `VoiceActivity` and counts from its start, even if the agent began later. Words count from
-    the start of the caller's turn. If the turn ends with too few words, it was a backchannel: the agent goes on, and
-    the words stay in the log without an answer of their own. Words that are recognised later interrupt all the same,
-    unless the agent has begun a new turn. A hold that expires while the caller speaks becomes an interruption. Nothing
+    The floor tells how long the caller has spoken (`Floor.on_voice`); speech counts from its start, even if the agent
+    began later. Words count from the start of the caller's turn. If the turn ends with too few words, it was a
+    backchannel: the agent goes on, and the words stay in the log without an answer of their own. Words that are
+    recognised later interrupt all the same, unless the agent has begun a new turn. A hold that expires while the caller
+    speaks becomes an interruption. Nothing
     is held back from the engine.
     """
 
     def __init__(self, policy: InterruptionPolicy | None = None) -> None:
         self.policy = policy or InterruptionPolicy()
         """May be replaced at any time."""
-        self._voice = VoiceActivity()
-        self._voice_at = 0.0  # session time at which the latest voice was announced
+        self._voice_start = self._voice_end = 0.0  # session times of the caller's latest speech
+        self._voice_at = 0.0  # loop time at which it was last prolonged
         self._counts_from = 0.0  # speech before this belongs to an earlier turn of the caller
         # The caller's turn: whether it is over, where it began, after which turn of the agent, and its words.
         self._turn_over = True
@@ -97,21 +98,26 @@ class Interruption(Processor):
         self._hold: Hold | None = None  # out while it is undecided whether the caller interrupts
         self._timer: asyncio.TimerHandle | None = None  # of a false alarm
 
+    async def open(self) -> None:
+        """Follow the caller's speech."""
+        self._floor = self.session.floor
+        self._now = asyncio.get_running_loop().time
+        self._stop_listening = self._floor.on_voice(self._voiced)
+
     async def close(self) -> None:
         """Let the agent go on, and leave no timer behind."""
+        self._stop_listening()
         self._resume()
 
-    @handles(VoiceActivity)
-    def voice(self, signal: VoiceActivity) -> None:
-        """The caller speaks."""
-        turn = self.session.floor.turn
+    def _voiced(self, start_s: float, end_s: float) -> None:
+        turn = self._floor.turn
         # Without EndOfTurn frames, the agent's new turn ends the caller's.
-        over = self._turn_over or (turn != self._turn_after and signal.start_s != self._voice.start_s)
+        over = self._turn_over or (turn != self._turn_after and start_s != self._voice_start)
         if over and not self._undecided:
-            self._turn_from, self._turn_after = max(signal.start_s, self._counts_from), turn
+            self._turn_from, self._turn_after = max(start_s, self._counts_from), turn
             self._words = self._interim_words = 0
         self._turn_over = False
-        self._voice, self._voice_at = signal, self.session.now()
+        self._voice_start, self._voice_end, self._voice_at = start_s, end_s, self._now()
         self._consider()
 
     @handles(BotStartedSpeaking)
@@ -143,7 +149,7 @@ class Interruption(Processor):
             self._interim_words = 0 if frame.final else words
             self._words += words if frame.final else 0
             if self._words + self._interim_words >= self._needed:
-                meant = self._undecided or self._suspect == self.session.floor.turn
+                meant = self._undecided or self._suspect == self._floor.turn
                 if meant and may_interrupt(self.session):
                     self.session.interrupt()
             elif frame.final and self._turn_over:
@@ -166,26 +172,26 @@ class Interruption(Processor):
 
     def _consider(self) -> None:
         """Interrupt or hold if the caller has spoken for long enough."""
-        policy, session, voice = self.policy, self.session, self._voice
-        spoken_s = voice.end_s - max(voice.start_s, self._counts_from)
-        if not policy.enabled or spoken_s < policy.min_speech_ms / 1000 - 1e-6 or not session.floor.caller_speaking:
+        policy, floor = self.policy, self._floor
+        spoken_s = self._voice_end - max(self._voice_start, self._counts_from)
+        if not policy.enabled or spoken_s < policy.min_speech_ms / 1000 - 1e-6 or not floor.caller_speaking:
             return
-        if (self._undecided and self._suspect == session.floor.turn) or not may_interrupt(session):
+        if (self._undecided and self._suspect == floor.turn) or not may_interrupt(self.session):
             return
         at_once = policy.min_words == 0 and policy.resume_after_ms is None
         if at_once or self._words + self._interim_words >= self._needed:
-            session.interrupt()
+            self.session.interrupt()
             return
-        self._suspect = session.floor.turn
+        self._suspect = floor.turn
         if not self._undecided:
-            self._hold = session.floor.hold(HOLD_OWNER, patience_s=policy.max_hold_s, on_expired=self._expired)
+            self._hold = floor.hold(CALLER, patience_s=policy.max_hold_s, on_expired=self._expired)
         if policy.resume_after_ms is not None and self._timer is None:
             self._wait(policy.resume_after_ms / 1000)
 
     def _expired(self) -> None:
         """Nothing was decided within `max_hold_s`: ongoing speech interrupts."""
         self._stop_timer()
-        if self.session.floor.caller_speaking and may_interrupt(self.session):
+        if self._floor.caller_speaking and may_interrupt(self.session):
             self.session.interrupt()
 
     def _wait(self, seconds: float) -> None:
@@ -194,7 +200,7 @@ class Interruption(Processor):
     def _no_words(self) -> None:
         # The timer is not restarted with every piece of speech: it looks at the time of the last one.
         self._timer = None
-        left_s = self._voice_at + (self.policy.resume_after_ms or 0) / 1000 - self.session.now()
+        left_s = self._voice_at + (self.policy.resume_after_ms or 0) / 1000 - self._now()
         if left_s > 1e-6:
             self._wait(left_s)
         else:
@@ -203,7 +209,7 @@ class Interruption(Processor):
     def _dismiss(self) -> None:
         """It was a backchannel: the agent goes on, and owes no answer to it."""
         if may_interrupt(self.session):
-            self.session.floor.dismissed = True
+            self._floor.dismissed = True
         self._resume()
 
     def _resume(self) -> None:

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from ...audio.pcm import downmix
-from ...audio.vad import Framer, WebRtcVad
+from ...audio.vad import Framer, NoiseGate, WebRtcVad
 from ...frames import UserAudio
-from .vad import NoiseGate
 
 START_S = 0.06
 """Seconds of voice without a pause that count as speech."""

@@ -2,69 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from typing import TYPE_CHECKING
 
 import anyio
 import msgspec
 
+from ...audio.pcm import downmix
+from ...audio.vad import Detector, Framer, NoiseGate, WebRtcVad
 from ...errors import ConfigurationError
-from ...frames import End, Input, SpeechStarted, SpeechStopped, UserAudio, VoiceActivity
+from ...frames import End, Input, SpeechStarted, SpeechStopped, UserAudio
 from ..processor import Processor, handles
-
-if TYPE_CHECKING:
-    from ...audio.vad import Detector, Framer
 
 STALL_S = 0.5
 """Seconds without audio after which it counts as silence: the caller muted, or the network failed."""
 
 _PIECE_S = 0.1  # longer pieces are judged and passed on in parts of this length
-
-
-class NoiseGate:
-    """Scores as `detector` does, and 0.0 for frames that do not rise `margin_db` above the noise floor.
-
-    WebRTC's detector calls the first 100 ms of any noise speech, and also the first 100 ms after speech. The noise
-    floor follows the quietest frames at once and rises slowly: by 6 dB a second while `detector` hears speech, else by
-    20. Digital silence does not change it. It never falls below -60 dBFS and starts at -45 dBFS or below. Raises
-    ConfigurationError for a margin outside 0 to 60 dB.
-    """
-
-    def __init__(self, detector: Detector, margin_db: float = 6.0) -> None:
-        import numpy as np
-
-        if not 0 <= margin_db <= 60:
-            raise ConfigurationError(f"margin_db is {margin_db!r}: it lies between 0 and 60")
-        self.sample_rate = detector.sample_rate
-        self.frame_samples = detector.frame_samples
-        self._detector = detector
-        self._numpy = (np.frombuffer, np.dtype("<i2"), np.float32)
-        full_scale = 32768.0**2 * self.frame_samples
-        frame_s = self.frame_samples / self.sample_rate
-        self._margin = _power(margin_db)
-        self._lowest, self._first = full_scale * _power(-60), full_scale * _power(-45)
-        self._slow, self._fast = _power(6 * frame_s), _power(20 * frame_s)
-        self._floor = self._first
-
-    def is_speech(self, frame: bytes) -> float:
-        """The detector's score, or 0.0 at the level of the noise. Raises BadInput as the detector does."""
-        score = self._detector.is_speech(frame)
-        from_bytes, int16, float32 = self._numpy
-        samples = from_bytes(frame, int16).astype(float32)
-        energy = float(samples.dot(samples))
-        floor = self._floor
-        if energy > 0:
-            floor = self._floor = max(self._lowest, min(energy, floor * (self._slow if score else self._fast)))
-        return score if energy >= floor * self._margin else 0.0
-
-    def reset(self) -> None:
-        """Forget the noise, and reset the detector."""
-        self._floor = self._first
-        self._detector.reset()
-
-
-def _power(db: float) -> float:
-    return float(10 ** (db / 10))
 
 
 class StreamTime:
@@ -108,8 +61,6 @@ class Vad(Processor):
         self, detector: Detector | None = None, *, start_ms: int = 60, stop_ms: int = 200, threshold: float = 0.5
     ) -> None:
         if detector is None:
-            from ...audio.vad import WebRtcVad
-
             detector = NoiseGate(WebRtcVad())
         for name, value in (("start_ms", start_ms), ("stop_ms", stop_ms)):
             if not 0 < value <= 10_000:
@@ -129,15 +80,21 @@ class Vad(Processor):
         self._fed = 0  # samples given to the framer
         self._time = StreamTime()
         self._speaking = False
+        self._prolonged = False  # by the latest piece
         self._started_at = 0.0
         self._voiced_until = 0.0
         self._watched = False
-        self._arrived_at: float | None = None  # session time of the latest piece; None while one is being passed on
+        self._arrived_at: float | None = None  # loop time of the latest piece; None while one is being passed on
+
+    async def open(self) -> None:
+        """Take the clock and the floor of the session."""
+        self._floor = self.session.floor
+        self._now = asyncio.get_running_loop().time
 
     async def close(self) -> None:
         """End the speech, if there is one."""
         if self._speaking:
-            self.session.floor.caller_speaks(False, self._voiced_until)
+            self._floor.caller_speaks(False, self._voiced_until)
 
     @handles(UserAudio)
     async def audio(self, frame: UserAudio) -> None:
@@ -148,7 +105,7 @@ class Vad(Processor):
             part, frame = split(frame, longest)
             await self._pass(part)
         await self._pass(frame)
-        self._arrived_at = self.session.now()
+        self._arrived_at = self._now()
 
     async def _pass(self, frame: UserAudio) -> None:
         start = self._time.start_of(frame)
@@ -159,6 +116,12 @@ class Vad(Processor):
             self.session.report(error, self.name, frame)
             if self._speaking:
                 marks.append((0, self._stop()))
+        if self._prolonged:
+            self._prolonged = False
+            try:
+                self._floor.caller_voiced(self._started_at, self._voiced_until)
+            except Exception as error:  # of a listener
+                self.session.report(error, self.name, frame)
         passed = 0
         for place, mark in marks:
             samples = place - passed
@@ -187,8 +150,6 @@ class Vad(Processor):
             return
         pcm = frame.audio
         if frame.channels != 1:
-            from ...audio.pcm import downmix
-
             pcm = downmix(pcm, frame.channels)
         fed = self._fed
         self._fed += len(pcm) // 2
@@ -206,13 +167,10 @@ class Vad(Processor):
                 self._voiced_until = at
             elif not voiced and at - self._voiced_until > self._stop_s - 1e-6:
                 marks.append((max(0, end - fed), self._stop()))
-        if self._speaking and self._voiced_until != voiced_until:
-            self.broadcast(VoiceActivity(start_s=self._started_at, end_s=self._voiced_until))
+        self._prolonged = self._speaking and self._voiced_until != voiced_until
 
     def _tune(self, sample_rate: int) -> None:
         """Take audio of another rate from now on. Raises BadInput if it cannot be converted to the detector's rate."""
-        from ...audio.vad import Framer
-
         self._sample_rate, self._framer, self._fed = sample_rate, None, 0
         self._framer = Framer(self._detector, sample_rate)
 
@@ -220,7 +178,7 @@ class Vad(Processor):
         self._speaking = True
         self._started_at = max(0.0, at - self._frame_s * self._history.bit_length())
         self._voiced_until = at
-        self.session.floor.caller_speaks(True, self._started_at)
+        self._floor.caller_speaks(True, self._started_at)
         if not self._watched:
             self._watched = True
             self.spawn(self._watch)
@@ -229,13 +187,13 @@ class Vad(Processor):
     def _stop(self) -> SpeechStopped:
         self._speaking = False
         self._history = 0
-        self.session.floor.caller_speaks(False, self._voiced_until)
+        self._floor.caller_speaks(False, self._voiced_until)
         return SpeechStopped(at=self._voiced_until)
 
     async def _watch(self) -> None:
         """End the speech if no more audio comes."""
         while self._speaking:
-            idle = 0.0 if self._arrived_at is None else self.session.now() - self._arrived_at
+            idle = 0.0 if self._arrived_at is None else self._now() - self._arrived_at
             if idle < STALL_S - 1e-6:
                 await anyio.sleep(STALL_S - idle)
             else:

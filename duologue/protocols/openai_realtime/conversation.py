@@ -10,7 +10,7 @@ from .config import Refusal
 from .items import new_item
 from .response import ServerItem
 
-MAX_ITEMS = 5_000
+MAX_SERVER_ITEMS = 5_000
 """Items that a session keeps. Beyond that the oldest are dropped."""
 MAX_ITEM_BYTES = 32 * 1024 * 1024
 """Bytes of these items, as they were when they were added. Beyond that the oldest are dropped."""
@@ -30,7 +30,7 @@ class ServerConversation:
         self._emit("conversation.item.added", item=dict(item.wire), previous_item_id=self._before(item))
         item.size = len(json.dumps(item.wire))
         self._bytes += item.size
-        while len(self.items) > MAX_ITEMS or self._bytes > MAX_ITEM_BYTES:
+        while len(self.items) > MAX_SERVER_ITEMS or self._bytes > MAX_ITEM_BYTES:
             self._bytes -= self.items.pop(0).size
 
     def done(self, item: ServerItem) -> None:

@@ -1,4 +1,4 @@
-"""Google's services (extra `google`)."""
+"""Google's services. Need the extra `google`."""
 
 from .options import GeminiLiveOptions
 from .realtime import GeminiLive

@@ -1,4 +1,4 @@
-"""`GeminiDialect`: the translator for one connection of Gemini Live."""
+"""`GeminiDialect`: translates for one connection to Gemini Live."""
 
 from __future__ import annotations
 
@@ -31,39 +31,39 @@ from ..native.events import (
     Unknown,
     Voiced,
 )
-from .history import IMAGE_TYPES, blob, encode, note, turn, turns_of
-from .models import DEFAULT_VOICE, Family
+from ..recent import Recent
+from .history import blob, bracketed, to_json, turn, turns_of
+from .models import DEFAULT_VOICE, GEMINI_IMAGE_TYPES, INPUT_RATE, LiveFamily
 from .options import GeminiLiveOptions
 from .setup import tools
-from .wire_in import Incoming, ModalityTokens, ServerContent, ToolCall, UsageMetadata, decode
+from .wire_in import ModalityTokens, ServerContent, ServerFrame, UsageMetadata, WireToolCall, decode_frame
 
 NO_HISTORY = '{"client_content":{"turnComplete":true}}'
-"""What a session that waits for its history takes for an empty one."""
+"""The empty history, for a session that waits for its history."""
 
-_KEPT = 256
-"""How many ids of calls are remembered, to know one that comes twice."""
-_AUDIO = '{"realtime_input":{"audio":{"data":"%s","mime_type":"audio/pcm;rate=16000"}}}'
+_MAX_KEPT = 256  # ids of calls, tags, and texts that wait
+_AUDIO = f'{{"realtime_input":{{"audio":{{"data":"%s","mime_type":"audio/pcm;rate={INPUT_RATE}"}}}}}}'
 _NO_FAILURE = frozenset({"", "TURN_COMPLETE_REASON_UNSPECIFIED", "NEED_MORE_INPUT"})
 
 
 @dataclass(slots=True)
-class _Calls:
-    """Calls that were made together: which have no result yet, and whether an answer is wanted."""
+class _CallGroup:
+    """Calls that were made together. `open` have no result yet; `wanted` is True once one asks for an answer."""
 
     open: set[str] = field(default_factory=set)
     wanted: bool = False
 
 
 class GeminiDialect(Dialect):
-    """Translates for one connection. The SDK has sent the set-up; see `setup.connect_config`.
+    """Translates for one connection. The SDK has sent the set-up, which `setup.connect_config` makes.
 
-    Gemini has no ids of responses, no roles but user and model, and no events for the caller's speech. So responses
-    are numbered ("r1"), notes are the caller's text in brackets, and the caller's turn shows by its transcript alone.
-    A response begins with the first thing that the model says or asks for after the one before it has ended.
+    Gemini has no ids of responses, no roles but user and model, and no events for the caller's speech: responses are
+    numbered ("r1"), notes are sent as the caller's text in brackets, and a turn of the caller's shows by its transcript
+    alone. A response begins with the model's first words, audio or call after the end of the previous response.
 
-    Text without a `tag` stops a response that goes on, as all content does. It waits for the next text that has a tag
-    where it could not go without an answer (3.1 takes text as realtime input only), and in a session that was resumed,
-    until a response has begun there: it would be taken for a replay of the history, and refused.
+    Text without a `tag` stops a response in progress, as all content does. It waits for the next text with a tag if the
+    model would answer it (3.1 takes text as realtime input only), and in a resumed session until a response has begun:
+    the server would refuse it as a second history.
     """
 
     answers_results = True
@@ -73,7 +73,7 @@ class GeminiDialect(Dialect):
         self,
         config: EngineConfig,
         options: GeminiLiveOptions,
-        family: Family,
+        family: LiveFamily,
         *,
         resumed: bool = False,
         model: str = "",
@@ -87,32 +87,32 @@ class GeminiDialect(Dialect):
         self._opened = False
         self._responses = 0
         self._response = ""
-        """The one that goes on, "" for none."""
-        self._tags: deque[str] = deque(maxlen=_KEPT)
-        """Of the responses that were asked for and have not begun."""
+        """The response in progress, "" without one."""
+        self._tags: deque[str] = deque(maxlen=_MAX_KEPT)
+        """Tags of the responses that were asked for and have not begun."""
         self._awaited = False
-        """The model will answer by itself: a turn, or results."""
+        """True while the model is to answer a turn or results without being asked."""
         self._said_something = False
-        """The model has done something since its turn was complete the last time."""
+        """True once the model has spoken or called a tool in its present turn."""
         self._cut = False
-        """The model was interrupted, and its turn is not yet complete."""
+        """True from an interruption of the model to the end of its turn."""
         self._working = False
-        """The model has told that more of this turn may follow."""
+        """True while the model announces more of this response."""
         self._usage: Usage | None = None
-        """Of the response that goes on, as far as it was told."""
-        self._calls: dict[str, _Calls] = {}
+        """The latest usage of the response in progress."""
+        self._calls = Recent[_CallGroup](_MAX_KEPT)
         self._caller_said = ""
         self._caller_language = ""
         self._in_turn = False
-        self._held: deque[str] = deque(maxlen=_KEPT)
-        """Text that waits for one that asks for an answer."""
+        self._held: deque[str] = deque(maxlen=_MAX_KEPT)
+        """Text that waits for text with a tag."""
 
     # -- set-up ----------------------------------------------------------------------------------------------------
 
     def update(self, update_id: str, config: EngineConfig) -> list[str] | None:
-        """Change instructions and tools in place, for the models that can. Everything else takes a new connection.
+        """Change instructions and tools in place, for models that can. Everything else takes a new connection.
 
-        So do instructions that are taken away: an empty text is none.
+        Instructions that are removed do too: an empty text does not replace them.
         """
         old = self._config
         if (config.voice or DEFAULT_VOICE) != (old.voice or DEFAULT_VOICE) or config.options != old.options:
@@ -125,16 +125,16 @@ class GeminiDialect(Dialect):
         if change and (not self._family.context_update or (old.prompt and not config.prompt)):
             return None
         self._config = config
-        return [encode({"contextUpdate": change})] if change else []
+        return [to_json({"contextUpdate": change})] if change else []
 
-    # -- what the caller does --------------------------------------------------------------------------------------
+    # -- the caller and the conversation ---------------------------------------------------------------------------
 
     def audio(self, pcm: bytes) -> str:
-        """Audio of the caller: mono s16le at 16 kHz."""
+        """Return audio of the caller: mono s16le at 16 kHz."""
         return _AUDIO % b2a_base64(pcm, newline=False).decode("ascii")
 
     def turn_begins(self) -> list[str]:
-        """Unless the session says otherwise this stops the model. What text waits becomes part of the turn."""
+        """Begin a turn, which stops the model unless the session says otherwise. Waiting text becomes a part of it."""
         self._in_turn = True
         messages = [_realtime("activityStart", {})]
         if self._held and self._family.text == "realtime":
@@ -143,58 +143,57 @@ class GeminiDialect(Dialect):
         return messages
 
     def turn_ends(self) -> list[str]:
-        """The model answers now."""
+        """End the turn: the model answers now."""
         self._in_turn, self._awaited = False, True
         return [_realtime("activityEnd", {})]
 
     def history(self, messages: Sequence[Message]) -> list[str]:
-        """The conversation so far, as one message.
-
-        Content takes no calls of tools, so they and their results are told in brackets.
-        """
+        """Return the conversation as one message. Content cannot hold calls and results: they are text in brackets."""
         turns = turns_of(messages)
         seeded = self._family.seed == "history_config"
         if not turns:
             return []
         if self._family.seed_ends_with_user and turns[-1]["role"] != "user":
             turns.append(turn("user", "[The conversation goes on from here.]"))
-        return [encode({"client_content": {"turns": turns, "turnComplete": seeded}})]
+        return [to_json({"client_content": {"turns": turns, "turnComplete": seeded}})]
 
     def text(self, text: str, *, role: str = "user", tag: str | None = None) -> list[str]:
-        """Text of the caller, or a note, which goes as the caller's text in brackets."""
-        return self._tell(note(text) if role == "system" else text, tag)
+        """Return text of the caller, or a note as the caller's text in brackets."""
+        return self._tell(bracketed(text) if role == "system" else text, tag)
 
     def image(self, image: UserImage) -> list[str]:
-        """An image of the caller's. Raises BadInput for one that is neither a JPEG nor a PNG, or has no bytes."""
+        """Return an image of the caller's. Raises BadInput for one that is not a JPEG or PNG, or has a url only."""
         if not image.image:
             raise BadInput(f"Gemini Live takes the bytes of an image, not its url: {image.url[:200]!r}")
-        if image.mime not in IMAGE_TYPES:
-            raise BadInput(f"Gemini Live takes images of type {' and '.join(sorted(IMAGE_TYPES))}, not {image.mime!r}")
+        if image.mime not in GEMINI_IMAGE_TYPES:
+            raise BadInput(
+                f"Gemini Live takes images of type {' and '.join(sorted(GEMINI_IMAGE_TYPES))}, not {image.mime!r}"
+            )
         return [_realtime("video", blob(image.image, image.mime))]
 
     def respond(self, tag: str, instructions: str = "") -> list[str]:
-        """Say that the turn is complete; instructions go before that as a note. It stops a response that goes on."""
+        """Ask for a response, after its instructions as a note. Stops a response in progress."""
         if instructions:
-            return self._tell(note(f"For your next response: {instructions}"), tag)
-        # A text is the one thing that such a model answers.
-        return self._tell(note("Respond now.") if self._family.text == "realtime" and not self._held else "", tag)
+            return self._tell(bracketed(f"For your next response: {instructions}"), tag)
+        # Models with realtime text answer text only.
+        return self._tell(bracketed("Respond now.") if self._family.text == "realtime" and not self._held else "", tag)
 
     def tool_result(self, call_id: str, name: str, result: Any, *, respond: bool) -> list[str]:
-        """The result of a call, whatever it is, as `{"result": …}`. Raises BadInput for one that is no JSON value.
+        """Return the result of a call as `{"result": …}`. Raises BadInput for one that is not a JSON value.
 
-        Of calls that were made together the last result is answered, once, if any of them is to be. Results of
-        blocking tools are always answered.
+        Calls that were made together are answered once, with their last result, if one of them asks for that. Results
+        of blocking tools are always answered.
         """
         response: dict[str, Any] = {"id": call_id, "name": name, "response": {"result": result}}
-        calls = self._calls.get(call_id) or _Calls()
+        calls = self._calls.get(call_id) or _CallGroup()
         others = calls.open - {call_id}
         non_blocking = (self._options.tool_behavior or self._family.tools) == "NON_BLOCKING"
         if non_blocking and (others or not (respond or calls.wanted)):
             response["scheduling"] = "SILENT"
         try:
-            message = encode({"tool_response": {"functionResponses": [response]}})
+            message = to_json({"tool_response": {"functionResponses": [response]}})
         except (TypeError, ValueError, RecursionError) as error:
-            raise BadInput(f"the result of tool {name!r} is no JSON value: {error}") from error
+            raise BadInput(f"the result of tool {name!r} is not a JSON value: {error}") from error
         calls.open, calls.wanted = others, calls.wanted or respond
         self._awaited |= "scheduling" not in response and not others
         return [message]
@@ -210,17 +209,17 @@ class GeminiDialect(Dialect):
             self._tags.append(tag)
         if not realtime:
             turns = {"turns": [turn("user", text)]} if text else {}
-            return [encode({"client_content": {**turns, "turnComplete": tag is not None}})]
+            return [to_json({"client_content": {**turns, "turnComplete": tag is not None}})]
         message = _realtime("text", text)
         if self.server_turns or self._in_turn:
             return [message]
         return [_realtime("activityStart", {}), message, _realtime("activityEnd", {})]
 
-    # -- what the provider tells -----------------------------------------------------------------------------------
+    # -- what the provider sends -----------------------------------------------------------------------------------
 
     def read(self, message: str | bytes) -> list[Event]:
-        """What a frame means: all of it, in the order in which it makes sense."""
-        got = decode(message)
+        """Return the events of a frame, in the order in which they happened. Raises BadInput."""
+        got = decode_frame(message)
         events: list[Event] = []
         if got.setup_complete is not None and not self._opened:
             self._opened = True
@@ -255,21 +254,19 @@ class GeminiDialect(Dialect):
                 self._begin(events)
                 events.append(Said(response=self._response, text=part.text))
         said = content.output_transcription
-        if said is not None and said.text and not self._cut:  # what comes after an interruption belongs before it
+        if said is not None and said.text and not self._cut:  # a transcript may come after the interruption that cut it
             self._begin(events)
             events.append(Said(response=self._response, text=said.text))
 
-    def _read_calls(self, call: ToolCall, events: list[Event]) -> None:
+    def _read_calls(self, call: WireToolCall, events: list[Event]) -> None:
         new = [asked for asked in call.function_calls if asked.id not in self._calls]
-        calls = _Calls()
+        calls = _CallGroup()
         for asked in new:
             if asked.id in self._calls:
                 continue
             self._begin(events)
             calls.open.add(asked.id)
             self._calls[asked.id] = calls
-            if len(self._calls) > _KEPT:
-                del self._calls[next(iter(self._calls))]
             events.append(Called(response=self._response, call_id=asked.id, name=asked.name, arguments=asked.args))
         if new:
             self._finish(events)
@@ -280,7 +277,7 @@ class GeminiDialect(Dialect):
         if content.interrupted and not self._cut:
             events.append(CutShort())
             if self._tags and not self._response:
-                self._begin(events)  # what was asked for was stopped before its first word
+                self._begin(events)  # the response that was asked for was stopped before its first word
             self._finish(events, "interrupted")
             self._cut = self._said_something = True
         status = content.interaction_status
@@ -294,13 +291,13 @@ class GeminiDialect(Dialect):
         outcome: Literal["completed", "failed"] = "completed" if reason in _NO_FAILURE else "failed"
         asked = bool(self._tags) or self._awaited
         if content.turn_complete and not self._said_something and (asked or outcome == "failed"):
-            self._begin(events)  # the model was asked, and has nothing to say
+            self._begin(events)  # the model was asked, and has not spoken
         if not self._cut:
             self._end_caller(events)
         self._finish(events, outcome, reason)
         self._said_something = self._cut = False
 
-    def _read_rest(self, got: Incoming, events: list[Event]) -> None:
+    def _read_rest(self, got: ServerFrame, events: list[Event]) -> None:
         if got.tool_call_cancellation is not None and got.tool_call_cancellation.ids:
             for call_id in got.tool_call_cancellation.ids:
                 if call_id in self._calls:
@@ -315,7 +312,7 @@ class GeminiDialect(Dialect):
         events.extend(Unknown(kind=kind) for kind in got.unknown)
 
     def _begin(self, events: list[Event]) -> None:
-        """A response goes on from here on, a new one if there is none."""
+        """Begin a response unless one is in progress."""
         self._said_something = True
         if self._response:
             return
@@ -334,7 +331,7 @@ class GeminiDialect(Dialect):
         return TurnTranscribed(text=self._caller_said.strip(), final=final, language=self._caller_language)
 
     def _end_caller(self, events: list[Event]) -> None:
-        """What the caller has said is complete."""
+        """Send the caller's transcript as final."""
         if self._caller_said.strip():
             events.append(self._transcribed(final=True))
         self._caller_said = self._caller_language = ""
@@ -356,4 +353,4 @@ def _of_audio(details: Iterable[ModalityTokens]) -> int:
 
 
 def _realtime(kind: str, value: Any) -> str:
-    return encode({"realtime_input": {kind: value}})
+    return to_json({"realtime_input": {kind: value}})

@@ -9,12 +9,11 @@ from typing import Any
 import msgspec
 
 from ..context import Message
-
-IMAGE_TYPES = frozenset({"image/jpeg", "image/png"})
+from .models import GEMINI_IMAGE_TYPES
 
 
 def turns_of(messages: Iterable[Message]) -> list[dict[str, Any]]:
-    """Messages as contents, in which user and model alternate."""
+    """Return messages as contents, in which user and model alternate."""
     turns: list[dict[str, Any]] = []
     for message in messages:
         role = "model" if message.role == "assistant" else "user"
@@ -31,35 +30,35 @@ def turns_of(messages: Iterable[Message]) -> list[dict[str, Any]]:
 
 def _parts(message: Message) -> list[dict[str, Any]]:
     if message.role == "system":
-        return [{"text": note(message.text)}]
+        return [{"text": bracketed(message.text)}]
     if message.role == "tool":
-        return [{"text": note(f"Result of {message.name}: {message.text}")}]
+        return [{"text": bracketed(f"Result of {message.name}: {message.text}")}]
     parts: list[dict[str, Any]] = []
-    if message.image and message.mime in IMAGE_TYPES:
+    if message.image and message.mime in GEMINI_IMAGE_TYPES:
         parts.append({"inline_data": blob(message.image, message.mime)})
     elif message.image or message.url:
-        parts.append({"text": note(f"An image: {message.url[:200] or message.mime}")})
+        parts.append({"text": bracketed(f"An image: {message.url[:200] or message.mime}")})
     if message.text:
         parts.append({"text": message.text})
-    parts.extend({"text": note(f"Called {call.name} with {encode(call.arguments)}")} for call in message.calls)
+    parts.extend({"text": bracketed(f"Called {call.name} with {to_json(call.arguments)}")} for call in message.calls)
     return parts
 
 
-def note(text: str) -> str:
-    """Something that neither side has said."""
+def bracketed(text: str) -> str:
+    """Return words that neither side has spoken, in brackets."""
     return f"[{text}]"
 
 
 def turn(role: str, text: str) -> dict[str, Any]:
-    """What one side has said."""
+    """Return the words of one side."""
     return {"role": role, "parts": [{"text": text}]}
 
 
 def blob(data: bytes, mime: str) -> dict[str, str]:
-    """Bytes as the wire takes them."""
+    """Return bytes as the wire takes them."""
     return {"data": b2a_base64(data, newline=False).decode("ascii"), "mime_type": mime}
 
 
-def encode(message: Any) -> str:
-    """JSON."""
+def to_json(message: Any) -> str:
+    """Return a message as JSON."""
     return msgspec.json.encode(message).decode()

@@ -1,7 +1,7 @@
-"""What differs between the families of Gemini's Live models, as data.
+"""The differences between the families of Gemini's Live models, as data.
 
-Sources: the model pages and the Live guide of ai.google.dev, as of November 2026. Where they are silent the value is
-the one that cannot break a session.
+Sources: the model pages and the Live guide of ai.google.dev, as of November 2026. Where they say nothing, the value is
+one that cannot break a session.
 """
 
 from __future__ import annotations
@@ -14,54 +14,59 @@ import msgspec
 ToolBehavior = Literal["BLOCKING", "NON_BLOCKING"]
 ThinkingLevel = Literal["MINIMAL", "LOW", "MEDIUM", "HIGH", "XHIGH"]
 
-_VOICES = """
+_VOICE_NAMES = """
     Achernar Achird Algenib Algieba Alnilam Aoede Autonoe Callirrhoe Charon Despina Enceladus Erinome Fenrir Gacrux
     Iapetus Kore Laomedeia Leda Orus Puck Pulcherrima Rasalgethi Sadachbia Sadaltager Schedar Sulafat Umbriel
     Vindemiatrix Zephyr Zubenelgenubi
 """
-VOICES = frozenset(_VOICES.split())
+GEMINI_VOICES = frozenset(_VOICE_NAMES.split())
 """The prebuilt voices."""
 DEFAULT_VOICE = "Puck"
+GEMINI_IMAGE_TYPES = frozenset({"image/jpeg", "image/png"})
+INPUT_RATE = 16_000
+"""Hz, of the caller's audio."""
+OUTPUT_RATE = 24_000
+"""Hz, of the model's audio."""
 
 
-class Family(msgspec.Struct, frozen=True, kw_only=True):
-    """What models of one family have in common."""
+class LiveFamily(msgspec.Struct, frozen=True, kw_only=True):
+    """The models of one family, and what they take."""
 
     name: str
     models: str
     """A regular expression of the ids, without `models/`."""
     text: Literal["client_content", "realtime"] = "client_content"
-    """How text in mid-session goes: as content, or as realtime input, which the model always answers."""
+    """How text is sent in mid-session: as content, or as realtime input, which the model always answers."""
     seed: Literal["client_content", "history_config"] = "client_content"
-    """How a new session is told the conversation so far: as content that no answer is asked to, or by the set-up's
-    `history_config`, with which the server takes nothing else until the history is complete."""
+    """How the conversation is replayed: as content that asks for no answer, or with the set-up's `history_config`,
+    after which the server takes nothing else until the history is complete."""
     seed_ends_with_user: bool = False
-    """Whether the last turn of that conversation must be the caller's."""
+    """True if the last turn of a replayed conversation must be the caller's."""
     context_update: bool = False
-    """Whether instructions and tools change in mid-session."""
+    """True if instructions and tools may change in mid-session."""
     tools: ToolBehavior = "BLOCKING"
-    """What a tool is if nothing is said: with BLOCKING the model is silent until it has the result."""
+    """The default behaviour of tools. With BLOCKING the model is silent until it has the result."""
     tool_behaviors: frozenset[ToolBehavior] = frozenset({"BLOCKING", "NON_BLOCKING"})
     json_schema: bool = True
-    """Whether it takes a tool's parameters as JSON schema, or as OpenAPI's only."""
+    """True if it takes a tool's parameters as JSON schema, False for OpenAPI's subset only."""
     search_beside_tools: bool = False
-    """Whether Google Search may stand beside function tools."""
+    """True if Google Search may be used beside function tools."""
     ends_at_idle: bool = False
-    """Whether its work ends with the interaction status IDLE: it may speak several times before."""
+    """True if a response ends with the interaction status IDLE: the model may take several turns before."""
     thinking_levels: frozenset[ThinkingLevel] = frozenset()
     thinking_budget: bool = False
     thinking_level: ThinkingLevel | None = None
-    """The level if nothing is said, for a family that must have one."""
+    """The default level, for a family that requires one."""
     refuses: dict[str, str] = msgspec.field(default_factory=dict)
     """Options that it refuses whatever their value, with the reason."""
     video: bool = True
-    voices: frozenset[str] = VOICES
+    voices: frozenset[str] = GEMINI_VOICES
     """Empty for any."""
 
 
 _SNAPSHOT = r"(-preview|-latest)?(-\d+)*"
 
-NATIVE_AUDIO_2_5 = Family(
+NATIVE_AUDIO_2_5 = LiveFamily(
     name="Gemini 2.5 native audio",
     models=r"gemini-(live-)?2\.5-flash(-preview)?(-live)?(-native-audio)(-dialog)?" + _SNAPSHOT,
     seed_ends_with_user=True,
@@ -69,7 +74,7 @@ NATIVE_AUDIO_2_5 = Family(
     thinking_budget=True,
 )
 
-FLASH_LIVE_3_1 = Family(
+FLASH_LIVE_3_1 = LiveFamily(
     name="Gemini 3.1 Flash Live",
     models=r"gemini-3\.1-flash-live" + _SNAPSHOT,
     text="realtime",
@@ -82,7 +87,7 @@ FLASH_LIVE_3_1 = Family(
     },
 )
 
-LIVE_3_8 = Family(
+LIVE_3_8 = LiveFamily(
     name="Gemini 3.8 Live",
     models=r"gemini-3\.8-live" + _SNAPSHOT,
     context_update=True,
@@ -93,7 +98,7 @@ LIVE_3_8 = Family(
     },
 )
 
-EXTENDED_THINKING_3_8 = Family(
+EXTENDED_THINKING_3_8 = LiveFamily(
     name="Gemini 3.8 Live Extended Thinking",
     models=r"gemini-3\.8-live-extended-thinking" + _SNAPSHOT,
     context_update=True,
@@ -110,7 +115,7 @@ EXTENDED_THINKING_3_8 = Family(
     },
 )
 
-UNKNOWN = Family(
+UNKNOWN = LiveFamily(
     name="unknown",
     models="",
     search_beside_tools=True,
@@ -118,12 +123,12 @@ UNKNOWN = Family(
     thinking_budget=True,
     voices=frozenset(),
 )
-"""For a model that is not listed: nothing is refused, and nothing is relied on."""
+"""A model that is not listed is refused nothing, and nothing is relied on."""
 
-FAMILIES = (NATIVE_AUDIO_2_5, FLASH_LIVE_3_1, LIVE_3_8, EXTENDED_THINKING_3_8)
+LIVE_FAMILIES = (NATIVE_AUDIO_2_5, FLASH_LIVE_3_1, LIVE_3_8, EXTENDED_THINKING_3_8)
 
 
-def family_of(model: str) -> Family:
-    """The family of a model id, with or without `models/` before it."""
+def live_family(model: str) -> LiveFamily:
+    """Return the family of a model id, with or without the prefix `models/`."""
     name = model.removeprefix("models/")
-    return next((family for family in FAMILIES if re.fullmatch(family.models, name)), UNKNOWN)
+    return next((family for family in LIVE_FAMILIES if re.fullmatch(family.models, name)), UNKNOWN)

@@ -1,4 +1,4 @@
-"""`GeminiLiveOptions`: what can be set on a Gemini Live session, and which of it a model takes."""
+"""`GeminiLiveOptions`: the settings of a Gemini Live session, and which of them a model refuses."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import msgspec
 from msgspec import Meta
 
 from ...errors import ConfigurationError
-from .models import Family, ThinkingLevel, ToolBehavior
+from .models import LiveFamily, ThinkingLevel, ToolBehavior
 
 Sensitivity = Literal["LOW", "MEDIUM", "HIGH"]
 Fraction = Annotated[float, Meta(ge=0.0, le=1.0)]
-Count = Annotated[int, Meta(ge=0, le=2**31 - 1)]
+NonNegative = Annotated[int, Meta(ge=0, le=2**31 - 1)]
 Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 
 
 class GeminiLiveOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What is None is left to the model. Names are those of the Live API.
+    """The settings of a session, named as in the Live API. None leaves a setting to the model.
 
-    `turn_detection=None` means that the framework decides when the caller's turn begins and ends; options of the
-    server's detection are refused beside it. `language` is another spelling of `language_code`, and
-    `no_interruption=True` of `activity_handling="NO_INTERRUPTION"`.
+    With `turn_detection=None` the framework finds the caller's turns; options of the server's detection are refused
+    beside it. `language` is another spelling of `language_code`, and `no_interruption=True` of
+    `activity_handling="NO_INTERRUPTION"`.
 
-    Sensitivities: the wire knows HIGH and LOW, so MEDIUM is left out, and the server decides.
+    The wire has the sensitivities HIGH and LOW; MEDIUM leaves the sensitivity to the server.
 
-    `google_search` beside function tools is refused for the 3.x models: whether they take both is not documented. The
-    tool of a hand-off is a function tool.
+    The 3.x models are refused `google_search` beside function tools, of which a hand-off's is one: the documents do not
+    say that they take both.
 
     Without `context_window_compression` a session ends after about 15 minutes of audio.
     """
@@ -35,8 +35,8 @@ class GeminiLiveOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     turn_detection: Literal["server"] | None = "server"
     start_of_speech_sensitivity: Sensitivity | None = None
     end_of_speech_sensitivity: Sensitivity | None = None
-    silence_duration_ms: Count | None = None
-    prefix_padding_ms: Count | None = None
+    silence_duration_ms: NonNegative | None = None
+    prefix_padding_ms: NonNegative | None = None
     activity_handling: Literal["START_OF_ACTIVITY_INTERRUPTS", "NO_INTERRUPTION"] | None = None
     no_interruption: bool | None = None
     turn_coverage: (
@@ -70,17 +70,17 @@ class GeminiLiveOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
     @property
     def uninterruptible(self) -> bool:
-        """Whether the caller's speech does not stop the model."""
+        """True if the caller's speech does not stop the model."""
         return bool(self.no_interruption) or self.activity_handling == "NO_INTERRUPTION"
 
     @property
     def spoken_language(self) -> str | None:
-        """The language code, whichever way it is spelled."""
+        """The language code, in either spelling."""
         return self.language_code or self.language
 
 
 _SPELLINGS = ({"language_code", "language"}, {"activity_handling", "no_interruption"})
-_OF_DETECTION = (
+_DETECTION_OPTIONS = (
     "start_of_speech_sensitivity",
     "end_of_speech_sensitivity",
     "silence_duration_ms",
@@ -89,9 +89,9 @@ _OF_DETECTION = (
 
 
 def resolved(options: GeminiLiveOptions, overrides: Mapping[str, Any]) -> GeminiLiveOptions:
-    """The options with others in their place. Raises ConfigurationError that names what is wrong.
+    """Return the options with some replaced, all checked. Raises ConfigurationError that names a bad one.
 
-    One spelling of an option replaces the other one.
+    An override in one spelling replaces the option in the other.
     """
     values = msgspec.structs.asdict(options)
     for spellings in _SPELLINGS:
@@ -108,7 +108,7 @@ def resolved(options: GeminiLiveOptions, overrides: Mapping[str, Any]) -> Gemini
 
 
 def _contradiction(options: GeminiLiveOptions) -> str:
-    """What of the options does not go together, "" if all of it does."""
+    """Return which options contradict each other, "" if none do."""
     if options.language_code and options.language and options.language_code != options.language:
         return f"language_code {options.language_code!r} and language {options.language!r} are not the same"
     if (
@@ -120,7 +120,7 @@ def _contradiction(options: GeminiLiveOptions) -> str:
     if options.thinking_budget is not None and options.thinking_level is not None:
         return "thinking_budget and thinking_level exclude each other"
     if options.turn_detection is None:
-        for name in _OF_DETECTION:
+        for name in _DETECTION_OPTIONS:
             if getattr(options, name) is not None:
                 return f"{name} has no meaning with turn_detection=None"
     if not options.context_window_compression:
@@ -133,13 +133,13 @@ def _contradiction(options: GeminiLiveOptions) -> str:
     return ""
 
 
-def check(model: str, family: Family, options: GeminiLiveOptions, voice: str, tools: Iterable[Any]) -> None:
-    """Raise ConfigurationError that names the model and what it does not take."""
-    if problem := _refusal(family, options, voice, any(True for _ in tools)):
+def check(model: str, family: LiveFamily, options: GeminiLiveOptions, voice: str, tools: Iterable[Any]) -> None:
+    """Raise ConfigurationError that names the model and a setting that it refuses."""
+    if problem := _refused_setting(family, options, voice, any(True for _ in tools)):
         raise ConfigurationError(f"{model} ({family.name}): {problem}")
 
 
-def _refusal(family: Family, options: GeminiLiveOptions, voice: str, has_tools: bool) -> str:
+def _refused_setting(family: LiveFamily, options: GeminiLiveOptions, voice: str, has_tools: bool) -> str:
     for name, reason in family.refuses.items():
         if getattr(options, name) is not None:
             return f"{name} cannot be set: {reason}"

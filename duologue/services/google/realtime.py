@@ -17,29 +17,28 @@ from ..native.engine import SpeechToSpeech
 from ..remote.keeper import ConnectionSettings
 from ..remote.wire import Wire
 from .dialect import NO_HISTORY, GeminiDialect
-from .models import DEFAULT_VOICE, family_of
+from .models import DEFAULT_VOICE, INPUT_RATE, OUTPUT_RATE, live_family
 from .options import GeminiLiveOptions, check, resolved
 from .setup import connect_config
 from .wire import make_client, open_wire
-from .wire_in import SAMPLE_RATE
 
 if TYPE_CHECKING:
     from google.genai import Client
 
-KEYS = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
-"""Environment variables with the key; the first one counts."""
+KEY_VARIABLES = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
+"""Environment variables for the key; the first that is set counts."""
 SESSION_LIMIT_S = 900.0
-"""How long a session with audio lasts unless its context is compressed."""
+"""The provider's limit of a session with audio whose context is not compressed."""
 
 
 class GeminiLive(SpeechToSpeech):
-    """Gemini Live as an engine (extra `google`).
+    """Gemini Live as an engine. Needs the extra `google`.
 
-    The key is `api_key`, or the environment's GOOGLE_API_KEY or GEMINI_API_KEY. `base_url` is for an endpoint of your
-    own, which must speak TLS, with `ssl_context` if its certificate is your own too. A model id that is not known is
-    accepted, and nothing is refused for it.
+    The key is `api_key`, or else GOOGLE_API_KEY or GEMINI_API_KEY of the environment. `base_url` is an endpoint of your
+    own, which must speak TLS; `ssl_context` trusts its certificate. An unknown model id is accepted, and refused
+    nothing. `Configure.options` are fields of `GeminiLiveOptions`.
 
-    Raises ConfigurationError for options that contradict each other, or that the model does not take.
+    Raises ConfigurationError for options that contradict each other or that the model refuses.
     """
 
     extra = "google"
@@ -63,7 +62,7 @@ class GeminiLive(SpeechToSpeech):
             raise ConfigurationError("Gemini Live needs the name of a model")
         self.model = model
         self.options = resolved(options or GeminiLiveOptions(), {})
-        self._family = family_of(model)
+        self._family = live_family(model)
         self._api_key, self._base_url, self._api_version = api_key, base_url, api_version
         self._ssl_context = ssl_context
         self._client: Client | None = None
@@ -72,13 +71,13 @@ class GeminiLive(SpeechToSpeech):
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the model can do with the options as they are."""
+        """The capabilities of the model with these options."""
         options, family = self._options(self.config), self._family
         blocking = (options.tool_behavior or family.tools) == "BLOCKING"
         in_place = {"agent", "instructions", "language", "tools"} if family.context_update else set()
         return Capabilities(
-            input_sample_rate=16_000,
-            output_sample_rate=SAMPLE_RATE,
+            input_sample_rate=INPUT_RATE,
+            output_sample_rate=OUTPUT_RATE,
             resumption="native",
             changes_in_session=frozenset(in_place),
             history_survives=True,
@@ -96,14 +95,14 @@ class GeminiLive(SpeechToSpeech):
         )
 
     def check_config(self, config: EngineConfig) -> None:
-        """Raise ConfigurationError for what the model does not take, by name, and if there is no key."""
+        """Raise ConfigurationError for a missing key and, by its name, for a setting that the model refuses."""
         check(self.model, self._family, self._options(config), config.voice, config.tools)
         self._key()
 
     async def dial(self, config: EngineConfig, handle: str) -> Wire:
         """Open a session. Raises ConnectionLost, ConfigurationError without a key, MissingExtra without the SDK."""
         if self._client is None:
-            # Loads much code, and the certificates: other calls must not wait for that.
+            # In a thread: loading the SDK and the certificates would hold up other calls.
             self._client = await anyio.to_thread.run_sync(
                 make_client, self._key(), self._base_url, self._api_version, self._ssl_context
             )
@@ -112,12 +111,12 @@ class GeminiLive(SpeechToSpeech):
         return await open_wire(self._client, self.model, set_up, resumed=bool(handle), first=first)
 
     def dialect(self, config: EngineConfig, handle: str) -> Dialect:
-        """A translator for one connection."""
+        """Return the translator for one connection."""
         options = self._options(config)
         return GeminiDialect(config, options, self._family, resumed=bool(handle), model=self.model, service=self.name)
 
     async def close(self) -> None:
-        """End the call's session and release the client."""
+        """End the connection, and release the SDK's client."""
         try:
             await super().close()
         finally:
@@ -130,7 +129,7 @@ class GeminiLive(SpeechToSpeech):
         return resolved(self.options, config.options)
 
     def _key(self) -> str:
-        key = self._api_key or next((value for name in KEYS if (value := os.environ.get(name))), "")
+        key = self._api_key or next((value for name in KEY_VARIABLES if (value := os.environ.get(name))), "")
         if not key:
-            raise ConfigurationError(f"{self.model} needs a key: give api_key, or set {' or '.join(KEYS)}")
+            raise ConfigurationError(f"{self.model} needs a key: give api_key, or set {' or '.join(KEY_VARIABLES)}")
         return key

@@ -1,26 +1,31 @@
-"""JSON schemas as the subset of OpenAPI 3.0 that Gemini's `Schema` knows."""
+"""JSON schemas as the subset of OpenAPI 3.0 that Gemini's `Schema` knows.
+
+The SDK's own `types.Schema.from_json_schema` (google-genai 3.6) refuses `const` and `exclusiveMinimum`, and drops the
+choices of `oneOf`.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-_WORDS = """
+_KEYWORDS = """
     description title format default nullable pattern minimum maximum minLength maxLength minItems maxItems
     minProperties maxProperties required
 """
-_KEPT = frozenset(_WORDS.split())
+_KEPT_KEYWORDS = frozenset(_KEYWORDS.split())
 
 
 def openapi(schema: dict[str, Any]) -> dict[str, Any]:
-    """A JSON schema in OpenAPI's terms: references are put in place, and what OpenAPI has no word for is left out.
+    """Return a JSON schema in OpenAPI's terms.
 
-    Where a schema contains itself, any object will do.
+    References are replaced by their targets, and keywords that OpenAPI lacks are left out. A schema inside itself
+    becomes any object.
     """
     return _converted(schema, schema.get("$defs", {}), frozenset())
 
 
 def _converted(schema: Any, definitions: dict[str, Any], inside: frozenset[str]) -> dict[str, Any]:
-    """`inside` are the references that are being put in place."""
+    """`inside` are the references whose targets contain this schema."""
     if not isinstance(schema, dict):
         return {}
     if isinstance(reference := schema.get("$ref"), str):
@@ -29,7 +34,7 @@ def _converted(schema: Any, definitions: dict[str, Any], inside: frozenset[str])
         target = _converted(definitions.get(reference.rpartition("/")[2]), definitions, inside | {reference})
         rest = {name: value for name, value in schema.items() if name != "$ref"}
         return {**target, **_converted(rest, definitions, inside)}
-    found = {name: value for name, value in schema.items() if name in _KEPT}
+    found = {name: value for name, value in schema.items() if name in _KEPT_KEYWORDS}
     values = [schema["const"]] if "const" in schema else schema.get("enum", [])
     if values and all(isinstance(value, str) for value in values):
         found["enum"] = values

@@ -1,4 +1,4 @@
-"""What the set-up of a Gemini Live session says, as the SDK's `connect` takes it."""
+"""The set-up of a Gemini Live session, as the SDK's `connect` takes it."""
 
 from __future__ import annotations
 
@@ -7,18 +7,15 @@ from typing import Any
 
 from ...agents.engine import EngineConfig
 from ...agents.tool import ToolSpec
-from .models import DEFAULT_VOICE, Family
+from .models import DEFAULT_VOICE, LiveFamily
 from .options import GeminiLiveOptions
 from .schema import openapi
 
 
 def connect_config(
-    config: EngineConfig, options: GeminiLiveOptions, family: Family, handle: str = ""
+    config: EngineConfig, options: GeminiLiveOptions, family: LiveFamily, handle: str = ""
 ) -> dict[str, Any]:
-    """The set-up as a dict of `LiveConnectConfig`. With a `handle` that session is resumed, else a new one begins.
-
-    Handles are asked for in any case.
-    """
+    """Return a `LiveConnectConfig` as a dict. With a `handle` it resumes that session. It always asks for handles."""
     speech: dict[str, Any] = {
         "voice_config": {"prebuilt_voice_config": {"voice_name": config.voice or DEFAULT_VOICE}},
         "language_code": options.spoken_language,
@@ -48,14 +45,14 @@ def connect_config(
     return _given(set_up)
 
 
-def tools(specs: Iterable[ToolSpec], options: GeminiLiveOptions, family: Family) -> list[dict[str, Any]]:
-    """All tools, the built-in ones before the functions: for the SDK at set-up, for the wire in mid-session."""
+def tools(specs: Iterable[ToolSpec], options: GeminiLiveOptions, family: LiveFamily) -> list[dict[str, Any]]:
+    """Return the built-in tools and the functions, as both the SDK's set-up and the wire take them."""
     declarations = [_declaration(spec, options, family) for spec in specs]
     found: list[dict[str, Any]] = [{"googleSearch": {}}] if options.google_search else []
     return [*found, {"functionDeclarations": declarations}] if declarations else found
 
 
-def _declaration(spec: ToolSpec, options: GeminiLiveOptions, family: Family) -> dict[str, Any]:
+def _declaration(spec: ToolSpec, options: GeminiLiveOptions, family: LiveFamily) -> dict[str, Any]:
     declaration: dict[str, Any] = {"name": spec.name, "description": spec.description or None}
     if spec.parameters.get("properties"):
         if family.json_schema:
@@ -100,7 +97,7 @@ def _compression(options: GeminiLiveOptions) -> dict[str, Any] | None:
     return _given({"trigger_tokens": options.trigger_tokens, "sliding_window": window})
 
 
-def _thinking(options: GeminiLiveOptions, family: Family) -> dict[str, Any] | None:
+def _thinking(options: GeminiLiveOptions, family: LiveFamily) -> dict[str, Any] | None:
     if options.thinking_budget is not None:
         return {"thinking_budget": options.thinking_budget}
     level = options.thinking_level or family.thinking_level
@@ -108,4 +105,5 @@ def _thinking(options: GeminiLiveOptions, family: Family) -> dict[str, Any] | No
 
 
 def _given(values: dict[str, Any]) -> dict[str, Any]:
+    """Return the values that are not None."""
     return {name: value for name, value in values.items() if value is not None}

@@ -19,7 +19,7 @@ import anyio
 from ...errors import IncompatiblePackage, MissingExtra
 from ..remote.errors import ConnectionLost, fatal
 from ..remote.tls import client_ssl_context
-from ..remote.websocket import MAX_MESSAGE_BYTES, WebSocketWire, check_websockets, create_connection, dialled
+from ..remote.websocket import MAX_RECEIVED_BYTES, WebSocketWire, check_websockets, create_connection, dialled
 from ..remote.wire import WireMessage
 
 if TYPE_CHECKING:  # an optional dependency
@@ -54,7 +54,7 @@ def make_client(api_key: str, base_url: str, api_version: str, ssl_context: ssl.
     arguments: dict[str, Any] = {
         "open_timeout": None,  # the keeper has its own deadline
         "compression": None,  # base64 of speech does not compress
-        "max_size": MAX_MESSAGE_BYTES,
+        "max_size": MAX_RECEIVED_BYTES,
         "create_connection": create_connection,
         "ssl": context,
         "verify": context,

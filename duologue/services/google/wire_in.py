@@ -1,4 +1,4 @@
-"""What a Gemini Live server sends, checked before anything of it counts."""
+"""The frames of a Gemini Live server, each checked as a whole before any of it counts."""
 
 from __future__ import annotations
 
@@ -8,26 +8,40 @@ from typing import Annotated, Any
 import msgspec
 
 from ...errors import BadInput
+from .models import OUTPUT_RATE
 
-SAMPLE_RATE = 24_000
-"""Of the model's audio, in Hz."""
-
+_RATE = re.compile(r";\s*rate=(\d+)")
+_DURATION = re.compile(r"\d{1,9}(\.\d{1,9})?s")
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
-class _Message(msgspec.Struct, rename="camel", frozen=True):
+class _Fields(msgspec.Struct, rename="camel", frozen=True):
     pass
 
 
-class Blob(_Message, frozen=True):
-    """Base64 on the wire."""
+class Blob(_Fields, frozen=True):
+    """Bytes, base64 on the wire. Audio is mono s16le at 24 kHz."""
 
     mime_type: str = ""
     data: bytes = b""
 
+    @property
+    def pcm(self) -> bytes:
+        """The audio, b"" for anything else."""
+        return self.data if (self.mime_type or "audio/pcm").startswith("audio/") else b""
 
-class Part(_Message, frozen=True):
-    """A part of what the model does. A `thought` is not said."""
+    def __post_init__(self) -> None:
+        if not self.pcm:
+            return
+        rate = _RATE.search(self.mime_type)
+        if rate is not None and rate[1] != str(OUTPUT_RATE):
+            raise ValueError(f"mimeType is not audio of {OUTPUT_RATE} Hz: {self.mime_type[:64]!r}")
+        if len(self.data) % 2:
+            raise ValueError(f"data has an odd number of bytes: {len(self.data)}")
+
+
+class ContentPart(_Fields, frozen=True):
+    """A part of the model's turn. A `thought` is not spoken."""
 
     text: str = ""
     thought: bool = False
@@ -35,16 +49,15 @@ class Part(_Message, frozen=True):
 
     @property
     def pcm(self) -> bytes:
-        """Its audio, if it has any."""
-        blob = self.inline_data
-        return blob.data if blob is not None and (blob.mime_type or "audio/pcm").startswith("audio/") else b""
+        """Its audio, b"" without any."""
+        return self.inline_data.pcm if self.inline_data is not None else b""
 
 
-class Turn(_Message, frozen=True):
-    parts: list[Part] = []
+class ModelTurn(_Fields, frozen=True):
+    parts: list[ContentPart] = []
 
 
-class Transcription(_Message, frozen=True):
+class TranscriptPiece(_Fields, frozen=True):
     """A piece of a transcript."""
 
     text: str = ""
@@ -52,10 +65,10 @@ class Transcription(_Message, frozen=True):
     language_code: str = ""
 
 
-class ServerContent(_Message, frozen=True):
-    model_turn: Turn = Turn()
-    input_transcription: Transcription | None = None
-    output_transcription: Transcription | None = None
+class ServerContent(_Fields, frozen=True):
+    model_turn: ModelTurn = ModelTurn()
+    input_transcription: TranscriptPiece | None = None
+    output_transcription: TranscriptPiece | None = None
     interrupted: bool = False
     generation_complete: bool = False
     turn_complete: bool = False
@@ -63,26 +76,30 @@ class ServerContent(_Message, frozen=True):
     interaction_status: str = ""
 
 
-class FunctionCall(_Message, frozen=True):
+class FunctionCall(_Fields, frozen=True):
     id: str
     name: str
     args: dict[str, Any] = {}
 
+    def __post_init__(self) -> None:
+        if not self.id or not self.name:
+            raise ValueError("a function call needs an id and a name")
 
-class ToolCall(_Message, frozen=True):
+
+class WireToolCall(_Fields, frozen=True):
     function_calls: list[FunctionCall] = []
 
 
-class ToolCallCancellation(_Message, frozen=True):
+class ToolCallCancellation(_Fields, frozen=True):
     ids: list[str] = []
 
 
-class ModalityTokens(_Message, frozen=True):
+class ModalityTokens(_Fields, frozen=True):
     modality: str = ""
     token_count: _Count = 0
 
 
-class UsageMetadata(_Message, frozen=True):
+class UsageMetadata(_Fields, frozen=True):
     prompt_token_count: _Count = 0
     cached_content_token_count: _Count = 0
     response_token_count: _Count = 0
@@ -92,39 +109,43 @@ class UsageMetadata(_Message, frozen=True):
     response_tokens_details: list[ModalityTokens] = []
 
 
-class SetupComplete(_Message, frozen=True):
+class SetupComplete(_Fields, frozen=True):
     session_id: str = ""
 
 
-class GoAway(_Message, frozen=True):
+class GoAwayNotice(_Fields, frozen=True):
     time_left: str = "0s"
 
     @property
     def left_s(self) -> float:
-        """`time_left`, which is a duration as in "9.5s", in seconds."""
+        """`time_left`, a duration like "9.5s", in seconds."""
         return float(self.time_left.removesuffix("s"))
 
+    def __post_init__(self) -> None:
+        if not _DURATION.fullmatch(self.time_left):
+            raise ValueError(f"timeLeft is not a duration: {self.time_left[:64]!r}")
 
-class ResumptionUpdate(_Message, frozen=True):
+
+class ResumptionUpdate(_Fields, frozen=True):
     new_handle: str = ""
     resumable: bool = False
 
 
-class ServerError(_Message, frozen=True):
+class ServerError(_Fields, frozen=True):
     code: int = 0
     message: str = ""
     status: str = ""
 
 
-class Incoming(msgspec.Struct, rename="camel"):
-    """One frame; several of these may come at once. `unknown` are the kinds that have no place here."""
+class ServerFrame(msgspec.Struct, rename="camel"):
+    """One frame, which may have several of these at once. `unknown` are keys of other kinds."""
 
     setup_complete: SetupComplete | None = None
     server_content: ServerContent | None = None
-    tool_call: ToolCall | None = None
+    tool_call: WireToolCall | None = None
     tool_call_cancellation: ToolCallCancellation | None = None
     usage_metadata: UsageMetadata | None = None
-    go_away: GoAway | None = None
+    go_away: GoAwayNotice | None = None
     session_resumption_update: ResumptionUpdate | None = None
     error: ServerError | None = None
     unknown: tuple[str, ...] = ()
@@ -132,18 +153,16 @@ class Incoming(msgspec.Struct, rename="camel"):
 
 _KINDS: dict[str, tuple[str, msgspec.json.Decoder[Any]]] = {
     field.encode_name: (field.name, msgspec.json.Decoder(field.type))
-    for field in msgspec.structs.fields(Incoming)
+    for field in msgspec.structs.fields(ServerFrame)
     if field.name != "unknown"
 }
 _WITHOUT_MEANING = frozenset({"voiceActivity", "voiceActivityDetectionSignal"})
 _FRAME = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_RATE = re.compile(r";\s*rate=(\d+)")
-_DURATION = re.compile(r"\d{1,9}(\.\d{1,9})?s")
 
 
-def decode(message: str | bytes) -> Incoming:
-    """A frame of the server's. Raises BadInput that names what is wrong with it."""
-    found = Incoming()
+def decode_frame(message: str | bytes) -> ServerFrame:
+    """Return a frame of the server's. Raises BadInput that names the kind and the field that does not fit."""
+    found = ServerFrame()
     kind = "message"
     try:
         for kind, raw in _FRAME.decode(message).items():
@@ -154,24 +173,4 @@ def decode(message: str | bytes) -> Incoming:
                 found.unknown += (kind,)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise BadInput(f"Gemini Live's {kind[:64]} is malformed: {error}") from error
-    if problem := _problem(found):
-        raise BadInput(f"Gemini Live's {problem}")
     return found
-
-
-def _problem(found: Incoming) -> str:
-    if (away := found.go_away) is not None and not _DURATION.fullmatch(away.time_left):
-        return f"goAway.timeLeft is no duration: {away.time_left[:64]!r}"
-    for index, call in enumerate(found.tool_call.function_calls if found.tool_call else ()):
-        if not call.id or not call.name:
-            return f"toolCall.functionCalls[{index}] needs an id and a name"
-    for index, part in enumerate(found.server_content.model_turn.parts if found.server_content else ()):
-        if not (pcm := part.pcm) or part.inline_data is None:
-            continue
-        where = f"serverContent.modelTurn.parts[{index}].inlineData"
-        rate = _RATE.search(part.inline_data.mime_type)
-        if rate is not None and rate[1] != str(SAMPLE_RATE):
-            return f"{where}.mimeType is no audio of {SAMPLE_RATE} Hz: {part.inline_data.mime_type[:64]!r}"
-        if len(pcm) % 2:
-            return f"{where}.data has an odd number of bytes: {len(pcm)}"
-    return ""

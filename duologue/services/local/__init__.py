@@ -1,4 +1,4 @@
-"""Offline services: real speech both ways and a rule-based dialogue, from wheels alone (extra `local`)."""
+"""Offline services: speech recognition, speech synthesis and a dialogue by rules. Need the extra `local`."""
 
 from .dialogue import Dialogue, Rule, RuleBook, Rules, ToolUse
 from .llm import RulesLLM

@@ -1,9 +1,9 @@
-"""Pairs of PocketSphinx decoders, and a pool of them: what `Recognizer` works with.
+"""Pairs of PocketSphinx decoders, and the pool from which `Recognizer` takes them.
 
 A decoder with the words of one grammar takes 3 MB and is built in 10 ms, because it has a dictionary of its own instead
-of all 135,000 words (25 MB, 130 ms). So decoders are kept per grammar, and nothing in them is ever taken away again.
-The calls into the decoder hold the interpreter's lock: each is given little audio, so that an event loop in another
-thread waits for milliseconds only.
+of all 135,000 words (25 MB, 130 ms). Decoders are therefore kept per grammar, and words are not removed from them.
+Calls into a decoder hold the interpreter's lock: each gets little audio, and an event loop in another thread waits for
+milliseconds only.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from .grammar import Grammar, model_path
 if TYPE_CHECKING:
     import pocketsphinx
 
-SAMPLE_RATE = 16_000
+MODEL_RATE = 16_000
 FRAMES_PER_S = 100
-BLOCK_BYTES = SAMPLE_RATE // 10 * 2
-"""What is decoded in one call: 100 ms, which take 2 and 3 ms in the two decoders."""
+DECODE_BYTES = MODEL_RATE // 10 * 2
+"""Audio decoded in one call: 100 ms, which take 2 and 3 ms in the two decoders."""
 
-# The mean of the cepstra, over 100 voices of people and 12 of espeak-ng. It is what speech is normalised by, and is
-# worth as much as half a second of the utterance: of a short word alone the mean would be a mean of its own sounds.
+# The mean of the cepstra over 100 voices of people and 12 of espeak-ng. It weighs as much in the normalisation as half
+# a second of the utterance: the mean of a short word alone would be a mean of its own sounds.
 _MEAN = (49.98, -0.59, -3.42, 9.17, -5.51, -1.76, -2.63, -11.2, -1.69, -5.08, 2.88, -2.1, -2.64)
 _MEAN_FRAMES = 50
 _ANY_WORD = "#JSGF V1.0; grammar any; public <any> = a;"
 
 
-class Segment(NamedTuple):
+class Stretch(NamedTuple):
     """A word or phone, its first and last frame, and the log of its acoustic likelihood in nats."""
 
     name: str
@@ -47,16 +47,16 @@ class Segment(NamedTuple):
 
 
 class Decoders:
-    """Two decoders for an utterance: one is bound to the grammar, the other follows phones in any order.
+    """Two decoders for an utterance: one follows the grammar, the other phones in any order.
 
-    What the second makes of the audio is the measure for the first.
+    The result of the second is the measure for the first.
     """
 
     def __init__(self, grammar: Grammar | None) -> None:
         self.grammar = grammar
         if grammar is None:
-            # A second pass over the whole utterance, at its end, would hold the interpreter for as long as it takes.
-            self._words = _decoder(
+            # Without the second pass over the whole utterance, which would hold the interpreter at its end.
+            self._words = _make_decoder(
                 lm=str(model_path("en-us/en-us.lm.bin")),
                 dict=str(model_path("en-us/cmudict-en-us.dict")),
                 fwdflat=False,
@@ -64,24 +64,24 @@ class Decoders:
                 maxwpf=10,
             )
         else:
-            self._words = _decoder(lm=None, dict=None)
+            self._words = _make_decoder(lm=None, dict=None)
             with _failures():
                 for word, phones in grammar.pronunciations.items():
                     self._words.add_word(word, phones, False)
                 self._words.add_jsgf_string("grammar", grammar.jsgf)
                 self._words.activate_search("grammar")
-        self._phones = _decoder(lm=None, dict=None)
+        self._phones = _make_decoder(lm=None, dict=None)
         self._phones.add_word("a", "AH", False)
         self._phones.add_jsgf_string("any", _ANY_WORD)
         self._phones.add_allphone_file("phones", None)
 
     def start(self, head: bytes) -> None:
-        """Begin an utterance. It is normalised by its head, s16le at 16 kHz, which is not decoded yet."""
+        """Begin an utterance. Its head, s16le at 16 kHz, normalises it, and is decoded later."""
         with _failures():
             mean = ",".join(f"{value:.4f}" for value in self._mean(head))
             self._phones.activate_search("phones")
             for decoder in (self._words, self._phones):
-                # Else the noise and the normalisation of the caller before would be left.
+                # Removes the noise and the normalisation of the previous caller.
                 decoder.reinit_feat()
                 decoder.set_cmn(mean)
                 decoder.start_utt()
@@ -99,24 +99,24 @@ class Decoders:
             self._phones.end_utt()
 
     def text(self) -> str:
-        """The best path so far; after the end, the best that is a whole sentence of the grammar. "" if none."""
+        """Return the best path so far, and after the end the best whole sentence of the grammar; "" without one."""
         best = self._words.hyp()
         return best.hypstr if best else ""
 
-    def segments(self) -> tuple[list[Segment], list[Segment]]:
-        """The words of the best path, and the phones of the other decoder."""
+    def segments(self) -> tuple[list[Stretch], list[Stretch]]:
+        """Return the words of the best path, and the phones of the other decoder."""
         return _segments(self._words), _segments(self._phones)
 
     def _mean(self, head: bytes) -> list[float]:
         if len(head) < 2:
             return list(_MEAN)
-        # Only the front end matters here, so the search is as small as can be.
+        # Only the front end matters here: the search is the smallest possible.
         self._phones.activate_search("any")
         self._phones.reinit_feat()
         self._phones.start_utt()
         self._phones.process_raw(head, full_utt=True)
         self._phones.end_utt()
-        frames = len(head) // 2 * FRAMES_PER_S // SAMPLE_RATE
+        frames = len(head) // 2 * FRAMES_PER_S // MODEL_RATE
         mean = [float(value) for value in self._phones.get_cmn().split(",")]
         if not all(map(math.isfinite, mean)):  # digital silence throughout
             return list(_MEAN)
@@ -127,7 +127,7 @@ class Decoders:
 
 
 class Pool:
-    """Lends decoders. Keeps at most `limit` pairs, those in use included, and lets the longest unused go first."""
+    """Lends decoders. Keeps at most `limit` pairs, with those in use, and drops the longest unused first."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -136,7 +136,7 @@ class Pool:
         self._lent = 0
 
     def lend(self, grammar: Grammar | None, *, beyond_limit: bool = False) -> Decoders | None:
-        """Decoders for the grammar, built if there are none. None if all are lent, unless `beyond_limit`."""
+        """Return decoders for the grammar, new ones if none are free; None if all are lent, unless `beyond_limit`."""
         with self._lock:
             if self._lent >= self.limit and not beyond_limit:
                 return None
@@ -152,14 +152,14 @@ class Pool:
             raise
 
     def take_back(self, decoders: Decoders) -> None:
-        """Decoders whose utterance has ended."""
+        """Take back decoders whose utterance has ended."""
         with self._lock:
             self._lent -= 1
             self._idle.append(decoders)
             self._shrink()
 
     def lost(self) -> None:
-        """Decoders that were lent will not come back."""
+        """Count lent decoders that will not come back."""
         with self._lock:
             self._lent -= 1
 
@@ -167,12 +167,12 @@ class Pool:
         del self._idle[: max(0, len(self._idle) + self._lent - self.limit)]
 
 
-def _decoder(**options: Any) -> pocketsphinx.Decoder:
+def _make_decoder(**options: Any) -> pocketsphinx.Decoder:
     try:
         from pocketsphinx import Decoder
     except ImportError as error:
         raise MissingExtra("offline speech recognition", "local", str(error)) from error
-    # Without the best path through the lattice of words: it finds nothing better, and costs a quarter more. The
+    # Without the best path through the lattice of words: it costs a quarter more, and does not find better ones. The
     # normalisation is that of whole utterances until the first piece of one is decoded.
     with _failures():
         return Decoder(loglevel="FATAL", bestpath=False, cmn="batch", **options)
@@ -186,18 +186,18 @@ def _failures() -> Iterator[None]:
         raise ServiceError(f"pocketsphinx failed: {error}") from error
 
 
-def _segments(decoder: pocketsphinx.Decoder) -> list[Segment]:
+def _segments(decoder: pocketsphinx.Decoder) -> list[Stretch]:
     # A score is in steps of 1,024 times the log of 1.0001; the wrapper has made it a power of 1.0001.
     found: Iterable[Any] = decoder.seg() or ()
     return [
-        Segment(part.word, part.start_frame, part.end_frame, 1024 * math.log(part.ascore))
+        Stretch(part.word, part.start_frame, part.end_frame, 1024 * math.log(part.ascore))
         for part in found
         if part.end_frame >= part.start_frame and part.ascore > 0
     ]
 
 
 def is_narrow_band(pcm: bytes) -> bool:
-    """True for speech at 16 kHz that came over a line of 8 kHz: nothing above 4.4 kHz, 50 dB below the speech.
+    """Return True for speech at 16 kHz from a line of 8 kHz: the band above 4.4 kHz is 50 dB below the speech.
 
     Measured: -41 dB and more in wide-band recordings, clean or not; -72 dB and less in telephone speech.
     """
@@ -205,15 +205,15 @@ def is_narrow_band(pcm: bytes) -> bool:
 
     samples = np.frombuffer(pcm, "<i2").astype(np.float32)
     power = np.abs(np.fft.rfft(samples * np.hanning(len(samples)))) ** 2
-    hz = np.fft.rfftfreq(len(samples), 1 / SAMPLE_RATE)
+    hz = np.fft.rfftfreq(len(samples), 1 / MODEL_RATE)
     high, low = power[(hz > 4_400) & (hz < 7_600)], power[(hz > 300) & (hz < 3_400)]
     return bool(len(high) and len(low) and high.mean() < 1e-5 * low.mean())
 
 
 def widened(pcm: bytes) -> bytes:
-    """Narrow-band speech with the lower half of its spectrum mirrored into the empty upper one.
+    """Return narrow-band speech with the lower half of its spectrum mirrored into the empty upper half.
 
-    The model knows wide-band speech alone. With this it gets 96 % instead of 84 % of people's sentences right.
+    The model was trained on wide-band speech. With this it understands 96 % instead of 84 % of people's sentences.
     """
     import numpy as np
 

@@ -1,11 +1,11 @@
 """espeak-ng from the `espeakng-loader` wheel through ctypes: one freshly loaded library per use.
 
-espeak-ng keeps its state in global variables and leaves some of it behind after each utterance: the phase of the
-pitch flutter, the gain control, the noise generator, and, after an aborted utterance, a half-played command. There is
-no call that resets them, and equal input must give equal bytes. So `fresh()` loads the library, hands it out, and
-unloads it: every utterance finds the state of a new process. That costs about 4 ms, nearly all of it espeak-ng
-scanning its voice files. Where a platform's linker does not really unload libraries, the speech is right but may differ
-in the last bits between runs. Initialising espeak-ng sets the process's LC_CTYPE to a UTF-8 locale.
+espeak-ng keeps its state in global variables, and a part of it remains after each utterance: the phase of the pitch
+flutter, the gain control, the noise generator, and after an aborted utterance a half-played command. It has no call
+that resets them, and equal input must give equal bytes. `fresh()` therefore loads the library, yields it, and unloads
+it: every utterance finds the state of a new process. That costs about 4 ms, nearly all of it espeak-ng's scan of its
+voice files. Where the platform's linker does not unload libraries, the speech is right but may differ in the last bits
+between runs. Initialising espeak-ng sets the process's LC_CTYPE to a UTF-8 locale.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _GENDERS = {1: "male", 2: "female"}
 _RANDOM_SEED = 1
 
 
-class _Event(ctypes.Structure):
+class _EspeakEvent(ctypes.Structure):
     _fields_ = (
         ("type", ctypes.c_int),
         ("utterance", ctypes.c_uint),
@@ -63,15 +63,15 @@ class _VoiceRecord(ctypes.Structure):
 
 
 OnAudio = Callable[[bytes, "list[WordEvent]"], bool]
-"""Takes 60 ms of s16le mono and the words that begin in them; returns whether to go on."""
-_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(_Event))
+"""Takes 60 ms of mono s16le and the words that begin in them; returns False to stop."""
+_Callback = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_void_p, ctypes.c_int, ctypes.POINTER(_EspeakEvent))
 
 
 @dataclass(frozen=True)
 class Listed:
-    """One entry of espeak-ng's list of voices or of voice variants.
+    """One entry of espeak-ng's list of voices or of variants.
 
-    `languages` holds (priority, code) pairs, the lowest priority being the best match.
+    `languages` are (priority, code) pairs; the lowest priority is the best match.
     """
 
     identifier: str
@@ -82,7 +82,7 @@ class Listed:
 
 @dataclass(frozen=True)
 class WordEvent:
-    """Where a spoken word begins: index of its character in the text, and of its sample in the audio."""
+    """The start of a spoken word: the index of its character in the text, and of its sample in the audio."""
 
     index: int
     sample: int
@@ -96,36 +96,36 @@ class Library:
         self._data = data
         lib.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(_VoiceRecord))
         lib.espeak_ng_InitializePath(os.fsencode(data))
-        _check(f"data in {data}", lib.espeak_ng_Initialize(None))
-        _check("output mode", lib.espeak_ng_InitializeOutput(_MODE_SYNCHRONOUS, _BUFFER_MS, None))
+        _check_status(f"data in {data}", lib.espeak_ng_Initialize(None))
+        _check_status("output mode", lib.espeak_ng_InitializeOutput(_MODE_SYNCHRONOUS, _BUFFER_MS, None))
         lib.espeak_ng_SetRandSeed(ctypes.c_long(_RANDOM_SEED))
 
     def voices(self) -> list[Listed]:
-        """The voices whose dictionary is installed (a few are listed by espeak-ng but come without one)."""
+        """Return the voices with a dictionary: espeak-ng lists a few that have none."""
         return [voice for voice in self._listed(None) if self._has_dictionary(voice)]
 
     def variants(self) -> list[Listed]:
-        """The variants of timbre that can be laid over any voice."""
+        """Return the variants of timbre, which every voice can take."""
         languages = ctypes.create_string_buffer(b"variant")
         selector = _VoiceRecord(languages=ctypes.cast(languages, ctypes.POINTER(ctypes.c_char)))
         return self._listed(ctypes.byref(selector))
 
     def select(self, identifier: str, *, rate_wpm: int, pitch: int, volume: int) -> None:
-        """Chooses the voice (an identifier from `voices()`, with an optional `+variant`) and how it speaks."""
-        _check(f"voice {identifier!r}", self._lib.espeak_ng_SetVoiceByName(identifier.encode()))
+        """Set the voice (an identifier of `voices()`, with an optional `+variant`), its rate, pitch and volume."""
+        _check_status(f"voice {identifier!r}", self._lib.espeak_ng_SetVoiceByName(identifier.encode()))
         for parameter, value in ((_RATE, rate_wpm), (_PITCH, pitch), (_VOLUME, volume)):
-            _check(f"parameter {parameter}", self._lib.espeak_ng_SetParameter(parameter, value, 0))
+            _check_status(f"parameter {parameter}", self._lib.espeak_ng_SetParameter(parameter, value, 0))
 
     def speak(self, text: str, *, end_pause: bool, sample_rate: int, on_audio: OnAudio) -> bool:
-        """Speaks `text` as it is written (no markup), calling `on_audio` with each 60 ms as they are made.
+        """Speak `text` as it is written, without markup, and call `on_audio` for every 60 ms of mono s16le.
 
-        Audio is s16le mono. `on_audio` returns whether to go on; so does this method. With `end_pause` the pause that
-        belongs to the last punctuation mark is included. What `on_audio` raises is raised here.
+        Returns False if `on_audio` returned False, which stops the speech. With `end_pause` the pause of the last
+        punctuation mark is included. Passes on exceptions of `on_audio`.
         """
         failures: list[BaseException] = []
         stopped = False
 
-        def receive(wave: int | None, samples: int, events: ctypes._Pointer[_Event]) -> int:
+        def receive(wave: int | None, samples: int, events: ctypes._Pointer[_EspeakEvent]) -> int:
             nonlocal stopped
             try:
                 words = []
@@ -150,7 +150,7 @@ class Library:
         if failures:
             raise failures[0]
         if not stopped:
-            _check("text", status)
+            _check_status("text", status)
         return not stopped
 
     def _listed(self, selector: object) -> list[Listed]:
@@ -175,12 +175,12 @@ class Library:
         return (self._data / f"{name}_dict").exists()
 
 
-def _check(what: str, status: int) -> None:
+def _check_status(what: str, status: int) -> None:
     if status:
         raise ServiceError(f"espeak-ng refused the {what} (status {status & 0xFFFFFFFF:#x})")
 
 
-def _until_end(events: ctypes._Pointer[_Event]) -> Iterator[_Event]:
+def _until_end(events: ctypes._Pointer[_EspeakEvent]) -> Iterator[_EspeakEvent]:
     position = 0
     while events[position].type != _EVENT_LIST_END:
         yield events[position]
@@ -188,7 +188,7 @@ def _until_end(events: ctypes._Pointer[_Event]) -> Iterator[_Event]:
 
 
 def _languages(packed: ctypes._Pointer[ctypes.c_char]) -> Iterator[tuple[int, str]]:
-    # A priority byte and a NUL-terminated code, again and again until a zero priority.
+    # Pairs of a priority byte and a NUL-terminated code, up to a priority of zero.
     position = 0
     while priority := packed[position][0]:
         code = ctypes.string_at(ctypes.byref(packed.contents, position + 1))
@@ -197,7 +197,7 @@ def _languages(packed: ctypes._Pointer[ctypes.c_char]) -> Iterator[tuple[int, st
 
 
 def locate() -> tuple[Path, Path]:
-    """The library and its data folder in the wheel; MissingExtra when the wheel is not installed."""
+    """Return the library and its data folder in the wheel. Raises MissingExtra without the wheel."""
     try:
         import espeakng_loader
 
@@ -211,7 +211,7 @@ _one_user = threading.Lock()
 
 @contextmanager
 def fresh() -> Iterator[Library]:
-    """A newly loaded espeak-ng, for one user at a time in the process; terminated and unloaded at the end."""
+    """Load espeak-ng for one user at a time in the process; terminate and unload it at the end."""
     path, data = locate()
     with _one_user:
         try:

@@ -17,7 +17,10 @@ _DIGITS = {name: str(value) for value, name in enumerate(UNITS)} | {"oh": "0"}
 
 
 def parse_number(words: Sequence[str]) -> int | None:
-    """What the words (lower case) say: "1,200", "two hundred and five", digit by digit "five oh five"; else None."""
+    """Return the number of some lower-case words, None for others.
+
+    It may be written ("1,200"), spoken ("two hundred and five"), or spelled digit by digit ("five oh five").
+    """
     if len(words) == 1 and re.fullmatch(r"\d{1,3}(,\d{3})+|\d{1,30}", words[0], re.ASCII):
         return int(words[0].replace(",", ""))
     digits = [_DIGITS.get(word, word) for word in words]
@@ -28,7 +31,7 @@ def parse_number(words: Sequence[str]) -> int | None:
 
 def _parse_names(words: Sequence[str]) -> int | None:
     total, scale = 0, max(_SCALES.values()) + 1
-    group: int | None = None  # below a thousand, being said
+    group: int | None = None  # the number below a thousand in progress
     for position, word in enumerate(words):
         following = words[position + 1] if position + 1 < len(words) else ""
         if word == "a" and position == 0 and (following == "hundred" or following in _SCALES):
@@ -48,7 +51,7 @@ def _parse_names(words: Sequence[str]) -> int | None:
 
 
 def _fits(value: int, group: int | None) -> bool:
-    """Whether `value` can be said after `group`: "twenty" then "five", but not "five" then "twenty"."""
+    """Return True if `value` may follow `group`: "twenty" then "five", but not "five" then "twenty"."""
     if group is None:
         return True
     last = group % 100

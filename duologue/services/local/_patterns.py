@@ -1,10 +1,10 @@
-"""The pattern language of the rule-based dialogue: parsing, matching against an utterance, writing out as phrases.
+"""The pattern language of the rule-based dialogue: its parser, its matcher, and patterns as phrases.
 
     what is the weather [like] in {city:paris|london|new york}
 
-`[..]` may be left out, `(a|b)` is a choice, `*` is any number of words or none. `{name}` takes one or more words,
-`{name:a|b}` one of the given phrases, `{name:number}` a whole number in digits or words. Case and punctuation do not
-count, and common contractions equal their long forms ("what's", "what is").
+`[..]` is optional, `(a|b)` is a choice, `*` is any number of words or none. `{name}` takes one or more words,
+`{name:a|b}` one of the given phrases, `{name:number}` a whole number in digits or words. Case and punctuation are
+ignored, and common contractions equal their long forms ("what's", "what is").
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _CONTRACTIONS = tuple(
     )
 )
 _WORD = re.compile(r"\w+(?:[.,:/@'&]\w+)*")
-_TOKEN = re.compile(r"\{[^{}]*\}|[\[\]()|*{}]|[^\s\[\](){}|*]+")
+_PATTERN_TOKEN = re.compile(r"\{[^{}]*\}|[\[\]()|*{}]|[^\s\[\](){}|*]+")
 _SLOT_NAME = re.compile(r"[A-Za-z]\w*")
 
 
 def words_of(text: str) -> tuple[str, ...]:
-    """The words of an utterance, without punctuation, contractions written out."""
+    """Return the words of an utterance, without punctuation, with contractions in their long forms."""
     text = text.replace("’", "'")
     for short, long in _CONTRACTIONS:
         text = short.sub(long, text)
@@ -52,7 +52,7 @@ class Slot:
 
     @staticmethod
     def parse(written: str, source: str) -> Slot:
-        """From "name", "name:number" or "name:a|b". `source` names the place in errors."""
+        """Return the slot of "name", "name:number" or "name:a|b". `source` names the place in errors."""
         name, colon, kind = (part.strip() for part in written.partition(":"))
         if not _SLOT_NAME.fullmatch(name):
             raise ConfigurationError(f"{source}: {name!r} is not a name for a slot")
@@ -67,11 +67,11 @@ class Slot:
 
     @property
     def is_open(self) -> bool:
-        """Takes any words."""
+        """True for a slot that takes any words."""
         return not (self.values or self.number)
 
     def spans(self, words: Sequence[str], folded: Sequence[str], start: int) -> Iterator[tuple[int, object]]:
-        """Where the slot may end when it starts at `start`, and the value it then has, best first."""
+        """Yield the ends of the slot from `start` on, and its value with each, best first."""
         if self.number:
             for end in range(min(len(words), start + MAX_NUMBER_WORDS), start, -1):
                 if (number := parse_number(folded[start:end])) is not None:
@@ -86,7 +86,7 @@ class Slot:
                 yield end, " ".join(words[start:end])
 
     def phrase(self) -> str:
-        """What fills the slot, as a phrase: numbers from 0 to 99, up to six digits; nothing for an open slot."""
+        """Return what fills the slot as a phrase: numbers from 0 to 99, up to six digits; "" for an open slot."""
         if self.number:
             digit = f"({'|'.join(UNITS)})"
             digits = f"{digit} [{digit} [{digit} [{digit} [{digit} [{digit}]]]]]"
@@ -97,7 +97,7 @@ class Slot:
 @dataclass(frozen=True)
 class _Literal:
     word: str
-    written: str  # for phrases: of a contraction's words, the first has it and the others nothing
+    written: str  # in a phrase: the whole contraction for its first word, "" for the others
 
 
 @dataclass(frozen=True)
@@ -107,31 +107,31 @@ class _Wildcard:
 
 @dataclass(frozen=True)
 class _Choice:
-    options: tuple[_Nodes, ...]
+    options: tuple[_PatternNodes, ...]
     optional: bool
 
 
 @dataclass(frozen=True)
-class _Fork:
+class _Branch:
     targets: list[int]
 
 
-_Node = _Literal | _Wildcard | Slot | _Choice
-_Nodes = tuple[_Node, ...]
-_Step = _Literal | _Wildcard | Slot | _Fork
+_PatternNode = _Literal | _Wildcard | Slot | _Choice
+_PatternNodes = tuple[_PatternNode, ...]
+_Step = _Literal | _Wildcard | Slot | _Branch
 _Captured = tuple[tuple[str, object], ...]
-_Match = tuple[int, _Captured]  # the words that are the pattern's own, and the slots
+_Match = tuple[int, _Captured]  # the number of the pattern's own words, and the slots
 
 
 class Pattern:
-    """A parsed pattern. Raises ConfigurationError that quotes the pattern and says what is wrong."""
+    """A parsed pattern. Raises ConfigurationError that quotes the pattern and names the problem."""
 
     def __init__(self, text: str) -> None:
         self.text = text
         self._root = _Parser(text).parse()
         self._program: list[_Step] = []
         self._compile((self._root,))
-        # Words without which nothing can match, a quick test.
+        # Words of every match: a quick test.
         self._required = frozenset(
             step.word
             for step in (self._root.options[0] if len(self._root.options) == 1 else ())
@@ -141,16 +141,16 @@ class Pattern:
 
     @property
     def is_specific(self) -> bool:
-        """Whether anything narrows down what matches: a word, a choice of phrases, a number."""
+        """True if a word, a choice of phrases or a number limits the matches."""
         return any(
             isinstance(step, _Literal) or (isinstance(step, Slot) and not step.is_open) for step in self._program
         )
 
     def match(self, words: Sequence[str]) -> dict[str, object] | None:
-        """The values of the slots if the pattern matches all the words, else None.
+        """Return the values of the slots if the pattern matches all the words, else None.
 
-        Of several ways to match, the one in which most words are the pattern's own wins; then the first option before
-        the next, presence before absence, and as little as possible for wildcards and open slots.
+        Of several matches the one with most of the pattern's own words wins; then the first option before the next,
+        presence before absence, and the fewest words for wildcards and open slots.
         """
         words = tuple(words)
         folded = tuple(word.casefold() for word in words)
@@ -176,9 +176,9 @@ class Pattern:
     def _moves(
         self, at: int, place: int, words: tuple[str, ...], folded: tuple[str, ...]
     ) -> Iterator[tuple[int, int, int, _Captured]]:
-        """The ways on from a step and a place, best first: where to, words of its own, slots filled."""
+        """Yield the moves from a step and a place, best first: next step, next place, own words, slots."""
         step = self._program[at]
-        if isinstance(step, _Fork):
+        if isinstance(step, _Branch):
             for target in step.targets:
                 yield target, place, 0, ()
         elif isinstance(step, _Wildcard):
@@ -192,21 +192,21 @@ class Pattern:
             yield at + 1, place + 1, 1, ()
 
     def phrase(self) -> str:
-        """Only the words, `[..]` and `(..|..)`; wildcards and open slots are left out. May be empty."""
-        return _phrase((self._root,))
+        """Return the words, `[..]` and `(..|..)`, without wildcards and open slots. May be empty."""
+        return _written_phrase((self._root,))
 
-    def _compile(self, nodes: _Nodes) -> None:
+    def _compile(self, nodes: _PatternNodes) -> None:
         for node in nodes:
             if not isinstance(node, _Choice):
                 self._program.append(node)
                 continue
-            starts = _Fork([])
+            starts = _Branch([])
             self._program.append(starts)
-            ends: list[_Fork] = []
+            ends: list[_Branch] = []
             for option in node.options:
                 starts.targets.append(len(self._program))
                 self._compile(option)
-                ends.append(_Fork([]))
+                ends.append(_Branch([]))
                 self._program.append(ends[-1])
             if node.optional:
                 starts.targets.append(len(self._program))
@@ -219,15 +219,15 @@ class _Parser:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._tokens = _TOKEN.findall(text)
+        self._tokens = _PATTERN_TOKEN.findall(text)
         self._at = 0
 
     def parse(self) -> _Choice:
         return self._choice(closing="", optional=False)
 
     def _choice(self, closing: str, *, optional: bool) -> _Choice:
-        options: list[_Nodes] = []
-        nodes: list[_Node] = []
+        options: list[_PatternNodes] = []
+        nodes: list[_PatternNode] = []
         while True:
             token = self._tokens[self._at] if self._at < len(self._tokens) else ""
             self._at += 1
@@ -263,7 +263,7 @@ def _literals(token: str) -> Iterator[_Literal]:
         yield _Literal(word.casefold(), as_written.casefold())
 
 
-def _phrase(nodes: _Nodes) -> str:
+def _written_phrase(nodes: _PatternNodes) -> str:
     parts = []
     for node in nodes:
         if isinstance(node, _Literal):
@@ -271,7 +271,7 @@ def _phrase(nodes: _Nodes) -> str:
         elif isinstance(node, Slot):
             parts.append(node.phrase())
         elif isinstance(node, _Choice):
-            options = [_phrase(option) for option in node.options]
+            options = [_written_phrase(option) for option in node.options]
             optional = node.optional or not all(options)
             chosen = _either(filter(None, options))
             parts.append(f"[{chosen}]" if optional and chosen else chosen)
@@ -279,6 +279,6 @@ def _phrase(nodes: _Nodes) -> str:
 
 
 def _either(options: Iterator[str] | filter[str]) -> str:
-    """The options, each once, in parentheses where there are several."""
+    """Return the options, each once, in parentheses if there are several."""
     distinct = list(dict.fromkeys(options))
     return f"({'|'.join(distinct)})" if len(distinct) > 1 else "".join(distinct)

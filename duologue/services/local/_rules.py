@@ -1,4 +1,4 @@
-"""A rule of the dialogue, and what it takes to check and use one."""
+"""`Rule`: a rule of the dialogue, and its checks."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from ._patterns import Pattern, Slot
 from ._templates import names_in, render
 
 Memory = Mapping[str, Any]
-"""What is known in the conversation: slots by name, and `utterance`, the caller's last words. Read only."""
-Text = str | Sequence[str] | Callable[[Memory], str]
-"""A template ("Hello {name}"), several that take turns, or a function of the memory."""
+"""The known facts of the conversation: slots by name, and `utterance`, the caller's last words. Read only."""
+Wording = str | Sequence[str] | Callable[[Memory], str]
+"""A template ("Hello {name}"), several to alternate, or a function of the memory."""
 RESERVED = frozenset({"utterance", "result", "error", "tool"})
 
 
 @dataclass(frozen=True)
 class ToolUse:
-    """A tool to call and its arguments; the strings in them are templates, and "{count}" alone keeps its type."""
+    """A tool to call and its arguments. Strings in them are templates; "{count}" alone keeps the value's type."""
 
     name: str
     args: Mapping[str, Any] = field(default_factory=dict)
@@ -28,26 +28,26 @@ class ToolUse:
 
 @dataclass(frozen=True)
 class Rule:
-    """What to do when the caller says what `pattern` (one or several, see `_patterns`) describes.
+    """The agent's answer to utterances that match `pattern` (one or several, see `_patterns`).
 
-    `reply` is said. `call` is a tool to call with `args`, or several `ToolUse` to call at once; `then` is said when the
-    results are there: a template in which `{result}` is the result (a list of them if there are several calls),
-    templates that take turns, or a function of the result and the memory, which sees failures too.
+    The agent says `reply`. `call` is a tool to call with `args`, or several `ToolUse` to call at once. With the results
+    the agent says `then`: a template in which `{result}` is the result (a list for several calls), several templates to
+    alternate, or a function of the result and the memory, which also gets failures.
 
-    `ask` has a question for each slot that the rule cannot do without, by name ("city", the kind is looked up in the
-    patterns) or in full ("guests:number"). It is asked if the slot is not known; the caller's next words may answer
-    it. One of given phrases ("size:small|large") is noticed anywhere in what the caller says, and not asked for then.
+    `ask` has a question for each slot that the rule requires, by name ("city", with its kind from the patterns) or in
+    full ("guests:number"). The agent asks it if the slot is not known, and the caller's next words may answer it. A
+    slot of given phrases ("size:small|large") is also found anywhere in the utterance.
 
-    A rule that uses a slot which is neither known nor asked for is passed over, and so is one whose `when` (a function
-    of the memory) is false. `remember` is put in the memory when the rule has been used.
+    A rule is skipped if it uses a slot that is neither known nor asked for, or if `when`, a function of the memory,
+    returns False. `remember` is added to the memory once the rule was used.
     """
 
     pattern: str | Sequence[str]
-    reply: Text = ""
+    reply: Wording = ""
     call: str | Sequence[ToolUse] = ()
     args: Mapping[str, Any] = field(default_factory=dict)
     then: str | Sequence[str] | Callable[[Any, Memory], str] = ""
-    ask: Mapping[str, Text] = field(default_factory=dict)
+    ask: Mapping[str, Wording] = field(default_factory=dict)
     when: Callable[[Memory], bool] | None = None
     remember: Mapping[str, Any] = field(default_factory=dict)
 
@@ -67,9 +67,9 @@ class CompiledRule:
         self.slots = {name: slot for pattern in self.patterns for name, slot in pattern.slots.items()}
         self.calls = (ToolUse(rule.call, rule.args),) if isinstance(rule.call, str) else tuple(rule.call)
         self._check_call()
-        # Of every slot asked for: what it takes, where the rule says so, and the question.
+        # For every slot with a question: its kind if the rule says it, and the question.
         self.declared: dict[str, Slot | None] = {}
-        self.questions: dict[str, Text] = {}
+        self.questions: dict[str, Wording] = {}
         for written, question in rule.ask.items():
             slot = Slot.parse(written, f"{self.source}, ask")
             self.declared[slot.name] = slot if ":" in written else self.slots.get(slot.name)
@@ -78,11 +78,11 @@ class CompiledRule:
         self.needs = tuple(name for name in self._used() if name not in RESERVED)
 
     def provides(self) -> set[str]:
-        """The names that this rule may put in the memory."""
+        """Return the names that this rule may put into the memory."""
         return {*self.slots, *self.declared, *self.rule.remember}
 
     def check(self, known: set[str]) -> None:
-        """Raises ConfigurationError if a template uses something that is never known."""
+        """Raise ConfigurationError for a template that uses a name which is never known."""
         rule = self.rule
         check_names(f"{self.source}, reply", names_of(f"{self.source}, reply", rule.reply), known | {"utterance"})
         for use in self.calls:
@@ -101,9 +101,9 @@ class CompiledRule:
         if not isinstance(rule.call, str) and rule.args:
             raise ConfigurationError(f"{self.source}: args belong to a single call; several ToolUse have their own")
         if rule.then and not self.calls:
-            raise ConfigurationError(f"{self.source}: there is a then, but no call")
+            raise ConfigurationError(f"{self.source}: `then` without a call")
         if not rule.reply and not self.calls:
-            raise ConfigurationError(f"{self.source}: there is neither a reply nor a call")
+            raise ConfigurationError(f"{self.source}: it has neither a reply nor a call")
 
     def _used(self) -> Iterable[str]:
         used: list[str] = []
@@ -116,15 +116,18 @@ class CompiledRule:
         return dict.fromkeys(used)
 
 
-def say(text: Text, values: Memory, count: int) -> str:
-    """What a text says. Of templates that take turns, it is the turn of number `count`."""
+def say(text: Wording, values: Memory, count: int) -> str:
+    """Return a text for these values. `count` chooses among templates that alternate."""
     if callable(text):
         return text(MappingProxyType(dict(values)))
     return render(text if isinstance(text, str) else text[count % len(text)], values)
 
 
 def names_of(source: str, text: object) -> list[str]:
-    """The names that a text's templates use. Raises ConfigurationError, beginning with `source`, if it is no text."""
+    """Return the names that a text's templates use.
+
+    Raises ConfigurationError, beginning with `source`, for anything that is not a text.
+    """
     if callable(text):
         return []
     if not isinstance(text, str) and not (isinstance(text, Sequence) and all(isinstance(each, str) for each in text)):
@@ -133,7 +136,7 @@ def names_of(source: str, text: object) -> list[str]:
 
 
 def check_names(source: str, names: Iterable[str], known: set[str]) -> None:
-    """Raises ConfigurationError, beginning with `source`, for a name that is not known."""
+    """Raise ConfigurationError, beginning with `source`, for a name that is not known."""
     for name in names:
         if name not in known:
             near = f"; there are {', '.join(sorted(known))}" if known else ""

@@ -1,4 +1,4 @@
-"""What espeak-ng's view of a text lacks: clauses short enough for it, and words at places a reader would put them."""
+"""Text for espeak-ng: clauses that fit its tables, and the words of its speech as a reader sees them."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ _MAX_CLAUSE_COST = 500
 _MAX_TOKEN_COST = 250
 _MAX_TOKEN_LENGTH = 60
 _CLAUSE_END = re.compile(r"[.,;:!?…、。,!?:;।؟،]['\"”’)\]]*$")
-_TOKEN = re.compile(r"\s*\S+\s*")
+_SPOKEN_TOKEN = re.compile(r"\s*\S+\s*")
 # Ctrl-A starts an embedded command in espeak-ng; NUL ends the text.
 _CONTROLS = {code: " " for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n\r"}
 
 
-def speakable(text: str) -> str:
-    """The text without control characters, same length."""
+def without_controls(text: str) -> str:
+    """Return the text with spaces for control characters, of the same length."""
     return text.translate(_CONTROLS)
 
 
 def chunks(text: str) -> Iterator[str]:
-    """The text in parts that espeak-ng speaks whole. Prose with ordinary punctuation stays in one part."""
+    """Yield the text in parts that espeak-ng speaks whole. Prose with ordinary punctuation is one part."""
     start = position = cost = 0
     for token in _short_tokens(text):
-        token_cost = sum(map(_cost, token))
+        token_cost = sum(map(_clause_cost, token))
         cut_token = position > start and not text[position - 1].isspace()
         if cut_token or (cost and cost + token_cost > _MAX_CLAUSE_COST):
             yield text[start:position]
@@ -40,19 +40,19 @@ def chunks(text: str) -> Iterator[str]:
 
 
 def _short_tokens(text: str) -> Iterator[str]:
-    for match in _TOKEN.finditer(text):
+    for match in _SPOKEN_TOKEN.finditer(text):
         token = match[0]
         start = cost = digits = 0
         for position, char in enumerate(token):
             digits = digits + 1 if char.isdigit() else 0
-            cost += _cost(char)
+            cost += _clause_cost(char)
             if cost > _MAX_TOKEN_COST or position - start >= _MAX_TOKEN_LENGTH or digits > 32:
                 yield token[start:position]
-                start, cost, digits = position, _cost(char), int(char.isdigit())
+                start, cost, digits = position, _clause_cost(char), int(char.isdigit())
         yield token[start:]
 
 
-def _cost(char: str) -> int:
+def _clause_cost(char: str) -> int:
     if char.isspace() or ("a" <= char <= "z"):
         return 1
     if char.isalpha():
@@ -72,9 +72,9 @@ class WordStarts:
         self._starts = [match.start() for match in re.finditer(r"\S+", text)]
 
     def find(self, index: int) -> tuple[int, bool] | None:
-        """The start of the word that the character at `index` belongs to, and whether it is that word for certain.
+        """Return the start of the word of the character at `index`, and True if it is certainly that word.
 
-        A space belongs to the word behind it, but only as a guess. None past the end.
+        A space is a guess at the word after it. Returns None past the end.
         """
         if index >= len(self._text):
             return None
@@ -86,13 +86,13 @@ class WordStarts:
         return self._starts[following - 1], True
 
 
-def split_words(text: str) -> list[tuple[str, float]]:
-    """The words of a text that espeak-ng spoke in one breath ("of the "), each with its share of the time.
+def word_shares(text: str) -> list[tuple[str, float]]:
+    """Return the words of a text that espeak-ng speaks as one ("of the "), each with its fraction of the time.
 
-    The shares go by letters and digits and sum to 1; what has neither ("–", ":-)") stays with its neighbour.
+    The fractions follow the letters and digits and sum to 1. A token without any ("–", ":-)") joins its neighbour.
     """
     words: list[str] = []
-    for match in _TOKEN.finditer(text):
+    for match in _SPOKEN_TOKEN.finditer(text):
         token = match[0]
         if words and not (_weight(token) and _weight(words[-1])):
             words[-1] += token

@@ -14,9 +14,9 @@ _FORMATTER = string.Formatter()
 
 
 def names_in(template: object, source: str) -> list[str]:
-    """The names a template uses, each once, in order; templates may be nested in lists and mappings.
+    """Return the names that a template uses, each once, in order. Templates may be nested in lists and mappings.
 
-    Raises ConfigurationError, beginning with `source`, for a template that cannot be read.
+    Raises ConfigurationError, beginning with `source`, for a malformed template.
     """
     names: list[str] = []
     if isinstance(template, str):
@@ -41,12 +41,12 @@ def names_in(template: object, source: str) -> list[str]:
 
 
 def render(template: str, values: Mapping[str, Any]) -> str:
-    """The template with its fields filled in."""
+    """Return the template with its fields filled in."""
     return _FORMATTER.vformat(template, (), values)
 
 
 def render_value(template: object, values: Mapping[str, Any]) -> Any:
-    """Templates nested in lists and mappings filled in; one that is a single field ("{count}") keeps its type."""
+    """Return nested templates filled in. A template of a single field ("{count}") becomes the value in its own type."""
     if isinstance(template, str):
         single = re.fullmatch(r"\{([A-Za-z]\w*)\}", template)
         return values[single[1]] if single else render(template, values)

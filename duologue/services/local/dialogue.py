@@ -1,4 +1,4 @@
-"""A language model made of rules: what a caller may say, and what the agent answers or does. No network, no key.
+"""`Rules`: a dialogue by rules, from the caller's words to the agent's words and tool calls. It needs no network.
 
     rules = Rules(
         [
@@ -13,11 +13,11 @@
         ],
         fallback="I did not catch that.",
     )
-    rules.reply([Message("user", "What's the weather?")], tools=["get_weather"]).text  # "In which city?"
+    rules.reply([Message(role="user", text="What's the weather?")], tools=["get_weather"]).text  # "In which city?"
 
-Like a language model, it keeps nothing between calls: each reply is worked out from the messages alone, by playing
-them through again. Equal messages give equal replies, after an interruption or a hand-off as well. Functions in rules
-are therefore run again and again, and must depend on what they are given only.
+Like a language model, it keeps nothing between requests: each reply follows from the messages alone, which are played
+through again. Equal messages give equal replies, also after an interruption or a hand-off. Functions in rules
+therefore run repeatedly, and must depend on their arguments only.
 """
 
 from __future__ import annotations
@@ -30,19 +30,20 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 from ...errors import BadInput, ConfigurationError, ToolError
+from ..context import Message, ToolRequest
 from ._patterns import Slot, words_of
-from ._rules import RESERVED, CompiledRule, Memory, Rule, Text, ToolUse, check_names, names_of, say
+from ._rules import RESERVED, CompiledRule, Memory, Rule, ToolUse, Wording, check_names, names_of, say
 from ._templates import render_value
 
-__all__ = ["Call", "Dialogue", "Memory", "Message", "Reply", "Rule", "RuleBook", "Rules", "Text", "ToolUse"]
+__all__ = ["Dialogue", "Memory", "Message", "Rule", "RuleBook", "Rules", "RulesReply", "ToolUse", "Wording"]
 
-MAX_WORDS = 200
-"""Words of an utterance that are looked at."""
+MAX_UTTERANCE_WORDS = 200
+"""Words of an utterance that count; later ones are ignored."""
 MAX_REPEATS = 2
-"""How often a question is asked again when the answer is not understood, before it is given up."""
+"""Repetitions of a question whose answer was not understood."""
 
 _CACHED_UTTERANCES = 1_024
 _FALLBACK = -1
@@ -53,67 +54,48 @@ _IDENTITY_ROLE = re.compile(r"^--- Agent Identity ---\s*^Role:[ \t]*(.+?)[ \t]*$
 
 
 @dataclass(frozen=True)
-class Call:
-    """A tool call: `id` pairs it with its result."""
-
-    id: str
-    name: str
-    arguments: Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Message:
-    """One message of the conversation. A tool's result has its call's id in `call_id` and JSON or text as content."""
-
-    role: Literal["system", "user", "assistant", "tool"]
-    content: str
-    tool_calls: tuple[Call, ...] = ()
-    call_id: str = ""
-
-
-@dataclass(frozen=True)
-class Reply:
-    """What the agent says, what it calls, or both."""
+class RulesReply:
+    """The agent's words, its calls of tools, or both."""
 
     text: str
-    calls: tuple[Call, ...] = ()
+    calls: tuple[ToolRequest, ...] = ()
 
 
 class Dialogue(Protocol):
-    """What `Rules` and `RuleBook` have in common."""
+    """The interface of `Rules` and `RuleBook`."""
 
-    def reply(self, messages: Sequence[Message], tools: Collection[str]) -> Reply:
-        """The agent's next move. `tools` are the names of the tools it may call."""
+    def reply(self, messages: Sequence[Message], tools: Collection[str]) -> RulesReply:
+        """Return the agent's next move. `tools` are the names of the tools that it may call."""
 
     def expected_phrases(self) -> list[str]:
-        """What the caller may say, for a speech recogniser."""
+        """Return the caller's possible phrases, for a speech recogniser."""
 
     def stream(self, text: str) -> Iterator[str]:
-        """A text word by word, with its spaces."""
+        """Yield a text word by word, with its spaces."""
 
 
 class Rules:
-    """The rules of one agent. The first rule that fits is used; `fallback` is said if none does.
+    """The rules of one agent. The first rule that fits is used, and without one the agent says `fallback`.
 
-    `greeting` is said when the caller has said nothing yet, and by an agent who takes over and has no rule for what was
-    said last. `memory` is what is known from the start; a value of None only declares a name, for instance one that
-    another agent of the same `RuleBook` fills. `unavailable` is said when a rule calls a `{tool}` that there is not,
-    `failed` when a `{tool}` gave an `{error}` (or was not `accepted`) and `then` is not a function, `waiting` when the
-    agent has to speak while a tool still works (its result is `{"status": "pending"}`).
+    The agent says `greeting` before the caller's first words, and after a hand-off if no rule fits the last ones;
+    `unavailable` if a rule calls a `{tool}` that is not there; `failed` if a `{tool}` returned an `{error}` (or was not
+    `accepted`) and `then` is not a function; and `waiting` if it must speak while a tool works, whose result is
+    `{"status": "pending"}`. `memory` is known from the start; a value of None declares a name, for example one that
+    another agent of the same `RuleBook` fills.
 
-    Raises ConfigurationError for patterns and templates that cannot be read or use names that nothing fills.
+    Raises ConfigurationError for malformed patterns and templates, and for names that are never known.
     """
 
     def __init__(
         self,
         rules: Sequence[Rule],
         *,
-        fallback: Text = "Sorry, I did not catch that.",
-        greeting: Text = "How can I help you?",
+        fallback: Wording = "Sorry, I did not catch that.",
+        greeting: Wording = "How can I help you?",
         memory: Mapping[str, Any] | None = None,
-        unavailable: Text = "I am afraid I cannot do that here.",
-        failed: Text = "Sorry, that did not work: {error}.",
-        waiting: Text = "One moment, please.",
+        unavailable: Wording = "I am afraid I cannot do that here.",
+        failed: Wording = "Sorry, that did not work: {error}.",
+        waiting: Wording = "One moment, please.",
     ) -> None:
         self._memory = dict(memory or {})
         self._fallback, self._greeting, self._waiting = fallback, greeting, waiting
@@ -137,70 +119,70 @@ class Rules:
         check_names("failed", names_of("failed", failed), given | {"utterance", "tool", "error"})
         self._matching = functools.lru_cache(_CACHED_UTTERANCES)(self._match)
 
-    def reply(self, messages: Sequence[Message], tools: Collection[str]) -> Reply:
-        """The agent's next move: answers what the caller said last, or tells what the tools called last have given.
+    def reply(self, messages: Sequence[Message], tools: Collection[str]) -> RulesReply:
+        """Return the agent's next move: an answer to the caller's last words, or to the results of the last calls.
 
-        A tool that is not in `tools` is never called. Raises BadInput if some of several results are missing, and
-        ToolError if a result does not have what `then` says of it.
+        It never calls a tool that is not in `tools`. Raises BadInput if some of several results are missing, and
+        ToolError if a result lacks a field that `then` uses.
         """
         return self._reply(messages, tools, {})
 
     def expected_phrases(self) -> list[str]:
-        """What the caller may say, as phrases with `[..]` and `(..|..)`, each once.
+        """Return the caller's possible phrases with `[..]` and `(..|..)`, each once.
 
-        Wildcards and open slots are left out; the answers to questions are phrases of their own.
+        Wildcards and open slots are left out; answers to questions are phrases of their own.
         """
         phrases = [pattern.phrase() for rule in self._rules for pattern in rule.patterns]
         answers = [slot.phrase() for rule in self._rules for slot in rule.asked.values()]
         return list(dict.fromkeys(filter(None, phrases + answers)))
 
     def stream(self, text: str) -> Iterator[str]:
-        """A text word by word, each with the spaces that follow it."""
+        """Yield a text word by word, each with the spaces that follow it."""
         return _stream(text)
 
     def learned(self, messages: Sequence[Message]) -> dict[str, Any]:
-        """What the messages have put in the memory."""
+        """Return the facts that the messages have added to the memory."""
         memory = self._replay(messages, {}).memory
         return {
             name: value for name, value in memory.items() if name != "utterance" and value != self._memory.get(name)
         }
 
-    def _reply(self, messages: Sequence[Message], tools: Collection[str], known: Memory) -> Reply:
+    def _reply(self, messages: Sequence[Message], tools: Collection[str], known: Memory) -> RulesReply:
         state = self._replay(messages, known)
         spoken = [message for message in messages if message.role != "system"]
         calls, results, said_since = _last_calls(spoken)
         mine = state.calling if state.calling and _same_calls(state.calling.calls, calls) else None
         if spoken and spoken[-1].role == "tool" and not mine:
-            # Somebody else's calls, so this agent takes over. The same again would send the caller in circles.
+            # Another agent's calls: this one takes over. The same call again would send the caller in circles.
             made = {call.name for call in calls}
             if not state.last or not state.last.rule or any(use.name in made for use in state.last.calls):
-                return Reply(say(self._greeting, self._memory, 0))
+                return RulesReply(say(self._greeting, self._memory, 0))
         elif spoken and spoken[-1].role != "user" and mine:
-            # The results are new, or came while something else was being said.
+            # The results are new, or came while the agent spoke.
             conclusion = self._conclusion(mine, calls, results)
             if not any(_begins_alike(text, conclusion) for text in said_since):
-                return Reply(conclusion)
+                return RulesReply(conclusion)
         if not state.last:
-            return Reply(say(self._greeting, self._memory, 0))
-        return self._answer(state.last, tools, sum(len(message.tool_calls) for message in spoken))
+            return RulesReply(say(self._greeting, self._memory, 0))
+        return self._answer(state.last, tools, sum(len(message.calls) for message in spoken))
 
-    def _answer(self, decision: _Decision, tools: Collection[str], calls_so_far: int) -> Reply:
+    def _answer(self, decision: _Move, tools: Collection[str], calls_so_far: int) -> RulesReply:
         memory = decision.memory
         if not decision.rule:
-            return Reply(say(self._fallback, memory, decision.count))
+            return RulesReply(say(self._fallback, memory, decision.count))
         if decision.asks:
-            return Reply(decision.question)
+            return RulesReply(decision.question)
         for use in decision.calls:
             if use.name not in tools:
-                return Reply(say(self._unavailable, {**memory, "tool": use.name}, decision.count))
+                return RulesReply(say(self._unavailable, {**memory, "tool": use.name}, decision.count))
         origin = zlib.crc32(memory["utterance"].encode("utf-8", "replace"))
         calls = (
-            Call(f"call_{number}_{origin:08x}", use.name, dict(use.args))
+            ToolRequest(call_id=f"call_{number}_{origin:08x}", name=use.name, arguments=dict(use.args))
             for number, use in enumerate(decision.calls, calls_so_far + 1)
         )
-        return Reply(say(decision.rule.rule.reply, memory, decision.count), tuple(calls))
+        return RulesReply(say(decision.rule.rule.reply, memory, decision.count), tuple(calls))
 
-    def _conclusion(self, decision: _Decision, calls: Sequence[Call], results: Sequence[Any]) -> str:
+    def _conclusion(self, decision: _Move, calls: Sequence[ToolRequest], results: Sequence[Any]) -> str:
         assert decision.rule
         then = decision.rule.rule.then
         if any(result == _PENDING for result in results):
@@ -219,33 +201,33 @@ class Rules:
                 f"{decision.rule.source}: the result of {tools} does not fit {then!r}: {problem}"
             ) from problem
 
-    def _replay(self, messages: Sequence[Message], known: Memory) -> _State:
-        state = _State({**self._memory, **known})
+    def _replay(self, messages: Sequence[Message], known: Memory) -> _DialogueState:
+        state = _DialogueState({**self._memory, **known})
         for message in messages:
-            if message.role == "user" and message.content.strip():
-                state.last = self._decide(state, message.content)
+            if message.role == "user" and message.text.strip():
+                state.last = self._decide(state, message.text)
             elif message.role == "assistant":
-                if message.tool_calls:
+                if message.calls:
                     state.calling = state.last
-                # A question in the place of which something else was said has not been asked.
-                if state.pending and not _begins_alike(message.content, state.pending.question):
+                # A question has not been asked if the agent said something else in its place.
+                if state.pending and not _begins_alike(message.text, state.pending.question):
                     state.pending = None
         return state
 
-    def _decide(self, state: _State, utterance: str) -> _Decision:
+    def _decide(self, state: _DialogueState, utterance: str) -> _Move:
         asked, state.pending = state.pending, None
         state.memory["utterance"] = utterance.strip()
-        words = words_of(utterance)[:MAX_WORDS]
+        words = words_of(utterance)[:MAX_UTTERANCE_WORDS]
         for rule, captured, answering in self._candidates(asked, words):
             if decision := self._use(state, rule, captured, answering):
                 return decision
         if asked and asked.rule and asked.repeats < MAX_REPEATS:
             return self._ask(state, asked.rule, asked.asks, asked.repeats + 1)
         state.counts[_FALLBACK] += 1
-        return _Decision(None, dict(state.memory), state.counts[_FALLBACK] - 1)
+        return _Move(None, dict(state.memory), state.counts[_FALLBACK] - 1)
 
-    def _candidates(self, asked: _Decision | None, words: tuple[str, ...]) -> Iterator[_Candidate]:
-        """What may be meant, the surest first: an answer to the question before what only could be one."""
+    def _candidates(self, asked: _Move | None, words: tuple[str, ...]) -> Iterator[_Candidate]:
+        """Yield the possible meanings, the surest first: an answer to the question before a mere match."""
         rules = self._matching(words)
         if asked and asked.rule:
             slot = asked.rule.asked[asked.asks]
@@ -268,7 +250,7 @@ class Rules:
                 found.append((rule, captured))
         return tuple(found)
 
-    def _use(self, state: _State, rule: CompiledRule, captured: Memory, answering: bool) -> _Decision | None:
+    def _use(self, state: _DialogueState, rule: CompiledRule, captured: Memory, answering: bool) -> _Move | None:
         captured = {**self._mentioned(state, rule, captured), **captured}
         memory = {**state.memory, **captured}
         if not answering and rule.rule.when and not rule.rule.when(MappingProxyType(memory)):
@@ -282,26 +264,26 @@ class Rules:
         memory |= rule.rule.remember
         state.counts[rule.number] += 1
         calls = tuple(ToolUse(use.name, render_value(use.args, memory)) for use in rule.calls)
-        return _Decision(rule, dict(memory), state.counts[rule.number] - 1, calls)
+        return _Move(rule, dict(memory), state.counts[rule.number] - 1, calls)
 
-    def _mentioned(self, state: _State, rule: CompiledRule, captured: Memory) -> dict[str, Any]:
-        """What the rule would ask for and the caller has named already, somewhere in the same breath."""
-        words = words_of(state.memory["utterance"])[:MAX_WORDS]
+    def _mentioned(self, state: _DialogueState, rule: CompiledRule, captured: Memory) -> dict[str, Any]:
+        """Return the slots with questions whose values are in the utterance already."""
+        words = words_of(state.memory["utterance"])[:MAX_UTTERANCE_WORDS]
         found = {name: _part_answer(slot, words) for name, slot in rule.asked.items() if slot.values}
         taken = captured.values()
         return {name: value for name, value in found.items() if value is not None and value not in taken}
 
-    def _ask(self, state: _State, rule: CompiledRule, name: str, repeats: int) -> _Decision:
+    def _ask(self, state: _DialogueState, rule: CompiledRule, name: str, repeats: int) -> _Move:
         question = say(rule.questions[name], state.memory, repeats)
-        state.pending = _Decision(rule, dict(state.memory), 0, asks=name, question=question, repeats=repeats)
+        state.pending = _Move(rule, dict(state.memory), 0, asks=name, question=question, repeats=repeats)
         return state.pending
 
 
 class RuleBook:
     """The rules of several agents, chosen by the `Role:` line of the identity block in the system message.
 
-    Roles are compared without regard to case. `default` (the first agent's rules, if omitted) is used if there is no
-    such line or no rules for that role. What the caller told one agent, all know.
+    Case is ignored in roles. `default` (by default the first agent's rules) is used without that line, and for other
+    roles. Facts that the caller told one agent are known to all.
     """
 
     def __init__(self, agents: Mapping[str, Rules], default: Rules | None = None) -> None:
@@ -311,14 +293,14 @@ class RuleBook:
         self._default = default or next(iter(agents.values()))
 
     def rules_for(self, messages: Sequence[Message]) -> Rules:
-        """The rules of the agent whose turn it is."""
+        """Return the rules of the active agent."""
         roles = [
-            role for message in messages if message.role == "system" for role in _IDENTITY_ROLE.findall(message.content)
+            role for message in messages if message.role == "system" for role in _IDENTITY_ROLE.findall(message.text)
         ]
         return self._agents.get(roles[-1].casefold(), self._default) if roles else self._default
 
-    def reply(self, messages: Sequence[Message], tools: Collection[str]) -> Reply:
-        """As `Rules.reply`, of the agent whose turn it is."""
+    def reply(self, messages: Sequence[Message], tools: Collection[str]) -> RulesReply:
+        """Return the active agent's next move, as `Rules.reply`."""
         active = self.rules_for(messages)
         known: dict[str, Any] = {}
         for rules in self._agents.values():
@@ -327,26 +309,26 @@ class RuleBook:
         return active._reply(messages, tools, known)
 
     def expected_phrases(self) -> list[str]:
-        """What the caller may say to any of the agents, as `Rules.expected_phrases`."""
+        """Return the caller's possible phrases with any of the agents, as `Rules.expected_phrases`."""
         everyone = [*self._agents.values(), self._default]
         return list(dict.fromkeys(phrase for rules in everyone for phrase in rules.expected_phrases()))
 
     def stream(self, text: str) -> Iterator[str]:
-        """A text word by word, each with the spaces that follow it."""
+        """Yield a text word by word, each with the spaces that follow it."""
         return _stream(text)
 
 
 _Candidate = tuple[CompiledRule, dict[str, Any], bool]
-"""A rule, the slots it fills, and whether this answers a question that was asked."""
+"""A rule, the slots that it fills, and True if they answer a question."""
 
 
 @dataclass(frozen=True)
-class _Decision:
-    """What an utterance leads to: a rule used, a question, or (without a rule) nothing understood."""
+class _Move:
+    """The consequence of an utterance: a rule that is used, a question, or without a rule nothing understood."""
 
     rule: CompiledRule | None
     memory: dict[str, Any]
-    count: int  # how often the rule was used before
+    count: int  # earlier uses of the rule
     calls: tuple[ToolUse, ...] = ()
     asks: str = ""
     question: str = ""
@@ -354,14 +336,14 @@ class _Decision:
 
 
 @dataclass
-class _State:
-    """Where the conversation stands after some messages."""
+class _DialogueState:
+    """The state of the conversation after some messages."""
 
     memory: dict[str, Any]
     counts: Counter[int] = field(default_factory=Counter)
-    last: _Decision | None = None  # on what the caller said last
-    calling: _Decision | None = None  # the one behind the last tool calls
-    pending: _Decision | None = None  # a question that waits for its answer
+    last: _Move | None = None  # after the caller's last words
+    calling: _Move | None = None  # that made the last tool calls
+    pending: _Move | None = None  # a question without an answer
 
 
 def _stream(text: str) -> Iterator[str]:
@@ -373,7 +355,7 @@ def _without_hesitations(words: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _whole_answer(slot: Slot, words: tuple[str, ...]) -> object | None:
-    """The value, if the words are an answer and nothing else: "in London please"."""
+    """Return the value if the words are only an answer: "in London please"."""
     clear = " ".join(_without_hesitations(words))
     said = tuple(_LEAD_IN.sub("", clear, count=1).split() if _LEAD_IN.match(clear) else clear.split())
     folded = tuple(word.casefold() for word in said)
@@ -381,41 +363,41 @@ def _whole_answer(slot: Slot, words: tuple[str, ...]) -> object | None:
 
 
 def _part_answer(slot: Slot, words: tuple[str, ...]) -> object | None:
-    """The first value among the words: "we would be four, I think"."""
+    """Return the first value among the words: "we would be four, I think"."""
     folded = tuple(word.casefold() for word in words)
     return next((value for start in range(len(words)) for _, value in slot.spans(words, folded, start)), None)
 
 
 def _begins_alike(heard: str, said: str) -> bool:
-    """Whether `heard` is `said`, begins with it, or is the beginning of it."""
+    """Return True if one of the two texts begins with the other."""
     heard, said = ("".join(filter(str.isalnum, text)).casefold() for text in (heard, said))
     return heard.startswith(said) or said.startswith(heard)
 
 
-def _last_calls(spoken: Sequence[Message]) -> tuple[tuple[Call, ...], list[Any], list[str]]:
-    """The last calls, what came of them (read as JSON where it is JSON), and what the agent has said since."""
-    at = max((at for at, message in enumerate(spoken) if message.tool_calls), default=None)
+def _last_calls(spoken: Sequence[Message]) -> tuple[tuple[ToolRequest, ...], list[Any], list[str]]:
+    """Return the last calls, their results (parsed if they are JSON), and the agent's words since."""
+    at = max((at for at, message in enumerate(spoken) if message.calls), default=None)
     if at is None:
         if spoken and spoken[-1].role == "tool":
             raise BadInput(f"the tool result {spoken[-1].call_id!r} belongs to no call")
         return (), [], []
     since = spoken[at + 1 :]
-    contents = {message.call_id: message.content for message in since if message.role == "tool"}
+    contents = {message.call_id: message.text for message in since if message.role == "tool"}
     results: list[Any] = []
-    for call in spoken[at].tool_calls:
-        content = contents.get(call.id)
+    for call in spoken[at].calls:
+        content = contents.get(call.call_id)
         if content is None and spoken[-1].role == "tool":
-            raise BadInput(f"the call {call.id!r} of {call.name} has no result")
+            raise BadInput(f"the call {call.call_id!r} of {call.name} has no result")
         try:
             results.append(_PENDING if content is None else json.loads(content))
         except ValueError:
             results.append(content)
-    said = [message.content for message in since if message.role == "assistant"]
-    return spoken[at].tool_calls, results, said
+    said = [message.text for message in since if message.role == "assistant"]
+    return spoken[at].calls, results, said
 
 
 def _error_in(result: object) -> str | None:
-    """What a tool reports as its failure."""
+    """Return the failure that a tool reports, None for a success."""
     if isinstance(result, Mapping):
         if result.get("error"):
             return str(result["error"])
@@ -424,5 +406,5 @@ def _error_in(result: object) -> str | None:
     return None
 
 
-def _same_calls(meant: Sequence[ToolUse], made: Sequence[Call]) -> bool:
+def _same_calls(meant: Sequence[ToolUse], made: Sequence[ToolRequest]) -> bool:
     return [(use.name, dict(use.args)) for use in meant] == [(call.name, dict(call.arguments)) for call in made]

@@ -1,7 +1,7 @@
-"""Grammars for offline recognition, from JSGF or plain phrases, checked in full before a decoder sees them.
+"""`Grammar`: the possible utterances for offline recognition, from JSGF or plain phrases, checked in full.
 
-The decoder's own reader takes undefined rules, left recursion and missing imports without a word, and then
-recognises nothing. So grammars are parsed here, and handed on in a form that can only be right.
+The decoder's own parser accepts undefined rules, left recursion and missing imports silently, and then recognises
+nothing. Grammars are therefore parsed here, and passed on in a form that is certainly valid.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from ...errors import BadInput, MissingExtra
 
 MAX_CHARACTERS = 200_000
 MAX_WORDS = 10_000
-"""Words of a grammar when every rule is written out where it is used."""
+"""Words of a grammar with every rule written out where it is used."""
 MAX_DEPTH = 32
-"""How deep brackets, and rules in rules, may be nested."""
+"""Levels of nested brackets, and of rules in rules."""
 
 _HEADER = re.compile(r"\ufeff?\s*#JSGF\s+V1\.0\b[^;\n]*;", re.IGNORECASE)
-_TOKEN = re.compile(
+_JSGF_TOKEN = re.compile(
     r"""(?P<space>\s+|//[^\n]*|/\*.*?\*/)
       | (?P<weight>/\s*\d+(?:\.\d*)?\s*/)
       | (?P<tag>\{[^{}]*\})
@@ -39,10 +39,10 @@ _PUNCTUATION = ",?!:…"
 
 @dataclass(frozen=True)
 class Grammar:
-    """What may be said. Immutable, compared by content, safe to share between threads and recognizers.
+    """The possible utterances. Immutable, compared by content, safe to share between threads and recognizers.
 
-    `jsgf` is the checked grammar with one public rule; `pronunciations` has its words and their variants (``"the"``,
-    ``"the(2)"``) as phones. Limits: 200,000 characters, 10,000 words written out, 32 levels of brackets or rules.
+    `jsgf` is the checked grammar with one public rule; `pronunciations` are the phones of its words and of their
+    variants ("the", "the(2)"). Limits: 200,000 characters, 10,000 words written out, 32 levels of brackets or rules.
     """
 
     jsgf: str
@@ -50,25 +50,26 @@ class Grammar:
 
     @classmethod
     def from_jsgf(cls, text: str) -> Grammar:
-        """Parses JSGF 1.0. All public rules are alternatives; words in any case; tags are read over.
+        """Parse JSGF 1.0. All public rules are alternatives; case and tags are ignored.
 
-        BadInput names the problem and its line: syntax, words that the dictionary lacks, rules that are undefined,
-        defined twice or recursive (write ``+`` or ``*``), imports, no public rule, a limit passed.
-        MissingExtra without pocketsphinx.
+        Raises BadInput that names the problem and its line: syntax, words that the dictionary lacks, rules that are
+        undefined, defined twice or recursive (write `+` or `*`), imports, a missing public rule, an exceeded limit.
+        Raises MissingExtra without pocketsphinx.
         """
         _check_size(text)
         header = _HEADER.match(text)
         if not header:
             raise BadInput("grammar, line 1: a grammar begins with '#JSGF V1.0;'")
-        # Spaces in place of the header, so that lines count from the first one.
+        # Spaces in place of the header keep the numbers of the lines.
         return _Document(re.sub(r"\S", " ", header[0]) + text[header.end() :]).grammar()
 
     @classmethod
     def from_phrases(cls, phrases: Iterable[str]) -> Grammar:
-        """Any one of the phrases. ``"I want [a|the] (billing|sales)"``: ``[..]`` may be left out, ``|`` is either.
+        """Return the grammar of these phrases. In "I want [a|the] (billing|sales)" `[..]` is optional, `|` is either.
 
-        Case and the punctuation of a sentence do not matter. BadInput names the phrase that is empty or all optional,
-        has unbalanced brackets or words that the dictionary lacks. MissingExtra without pocketsphinx.
+        Case and the punctuation of a sentence are ignored. Raises BadInput that names a phrase which is empty or all
+        optional, or has unbalanced brackets or words that the dictionary lacks. Raises MissingExtra without
+        pocketsphinx.
         """
         if isinstance(phrases, str):
             raise BadInput("phrases are a list of phrases, not one string")
@@ -91,15 +92,15 @@ class _Token(NamedTuple):
     line: int
 
 
-class _Part(NamedTuple):
-    """A part of a rule as checked JSGF; `silent` if it matches no word at all (rules in it are taken for words)."""
+class _RulePart(NamedTuple):
+    """A part of a rule as checked JSGF. `silent` ones match without a word; rules in it count as words."""
 
     text: str
     silent: bool
 
 
 class _Reader:
-    """Reads the right side of rules; notes the words and the rules in them."""
+    """Parses the right side of rules, and notes the words and the rules in them."""
 
     def __init__(self, text: str, name: str) -> None:
         self._name = name
@@ -111,13 +112,13 @@ class _Reader:
         self.rules: list[str] = []
 
     def where(self, line: int) -> str:
-        """What an error is about."""
+        """Return the place of an error."""
         return self._name
 
     def _split(self, text: str) -> Iterator[_Token]:
         position, line = 0, 1
         while position < len(text):
-            found = _TOKEN.match(text, position)
+            found = _JSGF_TOKEN.match(text, position)
             if not found:
                 raise BadInput(f"{self.where(line)}: unexpected {text[position]!r}")
             kind = found.lastgroup or ""
@@ -134,7 +135,7 @@ class _Reader:
         return self._tokens[self._at]
 
     def take(self, text: str) -> bool:
-        """Steps over the token if it is this one."""
+        """Step over the token if it is this one."""
         if self.token.text != text:
             return False
         self._at += 1
@@ -150,7 +151,7 @@ class _Reader:
     def error(self, problem: str) -> BadInput:
         return BadInput(f"{self.where(self.token.line)}: {problem}")
 
-    def alternatives(self) -> _Part:
+    def alternatives(self) -> _RulePart:
         self._depth += 1
         if self._depth > MAX_DEPTH:
             raise self.error(f"brackets are nested deeper than {MAX_DEPTH}")
@@ -162,40 +163,40 @@ class _Reader:
                 weighted += 1
                 self._at += 1
             text, silent = self._sequence()
-            parts.append(_Part(weight + text, silent))
+            parts.append(_RulePart(weight + text, silent))
             if not self.take("|"):
                 break
         if 0 < weighted < len(parts):
             raise self.error("either all alternatives have a weight or none has")
         self._depth -= 1
-        return _Part(" | ".join(part.text for part in parts), any(part.silent for part in parts))
+        return _RulePart(" | ".join(part.text for part in parts), any(part.silent for part in parts))
 
-    def _sequence(self) -> _Part:
+    def _sequence(self) -> _RulePart:
         parts = []
         while self.token.kind in ("word", "rule") or self.token.text in _CLOSING:
             text, silent = self._item()
             while self.token.text in ("*", "+"):
                 text, silent = f"({text}){self.token.text}", silent or self.token.text == "*"
                 self._at += 1
-            parts.append(_Part(text, silent))
+            parts.append(_RulePart(text, silent))
         if not parts:
             raise self.unexpected("a word")
-        return _Part(" ".join(part.text for part in parts), all(part.silent for part in parts))
+        return _RulePart(" ".join(part.text for part in parts), all(part.silent for part in parts))
 
-    def _item(self) -> _Part:
+    def _item(self) -> _RulePart:
         token = self.token
         self._at += 1
         if token.kind == "word":
             word = token.text.lower()
             self.words.setdefault(word, self.where(token.line))
             self.word_count += 1
-            return _Part(word, False)
+            return _RulePart(word, False)
         if token.kind == "rule":
             self.rules.append(token.text)
-            return _Part(token.text, False)
+            return _RulePart(token.text, False)
         text, silent = self.alternatives()
         self.expect(_CLOSING[token.text])
-        return _Part(f"{token.text}{text}{_CLOSING[token.text]}", silent or token.text == "[")
+        return _RulePart(f"{token.text}{text}{_CLOSING[token.text]}", silent or token.text == "[")
 
 
 class _Phrase(_Reader):
@@ -207,7 +208,7 @@ class _Phrase(_Reader):
         if self.token.kind != "end":
             raise self.unexpected("a word")
         if silent:
-            raise self.error("all of it is optional, so that silence would match")
+            raise self.error("all of it is optional: silence would match")
 
     def _split(self, text: str) -> Iterator[_Token]:
         for token in super()._split(text):
@@ -221,7 +222,7 @@ class _Phrase(_Reader):
                 yield token._replace(text=word)
 
 
-class _Rule(NamedTuple):
+class _GrammarRule(NamedTuple):
     text: str
     line: int
     rules: list[str]
@@ -233,7 +234,7 @@ class _Document(_Reader):
 
     def __init__(self, text: str) -> None:
         super().__init__(text, "grammar")
-        self._defined: dict[str, _Rule] = {}
+        self._defined: dict[str, _GrammarRule] = {}
         self._public: list[str] = []
         self._sizes: dict[str, int] = {"<NULL>": 0}
 
@@ -272,12 +273,12 @@ class _Document(_Reader):
         self.rules, self.word_count = [], 0
         text = self.alternatives().text
         self.expect(";")
-        self._defined[name] = _Rule(text, line, self.rules, self.word_count)
+        self._defined[name] = _GrammarRule(text, line, self.rules, self.word_count)
         if public:
             self._public.append(name)
 
     def _size(self, name: str, users: tuple[str, ...]) -> int:
-        """Words of the rule with all rules in it written out."""
+        """Return the words of a rule with all rules in it written out."""
         if name not in self._sizes:
             line = self._defined[users[-1] if users else name].line
             if name not in self._defined:
@@ -292,12 +293,12 @@ class _Document(_Reader):
 
 
 def _grammar(public: list[str], rules: Mapping[str, str], words: Mapping[str, str]) -> Grammar:
-    """The grammar of any of `public` (expansions); `words` are with the places where they are."""
+    """Return the grammar of the expansions `public`. `words` have their places."""
     pronunciations = _pronunciations(frozenset(words))
     if unknown := [f"{word!r} ({where})" for word, where in words.items() if word not in pronunciations]:
         more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
         raise BadInput(f"no pronunciation is known for {', '.join(unknown[:10])}{more}")
-    # Names of our own: the decoder's reader takes a dot in a name for the name of another grammar.
+    # Names without a dot: the decoder's parser takes one for the name of another grammar.
     names = {name: f"<r{number}>" for number, name in enumerate(rules)} | {"<NULL>": "<NULL>"}
     lines = ["#JSGF V1.0;", "grammar duologue;", f"public <main> = {' | '.join(f'({part})' for part in public)};"]
     lines += [f"{name} = {text};" for name, text in rules.items()]
@@ -306,7 +307,7 @@ def _grammar(public: list[str], rules: Mapping[str, str], words: Mapping[str, st
 
 @lru_cache(maxsize=64)
 def _pronunciations(words: frozenset[str]) -> Mapping[str, str]:
-    """The words' entries in the dictionary of the wheel (135,000 lines: 25 ms)."""
+    """Return the words' entries in the dictionary of the wheel (135,000 lines: 25 ms)."""
     wanted = {entry.encode() for word in words for entry in (word, *(f"{word}({number})" for number in range(2, 10)))}
     with model_path("en-us/cmudict-en-us.dict").open("rb") as dictionary:
         entries = (line.split(None, 1) for line in dictionary)
@@ -315,7 +316,7 @@ def _pronunciations(words: frozenset[str]) -> Mapping[str, str]:
 
 
 def model_path(name: str) -> Path:
-    """A file of the English model that comes with pocketsphinx. MissingExtra without it."""
+    """Return a file of pocketsphinx's English model. Raises MissingExtra without pocketsphinx."""
     try:
         from pocketsphinx import get_model_path
     except ImportError as error:

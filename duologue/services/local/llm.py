@@ -1,4 +1,4 @@
-"""`RulesLLM`: a rule-based dialogue behind the interface of a language model. No network, no key."""
+"""`RulesLLM`: a dialogue by rules with the interface of a language model. It needs no network and no key."""
 
 from __future__ import annotations
 
@@ -9,16 +9,15 @@ import msgspec
 
 from ...frames import Usage
 from ..context import SAY
-from ..llm import LLM, Request, ToolRequest
-from ..llm import Message as Said
-from .dialogue import Call, Dialogue, Message, Rule, Rules
+from ..llm import LLM, Message, Request, ToolRequest
+from .dialogue import Dialogue, Rule, Rules
 
 
 class RulesLLM(LLM):
-    """Answers by rules: give `Rules`, a `RuleBook` with the rules of several agents, or a plain list of `Rule`.
+    """Answers by `Rules`, by a `RuleBook` with the rules of several agents, or by a plain list of `Rule`.
 
-    Told to say a text word for word (`duologue.services.context.SAY`) it does that.
-    Streams its answer word by word, one each `token_s` seconds, and calls tools, as a model does. Usage counts words.
+    It streams its words, one every `token_s` seconds, and calls tools. A request to say a text word for word
+    (`duologue.services.context.SAY`) is obeyed. Usage counts words.
     """
 
     model = "rules"
@@ -29,14 +28,14 @@ class RulesLLM(LLM):
         self._token_s = token_s
 
     async def generate(self, request: Request) -> AsyncIterator[str | ToolRequest | Usage]:
-        """Work the answer out from the whole conversation, and stream it."""
+        """Yield the answer to the whole conversation."""
         _, verbatim, text = request.instructions.rpartition(SAY)
         if verbatim:
             for word in self.rules.stream(text):
                 yield word
             return
-        said = [Message("system", request.instructions), *(_plain(m) for m in request.messages)]
-        reply = self.rules.reply(said, {tool.name for tool in request.tools})
+        conversation = [Message(role="system", text=request.instructions), *request.messages]
+        reply = self.rules.reply(conversation, {tool.name for tool in request.tools})
         words = 0
         for word in self.rules.stream(reply.text):
             if words and self._token_s:
@@ -44,15 +43,10 @@ class RulesLLM(LLM):
             words += 1
             yield word
         for call in reply.calls:
-            yield ToolRequest(call_id=call.id, name=call.name, arguments=msgspec.to_builtins(dict(call.arguments)))
+            yield msgspec.structs.replace(call, arguments=msgspec.to_builtins(call.arguments))
         yield Usage(
             service=self.name,
             model=self.model,
-            input_tokens=sum(len(m.content.split()) for m in said),
+            input_tokens=sum(len(message.text.split()) for message in conversation),
             output_tokens=words,
         )
-
-
-def _plain(message: Said) -> Message:
-    calls = tuple(Call(call.call_id, call.name, call.arguments) for call in message.calls)
-    return Message(message.role, message.text, calls, message.call_id)

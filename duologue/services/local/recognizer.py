@@ -1,4 +1,4 @@
-"""Offline speech recognition with PocketSphinx that knows when it has not understood."""
+"""`Recognizer`: offline speech recognition with PocketSphinx, with a confidence that rejects wrong guesses."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from typing import NamedTuple
 from ...audio.pcm import check_pcm, check_whole
 from ...audio.resample import Resampler
 from ...errors import BadInput, ConfigurationError, IllegalState
-from ._decoders import BLOCK_BYTES, FRAMES_PER_S, SAMPLE_RATE, Decoders, Pool, Segment, is_narrow_band, widened
+from ._decoders import DECODE_BYTES, FRAMES_PER_S, MODEL_RATE, Decoders, Pool, Stretch, is_narrow_band, widened
 from .grammar import Grammar, model_path
 
 __all__ = ["MAX_UTTERANCE_S", "Grammar", "Recognition", "Recognizer", "TimedWord"]
 
 MAX_UTTERANCE_S = 30
-"""The longest utterance, in seconds. What comes after it is not decoded."""
+"""The longest utterance, in seconds. Later audio is not decoded."""
 MAX_GRAMMAR_DECODERS = 16
-"""Pairs of decoders of all grammars in the process: 6 MB each, 100 MB in all."""
+"""Pairs of decoders of all grammars in the process: 6 MB each, 100 MB together."""
 MAX_OPEN_DECODERS = 2
 """Pairs of decoders of the open vocabulary: 95 MB each."""
 MIN_SAMPLE_RATE = 8_000
 
-_MAX_BYTES = MAX_UTTERANCE_S * SAMPLE_RATE * 2
-# What an utterance is normalised by, before its decoding begins. With 0.8 s there are half as many errors again.
-_HEAD_BYTES = int(1.2 * SAMPLE_RATE) * 2
+_MAX_UTTERANCE_BYTES = MAX_UTTERANCE_S * MODEL_RATE * 2
+# The head by which an utterance is normalised before it is decoded. With 0.8 s there are 1.5 times as many errors.
+_HEAD_BYTES = int(1.2 * MODEL_RATE) * 2
 
-# What speaks for the words before anything is known of their fit: the constant of the regression, and one more where
-# any sentence is possible.
+# The evidence for the words before their fit is known: the constant of the regression, and 1 more for the open
+# vocabulary.
 _GRAMMAR_EVIDENCE = 7.4
 _OPEN_EVIDENCE = 8.4
-# No word takes 1.5 s: noise is stretched into such. The longest of 4,000 words of people took 1.0 s.
+# A word of 1.5 s is noise that was stretched into a word: the longest of 4,000 words of people took 1.0 s.
 _LONGEST_WORD = int(1.5 * FRAMES_PER_S)
 
 _grammar_decoders = Pool(MAX_GRAMMAR_DECODERS)
@@ -40,7 +40,7 @@ _open_decoders = Pool(MAX_OPEN_DECODERS)
 
 
 class TimedWord(NamedTuple):
-    """A word and where it is in the utterance, in seconds from the first sample."""
+    """A word and its place in the utterance, in seconds from the first sample."""
 
     word: str
     start_s: float
@@ -49,10 +49,10 @@ class TimedWord(NamedTuple):
 
 @dataclass(frozen=True)
 class Recognition:
-    """What was understood: `text` is "" if nothing was.
+    """The result for an utterance: `text` is "" if it was not understood.
 
-    `confidence` (0 to 1) tells how sure it is that the words were said; `rejected` is the best guess if that was not
-    enough, for logs and for tuning: most guesses are wrong.
+    `confidence` (0 to 1) is the probability of the words. `rejected` is the best guess below the threshold, for logs
+    and for tuning: most guesses are wrong.
     """
 
     text: str = ""
@@ -62,55 +62,55 @@ class Recognition:
 
 
 class Recognizer:
-    """Recognises English utterances: those of a grammar or, without one, of the model's open vocabulary.
+    """Recognises English utterances of a grammar or, without one, of the model's open vocabulary.
 
-    A grammar alone would make a sentence of any sound. So a second decoder follows the phones in any order, and the
-    sentence stands only if it explains the sound nearly as well, and has words where there is speech and only there:
-    its confidence must reach `accept_threshold`. ConfigurationError if that is not from 0 to 1.
+    A grammar alone would make a sentence of any sound. A second decoder therefore follows the phones in any order. The
+    sentence is accepted if it explains the sound nearly as well, and has words where there is speech and only there:
+    its confidence must reach `accept_threshold`. Raises ConfigurationError unless that lies between 0 and 1.
 
-    Either `recognize` a whole utterance, or `start`, `feed` it as it comes and `finish`: then most of the work is done
-    while the caller speaks. The result is the same however the audio is cut. Utterances longer than `MAX_UTTERANCE_S`
-    are not understood with a grammar; without one they are up to there.
+    Either `recognize` a whole utterance, or `start`, `feed` and `finish` it: then most of the work is done while the
+    caller speaks. The result does not depend on the pieces. Of an utterance longer than `MAX_UTTERANCE_S` nothing is
+    understood with a grammar, and the first part without one.
 
-    Objects are cheap: decoders are shared by all of them, and held from 1.2 s after `start` until `finish`. While
-    `MAX_GRAMMAR_DECODERS` (or `MAX_OPEN_DECODERS`) are in use the audio waits; `finish` then decodes it all with one
-    decoder more for that time, so nothing ever waits for another call. One call at a time per object; any threads.
+    Objects are cheap: they share decoders, which each holds from 1.2 s after `start` until `finish`. While
+    `MAX_GRAMMAR_DECODERS` (or `MAX_OPEN_DECODERS`) are in use the audio waits, and `finish` decodes it with an
+    additional decoder: utterances never wait for each other. Any thread may call, one at a time per object.
     """
 
     def __init__(self, grammar: Grammar | None = None, *, accept_threshold: float = 0.5) -> None:
         if not 0 <= accept_threshold <= 1:
             raise ConfigurationError(f"accept_threshold is {accept_threshold!r}: it must be from 0 to 1")
-        model_path("en-us")  # without the extra it is better to fail now than in the first utterance
+        model_path("en-us")  # without the extra: fail now and not in the first utterance
         self._grammar = grammar
         self._threshold = accept_threshold
-        self._utterance: _Utterance | None = None
+        self._utterance: _Decoding | None = None
 
-    def recognize(self, pcm: bytes, sample_rate: int = SAMPLE_RATE) -> Recognition:
-        """Recognises a whole utterance, s16le mono. BadInput for a split sample or a rate below 8,000 Hz."""
+    def recognize(self, pcm: bytes, sample_rate: int = MODEL_RATE) -> Recognition:
+        """Recognise a whole utterance, mono s16le. Raises BadInput for a split sample or a rate below 8,000 Hz."""
         check_pcm(pcm, sample_rate)
         self.start(sample_rate)
         self.feed(pcm)
         return self.finish()
 
-    def start(self, sample_rate: int = SAMPLE_RATE) -> None:
-        """Begins an utterance; one that is not finished is dropped. BadInput for a rate below 8,000 Hz."""
+    def start(self, sample_rate: int = MODEL_RATE) -> None:
+        """Begin an utterance; one in progress is dropped. Raises BadInput for a rate below 8,000 Hz."""
         self.cancel()
         if sample_rate < MIN_SAMPLE_RATE:
             raise BadInput(f"sample_rate is {sample_rate!r}: speech recognition needs {MIN_SAMPLE_RATE} Hz")
-        self._utterance = _Utterance(self._grammar, sample_rate)
+        self._utterance = _Decoding(self._grammar, sample_rate)
 
     def feed(self, pcm: bytes) -> None:
-        """Takes the next piece of any size, s16le mono. IllegalState before `start`."""
+        """Take the next piece of any size, mono s16le. Raises IllegalState before `start`."""
         utterance = self._started("feed")
         check_whole(pcm)
         utterance.add(pcm)
 
     def partial(self) -> str:
-        """The words so far, "" unless they would be accepted; from 1.2 s on. They may still change."""
+        """Return the words so far, "" unless they would be accepted; from 1.2 s on. They may still change."""
         return self._started("partial").recognition(self._threshold).text
 
     def finish(self) -> Recognition:
-        """Ends the utterance: what was understood. IllegalState before `start`."""
+        """End the utterance and return its result. Raises IllegalState before `start`."""
         utterance = self._started("finish")
         self._utterance = None
         utterance.end()
@@ -119,38 +119,38 @@ class Recognizer:
         return recognition
 
     def cancel(self) -> None:
-        """Drops the utterance that is under way, if any."""
+        """Drop an utterance in progress."""
         self._utterance = None
 
-    def _started(self, action: str) -> _Utterance:
+    def _started(self, action: str) -> _Decoding:
         if self._utterance is None:
-            raise IllegalState(f"Recognizer.{action}: no utterance is under way, call start first")
+            raise IllegalState(f"Recognizer.{action}: there is no utterance, call start first")
         return self._utterance
 
 
-class _Utterance:
-    """An utterance under way: the audio that is not decoded yet, and the decoders once it has them."""
+class _Decoding:
+    """An utterance in progress: its audio that is not decoded, and its decoders once it has them."""
 
     def __init__(self, grammar: Grammar | None, sample_rate: int) -> None:
         self._grammar = grammar
         self._pool = _open_decoders if grammar is None else _grammar_decoders
-        self._resampler = Resampler(sample_rate, SAMPLE_RATE)
+        self._resampler = Resampler(sample_rate, MODEL_RATE)
         self._waiting = bytearray()
         self._size = 0
         self._ended = False
         self._is_narrow = False
         self._decoders: Decoders | None = None
-        self._lease: weakref.finalize[..., _Utterance] | None = None
+        self._lease: weakref.finalize[..., _Decoding] | None = None
 
     def add(self, pcm: bytes) -> None:
-        """Takes a piece, and decodes what is there in whole blocks if there are decoders to be had."""
+        """Take a piece, and decode whole blocks if decoders are free."""
         self._take(self._resampler.process(pcm))
         if len(self._waiting) >= _HEAD_BYTES:
             self._borrow(beyond_limit=False)
-        self._decode(len(self._waiting) // BLOCK_BYTES * BLOCK_BYTES)
+        self._decode(len(self._waiting) // DECODE_BYTES * DECODE_BYTES)
 
     def end(self) -> None:
-        """Decodes the rest."""
+        """Decode the rest."""
         self._take(self._resampler.flush())
         if self._size:
             self._borrow(beyond_limit=True)
@@ -160,15 +160,15 @@ class _Utterance:
         self._ended = True
 
     def recognition(self, threshold: float) -> Recognition:
-        """What was understood of the audio so far, or of the whole utterance after its end."""
-        if not self._decoders or (self._grammar and self._size > _MAX_BYTES):
+        """Return the result for the audio so far, or for the whole utterance after its end."""
+        if not self._decoders or (self._grammar and self._size > _MAX_UTTERANCE_BYTES):
             return Recognition()
         text = self._decoders.text()
         words, phones = self._decoders.segments()
         spoken = [word for word in words if word.is_sound]
         if not text or not spoken:
             return Recognition()
-        # What follows the last word that is over is perhaps the next one.
+        # Audio after the last finished word may be the next word.
         end = None if self._ended else spoken[-1].end + 1
         confidence = _confidence(words, phones, end, _OPEN_EVIDENCE if self._grammar is None else _GRAMMAR_EVIDENCE)
         if confidence < threshold:
@@ -180,14 +180,14 @@ class _Utterance:
         return Recognition(text, confidence, tuple(timed))
 
     def return_decoders(self) -> None:
-        """Gives the decoders back, for the next utterance."""
+        """Give the decoders back for the next utterance."""
         if self._decoders and self._lease:
             self._lease.detach()
             self._pool.take_back(self._decoders)
             self._decoders = None
 
     def _take(self, pcm: bytes) -> None:
-        self._waiting += pcm[: max(0, _MAX_BYTES - self._size)]
+        self._waiting += pcm[: max(0, _MAX_UTTERANCE_BYTES - self._size)]
         self._size += len(pcm)
 
     def _borrow(self, *, beyond_limit: bool) -> None:
@@ -195,7 +195,7 @@ class _Utterance:
             return
         decoders = self._pool.lend(self._grammar, beyond_limit=beyond_limit)
         if decoders:
-            # An utterance that is dropped leaves its decoders in the middle of it: they go with it.
+            # A dropped utterance leaves its decoders in mid-utterance: they are dropped too.
             self._lease = weakref.finalize(self, self._pool.lost)
             self._decoders = decoders
             head = bytes(self._waiting[:_HEAD_BYTES])
@@ -205,18 +205,18 @@ class _Utterance:
     def _decode(self, size: int) -> None:
         if not self._decoders:
             return
-        for at in range(0, size, BLOCK_BYTES):
-            block = bytes(self._waiting[at : min(size, at + BLOCK_BYTES)])
+        for at in range(0, size, DECODE_BYTES):
+            block = bytes(self._waiting[at : min(size, at + DECODE_BYTES)])
             self._decoders.decode(widened(block) if self._is_narrow else block)
         del self._waiting[:size]
 
 
-def _confidence(words: Sequence[Segment], phones: Sequence[Segment], end: int | None, evidence: float) -> float:
-    """How likely the words were said, given what the phones make of the same audio; up to the frame `end` if given.
+def _confidence(words: Sequence[Stretch], phones: Sequence[Stretch], end: int | None, evidence: float) -> float:
+    """Return the probability of the words, given the phones of the same audio, up to the frame `end` if given.
 
-    A logistic regression on three figures: by how much the words fit worse than the phones (nats per frame of speech),
-    which share of the speech has no words, and which share of the words is not speech. Fitted on 1,080 right and 1,300
-    wrong guesses: people and espeak-ng, whole sentences and pieces, at 16 and 8 kHz, in noise and among other voices.
+    A logistic regression on three figures: how much worse the words fit than the phones (nats per frame of speech), the
+    fraction of the speech without words, and the fraction of the words without speech. Fitted on 1,080 right and 1,300
+    wrong guesses: people and espeak-ng, whole sentences and parts, at 16 and 8 kHz, in noise and among other voices.
     """
     import numpy as np
 

@@ -1,4 +1,4 @@
-"""`SphinxSTT`: speech recognition by PocketSphinx, in the process, without a network."""
+"""`SphinxSTT`: speech recognition by PocketSphinx, in the process."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from .grammar import Grammar
 from .recognizer import Recognition, Recognizer
 
 STEP_S = 0.2
-"""Audio is decoded in steps of this length: each costs a change of threads."""
+"""Seconds of audio that are decoded at once: each step costs a change of threads."""
 
 ACCEPT_THRESHOLD = 0.75
-"""What is in the grammar and clearly said has a confidence above 0.9; pieces of a speech in a crowd reach 0.7."""
+"""Clear utterances of the grammar have a confidence above 0.9; fragments of speech in a crowd reach 0.7."""
 
 
 class SphinxSTT(STT):
     """Recognises English with PocketSphinx (extra `local`), in a thread, while the caller speaks.
 
-    Give what callers are expected to say: `phrases` with `[optional]` parts and `(one|other)` choices, or a JSGF
-    `grammar`. What does not fit is not forced into it: with less confidence (0 to 1) than `accept_threshold` the
-    transcript is empty, for "I did not catch that" is better than a guess. Without either the open
-    vocabulary of the wheel's model is used, which is good for clear voices only.
+    `phrases`, with `[optional]` parts and `(one|other)` choices, or a JSGF `grammar` are the caller's possible
+    utterances. Others are not forced into them: with less confidence (0 to 1) than `accept_threshold` the transcript is
+    empty, because "I did not catch that" is better than a guess. Without both the open vocabulary of the wheel's model
+    is used, which is good for clear voices only.
 
-    Raises BadInput for a grammar that does not parse or a word that has no pronunciation, naming it; ConfigurationError
-    for both phrases and a grammar; MissingExtra without the extra.
+    Raises BadInput, naming it, for a malformed grammar or a word without a pronunciation; ConfigurationError for both
+    phrases and a grammar; MissingExtra without the extra.
     """
 
     model = "pocketsphinx"
@@ -51,13 +51,13 @@ class SphinxSTT(STT):
         self._interim = ""
 
     async def begin(self) -> None:
-        """A new utterance; what was left of one that was cut short is forgotten."""
+        """Begin an utterance. The rest of one that was cut short is dropped."""
         self._recognizer.start(self.sample_rate)
         self._step.clear()
         self._interim = ""
 
     async def feed(self, pcm: bytes) -> str:
-        """Decode what has come. Returns the words so far if there are others than before."""
+        """Decode more audio. Returns the words so far if they have changed, else ""."""
         self._step += pcm
         if len(self._step) < STEP_S * 2 * self.sample_rate:
             return ""
@@ -73,7 +73,7 @@ class SphinxSTT(STT):
         return self._recognizer.partial()
 
     async def finish(self) -> Transcription:
-        """What was said, with the times of its words."""
+        """Return the transcript, with the times of its words."""
         found = await in_thread(self._end, bytes(self._step))
         self._step.clear()
         words = tuple(Word(w.word + " ", w.start_s, w.end_s) for w in found.words)

@@ -1,4 +1,4 @@
-"""Offline speech synthesis with espeak-ng: text in, audio and word times out, streamed while it is being made."""
+"""`Synthesizer`: offline speech synthesis with espeak-ng, streamed, with the times of the words."""
 
 from __future__ import annotations
 
@@ -11,19 +11,20 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 
 from ...errors import BadInput, ConfigurationError, ServiceError
+from ...frames import Word
 from . import _espeak
 from ._espeak import WordEvent
-from ._spoken_text import WordStarts, chunks, speakable, split_words
+from ._spoken_text import WordStarts, chunks, without_controls, word_shares
 
-SAMPLE_RATE = 22050
+ESPEAK_RATE = 22050
 MAX_TEXT_LENGTH = 5_000
-"""Longest text of one utterance, in characters."""
+"""The longest text of one speech, in characters."""
 MAX_SPEECH_S = 1_200
-"""Longest utterance, in seconds: 53 MB if nobody reads it. 5,000 characters of prose at the default rate take 320 s."""
-MAX_WAITING = 1_000
-"""Utterances that may wait for their turn in the whole process."""
+"""The longest speech, in seconds: 53 MB unread. 5,000 characters of prose at the default rate take 320 s."""
+MAX_WAITING_TEXTS = 1_000
+"""Texts that may wait for espeak-ng in the whole process."""
 MAX_END_PAUSE_S = 0.15
-"""What is kept of espeak-ng's pause after the last word (0.30 s after a full stop, 0.15 s after a comma)."""
+"""The most that is kept of espeak-ng's pause after the last word (0.30 s after a full stop, 0.15 s after a comma)."""
 
 _RATES_WPM = range(80, 451)
 _PITCHES = range(100)
@@ -32,8 +33,8 @@ _AUDIBLE = 32  # -60 dBFS
 
 
 @dataclass(frozen=True)
-class Voice:
-    """A voice: the name that `Synthesizer` takes, its main language (BCP 47), its gender, and what it is."""
+class EspeakVoice:
+    """A voice: its name for `Synthesizer`, its main language (BCP 47), its gender, and a description."""
 
     name: str
     language: str
@@ -43,40 +44,30 @@ class Voice:
 
 @dataclass(frozen=True)
 class Variant:
-    """A timbre that can be laid over any voice: `Synthesizer(f"{voice.name}+{variant.name}")`."""
+    """A timbre that every voice can take: `Synthesizer(f"{voice.name}+{variant.name}")`."""
 
     name: str
     gender: str
 
 
 @dataclass(frozen=True)
-class Word:
-    """A word and when it is heard, in seconds from the start of the utterance, silence after it excluded.
-
-    `text` is a verbatim slice of the input with the punctuation and spaces that follow, so that the texts of all
-    words of an utterance join to the stripped input.
-    """
-
-    text: str
-    start_s: float
-    end_s: float
-
-
-@dataclass(frozen=True)
 class SpeechPiece:
-    """Some of an utterance: s16le mono at 22,050 Hz, and the words that begin in it (one, seldom a few)."""
+    """A part of a speech: mono s16le at 22,050 Hz, and the words that begin in it (one, seldom more).
+
+    The texts of all words of a speech join to its stripped text. A word's time excludes the silence after it.
+    """
 
     audio: bytes
     words: tuple[Word, ...]
 
 
-def voices() -> tuple[Voice, ...]:
-    """All voices, by name. Raises MissingExtra without the `local` extra."""
+def voices() -> tuple[EspeakVoice, ...]:
+    """Return all voices in the order of their names. Raises MissingExtra without the `local` extra."""
     return tuple(voice for voice, _ in _catalogue().voices.values())
 
 
 def variants() -> tuple[Variant, ...]:
-    """All variants, by name. Raises MissingExtra without the `local` extra."""
+    """Return all variants in the order of their names. Raises MissingExtra without the `local` extra."""
     return tuple(_catalogue().variants.values())
 
 
@@ -84,11 +75,11 @@ class Synthesizer:
     """Speaks text with one voice. Safe to use from many threads.
 
     `voice` is the name of a voice or a language code, alone or with a variant: "en-us", "de", "en-gb+f3". `rate_wpm`
-    80 to 450, `pitch` 0 to 99, `volume` 0 to 200 (above 100 it may distort). Raises ConfigurationError for what is
-    unknown or out of range, MissingExtra without the `local` extra.
+    80 to 450, `pitch` 0 to 99, `volume` 0 to 200 (above 100 it may distort). Raises ConfigurationError for unknown
+    voices and values out of range, MissingExtra without the `local` extra.
 
-    Equal text gives equal bytes, whatever was spoken before. espeak-ng can do one thing at a time, so utterances of
-    the whole process are spoken one after another, first come first served, some 500 times faster than real time.
+    Equal text gives equal bytes, whatever was spoken before. espeak-ng can speak one text at a time: the texts of the
+    whole process are spoken in the order in which they came, some 500 times faster than real time.
     """
 
     def __init__(self, voice: str = "en-us", *, rate_wpm: int = 175, pitch: int = 50, volume: int = 100) -> None:
@@ -99,24 +90,24 @@ class Synthesizer:
         self.volume = _checked("volume", volume, _VOLUMES)
 
     def synthesize(self, text: str) -> Speech:
-        """The speech of `text`, made while it is iterated over; nothing for a text without words.
+        """Return the speech of `text`, made while it is iterated over; an empty one for a text without words.
 
-        The text is spoken as written: no markup is understood. Raises BadInput for a text of more than MAX_TEXT_LENGTH
-        characters at once, and while iterating if it speaks for longer than MAX_SPEECH_S.
+        The text is spoken as written, without markup. Raises BadInput at once for a text of more than MAX_TEXT_LENGTH
+        characters, and during the iteration for a speech longer than MAX_SPEECH_S.
         """
         if len(text) > MAX_TEXT_LENGTH:
             raise BadInput(f"text of {len(text)} characters: at most {MAX_TEXT_LENGTH} can be spoken at once")
-        return Speech(_Utterance(self, text.strip()))
+        return Speech(_Synthesis(self, text.strip()))
 
 
 class Speech(Iterator[SpeechPiece]):
     """The speech of one text, piece by piece, each as soon as it is made.
 
-    Synthesis begins with the first piece asked for, in a thread of its own that never waits for the consumer. Closing
-    or dropping this object aborts it; `close()` may be called from any thread, and ends a wait for the next piece.
+    The first `next` starts the synthesis in a thread of its own, which does not wait for the consumer. Closing or
+    dropping this object aborts it. Any thread may call `close()`; it ends a wait for the next piece.
     """
 
-    def __init__(self, utterance: _Utterance) -> None:
+    def __init__(self, utterance: _Synthesis) -> None:
         self._utterance = utterance
         self._begun = False
         if not utterance.text:
@@ -135,7 +126,7 @@ class Speech(Iterator[SpeechPiece]):
         raise made or StopIteration
 
     def close(self) -> None:
-        """Ends the speech; there are no further pieces."""
+        """End the speech: further pieces do not come."""
         self._utterance.abandoned = True
         self._utterance.made.put(None)
 
@@ -143,8 +134,8 @@ class Speech(Iterator[SpeechPiece]):
         self._utterance.abandoned = True
 
 
-class _Utterance:
-    """One synthesis: what to say and the queue of what has been made of it, ended by None or preceded by an error."""
+class _Synthesis:
+    """One synthesis: its text and the queue of its pieces, which ends with None, after an error if there was one."""
 
     def __init__(self, settings: Synthesizer, text: str) -> None:
         self.settings = settings
@@ -154,7 +145,7 @@ class _Utterance:
         self.abandoned = False
 
     def run(self) -> None:
-        """Synthesizes to the end, or until abandoned. Never raises: errors go to the consumer."""
+        """Synthesise to the end, or until abandoned. Does not raise: errors go to the consumer."""
         try:
             if not self.abandoned:
                 self._synthesize()
@@ -166,7 +157,7 @@ class _Utterance:
     def _synthesize(self) -> None:
         settings = self.settings
         cutter = _Cutter(self.text)
-        parts = list(chunks(speakable(self.text)))
+        parts = list(chunks(without_controls(self.text)))
         with _espeak.fresh() as library:
             library.select(
                 settings._identifier, rate_wpm=settings.rate_wpm, pitch=settings.pitch, volume=settings.volume
@@ -176,7 +167,7 @@ class _Utterance:
                 cutter.begin_part(start)
                 start += len(part)
                 last = number == len(parts)
-                if not library.speak(part, end_pause=last, sample_rate=SAMPLE_RATE, on_audio=self._sink(cutter)):
+                if not library.speak(part, end_pause=last, sample_rate=ESPEAK_RATE, on_audio=self._sink(cutter)):
                     return
         for piece in cutter.finish():
             self.made.put(piece)
@@ -185,7 +176,7 @@ class _Utterance:
         def receive(audio: bytes, words: list[WordEvent]) -> bool:
             for piece in cutter.feed(audio, words):
                 self.made.put(piece)
-            if cutter.samples > MAX_SPEECH_S * SAMPLE_RATE:
+            if cutter.samples > MAX_SPEECH_S * ESPEAK_RATE:
                 raise BadInput(f"text of {len(self.text)} characters speaks for longer than {MAX_SPEECH_S} s")
             return not self.abandoned
 
@@ -193,7 +184,7 @@ class _Utterance:
 
 
 class _Cutter:
-    """Cuts the stream of audio at the starts of words, one word behind, when the end of a word is known."""
+    """Cuts the stream of audio at the starts of words, one word late: when the end of a word is known."""
 
     def __init__(self, text: str) -> None:
         self.samples = 0
@@ -205,15 +196,15 @@ class _Cutter:
         self._pending_sample = 0
         self._word_index = 0
         self._word_sample: int | None = None
-        self._guess: tuple[int, int] | None = None  # the start of a word that the next event may put right
+        self._guess: tuple[int, int] | None = None  # the start of a word that the next event may correct
 
     def begin_part(self, index: int) -> None:
-        """What follows is the speech of the text from `index` on."""
+        """Begin the speech of the text from `index` on."""
         self._part_index = index
         self._part_sample = self.samples
 
     def feed(self, audio: bytes, words: Iterable[WordEvent]) -> Iterator[SpeechPiece]:
-        """Takes the next audio, with the words that begin in it."""
+        """Take audio with the words that begin in it. Yields the finished pieces."""
         self._pending += audio
         self.samples += len(audio) // 2
         for event in words:
@@ -230,12 +221,12 @@ class _Cutter:
                 self._guess = index, self._part_sample + event.sample
 
     def finish(self) -> Iterator[SpeechPiece]:
-        """The last word, with no more than MAX_END_PAUSE_S of silence behind it; nothing if all was silence."""
+        """Yield the last word with at most MAX_END_PAUSE_S of silence after it; nothing if all was silence."""
         if self._guess:
             yield from self._begin_word(*self._guess)
         audible = _audible_bytes(self._pending)
         if audible or self._word_index:
-            del self._pending[audible + int(MAX_END_PAUSE_S * SAMPLE_RATE) * 2 :]
+            del self._pending[audible + int(MAX_END_PAUSE_S * ESPEAK_RATE) * 2 :]
             yield self._cut(len(self._pending), len(self._text))
 
     def _begin_word(self, index: int, sample: int) -> Iterator[SpeechPiece]:
@@ -247,19 +238,19 @@ class _Cutter:
 
     def _cut(self, length: int, until: int) -> SpeechPiece:
         audio = bytes(self._pending[:length])
-        start_s = (self._word_sample or 0) / SAMPLE_RATE
-        end_s = max((self._pending_sample + _audible_bytes(audio) // 2) / SAMPLE_RATE, start_s)
+        start_s = (self._word_sample or 0) / ESPEAK_RATE
+        end_s = max((self._pending_sample + _audible_bytes(audio) // 2) / ESPEAK_RATE, start_s)
         del self._pending[:length]
         self._pending_sample += len(audio) // 2
         words: list[Word] = []
-        for text, share in split_words(self._text[self._word_index : until]):
+        for text, share in word_shares(self._text[self._word_index : until]):
             word_start_s = words[-1].end_s if words else start_s
             words.append(Word(text, word_start_s, word_start_s + share * (end_s - start_s)))
         return SpeechPiece(audio, tuple(words))
 
 
 def _audible_bytes(audio: bytes | bytearray) -> int:
-    """Length of `audio` up to its last audible sample, in bytes."""
+    """Return the length of `audio` up to its last audible sample, in bytes."""
     import numpy as np
 
     audible = np.flatnonzero(np.abs(np.frombuffer(bytes(audio), np.int16).astype(np.int32)) > _AUDIBLE)
@@ -267,17 +258,17 @@ def _audible_bytes(audio: bytes | bytearray) -> int:
 
 
 class _Worker:
-    """Runs one utterance at a time, first come first served, in a thread that lives only while there is work."""
+    """Synthesises one text at a time in the order of their coming, in a thread that ends when the work does."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: deque[_Utterance] = deque()
+        self._waiting: deque[_Synthesis] = deque()
         self._running = False
 
-    def submit(self, utterance: _Utterance) -> None:
+    def submit(self, utterance: _Synthesis) -> None:
         with self._lock:
-            if len(self._waiting) >= MAX_WAITING:
-                raise ServiceError(f"{MAX_WAITING} utterances wait for espeak-ng already")
+            if len(self._waiting) >= MAX_WAITING_TEXTS:
+                raise ServiceError(f"{MAX_WAITING_TEXTS} texts wait for espeak-ng already")
             self._waiting.append(utterance)
             if not self._running:
                 threading.Thread(target=self._run, name="espeak-ng").start()
@@ -298,20 +289,20 @@ _worker = _Worker()
 
 @dataclass(frozen=True)
 class _Catalogue:
-    voices: dict[str, tuple[Voice, _espeak.Listed]]
+    voices: dict[str, tuple[EspeakVoice, _espeak.Listed]]
     variants: dict[str, Variant]
-    languages: dict[str, str]  # of every language code, the name of the voice that fits best
+    languages: dict[str, str]  # by language code, the name of the voice that fits best
 
 
 @functools.cache
 def _catalogue() -> _Catalogue:
     with _espeak.fresh() as library:
         listed_voices, listed_variants = library.voices(), library.variants()
-    found: dict[str, tuple[Voice, _espeak.Listed]] = {}
+    found: dict[str, tuple[EspeakVoice, _espeak.Listed]] = {}
     best: dict[str, tuple[int, str]] = {}
     for listed in listed_voices:
         name = listed.identifier.rpartition("/")[2].lower()
-        found[name] = Voice(name, listed.languages[0][1], listed.gender, listed.description), listed
+        found[name] = EspeakVoice(name, listed.languages[0][1], listed.gender, listed.description), listed
         for priority, language in listed.languages:
             best[language] = min(best.get(language, (priority, name)), (priority, name))
     by_name = {listed.identifier.removeprefix("!v/"): listed for listed in listed_variants}
@@ -323,7 +314,7 @@ def _catalogue() -> _Catalogue:
 
 
 def _resolve(wanted: str) -> tuple[str, str]:
-    """espeak-ng's identifier for the wanted voice and variant, and its normal name."""
+    """Return espeak-ng's identifier of a voice with its variant, and its normal name."""
     catalogue = _catalogue()
     base, plus, variant = wanted.partition("+")
     name = base.lower()

@@ -1,26 +1,24 @@
-"""`EspeakTTS`: speech from espeak-ng, in the process, without a network."""
+"""`EspeakTTS`: speech from espeak-ng, in the process."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
 from functools import lru_cache
 
-from ...frames import Word
 from ...processors.kernel.threads import in_thread
 from ..tts import TTS, SpeechChunk
-from .synthesizer import SAMPLE_RATE, Synthesizer
+from .synthesizer import ESPEAK_RATE, Synthesizer
 
 
 class EspeakTTS(TTS):
-    """Speaks through espeak-ng (extra `local`), streamed, with the times of its words; 22,050 Hz.
+    """Speaks with espeak-ng (extra `local`), streamed, with the times of its words; 22,050 Hz.
 
-    `voice` is the default: a language such as "en-us", with a variant if wanted ("en-us+f3"). `rate_wpm` is 80 to
-    450 words a minute, `pitch` 0 to 99. An agent's own voice replaces the default; `aliases` are other names that it
-    may be asked for by. Raises ConfigurationError for an
+    `voice` is for agents without one: a language like "en-us", optionally with a variant ("en-us+f3"). `aliases` map
+    other names to voices. `rate_wpm` is 80 to 450 words a minute, `pitch` 0 to 99. Raises ConfigurationError for an
     unknown voice and MissingExtra without the extra.
     """
 
-    sample_rate = SAMPLE_RATE
+    sample_rate = ESPEAK_RATE
     model = "espeak-ng"
     voices = "espeak"
 
@@ -38,18 +36,18 @@ class EspeakTTS(TTS):
         self.check_voice(voice)
 
     def check_voice(self, voice: str) -> None:
-        """Raises ConfigurationError, with similar names, for a voice that espeak-ng does not have."""
+        """Raise ConfigurationError, with similar names, for a voice that espeak-ng does not have."""
         self._synthesizer(voice)
 
     def _synthesizer(self, voice: str) -> Synthesizer:
         return _synthesizer(self._aliases.get(voice, voice) or self._voice, self._rate_wpm, self._pitch)
 
     async def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
-        """Speak `text`. The work is done in a thread; leaving the iterator early stops it."""
+        """Yield the speech of `text`. It is made in a thread, which stops when the iterator is closed."""
         pieces = self._synthesizer(voice).synthesize(text)
         try:
             while (piece := await in_thread(next, pieces, None)) is not None:
-                yield SpeechChunk(piece.audio, tuple(Word(w.text, w.start_s, w.end_s) for w in piece.words))
+                yield SpeechChunk(piece.audio, piece.words)
         finally:
             pieces.close()
 

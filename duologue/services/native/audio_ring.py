@@ -35,7 +35,7 @@ class Utterance:
     first: int
     last: int | None = None
     id: str = ""
-    """Its id in transcripts and in the log; given when it is first needed."""
+    """Our id for it: its transcripts carry it, and its item of the log will have it."""
     item: str = ""
     """The provider's id for it."""
     log_id: str = ""

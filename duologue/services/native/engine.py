@@ -12,7 +12,6 @@ from ...errors import ConfigurationError, DeadlineExceeded
 from ...frames import (
     Configure,
     EndOfTurn,
-    Say,
     SessionStarted,
     SpeechStarted,
     SpeechStopped,
@@ -20,7 +19,6 @@ from ...frames import (
     UserImage,
     UserText,
 )
-from ...processors.handoff.setup import first_configuration
 from ...processors.processor import handles
 from ...session.life import State
 from ..remote.errors import ConnectionLost
@@ -59,7 +57,6 @@ class SpeechToSpeech(NativeAnswers):
         self._handle = handle  # for the first connection
         self._link: Link | None = None
         self._configuring = anyio.Lock()
-        self._greeting = ""
         self._failed_to_open: Exception | None = None
 
     # -- configuration ---------------------------------------------------------------------------------------------
@@ -103,7 +100,7 @@ class SpeechToSpeech(NativeAnswers):
         self._handle = ""
         # Processors that open beside this may still configure it: one connection is enough then.
         await anyio.lowlevel.checkpoint()
-        first, self._greeting = first_configuration(self.session, self.config, self.capabilities.voices)
+        first = self.first_change(self.capabilities.voices)
         if first is not None:
             self.config = self.config.changed(first)
         made_with = self.checked(self.config)
@@ -132,8 +129,7 @@ class SpeechToSpeech(NativeAnswers):
         self.parts.activate()
         if self._failed_to_open is not None and self._link is not None:
             self._link.give_up(self._failed_to_open)
-        if self._greeting:
-            await self.say(Say(text=self._greeting))
+        await super().begin(signal)
 
     # -- the caller ------------------------------------------------------------------------------------------------
 

@@ -8,6 +8,7 @@ from ...errors import ServiceError
 from ...frames import BotAudio, BotText, Output, ResponseEnded, ResponseStarted
 from ...processors.kernel.lane import DrainableLane
 from ...processors.processor import Processor
+from .sentences import SpokenSentences
 
 MAX_SPEECH = 16_384
 """Frames of the agent's speech that wait for the playout. More are refused; the brackets of responses never are."""
@@ -25,10 +26,15 @@ class Outlet:
         # A lane refuses beyond four times its capacity. Only brackets and tool calls can fill it beyond MAX_SPEECH.
         self._lane = DrainableLane(owner, MAX_SPEECH)
         self._begun: set[str] = set()  # responses whose ResponseStarted was pushed
+        self._sentences = SpokenSentences(owner)
         self._refused = ""  # the latest response of which speech was refused
 
     def put(self, frame: Output) -> None:
         """Queue a frame. Never waits. Speech beyond `MAX_SPEECH` frames is refused, and reported once per response."""
+        if isinstance(frame, BotText):
+            self._sentences.add(frame)
+        elif isinstance(frame, ResponseEnded):
+            self._sentences.end(frame)
         if isinstance(frame, BotAudio | BotText) and len(self._lane) >= MAX_SPEECH:
             if self._refused != frame.response_id:
                 self._refused = frame.response_id
@@ -55,4 +61,5 @@ class Outlet:
 
     def close(self) -> None:
         """Drop what waits."""
+        self._sentences.close()
         self._lane.close()

@@ -2,18 +2,19 @@
 
 from .options import (
     FunctionChoice,
+    InputTranscription,
     OpenAIRealtimeOptions,
     RetentionRatio,
     SemanticVad,
     ServerVad,
     TokenLimits,
     Tracing,
-    Transcription,
 )
 from .realtime import OpenAIRealtime
 
 __all__ = [
     "FunctionChoice",
+    "InputTranscription",
     "OpenAIRealtime",
     "OpenAIRealtimeOptions",
     "RetentionRatio",
@@ -21,5 +22,4 @@ __all__ = [
     "ServerVad",
     "TokenLimits",
     "Tracing",
-    "Transcription",
 ]

@@ -26,19 +26,19 @@ from ..native.events import (
     Unknown,
 )
 from ..recent import Recent
-from .history import create_message, create_result, encode, history_items, image_content
-from .models import DEFAULT_VOICE
+from .history import create_message, create_result, history_items, image_content, to_json
+from .models import DEFAULT_VOICE, OPENAI_IMAGE_TYPES
 from .options import OpenAIRealtimeOptions, resolved
 from .responses import FINAL_ERRORS, MAX_ERROR_TEXT, Responses, token_usage
 from .setup import changed_settings, detects_turns, session_settings
 from .wire_in import (
     NOTHING_USED,
     AudioDelta,
-    BufferCommitted,
     BufferSpeechStarted,
     BufferSpeechStopped,
     ErrorDetail,
     ErrorMessage,
+    InputCommitted,
     OtherMessage,
     OutputItemDone,
     ResponseCreated,
@@ -69,10 +69,9 @@ _RACE_CODES = frozenset(
 """Errors of requests that crossed a message of the provider's: both sides go on without them."""
 _RACE_TEXTS = ("Cancellation failed", "Audio content of ", "Only model output audio messages can be truncated")
 """Beginnings of the messages of such errors, for those with another code."""
-_IMAGE_TYPES = ("image/jpeg", "image/png")
 _MAX_UNANSWERED = 64  # changes of the session
 _MAX_TRANSCRIPT = 100_000  # characters of one item
-_Settings: TypeAlias = tuple[EngineConfig, dict[str, Any]]
+_SessionSettings: TypeAlias = tuple[EngineConfig, dict[str, Any]]
 
 
 class OpenAIDialect(Dialect):
@@ -97,7 +96,7 @@ class OpenAIDialect(Dialect):
         self._options, self._voice = options, voice
         self._now = now
         self._applied = self._wanted = self._settings_of(config)
-        self._unanswered: deque[tuple[str, _Settings]] = deque()
+        self._unanswered: deque[tuple[str, _SessionSettings]] = deque()
         """Changes that the provider has not answered, with their ids."""
         self.server_turns = detects_turns(self._wanted[1])
         self._session = SessionInfo()
@@ -114,7 +113,7 @@ class OpenAIDialect(Dialect):
             SessionUpdated: self._on_session_updated,
             BufferSpeechStarted: self._on_speech_started,
             BufferSpeechStopped: self._on_speech_stopped,
-            BufferCommitted: self._on_committed,
+            InputCommitted: self._on_committed,
             TranscriptDelta: self._on_transcript_delta,
             TranscriptCompleted: self._on_transcript_completed,
             TranscriptFailed: self._on_transcript_failed,
@@ -127,7 +126,7 @@ class OpenAIDialect(Dialect):
             OtherMessage: self._on_other,
         }
 
-    def _settings_of(self, config: EngineConfig) -> _Settings:
+    def _settings_of(self, config: EngineConfig) -> _SessionSettings:
         return config, session_settings(config, resolved(self._options, config.options), self._voice)
 
     # -- set-up ----------------------------------------------------------------------------------------------------
@@ -135,7 +134,7 @@ class OpenAIDialect(Dialect):
     def setup(self) -> list[str]:
         """Return the message with every setting."""
         self._unanswered.append((_SETUP_ID, self._wanted))
-        return [encode({"type": "session.update", "event_id": _SETUP_ID, "session": self._wanted[1]})]
+        return [to_json({"type": "session.update", "event_id": _SETUP_ID, "session": self._wanted[1]})]
 
     def update(self, update_id: str, config: EngineConfig) -> list[str] | None:
         """Return the message that changes the session, None if that takes a new one: see `changed_settings`."""
@@ -145,7 +144,7 @@ class OpenAIDialect(Dialect):
             return None
         self._unanswered.append((update_id, wanted))
         self._wanted = wanted
-        return [encode({"type": "session.update", "event_id": update_id, "session": change})]
+        return [to_json({"type": "session.update", "event_id": update_id, "session": change})]
 
     # -- the caller and the conversation ---------------------------------------------------------------------------
 
@@ -156,11 +155,11 @@ class OpenAIDialect(Dialect):
 
     def turn_begins(self) -> list[str]:
         """Return the message that drops the audio of a turn that came to nothing."""
-        return [] if self.server_turns else [encode({"type": "input_audio_buffer.clear"})]
+        return [] if self.server_turns else [to_json({"type": "input_audio_buffer.clear"})]
 
     def turn_ends(self) -> list[str]:
         """Return the message that makes the input buffer the caller's turn."""
-        return [] if self.server_turns else [encode({"type": "input_audio_buffer.commit"})]
+        return [] if self.server_turns else [to_json({"type": "input_audio_buffer.commit"})]
 
     def history(self, messages: Sequence[Message]) -> list[str]:
         """Return one item for each message, call and result."""
@@ -173,8 +172,8 @@ class OpenAIDialect(Dialect):
 
     def image(self, image: UserImage) -> list[str]:
         """Return a message of the conversation. Raises BadInput for a type that the provider refuses."""
-        if not image.url and image.mime not in _IMAGE_TYPES:
-            raise BadInput(f"an image of type {image.mime!r}: OpenAI takes {' and '.join(_IMAGE_TYPES)}")
+        if not image.url and image.mime not in OPENAI_IMAGE_TYPES:
+            raise BadInput(f"an image of type {image.mime!r}: OpenAI takes {' and '.join(OPENAI_IMAGE_TYPES)}")
         return [create_message("user", [image_content(image.image, image.mime, image.url)])]
 
     def respond(self, tag: str, instructions: str = "") -> list[str]:
@@ -182,7 +181,7 @@ class OpenAIDialect(Dialect):
         response: dict[str, Any] = {"metadata": {"tag": tag}}
         if instructions:
             response["instructions"] = "\n\n".join(filter(None, (self._wanted[0].prompt, instructions)))
-        return [encode({"type": "response.create", "event_id": tag, "response": response})]
+        return [to_json({"type": "response.create", "event_id": tag, "response": response})]
 
     def tool_result(self, call_id: str, name: str, result: Any, *, respond: bool) -> list[str]:
         """Return the result as an item. The model continues once `respond` asks it to."""
@@ -193,7 +192,7 @@ class OpenAIDialect(Dialect):
     def cancel(self, response: str) -> list[str]:
         """Return the cancellation of a response in progress."""
         return (
-            [] if self._responses.is_over(response) else [encode({"type": "response.cancel", "response_id": response})]
+            [] if self._responses.is_over(response) else [to_json({"type": "response.cancel", "response_id": response})]
         )
 
     def truncate(self, item: str, heard_ms: int) -> list[str]:
@@ -202,9 +201,9 @@ class OpenAIDialect(Dialect):
         if end_ms is None:
             return []
         if end_ms == 0:
-            return [encode({"type": "conversation.item.delete", "item_id": item})]
+            return [to_json({"type": "conversation.item.delete", "item_id": item})]
         return [
-            encode({"type": "conversation.item.truncate", "item_id": item, "content_index": 0, "audio_end_ms": end_ms})
+            to_json({"type": "conversation.item.truncate", "item_id": item, "content_index": 0, "audio_end_ms": end_ms})
         ]
 
     # -- what the provider sends -----------------------------------------------------------------------------------
@@ -259,7 +258,7 @@ class OpenAIDialect(Dialect):
         at_ms = max(0.0, (message.audio_end_ms or 0.0) - silence_ms)
         return [SpeechCeased(item=message.item_id or "", at_ms=at_ms)]
 
-    def _on_committed(self, message: BufferCommitted) -> list[Event]:
+    def _on_committed(self, message: InputCommitted) -> list[Event]:
         detection = self._input["turn_detection"]
         answered = detection is not None and detection["create_response"]
         return [TurnTaken(item=message.item_id, answered=answered)]

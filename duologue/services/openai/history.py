@@ -11,14 +11,14 @@ import msgspec
 from ..context import Message
 
 
-def encode(message: Any) -> str:
+def to_json(message: Any) -> str:
     """Return a message as JSON."""
     return msgspec.json.encode(message).decode()
 
 
 def create_item(fields: dict[str, Any]) -> str:
     """Return the message that appends an item to the conversation."""
-    return encode({"type": "conversation.item.create", "item": fields})
+    return to_json({"type": "conversation.item.create", "item": fields})
 
 
 def create_message(role: str, content: list[dict[str, Any]]) -> str:
@@ -28,7 +28,7 @@ def create_message(role: str, content: list[dict[str, Any]]) -> str:
 
 def create_result(call_id: str, result: Any) -> str:
     """Return the message that appends a tool's result: a string as it is, anything else as JSON."""
-    output = result if isinstance(result, str) else encode(result)
+    output = result if isinstance(result, str) else to_json(result)
     return create_item({"type": "function_call_output", "call_id": call_id, "output": output})
 
 
@@ -55,7 +55,7 @@ def history_items(messages: Sequence[Message]) -> list[str]:
                     "type": "function_call",
                     "call_id": call.call_id,
                     "name": call.name,
-                    "arguments": encode(call.arguments),
+                    "arguments": to_json(call.arguments),
                 }
             )
             for call in message.calls

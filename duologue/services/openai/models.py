@@ -13,6 +13,7 @@ import msgspec
 
 DEFAULT_MODEL = "gpt-realtime-2.1"
 DEFAULT_VOICE = "marin"
+OPENAI_IMAGE_TYPES = ("image/jpeg", "image/png")
 SAMPLE_RATE = 24_000
 """Hz, of the audio in both directions: the only rate of the API's PCM."""
 

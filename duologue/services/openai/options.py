@@ -38,7 +38,7 @@ class SemanticVad(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     interrupt_response: bool = True
 
 
-class Transcription(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class InputTranscription(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How the caller's speech is transcribed.
 
     `language` is an ISO 639 code of two or three letters; "" takes the agent's language if that is a two-letter code.
@@ -90,7 +90,7 @@ class OpenAIRealtimeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_un
     """
 
     turn_detection: TurnDetection | None = ServerVad()
-    transcription: Transcription | None = Transcription()
+    transcription: InputTranscription | None = InputTranscription()
     noise_reduction: Literal["near_field", "far_field"] | None = None
     speed: Annotated[float, msgspec.Meta(ge=0.25, le=1.5)] = 1.0
     output_modalities: tuple[Literal["audio", "text"]] = ("audio",)

@@ -1,4 +1,4 @@
-"""`OpenAIRealtime`: OpenAI's speech-to-speech models, by the Realtime API."""
+"""`OpenAIRealtime`: OpenAI's speech-to-speech models, over the Realtime API."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ from .options import OpenAIRealtimeOptions, check, resolved
 from .wire import OpenAIClient
 
 SESSION_LIMIT_S = 3600.0
-"""How long the provider lets a session last."""
+"""The provider's limit of a session."""
 
 
 class OpenAIRealtime(SpeechToSpeech):
-    """A model of OpenAI's that hears and speaks. Needs the extra `openai`.
+    """OpenAI Realtime as an engine. Needs the extra `openai`.
 
-    `api_key` is by default that of OPENAI_API_KEY, `base_url` that of OPENAI_BASE_URL or the provider's own; http
-    stands for an unencrypted WebSocket. `voice`, for agents that have none of their own, is one of the provider's, by
-    default marin, or the id of one of yours (`voice_…`). `Configure.options` are fields of `OpenAIRealtimeOptions`.
+    `api_key` is by default OPENAI_API_KEY of the environment; `base_url` is by default OPENAI_BASE_URL or the
+    provider's own, and one with http stands for an unencrypted WebSocket. `voice` is for agents without one: one of the
+    provider's, by default marin, or the id of your own (`voice_…`). `Configure.options` are fields of
+    `OpenAIRealtimeOptions`.
 
-    Raises MissingExtra without the SDK, and ConfigurationError for what the model is known to refuse.
+    Raises MissingExtra without the SDK, and ConfigurationError for settings that the model is known to refuse.
     """
 
     extra = "openai"
@@ -54,7 +55,7 @@ class OpenAIRealtime(SpeechToSpeech):
 
     @property
     def capabilities(self) -> Capabilities:
-        """Those of every model of the Realtime API."""
+        """The capabilities of every model of the Realtime API."""
         return Capabilities(
             input_sample_rate=SAMPLE_RATE,
             output_sample_rate=SAMPLE_RATE,
@@ -74,7 +75,7 @@ class OpenAIRealtime(SpeechToSpeech):
         )
 
     def check_config(self, config: EngineConfig) -> None:
-        """Raise ConfigurationError for a missing key, an unknown voice or option, and what the model refuses."""
+        """Raise ConfigurationError for a missing key and, by its name, for a setting that the model refuses."""
         self._client.check()
         check(self.model, config, resolved(self.options, config.options))
 
@@ -83,11 +84,11 @@ class OpenAIRealtime(SpeechToSpeech):
         return await self._client.dial(self.model)
 
     def dialect(self, config: EngineConfig, handle: str) -> Dialect:
-        """A translator for one connection."""
+        """Return the translator for one connection."""
         return OpenAIDialect(self.model, config, self.options, voice=self._voice)
 
     async def close(self) -> None:
-        """Let the provider go, and what the SDK holds."""
+        """End the connection, and release the SDK's client."""
         try:
             await super().close()
         finally:

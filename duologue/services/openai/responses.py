@@ -197,11 +197,14 @@ def _outcome(response: WireResponse) -> tuple[ResponseStatus, str, str]:
 
 def _called(response: str, item: WireItem) -> Called:
     return Called(
-        response=response, call_id=item.call_id or "", name=item.name or "", arguments=_arguments(item.arguments or "")
+        response=response,
+        call_id=item.call_id or "",
+        name=item.name or "",
+        arguments=_call_arguments(item.arguments or ""),
     )
 
 
-def _arguments(arguments: str) -> dict[str, Any]:
+def _call_arguments(arguments: str) -> dict[str, Any]:
     """Return the arguments of a call; an empty text stands for none."""
     try:
         plain = msgspec.json.decode(arguments or "{}")

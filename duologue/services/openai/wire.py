@@ -14,7 +14,14 @@ import msgspec
 from ...errors import ConfigurationError, IncompatiblePackage, MissingExtra
 from ..remote.errors import ConnectionLost, fatal
 from ..remote.tls import client_ssl_context
-from ..remote.websocket import MAX_MESSAGE_BYTES, WebSocketWire, check_websockets, create_connection, dialled
+from ..remote.websocket import (
+    MAX_RECEIVED_BYTES,
+    WebSocketWire,
+    check_websockets,
+    create_connection,
+    dialled,
+    websocket_lost,
+)
 from ..remote.wire import Wire
 
 if TYPE_CHECKING:  # an optional dependency
@@ -67,7 +74,7 @@ class OpenAIClient:
                 except Exception as error:  # an address or a proxy that the SDK cannot use
                     raise ConnectionLost(f"no connection to OpenAI: {error}", fatal=True) from error
         options: dict[str, Any] = {
-            "max_size": MAX_MESSAGE_BYTES,
+            "max_size": MAX_RECEIVED_BYTES,
             "compression": None,
             "create_connection": create_connection,
         }
@@ -102,33 +109,23 @@ class OpenAIClient:
 
 
 def lost(error: Exception) -> ConnectionLost:
-    """Return the ConnectionLost that an error of the SDK or of `websockets` stands for."""
+    """Return the ConnectionLost for an error of the SDK or of `websockets`."""
     from openai import OpenAIError
-    from websockets.exceptions import ConnectionClosed, InvalidProxy, InvalidStatus, InvalidURI
+    from websockets.exceptions import InvalidStatus
 
-    if isinstance(error, ConnectionClosed):
-        if error.rcvd is None:
-            return ConnectionLost(f"the connection to OpenAI broke: {error}")
-        return _closed(error.rcvd.code, error.rcvd.reason)
     if isinstance(error, InvalidStatus):
-        return _refused(error.response.status_code, bytes(error.response.body or b""))
-    # An ImportError: a proxy in the environment needs a package that is not installed.
-    final = isinstance(error, InvalidURI | InvalidProxy | OpenAIError | ImportError)
-    return ConnectionLost(f"no connection to OpenAI: {error or type(error).__name__}", fatal=final)
+        return _refusal_lost(error.response.status_code, bytes(error.response.body or b""))
+    if isinstance(error, OpenAIError):
+        return ConnectionLost(f"no connection to OpenAI: {error}", fatal=True)
+    return websocket_lost(error)
 
 
-def _closed(code: int, reason: str) -> ConnectionLost:
-    """By the far end. Reasons of refusals are like `invalid_request_error.invalid_api_key`."""
-    text = f"OpenAI closed the connection: {code} {reason}".rstrip()
-    return ConnectionLost(text, code=code, fatal=fatal(code=code, reason=reason))
-
-
-def _refused(status: int, body: bytes) -> ConnectionLost:
-    """By an HTTP status. The provider's message is left out: it repeats a part of the key."""
+def _refusal_lost(status: int, body: bytes) -> ConnectionLost:
+    """The provider's message is left out: it repeats a part of the key."""
     reason = _error_code(body)
     text = f"OpenAI refused the connection: HTTP {status} {reason}".rstrip()
     hint = "; is the API key right?" if status == 401 else ""
-    return ConnectionLost(text + hint, fatal=fatal(status=status, reason=reason))
+    return ConnectionLost(text + hint, code=status, fatal=fatal(status=status, reason=reason))
 
 
 def _error_code(body: bytes) -> str:

@@ -107,67 +107,67 @@ class Language(_Fields, frozen=True):
 # -- messages ----------------------------------------------------------------------------------------------------------
 
 
-class _ServerMessage(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+class _MessageBase(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     event_id: str | None = None
 
 
-class ErrorMessage(_ServerMessage, frozen=True, tag="error"):
+class ErrorMessage(_MessageBase, frozen=True, tag="error"):
     error: ErrorDetail | None = None
 
 
-class SessionCreated(_ServerMessage, frozen=True, tag="session.created"):
+class SessionCreated(_MessageBase, frozen=True, tag="session.created"):
     session: SessionInfo | None = None
 
 
-class SessionUpdated(_ServerMessage, frozen=True, tag="session.updated"):
+class SessionUpdated(_MessageBase, frozen=True, tag="session.updated"):
     pass
 
 
-class BufferSpeechStarted(_ServerMessage, frozen=True, tag="input_audio_buffer.speech_started"):
+class BufferSpeechStarted(_MessageBase, frozen=True, tag="input_audio_buffer.speech_started"):
     item_id: str | None = None
     audio_start_ms: _Number | None = None
 
 
-class BufferSpeechStopped(_ServerMessage, frozen=True, tag="input_audio_buffer.speech_stopped"):
+class BufferSpeechStopped(_MessageBase, frozen=True, tag="input_audio_buffer.speech_stopped"):
     item_id: str | None = None
     audio_end_ms: _Number | None = None
 
 
-class BufferCommitted(_ServerMessage, frozen=True, tag="input_audio_buffer.committed"):
+class InputCommitted(_MessageBase, frozen=True, tag="input_audio_buffer.committed"):
     item_id: str
 
 
-class TranscriptDelta(_ServerMessage, frozen=True, tag="conversation.item.input_audio_transcription.delta"):
+class TranscriptDelta(_MessageBase, frozen=True, tag="conversation.item.input_audio_transcription.delta"):
     item_id: str
     delta: str | None = None
 
 
-class TranscriptCompleted(_ServerMessage, frozen=True, tag="conversation.item.input_audio_transcription.completed"):
+class TranscriptCompleted(_MessageBase, frozen=True, tag="conversation.item.input_audio_transcription.completed"):
     item_id: str
     transcript: str | None = None
     languages: list[Language] | None = None
     usage: WireUsage | None = None
 
 
-class TranscriptFailed(_ServerMessage, frozen=True, tag="conversation.item.input_audio_transcription.failed"):
+class TranscriptFailed(_MessageBase, frozen=True, tag="conversation.item.input_audio_transcription.failed"):
     item_id: str
 
 
-class ResponseCreated(_ServerMessage, frozen=True, tag="response.created"):
+class ResponseCreated(_MessageBase, frozen=True, tag="response.created"):
     response: WireResponse
 
 
-class TextDelta(_ServerMessage, frozen=True, gc=False, tag="response.output_text.delta"):
+class TextDelta(_MessageBase, frozen=True, gc=False, tag="response.output_text.delta"):
     response_id: str
     delta: str
 
 
-class SpokenTextDelta(_ServerMessage, frozen=True, gc=False, tag="response.output_audio_transcript.delta"):
+class SpokenTextDelta(_MessageBase, frozen=True, gc=False, tag="response.output_audio_transcript.delta"):
     response_id: str
     delta: str
 
 
-class AudioDelta(_ServerMessage, frozen=True, gc=False, tag="response.output_audio.delta"):
+class AudioDelta(_MessageBase, frozen=True, gc=False, tag="response.output_audio.delta"):
     """`delta` is mono s16le at 24 kHz, base64 on the wire."""
 
     response_id: str
@@ -179,12 +179,12 @@ class AudioDelta(_ServerMessage, frozen=True, gc=False, tag="response.output_aud
             raise ValueError(f"`delta` is {len(self.delta)} bytes: not whole 16-bit samples")
 
 
-class OutputItemDone(_ServerMessage, frozen=True, tag="response.output_item.done"):
+class OutputItemDone(_MessageBase, frozen=True, tag="response.output_item.done"):
     response_id: str
     item: WireItem | None = None
 
 
-class ResponseDone(_ServerMessage, frozen=True, tag="response.done"):
+class ResponseDone(_MessageBase, frozen=True, tag="response.done"):
     response: WireResponse
 
 
@@ -197,7 +197,7 @@ class OtherMessage(msgspec.Struct, frozen=True):
     @property
     def known(self) -> bool:
         """True for a type that the protocol has."""
-        return self.type in _WITHOUT_MEANING
+        return self.type in _NO_MEANING
 
 
 ServerMessage: TypeAlias = (
@@ -206,7 +206,7 @@ ServerMessage: TypeAlias = (
     | SessionUpdated
     | BufferSpeechStarted
     | BufferSpeechStopped
-    | BufferCommitted
+    | InputCommitted
     | TranscriptDelta
     | TranscriptCompleted
     | TranscriptFailed
@@ -218,7 +218,7 @@ ServerMessage: TypeAlias = (
     | ResponseDone
 )
 
-_WITHOUT_MEANING = frozenset(
+_NO_MEANING = frozenset(
     (
         "conversation.created",
         "conversation.item.added",
@@ -254,24 +254,24 @@ _WITHOUT_MEANING = frozenset(
     )
 )
 _READ: frozenset[Any] = frozenset(kind.__struct_config__.tag for kind in get_args(ServerMessage))
-_message = msgspec.json.Decoder(ServerMessage)
-_other = msgspec.json.Decoder(OtherMessage)
-_MALFORMED = (msgspec.DecodeError, UnicodeError, RecursionError)
+_known_decoder = msgspec.json.Decoder(ServerMessage)
+_other_decoder = msgspec.json.Decoder(OtherMessage)
+_DECODE_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
 def decode_message(message: str | bytes) -> ServerMessage | OtherMessage:
     """Return a message of the server's. Raises BadInput that names the message and the field that does not fit."""
     try:
-        return _message.decode(message)
-    except _MALFORMED as error:
+        return _known_decoder.decode(message)
+    except _DECODE_ERRORS as error:
         return _decode_other(message, error)
 
 
 def _decode_other(message: str | bytes, error: Exception) -> OtherMessage:
     """Return a message that failed with `error` as one of another type, or raise BadInput."""
     try:
-        other = _other.decode(message)
-    except _MALFORMED as second:
+        other = _other_decoder.decode(message)
+    except _DECODE_ERRORS as second:
         raise BadInput(f"a message from OpenAI is not a JSON object with a type: {second}") from second
     if other.type in _READ:
         raise BadInput(f"{other.type} from OpenAI is malformed: {error}") from error

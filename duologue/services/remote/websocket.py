@@ -1,11 +1,12 @@
-"""`WebSocketWire`: a wire over a connection of the `websockets` library, our own or one that a vendor's SDK has opened.
+"""`WebSocketWire`: a connection of the `websockets` library as a `Wire`, dialled here or by a vendor's SDK.
 
-SDKs hide their connection in a private attribute. Those that dial with `websockets` pass its `create_connection` on:
-given `create_connection` of this module, the SDK opens a connection that `dialled` finds.
+`open_websocket` is for vendors that are spoken to without an SDK. SDKs hide their connection in a private attribute,
+but those that dial with `websockets` pass on its argument `create_connection`. Given the one of this module, an SDK
+opens a connection that `dialled` finds:
 
     with dialled() as connections:
         await client.realtime.connect(websocket_connection_options={"create_connection": create_connection}).enter()
-    wire = WebSocketWire(connections[-1], as_lost)
+    wire = WebSocketWire(connections[-1])
 """
 
 from __future__ import annotations
@@ -24,15 +25,53 @@ from .errors import ConnectionLost, fatal
 from .tls import client_ssl_context
 from .wire import WireMessage
 
-if TYPE_CHECKING:  # an optional dependency
+if TYPE_CHECKING:  # an optional dependency, loaded with the first connection
     from websockets.asyncio.client import ClientConnection
 
-CLOSE_S = 1.0
-"""How long a closing connection waits for the far end before it is cut."""
-MAX_MESSAGE_BYTES = 16 * 2**20
+HANDSHAKE_CLOSE_S = 1.0
+"""Seconds within which the far end must answer a close; then the connection is cut."""
+MAX_RECEIVED_BYTES = 16 * 2**20
 """A longer message ends the connection."""
 
 _dialled: ContextVar[list[ClientConnection]] = ContextVar("_dialled")
+
+
+def check_websockets(extra: str) -> None:
+    """Raise MissingExtra or IncompatiblePackage unless `websockets` is installed and takes `create_connection`."""
+    try:
+        from websockets.asyncio.client import connect
+    except ImportError as error:
+        raise MissingExtra("websockets", extra, str(error)) from error
+    if "create_connection" not in inspect.signature(connect).parameters:
+        raise IncompatiblePackage("websockets", "connect(create_connection=…)", extra)
+
+
+async def open_websocket(
+    url: str, *, headers: Mapping[str, str] | None = None, ssl_context: ssl.SSLContext | None = None
+) -> WebSocketWire:
+    """Open a WebSocket. With `wss://`, `ssl_context` or the process's own context is used.
+
+    Raises ConnectionLost, `fatal` for a refusal that stands (see `errors.fatal`), and MissingExtra without the package.
+    """
+    try:
+        from websockets.asyncio.client import connect
+    except ImportError as error:
+        raise MissingExtra("websockets", "web", str(error)) from error
+    tls = (ssl_context or client_ssl_context()) if url.startswith("wss://") else None
+    try:
+        connection = await connect(
+            url,
+            additional_headers=headers,
+            ssl=tls,
+            compression=None,
+            open_timeout=None,  # the keeper has its own deadline
+            ping_interval=None,  # and its own heartbeat
+            close_timeout=HANDSHAKE_CLOSE_S,
+            max_size=MAX_RECEIVED_BYTES,
+        )
+    except Exception as error:
+        raise websocket_lost(error) from error
+    return WebSocketWire(connection)
 
 
 @contextmanager
@@ -47,102 +86,13 @@ def dialled() -> Iterator[list[ClientConnection]]:
 
 
 def create_connection(*arguments: Any, **settings: Any) -> ClientConnection:
-    """Make a connection for `websockets`' argument of this name. It has no pings of its own: the keeper has."""
+    """Make a connection for an SDK's call of `websockets.connect`. The keeper sends the pings."""
     from websockets.asyncio.client import ClientConnection
 
-    connection = ClientConnection(*arguments, **{**settings, "ping_interval": None, "close_timeout": CLOSE_S})
+    settings |= {"ping_interval": None, "close_timeout": HANDSHAKE_CLOSE_S}
+    connection = ClientConnection(*arguments, **settings)
     _dialled.get([]).append(connection)
     return connection
-
-
-def check_websockets(extra: str) -> None:
-    """Raise IncompatiblePackage if the installed `websockets` has no `create_connection`."""
-    from websockets.asyncio.client import connect
-
-    if "create_connection" not in inspect.signature(connect).parameters:
-        raise IncompatiblePackage("websockets", "connect(create_connection=…)", extra)
-
-
-async def open_websocket(
-    url: str, *, headers: Mapping[str, str] | None = None, ssl_context: ssl.SSLContext | None = None
-) -> WebSocketWire:
-    """Open a WebSocket. With `wss://`, `ssl_context` or the process's own context is used.
-
-    Raises ConnectionLost, `fatal` for a refusal that stands (see `errors.fatal`), MissingExtra without `websockets`.
-    """
-    try:
-        from websockets.asyncio.client import connect
-    except ImportError as error:
-        raise MissingExtra("websockets", "web", str(error)) from error
-    tls = (ssl_context or client_ssl_context()) if url.startswith("wss://") else None
-    try:
-        socket = await connect(
-            url,
-            additional_headers=headers,
-            ssl=tls,
-            compression=None,
-            open_timeout=None,  # the keeper has its own deadline
-            ping_interval=None,  # and its own heartbeat
-            close_timeout=CLOSE_S,
-            max_size=MAX_MESSAGE_BYTES,
-        )
-    except Exception as error:
-        raise websocket_lost(error) from error
-    return WebSocketWire(socket, websocket_lost)
-
-
-class WebSocketWire:
-    """A connection of `websockets` as a `Wire`. `as_lost` translates its errors.
-
-    With `decode=False` text arrives as UTF-8 bytes; by default text arrives as `str` and binary data as `bytes`.
-    """
-
-    def __init__(
-        self,
-        connection: ClientConnection,
-        as_lost: Callable[[Exception], ConnectionLost],
-        *,
-        decode: bool | None = None,
-    ) -> None:
-        self._connection, self._as_lost, self._decode = connection, as_lost, decode
-
-    @property
-    def ready(self) -> bool:
-        """True once all sent messages have left the process."""
-        return self._connection.transport.get_write_buffer_size() == 0
-
-    async def send(self, message: WireMessage) -> None:
-        """Send a message. Raises ConnectionLost."""
-        try:
-            await self._connection.send(message)
-        except Exception as error:
-            raise self._as_lost(error) from error
-
-    async def receive(self) -> WireMessage:
-        """Return the next message. Raises ConnectionLost."""
-        try:
-            return await self._connection.recv(decode=self._decode)
-        except Exception as error:
-            raise self._as_lost(error) from error
-
-    async def ping(self) -> None:
-        """Return once the far end has answered a ping. Raises ConnectionLost."""
-        try:
-            await (await self._connection.ping())
-        except Exception as error:
-            raise self._as_lost(error) from error
-
-    async def close(self) -> None:
-        """End the connection. A far end that does not answer within a second is cut off."""
-        with anyio.move_on_after(CLOSE_S, shield=True):
-            try:
-                await self._connection.close()
-                return
-            except Exception:
-                pass
-        self._connection.transport.abort()
-        with anyio.move_on_after(CLOSE_S, shield=True):
-            await self._connection.wait_closed()
 
 
 def websocket_lost(error: Exception) -> ConnectionLost:
@@ -163,3 +113,58 @@ def websocket_lost(error: Exception) -> ConnectionLost:
     # ImportError: the proxy in the environment needs another package.
     final = isinstance(error, InvalidURI | InvalidProxy | ImportError)
     return ConnectionLost(f"no connection: {error or type(error).__name__}", fatal=final)
+
+
+class WebSocketWire:
+    """An open WebSocket.
+
+    `as_lost` returns the ConnectionLost for one of its errors. With `decode` False text is received as bytes in UTF-8,
+    which is quicker for JSON; by default text is received as a string.
+    """
+
+    def __init__(
+        self,
+        connection: ClientConnection,
+        as_lost: Callable[[Exception], ConnectionLost] = websocket_lost,
+        *,
+        decode: bool | None = None,
+    ) -> None:
+        self._connection, self._as_lost, self._decode = connection, as_lost, decode
+
+    @property
+    def ready(self) -> bool:
+        """True while everything that was sent before has gone out."""
+        return self._connection.transport.get_write_buffer_size() == 0
+
+    async def send(self, message: WireMessage) -> None:
+        """Send a message. Raises ConnectionLost."""
+        try:
+            await self._connection.send(message)
+        except Exception as error:
+            raise self._as_lost(error) from error
+
+    async def receive(self) -> WireMessage:
+        """Return the next message. Raises ConnectionLost."""
+        try:
+            return await self._connection.recv(self._decode)
+        except Exception as error:
+            raise self._as_lost(error) from error
+
+    async def ping(self) -> None:
+        """Return once the far end has answered a ping. Raises ConnectionLost."""
+        try:
+            await (await self._connection.ping())
+        except Exception as error:
+            raise self._as_lost(error) from error
+
+    async def close(self) -> None:
+        """Close the connection; cut it if the far end does not answer."""
+        with anyio.move_on_after(HANDSHAKE_CLOSE_S, shield=True):
+            try:
+                await self._connection.close()
+                return
+            except Exception:
+                pass
+        self._connection.transport.abort()
+        with anyio.move_on_after(HANDSHAKE_CLOSE_S, shield=True):
+            await self._connection.wait_closed()

@@ -24,7 +24,6 @@ from ...frames import (
     ToolCall,
     Usage,
     UserTranscript,
-    VoiceActivity,
 )
 from ...processors.handoff.handoff import Handoff
 from ...processors.pipeline import Pipeline
@@ -150,7 +149,7 @@ class Call(SimulatedCall):
         lines = [f"{self.rig.name}, at {self.session.now():.3f} s; outcome {self.outcome}"]
         lines += [f"  {item.at:7.3f} turn {item.turn} {item.kind} {item.role} {item.status}: {item.text!r}"
                   for item in self.session.conversation]  # fmt: skip
-        signals = [event for event in self.signals if not isinstance(event[1], VoiceActivity | Usage)]
+        signals = [event for event in self.signals if not isinstance(event[1], Usage)]
         events = [*signals, *((at, f) for at, f in self.probe.frames if isinstance(f, _TOLD))]
         lines += [f"  {at:7.3f} {frame}" for at, frame in sorted(events, key=lambda event: event[0])]
         lines += [f"  remembered: {message.role} {message.text!r} {[call.name for call in message.calls] or ''}"

@@ -31,12 +31,12 @@ SHIFT = 4
 @lru_cache(maxsize=64)
 def spoken(phrase: str, sample_rate: int, voice: str = "en-us+f2") -> bytes:
     """A phrase as speech: mono s16le. Made once in a process; needs the extra `local`."""
-    from ...services.local.synthesizer import SAMPLE_RATE, Synthesizer
+    from ...services.local.synthesizer import ESPEAK_RATE, Synthesizer
 
     pcm = b"".join(piece.audio for piece in Synthesizer(voice).synthesize(phrase))
-    if sample_rate == SAMPLE_RATE:
+    if sample_rate == ESPEAK_RATE:
         return pcm
-    resampler = Resampler(SAMPLE_RATE, sample_rate)
+    resampler = Resampler(ESPEAK_RATE, sample_rate)
     return resampler.process(pcm) + resampler.flush()
 
 

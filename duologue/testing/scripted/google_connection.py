@@ -11,7 +11,7 @@ from ...audio.pcm import BYTES_PER_SAMPLE
 from ...errors import IllegalState
 from ...services.context import Message
 from ..tones import FoundSpeech, TurnFinder
-from .google_model import INPUT_RATE, GeminiModel
+from .google_model import DEFAULT_INPUT_RATE, GeminiModel
 from .google_rules import (
     GEMINI_FAMILIES,
     MESSAGE_FIELDS,
@@ -23,9 +23,9 @@ from .google_rules import (
     declarations,
     messages_of,
     parsed,
-    split_words,
     text_of,
     unknown_field,
+    words_with_space,
 )
 from .google_wire import GeminiMemory, GeminiWire
 from .server import Got, ScriptedServer
@@ -214,7 +214,7 @@ class GeminiConnection(GeminiWire):
     def _take_audio(self, blob: dict[str, Any]) -> None:
         kind, *parameters = blob.get("mimeType", "").replace(" ", "").split(";")
         rates = [int(value) for name, _, value in (item.partition("=") for item in parameters) if name == "rate"]
-        rate = rates[0] if rates else INPUT_RATE
+        rate = rates[0] if rates else DEFAULT_INPUT_RATE
         pcm = blob_of(blob)
         if kind != "audio/pcm" or len(pcm) % BYTES_PER_SAMPLE or rate != (self.rate or rate):
             raise GeminiRefusal("Request contains an invalid argument: audio.")
@@ -258,7 +258,7 @@ class GeminiConnection(GeminiWire):
         self._model.ask(said)
 
     def _transcribe(self, said: str) -> None:
-        words = split_words(said)
+        words = words_with_space(said)
         for part in (words[: len(words) // 2], words[len(words) // 2 :]):
             if part:
                 self.send_content(inputTranscription={"text": "".join(part)})

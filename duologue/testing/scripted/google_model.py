@@ -14,11 +14,11 @@ import msgspec
 from ...audio.pcm import BYTES_PER_SAMPLE
 from ...services.context import Message, ToolRequest
 from .connection import forever
-from .google_rules import GeminiRefusal, split_words
+from .google_rules import GeminiRefusal, words_with_space
 from .google_wire import GeminiWire
 from .server import SCRIPTED_RATE, Act, CallTool, Fail, Speak, Wait
 
-INPUT_RATE = 16_000
+DEFAULT_INPUT_RATE = 16_000
 AUDIO_TOKENS_PER_S = 25
 CHARACTERS_PER_TOKEN = 4
 
@@ -103,7 +103,7 @@ class GeminiModel:
             await forever()  # until this task, cancelled already, ends here
 
     async def _speak(self, act: Speak) -> None:
-        async for words, part in self._wire.spoken(act, split_words(act.text)):
+        async for words, part in self._wire.spoken(act, words_with_space(act.text)):
             data = base64.b64encode(part).decode()
             blob = {"mimeType": f"audio/pcm;rate={SCRIPTED_RATE}", "data": data}
             if part:
@@ -181,7 +181,7 @@ class GeminiModel:
 
     def _usage(self) -> dict[str, Any]:
         got = self.got
-        heard = sum(end - start for start, end in got.turns) / (self._wire.rate or INPUT_RATE)
+        heard = sum(end - start for start, end in got.turns) / (self._wire.rate or DEFAULT_INPUT_RATE)
         text = len(got.instructions) + sum(len(message.text) for message in got.history)
         prompt = {"AUDIO": round(heard * AUDIO_TOKENS_PER_S), "TEXT": text // CHARACTERS_PER_TOKEN}
         response = {"AUDIO": round(self._spoken / SCRIPTED_RATE * AUDIO_TOKENS_PER_S)}

@@ -168,6 +168,6 @@ def messages_of(content: dict[str, Any]) -> list[Message]:
     return out
 
 
-def split_words(text: str) -> list[str]:
+def words_with_space(text: str) -> list[str]:
     """Return the words of a text, each with the space before it."""
     return re.findall(r"\s*\S+", text)

@@ -98,7 +98,7 @@ class OpenAIConnection(ScriptedConnection):
 
     def _emit(self, event: dict[str, Any]) -> None:
         if event["type"].startswith("conversation.item."):
-            self.got.history[:] = _messages(self.session.items)
+            self.got.history[:] = _as_messages(self.session.items)
         self.send(event)
 
     # -- the backend -----------------------------------------------------------------------------------------------
@@ -153,7 +153,7 @@ class OpenAIConnection(ScriptedConnection):
 
     def truncated(self, item: ServerItem, audio_end_ms: int) -> None:
         """Forget the words that were not heard."""
-        words = _words(item.text)
+        words = _spaced_words(item.text)
         if item.audio_ms:
             words = words[: int(len(words) * audio_end_ms / item.audio_ms + 1e-9)]
         item.text = "".join(words).rstrip()
@@ -174,7 +174,7 @@ class OpenAIConnection(ScriptedConnection):
     # -- the model -------------------------------------------------------------------------------------------------
 
     def _asked(self, response: ServerResponse) -> Asked:
-        history = _messages(self.session.items if response.input is None else response.input)
+        history = _as_messages(self.session.items if response.input is None else response.input)
         instructions = (self.session.config["instructions"], response.own_instructions)
         return self.asked(
             instructions="\n\n".join(filter(None, instructions)),
@@ -213,7 +213,7 @@ class OpenAIConnection(ScriptedConnection):
             await forever()  # until this task, cancelled already, ends here
 
     async def _speak(self, act: Speak, response: ServerResponse) -> None:
-        words = _words(act.text)
+        words = _spaced_words(act.text)
         if words and response.output and response.output[-1].text:
             words[0] = " " + words[0]
         if not response.speaks:
@@ -253,16 +253,16 @@ def _voice(settings: dict[str, Any]) -> str:
     return voice if isinstance(voice, str) else str(voice.get("id", ""))
 
 
-def _words(text: str) -> list[str]:
+def _spaced_words(text: str) -> list[str]:
     """Return the words of a text, each with the space after it."""
     return re.findall(r"\s*\S+\s*", text)
 
 
-def _messages(items: Sequence[ServerItem]) -> list[Message]:
-    return [message for item in items if (message := _message(item)) is not None]
+def _as_messages(items: Sequence[ServerItem]) -> list[Message]:
+    return [message for item in items if (message := _as_message(item)) is not None]
 
 
-def _message(item: ServerItem) -> Message | None:
+def _as_message(item: ServerItem) -> Message | None:
     wire = item.wire
     if wire["type"] == "function_call":
         call = ToolRequest(call_id=wire["call_id"], name=wire["name"], arguments=_parsed_object(wire["arguments"]))

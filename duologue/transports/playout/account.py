@@ -19,8 +19,8 @@ class Account(Audible):
 
     def played(self, speech: QueuedSpeech | None, pcm: bytes, ago_s: float) -> None:
         """The far end began to play `pcm` `ago_s` seconds ago. `speech` is None for silence and fades."""
-        if listeners := self._session.audio.played:
-            listeners.hear(pcm, self._sample_rate, self._session.now() - ago_s)
+        if (heard := self._session.audio.played).listeners:
+            heard.hear(pcm, self._sample_rate, self._session.now() - ago_s)
         if speech is None:
             return
         count = len(pcm) >> 1

@@ -18,11 +18,12 @@ class Intake:
     def __init__(self, queue: SpeechQueue, max_s: float, accept: Callable[[QueuedSpeech, bytes, int], None]) -> None:
         self._queue, self._max_s, self._accept = queue, max_s, accept
         self._step_s = min(1.0, max_s / 2)  # longer pieces are added in parts of this length
-        self._waiting: deque[Wake] = deque()
+        self.waiting: deque[Wake] = deque()
+        """The pushes that wait, the oldest first."""
 
     def add(self, speech: QueuedSpeech, pcm: bytes, sample_rate: int) -> Awaitable[None] | None:
         """Add a piece at once and return None, or return what to await until there was room for all of it."""
-        if self._waiting or not self._fits(len(pcm), sample_rate):
+        if self.waiting or not self._fits(len(pcm), sample_rate):
             return self._add_slowly(speech, pcm, sample_rate)
         self._accept(speech, pcm, sample_rate)
         return None
@@ -35,7 +36,7 @@ class Intake:
         first = True
         # A speech that is no longer in the queue was interrupted meanwhile.
         while pcm and speech in self._queue:
-            if (first and self._waiting) or not self._fits(min(len(pcm), step), sample_rate):
+            if (first and self.waiting) or not self._fits(min(len(pcm), step), sample_rate):
                 await self._wait(first)
                 first = False
                 continue
@@ -43,24 +44,25 @@ class Intake:
             size = max(step, 2 * int((self._max_s - self._queue.waiting_s) * sample_rate))
             self._accept(speech, pcm[:size], sample_rate)
             pcm = pcm[size:]
-        self.audio_left()
+        if self.waiting:
+            self.audio_left()
 
     async def _wait(self, first: bool) -> None:
         room = Wake()
         # A push that was served in part goes on before the others.
-        (self._waiting.append if first else self._waiting.appendleft)(room)
+        (self.waiting.append if first else self.waiting.appendleft)(room)
         try:
             await room.wait()
         finally:
-            if room in self._waiting:
-                self._waiting.remove(room)
+            if room in self.waiting:
+                self.waiting.remove(room)
 
     def audio_left(self) -> None:
         """The queue has become shorter: let the oldest push go on if there is room for it."""
-        if self._waiting and self._queue.waiting_s + self._step_s <= self._max_s:
-            self._waiting.popleft().wake()
+        if self._queue.waiting_s + self._step_s <= self._max_s:
+            self.waiting.popleft().wake()
 
     def queue_cut(self) -> None:
         """An interruption has emptied the queue: let all pushes look again."""
-        while self._waiting:
-            self._waiting.popleft().wake()
+        while self.waiting:
+            self.waiting.popleft().wake()

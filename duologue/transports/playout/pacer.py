@@ -1,4 +1,4 @@
-"""One timer per event loop that beats every 20 ms for all calls."""
+"""`Pacer`: one timer per event loop that beats every 20 ms for all calls."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ PERIOD_S = 0.02
 SLOTS = 10
 SLOT_S = PERIOD_S / SLOTS
 MAX_CATCH_UP_S = 10.0
-"""A loop that was blocked for longer than this loses the beats before."""
-_CHOICE = 5  # slots after the wanted time among which the emptiest is taken: at most 8 ms later than asked for
+"""Seconds of missed beats that are made up for; a loop that was blocked for longer loses the others."""
+_CHOICE = 5  # the emptiest of this many slots from the wanted time on is taken: at most 8 ms late
 
 
 class Lateness:
-    """How late beats came, as a histogram of milliseconds. A beat counts at the end of its slot's callbacks."""
+    """How late beats were, as a histogram of milliseconds. A beat counts at the end of its slot's callbacks."""
 
     def __init__(self) -> None:
         self.reset()
@@ -26,7 +26,7 @@ class Lateness:
         """Begin anew."""
         self.count = 0
         self.skipped = 0
-        """Beats that were given up because the loop was blocked for too long."""
+        """Beats that were lost because the loop was blocked for too long."""
         self.max_s = 0.0
         self._bins = [0] * 1001
 
@@ -38,7 +38,7 @@ class Lateness:
         self._bins[min(int(late_s * 1000), 1000)] += beats
 
     def percentile(self, percent: float) -> float:
-        """So many percent of the beats came at most this late: seconds, rounded up to a whole millisecond."""
+        """The lateness of `percent` percent of the beats at most, in seconds, rounded up to a whole millisecond."""
         wanted, seen = self.count * percent / 100, 0
         for ms, beats in enumerate(self._bins):
             seen += beats
@@ -60,18 +60,18 @@ class Beat:
         self._callback: Callable[[], None] | None = callback
 
     def cancel(self) -> None:
-        """No more calls. Cancelling twice is harmless."""
+        """Make no more calls. Cancelling twice is harmless."""
         if self._callback is not None:
             self._callback = None
             self._pacer._remove(self)
 
 
 class Pacer:
-    """Calls each registered function every 20 ms. Take the running loop's one from `Pacer.get()`.
+    """Calls each registered function every 20 ms. `Pacer.get()` returns the one of the running loop.
 
-    The period is cut into ten slots of 2 ms, and registrations are spread over them, so that not all calls' work falls
-    on one instant. Beats lie on a fixed grid of the loop's time: they do not drift, and a loop that was blocked gets
-    the missed ones at once, in order. The timer runs only while somebody is registered.
+    The period has ten slots of 2 ms, and registrations are spread over them: the work of all calls does not fall on one
+    instant. Beats lie on a fixed grid of the loop's time. They do not drift, and a loop that was blocked gets the
+    missed ones at once, in order. The timer runs only while a function is registered.
     """
 
     _of_loop: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, Pacer]] = WeakKeyDictionary()
@@ -81,7 +81,7 @@ class Pacer:
         self._slots: list[dict[Beat, int]] = [{} for _ in range(SLOTS)]  # with the number of the first slot to serve
         self._count = 0
         self._next = 0  # number of the slot that the timer is set for; slot n is due at n * SLOT_S
-        self._timer: asyncio.TimerHandle | None = None  # holds the loop, so that it is kept only while in use
+        self._timer: asyncio.TimerHandle | None = None  # it refers to the loop, and is kept only while in use
         self._running = False
 
     @classmethod
@@ -97,7 +97,7 @@ class Pacer:
 
     @property
     def registered(self) -> int:
-        """How many functions it calls."""
+        """The number of registered functions."""
         return self._count
 
     def every_20ms(self, callback: Callable[[], None], start_at: float) -> Beat:

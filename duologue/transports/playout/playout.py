@@ -162,7 +162,8 @@ class Playout(PlayoutBase):
                 self._stop_beat()
                 self._beat = self._pacer.every_20ms(self._tick, now + PERIOD_S)
             self._write_chunk(spans[0][1] if len(spans) == 1 else b"".join(pcm for _, pcm in spans))
-            self._intake.audio_left()
+            if self._intake.waiting:
+                self._intake.audio_left()
             # Unless an interruption came from within the transport.
             first = spans[0][0] or spans[-1][0]
             if self._account.audible_turn is None and first is not None and first in queue:
@@ -249,7 +250,8 @@ class Playout(PlayoutBase):
             self._fade(tail)
         if not self._in_flight.spans:
             self._stop_beat()
-        self._intake.queue_cut()
+        if self._intake.waiting:
+            self._intake.queue_cut()
         self._account.queue_shortened(gone=self._gone)
         self._account.stopped()
 

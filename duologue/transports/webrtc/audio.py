@@ -27,7 +27,7 @@ except ImportError as error:
 if TYPE_CHECKING:
     from aiortc.rtp import RtpPacket
 
-PERIOD_S = 0.02
+PACKET_S = 0.02
 RTP_RATE = 48_000
 PACKET_SAMPLES = RTP_RATE // 50
 BIT_RATE = 32_000
@@ -51,7 +51,7 @@ MAX_FILL_S = 1.0
 """Gaps up to this length, in seconds, are filled, and the audio after them keeps its time; longer ones are not."""
 
 
-class Voice:
+class OpusVoice:
     """The agent's audio between the playout and the wire: 20 ms chunks in, Opus packets out.
 
     `left` counts the samples that have left since the last `clear`.
@@ -64,7 +64,7 @@ class Voice:
         self._chunk = sample_rate // 50
         self._rate = sample_rate
         self._queue: deque[bytes] = deque()
-        self._encoder = _encoder(sample_rate)
+        self._encoder = _opus_encoder(sample_rate)
         self._silent = 0  # packets of silence on end
         self._silence = b""
 
@@ -102,7 +102,7 @@ class Voice:
 
 
 class VoiceTrack(MediaStreamTrack):
-    """Sends a `Voice`'s packets every 20 ms over one peer connection.
+    """Sends an `OpusVoice`'s packets every 20 ms over one peer connection.
 
     Speech after silence leaves at once, up to 20 ms before its time. The silence after it gives that back, and the
     stream's clock stays true.
@@ -110,7 +110,7 @@ class VoiceTrack(MediaStreamTrack):
 
     kind = "audio"
 
-    def __init__(self, voice: Voice, on_sent: Callable[[], None]) -> None:
+    def __init__(self, voice: OpusVoice, on_sent: Callable[[], None]) -> None:
         super().__init__()
         self._voice, self._on_sent = voice, on_sent
         self._clock = asyncio.get_running_loop()
@@ -127,12 +127,12 @@ class VoiceTrack(MediaStreamTrack):
         if now - self._due > MAX_BEHIND_S:
             self._due = now
         else:
-            self._due += PERIOD_S
+            self._due += PACKET_S
             if not len(self._voice):
                 self._early_s = max(0.0, self._early_s - PAYBACK_S)
                 # Late silence would only put off the speech that follows: its time passes without packets.
-                missed = max(0, int((now - self._due) / PERIOD_S))
-                self._due += missed * PERIOD_S
+                missed = max(0, int((now - self._due) / PACKET_S))
+                self._due += missed * PACKET_S
                 self._pts += missed * PACKET_SAMPLES
             await self._wait(now)
         self._pts += PACKET_SAMPLES
@@ -168,7 +168,7 @@ class JitterBuffer:
 
     def __init__(self, sample_rate: int, on_audio: Callable[[bytes], None], on_packet: Callable[[], None]) -> None:
         self._on_audio, self._on_packet = on_audio, on_packet
-        self._decoder = _decoder()
+        self._decoder = _opus_decoder()
         self._sample_rate = sample_rate
         self._resampler: Resampler | None = None  # made with the first audio
         self._source: int | None = None
@@ -257,10 +257,10 @@ class JitterBuffer:
 
         echo = np.frombuffer(self._last, "<i2")[: -samples - 1 : -1].tobytes()
         self._last = b""
-        return fade_out(echo, RTP_RATE, 1000 * PERIOD_S).ljust(2 * samples, b"\0")
+        return fade_out(echo, RTP_RATE, 1000 * PACKET_S).ljust(2 * samples, b"\0")
 
 
-def _encoder(sample_rate: int) -> Any:
+def _opus_encoder(sample_rate: int) -> Any:
     encoder: Any = av.CodecContext.create("libopus", "w")
     encoder.format, encoder.layout, encoder.sample_rate = "s16", "mono", sample_rate
     encoder.bit_rate, encoder.time_base = BIT_RATE, Fraction(1, sample_rate)
@@ -274,7 +274,7 @@ def _encoder(sample_rate: int) -> Any:
     return encoder
 
 
-def _decoder() -> Any:
+def _opus_decoder() -> Any:
     decoder: Any = av.CodecContext.create("libopus", "r")
     decoder.format, decoder.layout, decoder.sample_rate = "s16", "mono", RTP_RATE
     return decoder

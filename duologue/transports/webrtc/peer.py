@@ -33,15 +33,15 @@ from .audio import JitterBuffer, VoiceTrack
 log = logging.getLogger("duologue")
 
 MAX_MEDIA = 8
-"""Media sections of an offer: each costs sockets until they are bundled."""
-MAX_CANDIDATES = 100
-"""Candidates of a client, over the whole connection."""
+"""Media sections of an offer. Each costs sockets until they are bundled."""
+MAX_PEER_CANDIDATES = 100
+"""Candidates of a client over the whole connection."""
 MAX_UNSENT_BYTES = 1024 * 1024
-"""Of messages that the client has not taken. Beyond that new ones are dropped."""
+"""Bytes of messages that the client has not taken. Beyond that new ones are dropped."""
 CHECKS_S = 0.03
 HANDSHAKE_LOOKS = 10
-CLOSE_S = 3.0
-"""Closing a connection may take so long."""
+PEER_CLOSE_S = 3.0
+"""Seconds in which a connection must be closed."""
 
 
 @functools.cache
@@ -59,9 +59,9 @@ def check_sdk() -> None:
 
 
 class Peer:
-    """Answers offers, and tells `on_state` its state: "connected", "failed" or "closed" (by the client).
+    """Answers offers. `on_state` receives its state: "connected", "failed" or "closed" (by the client).
 
-    `on_message` gets what comes on the first data channel, `on_channel` is called when that can be sent on.
+    `on_message` receives the messages on the first data channel, `on_channel` is called when that channel is open.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Peer:
         on_message: Callable[[str | bytes], None],
         on_channel: Callable[[Peer], None],
     ) -> None:
-        # An empty list is not the same as none, which would be a public STUN server.
+        # An empty list is not the same as None, which stands for a public STUN server.
         servers = [RTCIceServer(urls=list(ice_servers))] if ice_servers else []
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=servers))
         self._on_state, self._on_message, self._on_channel = on_state, on_message, on_channel
@@ -91,7 +91,7 @@ class Peer:
         self._pc.on("datachannel", self._channel_opened)
 
     async def answer(self, sdp: str, type: str) -> str:
-        """The answer to an offer, with all candidates of ours. Raises BadInput for one that cannot be answered."""
+        """The answer to an offer, with all our candidates. Raises BadInput for an offer that cannot be answered."""
         if type != "offer":
             raise BadInput(f"type is {type!r}: an offer is wanted")
         if sdp.count("\nm=") > MAX_MEDIA:
@@ -109,20 +109,20 @@ class Peer:
                 if transceiver is not self._audio:
                     transceiver.direction = "inactive"
             await self._pc.setLocalDescription(await self._pc.createAnswer())
-        except Exception as error:  # the parser raises whatever a malformed line brings about
+        except Exception as error:  # the parser raises any error for a malformed line
             raise BadInput(f"the offer cannot be answered: {type_name(error)}: {error}") from error
         self._fingerprints = fingerprints(sdp)
         return str(self._pc.localDescription.sdp)
 
     def is_same(self, sdp: str) -> bool:
-        """Whether an offer comes from the client that this one is connected with."""
+        """Returns True for an offer of the client that this one is connected with."""
         return fingerprints(sdp) == self._fingerprints
 
     async def add_candidate(self, candidate: str, sdp_mid: str | None, sdp_mline_index: int | None) -> None:
-        """A candidate of the client's; an empty one ends them. Raises BadInput for one that makes no sense."""
+        """Add a candidate of the client; an empty one ends them. Raises BadInput for one that is malformed."""
         self._candidates += 1
-        if self._candidates > MAX_CANDIDATES:
-            raise BadInput(f"more than {MAX_CANDIDATES} candidates")
+        if self._candidates > MAX_PEER_CANDIDATES:
+            raise BadInput(f"more than {MAX_PEER_CANDIDATES} candidates")
         text = candidate.removeprefix("a=").removeprefix("candidate:").strip()
         try:
             if not text:
@@ -141,26 +141,26 @@ class Peer:
 
     @property
     def can_send(self) -> bool:
-        """Whether there is an open data channel."""
+        """True while there is an open data channel."""
         return self._channel is not None and self._channel.readyState == "open"
 
     @property
     def unsent_bytes(self) -> int:
-        """What waits to be sent on the data channel."""
+        """Bytes that wait to be sent on the data channel."""
         return int(self._channel.bufferedAmount) if self.can_send else 0
 
     def send(self, text: str) -> bool:
-        """Send it on the data channel; False if the client does not take what it got before, or not so much at once."""
+        """Send a message. Returns False if too much waits already, or if it is longer than the client takes."""
         if self.unsent_bytes + byte_size(text) > MAX_UNSENT_BYTES:
             return False
         try:
             self._channel.send(text)
-        except ValueError:  # longer than the client said that it takes
+        except ValueError:  # longer than the client takes
             return False
         return True
 
     async def close(self) -> None:
-        """Close the connection, within `CLOSE_S`. Closing twice is harmless."""
+        """Close the connection, within `PEER_CLOSE_S`. Closing twice is harmless."""
         self._closing = True
         if self._answering is not None:
             await asyncio.gather(self._answering, return_exceptions=True)
@@ -180,17 +180,17 @@ class Peer:
 
 
 async def close_connection(pc: RTCPeerConnection) -> None:
-    """Close a peer connection, within `CLOSE_S`, and whatever aioice leaves behind of one that was connecting."""
+    """Close a peer connection within `PEER_CLOSE_S`, with everything that aioice leaves of one that was connecting."""
     connecting = pc.connectionState in ("new", "connecting")
-    for _ in range(HANDSHAKE_LOOKS):  # in the middle of which aiortc's task would fail, and asyncio would log that
+    for _ in range(HANDSHAKE_LOOKS):  # in its middle aiortc's task would fail, and asyncio would log that
         if pc.connectionState != "connecting" or pc.iceConnectionState != "completed":
             break
         await asyncio.sleep(CHECKS_S)
     transports = {transceiver.receiver.transport.transport for transceiver in pc.getTransceivers()}
     try:
-        await asyncio.wait_for(pc.close(), CLOSE_S)
+        await asyncio.wait_for(pc.close(), PEER_CLOSE_S)
     except TimeoutError:
-        log.warning("a peer connection could not be closed in %g s", CLOSE_S)
+        log.warning("a peer connection could not be closed in %g s", PEER_CLOSE_S)
     if connecting:
         # The task that connects looks every 20 ms; it may yet have begun to ask for consent when it sees the end.
         await asyncio.sleep(CHECKS_S)
@@ -199,10 +199,10 @@ async def close_connection(pc: RTCPeerConnection) -> None:
 
 
 def fingerprints(sdp: str) -> set[str]:
-    """The certificates that an offer names: what tells one client from another."""
+    """The certificates that an offer names. They differ between clients."""
     return {found.strip().lower() for found in re.findall(r"^a=fingerprint:(.+)$", sdp, re.MULTILINE)}
 
 
 def type_name(error: Exception) -> str:
-    """What kind of error it is."""
+    """The name of an error's type."""
     return type(error).__name__

@@ -18,11 +18,11 @@ MUTED_S = 0.5
 """No audio for this long while other packets arrive means muted; those packets then do not confirm playback."""
 AHEAD_OF_EAR_S = 0.1
 """Audio in a client's jitter buffer, in seconds, that may never be played when the network is cut."""
-SETTLE_S = 0.4
+JITTER_SETTLE_S = 0.4
 """A client that is back gets silence for this long, in which its jitter buffer settles."""
 WATCH_S = 0.25
 """Seconds between two looks at the connection."""
-HOLD_OWNER = "lost client"
+LOST_CLIENT = "lost client"
 """The owner of the holds made here."""
 
 
@@ -37,7 +37,7 @@ class ClientState(Enum):
     LOST = "lost"
     """Nothing has come for `lost_s`, or the connection failed; this was announced. The speech is on hold."""
     BACK = "back"
-    """It gives signs of life again. The speech is on hold for `SETTLE_S` more."""
+    """It gives signs of life again. The speech is on hold for `JITTER_SETTLE_S` more."""
     CLOSED = "closed"
 
 
@@ -175,7 +175,7 @@ class Presence:
         if self.state is ClientState.SILENT or self.state is ClientState.LOST:
             lost = self.state is ClientState.LOST
             self._move(ClientState.BACK)
-            self._settle_timer = self._loop.call_later(SETTLE_S, self._settled)
+            self._settle_timer = self._loop.call_later(JITTER_SETTLE_S, self._settled)
             if lost:
                 self._changed("reconnected", "")
 
@@ -183,7 +183,7 @@ class Presence:
         self._settle_timer = None
         if self.state is not ClientState.BACK:
             return
-        if self._loop.time() - self._seen_at > SETTLE_S / 2 and not self.muted:
+        if self._loop.time() - self._seen_at > JITTER_SETTLE_S / 2 and not self.muted:
             self._move(ClientState.SILENT)  # it was there for a moment only
             return
         self._move(ClientState.THERE)
@@ -226,4 +226,4 @@ class Presence:
         """Put the agent's speech on hold if the client is away and there is a session: see `Floor.hold`."""
         if self.away and (self._hold is None or not self._hold.out) and (floor := self._floor()) is not None:
             # No patience: the client comes back, or the call ends after `reconnect_s`.
-            self._hold = floor.hold(HOLD_OWNER, patience_s=None, lasting=True)
+            self._hold = floor.hold(LOST_CLIENT, patience_s=None, lasting=True)

@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...errors import BadInput, IllegalState
 from ..client import OUTPUT_SAMPLE_RATE, ClientTransport
 from ..playout.settings import PlayoutSettings
-from ..words import Message, Words, byte_size
-from .audio import JitterBuffer, Voice, VoiceTrack
+from ..words import Message, Words
+from .audio import JitterBuffer, OpusVoice, VoiceTrack
+from .messages import IncomingMessages, OutgoingMessages, TooManyMessages
 from .peer import Peer, check_sdk
 from .presence import ClientState, Confirmed, Presence
 
 log = logging.getLogger("duologue")
 
-BURST_S = 3.0
-"""Seconds whose messages a client may send at once."""
-MAX_WAITING = 1_000
-"""Messages that wait for the data channel. Beyond that the oldest are dropped."""
 LINGER_S = 0.2
 """Seconds at the end of a call for the client to play what it has got, and for the last messages to leave."""
 
@@ -65,16 +60,12 @@ class WebRTCTransport(ClientTransport):
         )
         self.on_connected: Callable[[], None] = _nothing
         self.on_abandoned: Callable[[str], None] = _ignore
-        self.dropped_messages = 0
-        """Messages to the client that were dropped."""
         self._ice_servers = ice_servers
         self._connect_s = connect_s
-        self._message_bytes, self._messages_per_s = message_bytes, messages_per_s
-        self._allowance = messages_per_s * BURST_S
+        self._incoming = IncomingMessages(message_bytes, messages_per_s)
+        self._outgoing = OutgoingMessages(id)
         self._loop = asyncio.get_running_loop()
-        self._message_at = self._loop.time()
-        self._waiting: deque[str] = deque(maxlen=MAX_WAITING)
-        self._voice = Voice(OUTPUT_SAMPLE_RATE)
+        self._voice = OpusVoice(OUTPUT_SAMPLE_RATE)
         self._confirmed = Confirmed()
         self._presence = Presence(
             id,
@@ -258,18 +249,15 @@ class WebRTCTransport(ClientTransport):
 
     # -- messages --------------------------------------------------------------------------------------------------
 
+    @property
+    def dropped_messages(self) -> int:
+        """Messages to the client that were dropped."""
+        return self._outgoing.dropped
+
     def send_message(self, message: Message) -> None:
-        """Send a JSON object on the data channel; wait for that, if it is not open yet."""
-        if self.state is ClientState.CLOSED or self.hung_up:
-            return
-        text = json.dumps(message, ensure_ascii=False, separators=(",", ":"))
-        if self._peer is None or not self._peer.can_send:
-            self.dropped_messages += len(self._waiting) == MAX_WAITING
-            self._waiting.append(text)
-        elif not self._peer.send(text):
-            if not self.dropped_messages:
-                log.warning("call %s: the client does not take its messages: some are dropped", self.id)
-            self.dropped_messages += 1
+        """Send a JSON object on the data channel. It waits for that if it is not open yet."""
+        if self.state is not ClientState.CLOSED and not self.hung_up:
+            self._outgoing.send(message, self._peer)
 
     def _say(self, message: Message | None) -> None:
         if message is not None:
@@ -277,43 +265,23 @@ class WebRTCTransport(ClientTransport):
 
     def _channel_opened(self, peer: Peer) -> None:
         if peer is self._peer:
-            waiting, self._waiting = self._waiting, deque(maxlen=MAX_WAITING)
-            for text in waiting:
-                self.dropped_messages += not peer.send(text)
+            self._outgoing.channel_opened(peer)
 
     def _message_came(self, peer: Peer, data: str | bytes) -> None:
-        now = self._loop.time()
         self._sign_of_life(peer)
         if self.hung_up or self.state is ClientState.CLOSED:
             return
-        rate = self._messages_per_s
-        self._allowance = min(BURST_S * rate, self._allowance + (now - self._message_at) * rate) - 1
-        self._message_at = now
-        if self._allowance < 0:
-            self._say(self.words.error(f"more than {rate} messages a second"))
-            self.hang_up("client sends too many messages")
-            return
         try:
-            message = self._parse(data)
+            message = self._incoming.read(data, self._loop.time())
         except BadInput as error:
             self._say(self.words.error(str(error)))
             return
-        if message is not None and message.get("type") != "signalling":
+        except TooManyMessages as error:
+            self._say(self.words.error(str(error)))
+            self.hang_up("client sends too many messages")
+            return
+        if message is not None:
             self.received_message(message)
-
-    def _parse(self, data: str | bytes) -> Message | None:
-        """The JSON object, or None for a ping."""
-        if (size := byte_size(data)) > self._message_bytes:
-            raise BadInput(f"a message of {size} bytes: at most {self._message_bytes} are taken")
-        if isinstance(data, str) and data.startswith("ping"):
-            return None
-        try:
-            message = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            raise BadInput("a message is not JSON") from error
-        if not isinstance(message, dict):
-            raise BadInput(f"a message is not a JSON object but {type(message).__name__}")
-        return message
 
     # -- the end ---------------------------------------------------------------------------------------------------
 

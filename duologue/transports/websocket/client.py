@@ -1,4 +1,4 @@
-"""`WebSocketClientTransport`: a pipeline of ours as the client of a server that speaks `F1Serializer`'s dialect."""
+"""`WebSocketClientTransport`: a pipeline as the client of a server that speaks `F1Serializer`'s dialect."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
 CONNECT_S = 10.0
-"""So long the server may take to accept a connection."""
-CLOSE_S = 1.0
-"""So long the server has to answer that the connection ends."""
+"""Seconds in which the server must accept a connection."""
+CLOSE_ANSWER_S = 1.0
+"""Seconds in which the server must answer the end of the connection."""
 
 
 class WebSocketClientTransport(WebSocketTransport):
-    """The client's end of a call over a WebSocket: `transport.input()` is what the server's agent says.
+    """The client's end of a call over a WebSocket: `transport.input()` gives the audio of the server's agent.
 
         async with WebSocketClientTransport.connect("ws://127.0.0.1:8000/voice/ws", token="…") as transport:
             await Session(Pipeline([transport.input(), …, transport.output()])).run()
 
-    What the server tells (transcripts, who speaks, RTVI) are messages: see `on_message`. When the server ends the
-    call, the session ends.
+    Everything else from the server (transcripts, speaking, RTVI) comes as messages: see `on_message`. When the server
+    ends the call, the session ends.
     """
 
     @classmethod
@@ -53,8 +53,8 @@ class WebSocketClientTransport(WebSocketTransport):
     ) -> AsyncIterator[WebSocketClientTransport]:
         """Connect to `url` (ws:// or wss://), and close the connection at the end of the block.
 
-        `options` are those of `websockets.connect`, such as `ssl`. Raises ConfigurationError for an address that is
-        none, ServiceError if there is no connection, MissingExtra without the package websockets.
+        `options` are those of `websockets.connect`, such as `ssl`. Raises ConfigurationError for a malformed address,
+        ServiceError if there is no connection, and MissingExtra without the package websockets.
         """
         limits = limits or WebSocketLimits()
         rates = {"input_sample_rate": input_sample_rate, "output_sample_rate": output_sample_rate}
@@ -91,7 +91,7 @@ class _ClientWire:
             raise self._gone() from error
 
     async def close(self, code: int, reason: str) -> None:
-        with anyio.move_on_after(CLOSE_S):
+        with anyio.move_on_after(CLOSE_ANSWER_S):
             await self._connection.close(code, reason)
             return
         self._connection.transport.abort()
@@ -101,7 +101,7 @@ class _ClientWire:
 
 
 def _address(url: str, binary: bool, input_sample_rate: int, output_sample_rate: int) -> tuple[str, str]:
-    """The address with what we want of the server, and the same without its query, to be named in errors."""
+    """The address with our options for the server, and the address without its query, for error messages."""
     try:
         parts = urlsplit(url)
         known = parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0
@@ -130,8 +130,8 @@ async def _connected(
         "compression": None,
         "max_size": limits.message_bytes,
         "open_timeout": connect_s,
-        "close_timeout": CLOSE_S,
-        # A server that does not answer is noticed after lost_s.
+        "close_timeout": CLOSE_ANSWER_S,
+        # A server that does not answer is lost after lost_s.
         "ping_interval": limits.lost_s / 2,
         "ping_timeout": limits.lost_s / 2,
     }

@@ -1,4 +1,4 @@
-"""A WebSocket connection, whichever library it is of."""
+"""`ClientSocket`: a client's WebSocket connection, for any library; `StarletteWire` is Starlette's."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ if TYPE_CHECKING:
 
 
 class Closed(Exception):
-    """The connection is closed, by the far end or the network: with `code`, 1006 if none was given."""
+    """The far end or the network has closed the connection. `code` is its close code, 1006 if there is none."""
 
     def __init__(self, code: int = 1006) -> None:
         super().__init__(f"closed with {code}")
         self.code = code
 
 
-class Wire(Protocol):
-    """One WebSocket connection, whichever library it is of."""
+class ClientSocket(Protocol):
+    """One WebSocket connection. A library's connection is wrapped in a class like this."""
 
     async def send(self, data: Wired) -> None:
         """Send a message; returns when the socket has taken it. Raises Closed."""
@@ -33,7 +33,7 @@ class Wire(Protocol):
 
 
 class StarletteWire:
-    """A WebSocket of Starlette's, which has been accepted when it is used."""
+    """A WebSocket of Starlette, to be used after it was accepted."""
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
@@ -58,6 +58,6 @@ class StarletteWire:
         return data if text is None else text
 
     async def close(self, code: int, reason: str) -> None:
-        """Close the connection, if it is not."""
+        """Close the connection. Closing twice is harmless."""
         with suppress(Exception):  # it is gone already
             await self._socket.close(code, reason)

@@ -1,15 +1,16 @@
-"""What the far end of a WebSocket may use up."""
+"""The limits of a WebSocket connection, and the guard that applies them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from ...errors import check_limits
+from ..allowance import Allowance
 from .serializers import Audio, Malformed
 
 RATE_WINDOW_S = 3.0
 """Message rates are averages over this time."""
-MAX_AHEAD_S = 60.0
+MAX_AUDIO_AHEAD_S = 60.0
 """Audio may run this far ahead of real time; a far end that sends more is cut off."""
 MAX_MALFORMED = 50
 """Malformed messages at once, and one more each second; a far end that sends more is cut off."""
@@ -48,7 +49,7 @@ class Guard:
         """Number of malformed messages."""
         self._message_bytes = limits.message_bytes
         self._messages = Allowance(limits.messages_per_s, limits.messages_per_s * RATE_WINDOW_S)
-        self._audio_s = Allowance(1.05, MAX_AHEAD_S)  # a microphone's clock may be fast
+        self._audio_s = Allowance(1.05, MAX_AUDIO_AHEAD_S)  # a microphone's clock may be fast
         self._mistakes = Allowance(1.0, MAX_MALFORMED)
 
     def message(self, size: int, now: float) -> None:
@@ -68,21 +69,3 @@ class Guard:
         self.malformed += 1
         if not self._mistakes.take(1, now):
             raise Exceeded(1003 if malformed.code.endswith("_message") else 1008, "too many malformed messages")
-
-
-class Allowance:
-    """Grows by `per_s` each second, up to `most`, with which it begins."""
-
-    def __init__(self, per_s: float, most: float) -> None:
-        self._per_s, self._most = per_s, most
-        self._left = most
-        self._at = 0.0
-
-    def take(self, amount: float, now: float) -> bool:
-        """Uses `amount` of it. Returns False if less than that is left."""
-        self._left = min(self._most, self._left + (now - self._at) * self._per_s)
-        self._at = now
-        if amount > self._left:
-            return False
-        self._left -= amount
-        return True

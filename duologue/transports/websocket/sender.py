@@ -7,13 +7,13 @@ from collections.abc import Awaitable, Callable
 
 from ...session.floor import Floor
 from ...session.holds import Hold
-from .connection import Closed, Wire
+from .connection import ClientSocket, Closed
 from .outbox import Outbox, Playback
 from .serializers import Serializer, Wired
 
 AT_ONCE_S = 0.002
 """A socket that takes longer to take a message is full."""
-HOLD_OWNER = "slow client"
+SLOW_CLIENT = "slow client"
 """The owner of the holds made here."""
 
 
@@ -28,7 +28,7 @@ class Sender:
 
     def __init__(
         self,
-        wire: Wire,
+        wire: ClientSocket,
         serializer: Serializer,
         *,
         limit_s: float,
@@ -106,7 +106,7 @@ class Sender:
     def _hold_speech(self) -> None:
         if not self.closed and (self._hold is None or not self._hold.out):
             # No patience: a client that does not catch up is lost, and the call ends.
-            self._hold = self._floor().hold(HOLD_OWNER, patience_s=None)
+            self._hold = self._floor().hold(SLOW_CLIENT, patience_s=None)
             self._release_if_sent(self._loop.time())
 
     def _release_if_sent(self, now: float) -> None:
@@ -121,7 +121,7 @@ class Sender:
         """
         now, floor = self._loop.time(), self._floor()
         blocked = self.stuck_s(now) > AT_ONCE_S
-        behind = HOLD_OWNER in floor.held_by or (floor.held and (blocked or self._playback.owes(now)))
+        behind = SLOW_CLIENT in floor.held_by or (floor.held and (blocked or self._playback.owes(now)))
         void = floor.turn <= floor.fence  # after an interruption nothing need be kept
         message = None if behind and not void else self._serializer.clear()
         if message is None:  # the client plays on what it has got, and what is on its way to it

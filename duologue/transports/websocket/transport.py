@@ -14,7 +14,7 @@ from ..client import SHUTTING_DOWN, ClientTransport
 from ..playout.in_flight import CONFIRM_S
 from ..playout.settings import PlayoutSettings
 from ..words import Message, byte_size
-from .connection import Closed, Wire
+from .connection import ClientSocket, Closed
 from .limits import Exceeded, Guard, WebSocketLimits
 from .sender import Sender
 from .serializers import Audio, F1Serializer, Malformed, Ping, Played, Serializer, Stop, TypedText, Wired
@@ -42,7 +42,7 @@ class WebSocketTransport(ClientTransport):
 
     def __init__(
         self,
-        wire: Wire,
+        wire: ClientSocket,
         serializer: Serializer | None = None,
         *,
         id: str = "",
@@ -63,7 +63,7 @@ class WebSocketTransport(ClientTransport):
         )
         self.limits = limits or WebSocketLimits()
         self._limit_s = min(self.limits.unsent_s, CONFIRM_S - MARGIN_S)
-        self._wire: Wire = wire
+        self._wire: ClientSocket = wire
         self._loop = asyncio.get_running_loop()
         self._guard = Guard(self.limits)
         self._sender = Sender(
@@ -148,7 +148,7 @@ class WebSocketTransport(ClientTransport):
             return
         if isinstance(received, Audio):
             self._guard.audio(received, now)
-            self.feed(received.pcm, received.sample_rate)
+            self._input.feed(received.pcm, received.sample_rate)
         elif isinstance(received, dict):
             self.received_message(received)
         elif isinstance(received, Played):

@@ -24,6 +24,7 @@ from ...frames import (
 from ...processors.processor import handles
 from ...protocols.openai_realtime.response import ServerResponse
 from ...protocols.openai_realtime.session import RealtimeServerSession
+from ...session.usage import add_usage
 from ...transports.client import OUTPUT_SAMPLE_RATE, ClientOutput, ClientTransport
 from ...transports.playout.base import PlayoutBase
 from ...transports.playout.unpaced import UnpacedPlayout
@@ -140,7 +141,7 @@ class RealtimeOutput(ClientOutput):
         return self._room()
 
     async def response_ended(self, frame: ResponseEnded) -> None:
-        """It is over: for the client too, unless tools of the application are at work on what comes next."""
+        """It is over: for the client too, unless tools of the application run, whose results it goes on with."""
         response_id, response = frame.response_id, self._response
         mine = response is not None and response.source == response_id
         calls = self._tools.take(response_id)
@@ -186,15 +187,7 @@ class RealtimeOutput(ClientOutput):
     @handles(Usage)
     def used(self, signal: Usage) -> None:
         """Count the usage of the response."""
-        total = self._usage
-        self._usage = Usage(
-            service="",
-            input_tokens=total.input_tokens + signal.input_tokens,
-            output_tokens=total.output_tokens + signal.output_tokens,
-            cached_tokens=total.cached_tokens + signal.cached_tokens,
-            input_audio_tokens=total.input_audio_tokens + signal.input_audio_tokens,
-            output_audio_tokens=total.output_audio_tokens + signal.output_audio_tokens,
-        )
+        self._usage = add_usage(self._usage, signal)
 
     def _take_usage(self) -> dict[str, Any]:
         """The usage since the last response, as the wire has it."""
@@ -227,7 +220,7 @@ class RealtimeOutput(ClientOutput):
 
     @handles(Interrupted)
     def interrupted(self, signal: Interrupted) -> None:
-        """The response under way is over, whatever interrupted it."""
+        """The response under way is over."""
         self._resampler = None
         self._responses.clear()
         self._tools.refuse_all()

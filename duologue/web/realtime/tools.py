@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from ...agents.engine import Engine
-from ...agents.tool import ToolSpec
+from ...agents.tool import ToolSpec, plain_specs
 from ...errors import ConfigurationError
 from ...frames import Configure, Frame, HandoffCompleted, Input, ToolCall, ToolResult
 from ...processors.handoff.find import find_engine
@@ -78,7 +78,7 @@ class ClientTools(Processor):
 
     def with_tools(self, specs: tuple[ToolSpec, ...]) -> Configure:
         """The engine's configuration with these tools of the client, beside the application's."""
-        return Configure(tools=tuple(msgspec.to_builtins(spec) for spec in (*self._own_specs, *specs)))
+        return Configure(tools=plain_specs((*self._own_specs, *specs)))
 
     def use(self, specs: tuple[ToolSpec, ...]) -> None:
         """The client's tools from now on."""
@@ -126,11 +126,7 @@ class ClientTools(Processor):
 
     def send(self, response: ServerResponse, call: ToolCall) -> None:
         """The client is to run a tool."""
-        calls = self.session.calls
-        registered = calls.get(call.call_id)
-        if registered is None:  # made by a processor that logs nothing
-            registered = calls.ask(call.call_id, name=call.name, turn=call.turn)
-        registered.runner, registered.state = self, "running"
+        self.session.calls.run(call, self)
         response.call(call.call_id, call.name, json.dumps(call.arguments))
 
     def refuse(self, calls: list[ToolCall]) -> None:
@@ -159,11 +155,11 @@ class ClientTools(Processor):
         frame = ToolResult(call_id=call_id, name=name, result=result, turn=turn, is_error=is_error, respond=False)
         self._jobs.add(lambda: self.push_up(frame))
 
-    # -- what happened in another session --------------------------------------------------------------------------
+    # -- items of another session ------------------------------------------------------------------------------------
 
     @handles(AgentSaid)
     async def remember(self, frame: AgentSaid) -> None:
-        """Log a message of the agent. It comes here behind what the caller said before it."""
+        """Log a message of the agent. It comes here behind the caller's words before it."""
         turn = self.session.floor.turn + 1
         self.session.conversation.add("message", "agent", text=frame.text, turn=turn)
 

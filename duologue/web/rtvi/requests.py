@@ -119,10 +119,10 @@ class RtviRequests:
         self._transport.feed(data.pcm(), data.sample_rate)
 
     def _result(self, id: str, data: FunctionCallResult) -> None:
-        if not self._client.called(data.tool_call_id, data.result):
-            known = any(item.call_id == data.tool_call_id for item in self._session.conversation)
-            if not known:  # else it is late, or belongs to a function that runs here
-                raise BadInput(f"no tool call {data.tool_call_id[:64]!r} waits for a result")
+        if self._client.called(data.tool_call_id, data.result):
+            return
+        if self._session.calls.get(data.tool_call_id) is None:  # else it is late, or belongs to a function here
+            raise BadInput(f"no tool call {data.tool_call_id[:64]!r} waits for a result")
 
     # -- the application's messages --------------------------------------------------------------------------------
 

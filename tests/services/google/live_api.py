@@ -12,7 +12,7 @@ from google.genai.live import _t_live_connect_config
 
 from duologue.agents.engine import EngineConfig
 from duologue.services.google.dialect import GeminiDialect
-from duologue.services.google.models import family_of
+from duologue.services.google.models import live_family
 from duologue.services.google.options import GeminiLiveOptions
 from duologue.services.native.events import Event
 
@@ -30,7 +30,7 @@ def dialect(
     return GeminiDialect(
         config or EngineConfig(),
         GeminiLiveOptions(**options),
-        family_of(model),
+        live_family(model),
         resumed=resumed,
         model=model,
         service="GeminiLive",

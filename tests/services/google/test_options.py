@@ -13,12 +13,12 @@ from duologue.errors import ConfigurationError
 from duologue.services.google.models import (
     EXTENDED_THINKING_3_8,
     FLASH_LIVE_3_1,
+    GEMINI_VOICES,
     LIVE_3_8,
     NATIVE_AUDIO_2_5,
     UNKNOWN,
-    VOICES,
-    Family,
-    family_of,
+    LiveFamily,
+    live_family,
 )
 from duologue.services.google.options import GeminiLiveOptions, check, resolved
 from duologue.services.google.schema import openapi
@@ -44,8 +44,8 @@ NATIVE_2_5, FLASH_3_1, LIVE, THINKING = FAMILY_MODELS
         ("my-own-model", UNKNOWN),
     ],
 )
-def test_the_family_of_a_model(model: str, family: Family) -> None:
-    assert family_of(model) is family
+def test_the_family_of_a_model(model: str, family: LiveFamily) -> None:
+    assert live_family(model) is family
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_either_spelling_replaces_the_other() -> None:
 )
 def test_what_a_family_refuses_is_named_with_the_model(model: str, options: dict[str, Any], named: str) -> None:
     with pytest.raises(ConfigurationError, match=named) as caught:
-        check(model, family_of(model), GeminiLiveOptions(**options), "", ())
+        check(model, live_family(model), GeminiLiveOptions(**options), "", ())
     assert model in str(caught.value)
 
 
@@ -126,7 +126,7 @@ def test_what_a_family_refuses_is_named_with_the_model(model: str, options: dict
     ],
 )
 def test_what_a_family_takes(model: str, options: dict[str, Any]) -> None:
-    check(model, family_of(model), GeminiLiveOptions(**options), "", ())
+    check(model, live_family(model), GeminiLiveOptions(**options), "", ())
 
 
 @pytest.mark.parametrize(
@@ -134,17 +134,17 @@ def test_what_a_family_takes(model: str, options: dict[str, Any]) -> None:
 )
 def test_search_beside_function_tools(model: str, taken: bool) -> None:
     options, tool = GeminiLiveOptions(google_search=True), ToolSpec(name="weather")
-    check(model, family_of(model), options, "", ())
+    check(model, live_family(model), options, "", ())
     if taken:
-        check(model, family_of(model), options, "", (tool,))
+        check(model, live_family(model), options, "", (tool,))
     else:
         with pytest.raises(ConfigurationError, match="google_search"):
-            check(model, family_of(model), options, "", (tool,))
+            check(model, live_family(model), options, "", (tool,))
 
 
 def test_voices() -> None:
-    assert len(VOICES) == 30
-    for voice in VOICES:
+    assert len(GEMINI_VOICES) == 30
+    for voice in GEMINI_VOICES:
         check(LIVE, LIVE_3_8, GeminiLiveOptions(), voice, ())
     with pytest.raises(ConfigurationError, match=r"'anna'.*Puck"):
         check(LIVE, LIVE_3_8, GeminiLiveOptions(), "anna", ())
@@ -164,7 +164,7 @@ async def set_up(
     model: str = LIVE, config: EngineConfig | None = None, handle: str = "", **options: Any
 ) -> dict[str, Any]:
     chosen = resolved(GeminiLiveOptions(), options)
-    return await setup_of(connect_config(config or EngineConfig(), chosen, family_of(model), handle), model)
+    return await setup_of(connect_config(config or EngineConfig(), chosen, live_family(model), handle), model)
 
 
 async def test_a_plain_set_up() -> None:

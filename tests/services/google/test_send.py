@@ -15,7 +15,7 @@ from duologue.errors import BadInput
 from duologue.frames import UserImage
 from duologue.services.context import Message, ToolRequest
 from duologue.services.google.dialect import NO_HISTORY, GeminiDialect
-from duologue.services.google.models import family_of
+from duologue.services.google.models import live_family
 from duologue.services.google.options import GeminiLiveOptions
 from duologue.services.google.setup import tools
 
@@ -239,7 +239,7 @@ def changed(**fields: Any) -> EngineConfig:
 async def test_instructions_and_tools_change_in_place_as_the_sdk_would_do_it(name: str) -> None:
     time = ToolSpec(name="time", description="What time it is.", parameters={})
     gemini = dialect(name, config=OLD, google_search=True)
-    options, family = GeminiLiveOptions(google_search=True), family_of(name)
+    options, family = GeminiLiveOptions(google_search=True), live_family(name)
 
     ours = gemini.update("u1", changed(instructions="Be brief.", tools=(WEATHER, time)))
     assert ours is not None

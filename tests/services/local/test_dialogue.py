@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from duologue.errors import BadInput, ConfigurationError, ToolError
-from duologue.services.local.dialogue import Call, Memory, Message, Reply, Rule, RuleBook, Rules, ToolUse
+from duologue.services.context import Message, ToolRequest
+from duologue.services.local.dialogue import Memory, Rule, RuleBook, Rules, RulesReply, ToolUse
 
 TOOLS = ["get_weather", "get_time", "book_table", "handoff_conversation"]
 CITIES = "{city:Paris|London|New York}"
@@ -22,6 +23,10 @@ WEATHER = Rule(
 )
 
 
+def message(role: Any, text: str, calls: tuple[ToolRequest, ...] = (), call_id: str = "") -> Message:
+    return Message(role=role, text=text, calls=calls, call_id=call_id)
+
+
 class Caller:
     """A conversation with rules: keeps the messages, as a session would."""
 
@@ -29,25 +34,25 @@ class Caller:
         self.rules, self.tools = rules, tools
         self.messages: list[Message] = []
 
-    def says(self, text: str) -> Reply:
-        self.messages.append(Message("user", text))
+    def says(self, text: str) -> RulesReply:
+        self.messages.append(message("user", text))
         return self.next_reply()
 
-    def next_reply(self, heard: str | None = None) -> Reply:
+    def next_reply(self, heard: str | None = None) -> RulesReply:
         reply = self.rules.reply(self.messages, self.tools)
         assert self.rules.reply(list(self.messages), self.tools) == reply
-        self.messages.append(Message("assistant", reply.text if heard is None else heard, reply.calls))
+        self.messages.append(message("assistant", reply.text if heard is None else heard, reply.calls))
         return reply
 
-    def gets(self, *results: Any) -> Reply:
-        calls = self.messages[-1].tool_calls
+    def gets(self, *results: Any) -> RulesReply:
+        calls = self.messages[-1].calls
         for call, result in zip(calls, results, strict=True):
             content = result if isinstance(result, str) else json.dumps(result)
-            self.messages.append(Message("tool", content, call_id=call.id))
+            self.messages.append(message("tool", content, call_id=call.call_id))
         return self.next_reply()
 
     def becomes(self, role: str) -> None:
-        self.messages.insert(0, Message("system", identity(role)))
+        self.messages.insert(0, message("system", identity(role)))
 
 
 def identity(role: str) -> str:
@@ -62,7 +67,7 @@ def understood(pattern: str, utterance: str) -> dict[str, Any] | None:
         found.append({name: value for name, value in memory.items() if name != "utterance"})
         return "yes"
 
-    Rules([Rule(pattern, note)]).reply([Message("user", utterance)], ())
+    Rules([Rule(pattern, note)]).reply([message("user", utterance)], ())
     return found[0] if found else None
 
 
@@ -200,7 +205,7 @@ def test_calls_a_tool_and_tells_the_result() -> None:
 def test_asks_for_what_is_missing_and_takes_the_answer() -> None:
     caller = Caller(Rules([WEATHER]))
 
-    assert caller.says("How is the weather?") == Reply("Which city?")
+    assert caller.says("How is the weather?") == RulesReply("Which city?")
     assert caller.says("Um, in London please.").calls[0].arguments == {"city": "London"}
     assert caller.gets({"temperature": 9}).text == "It is 9 degrees in London."
     assert caller.says("and the weather?").calls[0].arguments == {"city": "London"}
@@ -289,7 +294,7 @@ def test_parallel_calls_are_answered_together() -> None:
 
     reply = caller.says("Compare Rome and Oslo")
     assert [call.arguments for call in reply.calls] == [{"city": "Rome"}, {"city": "Oslo"}, {}]
-    assert len({call.id for call in reply.calls}) == 3
+    assert len({call.call_id for call in reply.calls}) == 3
     assert caller.gets({"t": 30}, {"t": 0}, "noon").text == "30 in Rome, 0 in Oslo, at noon."
 
 
@@ -341,7 +346,7 @@ def test_a_result_that_does_not_fit_is_an_error() -> None:
 def test_a_tool_that_is_not_there_is_not_called() -> None:
     caller = Caller(Rules([WEATHER], unavailable="I have no {tool} here."), tools=["get_time"])
 
-    assert caller.says("weather in Paris") == Reply("I have no get_weather here.")
+    assert caller.says("weather in Paris") == RulesReply("I have no get_weather here.")
 
 
 def test_calls_have_new_and_repeatable_ids() -> None:
@@ -351,7 +356,7 @@ def test_calls_have_new_and_repeatable_ids() -> None:
             caller.says("weather in Paris")
             caller.gets({"temperature": 1})
 
-    ids = [[call.id for message in caller.messages for call in message.tool_calls] for caller in callers]
+    ids = [[call.call_id for message in caller.messages for call in message.calls] for caller in callers]
     assert ids[0] == ids[1]
     assert len(set(ids[0])) == 3
 
@@ -359,12 +364,12 @@ def test_calls_have_new_and_repeatable_ids() -> None:
 def test_a_result_that_comes_late_is_told_when_nobody_asks_anything() -> None:
     caller = Caller(Rules([WEATHER, Rule("hello", "Hello!")]))
     call = caller.says("weather in Paris").calls[0]
-    pending = Message("tool", '{"status": "pending"}', call_id=call.id)
+    pending = message("tool", '{"status": "pending"}', call_id=call.call_id)
     caller.messages.append(pending)
 
     assert caller.next_reply().text == "One moment, please."
     assert caller.says("hello").text == "Hello!"
-    caller.messages[caller.messages.index(pending)] = Message("tool", '{"temperature": 3}', call_id=call.id)
+    caller.messages[caller.messages.index(pending)] = message("tool", '{"temperature": 3}', call_id=call.call_id)
     assert caller.next_reply().text == "It is 3 degrees in Paris."
     assert caller.next_reply().text == "Hello!"  # told once
 
@@ -372,22 +377,22 @@ def test_a_result_that_comes_late_is_told_when_nobody_asks_anything() -> None:
 def test_a_missing_result_is_an_error() -> None:
     caller = Caller(Rules([Rule("go", call=[ToolUse("get_time"), ToolUse("get_weather")])]))
     first, second = caller.says("go").calls
-    caller.messages.append(Message("tool", "1", call_id=first.id))
+    caller.messages.append(message("tool", "1", call_id=first.call_id))
 
-    with pytest.raises(BadInput, match=f"{second.id}.*get_weather has no result"):
+    with pytest.raises(BadInput, match=f"{second.call_id}.*get_weather has no result"):
         caller.next_reply()
     with pytest.raises(BadInput, match="'x' belongs to no call"):
-        Rules([WEATHER]).reply([Message("tool", "1", call_id="x")], TOOLS)
+        Rules([WEATHER]).reply([message("tool", "1", call_id="x")], TOOLS)
 
 
 def test_greets_when_the_caller_has_said_nothing() -> None:
-    assert Rules([], greeting="Welcome.").reply([Message("system", "Be brief.")], ()).text == "Welcome."
+    assert Rules([], greeting="Welcome.").reply([message("system", "Be brief.")], ()).text == "Welcome."
 
 
 def test_a_question_cut_short_still_counts_and_one_that_was_not_asked_does_not() -> None:
     for heard, answered in (("", True), ("Which ci", True), ("which city", True), ("Please hold the line.", False)):
         caller = Caller(Rules([WEATHER]))
-        caller.messages.append(Message("user", "weather"))
+        caller.messages.append(message("user", "weather"))
         caller.next_reply(heard=heard)
         assert bool(caller.says("Paris").calls) is answered, heard
 
@@ -434,7 +439,7 @@ def test_a_rule_book_goes_by_the_role_in_the_instructions() -> None:
 def test_a_rule_book_may_have_another_default() -> None:
     other = Rules([Rule("*", "Other.")])
 
-    assert RuleBook({"A": Rules([])}, other).reply([Message("user", "hi")], ()).text == "Other."
+    assert RuleBook({"A": Rules([])}, other).reply([message("user", "hi")], ()).text == "Other."
 
 
 def test_a_hand_off_keeps_what_is_known_and_the_new_agent_goes_on() -> None:
@@ -444,7 +449,7 @@ def test_a_hand_off_keeps_what_is_known_and_the_new_agent_goes_on() -> None:
     call = caller.says("I have a billing question").calls[0]
     assert call.arguments["summary"] == "Caller says: I have a billing question"
 
-    caller.messages[0] = Message("system", identity("Billing agent"))
+    caller.messages[0] = message("system", identity("Billing agent"))
     assert caller.gets({"accepted": True}).text == "Billing, how can I help?"
     assert caller.says("Invoice number forty two").text == "Invoice 42 is paid, Ann."
 
@@ -454,14 +459,14 @@ def test_the_new_agent_answers_what_was_said_if_it_can() -> None:
     caller.says("My name is Ann")
     assert caller.says("What about invoice 7?").calls
 
-    caller.messages.insert(0, Message("system", identity("Billing agent")))
+    caller.messages.insert(0, message("system", identity("Billing agent")))
     caller.gets({"accepted": True})
     assert caller.says("invoice 7").text == "Invoice 7 is paid, Ann."
 
     direct = Caller(book())
     direct.says("My name is Ann")
     direct.says("the invoice 7")
-    direct.messages.insert(0, Message("system", identity("Billing agent")))
+    direct.messages.insert(0, message("system", identity("Billing agent")))
     assert direct.gets({"accepted": True}).text == "Invoice 7 is paid, Ann."
 
 
@@ -479,17 +484,17 @@ def test_an_agent_does_not_hand_back_what_it_was_handed() -> None:
     caller.says("billing")
     caller.becomes("B")
 
-    assert caller.gets({"accepted": True}) == Reply("Here is B.")
+    assert caller.gets({"accepted": True}) == RulesReply("Here is B.")
 
 
 def test_messages_of_another_kind_of_model_are_understood() -> None:
     messages = [
-        Message("user", "What is the weather in Paris?"),
-        Message("assistant", "Let me see.", (Call("abc", "lookup", {"where": "Paris"}),)),
-        Message("tool", "sunny", call_id="abc"),
-        Message("assistant", "Sunny!"),
-        Message("user", ""),
-        Message("user", "And how is the weather now?"),
+        message("user", "What is the weather in Paris?"),
+        message("assistant", "Let me see.", (ToolRequest(call_id="abc", name="lookup", arguments={"where": "Paris"}),)),
+        message("tool", "sunny", call_id="abc"),
+        message("assistant", "Sunny!"),
+        message("user", ""),
+        message("user", "And how is the weather now?"),
     ]
 
     assert Rules([WEATHER]).reply(messages, TOOLS).calls[0].arguments == {"city": "Paris"}
@@ -563,7 +568,7 @@ def test_refuses_a_pattern_it_cannot_read(pattern: str, problem: str) -> None:
         (Rule("hi", 5), "5 is neither a template"),  # type: ignore[arg-type]
         (Rule("hi"), "neither a reply nor a call"),
         (Rule((), "Yes."), "has no pattern"),
-        (Rule("hi", "Yes.", then="{result}"), "there is a then, but no call"),
+        (Rule("hi", "Yes.", then="{result}"), "`then` without a call"),
         (Rule("hi", call="t", args={"a": ["{x}"]}), r"args of t: nothing fills \{x\}"),
         (Rule("hi", call="t", then="{reslt}"), r"then: nothing fills \{reslt\}"),
         (Rule("hi", call=[ToolUse("t", {"a": "{x}"})]), r"args of t: nothing fills \{x\}"),
@@ -588,4 +593,4 @@ def test_refuses_texts_that_use_what_is_not_always_known() -> None:
     with pytest.raises(ConfigurationError, match="at least one agent"):
         RuleBook({})
     given = Rules([], fallback="What, {name}?", memory={"name": "Ann"})
-    assert given.reply([Message("user", "x")], ()).text == "What, Ann?"
+    assert given.reply([message("user", "x")], ()).text == "What, Ann?"

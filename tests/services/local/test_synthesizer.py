@@ -12,20 +12,20 @@ import numpy as np
 import pytest
 
 from duologue.errors import BadInput, ConfigurationError, MissingExtra
+from duologue.frames import Word
 from duologue.services.local.synthesizer import (
+    ESPEAK_RATE,
     MAX_END_PAUSE_S,
     MAX_TEXT_LENGTH,
-    SAMPLE_RATE,
     SpeechPiece,
     Synthesizer,
-    Word,
     variants,
     voices,
 )
 
 QUESTION = "Hello there. What is the weather in Paris today, my friend?"
 SILENCE = 32  # -60 dBFS
-SAMPLE_S = 1 / SAMPLE_RATE
+SAMPLE_S = 1 / ESPEAK_RATE
 
 
 def spoken(text: str, voice: str = "en-us", **settings: int) -> list[SpeechPiece]:
@@ -41,7 +41,7 @@ def words_of(pieces: list[SpeechPiece]) -> list[Word]:
 
 
 def duration_s(pieces: list[SpeechPiece]) -> float:
-    return len(audio_of(pieces)) / 2 / SAMPLE_RATE
+    return len(audio_of(pieces)) / 2 / ESPEAK_RATE
 
 
 def level_dbfs(pieces: list[SpeechPiece]) -> float:
@@ -54,7 +54,7 @@ def check_words(text: str, pieces: list[SpeechPiece]) -> None:
     assert "".join(word.text for word in words) == text.strip()
     begin_s = 0.0
     for piece in pieces:
-        end_s = begin_s + len(piece.audio) / 2 / SAMPLE_RATE
+        end_s = begin_s + len(piece.audio) / 2 / ESPEAK_RATE
         assert all(begin_s - SAMPLE_S < word.start_s < end_s for word in piece.words)
         begin_s = end_s
     for word, following in itertools.pairwise(words):
@@ -133,7 +133,7 @@ def test_the_pause_at_the_end_is_natural_and_short(text: str, voice: str) -> Non
     pieces = spoken(text, voice)
 
     samples = np.abs(np.frombuffer(audio_of(pieces), np.int16).astype(int))
-    audible_s = (np.flatnonzero(samples > SILENCE)[-1] + 1) / SAMPLE_RATE
+    audible_s = (np.flatnonzero(samples > SILENCE)[-1] + 1) / ESPEAK_RATE
     assert words_of(pieces)[-1].end_s == pytest.approx(audible_s, abs=SAMPLE_S)
     assert 0 < duration_s(pieces) - audible_s <= MAX_END_PAUSE_S
 

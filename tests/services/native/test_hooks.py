@@ -6,7 +6,7 @@ import anyio
 import msgspec
 import pytest
 
-from duologue.frames import ToolCall, Transcribed, UserText, UserTranscript
+from duologue.frames import BotText, Interrupted, ToolCall, Transcribed, UserText, UserTranscript
 from duologue.processors.tools import Tools
 from duologue.session import Session
 from duologue.session.rows import Row, RowEvent, Rows
@@ -99,3 +99,35 @@ async def test_a_supervisors_text_is_whispered_under_his_name(provider: Provider
         await line.speaks()
         await line.until_answered(1)
         assert line.errors == []
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_a_blocked_sentence_of_a_native_engine_silences_the_rest_of_the_response(provider: Provider) -> None:
+    async with calling(provider, [[Speak("All is well. The secret is out.", seconds=4.0, pace=1.0)]]) as line:
+        interruptions: list[Interrupted] = []
+        line.session.on(Interrupted, interruptions.append)
+
+        async def block(frame: BotText) -> BotText | None:
+            await anyio.sleep(0.05)
+            return None if "secret" in frame.text else frame
+
+        line.session.intercept(BotText, block)
+        await line.speaks()
+        with anyio.fail_after(10):
+            while not interruptions:
+                await anyio.sleep(0.02)
+        assert interruptions[0].reason == "blocked"
+        assert interruptions[0].heard_s < 3.5
+        assert line.errors == []
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_a_sentence_of_a_native_engine_cannot_be_changed(provider: Provider) -> None:
+    async with calling(provider, [[Speak("All is well.", seconds=0.4)]]) as line:
+        line.session.intercept(BotText, lambda frame: msgspec.structs.replace(frame, text="Nothing is."))
+        await line.speaks()
+        await line.until_answered(1)
+        assert not line.engine.capabilities.text_may_change
+        assert "a hook can block it, not change it" in line.errors[0].message
+        said = [item.text for item in line.session.conversation if item.role == "agent"]
+        assert [text.strip() for text in said] == ["All is well."]

@@ -14,7 +14,7 @@ from duologue.errors import BadInput
 from duologue.frames import UserImage
 from duologue.services.context import Message, ToolRequest
 from duologue.services.native.events import Configured, Opened, Refused, TurnTaken
-from duologue.services.openai import OpenAIRealtimeOptions, SemanticVad, ServerVad, Tracing, Transcription
+from duologue.services.openai import InputTranscription, OpenAIRealtimeOptions, SemanticVad, ServerVad, Tracing
 from duologue.services.openai.dialect import OpenAIDialect
 from tests.services.openai.wire import (
     audio,
@@ -159,7 +159,7 @@ def test_the_speed_is_told_only_if_it_changes() -> None:
         (OpenAIRealtimeOptions(), {"turn_detection": None}),
         (OpenAIRealtimeOptions(turn_detection=None), {"turn_detection": ServerVad()}),
         (OpenAIRealtimeOptions(reasoning="low"), {"reasoning": None}),
-        (OpenAIRealtimeOptions(transcription=Transcription(prompt="x")), {"transcription": Transcription()}),
+        (OpenAIRealtimeOptions(transcription=InputTranscription(prompt="x")), {"transcription": InputTranscription()}),
         (OpenAIRealtimeOptions(tracing="auto"), {"tracing": None}),
         (OpenAIRealtimeOptions(tracing="auto"), {"tracing": Tracing(group_id="x")}),
     ],

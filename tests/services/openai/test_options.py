@@ -9,13 +9,13 @@ from duologue.agents.tool import ToolSpec
 from duologue.errors import ConfigurationError
 from duologue.services.openai import (
     FunctionChoice,
+    InputTranscription,
     OpenAIRealtimeOptions,
     RetentionRatio,
     SemanticVad,
     ServerVad,
     TokenLimits,
     Tracing,
-    Transcription,
 )
 from duologue.services.openai.options import check, resolved
 from tests.services.openai.wire import opened, sent
@@ -80,7 +80,7 @@ def test_the_defaults_are_set_in_full() -> None:
 def test_every_option_reaches_the_wire() -> None:
     options = OpenAIRealtimeOptions(
         turn_detection=SemanticVad(eagerness="low", create_response=False, interrupt_response=False),
-        transcription=Transcription(
+        transcription=InputTranscription(
             model="gpt-live-transcribe", language="en", prompt="Names.", keywords=("Duologue",)
         ),
         noise_reduction="far_field",
@@ -231,11 +231,11 @@ def test_a_forced_tool_must_be_there() -> None:
 @pytest.mark.parametrize(
     ("transcription", "name"),
     [
-        (Transcription(model="whisper-1", keywords=("x",)), "keywords"),
-        (Transcription(model="gpt-4o-transcribe", keywords=("x",)), "keywords"),
-        (Transcription(model="gpt-realtime-whisper", prompt="x"), "prompt"),
+        (InputTranscription(model="whisper-1", keywords=("x",)), "keywords"),
+        (InputTranscription(model="gpt-4o-transcribe", keywords=("x",)), "keywords"),
+        (InputTranscription(model="gpt-realtime-whisper", prompt="x"), "prompt"),
     ],
 )
-def test_what_a_transcription_model_does_not_have(transcription: Transcription, name: str) -> None:
+def test_what_a_transcription_model_does_not_have(transcription: InputTranscription, name: str) -> None:
     with pytest.raises(ConfigurationError, match=name):
         check("gpt-realtime-2.1", EngineConfig(), OpenAIRealtimeOptions(transcription=transcription))

@@ -8,8 +8,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 import anyio
-import msgspec
 
+from ....agents.tool import plain_specs
 from ....errors import ConfigurationError, ServiceError
 from ....frames import Configure, Usage
 from ....processors.processor import Processor
@@ -51,7 +51,7 @@ class ScriptedLLM(LLM):
             connection=0,
             instructions=request.instructions,
             voice=self.config.voice,
-            tools=tuple(msgspec.to_builtins(tool) for tool in request.tools),
+            tools=plain_specs(request.tools),
             history=request.messages,
             said=last[0].text if last and last[0].role == "user" else "",
         )

@@ -14,7 +14,7 @@ from ....services.google.options import GeminiLiveOptions
 from ....services.google.realtime import GeminiLive
 from ....services.remote.keeper import ConnectionSettings
 from ...scripted.google import ScriptedGemini
-from ...scripted.google_model import INPUT_RATE
+from ...scripted.google_model import DEFAULT_INPUT_RATE
 from ...scripted.server import Act, Model
 from ..phrases import understand
 from ..rig import FarEnd, Rig
@@ -97,7 +97,7 @@ class _GeminiEnd(ServedEnd):
 
     def __init__(self, model: Model | Sequence[Sequence[Act]], behaviour: dict[str, Any]) -> None:
         super().__init__(model)
-        ear = partial(understand, sample_rate=INPUT_RATE)
+        ear = partial(understand, sample_rate=DEFAULT_INPUT_RATE)
         self._server = ScriptedGemini(self.note, transcripts=ear, **behaviour)
 
     @property
