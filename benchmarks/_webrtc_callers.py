@@ -22,7 +22,7 @@ import av
 from aiortc.mediastreams import MediaStreamError
 
 from benchmarks._call import CHUNK, speech
-from duologue.testing.webrtc import FRAME_S, Microphone, WebRTCClient
+from duologue.testing.webrtc import PACKET_S, Microphone, WebRTCClient
 
 BUFFER_S = 0.1
 WARM_UP_S = 6.0
@@ -119,12 +119,12 @@ def gaps(times: list[tuple[float, int]]) -> tuple[float, float]:
     silence_s, before = 0.0, times[0][1] - 1
     plays_at = times[0][0] + BUFFER_S
     for at, place in times:
-        lost_s = (place - before - 1) * FRAME_S
+        lost_s = (place - before - 1) * PACKET_S
         late_s = max(0.0, at - plays_at - lost_s)
         silence_s += lost_s + late_s
-        plays_at += lost_s + late_s + FRAME_S
+        plays_at += lost_s + late_s + PACKET_S
         before = place
-    return silence_s, (times[-1][1] - times[0][1] + 1) * FRAME_S
+    return silence_s, (times[-1][1] - times[0][1] + 1) * PACKET_S
 
 
 async def tick(times: list[tuple[float, int]]) -> None:
@@ -133,7 +133,7 @@ async def tick(times: list[tuple[float, int]]) -> None:
     began = now()
     while True:
         times.append((now(), len(times)))
-        await anyio.sleep(max(0.0, began + len(times) * FRAME_S - now()))
+        await anyio.sleep(max(0.0, began + len(times) * PACKET_S - now()))
 
 
 async def main(url: str, calls: int, seconds: float) -> dict[str, float]:

@@ -51,9 +51,9 @@ def run_serve(
     client_may_configure: bool = False,
     api_key: str = "",
 ) -> int:
-    """Serve what `web` and `openai_realtime` name, until Ctrl-C or SIGTERM. Returns the exit code.
+    """Serve the targets `web` and `openai_realtime` (see `load`), until Ctrl-C or SIGTERM. Returns the exit code.
 
-    Port 0 takes one that is free. Raises ConfigurationError if there is nothing to serve, or no such port to be had.
+    Port 0 takes one that is free. Raises ConfigurationError if there is nothing to serve, or the port is not free.
     """
     if not web and not openai_realtime:
         raise ConfigurationError("there is nothing to serve: name module:factory, or --openai-realtime module:object")

@@ -175,7 +175,7 @@ class Usage(Signal, frozen=True, kw_only=True, tag="Usage"):
 
 
 class ConnectionChanged(Signal, frozen=True, kw_only=True, tag="ConnectionChanged"):
-    """The connection of a native engine has come into another state, for `reason`.
+    """The connection of a native engine or of a remote service, `engine`, has changed its state, for `reason`.
 
     `connecting` and `active` at its opening; `expiring` when its end is near; `refreshing` while a new connection takes
     its place at a quiet point; `reconnecting` after it was lost, `attempt` counted from 1; `lost` when that was given

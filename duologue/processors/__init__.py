@@ -1,30 +1,22 @@
 """Processors: what a pipeline is made of.
 
-The names are imported when they are first used: the kernel below this package is part of what the session, and so
-`Processor` itself, is made of.
+The names are imported when they are first used: the session is built on the kernel below this package, and `Processor`
+on the session.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from .._lazy import lazily
 
 if TYPE_CHECKING:
-    from .pipeline import Pipeline
-    from .processor import Processor, handles
-    from .switch import Switch
-    from .tee import Tee
+    from .pipeline import Pipeline as Pipeline
+    from .processor import Processor as Processor
+    from .processor import handles as handles
+    from .switch import Switch as Switch
+    from .tee import Tee as Tee
 
-__all__ = ["Pipeline", "Processor", "Switch", "Tee", "handles"]
+_HOMES = {"pipeline": "Pipeline", "processor": "Processor handles", "switch": "Switch", "tee": "Tee"}
 
-_MODULES = {
-    "Pipeline": ".pipeline",
-    "Processor": ".processor",
-    "Switch": ".switch",
-    "Tee": ".tee",
-    "handles": ".processor",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name], __name__), name)
+__all__, __getattr__ = lazily(__name__, _HOMES, globals())

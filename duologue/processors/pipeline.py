@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ..errors import ConfigurationError
-from .kernel.groups import Group, build, check, from_exit
+from .kernel.groups import Group, build, check_tree, from_exit
 from .kernel.host import Direction
 from .kernel.node import Node
 from .kernel.routes import Port
@@ -21,7 +21,7 @@ class Pipeline(Processor, Group):
 
     def __init__(self, processors: Iterable[Node]) -> None:
         self._processors = _several(self, processors)
-        check(self)
+        check_tree(self)
 
     @property
     def children(self) -> tuple[Node, ...]:

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from ..errors import ConfigurationError
 from ..frames import Control, Frame, Input
-from .kernel.groups import Group, active_members, build, check, members, take
+from .kernel.groups import Group, active_members, build, check_tree, members, take
 from .kernel.host import Direction, Target
 from .kernel.lane import DONE, Lane
 from .kernel.node import Node
@@ -35,8 +35,8 @@ class Switch(Processor, Group, Generic[N]):
         self._active = active or next(iter(self._branches))
         self._require(self._active)
         self._selecting = asyncio.Lock()
-        self._gates: dict[Direction, _Gate] = {}
-        check(self)
+        self._gates: dict[Direction, _SwitchGate] = {}
+        check_tree(self)
 
     @property
     def children(self) -> tuple[Node, ...]:
@@ -106,7 +106,7 @@ class Switch(Processor, Group, Generic[N]):
             self.host.reroute()
 
     def build(self, direction: Direction, after: Port) -> Port:
-        gate = self._gates[direction] = _Gate(self, direction, after, self._active)
+        gate = self._gates[direction] = _SwitchGate(self, direction, after, self._active)
         gate.connect({n: build(branch, direction, gate.exit(n)) for n, branch in self._branches.items()})
         return gate
 
@@ -145,7 +145,7 @@ class BranchChange:
             yield
 
 
-class _Gate:
+class _SwitchGate:
     """The two ends of a `Switch` in one direction: an entry to the active branch, and an exit from each branch.
 
     After a change of branches the frames that waited in the old one stand in a lane at the entry, and frames that come
@@ -230,7 +230,7 @@ class _Gate:
 class _Exit:
     """The exit of one branch of a `Switch`."""
 
-    def __init__(self, gate: _Gate, name: str, after: Port) -> None:
+    def __init__(self, gate: _SwitchGate, name: str, after: Port) -> None:
         self._gate = gate
         self._name = name
         self._after = after

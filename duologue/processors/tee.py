@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Iterable, Iterator
 
 from ..frames import Control, Frame
-from .kernel.groups import Group, build, check, leaves, take
+from .kernel.groups import Group, build, check_tree, leaves, take
 from .kernel.host import Direction, Target
 from .kernel.lane import DONE, Lane
 from .kernel.node import Node
@@ -29,7 +29,7 @@ class Tee(Processor, Group):
     def __init__(self, branch: Iterable[Node]) -> None:
         self._branch = Pipeline(branch)
         self._ports: dict[Direction, _TeePort] = {}
-        check(self)
+        check_tree(self)
         for leaf in leaves(self):
             leaf._aside = True
 

@@ -1,4 +1,4 @@
-"""Hooks that stand between a frame and what follows from it: they may change it, or block it."""
+"""Hooks: an application's functions that may change or block a frame before anything follows from it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .bus import Report
 from .conversation import Conversation
 
 HOOK_TIMEOUT_S = 2.0
-"""For each hook, each time; what takes longer has failed."""
+"""Seconds for each hook, each time. A hook that takes longer has failed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,7 +28,7 @@ class _Hook:
 
 
 class Hooks:
-    """The hooks of a session, each asked after the other. `Session.intercept` says what they may do."""
+    """The hooks of a session, asked one after the other. See `Session.intercept` for what they may do."""
 
     def __init__(self, report: Report, broadcast: Callable[[Signal], None], conversation: Conversation) -> None:
         self._report = report
@@ -37,7 +37,10 @@ class Hooks:
         self._hooks: dict[type, list[_Hook]] = {UserTranscript: [], ToolCall: [], BotText: []}
 
     def add(self, frame_type: type, function: Callable[[Any], Any], timeout_s: float) -> Callable[[], None]:
-        """Ask this one, too. Returns a function that ends it. Raises ConfigurationError."""
+        """Ask this hook too. Returns a function that ends it.
+
+        Raises ConfigurationError for a frame type that cannot be intercepted, and for a hook or limit that cannot work.
+        """
         if frame_type not in self._hooks:
             raise ConfigurationError(f"{frame_type!r} cannot be intercepted: UserTranscript, BotText and ToolCall can")
         if not callable(function):
@@ -54,7 +57,7 @@ class Hooks:
         return stop
 
     def has(self, frame_type: type) -> bool:
-        """Return whether a hook is asked about frames of this type."""
+        """Return True if a hook is asked about frames of this type."""
         return bool(self._hooks[frame_type])
 
     async def sentence(self, frame: BotText) -> BotText | None:
@@ -76,9 +79,9 @@ class Hooks:
         return msgspec.structs.replace(frame, text=frame.text.replace(frame.text.strip(), text.strip(), 1))
 
     async def transcript(self, frame: UserTranscript) -> UserTranscript | None:
-        """What is to count as said, which everyone is told as `Transcribed`; None for nothing.
+        """Return the transcript as it counts, None if it does not, and broadcast it as `Transcribed`.
 
-        A hook that fails changes nothing: the caller is not to be left without an answer.
+        A hook that fails changes nothing: the caller must not be left without an answer.
         """
         for hook in tuple(self._hooks[UserTranscript]):
             try:
@@ -87,7 +90,7 @@ class Hooks:
                 self._report(error, "hook", frame)
                 continue
             if answer is None:
-                if frame.final:  # whoever has shown interim words takes them back
+                if frame.final:  # listeners that have shown interim words take them back
                     self._broadcast(msgspec.structs.replace(_transcribed(frame), text=""))
                 return None
             place = {name: getattr(frame, name) for name in ("final", "start_s", "end_s", "utterance")}
@@ -96,9 +99,9 @@ class Hooks:
         return frame
 
     async def call(self, call: ToolCall) -> ToolCall | ToolResult:
-        """The call as it is to be made, or the result that takes its place.
+        """Return the call to make, or the result that takes its place.
 
-        A call is refused if a hook fails: what was to be checked must not happen unchecked.
+        A call is refused if a hook fails: it must not be made unchecked.
         """
         asked = call.arguments
         for hook in tuple(self._hooks[ToolCall]):
@@ -112,9 +115,9 @@ class Hooks:
                     return msgspec.structs.replace(answer, **replaced)
             except Exception as error:
                 self._report(error, "hook", call)
-                return _refused(call, str(error) or type(error).__name__)
+                return _refusal(call, str(error) or type(error).__name__)
             if answer is None:
-                return _refused(call, "this is not allowed")
+                return _refusal(call, "this is not allowed")
             call = msgspec.structs.replace(call, arguments=answer.arguments)
         if call.arguments != asked:
             self._log_changed(call)
@@ -153,7 +156,7 @@ def _transcribed(frame: UserTranscript) -> Transcribed:
     )
 
 
-def _refused(call: ToolCall, why: str) -> ToolResult:
+def _refusal(call: ToolCall, why: str) -> ToolResult:
     return ToolResult(
         call_id=call.call_id, name=call.name, turn=call.turn, result={"error": f"refused: {why}"}, is_error=True
     )

@@ -11,7 +11,7 @@ from enum import Enum
 from ..errors import IllegalState
 from ..frames import End
 from ..processors.kernel.host import Deadlines, Member
-from ..processors.kernel.lifecycle import Opened
+from ..processors.kernel.lifecycle import OpenMembers
 from ..processors.kernel.tasks import Tasks, to_the_end
 
 log = logging.getLogger("duologue")
@@ -51,7 +51,7 @@ class Life:
     def __init__(self, session_id: str, deadlines: Deadlines, report: Callable[[Exception, str], None]) -> None:
         self.state = State.NEW
         self.tasks = Tasks(session_id)
-        self.opened = Opened(self.tasks, deadlines, report)
+        self.opened = OpenMembers(self.tasks, deadlines, report)
         self._id = session_id
         self._deadlines = deadlines
         self._clock: Callable[[], float] | None = None

@@ -225,8 +225,8 @@ class Session:
         Fixes what was heard, and tells everyone. Returns the signal that was broadcast. All of it happens in one step
         of the event loop, in this order:
 
-        1. The fence rises. From here on every push of older output ends where it is, and work inside
-           `floor.scope(turn)` is cancelled.
+        1. The fence rises. From here on every push of older output ends where it is, work inside `floor.scope(turn)` is
+           cancelled, and holds that are not lasting end.
         2. The lanes drop stale output and cancel the handlers at work on it. This comes before the playouts: room in
            a lane, or in a playout, wakes a waiting push, which must find its frame stale.
         3. The playouts fall silent (`on_fence`) and tell the ledger how much of their audio was played. What the far

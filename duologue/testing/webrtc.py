@@ -29,7 +29,7 @@ SendRequest = Callable[[str, str, Json], Awaitable[Any]]
 """`await request(method, path, body)` sends an HTTP request and returns the JSON of its answer; raises if refused."""
 
 HEARD_RATE = 48_000
-FRAME_S = 0.02
+PACKET_S = 0.02
 PING_S = 1.0
 MAX_HEARD_S = 600.0
 """Audio that a client keeps; beyond that the oldest is dropped."""
@@ -106,7 +106,7 @@ class WebRTCClient:
         self.microphone = microphone or Microphone()
         self.messages: list[Json] = []
         """All messages of the data channel."""
-        self.heard: deque[tuple[float, bytes]] = deque(maxlen=int(MAX_HEARD_S / FRAME_S))
+        self.heard: deque[tuple[float, bytes]] = deque(maxlen=int(MAX_HEARD_S / PACKET_S))
         """Pieces of 20 ms of audio, each with the time (`time.monotonic`) at which it came."""
         self.places: deque[int] = deque(maxlen=self.heard.maxlen)
         """The numbers of these pieces among the sent ones: numbers of lost pieces are missing."""
@@ -291,7 +291,7 @@ class WebRTCClient:
                 frame: Any = await track.recv()
                 pcm = bytes(frame.planes[0])[: 4 * frame.samples]
                 self.heard.append((time.monotonic(), downmix(pcm, 2)))
-                self.places.append(round(frame.pts / (HEARD_RATE * FRAME_S)))
+                self.places.append(round(frame.pts / (HEARD_RATE * PACKET_S)))
                 self._wake()
 
     def _wake(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 from ..agents.engine import Engine
-from ..frames import BotAudio, ClientChanged, Input
+from ..frames import BotAudio, ClientChanged, Frame, Input
 from ..processors.kernel.groups import Group, leaves
 from ..processors.kernel.node import Node
 from ..session.session import Session
@@ -187,6 +187,10 @@ class ClientInput(TransportInput):
         await super().open()
         if (sample_rate := engine_input_rate(self.session.pipeline)) is not None:
             self.transport.use_input_rate(sample_rate)
+
+    def put(self, frame: Frame) -> None:
+        """Any frame, pushed in its place among the audio."""
+        self._put(frame)
 
     def started(self) -> None:
         self.transport.started()

@@ -9,7 +9,7 @@ Message = dict[str, Any]
 
 
 class Words:
-    """What a transport says on its message channel, in the words of one protocol. None does any I/O.
+    """The messages that a transport sends by itself, in one protocol. No method does any I/O.
 
     The base has no words: None is not sent.
     """

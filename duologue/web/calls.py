@@ -1,4 +1,4 @@
-"""The calls of a server: who may call, the session of each call, and how calls end."""
+"""The calls of a server: authentication, limits, the session of each call, and its end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ log = logging.getLogger("duologue")
 MakeSession = Callable[[ClientTransport], Session | Processor | Awaitable[Session | Processor]]
 """Builds the session of a call around its transport. A pipeline is put into a session."""
 Auth = Callable[[HTTPConnection], Any]
-"""Returns the identity of whoever asks (`transport.identity`); a falsy one refuses with status 401.
+"""Returns the identity of a client (`transport.identity`); a falsy one refuses it with status 401.
 
 It may raise `Refused`, and be `async def`."""
 Attach = Callable[[ClientTransport, Session], None]
@@ -50,7 +50,7 @@ class Refused(DuologueError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebLimits:
-    """What clients may use up. Raises ConfigurationError for a limit that is not positive."""
+    """The limits of a server's clients. Raises ConfigurationError for a limit that is not positive."""
 
     connections: int = 100
     """Calls at the same time; more are refused with status 503."""
@@ -82,7 +82,7 @@ class WebLimits:
 def token_auth(token: str) -> Auth:
     """Accepts clients that send `token`: as a bearer token, as `?token=`, or as OpenAI's subprotocol for keys.
 
-    Raises ConfigurationError for an empty token, which every client would have.
+    Raises ConfigurationError for an empty token, which every client has.
     """
     if not token:
         raise ConfigurationError("the token is empty: everybody would be let in. Leave auth out to ask for none")
@@ -128,7 +128,7 @@ class Call:
             self._task = asyncio.get_running_loop().create_task(self._run(), name=f"call {self.transport.id}")
 
     async def end(self, reason: str) -> None:
-        """End the call, whatever state it is in, and wait until it is over."""
+        """End the call, in any state, and wait until it is over."""
         if self._task is None:
             await self._finish(Outcome(reason))
         elif self.session is not None:
@@ -194,7 +194,7 @@ class Calls:
         return self._live.get(id)
 
     async def authorize(self, connection: HTTPConnection) -> Any:
-        """The identity of whoever asks. Raises Refused (401) if the authentication callback says no."""
+        """The identity of the client. Raises Refused (401) if the authentication callback says no."""
         if self._auth is None:
             return None
         identity = self._auth(connection)

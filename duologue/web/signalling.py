@@ -143,7 +143,7 @@ class _SmallWebRTC:
         if waiting is None or waiting.identity != identity or waiting.until <= asyncio.get_running_loop().time():
             if self._calls.get(session_id) is not None:
                 raise Refused(409, "connection_already_exists", "the session has a client already")
-            raise Refused(404, "unknown_session", "there is no such session, or its offer came too late")
+            raise Refused(404, "unknown_session", "the session is unknown, or its offer came too late")
         del self._announced[session_id]
         return data if data is not None else waiting.data
 

@@ -107,7 +107,7 @@ class _Endpoints(WebSocketDoor):
 
     def __init__(self, calls: Calls) -> None:
         super().__init__(calls)
-        self._nameless = 0  # connections of FastRTC's that have not said who they are
+        self._nameless = 0  # FastRTC connections that have not sent their id
         self._limits = self.limits()
 
     async def f1(self, socket: WebSocket) -> None:
@@ -124,7 +124,7 @@ class _Endpoints(WebSocketDoor):
             identity, query = await self.admit(socket)
             serializer = _fastrtc_serializer(query)
             if self._nameless >= self._calls.limits.connections:
-                raise Refused(503, "concurrency_limit_reached", "too many connections have not said who they are")
+                raise Refused(503, "concurrency_limit_reached", "too many connections have not sent their id")
         except Refused as refused:
             await deny(socket, refused.response())
             return

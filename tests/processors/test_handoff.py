@@ -322,7 +322,7 @@ async def test_two_hand_offs_in_one_response_are_one() -> None:
         await call.until(3)
         assert handoff.agent.name == "Bob"
         assert [r["accepted"] for r in results(call)] == [True, False]
-        assert results(call)[1]["reason"] == "Ann has not the call any more: Bob has it"
+        assert results(call)[1]["reason"] == "Ann does not have the call any more: Bob has it"
         assert call.responses[1:] == ["Bob: Bob here. (completed)"]
 
 
@@ -459,7 +459,7 @@ async def test_any_error_of_an_engine_leaves_the_call_with_the_old_agent() -> No
 def test_what_cannot_work_is_refused_when_it_is_made() -> None:
     with pytest.raises(ConfigurationError, match="two agents are named 'Ann'"):
         Handoff([ann(), ann()])
-    with pytest.raises(ConfigurationError, match="led by 'Zoe', who is no agent"):
+    with pytest.raises(ConfigurationError, match="led by 'Zoe', which is not an agent"):
         Handoff([ann()], [Stage(phase="x", agent="Zoe")])
     with pytest.raises(ConfigurationError, match="tool of its own named 'handoff_conversation'"):
         Handoff([ann(tools=[Tool(get_bill, name=TOOL_NAME)])])

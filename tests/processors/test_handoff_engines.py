@@ -26,7 +26,7 @@ from duologue.frames import (
     UserTranscript,
 )
 from duologue.processors import Pipeline, Switch
-from duologue.processors.handoff.handoff import MAX_WAITING, Handoff
+from duologue.processors.handoff.handoff import MAX_WAITING_HANDOFFS, Handoff
 from duologue.processors.handoff.tool import TOOL_NAME
 from duologue.processors.tools import Tools
 from duologue.services.cascade import Cascade
@@ -500,15 +500,15 @@ async def test_an_engine_that_cannot_let_go_keeps_the_call_and_goes_on() -> None
 
 async def test_more_hand_offs_than_can_wait_are_refused() -> None:
     async with two(Engine(), Engine(open_s=5.0)) as call:
-        for number in range(1 + MAX_WAITING + 4):
+        for number in range(1 + MAX_WAITING_HANDOFFS + 4):
             await call.session.send(Transfer(target=("Bob", "Ann")[number % 2]))
         await call.until(1)
         assert [e.message for e in call.errors] == [
-            f"the call cannot go to {target!r}: {MAX_WAITING} hand-offs wait already (while handling Transfer)"
+            f"the call cannot go to {target!r}: {MAX_WAITING_HANDOFFS} hand-offs wait already (while handling Transfer)"
             for target in ("Ann", "Bob", "Ann", "Bob")
         ]
         await call.until(100)
-        assert names(call) == ["Started", "Completed"] * (1 + MAX_WAITING)
+        assert names(call) == ["Started", "Completed"] * (1 + MAX_WAITING_HANDOFFS)
 
 
 class Hung(MockTTS):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from duologue.protocols.openai_realtime.response import ServerItem
-from duologue.web.realtime.transcripts import Transcripts
+from duologue.web.realtime.transcripts import TurnTranscripts
 
 
 def told_by(*steps: tuple[object, ...]) -> list[tuple[str, str]]:
     """Carries out ("turn", id, start, end), ("said", text, start, end) and ("over",); what was told, in order."""
     told: list[tuple[str, str]] = []
-    transcripts = Transcripts(lambda item, text, seconds: told.append((item.id, text)))
+    transcripts = TurnTranscripts(lambda item, text, seconds: told.append((item.id, text)))
     for kind, *values in steps:
         if kind == "turn":
             item_id, start, end = values

@@ -1,4 +1,4 @@
-"""Where the engine stands in a pipeline."""
+"""The place of the engine in a pipeline."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ..switch import Switch
 
 
 def find_engine(node: Node) -> Switch[Any] | Engine | None:
-    """The engine in a pipeline, or the switch between several. None if there is none."""
+    """Return the engine in a pipeline, or the switch between several; None if there is none."""
     if isinstance(node, Engine):
         return node
     if isinstance(node, Switch):

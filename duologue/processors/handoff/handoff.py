@@ -27,30 +27,29 @@ from ..kernel.tasks import stray
 from ..processor import Processor, handles
 from ..switch import Switch
 from ..tools import Tools, shared_tools
-from . import tool as handoff_tool
 from .exchange import Exchange, Wanted
 from .find import find_engine
 from .takeover import Takeover, engines
-from .tool import TOOL_NAME
+from .tool import TOOL_NAME, handoff_spec, read_arguments
 
-MAX_WAITING = 16
+MAX_WAITING_HANDOFFS = 16
 """Hand-offs that wait for the one that is under way; more are refused."""
 
 
 class Handoff(Processor):
-    """Gives the active agent a `handoff_conversation` tool, and carries out what it asks.
+    """Gives the active agent a `handoff_conversation` tool, and carries out the hand-offs that it asks for.
 
-    Stands downstream of the engine (or of a `Switch` of engines) and before `Tools`. `agents` are all who may talk;
-    without a `flow` their own `targets` say who may hand off to whom. The call begins with the flow's first agent,
-    on the engine that is active. An agent has its own tools, those given to `Tools`, and the hand-off.
+    Stands downstream of the engine (or of a `Switch` of engines) and before `Tools`. `agents` are all agents of the
+    call. A `flow` says which agent may hand off to which; without one the agents' own `targets` do. The call begins
+    with the flow's first agent, on the active engine. An agent has its own tools, those given to `Tools`, and the
+    hand-off.
 
-    A hand-off happens as a whole or not at all: if the new agent cannot be set up the old one keeps the call and is
-    told why. The new agent gets the whole history, and the reason and summary. What the old one was saying is said to
-    its end, and what the caller says meanwhile is the new one's to answer; until its engine is open the old one has
-    the call. A `Transfer` may also name an engine: the agent, or the new one, goes on with that. An engine that is lost
-    for good is replaced by the next one of `failover`, the names of engines of a `Switch`, and the same agent goes on.
-    Signals `HandoffStarted`, `HandoffCompleted` and `HandoffFailed` tell of it; all state belongs to this
-    session alone (`state`).
+    A hand-off happens as a whole or not at all: if the new agent cannot be set up, the old one keeps the call and
+    gets the reason. The new agent gets the whole log, the reason and the summary. The old one says to its end what it
+    has begun, and the new one answers what the caller says meanwhile; until the new engine is open the old agent has
+    the call. A `Transfer` may also name an engine: the agent, or the new one, goes on with that. An engine that is
+    lost for good is replaced by the next one of `failover`, names of engines in the `Switch`, and the same agent goes
+    on. The signals are `HandoffStarted`, `HandoffCompleted` and `HandoffFailed`; `state` belongs to this session alone.
 
     Raises ConfigurationError for two agents of one name, an agent that takes the hand-off tool's name, and a flow
     that names an unknown agent.
@@ -70,7 +69,7 @@ class Handoff(Processor):
             self.flow = flow if isinstance(flow, Flow) else Flow(flow)
         for stage in self.flow.stages.values():
             if stage.agent not in self.agents:
-                raise ConfigurationError(f"stage {stage.phase!r} is led by {stage.agent!r}, who is no agent")
+                raise ConfigurationError(f"stage {stage.phase!r} is led by {stage.agent!r}, which is not an agent")
         for agent in self.agents.values():
             if any(tool.name == TOOL_NAME for tool in agent.toolset):
                 raise ConfigurationError(f"agent {agent.name!r} has a tool of its own named {TOOL_NAME!r}")
@@ -81,14 +80,14 @@ class Handoff(Processor):
 
     @property
     def agent(self) -> Agent:
-        """Who has the call."""
+        """The agent that has the call."""
         return self.agents[self.flow.stages[self.state.phase].agent]
 
     async def open(self) -> None:
         """Set the first agent up.
 
-        Raises ConfigurationError if an agent's engine is not there, if the first one's is not active, and if `Tools`
-        stands before this.
+        Raises ConfigurationError if an agent's engine does not exist, if the first agent's is not active, and if
+        `Tools` stands before this.
         """
         for agent in self.agents.values():
             self._engine_name(agent)
@@ -120,7 +119,7 @@ class Handoff(Processor):
 
     @handles(ToolCall)
     async def tool_call(self, call: ToolCall) -> None:
-        """Take the hand-off's calls out of the stream; all others go on to `Tools`."""
+        """Take the calls of the hand-off tool out of the stream; all others go on to `Tools`."""
         if call.name == TOOL_NAME:
             self._ask(call)
         else:
@@ -129,8 +128,10 @@ class Handoff(Processor):
     @handles(Transfer)
     async def transfer(self, frame: Transfer) -> None:
         """The application hands the call over; the flow is not asked, but the target must exist."""
-        if len(self._asked) > MAX_WAITING:
-            raise ConfigurationError(f"the call cannot go to {frame.target!r}: {MAX_WAITING} hand-offs wait already")
+        if len(self._asked) > MAX_WAITING_HANDOFFS:
+            raise ConfigurationError(
+                f"the call cannot go to {frame.target!r}: {MAX_WAITING_HANDOFFS} hand-offs wait already"
+            )
         self._ask(frame)
 
     # -- one after the other ---------------------------------------------------------------------------------------
@@ -173,9 +174,9 @@ class Handoff(Processor):
             raise ConfigurationError(error)
 
     async def _replace(self, lost: _Lost) -> None:
-        """The same agent goes on, with the first engine that can be opened of those after the lost one."""
+        """The same agent goes on, with the first engine after the lost one that can be opened."""
         if engines(self.session)[1] != lost.engine:
-            return  # the call has left it already
+            return  # the call has left this engine already
         names = self.failover
         after = names.index(lost.engine) + 1 if lost.engine in names else 0
         tried = []
@@ -199,8 +200,8 @@ class Handoff(Processor):
         late = asker not in ("", self.agent.name)
         try:
             if late:
-                raise ToolError(f"{asker} has not the call any more: {self.agent.name} has it")
-            asked = handoff_tool.read(call.arguments, self.state.phase, self._allowed(self.state.phase))
+                raise ToolError(f"{asker} does not have the call any more: {self.agent.name} has it")
+            asked = read_arguments(call.arguments, self.state.phase, self._allowed(self.state.phase))
         except ToolError as refusal:
             error = str(refusal)
             self._failed(str(call.arguments.get("target", "")), error)
@@ -226,7 +227,7 @@ class Handoff(Processor):
             )
 
     def _asker(self, call: ToolCall) -> str:
-        """The agent whose response made a call; "" if the log does not say."""
+        """Return the agent whose response made a call; "" if the log does not say."""
         items = reversed(self.session.conversation.items)
         return next((i.agent for i in items if i.kind == "tool_call" and i.call_id == call.call_id), "")
 
@@ -236,7 +237,7 @@ class Handoff(Processor):
         return [self.flow.stages[name] for name in self.flow.stages[phase].reachable]
 
     def _phase_of(self, target: str, next_phase: str | None) -> str | None:
-        """The phase that the target leads: the one asked for, else the nearest in the flow, else any."""
+        """Return a phase that the target leads: the one asked for, else the nearest in the flow, else any."""
         stages = [*self._allowed(self.state.phase), *self.flow.stages.values()]
         return next((s.phase for s in stages if s.agent == target and next_phase in (None, s.phase)), None)
 
@@ -283,7 +284,7 @@ class Handoff(Processor):
         self.broadcast(HandoffFailed(source=self.agent.name, target=target, error=error))
 
     def _engine_name(self, agent: Agent, wanted: str = "") -> str:
-        """Which engine the agent is served by: the one asked for, its own, or else the active one."""
+        """Return the name of the engine for an agent: the one asked for, its own, or else the active one."""
         named, active = engines(self.session)
         name = wanted or agent.engine or active
         if name not in named:
@@ -294,7 +295,7 @@ class Handoff(Processor):
     def _configuration(self, agent: Agent, phase: str, engine: Engine) -> Configure:
         more = list(shared_tools(self.session.pipeline))
         if allowed := self._allowed(phase):
-            more.append(handoff_tool.spec(self.agents, allowed))
+            more.append(handoff_spec(self.agents, allowed))
         return configuration(agent, more, engine.capabilities.voices)
 
 

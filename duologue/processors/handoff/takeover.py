@@ -15,7 +15,7 @@ from ...errors import ConfigurationError
 from ...frames import Configure, Frame, Say, ToolResult
 from ...session.life import State
 from ...session.session import Session
-from ..kernel.tasks import stray
+from ..kernel.tasks import stray, to_the_end
 from ..switch import BranchChange, Switch
 from .find import find_engine
 
@@ -175,7 +175,7 @@ class Takeover:
         failed = self._before is not None and not self.outcome.done()
         if failed and self._session.state in (State.CONNECTING, State.ACTIVE):
             assert self._before is not None
-            await self._new.configure(_restoring(self._before))
+            await to_the_end(self._new.configure(_restoring(self._before)))
 
 
 def _restoring(config: EngineConfig) -> Configure:

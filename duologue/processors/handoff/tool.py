@@ -1,4 +1,4 @@
-"""The tool by which a model hands the call over: what it is told, and what it may ask."""
+"""The tool by which a model hands the call over: its specification and its arguments."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...errors import ToolError
 TOOL_NAME = "handoff_conversation"
 
 
-class Asked(msgspec.Struct, kw_only=True, frozen=True):
+class HandoffArguments(msgspec.Struct, kw_only=True, frozen=True):
     """A hand-off as a model asks for it."""
 
     target: str
@@ -25,18 +25,18 @@ class Asked(msgspec.Struct, kw_only=True, frozen=True):
     channel_escalation: str | None = None
 
 
-def read(arguments: dict[str, Any], phase: str, allowed: Sequence[Stage]) -> Asked:
-    """What is asked for by these arguments, in a phase that the `allowed` stages may follow.
+def read_arguments(arguments: dict[str, Any], phase: str, allowed: Sequence[Stage]) -> HandoffArguments:
+    """Check the arguments of a call, made in a phase that the `allowed` stages may follow.
 
-    The enumerations of the schema are held here as well. Raises ToolError with the reason for everything else.
+    Raises ToolError, with the reason, for arguments that do not fit the schema or its enumerations.
     """
     try:
-        asked = msgspec.convert(arguments, Asked)
+        asked = msgspec.convert(arguments, HandoffArguments)
     except msgspec.ValidationError as error:
         raise ToolError(f"wrong arguments: {error}") from error
     phases = [stage.phase for stage in allowed if stage.agent == asked.target]
     if not phases:
-        names = ", ".join(_agents(allowed)) or "nobody"
+        names = ", ".join(_agent_names(allowed)) or "nobody"
         raise ToolError(f"{asked.target!r} cannot take the call now; who can: {names}")
     if asked.next_phase is not None and asked.next_phase not in phases:
         raise ToolError(
@@ -46,8 +46,8 @@ def read(arguments: dict[str, Any], phase: str, allowed: Sequence[Stage]) -> Ask
     return asked
 
 
-def spec(agents: Mapping[str, Agent], allowed: Sequence[Stage]) -> ToolSpec:
-    """What a model is told, where the `allowed` stages may follow."""
+def handoff_spec(agents: Mapping[str, Agent], allowed: Sequence[Stage]) -> ToolSpec:
+    """Return the tool's specification in a phase that the `allowed` stages may follow."""
     lines = []
     for stage in allowed:
         agent = agents[stage.agent]
@@ -60,7 +60,7 @@ def spec(agents: Mapping[str, Agent], allowed: Sequence[Stage]) -> ToolSpec:
             "properties": {
                 "target": {
                     "type": "string",
-                    "enum": _agents(allowed),
+                    "enum": _agent_names(allowed),
                     "description": "Who takes over. " + "; ".join(lines),
                 },
                 "reason": {"type": "string", "description": "Why the call is handed over."},
@@ -78,5 +78,5 @@ def spec(agents: Mapping[str, Agent], allowed: Sequence[Stage]) -> ToolSpec:
     )
 
 
-def _agents(stages: Sequence[Stage]) -> list[str]:
+def _agent_names(stages: Sequence[Stage]) -> list[str]:
     return list(dict.fromkeys(stage.agent for stage in stages))

@@ -90,7 +90,7 @@ def _groups(node: Node, *, active: bool = False) -> list[Group]:
     return [node, *(group for child in children for group in _groups(child, active=active))]
 
 
-def check(node: Node) -> None:
+def check_tree(node: Node) -> None:
     """Raise ConfigurationError, with the names, if the tree below `node` cannot be linked."""
     _Check().enter(node)
 

@@ -45,7 +45,7 @@ class Member(Protocol):
         """Release resources."""
 
 
-class Owner(Member, Protocol):
+class LaneOwner(Member, Protocol):
     """A member that has a lane."""
 
     @property

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...errors import ConfigurationError, DeadlineExceeded, ServiceError
 from ...frames import Control, End, Frame, Output
-from .host import Direction, Owner, Target
+from .host import Direction, LaneOwner, Target
 
 Entry = tuple[Target, Frame, bool, bool]
 """The target, the frame, True if nothing may overtake it, and True if it travels upstream."""
@@ -19,7 +19,7 @@ UPSTREAM_FACTOR = 4
 
 
 class Done:
-    """An awaitable that is done already, made once: awaiting it costs no coroutine."""
+    """An awaitable that is done. There is one, `DONE`: awaiting it makes no coroutine."""
 
     __slots__ = ()
 
@@ -59,7 +59,7 @@ class Lane:
         "worker",
     )
 
-    def __init__(self, owner: Owner, capacity: int | None = None) -> None:
+    def __init__(self, owner: LaneOwner, capacity: int | None = None) -> None:
         capacity = owner.capacity if capacity is None else capacity
         if capacity < 1:
             raise ConfigurationError(f"{owner.name}: a lane's capacity must be at least 1, not {capacity}")
@@ -176,7 +176,7 @@ class Lane:
             except Exception as error:
                 self._host.report(error, self._owner.name, entry[1])
             except asyncio.CancelledError:
-                # The fence's cancellation ends here; one that comes from elsewhere as well ends the worker.
+                # The fence's cancellation ends here. A second one, from elsewhere, ends the worker.
                 if self._fenced is not entry or task.cancelling() > 1:
                     raise
             finally:
@@ -203,8 +203,8 @@ class Lane:
     def _cancel(self, entry: Entry) -> None:
         if self._running is entry and self.worker is not None and self._fenced is None:
             self._fenced = entry
-            # asyncio's own cancellation, which strikes once: a scope of anyio's would strike at every turn of the
-            # loop, and a handler that ignores it would keep the loop from ever resting.
+            # asyncio's own cancellation, once: a scope of anyio's would cancel at every iteration of the loop, and a
+            # handler that ignores it would keep the loop busy for ever.
             self.worker.cancel()
             stop_s = self._host.deadlines.stop_s
             asyncio.get_running_loop().call_later(stop_s, self._leave_behind, entry, stop_s)
@@ -257,7 +257,7 @@ class Lane:
 class DrainableLane(Lane):
     """A lane whose work can be waited for. Its targets must not raise: nothing reports it for them."""
 
-    def __init__(self, owner: Owner, capacity: int | None = None) -> None:
+    def __init__(self, owner: LaneOwner, capacity: int | None = None) -> None:
         super().__init__(owner, capacity)
         self._drains: set[asyncio.Event] = set()
 

@@ -10,7 +10,7 @@ from .host import Deadlines, Member
 from .tasks import Tasks
 
 
-class Opened:
+class OpenMembers:
     """The processors that are open or opening. Each is closed once."""
 
     def __init__(self, tasks: Tasks, deadlines: Deadlines, report: Callable[[Exception, str], None]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from ...frames import Frame, Signal
-from .groups import active_leaves, build, check, leaves, members
+from .groups import active_leaves, build, check_tree, leaves, members
 from .host import Direction, Host, Target
 from .node import Node
 from .routes import EndPort, Routes, drop, signal_target
@@ -23,7 +23,7 @@ class LinkedPipeline:
     """
 
     def __init__(self, pipeline: Node, host: Host, bottom: Callable[[type[Frame]], Target]) -> None:
-        check(pipeline)
+        check_tree(pipeline)
         self._pipeline = pipeline
         self._host = host
         for node in members(pipeline):

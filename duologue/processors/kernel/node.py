@@ -14,10 +14,10 @@ from .spec import Spec, read_spec
 
 class _Unlinked(dict[type[Frame], Target]):
     def __missing__(self, frame_type: type[Frame]) -> Target:
-        return _refuse
+        return _push_unlinked
 
 
-async def _refuse(frame: Frame) -> None:
+async def _push_unlinked(frame: Frame) -> None:
     raise IllegalState(f"{type(frame).__name__} was pushed outside a running session")
 
 

@@ -15,7 +15,7 @@ from ...frames import Control, End, Frame, Output, Signal
 from .host import Direction, Host, Target
 from .lane import DONE
 from .node import Node
-from .spec import family_of, find_handler
+from .spec import find_handler, frame_family
 from .tasks import stray
 
 
@@ -48,7 +48,7 @@ class Routes(dict[type[Frame], Target]):
     def __missing__(self, frame_type: type[Frame]) -> Target:
         if not (isinstance(frame_type, type) and issubclass(frame_type, Frame)):
             raise BadInput(f"{self.source.name} pushed {frame_type.__name__}, which is not a frame")
-        family_of(frame_type)
+        frame_family(frame_type)
         if issubclass(frame_type, Signal):
             target = signal_target(self.host, frame_type, self.port.beyond())
         else:
@@ -142,7 +142,7 @@ class LeafPort:
         put = lane.put if down else lane.put_up
         if issubclass(frame_type, Control):
             return lambda frame: put(take, frame, True)
-        if family_of(frame_type) in lanes:
+        if frame_family(frame_type) in lanes:
             if issubclass(frame_type, Output) and not frame_type.survives_fence:
                 floor = self.host.floor
                 return lambda frame: DONE if frame.turn <= floor.fence else put(take, frame)

@@ -12,8 +12,8 @@ from typing import Any, TypeVar
 from ...errors import ConfigurationError
 from ...frames import Control, Frame, Input, Output, Signal
 
-Family = type[Frame]
-FAMILIES: tuple[Family, ...] = (Signal, Input, Output, Control)
+FrameFamily = type[Frame]
+FRAME_FAMILIES: tuple[FrameFamily, ...] = (Signal, Input, Output, Control)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -42,13 +42,13 @@ class Spec:
     down: dict[type[Frame], HandlerSpec] = field(default_factory=dict)
     up: dict[type[Frame], HandlerSpec] = field(default_factory=dict)
     signals: dict[type[Frame], HandlerSpec] = field(default_factory=dict)
-    lane_down: frozenset[Family] = frozenset()
-    lane_up: frozenset[Family] = frozenset()
+    lane_down: frozenset[FrameFamily] = frozenset()
+    lane_up: frozenset[FrameFamily] = frozenset()
 
 
-def family_of(frame_type: type[Frame]) -> Family:
+def frame_family(frame_type: type[Frame]) -> FrameFamily:
     """Return the family of a frame type. Raises ConfigurationError for a type of none."""
-    for family in FAMILIES:
+    for family in FRAME_FAMILIES:
         if issubclass(frame_type, family):
             return family
     raise ConfigurationError(f"{frame_type.__name__} is not a frame: subclass Signal, Input, Output or Control")
@@ -97,13 +97,13 @@ def find_handler(table: dict[type[Frame], HandlerSpec], frame_type: type[Frame])
 def read_spec(cls: type) -> Spec:
     """Work out what a class handles. Raises ConfigurationError for handlers that cannot work."""
     spec = Spec()
-    lanes: dict[bool, set[Family]] = {False: set(), True: set()}
+    lanes: dict[bool, set[FrameFamily]] = {False: set(), True: set()}
     for method_name in dir(cls):
         method = inspect.getattr_static(cls, method_name)
         for mark in _marks(cls, method_name) if callable(method) else ():
             _check_handler(cls, method_name, method, mark)
             for frame_type in mark.types:
-                family = family_of(frame_type) if frame_type is not Frame else None
+                family = frame_family(frame_type) if frame_type is not Frame else None
                 table = spec.signals if family is Signal else spec.up if mark.upstream else spec.down
                 if frame_type in table:
                     raise ConfigurationError(

@@ -19,8 +19,8 @@ def _executor() -> ThreadPoolExecutor:
 
 
 async def in_thread(function: Callable[..., T], *args: Any) -> T:
-    """Run `function(*args)` in the process's worker pool. Cancelling stops the waiting, not the work.
+    """Run `function(*args)` in the process's worker pool. Cancelling ends the wait, not the work.
 
-    Goes through the event loop's `run_in_executor`, so that a virtual clock knows of the work.
+    It uses the event loop's `run_in_executor`, and a virtual clock knows of the work that way.
     """
     return await asyncio.get_running_loop().run_in_executor(_executor(), function, *args)

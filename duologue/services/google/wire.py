@@ -170,5 +170,6 @@ def lost(error: Exception, *, setting_up: bool = False, resumed: bool = False) -
     else:
         return ConnectionLost(f"{type(error).__name__}: {error}")
     text = f"closed with {code}{': ' if reason else ''}{reason}"
-    final = fatal(status=code if code < 600 else 0, code=code, reason=reason, setting_up=setting_up) and not resumed
+    status = code if code < 1000 else 0  # an APIError has either
+    final = fatal(status=status, code=code, reason=reason, setting_up=setting_up) and not resumed
     return ConnectionLost(text, code=code, fatal=final)

@@ -63,8 +63,8 @@ def detects_turns(settings: dict[str, Any]) -> bool:
 def changed_settings(old: dict[str, Any], new: dict[str, Any], *, spoken: bool) -> dict[str, Any] | None:
     """Return the `session` that turns the old settings into the new ones, None if only a new session can.
 
-    Fixed are who finds the turns, tracing once it is on, and the voice once the model has `spoken`; and a setting
-    cannot be given back to the model.
+    The detection of turns, tracing once it is on, and the voice once the model has `spoken` are fixed; and a setting
+    cannot be returned to the model's default.
     """
     if detects_turns(old) != detects_turns(new) or _unsets(old, new):
         return None

@@ -124,7 +124,7 @@ class Connection(Generic[D]):
             await self._no_room[-1]
 
     async def write(self, messages: Iterable[WireMessage]) -> None:
-        """Send messages in this task as far as the wire is ready, which wakes no other task."""
+        """Send messages in this task as far as the wire is ready: `queue`, then `flush`."""
         self.queue(messages)
         await self.flush()
 

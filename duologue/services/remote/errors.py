@@ -23,6 +23,7 @@ FINAL_REASONS = (
     "permission_denied",
     "quota_exceeded",
     "unauthenticated",
+    "unaccepted_terms",
     "unauthorized",
 )
 """Parts of vendors' reasons that another attempt does not mend. Compared in lower case."""

@@ -49,7 +49,7 @@ class STTDialect(ConnectionDialect):
     """Seconds after `finish` within which an answer comes, where vendors may leave it out for lack of new text."""
 
     def begin(self) -> Sequence[WireMessage]:
-        """Return the messages that begin an utterance; many vendors need none."""
+        """Return the messages that precede an utterance's audio; many vendors need none."""
         return ()
 
     def audio(self, pcm: bytes) -> Sequence[WireMessage]:
@@ -70,6 +70,8 @@ class SpokenAudio:
     def __init__(self, ring_bytes: int) -> None:
         self.dropped = 0
         """Bytes that a new connection would not receive."""
+        self.begun = False
+        """True once the connection knows of the utterance."""
         self.segments: list[Recognized] = []
         self.interim = ""
         self.began_s = 0.0
@@ -112,7 +114,7 @@ class SpokenAudio:
 
     def rewind(self) -> None:
         """Forget the connection: the next one receives all audio, and gives all text."""
-        self._unsent = len(self._pieces)
+        self._unsent, self.begun = len(self._pieces), False
         self.segments.clear()
         self.interim, self.began_s = "", 0.0
 
@@ -171,8 +173,6 @@ class RemoteSTT(RemoteService[STTDialect], STT):
             self.report(ServiceError(f"{self.name} stays with {self.config}: {error}"))
         self._spoken = SpokenAudio(int(self.connection_settings.ring_s * self.sample_rate) * 2)
         self._spoken.began_s = self._sent_s
-        if self.connection is not None and self._may_send:
-            self.connection.send(self.connection.dialect.begin())
 
     async def feed(self, pcm: bytes) -> str:
         """Send audio. The text comes by itself."""
@@ -181,7 +181,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
         step = int(MAX_MESSAGE_S * self.sample_rate) * 2
         for start in range(0, len(pcm), step):
             spoken.add(pcm[start : start + step])
-        if self.connection is not None and self._may_send:
+        if self.connection is not None and not self.held:
             await self.connection.write(self._unsent(self.connection, spoken))
         return ""
 
@@ -192,7 +192,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
         if self.failure is not None:
             raise self.failure
         spoken.answer = asyncio.get_running_loop().create_future()
-        if self.connection is not None and self._may_send:
+        if self.connection is not None and not self.held:
             self._ask_for_text(self.connection, spoken)
         await self._until_answered(spoken, spoken.answer)
         self._spoken = None
@@ -241,12 +241,11 @@ class RemoteSTT(RemoteService[STTDialect], STT):
 
     # -- sending ---------------------------------------------------------------------------------------------------
 
-    @property
-    def _may_send(self) -> bool:
-        return not self.held
-
     def _unsent(self, connection: Connection[STTDialect], spoken: SpokenAudio) -> list[WireMessage]:
         messages: list[WireMessage] = []
+        if not spoken.begun:
+            spoken.begun = True
+            messages.extend(connection.dialect.begin())
         for pcm in spoken.take_unsent():
             self._sent_s += len(pcm) / (2 * self.sample_rate)
             messages.extend(connection.dialect.audio(pcm))
@@ -266,7 +265,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
             lost_s = spoken.dropped / (2 * self.sample_rate)
             self.report(ServiceError(f"the first {lost_s:.2f} s of an utterance were lost with the connection"))
         spoken.rewind()
-        connection.send([*connection.dialect.begin(), *self._unsent(connection, spoken)])
+        connection.send(self._unsent(connection, spoken))
         if spoken.answer is not None:
             self._ask_for_text(connection, spoken)
 

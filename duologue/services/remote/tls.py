@@ -1,4 +1,4 @@
-"""`client_ssl_context`: the TLS context of all connections to providers."""
+"""`client_ssl_context`: the TLS context of all connections to vendors."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from functools import cache
 
 
 def client_ssl_context() -> ssl.SSLContext:
-    """Trusts the certificates of the system, or of SSL_CERT_FILE and SSL_CERT_DIR, and `certifi`'s if it is there.
+    """Return the context that trusts the system's certificates, or those of SSL_CERT_FILE and SSL_CERT_DIR.
 
-    One for the process: to make it takes 50 ms, and the SDKs would do so for each connection, in the event loop.
+    `certifi`'s are trusted as well if that package is installed. The process has one context: making one takes 50 ms,
+    and the SDKs would make one for each connection, in the event loop.
     """
-    return _made(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
+    return _client_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
 
 
 @cache
-def _made(file: str | None, directory: str | None) -> ssl.SSLContext:
+def _client_context(file: str | None, directory: str | None) -> ssl.SSLContext:
     context = ssl.create_default_context()
     if not (file or directory) and importlib.util.find_spec("certifi") is not None:
         import certifi

@@ -173,6 +173,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         RemoteService.__init__(self, connection)
         self._context: SpeechContext | None = None
         self._contexts = 0
+        self._not_set_up: Exception | None = None
         self.dropped_bytes = 0
         """Audio that came for contexts that were over."""
 
@@ -201,12 +202,17 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         if self._context is not None:
             self._cancel(self._context)
         await super()._begin(frame)
+        self._not_set_up = None
+        try:  # already here, because the first sentence is still to be written
+            await self.use_setup(self.setup(frame.voice, self.language))
+        except Exception as error:
+            self._not_set_up = error
 
     async def _speak(self, sentence: BotText) -> None:
         text = without_markup(sentence.text)
         if not any(map(str.isalnum, text)):
             return
-        context = self._context or await self._open_context()
+        context = self._context or self._open_context()
         if context.error is not None:
             self.session.ledger.correct_text(sentence.response_id, sentence.text, "")
             return
@@ -217,16 +223,11 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             dialect = self.connection.dialect
             self.connection.send([*dialect.text(context.id, text), *dialect.flush(context.id)])
 
-    async def _open_context(self) -> SpeechContext:
+    def _open_context(self) -> SpeechContext:
         response = self._speaking
         self._contexts += 1
         context = self._context = SpeechContext(f"context_{self._contexts}", response)
-        try:
-            if self.failure is not None:
-                raise self.failure
-            await self.use_setup(self.setup(response.voice, self.language))
-        except Exception as error:
-            context.error = error
+        context.error = self.failure or self._not_set_up
         self.spawn(self._give_all, context)
         if self.connection is not None and context.error is None:
             self.connection.send(self.connection.dialect.open(context.id, response.voice, self.language))

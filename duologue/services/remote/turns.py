@@ -52,7 +52,9 @@ class TurnHoldingSTT(RemoteSTT):
         await super().open()
 
     def _between_turns(self) -> SpokenAudio:
-        return SpokenAudio(int(BETWEEN_TURNS_S * self.sample_rate) * 2)
+        spoken = SpokenAudio(int(BETWEEN_TURNS_S * self.sample_rate) * 2)
+        spoken.begun = self._spoken is not None and self._spoken.begun  # once for a connection
+        return spoken
 
     # -- the caller ------------------------------------------------------------------------------------------------
 

@@ -6,12 +6,19 @@ import ssl
 from collections.abc import Sequence
 
 from ...errors import ConfigurationError
-from ...services.remote.errors import fatal
-from ...services.remote.events import Event, GoingAway, Refused
-from ...services.remote.keeper import ConnectionSettings
-from ...services.remote.service import Setup
-from ...services.remote.stt import Recognized, RemoteSTT, STTDialect
-from ...services.remote.wire import Wire, WireMessage
+from ...services.remote import (
+    ConnectionSettings,
+    Event,
+    GoingAway,
+    Recognized,
+    Refused,
+    RemoteSTT,
+    Setup,
+    STTDialect,
+    Wire,
+    WireMessage,
+    fatal,
+)
 from .models import IDLE_S, LANGUAGES, STT_RATE
 from .options import ParrotSTTOptions
 from .wire import checked_key, decode_parrot, open_parrot, outgoing
@@ -39,15 +46,9 @@ class ParrotSTTDialect(STTDialect):
         got = decode_parrot(message)
         match got.type:
             case "text":
-                recognized = Recognized(
-                    text=got.text,
-                    final=got.final,
-                    last=got.last,
-                    confidence=got.confidence,
-                    language=got.language,
-                    words=got.timed(),
-                )
-                return (recognized,)
+                words = got.timed()
+                said = Recognized(text=got.text, final=got.final, last=got.last, confidence=got.confidence, words=words)
+                return (said,)
             case "going-away":
                 return (GoingAway(left_s=got.left_s),)
             case "error":

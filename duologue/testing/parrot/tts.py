@@ -6,12 +6,19 @@ import ssl
 from collections.abc import Sequence
 
 from ...errors import ConfigurationError
-from ...services.remote.errors import fatal
-from ...services.remote.events import Event, Refused
-from ...services.remote.keeper import ConnectionSettings
-from ...services.remote.service import Setup
-from ...services.remote.tts import ContextAudio, ContextDone, RemoteTTS, TTSDialect
-from ...services.remote.wire import Wire, WireMessage
+from ...services.remote import (
+    ConnectionSettings,
+    ContextAudio,
+    ContextDone,
+    Event,
+    Refused,
+    RemoteTTS,
+    Setup,
+    TTSDialect,
+    Wire,
+    WireMessage,
+    fatal,
+)
 from .models import IDLE_S, TTS_RATE, VOICES
 from .options import ParrotTTSOptions
 from .wire import checked_key, decode_parrot, open_parrot, outgoing

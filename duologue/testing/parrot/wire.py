@@ -11,8 +11,7 @@ import msgspec
 
 from ...errors import BadInput, ConfigurationError
 from ...frames import Word
-from ...services.remote.websocket import open_websocket
-from ...services.remote.wire import Wire, WireMessage
+from ...services.remote import Wire, WireMessage, open_websocket
 
 
 class ParrotMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,7 +22,6 @@ class ParrotMessage(msgspec.Struct, frozen=True, kw_only=True):
     final: bool = False
     last: bool = False
     confidence: float = 1.0
-    language: str = ""
     words: tuple[tuple[str, float, float], ...] = ()
     context: str = ""
     audio: bytes = b""

@@ -268,7 +268,7 @@ class ListeningParrot(ParrotConnection):
                     await self.send("text", text=word[0], final=True, words=[word])
                 await self.send("text", final=True, last=True)
             else:
-                await self.send("text", text=text, final=True, last=True, confidence=0.9, language="en", words=timed)
+                await self.send("text", text=text, final=True, last=True, confidence=0.9, words=timed)
 
 
 class SpeakingParrot(ParrotConnection):

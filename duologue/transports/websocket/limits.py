@@ -1,4 +1,4 @@
-"""What the far end of a WebSocket may use up."""
+"""The limits of a WebSocket connection, and the guard that applies them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .serializers import Audio, Malformed
 
 RATE_WINDOW_S = 3.0
 """Message rates are averages over this time."""
-MAX_AHEAD_S = 60.0
+MAX_AUDIO_AHEAD_S = 60.0
 """Audio may run this far ahead of real time; a far end that sends more is cut off."""
 MAX_MALFORMED = 50
 """Malformed messages at once, and one more each second; a far end that sends more is cut off."""
@@ -49,7 +49,7 @@ class Guard:
         """Number of malformed messages."""
         self._message_bytes = limits.message_bytes
         self._messages = Allowance(limits.messages_per_s, limits.messages_per_s * RATE_WINDOW_S)
-        self._audio_s = Allowance(1.05, MAX_AHEAD_S)  # a microphone's clock may be fast
+        self._audio_s = Allowance(1.05, MAX_AUDIO_AHEAD_S)  # a microphone's clock may be fast
         self._mistakes = Allowance(1.0, MAX_MALFORMED)
 
     def message(self, size: int, now: float) -> None:

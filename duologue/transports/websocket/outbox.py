@@ -16,7 +16,7 @@ MAX_UNSENT_MESSAGE_BYTES = 4 * 1024 * 1024
 """Bytes of these messages; more are refused."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)  # not frozen: there is one for each chunk, and a frozen one takes over twice as long to make
 class Outgoing:
     """One message: `data`, or audio that is not serialized yet, which came `at` a loop time.
 

@@ -1,4 +1,4 @@
-"""What is said on a WebSocket, and in which dialect: a serializer translates one dialect. None does any I/O."""
+"""Serializers: each translates between WebSocket messages and ours in one dialect. None does any I/O."""
 
 from __future__ import annotations
 

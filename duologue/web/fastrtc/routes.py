@@ -10,9 +10,9 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ...frames import BotStartedSpeaking, CallerStartedSpeaking, CallerStoppedSpeaking
+from ...session.call_events import FeedEvent, Speaking
 from ...session.session import Session
-from ...transports.client import ClientTransport, Message
+from ...transports.client import ClientTransport
 from ..calls import Refused
 from ..webrtc_host import Json, WebRTCHost, add_candidate, text
 from .words import KIND, FastRtcWords
@@ -20,6 +20,12 @@ from .words import KIND, FastRtcWords
 MAX_ID = 128
 _WITH_STATUS = {"unauthorized": 401, "malformed": 400, "too_large": 413, "not_available": 501}
 """Refusals that keep their status, since FastRTC's clients cannot do anything about them."""
+_LOG = {
+    ("caller", True): "started_talking",
+    ("caller", False): "pause_detected",
+    ("agent", True): "response_starting",
+}
+"""FastRTC's log messages, by who begins (True) or ceases to speak."""
 
 
 class FastRTC:
@@ -73,9 +79,9 @@ def attach_log(transport: ClientTransport, session: Session) -> None:
     if transport.kind != KIND:
         return
 
-    def log(data: str) -> Message:
-        return {"type": "log", "data": data}
+    def send(event: FeedEvent) -> None:
+        data = _LOG.get((event.who, event.speaking)) if isinstance(event, Speaking) else None
+        if data is not None:
+            transport.send_message({"type": "log", "data": data})
 
-    session.on(CallerStartedSpeaking, lambda signal: transport.send_message(log("started_talking")))
-    session.on(CallerStoppedSpeaking, lambda signal: transport.send_message(log("pause_detected")))
-    session.on(BotStartedSpeaking, lambda signal: transport.send_message(log("response_starting")))
+    session.feed.on(send, Speaking)

@@ -1,4 +1,4 @@
-"""`FastRtcWords`: what a transport itself says to a FastRTC client on a WebRTC data channel."""
+"""`FastRtcWords`: the messages of a transport to a FastRTC client on a WebRTC data channel."""
 
 from __future__ import annotations
 

@@ -9,14 +9,14 @@ from ...processors.turns.interruption import may_interrupt
 from ...protocols.openai_realtime.response import ServerItem
 from ...protocols.openai_realtime.session import RealtimeServerSession
 from ...session.session import Session
-from .transcripts import Transcripts
+from .transcripts import TurnTranscripts
 
 SILENCE_MS = 500
 """Silence that ends a turn, until the client says otherwise."""
 
 
 class CallerTurns:
-    """Shared by the processors of a call: tells the client of the caller's turns, and of what was said in them."""
+    """Shared by the processors of a call: tells the client of the caller's turns and their texts."""
 
     def __init__(self, protocol: RealtimeServerSession) -> None:
         self.protocol = protocol
@@ -27,7 +27,7 @@ class CallerTurns:
         self.waits = False
         """A spoken turn is answered when the client asks for it."""
         self._ending = False
-        self._transcripts = Transcripts(protocol.transcribed)
+        self._transcripts = TurnTranscripts(protocol.transcribed)
         self._passed_ms = 0.0
         self._offset_ms = 0.0  # session time minus place in the client's audio
 

@@ -1,4 +1,4 @@
-"""`Jobs`: what clients ask for is done one after the other, in order."""
+"""`Jobs`: carries out the requests of a client one after the other."""
 
 from __future__ import annotations
 

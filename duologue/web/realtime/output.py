@@ -141,7 +141,7 @@ class RealtimeOutput(ClientOutput):
         return self._room()
 
     async def response_ended(self, frame: ResponseEnded) -> None:
-        """It is over: for the client too, unless tools of the application are at work on what comes next."""
+        """It is over: for the client too, unless tools of the application run, whose results it goes on with."""
         response_id, response = frame.response_id, self._response
         mine = response is not None and response.source == response_id
         calls = self._tools.take(response_id)
@@ -220,7 +220,7 @@ class RealtimeOutput(ClientOutput):
 
     @handles(Interrupted)
     def interrupted(self, signal: Interrupted) -> None:
-        """The response under way is over, whatever interrupted it."""
+        """The response under way is over."""
         self._resampler = None
         self._responses.clear()
         self._tools.refuse_all()

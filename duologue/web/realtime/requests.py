@@ -1,4 +1,4 @@
-"""`ClientRequests`: carries out on a pipeline what an OpenAI Realtime client asks for."""
+"""`ClientRequests`: carries out the requests of an OpenAI Realtime client on a pipeline."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _NOT_HERE: dict[str, Any] = {
     "prompt": None,
     "include": None,
 }
-"""Settings that are the application's affair."""
+"""Settings that only the application has."""
 
 
 class Head(Protocol):
@@ -58,7 +58,7 @@ class AgentSide(Protocol):
 
 
 class ClientRequests:
-    """The backend of the session on the wire. `connect` gives it the rest of the pipeline's processors."""
+    """The backend of the session on the wire. `agent` and `configure_turns` are set when the processors are made."""
 
     def __init__(
         self,
@@ -203,7 +203,7 @@ class ClientRequests:
     # -- responses -------------------------------------------------------------------------------------------------
 
     def check_response(self, asked: dict[str, Any]) -> None:
-        """Refuses what one conversation, with the agent of the application, cannot do."""
+        """Raise Refusal for a response that the application's agent cannot give in its one conversation."""
         for name in ("input", "tools", "tool_choice", "prompt"):
             if asked.get(name):
                 raise Refusal("invalid_value", f"'response.{name}' is not supported.", f"response.{name}")

@@ -155,11 +155,11 @@ class ClientTools(Processor):
         frame = ToolResult(call_id=call_id, name=name, result=result, turn=turn, is_error=is_error, respond=False)
         self._jobs.add(lambda: self.push_up(frame))
 
-    # -- what happened in another session --------------------------------------------------------------------------
+    # -- items of another session ------------------------------------------------------------------------------------
 
     @handles(AgentSaid)
     async def remember(self, frame: AgentSaid) -> None:
-        """Log a message of the agent. It comes here behind what the caller said before it."""
+        """Log a message of the agent. It comes here behind the caller's words before it."""
         turn = self.session.floor.turn + 1
         self.session.conversation.add("message", "agent", text=frame.text, turn=turn)
 

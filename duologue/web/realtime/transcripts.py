@@ -1,4 +1,4 @@
-"""`Transcripts`: matches the caller's turns, as the client knows them, with their texts. Either may come first."""
+"""`TurnTranscripts`: matches the caller's turns, as the client knows them, with their texts. Either may come first."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _KnownTurn:
     told: bool = False
 
 
-class Transcripts:
+class TurnTranscripts:
     """Calls `tell(item, text, seconds)` once for each turn. All times are places in the client's audio, in ms."""
 
     def __init__(self, tell: Callable[[ServerItem, str, float], None]) -> None:

@@ -28,9 +28,6 @@ from .requests import ClientRequests
 from .tools import ClientTools
 from .turns import RealtimeTurns
 
-IDLE_S = 900.0
-CALL_S = 3600.0
-
 
 class RealtimeTransport(WebSocketTransport):
     """The processors of a call, and the call's session on the wire.
@@ -38,9 +35,9 @@ class RealtimeTransport(WebSocketTransport):
         Pipeline([transport.input(), transport.turns(), engine, transport.client_tools(), Tools(), transport.output()])
 
     `turns` does the work of `Vad`, `Endpointing` and `Interruption`, as the client configures it. The agent's audio
-    goes out as it is made: the client plays it, and what it truncates was not heard. Tools that the client brings are
-    added to those of the application. With `client_may_configure` the client may set instructions and voice too;
-    otherwise they stay as the application has them. `session.updated` shows the settings in force.
+    goes out as it is made: the client plays it, and audio that it truncates was not heard. Tools that the client
+    brings are added to those of the application. With `client_may_configure` the client may set instructions and voice
+    too; otherwise they stay as the application has them. `session.updated` shows the settings in force.
 
     A client that sends nothing for `idle_s` is cut off. `call_s` is the length of the call, which ends it elsewhere:
     `expires_at` tells the client.
@@ -57,8 +54,8 @@ class RealtimeTransport(WebSocketTransport):
         identity: Any = None,
         data: Any = None,
         limits: WebSocketLimits | None = None,
-        idle_s: float = IDLE_S,
-        call_s: float = CALL_S,
+        idle_s: float = 900.0,
+        call_s: float = 3600.0,
         client_may_configure: bool = False,
     ) -> None:
         id = id or uuid.uuid4().hex[:12]
@@ -105,7 +102,7 @@ class RealtimeTransport(WebSocketTransport):
 
     def put(self, frame: Frame) -> None:
         """Push any frame at the head of the pipeline, in its place among the audio."""
-        self._input._put(frame)
+        self._input.put(frame)
 
     # -- the call --------------------------------------------------------------------------------------------------
 
@@ -122,7 +119,7 @@ class RealtimeTransport(WebSocketTransport):
             raise ConfigurationError(f"the pipeline has no {missing[0]}() of the transport's")
 
     def started(self) -> None:
-        """The session runs: the client is told, and its events are taken."""
+        """The session runs: send `session.created`, and take the client's events."""
         super().started()
         protocol = self._requests.protocol
         self._tools.begin()
@@ -173,7 +170,7 @@ class _RealtimeSerializer(Serializer):
         return None
 
     def message(self, message: Message) -> Wired:
-        return json.dumps(message)  # of clients come halves of characters, which have no UTF-8
+        return json.dumps(message)  # clients may send lone surrogates, which msgspec refuses
 
     def error(self, code: str, message: str) -> None:
         internal = code == "internal_error"

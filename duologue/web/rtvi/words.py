@@ -1,4 +1,4 @@
-"""`RtviWords`: what a transport itself says to a client that speaks RTVI."""
+"""`RtviWords`: the messages of a transport to a client that speaks RTVI."""
 
 from __future__ import annotations
 

@@ -25,6 +25,8 @@ from duologue.services.remote.errors import ConnectionLost
 from duologue.services.remote.keeper import ConnectionSettings
 from duologue.session import Session
 from duologue.testing.parrot import ParrotSTT, ParrotSTTOptions
+from duologue.testing.parrot.stt import ParrotSTTDialect
+from duologue.testing.parrot.wire import outgoing
 from duologue.testing.scripted.parrot import ListeningParrot, ScriptedParrot
 from duologue.testing.tls import loopback
 from tests.session.calls import Call, Sink, Top, running, settled
@@ -170,7 +172,7 @@ async def test_words_are_timed_from_the_start_of_their_utterance() -> None:
         for final in caller.finals():
             assert [word.start_s for word in final.words] == pytest.approx([0.0, 0.3])
             assert [word.end_s for word in final.words] == pytest.approx([0.3, 0.6])
-            assert (final.confidence, final.language) == (0.9, "en")
+            assert final.confidence == 0.9
 
 
 async def test_final_segments_are_joined_in_order() -> None:
@@ -260,6 +262,25 @@ async def test_a_connection_lost_while_the_answer_is_awaited_is_asked_again() ->
         caller.connection.drop()
         assert await caller.until_transcribed(1) == [f"{20 * 640} bytes"]
         assert [got.kinds() for got in caller.server.got] == [["finish"], ["finish"]]
+
+
+async def test_messages_that_precede_an_utterance_are_sent_once_on_each_connection() -> None:
+    class Announced(ParrotSTTDialect):
+        def begin(self) -> list[str]:
+            return [outgoing("begin")]
+
+    def announce(stt: ParrotSTT) -> None:
+        stt.dialect = lambda setup: Announced()  # type: ignore[method-assign]
+
+    async with line(transcripts=lambda pcm: "hello", prepare=announce) as caller:
+        await caller.utters()
+        await caller.until_transcribed(1)
+        await caller.begins(10)
+        caller.connection.drop()
+        await caller.goes_on(10)
+        await caller.stops()
+        await caller.until_transcribed(2)
+        assert [got.kinds() for got in caller.server.got] == [["begin", "finish", "begin"], ["begin", "finish"]]
 
 
 async def test_segments_of_the_lost_connection_are_not_given_twice() -> None:

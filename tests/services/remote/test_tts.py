@@ -396,3 +396,38 @@ async def test_nothing_is_left_of_a_call_that_is_cancelled_in_the_middle_of_a_re
     async with line(pace=1.0, ends=False) as agent:
         await agent.says("This is a rather long sentence that is cut.")
         await anyio.sleep(after_s)
+
+
+class OneVoice(ParrotTTS):
+    """A connection of this one has one voice."""
+
+    def setup(self, voice: str, language: str) -> tuple[str, ...]:
+        return (voice,)
+
+
+async def test_a_voice_that_takes_a_connection_of_its_own_gets_one() -> None:
+    async with ScriptedParrot() as server:
+        tts = OneVoice(api_key="test", base_url=server.url)
+        sink = Sink()
+        async with running(tts, sink) as call:
+            agent = Line(server, tts, call, sink)
+            for count, voice in enumerate(["", "blue", "blue", "amber"], 1):
+                response = await agent.says("Hello there.", voice=voice)
+                await agent.until_ended(count)
+                assert agent.audio(response) == spoken("Hello there.")
+            assert agent.tts.connections_made == 3
+            opened = [message["voice"] for got in server.got for message in got.messages if message["type"] == "open"]
+            assert opened == ["", "blue", "blue", "amber"]
+
+
+async def test_a_voice_whose_connection_is_refused_fails_the_response_and_no_other() -> None:
+    async with ScriptedParrot() as server:
+        tts = OneVoice(api_key="test", base_url=server.url)
+        sink = Sink()
+        async with running(tts, sink) as call:
+            agent = Line(server, tts, call, sink)
+            server.behaviour.refuse = [403]
+            await agent.says("Hello there.", voice="blue")
+            await agent.says("Hello again.")
+            assert [ended.status for ended in await agent.until_ended(2)] == ["failed", "completed"]
+            assert not any(error.fatal for error in call.errors)
