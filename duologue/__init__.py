@@ -54,9 +54,9 @@ if TYPE_CHECKING:
     from .session.conversation import Conversation as Conversation
     from .session.conversation import Item as Item
     from .session.life import Outcome as Outcome
-    from .session.pricing import cost as cost
     from .session.run import run as run
     from .session.session import Session as Session
+    from .session.usage import cost as cost
     from .transports.local import LocalAudioTransport as LocalAudioTransport
     from .transports.memory import MemoryTransport as MemoryTransport
     from .transports.wav import WavTransport as WavTransport
@@ -91,7 +91,7 @@ _HOMES = {
     "services.tts": "TTS",
     "session.conversation": "Conversation Item",
     "session.life": "Outcome",
-    "session.pricing": "cost",
+    "session.usage": "cost",
     "session.run": "run",
     "session.session": "Session",
     "transports.local": "LocalAudioTransport",

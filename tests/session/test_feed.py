@@ -25,7 +25,6 @@ from duologue.frames import (
 )
 from duologue.processors.tools import Tools
 from duologue.session import Session
-from duologue.session.backlog import TooSlow
 from duologue.session.call_events import (
     CallBegan,
     CallEnding,
@@ -45,6 +44,7 @@ from duologue.session.call_events import (
     TurnTimed,
     UsageReported,
 )
+from duologue.session.feed import TooSlow
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.transports.memory import MemoryTransport
 from tests.services.story import asks, story
