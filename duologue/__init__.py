@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from .services.tts import TTS as TTS
     from .session.conversation import Conversation as Conversation
     from .session.conversation import Item as Item
+    from .session.feed import Feed as Feed
     from .session.life import Outcome as Outcome
     from .session.pricing import cost as cost
     from .session.run import run as run
@@ -91,6 +92,7 @@ _HOMES = {
     "services.tts": "TTS",
     "session.conversation": "Conversation Item",
     "session.life": "Outcome",
+    "session.feed": "Feed",
     "session.pricing": "cost",
     "session.run": "run",
     "session.session": "Session",

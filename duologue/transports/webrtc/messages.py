@@ -7,7 +7,7 @@ import logging
 from collections import deque
 
 from ...errors import BadInput
-from ..allowance import Allowance
+from ..websocket.limits import Allowance
 from ..words import Message, byte_size
 from .peer import Peer
 

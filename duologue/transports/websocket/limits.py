@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...errors import check_limits
-from ..allowance import Allowance
 from .serializers import Audio, Malformed
 
 RATE_WINDOW_S = 3.0
@@ -69,3 +68,21 @@ class Guard:
         self.malformed += 1
         if not self._mistakes.take(1, now):
             raise Exceeded(1003 if malformed.code.endswith("_message") else 1008, "too many malformed messages")
+
+
+class Allowance:
+    """Grows by `per_s` each second, up to `most`, with which it begins."""
+
+    def __init__(self, per_s: float, most: float) -> None:
+        self._per_s, self._most = per_s, most
+        self._left = most
+        self._at = 0.0
+
+    def take(self, amount: float, now: float) -> bool:
+        """Use `amount` of it at loop time `now`. Returns False if less than that is left."""
+        self._left = min(self._most, self._left + (now - self._at) * self._per_s)
+        self._at = now
+        if amount > self._left:
+            return False
+        self._left -= amount
+        return True

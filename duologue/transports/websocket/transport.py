@@ -132,7 +132,8 @@ class WebSocketTransport(ClientTransport):
                 return
             self._heard_at = now()
             try:
-                self._guard.message(byte_size(data), self._heard_at)
+                size = len(data) if isinstance(data, bytes) else byte_size(data)
+                self._guard.message(size, self._heard_at)
                 self._take(data, self._heard_at)
             except Exceeded as exceeded:
                 self._cut(exceeded.code, exceeded.reason)
