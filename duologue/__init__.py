@@ -53,10 +53,11 @@ if TYPE_CHECKING:
     from .services.tts import TTS as TTS
     from .session.conversation import Conversation as Conversation
     from .session.conversation import Item as Item
+    from .session.feed import Feed as Feed
     from .session.life import Outcome as Outcome
-    from .session.pricing import cost as cost
     from .session.run import run as run
     from .session.session import Session as Session
+    from .session.usage import cost as cost
     from .transports.local import LocalAudioTransport as LocalAudioTransport
     from .transports.memory import MemoryTransport as MemoryTransport
     from .transports.wav import WavTransport as WavTransport
@@ -91,9 +92,10 @@ _HOMES = {
     "services.tts": "TTS",
     "session.conversation": "Conversation Item",
     "session.life": "Outcome",
-    "session.pricing": "cost",
+    "session.feed": "Feed",
     "session.run": "run",
     "session.session": "Session",
+    "session.usage": "cost",
     "transports.local": "LocalAudioTransport",
     "transports.memory": "MemoryTransport",
     "transports.wav": "WavTransport",

@@ -58,6 +58,13 @@ class Node:
     async def close(self) -> None:
         """Release resources. Called once if `open` was, also after an error; bounded by the session's `close_s`."""
 
+    def take_at_once(self, frame: Frame) -> bool:
+        """Deal with a frame in place of the queued handler, in the task that pushes it downstream.
+
+        Returns False to have it queued. Asked only where no processor further down handles such a frame.
+        """
+        return False
+
     def push(self, frame: Frame) -> Awaitable[None]:
         """Send a frame downstream: to the next processor that handles its type.
 

@@ -11,13 +11,14 @@ from ...errors import ServiceError
 from ...frames import Input, Interrupted, ToolResult, Usage, UserTranscript
 from ..remote.connection import Connection
 from ..remote.keeper import ConnectionSettings
+from .asks import Ask
 from .audio_ring import AudioRing, Utterance
 from .caller import Caller
 from .dialect import Dialect
 from .memory import ProviderMemory
 from .outlet import Outlet
 from .provider import Provider
-from .replies import Ask, Replies
+from .replies import Replies
 from .service import NativeService
 from .transcripts import Transcripts
 from .turns import TRANSCRIPT_WAIT_S, Turns

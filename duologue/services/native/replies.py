@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Protocol
 
 import msgspec
 
@@ -26,6 +25,7 @@ from ...frames import (
 )
 from ...session.session import Session
 from ..answers import MAX_CALLS_PER_TURN
+from .asks import Ask, Asks, ReplyOutcome
 from .audio_ring import Utterance
 from .dialect import Dialect
 from .events import AudioComplete, Called, CallsCancelled, ResponseBegan, ResponseFinished, Said, Voiced
@@ -35,37 +35,10 @@ from .turns import Turns
 KEPT_REPLIES = 64
 """Finished replies that may still be cut while they are played."""
 
-UNWANTED_S = 5.0
-"""Seconds within which a reply that was interrupted before it began is still recognised, and discarded."""
-
-ReplyOutcome = Literal["finished", "lost", "again"]
-
 CONTINUE = (
     "The connection broke while you were speaking, and the caller has heard only the beginning of your answer. "
     "Go on from there, without repeating it."
 )
-
-
-@dataclass(slots=True, eq=False)
-class Ask:
-    """A reply that was asked for, or that the provider is expected to begin by itself: then it has no `tag`."""
-
-    tag: str
-    turn: int
-    utterance: Utterance | None = None
-    """The latest of the caller's turns that it answers."""
-    sent_at: float = 0.0
-    """Loop time."""
-    void: bool = False
-    """The caller has interrupted: if it begins, it is stopped."""
-    answer: asyncio.Future[ReplyOutcome] | None = None
-    """The outcome, for the task that asked."""
-    said: bool = False
-    """Something was said before the connection was lost."""
-
-    def settle(self, outcome: ReplyOutcome) -> None:
-        if self.answer is not None and not self.answer.done():
-            self.answer.set_result(outcome)
 
 
 @dataclass(slots=True, eq=False)
@@ -148,11 +121,9 @@ class Replies:
         self._output = output
         self._account = account
         self._rate = sample_rate
-        self._asked: list[Ask] = []
+        self._asks = Asks(turns)
         self._active: dict[str, Reply] = {}  # by the provider's id
         self._kept: deque[Reply] = deque(maxlen=KEPT_REPLIES)
-        self._tags = 0
-        self._unwanted: Ask | None = None  # interrupted before the provider has begun it by itself
         self._cut_last: Reply | None = None  # it has ended, and its consumption is still to come
         self._begun = 0  # how many replies have begun
         self._results_given: set[int] = set()  # turns whose results went to the connection that had asked
@@ -162,7 +133,7 @@ class Replies:
     @property
     def busy(self) -> bool:
         """True while the provider answers, or is about to because it was asked or has taken a turn."""
-        return bool(self._asked or self._active)
+        return self._asks.any_open or bool(self._active)
 
     @property
     def waits_for_tools(self) -> bool:
@@ -178,17 +149,15 @@ class Replies:
     @property
     def waits_since(self) -> float | None:
         """Loop time since which a reply is waited for that has not begun, None if there is none."""
-        return min((ask.sent_at for ask in self._asked), default=None)
+        return self._asks.waits_since
 
     def expect(self, turn: int, utterance: Utterance | None) -> None:
         """The provider will answer the caller's turn by itself."""
-        self._unwanted = None
-        self._asked.append(Ask("", turn, utterance, sent_at=_loop_time()))
+        self._asks.expect(turn, utterance)
 
     def expect_none(self) -> None:
-        """The caller goes on to speak: the provider will not answer what it has heard of the turn."""
-        self._unwanted = None
-        self._asked = [ask for ask in self._asked if ask.tag]
+        """The caller goes on to speak: the provider will not answer the part of the turn that it has heard."""
+        self._asks.expect_none()
 
     async def go_on(self, turn: int) -> bool:
         """Have a turn continued with the results of its tools. Returns False if no connection is left."""
@@ -218,16 +187,13 @@ class Replies:
             connection = provider.connection
             if connection is None:
                 return False
-            answer: asyncio.Future[ReplyOutcome] = asyncio.get_running_loop().create_future()
-            ask = Ask("", turn, self._turns.latest_taken, sent_at=_loop_time(), answer=answer)
-            self._asked.append(ask)
-            if not by_itself:
-                self._tags += 1
-                ask.tag = f"ask_{self._tags}"
+            ask = self._asks.add(turn, tagged=not by_itself)
+            assert ask.answer is not None
+            if ask.tag:
                 connection.send(self._notes.take_due(connection.dialect))
                 connection.send(connection.dialect.respond(ask.tag, extra))
             try:
-                outcome = await answer
+                outcome = await ask.answer
             finally:
                 ask.void = True  # matters if the wait was cancelled before the reply has begun
             if outcome == "finished" or (outcome == "again" and failures):
@@ -247,16 +213,10 @@ class Replies:
 
     def on_began(self, event: ResponseBegan) -> None:
         """A reply begins. Its tag, or else the order, tells the turn that it belongs to."""
-        ask = next((ask for ask in self._asked if ask.tag == event.tag), None)
         self._cut_last = None
-        if ask is None:
-            ask = self._take_unwanted() or self._unasked()
-        else:
-            self._asked.remove(ask)
+        ask = self._asks.take(event.tag) or self._unasked()
         if not ask.tag:  # there is one reply at a time: the provider has refused those that were asked for meanwhile
-            for other in [other for other in self._asked if other.tag]:
-                self._asked.remove(other)
-                other.settle("again")
+            self._asks.refuse()
         reply = Reply("", ask.turn, event.response, ask)
         self._active[event.response] = reply
         self._begun += 1
@@ -273,15 +233,9 @@ class Replies:
         turn = self._session.floor.begin()
         return Ask("", turn, self._turns.take_unasked(turn))
 
-    def _take_unwanted(self) -> Ask | None:
-        ask, self._unwanted = self._unwanted, None
-        return ask if ask is not None and _loop_time() - ask.sent_at < UNWANTED_S else None
-
     def on_refused(self, tag: str) -> None:
         """The provider refuses the reply that was asked for with this tag."""
-        for ask in [ask for ask in self._asked if tag and ask.tag == tag]:
-            self._asked.remove(ask)
-            ask.settle("again")
+        if tag and self._asks.refuse(tag):
             self._provider.notify()
 
     def on_said(self, event: Said) -> None:
@@ -397,13 +351,9 @@ class Replies:
 
         `unasked` is a turn that the provider may be about to answer without having said so.
         """
-        for ask in [ask for ask in self._asked if ask.turn <= signal.turn]:
-            ask.void = True
-            if not ask.tag:
-                self._asked.remove(ask)
-                self._expect_unwanted(ask)
+        self._asks.interrupt(signal.turn)
         if unasked is not None and not self.busy:
-            self._expect_unwanted(Ask("", signal.turn, unasked, void=True))
+            self._asks.expect_unwanted(Ask("", signal.turn, unasked, void=True))
         for reply in [*self._kept, *self._active.values()]:
             if reply.turn > signal.turn or reply.void:
                 continue
@@ -435,12 +385,6 @@ class Replies:
                     self._provider.send(dialect.truncate(item, int(max(0.0, left_ms))))
             left_ms -= length_ms
 
-    def _expect_unwanted(self, ask: Ask) -> None:
-        # If the caller has spoken since, the next reply is to that.
-        if all(utterance is ask.utterance for utterance in self._turns.waiting):
-            ask.sent_at = _loop_time()
-            self._unwanted = ask
-
     def abandon(self) -> list[Ask]:
         """The connection is gone: each reply ends as it is. Returns the asks that the provider still owed by itself."""
         owed = []
@@ -456,16 +400,8 @@ class Replies:
                 if reply.ask.answer is None:
                     owed.append(reply.ask)
             reply.ask.settle("lost")
-        for ask in self._asked:
-            if ask.answer is None and not ask.void:
-                owed.append(ask)
-            ask.settle("lost")
+        owed += self._asks.abandon()
         self._active.clear()
-        self._asked.clear()
-        self._unwanted = self._cut_last = None
+        self._cut_last = None
         self._kept.clear()  # the items of a connection that is gone cannot be truncated
         return owed
-
-
-def _loop_time() -> float:
-    return asyncio.get_running_loop().time()
