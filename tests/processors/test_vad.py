@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from duologue.audio.resample import Resampler
 from duologue.audio.vad import NoiseGate
 from duologue.errors import ConfigurationError
-from duologue.frames import ErrorRaised, Input, SpeechStarted, SpeechStopped, UserAudio
+from duologue.frames import Input, SpeechStarted, SpeechStopped, UserAudio
 from duologue.processors.turns.vad import Vad
 from duologue.testing import clock
 from tests.processors.turn_taking import (
@@ -19,7 +19,7 @@ from tests.processors.turn_taking import (
     SPEECH_S,
     UTTERANCE_2,
     UTTERANCE_4,
-    call,
+    EarsCall,
     hush,
     level_vad,
     loud,
@@ -48,10 +48,10 @@ class Scripted:
 
 async def judge(vad: Vad, pieces: Iterable[UserAudio]) -> list[Input]:
     """What leaves a VAD, unpaced."""
-    async with call(vad) as made:
+    async with EarsCall(vad) as call:
         for piece in pieces:
-            await made.session.send(piece)
-        return made.engine.frames
+            await call.session.send(piece)
+        return call.engine.frames
 
 
 def cut(pcm: bytes, sizes: Iterable[int], rate: int = RATE, channels: int = 1) -> list[UserAudio]:
@@ -81,17 +81,17 @@ def at_rate(pcm: bytes, rate: int) -> bytes:
 @pytest.mark.parametrize("speech", [UTTERANCE_2, UTTERANCE_4], ids=["utterance_2", "utterance_4"])
 async def test_a_recording_is_one_speech_found_where_it_is(speech: bytes, rate: int) -> None:
     starts, ends = SPEECH_S[speech]
-    async with call(Vad()) as made:
-        await made.hear(at_rate(speech + noise(1, -66), rate), rate)
-        (first, started), (last, stopped) = made.marks
-        (_, start_place), (_, stop_place) = made.places()
+    async with EarsCall(Vad()) as call:
+        await call.sounds(at_rate(speech + noise(1, -66), rate), rate)
+        (first, started), (last, stopped) = call.marks
+        (_, start_place), (_, stop_place) = call.places()
     assert (first, last) == ("started", "stopped")
     assert abs(started - starts) <= 0.06
     assert abs(stopped - ends) <= 0.06
     # Known soon: after start_ms and stop_ms, and what a piece and a frame add.
     assert start_place - starts <= 0.1
     assert stop_place - ends <= 0.26
-    assert made.received == made.sent
+    assert call.received == call.sent
 
 
 @pytest.mark.parametrize("dbfs", [-60, -50])
@@ -269,11 +269,11 @@ async def test_audio_without_times_is_counted() -> None:
 
 async def test_a_rate_that_the_detector_cannot_have_is_reported_once_and_the_audio_passes() -> None:
     pieces = cut(CONVERSATION, [320], rate=383_987)
-    async with call(Vad(level_vad())) as made:
+    async with EarsCall(Vad(level_vad())) as call:
         for piece in pieces:
-            await made.session.send(piece)
-        assert [type(signal) for _, signal in made.signals] == [ErrorRaised]
-        assert audio_of(made.engine.frames) == CONVERSATION
+            await call.session.send(piece)
+        assert [name for _, name in call.events] == ["ErrorRaised"]
+        assert audio_of(call.engine.frames) == CONVERSATION
 
 
 async def test_a_detector_that_fails_costs_no_audio_and_leaves_no_speech_open() -> None:
@@ -293,28 +293,28 @@ async def test_a_detector_that_fails_costs_no_audio_and_leaves_no_speech_open() 
 
 
 async def test_the_end_of_the_call_ends_the_speech() -> None:
-    async with call(Vad(level_vad()), ends=True) as made:
-        await made.speak(1.0)
-    assert made.marks == [("started", 0.0), ("stopped", 1.0)]
-    assert not made.session.floor.caller_speaking
+    async with EarsCall(Vad(level_vad()), ends=True) as call:
+        await call.says(1.0)
+    assert call.marks == [("started", 0.0), ("stopped", 1.0)]
+    assert not call.session.floor.caller_speaking
 
 
 async def test_a_call_that_is_cancelled_in_mid_speech_leaves_nobody_speaking() -> None:
-    async with call(Vad(level_vad())) as made:
-        await made.speak(1.0)
-    assert not made.session.floor.caller_speaking
+    async with EarsCall(Vad(level_vad())) as call:
+        await call.says(1.0)
+    assert not call.session.floor.caller_speaking
 
 
 async def test_a_caller_whose_packets_cease_stops_speaking() -> None:
-    async with call(Vad(level_vad())) as made:
-        await made.speak(1.0)
+    async with EarsCall(Vad(level_vad())) as call:
+        await call.says(1.0)
         await anyio.sleep(0.49)
-        assert made.session.floor.caller_speaking
+        assert call.session.floor.caller_speaking
         await anyio.sleep(0.02)
-        assert not made.session.floor.caller_speaking
-        assert made.marks == [("started", 0.0), ("stopped", 1.0)]
-        await made.speak(0.2)
-        assert made.marks[2] == ("started", 1.51)
+        assert not call.session.floor.caller_speaking
+        assert call.marks == [("started", 0.0), ("stopped", 1.0)]
+        await call.says(0.2)
+        assert call.marks[2] == ("started", 1.51)
 
 
 async def test_a_gap_in_the_times_of_the_audio_is_silence() -> None:
@@ -332,30 +332,30 @@ async def test_a_short_hole_in_the_stream_does_not_cut_a_word() -> None:
 
 
 async def test_the_floor_knows_who_speaks_and_that_something_happens() -> None:
-    async with call(Vad(level_vad())) as made:
+    async with EarsCall(Vad(level_vad())) as call:
         touched: list[float] = []
-        made.session.floor.touched = lambda: touched.append(round(made.session.now(), 6))
-        await made.be_quiet(0.5)
-        assert (made.session.floor.caller_speaking, touched) == (False, [])
-        await made.speak(0.06)
-        assert made.session.floor.caller_speaking
-        await made.speak(0.44)
-        await made.be_quiet(0.2)
-        assert not made.session.floor.caller_speaking
+        call.session.floor.touched = lambda: touched.append(round(call.session.now(), 6))
+        await call.waits(0.5)
+        assert (call.session.floor.caller_speaking, touched) == (False, [])
+        await call.says(0.06)
+        assert call.session.floor.caller_speaking
+        await call.says(0.44)
+        await call.waits(0.2)
+        assert not call.session.floor.caller_speaking
         assert touched == [0.56, 1.2]
 
 
 async def test_the_floor_says_how_long_the_speech_is_before_the_audio_arrives() -> None:
-    async with call(Vad(level_vad())) as made:
+    async with EarsCall(Vad(level_vad())) as call:
         heard: list[tuple[float, float, int]] = []
 
         def note(start_s: float, end_s: float) -> None:
-            heard.append((round(start_s, 6), round(end_s, 6), len(made.engine.frames)))
+            heard.append((round(start_s, 6), round(end_s, 6), len(call.engine.frames)))
 
-        made.session.floor.on_voice(note)
-        await made.be_quiet(0.1)
-        await made.speak(0.1)
-        await made.be_quiet(0.4)
+        call.session.floor.on_voice(note)
+        await call.waits(0.1)
+        await call.says(0.1)
+        await call.waits(0.4)
     assert heard == [(0.1, 0.16, 7), (0.1, 0.18, 9), (0.1, 0.2, 10)]
 
 

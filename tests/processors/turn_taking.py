@@ -1,9 +1,8 @@
-"""A call as a script, for the tests of turn-taking: who speaks, for how long, and what came of it."""
+"""`EarsCall`: a call whose caller is audio, for the tests of turn-taking."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 import anyio
@@ -15,13 +14,10 @@ from duologue.frames import (
     BotPaused,
     BotResumed,
     BotStartedSpeaking,
-    End,
     EndOfTurn,
     ErrorRaised,
     Input,
     Interrupted,
-    SessionStarted,
-    Signal,
     SpeechStarted,
     SpeechStopped,
     UserAudio,
@@ -29,6 +25,7 @@ from duologue.frames import (
 )
 from duologue.processors import Pipeline, Processor, handles
 from duologue.session import Session
+from duologue.testing import BareCall
 
 RATE = 16_000
 UTTERANCE_2 = read_wav(Path(__file__).parents[1] / "data" / "utterance_2.wav").pcm
@@ -43,12 +40,12 @@ def noise(seconds: float, dbfs: float, rate: int = RATE, seed: int = 1) -> bytes
 
 
 def loud(seconds: float, rate: int = RATE) -> bytes:
-    """What `level_vad` calls speech: a square wave at -18 dBFS."""
+    """Audio that `level_vad` takes for speech: a square wave at -18 dBFS."""
     return (np.where(np.arange(round(seconds * rate)) % 100 < 50, 4000, -4000)).astype("<i2").tobytes()
 
 
 def hush(seconds: float, rate: int = RATE) -> bytes:
-    """What `level_vad` calls silence: no digital zero, so that samples can be told apart."""
+    """Audio that `level_vad` takes for silence, and in which samples can be told apart."""
     return (np.arange(round(seconds * rate)) % 20 - 10).astype("<i2").tobytes()
 
 
@@ -58,7 +55,7 @@ def level_vad(frame_ms: int = 20) -> EnergyVad:
 
 
 class Engine(Processor):
-    """Stands where the engine does. Writes down what reaches it."""
+    """Stands in the place of the engine, and keeps the frames that reach it."""
 
     def __init__(self) -> None:
         self.frames: list[Input] = []
@@ -69,7 +66,7 @@ class Engine(Processor):
 
 
 class Top(Processor):
-    """Stands where the transport does. Writes down what comes up to it."""
+    """Stands in the place of the transport, and keeps the frames that come up to it."""
 
     def __init__(self) -> None:
         self.frames: list[Input] = []
@@ -79,27 +76,30 @@ class Top(Processor):
         self.frames.append(frame)
 
 
-class Call:
-    """A call that runs. The caller's audio comes as it would from a microphone: `piece_s` late, in pieces so long."""
+_EVENTS = (Interrupted, BotPaused, BotResumed, ErrorRaised)
 
-    def __init__(self, processors: Iterable[Processor], piece_s: float = 0.02) -> None:
+
+class EarsCall(BareCall):
+    """A call through these processors, whose caller is audio. It is cancelled at its end, unless it `ends`.
+
+    The audio comes as from a microphone: in pieces of `piece_s` seconds, each when its last sample has been spoken.
+    """
+
+    def __init__(self, *processors: Processor, piece_s: float = 0.02, ends: bool = False) -> None:
         self.top, self.engine = Top(), Engine()
-        self.session = Session(Pipeline([self.top, *processors, self.engine]))
+        super().__init__(Session(Pipeline([self.top, *processors, self.engine])), ends=ends)
         self.piece_s = piece_s
         self.sent = b""
-        self.signals: list[tuple[float, Signal]] = []
         self.held = False
         """The agent's voice is on hold."""
         self._unheard = 0
         self.session.floor.on_hold(self._hold, self._resume)
         self.session.on_fence(self._flush)
-        for kind in (Interrupted, BotPaused, BotResumed, ErrorRaised):
-            self.session.on(kind, lambda signal: self.signals.append((round(self.session.now(), 6), signal)))
 
     # -- the caller ------------------------------------------------------------------------------------------------
 
-    async def hear(self, pcm: bytes, rate: int = RATE) -> None:
-        """The microphone picks this up, in real time."""
+    async def sounds(self, pcm: bytes, rate: int = RATE) -> None:
+        """The caller's microphone picks up some audio, in real time."""
         size = 2 * round(self.piece_s * rate)
         for start in range(0, len(pcm), size):
             piece, at = pcm[start : start + size], self.session.now()
@@ -107,13 +107,13 @@ class Call:
             self.sent += piece
             await self.session.send(UserAudio(audio=piece, sample_rate=rate, at=at))
 
-    async def speak(self, seconds: float) -> None:
+    async def says(self, seconds: float) -> None:
         """The caller speaks."""
-        await self.hear(loud(seconds))
+        await self.sounds(loud(seconds))
 
-    async def be_quiet(self, seconds: float) -> None:
-        """The caller's microphone picks up silence."""
-        await self.hear(hush(seconds))
+    async def waits(self, seconds: float) -> None:
+        """The caller is silent; the microphone stays open."""
+        await self.sounds(hush(seconds))
 
     async def transcribe(self, text: str, *, final: bool = False, start_s: float = 0.0, end_s: float = 0.0) -> None:
         """The engine's speech-to-text has understood something."""
@@ -169,7 +169,7 @@ class Call:
     @property
     def events(self) -> list[tuple[float, str]]:
         """Interruptions, holds and resumptions, with the times when they came."""
-        return [(at, type(signal).__name__) for at, signal in self.signals]
+        return [(round(at, 6), type(signal).__name__) for at, signal in self.signals if isinstance(signal, _EVENTS)]
 
     @property
     def received(self) -> bytes:
@@ -198,19 +198,3 @@ def marks(frames: Iterable[Input]) -> list[tuple[str, float]]:
 
 def _label(frame: Input) -> str:
     return frame.by if isinstance(frame, EndOfTurn) else type(frame).__name__.removeprefix("Speech").lower()
-
-
-@asynccontextmanager
-async def call(*processors: Processor, piece_s: float = 0.02, ends: bool = False) -> AsyncIterator[Call]:
-    """A call through these processors. It is cancelled at the end of the block, or ended in order if `ends`."""
-    made = Call(processors, piece_s)
-    started = anyio.Event()
-    made.session.on(SessionStarted, lambda _: started.set())
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(made.session.run)
-        await started.wait()
-        yield made
-        if ends:
-            await made.session.send(End())
-        else:
-            made.session.cancel()
