@@ -9,8 +9,7 @@ from enum import Enum
 from typing import Literal
 
 from ...errors import IllegalState
-from ...session.floor import Floor
-from ...session.holds import Hold
+from ...session.floor import Floor, Hold
 
 STALLED_S = 1.0
 """A client that has sent nothing for this long is not spoken to: what it may not have heard is said again."""

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from ...session.floor import Floor
-from ...session.holds import Hold
+from ...session.floor import Floor, Hold
 from .connection import ClientSocket, Closed
 from .outbox import Outbox, Playback
 from .serializers import Serializer, Wired
