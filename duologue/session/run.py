@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 
-from .life import Outcome
+from .host import Outcome
 from .session import Session
 
 

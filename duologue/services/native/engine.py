@@ -20,7 +20,7 @@ from ...frames import (
     UserText,
 )
 from ...processors.processor import handles
-from ...session.life import State
+from ...session.host import State
 from ..remote.errors import ConnectionLost
 from ..remote.keeper import ConnectionSettings
 from .answers import NativeAnswers
