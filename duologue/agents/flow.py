@@ -33,7 +33,7 @@ class Stage:
 class Flow:
     """The stages of a call. It begins with the first one.
 
-    Raises ConfigurationError without a stage, for a phase used twice, and for a phase that has no stage.
+    Raises ConfigurationError without stages, for a phase used twice, and for a phase without a stage.
     """
 
     def __init__(self, stages: Iterable[Stage]) -> None:
@@ -56,7 +56,7 @@ class Flow:
 
 
 def free_flow(agents: Mapping[str, Agent]) -> Flow:
-    """Return the flow that the agents' own `targets` describe: a phase for each agent, named as the agent."""
+    """Return the flow that the `targets` of the agents describe: one phase for each agent, with the agent's name."""
     stages = []
     for agent in agents.values():
         targets = agent.targets if agent.targets is not None else tuple(n for n in agents if n != agent.name)
@@ -69,7 +69,7 @@ def free_flow(agents: Mapping[str, Agent]) -> Flow:
 
 @dataclass(slots=True)
 class FlowState:
-    """The place of a call in its flow; one for each session. `history` has the phases before this one, at most 100."""
+    """The place of one session in its flow. `history` has the phases before this one, at most 100."""
 
     phase: str
     history: list[str] = field(default_factory=list)
