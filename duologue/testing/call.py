@@ -1,4 +1,4 @@
-"""Calls as scripts: what both sides do, and what came of it.
+"""Calls that a test scripts and then inspects.
 
 `Call` has a simulated caller, `BareCall` has none: its subclasses say how their callers speak.
 """
@@ -28,7 +28,7 @@ from ..processors.kernel.groups import leaves
 from ..processors.pipeline import Pipeline
 from ..processors.processor import Processor, handles
 from ..session.conversation import Item
-from ..session.life import Outcome, State
+from ..session.host import Outcome, State
 from ..session.session import Session
 from ..transports.memory import MemoryTransport
 from .caller import Line, SimulatedCaller
@@ -36,13 +36,13 @@ from .caller import Line, SimulatedCaller
 F = TypeVar("F", bound=Frame)
 
 PATIENCE_S = 40.0
-"""Seconds that a wait takes at most, if it does not say otherwise."""
+"""The default limit of a wait, in seconds."""
 PAUSE_S = 0.8
 """Seconds of silence after which the caller takes the agent to have finished."""
 QUIET_S = 0.5
 """Seconds in which nothing is owed and nothing said: the agent has finished."""
 SETTLE_S = 0.05
-"""Seconds between the end of the script and the end of the call: a hang-up of the agent's arrives within them."""
+"""Seconds between the end of the script and the end of the call. A hang-up by the agent arrives within this time."""
 
 
 class Probe(Processor):
@@ -59,12 +59,12 @@ class Probe(Processor):
 
     @handles(Interrupted)
     def interrupted(self, signal: Interrupted) -> None:
-        """Keep the interruption at its place among the frames."""
+        """Keep the interruption in its place among the frames."""
         self.frames.append((self.session.now(), signal))
 
 
 class BareCall:
-    """A session that runs for the length of a block, and what came of it. Nobody is at its far end.
+    """A session that runs for the length of a block, without a caller, and its results.
 
     The block begins when the session has started; at its end the call ends in order, or is cancelled if not `ends`. If
     the block raises, the call is cancelled. All times are session times in seconds. Use it inside an event loop; in
@@ -74,7 +74,7 @@ class BareCall:
     def __init__(self, session: Session, *, ends: bool = True) -> None:
         self.session = session
         self.signals: list[tuple[float, Signal]] = []
-        """All signals of the call, each with its time."""
+        """All signals of the call, each with its session time."""
         probes = [leaf for leaf in leaves(session.pipeline) if isinstance(leaf, Probe)]
         self.probe = probes[0] if probes else None
         self._ends = ends
@@ -84,7 +84,7 @@ class BareCall:
 
     @classmethod
     def through(cls, *processors: Processor, ends: bool = True, **options: Any) -> Self:
-        """A call through these processors and no others. `options` are those of `Session`."""
+        """Return a call through these processors and no others. `options` are those of `Session`."""
         return cls(Session(Pipeline(processors), **options), ends=ends)
 
     async def __aenter__(self) -> Self:
@@ -101,7 +101,7 @@ class BareCall:
         await self.over(PATIENCE_S)
 
     async def start(self) -> None:
-        """Run the session; returns when it has started, or has ended before."""
+        """Run the session. Returns when it has started, or has ended before that."""
         started = anyio.Event()
         self.session.on(SessionStarted, lambda signal: started.set())
         self.launch().add_done_callback(lambda task: started.set())
@@ -121,13 +121,13 @@ class BareCall:
         return await self.session.run()
 
     async def end(self, reason: str = "ended") -> Outcome:
-        """End the call, if it has not ended by itself, and return its outcome. Raises AssertionError if it goes on."""
+        """End the call, if it has not ended by itself. Returns its outcome. Raises AssertionError if it goes on."""
         if self.session.state is State.ACTIVE:
             await self.session.end(reason)
         return await self.over(PATIENCE_S + self.session.deadlines.drain_s)
 
     async def over(self, timeout_s: float = PATIENCE_S) -> Outcome:
-        """Wait until the call is over and return its outcome. Raises AssertionError if it goes on."""
+        """Wait until the call is over. Returns its outcome. Raises AssertionError if it goes on."""
         if self._task is None:
             raise IllegalState("the call has not started")
         with anyio.move_on_after(timeout_s):
@@ -172,20 +172,20 @@ class BareCall:
         assert quiet_s >= QUIET_S, f"the agent does not fall silent within {timeout_s:g} s"
 
     async def until(self, condition: Callable[[], object], what: str, timeout_s: float = PATIENCE_S) -> None:
-        """Wait until a condition holds. Raises AssertionError, which says `what`, if it does not in time."""
+        """Wait until a condition holds. Raises AssertionError, with `what` in its message, after `timeout_s`."""
         with anyio.move_on_after(timeout_s):
             while not condition():
                 await anyio.sleep(0.01)
         assert condition(), f"{what}: not within {timeout_s:g} s"
 
-    # -- what came of it -------------------------------------------------------------------------------------------
+    # -- the results -----------------------------------------------------------------------------------------------
 
     def came(self, kind: type[F]) -> list[F]:
-        """The signals of a type, or the frames of a type that passed the pipeline's `Probe`; in order."""
+        """Return the signals of a type, or the frames of a type that passed the pipeline's `Probe`, in order."""
         return [frame for _, frame in self._kept(kind) if isinstance(frame, kind)]
 
     def times(self, kind: type[Frame]) -> list[float]:
-        """The session times of the frames that `came` returns."""
+        """Return the session times of the frames that `came` returns."""
         return [at for at, frame in self._kept(kind) if isinstance(frame, kind)]
 
     def _kept(self, kind: type[Frame]) -> list[tuple[float, Frame]]:
@@ -207,11 +207,11 @@ class BareCall:
 
     @property
     def log(self) -> list[str]:
-        """The conversation, each item as its `line`."""
+        """The conversation, one string for each item that has a `line`."""
         return [line for item in self.session.conversation if (line := self.line(item))]
 
     def line(self, item: Item) -> str:
-        """An item of the log as a line; empty if the log leaves it out. Subclasses may write other lines.
+        """Return the line of an item in `log`, empty to leave the item out. Subclasses may write other lines.
 
         "caller: …", "agent: …", "call: name", "result: …", "note: …", each with its words.
         """
@@ -237,7 +237,7 @@ class BareCall:
         return [item.text for item in self.session.conversation if item.kind == "message" and item.role == role]
 
     def print(self) -> None:
-        """Print the conversation, a line for each item, with its time."""
+        """Print the conversation, one line for each item, with its session time."""
         for item in self.session.conversation:
             text = f"{item.name}({item.data})" if item.kind == "tool_call" else item.text
             cut = " ..." if item.status == "interrupted" else ""
@@ -269,7 +269,7 @@ class Call(BareCall):
 
     @classmethod
     def through(cls, *processors: Processor, ends: bool = True, sample_rate: int = 16_000, **options: Any) -> Self:
-        """A call through these processors, a `Probe` and both ends of a `MemoryTransport`.
+        """Return a call through these processors, a `Probe` and both ends of a `MemoryTransport`.
 
         `options` are those of `Session`.
         """
@@ -278,7 +278,7 @@ class Call(BareCall):
         return cls(Session(pipeline, **options), transport, ends=ends)
 
     async def end(self, reason: str = "hung up") -> Outcome:
-        """End the call, if it does not end by itself within `SETTLE_S`, and return its outcome."""
+        """End the call, if it does not end by itself within `SETTLE_S`. Returns its outcome."""
         await anyio.sleep(SETTLE_S)
         return await super().end(reason)
 
@@ -296,7 +296,7 @@ class Call(BareCall):
         await self.hears()
 
     async def agent_begins(self) -> float:
-        """Wait until the caller hears the agent. Returns since when."""
+        """Wait until the caller hears the agent. Returns the session time at which the agent's speech began."""
         return await self.caller.wait_for_agent_to_start()
 
     async def waits(self, seconds: float) -> None:
