@@ -13,7 +13,7 @@ from duologue.frames import BotText, Configure, Dtmf, End, Frame, Input, Respons
 from duologue.processors import Pipeline, Processor, handles
 from duologue.processors.kernel.lane import UPSTREAM_FACTOR, Lane
 from duologue.session import Deadlines, Session
-from tests.session.calls import Relay, Sink, Slow, Top, in_background, running, settled
+from tests.session.calls import Relay, Sink, Slow, Top, in_background, lane_of, running, settled
 
 pytestmark = pytest.mark.virtual_clock
 
@@ -79,17 +79,17 @@ async def test_another_family_overtakes_a_lane() -> None:
 
 
 async def test_a_full_lane_makes_the_pusher_wait_first_come_first_served() -> None:
-    async with running(slow := Slow(1, capacity=2), sink := Sink()) as call:
+    async with running(Slow(1, capacity=2), sink := Sink()) as call:
         await call.types("a")
         await settled()  # "a" is at work
         await call.types("b", "c")
         pushers = [await in_background(call.types, text) for text in "def"]
         assert call.session.now() < 1
-        assert slow._lane is not None
-        assert len(slow._lane) == 2
+        lane = lane_of(call)
+        assert len(lane) == 2
         await anyio.sleep(1.5)
         assert [pusher.done() for pusher in pushers] == [True, False, False]
-        assert len(slow._lane) == 2
+        assert len(lane) == 2
         await asyncio.gather(*pushers)
     assert sink.texts == [*"abcdef", "End"]
 
@@ -114,29 +114,29 @@ async def test_a_pusher_that_gives_up_waiting_takes_its_frame_with_it() -> None:
 
 
 async def test_pushers_that_give_up_again_and_again_leave_nothing_at_the_door() -> None:
-    async with running(slow := Slow(1000, capacity=1), ends=False) as call:
+    async with running(Slow(1000, capacity=1), ends=False) as call:
         await call.types("a")
         await settled()
         await call.types("b")
         for _ in range(50):
             with anyio.move_on_after(0.01):
                 await call.types("never mind")
-        assert slow._lane is not None
-        assert len(slow._lane._waiting) == 0
+        lane = lane_of(call)
+        assert len(lane._waiting) == 0
         with anyio.move_on_after(0.01):
             await call.session.send(Configure(voice="never mind"))
-        assert slow._lane.held == 0
+        assert lane.held == 0
 
 
 async def test_from_downstream_nobody_waits_and_beyond_the_hard_limit_there_is_an_error() -> None:
-    async with running(top := Top(), busy := SlowBelow(capacity=2), relay := Relay()) as call:
+    async with running(top := Top(), SlowBelow(capacity=2), relay := Relay()) as call:
         await relay.push_up(UserText(text="0"))
         await settled()  # at work
         for number in range(1, 20):
             await relay.push_up(UserText(text=str(number)))
         assert call.session.now() < 1
-        assert busy._lane is not None
-        assert len(busy._lane) == 2 * UPSTREAM_FACTOR
+        lane = lane_of(call)
+        assert len(lane) == 2 * UPSTREAM_FACTOR
         assert len(call.errors) == 19 - 2 * UPSTREAM_FACTOR
         assert {(e.processor, e.category) for e in call.errors} == {("SlowBelow", "service")}
         assert "UserText does not fit: 8 frames wait" in call.errors[0].message
@@ -325,12 +325,12 @@ async def test_pushers_that_wait_with_stale_output_are_released() -> None:
 
 
 async def test_stale_output_does_not_even_enter() -> None:
-    async with running(slow := Slow(10)) as call:
+    async with running(Slow(10)) as call:
         call.session.floor.begin()
         call.session.interrupt()
         await call.answers("stale", turn=1)
-        assert slow._lane is not None
-        assert len(slow._lane) == 0
+        lane = lane_of(call)
+        assert len(lane) == 0
 
 
 async def test_a_chain_of_lanes_falls_silent_as_one() -> None:

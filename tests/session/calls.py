@@ -10,6 +10,7 @@ import anyio
 
 from duologue.frames import BotText, Control, Frame, Input, Output, UserText
 from duologue.processors import Processor, handles
+from duologue.processors.kernel.lane import Lane
 from duologue.testing import BareCall
 
 
@@ -73,6 +74,13 @@ class TextCall(BareCall):
 
 
 running = TextCall.through
+
+
+def lane_of(call: BareCall) -> Lane:
+    """The lane of the only processor of a call that has one."""
+    (lane,) = call.session.host.lanes
+    assert isinstance(lane, Lane)
+    return lane
 
 
 async def settled() -> None:

@@ -22,7 +22,7 @@ from duologue.frames import (
 )
 from duologue.processors import Pipeline, Processor, handles
 from duologue.session import Session
-from duologue.testing import clock
+from duologue.testing import BareCall, clock
 from duologue.transports import MemoryTransport, PlayoutSettings, TransportInput, TransportOutput
 from duologue.transports.playout import playout as playout_module
 from duologue.transports.playout.pacer import Pacer
@@ -798,20 +798,17 @@ class Device(TransportOutput):
         return kept
 
 
-class DeviceCall:
+class DeviceCall(BareCall):
+    """A call over a `Device`. It is cancelled at its end."""
+
     def __init__(self) -> None:
         self.device = Device()
-        self.session = Session(Pipeline([TransportInput(), self.device]))
+        super().__init__(Session(Pipeline([TransportInput(), self.device])), ends=False)
         self.agent = Agent(self.session)
-        self.task = asyncio.create_task(self.session.run())
 
-    async def __aenter__(self) -> DeviceCall:
+    async def start(self) -> None:
+        await super().start()
         await asyncio.sleep(0.1)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.session.cancel()
-        await self.task
 
 
 async def test_the_transports_own_position_counts() -> None:

@@ -6,11 +6,12 @@ import asyncio
 import json
 import random
 from base64 import b64decode, b64encode
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from duologue import Pipeline, Session
+from duologue import Pipeline, Processor, Session
 from duologue.errors import ConfigurationError
 from duologue.frames import BotPaused, BotResumed
 from duologue.session import Outcome, State
@@ -87,11 +88,17 @@ class Wire:
 class WireCall(BareCall):
     """A call of a client at the other end of a `Wire`. It is cancelled at its end."""
 
-    def __init__(self, limits: WebSocketLimits | None = None, serializer: Serializer | None = None) -> None:
+    def __init__(
+        self,
+        limits: WebSocketLimits | None = None,
+        serializer: Serializer | None = None,
+        processors: Sequence[Processor] = (),
+    ) -> None:
         self.wire = Wire()
         serializer = serializer or F1Serializer(output_sample_rate=RATE)
         self.transport = WebSocketTransport(self.wire, serializer, limits=limits)
-        super().__init__(Session(Pipeline([self.transport.input(), self.transport.output()])), ends=False)
+        pipeline = Pipeline([self.transport.input(), *processors, self.transport.output()])
+        super().__init__(Session(pipeline), ends=False)
         self.agent = Agent(self.session)
         self.played: list[bytes] = []
         self.session.audio.played.add(lambda pcm, rate, at: self.played.append(pcm))

@@ -14,6 +14,7 @@ from duologue.processors.tools import Tools
 from duologue.processors.turns.endpointing import Endpointing
 from duologue.processors.turns.interruption import Interruption
 from duologue.processors.turns.vad import Vad
+from duologue.testing import BareCall
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.transports.client import ClientTransport, Message
 from duologue.transports.playout.base import FarEnd
@@ -116,8 +117,8 @@ class Client(ClientTransport):
                 await self._news.wait()
 
 
-class Call:
-    """A call that runs, its client and what serves it."""
+class RtviCall(BareCall):
+    """A call of an RTVI client, over mock services. It is cancelled at its end."""
 
     def __init__(
         self,
@@ -138,7 +139,7 @@ class Call:
         if engines:
             others = {name: Cascade(MockSTT(texts), MockLLM(replies), MockTTS()) for name in engines[1:]}
             engine = Switch({engines[0]: engine, **others})
-        self.session = Session(
+        session = Session(
             Pipeline(
                 [
                     self.client.input(),
@@ -154,20 +155,23 @@ class Call:
             id="s1",
             agent=agent,
         )
+        super().__init__(session, ends=False)
+
+    async def start(self) -> None:
+        """Begin to run: the client shakes hands while the session opens."""
+        self.launch()
 
     def attach(self, *, controls: bool = False) -> Client:
-        """Let the client be spoken to."""
+        """Attach RTVI to the client, which is returned."""
         Rtvi(self.client, self.session, controls=controls).attach()
         return self.client
 
 
 @asynccontextmanager
-async def running(call: Call, *, controls: bool = False, ready: bool = True) -> AsyncIterator[Client]:
+async def running(call: RtviCall, *, controls: bool = False, ready: bool = True) -> AsyncIterator[Client]:
     """Run a call; its client has shaken hands, unless it is not `ready`."""
     client = call.attach(controls=controls)
-    async with anyio.create_task_group() as tasks:
-        tasks.start_soon(call.session.run)
+    async with call:
         if ready:
             await client.ready()
         yield client
-        call.session.cancel()

@@ -20,7 +20,7 @@ from duologue.web.rtvi.rtvi import ClientTool
 
 from ..testing.openai_client import RATE
 from .realtime import speech
-from .rtvi import Call, running
+from .rtvi import RtviCall, running
 
 WHERE = {
     "name": "get_location",
@@ -49,7 +49,7 @@ async def get_order(number: int) -> dict[str, str]:
 
 
 async def test_the_agent_is_ready_once_the_client_is() -> None:
-    async with running(Call(), ready=False) as client:
+    async with running(RtviCall(), ready=False) as client:
         await anyio.sleep(1)
         assert client.sent == []
         ready = await client.ready("2.1.0")
@@ -60,7 +60,7 @@ async def test_the_agent_is_ready_once_the_client_is() -> None:
 
 
 async def test_a_client_that_is_ready_before_the_session_waits_for_it() -> None:
-    call = Call()
+    call = RtviCall()
     client = call.attach()
     client.say("client-ready", {"version": "2.0.0", "about": {}}, id="early")
     assert client.sent == []
@@ -71,7 +71,7 @@ async def test_a_client_that_is_ready_before_the_session_waits_for_it() -> None:
 
 
 async def test_a_client_of_version_1_gets_its_own_version_and_the_old_bot_output() -> None:
-    async with running(Call(), ready=False) as client:
+    async with running(RtviCall(), ready=False) as client:
         ready = await client.ready("1.2.0")
         assert ready["data"]["version"] == "1.2.0"
         client.type("hi")
@@ -86,7 +86,7 @@ async def test_a_client_of_version_1_gets_its_own_version_and_the_old_bot_output
 
 @pytest.mark.parametrize("version", ["0.3.0", "7.0.0", "two", ""])
 async def test_other_versions_are_refused_and_served_all_the_same(version: str) -> None:
-    async with running(Call(), ready=False) as client:
+    async with running(RtviCall(), ready=False) as client:
         ready = await client.ready(version)
         assert client.sent[0]["type"] == "error-response"
         assert f"version {version!r}" in client.sent[0]["data"]["error"]
@@ -94,7 +94,7 @@ async def test_other_versions_are_refused_and_served_all_the_same(version: str) 
 
 
 async def test_what_was_said_before_is_told_to_a_client_that_is_late() -> None:
-    async with running(Call(), ready=False) as client:
+    async with running(RtviCall(), ready=False) as client:
         client.type("hi")
         await anyio.sleep(10)
         client.type("and again")
@@ -120,7 +120,7 @@ async def test_what_was_said_before_is_told_to_a_client_that_is_late() -> None:
 
 
 async def test_a_spoken_turn_is_told_from_the_first_sound_to_the_last() -> None:
-    async with running(Call()) as client:
+    async with running(RtviCall()) as client:
         await client.speak(2.0)
         await client.until("bot-stopped-speaking")
         order = client.kinds(
@@ -145,7 +145,7 @@ async def test_a_spoken_turn_is_told_from_the_first_sound_to_the_last() -> None:
 
 
 async def test_a_client_of_2_2_gets_the_callers_input_in_its_form_too() -> None:
-    async with running(Call(), ready=False) as client:
+    async with running(RtviCall(), ready=False) as client:
         await client.ready("2.2.0")
         await client.speak(1.0)
         transcripts = client.told("user-transcription")
@@ -155,7 +155,7 @@ async def test_a_client_of_2_2_gets_the_callers_input_in_its_form_too() -> None:
 
 
 async def test_what_is_spoken_is_told_as_it_is_heard() -> None:
-    async with running(Call()) as client:
+    async with running(RtviCall()) as client:
         began = anyio.current_time()
         client.type("hi")
         await client.until("bot-stopped-speaking")
@@ -179,7 +179,9 @@ async def test_what_is_spoken_is_told_as_it_is_heard() -> None:
 
 
 async def test_an_interruption_leaves_what_was_not_heard_unspoken() -> None:
-    async with running(Call(["This is a long answer of many words which is cut. It never comes to this."])) as client:
+    async with running(
+        RtviCall(["This is a long answer of many words which is cut. It never comes to this."])
+    ) as client:
         client.type("hi")
         await client.until("bot-started-speaking")
         await anyio.sleep(1.0)
@@ -195,7 +197,7 @@ async def test_an_interruption_leaves_what_was_not_heard_unspoken() -> None:
 
 
 async def test_markup_is_no_obstacle_to_progress() -> None:
-    async with running(Call(["**Yes**, see [the list](https://example.com/a) of _all_ of it."])) as client:
+    async with running(RtviCall(["**Yes**, see [the list](https://example.com/a) of _all_ of it."])) as client:
         client.type("hi")
         await client.until("bot-stopped-speaking")
         assert client.told("bot-output")[-1]["spoken_status"] == "completed"
@@ -209,7 +211,7 @@ async def test_a_half_sentence_before_a_tool_call_is_told_when_it_is_heard() -> 
             return "Done."
         return ["One moment", ToolRequest(call_id="c1", name="get_order", arguments={"number": 1})]
 
-    async with running(Call(replies, tools=[get_order])) as client:
+    async with running(RtviCall(replies, tools=[get_order])) as client:
         client.type("order")
         await client.wait_for(lambda m: m["type"] == "bot-output" and m["data"]["text"] == "Done.")
         texts = [data["text"] for data in client.told("bot-output") if data["spoken_status"] == "new"]
@@ -220,7 +222,7 @@ async def test_a_half_sentence_before_a_tool_call_is_told_when_it_is_heard() -> 
 
 
 async def test_typed_text_is_answered_and_interrupts() -> None:
-    call = Call(["A long answer that goes on and on. And on."])
+    call = RtviCall(["A long answer that goes on and on. And on."])
     async with running(call) as client:
         client.type("first")
         await client.until("bot-started-speaking")
@@ -231,7 +233,7 @@ async def test_typed_text_is_answered_and_interrupts() -> None:
 
 
 async def test_text_that_is_not_to_be_run_waits_for_the_next_turn() -> None:
-    call = Call()
+    call = RtviCall()
     async with running(call) as client:
         client.type("for your information", run_immediately=False)
         await anyio.sleep(5)
@@ -242,7 +244,7 @@ async def test_text_that_is_not_to_be_run_waits_for_the_next_turn() -> None:
 
 
 async def test_an_answer_without_audio_is_shown_and_counts_as_read() -> None:
-    call = Call()
+    call = RtviCall()
     async with running(call) as client:
         client.type("quietly", audio_response=False)
         await client.until("bot-llm-stopped")
@@ -257,7 +259,7 @@ async def test_an_answer_without_audio_is_shown_and_counts_as_read() -> None:
 
 
 async def test_an_image_is_seen_with_the_text_that_came_with_it() -> None:
-    call = Call()
+    call = RtviCall()
     async with running(call) as client:
         picture = {"type": "bytes", "bytes": base64.b64encode(b"a picture").decode()}
         client.say("send-file", {"content": "what is this", "file": {"format": "image/png", "source": picture}})
@@ -275,7 +277,7 @@ async def test_an_image_is_seen_with_the_text_that_came_with_it() -> None:
 
 @pytest.mark.parametrize("report", ["none", "name", "full"])
 async def test_a_function_call_is_told_as_far_as_the_application_allows(report: Any) -> None:
-    call = Call(wants_a_tool("get_order", number=7), tools=[get_order])
+    call = RtviCall(wants_a_tool("get_order", number=7), tools=[get_order])
     call.client.rtvi.function_calls = report
     async with running(call) as client:
         client.type("where is my order")
@@ -292,7 +294,7 @@ async def test_a_function_call_is_told_as_far_as_the_application_allows(report: 
 
 
 async def test_a_tool_runs_in_the_client() -> None:
-    call = Call(wants_a_tool("get_location", exact=True), tools=[ClientTool(WHERE)])
+    call = RtviCall(wants_a_tool("get_location", exact=True), tools=[ClientTool(WHERE)])
     async with running(call) as client:
         client.type("where am I")
         asked = await client.until("llm-function-call-in-progress")
@@ -311,7 +313,7 @@ async def test_a_tool_runs_in_the_client() -> None:
 
 async def test_a_client_of_version_1_runs_a_tool_once() -> None:
     agent = Agent(name="Ann", tools=(ClientTool(WHERE),))
-    call = Call(wants_a_tool("get_location"), agent=agent)
+    call = RtviCall(wants_a_tool("get_location"), agent=agent)
     async with running(call, ready=False) as client:
         await client.ready("1.0.0")
         client.type("where am I")
@@ -328,7 +330,7 @@ async def test_a_client_of_version_1_runs_a_tool_once() -> None:
 
 
 async def test_a_client_that_gives_no_result_does_not_hold_the_agent_up() -> None:
-    call = Call(wants_a_tool("get_location"), tools=[ClientTool(WHERE, timeout_s=3)])
+    call = RtviCall(wants_a_tool("get_location"), tools=[ClientTool(WHERE, timeout_s=3)])
     async with running(call) as client:
         client.type("where am I")
         stopped = await client.until("llm-function-call-stopped")
@@ -337,7 +339,7 @@ async def test_a_client_that_gives_no_result_does_not_hold_the_agent_up() -> Non
 
 
 async def test_a_tool_of_the_clients_fails_while_the_client_is_not_ready() -> None:
-    call = Call(wants_a_tool("get_location"), tools=[ClientTool(WHERE)])
+    call = RtviCall(wants_a_tool("get_location"), tools=[ClientTool(WHERE)])
     async with running(call, ready=False) as client:
         client.type("where am I")
         await anyio.sleep(2)
@@ -346,7 +348,7 @@ async def test_a_tool_of_the_clients_fails_while_the_client_is_not_ready() -> No
 
 
 async def test_a_result_that_nobody_waits_for_is_refused() -> None:
-    async with running(Call()) as client:
+    async with running(RtviCall()) as client:
         client.say("llm-function-call-result", {"tool_call_id": "nothing", "result": 1})
         assert "'nothing'" in (await client.until("error-response"))["data"]["error"]
 
@@ -355,7 +357,7 @@ async def test_a_result_that_nobody_waits_for_is_refused() -> None:
 
 
 async def test_the_application_answers_client_messages() -> None:
-    call = Call()
+    call = RtviCall()
 
     async def later(data: Any) -> Any:
         await anyio.sleep(1)
@@ -383,7 +385,7 @@ async def test_the_application_answers_client_messages() -> None:
 
 
 async def test_only_so_many_client_messages_are_answered_at_once() -> None:
-    call = Call()
+    call = RtviCall()
 
     async def never(data: Any) -> None:
         await anyio.sleep_forever()
@@ -398,7 +400,7 @@ async def test_only_so_many_client_messages_are_answered_at_once() -> None:
 
 
 async def test_server_messages_wait_for_the_client() -> None:
-    call = Call()
+    call = RtviCall()
     call.client.rtvi.send_server_message({"welcome": True})
     async with running(call) as client:
         call.client.rtvi.send_server_message([1, None])
@@ -410,7 +412,7 @@ async def test_server_messages_wait_for_the_client() -> None:
 
 
 async def test_keys_and_raw_audio_reach_the_pipeline() -> None:
-    call = Call()
+    call = RtviCall()
     seen: list[Frame] = []
     async with running(call) as client:
         call.session.observe(lambda processor, direction, frame: seen.append(frame))
@@ -428,7 +430,7 @@ async def test_keys_and_raw_audio_reach_the_pipeline() -> None:
 
 
 async def test_the_client_ends_the_call_when_it_likes() -> None:
-    call = Call(["A story that is much longer than anybody has patience for. " * 5])
+    call = RtviCall(["A story that is much longer than anybody has patience for. " * 5])
     client = call.attach()
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(call.session.run)
@@ -442,7 +444,7 @@ async def test_the_client_ends_the_call_when_it_likes() -> None:
 
 
 async def test_muting_levels_usage_and_errors_are_told() -> None:
-    call = Call()
+    call = RtviCall()
     call.client.rtvi.audio_levels = call.client.rtvi.metrics = True
     async with running(call) as client:
         call.session.set_access("muted")
@@ -468,7 +470,7 @@ async def test_muting_levels_usage_and_errors_are_told() -> None:
 
 
 async def test_without_metrics_no_push_is_watched_until_the_client_asks() -> None:
-    call = Call()
+    call = RtviCall()
     async with running(call) as client:
         assert call.session.host.tap is None
         await client.ask("duologue.metrics")
@@ -505,7 +507,7 @@ BAD: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("message", BAD, ids=lambda m: str(m)[:60])
 async def test_what_is_malformed_is_answered_and_harms_nobody(message: dict[str, Any]) -> None:
-    call = Call()
+    call = RtviCall()
     async with running(call) as client:
         client.received_message({"label": "rtvi-ai", "id": "bad", **message})
         answer = client.sent[-1]
@@ -529,7 +531,7 @@ async def test_thousands_of_random_messages_harm_nobody() -> None:
             return [anything(depth + 1) for _ in range(chance.randrange(4))]
         return {chance.choice(names): anything(depth + 1) for _ in range(chance.randrange(5))}
 
-    call = Call()
+    call = RtviCall()
     errors: list[ErrorRaised] = []
     call.session.on(ErrorRaised, errors.append)
     async with running(call) as client:
@@ -544,7 +546,7 @@ async def test_thousands_of_random_messages_harm_nobody() -> None:
 
 
 async def test_messages_of_others_are_left_alone() -> None:
-    async with running(Call()) as client:
+    async with running(RtviCall()) as client:
         before = len(client.sent)
         client.received_message({"type": "audio", "data": "AAAA"})
         client.received_message({"label": "other", "type": "client-ready"})

@@ -13,7 +13,7 @@ from duologue.services.llm import Request, ToolRequest
 from duologue.session.usage import Price
 from duologue.web.rtvi.rtvi import ClientTool
 
-from .rtvi import Call, running
+from .rtvi import RtviCall, running
 
 AGENTS = (
     Agent(name="Reception", role="Receptionist", description="Knows the shop."),
@@ -22,7 +22,7 @@ AGENTS = (
 
 
 async def test_the_page_is_told_who_has_the_call_on_which_engine() -> None:
-    async with running(Call(agents=AGENTS, engines=["native", "cascade"]), controls=True) as client:
+    async with running(RtviCall(agents=AGENTS, engines=["native", "cascade"]), controls=True) as client:
         assert client.page("state") == [
             {
                 "type": "duologue.state",
@@ -40,13 +40,13 @@ async def test_the_page_is_told_who_has_the_call_on_which_engine() -> None:
 
 
 async def test_a_call_without_agents_and_switch_has_a_state_as_well() -> None:
-    async with running(Call(), controls=True) as client:
+    async with running(RtviCall(), controls=True) as client:
         state = client.page("state")[0]
         assert (state["agents"], state["agent"], state["engine"], state["engines"]) == ([], "", "", [])
 
 
 async def test_the_page_hands_over() -> None:
-    async with running(Call(agents=AGENTS), controls=True) as client:
+    async with running(RtviCall(agents=AGENTS), controls=True) as client:
         answer = await client.ask("duologue.transfer", {"target": "Billing", "reason": "asked by the page"})
         assert answer["data"] == {"t": "duologue.transfer"}
         await client.wait(lambda: len(client.page("state")) > 1)
@@ -60,7 +60,7 @@ async def test_the_page_hands_over() -> None:
 
 
 async def test_the_page_changes_the_engine() -> None:
-    async with running(Call(agents=AGENTS, engines=["native", "cascade"]), controls=True) as client:
+    async with running(RtviCall(agents=AGENTS, engines=["native", "cascade"]), controls=True) as client:
         await client.ask("duologue.transfer", {"engine": "cascade"})
         await client.wait(lambda: client.page("state")[-1]["engine"] == "cascade")
         assert client.page("state")[-1]["agent"] == "Reception"
@@ -80,26 +80,26 @@ async def test_the_page_changes_the_engine() -> None:
     ],
 )
 async def test_what_cannot_be_done_is_refused_with_the_reason(t: str, d: Any, error: str) -> None:
-    async with running(Call(agents=AGENTS), controls=True) as client:
+    async with running(RtviCall(agents=AGENTS), controls=True) as client:
         answer = await client.ask(t, d)
         assert answer["type"] == "error-response"
         assert error in answer["data"]["error"]
 
 
 async def test_without_a_handoff_there_is_nobody_to_hand_over_to() -> None:
-    async with running(Call(), controls=True) as client:
+    async with running(RtviCall(), controls=True) as client:
         assert "Handoff" in (await client.ask("duologue.transfer", {"target": "x"}))["data"]["error"]
 
 
 async def test_without_controls_a_client_has_none() -> None:
-    async with running(Call(agents=AGENTS)) as client:
+    async with running(RtviCall(agents=AGENTS)) as client:
         answer = await client.ask("duologue.transfer", {"target": "Billing"})
         assert answer["type"] == "error-response"
         assert client.told("server-message") == []
 
 
 async def test_the_page_approves_a_tool() -> None:
-    call = Call()
+    call = RtviCall()
     given: list[ApprovalGiven] = []
     call.session.on(ApprovalGiven, given.append)
     async with running(call, controls=True, ready=False) as client:
@@ -129,7 +129,7 @@ async def test_a_tool_of_the_clients_runs_once_the_page_has_approved_it() -> Non
             return f"I hear: {last.text}."
         return ToolRequest(call_id="c1", name="open_door", arguments={})
 
-    call = Call(replies, tools=[ClientTool({"name": "open_door"}, needs_approval=True)])
+    call = RtviCall(replies, tools=[ClientTool({"name": "open_door"}, needs_approval=True)])
     async with running(call, controls=True) as client:
         client.type("open the door")
         await client.wait(lambda: bool(client.page("approval")))
@@ -144,7 +144,7 @@ async def test_a_tool_of_the_clients_runs_once_the_page_has_approved_it() -> Non
 
 
 async def test_the_page_interrupts() -> None:
-    async with running(Call(["A long answer that goes on for a while."]), controls=True) as client:
+    async with running(RtviCall(["A long answer that goes on for a while."]), controls=True) as client:
         client.type("hi")
         await client.until("bot-started-speaking")
         await client.ask("duologue.interrupt")
@@ -152,7 +152,7 @@ async def test_the_page_interrupts() -> None:
 
 
 async def test_the_page_has_the_rows_as_they_come_and_change() -> None:
-    call = Call()
+    call = RtviCall()
     async with running(call, controls=True, ready=False) as client:
         client.type("before the page was there")
         await anyio.sleep(10)
@@ -174,7 +174,7 @@ async def test_the_page_has_the_rows_as_they_come_and_change() -> None:
 
 
 async def test_a_row_that_comes_to_nothing_is_taken_back() -> None:
-    async with running(Call(["Nobody hears this."]), controls=True) as client:
+    async with running(RtviCall(["Nobody hears this."]), controls=True) as client:
         client.type("hi")
         await client.until("bot-llm-text")
         await client.wait(lambda: len(client.page("row")) > 1)
@@ -184,7 +184,7 @@ async def test_a_row_that_comes_to_nothing_is_taken_back() -> None:
 
 
 async def test_times_usage_connection_and_end_are_told() -> None:
-    call = Call()
+    call = RtviCall()
     call.client.rtvi.prices = {"MockTTS": Price(characters=2)}
     async with running(call, controls=True) as client:
         await client.speak(1.0)

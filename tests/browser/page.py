@@ -30,7 +30,7 @@ class Caption:
     unheard: str
 
 
-class Call:
+class PageCall:
     """A call by a page."""
 
     def __init__(self, tab: Tab) -> None:
