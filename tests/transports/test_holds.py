@@ -17,9 +17,9 @@ from duologue.session import Outcome
 from duologue.testing import BareCall
 from duologue.transports.webrtc.transport import WebRTCTransport
 from duologue.transports.websocket.transport import WebSocketLimits
-from tests.processors.turn_taking import level_vad, loud
+from tests.processors.turns.calls import level_vad, loud
 from tests.transports.calls import RATE, Agent, ramp
-from tests.transports.test_websocket import WireCall
+from tests.transports.websocket.test_websocket import WireCall
 
 pytestmark = pytest.mark.virtual_clock
 

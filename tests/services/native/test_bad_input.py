@@ -18,7 +18,7 @@ from duologue.services.openai import OpenAIRealtime, OpenAIRealtimeOptions
 from duologue.services.remote.errors import ConnectionLost
 from duologue.services.remote.keeper import ConnectionSettings
 from duologue.testing.scripted.server import Asked, Speak
-from tests.services.native.lines import OPENAI, PROVIDERS, CountedCall, Provider, Server, calling
+from tests.services.native.calls import OPENAI, PROVIDERS, CountedCall, Provider, Server, calling
 
 NO_SCHEMA = {"type": "object", "properties": {"city": {"type": "sting"}}}
 MIB = 1024 * 1024

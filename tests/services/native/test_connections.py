@@ -21,7 +21,7 @@ from duologue.services.remote.errors import ConnectionLost
 from duologue.services.remote.keeper import ConnectionSettings
 from duologue.testing.clock import run
 from duologue.testing.scripted.google_connection import GeminiConnection
-from tests.services.native.lines import (
+from tests.services.native.calls import (
     MODES,
     OPENAI,
     PIECE_S,

@@ -9,7 +9,7 @@ from duologue import Processor, handles
 from duologue.frames import BotAudio, ResponseEnded
 from duologue.services.native.outlet import MAX_SPEECH
 from duologue.testing.scripted.server import Speak
-from tests.services.native.lines import PROVIDERS, CountedCall, Provider
+from tests.services.native.calls import PROVIDERS, CountedCall, Provider
 
 
 class Hangs(Processor):

@@ -20,8 +20,8 @@ from duologue.processors import Switch
 from duologue.processors.handoff.handoff import Handoff
 from duologue.services.native.audio_ring import PREROLL_S, RECENT_S
 from duologue.testing.clock import run
+from tests.services.native.calls import MODES, PROVIDERS, CountedCall, Provider, Server
 from tests.services.native.counted import Run, runs
-from tests.services.native.lines import MODES, PROVIDERS, CountedCall, Provider, Server
 
 
 @asynccontextmanager

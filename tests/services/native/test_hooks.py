@@ -11,7 +11,7 @@ from duologue.processors.tools import Tools
 from duologue.session import Session
 from duologue.session.rows import Row, RowEvent, Rows
 from duologue.testing.scripted.server import Act, CallTool, Speak
-from tests.services.native.lines import MODES, PROVIDERS, CountedCall, Provider, calling
+from tests.services.native.calls import MODES, PROVIDERS, CountedCall, Provider, calling
 
 
 def transcribed(session: Session) -> list[Transcribed]:

@@ -9,7 +9,7 @@ import pytest
 
 from duologue.errors import ConfigurationError
 from duologue.services.remote.keeper import ConnectionSettings
-from tests.services.native.lines import PROVIDERS, CountedCall, Provider
+from tests.services.native.calls import PROVIDERS, CountedCall, Provider
 
 ERRORS = [TypeError("the SDK was given a string"), ValueError("the proxy is not one"), RuntimeError("another loop")]
 

@@ -6,7 +6,7 @@ import pytest
 
 from duologue.session.rows import Removed, Row, RowEvent, Rows
 from duologue.testing.scripted.server import Speak
-from tests.services.native.lines import MODES, PROVIDERS, Provider, calling
+from tests.services.native.calls import MODES, PROVIDERS, Provider, calling
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)

@@ -34,8 +34,8 @@ from duologue.testing.clock import run
 from duologue.testing.scripted.google_connection import GeminiConnection
 from duologue.testing.scripted.openai_connection import OpenAIConnection
 from duologue.testing.scripted.server import Act, Asked, Wait
+from tests.services.native.calls import GEMINI, MODES, OPENAI, PROVIDERS, CountedCall, Provider, agrees, calling
 from tests.services.native.counted import Run, runs
-from tests.services.native.lines import GEMINI, MODES, OPENAI, PROVIDERS, CountedCall, Provider, agrees, calling
 from tests.session.calls import settled
 
 QUICK = ConnectionSettings(connect_timeout_s=1, heartbeat_s=0.5, backoff_s=0.05, expiring_s=0)

@@ -9,7 +9,7 @@ import pytest
 from duologue.frames import BotAudio, Interrupted, SpeechStarted, UserTranscript
 from duologue.processors import Processor, handles
 from duologue.testing.scripted.server import Speak
-from tests.services.native.lines import OPENAI, PROVIDERS, CountedCall, Provider, calling
+from tests.services.native.calls import OPENAI, PROVIDERS, CountedCall, Provider, calling
 
 
 def first_sound(line: CountedCall) -> float:
