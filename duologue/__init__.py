@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from .services.tts import TTS as TTS
     from .session.conversation import Conversation as Conversation
     from .session.conversation import Item as Item
+    from .session.feed import Feed as Feed
     from .session.host import Outcome as Outcome
     from .session.pricing import cost as cost
     from .session.session import Session as Session
@@ -89,6 +90,7 @@ _HOMES = {
     "services.stt": "STT",
     "services.tts": "TTS",
     "session.conversation": "Conversation Item",
+    "session.feed": "Feed",
     "session.host": "Outcome",
     "session.pricing": "cost",
     "session.session": "Session run",

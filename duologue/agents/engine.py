@@ -33,6 +33,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     affect: bool = False
     text_may_change: bool = False
     """Hooks may change a sentence before it is spoken. Without it they can only block one."""
+    conformance: int = 1
+    """The version of the conformance suite that the engine was written for."""
     voices: str = ""
     """The family that its voices belong to, by which an `Agent` can name one for each engine."""
 
