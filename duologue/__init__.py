@@ -55,9 +55,9 @@ if TYPE_CHECKING:
     from .session.conversation import Item as Item
     from .session.feed import Feed as Feed
     from .session.host import Outcome as Outcome
-    from .session.pricing import cost as cost
     from .session.session import Session as Session
     from .session.session import run as run
+    from .session.usage import cost as cost
     from .transports.local import LocalAudioTransport as LocalAudioTransport
     from .transports.memory import MemoryTransport as MemoryTransport
     from .transports.wav import WavTransport as WavTransport
@@ -92,8 +92,8 @@ _HOMES = {
     "session.conversation": "Conversation Item",
     "session.feed": "Feed",
     "session.host": "Outcome",
-    "session.pricing": "cost",
     "session.session": "Session run",
+    "session.usage": "cost",
     "transports.local": "LocalAudioTransport",
     "transports.memory": "MemoryTransport",
     "transports.wav": "WavTransport",

@@ -1,4 +1,4 @@
-"""Agents as configuration, and the flow between them. The same definitions serve a cascade and a native engine."""
+"""`Agent`: an agent as configuration. The same definition serves a cascade and a native engine."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from ..frames import Configure
+from .engine import language_line
 from .tool import Tool, ToolSpec, plain_specs
 
 
@@ -15,11 +16,11 @@ from .tool import Tool, ToolSpec, plain_specs
 class Agent:
     """A persona that talks to the caller: its instructions, its voice, its tools, and the agents that may follow it.
 
-    `targets` names the agents that it may hand the call to, None meaning any. `engine` names the branch of an engine
-    `Switch` that serves it; empty for the only one there is. `greeting` is said when it takes the call, `farewell`
-    when it hands it on. `voice` is one of the engine's or, for an agent that several kinds of engines may serve, one
-    for each family of voices: {"openai": "marin", "gemini": "Kore", "espeak": "en-us+f3"}. Functions in `tools` become
-    tools by their signature.
+    `targets` names the agents that it may hand the call to, None meaning any. `engine` names the branch of a `Switch`
+    whose engine serves it; "" if there is only one engine. The agent says `greeting` when it takes the call, `farewell`
+    when it hands the call on. `voice` is one of the engine's voices or, for an agent that several kinds of engines may
+    serve, one for each family of voices: {"openai": "marin", "gemini": "Kore", "espeak": "en-us+f3"}. Functions in
+    `tools` become `Tool` objects.
     """
 
     name: str
@@ -35,7 +36,7 @@ class Agent:
     greeting: str = ""
     farewell: str = ""
     toolset: tuple[Tool, ...] = field(init=False, repr=False, compare=False)
-    """Its tools, made of `tools`."""
+    """The same as `tools`, all of them `Tool` objects."""
 
     def __post_init__(self) -> None:
         if not self.name.strip():
@@ -61,15 +62,10 @@ class Agent:
         return "\n".join([self.instructions, "", "--- Agent Identity ---", *lines])
 
 
-def language_line(language: str) -> str:
-    """Return the instruction to answer in a language."""
-    return f"Language: Always respond in {language}"
-
-
 def configuration(agent: Agent, more_tools: Iterable[ToolSpec] = (), voices: str = "") -> Configure:
     """Return an engine's whole configuration for an agent, without options. The agent's own tools come first.
 
-    `voices` is the family of the engine's voices; if the agent names none of it, it gets the engine's default.
+    `voices` is the family of the engine's voices. An agent that names no voice of this family gets the default.
     """
     specs = {tool.spec.name: tool.spec for tool in agent.toolset}
     for spec in more_tools:
@@ -84,7 +80,7 @@ def configuration(agent: Agent, more_tools: Iterable[ToolSpec] = (), voices: str
 
 
 def by_name(agents: Iterable[Agent]) -> dict[str, Agent]:
-    """Return the agents by their names. Raises ConfigurationError for no agent, or two of one name."""
+    """Return the agents by name. Raises ConfigurationError without agents, or for two of one name."""
     found: dict[str, Agent] = {}
     for agent in agents:
         if agent.name in found:
@@ -127,7 +123,7 @@ class Stage:
 class Flow:
     """The stages of a call. It begins with the first one.
 
-    Raises ConfigurationError without a stage, for a phase used twice, and for a phase that has no stage.
+    Raises ConfigurationError without stages, for a phase used twice, and for a phase without a stage.
     """
 
     def __init__(self, stages: Iterable[Stage]) -> None:
@@ -148,9 +144,21 @@ class Flow:
         """The stage with which a call begins."""
         return next(iter(self.stages.values()))
 
+    def after(self, phase: str) -> list[Stage]:
+        """Return the stages that may follow a phase, in order."""
+        return [self.stages[name] for name in self.stages[phase].reachable]
+
+    def phase_of(self, agent: str, phase: str | None, *, after: str) -> str | None:
+        """Return a phase that an agent leads: `phase` unless that is None, else the nearest one in the flow, else any.
+
+        `after` is the phase to leave. Returns None if the agent does not lead it.
+        """
+        stages = [*self.after(after), *self.stages.values()]
+        return next((s.phase for s in stages if s.agent == agent and phase in (None, s.phase)), None)
+
 
 def free_flow(agents: Mapping[str, Agent]) -> Flow:
-    """Return the flow that the agents' own `targets` describe: a phase for each agent, named as the agent."""
+    """Return the flow that the `targets` of the agents describe: one phase for each agent, with the agent's name."""
     stages = []
     for agent in agents.values():
         targets = agent.targets if agent.targets is not None else tuple(n for n in agents if n != agent.name)
@@ -163,7 +171,7 @@ def free_flow(agents: Mapping[str, Agent]) -> Flow:
 
 @dataclass(slots=True)
 class FlowState:
-    """The place of a call in its flow; one for each session. `history` has the phases before this one, at most 100."""
+    """The place of one session in its flow. `history` has the phases before this one, at most 100."""
 
     phase: str
     history: list[str] = field(default_factory=list)

@@ -7,13 +7,13 @@ here on. A processor that does not handle a type is skipped when the answer is w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Protocol
 
 from ...errors import BadInput
 from ...frames import Control, End, Frame, Output, Signal
 from .host import Direction, Host, Target
-from .lane import DONE
+from .lane import DONE, Lane
 from .node import Node, find_handler, frame_family
 from .tasks import stray
 
@@ -49,7 +49,7 @@ class Routes(dict[type[Frame], Target]):
             raise BadInput(f"{self.source.name} pushed {frame_type.__name__}, which is not a frame")
         frame_family(frame_type)
         if issubclass(frame_type, Signal):
-            target = signal_target(self.host, frame_type, self.port.beyond())
+            target = self.host.signal_target(frame_type, self.port.beyond())
         else:
             target = self.port.resolve(frame_type)
         if issubclass(frame_type, End) and not self.source._aside:
@@ -79,23 +79,6 @@ def _draining(target: Target, host: Host, source: Node) -> Target:
         return target(frame)
 
     return draining
-
-
-def signal_target(host: Host, frame_type: type[Frame], nodes: Iterable[Node]) -> Target:
-    """Return what calls every handler of a signal at once: those of `nodes`, then the session's listeners."""
-    calls: list[Callable[[Any], None]] = []
-    for node in nodes:
-        spec = find_handler(node.spec().signals, frame_type)
-        if spec is not None:
-            calls.append(host.guard(getattr(node, spec.method), node))
-
-    def deliver(frame: Any) -> Awaitable[None]:
-        for call in calls:
-            call(frame)
-        host.hear(frame)
-        return DONE
-
-    return deliver
 
 
 class LeafPort:
@@ -145,9 +128,24 @@ class LeafPort:
             if issubclass(frame_type, Output) and not frame_type.survives_fence:
                 floor = self.host.floor
                 return lambda frame: DONE if frame.turn <= floor.fence else put(take, frame)
+            if down and type(self.processor).take_at_once is not Node.take_at_once:
+                return self._at_once_or_into(lane, take, frame_type)
             return lambda frame: put(take, frame)
         # A family that does not use the lane overtakes it, but never a Control inside, nor the frames behind that.
         return lambda frame: put(take, frame, True) if lane.held else take(frame)
+
+    def _at_once_or_into(self, lane: Lane, take: Target, frame_type: type[Frame]) -> Target:
+        processor, put = self.processor, lane.put
+        if self.next.resolve(frame_type) is not drop:  # it must stay behind the frames in the lane all the way
+            return lambda frame: put(take, frame)
+        take_at_once, routes = processor.take_at_once, processor._down
+
+        def at_once(frame: Frame) -> Awaitable[None]:
+            if take_at_once(frame):
+                return routes[frame.__class__](frame)
+            return put(take, frame)
+
+        return at_once
 
 
 def _guard(handler: Target, host: Host, processor: Node) -> Target:
