@@ -296,7 +296,9 @@ class TransportOutput(Processor):
     @handles(BotAudio)
     async def play(self, frame: BotAudio) -> None:
         """Play a piece of audio in its turn; wait while there is no room for it."""
-        later = self.playout.add(frame)
+        playout = self._playout
+        assert playout is not None, "frames come after open"
+        later = playout.add(frame)
         if later is not None:
             await later
         await self.push(frame)

@@ -13,8 +13,7 @@ from msgspec.structs import replace
 from ...frames import EndOfTurn, Frame, Input, SpeechStarted, SpeechStopped, UserAudio, UserTranscript
 from ...processors.kernel.groups import leaves
 from ...processors.turns.interruption import may_interrupt
-from ...processors.turns.speech_gate import SpeechGate
-from ...processors.turns.vad import Vad
+from ...processors.turns.vad import SpeechGate, Vad
 from ...session.session import Session
 from ..remote.connection import Connection
 from .audio_ring import RECENT_S, AudioRing, Utterance

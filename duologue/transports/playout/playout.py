@@ -15,6 +15,8 @@ from .queue import Intake, QueuedSpeech, SpeechQueue
 
 FADE_MS = 5.0
 """A cut in mid-speech ends with a fade of this length, and does not click."""
+PLENTY_S = 0.06
+"""Seconds of a response: more than a chunk and all that a converter keeps."""
 
 
 class Playout(PlayoutBase):
@@ -84,9 +86,12 @@ class Playout(PlayoutBase):
         return self._intake.add(speech, pcm, frame.sample_rate)
 
     def _accept(self, speech: QueuedSpeech, pcm: bytes, sample_rate: int) -> None:
+        # A response with this much in the queue is written at the beats; more of it makes nothing due.
+        ahead = self._beat is not None and speech.sent_s - speech.written / self._rate > PLENTY_S
         self._queue.add(speech, pcm, sample_rate, self._loop.time())
         self._ledger.sent(speech.response_id, len(pcm) / (2 * sample_rate))
-        self._kick()
+        if not ahead:
+            self._kick()
 
     def end(self, frame: ResponseEnded) -> None:
         """All of a response has come."""
