@@ -25,7 +25,7 @@ from ..frames import (
 )
 from ..processors.processor import Processor, handles
 from ..session.audio import CallAudio
-from ..session.life import State
+from ..session.host import State
 from .playout.base import FarEnd, PlayoutBase, PlayoutSettings, check_chunk_rate
 from .playout.playout import Playout
 

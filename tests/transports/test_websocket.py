@@ -16,7 +16,7 @@ from duologue import Pipeline, Session
 from duologue.errors import ConfigurationError
 from duologue.frames import BotPaused, BotResumed
 from duologue.session import Outcome, State
-from duologue.session.holds import Hold
+from duologue.session.floor import Hold
 from duologue.transports.playout import playout as playout_module
 from duologue.transports.websocket import sender as sender_module
 from duologue.transports.websocket.connection import Closed

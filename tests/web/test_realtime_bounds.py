@@ -21,7 +21,7 @@ from duologue.errors import ConfigurationError
 from duologue.frames import HandoffCompleted, SessionEnding
 from duologue.processors.kernel.groups import leaves
 from duologue.protocols.openai_realtime.conversation import MAX_ITEM_BYTES, ServerConversation
-from duologue.session.life import State
+from duologue.session.host import State
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.testing.websocket import calling
 from duologue.testing.websocket import serving as serving_app

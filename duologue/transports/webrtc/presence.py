@@ -9,8 +9,7 @@ from enum import Enum
 from typing import Literal
 
 from ...errors import IllegalState
-from ...session.floor import Floor
-from ...session.holds import Hold
+from ...session.floor import Floor, Hold
 from .audio import OpusVoice
 
 STALLED_S = 1.0

@@ -9,8 +9,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from ...processors.kernel.wake import Wake
-from ...session.floor import Floor
-from ...session.holds import Hold
+from ...session.floor import Floor, Hold
 from ..client import byte_size
 from .connection import ClientSocket, Closed
 from .serializers import Serializer, Wired
