@@ -12,9 +12,9 @@ from ...agents.engine import EngineConfig
 from ...errors import ConfigurationError, DeadlineExceeded, ServiceError
 from ...frames import ConnectionChanged, ResumptionHandle
 from ...processors.turns.interruption import may_interrupt
-from ..remote.connection import Connection, dial
+from ..remote.connection import Connection, ConnectionSettings, dial
 from ..remote.errors import ConnectionLost
-from ..remote.keeper import ConnectionSettings, Keeper
+from ..remote.keeper import Keeper
 from .dialect import (
     AudioComplete,
     Called,

@@ -6,8 +6,7 @@ import anyio
 
 from ...errors import ServiceError
 from ...frames import Input, Interrupted, Respond, ToolResult
-from ..remote.connection import Connection
-from ..remote.keeper import ConnectionSettings
+from ..remote.connection import Connection, ConnectionSettings
 from .asks import CONTINUE, Ask, Asks
 from .audio_ring import AudioRing
 from .caller import Caller

@@ -140,7 +140,7 @@ class Replies:
         """Broadcast consumption. That of a reply or of a transcript accounts for the audio sent since the last one."""
         service = self._service
         if usage.model in ("", service.model):
-            sent_s = self._ring.take_sent_s()
+            sent_s = self._ring.uplink.take_sent_s()
             usage = msgspec.structs.replace(usage, model=service.model, input_audio_s=sent_s)
         service.broadcast(msgspec.structs.replace(usage, service=service.name))
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 import anyio
 
-from ...errors import ConfigurationError
+from ...errors import ConfigurationError, check_range
 from ...frames import ConnectionChanged
 from ...processors.kernel.tasks import stray
 from .dialect import ConnectionDialect, Event, Opened, Refused, Wire, WireMessage
@@ -24,6 +25,46 @@ WIRE_CLOSE_S = 2.0
 
 Config = TypeVar("Config")
 D = TypeVar("D", bound=ConnectionDialect)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionSettings:
+    """How a service is kept connected. Times in seconds. Raises ConfigurationError for a value out of range."""
+
+    connect_timeout_s: float = 8.0
+    """Limit for one attempt: a connection is open and set up."""
+    heartbeat_s: float = 5.0
+    """Interval between pings, and the time to wait for the pong."""
+    stall_s: float = 15.0
+    """A provider that answers pings but owes an answer for this long is left."""
+    retry_for_s: float = 30.0
+    """Limit for all attempts after a loss; then the connection is given up."""
+    failover_after_s: float = 4.0
+    """The same where another engine can take the call."""
+    backoff_s: float = 0.25
+    """Pause before the second attempt. It doubles with each further one, up to 8 s."""
+    refresh: bool = True
+    """Replace the connection before its end. Otherwise the call ends with the reason "cap"."""
+    expiring_s: float = 30.0
+    """Time before the connection's end at which `expiring` is broadcast; 0 for never."""
+    ring_s: float = 60.0
+    """The caller's audio that is kept while there is no connection or no answer yet."""
+    replay_messages: int = 20
+    """Messages of caller and agent that a new session receives."""
+
+    def __post_init__(self) -> None:
+        check_range(
+            self,
+            connect_timeout_s=(0.1, 60),
+            heartbeat_s=(0.5, 60),
+            stall_s=(1, 300),
+            retry_for_s=(0, 600),
+            failover_after_s=(0, 600),
+            backoff_s=(0.01, 8),
+            expiring_s=(0, 300),
+            ring_s=(1, 600),
+            replay_messages=(1, 200),
+        )
 
 
 class ConnectionOwner(Protocol):
