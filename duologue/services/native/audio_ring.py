@@ -134,14 +134,12 @@ class AudioRing:
         self._ring_s = ring_s
         self._dropped = dropped
         self._frames: deque[Input] = deque()
-        # Numbers of frames count all frames of the call.
-        self._base = 0  # the oldest frame in the ring
+        self._base = 0  # the oldest frame in the ring; numbers of frames count all frames of the call
         self._next = 0  # the first frame that the connection has not sent
         self._new = 0  # the first frame that no earlier connection has sent
         self._dealt_with = 0  # the frame after the last turn that is dealt with
         self._asked = 0  # the frame after the last turn handed to an earlier connection
-        # Frames that may still get lost: number, number of the connection's message that holds it, samples.
-        self._sent: deque[tuple[int, int, int]] = deque()
+        self._sent: deque[tuple[int, int, int]] = deque()  # may get lost: number, connection's message, samples
         self._untold: int | None = None  # the first frame of speech that the provider has not reported
         self._cut_turn = False  # the oldest frame lies in a turn whose beginning was dropped
         self._seconds = 0.0
@@ -153,16 +151,12 @@ class AudioRing:
     def add(self, frame: Input) -> None:
         """Take the caller's next frame. Its messages are queued: flush the connection then."""
         if isinstance(frame, UserAudio):
-            seconds = frame.duration_s
-            while seconds > MAX_PIECE_S:
+            while frame.duration_s > MAX_PIECE_S:
                 head, frame = split(frame, int(MAX_PIECE_S * frame.sample_rate))
-                self._frames.append(head)
-                self._seconds += head.duration_s
-                seconds = frame.duration_s
-            self._seconds += seconds
-        elif isinstance(frame, SpeechStarted) and self.going_on is None and self._untold is None:
+                self._append(head)
+        elif isinstance(frame, SpeechStarted) and self._untold is None and self.going_on is None:
             self._untold = self._back(frame.at, PREROLL_S)
-        self._frames.append(frame)
+        self._append(frame)
         self._flush()
         self._untrimmed += 1
         if self._untrimmed >= TRIM_EVERY or self._seconds > self._ring_s or self._lost:
@@ -298,11 +292,11 @@ class AudioRing:
 
     def release(self) -> tuple[Input, ...]:
         """Give away the turns that are not dealt with, or else the pre-roll; in any case all that was not sent."""
+        recent, first = self._frames[-1] if self._frames else None, self.here
         if self.utterances:
             first = self.utterances[0].first
-        else:
-            recent = self._frames[-1] if self._frames else None
-            first = self._back(recent.at, PREROLL_S) if isinstance(recent, UserAudio) else self.here
+        elif isinstance(recent, UserAudio):
+            first = self._back(recent.at, PREROLL_S)
         first = max(self._base, min(first, self._next))
         speech = list(self._between(first, self.here))
         if self.utterances and not any(isinstance(frame, SpeechStarted) for frame in speech):
@@ -332,8 +326,7 @@ class AudioRing:
         self._seconds = 0.0
         self.utterances.clear()
         self._sent.clear()
-        self._untold = None
-        self._cut_turn = False
+        self._untold, self._cut_turn = None, False
         self.uplink.reset()
 
     # -- bounds ----------------------------------------------------------------------------------------------------
@@ -346,16 +339,16 @@ class AudioRing:
         self._untrimmed = 0
         while connection is not None and self._sent and self._sent[0][1] <= connection.delivered:
             self._sent.popleft()
-        keep = self._sent[0][0] if self._sent else self._next
-        if self.utterances:
-            keep = min(keep, self.utterances[0].first)
-        if self._untold is not None:
-            keep = min(keep, self._untold)
-        over = self._seconds > self._ring_s
+        first = self.utterances[0].first if self.utterances else self.here
+        untold = self.here if self._untold is None else self._untold
+        keep = min(first, untold, self._sent[0][0] if self._sent else self._next)
         new = max(self._new, self._next)
         if not self.uplink.server_turns:  # audio outside of turns is not for the provider
-            new = max(new, self.utterances[0].first if self.utterances else self.here)
-        while frames and (over or (self._base < keep and (self._seconds > RECENT_S or len(frames) > MAX_OLD_FRAMES))):
+            new = max(new, first)
+        while frames and (
+            self._seconds > self._ring_s
+            or (self._base < keep and (self._seconds > RECENT_S or len(frames) > MAX_OLD_FRAMES))
+        ):
             frame = frames.popleft()
             self._base += 1
             if isinstance(frame, SpeechStarted | EndOfTurn):
@@ -364,7 +357,6 @@ class AudioRing:
                 self._seconds -= frame.duration_s
                 if self._base > new:
                     self._lost += _sample_count(frame)
-            over = self._seconds > self._ring_s
         self._next = max(self._next, self._base)
         if self._lost and connection is not None and connection.open and not self.held:
             self.tell_lost()
