@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-_BIAS = 33  # of the 14-bit values that the code is made of
+_BIAS = 33  # added to the 14-bit magnitudes
 _CLIP = 8158
 _SEGMENT_ENDS = (63, 127, 255, 511, 1023, 2047, 4095, 8191)
 
@@ -35,7 +35,7 @@ def decode(code: bytes) -> bytes:
 
 @cache
 def _code_of_sample() -> NDArray[np.uint8]:
-    """The code of each sample, by the sample as an unsigned number."""
+    """The code of each sample, indexed by the sample as an unsigned number."""
     import numpy as np
 
     samples = np.arange(65_536, dtype=np.uint16).view(np.int16) >> 2

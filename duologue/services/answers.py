@@ -24,7 +24,7 @@ from ..frames import (
     UserImage,
     UserText,
 )
-from ..processors.handoff.setup import first_configuration
+from ..processors.handoff.handoff import first_configuration
 from ..processors.kernel.lane import DrainableLane
 from ..processors.processor import Processor, handles
 

@@ -26,7 +26,7 @@ from ...frames import (
     UserText,
 )
 from ...processors.processor import handles
-from ...session.life import State
+from ...session.host import State
 from ..context import SAY
 from ..remote.connection import ConnectionSettings
 from ..remote.errors import ConnectionLost

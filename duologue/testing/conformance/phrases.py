@@ -1,4 +1,4 @@
-"""What callers say in the scenarios, and an ear for scripted providers that understands no other audio than that."""
+"""The caller's phrases in the scenarios, and a recogniser for scripted providers that knows these phrases only."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ PHRASES = (HELLO, WEATHER, STORY, STOP, LONDON, YES, THANKS)
 FRAME_S = 0.01
 LOUD_DBFS = -45.0
 ALIKE = 0.98
-"""Correlation of the loudness over time from which on two pieces of audio are the same phrase."""
+"""The least correlation of two envelopes of loudness that counts as the same phrase."""
 SHIFT = 4
-"""Frames that the edges of a phrase may be away from where they belong."""
+"""The most frames by which the edges of a phrase may be displaced."""
 
 
 @lru_cache(maxsize=64)
 def spoken(phrase: str, sample_rate: int, voice: str = "en-us+f2") -> bytes:
-    """A phrase as speech: mono s16le. Made once in a process; needs the extra `local`."""
+    """Return a phrase as speech: mono s16le. Made once for each process; needs the extra `local`."""
     from ...services.local.synthesizer import ESPEAK_RATE, Synthesizer
 
     pcm = b"".join(piece.audio for piece in Synthesizer(voice).synthesize(phrase))
@@ -41,9 +41,9 @@ def spoken(phrase: str, sample_rate: int, voice: str = "en-us+f2") -> bytes:
 
 
 def understand(pcm: bytes, sample_rate: int) -> str:
-    """Which phrases this audio is: all of each, in order, with nothing missing. "" for silence.
+    """Return the phrases in this audio, in order, each without a sample missing; "" for silence.
 
-    What is none of them, or lacks a piece, gives a text that says how much was heard, and equals no phrase.
+    Other audio, or an incomplete phrase, gives a text with its length in seconds, which does not equal any phrase.
     """
     import numpy as np
 
@@ -77,7 +77,7 @@ def _phrase(phrase: str, sample_rate: int) -> NDArray[np.float64]:
 
 
 def _levels(pcm: bytes, sample_rate: int) -> NDArray[np.float64]:
-    """By how many dB each frame is above the threshold, 0 for silence."""
+    """Return the level of each frame above the threshold in dB, 0 for silence."""
     import numpy as np
 
     size = round(sample_rate * FRAME_S)
