@@ -18,7 +18,6 @@ from ..native.dialect import (
     GoingAway,
     HandleGiven,
     Opened,
-    Recent,
     Refused,
     ResponseBegan,
     ResponseFinished,
@@ -27,6 +26,7 @@ from ..native.dialect import (
     Unknown,
     Voiced,
 )
+from ..remote.connection import Recent
 from .models import LiveFamily
 from .options import GeminiLiveOptions
 from .wire_in import ModalityTokens, ServerContent, ServerFrame, UsageMetadata, WireToolCall

@@ -181,10 +181,11 @@ class Link:
     async def _read(self, connection: Connection[Dialect], event: Event) -> None:
         if connection is not self._provider.connection:
             return
+        if isinstance(event, Voiced):  # nearly all events
+            self._parts.replies.on_voiced(event)
+            return
         asks, replies, caller = self._parts.asks, self._parts.replies, self._parts.caller
         match event:
-            case Voiced():
-                replies.on_voiced(event)
             case Said():
                 replies.on_said(event)
             case TurnTranscribed():

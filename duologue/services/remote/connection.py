@@ -24,6 +24,7 @@ WIRE_CLOSE_S = 2.0
 """Seconds within which a wire must close."""
 
 Config = TypeVar("Config")
+Value = TypeVar("Value")
 D = TypeVar("D", bound=ConnectionDialect)
 
 
@@ -242,9 +243,17 @@ class Connection(Generic[D]):
 
     # -- the two tasks ---------------------------------------------------------------------------------------------
 
-    async def _read(self, early: Sequence[Event]) -> None:
-        await self._deliver(early)
-        while self.open:
+    async def _read(self, events: Sequence[Event]) -> None:
+        while True:
+            for event in events:
+                if not self.open:
+                    return
+                try:
+                    await self._on_event(self, event)
+                except Exception as error:
+                    self._owner.report(error)
+            if not self.open:
+                return
             try:
                 message = await self._wire.receive()
             except Exception as error:
@@ -258,17 +267,7 @@ class Connection(Generic[D]):
                 events = self.dialect.read(message)
             except Exception as error:  # a malformed message; the next one may be sound
                 self._owner.report(error)
-                continue
-            await self._deliver(events)
-
-    async def _deliver(self, events: Sequence[Event]) -> None:
-        for event in events:
-            if not self.open:
-                return
-            try:
-                await self._on_event(self, event)
-            except Exception as error:
-                self._owner.report(error)
+                events = ()
 
     async def _write(self) -> None:
         while self.open:
@@ -323,6 +322,22 @@ class Connection(Generic[D]):
         for task in self._tasks:
             if task is not me:
                 task.cancel()
+
+
+class Recent(dict[str, Value]):
+    """A dictionary that drops its oldest entry when a new key exceeds `limit` entries.
+
+    For what a connection must remember of ids that the far end chooses.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def __setitem__(self, key: str, value: Value) -> None:
+        if len(self) >= self._limit and key not in self:
+            del self[next(iter(self))]
+        super().__setitem__(key, value)
 
 
 async def dial(wire: Awaitable[Wire], make: Callable[[Wire], Connection[D]]) -> Connection[D]:
