@@ -33,7 +33,7 @@ from duologue.services.cascade import Cascade
 from duologue.services.google import GeminiLive, GeminiLiveOptions
 from duologue.services.llm import Message, Request, ToolRequest
 from duologue.services.openai import OpenAIRealtime, OpenAIRealtimeOptions
-from duologue.services.remote.keeper import ConnectionSettings
+from duologue.services.remote.connection import ConnectionSettings
 from duologue.services.stt import Transcription
 from duologue.session import Session
 from duologue.session.conversation import Item
