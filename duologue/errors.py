@@ -1,4 +1,4 @@
-"""Typed errors. Each names the input it is about; none is raised for something that can be ignored."""
+"""Typed errors. Each message names the input at fault; nothing that can be ignored is raised."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 class DuologueError(Exception):
-    """Base of every error that this package raises. `category` is what error policies look at."""
+    """Base of every error that this package raises. Error policies decide by its `category`."""
 
     category = "internal"
 
@@ -36,10 +36,10 @@ class MissingExtra(DuologueError, ImportError):
 
 
 class IncompatiblePackage(ConfigurationError):
-    """An installed package lacks something that is used of it. The message names it, the version and the extra."""
+    """An installed package lacks a part that Duologue uses. The message names the part, the version and the extra."""
 
     def __init__(self, distribution: str, missing: str, extra: str) -> None:
-        from importlib.metadata import version as installed  # loads much code
+        from importlib.metadata import version as installed  # slow to import
 
         version = installed(distribution)
         super().__init__(f"{distribution} {version} has no {missing}: pip install 'duologue[{extra}]'")
@@ -65,22 +65,22 @@ class DeadlineExceeded(DuologueError, TimeoutError):
 
 
 class IllegalState(DuologueError, RuntimeError):
-    """An operation does not fit the state that its object is in. The message names both."""
+    """An operation does not fit the state of its object. The message names both."""
 
     category = "internal"
 
 
 def check_limits(limits: Any) -> None:
-    """Raise ConfigurationError, naming it, for a field of a dataclass of limits that is not positive."""
+    """Raise ConfigurationError, naming the field, if a field of a dataclass of limits is not positive."""
     for field in fields(limits):
         if not getattr(limits, field.name) > 0:
-            raise ConfigurationError(f"{field.name} is {getattr(limits, field.name)!r}: a limit is positive")
+            raise ConfigurationError(f"{field.name} is {getattr(limits, field.name)!r}: a limit must be positive")
 
 
 def check_range(settings: object, **bounds: tuple[float, float]) -> None:
-    """Raise ConfigurationError, naming the field, for one that is not a number within its bounds, both included.
+    """Raise ConfigurationError, naming the field, if a field is not a number within its bounds, both included.
 
-    `check_range(self, stall_s=(1, 300))` checks `self.stall_s`. NaN is outside of all bounds.
+    `check_range(self, stall_s=(1, 300))` checks `self.stall_s`. NaN is outside all bounds.
     """
     for name, (low, high) in bounds.items():
         value = getattr(settings, name)

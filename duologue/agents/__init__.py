@@ -1,1 +1,1 @@
-"""Agents as definitions: what an agent is, what it can do, and what an engine must offer it. No session, no I/O."""
+"""Definitions: agents, their tools, the flow between them, and the contract of engines. No session, no I/O."""

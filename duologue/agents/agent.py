@@ -1,4 +1,4 @@
-"""Agents as configuration, and the flow between them. The same definitions serve a cascade and a native engine."""
+"""`Agent`: an agent as configuration. The same definition serves a cascade and a native engine."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from .tool import Tool, ToolSpec, plain_specs
 class Agent:
     """A persona that talks to the caller: its instructions, its voice, its tools, and the agents that may follow it.
 
-    `targets` names the agents that it may hand the call to, None meaning any. `engine` names the branch of an engine
-    `Switch` that serves it; empty for the only one there is. `greeting` is said when it takes the call, `farewell`
-    when it hands it on. `voice` is one of the engine's or, for an agent that several kinds of engines may serve, one
-    for each family of voices: {"openai": "marin", "gemini": "Kore", "espeak": "en-us+f3"}. Functions in `tools` become
-    tools by their signature.
+    `targets` names the agents that it may hand the call to, None meaning any. `engine` names the branch of a `Switch`
+    whose engine serves it; "" if there is only one engine. The agent says `greeting` when it takes the call, `farewell`
+    when it hands the call on. `voice` is one of the engine's voices or, for an agent that several kinds of engines may
+    serve, one for each family of voices: {"openai": "marin", "gemini": "Kore", "espeak": "en-us+f3"}. Functions in
+    `tools` become `Tool` objects.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Agent:
     greeting: str = ""
     farewell: str = ""
     toolset: tuple[Tool, ...] = field(init=False, repr=False, compare=False)
-    """Its tools, made of `tools`."""
+    """The same as `tools`, all of them `Tool` objects."""
 
     def __post_init__(self) -> None:
         if not self.name.strip():
@@ -69,7 +69,7 @@ def language_line(language: str) -> str:
 def configuration(agent: Agent, more_tools: Iterable[ToolSpec] = (), voices: str = "") -> Configure:
     """Return an engine's whole configuration for an agent, without options. The agent's own tools come first.
 
-    `voices` is the family of the engine's voices; if the agent names none of it, it gets the engine's default.
+    `voices` is the family of the engine's voices. An agent that names no voice of this family gets the default.
     """
     specs = {tool.spec.name: tool.spec for tool in agent.toolset}
     for spec in more_tools:
@@ -84,7 +84,7 @@ def configuration(agent: Agent, more_tools: Iterable[ToolSpec] = (), voices: str
 
 
 def by_name(agents: Iterable[Agent]) -> dict[str, Agent]:
-    """Return the agents by their names. Raises ConfigurationError for no agent, or two of one name."""
+    """Return the agents by name. Raises ConfigurationError without agents, or for two of one name."""
     found: dict[str, Agent] = {}
     for agent in agents:
         if agent.name in found:
@@ -102,3 +102,71 @@ def _twice(names: Iterable[str]) -> str | None:
             return name
         seen.add(name)
     return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """A phase of the call and the agent that leads it.
+
+    `next` is the phase after it, None if the call ends here; `can_return_to` are earlier phases it may go back to.
+    """
+
+    phase: str
+    agent: str
+    next: str | None = None
+    can_return_to: frozenset[str] | set[str] | tuple[str, ...] = ()
+    description: str = ""
+
+    @property
+    def reachable(self) -> tuple[str, ...]:
+        """The phases that may follow this one, in order."""
+        back = sorted(self.can_return_to)
+        return (self.next, *back) if self.next is not None else tuple(back)
+
+
+class Flow:
+    """The stages of a call. It begins with the first one.
+
+    Raises ConfigurationError without stages, for a phase used twice, and for a phase without a stage.
+    """
+
+    def __init__(self, stages: Iterable[Stage]) -> None:
+        self.stages: dict[str, Stage] = {}
+        for stage in stages:
+            if stage.phase in self.stages:
+                raise ConfigurationError(f"the flow has two stages for the phase {stage.phase!r}")
+            self.stages[stage.phase] = stage
+        if not self.stages:
+            raise ConfigurationError("a flow needs at least one stage")
+        for stage in self.stages.values():
+            for phase in stage.reachable:
+                if phase not in self.stages:
+                    raise ConfigurationError(f"stage {stage.phase!r} leads to the phase {phase!r}, which has no stage")
+
+    @property
+    def first(self) -> Stage:
+        """The stage with which a call begins."""
+        return next(iter(self.stages.values()))
+
+
+def free_flow(agents: Mapping[str, Agent]) -> Flow:
+    """Return the flow that the `targets` of the agents describe: one phase for each agent, with the agent's name."""
+    stages = []
+    for agent in agents.values():
+        targets = agent.targets if agent.targets is not None else tuple(n for n in agents if n != agent.name)
+        for target in targets:
+            if target not in agents:
+                raise ConfigurationError(f"agent {agent.name!r} may hand off to {target!r}, which does not exist")
+        stages.append(Stage(phase=agent.name, agent=agent.name, can_return_to=targets))
+    return Flow(stages)
+
+
+@dataclass(slots=True)
+class FlowState:
+    """The place of one session in its flow. `history` has the phases before this one, at most 100."""
+
+    phase: str
+    history: list[str] = field(default_factory=list)
+    previous_agent: str = ""
+    handoffs: int = 0
+    context: dict[str, Any] = field(default_factory=dict)

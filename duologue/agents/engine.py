@@ -13,30 +13,34 @@ from .tool import ToolSpec
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
-    """The abilities of an engine as data. Sample rates in Hz, limits in seconds (None for no limit)."""
+    """The abilities of an engine as data. Sample rates are in Hz."""
 
     input_sample_rate: int
     output_sample_rate: int
     resumption: Literal["native", "replay", "none"]
+    """How a new connection knows the conversation: by the provider's handle, or by a replay of the log."""
     changes_in_session: frozenset[str]
-    """Which of instructions, voice, language, tools and options change without a new connection."""
+    """The settings that change without a new connection: instructions, voice, language, tools, options."""
     history_survives: bool
     model_may_change: bool
     truncation: bool
+    """True if the model forgets the part of an answer that the caller did not hear."""
     turn_detection: frozenset[Literal["server", "client"]]
+    """The sides that can find the caller's turns: the provider ("server") or the pipeline ("client")."""
     manual_turns: bool
     text_input: bool
     video_input: bool
     tools: Literal["blocking", "async", "none"]
     billing: Literal["token", "clock", "none"]
     session_limit_s: float | None = None
+    """Seconds after which the provider ends a connection; None without a limit."""
     affect: bool = False
     text_may_change: bool = False
-    """Hooks may change a sentence before it is spoken. Without it they can only block one."""
+    """True if hooks may change a sentence before it is spoken. Otherwise they can only block it."""
     conformance: int = 1
     """The version of the conformance suite that the engine was written for."""
     voices: str = ""
-    """The family that its voices belong to, by which an `Agent` can name one for each engine."""
+    """The family of the engine's voices, by which an `Agent` can name a voice for each engine."""
 
 
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,7 +62,7 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.instructions}\n\n{line}".lstrip()
 
     def changed(self, change: Configure) -> EngineConfig:
-        """Return this with a change. Fields that are None in it stay as they are.
+        """Return this configuration with a change applied. Fields that are None in the change stay as they are.
 
         Raises ConfigurationError for a tool whose specification is malformed.
         """
@@ -82,13 +86,13 @@ Pending = Literal["", "noise", "words"]
 
 
 class Handover(msgspec.Struct, frozen=True, kw_only=True):
-    """The work that one engine leaves to the next at a change of engines: the caller must not notice it.
+    """The work that one engine leaves to the next at a change of engines, which the caller must not notice.
 
     `speech` has no transcript yet: the audio from before the speech was detected, `SpeechStarted`, the rest of the
-    audio, and the `EndOfTurn` if there was one. All of it has been passed on downstream already, except the
-    `EndOfTurn`. `asked` are the `EndOfTurn`, `UserText`, `Respond`, `Say` and `ToolResult` frames that no response has
-    answered. Their results are in the log; `results` are not in it yet. `said` is the content of the caller's turn in
-    progress, `unanswered` the content of finished turns that nobody has answered.
+    audio, and the `EndOfTurn` if there was one. All of it has gone downstream already, except the `EndOfTurn`. `asked`
+    are the `EndOfTurn`, `UserText`, `Respond`, `Say` and `ToolResult` frames that no response has answered; results
+    among them are in the log. `results` are results that are not in the log yet. `said` is the content of the caller's
+    turn in progress, `unanswered` the content of finished turns that nobody has answered.
     """
 
     speech: tuple[Input, ...] = ()
@@ -100,30 +104,30 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True):
 
 @runtime_checkable
 class Engine(Protocol):
-    """The methods of every engine, beside its frames."""
+    """The methods that every engine has, apart from handling frames."""
 
     config: EngineConfig
     replaceable: bool
-    """True if another engine takes the call when this one is lost. Then the loss is not a fatal error."""
+    """True if another engine takes the call when this one is lost: the loss is not a fatal error then."""
 
     @property
     def capabilities(self) -> Capabilities:
         """The abilities of the engine."""
 
     def check(self, change: Configure) -> None:
-        """Raise ConfigurationError, with the reason, if the change cannot be applied. Changes nothing."""
+        """Raise ConfigurationError, with the reason, if the change cannot be applied. Does not change anything."""
 
     async def configure(self, change: Configure) -> None:
         """Apply all of a change, or none of it. Raises ConfigurationError with the reason."""
 
     async def drain(self) -> None:
-        """Another engine takes over: finish the responses that have begun and the `Say`s that wait; begin no others."""
+        """Finish the responses that have begun and the `Say`s that wait; begin no others: another engine follows."""
 
     def stay(self) -> None:
-        """The change of engines does not come about: go on."""
+        """Go on after `drain`: the change of engines was called off."""
 
     def release(self) -> Handover:
-        """Give away the work that is not done, at the moment of the change. Nothing of it goes on here."""
+        """Return the unfinished work, at the moment of the change, and do none of it any more."""
 
     def adopt(self, left: Handover) -> None:
-        """Take over the work that another engine has left, ahead of all later frames."""
+        """Take over the unfinished work of another engine, ahead of all later frames."""

@@ -42,11 +42,11 @@ class Tool:
     With `needs_approval` a call waits for an `ApprovalGiven` (`ApprovalWanted` asks for it), at most
     `approval_timeout_s` seconds; without approval the result is an error.
 
-    `timeout_s` bounds each call in seconds, the approval not counted. With `cancel_on_interruption` an interruption
-    cancels a running call, and the result is an error; without it the call goes on and its result is delivered in the
-    next turn.
+    Each call may take `timeout_s` seconds, the wait for approval not counted. With `cancel_on_interruption` an
+    interruption cancels a running call, and the result is an error; without it the call goes on and its result is
+    delivered in the next turn.
 
-    Raises ConfigurationError for a name that providers refuse, or a signature that has no schema.
+    Raises ConfigurationError for a name that providers refuse, or a signature that cannot be described by a schema.
     """
 
     def __init__(
@@ -109,7 +109,7 @@ class Tool:
         return tool
 
     async def call(self, session: Any, arguments: dict[str, Any]) -> Any:
-        """Run the tool. Raises ToolError for arguments that do not fit, and whatever the function raises."""
+        """Run the tool. Raises ToolError for arguments that do not fit, and passes on errors of the function."""
         if self._arguments is None:
             missing = [k for k in self.spec.parameters.get("required", ()) if k not in arguments]
             if missing:
@@ -132,7 +132,7 @@ async def _execute(function: Callable[..., Any], args: tuple[Any, ...], keywords
     def work() -> Any:
         try:
             return function(*args, **keywords)
-        except StopIteration as error:  # no future can carry it
+        except StopIteration as error:  # a future cannot carry it
             raise RuntimeError("StopIteration") from error
 
     result = await in_thread(work)
@@ -182,7 +182,7 @@ def _plain_function(function: Callable[..., Any]) -> Any:
 
 
 def _hints(function: Callable[..., Any], name: str) -> dict[str, Any]:
-    """Return the types of the parameters. Those of `session` and of the result may exist for the type checker only."""
+    """Return the types of the parameters, without `session` and the result: theirs may exist for type checkers only."""
     plain = _plain_function(function)
     plain = plain.__init__ if inspect.isclass(plain) else plain
     annotations = {k: v for k, v in inspect.get_annotations(plain).items() if k not in ("session", "return")}

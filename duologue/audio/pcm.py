@@ -17,26 +17,26 @@ FLOOR_DBFS = -96.0
 
 
 def check_rate(sample_rate: int, what: str = "sample_rate") -> None:
-    """Raises BadInput, naming the rate as `what`, if it is not a whole number of Hz in 1..384000."""
+    """Raise BadInput, naming the rate as `what`, if it is not a whole number of Hz from 1 to 384,000."""
     if type(sample_rate) is not int or not 1 <= sample_rate <= MAX_SAMPLE_RATE:
         raise BadInput(f"{what} is {sample_rate!r}: it must be a whole number of Hz from 1 to {MAX_SAMPLE_RATE}")
 
 
 def check_channels(channels: int) -> None:
-    """Raises BadInput for a number of channels below 1."""
+    """Raise BadInput for a number of channels below 1."""
     if type(channels) is not int or channels < 1:
         raise BadInput(f"channels is {channels!r}: it must be a whole number, 1 or more")
 
 
 def check_pcm(audio: bytes, sample_rate: int, channels: int = 1) -> None:
-    """Raises BadInput for audio with a split sample, an impossible rate or an impossible number of channels."""
+    """Raise BadInput for audio with a split sample, an impossible rate or an impossible number of channels."""
     check_rate(sample_rate)
     check_channels(channels)
     check_whole(audio, channels)
 
 
 def check_whole(audio: bytes, channels: int = 1, what: str = "audio") -> None:
-    """Raises BadInput for audio that ends inside a sample, or inside one sample of all channels."""
+    """Raise BadInput for audio that ends inside a sample, or before each channel has its sample."""
     if len(audio) % (BYTES_PER_SAMPLE * channels):
         of = f" of {channels} channels" if channels > 1 else ""
         raise BadInput(
@@ -61,7 +61,7 @@ def silence(duration_s: float, sample_rate: int, channels: int = 1) -> bytes:
 
 
 def mix(a: bytes, b: bytes) -> bytes:
-    """The sum of two signals of one rate and layout, held at full scale; the shorter is continued with silence."""
+    """The sum of two signals of one rate and layout, clipped at full scale; the shorter is padded with silence."""
     import numpy as np
 
     x, y = _padded(a, b)
@@ -69,7 +69,7 @@ def mix(a: bytes, b: bytes) -> bytes:
 
 
 def gain(pcm: bytes, factor: float) -> bytes:
-    """`pcm` with each sample multiplied by `factor` (1.0 = unchanged), held at full scale."""
+    """`pcm` with each sample multiplied by `factor` (1.0 = unchanged), clipped at full scale."""
     import numpy as np
 
     if not (math.isfinite(factor) and factor >= 0):
@@ -81,9 +81,9 @@ def gain(pcm: bytes, factor: float) -> bytes:
 
 
 def fade_out(pcm: bytes, sample_rate: int, fade_ms: float, channels: int = 1) -> bytes:
-    """`pcm` with its last `fade_ms` (all of it, if it is shorter) brought smoothly down to zero.
+    """`pcm` with its last `fade_ms` milliseconds faded to zero; all of it, if it is shorter.
 
-    The ramp is half a cosine: level and slope are continuous at both ends, and it does not click.
+    The ramp is half a cosine. Level and slope are continuous at both ends: no click is heard.
     """
     import numpy as np
 
@@ -100,7 +100,7 @@ def fade_out(pcm: bytes, sample_rate: int, fade_ms: float, channels: int = 1) ->
 
 
 def rms_dbfs(pcm: bytes) -> float:
-    """The level of `pcm` over all channels in dB below full scale, from -96 (silence, or nothing) to 0.
+    """The level of `pcm` over all channels in dB below full scale, from -96 (silence, or an empty `pcm`) to 0.
 
     0 is a square wave at full scale; a sine at full scale is -3.0.
     """
@@ -114,7 +114,7 @@ def rms_dbfs(pcm: bytes) -> float:
 
 
 def interleave(left: bytes, right: bytes) -> bytes:
-    """Two mono signals of one rate as one in stereo; the shorter is continued with silence."""
+    """Two mono signals of one rate as one in stereo; the shorter is padded with silence."""
     import numpy as np
 
     return np.stack(_padded(left, right), axis=1).tobytes()

@@ -1,8 +1,8 @@
 """`Resampler`: streaming conversion of sample rates.
 
-soxr does the filtering. Its own streams work in long blocks: at the quality used here they hold audio back for 20 to
-125 ms and then give it in a burst. Here each piece is converted at once, in a window that reaches as far before and
-after the output as soxr's filter does. `benchmarks/resample.py` measures both.
+soxr does the filtering. Its own streams work in long blocks: at the quality used here they delay audio by 20 to 125 ms
+and then return it in a burst. Here each piece is converted at once, in a window that reaches as far before and after
+the output as soxr's filter does. `benchmarks/resample.py` measures both.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ import math
 from ..errors import BadInput
 from .pcm import BYTES_PER_SAMPLE, check_channels, check_rate, check_whole
 
-# Within 0.25 dB up to 0.9 of the lower rate's Nyquist frequency. Telephone speech at 8 kHz ends at 0.85, where LQ is
-# 8 dB down already. HQ would need a longer window.
+# Flat within 0.25 dB up to 0.9 of the lower rate's Nyquist frequency. Telephone speech at 8 kHz ends at 0.85, where LQ
+# is 8 dB down already. HQ would need a longer window.
 _QUALITY = "MQ"
 # The window around the output, in samples of the lower rate. The part ahead is the delay: 80 is the least that stays
 # within 1 LSB of converting the whole signal at once, for any two of the customary rates and the hardest signal (a
-# full-scale tone next to the lower Nyquist frequency, where 72 is 6 LSB off and 64 is 28). The part back is free.
+# full-scale tone next to the lower Nyquist frequency, where 72 is 6 LSB off and 64 is 28). The part behind adds no
+# delay.
 _WINDOW_AHEAD = 80
 _WINDOW_BACK = 96
-# Pieces below this, in seconds, are gathered: a conversion of any length has about the same fixed cost.
+# Pieces shorter than this, in seconds, are gathered: each conversion has about the same fixed cost.
 _GATHER_S = 0.001
 # Long pieces are converted in blocks: working memory does not grow with the piece.
 _CONVERT_BYTES = 65_536
@@ -31,9 +32,9 @@ _MAX_WINDOW_SAMPLES = 65_536
 class Resampler:
     """Converts s16le audio from one rate to another, piece by piece.
 
-    Output sample m is the signal at m / target_rate, the same within 1 LSB for any cut of the input into pieces. It
-    comes `latency_s` late. Equal rates cost nothing. Raises BadInput for impossible rates or channels, for rates too
-    far apart or with too small a common divisor, and for a piece that splits a sample.
+    Output sample m is the signal at m / target_rate, the same within 1 LSB however the input is cut into pieces. It is
+    returned `latency_s` seconds late. Equal rates cost nothing. Raises BadInput for impossible rates or channels, for
+    rates too far apart or with too small a common divisor, and for a piece that splits a sample.
     """
 
     def __init__(self, source_rate: int, target_rate: int, channels: int = 1) -> None:
@@ -48,7 +49,7 @@ class Resampler:
         self._up, self._down = target_rate // common, source_rate // common
         self._look_ahead = self._look_back = 0
         if source_rate != target_rate:
-            import soxr  # here: the first piece of a call does not wait for it
+            import soxr  # here, so that the first piece of a call does not wait for it
 
             self._soxr = soxr.resample
             self._look_ahead = _WINDOW_AHEAD * source_rate // lower
@@ -63,7 +64,7 @@ class Resampler:
 
     @property
     def latency_s(self) -> float:
-        """The most audio that is kept back after a piece, in seconds. Pieces below 1 ms add up to 1 ms."""
+        """The largest delay of the output, in seconds. Pieces shorter than 1 ms add up to 1 ms to it."""
         return self._look_ahead / self.source_rate
 
     def process(self, pcm: bytes) -> bytes:
@@ -92,12 +93,12 @@ class Resampler:
 
     def reset(self) -> None:
         """Forget the stream. The next piece begins a new one."""
-        # The input that is still needed, and how many of its output samples were returned already.
+        # The input that is still needed, and the number of its output samples that were returned already.
         self._window = b""
         self._given = 0
 
     def _convert(self, end: int) -> bytes:
-        """The window's output samples from the first that was not returned up to `end`. Drops the past input."""
+        """Return the window's output samples up to `end` that were not returned yet, and drop the past input."""
         import numpy as np
 
         window = np.frombuffer(self._window, "<i2").reshape(-1, self.channels).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Detectors of voice activity, which score frames, and the `Framer` that cuts audio of any rate for them."""
+"""Detectors of voice activity, which score frames of audio, and the `Framer` that cuts audio of any rate for them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _WEBRTC_SETTLING_MS = 120
 
 
 class Detector(Protocol):
-    """Scores one frame of audio after the other. A detector has state: each stream needs its own."""
+    """Scores one frame of audio after the other. A detector keeps state, so each stream needs its own."""
 
     @property
     def sample_rate(self) -> int:
-        """The rate of the mono s16le audio that it takes, in Hz."""
+        """The rate in Hz of the mono s16le audio that the detector takes."""
         ...
 
     @property
@@ -75,7 +75,7 @@ class WebRtcVad:
 
 
 class EnergyVad:
-    """Scores 1.0 for every frame whose level reaches `threshold_dbfs`, else 0.0: exact and without memory, for tests.
+    """Scores 1.0 for every frame whose level reaches `threshold_dbfs`, else 0.0. Exact and stateless, for tests.
 
     Raises ConfigurationError for a threshold outside -96..0 dBFS or an empty frame.
     """
@@ -97,15 +97,15 @@ class EnergyVad:
         return 1.0 if rms_dbfs(frame) >= self.threshold_dbfs else 0.0
 
     def reset(self) -> None:
-        """Does nothing: there is no state."""
+        """Do nothing: this detector is stateless."""
 
 
 class NoiseGate:
     """Scores as `detector` does, and 0.0 for frames that do not rise `margin_db` above the noise floor.
 
-    WebRTC's detector calls the first 100 ms of any noise speech, and also the first 100 ms after speech. The noise
-    floor follows the quietest frames at once and rises slowly: by 6 dB a second while `detector` hears speech, else by
-    20. Digital silence does not change it. It never falls below -60 dBFS and starts at -45 dBFS or below. Raises
+    WebRTC's detector takes the first 100 ms of any noise for speech, and also the first 100 ms after speech. The noise
+    floor follows the quietest frames at once and rises slowly: by 6 dB a second while `detector` scores speech, else by
+    20 dB. Digital silence does not change it. It never falls below -60 dBFS and starts at -45 dBFS or below. Raises
     ConfigurationError for a margin outside 0 to 60 dB.
     """
 
@@ -151,7 +151,7 @@ class Score(NamedTuple):
 
     score: float
     end: int
-    """Where the frame ends, in source samples from the start of the stream."""
+    """The end of the frame, in source samples from the start of the stream."""
 
 
 class Framer:
@@ -177,7 +177,7 @@ class Framer:
         self._scored = 0
 
     def process(self, pcm: bytes) -> list[Score]:
-        """The scores of the frames that `pcm` completes, in order."""
+        """Return the scores of the frames that `pcm` completes, in order."""
         size = len(pcm)
         if size == self._frame_bytes and not self._rest and self._resampler is None:
             # The common case: a piece is a frame.

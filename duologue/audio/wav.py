@@ -1,4 +1,4 @@
-"""WAV files of 16-bit PCM: read whole and checked, written piece by piece."""
+"""WAV files of 16-bit PCM. They are read as a whole and checked, and written piece by piece."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class WavWriter:
 
     @property
     def duration_s(self) -> float:
-        """Seconds of audio that were written."""
+        """Seconds of audio written so far."""
         return self._size / (BYTES_PER_SAMPLE * self.channels * self.sample_rate)
 
     def write(self, pcm: bytes) -> None:
@@ -102,7 +102,7 @@ class WavWriter:
         self._size += len(pcm)
 
     def flush(self) -> None:
-        """Hand all audio so far, with a header that fits it, to the operating system."""
+        """Hand all audio so far to the operating system, with a matching header."""
         self._check_open()
         self._writer.writeframes(b"")
         self._file.flush()

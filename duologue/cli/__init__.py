@@ -6,7 +6,7 @@ import sys
 
 
 def main() -> None:
-    """Entry point. Says which extra to install where the command line's own libraries are missing."""
+    """Entry point. Exits with the extra to install if the libraries of the command line are missing."""
     try:
         import rich
         import typer

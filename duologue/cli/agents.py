@@ -1,9 +1,8 @@
-"""The agents of the demo: the reception of a shop, and its billing department. They work without a network."""
+"""The agents of the demo: a shop's reception and its billing department. They work without a network."""
 
 from __future__ import annotations
 
-from ..agents.agent import Agent
-from ..agents.flow import Stage
+from ..agents.agent import Agent, Stage
 from ..agents.tool import Tool
 from ..services.local.dialogue import Rule, RuleBook, Rules
 
@@ -80,7 +79,7 @@ RULES = RuleBook({"Receptionist": RECEPTION, "Billing clerk": BILLING})
 
 
 def agents() -> list[Agent]:
-    """Both agents, each with a voice of its own."""
+    """Return both agents, each with its own voice."""
     return [
         Agent(
             name="Reception",
@@ -106,7 +105,7 @@ def agents() -> list[Agent]:
 
 
 def stages() -> list[Stage]:
-    """Reception first; billing may send the caller back."""
+    """Return the flow's stages: reception first; billing may send the caller back."""
     return [
         Stage(phase="welcome", agent="Reception", next="billing"),
         Stage(phase="billing", agent="Billing", can_return_to={"welcome"}),

@@ -27,7 +27,7 @@ def demo(
     virtual: Annotated[bool, typer.Option(help="Run on a virtual clock: as fast as the machine computes.")] = False,
     act: Annotated[int, typer.Option(help="Only this act: 1 on a cascade, 2 on a native engine.", min=0, max=2)] = 0,
 ) -> None:
-    """A spoken call with two agents, a tool, a hand-off and a barge-in; then again on a native engine. Needs no key."""
+    """Make a spoken call with two agents, a tool, a hand-off and a barge-in; then one on a native engine. No key."""
     from .demo import run_demo
 
     _guarded(lambda: run_demo(out, virtual=virtual, act=act))
@@ -50,7 +50,7 @@ def latency(
     native: Annotated[bool, typer.Option(help="On a native engine, over OpenAI's protocol.")] = False,
     virtual: Annotated[bool, typer.Option(help="Run on a virtual clock: as fast as the machine computes.")] = False,
 ) -> None:
-    """Ask the demo's agents ten scripted questions, and show the stages of each answer's time. Needs no key."""
+    """Ask the demo's agents ten scripted questions, and show the latency of each answer by stages. No key."""
     from .latency import run_latency
 
     _guarded(lambda: run_latency(out, native=native, virtual=virtual))
@@ -58,7 +58,7 @@ def latency(
 
 @app.command()
 def doctor() -> None:
-    """Print the installed extras, the keys that are set, and everything that is missing."""
+    """Print the installed extras, the keys that are set, and the packages that are missing."""
     from .doctor import run_doctor
 
     raise typer.Exit(run_doctor())
@@ -89,7 +89,7 @@ def serve(
         bool, typer.Option(help="Let clients of OpenAI's API set the instructions and the voice.")
     ] = False,
 ) -> None:
-    """Serve your agents by WebRTC, WebSocket and a page. Callers need DUOLOGUE_SERVER_KEY if it is set."""
+    """Serve your agents by WebRTC, WebSocket and a page. If DUOLOGUE_SERVER_KEY is set, clients must send it."""
 
     def run() -> int:
         from .serve import run_serve

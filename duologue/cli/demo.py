@@ -1,6 +1,6 @@
-"""`duologue demo`: a spoken call between a simulated caller and two agents, with everything measured and kept.
+"""`duologue demo`: a spoken call between a simulated caller and two agents, recorded and measured.
 
-In two acts: the first on a cascade, the second on a native engine, with swaps to the cascade and back in its middle.
+The first act runs on a cascade, the second on a native engine, with a swap to the cascade and back in the middle.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ CALLER_VOICE = "en-us+f2"
 
 
 def cascade() -> Cascade:
-    """The offline services as one engine."""
+    """Return the offline services as one engine."""
     return Cascade(SphinxSTT(phrases=RULES.expected_phrases()), RulesLLM(RULES), EspeakTTS())
 
 
 class Demo:
-    """One call, and the files that it leaves. With a `Switch` the engine is swapped in the middle, and back."""
+    """One call and its files. With a `Switch` the engine is swapped in the middle of the call, and back."""
 
     def __init__(self, out: Path, console: Console, engine: Processor) -> None:
         self.out, self._console = out, console
@@ -68,11 +68,11 @@ class Demo:
         self.meter = LatencyMeter(self.session)
         self.caller = SimulatedCaller(self.transport, CALLER_VOICE)
         self.silenced_at: list[float] = []
-        """Session times at which the caller's speech silenced the agent; it interrupts with its first words."""
+        """Session times at which the caller's speech put the agent's speech on hold; its first words interrupt."""
         self.session.feed.on(self._happened, HandedOff, SpeechHeld)
 
     async def run(self) -> Outcome:
-        """Make the call, and write the files."""
+        """Make the call and write the files. Returns its outcome."""
         self.out.mkdir(parents=True, exist_ok=True)
         with CallView(self.session, self.meter, self._console):
             outcome = await converse(self.session, self._script)
@@ -124,7 +124,7 @@ class Demo:
         self.meter.write_picture(self.out / "latency.png")
 
     def check(self) -> list[tuple[str, str]]:
-        """Transcribe the recording: each of the caller's lines, beside its transcript."""
+        """Transcribe the recording. Returns each of the caller's lines with its transcript."""
         wav = read_wav(self.out / "call.wav")
         left, _ = deinterleave(wav.pcm, 2)
         recognizer = Recognizer(Grammar.from_phrases(RULES.expected_phrases()))
@@ -135,7 +135,7 @@ class Demo:
         return heard
 
     def level_after_barge_in(self) -> float:
-        """The level in dBFS of the agent's channel, from 100 ms after the barge-in to the end of the caller's line."""
+        """Return the agent's level in dBFS, from 100 ms after the barge-in to the end of the caller's line."""
         wav = read_wav(self.out / "call.wav")
         _, right = deinterleave(wav.pcm, 2)
         silenced = self.silenced_at[0]
@@ -145,7 +145,7 @@ class Demo:
 
 
 def run_demo(out: Path, *, virtual: bool = False, act: int = 0) -> int:
-    """Run one act of the demo, or both (0). Returns the exit code: 0 if the calls went as they should."""
+    """Run one act of the demo, or both (0). Returns the exit code: 0 if the calls went as planned."""
     console, run, good = Console(), run_virtual if virtual else anyio.run, True
     if act != 2:
         console.rule("Act one: a call on a cascade")
@@ -171,7 +171,7 @@ async def _second_act(out: Path, console: Console) -> tuple[Demo, Outcome]:
 
 
 def _report(demo: Demo, outcome: Outcome, console: Console) -> bool:
-    """Print how the call went. Returns True if it went as it should."""
+    """Print a report of the call. Returns True if it went as planned."""
     console.print(f"\nThe call ended: {outcome.reason}.")
     for name in ("call.wav", "conversation.json", "latency.csv", "latency.png"):
         console.print(f"  {demo.out / name}")

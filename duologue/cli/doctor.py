@@ -1,4 +1,4 @@
-"""`duologue doctor`: lists which packages are installed and fit, which are missing, and how to get them."""
+"""`duologue doctor`: lists the packages that are installed and fit, the missing ones, and how to get them."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ EXTRAS: dict[str, tuple[str, dict[str, str]]] = {
     "audio": ("microphone and loudspeaker", {"sounddevice": "sounddevice"}),
     "cli": ("this command", {"typer": "typer", "rich": "rich", "matplotlib": "matplotlib"}),
 }
-"""By extra: its purpose, and its modules with the distributions that contain them."""
+"""The purpose of each extra, and its modules with the distributions that contain them."""
 
 SDKS = {
     "openai": "duologue.services.openai.wire",
     "google.genai": "duologue.services.google.wire",
     "aiortc": "duologue.transports.webrtc.peer",
 }
-"""Packages of which more is used than their documents promise, with the modules whose `check_sdk` looks for it."""
+"""Packages whose undocumented parts are used, with the modules whose `check_sdk` looks for these parts."""
 
 KEYS = {
     "OPENAI_API_KEY": "OpenAI",
@@ -81,7 +81,7 @@ def run_doctor(console: Console | None = None) -> int:
 def _is_there(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # its parent is not there
+    except ModuleNotFoundError:  # its parent package is missing
         return False
 
 
@@ -89,7 +89,7 @@ def _fit(place: str) -> str:
     """Return "ok", or the error of the module's `check_sdk`."""
     try:
         importlib.import_module(place).check_sdk()
-    except Exception as error:  # also one that the package raises while it is loaded
+    except Exception as error:  # also an error of the package while it is imported
         return f"[red]{escape(str(error))}"
     return "[green]ok"
 
@@ -103,7 +103,7 @@ def _sound() -> str:
         return f"PortAudio is missing ({error}); on Debian: apt install libportaudio2"
     try:
         devices = list(sounddevice.query_devices())
-    except Exception as error:  # PortAudio raises its own kinds
+    except Exception as error:  # PortAudio raises errors of its own types
         return f"PortAudio fails: {error}"
     names = [f"{number}: {device['name']}" for number, device in enumerate(devices)]
     return "; ".join(names) or "none"

@@ -1,4 +1,4 @@
-"""`duologue latency`: ten scripted questions, and the stages of each answer's time."""
+"""`duologue latency`: ten scripted questions, and the latency of each answer by stages."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PROMPTS = (
 
 
 class Questions(Demo):
-    """The demo's call with these questions: each is asked once the answer before has been heard."""
+    """The demo's call with these questions. Each is asked after the caller has heard the answer to the one before."""
 
     async def _script(self) -> None:
         await self.caller.listen()
@@ -41,7 +41,7 @@ class Questions(Demo):
 def run_latency(out: Path, *, native: bool = False, virtual: bool = False) -> int:
     """Ask all questions. Returns the exit code: 0 if all were answered.
 
-    On the virtual clock computing takes no time: the figures are the waits alone.
+    On the virtual clock computation takes no time: the figures consist of waits only.
     """
     console = Console()
     call = (run_virtual if virtual else anyio.run)(_ask, out, console, native)

@@ -24,11 +24,11 @@ from ..web.realtime.transport import RealtimeTransport
 from .agents import RULES
 
 VOICE_ALIASES = {"marin": "en-us+f3", "cedar": "en-gb+m3"}
-"""The voices of espeak that stand in for those of OpenAI."""
+"""OpenAI's voices, each with the espeak-ng voice that replaces it."""
 
 
 def model_by(rules: Dialogue) -> MakeCall:
-    """A model that follows its client's instructions as far as these rules go."""
+    """Return a model that follows its client's instructions as far as these rules can."""
     phrases = rules.expected_phrases()
 
     def make_call(transport: RealtimeTransport) -> Session:
@@ -49,14 +49,14 @@ def model_by(rules: Dialogue) -> MakeCall:
 
 
 model = model_by(RULES)
-"""A call with the demo's model."""
+"""Makes a call with the demo's model."""
 
 
 @asynccontextmanager
 async def serving(
     make_call: MakeCall = model, *, client_may_configure: bool = True, **options: Any
 ) -> AsyncIterator[str]:
-    """Serve the OpenAI Realtime API in this event loop. Yields its base URL; `options` go to `openai_realtime_app`."""
+    """Serve the OpenAI Realtime API in this event loop; `options` go to `openai_realtime_app`. Yields the base URL."""
     app = openai_realtime_app(make_call, client_may_configure=client_may_configure, **options)
     async with websocket.serving(app, ws_max_size=WebLimits().realtime_message_bytes) as address:
         yield f"http://{address}/v1"

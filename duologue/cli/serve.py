@@ -1,4 +1,4 @@
-"""`duologue serve`: agents, or a pipeline of your own, as a server."""
+"""`duologue serve`: a server for agents, or for a pipeline of your own."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ except ImportError as error:
 KEY_VARIABLE = "DUOLOGUE_SERVER_KEY"
 PING_INTERVAL_S = 3.0
 PING_TIMEOUT_S = 4.0
-"""A WebSocket client that does not answer a ping within this time is lost."""
+"""Seconds within which a WebSocket client must answer a ping; a client that does not is lost."""
 
 
 def run_serve(
@@ -53,7 +53,7 @@ def run_serve(
 ) -> int:
     """Serve the targets `web` and `openai_realtime` (see `load`), until Ctrl-C or SIGTERM. Returns the exit code.
 
-    Port 0 takes one that is free. Raises ConfigurationError if there is nothing to serve, or the port is not free.
+    Port 0 takes a free port. Raises ConfigurationError if there is nothing to serve, or if the port is in use.
     """
     if not web and not openai_realtime:
         raise ConfigurationError("there is nothing to serve: name module:factory, or --openai-realtime module:object")
@@ -84,7 +84,7 @@ def run_serve(
         config = uvicorn.Config(
             Starlette(routes=[Mount("/", voice)], lifespan=_lifespan(stays)),
             log_level="warning",
-            access_log=False,  # its lines would show the tokens of query strings
+            access_log=False,  # its lines would contain the tokens of query strings
             ws_max_size=limits.realtime_message_bytes if openai_realtime else limits.message_bytes,
             ws_ping_interval=PING_INTERVAL_S,
             ws_ping_timeout=PING_TIMEOUT_S,
@@ -133,7 +133,7 @@ def _lifespan(stays: Iterable[AbstractAsyncContextManager[Any]]) -> Callable[[An
 def _listening(host: str, port: int) -> Iterator[socket.socket]:
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        # Named as TCP, for otherwise asyncio leaves Nagle's algorithm on.
+        # The protocol is named, because asyncio turns Nagle's algorithm off only for sockets that say they are TCP.
         with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
@@ -144,7 +144,7 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
 
 
 def _host(host: str) -> str:
-    """The host as part of a URL that can be opened."""
+    """Return the host as a part of a URL that a browser can open."""
     if host in ("", "0.0.0.0", "::"):
         return "127.0.0.1"
     return f"[{host}]" if ":" in host else host
@@ -162,19 +162,19 @@ def _print_addresses(console: Console, url: str, web: bool, page: bool, openai_r
 
 
 def load(target: str, stays: list[AbstractAsyncContextManager[Any]] | None = None) -> Callable[[Any], Any]:
-    """Returns the function that makes the calls, from "module:object".
+    """Return the function that makes the calls, from "module:object".
 
-    The object is a function that takes the call's transport and returns a `Session` (or a `Pipeline`, and may be
-    `async def`), or agents: a list of `Agent`, or a function without parameters that returns one. Agents are
-    served offline: they answer by the `RULES` of the same module, with its `stages` (if there are any) as the flow.
-    A function object that is also an async context manager is put into `stays`, to be open while the server runs.
-    Raises ConfigurationError for a target that cannot be found or served.
+    The object is a function (`def` or `async def`) that takes the call's transport and returns a `Session` or a
+    `Pipeline`, or agents: a list of `Agent`, or a function without parameters that returns one. Agents are served
+    offline: they answer by the `RULES` of the same module, with its `stages`, if it has any, as the flow. An object
+    that is also an async context manager is appended to `stays`, to be open while the server runs. Raises
+    ConfigurationError for a target that cannot be found or served.
     """
     module_name, colon, name = target.partition(":")
     if not colon or not module_name or not name:
         raise ConfigurationError(f"{target!r} names nothing to serve: write module:object")
     if "" not in sys.path:
-        sys.path.insert(0, "")  # modules of the directory where the command is given
+        sys.path.insert(0, "")  # modules of the working directory
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
@@ -204,7 +204,7 @@ def _check_agents(found: Any, target: str) -> None:
 
 
 def _offline(get_agents: Callable[[], Iterable[Agent]], module: Any, target: str) -> Callable[[Any], Session]:
-    """Calls of agents with the offline services."""
+    """Return a function that makes calls of these agents with the offline services."""
     from ..services.cascade import Cascade
     from ..services.local import EspeakTTS, RulesLLM, SphinxSTT
     from ..services.local.dialogue import RuleBook, Rules
@@ -213,7 +213,7 @@ def _offline(get_agents: Callable[[], Iterable[Agent]], module: Any, target: str
     if not isinstance(rules, Rules | RuleBook):
         raise ConfigurationError(
             f"{target}: its module has no RULES to answer by, and a model needs a key: serve a function that takes "
-            "the transport and gives a Session with a model of your choice"
+            "the transport and returns a Session with a model of your choice"
         )
     phrases = rules.expected_phrases()
 

@@ -1,4 +1,4 @@
-"""A call, live in the terminal: who speaks, text as it comes, who has the call, the latency of each turn."""
+"""`CallView`: a call, live in the terminal: the speakers, their words, the active agent, the latency of each turn."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from ..session.latency import STAGES, LatencyMeter
 
 COLOURS = ("cyan", "magenta", "yellow", "green")
 ROWS_IN_VIEW = 24
-"""The most rows of the conversation in view."""
+"""The largest number of rows in view."""
 NOTE = "·"
-"""Takes the place of the speaker in a row that nobody says."""
+"""The speaker of a row that is a note and not speech."""
 
 
 @dataclass(frozen=True, slots=True)
 class ViewRow:
-    """A row of the view: `text` from `who`, of which `rest` is still to be heard. A row that is `done` stays as it is.
+    """A row of the view: the `text` of the speaker `who`, with the `rest` that is still to be heard.
 
-    A row takes the place of one with the same `key`; with `gone` there is none any more.
+    It replaces the row with the same `key`. A row that is `done` does not change any more; `gone` removes it.
     """
 
     key: str
@@ -50,28 +50,28 @@ class ViewRow:
     gone: bool = False
 
     def render(self) -> Text:
-        """The row in its colours."""
+        """Return the row in its colours."""
         body = (self.text, self.style if self.who == NOTE else "")
         return Text.assemble((f"{self.at:7.2f}  ", "dim"), (f"{self.who:<11} ", self.style), body, (self.rest, "dim"))
 
 
 class ViewRows:
-    """Makes the view's rows of a call's events."""
+    """Translates a call's events into rows of the view."""
 
     def __init__(self) -> None:
         self.interim = ""
-        """The words of the caller that are not final."""
+        """The caller's words that are not final."""
         self.speaking = {"caller": False, "agent": False}
         self._interim_id = ""
         self._colours: dict[str, str] = {}
         self._notes = 0
 
     def colour(self, agent: str) -> str:
-        """The colour of an agent."""
+        """Return the colour of an agent."""
         return self._colours.setdefault(agent, COLOURS[len(self._colours) % len(COLOURS)])
 
     def translate(self, event: FeedEvent) -> ViewRow | None:
-        """The row that an event makes new or changes; None if it makes none."""
+        """Return the row that an event adds or changes, None if it does neither."""
         match event:
             case Speaking():
                 self.speaking[event.who] = event.speaking
@@ -92,7 +92,7 @@ class ViewRows:
             case SpeechHeld():
                 if "caller" not in event.owners:
                     return None
-                text = "the agent pauses: an interruption?" if event.held else "the agent goes on: it was none"
+                text = "the agent pauses: an interruption?" if event.held else "the agent goes on: a false alarm"
                 return self._note(event.at, text, "dim")
             case HandedOff():
                 return self._handoff(event)
@@ -127,7 +127,7 @@ class ViewRows:
 
 
 class CallView:
-    """Shows a session while it runs; a context manager. Without a terminal it prints each row once."""
+    """A context manager that shows a session while it runs. Without a terminal it prints each row once."""
 
     def __init__(self, session: Session, meter: LatencyMeter, console: Console | None = None) -> None:
         self._session, self._meter = session, meter

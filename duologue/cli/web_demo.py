@@ -1,8 +1,8 @@
-"""Served by `make talk`: the demo's agents for callers with a browser. No key, no network.
+"""The demo's agents for callers with a browser, as `make talk` serves them. No key, no network.
 
     duologue serve duologue.cli.web_demo:make_session
 
-Each call begins on the cascade, and may be given to the native engine and back.
+Each call begins on the cascade. The caller may move it to the native engine and back.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ THINGS_TO_SAY = {
     ),
     "Billing": ("How much do I owe?", "Can I pay next week?", "I want a refund", "Can I speak to reception?"),
 }
-"""For the page: the recogniser knows the rules' phrases only."""
+"""Suggestions on the page: the recogniser knows only the phrases of the rules."""
 
 RULES = RuleBook({"Receptionist": RECEPTION, "Billing clerk": BILLING})
 
@@ -69,13 +69,13 @@ async def refund(dollars: int) -> dict[str, int]:
 
 
 def web_agents() -> list[Agent]:
-    """The demo's agents. Billing can also refund, if it is allowed to."""
+    """Return the demo's agents. Billing can also refund money, if somebody approves it."""
     refunds = Tool(refund, needs_approval=True)
     return [replace(agent, tools=(refunds,)) if agent.name == "Billing" else agent for agent in agents()]
 
 
 class WebDemo:
-    """Makes the session of each call. It must stay open, since the native engine's model runs in it:
+    """Makes the session of each call. It must stay open, because the native engine's model runs in it:
 
     async with WebDemo() as make_session: ...
     """
@@ -99,7 +99,7 @@ class WebDemo:
             await model.__aexit__(kind, error, trace)
 
     def __call__(self, transport: ClientTransport) -> Session:
-        """The session of a call. Raises IllegalState if the demo is not open."""
+        """Return the session of a call. Raises IllegalState if the demo is not open."""
         if self._model is None:
             raise IllegalState("the demo is not open: serve it, or enter it with `async with`")
         engines: dict[str, Any] = {

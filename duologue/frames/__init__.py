@@ -1,4 +1,4 @@
-"""What travels through a pipeline. One file per family of frames; `base` says how each family travels."""
+"""The frames: immutable messages that travel through a pipeline. `base` has their families and how each travels."""
 
 from .agent import BotText, ResponseEnded, ResponseStarted, ResponseStatus, ToolCall
 from .audio import BotAudio, UserAudio, WordTimes

@@ -1,4 +1,4 @@
-"""What the agent does, apart from its audio. Every response stands between a start and an end."""
+"""Frames of the agent, apart from audio. `ResponseStarted` and `ResponseEnded` bracket every response."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ ResponseStatus = Literal["completed", "interrupted", "failed"]
 
 
 class ResponseStarted(Output, frozen=True, kw_only=True, tag="ResponseStarted"):
-    """The engine begins to answer: `agent` is who, and `voice` how it sounds ("" for the service's default)."""
+    """The engine begins a response of `agent`, in `voice` ("" for the service's default)."""
 
     agent: str = ""
     voice: str = ""
 
 
 class ResponseEnded(Output, frozen=True, kw_only=True, tag="ResponseEnded"):
-    """The engine has given all of a response, or was stopped. The one frame of a turn that passes its fence."""
+    """A response is complete, was interrupted or has failed, for `reason`. The only `Output` that passes the fence."""
 
     survives_fence: ClassVar[bool] = True
 
@@ -28,13 +28,13 @@ class ResponseEnded(Output, frozen=True, kw_only=True, tag="ResponseEnded"):
 
 
 class BotText(Output, frozen=True, kw_only=True, tag="BotText"):
-    """A piece of what the agent is about to say, as it is generated. Pieces join to the text, spaces included."""
+    """A piece of the agent's text, as the model generates it. The pieces, joined, are the text with its spaces."""
 
     text: str
 
 
 class ToolCall(Output, frozen=True, kw_only=True, tag="ToolCall"):
-    """The engine asks for a tool. Sent once, and only for a response that stands."""
+    """The model calls a tool. Sent once for each call, and only for a response that was not interrupted."""
 
     call_id: str
     name: str

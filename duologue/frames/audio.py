@@ -1,4 +1,4 @@
-"""Audio, in and out: PCM, signed 16 bit little-endian, with its own sample rate."""
+"""Audio frames of both sides: PCM, signed 16-bit little-endian, each with its own sample rate."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MAX_SAMPLE_RATE = 384_000
 
 
 class Pcm:
-    """What the two kinds of audio frames share. Its subclasses have the fields."""
+    """Shared by the two types of audio frames. The subclasses have the fields."""
 
     __slots__ = ()
 
@@ -26,7 +26,7 @@ class Pcm:
     channels: int
 
     def __post_init__(self) -> None:
-        # One combined test keeps the good case at about 0.1 µs.
+        # A single combined test: a valid frame costs about 0.1 µs.
         if self.channels != 1 or len(self.audio) & 1 or not 1 <= self.sample_rate <= MAX_SAMPLE_RATE:
             self._check()
 
@@ -97,9 +97,9 @@ def _scaled(audio: bytes, gain: float) -> bytes:
 
 
 class WordTimes(Output, frozen=True, kw_only=True, tag="WordTimes"):
-    """When the words of a response are spoken, in seconds from the start of the response's audio.
+    """The times of a response's words, in seconds from the start of the response's audio.
 
-    Sent before, or together with, the audio that holds them.
+    Sent before the audio that contains them, or together with it.
     """
 
     words: tuple[Word, ...]

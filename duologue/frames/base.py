@@ -1,4 +1,4 @@
-"""The four families of frames. A family says how a frame travels and what an interruption does to it."""
+"""The four families of frames. The family decides how a frame travels and how an interruption affects it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import msgspec
 
 
 class Frame(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag=True, omit_defaults=True):
-    """What travels through a pipeline. Immutable; make a changed copy with `msgspec.structs.replace`.
+    """A message that travels through a pipeline. Immutable; make a changed copy with `msgspec.structs.replace`.
 
     Subclass one of the four families, not this class, and give the subclass `frozen=True, kw_only=True, tag="…"`.
-    The tag names the frame on the wire and in traces, so it must be unique and must not change with the class's name.
+    The tag names the frame on the wire and in traces. It must be unique, and must stay when the class is renamed.
     Without one the class's name is the tag.
     """
 
     types_made: ClassVar[int] = 0
-    """How many types of frames there have been: whoever keeps a list of them knows by it that there is a new one."""
+    """The number of frame types defined so far. A cached list of the types is stale once it has changed."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -28,13 +28,13 @@ class Signal(Frame, frozen=True, kw_only=True):
 
 
 class Input(Frame, frozen=True, kw_only=True):
-    """From the caller. In order with other `Input`; an interruption leaves it alone."""
+    """From the caller's side. Keeps its order among `Input`; an interruption does not affect it."""
 
 
 class Output(Frame, frozen=True, kw_only=True):
-    """Of the agent. In order with other `Output`; dropped wherever it is once its `turn` is fenced.
+    """From the agent's side. Keeps its order among `Output`; dropped wherever it is once the fence reaches its `turn`.
 
-    `turn` numbers the exchange that it belongs to (see `Floor`); `response_id` the response within it.
+    `turn` is the number of the exchange (see `Floor`), `response_id` the response within it.
     """
 
     survives_fence: ClassVar[bool] = False
@@ -44,13 +44,13 @@ class Output(Frame, frozen=True, kw_only=True):
 
 
 class Control(Frame, frozen=True, kw_only=True):
-    """Configures or ends. In order with everything; handlers see it but cannot hold it back."""
+    """Configures an engine or ends the call. Keeps its order among all frames; handlers see it but cannot stop it."""
 
 
 class Word(msgspec.Struct, frozen=True, gc=False, array_like=True):
-    """A word and when it is spoken, in seconds from the start of what it is part of.
+    """A word and its times, in seconds from the start of the audio that it is part of.
 
-    `text` is verbatim, with the punctuation and the space that follow it, so that words join to their sentence.
+    `text` is verbatim, with the punctuation and the space that follow it: the words, joined, are their sentence.
     """
 
     text: str

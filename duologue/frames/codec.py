@@ -13,11 +13,11 @@ from .base import Control, Frame, Input, Output, Signal
 Format = Literal["msgpack", "json"]
 
 SCHEMA_VERSION = 1
-"""Raised when a field of a frame goes or changes its type. A field that is added with a default does not raise it."""
+"""The version of the frames' fields. It grows when a field is removed or changes its type, not when one is added."""
 
 _FAMILIES: set[type[Frame]] = {Frame, Signal, Input, Output, Control}
 _decoders: dict[Format, tuple[int, Any]] = {}
-_clashes: dict[str, str] = {}  # names that several types have, and whose they are
+_clashes: dict[str, str] = {}  # tags that several types share, and these types
 
 
 def _concrete(base: type[Frame]) -> Iterator[type[Frame]]:
@@ -28,7 +28,7 @@ def _concrete(base: type[Frame]) -> Iterator[type[Frame]]:
 
 
 def frame_types() -> tuple[type[Frame], ...]:
-    """Every frame type there is now, the application's own included."""
+    """Return every frame type defined so far, the application's own included."""
     return tuple(dict.fromkeys(_concrete(Frame)))
 
 
@@ -53,10 +53,10 @@ def _decoder(format: Format) -> Any:
 
 
 def encode(frame: Frame, format: Format = "msgpack") -> bytes:
-    """The frame as bytes, tagged with its type's name.
+    """Return the frame as bytes, with the tag of its type.
 
-    Raises BadInput for a value that has no plain form (an object in a tool result, say). JSON has no NaN and no
-    infinity: they become null.
+    Raises BadInput for a value that cannot be encoded, for example an object in a tool's result. JSON cannot hold NaN
+    and infinity: they become null.
     """
     try:
         return msgspec.msgpack.encode(frame) if format == "msgpack" else msgspec.json.encode(frame)
@@ -65,10 +65,10 @@ def encode(frame: Frame, format: Format = "msgpack") -> bytes:
 
 
 def decode(data: bytes, format: Format = "msgpack") -> Frame:
-    """The frame in `data`.
+    """Return the frame in `data`.
 
-    Raises BadInput, naming the field, for malformed bytes, an unknown type, a missing or a wrong value, and for a type
-    whose name another one has as well.
+    Raises BadInput, naming the field, for malformed bytes, an unknown tag, a missing or wrong value, and a tag that
+    several types share.
     """
     try:
         frame: Frame = _decoder(format).decode(data)

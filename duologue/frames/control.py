@@ -1,4 +1,4 @@
-"""Frames that configure or end. They keep their place among all others."""
+"""Frames that configure an engine, hand the call over, or end it. They keep their order among all frames."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from .base import Control
 
 
 class Configure(Control, frozen=True, kw_only=True, tag="Configure"):
-    """Changes an engine in mid-call, all of it or nothing. What is None stays as it is; "" and () clear.
+    """Changes an engine's configuration in mid-call, as a whole or not at all.
 
-    `tools` are `ToolSpec` objects' plain form (name, description, parameters); `options` are the service's own.
+    Fields that are None stay as they are; "" and () clear. `tools` have the plain form of `ToolSpec` (name,
+    description, parameters); `options` are the service's own.
     """
 
     agent: str | None = None
@@ -22,9 +23,9 @@ class Configure(Control, frozen=True, kw_only=True, tag="Configure"):
 
 
 class Transfer(Control, frozen=True, kw_only=True, tag="Transfer"):
-    """The application hands the call to another agent, or to another engine. The `Handoff` processor acts on it.
+    """Asks the `Handoff` processor to move the call to another agent, or to another engine.
 
-    `target` "" is the agent that has the call, `engine` "" the target's own.
+    An empty `target` keeps the agent that has the call; an empty `engine` means the target's own.
     """
 
     target: str = ""
@@ -34,6 +35,6 @@ class Transfer(Control, frozen=True, kw_only=True, tag="Transfer"):
 
 
 class End(Control, frozen=True, kw_only=True, tag="End"):
-    """The call ends once everything before this has been dealt with: what is being said is said to its end."""
+    """Ends the call once all frames before it have been handled: speech in progress is played to its end."""
 
     reason: str = "ended"

@@ -1,4 +1,4 @@
-"""Out-of-band news. Every processor and listener that wants one has it before the push returns."""
+"""Signals: out-of-band events. Every interested processor and listener has received one before its push returns."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class SessionEnding(Signal, frozen=True, kw_only=True, tag="SessionEnding"):
 
 
 class Interrupted(Signal, frozen=True, kw_only=True, tag="Interrupted"):
-    """Everything of turns up to `turn` is void. `heard` is what the caller heard of it, `heard_s` how long."""
+    """The turns up to `turn` are void. `heard` is the text of them that the caller heard, in `heard_s` seconds."""
 
     turn: int
     heard: str = ""
@@ -31,7 +31,7 @@ class Interrupted(Signal, frozen=True, kw_only=True, tag="Interrupted"):
 
 
 class CallerStartedSpeaking(Signal, frozen=True, kw_only=True, tag="CallerStartedSpeaking"):
-    """The caller speaks, since session time `at`."""
+    """The caller has been speaking since session time `at`."""
 
     at: float = 0.0
 
@@ -43,7 +43,7 @@ class CallerStoppedSpeaking(Signal, frozen=True, kw_only=True, tag="CallerStoppe
 
 
 class Transcribed(Signal, frozen=True, kw_only=True, tag="Transcribed"):
-    """What the caller says has been recognised. Interim texts (`final=False`) replace each other until the final one.
+    """The caller's words were recognised. Interim texts (`final=False`) replace each other until the final one.
 
     `start_s` and `end_s` are session times of the speech. A final text of "" means speech that was not understood.
     `utterance` is the id of the utterance, as in `UserTranscript`.
@@ -58,7 +58,7 @@ class Transcribed(Signal, frozen=True, kw_only=True, tag="Transcribed"):
 
 
 class AudioLevel(Signal, frozen=True, kw_only=True, tag="AudioLevel"):
-    """How loud one side is, about ten times per second: `dbfs` of the last 100 ms, -96 for silence."""
+    """The level of one side in the last 100 ms, in dB below full scale: -96 for silence. About ten times a second."""
 
     who: Literal["caller", "agent"]
     dbfs: float
@@ -66,14 +66,14 @@ class AudioLevel(Signal, frozen=True, kw_only=True, tag="AudioLevel"):
 
 
 class AccessChanged(Signal, frozen=True, kw_only=True, tag="AccessChanged"):
-    """The caller may speak (`active`), is `muted`, or `revoked`: see `Session.access`."""
+    """`by` has changed the caller's access to `active`, `muted` or `revoked`: see `Session.set_access`."""
 
     access: Literal["active", "muted", "revoked"]
     by: str = ""
 
 
 class ToolCalled(Signal, frozen=True, kw_only=True, tag="ToolCalled"):
-    """A tool is called, with the arguments that the hooks have left it. It may still wait for approval."""
+    """A tool is called, with its arguments after all hooks. It may still wait for approval."""
 
     call_id: str
     name: str
@@ -82,7 +82,7 @@ class ToolCalled(Signal, frozen=True, kw_only=True, tag="ToolCalled"):
 
 
 class ApprovalWanted(Signal, frozen=True, kw_only=True, tag="ApprovalWanted"):
-    """A tool that needs approval was called; it runs once `ApprovalGiven` says so."""
+    """A tool that needs approval was called. It runs when an `ApprovalGiven` approves the call."""
 
     call_id: str
     name: str
@@ -91,7 +91,7 @@ class ApprovalWanted(Signal, frozen=True, kw_only=True, tag="ApprovalWanted"):
 
 
 class ApprovalGiven(Signal, frozen=True, kw_only=True, tag="ApprovalGiven"):
-    """Somebody (`by`) lets a tool run that waits for approval, or not."""
+    """`by` has approved or denied a tool call that waits for approval, for `reason`."""
 
     call_id: str
     approved: bool
@@ -100,7 +100,7 @@ class ApprovalGiven(Signal, frozen=True, kw_only=True, tag="ApprovalGiven"):
 
 
 class ClientChanged(Signal, frozen=True, kw_only=True, tag="ClientChanged"):
-    """The caller's connection: `lost` while nothing is heard of the client, `reconnected` when it is back."""
+    """The state of the client's connection: `lost` while nothing arrives from the client, `reconnected` after that."""
 
     state: Literal["connected", "lost", "reconnected", "gone"]
     transport: str = ""
@@ -108,14 +108,14 @@ class ClientChanged(Signal, frozen=True, kw_only=True, tag="ClientChanged"):
 
 
 class BotStartedSpeaking(Signal, frozen=True, kw_only=True, tag="BotStartedSpeaking"):
-    """The caller begins to hear the agent. `at` is the session time."""
+    """The caller begins to hear the agent, at session time `at`."""
 
     turn: int
     at: float = 0.0
 
 
 class BotStoppedSpeaking(Signal, frozen=True, kw_only=True, tag="BotStoppedSpeaking"):
-    """The caller no longer hears the agent."""
+    """The caller no longer hears the agent, since session time `at`."""
 
     turn: int
     at: float = 0.0
@@ -129,9 +129,9 @@ class BotPaused(Signal, frozen=True, kw_only=True, tag="BotPaused"):
 
 
 class BotResumed(Signal, frozen=True, kw_only=True, tag="BotResumed"):
-    """No hold is out any more: the speech goes on. `owners` names the owners of all holds since `BotPaused`.
+    """The last hold was released: the agent's speech goes on. `owners` names all owners of holds since `BotPaused`.
 
-    After an interruption that ends a hold there is no `BotResumed`.
+    An interruption also ends a hold; no `BotResumed` follows then.
     """
 
     turn: int
@@ -139,14 +139,14 @@ class BotResumed(Signal, frozen=True, kw_only=True, tag="BotResumed"):
 
 
 class Idle(Signal, frozen=True, kw_only=True, tag="Idle"):
-    """Nothing has happened for `seconds`. `owner` is whose move it is: caller or agent."""
+    """Nothing has happened for `seconds`. `owner` has the floor: "caller" or "agent"."""
 
     seconds: float
     owner: str
 
 
 class ErrorRaised(Signal, frozen=True, kw_only=True, tag="ErrorRaised"):
-    """Something failed. `category` is that of `duologue.errors`; `fatal` means it cannot go on by itself."""
+    """An error in `processor`. `category` is that of `DuologueError`; after a `fatal` one it cannot go on."""
 
     processor: str
     category: str
@@ -155,9 +155,9 @@ class ErrorRaised(Signal, frozen=True, kw_only=True, tag="ErrorRaised"):
 
 
 class Usage(Signal, frozen=True, kw_only=True, tag="Usage"):
-    """What one response (or one transcript) consumed. Tokens are the provider's, seconds are of audio.
+    """The consumption of one response or one transcript. The provider counts the tokens; the seconds are of audio.
 
-    `input_audio_tokens` and `output_audio_tokens` are the part of the tokens that is audio, where the provider tells.
+    `input_audio_tokens` and `output_audio_tokens` are the audio among the tokens, for providers that report it.
     """
 
     service: str
@@ -175,12 +175,12 @@ class Usage(Signal, frozen=True, kw_only=True, tag="Usage"):
 
 
 class ConnectionChanged(Signal, frozen=True, kw_only=True, tag="ConnectionChanged"):
-    """The connection of a native engine or of a remote service, `engine`, has changed its state, for `reason`.
+    """The connection of `engine`, a native engine or a remote service, has changed its state, for `reason`.
 
-    `connecting` and `active` at its opening; `expiring` when its end is near; `refreshing` while a new connection takes
-    its place at a quiet point; `reconnecting` after it was lost, `attempt` counted from 1; `lost` when that was given
-    up, and `closed`. With `active`, `how` says what the provider knows of the conversation: "fresh", "resumed by
-    handle" or "replayed N messages", and `gap_ms` how long there was no connection.
+    `connecting` and `active` when it opens; `expiring` when its end is near; `refreshing` while a new connection
+    replaces it at a quiet point; `reconnecting` after a loss, with the `attempt` counted from 1; `lost` when that was
+    given up; `closed` at the end. With `active`, `how` tells how the provider knows the conversation: "fresh", "resumed
+    by handle" or "replayed N messages"; `gap_ms` is the time without a connection in milliseconds.
     """
 
     engine: str
@@ -192,9 +192,9 @@ class ConnectionChanged(Signal, frozen=True, kw_only=True, tag="ConnectionChange
 
 
 class ResumptionHandle(Signal, frozen=True, kw_only=True, tag="ResumptionHandle"):
-    """With this handle the provider resumes the conversation as it is now, also in another call: keep it if you want.
+    """The provider's handle for the conversation as it is now.
 
-    Given to the engine of the next call (`handle=…`), together with the log.
+    A later call can resume it: give that call's engine the handle (`handle=…`), together with the log.
     """
 
     engine: str
@@ -210,10 +210,9 @@ class HandoffStarted(Signal, frozen=True, kw_only=True, tag="HandoffStarted"):
 
 
 class HandoffCompleted(Signal, frozen=True, kw_only=True, tag="HandoffCompleted"):
-    """The new agent has the call. `gap_ms` is how long neither agent had it.
+    """The agent `target` has the call. For `gap_ms` milliseconds neither agent had it.
 
-    `engine` names the engine that it has the call on, if there are several. Source and target are the same agent if
-    only that has changed.
+    `engine` names its engine, if the pipeline has several. `source` equals `target` if only the engine has changed.
     """
 
     source: str

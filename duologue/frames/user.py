@@ -1,4 +1,4 @@
-"""What the caller does, apart from the audio itself."""
+"""Frames for the engine, apart from audio: from the caller, from the application, and the results of tools."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ class SpeechStarted(Input, frozen=True, kw_only=True, tag="SpeechStarted"):
 
 
 class SpeechStopped(Input, frozen=True, kw_only=True, tag="SpeechStopped"):
-    """The caller fell silent: `at` is when the last speech was heard, before the silence that proved it."""
+    """The caller fell silent. `at` is the session time of the speech's end, before the silence that proved it."""
 
     at: float = 0.0
 
 
 class EndOfTurn(Input, frozen=True, kw_only=True, tag="EndOfTurn"):
-    """The caller has finished and expects an answer. `at` is the end of the speech, `by` who decided."""
+    """The caller has finished and expects an answer. `at` is the session time of the speech's end, `by` the cause."""
 
     at: float = 0.0
     by: str = "silence"
 
 
 class UserTranscript(Input, frozen=True, kw_only=True, tag="UserTranscript"):
-    """What the caller said. Interim texts (`final=False`) replace each other until the final one.
+    """The caller's words. Interim texts (`final=False`) replace each other until the final one.
 
     `start_s` and `end_s` are session times of the speech. A final text of "" means speech that was not understood.
-    `utterance` is the same in all texts of one utterance, and the id of the log's item for it; "" where none is known.
+    `utterance` is the same in all texts of one utterance, and the id of its item in the log; "" if it is not known.
     """
 
     text: str
@@ -64,15 +64,15 @@ class UserImage(Input, frozen=True, kw_only=True, tag="UserImage"):
 
 
 class Dtmf(Input, frozen=True, kw_only=True, tag="Dtmf"):
-    """A key of the telephone: one of 0 to 9, *, #, A to D."""
+    """A key of a telephone: one of 0 to 9, *, #, A to D."""
 
     digit: str
 
 
 class Say(Input, frozen=True, kw_only=True, tag="Say"):
-    """The application asks the agent to say `text` as it stands. `protected` speech is not interrupted.
+    """The application asks the agent to say `text` word for word. The caller cannot interrupt `protected` speech.
 
-    `turn` makes it part of a turn that goes on; 0 begins a new one.
+    `turn` makes it part of a turn in progress; 0 begins a new one.
     """
 
     text: str
@@ -87,9 +87,10 @@ class Respond(Input, frozen=True, kw_only=True, tag="Respond"):
 
 
 class ToolResult(Input, frozen=True, kw_only=True, tag="ToolResult"):
-    """The result of a tool call, on its way up to the engine that asked. Any JSON value, also a falsy one.
+    """The result of a tool call, on its way up to the engine. Any JSON value is a result, also a falsy one.
 
-    `final` results of one turn's calls together cause one continuation; `respond=False` causes none.
+    When all results of a turn's calls are in, the engine continues its answer, once. With `respond=False` a result
+    does not ask for that.
     """
 
     call_id: str

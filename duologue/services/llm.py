@@ -82,7 +82,7 @@ class LLM(Answers):
         if not self.session.floor.take_dismissed():
             self._unanswered = "words" if "words" in (said, self._unanswered) else said or self._unanswered
         if self._unanswered:
-            self._queue(frame)
+            self.queue(frame)
         await self.push(frame)
 
     # -- the agent --------------------------------------------------------------------------------------------------
@@ -191,7 +191,7 @@ class LLM(Answers):
         finally:
             for call in waiting:  # interrupted before it was made, or on its way to its runner
                 cancelled = {"error": "cancelled: the caller interrupted"}
-                self._take_result(
+                self.take_result(
                     ToolResult(
                         call_id=call.call_id, name=call.name, turn=turn, result=cancelled, is_error=True, respond=False
                     )

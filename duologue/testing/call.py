@@ -1,4 +1,4 @@
-"""`Call`: a call with a simulated caller, as a script: what both sides do, and what came of it."""
+"""`Call`: a call with a simulated caller, which a test scripts and then inspects."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ..frames import (
 from ..processors.kernel.groups import leaves
 from ..processors.pipeline import Pipeline
 from ..processors.processor import Processor, handles
-from ..session.life import Outcome, State
+from ..session.host import Outcome, State
 from ..session.session import Session
 from ..transports.memory import MemoryTransport
 from .caller import Line, SimulatedCaller
@@ -32,9 +32,9 @@ from .caller import Line, SimulatedCaller
 F = TypeVar("F", bound=Frame)
 
 PATIENCE_S = 40.0
-"""Seconds that a wait takes at most, if it does not say otherwise."""
+"""The default limit of a wait, in seconds."""
 SETTLE_S = 0.05
-"""Seconds between the end of the script and the end of the call: a hang-up of the agent's arrives within them."""
+"""Seconds between the end of the script and the end of the call. A hang-up by the agent arrives within this time."""
 
 
 class Probe(Processor):
@@ -51,7 +51,7 @@ class Probe(Processor):
 
     @handles(Interrupted)
     def interrupted(self, signal: Interrupted) -> None:
-        """Keep the interruption at its place among the frames."""
+        """Keep the interruption in its place among the frames."""
         self.frames.append((self.session.now(), signal))
 
 
@@ -74,9 +74,9 @@ class Call:
         self.transport = transport
         self.caller = caller or SimulatedCaller(transport)
         self.outcome: Outcome | None = None
-        """How the call ended; None while it goes on."""
+        """The outcome of the call, None while it goes on."""
         self.signals: list[tuple[float, Signal]] = []
-        """All signals of the call, each with its time."""
+        """All signals of the call, each with its session time."""
         probes = [leaf for leaf in leaves(session.pipeline) if isinstance(leaf, Probe)]
         self.probe = probes[0] if probes else None
         self._task: asyncio.Task[None] | None = None
@@ -84,7 +84,7 @@ class Call:
 
     @classmethod
     def through(cls, *processors: Processor, sample_rate: int = 16_000, **options: Any) -> Call:
-        """A call through these processors, a `Probe` and both ends of a `MemoryTransport`.
+        """Return a call through these processors, a `Probe` and both ends of a `MemoryTransport`.
 
         `options` are those of `Session`.
         """
@@ -107,7 +107,7 @@ class Call:
             await self.end()
 
     async def start(self) -> None:
-        """Run the session; returns when it has started, or has ended before."""
+        """Run the session. Returns when it has started, or has ended before that."""
         started = anyio.Event()
         self.session.on(SessionStarted, lambda signal: started.set())
 
@@ -121,14 +121,14 @@ class Call:
         await started.wait()
 
     async def end(self, reason: str = "hung up") -> Outcome:
-        """End the call, if it has not ended by itself, and return its outcome. Raises AssertionError if it goes on."""
+        """End the call, if it has not ended by itself. Returns its outcome. Raises AssertionError if it goes on."""
         await anyio.sleep(SETTLE_S)
         if self.session.state is State.ACTIVE:
             await self.session.end(reason)
         return await self.over(PATIENCE_S + self.session.deadlines.drain_s)
 
     async def over(self, timeout_s: float = PATIENCE_S) -> Outcome:
-        """Wait until the call is over and return its outcome. Raises AssertionError if it goes on."""
+        """Wait until the call is over. Returns its outcome. Raises AssertionError if it goes on."""
         if self._task is None:
             raise IllegalState("the call has not started")
         with anyio.move_on_after(timeout_s):
@@ -136,7 +136,7 @@ class Call:
         assert self.outcome is not None, f"the call does not end within {timeout_s:g} s"
         return self.outcome
 
-    # -- what the caller does --------------------------------------------------------------------------------------
+    # -- the script ------------------------------------------------------------------------------------------------
 
     async def says(self, text: str) -> Line:
         """The caller speaks. Returns when the last sample has been sent."""
@@ -156,7 +156,7 @@ class Call:
         await self.session.send(UserText(text=text, **fields))
 
     async def agent_begins(self) -> float:
-        """Wait until the caller hears the agent. Returns since when."""
+        """Wait until the caller hears the agent. Returns the session time at which the agent's speech began."""
         return await self.caller.wait_for_agent_to_start()
 
     async def waits(self, seconds: float) -> None:
@@ -164,20 +164,20 @@ class Call:
         await self.caller.silence(seconds)
 
     async def until(self, condition: Callable[[], object], what: str, timeout_s: float = PATIENCE_S) -> None:
-        """Wait until a condition holds. Raises AssertionError, which says `what`, if it does not in time."""
+        """Wait until a condition holds. Raises AssertionError, with `what` in its message, after `timeout_s`."""
         with anyio.move_on_after(timeout_s):
             while not condition():
                 await anyio.sleep(0.01)
         assert condition(), f"{what}: not within {timeout_s:g} s"
 
-    # -- what came of it -------------------------------------------------------------------------------------------
+    # -- the results -----------------------------------------------------------------------------------------------
 
     def came(self, kind: type[F]) -> list[F]:
-        """The signals of a type, or the frames of a type that passed the pipeline's `Probe`; in order."""
+        """Return the signals of a type, or the frames of a type that passed the pipeline's `Probe`, in order."""
         return [frame for _, frame in self._kept(kind) if isinstance(frame, kind)]
 
     def times(self, kind: type[Frame]) -> list[float]:
-        """The session times of the frames that `came` returns."""
+        """Return the session times of the frames that `came` returns."""
         return [at for at, frame in self._kept(kind) if isinstance(frame, kind)]
 
     def _kept(self, kind: type[Frame]) -> list[tuple[float, Frame]]:
@@ -194,13 +194,13 @@ class Call:
 
     @property
     def states(self) -> list[str]:
-        """The states of the engine's connection; a state that is repeated counts once."""
+        """The states of the engine's connection in order, without repetitions."""
         states = [change.state for change in self.came(ConnectionChanged)]
         return [state for place, state in enumerate(states) if not place or states[place - 1] != state]
 
     @property
     def log(self) -> list[str]:
-        """The conversation: "caller: …", "agent: …", "call: name", "result: …", "note: …", each with its words."""
+        """The conversation, one string for each item: "caller: …", "agent: …", "call: name", "result: …", "note: …"."""
         lines = []
         for item in self.session.conversation:
             if item.kind == "message":
@@ -227,7 +227,7 @@ class Call:
         return [item.text for item in self.session.conversation if item.kind == "message" and item.role == role]
 
     def print(self) -> None:
-        """Print the conversation, a line for each item, with its time."""
+        """Print the conversation, one line for each item, with its session time."""
         for item in self.session.conversation:
             text = f"{item.name}({item.data})" if item.kind == "tool_call" else item.text
             cut = " ..." if item.status == "interrupted" else ""

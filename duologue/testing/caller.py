@@ -7,29 +7,28 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ..audio.pcm import BYTES_PER_SAMPLE, rms_dbfs
 from ..audio.resample import Resampler
 from ..errors import BadInput, ConfigurationError, DeadlineExceeded, IllegalState
 from ..processors.kernel.threads import in_thread
+from ..transports.memory import MemoryTransport
 from ..transports.playout.pacer import PERIOD_S, Beat, Pacer
-
-if TYPE_CHECKING:
-    from ..transports.memory import MemoryTransport
 
 PIECES_PER_S = 50
 LOUD_DBFS = -50.0
-"""From this level on the agent is heard, below it is silent."""
+"""The lowest level at which the agent counts as audible."""
 SHORT_PAUSE_S = 0.3
-"""Silence up to here is part of speaking."""
+"""Silence up to this length, in seconds, is a part of speech."""
 KEEP_PIECES = 3_600 * PIECES_PER_S
-"""An hour."""
+"""The number of pieces of 20 ms that are kept for `said` and `heard`: one hour."""
 
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """Something the caller said: from when to when, in session time, and the text if there is one."""
+    """A line of the caller: its start and end in session time, and its text, if it has one."""
 
     start_s: float
     end_s: float
@@ -37,18 +36,17 @@ class Line:
 
 
 class SimulatedCaller:
-    """The far end of a `MemoryTransport`, behaving as a person on the phone does.
+    """The far end of a `MemoryTransport`, which behaves as a person on the phone does.
 
-    The microphone is open from the beginning to the end of the call: 20 ms of audio each 20 ms, silence (or noise of
-    `noise_dbfs`) between lines, so that the agent's ears work as they will in a real call. The caller speaks with an
-    espeak-ng voice (`voice`, `rate_wpm`, `pitch`; needs the `local` extra) and judges what the agent does by its audio
-    alone. Make it in the event loop; what it says before the session runs is kept for it. Times are session times in
-    seconds.
+    The microphone is open from the beginning to the end of the call: 20 ms of audio every 20 ms, with silence (or noise
+    of `noise_dbfs`) between lines, so that detectors work as in a real call. The caller speaks with an espeak-ng voice
+    (`voice`, `rate_wpm`, `pitch`; needs the `local` extra) and judges the agent by its audio alone. Create it inside
+    the event loop; lines from before the session runs are kept for the session. Times are session times in seconds.
 
     To interrupt: `await caller.wait_for_agent_to_start()`, `await caller.silence(0.8)`, `await caller.say("Stop!")`.
 
-    When the call ends, by `hang_up` or by the agent, the microphone closes, and whoever waits for something that can
-    no longer happen gets IllegalState.
+    When the call ends, by `hang_up` or by the agent, the microphone closes, and waits for things that can no longer
+    happen raise IllegalState.
     """
 
     def __init__(
@@ -72,10 +70,10 @@ class SimulatedCaller:
         self._piece = BYTES_PER_SAMPLE * (self.sample_rate // PIECES_PER_S)
         self._noise = _noise(noise_dbfs, self.sample_rate, seed) if noise_dbfs is not None else bytes(self._piece)
         self._noise_at = 0
-        self._line = bytearray()  # what is to be said
+        self._line = bytearray()  # audio that is still to be sent
         self._queued = self._sent = self._sent_before = 0  # bytes of lines since the beginning
         self._pieces = 0
-        self._incoming: deque[tuple[float, bytes]] = deque()  # what the agent said, not heard yet
+        self._incoming: deque[tuple[float, bytes]] = deque()  # the agent's audio that was not heard yet
         self._loud: tuple[float, float] | None = None  # the latest stretch of the agent's speech, short pauses included
         self._waits: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         self._voices: dict[str, bytes] = {}
@@ -86,7 +84,7 @@ class SimulatedCaller:
         self._began = 0.0  # when the first piece was spoken
         self._beat: Beat | None = Pacer.get().every_20ms(self._pass_20ms, self._loop.time() + PERIOD_S)
 
-    # -- what a caller does ----------------------------------------------------------------------------------------
+    # -- speaking and listening ------------------------------------------------------------------------------------
 
     async def say(self, text: str) -> Line:
         """Speak. Returns when the last sample has been sent. Raises BadInput for a text without words."""
@@ -127,19 +125,19 @@ class SimulatedCaller:
         await self._until(lambda: self._loop.time() >= until - 1e-6)
 
     async def wait_for_agent_to_start(self, timeout_s: float = 30.0) -> float:
-        """Wait until the agent is heard; at once if it is speaking. Returns since when.
+        """Wait until the agent speaks, if it does not already. Returns the session time at which it began.
 
-        Raises DeadlineExceeded if it says nothing for so long.
+        Raises DeadlineExceeded after `timeout_s` seconds.
         """
         await self._until(self._agent_speaks, timeout_s, "the agent did not start to speak")
         assert self._loud is not None
         return self._loud[0] - self._offset()
 
     async def listen(self, timeout_s: float = 30.0, pause_s: float = 0.8) -> bytes:
-        """Wait until the agent has spoken and then been silent for `pause_s`. Returns what was heard meanwhile.
+        """Wait until the agent has spoken and then been silent for `pause_s`. Returns the agent's audio meanwhile.
 
-        The end of the call counts as silence, speech that had ended before does not count. Raises DeadlineExceeded if
-        it takes longer.
+        The end of the call counts as silence; speech that had ended before does not count. Raises DeadlineExceeded
+        after `timeout_s` seconds.
         """
         began = self._loop.time()
 
@@ -156,39 +154,39 @@ class SimulatedCaller:
         self.transport.hang_up(reason)
         self._end()
 
-    # -- what a caller knows ---------------------------------------------------------------------------------------
+    # -- the record ------------------------------------------------------------------------------------------------
 
     @property
     def said(self) -> list[tuple[float, bytes]]:
-        """What went into the microphone, as `(at, pcm)` in pieces of 20 ms: the last hour of it."""
+        """The microphone's audio as `(at, pcm)` in pieces of 20 ms: the last hour."""
         offset = self._offset()
         return [(at - offset, pcm) for at, pcm in self._said]
 
     @property
     def heard(self) -> list[tuple[float, bytes]]:
-        """What was heard of the agent, as `(at, pcm)`, without what an interruption dropped: the last hour of it."""
+        """The agent's audio that was heard, as `(at, pcm)`: the last hour, without audio that an interruption cut."""
         offset = self._offset()
         return [(at - offset, pcm) for at, pcm in self._heard]
 
     @property
     def call_is_over(self) -> bool:
-        """The caller has hung up, or the agent's side has ended the call."""
+        """True once the caller has hung up or the agent's side has ended the call."""
         return self._beat is None
 
     def now(self) -> float:
-        """The session time; 0 before the session runs."""
+        """Return the session time, 0 before the session runs."""
         return self.transport.now()
 
     def _offset(self) -> float:
-        """Loop time less session time."""
+        """Return loop time minus session time."""
         return self._loop.time() - self.transport.now()
 
     def agent_silent_between(self, start_s: float, end_s: float) -> bool:
-        """Whether nothing of the agent was to be heard in this time, as far as it has passed."""
+        """Return True if the agent was silent in this stretch of time, as far as it has passed."""
         return not any(_is_loud(part) for part in self._parts(start_s, end_s))
 
     def heard_between(self, start_s: float, end_s: float) -> bytes:
-        """The agent's audio of this time, what was silence left out."""
+        """Return the agent's audio in this stretch of time. Stretches without any audio are left out."""
         return b"".join(self._parts(start_s, end_s))
 
     def _parts(self, start_s: float, end_s: float) -> list[bytes]:
@@ -206,7 +204,7 @@ class SimulatedCaller:
     # -- the telephone ---------------------------------------------------------------------------------------------
 
     def _piece_at(self) -> float:
-        """When the piece that was sent last was spoken. Counted, so that it does not depend on a loop that is late."""
+        """Return the start of the latest piece. It is counted, and does not depend on the lateness of the loop."""
         return self._began + (self._pieces - 1) * PERIOD_S
 
     def _pass_20ms(self) -> None:
@@ -241,7 +239,7 @@ class SimulatedCaller:
         self._incoming.append((at + self._offset(), pcm))
 
     def _hear(self, now: float) -> None:
-        """What the agent said, up to now."""
+        """Record the agent's audio up to `now`."""
         while self._incoming:
             at, pcm = self._incoming[0]
             end = at + len(pcm) / (BYTES_PER_SAMPLE * self.sample_rate)
@@ -254,7 +252,7 @@ class SimulatedCaller:
                 self._loud = (self._loud[0] if goes_on and self._loud else at, end)
 
     def _drop(self, at: float) -> None:
-        """What would have been heard after `at` will not be."""
+        """Discard the agent's audio that would have been heard after `at`."""
         at += self._offset()
         self._hear(at)
         incoming = list(self._incoming)
@@ -264,7 +262,7 @@ class SimulatedCaller:
                 self._incoming.append((start, kept))
 
     def _end(self) -> None:
-        """The call is over: whoever still waits for something waits in vain."""
+        """The call is over: close the microphone, and end all waits."""
         if self._beat is None:
             return
         self._beat.cancel()
@@ -309,8 +307,7 @@ def _is_loud(pcm: bytes) -> bool:
 
 
 def _noise(level_dbfs: float, sample_rate: int, seed: int) -> bytes:
-    """Ten seconds of white noise."""
-    import numpy as np
+    """Return ten seconds of white noise."""
 
     noise = np.random.default_rng(seed).normal(0, 32768 * 10 ** (level_dbfs / 20), 10 * sample_rate)
     made: bytes = np.clip(np.rint(noise), -32768, 32767).astype("<i2").tobytes()

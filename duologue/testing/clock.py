@@ -1,22 +1,22 @@
 """Virtual time and a seeded scheduler for asyncio and anyio programs.
 
     clock.run(main)                  # ten minutes of sleeping in milliseconds, the same result each time
-    clock.run(main, seed=7)          # the same, in another order of tasks: one that production may meet some day
+    clock.run(main, seed=7)          # the same, in another order of tasks that may occur in production
     clock.sweep(main, range(1000))   # many orders; a failure names its seed and the command that replays it
 
 What the loop promises:
 
 * `loop.time()`, hence `anyio.current_time()`, moves only when nothing is ready, and then straight to the next timer.
 * The clock stands still while a thread works. Results of `loop.run_in_executor` are delivered in the order of
-  submission, each when the loop is otherwise idle, so that a run does not depend on how fast a thread was. Callbacks
-  that threads post (`call_soon_threadsafe`, `anyio.to_thread`) also wait for an idle loop, one at a time, in the order
-  of their arrival: with a single thread at work that is deterministic as well.
+  submission, each when the loop is otherwise idle: a run does not depend on the speed of a thread. Callbacks that
+  threads post (`call_soon_threadsafe`, `anyio.to_thread`) also wait for an idle loop, one at a time, in the order of
+  their arrival: with a single thread at work that is deterministic as well.
 * Sockets are real. Both ends belong inside the program: time does not wait for a peer in another process.
 * A program in which nothing can happen any more raises `Deadlock`, with the tasks and the lines where they wait.
 
-What a seed may change, and what not, is told in `duologue.testing.schedule`.
+`duologue.testing.schedule` describes the orders of tasks that a seed can produce.
 
-The loop overrides private methods of asyncio's (`_run_once`, the self-pipe): the same from Python 3.4 to 3.13.
+The loop overrides private methods of asyncio (`_run_once`, the self-pipe), which are the same from Python 3.4 to 3.13.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
 DEFAULT_LIMIT_S = 7200.0
-"""Virtual seconds after which a run counts as one that never ends: longer than any provider's session limit."""
+"""Virtual seconds after which a run counts as endless: longer than the session limit of any provider."""
 
 _TURNS_LIMIT = 1_000_000  # turns of the loop at one instant: seconds of real time, far beyond any settling
-_TURNS_PER_RESULT = 1_000  # a loop that is never idle still gets results of threads, at a turn that is always the same
-_REAL_LIMIT_S = 60.0  # for a thread or a socket to do something
-_STRANGER_S = 0.5  # for a thread that the loop knows nothing about
+_TURNS_PER_RESULT = 1_000  # a loop that is never idle still gets results of threads, each time at the same turn
+_REAL_LIMIT_S = 60.0  # real seconds to wait for a thread or a socket
+_STRANGER_S = 0.5  # real seconds to wait for a thread that the loop does not know
 
 
 class Deadlock(DuologueError, RuntimeError):
-    """Nothing can wake the program any more. The message names every waiting task and the line where it waits."""
+    """Nothing can wake the program any more. The message names each waiting task and the line where it waits."""
 
 
 class SeedFailed(DuologueError, AssertionError):
@@ -76,13 +76,13 @@ def run(
     start_s: float = 0.0,
     limit_s: float = DEFAULT_LIMIT_S,
 ) -> T:
-    """Runs `async_fn(*args)` under virtual time and returns its result; see `VirtualClockLoop` for the options."""
+    """Run `async_fn(*args)` under virtual time. Returns its result; see `VirtualClockLoop` for the options."""
     factory = partial(VirtualClockLoop, seed=seed, start_s=start_s, limit_s=limit_s)
     return anyio.run(async_fn, *args, backend="asyncio", backend_options={"loop_factory": factory})
 
 
 def sweep(async_fn: Callable[[], Awaitable[object]], seeds: Iterable[int], *, limit_s: float = DEFAULT_LIMIT_S) -> None:
-    """Runs `async_fn` once per seed and stops at the first failure, which becomes a `SeedFailed`.
+    """Run `async_fn` once for each seed, and stop at the first failure, which becomes a `SeedFailed`.
 
     With DUOLOGUE_SEED in the environment only that seed runs.
     """
@@ -136,10 +136,10 @@ else:
 
 
 class VirtualClockLoop(_SelectorLoop):
-    """An event loop whose time is virtual; the module's docstring says what it promises.
+    """An event loop with virtual time; the module's docstring has its promises.
 
-    `seed` shuffles the order of tasks (None: first in, first out), `start_s` is the first reading of the clock, and
-    `DeadlineExceeded` is raised when the next timer lies more than `limit_s` after the start.
+    `seed` shuffles the order of tasks (None: first in, first out). `start_s` is the first reading of the clock. Raises
+    `DeadlineExceeded` when the next timer lies more than `limit_s` seconds after the start.
     """
 
     _ssock: socket.socket | None = None  # both ends of the self-pipe, made when first needed
@@ -170,7 +170,7 @@ class VirtualClockLoop(_SelectorLoop):
     ) -> asyncio.TimerHandle:
         self._check_closed()
         timer = asyncio.TimerHandle(when, callback, args, self, context)
-        if when != math.inf:  # such a timer never fires, so it is nothing to wait for either
+        if when != math.inf:  # a timer at infinity never fires, and the loop does not wait for it
             self._timer_count += 1
             # in nanoseconds, so that 50 sleeps of 0.02 s end together with one of 1 s in spite of rounding
             due = (round(when * 1e9), self._schedule.tie(), self._timer_count, timer)
@@ -200,7 +200,7 @@ class VirtualClockLoop(_SelectorLoop):
             executor = self._default_executor
         job = executor.submit(func, *args)
         future: asyncio.Future[T] = self.create_future()
-        # A cancelled job that runs already holds the clock until it ends: what it still does has a definite time.
+        # A cancelled job that runs already stops the clock until it ends, so that its effects have a definite time.
         future.add_done_callback(lambda done: done.cancelled() and job.cancel())
         self._jobs.append((job, future, func))
         job.add_done_callback(lambda _: self._write_to_self())
@@ -236,7 +236,7 @@ class VirtualClockLoop(_SelectorLoop):
         super().add_signal_handler(sig, callback, *args)
 
     def _run_once(self) -> None:
-        """One turn: find work, put it in order, do it. `run_forever` calls it until the loop is stopped."""
+        """Run one turn: find work, put it in order, do it. `run_forever` calls this until the loop is stopped."""
         if not self._ready and not self._stopping:
             self._turns = 0
             self._wait()
@@ -259,7 +259,7 @@ class VirtualClockLoop(_SelectorLoop):
                 handle._run()
 
     def _wait(self) -> None:
-        """Nothing is ready: serve files, else threads, else let time pass, else see that nothing will ever happen."""
+        """Nothing is ready: serve files, else threads, else let time pass, else raise `Deadlock`."""
         if self._has_files() and self._poll(0):
             return
         self._drop_cancelled_timers()
@@ -286,18 +286,18 @@ class VirtualClockLoop(_SelectorLoop):
         return len(self._selector.get_map()) > self._internal_fds
 
     def _poll(self, patience_s: float) -> bool:
-        """Queues the callbacks of ready files. True if there were any, or if a thread or a signal woke the selector."""
+        """Queue the callbacks of ready files. Returns True if there were any, or if a thread or a signal woke us."""
         events = self._selector.select(patience_s)
         own = self._ssock.fileno() if self._ssock is not None else None
         others = [event for event in events if event[0].fd != own]
         if len(others) < len(events):
-            self._read_from_self()  # at once: a wake-up must not count as a turn, its time is the thread's whim
+            self._read_from_self()  # at once: a wake-up comes at a random time and must not count as a turn
         self._process_events(others)
         return bool(events)
 
     def _take_from_threads(self) -> None:
-        """Takes one thing that a thread has made, waiting for it: a posted callback, or the oldest job's result."""
-        self._need_self_pipe()  # before the look, so that whatever comes later wakes the selector
+        """Wait for a thread, and take one posted callback or the result of the oldest job."""
+        self._need_self_pipe()  # before the look, so that later posts wake the selector
         ready = len(self._ready)
         while len(self._ready) == ready:
             done = bool(self._jobs) and self._jobs[0][0].done()  # before the posts: a job's own posts precede its end
@@ -314,7 +314,7 @@ class VirtualClockLoop(_SelectorLoop):
                 )
 
     def _anyio_works(self) -> bool:
-        """Whether `anyio.to_thread` has work outstanding. Its workers leave their list of idle ones in our thread."""
+        """Return True if a thread of `anyio.to_thread` is at work. Idle threads are in anyio's list."""
         return threading.active_count() > 1 and any(
             getattr(thread, "loop", None) is self
             and not getattr(thread, "stopping", True)

@@ -1,4 +1,4 @@
-"""Services with fixed answers and fixed delays. The rest of a call's time is the framework's own."""
+"""Services with fixed answers and fixed delays. All other time of a call is the framework's own."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from ..services.tts import TTS, SpeechChunk
 
 
 class MockSTT(STT):
-    """Gives `texts` one after the other, then the last one again, `delay_s` after the end of the caller's turn.
+    """Returns `texts` one after the other, then the last one again, `delay_s` seconds after the end of a turn.
 
-    With `interim_s`, the first words of a text come as interim transcripts, one more word for every `interim_s` seconds
-    of audio. `heard` are the bytes of audio of each utterance.
+    With `interim_s`, interim transcripts have the first words of a text, one more word for every `interim_s` seconds of
+    audio. `heard` is the number of bytes of audio of each utterance.
     """
 
     def __init__(
@@ -62,10 +62,10 @@ MockReply: TypeAlias = str | ToolRequest
 
 
 class MockLLM(LLM):
-    """Streams replies: the first token after `first_token_s`, then one every `token_s`.
+    """Streams replies: the first token after `first_token_s` seconds, then one every `token_s` seconds.
 
-    `replies` are texts, tool requests or lists of both, given one after the other (the last one again), or a function
-    of the request. `requests` are the requests that came.
+    `replies` are texts, tool requests or lists of both, given one after the other, then the last one again; or a
+    function of the request. `requests` are the requests so far.
     """
 
     def __init__(
@@ -105,11 +105,11 @@ class MockLLM(LLM):
 
 
 class MockTTS(TTS):
-    """Speaks each sentence as a quiet tone of `seconds_per_sentence`, or `s_per_character` for each character.
+    """Speaks each sentence as a quiet tone of `seconds_per_sentence`, or of `s_per_character` for each character.
 
-    The first audio comes after `first_audio_s`, the rest `speed` times faster than real time, in pieces of `chunk_s`,
-    at most a second. Gives no word times, like many services. Has `voices`, by default any. `spoken` are the texts that
-    it began to speak, `voices_used` the voice of each.
+    The first audio comes after `first_audio_s` seconds, the rest `speed` times faster than real time, in pieces of
+    `chunk_s`, at most one second. Like many services it has no word times. It has `voices`, by default any. `spoken`
+    are the texts that it began to speak, `voices_used` the voice of each.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class MockTTS(TTS):
     def check_voice(self, voice: str) -> None:
         """Raise ConfigurationError for a voice that is not among the `voices`."""
         if self._voices is not None and voice not in self._voices:
-            raise ConfigurationError(f"there is no voice {voice!r}: there are {', '.join(self._voices)}")
+            raise ConfigurationError(f"the mock has no voice {voice!r}: it has {', '.join(self._voices)}")
 
     async def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
         """Yield the tone."""

@@ -32,9 +32,9 @@ class Network:
     """The fraction of the datagrams that is lost, 0 to 1."""
     delay_s: float = 0.0
     jitter_s: float = 0.0
-    """The most that a datagram takes beyond `delay_s`: datagrams overtake each other."""
+    """The largest random delay beyond `delay_s`, in seconds: datagrams overtake each other."""
     cut: bool = False
-    """True: datagrams are lost, and streams stand still."""
+    """True: all datagrams are lost, and streams stand still."""
     seed: int = 1
 
 
@@ -83,15 +83,15 @@ class UdpRelay:
         self._to_client.other, self._to_server.other = self._to_server, self._to_client
 
     def offer(self, sdp: str) -> str:
-        """Return the client's offer for the server."""
+        """Return the client's offer as the server must receive it."""
         return self._rewrite(sdp, self._to_client, self._to_server)
 
     def answer(self, sdp: str) -> str:
-        """Return the server's answer for the client."""
+        """Return the server's answer as the client must receive it."""
         return self._rewrite(sdp, self._to_server, self._to_client)
 
     def _rewrite(self, sdp: str, near: _RelaySocket, far: _RelaySocket) -> str:
-        """Replace the candidates by the relay's. `near` sends to the end whose description this is."""
+        """Replace the candidates by the relay's. `near` sends to the end that has made this description."""
         lines = sdp.splitlines()
         found = [match for match in map(_CANDIDATE.fullmatch, lines) if match and _IPV4.fullmatch(match[4])]
         chosen = next((match for match in found if match[2].lower() == "udp"), None)
@@ -133,7 +133,7 @@ async def through_udp(network: Network) -> AsyncIterator[UdpRelay]:
 
 @asynccontextmanager
 async def through_tcp(port: int, network: Network) -> AsyncIterator[int]:
-    """Open a relay to a port of this machine; yields its own port.
+    """Open a relay to a port of this machine. Yields the relay's own port.
 
     A cut stream stands still like a half-open socket: neither end notices. Streams do not lose data: `loss` is ignored.
     """

@@ -1,8 +1,8 @@
-"""The pytest plugin: `async def` tests run under virtual time.
+"""The pytest plugin: runs `async def` tests under virtual time.
 
-It is loaded wherever the package is installed, so it acts only where it is asked to: in a project whose pytest
-configuration says `duologue_virtual_clock = true`, and elsewhere on async tests that carry one of its markers. A test
-that belongs to another plugin (markers anyio, asyncio, trio; the anyio_backend fixture) is left to that.
+pytest loads it wherever the package is installed, so it acts on request only: in a project whose pytest configuration
+says `duologue_virtual_clock = true`, and elsewhere on async tests with one of its markers. It leaves tests of other
+plugins alone (markers anyio, asyncio, trio; the anyio_backend fixture).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest
 from ..errors import ConfigurationError, IllegalState
 
 _MARKERS = (
-    "virtual_clock(limit_s=7200): run this async test under virtual time, for at most so many virtual seconds.",
+    "virtual_clock(limit_s=7200): run this async test under virtual time, for at most limit_s virtual seconds.",
     "seeds(n): run this async test under virtual time for the seeds 0 to n-1, each with its own order of tasks.",
     "real_clock: run this async test in real time, on asyncio's own event loop.",
 )
@@ -26,16 +26,16 @@ _OTHER_PLUGINS = ("anyio", "asyncio", "trio")
 
 
 class Clock:
-    """What the `clock` fixture gives."""
+    """The `clock` fixture."""
 
     def time(self) -> float:
-        """Seconds since the test began; only inside an async test."""
+        """Return the seconds since the test began. Only inside an async test."""
         return asyncio.get_running_loop().time()
 
 
 @pytest.fixture
 def clock() -> Clock:
-    """The clock of an async test: `clock.time()`."""
+    """Return the clock of an async test: `clock.time()`."""
     return Clock()
 
 
@@ -108,9 +108,9 @@ def _seeds(n: int) -> range:
 
 
 async def _without_leaks(test: Callable[[], Awaitable[None]], settle_s: float) -> None:
-    """Runs a test, then fails if a callback raised meanwhile or if a task is left.
+    """Run a test, then fail if a callback raised meanwhile or if a task is left.
 
-    The least sleep of virtual time ends when nothing else is ready: whatever was about to end has ended.
+    The shortest sleep of virtual time ends when nothing else is ready: tasks that were about to end have ended then.
     """
     from .schedule import describe
 

@@ -1,4 +1,4 @@
-"""`converse`: a call and its script, side by side."""
+"""`converse`: runs a session together with a script."""
 
 from __future__ import annotations
 
@@ -10,21 +10,20 @@ from ..frames import SessionStarted
 from ..session import Outcome, Session, State
 
 HANG_UP_S = 0.05
-"""A caller who hung up at the end of the script is the one who ended the call: the news takes a moment."""
+"""Seconds after the script in which a hang-up of the caller still arrives and counts as the end of the call."""
 
 
 async def converse(session: Session, script: Callable[[], Awaitable[None]]) -> Outcome:
-    """Run a session, and from its start on `script()`, which plays the caller.
+    """Run a session, and `script()`, which plays the caller, from the session's start.
 
-    The call ends with the script, if the caller does not hang up before.
-
-    Returns how the session ended. What the script raises ends the call and is raised here.
+    The call ends with the script, unless the caller hangs up before. An error of the script ends the call and is raised
+    here. Returns the outcome of the session.
     """
     outcome: list[Outcome] = []
 
     async def run() -> None:
         outcome.append(await session.run())
-        tasks.cancel_scope.cancel()  # nobody is there for the rest of the script
+        tasks.cancel_scope.cancel()  # the call has ended: the rest of the script has no use
 
     failure: Exception | None = None
     started = anyio.Event()

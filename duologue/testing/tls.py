@@ -16,7 +16,7 @@ HOST = "127.0.0.1"
 
 
 class Loopback(NamedTuple):
-    """Both sides of TLS to 127.0.0.1. The client trusts this server only."""
+    """The TLS contexts of both sides for 127.0.0.1. The client trusts this server only."""
 
     server: ssl.SSLContext
     client: ssl.SSLContext

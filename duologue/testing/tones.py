@@ -1,6 +1,6 @@
 """Reproducible test audio, and `TurnFinder`, which finds turns in audio by its level.
 
-All audio is mono s16le. Time is counted in samples: the result does not depend on when a piece arrives.
+All audio is mono s16le. Time is counted in samples: the result does not depend on the arrival of the pieces.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from ..audio.vad import EnergyVad, Framer
 from ..errors import BadInput, ConfigurationError
 
 FRAME_MS = 10
-"""The resolution of a `TurnFinder`."""
+"""The resolution of a `TurnFinder`, in milliseconds."""
 
 
 def tone(seconds: float, sample_rate: int, *, hz: float = 440.0, dbfs: float = -20.0) -> bytes:
-    """Return a sine of `seconds`, to the nearest sample, at a level of `dbfs`. Raises BadInput if there is none."""
+    """Return a sine of `seconds`, to the nearest sample, at a level of `dbfs`. Raises BadInput for wrong values."""
     import numpy as np
 
     check_rate(sample_rate)
@@ -35,7 +35,7 @@ def tone(seconds: float, sample_rate: int, *, hz: float = 440.0, dbfs: float = -
 
 
 def pieces(pcm: bytes, sample_rate: int, ms: float = 20.0) -> Iterator[bytes]:
-    """Return `pcm` in pieces of `ms`, to the nearest sample. The last may be shorter. Raises BadInput if `ms` is 0."""
+    """Yield `pcm` in pieces of `ms`, to the nearest sample. The last may be shorter. Raises BadInput for empty ones."""
     check_rate(sample_rate)
     check_whole(pcm)
     size = BYTES_PER_SAMPLE * round(ms * sample_rate / 1000)
@@ -45,7 +45,7 @@ def pieces(pcm: bytes, sample_rate: int, ms: float = 20.0) -> Iterator[bytes]:
 
 
 class FoundSpeech(NamedTuple):
-    """Speech has `begun` or ceased at sample `at`, which was certain at sample `found`."""
+    """Speech has begun (`begun`) or ceased at sample `at`, which became certain at sample `found`."""
 
     begun: bool
     at: int
@@ -71,7 +71,7 @@ class TurnFinder:
         self._frame = sample_rate * FRAME_MS // 1000
         self._needed = {False: speech_ms * sample_rate / 1000, True: silence_ms * sample_rate / 1000}
         self._turned: int | None = None
-        """The sample since which the level contradicts `speaking`."""
+        """The sample from which on the level contradicts `speaking`."""
         self._fed = 0
 
     def feed(self, pcm: bytes) -> list[FoundSpeech]:

@@ -26,19 +26,19 @@ from ..transports.webrtc.peer import close_connection
 
 Json = dict[str, Any]
 SendRequest = Callable[[str, str, Json], Awaitable[Any]]
-"""`await request(method, path, body)` sends an HTTP request and returns the JSON of its answer; raises if refused."""
+"""`await request(method, path, body)` sends an HTTP request and returns the answer's JSON. Raises if it is refused."""
 
 HEARD_RATE = 48_000
 PACKET_S = 0.02
 PING_S = 1.0
 MAX_HEARD_S = 600.0
-"""Audio that a client keeps; beyond that the oldest is dropped."""
+"""Seconds of audio that a client keeps; beyond that the oldest is dropped."""
 DEADLINE_S = 10.0
-"""The longest that a test waits for anything."""
+"""The longest wait of a test, in seconds."""
 
 
 class Microphone(MediaStreamTrack):
-    """The client's audio in real time: mono s16le at `sample_rate`, and silence while there is none."""
+    """The client's audio in real time: mono s16le at `sample_rate`, and silence without audio."""
 
     kind = "audio"
 
@@ -46,7 +46,7 @@ class Microphone(MediaStreamTrack):
         super().__init__()
         self.sample_rate = sample_rate
         self.said = 0
-        """Samples that were sent, with the silence."""
+        """The number of samples sent, silence included."""
         self._pcm = bytearray()
         self._began: float | None = None
         self._paused = False
@@ -60,7 +60,7 @@ class Microphone(MediaStreamTrack):
         self._paused = True
 
     async def recv(self) -> av.AudioFrame:
-        """Return the next 20 ms at their time."""
+        """Return the next 20 ms when they are due."""
         if self._paused:
             await asyncio.get_running_loop().create_future()
         if self.readyState != "live":
@@ -107,9 +107,9 @@ class WebRTCClient:
         self.messages: list[Json] = []
         """All messages of the data channel."""
         self.heard: deque[tuple[float, bytes]] = deque(maxlen=int(MAX_HEARD_S / PACKET_S))
-        """Pieces of 20 ms of audio, each with the time (`time.monotonic`) at which it came."""
+        """Pieces of 20 ms of audio, each with the time of its arrival (`time.monotonic`)."""
         self.places: deque[int] = deque(maxlen=self.heard.maxlen)
-        """The numbers of these pieces among the sent ones: numbers of lost pieces are missing."""
+        """The number of each of these pieces among the sent pieces: numbers of lost pieces are missing."""
         self.id = id if signalling == "fastrtc" else ""
         """The server's id of this connection."""
         self._request, self._path, self._signalling, self._data = request, path, signalling, data
@@ -154,7 +154,7 @@ class WebRTCClient:
         return body if self._data is None else {**body, "requestData": self._data}
 
     async def take(self, answer: Json) -> None:
-        """Take the server's answer. Raises DuologueError for a refusal of FastRTC's kind."""
+        """Take the server's answer. Raises DuologueError for a refusal in FastRTC's form."""
         if answer.get("status") == "failed":
             raise DuologueError(f"refused: {answer['meta']}")
         self.id = answer.get("pc_id", self.id)
@@ -162,7 +162,7 @@ class WebRTCClient:
         await self._pc.setRemoteDescription(RTCSessionDescription(answer["sdp"], answer["type"]))
 
     async def connect(self, *, restart: bool = False) -> None:
-        """Call, and wait until audio and messages can flow. Passes on errors of `request`."""
+        """Call, and wait until audio and messages can flow. Errors of `request` are passed on."""
         before, tasks = self._pc, self._tasks
         self._tasks = []
         try:
@@ -197,11 +197,11 @@ class WebRTCClient:
         await self.take(await self._request("POST", self._path, body))
 
     def send(self, message: Any) -> None:
-        """Send a message: a string as it is, anything else as JSON."""
+        """Send a message: a string unchanged, anything else as JSON."""
         self._channel.send(message if isinstance(message, str | bytes) else json.dumps(message))
 
     async def until(self, wanted: Callable[[Json], bool], what: str = "a message") -> Json:
-        """Return the first message, of all that came or will come, for which `wanted` returns True."""
+        """Return the first message, among past and future ones, for which `wanted` returns True."""
         found: list[Json] = []
 
         def look() -> bool:
@@ -212,21 +212,21 @@ class WebRTCClient:
         return found[0]
 
     async def wait_for(self, condition: Callable[[], bool], what: str = "", within_s: float = DEADLINE_S) -> None:
-        """Wait until `condition` returns True. It is called again whenever something has come."""
+        """Wait until `condition` returns True. It is called after each message and each piece of audio."""
         try:
             async with asyncio.timeout(within_s):
                 while not condition():
                     self._news.clear()
                     await self._news.wait()
         except TimeoutError:
-            raise DeadlineExceeded(f"{what or 'what was waited for'} did not come within {within_s:g} s") from None
+            raise DeadlineExceeded(f"{what or 'the condition'} did not come within {within_s:g} s") from None
 
     def heard_pcm(self, since: float = 0.0) -> bytes:
         """Return the audio since a time: mono s16le at 48 kHz."""
         return b"".join(pcm for at, pcm in self.heard if at >= since)
 
     def cut(self) -> None:
-        """Cut the network: packets no longer leave or arrive, and neither end notices."""
+        """Cut the network: packets no longer pass in either direction, and neither end notices."""
         self.degrade(loss=1.0)
 
     def degrade(self, *, loss: float = 0.0, jitter_s: float = 0.0, seed: int = 0) -> None:
@@ -299,7 +299,7 @@ class WebRTCClient:
 
 
 def _again(microphone: Microphone) -> Microphone:
-    """Return a microphone with the rest of the audio: a track ends with its connection."""
+    """Return a new microphone with the rest of the audio, because a track ends with its connection."""
     new = Microphone(microphone.sample_rate)
     new.say(bytes(microphone._pcm))
     return new

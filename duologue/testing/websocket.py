@@ -19,7 +19,7 @@ from ..errors import MissingExtra
 
 @asynccontextmanager
 async def serving(app: Any, **options: Any) -> AsyncIterator[str]:
-    """Serve an ASGI application in this event loop; yields its address, "127.0.0.1:port". Options are uvicorn's."""
+    """Serve an ASGI application in this event loop; `options` are uvicorn's. Yields its address, "127.0.0.1:port"."""
     try:
         import uvicorn
     except ImportError as error:
@@ -28,7 +28,7 @@ async def serving(app: Any, **options: Any) -> AsyncIterator[str]:
     defaults: dict[str, Any] = {"lifespan": "off", "log_level": "warning", "ws_per_message_deflate": False}
     defaults |= {"timeout_graceful_shutdown": 1, "ws_ping_interval": None}
     server = uvicorn.Server(uvicorn.Config(app, **(defaults | options)))
-    # With the protocol named: asyncio turns Nagle's algorithm off for sockets that say they are TCP.
+    # The protocol is named, because asyncio turns Nagle's algorithm off only for sockets that say they are TCP.
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         task = asyncio.create_task(server.serve([listener]))
@@ -44,7 +44,7 @@ async def serving(app: Any, **options: Any) -> AsyncIterator[str]:
 class F1Client:
     """Keeps the server's messages, and plays its audio, one piece after the other, until a message clears it.
 
-    `events` are all messages but audio, `heard` the pieces of audio with the loop time at which each is played.
+    `events` are all messages except audio; `heard` are the pieces of audio with the loop time at which each is played.
     """
 
     def __init__(self, connection: ClientConnection) -> None:
@@ -70,7 +70,7 @@ class F1Client:
     # -- receiving -------------------------------------------------------------------------------------------------
 
     async def until(self, kind: str, count: int = 1, **fields: Any) -> dict[str, Any]:
-        """Wait for the `count`th event of a type with these fields, or for "audio". Raises EOFError at the end."""
+        """Wait for the `count`th event of a type (or "audio") with these fields. Raises EOFError at a close."""
         while True:
             if kind == "audio" and self.heard:
                 return {}
@@ -83,7 +83,7 @@ class F1Client:
             await self._news.wait()
 
     async def until_closed(self) -> tuple[int, str]:
-        """Wait until the server closes the connection. Returns code and reason."""
+        """Wait until the server closes the connection. Returns the close code and the reason."""
         await self._reader
         return self.connection.close_code or 0, self.connection.close_reason or ""
 
@@ -92,7 +92,7 @@ class F1Client:
         return [event for event in self.events if event.get("type") == kind]
 
     def heard_by(self, now: float) -> bytes:
-        """Return the audio that was played up to a loop time."""
+        """Return the audio played up to a loop time."""
         parts = [pcm[: 2 * max(0, round((now - at) * self.rate))] for at, pcm in self.heard]
         return b"".join(parts)
 
@@ -126,7 +126,7 @@ class F1Client:
 
 @asynccontextmanager
 async def calling(url: str, token: str = "", **options: Any) -> AsyncIterator[F1Client]:
-    """Connect a client to `url` (ws://…/ws). Options are those of `websockets.connect`."""
+    """Connect a client to `url` (ws://…/ws). `options` are those of `websockets.connect`."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     options = {"compression": None, "ping_interval": None, "additional_headers": headers} | options
     async with connect(url, **options) as connection:

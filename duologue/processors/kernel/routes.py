@@ -14,8 +14,7 @@ from ...errors import BadInput
 from ...frames import Control, End, Frame, Output, Signal
 from .host import Direction, Host, Target
 from .lane import DONE, Lane
-from .node import Node
-from .spec import find_handler, frame_family
+from .node import Node, find_handler, frame_family
 from .tasks import stray
 
 

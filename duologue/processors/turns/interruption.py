@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import ConfigurationError
 from ...frames import BotStartedSpeaking, EndOfTurn, Interrupted, UserTranscript
-from ...session.holds import Hold
+from ...session.floor import Hold
 from ..processor import Processor, handles
 
 if TYPE_CHECKING:

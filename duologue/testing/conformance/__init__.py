@@ -6,8 +6,8 @@
     def test_my_engine(scenario):
         check(MyRig(), scenario)
 
-A `Rig` starts an engine and gives access to what its far end knows. Rigs for the engines of Duologue are in
-`duologue.testing.conformance.rigs`; each needs the extras of its engine, and all need `local`, for callers speak.
+A `Rig` starts an engine and gives access to the record of its far end. The rigs for Duologue's own engines are in
+`duologue.testing.conformance.rigs`; each needs the extras of its engine, and all need `local` for the caller's voice.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Runs the suite on the engines of Duologue, or brings the page with its table up to date.
+"""Runs the suite on Duologue's engines, or updates the page with its table.
 
-python -m duologue.testing.conformance                    all scenarios, with a line for each
-python -m duologue.testing.conformance E4                 those whose id begins so
-python -m duologue.testing.conformance --write [PAGE]     the table, without running anything; docs/conformance.md
+python -m duologue.testing.conformance                    run all scenarios, and print a line for each
+python -m duologue.testing.conformance E4                 run the scenarios whose id begins with "E4"
+python -m duologue.testing.conformance --write [PAGE]     write the table without a run, by default docs/conformance.md
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ PAGE = Path("docs/conformance.md")
 
 
 def main(arguments: list[str]) -> int:
-    """Returns how many scenarios failed."""
+    """Run the command. Returns the number of scenarios that failed."""
     rigs = all_rigs()
     if arguments[:1] == ["--write"]:
         write(Path(arguments[1]) if arguments[1:] else PAGE, anyio.run(foreseen, rigs))

@@ -1,4 +1,4 @@
-"""A call on an engine under test: the caller, what leaves the engine, and what must hold in every call."""
+"""A call on an engine under test: the caller, the engine's output, and the rules that every call must keep."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ from .rig import FarEnd, Rig
 F = TypeVar("F", bound=Frame)
 
 NOISE_DBFS = -75.0
-"""Below what any detector takes for speech. It makes every piece of the caller's audio different from all others."""
+"""The level of noise in the caller's audio: too low for any detector. It makes every piece of audio different."""
 SETTLES_S = 0.05
 PATIENCE_S = 40.0
 
 
 class Call(SimulatedCall):
-    """A call on an engine under test, and what must hold in every call."""
+    """A call on an engine under test, and the rules that every call must keep."""
 
     probe: Probe
 
@@ -70,23 +70,23 @@ class Call(SimulatedCall):
         await self.session.send(Configure(**change))
 
     def expect_error(self, *messages: str) -> None:
-        """Errors with one of these in their message are right. `hang` and `recover` raise others."""
+        """Allow errors whose message contains one of these texts."""
         self._expected.extend(messages)
 
     def heard_by_engine(self, line: Line) -> bool:
-        """Whether the far end has got every sample of what the caller said, in order and on one connection."""
+        """Return True if the far end has every sample of a line, in order and on one connection."""
         pcm = self.pcm_of(line)
         return any(pcm in audio for audio in self.far.audio)
 
     def pcm_of(self, line: Line) -> bytes:
-        """What went into the microphone while the caller said this, without the last piece of 20 ms."""
+        """Return the microphone's audio during a line, without the last piece of 20 ms."""
         inside = [pcm for at, pcm in self.caller.said if line.start_s - 1e-6 <= at < line.end_s - 0.02]
         return b"".join(inside)
 
-    # -- what must hold in every call ------------------------------------------------------------------------------
+    # -- the rules of every call -----------------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Raise AssertionError if the call broke a rule that no scenario may break."""
+        """Raise AssertionError if the call broke one of the rules."""
         self._check_responses()
         self._check_log()
         for message in self.errors:
@@ -125,7 +125,7 @@ class Call(SimulatedCall):
 
     @property
     def hung_up(self) -> bool:
-        """The call was cut off: what was under way has no end."""
+        """True if the call was cut off: responses in progress have no end then."""
         return self.outcome is not None and self.outcome.reason in ("cancelled", "hung up")
 
     def _check_log(self) -> None:
@@ -158,23 +158,23 @@ class Call(SimulatedCall):
 
 
 latest: ContextVar[Call | None] = ContextVar("latest", default=None)
-"""The call of the scenario that runs."""
+"""The call of the running scenario."""
 
 _TOLD = (ResponseStarted, ResponseEnded, ToolCall, UserTranscript)
 
 
 def squeezed(text: str) -> str:
-    """A text without what does not matter when texts are compared: its spaces."""
+    """Return a text without spaces, for comparisons."""
     return re.sub(r"\s+", "", text)
 
 
 def words(text: str) -> list[str]:
-    """The words of a text."""
+    """Return the words of a text."""
     return text.split()
 
 
 def spoken_by(history: Iterable[Message], role: str) -> list[str]:
-    """What one side says in a history."""
+    """Return the texts of one side in a history."""
     return [message.text for message in history if message.role == role and message.text]
 
 
@@ -194,11 +194,11 @@ async def calling(
     meanwhile: Callable[[Call], Awaitable[None]] | None = None,
     agent: Agent = AGENT,
 ) -> AsyncIterator[Call]:
-    """A call on a rig's engine. When the block ends it is ended, and everything that must hold in a call is checked.
+    """Make a call on a rig's engine. At the end of the block the call ends, and the rules of every call are checked.
 
-    With `agents` there is a `Handoff`, and with `engines` a `Switch` between them: "tested" is the rig's. `ends=False`
-    for a call that ends by itself within the block. `prepare` gets the session before it runs, and `meanwhile` runs
-    while it opens, and to its end before the block does.
+    With `agents` the pipeline has a `Handoff`, and with `engines` a `Switch`, where "tested" is the rig's engine.
+    `ends=False` is for a call that ends by itself within the block. `prepare` receives the session before it runs.
+    `meanwhile` runs while the session opens, and is finished before the block begins.
     """
     contract = far.contract
     transport = MemoryTransport(contract.capabilities.input_sample_rate)
@@ -232,5 +232,5 @@ async def calling(
 
 
 def first_word_at(call: Call, turn: int) -> float:
-    """When the caller begins to hear a turn."""
+    """Return the session time at which the caller begins to hear a turn."""
     return next(at for at, s in call.signals if isinstance(s, BotStartedSpeaking) and s.turn == turn)

@@ -1,15 +1,13 @@
-"""What callers say in the scenarios, and an ear for scripted providers that understands no other audio than that."""
+"""The caller's phrases in the scenarios, and a recogniser for scripted providers that knows these phrases only."""
 
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ...audio.resample import Resampler
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 HELLO = "hello there"
 WEATHER = "what is the weather in paris"
@@ -23,14 +21,14 @@ PHRASES = (HELLO, WEATHER, STORY, STOP, LONDON, YES, THANKS)
 FRAME_S = 0.01
 LOUD_DBFS = -45.0
 ALIKE = 0.98
-"""Correlation of the loudness over time from which on two pieces of audio are the same phrase."""
+"""The least correlation of two envelopes of loudness that counts as the same phrase."""
 SHIFT = 4
-"""Frames that the edges of a phrase may be away from where they belong."""
+"""The most frames by which the edges of a phrase may be displaced."""
 
 
 @lru_cache(maxsize=64)
 def spoken(phrase: str, sample_rate: int, voice: str = "en-us+f2") -> bytes:
-    """A phrase as speech: mono s16le. Made once in a process; needs the extra `local`."""
+    """Return a phrase as speech: mono s16le. Made once for each process; needs the extra `local`."""
     from ...services.local.synthesizer import ESPEAK_RATE, Synthesizer
 
     pcm = b"".join(piece.audio for piece in Synthesizer(voice).synthesize(phrase))
@@ -41,11 +39,10 @@ def spoken(phrase: str, sample_rate: int, voice: str = "en-us+f2") -> bytes:
 
 
 def understand(pcm: bytes, sample_rate: int) -> str:
-    """Which phrases this audio is: all of each, in order, with nothing missing. "" for silence.
+    """Return the phrases in this audio, in order, each without a sample missing; "" for silence.
 
-    What is none of them, or lacks a piece, gives a text that says how much was heard, and equals no phrase.
+    Other audio, or an incomplete phrase, gives a text with its length in seconds, which does not equal any phrase.
     """
-    import numpy as np
 
     levels = _levels(pcm, sample_rate)
     loud = np.flatnonzero(levels > 0)
@@ -68,7 +65,6 @@ def understand(pcm: bytes, sample_rate: int) -> str:
 
 @lru_cache(maxsize=64)
 def _phrase(phrase: str, sample_rate: int) -> NDArray[np.float64]:
-    import numpy as np
 
     levels = _levels(spoken(phrase, sample_rate), sample_rate)
     loud = np.flatnonzero(levels > 0)
@@ -77,8 +73,7 @@ def _phrase(phrase: str, sample_rate: int) -> NDArray[np.float64]:
 
 
 def _levels(pcm: bytes, sample_rate: int) -> NDArray[np.float64]:
-    """By how many dB each frame is above the threshold, 0 for silence."""
-    import numpy as np
+    """Return the level of each frame above the threshold in dB, 0 for silence."""
 
     size = round(sample_rate * FRAME_S)
     samples = np.frombuffer(pcm[: len(pcm) // (2 * size) * 2 * size], dtype="<i2").astype(np.float64)
@@ -88,7 +83,6 @@ def _levels(pcm: bytes, sample_rate: int) -> NDArray[np.float64]:
 
 
 def _begins_with(levels: NDArray[np.float64], phrase: NDArray[np.float64]) -> bool:
-    import numpy as np
 
     if len(levels) < len(phrase) - SHIFT:
         return False

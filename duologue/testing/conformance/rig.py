@@ -1,4 +1,4 @@
-"""A rig: how the suite starts an engine, and how it sees and disturbs the far end that the engine speaks to."""
+"""`Rig`: starts an engine for the suite. `FarEnd`: the provider's side, which the suite observes and disturbs."""
 
 from __future__ import annotations
 
@@ -29,149 +29,149 @@ Fault = Literal[
     "refuse_change",
     "cancel_calls",
 ]
-"""What may go wrong at the far end. An engine without a connection has none of these."""
+"""The faults that a far end can produce. An engine without a connection has none of them."""
 
 
 class FarEnd(ABC):
-    """An engine that a rig has started, and what its far end knows.
+    """An engine that a rig has started, and the record of its far end.
 
-    A rig for an engine of your own fills `asked`, by wrapping the model with `note`, and implements the properties;
-    of the faults only those that its `Rig.faults` names.
+    A rig for an engine of your own fills `asked`, by wrapping the model with `note`, and implements the properties,
+    and those of the faults that its `Rig.faults` names.
     """
 
     def __init__(self, model: Model | Sequence[Sequence[Act]]) -> None:
         self.asked: list[Asked] = []
-        """Every response that was asked of the model."""
+        """The requests for a response that the model has received."""
         self._model = model if callable(model) else scripted(model)
 
     def note(self, asked: Asked) -> Sequence[Act]:
-        """The scenario's model; keeps what it is asked."""
+        """Ask the scenario's model, and record the request."""
         self.asked.append(asked)
         return self._model(asked)
 
     @property
     @abstractmethod
     def engine(self) -> Processor:
-        """The engine: a processor that obeys the engine contract. It belongs to one session."""
+        """The engine: a processor that keeps the engine contract. It belongs to one session."""
 
     @property
     def contract(self) -> Engine:
-        """The same engine, as what the contract says of it. Raises ConfigurationError if it is none."""
+        """The same engine, typed as the contract has it. Raises ConfigurationError if it is not an `Engine`."""
         engine = self.engine
         if not isinstance(engine, Engine):
-            raise ConfigurationError(f"{engine.name} is no engine: it lacks a part of the contract")
+            raise ConfigurationError(f"{engine.name} is not an engine: it lacks a part of the contract")
         return engine
 
     @property
     def capabilities(self) -> Capabilities:
-        """What the engine says it can do."""
+        """The engine's capabilities."""
         return self.contract.capabilities
 
-    # -- what the far end got --------------------------------------------------------------------------------------
+    # -- the far end's record --------------------------------------------------------------------------------------
 
     @property
     @abstractmethod
     def history(self) -> tuple[Message, ...]:
-        """What the far end remembers of the conversation now, in its latest session."""
+        """The conversation as the far end remembers it now, in its latest session."""
 
     @property
     @abstractmethod
     def results(self) -> list[tuple[str, Any]]:
-        """Call id and result, as plain JSON data, of every tool result that came as one; in order."""
+        """Call id and result, as plain JSON data, of each message with a tool's result, in order."""
 
     @property
     @abstractmethod
     def instructions(self) -> str:
-        """The instructions that hold now."""
+        """The instructions in force."""
 
     @property
     @abstractmethod
     def voice(self) -> str:
-        """The voice that the agent speaks in now."""
+        """The agent's voice at present."""
 
     @property
     @abstractmethod
     def tools(self) -> tuple[str, ...]:
-        """The names of the tools that the model may use now."""
+        """The names of the tools that the model may use at present."""
 
     @property
     @abstractmethod
     def audio(self) -> list[bytes]:
-        """The caller's audio, at the engine's input rate, of each connection; of one without connections in one."""
+        """The caller's audio of each connection, at the engine's input rate; one entry without connections."""
 
     @property
     def connections(self) -> int:
-        """How many connections were made so far."""
+        """The number of connections made so far."""
         return 0
 
     @property
     def open_connections(self) -> int:
-        """How many of them are open."""
+        """The number of connections that are open."""
         return 0
 
     @property
     def handles(self) -> list[str]:
-        """What each connection wanted resumed, "" for nothing."""
+        """The handle with which each connection resumed, "" without one."""
         return []
 
     @property
     def option(self) -> Any:
-        """The value that holds now of the option that `Rig.option` names."""
+        """The present value of the option that `Rig.option` names."""
         raise NotImplementedError
 
     @property
     def images(self) -> list[bytes]:
-        """The caller's images that came other than in the history."""
+        """The caller's images that came outside the history."""
         return []
 
     # -- faults ----------------------------------------------------------------------------------------------------
 
     async def drop(self, code: int = 0) -> None:
-        """The connection breaks off, or is closed with a code."""
+        """Break the connection off, or close it with a code."""
         raise NotImplementedError
 
     async def go_half_open(self) -> None:
-        """The far end neither reads nor writes on the connection, and does not close it."""
+        """Neither read nor write on the connection from now on, and do not close it."""
         raise NotImplementedError
 
     def refuse(self, connections: int) -> None:
-        """So many attempts to connect from now on fail."""
+        """Refuse the next attempts to connect; `connections` is their number."""
         raise NotImplementedError
 
     async def go_away(self, left_s: float) -> None:
-        """The far end tells that it will close the connection in so many seconds, and does so."""
+        """Announce that the connection closes in `left_s` seconds, and close it then."""
         raise NotImplementedError
 
     async def send(self, kind: Literal["unknown", "malformed", "oversize"]) -> None:
-        """The far end sends a message of an unknown type, one that is broken, or one that is far too large."""
+        """Send a message of an unknown type, a malformed one, or one that is far too large."""
         raise NotImplementedError
 
-    def refuse_handles(self) -> None:  # noqa: B027  there need be none
-        """From now on no session can be resumed. Nothing where there are no handles."""
+    def refuse_handles(self) -> None:  # noqa: B027  an engine may have no handles
+        """Refuse all handles from now on. Does nothing for engines without handles."""
 
     def refuse_changes(self, refuse: bool) -> None:
-        """The far end refuses, or again takes, `Rig.refusable`."""
+        """Refuse the change `Rig.refusable` from now on, or accept it again."""
         raise NotImplementedError
 
 
 class Rig(ABC):
-    """How to start one engine for a scenario, as data and one method."""
+    """Starts one engine for a scenario: data, and one method."""
 
     name: str = ""
     faults: frozenset[Fault] = frozenset()
-    """What can be made to go wrong at the far end."""
+    """The faults that the far end can produce."""
     detects_turns: bool = False
-    """The engine finds the caller's turns; else a `VadProcessor`, `Endpointing` and `Interruption` stand before it."""
+    """True if the engine finds the caller's turns; else `VadProcessor`, `Endpointing` and `Interruption` do."""
     interim: bool = False
-    """The engine gives transcripts of what is still being said, or of which not all is told."""
+    """True if the engine gives interim transcripts."""
     voices: tuple[str, str] = ("", "")
-    """Two that the engine has."""
+    """Two voices of the engine."""
     option: tuple[str, Any] = ("", None)
-    """An option that the engine takes, and a value that is not its default."""
+    """An option of the engine, and a value that is not its default."""
     refused: Sequence[tuple[Configure, str]] = ()
-    """Changes that the engine must refuse, each with what the reason must name."""
+    """Changes that the engine must refuse, each with a text that the reason must contain."""
     refusable: Configure | None = None
-    """A change that is right, for the far end to refuse."""
+    """A valid change, for the far end to refuse."""
 
     @abstractmethod
     def start(
@@ -183,8 +183,8 @@ class Rig(ABC):
         transcript_delay_s: float = 0.0,
         session_limit_s: float = 3600.0,
     ) -> AbstractAsyncContextManager[FarEnd]:
-        """A fresh engine, and a far end with this model behind it. The far end understands the suite's phrases.
+        """Start a new engine, and a far end with this model. The far end understands the suite's phrases.
 
-        `connection`, `setup_delay_s` (before a session is set up), `transcript_delay_s` (late_transcript) and
-        `session_limit_s` (expiry) are for engines that have such things.
+        `connection`, `setup_delay_s` (before a session is set up), `transcript_delay_s` (the fault late_transcript) and
+        `session_limit_s` (the fault expiry) are for engines with connections; others ignore them.
         """

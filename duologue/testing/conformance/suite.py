@@ -1,4 +1,4 @@
-"""Scenarios: how they are written, which rigs they suit, and how they are run."""
+"""`Scenario`: how scenarios are registered, matched with rigs, and run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .call import latest
 from .rig import Fault, Rig
 
 Verdict = Literal["holds", "cannot", "n/a"]
-"""It holds; the engine says that it cannot do it, and refuses it; or there is nothing that could go wrong there."""
+"""It holds; the engine declares that it cannot do it, and refuses it; or the fault cannot happen to this engine."""
 
 VERSION = 1
 """Raised when a scenario demands more of engines than before: see `Capabilities.conformance`."""
@@ -39,27 +39,27 @@ Can = Callable[[Capabilities], bool]
 
 @dataclass(frozen=True)
 class Scenario:
-    """One thing that every engine must do. `id` is the point of the contract and a name: "E4.a-call-is-made-once"."""
+    """One rule for every engine. `id` is the point of the contract and a name: "E4.a-call-is-made-once"."""
 
     id: str
     test: Test
     faults: frozenset[Fault]
-    """What must be able to go wrong at the far end, else the scenario says nothing of the engine."""
+    """Faults that the far end must be able to produce; a scenario is not applicable without them."""
     can: Can
-    """Whether the engine says that it can do it."""
+    """Returns True for capabilities by which the engine can do it."""
     refused: Test | None
-    """Checks, for an engine that cannot, that it refuses it or says so."""
+    """Checks that an engine which cannot do it refuses it or reports that."""
     seeds: int
-    """Under so many schedules it is run."""
+    """The number of schedules in which it is run by default."""
 
     @property
     def point(self) -> str:
-        """E1 to E10."""
+        """The point of the contract: "E1" to "E10"."""
         return self.id.partition(".")[0]
 
     @property
     def summary(self) -> str:
-        """What it is about, in a sentence."""
+        """The rule in one sentence: the first line of the function's docstring."""
         return (self.test.__doc__ or "").strip().partition("\n\n")[0].replace("\n    ", " ")
 
 
@@ -96,7 +96,7 @@ def scenario(
 
 
 async def expected(rig: Rig, scenario: Scenario) -> Verdict:
-    """What a scenario comes to on a rig whose engine keeps to the contract."""
+    """Return the verdict of a scenario on a rig whose engine keeps the contract."""
     if not scenario.faults <= rig.faults:
         return "n/a"
     async with rig.start([]) as far:
@@ -104,10 +104,10 @@ async def expected(rig: Rig, scenario: Scenario) -> Verdict:
 
 
 async def run(rig: Rig, scenario: Scenario, seed: int = 0) -> Verdict:
-    """Run one scenario on one rig, in the schedule that the event loop has. Raises what it raises if it fails.
+    """Run one scenario on one rig, in the schedule of the event loop. Raises the scenario's error if it fails.
 
-    An engine that says that it cannot do it must refuse it, or say so: that is checked instead. Raises
-    ConfigurationError if the scenario does not say how.
+    If the engine declares that it cannot do it, the scenario's `refused` is checked instead. Raises ConfigurationError
+    if the scenario has none.
     """
     verdict = await expected(rig, scenario)
     if verdict == "n/a":
@@ -122,16 +122,16 @@ async def run(rig: Rig, scenario: Scenario, seed: int = 0) -> Verdict:
     except Exception as problem:
         error: BaseException = problem
         while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
-            error = error.exceptions[0]  # of the call's task group
+            error = error.exceptions[0]  # raised by the call's task group
         error.add_note(str(latest.get() or ""))
         raise error from None
     return verdict
 
 
 def check(rig: Rig, scenario: Scenario, schedules: int | None = None) -> Verdict:
-    """Run a scenario under the virtual clock, in so many schedules, by default in as many as it wants.
+    """Run a scenario under the virtual clock, in `schedules` different schedules, by default `Scenario.seeds`.
 
-    Raises what it raises if it fails.
+    Raises the scenario's error if it fails.
     """
     seeds = min(schedules or scenario.seeds, scenario.seeds)
     if seeds == 1 or clock.run(expected, rig, scenario) != "holds":
@@ -146,4 +146,4 @@ def check(rig: Rig, scenario: Scenario, schedules: int | None = None) -> Verdict
 
 
 LIMIT_S = 600.0
-"""Virtual time that a scenario may take."""
+"""Virtual seconds that a scenario may take."""

@@ -1,4 +1,4 @@
-"""The table of engines against the points of the contract, and the page that holds it."""
+"""The table of engines against the points of the contract, and the page that contains it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from .rig import Rig
 from .suite import POINTS, SCENARIOS, Verdict, expected
 
 Results = Mapping[tuple[str, str], Verdict | str]
-"""By the names of rig and scenario; other verdicts than those of the suite count as failures."""
+"""Verdicts by the names of rig and scenario. Values that are not a `Verdict` count as failures."""
 
 BEGIN = "<!-- made by python -m duologue.testing.conformance --write -->"
 END = "<!-- end of what is made -->"
 
 
 async def foreseen(rigs: Iterable[Rig]) -> dict[tuple[str, str], Verdict | str]:
-    """What each scenario comes to on each rig if the engine keeps to the contract, without running it."""
+    """Return the verdict of each scenario on each rig if the engine keeps the contract, without a run."""
     return {
         (rig.name, scenario.id): verdict
         for rig in rigs
@@ -28,7 +28,7 @@ async def foreseen(rigs: Iterable[Rig]) -> dict[tuple[str, str], Verdict | str]:
 
 
 def table(results: Results) -> str:
-    """Engines against points, as Markdown: how many scenarios hold, and how many the engine says it cannot do."""
+    """Return the table as Markdown: the number of scenarios that hold, and of those that the engine cannot do."""
     rigs = list(dict.fromkeys(rig for rig, _ in results))
     widths = [max(len(name) for name in ["engine", *rigs]), *(len("00 cannot") for _ in POINTS)]
     rows = [["engine", *POINTS], ["-" * width for width in widths]]
@@ -57,13 +57,13 @@ def _cell(counts: Counter[Verdict | str]) -> str:
 
 
 def listing(results: Results) -> str:
-    """Every scenario in a sentence, and for which engines it is not run, or is refused."""
+    """Return the list of scenarios, each in a sentence, with the engines that refuse it or cannot fail in it."""
     lines: list[str] = []
     for point, title in POINTS.items():
         lines += [f"### {point}: {title}", ""]
         for scenario in (one for one in SCENARIOS.values() if one.point == point):
             lines.append(f"- `{scenario.id}` {scenario.summary}")
-            for verdict, what in (("cannot", "Refused, or said so, by"), ("n/a", "Nothing to go wrong at")):
+            for verdict, what in (("cannot", "Refused by"), ("n/a", "Not applicable to")):
                 rigs = [rig for (rig, key), found in results.items() if key == scenario.id and found == verdict]
                 if rigs:
                     lines.append(f"  {what}: {', '.join(rigs)}.")
@@ -72,7 +72,7 @@ def listing(results: Results) -> str:
 
 
 def written(page: str, results: Results) -> str:
-    """The page with the current table and listing between its marks. Raises BadInput if it has no marks."""
+    """Return the page with the current table and listing between its marks. Raises BadInput without the marks."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
@@ -81,5 +81,5 @@ def written(page: str, results: Results) -> str:
 
 
 def write(path: Path, results: Results) -> None:
-    """Put the table into a page."""
+    """Write the table into a page."""
     path.write_text(written(path.read_text(encoding="utf-8"), results), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Parrot: a vendor of speech-to-text and text-to-speech that is made up, as an example and for tests.
+"""Parrot: a made-up vendor of speech-to-text and text-to-speech, as an example and for tests.
 
 Its server is `duologue.testing.scripted.parrot.ScriptedParrot`. Needs the extra `testing`.
 """

@@ -1,4 +1,4 @@
-"""Parrot's options. A value that the vendor would refuse is refused here, with its name and its range."""
+"""Parrot's options. They refuse every value that the vendor would refuse, with its name and its range."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from ...services.remote import Wire, WireMessage, open_websocket
 
 
 class ParrotMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """Every message of Parrot's. `type` says which fields count."""
+    """Any message from Parrot. `type` says which fields have a meaning."""
 
     type: str
     text: str = ""

@@ -1,4 +1,4 @@
-"""`ScriptedConnection`: one connection to a scripted server. Its queue, its faults, and the acts of every wire."""
+"""`ScriptedConnection`: one connection to a scripted server, with its queue, its faults, and the acts of every wire."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from .server import (
 
 
 class ScriptedConnection:
-    """A connection. What a test calls here happens after everything that was sent before."""
+    """A connection. The effect of a test's call here follows everything that was sent before."""
 
     def __init__(self, server: ScriptedServer[Any], socket: ServerConnection, got: Got) -> None:
         self.got = got
         self.server = server
         self.socket = socket
         self.over = False
-        """True once nothing more is read, and nothing more is sent than what is queued."""
+        """True once the connection reads nothing more, and sends only the messages in its queue."""
         self._out: asyncio.Queue[str | bytes | Close | HalfOpen] = asyncio.Queue()
         self._twice = False
         self._timers: set[asyncio.Handle] = set()
@@ -53,12 +53,12 @@ class ScriptedConnection:
         self._stop()
 
     def go_half_open(self) -> None:
-        """Stop to read and to write, and do not close."""
+        """Stop reading and writing, and do not close."""
         self._post(HalfOpen())
         self._stop()
 
     def send(self, message: dict[str, Any] | str | bytes) -> None:
-        """Send a message as it is."""
+        """Send a message unchanged."""
         self._post(self.encode(message) if isinstance(message, dict) else message)
 
     def send_twice(self) -> None:
@@ -97,12 +97,12 @@ class ScriptedConnection:
         self.socket.transport.abort()
 
     def fail(self, error: Exception) -> None:
-        """Note an error of the script, which must not look like a fault of the provider's, and close."""
+        """Record an error of the script, which must not pass for a fault of the provider, and close."""
         self.server.failures.append(error)
         self.close(1011, "The script failed.")
 
     async def set_up_delay(self) -> None:
-        """Wait as the server's behaviour says before a session is set up, or until the connection ends."""
+        """Wait for `Behaviour.setup_delay_s` before a session is set up, or until the connection ends."""
         delay_s = self.server.behaviour.setup_delay_s
         if delay_s > 0:
             with contextlib.suppress(TimeoutError):
@@ -166,7 +166,7 @@ class ScriptedConnection:
     # -- the model -------------------------------------------------------------------------------------------------
 
     def asked(self, **changes: Any) -> Asked:
-        """Return the session as a model is asked about it."""
+        """Return a request to the model, with the session's state."""
         got = self.got
         asked = {
             "instructions": got.instructions,
@@ -177,7 +177,7 @@ class ScriptedConnection:
         return Asked(connection=got.number, **{**asked, **changes})
 
     async def perform(self, act: Act) -> None:
-        """Carry out an act that is the same on every wire. Raises BadInput for another."""
+        """Carry out an act that is the same on every wire. Raises BadInput for other acts."""
         match act:
             case Wait(seconds):
                 await (forever() if math.isinf(seconds) else asyncio.sleep(seconds))

@@ -5,7 +5,7 @@
         client = genai.Client(api_key="test", http_options=options)
 
 It is as strict as the provider: a message that a model family does not take ends the connection with the provider's
-close code, or leaves the set-up without an answer where the provider does that.
+close code, or leaves the set-up without an answer, as the provider does.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class ScriptedGemini(ScriptedServer[GeminiConnection]):
         return f"https://{self.address}"
 
     def admit(self, socket: ServerConnection, request: Request) -> Response | None:
-        """Refuse other paths, and connections as the behaviour says."""
+        """Refuse other paths, and as many connections as `Behaviour.refuse` says."""
         if not _PATH.fullmatch(request.path):
             return socket.respond(404, "Not Found\n")
         if self.behaviour.refuse > 0:

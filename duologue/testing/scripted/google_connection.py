@@ -1,4 +1,4 @@
-"""`GeminiConnection`: one connection to a `ScriptedGemini`. The session, and the caller's side of it."""
+"""`GeminiConnection`: one connection to a `ScriptedGemini`: the session and its caller's side."""
 
 from __future__ import annotations
 
@@ -42,22 +42,22 @@ class GeminiConnection(GeminiWire):
         """True while the server waits for the rest of the initial history."""
         self._finder: TurnFinder | None = None
         self._transcript = ""
-        """The transcript that the test gave for the turn in progress."""
+        """The test's transcript for the turn in progress."""
         self._model = GeminiModel(self)
 
     # -- for tests -------------------------------------------------------------------------------------------------
 
     def begin_turn(self, transcript: str = "") -> None:
-        """The caller begins to speak. `transcript` is what the turn will have said, "" for the next of the server's.
+        """Begin a turn of the caller. `transcript` is the turn's text, "" for the server's next one.
 
-        Raises IllegalState unless turns are told.
+        Raises IllegalState unless `turn_detection` is "told".
         """
         self._check_told()
         self._transcript = transcript
         self._begin_turn(self._heard)
 
     def end_turn(self) -> None:
-        """The caller's turn is over. Raises IllegalState if none has begun."""
+        """End the caller's turn. Raises IllegalState if none has begun."""
         self._check_told()
         if self.turn_start is None:
             raise IllegalState("end_turn without a turn: begin_turn comes first")
@@ -65,7 +65,7 @@ class GeminiConnection(GeminiWire):
 
     def _check_told(self) -> None:
         if self.server.behaviour.turn_detection != "told":
-            raise IllegalState(f"turn_detection is {self.server.behaviour.turn_detection!r}: turns are not told")
+            raise IllegalState(f"turn_detection is {self.server.behaviour.turn_detection!r}: it must be 'told'")
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -83,7 +83,7 @@ class GeminiConnection(GeminiWire):
     # -- the session -----------------------------------------------------------------------------------------------
 
     async def _set_up(self, message: dict[str, Any]) -> bool:
-        """Returns False if the set-up never completes."""
+        """Set the session up. Returns False if the set-up never completes."""
         behaviour, got = self.server.behaviour, self.got
         got.messages.append(message)
         message = camel(message)
@@ -153,7 +153,7 @@ class GeminiConnection(GeminiWire):
     def _take_content(self, content: dict[str, Any]) -> None:
         turns = content.get("turns") or []
         complete = bool(content.get("turnComplete"))
-        seeds = len(turns) > 1 or any(turn.get("role") == "model" for turn in turns)  # one of the user's may be a note
+        seeds = len(turns) > 1 or any(turn.get("role") == "model" for turn in turns)  # a single user turn may be a note
         if seeds and self.got.handle and not self._model.asked:
             raise GeminiRefusal("The history of a resumed session cannot be given again.")
         if not self._seeding:
@@ -184,7 +184,7 @@ class GeminiConnection(GeminiWire):
 
     @property
     def _heard(self) -> int:
-        """The caller's samples that have come."""
+        """Return the number of the caller's samples so far."""
         return len(self.got.audio) // BYTES_PER_SAMPLE
 
     def _take_realtime(self, realtime: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""`GeminiModel`: the model's side of a connection to a `ScriptedGemini`. It carries the script out."""
+"""`GeminiModel`: the model's side of a connection to a `ScriptedGemini`, which carries the script out."""
 
 from __future__ import annotations
 
@@ -35,25 +35,25 @@ class GeminiModel:
 
     def __init__(self, wire: GeminiWire) -> None:
         self.asked = False
-        """True once the model has been asked for something."""
+        """True once the model has received a request."""
         self.got = wire.got
         self._wire = wire
         self._loop = asyncio.get_running_loop()
         self._answering: asyncio.Task[None] | None = None
         self._wanted: str | None = None
-        """The words that the next answer, which has to wait, is to."""
+        """The words of the caller that the next answer, which has to wait, responds to."""
         self._slot: int | None = None
-        """The place of the answer in the history."""
+        """The index of the answer in the history."""
         self._pending: dict[str, _PendingCall] = {}
         self._called: list[str] = []
-        """The calls of this answer."""
+        """The ids of this answer's tool calls."""
         self._results = asyncio.Event()
         self._plays_until = 0.0
         self._spoken = 0
-        """Samples of this turn of the model's."""
+        """The number of audio samples in this turn of the model."""
 
     def ask(self, said: str) -> None:
-        """The model is to answer: at once, or when it and the caller have finished speaking."""
+        """Let the model answer: at once, or when it and the caller have finished speaking."""
         self._wanted = said or self._wanted or ""
         self._go_on()
 
@@ -78,7 +78,7 @@ class GeminiModel:
         return self._wire.server.ask(self._wire.asked(said=said))
 
     async def _perform(self, acts: Sequence[Act]) -> bool:
-        """Returns True if the model has waited for results and continues with them."""
+        """Carry acts out. Returns True if the model has waited for results and continues with them."""
         waited = False
         for _, group in itertools.groupby(acts, lambda act: isinstance(act, CallTool)):
             together = list(group)
@@ -100,7 +100,7 @@ class GeminiModel:
             case _:
                 await self._wire.perform(act)
         if self._wire.over:
-            await forever()  # until this task, cancelled already, ends here
+            await forever()  # this task is cancelled already, and ends here
 
     async def _speak(self, act: Speak) -> None:
         async for words, part in self._wire.spoken(act, words_with_space(act.text)):
@@ -114,7 +114,7 @@ class GeminiModel:
             self._say(words)
 
     def _say(self, text: str) -> None:
-        """The model has said more."""
+        """Add text to the model's answer."""
         if not text:
             return
         message = self._in_history()
@@ -135,7 +135,7 @@ class GeminiModel:
         self.got.history[self._slot] = message
 
     async def _think(self, seconds: float) -> None:
-        """Pause. Where an interaction has several turns, the words before the pause are a turn of their own."""
+        """Pause. For families whose interactions have several turns, the words before the pause are a turn."""
         playing_s = self._plays_until - self._loop.time()
         if self._wire.family.status and self._spoken and playing_s < seconds:
             self._generated()
@@ -169,7 +169,7 @@ class GeminiModel:
         self._spoken = 0
 
     def interrupt(self, *, cancel: bool = True) -> None:
-        """Stop the answer. With `cancel` the calls that it has made are cancelled."""
+        """Stop the answer. With `cancel` its tool calls are cancelled, too."""
         if self._answering is None:
             return
         self._answering.cancel()
@@ -228,7 +228,7 @@ class GeminiModel:
         return (next(behaviors, None) or self._wire.family.tools[0]) == "BLOCKING"
 
     def take_results(self, responses: Sequence[dict[str, Any]]) -> None:
-        """Take results of calls as the client gives them."""
+        """Take the client's results of tool calls."""
         wishes: set[str] = set()
         for response in responses:
             call_id = response.get("id")

@@ -24,7 +24,7 @@ class GeminiRefusal(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class GeminiFamily:
-    """What the models of one family take. The first behaviour of tools is the default."""
+    """The rules of one family of models. The first behaviour of tools is the default."""
 
     tools: tuple[str, ...] = ("BLOCKING", "NON_BLOCKING")
     thinking: Literal["budget", "optional", "never", "required"] = "optional"
@@ -56,7 +56,7 @@ _SETUP_FIELDS = frozenset((
 # fmt: on
 MESSAGE_FIELDS = frozenset(("clientContent", "realtimeInput", "toolResponse", "contextUpdate"))
 _OPAQUE = frozenset(("parameters", "parametersJsonSchema", "response", "responseJsonSchema", "args", "labels"))
-"""Under these keys are the client's own schemas, arguments and results."""
+"""The keys whose values are the client's own schemas, arguments and results."""
 
 
 def camel(value: Any) -> Any:

@@ -1,4 +1,4 @@
-"""`GeminiWire`: a connection to a `ScriptedGemini` as its model sees it, and the memory of its server."""
+"""`GeminiWire`: a connection to a `ScriptedGemini` as its model sees it. `GeminiMemory`: the memory of its server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MAX_HANDLES = 1_000
 
 
 class GeminiMemory:
-    """The part of a server that outlives its connections: handles, and the ids of calls."""
+    """The state of a server that outlives its connections: handles, and the ids of tool calls."""
 
     def __init__(self) -> None:
         self._handles: dict[str, tuple[Message, ...]] = {}
@@ -40,7 +40,7 @@ class GeminiMemory:
         return list(self._handles[handle])
 
     def new_call_id(self) -> str:
-        """Return an id that no call of this server has had before."""
+        """Return a new id for a tool call, unique on this server."""
         return f"function-call-{next(self._call_numbers)}"
 
 
@@ -53,9 +53,9 @@ class GeminiWire(ScriptedConnection):
         self.setup: dict[str, Any] = {}
         self.family = GEMINI_FAMILIES[""]
         self.rate = 0
-        """Hz, of the caller's audio; 0 before any has come."""
+        """The sample rate of the caller's audio in Hz; 0 before the first audio."""
         self.turn_start: int | None = None
-        """The sample at which the caller's turn in progress began."""
+        """The sample at which the caller's turn in progress began, None between turns."""
 
     def go_away(self, left_s: float = 10.0) -> None:
         """Announce that the connection closes in `left_s` seconds, and close it then."""
@@ -63,7 +63,7 @@ class GeminiWire(ScriptedConnection):
         self.later(left_s, lambda: self.close(1001, "The connection is going away."))
 
     def send_content(self, **content: Any) -> None:
-        """Send a part of the model's turn, or news of it."""
+        """Send `serverContent`: a part of the model's turn, or its state."""
         self.send({"serverContent": content})
 
     def encode(self, message: dict[str, Any]) -> bytes:
@@ -71,7 +71,7 @@ class GeminiWire(ScriptedConnection):
         return json.dumps(message, ensure_ascii=False).encode()
 
     async def perform(self, act: Act) -> None:
-        """Carry out an act that is not speech or a call. Raises BadInput for another."""
+        """Carry out an act other than speech and tool calls. Raises BadInput for an unknown one."""
         if isinstance(act, GoAway):
             self.go_away(act.left_s)
         else:

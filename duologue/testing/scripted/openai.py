@@ -30,7 +30,7 @@ class ScriptedOpenAI(ScriptedServer[OpenAIConnection]):
                 check_acts(answer)
         super().__init__(model, **behaviour)
         self.refuse_updates = False
-        """True: every `session.update` is refused, also the first."""
+        """True: every `session.update` is refused, the first one included."""
 
     @property
     def url(self) -> str:
@@ -44,7 +44,7 @@ class ScriptedOpenAI(ScriptedServer[OpenAIConnection]):
         return acts
 
     def admit(self, socket: ServerConnection, request: Request) -> Response | None:
-        """Refuse other paths and keys, and connections as the behaviour says."""
+        """Refuse other paths and keys, and as many connections as `Behaviour.refuse` says."""
         path = urlsplit(request.path).path
         key = request.headers.get("Authorization", "").removeprefix("Bearer ")
         if self.behaviour.refuse > 0:

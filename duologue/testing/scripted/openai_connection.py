@@ -21,7 +21,7 @@ from .connection import ScriptedConnection, forever
 from .server import SCRIPTED_RATE, Act, Asked, CallTool, Fail, Got, ScriptedServer, Speak
 
 START_MS = 40
-"""Speech without a pause that begins a turn of the caller's."""
+"""Milliseconds of uninterrupted speech that begin a turn of the caller."""
 THRESHOLD_DBFS = -40.0
 EXPIRED = "Your session hit the maximum duration of 60 minutes."
 _RATE_LIMITS = [{"name": "tokens", "limit": 40_000, "remaining": 39_000, "reset_seconds": 0.5}]
@@ -48,25 +48,25 @@ class OpenAIConnection(ScriptedConnection):
         """The task that fills each response in progress."""
         self._call_count = 0
         self._transcript: str | None = None
-        """The transcript that the test gave for the turn in progress."""
+        """The test's transcript for the turn in progress."""
         self._finder: TurnFinder | None = None
         self._finder_from_ms = 0.0
 
     # -- for tests -------------------------------------------------------------------------------------------------
 
     def begin_turn(self, transcript: str = "") -> None:
-        """The caller begins to speak. `transcript` is what the turn will have said, "" for the next of the server's.
+        """Begin a turn of the caller. `transcript` is the turn's text, "" for the server's next one.
 
         Raises IllegalState if the session has no turn detection.
         """
         if self.session.turn_detection is None:
-            raise IllegalState("begin_turn: this session has no turn detection, so the client says when turns end")
+            raise IllegalState("begin_turn: this session has no turn detection, so the client commits its turns")
         self._transcript = transcript
-        self.session.speech_started(self.session.received_ms)
+        self.session.input.speech_started(self.session.input.received_ms)
 
     def end_turn(self) -> None:
-        """The caller's turn is over."""
-        self.session.speech_stopped(self.session.received_ms)
+        """End the caller's turn."""
+        self.session.input.speech_stopped(self.session.input.received_ms)
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -104,7 +104,7 @@ class OpenAIConnection(ScriptedConnection):
     # -- the backend -----------------------------------------------------------------------------------------------
 
     def configure(self, session: dict[str, Any], change: dict[str, Any]) -> None:
-        """Note the settings."""
+        """Record the settings."""
         if self._refuses_updates():
             raise Refusal("invalid_value", "This change cannot be made now.", "session")
         self.got.instructions = session["instructions"]
@@ -122,19 +122,19 @@ class OpenAIConnection(ScriptedConnection):
         if self._finder is None or self._finder.sample_rate != rate:
             silence_ms = self.session.turn_detection.get("silence_duration_ms") or 500
             self._finder = TurnFinder(rate, silence_ms, speech_ms=START_MS, threshold_dbfs=THRESHOLD_DBFS)
-            self._finder_from_ms = self.session.received_ms - len(pcm) / (2 * rate) * 1000
+            self._finder_from_ms = self.session.input.received_ms - len(pcm) / (2 * rate) * 1000
         for speech in self._finder.feed(pcm):
             if speech.begun:
-                self.session.speech_started(self._finder_from_ms + speech.at * 1000 / rate)
+                self.session.input.speech_started(self._finder_from_ms + speech.at * 1000 / rate)
             else:
-                self.session.speech_stopped(self._finder_from_ms + speech.found * 1000 / rate)
+                self.session.input.speech_stopped(self._finder_from_ms + speech.found * 1000 / rate)
 
     def cleared(self) -> None:
         """Forget the transcript of the turn."""
         self._transcript = None
 
     def committed(self, item: ServerItem, start_ms: float, end_ms: float) -> None:
-        """Understand the turn now, and send its transcript later."""
+        """Transcribe the turn now, and send its transcript later."""
         samples = self.session.input_rate / 1000
         start, end = round(start_ms * samples), round(end_ms * samples)
         self.got.turns.append((start, end))
@@ -144,15 +144,15 @@ class OpenAIConnection(ScriptedConnection):
         self.later(delay_s, lambda: self.session.transcribed(item, item.text, seconds))
 
     def created(self, item: ServerItem, at_end: bool) -> None:
-        """Note a result of a tool."""
+        """Record the result of a tool."""
         if item.wire["type"] == "function_call_output":
             self.got.results.append((item.wire["call_id"], item.wire["output"]))
 
     def deleted(self, item: ServerItem) -> None:
-        """Nothing is kept of an item."""
+        """Do nothing: no data is kept for an item."""
 
     def truncated(self, item: ServerItem, audio_end_ms: int) -> None:
-        """Forget the words that were not heard."""
+        """Remove the unheard words from the history."""
         words = _spaced_words(item.text)
         if item.audio_ms:
             words = words[: int(len(words) * audio_end_ms / item.audio_ms + 1e-9)]
@@ -160,10 +160,10 @@ class OpenAIConnection(ScriptedConnection):
         self.got.truncated.append((item.id, audio_end_ms))
 
     def check_response(self, asked: dict[str, Any]) -> None:
-        """Any response may be asked for."""
+        """Accept any response."""
 
     def respond(self, response: ServerResponse) -> None:
-        """Ask the model, and carry its acts out."""
+        """Ask the model for its acts, and carry them out."""
         self._answers[response.id] = self.start(self._answer(response, self._asked(response)))
 
     def cancelled(self, response: ServerResponse) -> dict[str, Any] | None:
@@ -210,7 +210,7 @@ class OpenAIConnection(ScriptedConnection):
             case _:
                 await self.perform(act)
         if self.over:
-            await forever()  # until this task, cancelled already, ends here
+            await forever()  # this task is cancelled already, and ends here
 
     async def _speak(self, act: Speak, response: ServerResponse) -> None:
         words = _spaced_words(act.text)

@@ -30,45 +30,45 @@ except ImportError as error:
     raise MissingExtra("a scripted server", "testing", str(error)) from error
 
 WORD_S = 0.3
-"""Seconds that a recognised word takes in a transcript without times of its own."""
+"""Seconds of each word in a transcript without word times."""
 
 
 @dataclass(kw_only=True)
 class ParrotBehaviour:
-    """How the server behaves. May be changed at any time; holds from then on."""
+    """The behaviour of the server. May be changed at any time, with effect from then on."""
 
     key: str = "test"
     transcripts: Sequence[str] | Callable[[bytes], str] = ()
     """The texts of the utterances, one after the other, or a recogniser of their audio."""
     interim_s: float = 0.0
-    """Interval of audio, in seconds, between interim texts: one more word, or the recogniser's text. 0 for none."""
+    """Seconds of audio between interim texts, each with one more word or the recogniser's text; 0 for no interim."""
     answer_delay_s: float = 0.0
     """Seconds between `finish` and the text."""
     answers: int = 1
-    """How many times a `finish` is answered."""
+    """The number of answers to each `finish`."""
     split_answer: bool = False
-    """The text comes as one final segment for each word."""
+    """True: the text is sent as one final segment for each word."""
     setup_delay_s: float = 0.0
     """Seconds before a connection is accepted."""
     refuse: list[int] = field(default_factory=list)
     """HTTP statuses with which the next connections are refused."""
     chunk_bytes: int = 4_800
-    """Bytes of audio in a message; odd ones cut samples in two."""
+    """Bytes of audio in each message; an odd number splits samples."""
     pace: float = 0.0
     """Speed of the audio relative to real time; 0 for all at once."""
     late_audio: int = 0
-    """Messages with audio that still come after a context was cancelled."""
+    """The number of messages with audio that are sent after a context was cancelled."""
     never_done: bool = False
-    """The end of a context is never announced."""
+    """True: the end of a context is never announced."""
     silent: bool = False
-    """No audio comes."""
+    """True: no audio is sent."""
     with_words: bool = True
-    """Word times come with the audio."""
+    """True: word times are sent with the audio."""
 
 
 @dataclass(slots=True)
 class ParrotGot:
-    """The messages that one connection has brought. Kept after its end."""
+    """The messages that the server has received on one connection. Kept after its end."""
 
     path: str
     query: dict[str, list[str]]
@@ -88,7 +88,8 @@ class ParrotGot:
 class ScriptedParrot:
     """Parrot's server. An async context manager: while it is open, `url` is the `base_url` of the services.
 
-    `behaviour` may be changed at any time. `got` has one entry for each connection, `connections` those that live.
+    `behaviour` may be changed at any time. `got` has one entry for each connection so far; `connections` has the open
+    ones.
     """
 
     def __init__(self, *, tls: ssl.SSLContext | None = None, **behaviour: Any) -> None:
@@ -101,7 +102,7 @@ class ScriptedParrot:
 
     @property
     def url(self) -> str:
-        """Its address. Raises IllegalState before it was started."""
+        """The server's address. Raises IllegalState before it was started."""
         if not self._url:
             raise IllegalState("the scripted server has no url: it was not started")
         return self._url
@@ -156,7 +157,7 @@ class ScriptedParrot:
 
 
 class ParrotConnection:
-    """A connection while it lives."""
+    """An open connection."""
 
     def __init__(self, socket: ServerConnection, got: ParrotGot, behaviour: ParrotBehaviour) -> None:
         self.got = got
@@ -173,7 +174,7 @@ class ParrotConnection:
             self._socket.transport.abort()
 
     def go_half_open(self) -> None:
-        """From now on neither read nor write, and do not close."""
+        """Stop reading and writing, and do not close."""
         self._frozen = True
         self._socket.transport.pause_reading()
 
@@ -185,7 +186,7 @@ class ParrotConnection:
             await self._socket.send(json.dumps({"type": kind, **fields}))
 
     async def run(self) -> None:
-        """Serve it until it ends."""
+        """Serve the connection until it ends."""
         try:
             while True:
                 try:
@@ -210,7 +211,7 @@ class ParrotConnection:
         """Take audio."""
 
     def take(self, message: dict[str, str]) -> None:
-        """Take another message."""
+        """Take a message other than audio."""
 
     def _start(self, work: Any) -> asyncio.Task[None]:
         task: asyncio.Task[None] = asyncio.ensure_future(work)
@@ -228,7 +229,7 @@ class ListeningParrot(ParrotConnection):
         self._interims = 0
 
     def take_audio(self, pcm: bytes) -> None:
-        """Take audio, and send an interim text where one is due."""
+        """Take audio, and send an interim text if one is due."""
         self.got.audio += pcm
         interim_s = self.behaviour.interim_s
         due = int((len(self.got.audio) - self._from) / (2 * STT_RATE) / interim_s + 1e-9) if interim_s else 0

@@ -1,7 +1,7 @@
-"""`ScriptedServer`: what all scripted vendors share. The script of a model, the faults, and the record of what came.
+"""`ScriptedServer`: the base of all scripted vendors: the script of a model, faults, and a record of each connection.
 
-A scripted server speaks a vendor's real wire on loopback, for the official SDK to talk to. The script says what the
-model does and when; faults are acts like any other.
+A scripted server speaks a vendor's real wire on loopback, for the official SDK to talk to. The script lists the acts of
+the model and their times; faults are acts like any other.
 
     server = ScriptedOpenAI([[Speak("Hello.")], [CallTool("weather", {"city": "Paris"})], [Speak("It is sunny.")]])
     async with server:
@@ -28,11 +28,11 @@ except ImportError as error:
     raise MissingExtra("a scripted server", "testing", str(error)) from error
 
 SPEECH_CHARACTERS_PER_S = 15.0
-"""The pace of a scripted model's speech, for a `Speak` without `seconds`."""
+"""Characters a second in a scripted model's speech, for a `Speak` without `seconds`."""
 SCRIPTED_RATE = 24_000
-"""Hz, of a scripted model's audio."""
+"""The sample rate of a scripted model's audio in Hz."""
 CLOSE_TIMEOUT_S = 1.0
-"""How long a closing connection waits for the far end."""
+"""Seconds that a closing connection waits for the far end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ class CallTool:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """The model does nothing for some seconds, `inf` for ever."""
+    """The model does nothing for some seconds; `inf` means for ever."""
 
     seconds: float
 
@@ -83,19 +83,19 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class HalfOpen:
-    """The server stops to read and to write on this connection, and does not close it."""
+    """The server stops reading from this connection and writing to it, and does not close it."""
 
 
 @dataclass(frozen=True, slots=True)
 class GoAway:
-    """The server announces that it closes the connection in `left_s` seconds, and does. For wires that can."""
+    """The server announces that it closes the connection in `left_s` seconds, and does. Not every wire has this."""
 
     left_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """The server sends this as it is: for messages of unknown types, and for ones that are not JSON."""
+    """The server sends this unchanged: for messages of unknown types, or messages that are not JSON."""
 
     message: dict[str, Any] | str | bytes
 
@@ -110,7 +110,7 @@ Act: TypeAlias = Speak | CallTool | Wait | Fail | Close | HalfOpen | GoAway | Ra
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The model is to respond. `said` is the transcript of the turn that it responds to, "" without one."""
+    """A request to the model. `said` is the transcript of the turn that it responds to, "" without one."""
 
     connection: int
     """The number of the connection, counted from 1."""
@@ -119,7 +119,7 @@ class Asked:
     voice: str
     tools: tuple[dict[str, Any], ...]
     history: tuple[Message, ...]
-    """All that the session remembers, with the turn that it responds to, without truncated words."""
+    """The session's memory: with the turn that the model responds to, without truncated words."""
     said: str = ""
 
 
@@ -134,55 +134,55 @@ def scripted(answers: Sequence[Sequence[Act]]) -> Model:
 
 @dataclass(slots=True)
 class Got:
-    """The record of one connection. The server keeps it after the connection has ended."""
+    """The record of one connection. The server keeps it after the end of the connection."""
 
     number: int
     """Counted from 1, in the order in which connections were accepted."""
     handle: str = ""
-    """The handle that the client resumed."""
+    """The handle with which the client resumed, "" without one."""
     audio: bytearray = field(default_factory=bytearray)
     """All audio of the caller in order: mono s16le at the provider's input rate."""
     turns: list[tuple[int, int]] = field(default_factory=list)
     """Start and end in `audio`, in samples, of the turns that the model was to answer."""
     messages: list[dict[str, Any]] = field(default_factory=list)
-    """All messages but audio, as they came."""
+    """All messages except audio, unchanged."""
     instructions: str = ""
     voice: str = ""
     tools: tuple[dict[str, Any], ...] = ()
     history: list[Message] = field(default_factory=list)
     """The conversation as the session remembers it now."""
     truncated: list[tuple[str, int]] = field(default_factory=list)
-    """Item and milliseconds of each truncation that was applied."""
+    """The item and the milliseconds of each truncation."""
     results: list[tuple[str, str]] = field(default_factory=list)
-    """Call id and result of each tool result."""
+    """The call id and the result of each tool result."""
     closed: int | None = None
     """The close code, None while the connection is open."""
 
 
 @dataclass(kw_only=True)
 class Behaviour:
-    """How a scripted server behaves apart from the model. May be changed at any time."""
+    """The behaviour of a scripted server apart from the model. May be changed at any time."""
 
     key: str = "test"
-    """Other keys are refused as the provider refuses them."""
+    """The accepted key. Others are refused as the provider refuses them."""
     models: frozenset[str] = frozenset()
-    """Other models are refused; empty for any."""
+    """The accepted models, empty for any."""
     transcripts: Sequence[str] | Callable[[bytes], str] = ()
     """The transcripts of the caller's turns, one after the other, or a recogniser of their audio."""
     transcript_delay_s: float = 0.0
     setup_delay_s: float = 0.0
-    """Before the session is set up; `inf` for never."""
+    """Seconds before a session is set up; `inf` means never."""
     refuse: int = 0
     """The number of connections to refuse from now on, as an overloaded server does."""
     refuse_handles: bool = False
     delay_s: float = 0.0
-    """Before every message."""
+    """Seconds before each message."""
     session_limit_s: float = 3600.0
     turn_detection: Literal["energy", "told"] = "energy"
-    """How server-side turns are found: by the level of the audio, or by calls of `begin_turn` and `end_turn`."""
+    """The server's turn detection: by the level of the audio, or by calls of `begin_turn` and `end_turn`."""
 
     def understand(self, pcm: bytes) -> str:
-        """Return the transcript of a turn of the caller's."""
+        """Return the transcript of a turn of the caller."""
         transcripts = self.transcripts
         if callable(transcripts):
             return transcripts(pcm)
@@ -194,7 +194,7 @@ class Served(Protocol):
     """A connection as its server sees it."""
 
     async def run(self) -> None:
-        """Serve it until it ends."""
+        """Serve the connection until it ends."""
 
     def end(self) -> None:
         """The server ends: break the connection off."""
@@ -206,8 +206,8 @@ ConnectionType = TypeVar("ConnectionType", bound=Served)
 class ScriptedServer(Generic[ConnectionType]):
     """A vendor's API on loopback, open inside its `async with`.
 
-    `model` is a function of what is asked, or a sequence of answers. `behaviour` has the other arguments as fields. An
-    error in the script, for example a model that raises, is raised where the `async with` ends.
+    `model` is a function of an `Asked`, or a sequence of answers. `behaviour` has the other arguments as fields. An
+    error in the script, for example of a model that raises, is raised at the end of the `async with`.
     """
 
     def __init__(
@@ -216,9 +216,9 @@ class ScriptedServer(Generic[ConnectionType]):
         self.model = model if callable(model) else scripted(model)
         self.behaviour = Behaviour(**behaviour)
         self.got: list[Got] = []
-        """The record of each connection, in the order in which they came."""
+        """The record of each connection, in the order of their acceptance."""
         self.connections: list[ConnectionType] = []
-        """The open ones."""
+        """The open connections."""
         self.failures: list[Exception] = []
         """Errors of the script."""
         self._tls = tls
@@ -263,7 +263,7 @@ class ScriptedServer(Generic[ConnectionType]):
 
     @abstractmethod
     def admit(self, socket: ServerConnection, request: Request) -> Response | None:
-        """Return the refusal of a connection, None to accept it."""
+        """Return the response that refuses a connection, None to accept it."""
 
     @abstractmethod
     def connect(self, socket: ServerConnection, got: Got) -> ConnectionType:

@@ -51,7 +51,7 @@ class CallerTurns:
         """The caller speaks: tell the client, and interrupt the agent if the client wants it."""
         detection = self.detection
         interrupt = session.floor.owner != "agent" or may_interrupt(session)
-        self.protocol.speech_started(self.place_ms(at), interrupt=interrupt)
+        self.protocol.input.speech_started(self.place_ms(at), interrupt=interrupt)
         if detection is not None and detection["interrupt_response"] and may_interrupt(session):
             session.interrupt()  # it was still thinking
 
@@ -59,8 +59,8 @@ class CallerTurns:
         """The caller's turn, which ends at session time `at`, is complete. Returns True if it is answered by itself."""
         self._ending = True
         try:
-            end_ms = min(self.place_ms(at) + self.silence_ms, self.protocol.received_ms)
-            self.protocol.speech_stopped(end_ms, respond=False)
+            end_ms = min(self.place_ms(at) + self.silence_ms, self.protocol.input.received_ms)
+            self.protocol.input.speech_stopped(end_ms, respond=False)
         finally:
             self._ending = False
         detection = self.detection

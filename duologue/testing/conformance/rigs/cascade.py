@@ -28,7 +28,7 @@ from .values import plain
 
 
 class ScriptedLLM(LLM):
-    """A language model that does what a script says. Takes one option, `temperature`."""
+    """A language model that follows a script. Takes one option, `temperature`."""
 
     def __init__(self, far: ScriptedEnd) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class ScriptedLLM(LLM):
                 raise ConfigurationError(f"temperature is {value!r}: it lies between 0 and 2")
 
     async def generate(self, request: Request) -> AsyncIterator[str | ToolRequest | Usage]:
-        """What the script says."""
+        """Yield the script's next answer."""
         last, said = request.messages[-1:], 0
         self._far.options = request.options
         asked = Asked(
@@ -72,13 +72,13 @@ class ScriptedLLM(LLM):
                 case Fail():
                     raise ServiceError(f"{act.code}: {act.message}")
                 case _:
-                    raise ConfigurationError(f"{act!r} cannot be scripted here: there is no connection")
+                    raise ConfigurationError(f"{act!r} cannot be scripted here: a cascade has no connection")
         tokens_in = sum(len(message.text) for message in request.messages) // 4
         yield Usage(service=self.name, model="scripted", input_tokens=1 + tokens_in, output_tokens=1 + said // 4)
 
 
 class _Ear(SphinxSTT):
-    """Keeps the audio that it gets."""
+    """Keeps the audio that it receives."""
 
     def __init__(self) -> None:
         super().__init__(phrases=(*PHRASES, f"{HELLO} {THANKS}"))
@@ -90,7 +90,7 @@ class _Ear(SphinxSTT):
 
 
 class _Mouth(EspeakTTS):
-    """Keeps the voice that it spoke in."""
+    """Keeps the voice in which it spoke."""
 
     used = ""
 
@@ -154,7 +154,7 @@ class _LocalEnd(ScriptedEnd):
 
 
 class CascadeRig(Rig):
-    """Local services, in the process: there is no connection that could fail. Needs the extra `local`."""
+    """Local services, in the process, without a connection that could fail. Needs the extra `local`."""
 
     name = "Cascade"
     interim = True
@@ -175,7 +175,7 @@ class CascadeRig(Rig):
         transcript_delay_s: float = 0.0,
         session_limit_s: float = 3600.0,
     ) -> AbstractAsyncContextManager[FarEnd]:
-        """A cascade whose language model is the script."""
+        """Start a cascade whose language model is the script."""
         return _started(model)
 
 

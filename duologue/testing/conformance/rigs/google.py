@@ -24,7 +24,7 @@ ALL_CONNECTIONS = 1_000_000
 
 
 class GeminiRig(Rig):
-    """Gemini Live, whose turns are found by the provider (`detects_turns`) or by the framework."""
+    """Gemini Live. The provider finds the turns (`detects_turns`), or the pipeline does."""
 
     faults = frozenset(
         {
@@ -68,7 +68,7 @@ class GeminiRig(Rig):
         transcript_delay_s: float = 0.0,
         session_limit_s: float = 3600.0,
     ) -> AbstractAsyncContextManager[FarEnd]:
-        """The engine over Google's SDK, and a server."""
+        """Start the engine over Google's SDK, and a server."""
         options = GeminiLiveOptions(turn_detection="server" if self.detects_turns else None)
         make = partial(GeminiLive, self.model, api_key="test", options=options, connection=connection)
         return _started(

@@ -21,7 +21,7 @@ from .served import FAR_TOO_LARGE, ServedEnd
 
 
 class OpenAIRig(Rig):
-    """OpenAI Realtime, whose turns are found by the provider (`detects_turns`) or by the framework."""
+    """OpenAI Realtime. The provider finds the turns (`detects_turns`), or the pipeline does."""
 
     faults = frozenset(
         {
@@ -60,7 +60,7 @@ class OpenAIRig(Rig):
         transcript_delay_s: float = 0.0,
         session_limit_s: float = 3600.0,
     ) -> AbstractAsyncContextManager[FarEnd]:
-        """The engine over OpenAI's SDK, and a server."""
+        """Start the engine over OpenAI's SDK, and a server."""
         options = OpenAIRealtimeOptions(turn_detection=ServerVad() if self.detects_turns else None)
         make = partial(OpenAIRealtime, api_key="test", options=options, connection=connection)
         return _started(

@@ -1,4 +1,4 @@
-"""The cascade of remote services: speech-to-text and text-to-speech of a made-up vendor over real connections."""
+"""The cascade of remote services: speech-to-text and text-to-speech of a made-up vendor, over real connections."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from ..rig import FarEnd, Rig
 from .cascade import ScriptedEnd
 
 INTERIM_S = 0.3
-"""Interval of the caller's audio, in seconds, at which the vendor gives an interim text."""
+"""Seconds of the caller's audio between two interim texts of the vendor."""
 
 
 class RemoteEnd(ScriptedEnd):
-    """Both services of the vendor, and a language model that does what a script says."""
+    """Both services of the vendor, and a language model that follows a script."""
 
     def __init__(
         self, model: Model | Sequence[Sequence[Act]], server: ScriptedParrot, connection: ConnectionSettings | None
@@ -48,7 +48,8 @@ class RemoteEnd(ScriptedEnd):
 class RemoteCascadeRig(Rig):
     """Services of a made-up vendor, over WebSockets on loopback. Needs the extra `testing`.
 
-    The faults of the suite are those of an engine with one connection; this one has two. They are tested apart.
+    The faults of the suite are those of an engine with one connection. This one has two, and is tested for faults
+    elsewhere.
     """
 
     name = "RemoteCascade"
@@ -70,7 +71,7 @@ class RemoteCascadeRig(Rig):
         transcript_delay_s: float = 0.0,
         session_limit_s: float = 3600.0,
     ) -> AbstractAsyncContextManager[FarEnd]:
-        """A cascade whose ears and voice are the vendor's, and whose language model is the script."""
+        """Start a cascade with the vendor's speech services, whose language model is the script."""
         return _parrot_started(model, connection, setup_delay_s=setup_delay_s, answer_delay_s=transcript_delay_s)
 
 

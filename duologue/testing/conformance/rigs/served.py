@@ -1,4 +1,4 @@
-"""`ServedEnd`: what the far ends of engines with a scripted server have in common."""
+"""`ServedEnd`: the base of far ends that have a scripted server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..rig import FarEnd
 from .values import plain
 
 FAR_TOO_LARGE = 20 * 2**20
-"""Bytes of a message that no client takes."""
+"""The size in bytes of a message that every client refuses."""
 
 
 class Server(Protocol):
@@ -24,15 +24,15 @@ class Server(Protocol):
 
     @property
     def connections(self) -> Any:
-        """Those that are open."""
+        """The open connections."""
 
 
 class ServedEnd(FarEnd):
-    """What the server has got, as the suite asks for it."""
+    """The record of a scripted server in the form that the suite asks for."""
 
     made: SpeechToSpeech
     result_key: str = ""
-    """Under which key the wire has a tool's result, "" for as it is."""
+    """The key under which the wire wraps a tool's result, "" if it does not."""
 
     @property
     @abstractmethod

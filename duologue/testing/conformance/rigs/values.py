@@ -8,8 +8,10 @@ import msgspec
 
 
 def plain(text: str, wrapped_in: str = "") -> Any:
-    """A result from its text: JSON if it is that, else the text itself. `wrapped_in` is the key of an object that the
-    wire puts around every result."""
+    """Return a result from its text: the value of the JSON, or the text itself if it is not JSON.
+
+    `wrapped_in` is the key of an object that the wire puts around every result.
+    """
     try:
         value = msgspec.json.decode(text)
     except msgspec.DecodeError:

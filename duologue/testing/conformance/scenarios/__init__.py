@@ -1,4 +1,4 @@
-"""The scenarios, by point of the contract. They register themselves when this is imported."""
+"""The scenarios, one module for each point of the contract. Importing this package registers them."""
 
 from . import (
     brackets,

@@ -1,4 +1,4 @@
-"""E1: each response stands between its start and its end, with one turn and one id."""
+"""E1: each response has one start and one end, with one turn and one id."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ async def weather(city: str) -> str:
 
 @scenario("E1")
 async def responses_are_bracketed(rig: Rig, random: Random) -> None:
-    """Each answer begins and ends once, completed, with text and audio between, all of one turn and one id."""
+    """Each answer has one start and one end, completed, and between them text and audio of the same turn and id."""
     async with rig.start([[Speak("Hello, how can I help?")], [Speak("Once upon a time.")]]) as far:
         async with calling(rig, far) as call:
             await call.asks(HELLO)
@@ -37,7 +37,7 @@ async def responses_are_bracketed(rig: Rig, random: Random) -> None:
 
 @scenario("E1")
 async def a_turn_with_a_tool_is_bracketed(rig: Rig, random: Random) -> None:
-    """The response that calls a tool and the one that goes on are bracketed each, in one and the same turn."""
+    """The response that calls a tool and the one that continues it have brackets of their own, in the same turn."""
     model: list[list[Act]] = [[Speak("One moment."), CallTool("weather", {"city": "Paris"})], [Speak("It is sunny.")]]
     async with rig.start(model) as far:
         async with calling(rig, far, tools=[weather]) as call:
@@ -58,7 +58,7 @@ async def a_turn_with_a_tool_is_bracketed(rig: Rig, random: Random) -> None:
 
 @scenario("E1")
 async def what_the_application_says_is_bracketed(rig: Rig, random: Random) -> None:
-    """A text of the application's is a response like any other, and the next answer comes after it."""
+    """A text that the application lets the agent say is a response like any other; the next answer follows it."""
 
     def model(asked: Asked) -> list[Speak]:
         return [Speak("Welcome." if "Welcome." in asked.instructions + asked.said else "Yes, I am here.")]
@@ -74,7 +74,7 @@ async def what_the_application_says_is_bracketed(rig: Rig, random: Random) -> No
 
 @scenario("E1")
 async def a_response_that_fails_has_an_end(rig: Rig, random: Random) -> None:
-    """A model that fails in mid-answer ends the response as failed; the call goes on, and the caller gets an answer."""
+    """If the model fails in mid-answer, the response ends as failed, the call goes on, and the caller is answered."""
     failed: list[Act] = [Speak("I think"), Fail()]
     async with rig.start([failed, [Speak("Here I am again.")], [Speak("And again.")]]) as far:
         async with calling(rig, far) as call:

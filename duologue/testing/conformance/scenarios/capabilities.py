@@ -1,4 +1,4 @@
-"""E9: an engine says what it can do, as data, and keeps to it: what it cannot do it refuses."""
+"""E9: an engine declares its capabilities as data, keeps to them, and refuses everything else."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ PIXEL = bytes.fromhex(
 
 @scenario("E9")
 async def capabilities_are_data(rig: Rig, random: Random) -> None:
-    """Capabilities are plain data that are known before anything is opened, and that hold during the call."""
+    """Capabilities are plain data, known before a connection is opened, and they hold during the call."""
     async with rig.start([]) as far:
         before = far.capabilities
         assert msgspec.json.decode(msgspec.json.encode(before), type=type(before)) == before
@@ -42,7 +42,7 @@ async def capabilities_are_data(rig: Rig, random: Random) -> None:
 
 @scenario("E9")
 async def what_changes_in_session_takes_no_new_connection(rig: Rig, random: Random) -> None:
-    """What is said to change in mid-session does so on the connection that there is; the rest on a new one."""
+    """Settings that the capabilities list as changeable change on the open connection, the others on a new one."""
     changes = {
         "instructions": Configure(instructions="You are Bob."),
         "tools": Configure(tools=(TOOL,)),
@@ -63,7 +63,7 @@ async def what_changes_in_session_takes_no_new_connection(rig: Rig, random: Rand
 
 @scenario("E9")
 async def an_image_is_taken_or_refused(rig: Rig, random: Random) -> None:
-    """An image reaches the model before its next answer, or is refused with an error: it is never passed over."""
+    """An image reaches the model before its next answer, or is refused with an error. It is never ignored."""
     async with rig.start([]) as far:
         async with calling(rig, far) as call:
             call.expect_error("image", "Image")
@@ -80,7 +80,7 @@ async def an_image_is_taken_or_refused(rig: Rig, random: Random) -> None:
 
 @scenario("E9")
 async def an_image_of_an_unknown_type_is_refused(rig: Rig, random: Random) -> None:
-    """An image of a type that cannot be is refused with an error that names the type, and the call goes on."""
+    """An image of an unknown type is refused with an error that names the type, and the call goes on."""
     async with rig.start([]) as far:
         async with calling(rig, far) as call:
             call.expect_error("image")
@@ -101,7 +101,7 @@ async def _typed_text_is_refused(rig: Rig, random: Random) -> None:
 
 @scenario("E9", can=lambda can: can.text_input, refused=_typed_text_is_refused)
 async def typed_text_is_answered(rig: Rig, random: Random) -> None:
-    """Where text is taken it is answered without a word spoken; where it is not, it is refused."""
+    """An engine with text input answers typed text without a word spoken; one without it refuses the text."""
     async with rig.start([[Speak("I can read.")]]) as far:
         async with calling(rig, far) as call:
             await call.session.send(UserText(text="Can you read?"))
@@ -118,7 +118,7 @@ async def _tools_are_refused(rig: Rig, random: Random) -> None:
 
 @scenario("E9", can=lambda can: can.tools != "none", refused=_tools_are_refused)
 async def tools_are_offered_to_the_model(rig: Rig, random: Random) -> None:
-    """Where there are tools the model is told of them with their schema; where there are none they are refused."""
+    """An engine with tools sends them to the model with their schemas; one without them refuses them."""
     async with rig.start([]) as far:
         async with calling(rig, far) as call:
             await call.configure(tools=(TOOL,))

@@ -20,12 +20,12 @@ OTHER = {"name": "time", "description": "What time it is.", "parameters": {"type
 
 
 def state(far: FarEnd) -> tuple[str, str, tuple[str, ...]]:
-    """What the far end is set up with, as far as every far end shows it."""
+    """Return the configuration of the far end: the part that every far end shows."""
     return far.instructions, far.voice, far.tools
 
 
 async def refused(far: FarEnd, change: Configure, named: str) -> None:
-    """Check that the engine refuses a change, with a reason that names what is wrong, and keeps all as it was."""
+    """Check that the engine refuses a change, with `named` in the reason, and keeps its configuration."""
     before = far.contract.config
     reasons = []
     try:
@@ -44,7 +44,7 @@ async def refused(far: FarEnd, change: Configure, named: str) -> None:
 
 @scenario("E5")
 async def a_change_reaches_the_far_end_as_a_whole(rig: Rig, random: Random) -> None:
-    """Instructions, voice and tools of one `Configure` hold from the next answer on, and all at once."""
+    """Instructions, voice and tools of one `Configure` hold together, from the next answer on."""
     async with rig.start([]) as far:
         async with calling(rig, far, agent=Agent(name="Ann", instructions="You are Ann.", voice=rig.voices[0])) as call:
             await call.asks(HELLO)
@@ -62,7 +62,7 @@ async def a_change_reaches_the_far_end_as_a_whole(rig: Rig, random: Random) -> N
 
 @scenario("E5")
 async def what_is_omitted_persists_and_what_is_empty_clears(rig: Rig, random: Random) -> None:
-    """A field that a change does not mention stays; an empty text or tuple takes away."""
+    """A field that a change omits stays as it is; an empty text or tuple clears it."""
     first = Agent(name="Ann", instructions="You are Ann.", voice=rig.voices[0])
     async with rig.start([]) as far, calling(rig, far, agent=first) as call:
         await call.configure(tools=(TOOL, OTHER))
@@ -82,7 +82,7 @@ async def what_is_omitted_persists_and_what_is_empty_clears(rig: Rig, random: Ra
 
 @scenario("E5")
 async def an_option_reaches_the_far_end(rig: Rig, random: Random) -> None:
-    """An option that the engine takes holds from the next answer on, and persists through other changes."""
+    """An option of the engine holds from the next answer on, and persists through other changes."""
     name, value = rig.option
     async with rig.start([]) as far, calling(rig, far) as call:
         await call.asks(HELLO)
@@ -98,7 +98,7 @@ async def an_option_reaches_the_far_end(rig: Rig, random: Random) -> None:
 
 @scenario("E5")
 async def a_change_that_cannot_be_is_refused(rig: Rig, random: Random) -> None:
-    """An unknown voice, option or value is refused with a reason that names it; nothing of the change is applied."""
+    """An unknown voice, option or value is refused with a reason that names it, and the whole change with it."""
     async with rig.start([]) as far:
         async with calling(rig, far) as call:
             await call.asks(HELLO)
@@ -120,7 +120,7 @@ async def a_change_that_cannot_be_is_refused(rig: Rig, random: Random) -> None:
 
 @scenario("E5", faults=["refuse_change"])
 async def a_change_that_the_far_end_refuses_keeps_the_old(rig: Rig, random: Random) -> None:
-    """A change that passes every check but is refused by the provider is reported, and the old configuration holds."""
+    """A change that passes all checks but that the provider refuses is reported, and the old configuration holds."""
     assert rig.refusable is not None
     async with rig.start([]) as far:
         async with calling(rig, far) as call:
@@ -133,7 +133,7 @@ async def a_change_that_the_far_end_refuses_keeps_the_old(rig: Rig, random: Rand
             except ConfigurationError:
                 pass
             else:
-                raise AssertionError("the engine takes it for applied")
+                raise AssertionError("the engine did not report the refusal")
             far.refuse_changes(False)
             assert far.contract.config == config
             await call.asks(THANKS)
@@ -146,7 +146,7 @@ async def a_change_that_the_far_end_refuses_keeps_the_old(rig: Rig, random: Rand
 
 @scenario("E5")
 async def a_change_in_mid_answer_cuts_nothing(rig: Rig, random: Random) -> None:
-    """What the agent is saying when a change comes is said to its end, in the old configuration."""
+    """Speech in progress when a change arrives is spoken to its end, in the old configuration."""
     text = "This is an answer that takes a while to say, and it is to be heard to its end."
     async with rig.start([[Speak(text, pace=2.0)], [Speak("Now I am Bob.")]]) as far:
         async with calling(rig, far) as call:

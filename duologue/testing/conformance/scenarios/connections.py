@@ -1,4 +1,4 @@
-"""E8: an engine survives what happens to its connection, and the call does not show it."""
+"""E8: an engine survives the faults of its connection, and the caller does not notice them."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from ..suite import scenario
 from .words import LONG
 
 CODES = (0, 1001, 1011, 1012)
-"""Ways in which a connection ends: broken off, or closed by a server that goes away, fails or restarts."""
+"""Ends of a connection, as close codes: broken off, or closed by a server that goes away, fails or restarts."""
 QUICK = ConnectionSettings(heartbeat_s=1.0, backoff_s=0.2)
 
 
 def answers(asked: Asked) -> list[Act]:
-    """A model whose answers show what they are to."""
+    """A model with a different answer to each phrase."""
     said = {HELLO: "Hello.", WEATHER: "It is sunny.", LONDON: "It rains.", THANKS: "You are welcome."}
     return [Speak(said.get(asked.said, "Yes."))]
 
 
 async def reconnected(call: Call, times: int = 1) -> None:
-    """Wait until the engine has another connection."""
+    """Wait until the engine has connected again; `times` is the number of connections before."""
 
     def active() -> int:
         return sum(change.state == "active" for change in call.came(ConnectionChanged))
@@ -35,7 +35,7 @@ async def reconnected(call: Call, times: int = 1) -> None:
 
 
 def check_states(call: Call, *, lost: int = 1) -> None:
-    """Check that what happened to the connection was told, in an order that makes sense, and without surprises."""
+    """Check that the states of the connection were broadcast, in a valid order, with `lost` losses."""
     states = call.states
     assert states[:2] == ["connecting", "active"]
     assert states[-1] == "closed"
@@ -52,7 +52,7 @@ def check_states(call: Call, *, lost: int = 1) -> None:
 
 
 def knows(call: Call, *texts: str) -> None:
-    """Check that the model knew each of these in its last question, once."""
+    """Check that the history of the model's last request contains each of these texts once."""
     told = squeezed(" ".join(message.text for message in call.far.asked[-1].history))
     for text in texts:
         assert told.count(squeezed(text)) == 1, f"told {told.count(squeezed(text))} times: {text!r}"
@@ -60,7 +60,7 @@ def knows(call: Call, *texts: str) -> None:
 
 @scenario("E8", faults=["drop"], seeds=4)
 async def a_drop_between_turns(rig: Rig, random: Random) -> None:
-    """A connection that ends while nobody speaks is replaced, and the next question is answered as if nothing was."""
+    """A connection that ends while nobody speaks is replaced, and the next question is answered as usual."""
     async with rig.start(answers) as far:
         async with calling(rig, far) as call:
             await call.asks(HELLO)
@@ -76,7 +76,7 @@ async def a_drop_between_turns(rig: Rig, random: Random) -> None:
 
 @scenario("E8", faults=["drop"], seeds=3)
 async def a_drop_while_the_caller_speaks(rig: Rig, random: Random) -> None:
-    """What the caller is saying when the connection ends is heard from its beginning, and answered once."""
+    """Speech during which the connection ends is heard from its beginning, and answered once."""
     async with rig.start(answers) as far:
         async with calling(rig, far) as call:
             await call.asks(HELLO)
@@ -101,7 +101,7 @@ async def _drop_after(call: Call, seconds: float, code: int) -> None:
 
 @scenario("E8", faults=["drop"], seeds=3)
 async def a_drop_in_mid_answer(rig: Rig, random: Random) -> None:
-    """An answer that breaks off is gone on with, or begun again, unasked; what was heard of it stays said."""
+    """An answer that breaks off is continued or begun again without a question; its heard part stays in the log."""
     rest = "And so they lived happily ever after."
 
     def model(asked: Asked) -> list[Act]:
@@ -127,7 +127,7 @@ async def a_drop_in_mid_answer(rig: Rig, random: Random) -> None:
 
 @scenario("E8", faults=["drop", "refuse"], seeds=3)
 async def what_is_said_while_there_is_no_connection_is_heard(rig: Rig, random: Random) -> None:
-    """The caller speaks while attempts to reconnect are refused: all of it arrives, in order. (pipecat 5465)"""
+    """Speech during refused attempts to reconnect arrives completely and in order. (pipecat 5465)"""
     async with rig.start(answers, connection=ConnectionSettings(backoff_s=0.8)) as far:
         async with calling(rig, far) as call:
             await call.asks(HELLO)
@@ -150,7 +150,7 @@ async def what_is_said_while_there_is_no_connection_is_heard(rig: Rig, random: R
 
 @scenario("E8", faults=["drop", "refuse"])
 async def an_engine_that_cannot_reconnect_ends_the_call(rig: Rig, random: Random) -> None:
-    """When no connection can be made for as long as it is tried, that is a fatal error, and the call ends with it."""
+    """If all attempts to reconnect fail, that is a fatal error, and the call ends with it."""
     async with rig.start(answers, connection=ConnectionSettings(retry_for_s=4.0)) as far:
         async with calling(rig, far, ends=False) as call:
             call.expect_error("")
@@ -174,7 +174,7 @@ async def an_engine_that_cannot_reconnect_ends_the_call(rig: Rig, random: Random
 
 @scenario("E8", faults=["half_open"], seeds=3)
 async def a_half_open_connection_is_noticed(rig: Rig, random: Random) -> None:
-    """A far end that neither reads nor writes is noticed by the heartbeat; what it missed is said again. (L 7368)"""
+    """The heartbeat detects a far end that neither reads nor writes; speech that it missed is repeated. (L 7368)"""
     async with rig.start(answers, connection=QUICK) as far:
         async with calling(rig, far) as call:
             await call.asks(HELLO)
@@ -193,7 +193,7 @@ async def a_half_open_connection_is_noticed(rig: Rig, random: Random) -> None:
 
 @scenario("E8", faults=["half_open"])
 async def a_connection_that_goes_half_open_in_mid_answer(rig: Rig, random: Random) -> None:
-    """An answer that stops coming without a word is gone on with on a new connection."""
+    """An answer that stops without a close of the connection is continued on a new one."""
     rest = "And so they lived happily ever after."
 
     def model(asked: Asked) -> list[Act]:
@@ -212,7 +212,7 @@ async def a_connection_that_goes_half_open_in_mid_answer(rig: Rig, random: Rando
 
 @scenario("E8", faults=["expiry"])
 async def a_session_that_expires_is_replaced(rig: Rig, random: Random) -> None:
-    """A session that ends at the provider's limit is followed by another; nothing said is lost or told twice."""
+    """A session that ends at the provider's limit is replaced; no words are lost, and none are sent twice."""
     phrases = [HELLO, WEATHER, LONDON, THANKS] * 2
     async with rig.start(answers, session_limit_s=24.0) as far:
         async with calling(rig, far) as call:
@@ -231,7 +231,7 @@ async def a_session_that_expires_is_replaced(rig: Rig, random: Random) -> None:
 
 @scenario("E8", faults=["go_away"])
 async def a_warning_in_mid_sentence_cuts_nothing(rig: Rig, random: Random) -> None:
-    """A provider that goes away while the agent speaks is left when the sentence has been said. (livekit js 2507)"""
+    """A provider that goes away while the agent speaks is left when the agent has finished. (livekit js 2507)"""
 
     def model(asked: Asked) -> list[Act]:
         return [Speak(LONG, pace=1.0)] if asked.said == STORY else [Speak("You are welcome.")]
@@ -255,7 +255,7 @@ async def a_warning_in_mid_sentence_cuts_nothing(rig: Rig, random: Random) -> No
 
 @scenario("E8", faults=["go_away"], seeds=4)
 async def a_warning_while_the_caller_speaks_loses_nothing(rig: Rig, random: Random) -> None:
-    """The connection changes around a sentence of the caller's: it is heard whole by one of the two, answered once."""
+    """If the connection is replaced around the caller's speech, one of the two hears all of it; it is answered once."""
     async with rig.start(answers) as far:
         async with calling(rig, far) as call:
             await call.asks(HELLO)
@@ -277,7 +277,7 @@ async def a_warning_while_the_caller_speaks_loses_nothing(rig: Rig, random: Rand
 
 @scenario("E8", faults=["go_away"], seeds=2)
 async def a_warning_that_is_too_short_for_the_answer(rig: Rig, random: Random) -> None:
-    """An answer that goes on when the connection must be left is gone on with on the next one, unasked."""
+    """An answer that outlasts its connection is continued on the next one without a question."""
     rest = "And so they lived happily ever after."
 
     def model(asked: Asked) -> list[Act]:
@@ -308,7 +308,7 @@ async def _go_away_after(call: Call, seconds: float, left_s: float) -> None:
 
 @scenario("E8", faults=["unknown", "malformed"])
 async def messages_that_mean_nothing_are_reported_and_passed_over(rig: Rig, random: Random) -> None:
-    """A message of an unknown type and a broken one are errors that say so, and nothing else happens."""
+    """A message of an unknown type and a malformed one are reported as errors, and change nothing else."""
     async with rig.start(answers) as far:
         async with calling(rig, far) as call:
             call.expect_error("")
@@ -325,7 +325,7 @@ async def messages_that_mean_nothing_are_reported_and_passed_over(rig: Rig, rand
 
 @scenario("E8", faults=["oversize"])
 async def a_message_that_is_too_large_does_no_harm(rig: Rig, random: Random) -> None:
-    """A message beyond every bound is not taken in; at most the connection is replaced, and the call goes on."""
+    """A message beyond every limit is not accepted; at most the connection is replaced, and the call goes on."""
     async with rig.start(answers) as far:
         async with calling(rig, far) as call:
             call.expect_error("")
@@ -340,7 +340,7 @@ async def a_message_that_is_too_large_does_no_harm(rig: Rig, random: Random) -> 
 
 @scenario("E8")
 async def what_is_said_while_the_engine_opens_is_heard(rig: Rig, random: Random) -> None:
-    """The caller speaks while the session is still being set up: every sample arrives, and is answered. (RoomKit)"""
+    """Speech while the session is being set up arrives to the last sample, and is answered. (RoomKit)"""
     lines: list[Any] = []
 
     async def early(call: Call) -> None:
@@ -356,7 +356,7 @@ async def what_is_said_while_the_engine_opens_is_heard(rig: Rig, random: Random)
 
 @scenario("E8")
 async def nothing_is_left_open(rig: Rig, random: Random) -> None:
-    """When the call has ended the engine has closed what it had opened."""
+    """When the call has ended, the engine has closed all its connections."""
     async with rig.start(answers) as far:
         async with calling(rig, far) as call:
             await call.asks(HELLO)

@@ -1,4 +1,4 @@
-"""E10: the provider's history is what was heard, wherever the provider allows it."""
+"""E10: the provider's history contains only heard words, if the provider allows that."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .words import LONG
 
 
 async def interrupted(call: Call, seconds: float) -> None:
-    """The caller asks for a story, hears so much of it, interrupts, and hears the answer to that."""
+    """The caller asks for a story, hears some seconds of it, interrupts, and hears the answer to that."""
     await call.says(STORY)
     await call.agent_begins()
     await call.waits(seconds)
@@ -23,7 +23,7 @@ async def interrupted(call: Call, seconds: float) -> None:
 
 
 async def _it_says_so(rig: Rig, random: Random) -> None:
-    """The provider keeps all that it has said; the log does not, nor what a new session is told."""
+    """The provider remembers its whole answer; the log and the replay to a new session have the heard part only."""
     async with rig.start([[Speak(LONG)], [Speak("I have stopped.")], [Speak("Bye.")]]) as far:
         assert not far.capabilities.truncation
         async with calling(rig, far) as call:
@@ -43,7 +43,7 @@ async def _it_says_so(rig: Rig, random: Random) -> None:
 
 @scenario("E10", can=lambda can: can.truncation, refused=_it_says_so, seeds=3)
 async def the_provider_forgets_what_was_not_heard(rig: Rig, random: Random) -> None:
-    """After an interruption the model's next answer is asked with what was heard of the last one, within a word."""
+    """After an interruption the model's next request has the heard part of the last answer, within a word."""
     pace = random.choice([0.0, 0.0, 1.5])
     async with rig.start([[Speak(LONG, pace=pace)], [Speak("I have stopped.")]]) as far:
         async with calling(rig, far) as call:
@@ -62,7 +62,7 @@ async def _nothing_was_said(rig: Rig, random: Random) -> None:
 
 @scenario("E10", can=lambda can: can.truncation, refused=_nothing_was_said)
 async def what_was_not_heard_at_all_is_forgotten(rig: Rig, random: Random) -> None:
-    """An answer of which no sample was heard is no part of any history. (pipecat 2106: 0 ms is no valid truncation)"""
+    """An answer without a heard sample is not in any history. (pipecat 2106: 0 ms is not a valid truncation)"""
     async with rig.start([[Wait(0.5), Speak("You will not hear this.")], [Speak("Yes?")]]) as far:
         async with calling(rig, far) as call:
             await call.says(HELLO)
@@ -81,7 +81,7 @@ async def what_was_not_heard_at_all_is_forgotten(rig: Rig, random: Random) -> No
 
 @scenario("E10", can=lambda can: can.truncation, refused=_nothing_was_said, seeds=2)
 async def never_more_is_cut_than_has_come(rig: Rig, random: Random) -> None:
-    """An interruption in the last moment of an answer, and after it, asks the provider for nothing impossible."""
+    """An interruption at the end of an answer, or after it, never truncates more than the provider has sent."""
     text = "That is all that there is to say about it."
     async with rig.start([[Speak(text)], [Speak("I have stopped.")], [Speak("Bye.")]]) as far:
         async with calling(rig, far) as call:

@@ -1,4 +1,4 @@
-"""E2: after an interruption nothing of the interrupted turns comes but their ends, and the line is silent at once."""
+"""E2: after an interruption only the ends of the interrupted turns still arrive, and the line is silent at once."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..suite import scenario
 from .words import LONG
 
 A_MOMENT_S = 0.6
-"""From the caller's first sound to the agent's silence: the speech must be told from a noise."""
+"""Seconds from the caller's first sound to the agent's silence: enough to distinguish speech from noise."""
 FADE_S = 0.05
-"""A cut may sound on for so long: it is faded, and one piece of 20 ms is on its way."""
+"""Seconds that a cut may remain audible: it is faded, and one piece of 20 ms is in flight."""
 
 
 def check_silence(call: Conversation) -> None:
-    """After each interruption the caller hears nothing until the next turn begins."""
+    """Check that the caller hears nothing between each interruption and the next turn."""
     for at, signal in call.signals:
         if isinstance(signal, Interrupted):
             later = [turn for turn in (frame.turn for frame in call.came(ResponseStarted)) if turn > signal.turn]
@@ -37,7 +37,7 @@ def _was_heard(call: Conversation, turn: int) -> bool:
 
 @scenario("E2", seeds=4)
 async def the_caller_speaks_over_the_agent(rig: Rig, random: Random) -> None:
-    """The caller's speech silences the agent within a moment, nothing of that turn follows, and it is answered."""
+    """The caller's speech silences the agent within 0.6 s, the turn is void, and the caller is answered."""
     pace = random.choice([0.0, 0.8, 1.0, 3.0])
     async with rig.start([[Speak(LONG, pace=pace)], [Speak("I have stopped.")]]) as far:
         async with calling(rig, far) as call:
@@ -57,7 +57,7 @@ async def the_caller_speaks_over_the_agent(rig: Rig, random: Random) -> None:
 
 @scenario("E2", seeds=10)
 async def interrupted_at_any_time(rig: Rig, random: Random) -> None:
-    """Whenever the application interrupts, while the agent thinks, speaks, calls or has just ended: silence."""
+    """An interruption by the application silences the agent while it thinks, speaks, calls a tool or has just ended."""
 
     def model(asked: Asked) -> list[Speak | Wait | CallTool]:
         if asked.history and asked.history[-1].role == "tool":
@@ -90,7 +90,7 @@ async def interrupted_at_any_time(rig: Rig, random: Random) -> None:
 
 @scenario("E2")
 async def a_turn_that_was_interrupted_before_its_first_word(rig: Rig, random: Random) -> None:
-    """An answer that is interrupted while the model still thinks is not heard; the next one is."""
+    """An answer that is interrupted before its first word is not heard; the next one is."""
     async with rig.start([[Wait(2.0), Speak("Too late.")], [Speak("Here I am.")]]) as far:
         async with calling(rig, far) as call:
             await call.says(STORY)

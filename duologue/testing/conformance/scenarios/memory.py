@@ -1,4 +1,4 @@
-"""E6: an engine that gets the call knows the conversation so far: resumed or replayed, never both."""
+"""E6: an engine that takes over a call knows the conversation so far: resumed or replayed, never both."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ BOB = Agent(name="Bob", instructions="You are Bob.", engine="tested")
 
 
 def all_text(call: Call) -> str:
-    """All that the far end was told, in the latest session."""
+    """Return all text that the far end has received in the latest session."""
     history = call.far.asked[-1].history
     return " ".join(message.text for message in history)
 
 
 def once(call: Call, *texts: str) -> None:
-    """Check that the model knew each of these texts in its last question, once and in this order."""
+    """Check that the history of the model's last request contains each of these texts, once and in this order."""
     told = squeezed(all_text(call))
     places = [told.find(squeezed(text)) for text in texts]
     assert -1 not in places, f"not known: {[t for t, place in zip(texts, places, strict=True) if place < 0]}"
@@ -37,7 +37,7 @@ def once(call: Call, *texts: str) -> None:
 
 
 def add(conversation: Conversation) -> None:
-    """A conversation with words of both sides, a tool call and its result."""
+    """Add words of both sides, a tool call and its result."""
     conversation.add("message", "caller", turn=1, text="I am Zoe and live in Rome.")
     conversation.add("tool_call", "agent", turn=1, call_id="call_a", name="find", data={"name": "Zoe"})
     conversation.add("tool_result", "tool", turn=1, call_id="call_a", name="find", data={"id": 7}, text='{"id": 7}')
@@ -46,7 +46,7 @@ def add(conversation: Conversation) -> None:
 
 @scenario("E6")
 async def what_was_said_before_is_known(rig: Rig, random: Random) -> None:
-    """An engine that opens in a conversation that has a past knows it in its first answer, each thing once."""
+    """An engine that opens in mid-conversation knows all of it in its first answer, each item once."""
     async with rig.start([[Speak("Hello again.")]]) as far:
         async with calling(rig, far, prepare=lambda session: add(session.conversation)) as call:
             await call.asks(HELLO)
@@ -58,7 +58,7 @@ async def what_was_said_before_is_known(rig: Rig, random: Random) -> None:
 
 @scenario("E6")
 async def a_hand_off_in_brings_the_history(rig: Rig, random: Random) -> None:
-    """After a hand-off from another engine the agent knows what was said there, and why it has the call."""
+    """After a hand-off from another engine the agent knows the conversation, and the reason for the hand-off."""
     first = Cascade(MockSTT([HELLO]), MockLLM(["I am Ann and I like green."]), MockTTS(seconds_per_sentence=1.0))
     async with rig.start([[Speak("I am Bob.")], [Speak("Of course.")]]) as far:
         async with calling(rig, far, agents=[ANN, BOB], engines={"first": first}) as call:
@@ -77,7 +77,7 @@ async def a_hand_off_in_brings_the_history(rig: Rig, random: Random) -> None:
 
 @scenario("E6")
 async def a_hand_off_while_the_caller_speaks_loses_nothing(rig: Rig, random: Random) -> None:
-    """What the caller is saying while the engines change is heard as a whole by the new one. (livekit 6844)"""
+    """Speech during a change of engines is heard as a whole by the new one. (livekit 6844)"""
     first = Cascade(MockSTT(["half of it"]), MockLLM(["I am Ann."]), MockTTS(seconds_per_sentence=1.0))
     async with rig.start([[Speak("I am Bob.")]]) as far:
         async with calling(rig, far, agents=[ANN, BOB], engines={"first": first}) as call:
@@ -99,7 +99,7 @@ async def _transfer_after(call: Call, seconds: float) -> None:
 
 @scenario("E6")
 async def only_what_was_heard_is_handed_on(rig: Rig, random: Random) -> None:
-    """What the other engine's agent was about to say when it was interrupted is not told to the new one."""
+    """The new engine does not receive the unheard part of an interrupted answer of the old one."""
     first = Cascade(MockSTT([HELLO, STORY]), MockLLM([LONG, "Yes."]), MockTTS(s_per_character=1 / 15))
     async with rig.start([[Speak("I am Bob.")]]) as far:
         async with calling(rig, far, agents=[ANN, BOB], engines={"first": first}) as call:
@@ -119,7 +119,7 @@ async def only_what_was_heard_is_handed_on(rig: Rig, random: Random) -> None:
 
 @scenario("E6", faults=["drop"], seeds=2)
 async def a_new_connection_resumes_or_replays(rig: Rig, random: Random) -> None:
-    """After a break the model knows everything once: by the provider's handle or by a replay, never by both."""
+    """After a loss the model knows everything once: by the provider's handle or by a replay, never by both."""
     model = [[Speak("Hello.")], [Speak("It is sunny.")], [Speak("It rains.")], [Speak("Bye.")]]
     async with rig.start(model) as far:
         async with calling(rig, far) as call:

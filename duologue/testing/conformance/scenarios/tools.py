@@ -1,4 +1,4 @@
-"""E4: tools. A call is made once, for a response that stands; every result reaches the model, once."""
+"""E4: tools. A call is made once, for a response that was not interrupted; its result reaches the model once."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..suite import scenario
 
 
 class Shop:
-    """Tools that keep what they were called with."""
+    """Tools that record their calls."""
 
     def __init__(self, seconds: float = 0.0, result: Any = "sunny") -> None:
         self.calls: list[str] = []
@@ -37,7 +37,7 @@ class Shop:
 
 
 def look_up(*cities: str, first: str = "", then: str = "It is sunny.") -> Callable[[Asked], list[Act]]:
-    """A model that calls `weather` when it is asked for the weather, and else says `then`."""
+    """Return a model that calls `weather` when asked for the weather, and says `then` otherwise."""
 
     def model(asked: Asked) -> list[Act]:
         if asked.said != WEATHER:
@@ -50,7 +50,7 @@ def look_up(*cities: str, first: str = "", then: str = "It is sunny.") -> Callab
 
 @scenario("E4")
 async def a_call_is_made_once_and_answered_once(rig: Rig, random: Random) -> None:
-    """A tool is called once, its result reaches the model once, and the answer comes in the same turn."""
+    """A tool is called once, its result reaches the model once, and the answer follows in the same turn."""
     shop = Shop()
     async with rig.start(look_up("Paris")) as far:
         async with calling(rig, far, tools=[shop.weather]) as call:
@@ -64,7 +64,7 @@ async def a_call_is_made_once_and_answered_once(rig: Rig, random: Random) -> Non
 
 @scenario("E4", faults=["duplicate"])
 async def a_call_that_is_told_twice_is_made_once(rig: Rig, random: Random) -> None:
-    """A provider that sends the message with the call twice causes one call."""
+    """A call that the provider sends twice is made once."""
     shop = Shop()
 
     def model(asked: Asked) -> list[Act]:
@@ -80,7 +80,7 @@ async def a_call_that_is_told_twice_is_made_once(rig: Rig, random: Random) -> No
 
 @scenario("E4")
 async def the_tool_of_an_interrupted_response_is_not_called(rig: Rig, random: Random) -> None:
-    """A call in a response that the caller interrupts before the call has come is never made. (pipecat 4997)"""
+    """A call that follows in a response which the caller has interrupted is never made. (pipecat 4997)"""
     shop = Shop()
 
     def model(asked: Asked) -> list[Act]:
@@ -107,7 +107,7 @@ async def the_tool_of_an_interrupted_response_is_not_called(rig: Rig, random: Ra
 
 @scenario("E4")
 async def a_falsy_result_is_a_result(rig: Rig, random: Random) -> None:
-    """Each of 0, {}, "", [], False and None reaches the model as the result, and is answered. (pipecat 4298)"""
+    """Each of 0, {}, "", [], False and None reaches the model as a result, and is answered. (pipecat 4298)"""
     values: list[Any] = [0, {}, "", [], False, None]
     left = list(values)
 
@@ -128,7 +128,7 @@ async def a_falsy_result_is_a_result(rig: Rig, random: Random) -> None:
 
 @scenario("E4")
 async def parallel_calls_have_one_continuation(rig: Rig, random: Random) -> None:
-    """Calls that are made together are answered once, when the last result has come."""
+    """Parallel calls have one continuation, after the last result."""
     seconds = {"Paris": 1.5, "London": 0.3, "Rome": 0.9}
 
     async def weather(city: str) -> str:
@@ -148,7 +148,7 @@ async def parallel_calls_have_one_continuation(rig: Rig, random: Random) -> None
 
 @scenario("E4", seeds=2)
 async def a_result_that_comes_after_an_interruption_is_told(rig: Rig, random: Random) -> None:
-    """A tool that an interruption does not cancel delivers its result to the model, and the caller hears of it."""
+    """A tool that an interruption does not cancel delivers its result to the model, and the answer is heard."""
     shop = Shop(seconds=random.uniform(3.0, 5.0))
     async with rig.start(look_up("Paris", first="One moment please, I will look that up for you.")) as far:
         async with calling(rig, far, tools=[shop.patient()]) as call:
@@ -166,7 +166,7 @@ async def a_result_that_comes_after_an_interruption_is_told(rig: Rig, random: Ra
 
 @scenario("E4", seeds=2)
 async def a_result_that_comes_while_the_caller_speaks_is_answered(rig: Rig, random: Random) -> None:
-    """The result of a slow tool that comes while the caller speaks is in view of the next answer. (pipecat 5823)"""
+    """A tool's result that arrives while the caller speaks is known to the next answer. (pipecat 5823)"""
     shop = Shop(seconds=random.uniform(1.0, 1.5))
     async with rig.start(look_up("Paris", then="It is sunny, and you are welcome.")) as far:
         async with calling(rig, far, tools=[shop.patient()]) as call:
@@ -185,7 +185,7 @@ async def a_result_that_comes_while_the_caller_speaks_is_answered(rig: Rig, rand
 
 @scenario("E4", faults=["cancel_calls"])
 async def a_call_that_the_provider_cancels_needs_no_result(rig: Rig, random: Random) -> None:
-    """A call whose id the provider cancels has no result there; the log keeps its pair, and the call goes on."""
+    """A tool call that the provider cancels sends no result; the log keeps call and result, and the call goes on."""
     shop = Shop(seconds=3.0)
     async with rig.start(look_up("Paris", then="You are welcome.")) as far:
         async with calling(rig, far, tools=[shop.weather]) as call:
@@ -201,7 +201,7 @@ async def a_call_that_the_provider_cancels_needs_no_result(rig: Rig, random: Ran
 
 @scenario("E4", faults=["drop"], seeds=2)
 async def a_result_for_a_connection_that_is_gone_is_told_once(rig: Rig, random: Random) -> None:
-    """The connection that asked breaks while the tool runs: the new one is told the result as text, once. (RoomKit)"""
+    """If the connection breaks while a tool runs, the new one receives the result as text, once. (RoomKit)"""
     shop = Shop(seconds=2.0, result="sunny and warm")
     async with rig.start(look_up("Paris")) as far:
         async with calling(rig, far, tools=[shop.weather]) as call:
@@ -221,7 +221,7 @@ async def a_result_for_a_connection_that_is_gone_is_told_once(rig: Rig, random: 
 
 @scenario("E4")
 async def a_tool_that_fails_is_answered(rig: Rig, random: Random) -> None:
-    """A tool that raises, and one that does not exist, reach the model as results that say so."""
+    """The error of a tool that raises, or does not exist, reaches the model as the result."""
 
     async def weather(city: str) -> str:
         """The weather of a city."""
@@ -244,7 +244,7 @@ async def a_tool_that_fails_is_answered(rig: Rig, random: Random) -> None:
 
 @scenario("E4")
 async def a_result_nobody_asked_for_is_refused(rig: Rig, random: Random) -> None:
-    """A result for a call that was never made is an error that names it, and the call goes on."""
+    """A result for a call that was never made is reported as an error that names it, and the call goes on."""
     async with rig.start([]) as far:
         async with calling(rig, far, tools=[]) as call:
             call.expect_error("call_unknown")
@@ -257,5 +257,5 @@ async def a_result_nobody_asked_for_is_refused(rig: Rig, random: Random) -> None
 
 
 def _knows_result(history: Any, text: str) -> int:
-    """In how many messages that are not the agent's own the result stands."""
+    """Return the number of messages with this result that are not the agent's own."""
     return sum(text in message.text for message in history if message.role != "assistant")

@@ -14,7 +14,7 @@ from ..suite import scenario
 
 @scenario("E3")
 async def both_sides_are_written_down(rig: Rig, random: Random) -> None:
-    """What the caller and the agent say stands in the log in its order, with the times at which it was said."""
+    """The log has the words of both sides in their order, with the times at which they were spoken."""
     answers = ["Hello.", "It is sunny.", "It rains."]
     async with rig.start([[Speak(text)] for text in answers]) as far:
         async with calling(rig, far) as call:
@@ -40,7 +40,7 @@ async def both_sides_are_written_down(rig: Rig, random: Random) -> None:
 
 @scenario("E3")
 async def interim_transcripts_do_not_enter_the_log(rig: Rig, random: Random) -> None:
-    """Interim texts come before the final one, which replaces them; there is one final text for each turn."""
+    """Interim texts precede the final one, which replaces them; each turn has one final text."""
     async with rig.start([[Speak("Hello.")], [Speak("Sunny.")]]) as far:
         async with calling(rig, far) as call:
             await call.asks(WEATHER)
@@ -56,7 +56,7 @@ async def interim_transcripts_do_not_enter_the_log(rig: Rig, random: Random) -> 
 
 @scenario("E3", faults=["late_transcript"])
 async def a_late_transcript_stands_at_its_turn(rig: Rig, random: Random) -> None:
-    """A transcript that comes while its answer is being spoken stands in the log before that answer."""
+    """A transcript that arrives during its answer stands before that answer in the log."""
     long = "Well, there is much to say about that, and I will begin at the beginning of it all."
     async with rig.start([[Speak(long)], [Speak("You are welcome.")]], transcript_delay_s=2.0) as far:
         async with calling(rig, far) as call:
@@ -75,7 +75,7 @@ async def a_late_transcript_stands_at_its_turn(rig: Rig, random: Random) -> None
 
 @scenario("E3", faults=["late_transcript"])
 async def late_transcripts_of_quick_turns_keep_their_order(rig: Rig, random: Random) -> None:
-    """Two turns that are both transcribed after the second answer has begun come in their order."""
+    """Two transcripts that arrive after the second answer has begun stand in their order."""
     async with rig.start([[Speak("One.")], [Speak("Two, and a little more of it.")]], transcript_delay_s=4.0) as far:
         async with calling(rig, far) as call:
             await call.says(HELLO)
@@ -93,7 +93,7 @@ async def late_transcripts_of_quick_turns_keep_their_order(rig: Rig, random: Ran
 
 @scenario("E3", can=lambda can: can.text_input, refused=None)
 async def typed_text_is_part_of_the_conversation(rig: Rig, random: Random) -> None:
-    """What the caller types is logged, known to the model and answered, between what is spoken."""
+    """Typed text between spoken turns is logged, known to the model and answered."""
     async with rig.start([[Speak("Hello.")], [Speak("A nice name.")], [Speak("Sunny.")]]) as far:
         async with calling(rig, far) as call:
             await call.asks(HELLO)
@@ -109,7 +109,7 @@ async def typed_text_is_part_of_the_conversation(rig: Rig, random: Random) -> No
 
 @scenario("E3")
 async def two_pieces_of_one_turn_are_one_turn(rig: Rig, random: Random) -> None:
-    """A short pause does not split a turn: both pieces are heard, and answered once."""
+    """A short pause does not split a turn: both parts are heard, and answered once."""
     async with rig.start([[Wait(0.1), Speak("Yes to both.")], [Speak("Too much.")]]) as far:
         async with calling(rig, far) as call:
             first = await call.says(HELLO)

@@ -1,4 +1,4 @@
-"""E7: what each response consumed is told: tokens, and seconds of audio both ways."""
+"""E7: the consumption of each response is reported: tokens, and seconds of audio in both directions."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .words import LONG
 
 @scenario("E7")
 async def each_response_has_its_usage(rig: Rig, random: Random) -> None:
-    """Tokens in and out and seconds of speech are told for each response, and add up to what was spoken."""
+    """Tokens and seconds of audio in both directions are reported for each response, and add up."""
     async with rig.start([[Speak("Hello, how can I help?")], [Speak("It is sunny.")]]) as far:
         async with calling(rig, far) as call:
             lines = [await call.says(HELLO)]
@@ -41,7 +41,7 @@ async def each_response_has_its_usage(rig: Rig, random: Random) -> None:
 
 @scenario("E7")
 async def an_interrupted_response_has_its_usage(rig: Rig, random: Random) -> None:
-    """What an answer that was cut short has consumed by then is told, too: it is paid for."""
+    """The consumption of an interrupted answer is reported too, because it is billed."""
     async with rig.start([[Speak(LONG, pace=1.5)], [Speak("I have stopped.")]]) as far:
         async with calling(rig, far) as call:
             await call.says(STORY)
