@@ -232,7 +232,7 @@ class Bus:
             except Exception as error:
                 self._report(error, owner.name, signal)
                 return
-            if inspect.iscoroutine(result):
+            if result is not None and inspect.iscoroutine(result):
                 if self._life.state is State.ENDED:
                     result.close()  # its task would have nothing to run in
                 else:

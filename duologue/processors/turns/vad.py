@@ -103,8 +103,7 @@ class Vad(Processor):
     async def audio(self, frame: UserAudio) -> None:
         """Judge a piece of audio and pass it on with its marks."""
         self._arrived_at = None
-        longest = int(frame.sample_rate * _PIECE_S) or 1
-        while len(frame.audio) > 2 * frame.channels * longest:
+        while len(frame.audio) > 2 * frame.channels * (longest := int(frame.sample_rate * _PIECE_S) or 1):
             part, frame = split(frame, longest)
             await self._pass(part)
         await self._pass(frame)
