@@ -21,7 +21,7 @@ from duologue.processors import Pipeline, Processor
 from duologue.services.google import GeminiLive, GeminiLiveOptions
 from duologue.services.native.asks import CONTINUE
 from duologue.services.openai import OpenAIRealtime, OpenAIRealtimeOptions, ServerVad
-from duologue.services.remote.keeper import ConnectionSettings
+from duologue.services.remote.connection import ConnectionSettings
 from duologue.session import Session
 from duologue.session.conversation import Item
 from duologue.testing import BareCall, Probe

@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-from duologue.services.remote.connection import Connection
+from duologue.services.remote.connection import Connection, ConnectionSettings
 from duologue.services.remote.dialect import ConnectionDialect, Event, GoingAway, Opened, Refused, Wire, WireMessage
-from duologue.services.remote.keeper import ConnectionSettings
 from duologue.services.remote.service import RemoteService, Setup
 from duologue.testing import BareCall
 
