@@ -1,4 +1,4 @@
-"""Calls over the web: `routes` to mount, a page to talk to, and an endpoint of the OpenAI Realtime API."""
+"""Calls over the web: `routes` to mount, a page for callers, and an endpoint of the OpenAI Realtime API."""
 
 from __future__ import annotations
 

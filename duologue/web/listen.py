@@ -14,24 +14,24 @@ from ..session.rows import CAPACITY, Rows, TooSlow
 from .calls import Calls, Refused, deny
 
 MAX_LISTENERS = 100
-"""The most dashboards of a server; further ones are refused with status 503."""
+"""The largest number of dashboards of a server. More are refused with status 503."""
 SEND_S = 10.0
-"""Seconds after which a dashboard that has not taken a row is too slow."""
+"""Seconds within which a dashboard must take a row; then it counts as too slow."""
 OVER, READ_ONLY, SLOW = 1000, 1008, 1013
 
 
 def routes(calls: Calls, *, capacity: int = CAPACITY, max_listeners: int = MAX_LISTENERS) -> list[BaseRoute]:
-    """The endpoint: a JSON object for each row, those so far first; see `duologue.session.rows`.
+    """Return the endpoint, which sends a JSON object for each row, beginning with the earlier ones; see `Rows`.
 
     `?mode=` is live (the default), coalesce or append. The authentication is that of the calls. A dashboard is cut off
-    with code 1013 if more than `capacity` rows wait for it and cannot be merged, or if it takes none for `SEND_S`; with
-    1008 if it sends anything. Code 1000 is the end of the call.
+    with code 1013 if more than `capacity` rows wait for it and cannot be merged, or if it takes none for `SEND_S`
+    seconds; with 1008 if it sends anything. Code 1000 means that the call is over.
     """
     return [WebSocketRoute("/listen/{call_id}", _Listening(calls, capacity, max_listeners).serve)]
 
 
 class _Listening:
-    """Admits dashboards, and sends each its rows until the call is over."""
+    """Admits dashboards, and sends rows to each until the call is over."""
 
     def __init__(self, calls: Calls, capacity: int, max_listeners: int) -> None:
         self._calls = calls
@@ -69,14 +69,14 @@ class _Listening:
 
 
 class _Dashboard:
-    """One dashboard that is connected."""
+    """One connected dashboard."""
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
         self._close: tuple[int, str] | None = None
 
     async def inform(self, rows: Rows) -> None:
-        """Send rows until the call is over, or the dashboard has gone, is too slow, or sends something."""
+        """Send rows until the call is over, or until the dashboard leaves, is too slow, or sends a message."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._read, tasks.cancel_scope)
             self._close = await self._send(rows)

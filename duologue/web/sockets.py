@@ -42,7 +42,7 @@ _RTVI = RtviWords()
 
 
 def routes(calls: Calls) -> list[BaseRoute]:
-    """The endpoints."""
+    """Return the endpoints."""
     calls.attach.append(wire_events.attach)
     endpoints = _Endpoints(calls)
     return [
@@ -59,7 +59,7 @@ class WebSocketDoor:
         self._calls = calls
 
     async def admit(self, socket: WebSocket) -> tuple[Any, Query]:
-        """The client's identity, and the parameters of its request without the token. Raises Refused."""
+        """Return the client's identity, and the parameters of its request without the token. Raises Refused."""
         try:
             identity = await self._calls.authorize(socket)
         except Refused:
@@ -72,7 +72,7 @@ class WebSocketDoor:
         return identity, query
 
     def limits(self, message_bytes: int = 0) -> WebSocketLimits:
-        """The limits of one connection; `message_bytes` if its messages are larger than usual."""
+        """Return the limits of one connection. `message_bytes` overrides the usual size of messages."""
         limits = self._calls.limits
         return WebSocketLimits(
             lost_s=limits.lost_s,
@@ -91,7 +91,7 @@ class WebSocketDoor:
         await self.run(call)
 
     async def run(self, call: Call) -> None:
-        """Run a call whose connection is accepted to its end."""
+        """Run a call to its end. Its connection is accepted already."""
         assert isinstance(call.transport, WebSocketTransport)
         call.transport.open()
         call.start()
@@ -99,7 +99,7 @@ class WebSocketDoor:
             await call.wait()
         finally:
             with anyio.CancelScope(shield=True):
-                await call.end(SHUTTING_DOWN)  # if this was cancelled: servers do that when they stop
+                await call.end(SHUTTING_DOWN)  # after a cancellation, which a stopping server causes
 
 
 class _Endpoints(WebSocketDoor):
@@ -111,15 +111,15 @@ class _Endpoints(WebSocketDoor):
         self._limits = self.limits()
 
     async def f1(self, socket: WebSocket) -> None:
-        """JSON objects, or binary PCM."""
+        """Serve a client with JSON objects or binary PCM."""
         await self._serve(socket, _f1_serializer)
 
     async def pipecat(self, socket: WebSocket) -> None:
-        """Pipecat's protobuf frames."""
+        """Serve a client with Pipecat's protobuf frames."""
         await self._serve(socket, _pipecat_serializer)
 
     async def fastrtc(self, socket: WebSocket) -> None:
-        """FastRTC's events: the first names the connection, and refusals after the handshake are events, too."""
+        """Serve a FastRTC client. Its first event names the connection; later refusals are sent as events."""
         try:
             identity, query = await self.admit(socket)
             serializer = _fastrtc_serializer(query)
@@ -179,7 +179,7 @@ class _Endpoints(WebSocketDoor):
 
 
 def _without_token(socket: WebSocket) -> Query:
-    """The parameters of the query without the token, which is removed from the request: servers log its address."""
+    """Return the query without the token, and remove the token from the request, because servers log its address."""
     query = dict(parse_qsl(socket.scope.get("query_string", b"").decode("latin-1")))
     if query.pop("token", None) is not None:
         socket.scope["query_string"] = urlencode(query).encode()

@@ -1,4 +1,4 @@
-"""Shared by the ways of WebRTC signalling: reads requests, takes calls, and finds them again."""
+"""`WebRTCHost`: reads requests, takes WebRTC calls, and finds them again, for both kinds of signalling."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ Json = dict[str, Any]
 
 
 class WebRTCHost:
-    """Takes WebRTC calls for both ways of signalling."""
+    """Takes WebRTC calls for both kinds of signalling."""
 
     def __init__(self, calls: Calls, ice_servers: Sequence[str] = ()) -> None:
         self.calls = calls
         self.ice_servers = list(ice_servers)
         self._ending: set[asyncio.Task[None]] = set()
         self._missing: MissingExtra | None = None
-        try:  # here, because the import takes long, and later there may be calls
+        try:  # here, because the import is slow and would stop the calls of a running server
             from ..transports.webrtc import transport as webrtc  # noqa: F401
         except MissingExtra as error:
             self._missing = error
@@ -37,7 +37,7 @@ class WebRTCHost:
             raise Refused(501, "not_available", str(self._missing))
 
     async def body(self, request: Request) -> Json:
-        """The request's JSON object. Raises Refused: 413 if it is too long, 400 if it is not one."""
+        """Return the request's JSON object. Raises Refused: 413 if it is too long, 400 if it is not a JSON object."""
         limit, data = self.calls.limits.message_bytes, b""
         try:
             async for piece in request.stream():
@@ -55,7 +55,7 @@ class WebRTCHost:
         return value
 
     def options(self) -> Json:
-        """The keyword arguments of transports."""
+        """Return the keyword arguments of transports."""
         limits = self.calls.limits
         return {
             "ice_servers": self.ice_servers,
@@ -67,7 +67,7 @@ class WebRTCHost:
         }
 
     async def accept(self, transport: WebRTCTransport, sdp: str, type: str) -> str:
-        """Take a call: the answer to its first offer. Raises Refused."""
+        """Take a call. Returns the answer to its first offer. Raises Refused."""
         call = self.calls.open(transport)
         transport.on_connected = call.start
         transport.on_abandoned = lambda reason: self._end(call, reason)
@@ -81,7 +81,7 @@ class WebRTCHost:
             raise
 
     def find(self, id: str, identity: Any) -> WebRTCTransport | None:
-        """The transport of a call of this identity; None also for one of another identity."""
+        """Return the transport of a call of this identity; None also for a call of another identity."""
         from ..transports.webrtc.transport import WebRTCTransport
 
         call = self.calls.get(id)
@@ -110,7 +110,7 @@ async def add_candidate(transport: WebRTCTransport, candidate: Any, mid_name: st
 
 
 def text(body: Json, name: str, default: str | None = None) -> str:
-    """A field that is a text. Raises Refused (400) if it is something else, or missing without a default."""
+    """Return a field that is a text. Raises Refused (400) for another type, or if it is missing without a default."""
     value = body.get(name)
     if value is None and default is not None:
         return default

@@ -1,7 +1,7 @@
 """`RealtimeServerSession`: the server's side of one session of OpenAI's Realtime API, without I/O.
 
-Events of the client go in by `receive`, events of the server come out by a callback, and a `Backend` stands for the
-model. The session keeps the conversation, the position of the input audio buffer and the responses in progress.
+`receive` takes the client's events, a callback sends the server's events, and a `Backend` is the model. The session
+keeps the conversation, the position of the input audio buffer and the responses in progress.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from .conversation import ServerConversation
 from .response import ServerItem, ServerResponse
 
 MAX_APPEND_BYTES = 15 * 1024 * 1024
-"""Audio in one `input_audio_buffer.append`."""
+"""Bytes of audio in one `input_audio_buffer.append`. More are refused."""
 MIN_COMMIT_MS = 100.0
-"""A shorter buffer cannot be committed."""
+"""Milliseconds of audio that a client must have sent before it can commit the buffer."""
 MAX_ACTIVE_RESPONSES = 16
-"""Responses in progress: one of the conversation, the others out of band."""
+"""Responses in progress: one of the conversation, the others out of band. More are refused."""
 
 
 class RealtimeServerSession:
     """The state of one session. `open` begins it.
 
-    Audio is not kept: retrieved items come without it. `voices` None allows any name at any time. The client's wishes
-    for the settings in `fixed` ("instructions", "voice", "model") are ignored. `tag` is a part of every id of this
-    session; sessions of one server have different ones.
+    Audio is not kept: retrieved items come without it. `voices` None allows any name at any time. Changes of the
+    settings in `fixed` ("instructions", "voice", "model") are ignored. `tag` is a part of every id of this session, and
+    differs between the sessions of a server.
     """
 
     def __init__(
@@ -63,14 +63,14 @@ class RealtimeServerSession:
         self._spoken = False
         self._received_ms = 0.0
         self._buffer_ms = 0.0
-        """Where in the caller's audio the buffer begins."""
+        """The start of the buffer in the caller's audio, in milliseconds."""
         self._speech_item = ""
-        """The id that the caller's turn will have, "" while they are silent."""
+        """The item id of the caller's turn in progress, "" while the caller is silent."""
 
     # -- for the backend -------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Tell the client that there is a session."""
+        """Send `session.created`."""
         self.emit("session.created", session=self.config)
 
     @property
@@ -91,7 +91,7 @@ class RealtimeServerSession:
 
     @property
     def received_ms(self) -> float:
-        """Milliseconds of audio that have come since the session began."""
+        """Milliseconds of audio received since the session began."""
         return self._received_ms
 
     @property
@@ -116,12 +116,12 @@ class RealtimeServerSession:
         self.emit("error", error={"type": kind, "code": code, "message": message, "param": param, "event_id": about})
 
     def new_id(self, kind: str) -> str:
-        """Return an id that is used for nothing else."""
+        """Return a new unique id."""
         self._count += 1
         return f"{kind}_{self._tag}_{self._count:04d}"
 
     def speech_started(self, at_ms: float, *, interrupt: bool = True) -> None:
-        """The caller has begun to speak. With `interrupt` cancels the active response, if the settings say so."""
+        """Begin a turn of the caller. With `interrupt` cancel the active response, if the settings say that."""
         detection = self.turn_detection
         if detection is None or self._speech_item:
             return
@@ -133,7 +133,7 @@ class RealtimeServerSession:
             self._cancel(self.active, "turn_detected")
 
     def speech_stopped(self, at_ms: float, *, respond: bool = True) -> None:
-        """The caller's turn is over. Commits it, and with `respond` answers it, if the settings say so."""
+        """End the caller's turn and commit it. With `respond` answer it, if the settings say that."""
         detection = self.turn_detection
         if detection is None or not self._speech_item:
             return
@@ -166,7 +166,7 @@ class RealtimeServerSession:
         return item
 
     def transcribed(self, item: ServerItem, transcript: str, seconds: float) -> None:
-        """Set the transcript of a turn of the caller's, and send it if the session has transcription."""
+        """Set the transcript of a turn of the caller, and send it if the session has transcription."""
         item.wire["content"] = [{"type": "input_audio", "transcript": transcript}]
         if self.config["audio"]["input"]["transcription"] is None:
             return
@@ -226,10 +226,10 @@ class RealtimeServerSession:
         self._backend.respond(response)
         return response
 
-    # -- what the client sends -------------------------------------------------------------------------------------
+    # -- events of the client --------------------------------------------------------------------------------------
 
     def receive(self, message: str | bytes) -> None:
-        """Carry out one message of the client's, or answer it with an `error` event."""
+        """Carry out one message of the client, or answer it with an `error` event."""
         try:
             event = json.loads(message)
         except (ValueError, RecursionError):

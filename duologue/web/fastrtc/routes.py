@@ -19,13 +19,13 @@ from .words import KIND, FastRtcWords
 
 MAX_ID = 128
 _WITH_STATUS = {"unauthorized": 401, "malformed": 400, "too_large": 413, "not_available": 501}
-"""Refusals that keep their status, since FastRTC's clients cannot do anything about them."""
+"""Refusals that keep their HTTP status, because FastRTC's clients cannot handle them."""
 _LOG = {
     ("caller", True): "started_talking",
     ("caller", False): "pause_detected",
     ("agent", True): "response_starting",
 }
-"""FastRTC's log messages, by who begins (True) or ceases to speak."""
+"""FastRTC's log messages: by the side, and True if it begins to speak, False if it stops."""
 
 
 class FastRTC:
@@ -36,7 +36,7 @@ class FastRTC:
         host.calls.attach.append(attach_log)
 
     async def offer(self, request: Request) -> Response:
-        """An offer and its answer, or a candidate."""
+        """Answer an offer, or take a candidate."""
         try:
             identity = await self._host.calls.authorize(request)
             self._host.require_webrtc()

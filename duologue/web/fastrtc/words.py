@@ -1,4 +1,4 @@
-"""`FastRtcWords`: the messages of a transport to a FastRTC client on a WebRTC data channel."""
+"""`FastRtcWords`: a transport's own messages to a FastRTC client on a WebRTC data channel."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ class FastRtcWords(Words):
     """FastRTC's messages."""
 
     def error(self, text: str) -> Message:
-        """FastRTC's error message."""
+        """Return FastRTC's error message."""
         return {"type": "error", "data": text}
 
     def end(self, reason: str) -> Message:
-        """FastRTC's end of a stream."""
+        """Return FastRTC's message for the end of a stream."""
         return {"type": "end_stream", "data": reason}

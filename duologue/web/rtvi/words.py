@@ -1,4 +1,4 @@
-"""`RtviWords`: the messages of a transport to a client that speaks RTVI."""
+"""`RtviWords`: a transport's own messages to a client that speaks RTVI."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from .messages import LABEL, envelope
 
 
 class RtviWords(Words):
-    """RTVI's `error`, and the `peerLeft` of Pipecat's small-webrtc transport."""
+    """RTVI's `error` message, and the `peerLeft` of Pipecat's small-webrtc transport."""
 
     def error(self, text: str) -> Message:
-        """RTVI's error message. The call goes on, or its end is sent apart."""
+        """Return RTVI's error message. It does not end the call."""
         return envelope("error", {"error": text, "fatal": False})
 
     def end(self, reason: str) -> Message:
-        """A signalling message, which is not RTVI's: clients of small-webrtc expect it on the same channel."""
+        """Return a signalling message, not RTVI's: clients of small-webrtc expect it on the same channel."""
         return {"type": "signalling", "message": {"type": "peerLeft"}}
 
     def owns(self, message: Message) -> bool:
-        """Returns True for RTVI's label."""
+        """Return True for a message with RTVI's label."""
         return message.get("label") == LABEL
