@@ -38,7 +38,7 @@ from duologue.services.native.dialect import Dialect
 from duologue.services.native.link import Link
 from duologue.services.openai import OpenAIRealtime
 from duologue.services.remote.connection import Connection
-from duologue.services.remote.wire import Wire
+from duologue.services.remote.dialect import Wire
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.transports.memory import MemoryTransport
 from duologue.transports.playout.pacer import Pacer

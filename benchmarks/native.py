@@ -38,7 +38,7 @@ from duologue.agents.engine import EngineConfig
 from duologue.frames import BotAudio, Respond, SessionStarted
 from duologue.services.google import GeminiLive
 from duologue.services.openai import OpenAIRealtime
-from duologue.services.remote.wire import Wire
+from duologue.services.remote.dialect import Wire
 from duologue.transports.memory import MemoryTransport
 from duologue.transports.playout.pacer import Pacer
 

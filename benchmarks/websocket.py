@@ -22,8 +22,8 @@ import psutil
 
 from benchmarks._call import CHUNK, speech
 from benchmarks._report import arguments, cpu_s, percentile, report
+from duologue.transports.playout.base import PlayoutSettings
 from duologue.transports.playout.pacer import Pacer
-from duologue.transports.playout.settings import PlayoutSettings
 
 WARM_UP_S = 5.0
 CHUNK_S = 0.02

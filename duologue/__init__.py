@@ -19,10 +19,10 @@ from ._lazy import lazily
 
 if TYPE_CHECKING:
     from .agents.agent import Agent as Agent
+    from .agents.agent import Flow as Flow
+    from .agents.agent import Stage as Stage
     from .agents.engine import Capabilities as Capabilities
     from .agents.engine import Engine as Engine
-    from .agents.flow import Flow as Flow
-    from .agents.flow import Stage as Stage
     from .agents.tool import Tool as Tool
     from .errors import BadInput as BadInput
     from .errors import ConfigurationError as ConfigurationError
@@ -53,10 +53,11 @@ if TYPE_CHECKING:
     from .services.tts import TTS as TTS
     from .session.conversation import Conversation as Conversation
     from .session.conversation import Item as Item
-    from .session.life import Outcome as Outcome
-    from .session.pricing import cost as cost
-    from .session.run import run as run
+    from .session.feed import Feed as Feed
+    from .session.host import Outcome as Outcome
     from .session.session import Session as Session
+    from .session.session import run as run
+    from .session.usage import cost as cost
     from .transports.local import LocalAudioTransport as LocalAudioTransport
     from .transports.memory import MemoryTransport as MemoryTransport
     from .transports.wav import WavTransport as WavTransport
@@ -66,9 +67,8 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
-    "agents.agent": "Agent",
+    "agents.agent": "Agent Flow Stage",
     "agents.engine": "Capabilities Engine",
-    "agents.flow": "Flow Stage",
     "agents.tool": "Tool",
     "errors": (
         "BadInput ConfigurationError DeadlineExceeded DuologueError IllegalState MissingExtra ServiceError ToolError"
@@ -90,10 +90,10 @@ _HOMES = {
     "services.stt": "STT",
     "services.tts": "TTS",
     "session.conversation": "Conversation Item",
-    "session.life": "Outcome",
-    "session.pricing": "cost",
-    "session.run": "run",
-    "session.session": "Session",
+    "session.feed": "Feed",
+    "session.host": "Outcome",
+    "session.session": "Session run",
+    "session.usage": "cost",
     "transports.local": "LocalAudioTransport",
     "transports.memory": "MemoryTransport",
     "transports.wav": "WavTransport",

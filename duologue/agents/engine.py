@@ -37,6 +37,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     affect: bool = False
     text_may_change: bool = False
     """True if hooks may change a sentence before it is spoken. Otherwise they can only block it."""
+    conformance: int = 1
+    """The version of the conformance suite that the engine was written for."""
     voices: str = ""
     """The family of the engine's voices, by which an `Agent` can name a voice for each engine."""
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from ..session.session import Session
-from .kernel.node import Node
-from .kernel.spec import handles
+from .kernel.node import Node, handles
 
 __all__ = ["Processor", "handles"]
 
@@ -16,13 +15,5 @@ class Processor(Node):
     session. `open` and `close` bracket the session; `capacity` bounds the lane, if there is one.
     """
 
-    @property
-    def session(self) -> Session:
-        """The session that it belongs to. Raises IllegalState before there is one."""
-        session: Session = self.host.session
-        return session
-
-    @property
-    def in_session(self) -> bool:
-        """True once it belongs to a session."""
-        return self._host is not None
+    session: Session
+    """The session that it belongs to. Reading it raises IllegalState before there is one."""

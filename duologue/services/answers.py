@@ -24,7 +24,7 @@ from ..frames import (
     UserImage,
     UserText,
 )
-from ..processors.handoff.setup import first_configuration
+from ..processors.handoff.handoff import first_configuration
 from ..processors.kernel.lane import DrainableLane
 from ..processors.processor import Processor, handles
 
@@ -96,7 +96,7 @@ class Answers(Processor):
     async def begin(self, signal: SessionStarted) -> None:
         """Let the session's agent say its greeting."""
         if self._greeting:
-            self._queue(Say(text=self._greeting))
+            self.queue(Say(text=self._greeting))
 
     async def close(self) -> None:
         """Stop answering. Overriding methods call this, too."""
@@ -114,7 +114,7 @@ class Answers(Processor):
         self._log_caller(frame.text, author="" if by_caller else frame.author)
         if frame.respond:
             self._unanswered = "words"
-            self._queue(frame)
+            self.queue(frame)
         await self.push(frame)
 
     @handles(UserImage)
@@ -130,19 +130,20 @@ class Answers(Processor):
     @handles(Say, upstream=True)
     async def say(self, frame: Say) -> None:
         """Say a text word for word."""
-        self._queue(frame)
+        self.queue(frame)
 
     @handles(Respond)
     async def respond(self, frame: Respond) -> None:
         """Answer now, even while the caller speaks."""
-        self._queue(frame)
+        self.queue(frame)
 
     @handles(ToolResult, upstream=True)
     async def tool_result(self, frame: ToolResult) -> None:
         """Log a result. The last one of its turn lets the answer go on."""
-        self._take_result(frame)
+        self.take_result(frame)
 
-    def _take_result(self, frame: ToolResult) -> None:
+    def take_result(self, frame: ToolResult) -> None:
+        """Log a result of a tool; the last one of its turn lets the answer go on."""
         calls, conversation, floor = self.session.calls, self.session.conversation, self.session.floor
         call = calls.get(frame.call_id)
         if call is not None and call.result_id and frame.turn <= floor.fence:
@@ -165,15 +166,15 @@ class Answers(Processor):
         if calls.waits(frame.turn):
             return
         if not calls.take_continuation(frame.turn):
-            self._settle(frame.turn)
+            self.settle(frame.turn)
         elif frame.turn > floor.fence:
-            self._queue(frame)
+            self.queue(frame)
         else:
             # The turn of the call was interrupted. The next answer will include the result. If nobody speaks, it is due
             # now.
             self._unanswered = "words"
             if not floor.caller_speaking:
-                self._queue(EndOfTurn(at=self.session.now(), by="tool result"))
+                self.queue(EndOfTurn(at=self.session.now(), by="tool result"))
 
     @handles(End)
     async def end(self, frame: End) -> None:
@@ -219,7 +220,7 @@ class Answers(Processor):
             )
         return made
 
-    def _settle(self, turn: int) -> None:
+    def settle(self, turn: int) -> None:
         """End the turn, unless one of its jobs or results is still to come."""
         if not self._due[turn] and not self.session.calls.waits(turn):
             del self._due[turn]
@@ -238,7 +239,7 @@ class Answers(Processor):
         self._leaving = False
         kept, self._kept = self._kept, []
         for frame in kept:
-            self._queue(frame)
+            self.queue(frame)
 
     def release(self) -> Handover:
         """Return the owed answers, and give none of them here any more."""
@@ -259,16 +260,17 @@ class Answers(Processor):
         self._said, self._unanswered = left.said, left.unanswered
         for frame in left.asked:
             if isinstance(frame, Say):
-                self._queue(frame)
+                self.queue(frame)
         for result in left.results:  # first, because their answer also answers the caller
-            self._take_result(result)
+            self.take_result(result)
         for frame in left.asked:
             if not isinstance(frame, Say):
-                self._queue(frame)
+                self.queue(frame)
 
     # -- one job after the other -------------------------------------------------------------------------------------
 
-    def _queue(self, frame: Input) -> None:
+    def queue(self, frame: Input) -> None:
+        """Have a job done after those that wait, with the configuration of this moment."""
         assert self._jobs is not None
         config, turn, before = self.config, _turn_of(frame), self._interruptions
         self._due[turn] += 1
@@ -278,7 +280,7 @@ class Answers(Processor):
             if before == self._interruptions or not _is_void_after_interruption(frame):
                 await self._work(frame, config)
             elif turn:
-                self._settle(turn)
+                self.settle(turn)
 
         self._jobs.put_up(work, frame)
 
@@ -306,7 +308,7 @@ class Answers(Processor):
         except Exception as error:
             self.session.report(error, self.name, frame)
         for each in {asked_in, turn} - {0}:
-            self._settle(each)
+            self.settle(each)
 
 
 def _turn_of(frame: Input) -> int:

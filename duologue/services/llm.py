@@ -6,7 +6,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
-import anyio
 import msgspec
 
 from ..agents.engine import EngineConfig
@@ -23,6 +22,7 @@ from ..frames import (
     UserTranscript,
 )
 from ..processors.kernel.groups import leaves
+from ..processors.kernel.lane import Overdue, Patience
 from ..processors.processor import handles
 from .answers import MAX_CALLS_PER_TURN, Answers
 from .context import DEFAULT_BUDGET, Budget, Message, Request, ToolRequest, messages
@@ -82,7 +82,7 @@ class LLM(Answers):
         if not self.session.floor.take_dismissed():
             self._unanswered = "words" if "words" in (said, self._unanswered) else said or self._unanswered
         if self._unanswered:
-            self._queue(frame)
+            self.queue(frame)
         await self.push(frame)
 
     # -- the agent --------------------------------------------------------------------------------------------------
@@ -148,10 +148,11 @@ class LLM(Answers):
         calls: list[ToolRequest] = []
         # A TTS calls the hooks for its sentences itself, behind all processors that change the text.
         splitter = SentenceSplitter() if self.session.hooks.has(BotText) and not self._is_spoken() else None
+        patience, ledger = Patience(), self.session.ledger
         try:
-            while (piece := await next_piece(pieces, self.timeout_s)) is not None:
+            while (piece := await patience.wait(anext(pieces, None), self.timeout_s)) is not None:
                 if isinstance(piece, str):
-                    self.session.ledger.write(response_id, piece)
+                    ledger.write(response_id, piece)
                     text = BotText(turn=turn, response_id=response_id, text=piece)
                     if splitter is None:
                         await self.push(text)
@@ -164,7 +165,10 @@ class LLM(Answers):
             if splitter is not None:
                 await self._push_checked(BotText(turn=turn, response_id=response_id, text=""), [splitter.flush()])
             return calls
+        except Overdue:
+            raise DeadlineExceeded(f"the model gave nothing for {self.timeout_s:g} s") from None
         finally:
+            patience.end()
             await close_pieces(pieces)
 
     def _is_spoken(self) -> bool:
@@ -187,7 +191,7 @@ class LLM(Answers):
         finally:
             for call in waiting:  # interrupted before they were made, or on the way to their runner
                 cancelled = {"error": "cancelled: the caller interrupted"}
-                self._take_result(
+                self.take_result(
                     ToolResult(
                         call_id=call.call_id, name=call.name, turn=turn, result=cancelled, is_error=True, respond=False
                     )
@@ -207,14 +211,6 @@ async def without_calls(pieces: Pieces) -> Pieces:
                 yield piece
     finally:
         await close_pieces(pieces)
-
-
-async def next_piece(pieces: Pieces, timeout_s: float) -> str | ToolRequest | Usage | None:
-    """Return the next piece, None after the last. Raises DeadlineExceeded after `timeout_s` seconds."""
-    with anyio.move_on_after(timeout_s) as scope:
-        return await anext(pieces, None)
-    assert scope.cancelled_caught
-    raise DeadlineExceeded(f"the model gave nothing for {timeout_s:g} s")
 
 
 async def close_pieces(pieces: Pieces) -> None:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
-import anyio
 import msgspec
 
 from ..audio.convert import MonoAt
 from ..errors import DeadlineExceeded, ServiceError
-from ..frames import EndOfTurn, Input, SpeechStarted, SpeechStopped, Usage, UserAudio, UserTranscript, Word
+from ..frames import EndOfTurn, Frame, Input, SpeechStarted, SpeechStopped, Usage, UserAudio, UserTranscript, Word
+from ..processors.kernel.lane import Overdue, Patience
 from ..processors.processor import Processor, handles
 
 Result = TypeVar("Result")
@@ -60,9 +61,10 @@ class STT(Processor):
         self._recent_s = 0.0
         self._mono: MonoAt | None = None  # made for the first audio that must be converted
         self._listening = False
+        self._ending = False  # the end of the turn awaits its transcript
         self._failed = False
         self._released = False
-        self._asking: anyio.CancelScope | None = None
+        self._patience = Patience()
         self._utterance: list[Input] = []  # frames without a transcript
         self._started_at = 0.0
         self._utterance_id = ""
@@ -88,6 +90,17 @@ class STT(Processor):
         """Return the text so far of an utterance that failed, by default an empty one."""
         return Transcription(text="")
 
+    def take_at_once(self, frame: Frame) -> bool:
+        """Keep audio from between utterances, also while a transcript is awaited: it needs no task."""
+        lane = self._lane
+        if self._listening or lane is None or len(lane) or (lane.running and not self._ending):
+            return False
+        if type(frame) is not UserAudio or type(self).audio is not STT.audio:
+            return False
+        if frame.audio:
+            self._keep(frame)
+        return True
+
     @handles(UserAudio, queued=True)
     async def audio(self, frame: UserAudio) -> None:
         """Keep or transcribe the audio, and push it on."""
@@ -112,7 +125,11 @@ class STT(Processor):
         """Push the final transcript, then the end of the turn."""
         if self._listening:
             self._utterance.append(frame)
-            await self._finish(max(frame.at, self._stopped_at))
+            self._ending = True
+            try:
+                await self._finish(max(frame.at, self._stopped_at))
+            finally:
+                self._ending = False
             self._utterance.clear()
         if not self._released:
             await self.push(frame)
@@ -122,13 +139,12 @@ class STT(Processor):
     def release(self) -> tuple[Input, ...]:
         """Return the speech that has no transcript yet, and transcribe none of it here any more.
 
-        The pre-roll comes first, then the `SpeechStarted`, the rest of the audio, and the `EndOfTurn` if it has arrived
-        already. Between utterances it is the audio of the last `preroll_ms`.
+        The audio from before the detected start comes first, then the `SpeechStarted`, the rest, and the `EndOfTurn`
+        if it was here already, and then the audio of the last `preroll_ms` from between utterances.
         """
-        speech = tuple(self._utterance or self._recent)
+        speech = (*self._utterance, *self._recent)
         self._released, self._listening = True, False
-        if self._asking is not None:
-            self._asking.cancel()
+        self._patience.give_up()
         self._utterance = []
         self._recent.clear()
         self._recent_s = 0.0
@@ -159,7 +175,7 @@ class STT(Processor):
         self._recent.clear()
         self._utterance_id = start.utterance or self.session.conversation.new_id()
         self._utterance = [*kept, msgspec.structs.replace(start, utterance=self._utterance_id)]
-        await self._ask(self.begin, None)
+        await self._ask(None, self.begin)
         for frame in kept:
             await self._feed(frame)
 
@@ -191,7 +207,7 @@ class STT(Processor):
         await self._hear(pcm)
 
     async def _hear(self, pcm: bytes) -> None:
-        if pcm and (interim := await self._ask(lambda: self.feed(pcm), "")):
+        if pcm and (interim := await self._ask("", self.feed, pcm)):
             await self.tell_interim(interim)
 
     async def tell_interim(self, text: str) -> None:
@@ -207,7 +223,7 @@ class STT(Processor):
         if self._mono is not None:
             await self._hear(self._mono.flush())
         self._listening = False
-        said = await self._ask(self.finish, None) or self.partial()
+        said = await self._ask(None, self.finish) or self.partial()
         self.broadcast(Usage(service=self.name, model=self.model, input_audio_s=self._fed_s))
         await self._tell(
             UserTranscript(
@@ -221,18 +237,17 @@ class STT(Processor):
             )
         )
 
-    async def _ask(self, call: Callable[[], Awaitable[Result]], otherwise: Result) -> Result:
+    async def _ask(self, otherwise: Result, call: Callable[..., Awaitable[Result]], *args: Any) -> Result:
         """Return the service's answer, or `otherwise` after a failure and for the rest of that utterance."""
         if self._failed:
             return otherwise
-        with anyio.move_on_after(self.timeout_s) as scope:
-            self._asking = scope
-            try:
-                return await call()
-            except Exception as error:
-                self._fail(ServiceError(f"no transcript: {str(error) or type(error).__name__}"))
-        if scope.cancelled_caught and not self._released:
-            self._fail(DeadlineExceeded(f"no transcript: the service took longer than {self.timeout_s:g} s"))
+        try:
+            return await self._patience.wait(call(*args), self.timeout_s)
+        except Overdue:
+            if not self._released:
+                self._fail(DeadlineExceeded(f"no transcript: the service took longer than {self.timeout_s:g} s"))
+        except Exception as error:
+            self._fail(ServiceError(f"no transcript: {str(error) or type(error).__name__}"))
         return otherwise
 
     def _fail(self, error: Exception) -> None:
@@ -242,9 +257,10 @@ class STT(Processor):
     async def _tell(self, transcript: UserTranscript) -> None:
         if self._released:
             return
-        told: UserTranscript | None = None
-        with anyio.CancelScope() as self._asking:
-            told = await self.session.hooks.transcript(transcript)
+        try:
+            told = await self._patience.wait(self.session.hooks.transcript(transcript), math.inf)
+        except Overdue:
+            return
         if self._released:
             return  # another service transcribes it
         if transcript.final and transcript.utterance == self._utterance_id:

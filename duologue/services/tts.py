@@ -5,13 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Awaitable
 
-import anyio
 import msgspec
 
 from ..errors import DeadlineExceeded, ServiceError
 from ..frames import BotAudio, BotText, End, Frame, ResponseEnded, ResponseStarted, ToolCall, Usage, Word, WordTimes
 from ..processors.kernel.host import Target
-from ..processors.kernel.lane import DrainableLane
+from ..processors.kernel.lane import DrainableLane, Overdue, Patience
 from ..processors.processor import Processor, handles
 from ..session.ledger import SPOKEN_CHARACTERS_PER_S
 from .sentences import SentenceSplitter, without_markup
@@ -177,9 +176,9 @@ class TTS(Processor):
             return
         begin, timed, said = self._spoken_s, False, ""
         self._characters += len(text)
-        chunks = self.synthesize(text, self._speaking.voice)
+        chunks, patience = self.synthesize(text, self._speaking.voice), Patience()
         try:
-            while (chunk := await self._next(chunks)) is not None:
+            while (chunk := await patience.wait(anext(chunks, None), self.timeout_s)) is not None:
                 if chunk.words:
                     # The space before a sentence belongs to its first word, and services leave it out.
                     lead = "" if timed or self._spaced else text[: len(text) - len(text.lstrip())]
@@ -206,6 +205,8 @@ class TTS(Processor):
             if self._spoken_s == begin:
                 raise ServiceError("the service gave no audio")
         except Exception as error:
+            if isinstance(error, Overdue):
+                error = DeadlineExceeded(f"no audio for {self.timeout_s:g} s")
             self._failure = f"no speech for a sentence: {str(error) or type(error).__name__}"
             self.session.report(ServiceError(self._failure), self.name)
             spoken_s = self._spoken_s - begin
@@ -214,15 +215,10 @@ class TTS(Processor):
             self.session.ledger.correct_text(sentence.response_id, sentence.text, said)
             text = said
         finally:
+            patience.end()
             await _close(chunks)
         if not timed and self._spoken_s > begin:
             await self._time(sentence, in_proportion(text, begin, self._spoken_s))
-
-    async def _next(self, chunks: AsyncIterator[SpeechChunk]) -> SpeechChunk | None:
-        with anyio.move_on_after(self.timeout_s) as scope:
-            return await anext(chunks, None)
-        assert scope.cancelled_caught
-        raise DeadlineExceeded(f"no audio for {self.timeout_s:g} s")
 
     async def _time(self, sentence: BotText, words: tuple[Word, ...]) -> None:
         await self.push(WordTimes(turn=sentence.turn, response_id=sentence.response_id, words=words))

@@ -11,7 +11,7 @@ import msgspec
 
 from ..errors import BadInput, IllegalState
 from ..frames import Word
-from .ledger import heard_text
+from .ledger import Heard, Response, heard_text
 from .tool_calls import ToolCalls
 
 Kind = Literal["message", "tool_call", "tool_result", "handoff", "note"]
@@ -282,6 +282,42 @@ class Conversation:
             # The result stands soon after its call.
             self._drop(next(at for at, other in enumerate(self._items) if other.id == call.result_id))
             self.forgotten += 1
+
+
+class LogKeeper:
+    """An item stands in the log from the start of its response; its text follows when the response is settled."""
+
+    def __init__(self, conversation: Conversation, now: Callable[[], float]) -> None:
+        self._conversation = conversation
+        self._now = now
+
+    def opened(self, response: Response) -> None:
+        """A response begins."""
+        self._conversation.add(
+            "message", "agent", turn=response.turn, id=response.id, agent=response.agent, status="in_progress"
+        )
+
+    def heard(self, response: Response) -> None:
+        """The caller begins to hear a response."""
+        if self._conversation.get(response.id) is not None:
+            self._conversation.update(response.id, at=self._now())
+
+    def settled(self, response: Response, heard: Heard, interrupted: bool) -> None:
+        """A response is settled. Nothing stays in the log of a response that was not heard."""
+        if self._conversation.get(response.id) is None:
+            return  # the conversation has forgotten it
+        if not heard.text:
+            self._conversation.remove(response.id)
+            return
+        self._conversation.update(
+            response.id,
+            text=heard.text,
+            written=response.rewritten,
+            status="interrupted" if interrupted else "complete",
+            heard_s=heard.seconds,
+            ended_at=self._now(),
+            words=tuple(w for w in response.words if w.start_s < heard.seconds),
+        )
 
 
 def _has_image(item: Item) -> bool:

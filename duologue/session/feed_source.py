@@ -1,11 +1,48 @@
-"""`FeedSource`: a session, as far as its feed needs one."""
+"""`FeedSource`: a session, as far as its feed needs one; and its signals as events, where one is one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
-from ..frames import Frame, Signal
+from msgspec.structs import asdict
+
+from ..frames import (
+    AccessChanged,
+    ApprovalGiven,
+    ApprovalWanted,
+    BotPaused,
+    BotResumed,
+    BotStartedSpeaking,
+    BotStoppedSpeaking,
+    CallerStartedSpeaking,
+    CallerStoppedSpeaking,
+    ClientChanged,
+    ConnectionChanged,
+    ErrorRaised,
+    Frame,
+    HandoffCompleted,
+    HandoffFailed,
+    HandoffStarted,
+    Interrupted,
+    SessionStarted,
+    Signal,
+    Usage,
+)
+from .call_events import (
+    AccessSwitched,
+    CallBegan,
+    ClientMoved,
+    ConnectionMoved,
+    Failed,
+    FeedEvent,
+    HandedOff,
+    Speaking,
+    SpeechCut,
+    SpeechHeld,
+    ToolChanged,
+    UsageReported,
+)
 from .conversation import Conversation
 from .latency import PushObserver
 from .ledger import Ledger
@@ -35,3 +72,50 @@ class FeedSource(PushObserver, Protocol):
     def usage(self) -> UsageTotals: ...
     def on(self, signal_type: type[SignalT], listener: Callable[[SignalT], Any]) -> Callable[[], None]: ...
     def report(self, error: Exception, processor: str, frame: Frame | None = None) -> None: ...
+
+
+def follow_signals(session: FeedSource, emit: Callable[[FeedEvent], None]) -> None:
+    """Emit an event for each of these signals, from now on."""
+
+    def on(signal_type: type[SignalT], event: Callable[[SignalT], FeedEvent]) -> None:
+        session.on(signal_type, lambda signal: emit(event(signal)))
+
+    now = session.now
+    on(SessionStarted, lambda s: CallBegan(at=now(), session_id=s.session_id))
+    on(CallerStartedSpeaking, lambda s: Speaking(at=s.at, who="caller", speaking=True))
+    on(CallerStoppedSpeaking, lambda s: Speaking(at=s.at, who="caller", speaking=False))
+    on(BotStartedSpeaking, lambda s: Speaking(at=s.at, who="agent", speaking=True))
+    on(BotStoppedSpeaking, lambda s: Speaking(at=s.at, who="agent", speaking=False))
+    on(BotPaused, lambda s: SpeechHeld(at=now(), held=True, turn=s.turn, owners=s.owners))
+    on(BotResumed, lambda s: SpeechHeld(at=now(), held=False, turn=s.turn, owners=s.owners))
+    on(Interrupted, lambda s: SpeechCut(at=now(), turn=s.turn, heard=s.heard, heard_s=s.heard_s, reason=s.reason))
+    on(AccessChanged, lambda s: AccessSwitched(at=now(), access=s.access, by=s.by))
+    on(ClientChanged, lambda s: ClientMoved(at=now(), state=s.state, transport=s.transport, reason=s.reason))
+    on(
+        ConnectionChanged,
+        lambda s: ConnectionMoved(
+            at=now(),
+            engine=s.engine,
+            state=s.state,
+            reason=s.reason,
+            how=s.how,
+            attempt=s.attempt,
+            gap_ms=s.gap_ms,
+        ),
+    )
+    on(HandoffStarted, lambda s: HandedOff(at=now(), state="started", **asdict(s)))
+    on(HandoffCompleted, lambda s: HandedOff(at=now(), state="completed", **asdict(s)))
+    on(HandoffFailed, lambda s: HandedOff(at=now(), state="failed", **asdict(s)))
+    on(ApprovalWanted, lambda s: ToolChanged(at=now(), state="waiting", **asdict(s)))
+    on(
+        ApprovalGiven,
+        lambda s: ToolChanged(
+            at=now(),
+            state="approved" if s.approved else "denied",
+            call_id=s.call_id,
+            by=s.by,
+            reason=s.reason,
+        ),
+    )
+    on(ErrorRaised, lambda s: Failed(at=now(), **asdict(s)))
+    on(Usage, lambda s: UsageReported(at=now(), used=s, totals=tuple(session.usage)))

@@ -14,8 +14,8 @@ import msgspec
 from ..errors import ConfigurationError, DeadlineExceeded
 from ..frames import BotText, Signal, ToolCall, ToolCalled, ToolResult, Transcribed, UserTranscript
 from ..processors.kernel.tasks import stray
-from .bus import Report
 from .conversation import Conversation
+from .host import Report
 
 HOOK_TIMEOUT_S = 2.0
 """Seconds for each hook, each time. A hook that takes longer has failed."""

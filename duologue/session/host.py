@@ -1,25 +1,234 @@
-"""`SessionHost`: the parts of a session that run its pipeline, put together as the kernel's `Host`."""
+"""`SessionHost`: runs the pipeline of a session. With its parts: `Life`, the state and the end; `Bus`, the signals."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine
-from typing import Any, TypeVar
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Collection, Coroutine
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Protocol, TypeVar
 
-from ..errors import DeadlineExceeded, IllegalState
-from ..frames import End, Frame, SessionEnding, SessionStarted
-from ..processors.kernel.groups import active_members
-from ..processors.kernel.host import Deadlines, Fenced, Member, Target
-from ..processors.kernel.linked import LinkedPipeline, Tap
+from ..errors import ConfigurationError, DeadlineExceeded, IllegalState
+from ..frames import End, Frame, SessionEnding, SessionStarted, Signal
+from ..processors.kernel.groups import LinkedPipeline, Tap, active_members
+from ..processors.kernel.host import Deadlines, Fenced, Member, Target, Waits
 from ..processors.kernel.node import Node
-from ..processors.kernel.tasks import to_the_end
-from ..processors.kernel.waits import Waits
-from .bus import Bus
+from ..processors.kernel.tasks import OpenMembers, Tasks, to_the_end
 from .error_desk import ErrorDesk, ErrorPolicy
 from .floor import Floor
-from .life import Life, Outcome, State
 
+log = logging.getLogger("duologue")
+
+S = TypeVar("S", bound=Signal)
 T = TypeVar("T")
+
+
+class State(Enum):
+    """Where a session is in its life."""
+
+    NEW = "new"
+    CONNECTING = "connecting"
+    ACTIVE = "active"
+    ENDING = "ending"
+    ENDED = "ended"
+
+
+_MOVES: dict[State, set[State]] = {
+    State.NEW: {State.CONNECTING},
+    State.CONNECTING: {State.ACTIVE, State.ENDING},
+    State.ACTIVE: {State.ENDING},
+    State.ENDING: {State.ENDED},
+    State.ENDED: set(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a session ended. `abandoned` names the processors that missed their deadline and were left behind."""
+
+    reason: str
+    error: BaseException | None = None
+    abandoned: tuple[str, ...] = ()
+
+
+class Life:
+    """Runs once: connecting, active, ending, ended. Each phase has its deadline."""
+
+    def __init__(self, session_id: str, deadlines: Deadlines, report: Callable[[Exception, str], None]) -> None:
+        self.state = State.NEW
+        self.tasks = Tasks(session_id)
+        self.opened = OpenMembers(self.tasks, deadlines, report)
+        self._id = session_id
+        self._deadlines = deadlines
+        self._clock: Callable[[], float] | None = None
+        self._began = 0.0
+        self._drain_timer: asyncio.TimerHandle | None = None
+        self._over: asyncio.Future[None] | None = None
+        self._reason: str | None = None
+        self._error: BaseException | None = None
+
+    def now(self) -> float:
+        """Session time in seconds: 0 when `run` began."""
+        return self._clock() - self._began if self._clock is not None else 0.0
+
+    async def run(
+        self, members: Callable[[], Collection[Member]], active: Callable[[], None], ending: Callable[[str], None]
+    ) -> Outcome:
+        """Open the members, call `active`, and wait for the end.
+
+        Then call `ending` with the reason, stop the tasks and close the members. Cancelling this ends the session at
+        once. Raises IllegalState if it ran before.
+        """
+        self._move(State.CONNECTING)
+        loop = asyncio.get_running_loop()
+        self._clock, self._began = loop.time, loop.time()
+        self._over = loop.create_future()
+        if self._reason is not None:
+            self._over.set_result(None)
+        else:
+            # A task of its own: a processor that ignores its cancellation must not hold up the end.
+            self.tasks.start("session", self._start(members, active))
+        try:
+            await asyncio.wait({self._over})
+        except asyncio.CancelledError:
+            self.finish("cancelled")
+            await to_the_end(self._stop(ending))
+            raise
+        abandoned = await to_the_end(self._stop(ending))
+        return Outcome(self._reason or "", self._error, tuple(abandoned))
+
+    async def _start(self, members: Callable[[], Collection[Member]], active: Callable[[], None]) -> None:
+        try:
+            await self.opened.open(members())
+            if self._reason is not None:
+                return
+            self._move(State.ACTIVE)
+            active()
+        except Exception as error:
+            self.finish("error", error)
+
+    async def _stop(self, ending: Callable[[str], None]) -> list[str]:
+        """Cancel the tasks and close the processors. Returns the names of those left behind."""
+        self._move(State.ENDING)
+        if self._drain_timer is not None:
+            self._drain_timer.cancel()
+        self.tasks.cancel()
+        ending(self._reason or "")
+        abandoned = await self.tasks.wait(self._deadlines.stop_s)
+        if abandoned:
+            log.error("session %s: %s ignored the cancellation and was left behind", self._id, ", ".join(abandoned))
+        late = await self.opened.close()
+        if late:
+            log.error("session %s: %s did not close within %s s", self._id, ", ".join(late), self._deadlines.close_s)
+        abandoned += late + await self.tasks.wait(self._deadlines.stop_s)  # tasks that closing has started
+        self._move(State.ENDED)
+        return list(dict.fromkeys(abandoned))
+
+    def _move(self, state: State) -> None:
+        if state not in _MOVES[self.state]:
+            raise IllegalState(f"session {self._id} cannot go from {self.state.value} to {state.value}")
+        self.state = state
+
+    def finish(self, reason: str, error: BaseException | None = None) -> None:
+        """End the session now, for this reason. Only the first call counts."""
+        if self._reason is None:
+            self._reason, self._error = reason, self._error or error
+            if self._over is not None:
+                self._over.set_result(None)
+
+    def blame(self, error: BaseException) -> None:
+        """Make this the error of the outcome, unless there is one."""
+        self._error = self._error or error
+
+    @property
+    def draining(self) -> bool:
+        """True while an `End` is on its way through the pipeline."""
+        return self._drain_timer is not None
+
+    def begin_draining(self, end: End) -> None:
+        """An `End` has been pushed: it must reach the end of the pipeline within `drain_s`."""
+        if self._drain_timer is None and self.state is State.ACTIVE:
+            late = f"{end.reason}: drain deadline"
+            self._drain_timer = asyncio.get_running_loop().call_later(self._deadlines.drain_s, self.finish, late)
+
+    def require_running(self, what: str) -> None:
+        """Raise IllegalState, naming what cannot be done, unless the session connects or is active."""
+        if self.state not in (State.CONNECTING, State.ACTIVE):
+            raise IllegalState(f"session {self._id} is {self.state.value}: it cannot {what}")
+
+
+class Report(Protocol):
+    """Makes an error known: `Session.report`."""
+
+    def __call__(
+        self, error: Exception, processor: str, frame: Frame | None = None, *, fatal: bool = False
+    ) -> None: ...
+
+
+class Bus:
+    """Calls listeners with the signals that they want, each guarded: what one raises is reported and harms nobody."""
+
+    def __init__(self, life: Life, report: Report, start_task: Callable[..., Any]) -> None:
+        self._life = life
+        self._report = report
+        self._start_task = start_task
+        self._listeners: dict[type[Signal], list[Callable[[Any], None]]] = {}
+        self._watchers: dict[type[Signal], Callable[[int], None]] = {}
+
+    def on(self, signal_type: Any, listener: Callable[[Any], Any], owner: Member) -> Callable[[], None]:
+        """Call `listener` with every signal of a type. Returns a function that ends it.
+
+        Raises ConfigurationError if `signal_type` is not a type of signals.
+        """
+        if not (isinstance(signal_type, type) and issubclass(signal_type, Signal)):
+            raise ConfigurationError(f"{signal_type!r} is not a signal: use observe() for other frames")
+        listeners, guarded = self._listeners.setdefault(signal_type, []), self.guard(listener, owner)
+        changed: Callable[[int], None] = self._watchers.get(signal_type, _unwatched)
+        listeners.append(guarded)
+        changed(1)
+
+        def stop() -> None:
+            if guarded in listeners:
+                listeners.remove(guarded)
+                changed(-1)
+
+        return stop
+
+    def watch(self, signal_type: type[Signal], changed: Callable[[int], None]) -> None:
+        """Call `changed` with 1 for each new listener of exactly this type, and with -1 for each that leaves.
+
+        For signals that cost something to make.
+        """
+        self._watchers[signal_type] = changed
+
+    def hear(self, signal: Signal) -> None:
+        """Tell the listeners of a signal that has been pushed or broadcast."""
+        for base in signal.__class__.__mro__:
+            for listener in tuple(self._listeners.get(base, ())):
+                listener(signal)
+
+    def guard(self, handler: Callable[[Any], Any], owner: Member) -> Callable[[Any], None]:
+        """Wrap a handler of signals: what it raises is reported; what an `async def` has to do runs in a task."""
+
+        def call(signal: Signal) -> None:
+            try:
+                result = handler(signal)
+            except Exception as error:
+                self._report(error, owner.name, signal)
+                return
+            if inspect.iscoroutine(result):
+                if self._life.state is State.ENDED:
+                    result.close()  # its task would have nothing to run in
+                else:
+                    self._start_task(owner, result, signal)
+
+        return call
+
+
+def _unwatched(count: int) -> None:
+    pass
 
 
 class SessionHost:
@@ -30,7 +239,6 @@ class SessionHost:
         session: Any,
         session_id: str,
         pipeline: Node,
-        *,
         deadlines: Deadlines,
         floor: Floor,
         on_error: ErrorPolicy,
@@ -70,6 +278,16 @@ class SessionHost:
             self.broadcast(SessionEnding(reason=reason))
 
         return await self.life.run(lambda: active_members(self._pipeline), active, ending)
+
+    def send(self, frame: Frame) -> Awaitable[None]:
+        """Put a frame in at the head of the pipeline. Raises IllegalState if the session is not active."""
+        if self.life.state is not State.ACTIVE:
+            raise IllegalState(f"session {self._id} is {self.life.state.value}: it takes no {type(frame).__name__}")
+        return self.linked.send(frame)
+
+    def on(self, signal_type: type[S], listener: Callable[[S], Any]) -> Callable[[], None]:
+        """Call `listener` with every signal of a type: see `Session.on`."""
+        return self.bus.on(signal_type, listener, self._pipeline)
 
     async def end(self, reason: str) -> None:
         """Send an `End` through the pipeline; end at once if it is not active."""

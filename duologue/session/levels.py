@@ -9,8 +9,9 @@ from functools import partial
 from typing import Literal
 
 from ..audio.pcm import FLOOR_DBFS
-from ..frames import AudioLevel
+from ..frames import AudioLevel, SessionEnding
 from .audio import CallAudio
+from .host import SessionHost
 
 LEVEL_PERIOD_S = 0.1
 
@@ -44,18 +45,20 @@ class _SideLevel:
 class Levels:
     """Measures the caller's audio as the pipeline gets it, and the agent's audio that the caller hears."""
 
-    def __init__(self, audio: CallAudio, now: Callable[[], float], broadcast: Callable[[AudioLevel], None]) -> None:
+    def __init__(self, audio: CallAudio, host: SessionHost) -> None:
         self._audio = audio
-        self._now = now
-        self._broadcast = broadcast
+        self._now = host.life.now
+        self._broadcast = host.broadcast
         self._sides = (_SideLevel("caller"), _SideLevel("agent"))
         self._taps = [partial(self._heard, side) for side in self._sides]
         self._stops: list[Callable[[], None]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._listeners = 0
+        host.bus.watch(AudioLevel, self._listened)
+        host.on(SessionEnding, self._stop)
 
-    def listened(self, count: int) -> None:
-        """Count `count` more listeners. Without any nothing is measured."""
+    def _listened(self, count: int) -> None:
+        # `count` more listeners. Without any nothing is measured.
         before, self._listeners = self._listeners, self._listeners + count
         if not before:
             self._stops = [
@@ -69,8 +72,7 @@ class Levels:
         while self._stops:
             self._stops.pop()()
 
-    def stop(self) -> None:
-        """Measure no more: the session ends."""
+    def _stop(self, signal: SessionEnding) -> None:
         self._detach()
         if self._timer is not None:
             self._timer.cancel()

@@ -1,4 +1,4 @@
-"""`Session`: one call, and all that outlives the engines in it."""
+"""`Session`: one call, and all that outlives the engines in it; and `run`, which runs one."""
 
 from __future__ import annotations
 
@@ -8,39 +8,37 @@ import uuid
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+import anyio
+
 from ..agents.agent import Agent
-from ..errors import IllegalState
+from ..errors import ToolError
 from ..frames import (
     AccessChanged,
-    AudioLevel,
     BotText,
-    CallerStartedSpeaking,
-    CallerStoppedSpeaking,
+    End,
     Frame,
     Interrupted,
-    SessionEnding,
-    SessionStarted,
+    ResponseEnded,
+    ResponseStarted,
     Signal,
     ToolCall,
+    ToolResult,
     Usage,
     UserTranscript,
 )
-from ..processors.kernel.host import Deadlines, Member
-from ..processors.kernel.linked import Tap
+from ..processors.kernel.groups import Tap
+from ..processors.kernel.host import Deadlines, Member, Target
 from ..processors.kernel.node import Node
+from ..processors.kernel.routes import drop
 from .audio import Access, CallAudio
-from .bottom import Bottom
-from .conversation import Conversation
+from .conversation import Conversation, LogKeeper
 from .error_desk import ErrorPolicy, end_on_fatal
 from .feed import Feed
-from .floor import Floor
+from .floor import Floor, IdleClock
 from .hooks import HOOK_TIMEOUT_S, Hooks
-from .host import SessionHost
-from .idle_clock import IdleClock
+from .host import Outcome, SessionHost, State
 from .ledger import Ledger
 from .levels import Levels
-from .life import Outcome, State
-from .log_keeper import LogKeeper
 from .usage import UsageTotals
 
 log = logging.getLogger("duologue")
@@ -72,6 +70,11 @@ class Session:
         self.agent = agent
         """The active agent's definition."""
         self.deadlines = deadlines or Deadlines()
+        self.floor = Floor(lambda: bool(self.ledger.unsettled), self.broadcast)
+        self.host = SessionHost(self, self.id, pipeline, self.deadlines, self.floor, on_error, _Bottom(self).resolve)
+        """What runs the pipeline."""
+        self.now: Callable[[], float] = self.host.life.now
+        """Returns session time in seconds: 0 when `run` began."""
         self.conversation = Conversation(
             self.id, self.now, failed=lambda error: self.report(error, "conversation listener")
         )
@@ -79,47 +82,21 @@ class Session:
         """The tool calls in the log."""
         keeper = LogKeeper(self.conversation, self.now)
         self.ledger = Ledger(keeper.opened, keeper.heard, keeper.settled)
-        self.floor = Floor(lambda: bool(self.ledger.unsettled), self._caller_speaks)
         self.usage = UsageTotals()
         self.audio = CallAudio(self.report)
         """Both sides' audio as it is heard, and the caller's access."""
         self.feed = Feed(self)
         """The call as events, for watchers."""
-        bottom = Bottom(
-            self.audio,
-            self.ledger,
-            finish=self.cancel,
-            report=self.report,
-            send_up=lambda f: self.host.linked.send_up(f),
-        )
-        self.host = SessionHost(
-            self,
-            self.id,
-            pipeline,
-            deadlines=self.deadlines,
-            floor=self.floor,
-            on_error=on_error,
-            bottom=bottom.resolve,
-        )
-        """What runs the pipeline."""
         self.hooks = Hooks(self.report, self.broadcast, self.conversation)
         self.on(Usage, self.usage.add)
-        levels = Levels(self.audio, self.now, self.broadcast)
-        self.host.bus.watch(AudioLevel, levels.listened)
-        self.on(SessionEnding, lambda signal: levels.stop())
+        Levels(self.audio, self.host)
         if idle_s is not None:
-            idle = IdleClock(self.floor, idle_s, self.broadcast)
-            self.on(SessionStarted, lambda signal: idle.start())
-            self.on(SessionEnding, lambda signal: idle.stop())
+            IdleClock(self.floor, idle_s, self.on, self.broadcast)
 
     @property
     def state(self) -> State:
         """Where it is in its life."""
         return self.host.life.state
-
-    def now(self) -> float:
-        """Session time in seconds: 0 when `run` began."""
-        return self.host.life.now()
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -167,9 +144,7 @@ class Session:
 
     async def send(self, frame: Frame) -> None:
         """Put a frame in at the head of the pipeline. Raises IllegalState if the session is not active."""
-        if self.state is not State.ACTIVE:
-            raise IllegalState(f"session {self.id} is {self.state.value}: it takes no {type(frame).__name__}")
-        await self.host.linked.send(frame)
+        await self.host.send(frame)
 
     def broadcast(self, signal: Signal) -> None:
         """Tell every processor and listener that wants this signal, before this returns."""
@@ -180,7 +155,7 @@ class Session:
 
         Returns a function that ends it. Raises ConfigurationError for another type.
         """
-        return self.host.bus.on(signal_type, listener, self.pipeline)
+        return self.host.on(signal_type, listener)
 
     def observe(self, tap: Tap) -> Callable[[], None]:
         """Let `tap(processor, direction, frame)` see every push. Returns a function that ends it.
@@ -249,9 +224,6 @@ class Session:
         self.broadcast(signal)
         return signal
 
-    def _caller_speaks(self, speaking: bool, at: float) -> None:
-        self.broadcast(CallerStartedSpeaking(at=at) if speaking else CallerStoppedSpeaking(at=at))
-
     def set_access(self, access: Access, *, by: str = "") -> None:
         """Let the caller be heard (`active`) or not (`muted`), from this moment on.
 
@@ -260,3 +232,59 @@ class Session:
         """
         if self.audio.set_access(access, self.now()) and self.state in (State.CONNECTING, State.ACTIVE):
             self.broadcast(AccessChanged(access=access, by=by))
+
+
+class _Bottom:
+    """The end of the pipeline: takes the frames that no processor downstream handles.
+
+    It ends the call at an `End`, settles responses where there is no playout, and answers stray tool calls.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def resolve(self, frame_type: type[Frame]) -> Target:
+        """Return what takes frames of this type."""
+        if issubclass(frame_type, End):
+            return self._drained
+        if issubclass(frame_type, ResponseEnded):
+            return self._shown
+        if issubclass(frame_type, ResponseStarted):
+            return self._take
+        if issubclass(frame_type, BotText):
+            return self._show
+        if issubclass(frame_type, ToolCall):
+            return self._refuse
+        return drop
+
+    async def _drained(self, frame: End) -> None:
+        self._session.cancel(frame.reason)
+
+    async def _take(self, frame: ResponseStarted) -> None:
+        # Without a TTS the text that leaves the pipeline is the agent's.
+        self._session.ledger.take(frame.response_id, self)
+
+    async def _show(self, frame: BotText) -> None:
+        self._session.ledger.speak(frame.response_id, frame.text, self)
+
+    async def _shown(self, frame: ResponseEnded) -> None:
+        # Without a playout nothing is heard: a response that leaves the pipeline was said.
+        if not self._session.audio.has_playout:
+            self._session.ledger.all_given(frame)
+            self._session.ledger.finish(frame.response_id, interrupted=frame.status == "interrupted")
+
+    async def _refuse(self, call: ToolCall) -> None:
+        # Without a result the agent would owe the caller an answer for ever.
+        error = f"the tool {call.name!r} cannot be called: nobody in the pipeline runs tools"
+        self._session.report(ToolError(error), "Session")
+        await self._session.host.linked.send_up(
+            ToolResult(call_id=call.call_id, name=call.name, turn=call.turn, result={"error": error}, is_error=True)
+        )
+
+
+def run(session: Session) -> Outcome:
+    """Run a call to its end and return its outcome. Ctrl-C ends the call at once and raises KeyboardInterrupt.
+
+    For programs that are nothing but one call. Inside an event loop, await `Session.run` instead.
+    """
+    return anyio.run(session.run)

@@ -24,7 +24,7 @@ from ..frames import (
 from ..processors.kernel.groups import leaves
 from ..processors.pipeline import Pipeline
 from ..processors.processor import Processor, handles
-from ..session.life import Outcome, State
+from ..session.host import Outcome, State
 from ..session.session import Session
 from ..transports.memory import MemoryTransport
 from .caller import Line, SimulatedCaller

@@ -3,8 +3,8 @@
 from .base import TransportInput, TransportOutput
 from .local import LocalAudioTransport
 from .memory import MemoryTransport
+from .playout.base import PlayoutSettings
 from .playout.playout import Playout
-from .playout.settings import PlayoutSettings
 from .wav import WavTransport
 
 __all__ = [

@@ -25,10 +25,9 @@ from ..frames import (
 )
 from ..processors.processor import Processor, handles
 from ..session.audio import CallAudio
-from ..session.life import State
-from .playout.base import PlayoutBase
+from ..session.host import State
+from .playout.base import FarEnd, PlayoutBase, PlayoutSettings, check_chunk_rate
 from .playout.playout import Playout
-from .playout.settings import PlayoutSettings, check_chunk_rate
 
 MAX_WAITING_S = 60.0
 """Seconds of the caller's audio that wait for the pipeline. Beyond that the oldest is dropped and reported."""
@@ -249,14 +248,16 @@ class TransportOutput(Processor):
         if self._playout is not None:
             self._playout.stop()
 
+    def far_end(self) -> FarEnd:
+        """Where the audio goes: to this output's own `write`. For subclasses whose far end is another object."""
+        return self
+
     def make_playout(self) -> PlayoutBase:
         """The playout of this output: for subclasses with another one."""
         return Playout(
             self.session,
             self.sample_rate,
-            write=self.write,
-            clear=self.clear,
-            position=self.position,
+            self.far_end(),
             settings=self.settings,
             owner=self.name,
         )
@@ -316,3 +317,21 @@ class TransportOutput(Processor):
     def finish(self, frame: SessionEnding) -> None:
         """Fix what was heard before the session ends."""
         self.disconnect()
+
+
+class Allowance:
+    """Grows by `per_s` each second, up to `most`, with which it begins."""
+
+    def __init__(self, per_s: float, most: float) -> None:
+        self._per_s, self._most = per_s, most
+        self._left = most
+        self._at = 0.0
+
+    def take(self, amount: float, now: float) -> bool:
+        """Use `amount` of it at loop time `now`. Returns False if less than that is left."""
+        self._left = min(self._most, self._left + (now - self._at) * self._per_s)
+        self._at = now
+        if amount > self._left:
+            return False
+        self._left -= amount
+        return True

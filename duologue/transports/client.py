@@ -12,10 +12,10 @@ from ..processors.kernel.groups import Group, leaves
 from ..processors.kernel.node import Node
 from ..session.session import Session
 from .base import TransportInput, TransportOutput
-from .playout.settings import PlayoutSettings
-from .words import Message as Message
-from .words import Words
+from .playout.base import FarEnd, PlayoutSettings
 
+Message = dict[str, Any]
+"""A JSON object, to or from a client."""
 INPUT_SAMPLE_RATE = 16_000
 OUTPUT_SAMPLE_RATE = 24_000
 MAX_EARLY_MESSAGES = 100
@@ -23,6 +23,25 @@ MAX_EARLY_MESSAGES = 100
 
 SHUTTING_DOWN = "server is shutting down"
 """Why a call ended with its server."""
+
+
+class Words:
+    """The messages that a transport sends by itself, in one protocol. No method does any I/O.
+
+    The base has no words: None is not sent.
+    """
+
+    def error(self, text: str) -> Message | None:
+        """The client did something wrong, or something failed."""
+        return None
+
+    def end(self, reason: str) -> Message | None:
+        """The call is over."""
+        return None
+
+    def owns(self, message: Message) -> bool:
+        """Returns True for a message of this protocol, on a channel that also carries others."""
+        return False
 
 
 class ClientTransport:
@@ -151,17 +170,9 @@ class ClientTransport:
         if self._input.in_session:
             self._input.broadcast(ClientChanged(state=state, transport=self.kind, reason=reason))
 
-    def write_audio(self, chunk: bytes) -> None:
-        """Send 20 ms of the agent's audio: see `TransportOutput.write`."""
+    def far_end(self) -> FarEnd:
+        """Where the agent's audio goes, from the session's start on."""
         raise NotImplementedError
-
-    def clear_audio(self) -> int | None:
-        """Drop the audio that the client has not played: see `TransportOutput.clear`."""
-        raise NotImplementedError
-
-    def audio_position(self) -> int | None:
-        """How many samples were heard: see `TransportOutput.position`."""
-        return None
 
     def time_limit_reason(self, limit_s: float) -> str:
         """The reason of a call that is ended after `limit_s`."""
@@ -212,14 +223,8 @@ class ClientOutput(TransportOutput):
         if frame.turn != self.unspoken or not frame.turn:
             await super().play(frame)
 
-    def write(self, chunk: bytes) -> None:
-        self.transport.write_audio(chunk)
-
-    def clear(self) -> int | None:
-        return self.transport.clear_audio()
-
-    def position(self) -> int | None:
-        return self.transport.audio_position()
+    def far_end(self) -> FarEnd:
+        return self.transport.far_end()
 
 
 def client_of(session: Session) -> ClientTransport | None:
@@ -233,3 +238,10 @@ def engine_input_rate(node: Node) -> int | None:
         return node.capabilities.input_sample_rate
     children = node.children if isinstance(node, Group) else ()
     return max((rate for child in children if (rate := engine_input_rate(child)) is not None), default=None)
+
+
+def byte_size(data: str | bytes) -> int:
+    """The size of a message in bytes; text counts as UTF-8."""
+    if isinstance(data, bytes) or data.isascii():
+        return len(data)
+    return len(data.encode(errors="surrogatepass"))

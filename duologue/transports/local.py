@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ..errors import ConfigurationError, MissingExtra
 from .base import TransportInput, TransportOutput
-from .playout.settings import CHUNK_MS, CHUNKS_PER_S, PlayoutSettings, check_chunk_rate
+from .playout.base import CHUNK_MS, CHUNKS_PER_S, PlayoutSettings, check_chunk_rate
 
 Device = int | str | None
 

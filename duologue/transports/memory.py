@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 from ..frames import Input
 from .base import TransportInput, TransportOutput
-from .playout.settings import PlayoutSettings
+from .playout.base import PlayoutSettings
 
 MAX_RECEIVED = 3_000
 """Chunks of 20 ms that `received` keeps for a slow reader. Beyond that the oldest are dropped."""

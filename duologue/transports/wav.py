@@ -10,8 +10,8 @@ from ..audio.wav import Wav, read_wav
 from ..errors import ConfigurationError, DuologueError
 from ..processors.recorder import Tape
 from .base import TransportInput, TransportOutput
+from .playout.base import CHUNKS_PER_S, PlayoutSettings
 from .playout.pacer import PERIOD_S, Beat, Pacer
-from .playout.settings import CHUNKS_PER_S, PlayoutSettings
 
 WORKING_LIMIT_S = 30.0
 """Seconds for which the call waits for an agent that works on an answer and says nothing."""

@@ -17,7 +17,7 @@ from starlette.websockets import WebSocket
 
 from ..errors import ConfigurationError, DuologueError, check_limits
 from ..processors.processor import Processor
-from ..session.life import Outcome
+from ..session.host import Outcome
 from ..session.session import Session
 from ..transports.client import SHUTTING_DOWN, ClientTransport
 

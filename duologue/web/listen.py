@@ -10,7 +10,8 @@ from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..errors import ConfigurationError
-from ..session.rows import CAPACITY, Rows, TooSlow
+from ..session.feed import CAPACITY, TooSlow
+from ..session.rows import Rows
 from .calls import Calls, Refused, deny
 
 MAX_LISTENERS = 100

@@ -13,10 +13,9 @@ import anyio
 from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket
 
-from ..transports.client import INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE, SHUTTING_DOWN
-from ..transports.playout.settings import CHUNKS_PER_S
+from ..transports.client import INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE, SHUTTING_DOWN, byte_size
+from ..transports.playout.base import CHUNKS_PER_S
 from ..transports.websocket.connection import Closed, StarletteWire
-from ..transports.websocket.limits import WebSocketLimits
 from ..transports.websocket.pipecat_frames import PipecatSerializer
 from ..transports.websocket.serializers import (
     MAX_SAMPLE_RATE,
@@ -28,8 +27,7 @@ from ..transports.websocket.serializers import (
     Malformed,
     Serializer,
 )
-from ..transports.websocket.transport import WebSocketTransport
-from ..transports.words import byte_size
+from ..transports.websocket.transport import WebSocketLimits, WebSocketTransport
 from . import wire_events
 from .calls import Call, Calls, Refused, deny
 from .rtvi.words import RtviWords

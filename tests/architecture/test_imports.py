@@ -48,7 +48,7 @@ def test_circles_are_found(imports: dict[str, set[str]], expected: list[list[str
         ("duologue.processors.kernel.lane", "duologue.session.session", False),
         ("duologue.services.llm", "duologue.transports.base", False),
         ("duologue.services.llm", "duologue.services.native.engine", False),
-        ("duologue.services.native.engine", "duologue.services.remote.wire", True),
+        ("duologue.services.native.engine", "duologue.services.remote.dialect", True),
         ("duologue.services.openai.wire", "duologue.services.google.wire", False),
         ("duologue.cli.app", "duologue", True),
         ("duologue.session.session", "duologue", False),

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from duologue.audio.wav import read_wav
-from duologue.cli.demo import run_demo
+from duologue.cli.demo import Demo, run_demo
+from duologue.frames import SessionStarted
+from duologue.services.cascade import Cascade
+from duologue.testing import clock
+from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 
 
 @pytest.fixture(scope="module")
@@ -105,3 +111,20 @@ def test_the_second_act_is_the_same_call_on_a_native_engine_with_two_swaps(call:
     assert answers[0][-3:] == answers[1][-3:]
     calls = [row["metadata"]["call_id"] for row in rows_of(native, "tool_call")]
     assert calls == [row["metadata"]["call_id"] for row in rows_of(native, "tool_result")]
+
+
+def test_a_hold_of_a_slow_client_is_not_taken_for_a_barge_in(tmp_path: Path) -> None:
+    async def make_holds() -> list[float]:
+        demo = Demo(tmp_path, Console(quiet=True), Cascade(MockSTT(), MockLLM(), MockTTS()))
+        started = asyncio.Event()
+        demo.session.on(SessionStarted, lambda signal: started.set())
+        running = asyncio.create_task(demo.session.run())
+        await started.wait()
+        for owner in ("slow client", "caller"):
+            await asyncio.sleep(1.0)
+            demo.session.floor.hold(owner, patience_s=None).release()
+        demo.session.cancel()
+        await running
+        return demo.silenced_at
+
+    assert clock.run(make_holds) == pytest.approx([2.0], abs=0.1)

@@ -65,7 +65,7 @@ class Leaf(Processor):
         self.at_work: list[tuple[Frame, asyncio.Task[Any] | None]] = []
         self.failed: list[str] = []
         self.heard = self.opened = self.closed = 0
-        self.in_fork = self.in_switch = False
+        self.in_switch = False
         self.modes = ""
 
     @property
@@ -193,14 +193,14 @@ class Sent:
     given_up: bool = False
 
 
-Theme = Literal["anything", "forks", "switches"]
+Theme = Literal["anything", "tees", "switches"]
 
 
 @dataclass
 class RandomCall:
     """One call, from one number: `await RandomCall(seed).run()` raises AssertionError if anything is wrong.
 
-    The `theme` says what it is to have much of: forks with many a `Configure`, or switches with many a change.
+    The `theme` says what it is to have much of: tees with many a `Configure`, or switches with many a change.
     """
 
     seed: int
@@ -213,13 +213,12 @@ class RandomCall:
     switches: list[Switch[Processor]] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     selects: int = 0
-    has_fork: bool = False
-    fork_in_switch: bool = False
+    tee_in_switch: bool = False
     ending: str = ""
 
     def __post_init__(self) -> None:
         self.random = Random(self.seed)
-        self.forks = self.random.random() < 0.6
+        self.tees = self.random.random() < 0.6
         self.changes = self.random.random() < 0.5
         self.tree = Pipeline(self._themed())
         self.top, self.bottom = Top(self), Bottom(self)
@@ -230,42 +229,40 @@ class RandomCall:
 
     def _themed(self) -> list[Processor]:
         random = self.random
-        if self.theme == "forks":
-            self.has_fork = True
-            above, below = self._leaf(False, False, "d"), self._leaf(False, False, "d")
-            branches = [[self._leaf(True, False, "qqd-") for _ in range(random.randint(0, 2))] for _ in range(2)]
+        if self.theme == "tees":
+            above, below = self._leaf(False, "d"), self._leaf(False, "d")
+            branches = [[self._leaf(False, "qqd-") for _ in range(random.randint(0, 2))] for _ in range(2)]
             for leaf in self.leaves:
                 leaf.fails, leaf.answers = 0.0, leaf is above
             return [above, *(Tee(branch) for branch in branches), below]
         if self.theme == "switches":
             named: dict[str, Processor] = {
-                name: Pipeline([self._leaf(False, True) for _ in range(random.randint(1, 2))]) for name in "xy"
+                name: Pipeline([self._leaf(True) for _ in range(random.randint(1, 2))]) for name in "xy"
             }
             self.switches.append(switch := Watched(self, named))
-            return [self._leaf(False, False), switch, self._leaf(False, False)]
-        return [self._tree(depth=0, in_fork=False, in_switch=False)]
+            return [self._leaf(False), switch, self._leaf(False)]
+        return [self._tree(depth=0, in_switch=False)]
 
-    def _tree(self, depth: int, in_fork: bool, in_switch: bool) -> Processor:
+    def _tree(self, depth: int, in_switch: bool) -> Processor:
         random = self.random
         children: list[Processor] = []
         for _ in range(random.randint(depth == 0, 3 - depth)):
             kind = random.random() if depth < 2 else 1.0
-            if kind < 0.2 and self.forks:
-                self.has_fork = True
-                self.fork_in_switch |= in_switch
-                children.append(Tee([self._tree(depth + 1, True, in_switch)]))
+            if kind < 0.2 and self.tees:
+                self.tee_in_switch |= in_switch
+                children.append(Tee([self._tree(depth + 1, in_switch)]))
             elif kind < 0.4 and self.changes:
-                switch = Watched(self, {name: self._tree(depth + 1, in_fork, True) for name in "xy"})
+                switch = Watched(self, {name: self._tree(depth + 1, True) for name in "xy"})
                 self.switches.append(switch)
                 children.append(switch)
             else:
-                children.append(self._leaf(in_fork, in_switch))
+                children.append(self._leaf(in_switch))
         return Pipeline(children)
 
-    def _leaf(self, in_fork: bool, in_switch: bool, ways: str = "qqdd--") -> Leaf:
+    def _leaf(self, in_switch: bool, ways: str = "qqdd--") -> Leaf:
         modes = "".join(self.random.choice(ways) for _ in PLACES)
         leaf = leaf_class(modes)(self, f"k{len(self.leaves)}", self.random)
-        leaf.modes, leaf.in_fork, leaf.in_switch = modes, in_fork, in_switch
+        leaf.modes, leaf.in_switch = modes, in_switch
         self.leaves.append(leaf)
         return leaf
 
@@ -310,7 +307,7 @@ class RandomCall:
 
     async def _push(self, pusher: str, random: Random, up: bool) -> None:
         for number in range(random.randint(2, 9)):
-            kind = random.choice(KINDS_UP if up else KINDS if self.theme == "forks" else KINDS_DOWN)
+            kind = random.choice(KINDS_UP if up else KINDS if self.theme == "tees" else KINDS_DOWN)
             sent = Sent(f"{pusher}:{number}", kind, self.session.floor.turn, up, self.selects)
             frame = make(kind, sent.label, sent.turn)
             self.sent.append(sent)
@@ -420,30 +417,17 @@ class RandomCall:
                 missing.append(sent.label)
             assert arrived[sent.label] == 0 or True in fates, f"{sent.label} arrived though a handler failed at it"
         assert len(missing) <= refused, f"lost: {missing}"
-        if not (self.fork_in_switch and self.selects):
+        if not (self.tee_in_switch and self.selects):
             # What a handler made of a frame it may make again when that moves back.
             twice = [sent.label for sent in self.sent if arrived[sent.label] > 1]
             assert not twice, f"more than one copy of {twice}"
 
     def _check_order(self, end: End, up: bool) -> None:
-        """Within a family each pusher's frames are in order, and each `Configure` with everything of his.
-
-        Not where the branches of a fork had different frames: one was refused, or a switch in it changed in mid-air.
-        """
-        refused = any("does not fit" in error.message for error in self.errors)
-        if self.has_fork and (refused or any(s.label in self.loose and s.kind is Configure for s in self.sent)):
-            return
+        """Within a family each pusher's frames are in order, and each `Configure` with everything of that pusher."""
         latest: dict[tuple[str, type[Frame]], int] = {}
-        # A second copy, of a frame that one branch of a fork had not dealt with when it was left, is no disorder.
         for label, kind in dict.fromkeys(end.labels):
             source = label.partition("+")[0]
-            if (
-                "^" in label
-                or "v" in label
-                or source in self.loose
-                or label in self.loose
-                or self._torn(source, kind, up)
-            ):
+            if "^" in label or "v" in label or source in self.loose or label in self.loose:
                 continue
             pusher, number = origin(label)
             for other in KINDS:
@@ -453,10 +437,6 @@ class RandomCall:
                     assert before <= number or made, f"{label} came after {other.__name__} {pusher}:{before}"
             if "+" not in label:
                 latest[pusher, kind] = number
-
-    def _torn(self, label: str, kind: type[Frame], up: bool) -> bool:
-        """Whether a branch of a fork fails at a frame: then it comes out of another one, in its own time."""
-        return any(leaf.in_fork and leaf.handles_kind(kind, up) != "-" and leaf.fails_at(label) for leaf in self.leaves)
 
 
 def _nodes(node: Processor) -> Iterator[Processor]:

@@ -5,8 +5,7 @@ from typing import Any
 import anyio
 import pytest
 
-from duologue.agents.agent import Agent
-from duologue.agents.flow import Flow, Stage
+from duologue.agents.agent import Agent, Flow, Stage
 from duologue.agents.tool import Tool
 from duologue.errors import ConfigurationError
 from duologue.frames import (

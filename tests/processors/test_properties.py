@@ -17,7 +17,7 @@ from duologue.testing import clock
 from tests.processors.random_calls import RandomCall, Theme
 from tests.session.calls import Sink, running
 
-SEEDS: dict[Theme, int] = {"anything": 800, "forks": 400, "switches": 400}
+SEEDS: dict[Theme, int] = {"anything": 800, "tees": 400, "switches": 400}
 PARTS = 4
 
 

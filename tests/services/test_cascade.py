@@ -11,7 +11,7 @@ from duologue.agents.tool import ToolSpec
 from duologue.errors import ConfigurationError
 from duologue.frames import Configure, ResponseStarted, Say
 from duologue.processors import Pipeline, Processor, Switch
-from duologue.processors.handoff.find import find_engine
+from duologue.processors.handoff.takeover import find_engine
 from duologue.processors.tools import Tools
 from duologue.services.cascade import Cascade
 from duologue.services.llm import Message

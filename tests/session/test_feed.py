@@ -25,7 +25,6 @@ from duologue.frames import (
 )
 from duologue.processors.tools import Tools
 from duologue.session import Session
-from duologue.session.backlog import TooSlow
 from duologue.session.call_events import (
     CallBegan,
     CallEnding,
@@ -41,10 +40,12 @@ from duologue.session.call_events import (
     ResponseText,
     Speaking,
     SpeechCut,
+    SpeechHeld,
     ToolChanged,
     TurnTimed,
     UsageReported,
 )
+from duologue.session.feed import TooSlow
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.transports.memory import MemoryTransport
 from tests.services.story import asks, story
@@ -157,6 +158,20 @@ async def test_a_tools_call_is_told_in_each_of_its_states() -> None:
     assert isinstance(first, ToolChanged)
     assert isinstance(last, ToolChanged)
     assert (first.arguments, last.result) == ({"city": "Paris"}, {"degrees": 21})
+
+
+async def test_a_hold_of_the_speech_names_its_owners() -> None:
+    transport = MemoryTransport()
+    async with story(transport.output(), llm=MockLLM(["One two three four."]), tts=MockTTS()) as call:
+        events = watched(call.session, SpeechHeld)
+        floor = call.session.floor
+        holds = [floor.hold(owner, patience_s=None) for owner in ("slow client", "caller")]
+        for hold in holds:
+            hold.release()
+    assert [(event.held, event.owners) for event in events if isinstance(event, SpeechHeld)] == [
+        (True, ("slow client",)),
+        (False, ("slow client", "caller")),
+    ]
 
 
 async def test_nothing_is_followed_before_somebody_watches() -> None:

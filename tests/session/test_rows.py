@@ -11,7 +11,8 @@ from duologue.errors import ConfigurationError
 from duologue.frames import BotStoppedSpeaking, Transcribed
 from duologue.processors.tools import Tools
 from duologue.session import Session
-from duologue.session.rows import Removed, Row, RowEvent, Rows, TooSlow
+from duologue.session.feed import TooSlow
+from duologue.session.rows import Removed, Row, RowEvent, Rows
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.transports.memory import MemoryTransport
 from tests.services.story import asks, story

@@ -15,9 +15,8 @@ from duologue.processors.turns.interruption import Interruption, InterruptionPol
 from duologue.processors.turns.vad import Vad
 from duologue.session import State
 from duologue.transports.webrtc.transport import WebRTCTransport
-from duologue.transports.websocket.limits import WebSocketLimits
 from duologue.transports.websocket.serializers import F1Serializer
-from duologue.transports.websocket.transport import WebSocketTransport
+from duologue.transports.websocket.transport import WebSocketLimits, WebSocketTransport
 from tests.processors.turn_taking import level_vad, loud
 from tests.transports.calls import RATE, Agent, ramp
 from tests.transports.test_websocket import Wire
@@ -154,7 +153,7 @@ async def test_the_end_of_the_callers_hold_does_not_let_go_the_speech_for_a_lost
         caller.release()
         await asyncio.sleep(10.0)
         assert call.held_by == ["lost client"]
-        assert call.transport.output().playout.paused
+        assert call.session.floor.held
         await call.live(0.2)
         assert (call.state, call.changes[-1]) == ("back", "reconnected")
         await call.live(0.5)

@@ -8,7 +8,7 @@ import random
 import pytest
 
 from duologue.frames import ResponseStarted
-from duologue.session.holds import Hold
+from duologue.session.floor import Hold
 from duologue.transports.playout import playout as playout_module
 from duologue.transports.playout.pacer import Pacer
 from tests.transports.calls import RATE, Call, calling, numbers, ramp

@@ -16,14 +16,13 @@ from duologue import Pipeline, Session
 from duologue.errors import ConfigurationError
 from duologue.frames import BotPaused, BotResumed
 from duologue.session import Outcome, State
-from duologue.session.holds import Hold
+from duologue.session.floor import Hold
 from duologue.transports.playout import playout as playout_module
 from duologue.transports.websocket import sender as sender_module
 from duologue.transports.websocket.connection import Closed
-from duologue.transports.websocket.limits import WebSocketLimits
-from duologue.transports.websocket.outbox import MAX_UNSENT_MESSAGES, Playback
+from duologue.transports.websocket.sender import MAX_UNSENT_MESSAGES, Playback
 from duologue.transports.websocket.serializers import F1Serializer, FastRtcSerializer, Serializer, Wired
-from duologue.transports.websocket.transport import WebSocketTransport
+from duologue.transports.websocket.transport import WebSocketLimits, WebSocketTransport
 
 from .calls import RATE, Agent, numbers, ramp
 

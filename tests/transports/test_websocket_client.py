@@ -17,7 +17,7 @@ from duologue.processors import Processor, handles
 from duologue.testing.websocket import serving
 from duologue.transports.client import ClientTransport
 from duologue.transports.websocket.client import WebSocketClientTransport
-from duologue.transports.websocket.limits import WebSocketLimits
+from duologue.transports.websocket.transport import WebSocketLimits
 from duologue.web import WebLimits, routes, token_auth
 
 from .calls import RATE, Agent, numbers, ramp

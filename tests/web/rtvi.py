@@ -16,6 +16,7 @@ from duologue.processors.turns.interruption import Interruption
 from duologue.processors.turns.vad import Vad
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.transports.client import ClientTransport, Message
+from duologue.transports.playout.base import FarEnd
 from duologue.web.rtvi.rtvi import Rtvi, RtviClient, of
 
 from ..testing.openai_client import RATE
@@ -38,10 +39,16 @@ class Client(ClientTransport):
         self._news.set()
         self._news = anyio.Event()
 
-    def write_audio(self, chunk: bytes) -> None:
+    def far_end(self) -> FarEnd:
+        return self
+
+    def write(self, chunk: bytes) -> None:
         self.chunks += any(chunk)
 
-    def clear_audio(self) -> int | None:
+    def clear(self) -> int | None:
+        return None
+
+    def position(self) -> int | None:
         return None
 
     async def close(self, reason: str = "", *, error: bool = False) -> None: ...

@@ -13,6 +13,7 @@ from starlette.requests import HTTPConnection
 from duologue import Pipeline, Session
 from duologue.errors import ConfigurationError
 from duologue.transports.client import ClientTransport, Message
+from duologue.transports.playout.base import FarEnd
 from duologue.web import MakeSession, Refused, WebLimits, openai_realtime_app, routes, token_auth
 from duologue.web.calls import Calls
 
@@ -29,9 +30,15 @@ class Client(ClientTransport):
     def send_message(self, message: Message) -> None:
         self.sent.append(message)
 
-    def write_audio(self, chunk: bytes) -> None: ...
+    def far_end(self) -> FarEnd:
+        return self
 
-    def clear_audio(self) -> int | None:
+    def write(self, chunk: bytes) -> None: ...
+
+    def clear(self) -> int | None:
+        return None
+
+    def position(self) -> int | None:
         return None
 
     async def close(self, reason: str = "", *, error: bool = False) -> None:

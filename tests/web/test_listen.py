@@ -19,6 +19,7 @@ from duologue.frames import SessionStarted, Transcribed, UserText
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.testing.websocket import serving
 from duologue.transports.client import ClientTransport, Message
+from duologue.transports.playout.base import FarEnd
 from duologue.web import WebLimits, token_auth
 from duologue.web.calls import Call, Calls
 from duologue.web.listen import SEND_S, routes
@@ -29,9 +30,15 @@ class Client(ClientTransport):
 
     def send_message(self, message: Message) -> None: ...
 
-    def write_audio(self, chunk: bytes) -> None: ...
+    def far_end(self) -> FarEnd:
+        return self
 
-    def clear_audio(self) -> int | None:
+    def write(self, chunk: bytes) -> None: ...
+
+    def clear(self) -> int | None:
+        return None
+
+    def position(self) -> int | None:
         return None
 
     async def close(self, reason: str = "", *, error: bool = False) -> None: ...

@@ -21,15 +21,15 @@ from duologue.errors import ConfigurationError
 from duologue.frames import HandoffCompleted, SessionEnding
 from duologue.processors.kernel.groups import leaves
 from duologue.protocols.openai_realtime.conversation import MAX_ITEM_BYTES, ServerConversation
-from duologue.session.life import State
+from duologue.session.host import State
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.testing.websocket import calling
 from duologue.testing.websocket import serving as serving_app
 from duologue.transports.client import ClientTransport
 from duologue.transports.websocket.connection import Closed
-from duologue.transports.websocket.limits import WebSocketLimits
-from duologue.transports.websocket.outbox import MAX_UNSENT_MESSAGE_BYTES, MAX_UNSENT_MESSAGES, Outbox
+from duologue.transports.websocket.sender import MAX_UNSENT_MESSAGE_BYTES, MAX_UNSENT_MESSAGES, Outbox
 from duologue.transports.websocket.serializers import Wired
+from duologue.transports.websocket.transport import WebSocketLimits
 from duologue.web import WebLimits, openai_realtime_app, routes, token_auth
 from duologue.web.realtime.jobs import Jobs
 from duologue.web.realtime.tools import ClientTools

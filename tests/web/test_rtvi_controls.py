@@ -10,7 +10,7 @@ import pytest
 from duologue import Agent
 from duologue.frames import ApprovalGiven, ApprovalWanted, ConnectionChanged
 from duologue.services.llm import Request, ToolRequest
-from duologue.session.pricing import Price
+from duologue.session.usage import Price
 from duologue.web.rtvi.rtvi import ClientTool
 
 from .rtvi import Call, running

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from duologue import Session
 from duologue.frames import UserText
-from duologue.session.life import State
+from duologue.session.host import State
 from duologue.testing.websocket import F1Client, calling, serving
 from duologue.transports.client import ClientTransport
 from duologue.web import Refused, WebLimits, token_auth

@@ -23,8 +23,8 @@ from duologue.session.call_events import (
     UsageReported,
 )
 from duologue.session.conversation import Item
-from duologue.session.pricing import Price
-from duologue.session.row_events import Removed, Row, to_row
+from duologue.session.rows import Removed, Row, to_row
+from duologue.session.usage import Price
 from duologue.web.rtvi.page_messages import PageMessages
 from duologue.web.rtvi.translation import RtviMessages
 from duologue.web.wire_events import WireEvents

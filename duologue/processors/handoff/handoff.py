@@ -7,9 +7,9 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ...agents.agent import Agent, by_name, configuration
-from ...agents.engine import Engine
-from ...agents.flow import Flow, FlowState, Stage, free_flow
+from ...agents.agent import Agent, Flow, FlowState, Stage, by_name, configuration, free_flow
+from ...agents.engine import Engine, EngineConfig
+from ...agents.tool import plain_specs
 from ...errors import ConfigurationError, ServiceError, ToolError
 from ...frames import (
     Configure,
@@ -22,14 +22,13 @@ from ...frames import (
     ToolResult,
     Transfer,
 )
+from ...session.session import Session
 from ..kernel.groups import leaves
 from ..kernel.tasks import stray
 from ..processor import Processor, handles
 from ..switch import Switch
 from ..tools import Tools, shared_tools
-from .exchange import Exchange, Wanted
-from .find import find_engine
-from .takeover import Takeover, engines
+from .takeover import Exchange, Takeover, Wanted, engines, find_engine
 from .tool import TOOL_NAME, handoff_spec, read_arguments
 
 MAX_WAITING_HANDOFFS = 16
@@ -305,3 +304,21 @@ class _Lost:
 
     engine: str
     reason: str
+
+
+def first_configuration(session: Session, config: EngineConfig, voices: str) -> tuple[Configure | None, str]:
+    """Return the change by which the session's agent, and the tools that every agent has, extend an engine's own
+    configuration, and the greeting that is to be said.
+
+    Returns None and "" if a `Handoff` sees to both. `voices` is the family of the engine's voices.
+    """
+    if any(isinstance(leaf, Handoff) for leaf in leaves(session.pipeline)):
+        return None, ""
+    shared, agent = shared_tools(session.pipeline), session.agent
+    if agent is None:
+        names = {tool.name for tool in config.tools}
+        tools = (*config.tools, *(tool for tool in shared if tool.name not in names))
+        return Configure(tools=plain_specs(tools)), ""
+    if config.agent == agent.name:
+        return None, ""
+    return configuration(agent, shared, voices), agent.greeting

@@ -7,8 +7,7 @@ from typing import Any
 
 import msgspec
 
-from ...agents.agent import Agent
-from ...agents.flow import Stage
+from ...agents.agent import Agent, Stage
 from ...agents.tool import ToolSpec
 from ...errors import ToolError
 

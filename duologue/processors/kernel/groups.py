@@ -1,15 +1,19 @@
-"""`Group`: a node made of others; and walks through the tree that they make."""
+"""`Group`: a node made of others; the tree that they make, and how it is linked to its host."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any
 
 from ...errors import ConfigurationError
-from ...frames import Frame
-from .host import Direction
+from ...frames import Frame, Signal
+from .host import Direction, Host, Target
 from .lane import Lane
 from .node import Node
-from .routes import LeafPort, Port, Routes
+from .routes import EndPort, LeafPort, Port, Routes, drop, signal_target
+
+Tap = Callable[[Any, Direction, Frame], None]
+"""Called with the processor that pushes, the direction and the frame."""
 
 
 class Group(Node):
@@ -32,6 +36,27 @@ class Group(Node):
     def take(self, direction: Direction) -> list[Frame]:
         """Remove and return the `Input` and `Control` that wait inside, the oldest (nearest to the exit) first."""
         return [frame for child in from_exit(self.children, direction) for frame in take(child, direction)]
+
+
+class Row(Group):
+    """Nodes in a row. Downstream is from the first to the last."""
+
+    def __init__(self, nodes: Iterable[Node]) -> None:
+        try:
+            self._row = tuple(nodes)
+        except TypeError as error:
+            raise ConfigurationError(f"{self.name} takes a list of processors, not {nodes!r}") from error
+        check_tree(self)
+
+    @property
+    def children(self) -> tuple[Node, ...]:
+        return self._row
+
+    def build(self, direction: Direction, after: Port) -> Port:
+        port = after
+        for child in from_exit(self._row, direction):
+            port = build(child, direction, port)
+        return port
 
 
 def build(node: Node, direction: Direction, after: Port) -> Port:
@@ -111,7 +136,7 @@ class _Check:
             raise ConfigurationError(f"a cycle: {inside}")
         if id(node) in self._seen:
             raise ConfigurationError(f"{node.name} is used twice; make one instance for each place")
-        if node._host is not None:
+        if node.in_session:
             raise ConfigurationError(f"{node.name} already belongs to a session; make a new instance")
         self._seen.add(id(node))
         self._path.append(node)
@@ -124,3 +149,87 @@ class _Check:
             for child in node.children:
                 self.enter(child)
         self._path.pop()
+
+
+class LinkedPipeline:
+    """Links a pipeline to its host: gives every processor its routes, lets frames in, tells signals to all.
+
+    `bottom` answers, for a frame type, what takes the frames that no processor downstream handles; those that go
+    upstream are dropped at the top. Raises ConfigurationError if a processor belongs to another session.
+    """
+
+    def __init__(self, pipeline: Node, host: Host, bottom: Callable[[type[Frame]], Target]) -> None:
+        check_tree(pipeline)
+        self._pipeline = pipeline
+        self._host = host
+        for node in members(pipeline):
+            node._join(host)
+        try:
+            head = build(pipeline, "down", EndPort(bottom))
+            tail = build(pipeline, "up", EndPort(lambda frame_type: drop))
+        except BaseException:
+            for node in members(pipeline):
+                node._leave()
+            raise
+        self._head = Routes(host, pipeline, "down", head)
+        self._tail = Routes(host, pipeline, "up", tail)
+        self._leaves = leaves(pipeline)
+        self._active = active_leaves(pipeline)
+        self._signals: dict[type[Signal], Target] = {}
+        self._taps: tuple[Tap, ...] = ()
+
+    def send(self, frame: Frame) -> Awaitable[None]:
+        """Put a frame in at the head."""
+        return self._head[frame.__class__](frame)
+
+    def send_up(self, frame: Frame) -> Awaitable[None]:
+        """Put a frame in at the tail; it travels upstream."""
+        return self._tail[frame.__class__](frame)
+
+    def broadcast(self, signal: Signal) -> None:
+        """Tell every active processor, and then the session's listeners, before this returns."""
+        target = self._signals.get(signal.__class__)
+        if target is None:
+            target = signal_target(self._host, signal.__class__, self._active)
+            self._signals[signal.__class__] = target
+        if self._taps:
+            self.tap(self._pipeline, "down", signal)
+        target(signal)
+
+    def reroute(self) -> None:
+        """Forget the cached routes: the graph has changed."""
+        self._active = active_leaves(self._pipeline)
+        for processor in self._leaves:
+            processor._down.clear()
+            processor._up.clear()
+        self._head.clear()
+        self._tail.clear()
+        self._signals.clear()
+
+    def observe(self, tap: Tap) -> Callable[[], None]:
+        """Let `tap(processor, direction, frame)` see every push. Returns a function that ends it.
+
+        Without a tap there is no cost: the routes are worked out anew.
+        """
+        self._set_taps((*self._taps, tap))
+
+        def stop() -> None:
+            if tap in self._taps:
+                taps = list(self._taps)
+                taps.remove(tap)
+                self._set_taps(tuple(taps))
+
+        return stop
+
+    def _set_taps(self, taps: tuple[Tap, ...]) -> None:
+        self._taps = taps
+        self._host.tap = self.tap if taps else None
+        self.reroute()
+
+    def tap(self, node: Node, direction: Direction, frame: Frame) -> None:
+        """Show a push to every observer. What one raises is reported."""
+        for tap in self._taps:
+            try:
+                tap(node, direction, frame)
+            except Exception as error:
+                self._host.report(error, "observe")

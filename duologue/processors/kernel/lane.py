@@ -1,15 +1,18 @@
-"""A lane: the bounded queue, and the task, of a processor that does slow work."""
+"""A lane: the bounded queue, and the task, of a processor that does slow work; and the limit of its waits."""
 
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from ...errors import ConfigurationError, DeadlineExceeded, ServiceError
 from ...frames import Control, End, Frame, Output
 from .host import Direction, LaneOwner, Target
+
+T = TypeVar("T")
 
 Entry = tuple[Target, Frame, bool, bool]
 """The target, the frame, True if nothing may overtake it, and True if it travels upstream."""
@@ -79,6 +82,11 @@ class Lane:
 
     def __len__(self) -> int:
         return len(self._queue)
+
+    @property
+    def running(self) -> bool:
+        """True while a handler runs."""
+        return self._running is not None
 
     def put(self, target: Target, frame: Frame, held: bool = False) -> Awaitable[None]:
         """Queue `target(frame)`. Waits while the lane is full."""
@@ -282,3 +290,74 @@ class DrainableLane(Lane):
         super().close()
         for done in self._drains:
             done.set()
+
+
+class Overdue(Exception):
+    """A wait took too long, or was given up."""
+
+
+class Patience:
+    """Limits each wait of a task. One timer serves all waits: a scope or a timer for each costs more than most waits.
+
+    It uses asyncio's own cancellation, once for a wait, as `asyncio.timeout` does. For one wait at a time.
+    """
+
+    __slots__ = ("_cancelling", "_cut", "_due_at", "_looks_at", "_task", "_timer")
+
+    def __init__(self) -> None:
+        self._task: asyncio.Task[Any] | None = None  # while it waits
+        self._cancelling = 0  # its cancellations from before the wait
+        self._due_at = 0.0
+        self._cut = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._looks_at = math.inf
+
+    async def wait(self, awaitable: Awaitable[T], limit_s: float) -> T:
+        """Return the result of `awaitable`. Raises Overdue after `limit_s` seconds, or if it is given up."""
+        loop, task = asyncio.get_running_loop(), asyncio.current_task()
+        assert task is not None
+        self._task, self._cancelling, self._cut = task, task.cancelling(), False
+        due_at = self._due_at = loop.time() + limit_s
+        if due_at < self._looks_at:
+            self._look_at(due_at)
+        try:
+            return await awaitable
+        except asyncio.CancelledError:
+            if self._cut and task.uncancel() <= self._cancelling:
+                raise Overdue from None
+            raise
+        finally:
+            self._task = None
+
+    def give_up(self) -> None:
+        """End the wait in progress, if there is one."""
+        if self._task is None or self._cut:
+            return
+        if self._task.cancelling() > self._cancelling:
+            # Something else cancels the task, perhaps a part of what it waits for: never at the same time.
+            self._due_at = 0.0
+            self._look_at(asyncio.get_running_loop().time() + 0.001)
+        else:
+            self._cut = True
+            self._task.cancel()
+
+    def end(self) -> None:
+        """Leave no timer behind. Another wait may follow."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._looks_at = math.inf
+
+    def _look_at(self, due_at: float) -> None:
+        self.end()
+        self._looks_at = due_at
+        self._timer = asyncio.get_running_loop().call_at(due_at, self._look)
+
+    def _look(self) -> None:
+        # The timer is not restarted with every wait: it looks at the limit of the one in progress.
+        self._timer, self._looks_at = None, math.inf
+        if self._task is not None:
+            if self._due_at > asyncio.get_running_loop().time() + 1e-6:
+                self._look_at(self._due_at)
+            else:
+                self.give_up()

@@ -13,9 +13,8 @@ from typing import Any, Protocol
 from ...errors import BadInput
 from ...frames import Control, End, Frame, Output, Signal
 from .host import Direction, Host, Target
-from .lane import DONE
-from .node import Node
-from .spec import find_handler, frame_family
+from .lane import DONE, Lane
+from .node import Node, find_handler, frame_family
 from .tasks import stray
 
 
@@ -146,9 +145,24 @@ class LeafPort:
             if issubclass(frame_type, Output) and not frame_type.survives_fence:
                 floor = self.host.floor
                 return lambda frame: DONE if frame.turn <= floor.fence else put(take, frame)
+            if down and type(self.processor).take_at_once is not Node.take_at_once:
+                return self._at_once_or_into(lane, take, frame_type)
             return lambda frame: put(take, frame)
         # A family that does not use the lane overtakes it, but never a Control inside, nor the frames behind that.
         return lambda frame: put(take, frame, True) if lane.held else take(frame)
+
+    def _at_once_or_into(self, lane: Lane, take: Target, frame_type: type[Frame]) -> Target:
+        processor, put = self.processor, lane.put
+        if self.next.resolve(frame_type) is not drop:  # it must stay behind the frames in the lane all the way
+            return lambda frame: put(take, frame)
+        take_at_once, routes = processor.take_at_once, processor._down
+
+        def at_once(frame: Frame) -> Awaitable[None]:
+            if take_at_once(frame):
+                return routes[frame.__class__](frame)
+            return put(take, frame)
+
+        return at_once
 
 
 def _guard(handler: Target, host: Host, processor: Node) -> Target:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ...errors import ConfigurationError
 from ...frames import BotStartedSpeaking, EndOfTurn, Interrupted, UserTranscript
-from ...session.holds import Hold
+from ...session.floor import Hold
 from ..processor import Processor, handles
 
 if TYPE_CHECKING:
@@ -66,6 +66,9 @@ def count_words(text: str) -> int:
     """The number of words in a text. In scripts without spaces two characters count as a word."""
     words = 0
     for token in text.split():
+        if token.isascii():
+            words += token.isalnum() or any(map(str.isalnum, token))
+            continue
         unspaced = sum("\u3040" <= character <= "\u9fff" or "\u0e00" <= character <= "\u0eff" for character in token)
         words += (unspaced + 1) // 2 or any(map(str.isalnum, token))
     return words

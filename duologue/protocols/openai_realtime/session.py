@@ -61,11 +61,7 @@ class RealtimeServerSession:
         """The conversation's response in progress."""
         self._responses: dict[str, ServerResponse] = {}
         self._spoken = False
-        self._received_ms = 0.0
-        self._buffer_ms = 0.0
-        """The start of the buffer in the caller's audio, in milliseconds."""
-        self._speech_item = ""
-        """The item id of the caller's turn in progress, "" while the caller is silent."""
+        self.input = InputBuffer(self, backend)
 
     # -- for the backend -------------------------------------------------------------------------------------------
 
@@ -89,16 +85,6 @@ class RealtimeServerSession:
         """The sample rate of the caller's audio, in Hz."""
         return FORMAT_RATES[self.config["audio"]["input"]["format"]["type"]]
 
-    @property
-    def received_ms(self) -> float:
-        """Milliseconds of audio received since the session began."""
-        return self._received_ms
-
-    @property
-    def speaking(self) -> bool:
-        """True while the caller speaks."""
-        return bool(self._speech_item)
-
     def emit(self, kind: str, **fields: Any) -> None:
         """Send an event."""
         self._send({"type": kind, "event_id": self.new_id("event"), **fields})
@@ -119,51 +105,6 @@ class RealtimeServerSession:
         """Return a new unique id."""
         self._count += 1
         return f"{kind}_{self._tag}_{self._count:04d}"
-
-    def speech_started(self, at_ms: float, *, interrupt: bool = True) -> None:
-        """Begin a turn of the caller. With `interrupt` cancel the active response, if the settings say that."""
-        detection = self.turn_detection
-        if detection is None or self._speech_item:
-            return
-        at_ms = max(at_ms - detection.get("prefix_padding_ms", 300), self._buffer_ms)
-        self._buffer_ms = at_ms
-        self._speech_item = self.new_id("item")
-        self.emit("input_audio_buffer.speech_started", audio_start_ms=round(at_ms), item_id=self._speech_item)
-        if interrupt and detection["interrupt_response"] and self.active is not None:
-            self._cancel(self.active, "turn_detected")
-
-    def speech_stopped(self, at_ms: float, *, respond: bool = True) -> None:
-        """End the caller's turn and commit it. With `respond` answer it, if the settings say that."""
-        detection = self.turn_detection
-        if detection is None or not self._speech_item:
-            return
-        self.emit("input_audio_buffer.speech_stopped", audio_end_ms=round(at_ms), item_id=self._speech_item)
-        self.commit(at_ms)
-        if respond and detection["create_response"]:
-            try:
-                self.respond({})
-            except Refusal as error:
-                self.error(error.code, str(error), param=error.param)
-
-    def commit(self, end_ms: float) -> ServerItem:
-        """Make the buffer up to `end_ms` the caller's turn. Raises Refusal if the backend does."""
-        item = ServerItem(
-            {
-                "id": self._speech_item or self.new_id("item"),
-                "object": "realtime.item",
-                "type": "message",
-                "status": "completed",
-                "role": "user",
-                "content": [{"type": "input_audio", "transcript": None}],
-            }
-        )
-        self._backend.committed(item, self._buffer_ms, end_ms)
-        self._buffer_ms, self._speech_item = end_ms, ""
-        previous = self.items[-1].id if self.items else None
-        self.emit("input_audio_buffer.committed", item_id=item.id, previous_item_id=previous)
-        self.add_item(item)
-        self.item_done(item)
-        return item
 
     def transcribed(self, item: ServerItem, transcript: str, seconds: float) -> None:
         """Set the transcript of a turn of the caller, and send it if the session has transcription."""
@@ -226,6 +167,11 @@ class RealtimeServerSession:
         self._backend.respond(response)
         return response
 
+    def cancel(self, response: ServerResponse, reason: str) -> None:
+        """Cut a response short."""
+        usage = self._backend.cancelled(response)
+        response.finish("cancelled", reason=reason, usage=usage)
+
     # -- events of the client --------------------------------------------------------------------------------------
 
     def receive(self, message: str | bytes) -> None:
@@ -259,36 +205,8 @@ class RealtimeServerSession:
         self._backend.configure(config, change)
         self.config = config
         if self.turn_detection is None:
-            self._speech_item = ""
+            self.input.forget_speech()
         self.emit("session.updated", session=config)
-
-    def _audio_append(self, event: dict[str, Any]) -> None:
-        try:
-            audio = base64.b64decode(event["audio"], validate=True)
-        except (KeyError, TypeError, ValueError) as error:
-            raise Refusal("invalid_value", "Invalid 'audio': expected base64.", "audio") from error
-        if len(audio) > MAX_APPEND_BYTES:
-            raise Refusal("invalid_value", f"Invalid 'audio': more than {MAX_APPEND_BYTES} bytes.", "audio")
-        pcm = decode_audio(self.config["audio"]["input"]["format"]["type"], audio)
-        if len(pcm) % 2:
-            raise Refusal("invalid_value", "Invalid 'audio': expected whole 16-bit samples.", "audio")
-        self._received_ms += len(pcm) / (2 * self.input_rate) * 1000
-        self._backend.audio(pcm, self.input_rate)
-
-    def _audio_commit(self, event: dict[str, Any]) -> None:
-        held_ms = self._received_ms - self._buffer_ms
-        if held_ms < MIN_COMMIT_MS - 1e-6:
-            raise Refusal(
-                "input_audio_buffer_commit_empty",
-                "Error committing input audio buffer: buffer too small. Expected at least "
-                f"{MIN_COMMIT_MS:.0f}ms of audio, but buffer only has {held_ms:.2f}ms of audio.",
-            )
-        self.commit(self._received_ms)
-
-    def _audio_clear(self, event: dict[str, Any]) -> None:
-        self._buffer_ms, self._speech_item = self._received_ms, ""
-        self._backend.cleared()
-        self.emit("input_audio_buffer.cleared")
 
     def _item_create(self, event: dict[str, Any]) -> None:
         item = self.conversation.take(event.get("item"))
@@ -331,14 +249,10 @@ class RealtimeServerSession:
         response = self.active if wanted is None else self._responses.get(str(wanted))
         if response is None:
             raise Refusal("response_cancel_not_active", "Cancellation failed: no active response found")
-        self._cancel(response, "client_cancelled")
+        self.cancel(response, "client_cancelled")
 
     def _output_clear(self, event: dict[str, Any]) -> None:
         raise Refusal("invalid_value", "There is no output audio buffer on a WebSocket.", "type")
-
-    def _cancel(self, response: ServerResponse, reason: str) -> None:
-        usage = self._backend.cancelled(response)
-        response.finish("cancelled", reason=reason, usage=usage)
 
     def _voice_fixed(self) -> bool:
         if self._voices is None:
@@ -346,11 +260,103 @@ class RealtimeServerSession:
         return self._spoken or any(item.audio_ms for item in (self.active.output if self.active else ()))
 
 
+class InputBuffer:
+    """The caller's audio on the server: its position, and the turn in it. The audio itself goes to the backend."""
+
+    def __init__(self, session: RealtimeServerSession, backend: Backend) -> None:
+        self._session = session
+        self._backend = backend
+        self.received_ms = 0.0
+        """Milliseconds of audio received since the session began."""
+        self._begin_ms = 0.0  # where in that audio the buffer begins
+        self._speech_item = ""  # the id that the caller's turn will have, "" while they are silent
+
+    def speech_started(self, at_ms: float, *, interrupt: bool = True) -> None:
+        """Begin a turn of the caller. With `interrupt` cancel the active response, if the settings say that."""
+        detection = self._session.turn_detection
+        if detection is None or self._speech_item:
+            return
+        at_ms = max(at_ms - detection.get("prefix_padding_ms", 300), self._begin_ms)
+        self._begin_ms = at_ms
+        self._speech_item = self._session.new_id("item")
+        self._session.emit("input_audio_buffer.speech_started", audio_start_ms=round(at_ms), item_id=self._speech_item)
+        if interrupt and detection["interrupt_response"] and self._session.active is not None:
+            self._session.cancel(self._session.active, "turn_detected")
+
+    def speech_stopped(self, at_ms: float, *, respond: bool = True) -> None:
+        """End the caller's turn and commit it. With `respond` answer it, if the settings say that."""
+        detection = self._session.turn_detection
+        if detection is None or not self._speech_item:
+            return
+        self._session.emit("input_audio_buffer.speech_stopped", audio_end_ms=round(at_ms), item_id=self._speech_item)
+        self.commit(at_ms)
+        if respond and detection["create_response"]:
+            try:
+                self._session.respond({})
+            except Refusal as error:
+                self._session.error(error.code, str(error), param=error.param)
+
+    def commit(self, end_ms: float) -> ServerItem:
+        """Make the buffer up to `end_ms` the caller's turn. Raises Refusal if the backend does."""
+        item = ServerItem(
+            {
+                "id": self._speech_item or self._session.new_id("item"),
+                "object": "realtime.item",
+                "type": "message",
+                "status": "completed",
+                "role": "user",
+                "content": [{"type": "input_audio", "transcript": None}],
+            }
+        )
+        self._backend.committed(item, self._begin_ms, end_ms)
+        self._begin_ms, self._speech_item = end_ms, ""
+        previous = self._session.items[-1].id if self._session.items else None
+        self._session.emit("input_audio_buffer.committed", item_id=item.id, previous_item_id=previous)
+        self._session.add_item(item)
+        self._session.item_done(item)
+        return item
+
+    def append(self, event: dict[str, Any]) -> None:
+        """Take the audio of the client's `append`. Raises Refusal."""
+        try:
+            audio = base64.b64decode(event["audio"], validate=True)
+        except (KeyError, TypeError, ValueError) as error:
+            raise Refusal("invalid_value", "Invalid 'audio': expected base64.", "audio") from error
+        if len(audio) > MAX_APPEND_BYTES:
+            raise Refusal("invalid_value", f"Invalid 'audio': more than {MAX_APPEND_BYTES} bytes.", "audio")
+        pcm = decode_audio(self._session.config["audio"]["input"]["format"]["type"], audio)
+        if len(pcm) % 2:
+            raise Refusal("invalid_value", "Invalid 'audio': expected whole 16-bit samples.", "audio")
+        self.received_ms += len(pcm) / (2 * self._session.input_rate) * 1000
+        self._backend.audio(pcm, self._session.input_rate)
+
+    def commit_all(self) -> None:
+        """Make the whole buffer the caller's turn, as the client asks. Raises Refusal for a short one."""
+        held_ms = self.received_ms - self._begin_ms
+        if held_ms < MIN_COMMIT_MS - 1e-6:
+            raise Refusal(
+                "input_audio_buffer_commit_empty",
+                "Error committing input audio buffer: buffer too small. Expected at least "
+                f"{MIN_COMMIT_MS:.0f}ms of audio, but buffer only has {held_ms:.2f}ms of audio.",
+            )
+        self.commit(self.received_ms)
+
+    def clear(self) -> None:
+        """Drop what the buffer holds, as the client asks."""
+        self._begin_ms, self._speech_item = self.received_ms, ""
+        self._backend.cleared()
+        self._session.emit("input_audio_buffer.cleared")
+
+    def forget_speech(self) -> None:
+        """The client ends the turns from now on."""
+        self._speech_item = ""
+
+
 _EVENT_HANDLERS: dict[str, Callable[[RealtimeServerSession, dict[str, Any]], None]] = {
     "session.update": RealtimeServerSession._session_update,
-    "input_audio_buffer.append": RealtimeServerSession._audio_append,
-    "input_audio_buffer.commit": RealtimeServerSession._audio_commit,
-    "input_audio_buffer.clear": RealtimeServerSession._audio_clear,
+    "input_audio_buffer.append": lambda session, event: session.input.append(event),
+    "input_audio_buffer.commit": lambda session, event: session.input.commit_all(),
+    "input_audio_buffer.clear": lambda session, event: session.input.clear(),
     "conversation.item.create": RealtimeServerSession._item_create,
     "conversation.item.delete": RealtimeServerSession._item_delete,
     "conversation.item.retrieve": RealtimeServerSession._item_retrieve,

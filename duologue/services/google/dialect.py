@@ -12,17 +12,18 @@ from ...agents.engine import EngineConfig
 from ...errors import BadInput
 from ...frames import ResponseStatus, Usage, UserImage
 from ..context import Message
-from ..native.dialect import Dialect
-from ..native.events import (
+from ..native.dialect import (
     AudioComplete,
     Called,
     CallsCancelled,
     Consumed,
     CutShort,
+    Dialect,
     Event,
     GoingAway,
     HandleGiven,
     Opened,
+    Recent,
     Refused,
     ResponseBegan,
     ResponseFinished,
@@ -31,12 +32,10 @@ from ..native.events import (
     Unknown,
     Voiced,
 )
-from ..recent import Recent
-from .history import blob, bracketed, to_json, turn, turns_of
 from .models import DEFAULT_VOICE, GEMINI_IMAGE_TYPES, INPUT_RATE, LiveFamily
 from .options import GeminiLiveOptions
-from .setup import tools
 from .wire_in import ModalityTokens, ServerContent, ServerFrame, UsageMetadata, WireToolCall, decode_frame
+from .wire_out import blob, bracketed, to_json, tools, turn, turns_of
 
 NO_HISTORY = '{"client_content":{"turnComplete":true}}'
 """The empty history, for a session that waits for its history."""

@@ -14,13 +14,13 @@ from ...agents.tool import ToolSpec
 from ...errors import ConfigurationError
 from ..native.dialect import Dialect
 from ..native.engine import SpeechToSpeech
+from ..remote.dialect import Wire
 from ..remote.keeper import ConnectionSettings
-from ..remote.wire import Wire
 from .dialect import NO_HISTORY, GeminiDialect
 from .models import DEFAULT_VOICE, INPUT_RATE, OUTPUT_RATE, live_family
 from .options import GeminiLiveOptions, check, resolved
-from .setup import connect_config
 from .wire import make_client, open_wire
+from .wire_out import connect_config
 
 if TYPE_CHECKING:
     from google.genai import Client

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from ...errors import IncompatiblePackage, MissingExtra
+from ..remote.dialect import WireMessage
 from ..remote.errors import ConnectionLost, fatal
 from ..remote.tls import client_ssl_context
 from ..remote.websocket import MAX_RECEIVED_BYTES, WebSocketWire, check_websockets, create_connection, dialled
-from ..remote.wire import WireMessage
 
 if TYPE_CHECKING:  # an optional dependency
     from google.genai import Client

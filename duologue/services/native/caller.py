@@ -4,81 +4,40 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
-from typing import Any, Protocol
 
 import anyio
 from msgspec.structs import replace
 
-from ...frames import EndOfTurn, Frame, Input, SpeechStarted, SpeechStopped, UserAudio, UserTranscript
+from ...frames import EndOfTurn, Input, SpeechStarted, SpeechStopped, UserAudio, UserTranscript
 from ...processors.kernel.groups import leaves
 from ...processors.turns.interruption import may_interrupt
 from ...processors.turns.speech_gate import SpeechGate
 from ...processors.turns.vad import Vad
-from ...session.session import Session
 from ..remote.connection import Connection
+from .asks import Asks
 from .audio_ring import RECENT_S, AudioRing, Utterance
-from .dialect import Dialect
-from .events import SpeechBegan, SpeechCeased, TurnTaken, TurnTranscribed
-from .provider import Provider
-from .turns import TRANSCRIPT_WAIT_S, Turns
+from .dialect import Dialect, SpeechBegan, SpeechCeased, TurnTaken, TurnTranscribed
+from .provider import NativeService, Provider
+from .turns import TRANSCRIPT_WAIT_S, Transcripts, Turns
 
 NOISE_S = 10.0
 """A turn that the provider has neither transcribed nor answered after this time was not speech to it."""
-
-
-class Pushes(Protocol):
-    """A processor's ways into the pipeline, and its tasks."""
-
-    def push(self, frame: Frame) -> Awaitable[None]: ...
-
-    def push_up(self, frame: Frame) -> Awaitable[None]: ...
-
-    def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None: ...
-
-
-class AnswersOut(Protocol):
-    """The answers that the provider gives by itself."""
-
-    def expect(self, turn: int, utterance: Utterance | None) -> None: ...
-
-    def expect_none(self) -> None: ...
-
-
-class TranscriptsOut(Protocol):
-    """Takes transcripts, without waiting for hooks."""
-
-    async def add(self, utterance: Utterance, transcript: UserTranscript) -> None: ...
-
-    def clear(self) -> None: ...
 
 
 class Caller:
     """Follows the caller's speech and decides when a turn begins and ends.
 
     The provider's events count if it detects turns and reports them (`follows_provider`), else those of the processors
-    before the engine. `owe` is called with a turn that the provider must be asked to answer.
-    """
+    before the engine."""
 
-    def __init__(
-        self,
-        session: Session,
-        pipeline: Pushes,
-        ring: AudioRing,
-        turns: Turns,
-        provider: Provider,
-        answers: AnswersOut,
-        transcripts: TranscriptsOut,
-        owe: Callable[[Utterance], None],
-    ) -> None:
-        self._session = session
-        self._pipeline = pipeline
+    def __init__(self, service: NativeService, provider: Provider, ring: AudioRing, turns: Turns, asks: Asks) -> None:
+        self._service = service
+        self._session = session = service.session
+        self._provider = provider
         self._ring = ring
         self._turns = turns
-        self._provider = provider
-        self._answers = answers
-        self._transcripts = transcripts
-        self._owe = owe
+        self._asks = asks
+        self._transcripts = Transcripts(service, self._on_asked)
         self._server_turns, self._tells_speech, self._answers_turns = True, False, True
         # A processor before the engine detects speech. One that is not known here shows it by its first frame.
         self._ears = any(isinstance(leaf, Vad) for leaf in leaves(session.pipeline))
@@ -104,12 +63,12 @@ class Caller:
         if at is None:
             return
         if self._gate.speaking:
-            self._answers.expect_none()
+            self._asks.expect_none()
             if self._ring.going_on is None:
                 self._ring.begin(at)
         elif (utterance := self._ring.going_on) is not None:
             self._ring.end(utterance, at)
-            self._pipeline.spawn(self._forget_noise, utterance)
+            self._service.spawn(self._forget_noise, utterance)
 
     def mark(self, frame: SpeechStarted | SpeechStopped | EndOfTurn) -> None:
         """Take an event of the processors before the engine."""
@@ -127,7 +86,7 @@ class Caller:
             utterance.id = frame.utterance
             frame = replace(frame, utterance=self._turns.name(utterance))
             if self._server_turns:
-                self._answers.expect_none()
+                self._asks.expect_none()
         self._ring.add(frame)
 
     def _ended(self, frame: EndOfTurn) -> None:
@@ -138,7 +97,7 @@ class Caller:
             return
         self._ring.end(utterance, frame.at)
         if self._server_turns:
-            self._pipeline.spawn(self._forget_noise, utterance)
+            self._service.spawn(self._forget_noise, utterance)
         else:
             self._take_turn(utterance, by_itself=self._answers_turns)
 
@@ -152,14 +111,14 @@ class Caller:
     async def on_speech_began(self, event: SpeechBegan) -> None:
         """The provider hears the caller speak: that interrupts the agent."""
         at = self._ring.session_time(event.at_ms)
-        self._answers.expect_none()
+        self._asks.expect_none()
         self._ring.begin(at, RECENT_S).item = event.item
         if not self._ears:
             self._session.floor.caller_speaks(True, at)
         if may_interrupt(self._session):
             self._session.interrupt()
         if not self._ears:
-            await self._pipeline.push(SpeechStarted(at=at))
+            await self._service.push(SpeechStarted(at=at))
 
     async def on_speech_ceased(self, event: SpeechCeased) -> None:
         """The provider hears silence."""
@@ -168,7 +127,7 @@ class Caller:
             utterance.end_s = at
         if not self._ears:
             self._session.floor.caller_speaks(False, at)
-            await self._pipeline.push(SpeechStopped(at=at))
+            await self._service.push(SpeechStopped(at=at))
 
     async def on_turn_taken(self, event: TurnTaken) -> None:
         """The provider has taken the caller's turn."""
@@ -183,7 +142,7 @@ class Caller:
         end_s = utterance.end_s or now
         self._ring.end(utterance, end_s, heard_until_s=end_s)
         self._take_turn(utterance, by_itself=event.answered)
-        await self._pipeline.push(EndOfTurn(at=utterance.end_s, by="server"))
+        await self._service.push(EndOfTurn(at=utterance.end_s, by="server"))
 
     async def on_transcribed(self, event: TurnTranscribed) -> None:
         """The provider has transcribed a turn, or a part of it. The hooks are asked about it elsewhere."""
@@ -206,15 +165,15 @@ class Caller:
             ),
         )
 
-    async def on_asked(self, utterance: Utterance, transcript: UserTranscript, allowed: UserTranscript | None) -> None:
+    async def _on_asked(self, utterance: Utterance, transcript: UserTranscript, allowed: UserTranscript | None) -> None:
         """The hooks have answered; `allowed` is the transcript as they have left it, None if they block it."""
         if utterance not in self._turns:
             return
         if transcript.final:
             self._turns.complete(utterance, allowed.text if allowed is not None else "")
         if allowed is not None:
-            await self._pipeline.push_up(allowed)  # turn-taking sits above
-            await self._pipeline.push(allowed)
+            await self._service.push_up(allowed)  # turn-taking sits above
+            await self._service.push(allowed)
         self._provider.notify()
 
     # -- turns -----------------------------------------------------------------------------------------------------
@@ -229,15 +188,15 @@ class Caller:
             turn = floor.begin()
             self._turns.place(utterance, turn)
             if not self._ring.held:  # else it has not reached the provider
-                self._answers.expect(turn, utterance)
+                self._asks.expect(turn, utterance)
             return
         self._turns.place(utterance, floor.turn + 1)
         if dismissed:
             return
         if may_interrupt(self._session):
-            self._pipeline.spawn(self._owe_when_decided, utterance)
+            self._service.spawn(self._owe_when_decided, utterance)
         else:
-            self._owe(utterance)
+            self._service.owe_answer("turn", utterance.end_s)
 
     async def _owe_when_decided(self, utterance: Utterance) -> None:
         """The caller has spoken over the agent: their words decide whether that wants an answer."""
@@ -249,7 +208,7 @@ class Caller:
             await self._provider.until(decided)
         dismissed = self._session.floor.take_dismissed()
         if utterance in self._turns.waiting and not dismissed:
-            self._owe(utterance)
+            self._service.owe_answer("turn", utterance.end_s)
 
     @property
     def awaits_unasked(self) -> Utterance | None:
@@ -282,6 +241,10 @@ class Caller:
         self._transcripts.clear()
         self._turns.leave_to_the_log()
         self._ring.detach(lost=lost)
+
+    def close(self) -> None:
+        """Ask the hooks about nothing any longer."""
+        self._transcripts.close()
 
     def release(self) -> tuple[tuple[Input, ...], bool, bool]:
         """Give away the caller's speech without a transcript.

@@ -6,21 +6,23 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+import anyio
+
 from ...agents.engine import EngineConfig
-from ...errors import ServiceError
+from ...errors import ConfigurationError, DeadlineExceeded, ServiceError
 from ...frames import ConnectionChanged, ResumptionHandle
 from ...processors.turns.interruption import may_interrupt
 from ..remote.connection import Connection, dial
 from ..remote.errors import ConnectionLost
 from ..remote.keeper import ConnectionSettings, Keeper
-from .dialect import Dialect
-from .events import (
+from .dialect import (
     AudioComplete,
     Called,
     CallsCancelled,
     Configured,
     Consumed,
     CutShort,
+    Dialect,
     Event,
     GoingAway,
     HandleGiven,
@@ -36,8 +38,7 @@ from .events import (
     Voiced,
 )
 from .parts import Parts
-from .reconfigure import Reconfigure
-from .service import NativeService
+from .provider import NativeService
 
 
 class Link:
@@ -125,24 +126,35 @@ class Link:
         self._service.spawn(function, *args)
 
     def hold(self, held: bool) -> None:
-        """Hold the caller's audio back, or go on."""
-        self._parts.hold(held)
+        """Hold the caller's audio back, or go on; a change of engines goes on holding it."""
+        self._parts.ring.hold(held or self._parts.leaving)
 
     def usable_handle(self) -> str:
         """Return the handle if it stands for all that was said, else ""."""
-        return self._parts.usable_handle()
+        return self._parts.memory.usable_handle(self._parts.turns.unanswered_items)
 
     def is_quiet(self) -> bool:
         """Return whether nobody speaks, nothing is asked for and nothing is being answered."""
-        return self._parts.is_quiet()
+        return not (
+            self._parts.asks.busy
+            or self._parts.asks.waits_for_tools
+            or self._parts.turns.waiting
+            or self._parts.turns.transcript_is_late
+            or self._session.floor.caller_speaking
+        )
 
     def was_quiet(self, age_s: float) -> bool:
         """Return whether nothing goes on but speech of the caller that began less than `age_s` ago."""
-        return self._parts.was_quiet(age_s)
+        at = self._session.now() - age_s
+        if self._parts.asks.busy or self._parts.asks.waits_for_tools:
+            return False
+        return all(utterance.start_s >= at for utterance in self._parts.turns.waiting)
 
     def waits_since(self) -> float | None:
         """Return the loop time since which the provider owes an answer, None if it owes none."""
-        return self._parts.waits_since()
+        connection = self._provider.connection
+        ignored = self._parts.caller.ignored_since(connection.told_at) if connection is not None else None
+        return min((at for at in (ignored, self._parts.asks.waits_since) if at is not None), default=None)
 
     def take(self, connection: Connection[Dialect] | None, resumed: bool) -> str:
         """Use a connection in place of the one before, None for no connection. Returns how it knows the log."""
@@ -169,7 +181,7 @@ class Link:
     async def _read(self, connection: Connection[Dialect], event: Event) -> None:
         if connection is not self._provider.connection:
             return
-        replies, caller = self._parts.replies, self._parts.caller
+        asks, replies, caller = self._parts.asks, self._parts.replies, self._parts.caller
         match event:
             case Voiced():
                 replies.on_voiced(event)
@@ -198,7 +210,7 @@ class Link:
             case CutShort():
                 if may_interrupt(self._session):
                     self._session.interrupt()
-                replies.expect_none()
+                asks.expect_none()
             case Configured():
                 self._reconfigure.on_configured(event)
             case HandleGiven():
@@ -224,3 +236,62 @@ class Link:
         self._session.report(ServiceError(error), self.name)
         if event.fatal and self._provider.connection is not None:
             self._keeper.lost(self._provider.connection, ConnectionLost(error, fatal=True))
+
+
+class Reconfigure:
+    """The changes that were sent to the provider and are not answered yet."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._open: dict[str, asyncio.Future[Refused | None]] = {}
+        self._count = 0
+
+    async def apply(self, connection: Connection[Dialect], config: EngineConfig) -> bool:
+        """Change the configuration in place and wait until it is in force.
+
+        Returns False if it takes a new connection. Raises ConfigurationError if the provider refuses it, and
+        ConnectionLost or DeadlineExceeded without an answer; the connection is given up then.
+        """
+        self._count += 1
+        update_id = f"update_{self._count}"
+        messages = connection.dialect.update(update_id, config)
+        if messages is None:
+            return False
+        if not connection.dialect.acknowledges_updates:
+            connection.send(messages)
+            return True
+        answer: asyncio.Future[Refused | None] = asyncio.get_running_loop().create_future()
+        self._open[update_id] = answer
+        connection.send(messages)
+        try:
+            with anyio.fail_after(self._timeout_s):
+                refused = await answer
+        except TimeoutError as error:
+            connection.lose("a change of the configuration was not answered")
+            raise DeadlineExceeded("the provider did not answer the change") from error
+        finally:
+            del self._open[update_id]
+        if refused is not None:
+            raise ConfigurationError(f"{refused.code}: {refused.message}")
+        return True
+
+    def on_configured(self, event: Configured) -> None:
+        """A change is in force."""
+        self._settle(event.update_id, None)
+
+    def on_refused(self, event: Refused) -> bool:
+        """The provider refuses something. Returns whether that is one of the changes."""
+        return self._settle(event.about, event)
+
+    def lost(self) -> None:
+        """The connection is gone: no answer will come."""
+        for answer in self._open.values():
+            if not answer.done():
+                answer.set_exception(ConnectionLost("the connection was lost"))
+
+    def _settle(self, update_id: str, refused: Refused | None) -> bool:
+        answer = self._open.get(update_id)
+        if answer is None or answer.done():
+            return False
+        answer.set_result(refused)
+        return True

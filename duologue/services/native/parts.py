@@ -2,58 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
-
 import anyio
-import msgspec
 
 from ...errors import ServiceError
-from ...frames import Input, Interrupted, ToolResult, Usage, UserTranscript
+from ...frames import Input, Interrupted, Respond, ToolResult
 from ..remote.connection import Connection
 from ..remote.keeper import ConnectionSettings
-from .audio_ring import AudioRing, Utterance
+from .asks import CONTINUE, Ask, Asks
+from .audio_ring import AudioRing
 from .caller import Caller
 from .dialect import Dialect
-from .memory import ProviderMemory
 from .outlet import Outlet
-from .provider import Provider
-from .replies import Ask, Replies
-from .service import NativeService
-from .transcripts import Transcripts
+from .provider import NativeService, Provider, ProviderMemory
+from .replies import Replies
 from .turns import TRANSCRIPT_WAIT_S, Turns
 
 
 class Parts:
-    """Each part knows those before it: provider and ring, turns, replies, caller.
+    """Each part knows those before it: provider and ring, turns, asks, replies, caller.
 
     The provider hears the caller from `activate` on: with the first frame of a call, or when the engine takes over.
     """
 
     def __init__(self, service: NativeService, settings: ConnectionSettings) -> None:
-        session, capabilities = service.session, service.capabilities
+        session = service.session
         self._service = service
         self._session = session
         self._ring_s = settings.ring_s
-        self._leaving = self._closed = False
+        self._closed = False
+        self.leaving = False
+        """True while another engine is about to take over: the caller's audio is held back."""
         self.provider = Provider()
         self.outlet = Outlet(service)
         self.memory = ProviderMemory(session.conversation, session.ledger, settings.replay_messages)
-        self._ring = AudioRing(capabilities.input_sample_rate, settings.ring_s, self._dropped)
-        self._turns = Turns(session, self._ring, self.provider)
-        self.replies = Replies(
-            session,
-            service,
-            self.provider,
-            self._turns,
-            self.memory,
-            self.outlet,
-            self._account,
-            capabilities.output_sample_rate,
-        )
-        self._transcripts = Transcripts(service, self._on_asked)
-        self.caller = Caller(
-            session, service, self._ring, self._turns, self.provider, self.replies, self._transcripts, self._owe
-        )
+        self.ring = AudioRing(service.capabilities.input_sample_rate, settings.ring_s, self._dropped)
+        self.turns = Turns(session, self.ring, self.provider)
+        self.asks = Asks(session, self.provider, self.turns, self.memory)
+        self.replies = Replies(service, self.provider, self.ring, self.turns, self.asks, self.outlet)
+        self.caller = Caller(service, self.provider, self.ring, self.turns, self.asks)
         self.provider.on_change(self.send_due)
 
     def activate(self) -> None:
@@ -74,24 +60,19 @@ class Parts:
         self.provider.live = False
         self.memory.stop()
         self.outlet.close()
-        self._transcripts.close()
+        self.caller.close()
 
     # -- the caller, and texts for the model -----------------------------------------------------------------------
-
-    async def flush(self) -> None:
-        """Write the messages that the ring has queued, in this task as far as the wire is ready."""
-        if (connection := self.provider.connection) is not None:
-            await connection.flush()
 
     def send_due(self) -> None:
         """Send the model the items of the log that are due, unless it answers or is about to."""
         dialect = self.provider.dialect
-        if dialect is not None and self.memory.is_due and not self.replies.goes_on:
+        if dialect is not None and self.memory.is_due and not self.asks.goes_on:
             self.provider.send(self.memory.take_due(dialect))
 
     def give_result(self, result: ToolResult) -> None:
         """Send a logged result to the connection that asked for it; any other learns of it as text."""
-        if self.replies.give_result(result):
+        if self.asks.give_result(result):
             self.memory.result_given(result.call_id)
             return
         self.send_due()
@@ -101,7 +82,7 @@ class Parts:
 
     async def _ask_when_quiet(self) -> None:
         """The next answer will not have a text in view that the provider holds back: ask for another after it."""
-        await self.provider.until(lambda: not (self.replies.goes_on or self._turns.waiting))
+        await self.provider.until(lambda: not (self.asks.goes_on or self.turns.waiting))
         if self.provider.live:
             self._service.owe_answer("tool result")
 
@@ -145,7 +126,7 @@ class Parts:
             if ask.said:
                 self._session.interrupt("connection lost")
         elif ask.said:
-            self._service.owe_continuation()
+            self._service.queue(Respond(instructions=CONTINUE))
         else:
             self._service.owe_answer("connection lost")
         self._service.settle(ask.turn)
@@ -153,85 +134,32 @@ class Parts:
     def give_up(self) -> None:
         """There is no connection, and there will be none."""
         self.provider.given_up = True
-        self._ring.tell_lost()
+        self.ring.tell_lost()
         self.provider.notify()
-
-    def hold(self, held: bool) -> None:
-        """Hold the caller's audio back, or go on; a change of engines goes on holding it."""
-        self._ring.hold(held or self._leaving)
-
-    def usable_handle(self) -> str:
-        """Return the handle if it stands for all that was said, else ""."""
-        return self.memory.usable_handle(self._turns.unanswered_items)
-
-    def is_quiet(self) -> bool:
-        """Return whether nobody speaks, nothing is asked for and nothing is being answered."""
-        return not (
-            self.replies.busy
-            or self.replies.waits_for_tools
-            or self._turns.waiting
-            or self._turns.transcript_is_late
-            or self._session.floor.caller_speaking
-        )
-
-    def was_quiet(self, age_s: float) -> bool:
-        """Return whether nothing goes on but speech of the caller that began less than `age_s` ago."""
-        at = self._session.now() - age_s
-        if self.replies.busy or self.replies.waits_for_tools:
-            return False
-        return all(utterance.start_s >= at for utterance in self._turns.waiting)
-
-    def waits_since(self) -> float | None:
-        """Return the loop time since which the provider owes an answer, None if it owes none."""
-        connection = self.provider.connection
-        ignored = self.caller.ignored_since(connection.told_at) if connection is not None else None
-        return min((at for at in (ignored, self.replies.waits_since) if at is not None), default=None)
 
     # -- changes of the engine -------------------------------------------------------------------------------------
 
     def leave(self, leaving: bool) -> None:
         """Send nothing of the caller's any more since another engine takes over, or go on."""
-        self._leaving = leaving
-        self._ring.hold(leaving)
+        self.leaving = leaving
+        self.ring.hold(leaving)
 
     async def finish(self) -> None:
         """Wait until the replies, their transcripts and their output are through."""
         await self.until_idle()
         with anyio.move_on_after(TRANSCRIPT_WAIT_S):
-            await self.provider.until(lambda: not self._turns.transcript_is_late)
+            await self.provider.until(lambda: not self.turns.transcript_is_late)
         await self.outlet.drain()
 
     async def until_idle(self) -> None:
         """Wait until no reply goes on."""
-        await self.provider.until(lambda: not self.replies.busy or self.provider.given_up)
+        await self.provider.until(lambda: not self.asks.busy or self.provider.given_up)
 
     def release(self) -> tuple[tuple[Input, ...], bool, bool]:
         """Another engine has the call. Returns the same as `Caller.release`."""
         self.provider.live = False
         self.memory.stop()
         return self.caller.release()
-
-    def adopt(self, speech: tuple[Input, ...]) -> None:
-        """Take over the caller's speech that another engine has released, ahead of all that comes."""
-        self._ring.adopt(speech)
-
-    # -- what parts call -------------------------------------------------------------------------------------------
-
-    def _on_asked(
-        self, utterance: Utterance, transcript: UserTranscript, allowed: UserTranscript | None
-    ) -> Awaitable[None]:
-        return self.caller.on_asked(utterance, transcript, allowed)
-
-    def _owe(self, utterance: Utterance) -> None:
-        self._service.owe_answer("turn", utterance.end_s)
-
-    def _account(self, usage: Usage) -> None:
-        """Broadcast consumption. That of a reply or of a transcript accounts for the audio sent since the last one."""
-        service = self._service
-        if usage.model in ("", service.model):
-            sent_s = self._ring.take_sent_s()
-            usage = msgspec.structs.replace(usage, model=service.model, input_audio_s=sent_s)
-        service.broadcast(msgspec.structs.replace(usage, service=service.name))
 
     def _dropped(self, samples: int) -> None:
         kept = f"{self._ring_s:g} s are kept without a connection"

@@ -12,12 +12,13 @@ from ...agents.engine import EngineConfig
 from ...errors import BadInput
 from ...frames import UserImage
 from ..context import Message
-from ..native.dialect import Dialect
-from ..native.events import (
+from ..native.dialect import (
     Configured,
     Consumed,
+    Dialect,
     Event,
     Opened,
+    Recent,
     Refused,
     SpeechBegan,
     SpeechCeased,
@@ -25,12 +26,9 @@ from ..native.events import (
     TurnTranscribed,
     Unknown,
 )
-from ..recent import Recent
-from .history import create_message, create_result, history_items, image_content, to_json
 from .models import DEFAULT_VOICE, OPENAI_IMAGE_TYPES
 from .options import OpenAIRealtimeOptions, resolved
 from .responses import FINAL_ERRORS, MAX_ERROR_TEXT, Responses, token_usage
-from .setup import changed_settings, detects_turns, session_settings
 from .wire_in import (
     NOTHING_USED,
     AudioDelta,
@@ -53,6 +51,16 @@ from .wire_in import (
     TranscriptFailed,
     WireUsage,
     decode_message,
+)
+from .wire_out import (
+    changed_settings,
+    create_message,
+    create_result,
+    detects_turns,
+    history_items,
+    image_content,
+    session_settings,
+    to_json,
 )
 
 _SETUP_ID = "setup"

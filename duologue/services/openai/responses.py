@@ -8,8 +8,7 @@ from typing import Any
 import msgspec
 
 from ...frames import ResponseStatus, Usage
-from ..native.events import Called, Consumed, Event, Refused, ResponseBegan, ResponseFinished, Said, Voiced
-from ..recent import Recent
+from ..native.dialect import Called, Consumed, Event, Recent, Refused, ResponseBegan, ResponseFinished, Said, Voiced
 from .models import SAMPLE_RATE
 from .wire_in import (
     NOTHING_USED,

@@ -12,6 +12,7 @@ import anyio.to_thread
 import msgspec
 
 from ...errors import ConfigurationError, IncompatiblePackage, MissingExtra
+from ..remote.dialect import Wire
 from ..remote.errors import ConnectionLost, fatal
 from ..remote.tls import client_ssl_context
 from ..remote.websocket import (
@@ -22,7 +23,6 @@ from ..remote.websocket import (
     dialled,
     websocket_lost,
 )
-from ..remote.wire import Wire
 
 if TYPE_CHECKING:  # an optional dependency
     from openai import AsyncOpenAI

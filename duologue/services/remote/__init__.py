@@ -12,12 +12,14 @@ from ..._lazy import lazily
 
 if TYPE_CHECKING:
     from .dialect import ConnectionDialect as ConnectionDialect
+    from .dialect import Event as Event
+    from .dialect import GoingAway as GoingAway
+    from .dialect import Opened as Opened
+    from .dialect import Refused as Refused
+    from .dialect import Wire as Wire
+    from .dialect import WireMessage as WireMessage
     from .errors import ConnectionLost as ConnectionLost
     from .errors import fatal as fatal
-    from .events import Event as Event
-    from .events import GoingAway as GoingAway
-    from .events import Opened as Opened
-    from .events import Refused as Refused
     from .keeper import ConnectionSettings as ConnectionSettings
     from .service import Setup as Setup
     from .stt import Recognized as Recognized
@@ -32,13 +34,10 @@ if TYPE_CHECKING:
     from .turns import TurnEnded as TurnEnded
     from .turns import TurnHoldingSTT as TurnHoldingSTT
     from .websocket import open_websocket as open_websocket
-    from .wire import Wire as Wire
-    from .wire import WireMessage as WireMessage
 
 _HOMES = {
-    "dialect": "ConnectionDialect",
+    "dialect": "ConnectionDialect Event GoingAway Opened Refused Wire WireMessage",
     "errors": "ConnectionLost fatal",
-    "events": "Event GoingAway Opened Refused",
     "keeper": "ConnectionSettings",
     "service": "Setup",
     "stt": "Recognized RemoteSTT STTDialect",
@@ -46,7 +45,6 @@ _HOMES = {
     "tts": "ContextAudio ContextDone RemoteTTS TTSDialect",
     "turns": "TurnBegan TurnEnded TurnHoldingSTT",
     "websocket": "open_websocket",
-    "wire": "Wire WireMessage",
 }
 
 __all__, __getattr__ = lazily(__name__, _HOMES, globals())

@@ -1,13 +1,64 @@
-"""`ConnectionDialect`: the part of a dialect that a `Connection` uses itself."""
+"""What a vendor gives for one connection: its `Wire`, its `Event`s, and the `ConnectionDialect` between the two."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from math import inf
-from typing import ClassVar
+from typing import ClassVar, Protocol, TypeAlias
 
-from .events import Event
-from .wire import WireMessage
+import msgspec
+
+WireMessage: TypeAlias = str | bytes
+"""One message of a wire: text, or binary."""
+
+
+class Wire(Protocol):
+    """An open connection to a vendor, as its SDK or its WebSocket library gives it."""
+
+    @property
+    def ready(self) -> bool:
+        """True while `send` takes a message at once, without waiting for the far end."""
+
+    async def send(self, message: WireMessage) -> None:
+        """Send a message. Waits while the far end takes none. Raises ConnectionLost."""
+
+    async def receive(self) -> WireMessage:
+        """Return the next message. Raises ConnectionLost at the end of the connection."""
+
+    async def ping(self) -> None:
+        """Return once the far end has answered a ping. Raises ConnectionLost."""
+
+    async def close(self) -> None:
+        """End the connection without waiting long for the far end. Never raises."""
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A message of the vendor, as its dialect reads it. Ids are the vendor's own."""
+
+
+class Opened(Event, frozen=True, kw_only=True):
+    """The session is set up as asked. `left_s` is its longest duration in seconds, None if the vendor gives none."""
+
+    session_id: str = ""
+    left_s: float | None = None
+
+
+class Refused(Event, frozen=True, kw_only=True):
+    """The vendor refuses something. `about` is the id of the refused message, update or context, "" if unknown.
+
+    After a `fatal` refusal the connection is useless, and another attempt would be refused as well.
+    """
+
+    code: str
+    message: str
+    about: str = ""
+    fatal: bool = False
+
+
+class GoingAway(Event, frozen=True, kw_only=True):
+    """The vendor will close the connection in `left_s` seconds."""
+
+    left_s: float
 
 
 class ConnectionDialect:

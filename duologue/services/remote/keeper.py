@@ -11,9 +11,8 @@ import anyio
 
 from ...errors import ConfigurationError, DeadlineExceeded, check_range
 from ...frames import ConnectionChanged
-from .connection import Connection, D
+from .connection import Config, Connection, D, KeptService
 from .errors import ConnectionLost, as_lost
-from .kept import Config, KeptService
 
 HEALTH_TICK_S = 0.5
 """Interval in seconds at which the connection's health is checked."""

@@ -9,12 +9,11 @@ from typing import Any, Generic, TypeAlias
 from ...errors import DeadlineExceeded, ServiceError
 from ...frames import SessionStarted
 from ...processors.processor import Processor, handles
-from ...session.life import State
+from ...session.host import State
 from .connection import Connection, D, dial
+from .dialect import Event, GoingAway, Refused, Wire
 from .errors import ConnectionLost
-from .events import Event, GoingAway, Refused
 from .keeper import ConnectionSettings, Keeper
-from .wire import Wire
 
 Setup: TypeAlias = tuple[str, ...]
 """The settings that a connection is made with, such as a language. Another setup takes another connection."""

@@ -14,11 +14,9 @@ from ...errors import ServiceError
 from ...frames import Word
 from ..stt import STT, Transcription
 from .connection import Connection
-from .dialect import ConnectionDialect
-from .events import Event, Refused
+from .dialect import ConnectionDialect, Event, Refused, WireMessage
 from .keeper import ConnectionSettings
 from .service import RemoteService
-from .wire import WireMessage
 
 MAX_MESSAGE_S = 0.5
 """Longest audio in one message, in seconds."""

@@ -17,11 +17,9 @@ from ...session.ledger import SPOKEN_CHARACTERS_PER_S
 from ..sentences import without_markup
 from ..tts import TTS, in_proportion
 from .connection import Connection
-from .dialect import ConnectionDialect
-from .events import Event, Refused
+from .dialect import ConnectionDialect, Event, Refused, WireMessage
 from .keeper import ConnectionSettings
 from .service import RemoteService, Setup
-from .wire import WireMessage
 
 MAX_UNPLAYED_S = 600.0
 """Seconds of a response's audio that may wait for the playout; a vendor that sends more fails the response."""

@@ -10,7 +10,7 @@ from ...frames import EndOfTurn, Input, SpeechStarted, SpeechStopped, Usage, Use
 from ...processors.processor import handles
 from ...processors.turns.interruption import may_interrupt
 from .connection import Connection
-from .events import Event
+from .dialect import Event
 from .keeper import ConnectionSettings
 from .stt import RemoteSTT, SpokenAudio, STTDialect
 

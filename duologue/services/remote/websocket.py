@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from ...errors import IncompatiblePackage, MissingExtra
+from .dialect import WireMessage
 from .errors import ConnectionLost, fatal
 from .tls import client_ssl_context
-from .wire import WireMessage
 
 if TYPE_CHECKING:  # an optional dependency, loaded with the first connection
     from websockets.asyncio.client import ClientConnection

@@ -16,6 +16,9 @@ from .rig import Fault, Rig
 Verdict = Literal["holds", "cannot", "n/a"]
 """It holds; the engine declares that it cannot do it, and refuses it; or the fault cannot happen to this engine."""
 
+VERSION = 1
+"""Raised when a scenario demands more of engines than before: see `Capabilities.conformance`."""
+
 POINTS = {
     "E1": "responses in brackets",
     "E2": "nothing after an interruption",

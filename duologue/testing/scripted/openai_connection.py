@@ -62,11 +62,11 @@ class OpenAIConnection(ScriptedConnection):
         if self.session.turn_detection is None:
             raise IllegalState("begin_turn: this session has no turn detection, so the client commits its turns")
         self._transcript = transcript
-        self.session.speech_started(self.session.received_ms)
+        self.session.input.speech_started(self.session.input.received_ms)
 
     def end_turn(self) -> None:
         """End the caller's turn."""
-        self.session.speech_stopped(self.session.received_ms)
+        self.session.input.speech_stopped(self.session.input.received_ms)
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -122,12 +122,12 @@ class OpenAIConnection(ScriptedConnection):
         if self._finder is None or self._finder.sample_rate != rate:
             silence_ms = self.session.turn_detection.get("silence_duration_ms") or 500
             self._finder = TurnFinder(rate, silence_ms, speech_ms=START_MS, threshold_dbfs=THRESHOLD_DBFS)
-            self._finder_from_ms = self.session.received_ms - len(pcm) / (2 * rate) * 1000
+            self._finder_from_ms = self.session.input.received_ms - len(pcm) / (2 * rate) * 1000
         for speech in self._finder.feed(pcm):
             if speech.begun:
-                self.session.speech_started(self._finder_from_ms + speech.at * 1000 / rate)
+                self.session.input.speech_started(self._finder_from_ms + speech.at * 1000 / rate)
             else:
-                self.session.speech_stopped(self._finder_from_ms + speech.found * 1000 / rate)
+                self.session.input.speech_stopped(self._finder_from_ms + speech.found * 1000 / rate)
 
     def cleared(self) -> None:
         """Forget the transcript of the turn."""

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 
 from ...audio.pcm import downmix, fade_out
 from ...frames import BotAudio, BotPaused, BotResumed, ResponseEnded, ResponseStarted
 from ...session.session import Session
-from .account import Account
-from .base import PlayoutBase
-from .in_flight import InFlight
-from .intake import Intake
+from .base import CHUNKS_PER_S, FarEnd, PlayoutBase, PlayoutSettings, check_chunk_rate
+from .in_flight import Account, InFlight
 from .pacer import PERIOD_S, Beat, Pacer
-from .queue import QueuedSpeech, SpeechQueue
-from .settings import CHUNKS_PER_S, PlayoutSettings, check_chunk_rate
+from .queue import Intake, QueuedSpeech, SpeechQueue
 
 FADE_MS = 5.0
 """A cut in mid-speech ends with a fade of this length, and does not click."""
@@ -27,10 +24,6 @@ class Playout(PlayoutBase):
     up with the next one's audio, or with silence. While a hold is out (`Floor.hold`), nothing is written. An
     interruption empties the playout: see `fence`.
 
-    `write` takes a chunk, mono s16le at `sample_rate`. `clear` makes the far end drop the audio that it has not played,
-    and `position` returns how many samples it has played since the last `clear`, None if only the clock tells. `clear`
-    returns the same number, including the samples that will be played all the same, or None.
-
     Raises ConfigurationError for a rate of which 20 ms are not a whole number of samples.
     """
 
@@ -38,29 +31,27 @@ class Playout(PlayoutBase):
         self,
         session: Session,
         sample_rate: int,
+        far_end: FarEnd,
         *,
-        write: Callable[[bytes], None],
-        clear: Callable[[], int | None],
-        position: Callable[[], int | None],
         settings: PlayoutSettings,
         owner: str = "Playout",
     ) -> None:
         check_chunk_rate(sample_rate)
-        self.sample_rate = sample_rate
-        self.settings = settings
+        self._rate = sample_rate
         self._session = session
         self._floor = session.floor
         self._ledger = session.ledger
-        self._write, self._clear = write, clear
+        self._far_end = far_end
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._pacer = Pacer.get()
         self._chunk = sample_rate // CHUNKS_PER_S  # samples
+        self._fade_size = 2 * int(FADE_MS * sample_rate / 1000)  # bytes
         self._lead = int(settings.lead_ms * sample_rate / 1000)
         self._queue = SpeechQueue(sample_rate, self._chunk)
         self._intake = Intake(self._queue, settings.max_buffer_s, self._accept)
         self._account = Account(session, self._queue, sample_rate)
-        self._in_flight = InFlight(sample_rate, position, self._account.played, self._account.lost)
+        self._in_flight = InFlight(sample_rate, far_end.position, self._account.played, self._account.lost)
         self._beat: Beat | None = None
         self._gone = False
 
@@ -68,11 +59,6 @@ class Playout(PlayoutBase):
     def waiting_s(self) -> float:
         """Seconds of audio that wait to be written."""
         return self._queue.waiting_s
-
-    @property
-    def paused(self) -> bool:
-        """True while the speech is on hold."""
-        return self._floor.held
 
     # -- what the pipeline brings ----------------------------------------------------------------------------------
 
@@ -171,7 +157,7 @@ class Playout(PlayoutBase):
 
     def _write_chunk(self, pcm: bytes) -> None:
         try:
-            self._write(pcm)
+            self._far_end.write(pcm)
         except Exception as error:
             self._session.report(error, self._owner)
             self.stop()
@@ -258,17 +244,17 @@ class Playout(PlayoutBase):
     def _take_back(self, now: float) -> bytes:
         """Have the far end drop the audio that it has not played, and queue it again. Returns its first few ms."""
         try:
-            kept = self._clear()
+            kept = self._far_end.clear()
         except Exception as error:
             self._session.report(error, self._owner)
             kept = None
         audio = self._queue.put_back(self._in_flight.take_back(now, kept))
-        return audio[: 2 * int(FADE_MS * self.sample_rate / 1000)]
+        return audio[: self._fade_size]
 
     def _fade(self, pcm: bytes) -> None:
         """Write the audio that would have come next, fading away: the cut sounds less harsh."""
         if not pcm:
             return
-        chunk = fade_out(pcm, self.sample_rate, FADE_MS).ljust(2 * self._chunk, b"\0")
+        chunk = fade_out(pcm, self._rate, FADE_MS).ljust(2 * self._chunk, b"\0")
         self._in_flight.put([(None, chunk)], self._chunk)
         self._write_chunk(chunk)

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 
 from ...frames import BotAudio, ResponseEnded, ResponseStarted
 from ...session.session import Session
-from .audible import Audible
 from .base import PlayoutBase
+from .in_flight import Audible
 
 
 class UnpacedPlayout(PlayoutBase):
@@ -23,14 +23,6 @@ class UnpacedPlayout(PlayoutBase):
         self._send = send
         self._open: dict[str, None] = {}  # the responses that have begun and not ended, oldest first
         self._gone = False
-
-    @property
-    def waiting_s(self) -> float:
-        return 0.0
-
-    @property
-    def paused(self) -> bool:
-        return False
 
     def begin(self, frame: ResponseStarted) -> None:
         if self._gone or frame.turn <= self._floor.fence:

@@ -1,4 +1,4 @@
-"""`Presence`: whether a WebRTC client is there, judged by its signs of life."""
+"""`Presence`: whether a WebRTC client is there, by its signs of life; `ConfirmedVoice`: what it has surely played."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from enum import Enum
 from typing import Literal
 
 from ...errors import IllegalState
-from ...session.floor import Floor
-from ...session.holds import Hold
+from ...session.floor import Floor, Hold
+from .audio import OpusVoice
 
 STALLED_S = 1.0
 """A client that has sent nothing for this long is not spoken to: what it may not have heard is said again."""
@@ -52,33 +52,13 @@ _MOVES: dict[ClientState, set[ClientState]] = {
 _AWAY = (ClientState.SILENT, ClientState.LOST, ClientState.BACK)
 
 
-class Confirmed:
-    """How many samples the client has surely played: those that left `AHEAD_OF_EAR_S` before a sign of life."""
-
-    def __init__(self) -> None:
-        self.samples = 0
-        """Counted since `clear`."""
-        self._left: deque[tuple[float, int]] = deque()  # loop time of a sign of life, samples that had left then
-
-    def sign_of_life(self, now: float, left: int) -> None:
-        """The client gave a sign of life; `left` samples have left since `clear`."""
-        self._left.append((now, left))
-        while self._left[0][0] <= now - AHEAD_OF_EAR_S:
-            self.samples = self._left.popleft()[1]
-
-    def clear(self) -> None:
-        """Count from here."""
-        self.samples = 0
-        self._left.clear()
-
-
 class Presence:
     """Follows one client from its first connection to the end, and holds the agent's speech while it is away.
 
     A client from which nothing has come for `lost_s` is lost; it may come back for `reconnect_s`. `packets` returns
     how many packets its connection has received, `floor` the session's floor, None before there is a session.
-    `changed` receives what is announced, `gone` the reason for which the call ends. `fill` receives the seconds of
-    silence that stand for a client's missing audio.
+    `changed` receives what is announced, `gone` the reason for which the call ends, `abandoned` the reason for which
+    it does not begin. `fill` receives the seconds of silence that stand for a client's missing audio.
     """
 
     def __init__(
@@ -91,19 +71,21 @@ class Presence:
         floor: Callable[[], Floor | None],
         changed: Callable[[Literal["lost", "reconnected"], str], None],
         gone: Callable[[str], None],
+        abandoned: Callable[[str], None],
         fill: Callable[[float], None],
     ) -> None:
         self.state = ClientState.NEW
         self._id = id
         self._lost_s, self._reconnect_s = lost_s, reconnect_s
         self._packets_received, self._floor = packets, floor
-        self._changed, self._gone, self._fill = changed, gone, fill
+        self._changed, self._gone, self._abandoned, self._fill = changed, gone, abandoned, fill
         self._loop = asyncio.get_running_loop()
         self._seen_at = self._heard_at = self._fed_at = self._loop.time()  # any sign of life, audio, audio passed on
         self._lost_at = 0.0
         self._packets = 0
         self._hold: Hold | None = None
         self._watching: asyncio.Task[None] | None = None
+        self._connect_timer: asyncio.TimerHandle | None = None
         self._settle_timer: asyncio.TimerHandle | None = None
 
     @property
@@ -128,8 +110,23 @@ class Presence:
 
     # -- what happens to the connection ----------------------------------------------------------------------------
 
+    def expect(self, within_s: float) -> None:
+        """An offer was answered: the client must connect `within_s` seconds, or the call is abandoned."""
+        reason = f"not connected within {within_s:g} s"
+        self._connect_timer = self._loop.call_later(within_s, self._abandon, reason)
+
+    def _abandon(self, reason: str) -> None:
+        self._stop_connect_timer()
+        self._abandoned(reason)
+
+    def _stop_connect_timer(self) -> None:
+        if self._connect_timer is not None:
+            self._connect_timer.cancel()
+            self._connect_timer = None
+
     def connect(self) -> None:
         """The first connection stands."""
+        self._stop_connect_timer()
         self._move(ClientState.THERE)
         self._fed_at = self._loop.time()
         self._watching = self._loop.create_task(self._watch(), name=f"watch the client of {self._id}")
@@ -147,6 +144,8 @@ class Presence:
             self._gone("client disconnected")
         elif self.connected:
             self._lose("the connection failed")
+        elif closed and self.state is ClientState.NEW:  # one that failed may be tried again, until it is too late
+            self._abandon("client disconnected")
 
     def close(self) -> None:
         """The connection ends. Closing twice is harmless."""
@@ -156,6 +155,7 @@ class Presence:
 
     def stop(self) -> None:
         """Watch the client no more."""
+        self._stop_connect_timer()
         if self._watching is not None:
             self._watching.cancel()
         if self._settle_timer is not None:
@@ -227,3 +227,47 @@ class Presence:
         if self.away and (self._hold is None or not self._hold.out) and (floor := self._floor()) is not None:
             # No patience: the client comes back, or the call ends after `reconnect_s`.
             self._hold = floor.hold(LOST_CLIENT, patience_s=None, lasting=True)
+
+
+class ConfirmedVoice:
+    """The agent's audio on its way to one client. Audio that has left was played once the client gives a sign of life.
+
+    What left within `AHEAD_OF_EAR_S` before that sign does not count yet.
+    """
+
+    def __init__(self, voice: OpusVoice, presence: Presence) -> None:
+        self.gone = False
+        """True once the client has gone for good: it plays nothing any more."""
+        self._voice, self._presence = voice, presence
+        self._confirmed = 0  # samples since `clear`
+        self._left: deque[tuple[float, int]] = deque()  # loop time of a sign of life, samples that had left then
+
+    def write(self, chunk: bytes) -> None:
+        """Send 20 ms of audio, when its turn comes."""
+        self._voice.write(chunk)
+
+    def clear(self) -> int:
+        """Drop the audio that has not left, and if the client is away also the audio that it may not have got.
+
+        Returns how many samples it has got.
+        """
+        left = self._voice.clear()
+        got = min(self._confirmed, left) if self._presence.away or self.gone else left
+        self._confirmed = 0
+        self._left.clear()
+        return got
+
+    def position(self) -> int:
+        """Samples that the client has surely played."""
+        return self._confirmed
+
+    def sign_of_life(self, now: float) -> None:
+        """The client gave a sign of life at loop time `now`."""
+        self._left.append((now, self._voice.left))
+        while self._left[0][0] <= now - AHEAD_OF_EAR_S:
+            self._confirmed = self._left.popleft()[1]
+
+    def packet_left(self) -> None:
+        """A packet has left. A client that is muted confirms nothing, and counts as hearing it at once."""
+        if self._presence.muted and not self._presence.away:
+            self._confirmed = self._voice.left

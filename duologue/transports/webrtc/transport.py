@@ -8,13 +8,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...errors import BadInput, IllegalState
-from ..client import OUTPUT_SAMPLE_RATE, ClientTransport
-from ..playout.settings import PlayoutSettings
-from ..words import Message, Words
+from ..client import OUTPUT_SAMPLE_RATE, ClientTransport, Message, Words
+from ..playout.base import FarEnd, PlayoutSettings
 from .audio import JitterBuffer, OpusVoice, VoiceTrack
-from .messages import IncomingMessages, OutgoingMessages, TooManyMessages
-from .peer import Peer, check_sdk
-from .presence import ClientState, Confirmed, Presence
+from .peer import IncomingMessages, OutgoingMessages, Peer, TooManyMessages, check_sdk
+from .presence import ClientState, ConfirmedVoice, Presence
 
 log = logging.getLogger("duologue")
 
@@ -66,7 +64,6 @@ class WebRTCTransport(ClientTransport):
         self._outgoing = OutgoingMessages(id)
         self._loop = asyncio.get_running_loop()
         self._voice = OpusVoice(OUTPUT_SAMPLE_RATE)
-        self._confirmed = Confirmed()
         self._presence = Presence(
             id,
             lost_s=lost_s,
@@ -75,12 +72,13 @@ class WebRTCTransport(ClientTransport):
             floor=lambda: self._output.session.floor if self._output.in_session else None,
             changed=self.changed,
             gone=self.hang_up,
-            fill=self._fill,
+            abandoned=lambda reason: self.on_abandoned(reason),
+            fill=lambda seconds: self._heard(bytes(2 * int(seconds * self.input_sample_rate))),
         )
+        self._far_end = ConfirmedVoice(self._voice, self._presence)
         self._peer: Peer | None = None
         self._hearing: JitterBuffer | None = None
         self._negotiating = asyncio.Lock()
-        self._connect_timer: asyncio.TimerHandle | None = None
         self._closings: set[asyncio.Task[None]] = set()
 
     # -- negotiation -----------------------------------------------------------------------------------------------
@@ -101,7 +99,7 @@ class WebRTCTransport(ClientTransport):
             if self._peer is not None or self.state is ClientState.CLOSED:
                 raise IllegalState(f"the connection {self.id!r} has had its offer already")
             answer = await self._new_peer(sdp, type)
-            self._connect_timer = self._loop.call_later(self._connect_s, self._too_late)
+            self._presence.expect(self._connect_s)
             return answer
 
     async def renegotiate(self, sdp: str, type: str = "offer") -> str:
@@ -122,7 +120,7 @@ class WebRTCTransport(ClientTransport):
             return answer
 
     def is_same_client(self, sdp: str) -> bool:
-        """Whether an offer comes from the client that is connected, and not from another one that knows the id."""
+        """Returns True for an offer of the client that is connected, and not of another one that knows the id."""
         return self._current().is_same(sdp)
 
     async def add_candidate(
@@ -139,7 +137,7 @@ class WebRTCTransport(ClientTransport):
     async def _new_peer(self, sdp: str, type: str) -> str:
         hearing = JitterBuffer(self.input_sample_rate, self._heard, lambda: self._sign_of_life(peer, audio=True))
         peer = Peer(
-            VoiceTrack(self._voice, self._packet_left),
+            VoiceTrack(self._voice, self._far_end.packet_left),
             hearing,
             ice_servers=self._ice_servers,
             on_state=self._peer_changed,
@@ -175,64 +173,31 @@ class WebRTCTransport(ClientTransport):
         if state == "connected":
             self._sign_of_life(peer)
             if self.state is ClientState.NEW:
-                self._stop_connect_timer()
                 self._presence.connect()
                 self.on_connected()
-        elif self.state is not ClientState.NEW:
+        else:
             self._presence.fail(closed=state == "closed")
-        elif state == "closed":  # a connection that failed may be tried again, until it is too late
-            self._abandon("client disconnected")
 
     async def _packets_received(self) -> int:
         return await self._peer.packets_received() if self._peer is not None else 0
 
-    def _too_late(self) -> None:
-        self._abandon(f"not connected within {self._connect_s:g} s")
-
-    def _abandon(self, reason: str) -> None:
-        self._stop_connect_timer()
-        self.on_abandoned(reason)
-
-    def _stop_connect_timer(self) -> None:
-        if self._connect_timer is not None:
-            self._connect_timer.cancel()
-            self._connect_timer = None
-
     def _sign_of_life(self, peer: Peer, *, audio: bool = False) -> None:
         if peer is self._peer:  # not the connection that another one has replaced
             self._presence.sign_of_life(audio=audio)
-            self._confirmed.sign_of_life(self._loop.time(), self._voice.left)
+            self._far_end.sign_of_life(self._loop.time())
 
     def hang_up(self, reason: str = "client disconnected") -> None:
         """The client has gone: it hears nothing any more, and the call ends once all that it said is dealt with."""
         if not self.hung_up:
-            self._stop_connect_timer()
             self._presence.stop()
+            self._far_end.gone = True
             super().hang_up(reason)
 
     # -- audio -----------------------------------------------------------------------------------------------------
 
-    def write_audio(self, chunk: bytes) -> None:
-        """Send 20 ms of the agent's audio, when its turn comes."""
-        self._voice.write(chunk)
-
-    def clear_audio(self) -> int:
-        """Drop the audio that has not left, and if the client is away also the audio that it may not have got.
-
-        Returns how many samples it has got.
-        """
-        left = self._voice.clear()
-        heard = min(self._confirmed.samples, left) if self._presence.away or self.hung_up else left
-        self._confirmed.clear()
-        return heard
-
-    def audio_position(self) -> int:
-        """Samples that had left when the client last gave a sign of life."""
-        return self._confirmed.samples
-
-    def _packet_left(self) -> None:
-        if self._presence.muted and not self._presence.away:
-            self._confirmed.samples = self._voice.left
+    def far_end(self) -> FarEnd:
+        """The agent's audio counts as played once the client has confirmed it."""
+        return self._far_end
 
     def use_input_rate(self, sample_rate: int) -> None:
         """Convert the caller's audio to this rate from now on."""
@@ -243,9 +208,6 @@ class WebRTCTransport(ClientTransport):
     def _heard(self, pcm: bytes) -> None:
         self._presence.fed()
         self.feed(pcm, self.input_sample_rate)
-
-    def _fill(self, seconds: float) -> None:
-        self._heard(bytes(2 * int(seconds * self.input_sample_rate)))
 
     # -- messages --------------------------------------------------------------------------------------------------
 
@@ -292,7 +254,6 @@ class WebRTCTransport(ClientTransport):
             if there:
                 self._say(self.words.end(reason))
             self._presence.close()
-            self._stop_connect_timer()
             if there and self._peer is not None:
                 await asyncio.sleep(LINGER_S)
             if self._peer is not None:

@@ -11,11 +11,10 @@ import anyio
 
 from ...errors import ConfigurationError, MissingExtra, ServiceError
 from ..client import INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE
-from ..playout.settings import PlayoutSettings
+from ..playout.base import PlayoutSettings
 from .connection import Closed
-from .limits import WebSocketLimits
 from .serializers import F1ClientSerializer, Wired
-from .transport import WebSocketTransport
+from .transport import WebSocketLimits, WebSocketTransport
 
 if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection

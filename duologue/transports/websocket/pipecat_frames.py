@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...audio.pcm import downmix
-from ..words import Message
+from ..client import Message
 from .serializers import (
     Audio,
     Malformed,

@@ -12,8 +12,7 @@ import msgspec
 from ...audio import mulaw
 from ...audio.pcm import BYTES_PER_SAMPLE
 from ...errors import BadInput
-from ..client import INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE
-from ..words import Message, Words
+from ..client import INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE, Message, Words
 
 MULAW_SAMPLE_RATE = 8_000
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 8_000, 96_000

@@ -5,22 +5,29 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
+from dataclasses import dataclass
 from typing import Any
 
 import anyio
 
+from ...errors import check_limits
 from ...frames import UserText
-from ..client import SHUTTING_DOWN, ClientTransport
+from ..base import Allowance
+from ..client import SHUTTING_DOWN, ClientTransport, Message, byte_size
+from ..playout.base import FarEnd, PlayoutSettings
 from ..playout.in_flight import CONFIRM_S
-from ..playout.settings import PlayoutSettings
-from ..words import Message, byte_size
 from .connection import ClientSocket, Closed
-from .limits import Exceeded, Guard, WebSocketLimits
 from .sender import Sender
 from .serializers import Audio, F1Serializer, Malformed, Ping, Played, Serializer, Stop, TypedText, Wired
 
 log = logging.getLogger("duologue")
 
+RATE_WINDOW_S = 3.0
+"""Message rates are averages over this time."""
+MAX_AUDIO_AHEAD_S = 60.0
+"""Audio may run this far ahead of real time; a far end that sends more is cut off."""
+MAX_MALFORMED = 50
+"""Malformed messages at once, and one more each second; a far end that sends more is cut off."""
 CLOSE_S = 1.5
 """Seconds in which the last messages must be sent at the end; the same for the closing handshake."""
 WATCH_S = 0.25
@@ -28,6 +35,31 @@ WATCH_S = 0.25
 MARGIN_S = 0.5
 """Speech is put on hold this long before audio that the client did not play would count as lost."""
 _SERVICE_RESTART = 1012  # the close code of a server that stops
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WebSocketLimits:
+    """The limits of one connection. Raises ConfigurationError for one that is not positive."""
+
+    lost_s: float = 5.0
+    """A far end is lost if it takes nothing for this long, or if it used to ping and sends nothing for this long."""
+    message_bytes: int = 256 * 1024
+    """Size of one message, text as UTF-8; a far end that sends more is cut off (1009)."""
+    messages_per_s: float = 500.0
+    """Average over a few seconds; a far end that sends more is cut off (1008)."""
+    unsent_s: float = 1.5
+    """Our audio that the far end is behind with, at most 1.5 s; beyond that our speech is held."""
+
+    def __post_init__(self) -> None:
+        check_limits(self)
+
+
+class Exceeded(Exception):
+    """The far end went beyond a limit. `code` is the close code of the connection, `reason` the close reason."""
+
+    def __init__(self, code: int, reason: str) -> None:
+        super().__init__(reason)
+        self.code, self.reason = code, reason
 
 
 class WebSocketTransport(ClientTransport):
@@ -107,17 +139,9 @@ class WebSocketTransport(ClientTransport):
         """Send an event to the client, if its dialect has one of this kind."""
         self._sender.put(self.serializer.event(kind, **fields))
 
-    def write_audio(self, chunk: bytes) -> None:
-        """Send 20 ms of the agent's audio. If the client is too far behind, the speech is on hold from now on."""
-        self._sender.write(chunk)
-
-    def clear_audio(self) -> int | None:
-        """Drop the audio that the client has not played. For a hold of a client that is behind, only unsent audio."""
-        return self._sender.clear()
-
-    def audio_position(self) -> int | None:
-        """Samples that the client has played since the last `clear_audio`."""
-        return self._sender.position()
+    def far_end(self) -> FarEnd:
+        """The sender: it puts the speech on hold if the client is too far behind."""
+        return self._sender
 
     # -- from the client -------------------------------------------------------------------------------------------
 
@@ -132,7 +156,8 @@ class WebSocketTransport(ClientTransport):
                 return
             self._heard_at = now()
             try:
-                self._guard.message(byte_size(data), self._heard_at)
+                size = len(data) if isinstance(data, bytes) else byte_size(data)
+                self._guard.message(size, self._heard_at)
                 self._take(data, self._heard_at)
             except Exceeded as exceeded:
                 self._cut(exceeded.code, exceeded.reason)
@@ -223,3 +248,33 @@ class WebSocketTransport(ClientTransport):
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Guard:
+    """Counts what comes over one connection. Each method raises Exceeded; `now` is loop time in seconds."""
+
+    def __init__(self, limits: WebSocketLimits) -> None:
+        self.malformed = 0
+        """Number of malformed messages."""
+        self._message_bytes = limits.message_bytes
+        self._messages = Allowance(limits.messages_per_s, limits.messages_per_s * RATE_WINDOW_S)
+        self._audio_s = Allowance(1.05, MAX_AUDIO_AHEAD_S)  # a microphone's clock may be fast
+        self._mistakes = Allowance(1.0, MAX_MALFORMED)
+
+    def message(self, size: int, now: float) -> None:
+        """A message of `size` bytes has come."""
+        if size > self._message_bytes:
+            raise Exceeded(1009, "message too big")
+        if not self._messages.take(1, now):
+            raise Exceeded(1008, "too many messages")
+
+    def audio(self, audio: Audio, now: float) -> None:
+        """The message brought audio."""
+        if not self._audio_s.take(len(audio.pcm) / (2 * audio.sample_rate), now):
+            raise Exceeded(1008, "audio too far ahead of real time")
+
+    def mistake(self, malformed: Malformed, now: float) -> None:
+        """The message was malformed."""
+        self.malformed += 1
+        if not self._mistakes.take(1, now):
+            raise Exceeded(1003 if malformed.code.endswith("_message") else 1008, "too many malformed messages")

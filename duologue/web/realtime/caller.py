@@ -51,7 +51,7 @@ class CallerTurns:
         """Announce that the caller speaks, and interrupt the agent if the client wants that."""
         detection = self.detection
         interrupt = session.floor.owner != "agent" or may_interrupt(session)
-        self.protocol.speech_started(self.place_ms(at), interrupt=interrupt)
+        self.protocol.input.speech_started(self.place_ms(at), interrupt=interrupt)
         if detection is not None and detection["interrupt_response"] and may_interrupt(session):
             session.interrupt()  # an answer without sound so far is interrupted too
 
@@ -59,8 +59,8 @@ class CallerTurns:
         """Commit the caller's turn, which ends at session time `at`. Returns True if it is answered unasked."""
         self._ending = True
         try:
-            end_ms = min(self.place_ms(at) + self.silence_ms, self.protocol.received_ms)
-            self.protocol.speech_stopped(end_ms, respond=False)
+            end_ms = min(self.place_ms(at) + self.silence_ms, self.protocol.input.received_ms)
+            self.protocol.input.speech_stopped(end_ms, respond=False)
         finally:
             self._ending = False
         detection = self.detection

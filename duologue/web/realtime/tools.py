@@ -12,7 +12,7 @@ from ...agents.engine import Engine
 from ...agents.tool import ToolSpec, plain_specs
 from ...errors import ConfigurationError
 from ...frames import Configure, Frame, HandoffCompleted, Input, ToolCall, ToolResult
-from ...processors.handoff.find import find_engine
+from ...processors.handoff.takeover import find_engine
 from ...processors.kernel.groups import leaves
 from ...processors.processor import Processor, handles
 from ...processors.switch import Switch

@@ -15,13 +15,11 @@ from ...frames import Frame
 from ...processors.kernel.groups import leaves
 from ...processors.kernel.node import Node
 from ...protocols.openai_realtime.session import RealtimeServerSession
-from ...transports.client import ClientInput, ClientOutput
-from ...transports.playout.settings import PlayoutSettings
+from ...transports.client import ClientInput, ClientOutput, Message
+from ...transports.playout.base import PlayoutSettings
 from ...transports.websocket.connection import ClientSocket
-from ...transports.websocket.limits import WebSocketLimits
 from ...transports.websocket.serializers import Received, Serializer, Wired
-from ...transports.websocket.transport import WebSocketTransport
-from ...transports.words import Message
+from ...transports.websocket.transport import WebSocketLimits, WebSocketTransport
 from .jobs import Jobs
 from .output import RealtimeOutput
 from .requests import ClientRequests

@@ -11,9 +11,9 @@ from typing import Any, Literal
 from ...agents.tool import Tool, ToolSpec
 from ...errors import ConfigurationError, ToolError
 from ...processors.tools import shared_tools
-from ...session.pricing import PRICES, Prices
 from ...session.session import Session
 from ...session.tool_calls import running_call
+from ...session.usage import PRICES, Prices
 from ...transports.client import ClientTransport, Message, client_of
 from .messages import Version, envelope
 

@@ -9,8 +9,8 @@ import msgspec
 from ...agents.agent import Agent
 from ...errors import BadInput
 from ...frames import ApprovalGiven, Transfer
-from ...processors.handoff.find import find_engine
 from ...processors.handoff.handoff import Handoff
+from ...processors.handoff.takeover import find_engine
 from ...processors.kernel.groups import leaves
 from ...processors.switch import Switch
 from ...session.session import Session

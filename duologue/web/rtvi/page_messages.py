@@ -19,8 +19,8 @@ from ...session.call_events import (
     TurnTimed,
     UsageReported,
 )
-from ...session.pricing import PRICES, Prices, cost
-from ...session.row_events import to_row
+from ...session.rows import to_row
+from ...session.usage import PRICES, Prices, cost
 
 MAX_WANTED = 100
 """Tool calls that wait for approval. Beyond that the oldest are forgotten."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...transports.words import Message, Words
+from ...transports.client import Message, Words
 from .messages import LABEL, envelope
 
 

@@ -14,7 +14,7 @@ from duologue.agents.engine import EngineConfig
 from duologue.services.google.dialect import GeminiDialect
 from duologue.services.google.models import live_family
 from duologue.services.google.options import GeminiLiveOptions
-from duologue.services.native.events import Event
+from duologue.services.native.dialect import Event
 
 FAMILY_MODELS = (
     "gemini-2.5-flash-native-audio-preview-12-2025",

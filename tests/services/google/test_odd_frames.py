@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from duologue.errors import BadInput
-from duologue.services.native.events import Called, Event, ResponseBegan, ResponseFinished, Said, Voiced
+from duologue.services.native.dialect import Called, Event, ResponseBegan, ResponseFinished, Said, Voiced
 
 from .live_api import content, dialect, speech
 from .test_read import ONE, USAGE

@@ -22,7 +22,7 @@ from duologue.services.google.models import (
 )
 from duologue.services.google.options import GeminiLiveOptions, check, resolved
 from duologue.services.google.schema import openapi
-from duologue.services.google.setup import connect_config
+from duologue.services.google.wire_out import connect_config
 
 from .live_api import FAMILY_MODELS, setup_of
 

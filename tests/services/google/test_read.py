@@ -8,7 +8,7 @@ import pytest
 
 from duologue.frames import Usage
 from duologue.services.google.dialect import GeminiDialect
-from duologue.services.native.events import (
+from duologue.services.native.dialect import (
     AudioComplete,
     Called,
     CallsCancelled,

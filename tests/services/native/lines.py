@@ -24,7 +24,7 @@ from duologue.frames import (
 )
 from duologue.processors import Pipeline, Processor, handles
 from duologue.services.google import GeminiLive, GeminiLiveOptions
-from duologue.services.native.replies import CONTINUE
+from duologue.services.native.asks import CONTINUE
 from duologue.services.openai import OpenAIRealtime, OpenAIRealtimeOptions, ServerVad
 from duologue.services.remote.keeper import ConnectionSettings
 from duologue.session import Outcome, Session

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from duologue.services.context import Message
 from duologue.services.native.dialect import Dialect
-from duologue.services.native.memory import MAX_NOTES, ProviderMemory
+from duologue.services.native.provider import MAX_NOTES, ProviderMemory
 from duologue.session.conversation import Conversation
 from duologue.session.ledger import Ledger
 

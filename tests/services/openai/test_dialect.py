@@ -13,7 +13,7 @@ from duologue.agents.tool import ToolSpec
 from duologue.errors import BadInput
 from duologue.frames import UserImage
 from duologue.services.context import Message, ToolRequest
-from duologue.services.native.events import Configured, Opened, Refused, TurnTaken
+from duologue.services.native.dialect import Configured, Opened, Refused, TurnTaken
 from duologue.services.openai import InputTranscription, OpenAIRealtimeOptions, SemanticVad, ServerVad, Tracing
 from duologue.services.openai.dialect import OpenAIDialect
 from tests.services.openai.wire import (

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from duologue.agents.engine import EngineConfig
 from duologue.errors import BadInput
 from duologue.frames import Usage
-from duologue.services.native.events import (
+from duologue.services.native.dialect import (
     Called,
     Consumed,
     Event,

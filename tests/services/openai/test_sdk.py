@@ -23,9 +23,9 @@ from websockets.http11 import Request, Response
 from duologue.errors import ConfigurationError, IncompatiblePackage, MissingExtra
 from duologue.services.openai import wire as sdk
 from duologue.services.openai.wire import OpenAIClient, check_sdk
+from duologue.services.remote.dialect import Wire
 from duologue.services.remote.errors import ConnectionLost
 from duologue.services.remote.websocket import HANDSHAKE_CLOSE_S
-from duologue.services.remote.wire import Wire
 
 Handler = Callable[[ServerConnection], Awaitable[None]]
 

@@ -12,7 +12,7 @@ from openai.types.realtime.realtime_server_event import RealtimeServerEvent
 from pydantic import BaseModel, TypeAdapter
 
 from duologue.agents.engine import EngineConfig
-from duologue.services.native.events import Event
+from duologue.services.native.dialect import Event
 from duologue.services.openai.dialect import OpenAIDialect
 from duologue.services.openai.options import OpenAIRealtimeOptions
 

@@ -9,11 +9,9 @@ from typing import Any, TypeAlias
 
 from duologue.frames import ConnectionChanged, ErrorRaised
 from duologue.services.remote.connection import Connection
-from duologue.services.remote.dialect import ConnectionDialect
-from duologue.services.remote.events import Event, GoingAway, Opened, Refused
+from duologue.services.remote.dialect import ConnectionDialect, Event, GoingAway, Opened, Refused, Wire, WireMessage
 from duologue.services.remote.keeper import ConnectionSettings
 from duologue.services.remote.service import RemoteService, Setup
-from duologue.services.remote.wire import Wire, WireMessage
 from tests.session.calls import Call, running
 
 

@@ -11,11 +11,10 @@ import anyio
 import pytest
 
 from duologue.frames import EndOfTurn, Frame, SpeechStarted, SpeechStopped, UserAudio, UserTranscript
-from duologue.services.remote.events import Event
+from duologue.services.remote.dialect import Event, Wire, WireMessage
 from duologue.services.remote.service import Setup
 from duologue.services.remote.stt import Recognized, STTDialect
 from duologue.services.remote.turns import TurnBegan, TurnEnded, TurnHoldingSTT
-from duologue.services.remote.wire import Wire, WireMessage
 from duologue.testing.parrot.stt import ParrotSTTDialect
 from duologue.testing.parrot.wire import decode_parrot, open_parrot
 from duologue.testing.scripted.parrot import ListeningParrot, ScriptedParrot

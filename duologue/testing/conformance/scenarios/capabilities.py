@@ -11,7 +11,7 @@ from ...scripted.server import Speak
 from ..call import calling
 from ..phrases import HELLO, THANKS
 from ..rig import Rig
-from ..suite import scenario
+from ..suite import VERSION, scenario
 from .configuration import TOOL
 
 PIXEL = bytes.fromhex(
@@ -29,6 +29,7 @@ async def capabilities_are_data(rig: Rig, random: Random) -> None:
         assert msgspec.json.decode(msgspec.json.encode(before), type=type(before)) == before
         assert 8_000 <= before.input_sample_rate <= 48_000
         assert 8_000 <= before.output_sample_rate <= 48_000
+        assert before.conformance <= VERSION
         assert before.turn_detection
         assert ("server" if rig.detects_turns else "client") in before.turn_detection
         assert before.changes_in_session <= {"agent", "instructions", "voice", "language", "tools", "options"}

@@ -3,8 +3,7 @@ from __future__ import annotations
 import pytest
 
 from duologue.frames import Usage
-from duologue.session.pricing import PRICES, Price, cost
-from duologue.session.usage import UsageTotals
+from duologue.session.usage import PRICES, Price, UsageTotals, cost
 
 
 def totals(*used: Usage) -> UsageTotals:
