@@ -165,16 +165,16 @@ def _sizes(item: Item, ledger: Ledger) -> tuple[int, int]:
 def _add(out: list[Message], message: Message) -> None:
     """Append a message, or join it to the previous one of the same role: models expect alternating roles."""
     last = out[-1] if out else None
-    if last is None or last.role != message.role or (_has_image(last) and _has_image(message)):
+    if last is None or last.role != message.role or (_shows_image(last) and _shows_image(message)):
         out.append(message)
         return
-    source = message if _has_image(message) else last
+    source = message if _shows_image(message) else last
     between = "\n" if message.role == "user" else " "
     text = between.join(part for part in (last.text.rstrip(), message.text) if part)
     out[-1] = msgspec.structs.replace(source, text=text)
 
 
-def _has_image(message: Message) -> bool:
+def _shows_image(message: Message) -> bool:
     return bool(message.image or message.url)
 
 

@@ -28,13 +28,13 @@ MakeSession = Callable[[ClientTransport], Session | Processor | Awaitable[Sessio
 Auth = Callable[[HTTPConnection], Any]
 """Returns the identity of a client (`transport.identity`); a falsy value refuses the client with status 401.
 
-May be an `async def`, and may raise `Refused`."""
+May be an `async def`, and may raise `ClientRefused`."""
 Attach = Callable[[ClientTransport, Session], None]
 KEY_PROTOCOL = "openai-insecure-api-key."
 """The prefix of the subprotocol with a key: browsers cannot send headers with a WebSocket."""
 
 
-class Refused(DuologueError):
+class ClientRefused(DuologueError):
     """A client is refused: `status` is the HTTP status, `code` a machine-readable reason."""
 
     category = "refused"
@@ -194,31 +194,31 @@ class Calls:
         return self._live.get(id)
 
     async def authorize(self, connection: HTTPConnection) -> Any:
-        """Return the identity of the client. Raises Refused (401) if the `Auth` refuses it."""
+        """Return the identity of the client. Raises ClientRefused (401) if the `Auth` refuses it."""
         if self._auth is None:
             return None
         identity = self._auth(connection)
         if inspect.isawaitable(identity):
             identity = await identity
         if not identity:
-            raise Refused(401, "unauthorized", "the token is missing or wrong")
+            raise ClientRefused(401, "unauthorized", "the token is missing or wrong")
         return identity
 
     def check_room(self) -> None:
-        """Raise Refused (503) if the server takes no further call."""
+        """Raise ClientRefused (503) if the server takes no further call."""
         if self._closing:
-            raise Refused(503, "shutting_down", "the server is shutting down")
+            raise ClientRefused(503, "shutting_down", "the server is shutting down")
         if len(self._live) >= self.limits.connections:
-            raise Refused(503, "concurrency_limit_reached", f"there are {self.limits.connections} calls already")
+            raise ClientRefused(503, "concurrency_limit_reached", f"there are {self.limits.connections} calls already")
 
     def open(self, transport: ClientTransport, make_session: MakeSession | None = None) -> Call:
         """Take a call; `Call.start` begins it. `make_session` makes its session, by default the server's function.
 
-        Raises Refused: 503 at the limit, 409 if the transport's id is taken.
+        Raises ClientRefused: 503 at the limit, 409 if the transport's id is taken.
         """
         self.check_room()
         if transport.id in self._live:
-            raise Refused(409, "connection_already_exists", f"the connection {transport.id!r} exists already")
+            raise ClientRefused(409, "connection_already_exists", f"the connection {transport.id!r} exists already")
         call = self._live[transport.id] = Call(self, transport, make_session)
         return call
 

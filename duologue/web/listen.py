@@ -12,7 +12,7 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from ..errors import ConfigurationError
 from ..session.feed import CAPACITY, TooSlow
 from ..session.rows import Rows
-from .calls import Calls, Refused, deny
+from .calls import Calls, ClientRefused, deny
 
 MAX_LISTENERS = 100
 """The largest number of dashboards of a server. More are refused with status 503."""
@@ -44,7 +44,7 @@ class _Listening:
         """Serve one dashboard."""
         try:
             rows = await self._admit(socket)
-        except Refused as refused:
+        except ClientRefused as refused:
             await deny(socket, refused.response())
             return
         self._count += 1
@@ -57,16 +57,16 @@ class _Listening:
     async def _admit(self, socket: WebSocket) -> Rows:
         await self._calls.authorize(socket)
         if self._count >= self._max_listeners:
-            raise Refused(503, "too_many_listeners", f"{self._max_listeners} dashboards listen already")
+            raise ClientRefused(503, "too_many_listeners", f"{self._max_listeners} dashboards listen already")
         call_id = socket.path_params["call_id"]
         call = self._calls.get(call_id)
         if call is None or call.session is None:
-            raise Refused(404, "no_such_call", f"there is no call {call_id!r}, or it has not begun")
+            raise ClientRefused(404, "no_such_call", f"there is no call {call_id!r}, or it has not begun")
         mode = socket.query_params.get("mode", "live")
         try:
             return Rows(call.session, mode, capacity=self._capacity)  # type: ignore[arg-type] # checked there
         except ConfigurationError as error:
-            raise Refused(400, "bad_mode", str(error)) from error
+            raise ClientRefused(400, "bad_mode", str(error)) from error
 
 
 class _Dashboard:

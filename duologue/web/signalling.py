@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from ..errors import BadInput, IllegalState
-from .calls import Calls, Refused
+from .calls import Calls, ClientRefused
 from .fastrtc.routes import FastRTC
 from .rtvi.words import RtviWords
 from .webrtc_host import Json, WebRTCHost, add_candidate, text
@@ -82,7 +82,7 @@ class _SmallWebRTC:
     async def _answered(self, request: Request, answer: Callable[[Request, Any], Awaitable[Json]]) -> Response:
         try:
             return JSONResponse(await answer(request, await self._calls.authorize(request)))
-        except Refused as refused:
+        except ClientRefused as refused:
             return refused.response()
 
     async def _start(self, request: Request, identity: Any) -> Json:
@@ -98,7 +98,7 @@ class _SmallWebRTC:
                 answer["token"] = token
             return answer
         if kind not in ("webrtc", "SmallWebRTC"):
-            raise Refused(400, "malformed", f"transport is {kind[:50]!r}: webrtc and websocket are known")
+            raise ClientRefused(400, "malformed", f"transport is {kind[:50]!r}: webrtc and websocket are known")
         self._host.require_webrtc()
         now = asyncio.get_running_loop().time()
         self._announced = {id: waiting for id, waiting in self._announced.items() if waiting.until > now}
@@ -117,7 +117,7 @@ class _SmallWebRTC:
         pc_id = text(body, "pc_id", "")
         if pc_id:
             if session_id not in (None, pc_id):
-                raise Refused(404, "unknown_connection", f"the session has no connection {pc_id[:50]!r}")
+                raise ClientRefused(404, "unknown_connection", f"the session has no connection {pc_id[:50]!r}")
             return await self._again(pc_id, identity, sdp, type, restart=body.get("restart_pc") is True)
         from ..transports.webrtc.transport import WebRTCTransport
 
@@ -130,7 +130,7 @@ class _SmallWebRTC:
         )
         try:
             answer = await self._host.accept(transport, sdp, type)
-        except Refused as refused:
+        except ClientRefused as refused:
             if session_id is not None and refused.status == 400:  # the client may try once more
                 until = asyncio.get_running_loop().time() + ANNOUNCED_S
                 self._announced[session_id] = _Announced(identity, data, until)
@@ -142,8 +142,8 @@ class _SmallWebRTC:
         waiting = self._announced.get(session_id)
         if waiting is None or waiting.identity != identity or waiting.until <= asyncio.get_running_loop().time():
             if self._calls.get(session_id) is not None:
-                raise Refused(409, "connection_already_exists", "the session has a client already")
-            raise Refused(404, "unknown_session", "the session is unknown, or its offer came too late")
+                raise ClientRefused(409, "connection_already_exists", "the session has a client already")
+            raise ClientRefused(404, "unknown_session", "the session is unknown, or its offer came too late")
         del self._announced[session_id]
         return data if data is not None else waiting.data
 
@@ -155,11 +155,11 @@ class _SmallWebRTC:
             elif transport.is_same_client(sdp):
                 answer = await transport.renegotiate(sdp, type)
             else:
-                raise Refused(409, "connection_already_exists", "the connection has a client already")
+                raise ClientRefused(409, "connection_already_exists", "the connection has a client already")
         except IllegalState as error:  # the call has ended meanwhile
-            raise Refused(404, "unknown_connection", str(error)) from error
+            raise ClientRefused(404, "unknown_connection", str(error)) from error
         except BadInput as error:
-            raise Refused(400, "bad_offer", str(error)) from error
+            raise ClientRefused(400, "bad_offer", str(error)) from error
         return {"sdp": answer, "type": "answer", "pc_id": pc_id}
 
     async def _candidates(self, request: Request, identity: Any) -> Json:
@@ -169,7 +169,7 @@ class _SmallWebRTC:
         transport = self._find(pc_id, identity)
         candidates = body.get("candidates")
         if not isinstance(candidates, list) or len(candidates) > MAX_CANDIDATES_AT_ONCE:
-            raise Refused(400, "malformed", f"candidates is not a list of at most {MAX_CANDIDATES_AT_ONCE}")
+            raise ClientRefused(400, "malformed", f"candidates is not a list of at most {MAX_CANDIDATES_AT_ONCE}")
         for candidate in candidates:
             await add_candidate(transport, candidate, "sdp_mid", "sdp_mline_index")
         return {"status": "success"}
@@ -177,5 +177,5 @@ class _SmallWebRTC:
     def _find(self, pc_id: str, identity: Any) -> WebRTCTransport:
         transport = self._host.find(pc_id, identity)
         if transport is None:
-            raise Refused(404, "unknown_connection", f"there is no connection {pc_id[:50]!r}")
+            raise ClientRefused(404, "unknown_connection", f"there is no connection {pc_id[:50]!r}")
         return transport

@@ -29,7 +29,7 @@ from ..transports.websocket.serializers import (
 )
 from ..transports.websocket.transport import WebSocketLimits, WebSocketTransport
 from . import wire_events
-from .calls import Call, Calls, Refused, deny
+from .calls import Call, Calls, ClientRefused, deny
 from .rtvi.words import RtviWords
 
 log = logging.getLogger("duologue")
@@ -57,14 +57,14 @@ class WebSocketDoor:
         self._calls = calls
 
     async def admit(self, socket: WebSocket) -> tuple[Any, Query]:
-        """Return the client's identity, and the parameters of its request without the token. Raises Refused."""
+        """Return the client's identity, and the parameters of its request without the token. Raises ClientRefused."""
         try:
             identity = await self._calls.authorize(socket)
-        except Refused:
+        except ClientRefused:
             raise
         except Exception as error:
             log.error("a client could not be authenticated: %s", type(error).__name__)
-            raise Refused(500, "internal_error", "the client could not be authenticated") from error
+            raise ClientRefused(500, "internal_error", "the client could not be authenticated") from error
         finally:
             query = _without_token(socket)
         return identity, query
@@ -122,8 +122,8 @@ class _Endpoints(WebSocketDoor):
             identity, query = await self.admit(socket)
             serializer = _fastrtc_serializer(query)
             if self._nameless >= self._calls.limits.connections:
-                raise Refused(503, "concurrency_limit_reached", "too many connections have not sent their id")
-        except Refused as refused:
+                raise ClientRefused(503, "concurrency_limit_reached", "too many connections have not sent their id")
+        except ClientRefused as refused:
             await deny(socket, refused.response())
             return
         wire = StarletteWire(socket)
@@ -134,7 +134,7 @@ class _Endpoints(WebSocketDoor):
             call = self._open(wire, serializer, id, identity, query)
         except (Closed, OSError, RuntimeError):  # the client did not wait
             return
-        except Refused as refused:
+        except ClientRefused as refused:
             limit = self._calls.limits.connections if refused.code == "concurrency_limit_reached" else None
             await self._turn_away(wire, FastRtcSerializer.refusal(refused.code, limit), refused.code)
             return
@@ -166,7 +166,7 @@ class _Endpoints(WebSocketDoor):
             identity, query = await self.admit(socket)
             self._calls.check_room()
             call = self._open(StarletteWire(socket), serializer_for(query), _id(query), identity, query)
-        except Refused as refused:
+        except ClientRefused as refused:
             await deny(socket, refused.response())
             return
         await self.accept(socket, call)
@@ -187,7 +187,7 @@ def _without_token(socket: WebSocket) -> Query:
 def _id(query: Query) -> str:
     id = query.get("session_id") or uuid.uuid4().hex
     if not _ID.fullmatch(id):
-        raise Refused(400, "bad_session_id", "session_id is not 1 to 64 letters, digits, - and _")
+        raise ClientRefused(400, "bad_session_id", "session_id is not 1 to 64 letters, digits, - and _")
     return id
 
 
@@ -196,7 +196,7 @@ def _rate(query: Query, name: str, default: int, step: int) -> int:
     rate = int(text) if text.isascii() and text.isdigit() and len(text) < 7 else 0
     if not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE or rate % step:
         known = f"a multiple of {step} from {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}"
-        raise Refused(400, "bad_sample_rate", f"{name} is not {known}")
+        raise ClientRefused(400, "bad_sample_rate", f"{name} is not {known}")
     return rate
 
 
@@ -210,7 +210,7 @@ def _rates(query: Query, input_rate: int, output_rate: int) -> dict[str, Any]:
 def _f1_serializer(query: Query) -> Serializer:
     format = query.get("format", "json")
     if format not in ("json", "binary"):
-        raise Refused(400, "bad_format", "format is neither json nor binary")
+        raise ClientRefused(400, "bad_format", "format is neither json nor binary")
     return F1Serializer(binary=format == "binary", words=_RTVI, **_rates(query, INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE))
 
 

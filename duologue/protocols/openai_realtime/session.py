@@ -168,7 +168,7 @@ class RealtimeServerSession:
         return response
 
     def cancel(self, response: ServerResponse, reason: str) -> None:
-        """Cut a response short."""
+        """Cancel a response."""
         usage = self._backend.cancelled(response)
         response.finish("cancelled", reason=reason, usage=usage)
 
@@ -261,15 +261,15 @@ class RealtimeServerSession:
 
 
 class InputBuffer:
-    """The caller's audio on the server: its position, and the turn in it. The audio itself goes to the backend."""
+    """The position of the caller's audio, and the turn in it. The audio itself goes to the backend."""
 
     def __init__(self, session: RealtimeServerSession, backend: Backend) -> None:
         self._session = session
         self._backend = backend
         self.received_ms = 0.0
         """Milliseconds of audio received since the session began."""
-        self._begin_ms = 0.0  # where in that audio the buffer begins
-        self._speech_item = ""  # the id that the caller's turn will have, "" while they are silent
+        self._begin_ms = 0.0  # the start of the buffer in that audio
+        self._speech_item = ""  # the item id of the caller's turn in progress, "" while the caller is silent
 
     def speech_started(self, at_ms: float, *, interrupt: bool = True) -> None:
         """Begin a turn of the caller. With `interrupt` cancel the active response, if the settings say that."""
@@ -317,7 +317,7 @@ class InputBuffer:
         return item
 
     def append(self, event: dict[str, Any]) -> None:
-        """Take the audio of the client's `append`. Raises Refusal."""
+        """Take the audio of a client's `append` event. Raises Refusal."""
         try:
             audio = base64.b64decode(event["audio"], validate=True)
         except (KeyError, TypeError, ValueError) as error:
@@ -331,7 +331,7 @@ class InputBuffer:
         self._backend.audio(pcm, self._session.input_rate)
 
     def commit_all(self) -> None:
-        """Make the whole buffer the caller's turn, as the client asks. Raises Refusal for a short one."""
+        """Make the whole buffer the caller's turn. Raises Refusal if it is shorter than `MIN_COMMIT_MS`."""
         held_ms = self.received_ms - self._begin_ms
         if held_ms < MIN_COMMIT_MS - 1e-6:
             raise Refusal(
@@ -342,13 +342,13 @@ class InputBuffer:
         self.commit(self.received_ms)
 
     def clear(self) -> None:
-        """Drop what the buffer holds, as the client asks."""
+        """Discard the audio in the buffer."""
         self._begin_ms, self._speech_item = self.received_ms, ""
         self._backend.cleared()
         self._session.emit("input_audio_buffer.cleared")
 
     def forget_speech(self) -> None:
-        """The client ends the turns from now on."""
+        """Forget the turn in progress: from now on the client ends turns."""
         self._speech_item = ""
 
 

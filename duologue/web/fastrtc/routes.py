@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from ...session.call_events import FeedEvent, Speaking
 from ...session.session import Session
 from ...transports.client import ClientTransport
-from ..calls import Refused
+from ..calls import ClientRefused
 from ..webrtc_host import Json, WebRTCHost, add_candidate, text
 from .words import KIND, FastRtcWords
 
@@ -43,11 +43,13 @@ class FastRTC:
             body = await self._host.body(request)
             webrtc_id = text(body, "webrtc_id")
             if not 0 < len(webrtc_id) <= MAX_ID:
-                raise Refused(400, "malformed", f"webrtc_id has {len(webrtc_id)} characters: 1 to {MAX_ID} are taken")
+                raise ClientRefused(
+                    400, "malformed", f"webrtc_id has {len(webrtc_id)} characters: 1 to {MAX_ID} are taken"
+                )
             if body.get("type") == "ice-candidate":
                 return JSONResponse(await self._candidate(webrtc_id, identity, body))
             return JSONResponse(await self._answer(webrtc_id, identity, body))
-        except Refused as refused:
+        except ClientRefused as refused:
             if refused.code in _WITH_STATUS:
                 return refused.response()
             meta: Json = {"error": refused.code, "message": str(refused)}
@@ -58,14 +60,14 @@ class FastRTC:
     async def _candidate(self, webrtc_id: str, identity: Any, body: Json) -> Json:
         transport = self._host.find(webrtc_id, identity)
         if transport is None:
-            raise Refused(404, "unknown_connection", f"there is no connection {webrtc_id!r}")
+            raise ClientRefused(404, "unknown_connection", f"there is no connection {webrtc_id!r}")
         await add_candidate(transport, body.get("candidate"), "sdpMid", "sdpMLineIndex")
         return {"status": "success"}
 
     async def _answer(self, webrtc_id: str, identity: Any, body: Json) -> Json:
         sdp, type = text(body, "sdp"), text(body, "type")
         if self._host.calls.get(webrtc_id) is not None:
-            raise Refused(409, "connection_already_exists", f"the connection {webrtc_id!r} exists already")
+            raise ClientRefused(409, "connection_already_exists", f"the connection {webrtc_id!r} exists already")
         self._host.calls.check_room()
         from ...transports.webrtc.transport import WebRTCTransport
 

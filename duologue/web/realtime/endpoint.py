@@ -22,7 +22,7 @@ from starlette.websockets import WebSocket
 from ...processors.processor import Processor
 from ...session.session import Session
 from ...transports.websocket.connection import StarletteWire
-from ..calls import Calls, Refused, deny
+from ..calls import Calls, ClientRefused, deny
 from ..sockets import WebSocketDoor
 from .transport import RealtimeTransport
 
@@ -64,13 +64,13 @@ class _RealtimeDoor(WebSocketDoor):
                 client_may_configure=self._client_may_configure,
             )
             call = self._calls.open(transport, lambda _: self._make_call(transport))
-        except Refused as refused:
+        except ClientRefused as refused:
             await deny(socket, _response(refused))
             return
         await self.accept(socket, call, SUBPROTOCOL if SUBPROTOCOL in socket.scope["subprotocols"] else None)
 
 
-def _response(refused: Refused) -> JSONResponse:
+def _response(refused: ClientRefused) -> JSONResponse:
     kind, code, message = "invalid_request_error", refused.code, str(refused)
     if refused.status == 401:
         code, message = "invalid_api_key", "Incorrect API key provided."

@@ -46,7 +46,7 @@ class RealtimeTurns(Pipeline):
         self._vad = Vad(detector)
         self._endpointing = _ClientEndpointing(silence_ms=SILENCE_MS)
         self.gate = _TurnGate(caller)
-        super().__init__([_InputBuffer(caller, self.gate), self._vad, self._endpointing, self.gate])
+        super().__init__([_UncommittedAudio(caller, self.gate), self._vad, self._endpointing, self.gate])
 
     def configure(self, detection: dict[str, Any] | None) -> None:
         """Apply the client's `turn_detection`."""
@@ -69,7 +69,7 @@ class _ClientEndpointing(Endpointing):
         self._silence_s = silence_ms / 1000
 
 
-class _InputBuffer(Processor):
+class _UncommittedAudio(Processor):
     """Keeps the audio that waits for the client to commit it."""
 
     def __init__(self, caller: CallerTurns, gate: _TurnGate) -> None:
