@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .pcm import check_whole
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 _BIAS = 33  # added to the 14-bit magnitudes
 _CLIP = 8158
@@ -18,7 +16,6 @@ _SEGMENT_ENDS = (63, 127, 255, 511, 1023, 2047, 4095, 8191)
 
 def encode(pcm: bytes) -> bytes:
     """Encode s16le samples as one byte each. Raises BadInput for a split sample."""
-    import numpy as np
 
     check_whole(pcm)
     coded: bytes = _code_of_sample()[np.frombuffer(pcm, "<u2")].tobytes()
@@ -27,7 +24,6 @@ def encode(pcm: bytes) -> bytes:
 
 def decode(code: bytes) -> bytes:
     """Decode bytes to s16le samples."""
-    import numpy as np
 
     pcm: bytes = _sample_of_code()[np.frombuffer(code, np.uint8)].tobytes()
     return pcm
@@ -36,7 +32,6 @@ def decode(code: bytes) -> bytes:
 @cache
 def _code_of_sample() -> NDArray[np.uint8]:
     """The code of each sample, indexed by the sample as an unsigned number."""
-    import numpy as np
 
     samples = np.arange(65_536, dtype=np.uint16).view(np.int16) >> 2
     magnitude = np.minimum(np.abs(samples.astype(np.int32)), _CLIP) + _BIAS
@@ -49,7 +44,6 @@ def _code_of_sample() -> NDArray[np.uint8]:
 @cache
 def _sample_of_code() -> NDArray[np.int16]:
     """The sample of each code."""
-    import numpy as np
 
     code = ~np.arange(256, dtype=np.uint8)
     magnitude = ((((code & 0x0F).astype(np.int32) << 3) + 4 * _BIAS) << ((code & 0x70) >> 4)) - 4 * _BIAS

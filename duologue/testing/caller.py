@@ -7,16 +7,15 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+
+import numpy as np
 
 from ..audio.pcm import BYTES_PER_SAMPLE, rms_dbfs
 from ..audio.resample import Resampler
 from ..errors import BadInput, ConfigurationError, DeadlineExceeded, IllegalState
 from ..processors.kernel.threads import in_thread
+from ..transports.memory import MemoryTransport
 from ..transports.playout.pacer import PERIOD_S, Beat, Pacer
-
-if TYPE_CHECKING:
-    from ..transports.memory import MemoryTransport
 
 PIECES_PER_S = 50
 LOUD_DBFS = -50.0
@@ -309,7 +308,6 @@ def _is_loud(pcm: bytes) -> bool:
 
 def _noise(level_dbfs: float, sample_rate: int, seed: int) -> bytes:
     """Return ten seconds of white noise."""
-    import numpy as np
 
     noise = np.random.default_rng(seed).normal(0, 32768 * 10 ** (level_dbfs / 20), 10 * sample_rate)
     made: bytes = np.clip(np.rint(noise), -32768, 32767).astype("<i2").tobytes()

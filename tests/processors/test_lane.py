@@ -11,7 +11,7 @@ import pytest
 from duologue.errors import ConfigurationError
 from duologue.frames import BotText, Configure, Dtmf, End, Frame, Input, ResponseEnded, UserText
 from duologue.processors import Pipeline, Processor, handles
-from duologue.processors.kernel.lane import UPSTREAM_FACTOR, Lane
+from duologue.processors.kernel.lane import UPSTREAM_FACTOR, Lane, Overdue, Patience
 from duologue.session import Deadlines, Session
 from tests.session.calls import Relay, Sink, Slow, Top, in_background, running, settled
 
@@ -551,3 +551,60 @@ async def test_frames_that_are_read_only_by_type_pass_a_lane_of_both_directions(
         await anyio.sleep(5)
     assert both.order == ["down", "up", "down"]
     assert (top.texts, sink.texts) == (["b"], ["a", "c", "End"])
+
+
+# -- the limit of waits ------------------------------------------------------------------------------------------------
+
+
+async def test_each_wait_has_its_own_limit() -> None:
+    patience, loop = Patience(), asyncio.get_running_loop()
+    began = loop.time()
+    for _ in range(5):
+        await patience.wait(anyio.sleep(0.8), 1)
+    assert loop.time() - began == pytest.approx(4)
+    with pytest.raises(Overdue):
+        await patience.wait(anyio.sleep_forever(), 1)
+    assert loop.time() - began == pytest.approx(5)
+    with pytest.raises(Overdue):
+        await patience.wait(anyio.sleep_forever(), 0.5)  # shorter than the one before
+    assert loop.time() - began == pytest.approx(5.5)
+    task = asyncio.current_task()
+    assert task is not None
+    assert task.cancelling() == 0
+    await anyio.sleep(3)  # no timer of an earlier wait ends anything else
+
+
+async def test_a_wait_that_is_given_up_ends_at_once() -> None:
+    patience, loop = Patience(), asyncio.get_running_loop()
+    patience.give_up()  # none is in progress
+    began = loop.time()
+    loop.call_later(1, patience.give_up)
+    with pytest.raises(Overdue):
+        await patience.wait(anyio.sleep_forever(), 10)
+    assert loop.time() - began == pytest.approx(1)
+    assert await patience.wait(asyncio.sleep(0, "done"), 10) == "done"
+
+
+async def test_a_cancellation_of_the_task_is_not_taken_for_the_limit() -> None:
+    patience = Patience()
+    with anyio.move_on_after(1) as scope:
+        await patience.wait(anyio.sleep_forever(), 2)
+    assert scope.cancelled_caught
+    task = asyncio.ensure_future(patience.wait(anyio.sleep_forever(), 2))
+    await anyio.sleep(1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_the_limit_holds_although_a_part_of_the_wait_ends_at_the_same_moment() -> None:
+    async def stubborn() -> None:
+        while True:
+            with anyio.move_on_after(1):
+                await anyio.sleep_forever()
+
+    patience, loop = Patience(), asyncio.get_running_loop()
+    began = loop.time()
+    with pytest.raises(Overdue):
+        await patience.wait(stubborn(), 1)
+    assert loop.time() - began == pytest.approx(1, abs=0.01)

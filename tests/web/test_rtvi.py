@@ -554,5 +554,5 @@ async def test_messages_of_others_are_left_alone() -> None:
 async def test_a_tool_of_the_clients_in_a_call_without_a_client_says_so() -> None:
     transport = MemoryTransport()
     session = Session(Pipeline([transport.input(), transport.output()]))
-    with pytest.raises(ToolError, match="this call has none"):
+    with pytest.raises(ToolError, match="this call has no RTVI client"):
         await ClientTool(WHERE).call(session, {})

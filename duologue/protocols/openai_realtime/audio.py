@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import NDArray
 
 FORMAT_RATES = {"audio/pcm": 24_000, "audio/pcmu": 8_000, "audio/pcma": 8_000}
 """Formats and their sample rates in Hz."""
@@ -16,7 +13,6 @@ def decode_audio(kind: str, audio: bytes) -> bytes:
     """Return the audio of a format as s16le."""
     if kind == "audio/pcm":
         return audio
-    import numpy as np
 
     codes = np.frombuffer(audio, np.uint8)
     levels = _mu_law_levels() if kind == "audio/pcmu" else _a_law_levels()
@@ -28,7 +24,6 @@ def encode_audio(kind: str, pcm: bytes) -> bytes:
     """Return s16le as audio of a format."""
     if kind == "audio/pcm":
         return pcm
-    import numpy as np
 
     samples = np.frombuffer(pcm, "<i2").astype(np.int32)
     size = np.abs(samples)
@@ -45,7 +40,6 @@ def encode_audio(kind: str, pcm: bytes) -> bytes:
 
 
 def _mu_law_levels() -> NDArray[np.int32]:
-    import numpy as np
 
     code = ~np.arange(256, dtype=np.int32) & 0xFF
     size = ((code & 0xF) << 3) + 132 << (code >> 4 & 7)
@@ -54,7 +48,6 @@ def _mu_law_levels() -> NDArray[np.int32]:
 
 
 def _a_law_levels() -> NDArray[np.int32]:
-    import numpy as np
 
     code = np.arange(256, dtype=np.int32) ^ 0x55
     segment = code >> 4 & 7

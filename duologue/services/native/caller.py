@@ -11,8 +11,7 @@ from msgspec.structs import replace
 from ...frames import EndOfTurn, Input, SpeechStarted, SpeechStopped, UserAudio, UserTranscript
 from ...processors.kernel.groups import leaves
 from ...processors.turns.interruption import may_interrupt
-from ...processors.turns.speech_gate import SpeechGate
-from ...processors.turns.vad import Vad
+from ...processors.turns.vad import SpeechGate, Vad
 from ..remote.connection import Connection
 from .asks import Asks
 from .audio_ring import RECENT_S, AudioRing, Utterance

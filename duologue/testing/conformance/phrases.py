@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from ...audio.resample import Resampler
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
 
 HELLO = "hello there"
 WEATHER = "what is the weather in paris"
@@ -45,7 +43,6 @@ def understand(pcm: bytes, sample_rate: int) -> str:
 
     Other audio, or an incomplete phrase, gives a text with its length in seconds, which does not equal any phrase.
     """
-    import numpy as np
 
     levels = _levels(pcm, sample_rate)
     loud = np.flatnonzero(levels > 0)
@@ -68,7 +65,6 @@ def understand(pcm: bytes, sample_rate: int) -> str:
 
 @lru_cache(maxsize=64)
 def _phrase(phrase: str, sample_rate: int) -> NDArray[np.float64]:
-    import numpy as np
 
     levels = _levels(spoken(phrase, sample_rate), sample_rate)
     loud = np.flatnonzero(levels > 0)
@@ -78,7 +74,6 @@ def _phrase(phrase: str, sample_rate: int) -> NDArray[np.float64]:
 
 def _levels(pcm: bytes, sample_rate: int) -> NDArray[np.float64]:
     """Return the level of each frame above the threshold in dB, 0 for silence."""
-    import numpy as np
 
     size = round(sample_rate * FRAME_S)
     samples = np.frombuffer(pcm[: len(pcm) // (2 * size) * 2 * size], dtype="<i2").astype(np.float64)
@@ -88,7 +83,6 @@ def _levels(pcm: bytes, sample_rate: int) -> NDArray[np.float64]:
 
 
 def _begins_with(levels: NDArray[np.float64], phrase: NDArray[np.float64]) -> bool:
-    import numpy as np
 
     if len(levels) < len(phrase) - SHIFT:
         return False
