@@ -86,7 +86,7 @@ class KeptService(ConnectionOwner, Protocol[Config, D]):
     """The service that a keeper keeps connected. The keeper compares its configurations and knows nothing of them."""
 
     config: Config
-    """What the next connection is made with."""
+    """The configuration of the next connection."""
     replaceable: bool
     """True if another engine can take the call when this one gives up."""
 
