@@ -27,14 +27,13 @@ from duologue.frames import (
     Transfer,
 )
 from duologue.processors import Pipeline, Switch
-from duologue.processors.handoff.handoff import Handoff
-from duologue.processors.handoff.tool import TOOL_NAME
+from duologue.processors.handoff.handoff import TOOL_NAME, Handoff
 from duologue.processors.tools import Tools
 from duologue.services.cascade import Cascade
 from duologue.services.google import GeminiLive, GeminiLiveOptions
 from duologue.services.llm import Message, Request, ToolRequest
 from duologue.services.openai import OpenAIRealtime, OpenAIRealtimeOptions
-from duologue.services.remote.keeper import ConnectionSettings
+from duologue.services.remote.connection import ConnectionSettings
 from duologue.services.stt import Transcription
 from duologue.session import Session
 from duologue.session.conversation import Item

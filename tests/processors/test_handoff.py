@@ -21,8 +21,7 @@ from duologue.frames import (
     Transfer,
 )
 from duologue.processors import Pipeline, Processor, handles
-from duologue.processors.handoff.handoff import Handoff
-from duologue.processors.handoff.tool import TOOL_NAME
+from duologue.processors.handoff.handoff import TOOL_NAME, Handoff
 from duologue.processors.tools import Tools
 from duologue.services.cascade import Cascade
 from duologue.services.llm import Request, ToolRequest

@@ -26,8 +26,7 @@ from duologue.frames import (
     UserTranscript,
 )
 from duologue.processors import Pipeline, Switch
-from duologue.processors.handoff.handoff import MAX_WAITING_HANDOFFS, Handoff
-from duologue.processors.handoff.tool import TOOL_NAME
+from duologue.processors.handoff.handoff import MAX_WAITING_HANDOFFS, TOOL_NAME, Handoff
 from duologue.processors.tools import Tools
 from duologue.services.cascade import Cascade
 from duologue.services.stt import Transcription

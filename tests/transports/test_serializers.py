@@ -26,7 +26,7 @@ from duologue.transports.websocket.serializers import (
     Stop,
     TypedText,
 )
-from duologue.web.rtvi.words import RtviWords
+from duologue.web.rtvi.messages import RtviWords
 
 PCM = st.binary(max_size=400).map(lambda data: data[: len(data) // 2 * 2])
 JSON = st.recursive(

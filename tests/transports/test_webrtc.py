@@ -21,7 +21,7 @@ from duologue.processors import Processor
 from duologue.session.host import Outcome
 from duologue.testing.webrtc import WebRTCClient
 from duologue.transports.webrtc.transport import WebRTCTransport
-from duologue.web.rtvi.words import RtviWords
+from duologue.web.rtvi.messages import RtviWords
 
 from ..web.webrtc_client import RATE, Engine, envelope, loudness, tone
 

@@ -16,7 +16,7 @@ from duologue.processors.turns.interruption import Interruption
 from duologue.processors.turns.vad import Vad
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.transports.client import ClientTransport, Message
-from duologue.transports.playout.base import FarEnd
+from duologue.transports.playout.base import AudioSink
 from duologue.web.rtvi.rtvi import Rtvi, RtviClient, of
 
 from ..testing.openai_client import RATE
@@ -39,7 +39,7 @@ class Client(ClientTransport):
         self._news.set()
         self._news = anyio.Event()
 
-    def far_end(self) -> FarEnd:
+    def audio_sink(self) -> AudioSink:
         return self
 
     def write(self, chunk: bytes) -> None:

@@ -26,7 +26,7 @@ from duologue.processors import Pipeline, Processor, handles
 from duologue.services.google import GeminiLive, GeminiLiveOptions
 from duologue.services.native.asks import CONTINUE
 from duologue.services.openai import OpenAIRealtime, OpenAIRealtimeOptions, ServerVad
-from duologue.services.remote.keeper import ConnectionSettings
+from duologue.services.remote.connection import ConnectionSettings
 from duologue.session import Outcome, Session
 from duologue.testing.scripted.google import ScriptedGemini
 from duologue.testing.scripted.openai import ScriptedOpenAI

@@ -15,8 +15,8 @@ from duologue.errors import ConfigurationError
 from duologue.frames import Configure, UserAudio
 from duologue.services.google import GeminiLive, GeminiLiveOptions
 from duologue.services.openai import OpenAIRealtime, OpenAIRealtimeOptions
+from duologue.services.remote.connection import ConnectionSettings
 from duologue.services.remote.errors import ConnectionLost
-from duologue.services.remote.keeper import ConnectionSettings
 from duologue.testing.scripted.server import Asked, Speak
 from tests.services.native.lines import OPENAI, PROVIDERS, Line, Provider, Server, calling, on_line
 

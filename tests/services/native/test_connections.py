@@ -17,8 +17,8 @@ from duologue.errors import ConfigurationError, DeadlineExceeded
 from duologue.frames import Configure, Transfer
 from duologue.processors import Switch
 from duologue.processors.handoff.handoff import Handoff
+from duologue.services.remote.connection import ConnectionSettings
 from duologue.services.remote.errors import ConnectionLost
-from duologue.services.remote.keeper import ConnectionSettings
 from duologue.testing.clock import run
 from duologue.testing.scripted.google_connection import GeminiConnection
 from tests.services.native.lines import (

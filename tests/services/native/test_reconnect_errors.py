@@ -8,7 +8,7 @@ import anyio
 import pytest
 
 from duologue.errors import ConfigurationError
-from duologue.services.remote.keeper import ConnectionSettings
+from duologue.services.remote.connection import ConnectionSettings
 from tests.services.native.lines import PROVIDERS, Provider, on_line
 
 ERRORS = [TypeError("the SDK was given a string"), ValueError("the proxy is not one"), RuntimeError("another loop")]

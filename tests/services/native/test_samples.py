@@ -29,7 +29,7 @@ import pytest
 from duologue.errors import ConfigurationError
 from duologue.frames import Configure
 from duologue.services.native.asks import CONTINUE
-from duologue.services.remote.keeper import ConnectionSettings
+from duologue.services.remote.connection import ConnectionSettings
 from duologue.testing.clock import run
 from duologue.testing.scripted.google_connection import GeminiConnection
 from duologue.testing.scripted.openai_connection import OpenAIConnection

@@ -8,9 +8,8 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeAlias
 
 from duologue.frames import ConnectionChanged, ErrorRaised
-from duologue.services.remote.connection import Connection
+from duologue.services.remote.connection import Connection, ConnectionSettings
 from duologue.services.remote.dialect import ConnectionDialect, Event, GoingAway, Opened, Refused, Wire, WireMessage
-from duologue.services.remote.keeper import ConnectionSettings
 from duologue.services.remote.service import RemoteService, Setup
 from tests.session.calls import Call, running
 

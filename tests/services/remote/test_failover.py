@@ -14,7 +14,7 @@ from duologue.frames import HandoffCompleted, UserText
 from duologue.processors import Switch
 from duologue.processors.handoff.handoff import Handoff
 from duologue.services.cascade import Cascade
-from duologue.services.remote.keeper import ConnectionSettings
+from duologue.services.remote.connection import ConnectionSettings
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.testing.parrot import ParrotSTT, ParrotTTS
 from duologue.testing.scripted.parrot import ScriptedParrot

@@ -8,9 +8,8 @@ import anyio
 import pytest
 
 from duologue.errors import BadInput, ConfigurationError, DeadlineExceeded, MissingExtra
-from duologue.services.remote.connection import Connection
+from duologue.services.remote.connection import Connection, ConnectionSettings
 from duologue.services.remote.errors import ConnectionLost
-from duologue.services.remote.keeper import ConnectionSettings
 from tests.services.remote.kept import KeptWords, MemoryWire, WordsDialect, keeping
 from tests.session.calls import settled
 

@@ -21,8 +21,8 @@ from duologue.frames import (
     UserAudio,
     UserTranscript,
 )
+from duologue.services.remote.connection import ConnectionSettings
 from duologue.services.remote.errors import ConnectionLost
-from duologue.services.remote.keeper import ConnectionSettings
 from duologue.session import Session
 from duologue.testing.parrot import ParrotSTT, ParrotSTTOptions
 from duologue.testing.parrot.stt import ParrotSTTDialect

@@ -22,7 +22,7 @@ from duologue.frames import (
     Word,
     WordTimes,
 )
-from duologue.services.remote.keeper import ConnectionSettings
+from duologue.services.remote.connection import ConnectionSettings
 from duologue.testing.parrot import ParrotTTS, ParrotTTSOptions
 from duologue.testing.scripted.parrot import ScriptedParrot, SpeakingParrot
 from duologue.testing.scripted.server import SPEECH_CHARACTERS_PER_S

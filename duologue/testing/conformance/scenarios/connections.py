@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 from ....frames import ConnectionChanged, ErrorRaised, Interrupted
-from ....services.remote.keeper import ConnectionSettings
+from ....services.remote.connection import ConnectionSettings
 from ...scripted.server import Act, Asked, Speak
 from ..call import Call, calling, squeezed
 from ..phrases import HELLO, LONDON, STORY, THANKS, WEATHER

@@ -10,13 +10,13 @@ from typing import Any
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from ...session.call_events import FeedEvent, Speaking
-from ...session.session import Session
-from ...transports.client import ClientTransport
-from ..calls import Refused
-from ..webrtc_host import Json, WebRTCHost, add_candidate, text
-from .words import KIND, FastRtcWords
+from ..session.call_events import FeedEvent, Speaking
+from ..session.session import Session
+from ..transports.client import ClientTransport, Message, Words
+from .calls import Refused
+from .webrtc_host import Json, WebRTCHost, add_candidate, text
 
+KIND = "fastrtc"
 MAX_ID = 128
 _WITH_STATUS = {"unauthorized": 401, "malformed": 400, "too_large": 413, "not_available": 501}
 """Refusals that keep their status, since FastRTC's clients cannot do anything about them."""
@@ -26,6 +26,18 @@ _LOG = {
     ("agent", True): "response_starting",
 }
 """FastRTC's log messages, by who begins (True) or ceases to speak."""
+
+
+class FastRtcWords(Words):
+    """The messages of a transport to a FastRTC client."""
+
+    def error(self, text: str) -> Message:
+        """FastRTC's error message."""
+        return {"type": "error", "data": text}
+
+    def end(self, reason: str) -> Message:
+        """FastRTC's end of a stream."""
+        return {"type": "end_stream", "data": reason}
 
 
 class FastRTC:
@@ -67,7 +79,7 @@ class FastRTC:
         if self._host.calls.get(webrtc_id) is not None:
             raise Refused(409, "connection_already_exists", f"the connection {webrtc_id!r} exists already")
         self._host.calls.check_room()
-        from ...transports.webrtc.transport import WebRTCTransport
+        from ..transports.webrtc.transport import WebRTCTransport
 
         transport = WebRTCTransport(webrtc_id, identity=identity, words=FastRtcWords(), **self._host.options())
         transport.kind = KIND
