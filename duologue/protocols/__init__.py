@@ -1,1 +1,1 @@
-"""The server halves of vendors' protocols: pure, without I/O."""
+"""The server halves of vendors' protocols, without I/O."""

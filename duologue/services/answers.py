@@ -29,13 +29,13 @@ from ..processors.kernel.lane import DrainableLane
 from ..processors.processor import Processor, handles
 
 IMAGE_TYPES = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
-"""The types of images that models take."""
+"""The MIME types of images that models take."""
 MAX_CALLS_PER_TURN = 16
-"""Tool calls of one turn. From there on the model must answer without tools."""
+"""Tool calls of one turn. After that the model must answer without tools."""
 
 
 class AskedTool(Protocol):
-    """A tool that a model asks for, with the model's own id for the call."""
+    """A model's request for a tool call, with the model's own id of the call."""
 
     @property
     def call_id(self) -> str: ...
@@ -50,29 +50,29 @@ class AskedTool(Protocol):
 class Answers(Processor):
     """Decides when the agent answers, and logs typed text, images, tool calls and their results.
 
-    Does one job at a time: an answer to the caller, a text of the application, an answer with the results of tools.
-    When all results of a turn's calls are in, the answer goes on, once. A result that comes after its turn was
+    It does one job at a time: an answer to the caller, a text of the application, an answer with the results of tools.
+    When all results of a turn's calls are in, the answer goes on, once. A result that arrives after its turn was
     interrupted is answered as soon as nobody speaks. Subclasses implement `_answer` and `_speak`.
     """
 
     def __init__(self) -> None:
         self.config = EngineConfig()
-        """The configuration. A response uses the one that holds when it begins."""
+        """The configuration. A response uses the one in force when it begins."""
         self._jobs: DrainableLane | None = None
         self._greeting = ""
         self._said: Pending = ""  # content of the turn in progress
         self._unanswered: Pending = ""  # content of finished turns, and late results of tools
-        self._due: Counter[int] = Counter()  # jobs that wait, by their turn
+        self._due: Counter[int] = Counter()  # the number of waiting jobs of each turn
         self._interruptions = 0
         self._leaving = False
         self._kept: list[Input] = []
 
     async def _answer(self, turn: int, extra: str, asked: Input) -> None:
-        """Answer `asked` in this turn, with `extra` instructions."""
+        """Answer `asked` in this turn, with `extra` instructions for this answer."""
         raise NotImplementedError
 
     async def _speak(self, turn: int, config: EngineConfig, text: str) -> None:
-        """Say a text in this turn."""
+        """Say a text word for word in this turn."""
         raise NotImplementedError
 
     async def _not_understood(self, config: EngineConfig) -> int:
@@ -80,12 +80,12 @@ class Answers(Processor):
         raise NotImplementedError
 
     async def open(self) -> None:
-        """Start the worker that gives one response after the other. Subclasses call it first."""
+        """Start the worker that gives one response after the other. Overriding methods call this first."""
         self._jobs = DrainableLane(self)
         self._leaving = False
 
     def first_change(self, voices: str) -> Configure | None:
-        """Return the change that the session's agent makes to the configuration, None for none; keep its greeting.
+        """Return the change to the session's agent, None without an agent, and keep the agent's greeting for later.
 
         `voices` is the family of the engine's voices.
         """
@@ -94,12 +94,12 @@ class Answers(Processor):
 
     @handles(SessionStarted)
     async def begin(self, signal: SessionStarted) -> None:
-        """The session's agent greets."""
+        """Let the session's agent say its greeting."""
         if self._greeting:
             self.queue(Say(text=self._greeting))
 
     async def close(self) -> None:
-        """Answer nothing any more. Subclasses call it too."""
+        """Stop answering. Overriding methods call this, too."""
         if self._jobs is not None:
             self._jobs.close()
 
@@ -107,7 +107,7 @@ class Answers(Processor):
 
     @handles(UserText)
     async def typed(self, frame: UserText) -> None:
-        """Log typed text. The caller's own interrupts the agent, as speech would."""
+        """Log typed text. Text of the caller interrupts the agent, as speech does."""
         floor, by_caller = self.session.floor, frame.author == "caller"
         if by_caller and frame.respond and floor.owner == "agent" and not floor.is_protected(floor.turn):
             self.session.interrupt("typed input")
@@ -119,7 +119,7 @@ class Answers(Processor):
 
     @handles(UserImage)
     async def image(self, frame: UserImage) -> None:
-        """Log an image; the next answer sees it. Raises BadInput for a type that no model takes."""
+        """Log an image, which the next answer includes. Raises BadInput for a type that models do not take."""
         if not frame.url and frame.mime not in IMAGE_TYPES:
             raise BadInput(f"an image of type {frame.mime!r}: models take {', '.join(sorted(IMAGE_TYPES))}")
         source = {"mime": frame.mime, "url": frame.url, "image": frame.image}
@@ -129,12 +129,12 @@ class Answers(Processor):
     @handles(Say, Respond)
     @handles(Say, upstream=True)
     async def speak(self, frame: Say | Respond) -> None:
-        """Say a text as it stands, or answer now, whatever the caller does."""
+        """Say a text word for word, or answer now, even while the caller speaks."""
         self.queue(frame)
 
     @handles(ToolResult, upstream=True)
     async def tool_result(self, frame: ToolResult) -> None:
-        """Log a result; the last one of its turn lets the answer go on."""
+        """Log a result. The last one of its turn lets the answer go on."""
         self.take_result(frame)
 
     def take_result(self, frame: ToolResult) -> None:
@@ -144,7 +144,7 @@ class Answers(Processor):
         if call is not None and call.result_id and frame.turn <= floor.fence:
             if frame.is_error:
                 return  # it was answered as cancelled already
-            # It was done all the same.
+            # The log has "cancelled", but the tool has run to its end.
             conversation.update(call.result_id, **content)
         else:
             names = {"call_id": frame.call_id, "name": frame.name}
@@ -158,21 +158,21 @@ class Answers(Processor):
         elif frame.turn > floor.fence:
             self.queue(frame)
         else:
-            # The turn that asked was interrupted. The next answer has the result in view; if nobody speaks, it is
-            # given now.
+            # The turn of the call was interrupted. The next answer will include the result. If nobody speaks, it is due
+            # now.
             self._unanswered = "words"
             if not floor.caller_speaking:
                 self.queue(EndOfTurn(at=self.session.now(), by="tool result"))
 
     @handles(End)
     async def end(self, frame: End) -> None:
-        """The call ends once the responses that were asked for have been given."""
+        """Let the call end once all requested responses have been given."""
         if self._jobs is not None:
             await self._jobs.drain()
 
     @handles(Interrupted)
     def interrupted(self, signal: Interrupted) -> None:
-        """No answer of the turn goes on by itself, and texts that wait are not said."""
+        """Drop the jobs of interrupted turns, and the texts that wait to be said."""
         self._interruptions += 1
         self.session.calls.fence(signal.turn)
 
@@ -185,10 +185,10 @@ class Answers(Processor):
     def log_calls(
         self, turn: int, response_id: str, agent: str, asked: Sequence[AskedTool], owner: object = None
     ) -> list[ToolCall]:
-        """Log the tool calls that a response asks for, each under an id that no other call has.
+        """Log the tool calls of a response, each under a unique id. Returns the calls to make.
 
-        All are logged before the first is made, so that no result can pass for the last one. `owner` is the connection
-        to which their results go. Returns the calls to be made.
+        All are logged before the first is made: an early result is not mistaken for the last one. `owner` is the
+        connection that receives the results.
         """
         calls, made = self.session.calls, []
         for wanted in asked:
@@ -205,7 +205,7 @@ class Answers(Processor):
         return made
 
     def settle(self, turn: int) -> None:
-        """The turn is over, unless a job or a result of it is still to come."""
+        """End the turn, unless one of its jobs or results is still to come."""
         if not self._due[turn] and not self.session.calls.waits(turn):
             del self._due[turn]
             self.session.floor.finish(turn)
@@ -213,20 +213,20 @@ class Answers(Processor):
     # -- a change of engines in mid-call ---------------------------------------------------------------------------
 
     async def drain(self) -> None:
-        """Finish the responses that have begun and the `Say`s that wait; begin no other from now on."""
+        """Finish the responses that have begun and the `Say`s that wait, and begin no others."""
         self._leaving = True
         if self._jobs is not None:
             await self._jobs.drain()
 
     def stay(self) -> None:
-        """The change of engines does not come about: go on."""
+        """Go on after `drain`: the change of engines was called off."""
         self._leaving = False
         kept, self._kept = self._kept, []
         for frame in kept:
             self.queue(frame)
 
     def release(self) -> Handover:
-        """Give away the answers that are owed. None of them is given here any more."""
+        """Return the owed answers, and give none of them here any more."""
         assert self._jobs is not None
         waiting = [frame for frame in self._jobs.take("up") if isinstance(frame, Input)]
         left = Handover(asked=(*self._kept, *waiting), said=self._said, unanswered=self._unanswered)
@@ -236,12 +236,12 @@ class Answers(Processor):
         return left
 
     def adopt(self, left: Handover) -> None:
-        """Take over the answers that another engine owed."""
+        """Take over the owed answers of another engine."""
         self._said, self._unanswered = left.said, left.unanswered
         for frame in left.asked:
             if isinstance(frame, Say):
                 self.queue(frame)
-        for result in left.results:  # first: the answer to them answers the caller too
+        for result in left.results:  # first, because their answer also answers the caller
             self.take_result(result)
         for frame in left.asked:
             if not isinstance(frame, Say):
@@ -265,14 +265,14 @@ class Answers(Processor):
         self._jobs.put_up(work, frame)
 
     async def _work(self, frame: Input, config: EngineConfig) -> None:
-        """Do one job. `config` is the configuration of the moment in which it was asked for."""
+        """Do one job. `config` is the configuration at the time of its request."""
         floor, asked_in, turn = self.session.floor, _turn_of(frame), 0
         if self._leaving and not isinstance(frame, Say):
             self._kept.append(frame)
             return
         try:
             if 0 < asked_in <= floor.fence:
-                if isinstance(frame, ToolResult):  # interrupted while it waited: the caller's next turn sees the result
+                if isinstance(frame, ToolResult):  # interrupted while it waited: the next answer includes the result
                     self._unanswered = "words"
             elif isinstance(frame, Say):
                 turn = asked_in if asked_in == floor.turn > 0 else floor.begin(protected=frame.protected)
@@ -292,12 +292,12 @@ class Answers(Processor):
 
 
 def _turn_of(frame: Input) -> int:
-    """Return the turn that a job goes on with, 0 for none."""
+    """Return the turn that a job continues, 0 for a new one."""
     return frame.turn if isinstance(frame, Say | ToolResult) else 0
 
 
 def _is_void_after_interruption(frame: Input) -> bool:
-    """Return True for a job that the agent was about to say, and that the caller does not wait for."""
+    """Return True for a job that an interruption cancels, because the caller does not wait for it."""
     return isinstance(frame, Respond) or (isinstance(frame, Say) and not frame.protected)
 
 

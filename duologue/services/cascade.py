@@ -1,4 +1,4 @@
-"""`Cascade`: speech-to-text, a language model and text-to-speech, as one engine."""
+"""`Cascade`: speech-to-text, a language model and text-to-speech as one engine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .tts import TTS
 
 
 class _Settings(Processor):
-    """Sets the cascade up for the session's agent, and takes `Configure` frames."""
+    """Configures the cascade for the session's agent, and handles `Configure` frames."""
 
     def __init__(self, cascade: Cascade) -> None:
         self._cascade = cascade
@@ -30,32 +30,32 @@ class _Settings(Processor):
         return "Cascade"
 
     async def open(self) -> None:
-        """Take the session's agent, and the tools that every agent has. A `Handoff` sees to both itself."""
+        """Apply the session's agent, and the tools that all agents share. With a `Handoff`, that does both."""
         change = self._cascade.llm.first_change(self._cascade.tts.voices)
         if change is not None:
             await self._cascade.configure(change)
 
     @handles(Configure)
     async def configure(self, frame: Configure) -> None:
-        """Apply it, or report why not."""
+        """Apply the change, or report the reason for its refusal."""
         await self._cascade.configure(frame)
 
 
 class _Mark(Control, frozen=True, kw_only=True):
-    """Travels behind everything that was pushed before it."""
+    """Travels behind all frames that were pushed before it."""
 
     number: int
 
 
 class _Checkpoint(Processor):
-    """Stands behind processors of the application, and notices when they have passed on all frames."""
+    """Stands behind processors of the application, and detects when they have passed on all frames."""
 
     def __init__(self) -> None:
         self._numbers = count(1)
         self._expected: dict[int, asyncio.Event] = {}
 
     async def passed(self, source: Processor) -> None:
-        """Wait until everything that `source` has pushed by now has come here, or was dropped."""
+        """Wait until all frames that `source` has pushed so far have arrived here or were dropped."""
         mark, reached = _Mark(number=next(self._numbers)), asyncio.Event()
         self._expected[mark.number] = reached
         try:
@@ -66,24 +66,24 @@ class _Checkpoint(Processor):
 
     @handles(_Mark)
     async def reached(self, mark: _Mark) -> None:
-        """A mark has arrived. Those of other checkpoints mean nothing here."""
+        """Note the arrival of a mark. Marks of other checkpoints are ignored."""
         if reached := self._expected.get(mark.number):
             reached.set()
 
 
 class Cascade(Pipeline):
-    """An engine made of three services. Obeys the engine contract (capabilities, configuration, turns).
+    """An engine made of three services. Keeps the engine contract (capabilities, configuration, turns).
 
-    `heard` are processors behind the STT: they may change or drop a `UserTranscript` before the model and the log get
-    it. Turn-taking and `Transcribed` have it as the STT gave it; `Session.intercept` changes it for these as well.
+    `heard` are processors behind the STT: they may change or drop a `UserTranscript` before the model and the log
+    receive it. Turn-taking and `Transcribed` have the text of the STT; `Session.intercept` changes it for these, too.
 
     `spoken` are processors before the TTS: they may change or drop a `BotText`, piece by piece as the model writes it.
-    The log, and the model's later requests, have the text that was spoken; `Item.written` keeps the model's own. For
-    whole sentences use `Session.intercept(BotText, …)`, which has the last word before the TTS.
+    The log and the model's later requests have the spoken text; `Item.written` keeps the model's own. For whole
+    sentences use `Session.intercept(BotText, …)`: its hooks run last before the TTS.
 
-    `instructions`, `voice` and `tools` are the first configuration; an `Agent` given to the session, or a `Handoff`,
-    replaces them. The tools given to the pipeline's `Tools` are added to either. The text that the caller heard is
-    fixed by word times where the TTS gives them.
+    `instructions`, `voice` and `tools` are the first configuration, until an `Agent` of the session or a `Handoff`
+    replaces them. The tools of the pipeline's `Tools` are added to either. The heard text follows the word times, if
+    the TTS gives them.
 
     Raises ConfigurationError for a voice that the TTS does not have, and for two tools of one name.
     """
@@ -103,7 +103,7 @@ class Cascade(Pipeline):
         self.stt, self.llm, self.tts = stt, llm, tts
         self.heard, self.spoken = tuple(heard), tuple(spoken)
         self._heard_all, self._wrote_all = _Checkpoint(), _Checkpoint()
-        # The settings are behind the STT, lest a `Configure` overtake speech that waits for its transcript.
+        # The settings are behind the STT, so that a `Configure` cannot overtake speech that waits for its transcript.
         before = (*self.heard, self._heard_all) if self.heard else ()
         after = (*self.spoken, self._wrote_all) if self.spoken else ()
         super().__init__([stt, *before, _Settings(self), llm, *after, tts])
@@ -126,7 +126,7 @@ class Cascade(Pipeline):
 
     @property
     def capabilities(self) -> Capabilities:
-        """The abilities of a cascade. Everything can change in mid-call: each response carries its whole context."""
+        """The abilities of a cascade. All settings can change in mid-call: each response carries its whole context."""
         return Capabilities(
             input_sample_rate=self.stt.sample_rate,
             output_sample_rate=self.tts.sample_rate,
@@ -150,7 +150,7 @@ class Cascade(Pipeline):
         self._changed(change)
 
     async def configure(self, change: Configure) -> None:
-        """Apply all of a change to the responses that begin from now on, or none of it. Raises as `check` does."""
+        """Apply a change to the responses that begin from now on, as a whole or not at all. Raises as `check` does."""
         config = self._changed(change)
         self.llm.config, self.stt.language = config, config.language
 
@@ -167,7 +167,7 @@ class Cascade(Pipeline):
     # -- a change of engines in mid-call ---------------------------------------------------------------------------
 
     async def drain(self) -> None:
-        """Finish the responses that have begun and the `Say`s that wait, with all of their audio; begin no others."""
+        """Finish the responses that have begun and the `Say`s that wait, with all their audio, and begin no others."""
         if self.heard:
             await self._heard_all.passed(self.stt)
         await self.llm.drain()
@@ -176,14 +176,14 @@ class Cascade(Pipeline):
         await self.tts.drain()
 
     def stay(self) -> None:
-        """The change of engines does not come about: go on."""
+        """Go on after `drain`: the change of engines was called off."""
         self.llm.stay()
 
     def release(self) -> Handover:
-        """Give away the speech that has no transcript yet, and the frames that wait for an answer."""
+        """Return the speech that has no transcript yet, and the frames that wait for an answer."""
         return msgspec.structs.replace(self.llm.release(), speech=self.stt.release())
 
     def adopt(self, left: Handover) -> None:
-        """Take over the work that another engine has left, ahead of all later frames."""
+        """Take over the unfinished work of another engine, ahead of all later frames."""
         self.stt.adopt(left.speech)
         self.llm.adopt(left)

@@ -1,4 +1,4 @@
-"""`messages`: the conversation as a language model takes it, within a budget."""
+"""`messages`: the conversation in the form that language models take, within a budget."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from ..session.conversation import Conversation, Item, byte_length
 from ..session.ledger import Ledger
 
 SAY = "Say exactly this, word for word, and nothing else: "
-"""The instruction by which a model that speaks by itself says a text of the application's."""
+"""The instruction that makes a speech-to-speech model say a text of the application."""
 IMAGE_LEFT_OUT = "(an image that was shown before)"
-"""Stands for an image that does not fit into a request."""
+"""Replaces an image that does not fit into a request."""
 
 
 class ToolRequest(msgspec.Struct, frozen=True, kw_only=True):
-    """A model asks for a tool."""
+    """A model's request for a tool call."""
 
     call_id: str
     name: str
@@ -28,8 +28,10 @@ class ToolRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Message(msgspec.Struct, frozen=True, kw_only=True):
-    """One message of a request. `calls` are the tools that an assistant's message asks for; `call_id` is the call that
-    a tool's message answers."""
+    """One message of a request.
+
+    `calls` are the tool calls of an assistant's message; `call_id` is the call that a tool's message answers.
+    """
 
     role: Literal["system", "user", "assistant", "tool"]
     text: str = ""
@@ -42,7 +44,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """One request to a model: its instructions, the conversation so far, and the tools it may use."""
+    """One request to a model: the instructions, the conversation so far, and the tools."""
 
     instructions: str
     messages: tuple[Message, ...]
@@ -51,12 +53,12 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
-    """The part of the conversation that a model is sent: the newest messages that fit.
+    """Limits of the conversation in a request: the newest messages that fit are sent.
 
-    `messages` counts those of caller and agent; results and notes among them come along. `text_bytes` counts texts,
-    arguments and results in UTF-8, `image_bytes` the images: an older one than fits is named and not shown. A tool call
-    and its result are kept together. The newest turn and the newest words of the caller are always sent, and the
-    instructions and tools are not counted.
+    `messages` is the number of messages of caller and agent; results and notes among them are sent as well.
+    `text_bytes` limits texts, arguments and results in UTF-8. `image_bytes` limits images; older images are mentioned
+    and not sent. A tool call and its result are kept together. The newest turn and the newest words of the caller are
+    always sent. The instructions and tools are not counted.
     """
 
     messages: int = 400
@@ -75,12 +77,11 @@ DEFAULT_BUDGET = Budget()
 def messages(
     conversation: Conversation, ledger: Ledger, *, open_calls: bool = True, budget: Budget = DEFAULT_BUDGET
 ) -> tuple[Message, ...]:
-    """Return the conversation as a language model takes it, as far as the budget allows.
+    """Return the conversation in the form that language models take, as far as the budget allows.
 
-    Several items of one side in a row are one message. An agent's message is the text that the caller heard, except
-    for a response that is still being said: that one is sent as far as it is known, and is corrected if the caller
-    cuts it. A tool call that has no result yet is answered "pending", for every call must have its result; without
-    `open_calls` it is left out.
+    Consecutive items of one side are one message. An agent's message is its heard text. A response that is not settled
+    is sent with its whole text so far, and corrected later if the caller interrupts it. A tool call without a result is
+    answered "pending", because models require a result for every call; without `open_calls` it is left out.
     """
     items, hidden = _within(conversation, ledger, budget)
     results = {item.call_id: item for item in items if item.kind == "tool_result"}
@@ -107,9 +108,9 @@ def messages(
 
 
 def _within(conversation: Conversation, ledger: Ledger, budget: Budget) -> tuple[list[Item], set[str]]:
-    """Return the newest items within the budget, oldest first, and the ids of the images that are not shown.
+    """Return the newest items within the budget, oldest first, and the ids of the images that do not fit.
 
-    Takes time in proportion to these items, not to the conversation. Counts too few messages rather than too many.
+    The time it takes grows with these items, not with the conversation. It errs on the side of too many items.
     """
     if _all_fit(conversation, ledger, budget):
         return list(conversation), set()
@@ -146,7 +147,7 @@ def _all_fit(conversation: Conversation, ledger: Ledger, budget: Budget) -> bool
 
 
 def _newest_words(last: Item, before: Iterator[Item]) -> list[Item]:
-    """Return the caller's newest words among `last` and those before it, newest first: all of their turn."""
+    """Return the items of the caller's newest turn with words, among `last` and the items before it, newest first."""
     words: list[Item] = []
     for item in chain([last], before):
         if _is_words(item) and (not words or item.turn == words[0].turn):
@@ -172,18 +173,18 @@ def _sizes(item: Item, ledger: Ledger) -> tuple[int, int]:
 
 
 def _add(out: list[Message], message: Message) -> None:
-    """Append a message, or join it to the one before if that is of the same role: models expect them to alternate."""
+    """Append a message, or join it to the previous one of the same role: models expect alternating roles."""
     last = out[-1] if out else None
-    if last is None or last.role != message.role or (_has_image(last) and _has_image(message)):
+    if last is None or last.role != message.role or (_shows_image(last) and _shows_image(message)):
         out.append(message)
         return
-    source = message if _has_image(message) else last
+    source = message if _shows_image(message) else last
     between = "\n" if message.role == "user" else " "
     text = between.join(part for part in (last.text.rstrip(), message.text) if part)
     out[-1] = msgspec.structs.replace(source, text=text)
 
 
-def _has_image(message: Message) -> bool:
+def _shows_image(message: Message) -> bool:
     return bool(message.image or message.url)
 
 
@@ -208,14 +209,16 @@ def _is_image(item: Item) -> bool:
 
 
 def _image(item: Item, hidden: bool) -> Message:
-    if hidden or item.data is None:  # the log does not keep it any longer
+    if hidden or item.data is None:  # None: the log has dropped the image
         return Message(role="user", text=IMAGE_LEFT_OUT)
     return Message(role="user", mime=item.data["mime"], url=item.data["url"], image=item.data["image"])
 
 
 def _recent(told: Sequence[Message], limit: int) -> tuple[Message, ...]:
-    """Return the last `limit` messages of caller and agent, with the results and notes that stand among them, and the
-    caller's last message if that is older."""
+    """Return the last `limit` messages of caller and agent, with the results and notes among them.
+
+    The caller's last message is included even if it is older.
+    """
     if len(told) <= limit:
         return tuple(told)
     spoken = [place for place, message in enumerate(told) if message.role in ("user", "assistant")]

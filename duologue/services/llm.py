@@ -1,4 +1,4 @@
-"""`LLM`: the base of language models."""
+"""`LLM`: the base of language-model services."""
 
 from __future__ import annotations
 
@@ -39,12 +39,12 @@ class LLM(Answers):
     """Answers the caller, in text.
 
     A service implements `generate`. This class logs the caller's words and every tool call with its result, begins a
-    turn when the caller has finished, and gives one response at a time: pieces of text as they come, tool calls only
-    when the response stands. When all results of a turn's calls are in, the answer goes on, once. A result that comes
-    after its turn was interrupted is answered as soon as nobody speaks.
+    turn when the caller has finished, and gives one response at a time: pieces of text as they arrive, tool calls only
+    at the end of a response that was not interrupted. When all results of a turn's calls are in, the answer goes on,
+    once. A result that arrives after its turn was interrupted is answered as soon as nobody speaks.
 
-    `not_understood` is said when the caller spoke and no word was recognised, `failure` when the model fails, or gives
-    nothing for `timeout_s` seconds; None says nothing.
+    The agent says `not_understood` when no word of the caller's speech was recognised, and `failure` when the model
+    fails or gives no output for `timeout_s` seconds. With None it says nothing.
     """
 
     model: str = ""
@@ -55,11 +55,11 @@ class LLM(Answers):
     failure: str | None = "Sorry, something went wrong. Could you say that again?"
 
     def generate(self, request: Request) -> Pieces:
-        """Answer: pieces of text as they come, tool requests, and usage if it is known. Cancelled on interruption."""
+        """Yield pieces of text, tool requests, and usage if it is known. An interruption cancels it."""
         raise NotImplementedError
 
     def check_options(self, options: dict[str, Any]) -> None:
-        """Raise ConfigurationError for an option that the service does not take. It takes none by default."""
+        """Raise ConfigurationError for an option that the service does not take. By default it takes none."""
         if options:
             raise ConfigurationError(f"{self.name} takes no options: {', '.join(sorted(options))}")
 
@@ -77,7 +77,7 @@ class LLM(Answers):
 
     @handles(EndOfTurn)
     async def end_of_turn(self, frame: EndOfTurn) -> None:
-        """The caller waits for an answer, unless it was a backchannel."""
+        """Ask for an answer, unless the turn was a backchannel."""
         said, self._said = self._said, ""
         if not self.session.floor.take_dismissed():
             self._unanswered = "words" if "words" in (said, self._unanswered) else said or self._unanswered
@@ -91,7 +91,7 @@ class LLM(Answers):
         floor, text, turn = self.session.floor, self.not_understood, 0
         self._unanswered = ""
         self.session.conversation.add("note", "caller", turn=floor.turn + 1, text="(not understood)")
-        if text and floor.owner == "caller":  # never over its own speech: it was a noise then
+        if text and floor.owner == "caller":  # while the agent speaks, it was a noise
             turn = floor.begin()
             await self._respond(turn, config, lambda: fixed(text))
         return turn
@@ -100,7 +100,7 @@ class LLM(Answers):
         await self._respond(turn, config, lambda: fixed(text))
 
     async def _answer(self, turn: int, extra: str, asked: Input) -> None:
-        # With the configuration of now: a hand-off may have come since this was asked for.
+        # The present configuration: there may have been a hand-off since the request.
         config, failure = self.config, self.failure
         self._unanswered = ""
         request = Request(
@@ -120,7 +120,7 @@ class LLM(Answers):
             await self._respond(turn, config, lambda: fixed(failure))
 
     async def _respond(self, turn: int, config: EngineConfig, generate: Callable[[], Pieces]) -> ResponseStatus:
-        """Give one response, bracketed. A fence cancels it at once; then it ends as interrupted."""
+        """Give one response between its brackets. The fence cancels it at once; it ends as interrupted then."""
         session = self.session
         if turn <= session.floor.fence:
             return "interrupted"
@@ -146,7 +146,7 @@ class LLM(Answers):
 
     async def _stream(self, turn: int, response_id: str, pieces: Pieces) -> list[ToolRequest]:
         calls: list[ToolRequest] = []
-        # A TTS has the hooks asked about its sentences itself, behind whatever else changes the text.
+        # A TTS calls the hooks for its sentences itself, behind all processors that change the text.
         splitter = SentenceSplitter() if self.session.hooks.has(BotText) and not self._is_spoken() else None
         patience, ledger = Patience(), self.session.ledger
         try:
@@ -189,7 +189,7 @@ class LLM(Answers):
                 if turn > self.session.floor.fence:
                     waiting.popleft()
         finally:
-            for call in waiting:  # interrupted before it was made, or on its way to its runner
+            for call in waiting:  # interrupted before they were made, or on the way to their runner
                 cancelled = {"error": "cancelled: the caller interrupted"}
                 self.take_result(
                     ToolResult(
@@ -199,12 +199,12 @@ class LLM(Answers):
 
 
 async def fixed(text: str) -> Pieces:
-    """Yield a text as it stands."""
+    """Yield a fixed text as one piece."""
     yield text
 
 
 async def without_calls(pieces: Pieces) -> Pieces:
-    """Yield all pieces but the tool requests."""
+    """Yield all pieces except tool requests."""
     try:
         async for piece in pieces:
             if not isinstance(piece, ToolRequest):
@@ -214,7 +214,7 @@ async def without_calls(pieces: Pieces) -> Pieces:
 
 
 async def close_pieces(pieces: Pieces) -> None:
-    """End the model's answer, complete or not."""
+    """Close the model's answer, complete or not."""
     end = getattr(pieces, "aclose", None)
     if end is not None:
         await end()

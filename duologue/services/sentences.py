@@ -1,11 +1,11 @@
-"""Text for the ear: cuts a text into sentences while it is being written, and removes markup."""
+"""Prepares text for speech: cuts it into sentences while it is generated, and removes markup."""
 
 from __future__ import annotations
 
 import re
 
 MAX_SENTENCE = 400
-"""Characters after which text is cut although no sentence has ended."""
+"""Characters after which text is cut even without the end of a sentence."""
 
 # fmt: off
 _ABBREVIATIONS = frozenset(
@@ -40,7 +40,7 @@ class SentenceSplitter:
         self._text = ""
 
     def feed(self, text: str) -> list[str]:
-        """Append text. Returns the sentences that are complete now."""
+        """Append text. Returns the sentences that it completes."""
         self._text += text
         done: list[str] = []
         while (end := self._end()) is not None:
@@ -50,11 +50,11 @@ class SentenceSplitter:
 
     @property
     def pending(self) -> str:
-        """Text that is not in a sentence yet."""
+        """The text that is not in a complete sentence yet."""
         return self._text
 
     def flush(self) -> str:
-        """Return the rest of the text, at its end."""
+        """End the text. Returns the rest of it."""
         rest, self._text = self._text, ""
         return rest
 
@@ -82,14 +82,14 @@ class SentenceSplitter:
         return None
 
     def _ambiguous(self, text: str, stop: int) -> bool:
-        """Return True if a full stop does not end a sentence, or may turn out not to."""
+        """Return True if a full stop does not end a sentence, or if later text may show that it does not."""
         word = re.split(r"\s", text[:stop])[-1].lstrip(_OPENING).lower()
         after = text[stop + 1 :].lstrip()
         if word in _BEFORE_NUMBERS:
             return not after or after[0].isdigit()
         if word in _ABBREVIATIONS or (len(word) == 1 and word.isalpha() and word != "i"):
             return True
-        # A number, or an address, is ambiguous only while the next character is not known.
+        # A number or an address is ambiguous only until the next character is known.
         address = word == "www" or any(c in word for c in "./@")
         return stop + 1 == len(text) and (word[-1:].isdigit() or address)
 

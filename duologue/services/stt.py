@@ -32,8 +32,8 @@ class STT(Processor):
 
     A service implements `begin`, `feed` and `finish`; one with a connection derives from `RemoteSTT` instead. Between
     `SpeechStarted` and `EndOfTurn` it receives the audio, mono at `sample_rate`, from `preroll_ms` before the detected
-    start: a detector is sure only some time after the first sound. The final transcript precedes the `EndOfTurn` in
-    the stream; without speech there is none.
+    start, because a detector is sure only some time after the first sound. The final transcript precedes the
+    `EndOfTurn` in the stream. Without speech there is no transcript.
 
     A service that fails, or takes longer than `timeout_s` for one of these calls, is not called again until the next
     utterance. The transcript of this one is `partial()`, by default empty. An utterance longer than `max_utterance_s`
@@ -41,17 +41,17 @@ class STT(Processor):
     """
 
     sample_rate: int = 16_000
-    """Of the audio that the service receives, in Hz."""
+    """The sample rate of the audio that the service receives, in Hz."""
     preroll_ms: int = 500
-    """Audio kept from before the detected start, in milliseconds."""
+    """Milliseconds of audio that are kept from before the detected start."""
     timeout_s: float = 5.0
-    """Limit for each call of the service."""
+    """The limit for each call of the service, in seconds."""
     max_utterance_s: float = 60.0
-    """Longest utterance."""
+    """The longest utterance, in seconds."""
     model: str = ""
     """The model's name, for `Usage`."""
     language: str = ""
-    """The caller's language, from the agent's configuration; "" is the service's default."""
+    """The caller's language, from the agent's configuration; "" means the service's default."""
 
     replaceable: bool = False
     """True while another engine can take the call if this service fails for good."""
@@ -59,7 +59,7 @@ class STT(Processor):
     def __init__(self) -> None:
         self._recent: deque[UserAudio] = deque()
         self._recent_s = 0.0
-        self._mono: MonoAt | None = None  # made with the first audio that must be converted
+        self._mono: MonoAt | None = None  # made for the first audio that must be converted
         self._listening = False
         self._ending = False  # the end of the turn awaits its transcript
         self._failed = False
@@ -72,7 +72,7 @@ class STT(Processor):
         self._fed_s = 0.0
 
     async def open(self) -> None:
-        """Begin to listen. Subclasses call it first."""
+        """Begin to listen. Overriding methods call this first."""
         self._released = False
 
     async def begin(self) -> None:
@@ -87,7 +87,7 @@ class STT(Processor):
         raise NotImplementedError
 
     def partial(self) -> Transcription:
-        """Return the text so far of an utterance that failed; by default none."""
+        """Return the text so far of an utterance that failed, by default an empty one."""
         return Transcription(text="")
 
     def take_at_once(self, frame: Frame) -> bool:
@@ -103,7 +103,7 @@ class STT(Processor):
 
     @handles(UserAudio, queued=True)
     async def audio(self, frame: UserAudio) -> None:
-        """Keep or transcribe the audio, and pass it on."""
+        """Keep or transcribe the audio, and push it on."""
         await self._hear_or_keep(frame)
         await self.push(frame)
 
@@ -116,7 +116,7 @@ class STT(Processor):
 
     @handles(SpeechStopped, queued=True)
     async def speech_stopped(self, frame: SpeechStopped) -> None:
-        """Remember the end of the latest speech."""
+        """Note the end of the latest speech."""
         self._stopped_at = frame.at
         await self.push(frame)
 
@@ -137,7 +137,7 @@ class STT(Processor):
     # -- a change of engines in mid-call ---------------------------------------------------------------------------
 
     def release(self) -> tuple[Input, ...]:
-        """Return the speech that has no transcript yet. This service transcribes nothing more.
+        """Return the speech that has no transcript yet, and transcribe none of it here any more.
 
         The audio from before the detected start comes first, then the `SpeechStarted`, the rest, and the `EndOfTurn`
         if it was here already, and then the audio of the last `preroll_ms` from between utterances.
@@ -158,7 +158,7 @@ class STT(Processor):
         self._lane.put_all(self._relive, speech, up=False)
 
     async def _relive(self, frame: Input) -> None:
-        # The service that released them has passed all of them on, except the end of the turn.
+        # The other service has pushed all of them on already, except the end of the turn.
         if isinstance(frame, UserAudio):
             await self._hear_or_keep(frame)
         elif isinstance(frame, SpeechStarted):
@@ -211,7 +211,7 @@ class STT(Processor):
             await self.tell_interim(interim)
 
     async def tell_interim(self, text: str) -> None:
-        """Push an interim text of the utterance in progress, for services whose texts come at any time."""
+        """Push an interim text of the utterance in progress, for services whose texts arrive at any time."""
         transcript = UserTranscript(text=text, final=False, start_s=self._started_at, utterance=self._utterance_id)
         told = await self.session.hooks.transcript(transcript)
         going_on = self._listening and transcript.utterance == self._utterance_id
@@ -238,7 +238,7 @@ class STT(Processor):
         )
 
     async def _ask(self, otherwise: Result, call: Callable[..., Awaitable[Result]], *args: Any) -> Result:
-        """Return the service's answer, or `otherwise` after a failure, which holds for the rest of the utterance."""
+        """Return the service's answer, or `otherwise` after a failure and for the rest of that utterance."""
         if self._failed:
             return otherwise
         try:

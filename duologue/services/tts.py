@@ -30,12 +30,11 @@ class TTS(Processor):
     """Turns the agent's text into audio, sentence by sentence, while the text is still being generated.
 
     A service implements `synthesize`, and `check_voice` if it knows its voices. Text and tool calls go on downstream
-    at once; the audio follows in the order of the text, and the end of the response after its audio. While there are
-    hooks on `BotText`, text goes on sentence by sentence, as the hooks leave it. An interruption cancels the synthesis
-    at once.
+    at once; the audio follows in the order of the text, and the end of the response after its audio. With hooks on
+    `BotText`, text goes on sentence by sentence, as the hooks return it. An interruption cancels the synthesis at once.
 
-    The text counts as the response's from here on: the ledger takes it when it comes. A sentence that cannot be spoken,
-    or for which no audio comes within `timeout_s` seconds, is reported and left out of it; the response ends as failed.
+    The ledger takes the response's text here. A sentence that cannot be spoken, or that has no audio within `timeout_s`
+    seconds, is reported and left out of the text; the response ends as failed.
     """
 
     sample_rate: int = 24_000
@@ -43,7 +42,7 @@ class TTS(Processor):
     timeout_s: float = 10.0
     model: str = ""
     voices: str = ""
-    """The family of its voices, by which an `Agent` can name a voice for each engine."""
+    """The family of the service's voices, by which an `Agent` can name a voice for each engine."""
 
     replaceable: bool = False
     """True while another engine can take the call if this service fails for good."""
@@ -52,58 +51,57 @@ class TTS(Processor):
         self._splitter = SentenceSplitter()
         self._sentences: DrainableLane | None = None
         self._writing = ResponseStarted()
-        self._checks = False  # hooks are asked about each sentence of the response that is being written
+        self._checks = False  # hooks check each sentence of the response in progress
         self._speaking = ResponseStarted()
         self._spoken_s = 0.0
-        self._spaced = True  # nothing was said yet, or the last word has its space
+        self._spaced = True  # no words yet, or the last one has its space
         self._characters = 0
         self._failure = ""
 
     def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
-        """Speak `text`; `voice` "" is the service's default. Cancelled when the caller interrupts."""
+        """Yield the speech of `text`. A `voice` of "" is the service's default. An interruption cancels it."""
         raise NotImplementedError
 
     def check_voice(self, voice: str) -> None:
-        """Raise ConfigurationError if the service has no such voice. Accepts any by default."""
+        """Raise ConfigurationError if the service does not have this voice. By default any is accepted."""
 
     async def open(self) -> None:
-        """Start the queue of the sentences. Text and tool calls do not wait in it.
-
-        Subclasses call it first.
-        """
+        """Start the queue of sentences. Text and tool calls do not wait in it. Overriding methods call this first."""
         self._sentences = DrainableLane(self)
 
     async def close(self) -> None:
-        """Speak nothing any more. Subclasses call it too."""
+        """Stop speaking. Overriding methods call this, too."""
         if self._sentences is not None:
             self._sentences.close()
 
     async def drain(self) -> None:
-        """Wait until the text that is here has been given as audio."""
+        """Wait until all text so far has been pushed as audio."""
         if self._sentences is not None:
             await self._sentences.drain()
 
     @handles(End)
     async def end(self, frame: End) -> None:
-        """The call ends once all text has been spoken."""
+        """Let the call end once all text has been spoken."""
         await self.drain()
 
     @handles(ResponseStarted)
     async def started(self, frame: ResponseStarted) -> None:
-        """A response begins."""
+        """Begin a response."""
         self._writing = frame
         self._splitter = SentenceSplitter()
         self._checks = self.session.hooks.has(BotText)
         if frame.response_id:
             ledger = self.session.ledger
-            ledger.open(frame.response_id, frame.turn, frame.agent, drafted=True)  # a processor may begin its own
+            ledger.open(
+                frame.response_id, frame.turn, frame.agent, drafted=True
+            )  # a response of another processor is not open yet
             ledger.take(frame.response_id, self)
         await self.push(frame)
         await self._put(self._begin, frame)
 
     @handles(BotText)
     async def text(self, frame: BotText) -> None:
-        """Queue the sentences that are complete. With hooks on sentences the text goes on once they have passed."""
+        """Queue the complete sentences. With hooks on sentences, the text goes on after the hooks."""
         if not self._checks:
             self.session.ledger.speak(frame.response_id, frame.text, self)
             await self.push(frame)
@@ -112,13 +110,13 @@ class TTS(Processor):
 
     @handles(ToolCall)
     async def tool_call(self, frame: ToolCall) -> None:
-        """Speak the text before the call, whole sentence or not."""
+        """Speak the text before the call, even if its last sentence is not complete."""
         await self._queue(self._splitter.flush())
         await self.push(frame)
 
     @handles(ResponseEnded)
     async def ended(self, frame: ResponseEnded) -> None:
-        """Speak the rest, then end. A response that did not complete has no rest."""
+        """Speak the rest, then end the response. The rest of an incomplete response is dropped."""
         if frame.response_id == self._writing.response_id:
             rest = self._splitter.flush()
             if frame.status == "completed":
@@ -163,7 +161,7 @@ class TTS(Processor):
         await self.push(frame)
 
     async def _check(self, sentence: BotText) -> None:
-        """Speak a sentence as the hooks leave it."""
+        """Speak a sentence as the hooks return it."""
         checked: BotText | None = sentence
         if sentence.text.strip():
             checked = await self.session.hooks.sentence(sentence)
@@ -182,7 +180,7 @@ class TTS(Processor):
         try:
             while (chunk := await patience.wait(anext(chunks, None), self.timeout_s)) is not None:
                 if chunk.words:
-                    # The space before a sentence belongs to its first word: services leave it out.
+                    # The space before a sentence belongs to its first word, and services leave it out.
                     lead = "" if timed or self._spaced else text[: len(text) - len(text.lstrip())]
                     timed = True
                     said += "".join(word.text for word in chunk.words)
@@ -192,7 +190,7 @@ class TTS(Processor):
                     self._spaced = words[-1].text[-1:].isspace()
                     await self._time(sentence, words)
                 elif not timed and self._spoken_s == begin:
-                    # A guess, for the case that the caller interrupts before the whole length is known.
+                    # An estimate, in case the caller interrupts before the whole length is known.
                     await self._time(sentence, in_proportion(text, begin, begin + len(text) / SPOKEN_CHARACTERS_PER_S))
                 if chunk.audio:
                     self._spoken_s += len(chunk.audio) / (2 * self.sample_rate)

@@ -1,4 +1,4 @@
-"""Calls over the web: `routes` to mount, a page to talk to, and an endpoint of the OpenAI Realtime API."""
+"""Calls over the web: `routes` to mount, a page for callers, and an endpoint of the OpenAI Realtime API."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from ..transports.client import ClientTransport
 
 try:
     from .app import VoiceApp, openai_realtime_app, routes
-    from .calls import Auth, MakeSession, Refused, WebLimits, token_auth
+    from .calls import Auth, ClientRefused, MakeSession, WebLimits, token_auth
 except ImportError as error:
     if (error.name or "").split(".")[0] != "starlette":
         raise
@@ -15,9 +15,9 @@ except ImportError as error:
 
 __all__ = [
     "Auth",
+    "ClientRefused",
     "ClientTransport",
     "MakeSession",
-    "Refused",
     "VoiceApp",
     "WebLimits",
     "openai_realtime_app",

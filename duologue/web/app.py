@@ -25,7 +25,7 @@ from .rtvi.rtvi import Rtvi
 
 
 class VoiceApp(Starlette):
-    """An ASGI application that takes calls, to be served or mounted. `on_connected` also sets `make_session`:
+    """An ASGI application that takes calls, to serve or to mount. `on_connected` also sets `make_session`:
 
     voice.on_connected = make_session
     voice.on_connected(make_session)
@@ -38,7 +38,7 @@ class VoiceApp(Starlette):
 
     @property
     def on_connected(self) -> Callable[[MakeSession], MakeSession]:
-        """Sets the function that makes the session of each client that connects."""
+        """Set the function that makes the session of each client that connects."""
 
         def register(make_session: MakeSession) -> MakeSession:
             self.calls.make_session = make_session
@@ -52,9 +52,10 @@ class VoiceApp(Starlette):
 
     @asynccontextmanager
     async def lifespan(self, app: Any = None) -> AsyncIterator[None]:
-        """Ends all calls when the server stops: the lifespan of the application this is mounted on, or a part of it.
+        """End all calls when the server stops.
 
-        Without it calls are cut off with the server.
+        Use this as the lifespan of the application on which the routes are mounted, or as a part of it. Without it,
+        calls are cut off with the server.
         """
         try:
             yield
@@ -72,12 +73,12 @@ def routes(
     openai_realtime: MakeCall | None = None,
     client_may_configure: bool = False,
 ) -> VoiceApp:
-    """Calls by WebRTC (Pipecat's small-webrtc and FastRTC's signalling) and WebSocket, and a page to try them.
+    """Return an application for calls by WebRTC (small-webrtc's and FastRTC's signalling) and WebSocket, with a page.
 
-    `make_session` returns the session or the pipeline of each client that connects, from its transport. `auth` decides
-    about each request before anything else (see `token_auth`). With `page` the page is served at the mount's root, and
-    clients may do all that it offers: hand over, change the engine, approve tools. `ice_servers` are URLs (stun:…) for
-    both ends. `openai_realtime` makes the calls of OpenAI Realtime clients, which are served then, too: see
+    `make_session(transport)` returns the session or the pipeline of each client that connects. `auth` is asked about
+    each request before anything else (see `token_auth`). With `page` the page is served at the mount's root, and
+    clients may use its controls: hand over, change the engine, approve tools. `ice_servers` are URLs (stun:…) for both
+    ends. With `openai_realtime`, clients of the OpenAI Realtime API are served as well; it makes their calls, as in
     `openai_realtime_app`.
     """
     calls = Calls(make_session, auth, limits or WebLimits())
@@ -102,11 +103,11 @@ def openai_realtime_app(
     limits: WebLimits | None = None,
     client_may_configure: bool = False,
 ) -> VoiceApp:
-    """Calls of clients of OpenAI's Realtime API alone, at /v1/realtime and /realtime.
+    """Return an application for clients of OpenAI's Realtime API alone, at /v1/realtime and /realtime.
 
-    `make_call` returns the session or the pipeline of each call, built around the processors of a `RealtimeTransport`.
-    With an `api_key` clients must send it, as a bearer token or in the subprotocol that browsers use; an empty one
-    raises ConfigurationError. `client_may_configure` lets clients set the instructions and the voice.
+    `make_call(transport)` returns the session or the pipeline of each call, built around the processors of a
+    `RealtimeTransport`. With an `api_key` clients must send it, as a bearer token or in the subprotocol that browsers
+    use; an empty one raises ConfigurationError. `client_may_configure` lets clients set the instructions and the voice.
     """
     calls = Calls(None, None if api_key is None else token_auth(api_key), limits or WebLimits())
     return VoiceApp(calls, realtime_routes(calls, make_call, client_may_configure))

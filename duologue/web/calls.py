@@ -24,18 +24,18 @@ from ..transports.client import SHUTTING_DOWN, ClientTransport
 log = logging.getLogger("duologue")
 
 MakeSession = Callable[[ClientTransport], Session | Processor | Awaitable[Session | Processor]]
-"""Builds the session of a call around its transport. A pipeline is put into a session."""
+"""Makes the session of a call around its transport. A pipeline is wrapped in a session."""
 Auth = Callable[[HTTPConnection], Any]
-"""Returns the identity of a client (`transport.identity`); a falsy one refuses it with status 401.
+"""Returns the identity of a client (`transport.identity`); a falsy value refuses the client with status 401.
 
-It may raise `Refused`, and be `async def`."""
+May be an `async def`, and may raise `ClientRefused`."""
 Attach = Callable[[ClientTransport, Session], None]
 KEY_PROTOCOL = "openai-insecure-api-key."
-"""Browsers cannot send headers with a WebSocket: OpenAI's clients put the key into a subprotocol instead."""
+"""The prefix of the subprotocol with a key: browsers cannot send headers with a WebSocket."""
 
 
-class Refused(DuologueError):
-    """A client is not served: `status` is the HTTP status, `code` a word for programs."""
+class ClientRefused(DuologueError):
+    """A client is refused: `status` is the HTTP status, `code` a machine-readable reason."""
 
     category = "refused"
 
@@ -44,7 +44,7 @@ class Refused(DuologueError):
         self.status, self.code = status, code
 
     def response(self) -> JSONResponse:
-        """The answer to the request."""
+        """Return the HTTP response."""
         return JSONResponse({"error": {"code": self.code, "message": str(self)}}, self.status)
 
 
@@ -53,39 +53,39 @@ class WebLimits:
     """The limits of a server's clients. Raises ConfigurationError for a limit that is not positive."""
 
     connections: int = 100
-    """Calls at the same time; more are refused with status 503."""
+    """Calls at the same time. More are refused with status 503."""
     connect_s: float = 15.0
-    """Time from a WebRTC offer to its connection; later it is given up."""
+    """Seconds from a WebRTC offer to its connection. After that the call is given up."""
     call_s: float = 3600.0
-    """Length of a call; then it is ended."""
+    """Seconds of a call. After that it is ended."""
     lost_s: float = 5.0
-    """A client from which nothing comes for this long is lost."""
+    """Seconds without any packet or message after which a client is lost."""
     idle_s: float = 900.0
-    """A client of the OpenAI Realtime API that sends nothing for this long is cut off."""
+    """Seconds without a message after which a client of the OpenAI Realtime API is cut off."""
     reconnect_s: float = 10.0
-    """A WebRTC client that was lost may come back for this long: its call waits."""
+    """Seconds that a call waits for a lost WebRTC client to come back."""
     message_bytes: int = 256 * 1024
-    """Size of one message or request, text as UTF-8; a client that sends more is cut off."""
+    """Bytes of one message or request, text as UTF-8. A client that sends more is cut off."""
     realtime_message_bytes: int = 24 * 1024 * 1024
-    """Size of one event of the OpenAI Realtime API: 15 MiB of audio are 20 MiB of base64."""
+    """Bytes of one event of the OpenAI Realtime API: 15 MiB of audio are 20 MiB of base64."""
     messages_per_s: int = 500
-    """Messages of one client, averaged over a few seconds; one that sends more is cut off."""
+    """Messages a second from one client, averaged over a few seconds. A client that sends more is cut off."""
     unsent_s: float = 1.5
-    """The agent's audio that a WebSocket client has not taken; beyond that the agent's speech is held."""
+    """Seconds of the agent's audio that a WebSocket client has not taken. Beyond that the agent's speech is held."""
     shutdown_s: float = 5.0
-    """Time for the calls to end when the server stops."""
+    """Seconds for the calls to end when the server stops."""
 
     def __post_init__(self) -> None:
         check_limits(self)
 
 
 def token_auth(token: str) -> Auth:
-    """Accepts clients that send `token`: as a bearer token, as `?token=`, or as OpenAI's subprotocol for keys.
+    """Return an `Auth` that accepts clients with this token: as bearer, as `?token=`, or in OpenAI's subprotocol.
 
-    Raises ConfigurationError for an empty token, which every client has.
+    Raises ConfigurationError for an empty token, which would accept every client.
     """
     if not token:
-        raise ConfigurationError("the token is empty: everybody would be let in. Leave auth out to ask for none")
+        raise ConfigurationError("the token is empty, and would accept every client: leave auth out to ask for none")
 
     def check(connection: HTTPConnection) -> str:
         return "client" if hmac.compare_digest(sent_token(connection).encode(), token.encode()) else ""
@@ -94,7 +94,7 @@ def token_auth(token: str) -> Auth:
 
 
 def sent_token(connection: HTTPConnection) -> str:
-    """The token that a client sends, "" if it sends none."""
+    """Return the token that a client sends, "" without one."""
     sent = connection.headers.get("authorization", "").removeprefix("Bearer ")
     for protocol in connection.scope.get("subprotocols", ()):
         if not sent and protocol.startswith(KEY_PROTOCOL):
@@ -103,7 +103,7 @@ def sent_token(connection: HTTPConnection) -> str:
 
 
 async def deny(socket: WebSocket, response: Response) -> None:
-    """Answer the request for a WebSocket with `response`; where the server cannot do that, with status 403."""
+    """Answer the request for a WebSocket with `response`, or with status 403 if the server cannot do that."""
     if "websocket.http.response" in socket.scope.get("extensions", {}):
         await socket.send_denial_response(response)
     else:
@@ -123,7 +123,7 @@ class Call:
         self._ended = asyncio.Event()
 
     def start(self) -> None:
-        """The client is connected: make the session and run it. Starting twice is harmless."""
+        """Make the session and run it: the client is connected. Starting twice is harmless."""
         if self._task is None and not self._ended.is_set():
             self._task = asyncio.get_running_loop().create_task(self._run(), name=f"call {self.transport.id}")
 
@@ -150,7 +150,7 @@ class Call:
             reason = self.transport.time_limit_reason(limit_s)
             timer = asyncio.get_running_loop().call_later(limit_s, session.cancel, reason)
             outcome = await session.run()
-        except Exception as error:  # a call's trouble must not become the server's
+        except Exception as error:  # an error of one call must not affect the server
             log.exception("call %s failed", self.transport.id)
             outcome = Outcome("error", error)
         finally:
@@ -178,7 +178,7 @@ class Calls:
         self.make_session = make_session
         self.limits = limits
         self.attach: list[Attach] = []
-        """Called with each session before it runs: the translators of the clients' messages."""
+        """Functions that are called with each transport and session before it runs: translators of messages."""
         self._auth = auth
         self._live: dict[str, Call] = {}
         self._closing = False
@@ -190,43 +190,43 @@ class Calls:
         return iter(list(self._live.values()))
 
     def get(self, id: str) -> Call | None:
-        """The call of this connection."""
+        """Return the call of a connection, None without one."""
         return self._live.get(id)
 
     async def authorize(self, connection: HTTPConnection) -> Any:
-        """The identity of the client. Raises Refused (401) if the authentication callback says no."""
+        """Return the identity of the client. Raises ClientRefused (401) if the `Auth` refuses it."""
         if self._auth is None:
             return None
         identity = self._auth(connection)
         if inspect.isawaitable(identity):
             identity = await identity
         if not identity:
-            raise Refused(401, "unauthorized", "the token is missing or wrong")
+            raise ClientRefused(401, "unauthorized", "the token is missing or wrong")
         return identity
 
     def check_room(self) -> None:
-        """Raise Refused (503) if no further call is taken."""
+        """Raise ClientRefused (503) if the server takes no further call."""
         if self._closing:
-            raise Refused(503, "shutting_down", "the server is shutting down")
+            raise ClientRefused(503, "shutting_down", "the server is shutting down")
         if len(self._live) >= self.limits.connections:
-            raise Refused(503, "concurrency_limit_reached", f"there are {self.limits.connections} calls already")
+            raise ClientRefused(503, "concurrency_limit_reached", f"there are {self.limits.connections} calls already")
 
     def open(self, transport: ClientTransport, make_session: MakeSession | None = None) -> Call:
-        """Take a call; `Call.start` begins it. Its session is `make_session`'s, by default the server's.
+        """Take a call; `Call.start` begins it. `make_session` makes its session, by default the server's function.
 
-        Raises Refused: 503 at the limit, 409 if the transport's id is taken.
+        Raises ClientRefused: 503 at the limit, 409 if the transport's id is taken.
         """
         self.check_room()
         if transport.id in self._live:
-            raise Refused(409, "connection_already_exists", f"the connection {transport.id!r} exists already")
+            raise ClientRefused(409, "connection_already_exists", f"the connection {transport.id!r} exists already")
         call = self._live[transport.id] = Call(self, transport, make_session)
         return call
 
     async def make(self, transport: ClientTransport, make_session: MakeSession | None = None) -> Session:
-        """The session of a call, ready to run."""
+        """Return the session of a call, ready to run."""
         make_session = make_session or self.make_session
         if make_session is None:
-            raise ConfigurationError("nobody makes sessions: give make_session to routes(), or set on_connected")
+            raise ConfigurationError("make_session is missing: give it to routes(), or set on_connected")
         made = make_session(transport)
         if inspect.isawaitable(made):
             made = await made
@@ -236,7 +236,7 @@ class Calls:
         return session
 
     async def shutdown(self) -> None:
-        """End all calls, within `shutdown_s`; take no more."""
+        """End all calls within `shutdown_s`, and refuse new ones."""
         self._closing = True
         with anyio.move_on_after(self.limits.shutdown_s):
             async with anyio.create_task_group() as tasks:

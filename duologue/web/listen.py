@@ -12,27 +12,27 @@ from starlette.websockets import WebSocket, WebSocketDisconnect
 from ..errors import ConfigurationError
 from ..session.feed import CAPACITY, TooSlow
 from ..session.rows import Rows
-from .calls import Calls, Refused, deny
+from .calls import Calls, ClientRefused, deny
 
 MAX_LISTENERS = 100
-"""The most dashboards of a server; further ones are refused with status 503."""
+"""The largest number of dashboards of a server. More are refused with status 503."""
 SEND_S = 10.0
-"""Seconds after which a dashboard that has not taken a row is too slow."""
+"""Seconds within which a dashboard must take a row; then it counts as too slow."""
 OVER, READ_ONLY, SLOW = 1000, 1008, 1013
 
 
 def routes(calls: Calls, *, capacity: int = CAPACITY, max_listeners: int = MAX_LISTENERS) -> list[BaseRoute]:
-    """The endpoint: a JSON object for each row, those so far first; see `duologue.session.rows`.
+    """Return the endpoint, which sends a JSON object for each row, beginning with the earlier ones; see `Rows`.
 
     `?mode=` is live (the default), coalesce or append. The authentication is that of the calls. A dashboard is cut off
-    with code 1013 if more than `capacity` rows wait for it and cannot be merged, or if it takes none for `SEND_S`; with
-    1008 if it sends anything. Code 1000 is the end of the call.
+    with code 1013 if more than `capacity` rows wait for it and cannot be merged, or if it takes none for `SEND_S`
+    seconds; with 1008 if it sends anything. Code 1000 means that the call is over.
     """
     return [WebSocketRoute("/listen/{call_id}", _Listening(calls, capacity, max_listeners).serve)]
 
 
 class _Listening:
-    """Admits dashboards, and sends each its rows until the call is over."""
+    """Admits dashboards, and sends rows to each until the call is over."""
 
     def __init__(self, calls: Calls, capacity: int, max_listeners: int) -> None:
         self._calls = calls
@@ -44,7 +44,7 @@ class _Listening:
         """Serve one dashboard."""
         try:
             rows = await self._admit(socket)
-        except Refused as refused:
+        except ClientRefused as refused:
             await deny(socket, refused.response())
             return
         self._count += 1
@@ -57,27 +57,27 @@ class _Listening:
     async def _admit(self, socket: WebSocket) -> Rows:
         await self._calls.authorize(socket)
         if self._count >= self._max_listeners:
-            raise Refused(503, "too_many_listeners", f"{self._max_listeners} dashboards listen already")
+            raise ClientRefused(503, "too_many_listeners", f"{self._max_listeners} dashboards listen already")
         call_id = socket.path_params["call_id"]
         call = self._calls.get(call_id)
         if call is None or call.session is None:
-            raise Refused(404, "no_such_call", f"there is no call {call_id!r}, or it has not begun")
+            raise ClientRefused(404, "no_such_call", f"there is no call {call_id!r}, or it has not begun")
         mode = socket.query_params.get("mode", "live")
         try:
             return Rows(call.session, mode, capacity=self._capacity)  # type: ignore[arg-type] # checked there
         except ConfigurationError as error:
-            raise Refused(400, "bad_mode", str(error)) from error
+            raise ClientRefused(400, "bad_mode", str(error)) from error
 
 
 class _Dashboard:
-    """One dashboard that is connected."""
+    """One connected dashboard."""
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
         self._close: tuple[int, str] | None = None
 
     async def inform(self, rows: Rows) -> None:
-        """Send rows until the call is over, or the dashboard has gone, is too slow, or sends something."""
+        """Send rows until the call is over, or until the dashboard leaves, is too slow, or sends a message."""
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(self._read, tasks.cancel_scope)
             self._close = await self._send(rows)

@@ -2,9 +2,9 @@
 
 | request | answer |
 |---|---|
-| `POST /start` | where to call: a session for WebRTC, or the address of a WebSocket |
-| `POST /api/offer`, `/sessions/{id}/api/offer` | to an offer: of a new call, a further one, of a new connection |
-| `PATCH` of the same | to candidates that came later |
+| `POST /start` | the place to call: a session for WebRTC, or the address of a WebSocket |
+| `POST /api/offer`, `/sessions/{id}/api/offer` | to the offer of a new call, a later offer, or a new connection's |
+| `PATCH` of the same | to later candidates |
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from ..errors import BadInput, IllegalState
-from .calls import Calls, Refused
+from .calls import Calls, ClientRefused
 from .fastrtc import FastRTC
 from .rtvi.messages import RtviWords
 from .webrtc_host import Json, WebRTCHost, add_candidate, text
@@ -29,15 +29,15 @@ if TYPE_CHECKING:
     from ..transports.webrtc.transport import WebRTCTransport
 
 ANNOUNCED_S = 60.0
-"""A session from `/start` waits this long for its offer."""
+"""Seconds that a session from `/start` waits for its offer."""
 MAX_ANNOUNCED = 1_000
 """Sessions that wait for their offers. Beyond that the oldest are forgotten."""
 MAX_CANDIDATES_AT_ONCE = 50
-"""Candidates in one request."""
+"""Candidates in one request. More are refused."""
 
 
 def routes(calls: Calls, ice_servers: Sequence[str] = ()) -> list[BaseRoute]:
-    """The endpoints. Without the extra `webrtc` offers are answered with status 501."""
+    """Return the endpoints. Without the extra `webrtc` they answer offers with status 501."""
     host = WebRTCHost(calls, ice_servers)
     small = _SmallWebRTC(host)
     return [
@@ -52,7 +52,7 @@ def routes(calls: Calls, ice_servers: Sequence[str] = ()) -> list[BaseRoute]:
 
 @dataclass(frozen=True, slots=True)
 class _Announced:
-    """A session that was announced by `/start`."""
+    """A session that `/start` has announced."""
 
     identity: Any
     data: Any
@@ -60,7 +60,7 @@ class _Announced:
 
 
 class _SmallWebRTC:
-    """Pipecat's small-webrtc clients."""
+    """The endpoints for Pipecat's small-webrtc clients."""
 
     def __init__(self, host: WebRTCHost) -> None:
         self._host = host
@@ -68,29 +68,29 @@ class _SmallWebRTC:
         self._announced: dict[str, _Announced] = {}
 
     async def start(self, request: Request) -> Response:
-        """The address that the client is to call."""
+        """Return the address that the client must call."""
         return await self._answered(request, self._start)
 
     async def offer(self, request: Request) -> Response:
-        """An offer, and its answer."""
+        """Answer an offer."""
         return await self._answered(request, self._offer)
 
     async def candidates(self, request: Request) -> Response:
-        """Candidates that came after the offer."""
+        """Take candidates that come after the offer."""
         return await self._answered(request, self._candidates)
 
     async def _answered(self, request: Request, answer: Callable[[Request, Any], Awaitable[Json]]) -> Response:
         try:
             return JSONResponse(await answer(request, await self._calls.authorize(request)))
-        except Refused as refused:
+        except ClientRefused as refused:
             return refused.response()
 
     async def _start(self, request: Request, identity: Any) -> Json:
         body = await self._host.body(request)
         kind = text(body, "transport", "webrtc")
-        self._calls.check_room()  # for a WebSocket too: browsers do not see why one was refused
+        self._calls.check_room()  # for a WebSocket too: browsers do not show the reason of its refusal
         if kind == "websocket":
-            # The scheme is the server's; behind a proxy it learns the outer one by uvicorn's --proxy-headers.
+            # The scheme is the server's; behind a proxy uvicorn needs --proxy-headers to know the outer one.
             url = request.url.replace(scheme="wss" if request.url.scheme in ("https", "wss") else "ws", query="")
             answer: Json = {"wsUrl": str(url).removesuffix("/start") + "/ws/protobuf"}
             token = request.headers.get("authorization", "").removeprefix("Bearer ")
@@ -98,7 +98,7 @@ class _SmallWebRTC:
                 answer["token"] = token
             return answer
         if kind not in ("webrtc", "SmallWebRTC"):
-            raise Refused(400, "malformed", f"transport is {kind[:50]!r}: webrtc and websocket are known")
+            raise ClientRefused(400, "malformed", f"transport is {kind[:50]!r}: webrtc and websocket are known")
         self._host.require_webrtc()
         now = asyncio.get_running_loop().time()
         self._announced = {id: waiting for id, waiting in self._announced.items() if waiting.until > now}
@@ -117,7 +117,7 @@ class _SmallWebRTC:
         pc_id = text(body, "pc_id", "")
         if pc_id:
             if session_id not in (None, pc_id):
-                raise Refused(404, "unknown_connection", f"the session has no connection {pc_id[:50]!r}")
+                raise ClientRefused(404, "unknown_connection", f"the session has no connection {pc_id[:50]!r}")
             return await self._again(pc_id, identity, sdp, type, restart=body.get("restart_pc") is True)
         from ..transports.webrtc.transport import WebRTCTransport
 
@@ -130,20 +130,20 @@ class _SmallWebRTC:
         )
         try:
             answer = await self._host.accept(transport, sdp, type)
-        except Refused as refused:
-            if session_id is not None and refused.status == 400:  # it may try once more
+        except ClientRefused as refused:
+            if session_id is not None and refused.status == 400:  # the client may try once more
                 until = asyncio.get_running_loop().time() + ANNOUNCED_S
                 self._announced[session_id] = _Announced(identity, data, until)
             raise
         return {"sdp": answer, "type": "answer", "pc_id": transport.id}
 
     def _claim(self, session_id: str, identity: Any, data: Any) -> Any:
-        """Take up a session from `/start`, once. Returns the data that the client sent along."""
+        """Take a session from `/start`, once. Returns the data that the client sent with it."""
         waiting = self._announced.get(session_id)
         if waiting is None or waiting.identity != identity or waiting.until <= asyncio.get_running_loop().time():
             if self._calls.get(session_id) is not None:
-                raise Refused(409, "connection_already_exists", "the session has a client already")
-            raise Refused(404, "unknown_session", "the session is unknown, or its offer came too late")
+                raise ClientRefused(409, "connection_already_exists", "the session has a client already")
+            raise ClientRefused(404, "unknown_session", "the session is unknown, or its offer came too late")
         del self._announced[session_id]
         return data if data is not None else waiting.data
 
@@ -155,11 +155,11 @@ class _SmallWebRTC:
             elif transport.is_same_client(sdp):
                 answer = await transport.renegotiate(sdp, type)
             else:
-                raise Refused(409, "connection_already_exists", "the connection has a client already")
+                raise ClientRefused(409, "connection_already_exists", "the connection has a client already")
         except IllegalState as error:  # the call has ended meanwhile
-            raise Refused(404, "unknown_connection", str(error)) from error
+            raise ClientRefused(404, "unknown_connection", str(error)) from error
         except BadInput as error:
-            raise Refused(400, "bad_offer", str(error)) from error
+            raise ClientRefused(400, "bad_offer", str(error)) from error
         return {"sdp": answer, "type": "answer", "pc_id": pc_id}
 
     async def _candidates(self, request: Request, identity: Any) -> Json:
@@ -169,7 +169,7 @@ class _SmallWebRTC:
         transport = self._find(pc_id, identity)
         candidates = body.get("candidates")
         if not isinstance(candidates, list) or len(candidates) > MAX_CANDIDATES_AT_ONCE:
-            raise Refused(400, "malformed", f"candidates is not a list of at most {MAX_CANDIDATES_AT_ONCE}")
+            raise ClientRefused(400, "malformed", f"candidates is not a list of at most {MAX_CANDIDATES_AT_ONCE}")
         for candidate in candidates:
             await add_candidate(transport, candidate, "sdp_mid", "sdp_mline_index")
         return {"status": "success"}
@@ -177,5 +177,5 @@ class _SmallWebRTC:
     def _find(self, pc_id: str, identity: Any) -> WebRTCTransport:
         transport = self._host.find(pc_id, identity)
         if transport is None:
-            raise Refused(404, "unknown_connection", f"there is no connection {pc_id[:50]!r}")
+            raise ClientRefused(404, "unknown_connection", f"there is no connection {pc_id[:50]!r}")
         return transport

@@ -29,7 +29,7 @@ from ..transports.websocket.serializers import (
 )
 from ..transports.websocket.transport import WebSocketLimits, WebSocketTransport
 from . import wire_events
-from .calls import Call, Calls, Refused, deny
+from .calls import Call, Calls, ClientRefused, deny
 from .rtvi.messages import RtviWords
 
 log = logging.getLogger("duologue")
@@ -40,7 +40,7 @@ _RTVI = RtviWords()
 
 
 def routes(calls: Calls) -> list[BaseRoute]:
-    """The endpoints."""
+    """Return the endpoints."""
     calls.attach.append(wire_events.attach)
     endpoints = _Endpoints(calls)
     return [
@@ -57,20 +57,20 @@ class WebSocketDoor:
         self._calls = calls
 
     async def admit(self, socket: WebSocket) -> tuple[Any, Query]:
-        """The client's identity, and the parameters of its request without the token. Raises Refused."""
+        """Return the client's identity, and the parameters of its request without the token. Raises ClientRefused."""
         try:
             identity = await self._calls.authorize(socket)
-        except Refused:
+        except ClientRefused:
             raise
         except Exception as error:
             log.error("a client could not be authenticated: %s", type(error).__name__)
-            raise Refused(500, "internal_error", "the client could not be authenticated") from error
+            raise ClientRefused(500, "internal_error", "the client could not be authenticated") from error
         finally:
             query = _without_token(socket)
         return identity, query
 
     def limits(self, message_bytes: int = 0) -> WebSocketLimits:
-        """The limits of one connection; `message_bytes` if its messages are larger than usual."""
+        """Return the limits of one connection. `message_bytes` overrides the usual size of messages."""
         limits = self._calls.limits
         return WebSocketLimits(
             lost_s=limits.lost_s,
@@ -89,7 +89,7 @@ class WebSocketDoor:
         await self.run(call)
 
     async def run(self, call: Call) -> None:
-        """Run a call whose connection is accepted to its end."""
+        """Run a call to its end. Its connection is accepted already."""
         assert isinstance(call.transport, WebSocketTransport)
         call.transport.open()
         call.start()
@@ -97,7 +97,7 @@ class WebSocketDoor:
             await call.wait()
         finally:
             with anyio.CancelScope(shield=True):
-                await call.end(SHUTTING_DOWN)  # if this was cancelled: servers do that when they stop
+                await call.end(SHUTTING_DOWN)  # after a cancellation, which a stopping server causes
 
 
 class _Endpoints(WebSocketDoor):
@@ -109,21 +109,21 @@ class _Endpoints(WebSocketDoor):
         self._limits = self.limits()
 
     async def f1(self, socket: WebSocket) -> None:
-        """JSON objects, or binary PCM."""
+        """Serve a client with JSON objects or binary PCM."""
         await self._serve(socket, _f1_serializer)
 
     async def pipecat(self, socket: WebSocket) -> None:
-        """Pipecat's protobuf frames."""
+        """Serve a client with Pipecat's protobuf frames."""
         await self._serve(socket, _pipecat_serializer)
 
     async def fastrtc(self, socket: WebSocket) -> None:
-        """FastRTC's events: the first names the connection, and refusals after the handshake are events, too."""
+        """Serve a FastRTC client. Its first event names the connection; later refusals are sent as events."""
         try:
             identity, query = await self.admit(socket)
             serializer = _fastrtc_serializer(query)
             if self._nameless >= self._calls.limits.connections:
-                raise Refused(503, "concurrency_limit_reached", "too many connections have not sent their id")
-        except Refused as refused:
+                raise ClientRefused(503, "concurrency_limit_reached", "too many connections have not sent their id")
+        except ClientRefused as refused:
             await deny(socket, refused.response())
             return
         wire = StarletteWire(socket)
@@ -134,7 +134,7 @@ class _Endpoints(WebSocketDoor):
             call = self._open(wire, serializer, id, identity, query)
         except (Closed, OSError, RuntimeError):  # the client did not wait
             return
-        except Refused as refused:
+        except ClientRefused as refused:
             limit = self._calls.limits.connections if refused.code == "concurrency_limit_reached" else None
             await self._turn_away(wire, FastRtcSerializer.refusal(refused.code, limit), refused.code)
             return
@@ -166,7 +166,7 @@ class _Endpoints(WebSocketDoor):
             identity, query = await self.admit(socket)
             self._calls.check_room()
             call = self._open(StarletteWire(socket), serializer_for(query), _id(query), identity, query)
-        except Refused as refused:
+        except ClientRefused as refused:
             await deny(socket, refused.response())
             return
         await self.accept(socket, call)
@@ -177,7 +177,7 @@ class _Endpoints(WebSocketDoor):
 
 
 def _without_token(socket: WebSocket) -> Query:
-    """The parameters of the query without the token, which is removed from the request: servers log its address."""
+    """Return the query without the token, and remove the token from the request, because servers log its address."""
     query = dict(parse_qsl(socket.scope.get("query_string", b"").decode("latin-1")))
     if query.pop("token", None) is not None:
         socket.scope["query_string"] = urlencode(query).encode()
@@ -187,7 +187,7 @@ def _without_token(socket: WebSocket) -> Query:
 def _id(query: Query) -> str:
     id = query.get("session_id") or uuid.uuid4().hex
     if not _ID.fullmatch(id):
-        raise Refused(400, "bad_session_id", "session_id is not 1 to 64 letters, digits, - and _")
+        raise ClientRefused(400, "bad_session_id", "session_id is not 1 to 64 letters, digits, - and _")
     return id
 
 
@@ -196,7 +196,7 @@ def _rate(query: Query, name: str, default: int, step: int) -> int:
     rate = int(text) if text.isascii() and text.isdigit() and len(text) < 7 else 0
     if not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE or rate % step:
         known = f"a multiple of {step} from {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}"
-        raise Refused(400, "bad_sample_rate", f"{name} is not {known}")
+        raise ClientRefused(400, "bad_sample_rate", f"{name} is not {known}")
     return rate
 
 
@@ -210,7 +210,7 @@ def _rates(query: Query, input_rate: int, output_rate: int) -> dict[str, Any]:
 def _f1_serializer(query: Query) -> Serializer:
     format = query.get("format", "json")
     if format not in ("json", "binary"):
-        raise Refused(400, "bad_format", "format is neither json nor binary")
+        raise ClientRefused(400, "bad_format", "format is neither json nor binary")
     return F1Serializer(binary=format == "binary", words=_RTVI, **_rates(query, INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE))
 
 

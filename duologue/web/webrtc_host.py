@@ -1,4 +1,4 @@
-"""Shared by the ways of WebRTC signalling: reads requests, takes calls, and finds them again."""
+"""`WebRTCHost`: reads requests, takes WebRTC calls, and finds them again, for both kinds of signalling."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import ClientDisconnect, Request
 
 from ..errors import BadInput, IllegalState, MissingExtra
-from .calls import Call, Calls, Refused
+from .calls import Call, Calls, ClientRefused
 
 if TYPE_CHECKING:
     from ..transports.webrtc.transport import WebRTCTransport
@@ -19,43 +19,43 @@ Json = dict[str, Any]
 
 
 class WebRTCHost:
-    """Takes WebRTC calls for both ways of signalling."""
+    """Takes WebRTC calls for both kinds of signalling."""
 
     def __init__(self, calls: Calls, ice_servers: Sequence[str] = ()) -> None:
         self.calls = calls
         self.ice_servers = list(ice_servers)
         self._ending: set[asyncio.Task[None]] = set()
         self._missing: MissingExtra | None = None
-        try:  # here, because the import takes long, and later there may be calls
+        try:  # here, because the import is slow and would stop the calls of a running server
             from ..transports.webrtc import transport as webrtc  # noqa: F401
         except MissingExtra as error:
             self._missing = error
 
     def require_webrtc(self) -> None:
-        """Raise Refused (501) if the extra is not installed."""
+        """Raise ClientRefused (501) if the extra is not installed."""
         if self._missing is not None:
-            raise Refused(501, "not_available", str(self._missing))
+            raise ClientRefused(501, "not_available", str(self._missing))
 
     async def body(self, request: Request) -> Json:
-        """The request's JSON object. Raises Refused: 413 if it is too long, 400 if it is not one."""
+        """Return the request's JSON object. Raises ClientRefused: 413 if it is too long, 400 if it is not an object."""
         limit, data = self.calls.limits.message_bytes, b""
         try:
             async for piece in request.stream():
                 data += piece
                 if len(data) > limit:
-                    raise Refused(413, "too_large", f"the request is longer than {limit} bytes")
+                    raise ClientRefused(413, "too_large", f"the request is longer than {limit} bytes")
         except ClientDisconnect as error:
-            raise Refused(400, "malformed", "the request was broken off") from error
+            raise ClientRefused(400, "malformed", "the request was broken off") from error
         try:
             value = json.loads(data)
         except (ValueError, RecursionError) as error:
-            raise Refused(400, "malformed", "the request is not JSON") from error
+            raise ClientRefused(400, "malformed", "the request is not JSON") from error
         if not isinstance(value, dict):
-            raise Refused(400, "malformed", "the request is not a JSON object")
+            raise ClientRefused(400, "malformed", "the request is not a JSON object")
         return value
 
     def options(self) -> Json:
-        """The keyword arguments of transports."""
+        """Return the keyword arguments of transports."""
         limits = self.calls.limits
         return {
             "ice_servers": self.ice_servers,
@@ -67,7 +67,7 @@ class WebRTCHost:
         }
 
     async def accept(self, transport: WebRTCTransport, sdp: str, type: str) -> str:
-        """Take a call: the answer to its first offer. Raises Refused."""
+        """Take a call. Returns the answer to its first offer. Raises ClientRefused."""
         call = self.calls.open(transport)
         transport.on_connected = call.start
         transport.on_abandoned = lambda reason: self._end(call, reason)
@@ -75,13 +75,13 @@ class WebRTCHost:
             return await transport.accept(sdp, type)
         except (BadInput, IllegalState) as error:
             await call.end("the offer could not be answered")
-            raise Refused(400, "bad_offer", str(error)) from error
+            raise ClientRefused(400, "bad_offer", str(error)) from error
         except BaseException:
             self._end(call, "the offer was withdrawn")
             raise
 
     def find(self, id: str, identity: Any) -> WebRTCTransport | None:
-        """The transport of a call of this identity; None also for one of another identity."""
+        """Return the transport of a call of this identity; None also for a call of another identity."""
         from ..transports.webrtc.transport import WebRTCTransport
 
         call = self.calls.get(id)
@@ -97,23 +97,25 @@ class WebRTCHost:
 
 
 async def add_candidate(transport: WebRTCTransport, candidate: Any, mid_name: str, index_name: str) -> None:
-    """Add a candidate as a client sends it. Raises Refused (400) if it cannot be used."""
+    """Add a candidate as a client sends it. Raises ClientRefused (400) if it cannot be used."""
     if not isinstance(candidate, dict):
-        raise Refused(400, "malformed", "a candidate is not a JSON object")
+        raise ClientRefused(400, "malformed", "a candidate is not a JSON object")
     mid, index = candidate.get(mid_name), candidate.get(index_name)
     if not (mid is None or isinstance(mid, str)) or not (index is None or type(index) is int):
-        raise Refused(400, "malformed", f"a candidate's {mid_name} is not a text or its {index_name} not a number")
+        raise ClientRefused(
+            400, "malformed", f"a candidate's {mid_name} is not a text or its {index_name} not a number"
+        )
     try:
         await transport.add_candidate(text(candidate, "candidate"), mid, index)
     except (BadInput, IllegalState) as error:
-        raise Refused(400, "bad_candidate", str(error)) from error
+        raise ClientRefused(400, "bad_candidate", str(error)) from error
 
 
 def text(body: Json, name: str, default: str | None = None) -> str:
-    """A field that is a text. Raises Refused (400) if it is something else, or missing without a default."""
+    """Return a field that is a text. Raises ClientRefused (400) for another type, or if it is missing."""
     value = body.get(name)
     if value is None and default is not None:
         return default
     if not isinstance(value, str):
-        raise Refused(400, "malformed", f"{name} is missing or not a text")
+        raise ClientRefused(400, "malformed", f"{name} is missing or not a text")
     return value

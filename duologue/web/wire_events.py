@@ -1,4 +1,4 @@
-"""`WireEvents`: the events of a call for WebSocket clients that do not speak RTVI."""
+"""`WireEvents`: a call's events for WebSocket clients that do not speak RTVI."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ..transports.client import ClientTransport
 from ..transports.websocket.transport import WebSocketTransport
 
 REMEMBERED = 64
-"""Messages of the agent that are known to have been sent."""
+"""Messages of the agent that are remembered as sent. Beyond that the oldest are forgotten."""
 
 WireEvent = tuple[str, dict[str, Any]]
 """The name of an event of `F1Serializer`, and its fields."""
 
 
 class WireEvents:
-    """Makes wire events of a call's events: transcripts, who speaks, and the beginning.
+    """Translates a call's events into wire events: the start of the call, transcripts, and the sides that speak.
 
-    The agent's message is sent when it begins to be heard, and once more, final, with the text that was heard of it.
-    `started` has the fields of the beginning.
+    A message of the agent is sent when the caller begins to hear it, and once more, final, with its heard text.
+    `started` has the fields of the first event.
     """
 
     def __init__(self, **started: Any) -> None:
@@ -31,7 +31,7 @@ class WireEvents:
         self._final: deque[str] = deque(maxlen=REMEMBERED)
 
     def translate(self, event: FeedEvent) -> Iterator[WireEvent]:
-        """The wire events that follow from an event. To be read to the end."""
+        """Yield the wire events that follow from an event. The iterator must be exhausted."""
         match event:
             case CallBegan():
                 yield "session_started", self._started
@@ -55,7 +55,7 @@ def _transcription_event(text: str, role: str, final: bool) -> WireEvent:
 
 
 def attach(transport: ClientTransport, session: Session) -> None:
-    """Send the events of a session to its client, if the client came by a WebSocket."""
+    """Send a session's events to its client, if the client is connected by a WebSocket."""
     if not isinstance(transport, WebSocketTransport):
         return
     events = WireEvents(

@@ -20,7 +20,7 @@ from duologue.frames import (
 )
 from duologue.services.stt import STT, Transcription
 from duologue.testing.mocks import MockSTT
-from tests.session.calls import Call, Sink, Top, running
+from tests.session.calls import Sink, TextCall, Top, running
 
 
 class Recorder(STT):
@@ -72,7 +72,7 @@ class Failing(Recorder):
 class Line:
     """A caller, an STT, and what comes out of it downstream and upstream."""
 
-    def __init__(self, call: Call, sink: Sink, top: Top) -> None:
+    def __init__(self, call: TextCall, sink: Sink, top: Top) -> None:
         self.call, self.sink, self.top = call, sink, top
         self.usage: list[Usage] = []
         call.session.on(Usage, self.usage.append)

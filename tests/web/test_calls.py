@@ -14,7 +14,7 @@ from duologue import Pipeline, Session
 from duologue.errors import ConfigurationError
 from duologue.transports.client import ClientTransport, Message
 from duologue.transports.playout.base import AudioSink
-from duologue.web import MakeSession, Refused, WebLimits, openai_realtime_app, routes, token_auth
+from duologue.web import ClientRefused, MakeSession, WebLimits, openai_realtime_app, routes, token_auth
 from duologue.web.calls import Calls
 
 
@@ -80,11 +80,11 @@ async def test_a_call_runs_from_its_start_to_the_clients_going() -> None:
 async def test_beyond_the_limit_and_under_a_taken_id_clients_are_refused() -> None:
     server = calls(connections=2)
     first = server.open(Client("a"))
-    with pytest.raises(Refused, match="'a' exists already") as refused:
+    with pytest.raises(ClientRefused, match="'a' exists already") as refused:
         server.open(Client("a"))
     assert refused.value.status == 409
     server.open(Client("b"))
-    with pytest.raises(Refused, match="2 calls already") as refused:
+    with pytest.raises(ClientRefused, match="2 calls already") as refused:
         server.open(Client("c"))
     assert refused.value.status == 503
     await first.end("gone before it began")
@@ -136,7 +136,7 @@ async def test_at_shutdown_calls_end_in_time_and_no_more_are_taken() -> None:
     await server.shutdown()
     assert anyio.current_time() - began <= 2.01
     assert quick.closed == [("server is shutting down", False)]
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ClientRefused) as refused:
         server.open(Client("late"))
     assert refused.value.status == 503
     await anyio.sleep(1)
@@ -151,7 +151,7 @@ async def test_the_authentication_callback_says_who_it_is() -> None:
 
     server = calls(auth=check)
     assert await server.authorize(connection(**{"x-user": "ann"})) == "ann"
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(ClientRefused) as refused:
         await server.authorize(connection())
     assert refused.value.status == 401
     assert await calls().authorize(connection()) is None
@@ -162,7 +162,7 @@ async def test_a_token_may_come_as_a_header_or_in_the_address() -> None:
     await server.authorize(connection(authorization="Bearer sesame"))
     await server.authorize(connection(query="token=sesame"))
     for wrong in (connection(), connection(authorization="Bearer sésame"), connection(query="token=")):
-        with pytest.raises(Refused):
+        with pytest.raises(ClientRefused):
             await server.authorize(wrong)
 
 

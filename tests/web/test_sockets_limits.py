@@ -18,7 +18,7 @@ from duologue.frames import UserText
 from duologue.session.host import State
 from duologue.testing.websocket import F1Client, calling, serving
 from duologue.transports.client import ClientTransport
-from duologue.web import Refused, WebLimits, token_auth
+from duologue.web import ClientRefused, WebLimits, token_auth
 
 from .test_sockets import TONE, Server, voice
 
@@ -65,7 +65,7 @@ async def test_who_decides_may_fail_or_refuse_as_it_likes(caplog: pytest.LogCapt
     async def auth(connection: Any) -> str:
         if "fail" in connection.query_params:
             raise RuntimeError(f"no such token: {TOKEN}")
-        raise Refused(402, "payment_required", "pay first")
+        raise ClientRefused(402, "payment_required", "pay first")
 
     async with serving(voice(Server(), auth=auth)) as address:
         assert await refused(f"ws://{address}/ws") == (402, "payment_required")

@@ -1,1 +1,1 @@
-"""The server half of the OpenAI Realtime protocol."""
+"""The server half of the OpenAI Realtime protocol, without I/O."""

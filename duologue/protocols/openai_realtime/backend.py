@@ -8,37 +8,40 @@ from .response import ServerItem, ServerResponse
 
 
 class Backend(Protocol):
-    """The model behind a session, and the ears in front of it. No method may wait."""
+    """The model behind a session, and its turn detection. The methods must not block."""
 
     def configure(self, session: dict[str, Any], change: dict[str, Any]) -> None:
-        """Take the settings in, of which `change` is new. Raises Refusal for ones that cannot be applied.
+        """Apply the settings in `session`, of which `change` is new. Raises Refusal for impossible ones.
 
-        May alter `session`: the client receives it as it is afterwards.
+        May alter `session`, which the client receives afterwards.
         """
 
     def audio(self, pcm: bytes, rate: int) -> None:
         """Take audio of the caller: mono s16le at `rate` Hz."""
 
     def cleared(self) -> None:
-        """The audio that has not been committed is void."""
+        """Discard the audio that was not committed."""
 
     def committed(self, item: ServerItem, start_ms: float, end_ms: float) -> None:
-        """This part of all the caller's audio, counted from its beginning, is the turn `item`. May raise Refusal."""
+        """Take `item` for a turn of the caller. May raise Refusal.
+
+        The turn is the audio from `start_ms` to `end_ms`, counted from the start of all the caller's audio.
+        """
 
     def created(self, item: ServerItem, at_end: bool) -> None:
-        """The client adds an item, at the end of the conversation or elsewhere. May raise Refusal."""
+        """Take an item that the client adds, at the end of the conversation or elsewhere. May raise Refusal."""
 
     def deleted(self, item: ServerItem) -> None:
-        """The client deletes an item. May raise Refusal."""
+        """Delete an item for the client. May raise Refusal."""
 
     def truncated(self, item: ServerItem, audio_end_ms: int) -> None:
-        """The caller heard this item to `audio_end_ms`."""
+        """Forget the part of an item after `audio_end_ms`, which the caller did not hear."""
 
     def check_response(self, asked: dict[str, Any]) -> None:
-        """Raise Refusal if a response cannot be as the client's `response.create` asks."""
+        """Raise Refusal if a response cannot have the settings that the client's `response.create` asks for."""
 
     def respond(self, response: ServerResponse) -> None:
-        """A response has begun: fill it."""
+        """Fill a response that has begun."""
 
     def cancelled(self, response: ServerResponse) -> dict[str, Any] | None:
         """Stop filling a response. Returns its usage, as `finish` takes it."""

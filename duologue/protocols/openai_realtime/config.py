@@ -38,7 +38,7 @@ class Refusal(BadInput):
 
 
 def default_session(session_id: str, model: str, *, voice: str, instructions: str, expires_at: int) -> dict[str, Any]:
-    """Return a session as it is created, before the client has changed anything."""
+    """Return the session object of a new session."""
     return {
         "type": "realtime",
         "object": "realtime.session",
@@ -74,10 +74,10 @@ def updated(
     voice_fixed: bool,
     passed_over: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
-    """Return the session with a change applied. Omitted settings stay; unknown ones are kept as they are given.
+    """Return the session object with a change applied. Omitted settings stay; unknown ones are kept unchanged.
 
-    `voices` None allows any; `voice_fixed` is True once audio was spoken; settings in `passed_over` ("instructions",
-    "voice", "model") stay as they are. Raises Refusal.
+    `voices` None allows any voice. `voice_fixed` is True once the model has spoken. Changes of the settings in
+    `passed_over` ("instructions", "voice", "model") are ignored. Raises Refusal for a change that is not valid.
     """
     change = _require_object(change, "session")
     kind = _require(change, "type", "session")
@@ -100,7 +100,7 @@ def updated(
 def response_settings(
     session: dict[str, Any], asked: dict[str, Any], *, voices: frozenset[str] | None, voice_fixed: bool
 ) -> dict[str, Any]:
-    """Return the settings of one response: the session's, with those of its request in their place. Raises Refusal."""
+    """Return the settings of one response: those of the session, overridden by its request. Raises Refusal."""
     names = ("output_modalities", "instructions", "tools", "tool_choice", "max_output_tokens")
     settings = {name: copy.deepcopy(asked.get(name, session[name])) for name in names}
     output = copy.deepcopy(session["audio"]["output"])

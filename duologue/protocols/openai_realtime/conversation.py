@@ -13,11 +13,11 @@ from .response import ServerItem
 MAX_SERVER_ITEMS = 5_000
 """Items that a session keeps. Beyond that the oldest are dropped."""
 MAX_ITEM_BYTES = 32 * 1024 * 1024
-"""Bytes of these items, as they were when they were added. Beyond that the oldest are dropped."""
+"""Bytes of these items, counted when they are added. Beyond that the oldest are dropped."""
 
 
 class ServerConversation:
-    """The items, and the events about them. `emit` sends an event, `new_id` returns an unused id for a kind."""
+    """The items, and the events about them. `emit` sends an event; `new_id` returns an unused id for a kind."""
 
     def __init__(self, emit: Callable[..., None], new_id: Callable[[str], str]) -> None:
         self.items: list[ServerItem] = []
@@ -52,13 +52,13 @@ class ServerConversation:
         self._emit("conversation.item.deleted", item_id=item.id)
 
     def show(self, item: ServerItem) -> None:
-        """Send an item as it is now."""
+        """Send an item in its present state."""
         self._emit("conversation.item.retrieved", item=dict(item.wire))
 
     def truncate(self, item: ServerItem, end_ms: int) -> None:
         """Cut the audio of an item of the model."""
         item.audio_ms, item.cut = float(end_ms), True
-        # A part of its transcript was not heard, and which part is not known: the client no longer gets any of it.
+        # The heard part of the transcript is not known: the client no longer receives any of it.
         item.wire["content"] = [{"type": "output_audio"} for _ in item.wire["content"]]
         self._emit("conversation.item.truncated", item_id=item.id, content_index=0, audio_end_ms=end_ms)
 
@@ -70,7 +70,7 @@ class ServerConversation:
         raise Refusal(code, f"The item with id '{item_id}' does not exist.", "item_id")
 
     def take(self, given: Any) -> ServerItem:
-        """Return an item as a client gives it, not yet added. Raises Refusal."""
+        """Return a new item from the client's data, not yet added. Raises Refusal."""
         calls = {item.wire["call_id"] for item in self.items if item.wire["type"] == "function_call"}
         item = new_item(given, self._new_id("item"), calls)
         if any(other.id == item.id for other in self.items):
@@ -78,7 +78,7 @@ class ServerConversation:
         return item
 
     def take_input(self, given: Any) -> ServerItem:
-        """Return an item of a response's own input: one of the conversation, or a new one. Raises Refusal."""
+        """Return an item of a response's own input: from the conversation, or a new one. Raises Refusal."""
         if isinstance(given, dict) and given.get("type") == "item_reference":
             return self.find(given.get("id"), "item_not_found")
         return self.take(given)

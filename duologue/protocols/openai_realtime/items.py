@@ -1,4 +1,4 @@
-"""The items that clients give to a Realtime server, checked."""
+"""Checks the items that clients add to a Realtime session."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _FIELDS = {"function_call": ("call_id", "name", "arguments"), "function_call_out
 
 
 def new_item(given: Any, new_id: str, call_ids: Container[str]) -> ServerItem:
-    """Return the item that a client gives, under its own id if it has one, else `new_id`.
+    """Return the item in a client's data, under its own id if it has one, else under `new_id`.
 
-    Raises Refusal for a malformed one, and for a result of a call that is not among `call_ids`.
+    Raises Refusal for malformed data, and for the result of a call that is not among `call_ids`.
     """
     if not isinstance(given, dict):
         raise Refusal("missing_required_parameter", "Missing required parameter: 'item'.", "item")

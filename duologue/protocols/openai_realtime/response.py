@@ -1,4 +1,4 @@
-"""`ServerResponse`: one response of a Realtime server, and the events that its text, audio and calls become."""
+"""`ServerResponse`: one response of a Realtime server, and the events of its text, audio and calls."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ FinalStatus = Literal["completed", "cancelled", "failed", "incomplete"]
 
 @dataclass(slots=True)
 class ServerItem:
-    """An item of the conversation. `wire` is its public form, `text` the words that the session remembers of it."""
+    """An item of the conversation. `wire` is its public form, `text` its words as the session remembers them."""
 
     wire: dict[str, Any]
     text: str = ""
     audio_ms: float = 0.0
-    """Audio of an item of the model."""
+    """Milliseconds of the model's audio in this item."""
     cut: bool = False
-    """True once the client has truncated it: its transcript is not shown any more."""
+    """True once the client has truncated the item: its transcript is not sent any more."""
     source: str = ""
-    """The backend's name for what the item stands for."""
+    """The backend's own id of the item."""
     size: int = 0
     """Bytes of `wire` when the item was added to the conversation."""
 
@@ -33,12 +33,12 @@ class ServerItem:
 
 
 class ResponseOwner(Protocol):
-    """The session of a response, as the response needs it."""
+    """The part of a session that its responses use."""
 
     conversation_id: str
 
     def new_id(self, kind: str) -> str:
-        """Return an id that is used for nothing else."""
+        """Return a new unique id."""
 
     def emit(self, kind: str, **fields: Any) -> None:
         """Send an event."""
@@ -47,10 +47,10 @@ class ResponseOwner(Protocol):
         """Append an item to the conversation."""
 
     def item_done(self, item: ServerItem) -> None:
-        """An item of the conversation is complete."""
+        """Tell the client that an item is complete."""
 
     def response_over(self, response: ServerResponse) -> None:
-        """The response has ended."""
+        """Forget a response that has ended."""
 
 
 class ServerResponse:
@@ -74,13 +74,13 @@ class ServerResponse:
         self.settings = settings
         self.in_conversation = in_conversation
         self.input = input
-        """The items that it answers instead of the conversation, None for the conversation."""
+        """The items that the response answers instead of the conversation, None for the conversation."""
         self.own_instructions = own_instructions
         """Instructions of this response alone."""
         self.speaks: bool = settings["output_modalities"] == ["audio"]
         self.output: list[ServerItem] = []
         self.source = ""
-        """The `source` of the items that begin from now on."""
+        """The `source` of the items that begin after this is set."""
         self.status: FinalStatus | Literal["in_progress"] = "in_progress"
         self._owner = owner
         self._metadata = metadata
@@ -92,16 +92,16 @@ class ServerResponse:
 
     @property
     def rate(self) -> int:
-        """The sample rate of its audio, in Hz."""
+        """The sample rate of the response's audio, in Hz."""
         return FORMAT_RATES[self._format]
 
     @property
     def over(self) -> bool:
-        """True once it has ended."""
+        """True once the response has ended."""
         return self.status != "in_progress"
 
     def wire(self) -> dict[str, Any]:
-        """Return the response as events show it."""
+        """Return the response in its public form."""
         output = self.settings["audio"]["output"]
         return {
             "object": "realtime.response",
@@ -139,7 +139,7 @@ class ServerResponse:
         )
 
     def end_message(self, status: str = "completed") -> None:
-        """End the message: later text and audio are another item."""
+        """End the message. Later text and audio become another item."""
         item = self._message
         if item is None:
             return
@@ -157,7 +157,7 @@ class ServerResponse:
         self._done(item)
 
     def call(self, call_id: str, name: str, arguments: str) -> None:
-        """Append a call of a tool. `arguments` is JSON."""
+        """Append a tool call. `arguments` is JSON."""
         if self.over:
             return
         self.end_message("completed")

@@ -1,7 +1,7 @@
 """`RealtimeServerSession`: the server's side of one session of OpenAI's Realtime API, without I/O.
 
-Events of the client go in by `receive`, events of the server come out by a callback, and a `Backend` stands for the
-model. The session keeps the conversation, the position of the input audio buffer and the responses in progress.
+`receive` takes the client's events, a callback sends the server's events, and a `Backend` is the model. The session
+keeps the conversation, the position of the input audio buffer and the responses in progress.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from .conversation import ServerConversation
 from .response import ServerItem, ServerResponse
 
 MAX_APPEND_BYTES = 15 * 1024 * 1024
-"""Audio in one `input_audio_buffer.append`."""
+"""Bytes of audio in one `input_audio_buffer.append`. More are refused."""
 MIN_COMMIT_MS = 100.0
-"""A shorter buffer cannot be committed."""
+"""Milliseconds of audio that a client must have sent before it can commit the buffer."""
 MAX_ACTIVE_RESPONSES = 16
-"""Responses in progress: one of the conversation, the others out of band."""
+"""Responses in progress: one of the conversation, the others out of band. More are refused."""
 
 
 class RealtimeServerSession:
     """The state of one session. `open` begins it.
 
-    Audio is not kept: retrieved items come without it. `voices` None allows any name at any time. The client's wishes
-    for the settings in `fixed` ("instructions", "voice", "model") are ignored. `tag` is a part of every id of this
-    session; sessions of one server have different ones.
+    Audio is not kept: retrieved items come without it. `voices` None allows any name at any time. Changes of the
+    settings in `fixed` ("instructions", "voice", "model") are ignored. `tag` is a part of every id of this session, and
+    differs between the sessions of a server.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class RealtimeServerSession:
     # -- for the backend -------------------------------------------------------------------------------------------
 
     def open(self) -> None:
-        """Tell the client that there is a session."""
+        """Send `session.created`."""
         self.emit("session.created", session=self.config)
 
     @property
@@ -102,12 +102,12 @@ class RealtimeServerSession:
         self.emit("error", error={"type": kind, "code": code, "message": message, "param": param, "event_id": about})
 
     def new_id(self, kind: str) -> str:
-        """Return an id that is used for nothing else."""
+        """Return a new unique id."""
         self._count += 1
         return f"{kind}_{self._tag}_{self._count:04d}"
 
     def transcribed(self, item: ServerItem, transcript: str, seconds: float) -> None:
-        """Set the transcript of a turn of the caller's, and send it if the session has transcription."""
+        """Set the transcript of a turn of the caller, and send it if the session has transcription."""
         item.wire["content"] = [{"type": "input_audio", "transcript": transcript}]
         if self.config["audio"]["input"]["transcription"] is None:
             return
@@ -168,14 +168,14 @@ class RealtimeServerSession:
         return response
 
     def cancel(self, response: ServerResponse, reason: str) -> None:
-        """Cut a response short."""
+        """Cancel a response."""
         usage = self._backend.cancelled(response)
         response.finish("cancelled", reason=reason, usage=usage)
 
-    # -- what the client sends -------------------------------------------------------------------------------------
+    # -- events of the client --------------------------------------------------------------------------------------
 
     def receive(self, message: str | bytes) -> None:
-        """Carry out one message of the client's, or answer it with an `error` event."""
+        """Carry out one message of the client, or answer it with an `error` event."""
         try:
             event = json.loads(message)
         except (ValueError, RecursionError):
@@ -261,18 +261,18 @@ class RealtimeServerSession:
 
 
 class InputBuffer:
-    """The caller's audio on the server: its position, and the turn in it. The audio itself goes to the backend."""
+    """The position of the caller's audio, and the turn in it. The audio itself goes to the backend."""
 
     def __init__(self, session: RealtimeServerSession, backend: Backend) -> None:
         self._session = session
         self._backend = backend
         self.received_ms = 0.0
-        """Milliseconds of audio that have come since the session began."""
-        self._begin_ms = 0.0  # where in that audio the buffer begins
-        self._speech_item = ""  # the id that the caller's turn will have, "" while they are silent
+        """Milliseconds of audio received since the session began."""
+        self._begin_ms = 0.0  # the start of the buffer in that audio
+        self._speech_item = ""  # the item id of the caller's turn in progress, "" while the caller is silent
 
     def speech_started(self, at_ms: float, *, interrupt: bool = True) -> None:
-        """The caller has begun to speak. With `interrupt` cancels the active response, if the settings say so."""
+        """Begin a turn of the caller. With `interrupt` cancel the active response, if the settings say that."""
         detection = self._session.turn_detection
         if detection is None or self._speech_item:
             return
@@ -284,7 +284,7 @@ class InputBuffer:
             self._session.cancel(self._session.active, "turn_detected")
 
     def speech_stopped(self, at_ms: float, *, respond: bool = True) -> None:
-        """The caller's turn is over. Commits it, and with `respond` answers it, if the settings say so."""
+        """End the caller's turn and commit it. With `respond` answer it, if the settings say that."""
         detection = self._session.turn_detection
         if detection is None or not self._speech_item:
             return
@@ -317,7 +317,7 @@ class InputBuffer:
         return item
 
     def append(self, event: dict[str, Any]) -> None:
-        """Take the audio of the client's `append`. Raises Refusal."""
+        """Take the audio of a client's `append` event. Raises Refusal."""
         try:
             audio = base64.b64decode(event["audio"], validate=True)
         except (KeyError, TypeError, ValueError) as error:
@@ -331,7 +331,7 @@ class InputBuffer:
         self._backend.audio(pcm, self._session.input_rate)
 
     def commit_all(self) -> None:
-        """Make the whole buffer the caller's turn, as the client asks. Raises Refusal for a short one."""
+        """Make the whole buffer the caller's turn. Raises Refusal if it is shorter than `MIN_COMMIT_MS`."""
         held_ms = self.received_ms - self._begin_ms
         if held_ms < MIN_COMMIT_MS - 1e-6:
             raise Refusal(
@@ -342,13 +342,13 @@ class InputBuffer:
         self.commit(self.received_ms)
 
     def clear(self) -> None:
-        """Drop what the buffer holds, as the client asks."""
+        """Discard the audio in the buffer."""
         self._begin_ms, self._speech_item = self.received_ms, ""
         self._backend.cleared()
         self._session.emit("input_audio_buffer.cleared")
 
     def forget_speech(self) -> None:
-        """The client ends the turns from now on."""
+        """Forget the turn in progress: from now on the client ends turns."""
         self._speech_item = ""
 
 

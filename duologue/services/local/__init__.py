@@ -1,4 +1,4 @@
-"""Offline services: speech recognition, speech synthesis and a dialogue by rules. Need the extra `local`."""
+"""Offline services: speech recognition, speech synthesis and a rule-based dialogue. They need the extra `local`."""
 
 from .dialogue import Dialogue, Rule, RuleBook, Rules, ToolUse
 from .llm import RulesLLM

@@ -2,8 +2,8 @@
 
 A decoder with the words of one grammar takes 3 MB and is built in 10 ms, because it has a dictionary of its own instead
 of all 135,000 words (25 MB, 130 ms). Decoders are therefore kept per grammar, and words are not removed from them.
-Calls into a decoder hold the interpreter's lock: each gets little audio, and an event loop in another thread waits for
-milliseconds only.
+Calls into a decoder hold the interpreter's lock. Each decodes little audio, so that an event loop in another thread
+waits for milliseconds only.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 MODEL_RATE = 16_000
 FRAMES_PER_S = 100
 DECODE_BYTES = MODEL_RATE // 10 * 2
-"""Audio decoded in one call: 100 ms, which take 2 and 3 ms in the two decoders."""
+"""Bytes of audio decoded in one call: 100 ms, which take 2 and 3 ms in the two decoders."""
 
 # The mean of the cepstra over 100 voices of people and 12 of espeak-ng. It weighs as much in the normalisation as half
 # a second of the utterance: the mean of a short word alone would be a mean of its own sounds.
@@ -49,7 +49,7 @@ class Stretch(NamedTuple):
 class Decoders:
     """Two decoders for an utterance: one follows the grammar, the other phones in any order.
 
-    The result of the second is the measure for the first.
+    The second one's result shows how well the first one's words fit.
     """
 
     def __init__(self, grammar: Grammar | None) -> None:
@@ -81,7 +81,7 @@ class Decoders:
             mean = ",".join(f"{value:.4f}" for value in self._mean(head))
             self._phones.activate_search("phones")
             for decoder in (self._words, self._phones):
-                # Removes the noise and the normalisation of the previous caller.
+                # Forget the noise and the normalisation of the previous caller.
                 decoder.reinit_feat()
                 decoder.set_cmn(mean)
                 decoder.start_utt()
@@ -99,7 +99,7 @@ class Decoders:
             self._phones.end_utt()
 
     def text(self) -> str:
-        """Return the best path so far, and after the end the best whole sentence of the grammar; "" without one."""
+        """Return the best path so far, after the end the best whole sentence of the grammar; "" without one."""
         best = self._words.hyp()
         return best.hypstr if best else ""
 
@@ -127,7 +127,7 @@ class Decoders:
 
 
 class Pool:
-    """Lends decoders. Keeps at most `limit` pairs, with those in use, and drops the longest unused first."""
+    """Lends decoders. Keeps at most `limit` pairs, used ones included, and drops the longest unused first."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -172,8 +172,8 @@ def _make_decoder(**options: Any) -> pocketsphinx.Decoder:
         from pocketsphinx import Decoder
     except ImportError as error:
         raise MissingExtra("offline speech recognition", "local", str(error)) from error
-    # Without the best path through the lattice of words: it costs a quarter more, and does not find better ones. The
-    # normalisation is that of whole utterances until the first piece of one is decoded.
+    # Without the search for the best path through the lattice of words, which costs a quarter more and does not find
+    # better ones. The normalisation is that of whole utterances until the first piece of one is decoded.
     with _failures():
         return Decoder(loglevel="FATAL", bestpath=False, cmn="batch", **options)
 
@@ -199,7 +199,7 @@ def _segments(decoder: pocketsphinx.Decoder) -> list[Stretch]:
 def is_narrow_band(pcm: bytes) -> bool:
     """Return True for speech at 16 kHz from a line of 8 kHz: the band above 4.4 kHz is 50 dB below the speech.
 
-    Measured: -41 dB and more in wide-band recordings, clean or not; -72 dB and less in telephone speech.
+    Measured: -41 dB and more in wide-band recordings, clean or noisy; -72 dB and less in telephone speech.
     """
     import numpy as np
 
@@ -213,7 +213,7 @@ def is_narrow_band(pcm: bytes) -> bool:
 def widened(pcm: bytes) -> bytes:
     """Return narrow-band speech with the lower half of its spectrum mirrored into the empty upper half.
 
-    The model was trained on wide-band speech. With this it understands 96 % instead of 84 % of people's sentences.
+    The model was trained on wide-band speech. Mirrored, it understands 96 % instead of 84 % of people's sentences.
     """
     import numpy as np
 

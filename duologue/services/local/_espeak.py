@@ -1,4 +1,4 @@
-"""espeak-ng from the `espeakng-loader` wheel through ctypes: one freshly loaded library per use.
+"""espeak-ng from the `espeakng-loader` wheel through ctypes, loaded anew for each use.
 
 espeak-ng keeps its state in global variables, and a part of it remains after each utterance: the phase of the pitch
 flutter, the gain control, the noise generator, and after an aborted utterance a half-played command. It has no call

@@ -86,7 +86,7 @@ class Slot:
                 yield end, " ".join(words[start:end])
 
     def phrase(self) -> str:
-        """Return what fills the slot as a phrase: numbers from 0 to 99, up to six digits; "" for an open slot."""
+        """Return the slot's values as a phrase: numbers from 0 to 99, up to six digits; "" for an open slot."""
         if self.number:
             digit = f"({'|'.join(UNITS)})"
             digits = f"{digit} [{digit} [{digit} [{digit} [{digit} [{digit}]]]]]"
@@ -131,7 +131,7 @@ class Pattern:
         self._root = _Parser(text).parse()
         self._program: list[_Step] = []
         self._compile((self._root,))
-        # Words of every match: a quick test.
+        # The words that are in every match, for a quick test.
         self._required = frozenset(
             step.word
             for step in (self._root.options[0] if len(self._root.options) == 1 else ())

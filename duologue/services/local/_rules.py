@@ -30,16 +30,16 @@ class ToolUse:
 class Rule:
     """The agent's answer to utterances that match `pattern` (one or several, see `_patterns`).
 
-    The agent says `reply`. `call` is a tool to call with `args`, or several `ToolUse` to call at once. With the results
-    the agent says `then`: a template in which `{result}` is the result (a list for several calls), several templates to
-    alternate, or a function of the result and the memory, which also gets failures.
+    The agent says `reply`. `call` is a tool to call with `args`, or several `ToolUse` to call at once. After the
+    results the agent says `then`: a template in which `{result}` is the result (a list for several calls), several
+    templates to alternate, or a function of the result and the memory, which also receives failures.
 
     `ask` has a question for each slot that the rule requires, by name ("city", with its kind from the patterns) or in
     full ("guests:number"). The agent asks it if the slot is not known, and the caller's next words may answer it. A
-    slot of given phrases ("size:small|large") is also found anywhere in the utterance.
+    slot with a list of values ("size:small|large") is also found anywhere in the utterance.
 
     A rule is skipped if it uses a slot that is neither known nor asked for, or if `when`, a function of the memory,
-    returns False. `remember` is added to the memory once the rule was used.
+    returns False. `remember` is added to the memory after the rule was used.
     """
 
     pattern: str | Sequence[str]
@@ -67,7 +67,7 @@ class CompiledRule:
         self.slots = {name: slot for pattern in self.patterns for name, slot in pattern.slots.items()}
         self.calls = (ToolUse(rule.call, rule.args),) if isinstance(rule.call, str) else tuple(rule.call)
         self._check_call()
-        # For every slot with a question: its kind if the rule says it, and the question.
+        # The slots with a question: the kind of each, if the rule gives it, and the question.
         self.declared: dict[str, Slot | None] = {}
         self.questions: dict[str, Wording] = {}
         for written, question in rule.ask.items():
@@ -82,7 +82,7 @@ class CompiledRule:
         return {*self.slots, *self.declared, *self.rule.remember}
 
     def check(self, known: set[str]) -> None:
-        """Raise ConfigurationError for a template that uses a name which is never known."""
+        """Raise ConfigurationError for a template with a name that is never known."""
         rule = self.rule
         check_names(f"{self.source}, reply", names_of(f"{self.source}, reply", rule.reply), known | {"utterance"})
         for use in self.calls:

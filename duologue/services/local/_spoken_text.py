@@ -1,4 +1,4 @@
-"""Text for espeak-ng: clauses that fit its tables, and the words of its speech as a reader sees them."""
+"""Text for espeak-ng: cut into clauses that fit its tables. The places of its speech: turned into words of the text."""
 
 from __future__ import annotations
 
@@ -63,8 +63,8 @@ def _clause_cost(char: str) -> int:
 class WordStarts:
     """Turns the places that espeak-ng reports into starts of words of the text.
 
-    espeak-ng reports numbers, symbols and compounds part by part, and is sometimes a character early.
-    A word starts after a space; in scripts written without spaces (wide characters) where espeak-ng says.
+    espeak-ng reports numbers, symbols and compounds part by part, and is sometimes a character early. A word starts
+    after a space; in scripts without spaces (wide characters), at the places that espeak-ng reports.
     """
 
     def __init__(self, text: str) -> None:
@@ -72,9 +72,9 @@ class WordStarts:
         self._starts = [match.start() for match in re.finditer(r"\S+", text)]
 
     def find(self, index: int) -> tuple[int, bool] | None:
-        """Return the start of the word of the character at `index`, and True if it is certainly that word.
+        """Return the start of the word with the character at `index`, and True if that is certain.
 
-        A space is a guess at the word after it. Returns None past the end.
+        For a space it is the word after it, which is not certain. Returns None past the end.
         """
         if index >= len(self._text):
             return None

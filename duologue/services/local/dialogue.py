@@ -1,4 +1,4 @@
-"""`Rules`: a dialogue by rules, from the caller's words to the agent's words and tool calls. It needs no network.
+"""`Rules`: a rule-based dialogue, from the caller's words to the agent's words and tool calls, without a network.
 
     rules = Rules(
         [
@@ -15,8 +15,8 @@
     )
     rules.reply([Message(role="user", text="What's the weather?")], tools=["get_weather"]).text  # "In which city?"
 
-Like a language model, it keeps nothing between requests: each reply follows from the messages alone, which are played
-through again. Equal messages give equal replies, also after an interruption or a hand-off. Functions in rules
+Like a language model, it keeps no state between requests: each reply follows from the messages alone, through which the
+dialogue runs again. Equal messages give equal replies, also after an interruption or a hand-off. Functions in rules
 therefore run repeatedly, and must depend on their arguments only.
 """
 
@@ -41,9 +41,9 @@ from ._templates import render_value
 __all__ = ["Dialogue", "Memory", "Message", "Rule", "RuleBook", "Rules", "RulesReply", "ToolUse", "Wording"]
 
 MAX_UTTERANCE_WORDS = 200
-"""Words of an utterance that count; later ones are ignored."""
+"""Words of an utterance that are matched. Later words are ignored."""
 MAX_REPEATS = 2
-"""Repetitions of a question whose answer was not understood."""
+"""Repetitions of a question after answers that were not understood."""
 
 _CACHED_UTTERANCES = 1_024
 _FALLBACK = -1
@@ -75,13 +75,13 @@ class Dialogue(Protocol):
 
 
 class Rules:
-    """The rules of one agent. The first rule that fits is used, and without one the agent says `fallback`.
+    """The rules of one agent. The first rule that fits is used. If none does, the agent says `fallback`.
 
-    The agent says `greeting` before the caller's first words, and after a hand-off if no rule fits the last ones;
-    `unavailable` if a rule calls a `{tool}` that is not there; `failed` if a `{tool}` returned an `{error}` (or was not
-    `accepted`) and `then` is not a function; and `waiting` if it must speak while a tool works, whose result is
-    `{"status": "pending"}`. `memory` is known from the start; a value of None declares a name, for example one that
-    another agent of the same `RuleBook` fills.
+    The agent says `greeting` before the caller's first words, and after a hand-off if no rule fits their last words;
+    `unavailable` if a rule calls a `{tool}` that it does not have; `failed` if a `{tool}` returned an `{error}` (or was
+    not `accepted`) and `then` is not a function; `waiting` if it must speak while a tool runs, whose result is
+    `{"status": "pending"}`. `memory` has facts that are known from the start; a value of None declares a name, for
+    example one that another agent of the same `RuleBook` fills.
 
     Raises ConfigurationError for malformed patterns and templates, and for names that are never known.
     """
@@ -122,8 +122,8 @@ class Rules:
     def reply(self, messages: Sequence[Message], tools: Collection[str]) -> RulesReply:
         """Return the agent's next move: an answer to the caller's last words, or to the results of the last calls.
 
-        It never calls a tool that is not in `tools`. Raises BadInput if some of several results are missing, and
-        ToolError if a result lacks a field that `then` uses.
+        Only tools in `tools` are called. Raises BadInput if some of several results are missing, and ToolError if a
+        result lacks a field that `then` uses.
         """
         return self._reply(messages, tools, {})
 
@@ -153,7 +153,7 @@ class Rules:
         calls, results, said_since = _last_calls(spoken)
         mine = state.calling if state.calling and _same_calls(state.calling.calls, calls) else None
         if spoken and spoken[-1].role == "tool" and not mine:
-            # Another agent's calls: this one takes over. The same call again would send the caller in circles.
+            # Another agent's calls: this one takes over. To make the same call again would send the caller in circles.
             made = {call.name for call in calls}
             if not state.last or not state.last.rule or any(use.name in made for use in state.last.calls):
                 return RulesReply(say(self._greeting, self._memory, 0))
@@ -209,7 +209,7 @@ class Rules:
             elif message.role == "assistant":
                 if message.calls:
                     state.calling = state.last
-                # A question has not been asked if the agent said something else in its place.
+                # The question was not asked if the agent said something else instead.
                 if state.pending and not _begins_alike(message.text, state.pending.question):
                     state.pending = None
         return state
@@ -227,7 +227,7 @@ class Rules:
         return _Move(None, dict(state.memory), state.counts[_FALLBACK] - 1)
 
     def _candidates(self, asked: _Move | None, words: tuple[str, ...]) -> Iterator[_Candidate]:
-        """Yield the possible meanings, the surest first: an answer to the question before a mere match."""
+        """Yield the possible meanings, the most certain first: an answer to the question before other matches."""
         rules = self._matching(words)
         if asked and asked.rule:
             slot = asked.rule.asked[asked.asks]
@@ -267,7 +267,7 @@ class Rules:
         return _Move(rule, dict(memory), state.counts[rule.number] - 1, calls)
 
     def _mentioned(self, state: _DialogueState, rule: CompiledRule, captured: Memory) -> dict[str, Any]:
-        """Return the slots with questions whose values are in the utterance already."""
+        """Return the slots with questions that the utterance fills already, with their values."""
         words = words_of(state.memory["utterance"])[:MAX_UTTERANCE_WORDS]
         found = {name: _part_answer(slot, words) for name, slot in rule.asked.items() if slot.values}
         taken = captured.values()
@@ -324,7 +324,7 @@ _Candidate = tuple[CompiledRule, dict[str, Any], bool]
 
 @dataclass(frozen=True)
 class _Move:
-    """The consequence of an utterance: a rule that is used, a question, or without a rule nothing understood."""
+    """The consequence of an utterance: the use of a rule, or a question; without a rule it was not understood."""
 
     rule: CompiledRule | None
     memory: dict[str, Any]
@@ -341,9 +341,9 @@ class _DialogueState:
 
     memory: dict[str, Any]
     counts: Counter[int] = field(default_factory=Counter)
-    last: _Move | None = None  # after the caller's last words
-    calling: _Move | None = None  # that made the last tool calls
-    pending: _Move | None = None  # a question without an answer
+    last: _Move | None = None  # the move after the caller's last words
+    calling: _Move | None = None  # the move that made the last tool calls
+    pending: _Move | None = None  # the move whose question has no answer yet
 
 
 def _stream(text: str) -> Iterator[str]:

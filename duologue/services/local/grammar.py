@@ -1,7 +1,7 @@
-"""`Grammar`: the possible utterances for offline recognition, from JSGF or plain phrases, checked in full.
+"""`Grammar`: the possible utterances for offline recognition, from JSGF or plain phrases, fully checked.
 
 The decoder's own parser accepts undefined rules, left recursion and missing imports silently, and then recognises
-nothing. Grammars are therefore parsed here, and passed on in a form that is certainly valid.
+nothing. Grammars are therefore parsed here, and passed on in a form that is always valid.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ...errors import BadInput, MissingExtra
 
 MAX_CHARACTERS = 200_000
 MAX_WORDS = 10_000
-"""Words of a grammar with every rule written out where it is used."""
+"""Words of a grammar, with each rule written out at every use."""
 MAX_DEPTH = 32
 """Levels of nested brackets, and of rules in rules."""
 
@@ -93,7 +93,7 @@ class _Token(NamedTuple):
 
 
 class _RulePart(NamedTuple):
-    """A part of a rule as checked JSGF. `silent` ones match without a word; rules in it count as words."""
+    """A part of a rule as checked JSGF. A `silent` part matches without a word; rules in it count as words."""
 
     text: str
     silent: bool
@@ -112,7 +112,7 @@ class _Reader:
         self.rules: list[str] = []
 
     def where(self, line: int) -> str:
-        """Return the place of an error."""
+        """Return the place of an error, for its message."""
         return self._name
 
     def _split(self, text: str) -> Iterator[_Token]:
@@ -135,7 +135,7 @@ class _Reader:
         return self._tokens[self._at]
 
     def take(self, text: str) -> bool:
-        """Step over the token if it is this one."""
+        """Step over the next token if it is `text`. Returns True if it was."""
         if self.token.text != text:
             return False
         self._at += 1
@@ -278,7 +278,7 @@ class _Document(_Reader):
             self._public.append(name)
 
     def _size(self, name: str, users: tuple[str, ...]) -> int:
-        """Return the words of a rule with all rules in it written out."""
+        """Return the number of a rule's words with all rules in it written out."""
         if name not in self._sizes:
             line = self._defined[users[-1] if users else name].line
             if name not in self._defined:
@@ -293,12 +293,12 @@ class _Document(_Reader):
 
 
 def _grammar(public: list[str], rules: Mapping[str, str], words: Mapping[str, str]) -> Grammar:
-    """Return the grammar of the expansions `public`. `words` have their places."""
+    """Return the grammar of the expansions `public`. `words` maps each word to its place in the source."""
     pronunciations = _pronunciations(frozenset(words))
     if unknown := [f"{word!r} ({where})" for word, where in words.items() if word not in pronunciations]:
         more = f" and {len(unknown) - 10} more" if len(unknown) > 10 else ""
         raise BadInput(f"no pronunciation is known for {', '.join(unknown[:10])}{more}")
-    # Names without a dot: the decoder's parser takes one for the name of another grammar.
+    # Names without a dot: for the decoder's parser a dot follows the name of another grammar.
     names = {name: f"<r{number}>" for number, name in enumerate(rules)} | {"<NULL>": "<NULL>"}
     lines = ["#JSGF V1.0;", "grammar duologue;", f"public <main> = {' | '.join(f'({part})' for part in public)};"]
     lines += [f"{name} = {text};" for name, text in rules.items()]

@@ -1,4 +1,4 @@
-"""`RulesLLM`: a dialogue by rules with the interface of a language model. It needs no network and no key."""
+"""`RulesLLM`: a rule-based dialogue with the interface of a language model, without a network or a key."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from .dialogue import Dialogue, Rule, Rules
 class RulesLLM(LLM):
     """Answers by `Rules`, by a `RuleBook` with the rules of several agents, or by a plain list of `Rule`.
 
-    It streams its words, one every `token_s` seconds, and calls tools. A request to say a text word for word
-    (`duologue.services.context.SAY`) is obeyed. Usage counts words.
+    It streams its words, one every `token_s` seconds, and calls tools. It follows the instruction to say a text word
+    for word (`duologue.services.context.SAY`). Usage counts words.
     """
 
     model = "rules"

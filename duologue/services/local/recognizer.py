@@ -25,7 +25,8 @@ MAX_OPEN_DECODERS = 2
 MIN_SAMPLE_RATE = 8_000
 
 _MAX_UTTERANCE_BYTES = MAX_UTTERANCE_S * MODEL_RATE * 2
-# The head by which an utterance is normalised before it is decoded. With 0.8 s there are 1.5 times as many errors.
+# Bytes of the head by which an utterance is normalised before it is decoded. With 0.8 s there are 1.5 times as many
+# errors.
 _HEAD_BYTES = int(1.2 * MODEL_RATE) * 2
 
 # The evidence for the words before their fit is known: the constant of the regression, and 1 more for the open
@@ -49,10 +50,10 @@ class TimedWord(NamedTuple):
 
 @dataclass(frozen=True)
 class Recognition:
-    """The result for an utterance: `text` is "" if it was not understood.
+    """The result for an utterance. `text` is "" if it was not understood.
 
     `confidence` (0 to 1) is the probability of the words. `rejected` is the best guess below the threshold, for logs
-    and for tuning: most guesses are wrong.
+    and for tuning. Most of these guesses are wrong.
     """
 
     text: str = ""
@@ -64,23 +65,23 @@ class Recognition:
 class Recognizer:
     """Recognises English utterances of a grammar or, without one, of the model's open vocabulary.
 
-    A grammar alone would make a sentence of any sound. A second decoder therefore follows the phones in any order. The
-    sentence is accepted if it explains the sound nearly as well, and has words where there is speech and only there:
+    A grammar alone would find a sentence in any sound. A second decoder therefore follows the phones in any order. A
+    sentence is accepted if it explains the sound nearly as well, and if its words cover the speech and nothing else:
     its confidence must reach `accept_threshold`. Raises ConfigurationError unless that lies between 0 and 1.
 
-    Either `recognize` a whole utterance, or `start`, `feed` and `finish` it: then most of the work is done while the
-    caller speaks. The result does not depend on the pieces. Of an utterance longer than `MAX_UTTERANCE_S` nothing is
-    understood with a grammar, and the first part without one.
+    Either `recognize` a whole utterance, or `start`, `feed` and `finish` it, which does most of the work while the
+    caller speaks. The result does not depend on the pieces. Of an utterance longer than `MAX_UTTERANCE_S` only the
+    first part is decoded; with a grammar it is not understood.
 
-    Objects are cheap: they share decoders, which each holds from 1.2 s after `start` until `finish`. While
-    `MAX_GRAMMAR_DECODERS` (or `MAX_OPEN_DECODERS`) are in use the audio waits, and `finish` decodes it with an
-    additional decoder: utterances never wait for each other. Any thread may call, one at a time per object.
+    Objects are cheap: they share decoders, which each object holds from 1.2 s after `start` until `finish`. While
+    `MAX_GRAMMAR_DECODERS` (or `MAX_OPEN_DECODERS`) are in use, the audio waits, and `finish` decodes it with an
+    additional decoder: utterances never wait for each other. Any thread may call, one at a time for each object.
     """
 
     def __init__(self, grammar: Grammar | None = None, *, accept_threshold: float = 0.5) -> None:
         if not 0 <= accept_threshold <= 1:
             raise ConfigurationError(f"accept_threshold is {accept_threshold!r}: it must be from 0 to 1")
-        model_path("en-us")  # without the extra: fail now and not in the first utterance
+        model_path("en-us")  # fails now, and not in the first utterance, if the extra is missing
         self._grammar = grammar
         self._threshold = accept_threshold
         self._utterance: _Decoding | None = None
@@ -106,7 +107,7 @@ class Recognizer:
         utterance.add(pcm)
 
     def partial(self) -> str:
-        """Return the words so far, "" unless they would be accepted; from 1.2 s on. They may still change."""
+        """Return the words so far if they would be accepted, else ""; from 1.2 s on. They may still change."""
         return self._started("partial").recognition(self._threshold).text
 
     def finish(self) -> Recognition:
@@ -124,12 +125,12 @@ class Recognizer:
 
     def _started(self, action: str) -> _Decoding:
         if self._utterance is None:
-            raise IllegalState(f"Recognizer.{action}: there is no utterance, call start first")
+            raise IllegalState(f"Recognizer.{action}: no utterance has begun, call start first")
         return self._utterance
 
 
 class _Decoding:
-    """An utterance in progress: its audio that is not decoded, and its decoders once it has them."""
+    """An utterance in progress: its audio that is not decoded yet, and its decoders once it has them."""
 
     def __init__(self, grammar: Grammar | None, sample_rate: int) -> None:
         self._grammar = grammar
@@ -195,7 +196,7 @@ class _Decoding:
             return
         decoders = self._pool.lend(self._grammar, beyond_limit=beyond_limit)
         if decoders:
-            # A dropped utterance leaves its decoders in mid-utterance: they are dropped too.
+            # The decoders of a dropped utterance are in mid-utterance, and are dropped with it.
             self._lease = weakref.finalize(self, self._pool.lost)
             self._decoders = decoders
             head = bytes(self._waiting[:_HEAD_BYTES])

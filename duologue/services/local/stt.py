@@ -12,7 +12,7 @@ from .grammar import Grammar
 from .recognizer import Recognition, Recognizer
 
 STEP_S = 0.2
-"""Seconds of audio that are decoded at once: each step costs a change of threads."""
+"""Seconds of audio that are decoded at once. Each step costs a switch between threads."""
 
 ACCEPT_THRESHOLD = 0.75
 """Clear utterances of the grammar have a confidence above 0.9; fragments of speech in a crowd reach 0.7."""
@@ -22,12 +22,12 @@ class SphinxSTT(STT):
     """Recognises English with PocketSphinx (extra `local`), in a thread, while the caller speaks.
 
     `phrases`, with `[optional]` parts and `(one|other)` choices, or a JSGF `grammar` are the caller's possible
-    utterances. Others are not forced into them: with less confidence (0 to 1) than `accept_threshold` the transcript is
-    empty, because "I did not catch that" is better than a guess. Without both the open vocabulary of the wheel's model
-    is used, which is good for clear voices only.
+    utterances. Other speech is not forced into them: if the confidence (0 to 1) is below `accept_threshold`, the
+    transcript is empty, because "I did not catch that" is better than a guess. Without phrases and grammar the open
+    vocabulary of the wheel's model is used, which works for clear voices only.
 
-    Raises BadInput, naming it, for a malformed grammar or a word without a pronunciation; ConfigurationError for both
-    phrases and a grammar; MissingExtra without the extra.
+    Raises BadInput, naming the problem, for a malformed grammar or a word without a pronunciation; ConfigurationError
+    if both phrases and a grammar are given; MissingExtra without the extra.
     """
 
     model = "pocketsphinx"
@@ -51,7 +51,7 @@ class SphinxSTT(STT):
         self._interim = ""
 
     async def begin(self) -> None:
-        """Begin an utterance. The rest of one that was cut short is dropped."""
+        """Begin an utterance. An unfinished one is dropped."""
         self._recognizer.start(self.sample_rate)
         self._step.clear()
         self._interim = ""

@@ -1,4 +1,4 @@
-"""`Synthesizer`: offline speech synthesis with espeak-ng, streamed, with the times of the words."""
+"""`Synthesizer`: offline speech synthesis with espeak-ng, streamed, with word times."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ ESPEAK_RATE = 22050
 MAX_TEXT_LENGTH = 5_000
 """The longest text of one speech, in characters."""
 MAX_SPEECH_S = 1_200
-"""The longest speech, in seconds: 53 MB unread. 5,000 characters of prose at the default rate take 320 s."""
+"""The longest speech, in seconds: 53 MB if nobody reads it. 5,000 characters of prose take 320 s by default."""
 MAX_WAITING_TEXTS = 1_000
 """Texts that may wait for espeak-ng in the whole process."""
 MAX_END_PAUSE_S = 0.15
-"""The most that is kept of espeak-ng's pause after the last word (0.30 s after a full stop, 0.15 s after a comma)."""
+"""Seconds kept of espeak-ng's pause after the last word, which takes 0.30 s after a full stop, 0.15 s after a comma."""
 
 _RATES_WPM = range(80, 451)
 _PITCHES = range(100)
@@ -54,7 +54,7 @@ class Variant:
 class SpeechPiece:
     """A part of a speech: mono s16le at 22,050 Hz, and the words that begin in it (one, seldom more).
 
-    The texts of all words of a speech join to its stripped text. A word's time excludes the silence after it.
+    The texts of a speech's words, joined, are its stripped text. A word's time excludes the silence after it.
     """
 
     audio: bytes
@@ -79,7 +79,7 @@ class Synthesizer:
     voices and values out of range, MissingExtra without the `local` extra.
 
     Equal text gives equal bytes, whatever was spoken before. espeak-ng can speak one text at a time: the texts of the
-    whole process are spoken in the order in which they came, some 500 times faster than real time.
+    whole process are spoken in the order of their arrival, about 500 times faster than real time.
     """
 
     def __init__(self, voice: str = "en-us", *, rate_wpm: int = 175, pitch: int = 50, volume: int = 100) -> None:
@@ -90,7 +90,7 @@ class Synthesizer:
         self.volume = _checked("volume", volume, _VOLUMES)
 
     def synthesize(self, text: str) -> Speech:
-        """Return the speech of `text`, made while it is iterated over; an empty one for a text without words.
+        """Return the speech of `text`, which is made during its iteration; an empty one for a text without words.
 
         The text is spoken as written, without markup. Raises BadInput at once for a text of more than MAX_TEXT_LENGTH
         characters, and during the iteration for a speech longer than MAX_SPEECH_S.
@@ -126,7 +126,7 @@ class Speech(Iterator[SpeechPiece]):
         raise made or StopIteration
 
     def close(self) -> None:
-        """End the speech: further pieces do not come."""
+        """End the speech: no further pieces follow."""
         self._utterance.abandoned = True
         self._utterance.made.put(None)
 
@@ -135,7 +135,7 @@ class Speech(Iterator[SpeechPiece]):
 
 
 class _Synthesis:
-    """One synthesis: its text and the queue of its pieces, which ends with None, after an error if there was one."""
+    """One synthesis: its text and the queue of its pieces. The queue ends with None, or with an error and None."""
 
     def __init__(self, settings: Synthesizer, text: str) -> None:
         self.settings = settings
@@ -145,7 +145,7 @@ class _Synthesis:
         self.abandoned = False
 
     def run(self) -> None:
-        """Synthesise to the end, or until abandoned. Does not raise: errors go to the consumer."""
+        """Synthesise to the end, or until abandoned. Errors go to the consumer and are not raised."""
         try:
             if not self.abandoned:
                 self._synthesize()
@@ -184,7 +184,7 @@ class _Synthesis:
 
 
 class _Cutter:
-    """Cuts the stream of audio at the starts of words, one word late: when the end of a word is known."""
+    """Cuts the stream of audio at the starts of words. A word is returned once its end is known."""
 
     def __init__(self, text: str) -> None:
         self.samples = 0
@@ -204,7 +204,7 @@ class _Cutter:
         self._part_sample = self.samples
 
     def feed(self, audio: bytes, words: Iterable[WordEvent]) -> Iterator[SpeechPiece]:
-        """Take audio with the words that begin in it. Yields the finished pieces."""
+        """Take audio with the words that begin in it. Yields the pieces that are complete."""
         self._pending += audio
         self.samples += len(audio) // 2
         for event in words:
@@ -258,7 +258,7 @@ def _audible_bytes(audio: bytes | bytearray) -> int:
 
 
 class _Worker:
-    """Synthesises one text at a time in the order of their coming, in a thread that ends when the work does."""
+    """Synthesises texts one after the other, in the order of their arrival, in a thread that ends without work."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -11,11 +11,11 @@ from .synthesizer import ESPEAK_RATE, Synthesizer
 
 
 class EspeakTTS(TTS):
-    """Speaks with espeak-ng (extra `local`), streamed, with the times of its words; 22,050 Hz.
+    """Speaks with espeak-ng (extra `local`), streamed, with word times, at 22,050 Hz.
 
-    `voice` is for agents without one: a language like "en-us", optionally with a variant ("en-us+f3"). `aliases` map
+    `voice` is for agents without one: a language like "en-us", optionally with a variant ("en-us+f3"). `aliases` maps
     other names to voices. `rate_wpm` is 80 to 450 words a minute, `pitch` 0 to 99. Raises ConfigurationError for an
-    unknown voice and MissingExtra without the extra.
+    unknown voice, and MissingExtra without the extra.
     """
 
     sample_rate = ESPEAK_RATE
@@ -43,7 +43,7 @@ class EspeakTTS(TTS):
         return _synthesizer(self._aliases.get(voice, voice) or self._voice, self._rate_wpm, self._pitch)
 
     async def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
-        """Yield the speech of `text`. It is made in a thread, which stops when the iterator is closed."""
+        """Yield the speech of `text`. A thread makes it, and stops when the iterator is closed."""
         pieces = self._synthesizer(voice).synthesize(text)
         try:
             while (piece := await in_thread(next, pieces, None)) is not None:

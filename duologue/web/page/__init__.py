@@ -1,4 +1,4 @@
-"""The page: plain ES modules, served as they are, that load nothing from other servers."""
+"""The page: plain ES modules, served unchanged, that load nothing from other servers."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class PageFiles(StaticFiles):
     """The page's files, with headers that restrict it to its own server."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """The file at `path`. Raises HTTPException if there is none."""
+        """Return the file at `path`. Raises HTTPException if it does not exist."""
         response = await super().get_response(path, scope)
         response.headers.update(HEADERS)
         if response.status_code == 200:
@@ -54,5 +54,5 @@ class PageFiles(StaticFiles):
 
 
 def routes() -> list[BaseRoute]:
-    """The page at the mount's root."""
+    """Return the page at the mount's root."""
     return [Mount("/", PageFiles(directory=STATIC, html=True))]

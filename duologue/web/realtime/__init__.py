@@ -1,1 +1,1 @@
-"""The OpenAI Realtime endpoint."""
+"""The endpoint for clients of the OpenAI Realtime API."""

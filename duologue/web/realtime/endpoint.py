@@ -1,4 +1,4 @@
-"""The endpoint of OpenAI's Realtime API: any client of that API can talk to a pipeline of ours.
+"""The endpoint of OpenAI's Realtime API, through which any client of that API can talk to a pipeline.
 
 def make_call(transport: RealtimeTransport) -> Session:
     engine = Cascade(SphinxSTT(phrases=PHRASES), RulesLLM(RULES), EspeakTTS())
@@ -22,7 +22,7 @@ from starlette.websockets import WebSocket
 from ...processors.processor import Processor
 from ...session.session import Session
 from ...transports.websocket.connection import StarletteWire
-from ..calls import Calls, Refused, deny
+from ..calls import Calls, ClientRefused, deny
 from ..sockets import WebSocketDoor
 from .transport import RealtimeTransport
 
@@ -30,17 +30,17 @@ PATHS = ("/v1/realtime", "/realtime")
 SUBPROTOCOL = "realtime"
 
 MakeCall = Callable[[RealtimeTransport], Session | Processor | Awaitable[Session | Processor]]
-"""Builds the session of a call around the processors of its transport. A pipeline is put into a session."""
+"""Makes the session of a call around the processors of its transport. A pipeline is wrapped in a session."""
 
 
 def routes(calls: Calls, make_call: MakeCall, client_may_configure: bool = False) -> list[BaseRoute]:
-    """The endpoint, at all of its paths. `client_may_configure` lets clients set the instructions and the voice."""
+    """Return the endpoint at all its paths. `client_may_configure` lets clients set the instructions and the voice."""
     door = _RealtimeDoor(calls, make_call, client_may_configure)
     return [WebSocketRoute(path, door.serve) for path in PATHS]
 
 
 class _RealtimeDoor(WebSocketDoor):
-    """Admits Realtime clients. Refusals are worded as OpenAI's."""
+    """Admits Realtime clients. Refusals have OpenAI's form and words."""
 
     def __init__(self, calls: Calls, make_call: MakeCall, client_may_configure: bool) -> None:
         super().__init__(calls)
@@ -49,7 +49,7 @@ class _RealtimeDoor(WebSocketDoor):
         self._limits = self.limits(calls.limits.realtime_message_bytes)
 
     async def serve(self, socket: WebSocket) -> None:
-        """One call."""
+        """Serve one call."""
         try:
             identity, query = await self.admit(socket)
             self._calls.check_room()
@@ -64,13 +64,13 @@ class _RealtimeDoor(WebSocketDoor):
                 client_may_configure=self._client_may_configure,
             )
             call = self._calls.open(transport, lambda _: self._make_call(transport))
-        except Refused as refused:
+        except ClientRefused as refused:
             await deny(socket, _response(refused))
             return
         await self.accept(socket, call, SUBPROTOCOL if SUBPROTOCOL in socket.scope["subprotocols"] else None)
 
 
-def _response(refused: Refused) -> JSONResponse:
+def _response(refused: ClientRefused) -> JSONResponse:
     kind, code, message = "invalid_request_error", refused.code, str(refused)
     if refused.status == 401:
         code, message = "invalid_api_key", "Incorrect API key provided."

@@ -1,4 +1,4 @@
-"""`Jobs`: carries out the requests of a client one after the other."""
+"""`Jobs`: carries out a client's requests one after the other."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Awaitable, Callable
 from ...protocols.openai_realtime.config import Refusal
 
 MAX_JOBS = 1_000
-"""Requests of the client that the pipeline has not taken. Beyond that they are refused."""
+"""Requests of a client that the pipeline has not taken. More are refused."""
 
 Job = Callable[[], Awaitable[None]]
 
 
 class Jobs:
-    """A queue of jobs and the loop that does them. An error of one job goes to `failed`; the next ones are done."""
+    """A queue of jobs, and the loop that does them. An error of one job goes to `failed`, and the loop goes on."""
 
     def __init__(self, failed: Callable[[Exception], None]) -> None:
         self._failed = failed
@@ -23,13 +23,13 @@ class Jobs:
         self._news = asyncio.Event()
 
     def request(self, job: Job) -> None:
-        """Add a job that the client asks for. Raises Refusal if `MAX_JOBS` wait."""
+        """Add a job for a request of the client. Raises Refusal if `MAX_JOBS` wait."""
         if len(self._waiting) >= MAX_JOBS:
             raise Refusal("rate_limit_exceeded", f"{MAX_JOBS} events wait already.")
         self.add(job)
 
     def add(self, job: Job) -> None:
-        """Add a job of ours."""
+        """Add a job that the client has not asked for. It is never refused."""
         self._waiting.append(job)
         self._news.set()
 
@@ -41,5 +41,5 @@ class Jobs:
             while self._waiting:
                 try:
                     await self._waiting.popleft()()
-                except Exception as error:  # the others are still to be done
+                except Exception as error:  # the next jobs must still be done
                     self._failed(error)

@@ -33,17 +33,17 @@ from .tools import ClientTools
 
 LOOK_EVERY_S = 0.25
 NOTHING_COMES_S = 2.0
-"""A response that nobody works on is over after this time."""
+"""Seconds without any work on a response after which it ends."""
 LOST_S = 30.0
-"""The same while the caller's turn is still being understood."""
+"""The same while the caller's turn has no transcript yet."""
 MAX_CUTS = 64
-"""Truncations of responses under way that wait for their end. Beyond that the oldest are forgotten."""
+"""Truncations that wait for the end of their response. Beyond that the oldest are forgotten."""
 
 
 class RealtimeOutput(ClientOutput):
-    """Sends all that the agent does as it is made: the client plays it, and says how much of it was heard.
+    """Sends the agent's output as it is made: the client plays the audio, and reports how much of it was heard.
 
-    All that was sent counts as heard, until the client truncates it.
+    All audio that was sent counts as heard, until the client truncates it.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class RealtimeOutput(ClientOutput):
     ) -> None:
         super().__init__(transport, OUTPUT_SAMPLE_RATE, None)
         self.spontaneous = False
-        """The response that begins now was not asked for by the client."""
+        """True while a response begins for which the client has not asked."""
         self._protocol = protocol
         self._caller = caller
         self._tools = tools
@@ -66,10 +66,10 @@ class RealtimeOutput(ClientOutput):
         self._cuts: deque[tuple[str, float]] = deque(maxlen=MAX_CUTS)
         self._usage = Usage(service="")
         self._responses: dict[str, list[str]] = {}
-        """The responses under way, oldest first, with the text of those that wait for the first to end."""
+        """The responses in progress, oldest first, with the text of those that wait for the first to end."""
 
     def make_playout(self) -> PlayoutBase:
-        """The client plays the audio, not a clock of ours."""
+        """Return a playout without pacing, because the client paces the audio."""
         return UnpacedPlayout(self.session, self._send_audio)
 
     @property
@@ -87,14 +87,14 @@ class RealtimeOutput(ClientOutput):
 
     @handles(EndOfTurn)
     async def end_of_turn(self, frame: EndOfTurn) -> None:
-        """The texts of the turn are complete."""
+        """Note that the texts of the turn are complete."""
         self._caller.passed_engine()
         await self.push(frame)
 
     # -- the agent -------------------------------------------------------------------------------------------------
 
     async def response_started(self, frame: ResponseStarted) -> None:
-        """A response begins: on the wire when those before it have ended, for text may come ahead of their audio."""
+        """Begin a response. It begins on the wire when those before it have ended: its text may precede their audio."""
         self.playout.begin(frame)
         self._responses.setdefault(frame.response_id, [])
         if len(self._responses) == 1:
@@ -113,7 +113,7 @@ class RealtimeOutput(ClientOutput):
 
     @handles(BotText)
     async def text(self, frame: BotText) -> None:
-        """The text of a response."""
+        """Send the text of a response, or keep it until the response begins on the wire."""
         waiting = self._responses.get(frame.response_id)
         if waiting is not None and self._is_first(frame.response_id):
             self._say(frame.text)
@@ -129,7 +129,7 @@ class RealtimeOutput(ClientOutput):
             self._response.say(text)
 
     def _send_audio(self, frame: BotAudio) -> Awaitable[None] | None:
-        """Send audio at once. Returns an awaitable if the client is far behind with taking it."""
+        """Send audio at once. Returns an awaitable if the client is far behind in reading."""
         response = self._response
         if response is None or response.source != frame.response_id:
             return None
@@ -141,7 +141,7 @@ class RealtimeOutput(ClientOutput):
         return self._room()
 
     async def response_ended(self, frame: ResponseEnded) -> None:
-        """It is over: for the client too, unless tools of the application run, whose results it goes on with."""
+        """End a response; for the client it goes on while tools of the application run, whose results it needs."""
         response_id, response = frame.response_id, self._response
         mine = response is not None and response.source == response_id
         calls = self._tools.take(response_id)
@@ -190,7 +190,7 @@ class RealtimeOutput(ClientOutput):
         self._usage = add_usage(self._usage, signal)
 
     def _take_usage(self) -> dict[str, Any]:
-        """The usage since the last response, as the wire has it."""
+        """Return the usage since the last response in the wire's form."""
         used, self._usage = self._usage, Usage(service="")
         return {
             "total_tokens": used.input_tokens + used.output_tokens,
@@ -210,7 +210,7 @@ class RealtimeOutput(ClientOutput):
     # -- interruptions ---------------------------------------------------------------------------------------------
 
     def cancel(self) -> dict[str, Any]:
-        """Interrupt the agent: the client's response is being cancelled. Returns its usage, as the wire has it."""
+        """Interrupt the agent, because the client's response is cancelled. Returns its usage in the wire's form."""
         self._cancelling = True
         try:
             self.session.interrupt()
@@ -220,7 +220,7 @@ class RealtimeOutput(ClientOutput):
 
     @handles(Interrupted)
     def interrupted(self, signal: Interrupted) -> None:
-        """The response under way is over."""
+        """End the response in progress."""
         self._resampler = None
         self._responses.clear()
         self._tools.refuse_all()
@@ -229,7 +229,7 @@ class RealtimeOutput(ClientOutput):
             self._response.finish("cancelled", reason="turn_detected", usage=self._take_usage())
 
     def cut(self, response_id: str, heard_s: float) -> None:
-        """The client heard only `heard_s` of a response. A response under way is cut when it has ended."""
+        """Cut a response, of which only `heard_s` seconds were heard. One in progress is cut after its end."""
         self._cuts.append((response_id, heard_s))
         self._cut_what_has_ended()
 
@@ -243,12 +243,12 @@ class RealtimeOutput(ClientOutput):
                 continue
             session.conversation.shorten(response_id, heard_s)
             if item.turn == session.floor.turn > session.floor.fence and session.floor.owner == "caller":
-                session.interrupt("truncated")  # an engine with a memory of its own must hear of it
+                session.interrupt("truncated")  # an engine with its own memory must cut it as well
 
-    # -- responses of which nothing comes --------------------------------------------------------------------------
+    # -- responses without output ----------------------------------------------------------------------------------
 
     def watch(self, response: ServerResponse) -> None:
-        """End the response if nobody works on it any more."""
+        """End the response once there is no work on it any more."""
         self.spawn(self._watch, response)
 
     async def _watch(self, response: ServerResponse) -> None:

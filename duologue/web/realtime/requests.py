@@ -15,7 +15,7 @@ from ...protocols.openai_realtime.response import ServerItem, ServerResponse
 from ...protocols.openai_realtime.session import RealtimeServerSession
 from .caller import CallerTurns
 from .jobs import Jobs
-from .tools import AgentCalled, AgentSaid, AgentWasGiven, ClientTools, tool_spec
+from .tools import ClientTools, PastCall, PastMessage, PastResult, tool_spec
 from .turns import AnswerWanted, BufferCleared, BufferCommitted
 
 _NOT_HERE: dict[str, Any] = {
@@ -25,40 +25,40 @@ _NOT_HERE: dict[str, Any] = {
     "prompt": None,
     "include": None,
 }
-"""Settings that only the application has."""
+"""Settings that a client cannot change, and their values."""
 
 
 class Head(Protocol):
     """The head of the pipeline."""
 
     def feed(self, pcm: bytes, sample_rate: int) -> None:
-        """Audio of the caller, s16le mono."""
+        """Take audio of the caller, s16le mono."""
 
     def feed_frame(self, frame: Input) -> None:
-        """Other input of the client, in its place among the audio."""
+        """Take other input of the client, in its place among the audio."""
 
     def put(self, frame: Frame) -> None:
-        """Any frame, in its place among the audio."""
+        """Push any frame, in its place among the audio."""
 
 
 class AgentSide(Protocol):
-    """The agent's side of the call, as the client may change it."""
+    """The part of the agent's side that a client can influence."""
 
     spontaneous: bool
-    """The response that begins now was not asked for by the client."""
+    """True while a response begins for which the client has not asked."""
 
     def cut(self, response_id: str, heard_s: float) -> None:
-        """Only `heard_s` of this response were heard."""
+        """Cut a response, of which only `heard_s` seconds were heard."""
 
     def cancel(self) -> dict[str, Any]:
         """Interrupt the agent for the client. Returns the usage of its response."""
 
     def watch(self, response: ServerResponse) -> None:
-        """End the response if nobody works on it any more."""
+        """End the response once there is no work on it any more."""
 
 
 class ClientRequests:
-    """The backend of the session on the wire. `agent` and `configure_turns` are set when the processors are made."""
+    """The backend of the protocol session. `agent` and `configure_turns` are set when the processors are made."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class ClientRequests:
         self._client_may_configure = client_may_configure
 
     def configure(self, session: dict[str, Any], change: dict[str, Any]) -> None:
-        """Set the engine up, as far as the client may. Settings without a meaning here are shown as they are."""
+        """Configure the engine, as far as the client is allowed to. Settings without effect here keep fixed values."""
         if session["tool_choice"] != "auto":
             raise Refusal("invalid_value", "Only the tool_choice 'auto' is supported.", "session.tool_choice")
         if session["audio"]["output"]["speed"] != 1:
@@ -122,7 +122,7 @@ class ClientRequests:
     # -- the caller's audio ----------------------------------------------------------------------------------------
 
     def audio(self, pcm: bytes, rate: int) -> None:
-        """The caller's audio."""
+        """Push the caller's audio."""
         self._head.feed(pcm, rate)
 
     def cleared(self) -> None:
@@ -130,7 +130,7 @@ class ClientRequests:
         self._head.feed_frame(BufferCleared())
 
     def committed(self, item: ServerItem, start_ms: float, end_ms: float) -> None:
-        """A turn of the caller, found here or committed by the client."""
+        """Take a turn of the caller, which was found here or committed by the client."""
         if self.protocol.turn_detection is None:
             self._head.feed_frame(BufferCommitted())
             self.caller.waits = True
@@ -141,7 +141,7 @@ class ClientRequests:
     # -- items -----------------------------------------------------------------------------------------------------
 
     def created(self, item: ServerItem, at_end: bool) -> None:
-        """Text, an image, a tool call of another session, or the result of a tool."""
+        """Take text, an image, a tool call of another session, or the result of a tool."""
         if not at_end:
             raise Refusal("invalid_value", "Items can only be added at the end.", "previous_item_id")
         wire = item.wire
@@ -150,7 +150,7 @@ class ClientRequests:
         elif wire["type"] == "function_call_output":
             self._answered(wire)
         elif wire["role"] == "assistant":
-            self._feed(AgentSaid(text=item.text))
+            self._feed(PastMessage(text=item.text))
         else:
             self._shown(item)
 
@@ -165,7 +165,7 @@ class ClientRequests:
             self._feed(UserText(text=item.text, author="caller" if wire["role"] == "user" else "system", respond=False))
 
     def _called(self, wire: dict[str, Any]) -> None:
-        """A call that was made in another session. Its result is to follow."""
+        """Take a call that was made in another session. Its result follows."""
         try:
             arguments = json.loads(wire["arguments"] or "{}")
         except ValueError:
@@ -174,14 +174,14 @@ class ClientRequests:
             raise Refusal("invalid_value", "The arguments are not a JSON object.", "item.arguments")
         if self._item("function_call", wire["call_id"]) is not None:
             raise Refusal("invalid_value", "This call is there already.", "item.call_id")
-        self._feed(AgentCalled(call_id=wire["call_id"], name=wire["name"], arguments=arguments))
+        self._feed(PastCall(call_id=wire["call_id"], name=wire["name"], arguments=arguments))
 
     def _answered(self, wire: dict[str, Any]) -> None:
         call_id, call = wire["call_id"], self._item("function_call", wire["call_id"])
         if self._item("function_call_output", call_id) is not None:
             raise Refusal("invalid_tool_call_id", "This call has its result already.", "item.call_id")
         if call is not None and not call.source:
-            self._feed(AgentWasGiven(call_id=call_id, name=call.wire["name"], result=wire["output"]))
+            self._feed(PastResult(call_id=call_id, name=call.wire["name"], result=wire["output"]))
         else:
             self._tools.answer(call_id, wire["output"])
 
@@ -197,7 +197,7 @@ class ClientRequests:
         self.agent.cut(item.source, 0.0)
 
     def truncated(self, item: ServerItem, audio_end_ms: int) -> None:
-        """The rest was not heard."""
+        """Cut a message of the agent, of which the rest was not heard."""
         self.agent.cut(item.source, audio_end_ms / 1000)
 
     # -- responses -------------------------------------------------------------------------------------------------
@@ -215,15 +215,15 @@ class ClientRequests:
             raise Refusal("invalid_value", message, "response.instructions")
 
     def respond(self, response: ServerResponse) -> None:
-        """The client asks for a response."""
+        """Ask the engine for a response."""
         if self.agent.spontaneous:
             return
         self.caller.waits = False
-        self._feed(AnswerWanted(instructions=response.own_instructions))  # behind the results that came before it
+        self._feed(AnswerWanted(instructions=response.own_instructions))  # after the results that came before it
         self.agent.watch(response)
 
     def cancelled(self, response: ServerResponse) -> dict[str, Any] | None:
-        """The response is over: the caller spoke, or the client cancels it."""
+        """End the response: the caller has spoken, or the client cancels it. Returns its usage."""
         return self.agent.cancel()
 
     def _feed(self, frame: Input) -> None:

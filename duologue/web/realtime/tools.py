@@ -1,4 +1,4 @@
-"""`ClientTools`: the tools that the client brings, and the calls of them."""
+"""`ClientTools`: the client's own tools and their calls."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from ...protocols.openai_realtime.response import ServerResponse
 from .jobs import Jobs
 
 
-class AgentSaid(Input, frozen=True, kw_only=True):
-    """The client puts a message of the agent into the conversation."""
+class PastMessage(Input, frozen=True, kw_only=True):
+    """A message of the agent in another session, which the client adds to the conversation."""
 
     text: str
 
 
-class AgentCalled(Input, frozen=True, kw_only=True):
-    """The client puts a tool call of the agent into the conversation, which was made in another session."""
+class PastCall(Input, frozen=True, kw_only=True):
+    """A tool call in another session, which the client adds to the conversation."""
 
     call_id: str
     name: str
     arguments: dict[str, Any]
 
 
-class AgentWasGiven(Input, frozen=True, kw_only=True):
-    """The client puts the result of a tool call that was made in another session into the conversation."""
+class PastResult(Input, frozen=True, kw_only=True):
+    """The result of a tool call in another session, which the client adds to the conversation."""
 
     call_id: str
     name: str
@@ -45,7 +45,7 @@ class AgentWasGiven(Input, frozen=True, kw_only=True):
 
 
 class ClientTools(Processor):
-    """Takes the calls of the client's tools out of the stream. Stands behind the engine, before any `Tools`."""
+    """Takes the calls of the client's tools out of the stream. Its place is between the engine and any `Tools`."""
 
     def __init__(self, jobs: Jobs, put: Callable[[Frame], None]) -> None:
         self._jobs = jobs
@@ -53,20 +53,20 @@ class ClientTools(Processor):
         self._specs: tuple[ToolSpec, ...] = ()
         self._own_specs: tuple[ToolSpec, ...] = ()
         self._calls: dict[str, list[ToolCall]] = {}  # by the response that makes them, until it has ended
-        self._own_calls: set[str] = set()  # the responses under way that call the application's tools
+        self._own_calls: set[str] = set()  # the responses in progress that call the application's tools
 
     async def open(self) -> None:
-        """Raises ConfigurationError if `Tools` would get the client's calls."""
+        """Raise ConfigurationError if `Tools` would receive the client's calls."""
         order = leaves(self.session.pipeline)
         if any(isinstance(leaf, Tools) for leaf in order[: order.index(self)]):
-            raise ConfigurationError("Tools stands before client_tools(), and would get its calls: put it behind")
+            raise ConfigurationError("Tools stands before client_tools() and would receive its calls: put it behind")
 
     def begin(self) -> None:
-        """The session runs: the engine has the application's tools."""
+        """Note the application's tools, which the engine has when the session begins."""
         self._own_specs = self.engine().config.tools
 
     def engine(self) -> Engine:
-        """The engine that answers now. Raises ConfigurationError if there is none."""
+        """Return the active engine. Raises ConfigurationError without one."""
         found = find_engine(self.session.pipeline)
         if isinstance(found, Switch):
             found = found.branches[found.active]
@@ -77,11 +77,11 @@ class ClientTools(Processor):
     # -- the tools -------------------------------------------------------------------------------------------------
 
     def with_tools(self, specs: tuple[ToolSpec, ...]) -> Configure:
-        """The engine's configuration with these tools of the client, beside the application's."""
+        """Return the change that gives the engine these tools of the client beside the application's."""
         return Configure(tools=plain_specs((*self._own_specs, *specs)))
 
     def use(self, specs: tuple[ToolSpec, ...]) -> None:
-        """The client's tools from now on."""
+        """Set the client's tools."""
         self._specs = specs
 
     @property
@@ -94,7 +94,7 @@ class ClientTools(Processor):
 
     @handles(HandoffCompleted)
     def handed_over(self, signal: HandoffCompleted) -> None:
-        """The new agent gets the client's tools as well."""
+        """Give the new agent the client's tools as well."""
 
         async def add() -> None:
             self._own_specs = tuple(spec for spec in self.engine().config.tools if not self._is_the_clients(spec.name))
@@ -107,7 +107,7 @@ class ClientTools(Processor):
 
     @handles(ToolCall)
     async def call(self, call: ToolCall) -> None:
-        """Keep it until the response stands, or let it pass."""
+        """Keep a call of a client's tool until its response has ended; push other calls on."""
         if self._is_the_clients(call.name):
             self._calls.setdefault(call.response_id, []).append(call)
         else:
@@ -115,36 +115,36 @@ class ClientTools(Processor):
             await self.push(call)
 
     def take(self, response_id: str) -> list[ToolCall]:
-        """The calls of the client's tools that this response made; it has ended."""
+        """Return the calls of the client's tools in a response that has ended."""
         return self._calls.pop(response_id, [])
 
     def calls_own(self, response_id: str) -> bool:
-        """Returns True if this response, which has ended, called tools of the application."""
+        """Return True if a response that has ended called tools of the application."""
         called = response_id in self._own_calls
         self._own_calls.discard(response_id)
         return called
 
     def send(self, response: ServerResponse, call: ToolCall) -> None:
-        """The client is to run a tool."""
+        """Send a call to the client, which runs the tool."""
         self.session.calls.run(call, self)
         response.call(call.call_id, call.name, json.dumps(call.arguments))
 
     def refuse(self, calls: list[ToolCall]) -> None:
-        """The client never hears of these calls."""
+        """Answer calls with an error, without sending them to the client."""
         for call in calls:
             self._give(
                 call.call_id, call.name, call.turn, {"error": "cancelled: the caller interrupted"}, is_error=True
             )
 
     def refuse_all(self) -> None:
-        """An interruption: the client never hears of the calls whose responses have not ended."""
+        """Refuse the calls of all responses that have not ended: they were interrupted."""
         calls = [call for waiting in self._calls.values() for call in waiting]
         self._calls.clear()
         self._own_calls.clear()
         self.refuse(calls)
 
     def answer(self, call_id: str, output: str) -> None:
-        """The client's result of a call. Raises Refusal if none of this id waits for one."""
+        """Take the client's result of a call. Raises Refusal if no call with this id waits for one."""
         call = self.session.calls.get(call_id)
         if call is None or call.runner is not self:
             raise Refusal("invalid_tool_call_id", "This call has its result already.", "item.call_id")
@@ -157,22 +157,22 @@ class ClientTools(Processor):
 
     # -- items of another session ------------------------------------------------------------------------------------
 
-    @handles(AgentSaid)
-    async def remember(self, frame: AgentSaid) -> None:
-        """Log a message of the agent. It comes here behind the caller's words before it."""
+    @handles(PastMessage)
+    async def remember(self, frame: PastMessage) -> None:
+        """Log a message of the agent. It arrives here after the caller's earlier words."""
         turn = self.session.floor.turn + 1
         self.session.conversation.add("message", "agent", text=frame.text, turn=turn)
 
-    @handles(AgentCalled)
-    async def remember_call(self, frame: AgentCalled) -> None:
+    @handles(PastCall)
+    async def remember_call(self, frame: PastCall) -> None:
         """Log a call of the agent."""
         turn = self.session.floor.turn + 1
         self.session.conversation.add(
             "tool_call", "agent", turn=turn, call_id=frame.call_id, name=frame.name, data=frame.arguments
         )
 
-    @handles(AgentWasGiven)
-    async def remember_result(self, frame: AgentWasGiven) -> None:
+    @handles(PastResult)
+    async def remember_result(self, frame: PastResult) -> None:
         """Log the result of such a call."""
         turn = self.session.floor.turn + 1
         self.session.conversation.add(
@@ -187,7 +187,7 @@ class ClientTools(Processor):
 
 
 def tool_spec(tool: dict[str, Any]) -> ToolSpec:
-    """A tool as the client brings it. Raises Refusal for one that cannot be used."""
+    """Return the specification of a client's tool. Raises Refusal for an unusable one."""
     if tool["type"] != "function":
         raise Refusal("invalid_value", "Only tools of type 'function' are supported.", "session.tools")
     try:

@@ -1,4 +1,4 @@
-"""`TurnTranscripts`: matches the caller's turns, as the client knows them, with their texts. Either may come first."""
+"""`TurnTranscripts`: matches the caller's turns with their texts. Either may come first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from ...protocols.openai_realtime.response import ServerItem
 
 MAX_UNMATCHED = 100
-"""Turns without a transcript, and transcripts without a turn. Beyond that the oldest are forgotten."""
+"""Turns without a transcript, and transcripts without a turn. Beyond this number the oldest are forgotten."""
 
 
 @dataclass(slots=True)
@@ -22,7 +22,7 @@ class _KnownTurn:
 
 
 class TurnTranscripts:
-    """Calls `tell(item, text, seconds)` once for each turn. All times are places in the client's audio, in ms."""
+    """Calls `tell(item, text, seconds)` once for each turn. All times are positions in the client's audio, in ms."""
 
     def __init__(self, tell: Callable[[ServerItem, str, float], None]) -> None:
         self._tell = tell
@@ -30,15 +30,15 @@ class TurnTranscripts:
         self._said: deque[tuple[str, float, float]] = deque(maxlen=MAX_UNMATCHED)
 
     def committed(self, item: ServerItem, start_ms: float, end_ms: float) -> None:
-        """The client knows of this turn."""
+        """Add a turn."""
         self._turns.append(_KnownTurn(item, start_ms, end_ms))
 
     def said(self, text: str, start_ms: float, end_ms: float) -> None:
-        """The text of the speech between these places; "" if it was not understood."""
+        """Add the text of the speech between two positions, "" if it was not understood."""
         self._said.append((text, start_ms, end_ms))
 
     def settle(self) -> None:
-        """The texts so far are complete: tell them. They cover all turns that began before their end."""
+        """Match the texts so far, which are complete. They cover all turns that began before their end."""
         if not self._turns:
             return
         while self._said:

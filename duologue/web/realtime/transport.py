@@ -28,17 +28,17 @@ from .turns import RealtimeTurns
 
 
 class RealtimeTransport(WebSocketTransport):
-    """The processors of a call, and the call's session on the wire.
+    """The processors of a call, and the protocol session with the client.
 
         Pipeline([transport.input(), transport.turns(), engine, transport.client_tools(), Tools(), transport.output()])
 
-    `turns` does the work of `Vad`, `Endpointing` and `Interruption`, as the client configures it. The agent's audio
-    goes out as it is made: the client plays it, and audio that it truncates was not heard. Tools that the client
-    brings are added to those of the application. With `client_may_configure` the client may set instructions and voice
-    too; otherwise they stay as the application has them. `session.updated` shows the settings in force.
+    `turns` does the work of `Vad`, `Endpointing` and `Interruption`, as the client configures it. The agent's audio is
+    sent as it is made; the client plays it, and audio that it truncates counts as not heard. The client's tools are
+    added to those of the application. With `client_may_configure` the client may also set the instructions and the
+    voice; otherwise the application's stay. `session.updated` shows the settings in force.
 
-    A client that sends nothing for `idle_s` is cut off. `call_s` is the length of the call, which ends it elsewhere:
-    `expires_at` tells the client.
+    A client that sends nothing for `idle_s` seconds is cut off. `call_s` is the limit of the call in seconds, for
+    `expires_at`; the transport does not end the call itself.
     """
 
     kind = "openai_realtime"
@@ -58,7 +58,7 @@ class RealtimeTransport(WebSocketTransport):
     ) -> None:
         id = id or uuid.uuid4().hex[:12]
         self.model = model
-        """The model that the client named."""
+        """The model that the client has named."""
         self._idle_s, self._call_s = idle_s, call_s
         self._begun = anyio.Event()
         self._turns: RealtimeTurns | None = None
@@ -78,24 +78,24 @@ class RealtimeTransport(WebSocketTransport):
         super().__init__(wire, serializer, id=id, identity=identity, data=data, limits=limits)
 
     def make_input(self) -> ClientInput:
-        """The head of the pipeline."""
+        """Return the head of the pipeline."""
         return _RealtimeInput(self)
 
     def make_output(self, sample_rate: int, settings: PlayoutSettings | None) -> ClientOutput:
-        """The tail of the pipeline."""
+        """Return the tail of the pipeline."""
         requests = self._requests
         output = RealtimeOutput(self, requests.protocol, requests.caller, self._tools, lambda: self._sender.room())
         requests.agent = output
         return output
 
     def turns(self, detector: Detector | None = None) -> RealtimeTurns:
-        """Turn-taking; to be called once. The default detector is that of `Vad`."""
+        """Return the processor for turn-taking. Call this once. The default detector is that of `Vad`."""
         self._turns = RealtimeTurns(self._requests.caller, detector)
         self._requests.configure_turns = self._turns.configure
         return self._turns
 
     def client_tools(self) -> ClientTools:
-        """Takes the calls of the client's tools. Stands right behind the engine."""
+        """Return the processor that takes the calls of the client's tools. Its place is right behind the engine."""
         return self._tools
 
     def put(self, frame: Frame) -> None:
@@ -117,7 +117,7 @@ class RealtimeTransport(WebSocketTransport):
             raise ConfigurationError(f"the pipeline has no {missing[0]}() of the transport's")
 
     def started(self) -> None:
-        """The session runs: send `session.created`, and take the client's events."""
+        """Send `session.created`, and take the client's events: the session runs."""
         super().started()
         protocol = self._requests.protocol
         self._tools.begin()
@@ -140,24 +140,24 @@ class RealtimeTransport(WebSocketTransport):
     # -- the end ---------------------------------------------------------------------------------------------------
 
     def hang_up(self, reason: str = "client disconnected") -> None:
-        """The client has gone: the call ends at once, for the client alone decides which input is a turn."""
+        """End the call at once, because the client has gone, and only the client decides which input is a turn."""
         super().hang_up(reason)
         if self._input.in_session:
             self._input.session.cancel(reason)
 
     def time_limit_reason(self, limit_s: float) -> str:
-        """As OpenAI words it."""
+        """Return the reason in OpenAI's words."""
         return f"Your session hit the maximum duration of {limit_s / 60:g} minutes."
 
     async def close(self, reason: str = "", *, error: bool = False) -> None:
-        """Close the connection: with 1001 after the time limit, else as any WebSocket."""
+        """Close the connection: with code 1001 after the time limit, otherwise like any WebSocket."""
         if self._closing is None and reason == self.time_limit_reason(self._call_s):
             self._begin_closing(1001, reason)
         await super().close(reason, error=error)
 
 
 class _RealtimeSerializer(Serializer):
-    """Events of OpenAI's Realtime API. The session on the wire takes the client's, and sends its own by itself."""
+    """Events of OpenAI's Realtime API. The protocol session takes the client's events and sends its own."""
 
     def __init__(self, protocol: RealtimeServerSession) -> None:
         super().__init__()
@@ -182,6 +182,6 @@ class _RealtimeInput(ClientInput):
     transport: RealtimeTransport
 
     async def open(self) -> None:
-        """Raises ConfigurationError if the pipeline lacks a part of the transport's, or has no engine."""
+        """Raise ConfigurationError if the pipeline lacks one of the transport's processors, or an engine."""
         self.transport.check(self.session.pipeline)
         await super().open()

@@ -1,4 +1,4 @@
-"""`RealtimeTurns`: the caller's turns in a call of an OpenAI Realtime client, found here or committed by the client."""
+"""`RealtimeTurns`: turn-taking in a call of an OpenAI Realtime client, which may commit turns itself."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ...processors.turns.vad import Vad
 from .caller import SILENCE_MS, CallerTurns
 
 MAX_BUFFER_S = 300.0
-"""Audio that waits for the client to commit it. Beyond that the oldest is dropped, and reported."""
+"""Seconds of audio that wait for the client to commit them. Beyond that the oldest is dropped, and reported."""
 SEMANTIC_SILENCE_MS = {"low": 1200.0, "medium": 600.0, "high": 400.0, "auto": 600.0}
-"""Silence that ends the turn, by the eagerness of "semantic_vad"."""
+"""Milliseconds of silence that end a turn, by the eagerness of "semantic_vad"."""
 
 
 class BufferCommitted(Input, frozen=True, kw_only=True):
-    """The client says that the audio up to here is the caller's turn."""
+    """The client commits the audio up to this frame as a turn of the caller."""
 
 
 class BufferCleared(Input, frozen=True, kw_only=True):
-    """The client takes back the audio that it has not committed."""
+    """The client discards the audio that it has not committed."""
 
 
 class AnswerWanted(Input, frozen=True, kw_only=True):
@@ -35,10 +35,10 @@ class AnswerWanted(Input, frozen=True, kw_only=True):
 
 
 class RealtimeTurns(Pipeline):
-    """Finds the caller's turns and tells the client of them; without turn detection the client commits them.
+    """Finds the caller's turns and announces them to the client. Without turn detection the client commits them.
 
-    Stands in the place of `Vad`, `Endpointing` and `Interruption`: the client's `turn_detection` says which silence
-    ends a turn, whether the turn is answered by itself, and whether speech interrupts the agent.
+    Replaces `Vad`, `Endpointing` and `Interruption`. The client's `turn_detection` sets the silence that ends a turn,
+    whether the turn is answered unasked, and whether speech interrupts the agent.
     """
 
     def __init__(self, caller: CallerTurns, detector: Detector | None = None) -> None:
@@ -46,10 +46,10 @@ class RealtimeTurns(Pipeline):
         self._vad = Vad(detector)
         self._endpointing = _ClientEndpointing(silence_ms=SILENCE_MS)
         self.gate = _TurnGate(caller)
-        super().__init__([_InputBuffer(caller, self.gate), self._vad, self._endpointing, self.gate])
+        super().__init__([_UncommittedAudio(caller, self.gate), self._vad, self._endpointing, self.gate])
 
     def configure(self, detection: dict[str, Any] | None) -> None:
-        """The client's `turn_detection` from now on."""
+        """Apply the client's `turn_detection`."""
         if detection is None:
             return
         if detection["type"] == "server_vad":
@@ -62,15 +62,15 @@ class RealtimeTurns(Pipeline):
 
 
 class _ClientEndpointing(Endpointing):
-    """Endpointing whose silence may change."""
+    """Endpointing with a silence that may change."""
 
     def wait_for(self, silence_ms: float) -> None:
-        """The silence that ends the turns which are not about to end already."""
+        """Set the silence that ends a turn. It does not hold for a silence in progress."""
         self._silence_s = silence_ms / 1000
 
 
-class _InputBuffer(Processor):
-    """Keeps the audio that waits to be committed."""
+class _UncommittedAudio(Processor):
+    """Keeps the audio that waits for the client to commit it."""
 
     def __init__(self, caller: CallerTurns, gate: _TurnGate) -> None:
         self._caller = caller
@@ -80,7 +80,7 @@ class _InputBuffer(Processor):
 
     @handles(UserAudio)
     async def audio(self, frame: UserAudio) -> None:
-        """Pass it on, or keep it."""
+        """Push the audio on; without turn detection keep it."""
         self._caller.passed(frame)
         if self._caller.detection is not None:
             await self.push(frame)
@@ -93,12 +93,12 @@ class _InputBuffer(Processor):
 
     @handles(BufferCommitted)
     async def committed(self, frame: BufferCommitted) -> None:
-        """Give away the audio that was kept, as a turn."""
+        """Make the kept audio a turn."""
         await self._gate.take(self._take())
 
     @handles(BufferCleared)
     async def cleared(self, frame: BufferCleared) -> None:
-        """Forget the audio that was kept."""
+        """Discard the kept audio."""
         self._take()
 
     def _take(self) -> list[UserAudio]:
@@ -108,16 +108,16 @@ class _InputBuffer(Processor):
 
 
 class _TurnGate(Processor):
-    """Tells the client of turns, and lets their ends pass when they are to be answered."""
+    """Announces turns to the client, and pushes their ends on when they are to be answered."""
 
     def __init__(self, caller: CallerTurns) -> None:
         self._caller = caller
         self._open = False
-        self._held: EndOfTurn | None = None  # of a turn that is answered when the client asks for it
+        self._held: EndOfTurn | None = None  # the end of a turn that is answered when the client asks for it
 
     @handles(SpeechStarted)
     async def started(self, frame: SpeechStarted) -> None:
-        """A turn begins or goes on."""
+        """Begin a turn, or go on with it."""
         if self._caller.detection is not None:
             self._open = True
             self._caller.speech_started(self.session, frame.at)
@@ -125,13 +125,13 @@ class _TurnGate(Processor):
 
     @handles(SpeechStopped)
     async def stopped(self, frame: SpeechStopped) -> None:
-        """The speech of a turn that has passed here stops."""
+        """Push on the end of speech whose start was pushed on."""
         if self._open:
             await self.push(frame)
 
     @handles(EndOfTurn)
     async def ended(self, frame: EndOfTurn) -> None:
-        """Let it pass if the turn is to be answered."""
+        """Push the end on if the turn is answered unasked, else keep it."""
         if not self._open and self._caller.detection is None:
             return
         self._open = False
@@ -142,14 +142,14 @@ class _TurnGate(Processor):
 
     @handles(AnswerWanted)
     async def answer(self, frame: AnswerWanted) -> None:
-        """Answer the turn that waits for it, or ask for a response to the log."""
+        """Let the engine answer the turn that waits, or else respond to the log."""
         if self._held is not None:
             await self._end(self._held)
         else:
             await self.push(Respond(instructions=frame.instructions))
 
     async def take(self, audio: list[UserAudio]) -> None:
-        """A turn that the client has committed."""
+        """Push the audio of a turn that the client has committed."""
         if not audio:
             return
         end = audio[-1].at + audio[-1].duration_s

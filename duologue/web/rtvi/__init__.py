@@ -1,6 +1,6 @@
 """RTVI, the protocol of Pipecat's clients.
 
-`of(transport)` gives an application the client of a call; a `ClientTool` runs in the client.
+`of(transport)` returns the client of a call, for the application; a `ClientTool` runs in the client.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ from ...transports.client import ClientTransport, Message, client_of
 from .messages import Version, envelope
 
 MAX_EARLY = 100
-"""Server messages that wait for the client to be ready. Beyond that the oldest are dropped."""
+"""Server messages that wait until the client is ready. Beyond that the oldest are dropped."""
 
 FunctionCallReport = Literal["none", "name", "full"]
 
@@ -34,9 +34,9 @@ class ClientMessageHandler:
 class RtviClient:
     """The client at the far end of a transport, for the application: see `of`.
 
-    `function_calls` says how much the client receives of the tools that the agent calls: that there is a call ("none"),
-    its name, or its arguments and result as well ("full"). With `audio_levels` it receives the levels of both sides,
-    with `metrics` the times of each turn. Set these before the session runs.
+    `function_calls` is how much the client receives of each tool call: only that it was made ("none"), its name, or its
+    arguments and result as well ("full"). With `audio_levels` it receives the levels of both sides, with `metrics` the
+    times of each turn. Set these before the session runs.
     """
 
     def __init__(self, transport: ClientTransport) -> None:
@@ -46,20 +46,20 @@ class RtviClient:
         self.prices: Prices = PRICES
         """The prices for the page's cost of the call."""
         self.ready = False
-        """True once the client has said that it is ready, and has received that the agent is."""
+        """True once the client has sent `client-ready` and received `bot-ready`."""
         self.version: Version = (0, 0, 0)
-        """The client's version of the protocol."""
+        """The client's version of the protocol, (0, 0, 0) before it is known."""
         self.handlers: dict[str, ClientMessageHandler] = {}
         self._transport = transport
         self._early: deque[Message] = deque(maxlen=MAX_EARLY)
         self._asked: dict[str, asyncio.Future[Any]] = {}
 
     def on_client_message(self, type: str, handler: Callable[[Any], Any], model: Any = Any) -> None:
-        """Let `handler(data)` answer the client's messages of a type; its return value, as JSON, is the answer.
+        """Let `handler(data)`, a `def` or an `async def`, answer the client's messages of a type.
 
-        A plain function or an `async def`. The data is converted to `model` (a type that msgspec knows); data that does
-        not fit is refused before the handler. An error that the handler raises is the answer. Raises ConfigurationError
-        if the type has a handler already.
+        Its return value, as JSON, is the answer, or the error that it raises. The data is converted to `model` (a type
+        that msgspec knows); data that does not fit is refused without a call. Raises ConfigurationError if the type has
+        a handler already.
         """
         if type in self.handlers:
             raise ConfigurationError(f"client messages of type {type!r} have a handler already")
@@ -74,7 +74,7 @@ class RtviClient:
             self._early.append(message)
 
     def become_ready(self) -> None:
-        """The client is ready: send the server messages that wait for it."""
+        """Send the server messages that wait: the client is ready."""
         self.ready = True
         while self._early:
             self._transport.send_message(self._early.popleft())
@@ -82,13 +82,13 @@ class RtviClient:
     # -- the client's tools ----------------------------------------------------------------------------------------
 
     async def call(self, session: Session, name: str, arguments: dict[str, Any]) -> Any:
-        """Let the client run a function that the agent has called. Raises ToolError if it is not there."""
+        """Let the client run a function that the agent has called. Raises ToolError if the client is not ready."""
         call_id = running_call.get()
         if not self.ready or not call_id:
             raise ToolError(f"the client is not ready to run {name!r}")
         result = self._asked[call_id] = asyncio.get_running_loop().create_future()
         told: dict[str, Any] = {"function_name": name, "tool_call_id": call_id}
-        # Each of the two starts the function in clients that know both.
+        # Clients that know both messages would start the function twice.
         if self.version[0] < 2:
             self._transport.send_message(envelope("llm-function-call", {**told, "args": arguments}))
         else:
@@ -99,7 +99,7 @@ class RtviClient:
             del self._asked[call_id]
 
     def called(self, call_id: str, result: Any) -> bool:
-        """The client's result has come. Returns False if nobody waits for it."""
+        """Take the client's result. Returns False if no call waits for it."""
         waiting = self._asked.get(call_id)
         if waiting is None or waiting.done():
             return False
@@ -108,7 +108,7 @@ class RtviClient:
 
 
 def of(transport: ClientTransport) -> RtviClient:
-    """The client of a transport: in `make_session`, and at any time after."""
+    """Return the client of a transport. May be called in `make_session`, and at any time after."""
     client = transport.attached.get(RtviClient)
     if client is None:
         client = transport.attached[RtviClient] = RtviClient(transport)
@@ -117,14 +117,14 @@ def of(transport: ClientTransport) -> RtviClient:
 
 
 class ClientToolSpec(ToolSpec, frozen=True, kw_only=True):
-    """The specification of a tool that runs in the client: the model sees no difference."""
+    """The specification of a tool that runs in the client. For the model it is a tool like any other."""
 
 
 class ClientTool(Tool):
-    """A tool that runs in the client, by the function that `registerFunctionCallHandler` has for its name there.
+    """A tool that runs in the client, where `registerFunctionCallHandler` has a function of its name.
 
-    `schema` is an OpenAI-style schema (flat, or under "function"); the options are those of `Tool`. The call fails if
-    the client gives no result within `timeout_s`, or does not speak RTVI. Raises ConfigurationError as
+    `schema` is an OpenAI-style schema (flat, or under "function"); the options are those of `Tool`. A call fails if the
+    client does not answer within `timeout_s` seconds, or does not speak RTVI. Raises ConfigurationError as
     `Tool.from_schema` does.
     """
 
@@ -141,7 +141,7 @@ class ClientTool(Tool):
 
 
 def is_client_tool(session: Session, name: str) -> bool:
-    """Returns True if the tool of this name runs in the client."""
+    """Return True if the tool of this name runs in the client."""
     specs = [*shared_tools(session.pipeline), *(tool.spec for tool in (session.agent.toolset if session.agent else ()))]
     return any(isinstance(spec, ClientToolSpec) and spec.name == name for spec in specs)
 
@@ -149,5 +149,5 @@ def is_client_tool(session: Session, name: str) -> bool:
 async def _run_in_client(session: Session, name: str, arguments: dict[str, Any]) -> Any:
     transport = client_of(session)
     if transport is None:
-        raise ToolError(f"{name!r} runs in a client, and this call has none")
+        raise ToolError(f"{name!r} runs in a client, and this call has no RTVI client")
     return await of(transport).call(session, name, arguments)

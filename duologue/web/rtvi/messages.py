@@ -16,16 +16,16 @@ from ...transports.client import Message, Words
 
 LABEL = "rtvi-ai"
 PROTOCOL = "2.2.0"
-"""The version of RTVI for clients of its major version."""
+"""The version of RTVI that is spoken with clients of the same major version."""
 MAX_TEXT = 16_384
-"""The most characters of a text that a client sends."""
+"""The largest number of characters in a client's text."""
 
 Version = tuple[int, int, int]
 DataT = TypeVar("DataT")
 
 
 class ClientReady(msgspec.Struct, frozen=True):
-    """The client's version of the protocol, and the library that it is made with."""
+    """The client's version of the protocol, and its library."""
 
     version: str = ""
     about: Any = None
@@ -39,7 +39,7 @@ class ClientMessage(msgspec.Struct, frozen=True):
 
 
 class TextOptions(msgspec.Struct, frozen=True):
-    """`run_immediately` is True if an answer is wanted, `audio_response` if it is to be spoken."""
+    """`run_immediately` asks for an answer, `audio_response` for a spoken one."""
 
     run_immediately: bool = True
     audio_response: bool = True
@@ -69,14 +69,14 @@ class File(msgspec.Struct, frozen=True):
 
 
 class SendFile(msgspec.Struct, frozen=True):
-    """A file that the caller shows, and the text that they typed with it."""
+    """A file of the caller, and the text that they typed with it."""
 
     file: File
     content: Annotated[str, msgspec.Meta(max_length=MAX_TEXT)] = ""
     options: TextOptions = TextOptions()
 
     def image(self) -> UserImage:
-        """The file as an image. Raises BadInput for anything else."""
+        """Return the file as an image. Raises BadInput for anything else."""
         source, mime = self.file.source, self.file.format
         if mime not in IMAGE_TYPES:
             raise BadInput(f"a file of format {mime[:64]!r}: only images are taken, {', '.join(sorted(IMAGE_TYPES))}")
@@ -91,7 +91,7 @@ class SendFile(msgspec.Struct, frozen=True):
 
 
 class FunctionCallResult(msgspec.Struct, frozen=True):
-    """The result of a function of the client's."""
+    """The result of a function in the client."""
 
     tool_call_id: str
     result: Any = None
@@ -102,14 +102,14 @@ Key = Literal["0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "*", "#", "A", "
 
 
 class DtmfKeys(msgspec.Struct, frozen=True):
-    """Keys of a telephone; before version 2.1 a single one in `button`."""
+    """Keys of a telephone. Clients before version 2.1 send a single one, in `button`."""
 
     buttons: Annotated[list[Key], msgspec.Meta(max_length=64)] = []
     button: Key | None = None
 
 
 class RawAudio(msgspec.Struct, frozen=True, rename="camel"):
-    """Audio beside the transport's own: PCM s16le, as base64."""
+    """Audio in a message, apart from the transport's own: PCM s16le as base64."""
 
     sample_rate: Annotated[int, msgspec.Meta(ge=1, le=MAX_SAMPLE_RATE)]
     num_channels: Annotated[int, msgspec.Meta(ge=1, le=8)] = 1
@@ -117,7 +117,7 @@ class RawAudio(msgspec.Struct, frozen=True, rename="camel"):
     base64_audio_batch: list[str] = msgspec.field(default=[], name="base64AudioBatch")
 
     def pcm(self) -> bytes:
-        """All of it as mono. Raises BadInput for data that is not base64, or that splits a sample."""
+        """Return the audio in mono. Raises BadInput for data that is not base64, or that splits a sample."""
         pcm = b"".join(_bytes(text, "audio") for text in (self.base64_audio, *self.base64_audio_batch))
         if len(pcm) % (2 * self.num_channels):
             raise BadInput(f"{len(pcm)} bytes of audio are not whole samples of {self.num_channels} channel(s)")
@@ -132,7 +132,7 @@ def _bytes(text: str, what: str) -> bytes:
 
 
 def is_plain(message: Message) -> bool:
-    """Returns True if a message can be written as it was read: JSON may hold halves of characters, and huge numbers."""
+    """Return True if a message can be encoded again: JSON may hold lone surrogates and numbers beyond all types."""
     try:
         msgspec.json.encode(message)
     except (ValueError, OverflowError, RecursionError):
@@ -141,7 +141,7 @@ def is_plain(message: Message) -> bool:
 
 
 def read_data(data: Any, model: type[DataT]) -> DataT:
-    """The data of a message. Raises BadInput, naming the field, if it is malformed."""
+    """Return the data of a message. Raises BadInput, naming the field, if it is malformed."""
     try:
         return msgspec.convert(data if data is not None else {}, model)
     except msgspec.ValidationError as error:
@@ -149,7 +149,7 @@ def read_data(data: Any, model: type[DataT]) -> DataT:
 
 
 def envelope(kind: str, data: Mapping[str, Any] | None = None, id: str = "") -> Message:
-    """A message to the client. Fields that are None are left out."""
+    """Return a message to the client. Fields that are None are left out."""
     message: Message = {"label": LABEL, "type": kind}
     if id:
         message["id"] = id
@@ -159,7 +159,7 @@ def envelope(kind: str, data: Mapping[str, Any] | None = None, id: str = "") -> 
 
 
 def version(text: str) -> Version:
-    """A version as numbers; (0, 0, 0) for a text that is not a version."""
+    """Return a version as numbers; (0, 0, 0) for a text that is not a version."""
     numbers = text.split(".")
     if len(numbers) != 3 or not all(number.isdecimal() and len(number) < 6 for number in numbers):
         return (0, 0, 0)
@@ -171,13 +171,13 @@ class RtviWords(Words):
     """RTVI's `error`, and the `peerLeft` of Pipecat's small-webrtc transport."""
 
     def error(self, text: str) -> Message:
-        """RTVI's error message. The call goes on, or its end is sent apart."""
+        """Return RTVI's error message. It does not end the call."""
         return envelope("error", {"error": text, "fatal": False})
 
     def end(self, reason: str) -> Message:
-        """A signalling message, which is not RTVI's: clients of small-webrtc expect it on the same channel."""
+        """Return a signalling message, not RTVI's: clients of small-webrtc expect it on the same channel."""
         return {"type": "signalling", "message": {"type": "peerLeft"}}
 
     def owns(self, message: Message) -> bool:
-        """Returns True for RTVI's label."""
+        """Return True for a message with RTVI's label."""
         return message.get("label") == LABEL

@@ -1,4 +1,4 @@
-"""`BotOutput`: the agent's words in RTVI's form, sentence by sentence as they are written and as they are heard."""
+"""`BotOutput`: the agent's words in RTVI's form: sentence by sentence, as they are generated and as they are heard."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from ...session.conversation import Item
 from ...session.ledger import heard_position
 
 MAX_FOLLOWED = 32
-"""Responses that are followed at the same time. Beyond that the oldest are followed no longer."""
+"""Responses that are followed at the same time. Beyond that the oldest are forgotten."""
 
 RtviMessage = tuple[str, dict[str, Any] | None]
 """The type of a message to the client, and its data."""
 
 
 class _Sentence:
-    """A sentence of a response: its id, and the place in the response's text where it begins."""
+    """A sentence of a response: its id, and the index of its first character in the response's text."""
 
     def __init__(self, id: int, start: int, raw: str) -> None:
         self.id, self.start, self.raw = id, start, raw
@@ -29,30 +29,30 @@ class _Sentence:
 
 
 class _SpokenResponse:
-    """A response that is written, or heard."""
+    """A response that is being generated or heard."""
 
     def __init__(self, turn: int, spoken: bool) -> None:
         self.turn, self.spoken = turn, spoken
         self.splitter = SentenceSplitter()
         self.segments: list[_Sentence] = []
-        self.heard = 0  # characters of the text that the caller has heard
+        self.heard = 0  # the number of the text's characters that the caller has heard
         self.sounding = False
 
     @property
     def cut(self) -> int:
-        """Characters of the text that are in segments."""
+        """The number of the text's characters that are in segments."""
         return self.segments[-1].start + len(self.segments[-1].raw) if self.segments else 0
 
     @property
     def text(self) -> str:
-        """The text as it was written."""
+        """The generated text so far."""
         return "".join(segment.raw for segment in self.segments) + self.splitter.pending
 
 
 class BotOutput:
-    """Makes messages of the agent's responses; each method gives those that follow from an event.
+    """Makes the messages about the agent's responses. Each method yields the messages that follow from an event.
 
-    With `words` they have the form of RTVI 1: sentences when they are written, then the words that are spoken.
+    With `words` they have the form of RTVI 1: sentences when they are generated, then the spoken words.
     """
 
     def __init__(self) -> None:
@@ -60,22 +60,22 @@ class BotOutput:
         self._responses: dict[str, _SpokenResponse] = {}
         self._segments = 0
 
-    # -- as it is written ------------------------------------------------------------------------------------------
+    # -- generated text --------------------------------------------------------------------------------------------
 
     def opened(self, event: ResponseOpened, *, spoken: bool) -> None:
-        """A response begins; one that is not `spoken` is only shown."""
+        """Begin a response. One that is not `spoken` is only shown."""
         self._responses[event.id] = _SpokenResponse(event.turn, spoken)
         while len(self._responses) > MAX_FOLLOWED:
             del self._responses[next(iter(self._responses))]
 
     def wrote(self, event: ResponseText) -> Iterator[RtviMessage]:
-        """Its text goes on."""
+        """Add text to a response."""
         if response := self._responses.get(event.id):
             for sentence in response.splitter.feed(event.text):
                 yield from self._add(response, sentence)
 
     def complete(self, event: ResponseComplete) -> Iterator[RtviMessage]:
-        """All of its text is here. The rest of one that did not complete is not spoken."""
+        """Complete a response's text. The rest of a response that did not complete is not spoken."""
         if response := self._responses.get(event.id):
             rest = response.splitter.flush()
             if event.status == "completed":
@@ -84,14 +84,14 @@ class BotOutput:
                 del self._responses[event.id]
 
     def said_before(self, item: Item) -> Iterator[RtviMessage]:
-        """An earlier message of the agent, for a client that has just come."""
+        """Show an earlier message of the agent to a client that has just connected."""
         self._segments += 1
         response = _SpokenResponse(item.turn, True)
         response.heard = len(item.text)
         yield self._message(response, _Sentence(self._segments, 0, item.text), "completed")
 
     def again(self) -> Iterator[RtviMessage]:
-        """The sentences that are being said, for a client that has just come."""
+        """Show the sentences in progress to a client that has just connected."""
         for response in self._responses.values():
             for segment in response.segments:
                 if segment.text:
@@ -109,10 +109,10 @@ class BotOutput:
         yield self._message(response, segment, "new")
         yield "bot-transcription", {"text": segment.text}
 
-    # -- as it is heard --------------------------------------------------------------------------------------------
+    # -- heard text ------------------------------------------------------------------------------------------------
 
     def changed(self, event: MessageChanged) -> Iterator[RtviMessage]:
-        """The caller has heard more of a response, or it is known in the end how much they heard."""
+        """Mark more of a response as heard, or its final heard text."""
         response = self._responses.get(event.item.id)
         if response is None:
             return
@@ -127,12 +127,12 @@ class BotOutput:
             yield from self._stopped(response)
 
     def gone(self, response_id: str) -> Iterator[RtviMessage]:
-        """The caller heard nothing of a response."""
+        """Forget a response of which the caller heard nothing."""
         if response := self._responses.pop(response_id, None):
             yield from self._stopped(response)
 
     def cut_short(self, event: SpeechCut) -> Iterator[RtviMessage]:
-        """Nothing more is said of the turns up to this one."""
+        """End the responses of the interrupted turns."""
         for response_id in [id for id, response in self._responses.items() if response.turn <= event.turn]:
             yield from self._stopped(self._responses.pop(response_id))
 

@@ -1,4 +1,4 @@
-"""`PageControls`: the page's requests of types `duologue.…`: hand over, change the engine, approve, interrupt."""
+"""`PageControls`: the page's requests, of types `duologue.…`: hand over, change the engine, approve, interrupt."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ShortText = Annotated[str, msgspec.Meta(max_length=256)]
 
 
 class TransferRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`duologue.transfer`: the agent to hand over to, and the engine; "" keeps the one that has the call."""
+    """`duologue.transfer`: the agent and the engine that take the call; "" keeps the present one."""
 
     target: ShortText = ""
     engine: ShortText = ""
@@ -50,7 +50,7 @@ class PageControls:
 
     async def _transfer(self, asked: TransferRequest) -> None:
         if self._handoff is None:
-            raise BadInput("there is nobody to hand over to: the pipeline has no Handoff")
+            raise BadInput("the call cannot be handed over: the pipeline has no Handoff")
         if asked.target and asked.target not in self._handoff.agents:
             raise BadInput(f"there is no agent {asked.target!r}; there are {', '.join(self._handoff.agents)}")
         await self._session.send(Transfer(target=asked.target, engine=asked.engine, reason=asked.reason))
@@ -65,7 +65,7 @@ class PageControls:
 
 
 def page_state(session: Session) -> dict[str, Any]:
-    """The fields of `duologue.state`: who has the call, on which engine, and who could have it."""
+    """Return the fields of `duologue.state`: the active agent and engine, and all agents and engines."""
     place, handoff = find_engine(session.pipeline), find_handoff(session)
     switch = place if isinstance(place, Switch) else None
     known = handoff.agents.values() if handoff else [session.agent] if session.agent else []
@@ -80,7 +80,7 @@ def page_state(session: Session) -> dict[str, Any]:
 
 
 def find_handoff(session: Session) -> Handoff | None:
-    """The hand-off of a session's pipeline."""
+    """Return the `Handoff` in a session's pipeline, None without one."""
     return next((leaf for leaf in leaves(session.pipeline) if isinstance(leaf, Handoff)), None)
 
 

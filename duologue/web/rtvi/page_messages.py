@@ -1,4 +1,4 @@
-"""`PageMessages`: the events of a call as the page's messages, of types `duologue.…`, beyond those of RTVI."""
+"""`PageMessages`: a call's events as messages of types `duologue.…` for the page, in addition to RTVI's."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from ...session.rows import to_row
 from ...session.usage import PRICES, Prices, cost
 
 MAX_WANTED = 100
-"""Tool calls that wait for approval and are remembered here."""
+"""Tool calls that wait for approval. Beyond that the oldest are forgotten."""
 
 PageMessage = dict[str, Any]
 
 
 class PageMessages:
-    """Makes the page's messages: who has the call and on which engine, rows, hand-offs, times, cost, approvals.
+    """Makes the page's messages: the active agent and engine, rows, hand-offs, times, cost, approvals.
 
-    `state()` gives the fields of `duologue.state` as they are now.
+    `state()` returns the present fields of `duologue.state`.
     """
 
     def __init__(self, session_id: str, state: Callable[[], Mapping[str, Any]], prices: Prices = PRICES) -> None:
@@ -39,11 +39,11 @@ class PageMessages:
         self._wanted: dict[str, ToolChanged] = {}
 
     def waits_for_approval(self, call_id: str) -> bool:
-        """Returns True while a tool call waits for its approval."""
+        """Return True while a tool call waits for its approval."""
         return call_id in self._wanted
 
     def begin(self, log: Iterable[FeedEvent], totals: Iterable[Usage]) -> Iterator[PageMessage]:
-        """The call as it is, for a page that is ready: `log` as the feed gives it."""
+        """Yield the messages that bring a page up to date, once it is ready. `log` is the feed's."""
         yield _page_message("state", **self._state())
         yield self._usage(totals)
         for wanted in self._wanted.values():
@@ -52,7 +52,7 @@ class PageMessages:
             yield from self._row(event)
 
     def translate(self, event: FeedEvent) -> Iterator[PageMessage]:
-        """The messages that follow from an event. To be read to the end."""
+        """Yield the messages that follow from an event. The iterator must be exhausted."""
         yield from self._row(event)
         match event:
             case HandedOff():

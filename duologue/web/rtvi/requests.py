@@ -1,4 +1,4 @@
-"""`RtviRequests`: the messages that a client sends, checked, carried out and answered."""
+"""`RtviRequests`: checks a client's messages, carries them out and answers them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .messages import (
 )
 
 MAX_REQUESTS = 16
-"""Client messages of one client that are being answered. Beyond that further ones are refused."""
+"""Client messages that are being answered at the same time. More are refused."""
 
 
 class RtviRequests:
@@ -44,17 +44,17 @@ class RtviRequests:
         measure: Callable[[], None],
     ) -> None:
         self.show_after: int | None = None
-        """The next turn after this one is shown and not spoken; None if it is spoken."""
+        """The turn whose successor is shown and not spoken, None if there is none."""
         self._transport, self._session, self._client = transport, session, client
         self._ready, self._measure = ready, measure
         self._answering = 0
 
     def received(self, message: Message) -> None:
-        """A message of the client. Those that are not RTVI's are left alone."""
+        """Take a message of the client. Messages that are not RTVI's are ignored."""
         if message.get("label") != LABEL:
             return
         if not is_plain(message):
-            self.refuse("", "The message has text that is not Unicode, or numbers that nothing can hold")
+            self.refuse("", "The message has text that is not Unicode, or numbers that are out of range")
             return
         id, kind = message.get("id"), message.get("type")
         id = id if isinstance(id, str) else ""
@@ -121,7 +121,7 @@ class RtviRequests:
     def _result(self, id: str, data: FunctionCallResult) -> None:
         if self._client.called(data.tool_call_id, data.result):
             return
-        if self._session.calls.get(data.tool_call_id) is None:  # else it is late, or belongs to a function here
+        if self._session.calls.get(data.tool_call_id) is None:  # else it is late, or the function runs here
             raise BadInput(f"no tool call {data.tool_call_id[:64]!r} waits for a result")
 
     # -- the application's messages --------------------------------------------------------------------------------

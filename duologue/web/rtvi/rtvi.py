@@ -1,4 +1,4 @@
-"""RTVI: the messages that Pipecat's client kits understand, both ways.
+"""`Rtvi`: RTVI, the protocol of Pipecat's client kits, for one client.
 
 An application reaches the client of a call by `of(transport)`: see `RtviClient`.
 """
@@ -28,16 +28,15 @@ from .translation import RtviMessages
 __all__ = ["ClientTool", "Rtvi", "RtviClient", "of"]
 
 MAX_CATCH_UP = 200
-"""Entries of the log that a client gets of the time before it was ready: the latest."""
+"""The largest number of earlier items of the log that a client receives when it is ready: the latest."""
 _STAGE_PROCESSORS: dict[str, type[Node]] = {"transcript": STT, "first_token": LLM, "first_audio": TTS}
 
 
 class Rtvi:
-    """Speaks RTVI 2 (and 1, with clients of that version) with one client.
+    """Speaks RTVI 2 with one client, or RTVI 1 with a client of that version.
 
-    The call's events reach the client from the moment that it has said that it is ready and the session runs; the
-    conversation before comes first then. With `controls` the client gets the page's messages, and may do what the page
-    offers.
+    The client receives the earlier conversation and then the call's events, once it has sent `client-ready` and the
+    session runs. With `controls` it also receives the page's messages, and may use the page's controls.
     """
 
     def __init__(self, transport: ClientTransport, session: Session, *, controls: bool = False) -> None:
@@ -51,11 +50,11 @@ class Rtvi:
         )
         self._page = PageMessages(session.id, lambda: page_state(session), client.prices) if controls else None
         self._requests = RtviRequests(transport, session, client, ready=self._client_ready, measure=self._measure)
-        self._asked: tuple[str, ClientReady] | None = None  # the client is ready, and waits for the agent
+        self._asked: tuple[str, ClientReady] | None = None  # a client that is ready while the session is not
         self._measuring = False
 
     def attach(self) -> None:
-        """Listen to both sides."""
+        """Listen to the client and to the call's feed."""
         feed = self._session.feed
         feed.on(self._happened)
         if self._client.audio_levels:
@@ -94,7 +93,7 @@ class Rtvi:
                 self._send_to_page(message)
 
     def _catch_up(self) -> None:
-        """Send the conversation from before the client was ready."""
+        """Send the earlier conversation to a client that has become ready."""
         session = self._session
         skipped = max(0, len(session.conversation) - MAX_CATCH_UP)
         for message in self._messages.catch_up(
@@ -123,7 +122,7 @@ class Rtvi:
                 self._send_to_page(page_message)
 
     def _show_only(self, turn: int) -> None:
-        """Do not play a turn whose answer the client wants to read."""
+        """Show a turn's answer and do not play it, because the client wants to read it."""
         show_after = self._requests.show_after
         if show_after is not None and turn > show_after:
             self._requests.show_after, self._messages.unspoken_turn = None, turn
@@ -139,7 +138,7 @@ class Rtvi:
 
 
 def processors_of_stages(session: Session) -> dict[str, str]:
-    """The name of the processor that each stage of a turn's time belongs to, for the stages that have one."""
+    """Return the name of the processor that each stage of a turn belongs to, for the stages that have one."""
     processors = active_leaves(session.pipeline)
     names = {
         stage: next((processor.name for processor in processors if isinstance(processor, kind)), "")

@@ -1,4 +1,4 @@
-"""`RtviMessages`: the events of a call as RTVI's messages to the client."""
+"""`RtviMessages`: a call's events as RTVI's messages to the client."""
 
 from __future__ import annotations
 
@@ -29,20 +29,19 @@ from .messages import Version
 from .output import BotOutput, RtviMessage
 
 INPUT_VERSION = (2, 2, 0)
-"""Clients of this version and later also get `user-input`."""
+"""Clients of this version and later also receive `user-input`."""
 
 
 def utc_now() -> str:
-    """The time of day, as RTVI's transcripts have it."""
+    """Return the time of day in the form of RTVI's transcripts."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")
 
 
 class RtviMessages:
-    """Makes RTVI's messages of a call's events. `version` is the client's.
+    """Translates a call's events into RTVI's messages. `version` is the client's.
 
-    `user_id` names the caller. `is_client_tool(name)` returns True for a tool that runs in the client.
-    `processors()` gives the names of the processors that a stage of a turn's time belongs to. `timestamp()` gives the
-    time of day.
+    `user_id` names the caller. `is_client_tool(name)` returns True for a tool that runs in the client. `processors()`
+    returns the name of the processor for each stage of a turn. `timestamp()` returns the time of day.
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class RtviMessages:
         timestamp: Callable[[], str] = utc_now,
     ) -> None:
         self.unspoken_turn = 0
-        """A turn whose answers are shown and not spoken."""
+        """The turn whose answers are shown and not spoken."""
         self._user_id = user_id
         self._function_calls = function_calls
         self._is_client_tool = is_client_tool
@@ -66,12 +65,12 @@ class RtviMessages:
         self._last_said = ("", "")  # the caller's latest message: its id and text
 
     def set_version(self, version: Version) -> None:
-        """The client has told its version."""
+        """Set the client's version."""
         self._version = version
         self._output.words = version[0] == 1
 
     def translate(self, event: FeedEvent) -> Iterator[RtviMessage]:
-        """The messages that follow from an event. To be read to the end."""
+        """Yield the messages that follow from an event. The iterator must be exhausted."""
         match event:
             case Speaking():
                 side = "user" if event.who == "caller" else "bot"
@@ -100,7 +99,7 @@ class RtviMessages:
             case AccessSwitched():
                 yield "user-mute-stopped" if event.access == "active" else "user-mute-started", None
             case Failed():
-                # An unexpected error's message may be for the application's eyes only.
+                # The message of an unexpected error may contain secrets of the application.
                 message = "an internal error" if event.category == "internal" else event.message
                 yield "error", {"error": message, "fatal": event.fatal}
             case UsageReported():
@@ -114,7 +113,7 @@ class RtviMessages:
     def catch_up(
         self, log: Iterable[FeedEvent], *, caller_speaking: bool, agent_speaking: bool
     ) -> Iterator[RtviMessage]:
-        """The call so far, for a client that has just come: `log` as the feed gives it."""
+        """Yield the call so far, for a client that has just connected. `log` is the feed's."""
         for event in log:
             if not isinstance(event, MessageChanged) or not event.final or not event.text or event.item.name:
                 continue
@@ -167,7 +166,7 @@ class RtviMessages:
                 yield "llm-function-call-started", name
             theirs = self._is_client_tool(event.name)
             if theirs and self._version[0] >= 2:
-                return  # it is sent when the tool is to run, and the client runs it then
+                return  # it is sent when the client is to run the tool
             arguments = {"arguments": event.arguments} if report == "full" else {}
             named = {} if theirs else name
             yield "llm-function-call-in-progress", {"tool_call_id": event.call_id, **named, **arguments}
@@ -175,7 +174,7 @@ class RtviMessages:
     # -- figures ---------------------------------------------------------------------------------------------------
 
     def _first_results(self, event: TurnTimed) -> list[dict[str, Any]]:
-        """The seconds that each service took to its first result."""
+        """Return the seconds that each service took to its first result."""
         return [
             {"processor": name, "value": round(event.stages_ms[stage] / 1000, 4)}
             for stage, name in self._processors().items()

@@ -54,7 +54,7 @@ async def test_an_error_of_any_type_that_stays_ends_in_giving_up(error: BaseExce
         assert kept.states[-1] == "lost"
         assert len(kept.fatal) == 1
         assert service.failure is not None
-    assert kept.call.outcome.error is not None
+    assert kept.outcome.error is not None
 
 
 @pytest.mark.parametrize("error", [ConfigurationError("no such voice"), MissingExtra("websockets", "web")], ids=named)

@@ -29,7 +29,7 @@ from duologue.testing.parrot.stt import ParrotSTTDialect
 from duologue.testing.parrot.wire import outgoing
 from duologue.testing.scripted.parrot import ListeningParrot, ScriptedParrot
 from duologue.testing.tls import loopback
-from tests.session.calls import Call, Sink, Top, running, settled
+from tests.session.calls import Sink, TextCall, Top, running, settled
 
 PIECE_S = 0.02
 
@@ -47,7 +47,7 @@ def pieces(first: int, count: int) -> bytes:
 class Line:
     """A caller whose audio is numbered, an STT, and what comes out of it."""
 
-    def __init__(self, server: ScriptedParrot, stt: ParrotSTT, call: Call, sink: Sink, top: Top) -> None:
+    def __init__(self, server: ScriptedParrot, stt: ParrotSTT, call: TextCall, sink: Sink, top: Top) -> None:
         self.server, self.stt, self.call, self.sink, self.top = server, stt, call, sink, top
         self.usage: list[Usage] = []
         self.changes: list[ConnectionChanged] = []
