@@ -94,10 +94,10 @@ def messages(
             continue
         if asked:
             _add_calls(out, asked, results)
-        if _is_image(item):
-            _add(out, _image(item, item.id in hidden))
-        elif _is_words(item):  # else its transcript is still to come
+        if _is_words(item):  # else its transcript is still to come
             _add(out, Message(role="user", text=f"[{item.author}] {item.text}" if item.author else item.text))
+        elif _is_image(item):
+            _add(out, _image(item, item.id in hidden))
         elif item.kind in ("handoff", "note") and item.text:
             out.append(Message(role="system", text=item.text))
         elif item.role == "agent" and (text := item.text or ledger.text_of(item.id)):
