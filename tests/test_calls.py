@@ -12,10 +12,9 @@ from duologue.processors.turns.endpointing import Endpointing
 from duologue.processors.turns.interruption import Interruption
 from duologue.processors.turns.vad import Vad
 from duologue.services.llm import Request, ToolRequest
-from duologue.testing.caller import SimulatedCaller
+from duologue.testing import Call
 from duologue.testing.clock import run
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
-from duologue.testing.script import converse
 from duologue.transports.memory import MemoryTransport
 
 
@@ -62,20 +61,16 @@ async def ten_minutes() -> tuple[str, Session]:
         trace.update(encode(frame))
 
     session.observe(tap)
-    caller = SimulatedCaller(transport)
-
-    async def script() -> None:
+    async with Call(session, transport) as call:
         while session.now() < 590:
-            await caller.say("and what about paris")
-            await caller.wait_for_agent_to_start()
-            if len(caller.lines) % 3 == 0:
-                await caller.silence(1.0)
+            await call.says("and what about paris")
+            await call.agent_begins()
+            if len(call.caller.lines) % 3 == 0:
+                await call.waits(1.0)
                 continue  # the next question is a barge-in
-            await caller.listen()
-        caller.hang_up()
-
-    outcome = await converse(session, script)
-    assert outcome.error is None
+            await call.hears()
+        call.caller.hang_up()
+    assert call.outcome.error is None
     assert session.now() >= 590
     return trace.hexdigest(), session
 

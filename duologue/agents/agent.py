@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import ConfigurationError
 from ..frames import Configure
+from .engine import language_line
 from .tool import Tool, ToolSpec, plain_specs
 
 
@@ -59,11 +60,6 @@ class Agent:
         if not lines:
             return self.instructions
         return "\n".join([self.instructions, "", "--- Agent Identity ---", *lines])
-
-
-def language_line(language: str) -> str:
-    """Return the instruction to answer in a language."""
-    return f"Language: Always respond in {language}"
 
 
 def configuration(agent: Agent, more_tools: Iterable[ToolSpec] = (), voices: str = "") -> Configure:
@@ -147,6 +143,18 @@ class Flow:
     def first(self) -> Stage:
         """The stage with which a call begins."""
         return next(iter(self.stages.values()))
+
+    def after(self, phase: str) -> list[Stage]:
+        """Return the stages that may follow a phase, in order."""
+        return [self.stages[name] for name in self.stages[phase].reachable]
+
+    def phase_of(self, agent: str, phase: str | None, *, after: str) -> str | None:
+        """Return a phase that an agent leads: `phase` unless that is None, else the nearest one in the flow, else any.
+
+        `after` is the phase to leave. Returns None if the agent does not lead it.
+        """
+        stages = [*self.after(after), *self.stages.values()]
+        return next((s.phase for s in stages if s.agent == agent and phase in (None, s.phase)), None)
 
 
 def free_flow(agents: Mapping[str, Agent]) -> Flow:

@@ -8,7 +8,6 @@ import msgspec
 
 from ..errors import ConfigurationError
 from ..frames import Configure, Input, ToolResult
-from .agent import language_line
 from .tool import ToolSpec
 
 
@@ -41,6 +40,11 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """The version of the conformance suite that the engine was written for."""
     voices: str = ""
     """The family of the engine's voices, by which an `Agent` can name a voice for each engine."""
+
+
+def language_line(language: str) -> str:
+    """Return the instruction to answer in a language."""
+    return f"Language: Always respond in {language}"
 
 
 class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):

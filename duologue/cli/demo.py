@@ -25,9 +25,9 @@ from ..services.local.recognizer import Grammar, Recognizer
 from ..services.openai import OpenAIRealtime
 from ..session.call_events import FeedEvent, HandedOff, SpeechHeld
 from ..session.latency import LatencyMeter
+from ..testing.call import Call
 from ..testing.caller import SimulatedCaller
 from ..testing.clock import run as run_virtual
-from ..testing.script import converse
 from ..transports.memory import MemoryTransport
 from .agents import RULES, agents, stages
 from .local_model import serving
@@ -75,9 +75,10 @@ class Demo:
         """Make the call and write the files. Returns its outcome."""
         self.out.mkdir(parents=True, exist_ok=True)
         with CallView(self.session, self.meter, self._console):
-            outcome = await converse(self.session, self._script)
+            async with Call(self.session, self.transport, self.caller) as call:
+                await self._script(call)
         self._write()
-        return outcome
+        return call.outcome
 
     def _happened(self, event: FeedEvent) -> None:
         match event:
@@ -91,31 +92,24 @@ class Demo:
         if self._swaps:
             await self.session.send(Transfer(engine=engine, reason="as an experiment"))
 
-    async def _script(self) -> None:
-        caller = self.caller
-        await caller.listen()
-        await caller.say("where is my order")
-        await caller.listen()
-        await caller.say("four five six seven")
-        await caller.listen()
+    async def _script(self, call: Call) -> None:
+        await call.hears()
+        await call.asks("where is my order")
+        await call.asks("four five six seven")
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(caller.say, "what are your opening hours")
-            await caller.silence(0.7)
+            tasks.start_soon(call.says, "what are your opening hours")
+            await call.waits(0.7)
             await self._swap("cascade")  # in the middle of the caller's sentence
-        await caller.wait_for_agent_to_start()
-        await caller.silence(3.0)
-        await caller.say("thank you that is enough")
-        await caller.listen()
+        await call.agent_begins()
+        await call.waits(3.0)
+        await call.asks("thank you that is enough")
         await self._swap("native")
-        await caller.say("I have a question about my bill")
-        await caller.listen(pause_s=1.2)
-        await caller.say("how much do I owe")
-        await caller.listen()
-        await caller.say("can I pay next week")
-        await caller.listen()
-        await caller.say("thank you goodbye")
-        await caller.listen()
-        caller.hang_up()
+        await call.says("I have a question about my bill")
+        await call.hears(pause_s=1.2)
+        await call.asks("how much do I owe")
+        await call.asks("can I pay next week")
+        await call.asks("thank you goodbye")
+        call.caller.hang_up()
 
     def _write(self) -> None:
         rows = {"session_id": self.session.id, "conversation": self.session.conversation.rows()}

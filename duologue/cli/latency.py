@@ -9,6 +9,7 @@ from rich.console import Console
 
 from ..processors.processor import Processor
 from ..services.openai import OpenAIRealtime
+from ..testing.call import Call
 from ..testing.clock import run as run_virtual
 from .demo import Demo, cascade
 from .local_model import serving
@@ -30,12 +31,12 @@ PROMPTS = (
 class Questions(Demo):
     """The demo's call with these questions. Each is asked after the caller has heard the answer to the one before."""
 
-    async def _script(self) -> None:
-        await self.caller.listen()
+    async def _script(self, call: Call) -> None:
+        await call.hears()
         for prompt in PROMPTS:
-            await self.caller.say(prompt)
-            await self.caller.listen(pause_s=1.0)
-        self.caller.hang_up()
+            await call.says(prompt)
+            await call.hears(pause_s=1.0)
+        call.caller.hang_up()
 
 
 def run_latency(out: Path, *, native: bool = False, virtual: bool = False) -> int:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from .kernel.groups import Row
+from .kernel.groups import RowGroup
 from .processor import Processor
 
 
-class Pipeline(Processor, Row):
+class Pipeline(Processor, RowGroup):
     """Processors in a row. Downstream is from the first to the last.
 
     Raises ConfigurationError, with the names, for an object that is not a processor, a processor used twice, a cycle

@@ -32,7 +32,7 @@ def shared_tools(pipeline: Node) -> tuple[ToolSpec, ...]:
 class Tools(Processor):
     """Runs the tools that the active agent calls, at the same time if there are several.
 
-    Looks a call up among `tools` and the own ones of the agent that calls. Every call gets exactly one result: the
+    Looks a call up among `tools` and the calling agent's own tools. Every call gets exactly one result: the
     function's (falsy values and None included), or `{"error": …}` if it raises, takes longer than its limit, is
     unknown, is cancelled by an interruption, denied, or refused by a hook (`Session.intercept`). A result longer than
     `result_max_length` characters is cut, with a notice.

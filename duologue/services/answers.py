@@ -126,15 +126,10 @@ class Answers(Processor):
         self._log_caller("", name="image", data=source)
         await self.push(frame)
 
-    @handles(Say)
+    @handles(Say, Respond)
     @handles(Say, upstream=True)
-    async def say(self, frame: Say) -> None:
-        """Say a text word for word."""
-        self.queue(frame)
-
-    @handles(Respond)
-    async def respond(self, frame: Respond) -> None:
-        """Answer now, even while the caller speaks."""
+    async def speak(self, frame: Say | Respond) -> None:
+        """Say a text word for word, or answer now, even while the caller speaks."""
         self.queue(frame)
 
     @handles(ToolResult, upstream=True)
@@ -145,22 +140,15 @@ class Answers(Processor):
     def take_result(self, frame: ToolResult) -> None:
         """Log a result of a tool; the last one of its turn lets the answer go on."""
         calls, conversation, floor = self.session.calls, self.session.conversation, self.session.floor
-        call = calls.get(frame.call_id)
+        call, content = calls.get(frame.call_id), {"data": frame.result, "text": as_text(frame.result)}
         if call is not None and call.result_id and frame.turn <= floor.fence:
             if frame.is_error:
                 return  # it was answered as cancelled already
             # The log has "cancelled", but the tool has run to its end.
-            conversation.update(call.result_id, data=frame.result, text=as_text(frame.result))
+            conversation.update(call.result_id, **content)
         else:
-            conversation.add(
-                "tool_result",
-                "tool",
-                turn=frame.turn,
-                call_id=frame.call_id,
-                name=frame.name,
-                data=frame.result,
-                text=as_text(frame.result),
-            )
+            names = {"call_id": frame.call_id, "name": frame.name}
+            conversation.add("tool_result", "tool", turn=frame.turn, **names, **content)
         if frame.respond and not self.session.draining:
             calls.continue_after(frame.turn)
         if calls.waits(frame.turn):
@@ -211,11 +199,7 @@ class Answers(Processor):
             calls.assign(call_id, response_id=response_id, owner=owner, provider_id=wanted.call_id)
             made.append(
                 ToolCall(
-                    turn=turn,
-                    response_id=response_id,
-                    call_id=call_id,
-                    name=wanted.name,
-                    arguments=wanted.arguments,
+                    turn=turn, response_id=response_id, call_id=call_id, name=wanted.name, arguments=wanted.arguments
                 )
             )
         return made
@@ -245,11 +229,7 @@ class Answers(Processor):
         """Return the owed answers, and give none of them here any more."""
         assert self._jobs is not None
         waiting = [frame for frame in self._jobs.take("up") if isinstance(frame, Input)]
-        left = Handover(
-            asked=(*self._kept, *waiting),
-            said=self._said,
-            unanswered=self._unanswered,
-        )
+        left = Handover(asked=(*self._kept, *waiting), said=self._said, unanswered=self._unanswered)
         self._kept.clear()
         self._said = self._unanswered = ""
         self._due.clear()

@@ -92,7 +92,8 @@ def messages(
             if open_calls or item.call_id in results:
                 asked.append(item)
             continue
-        _add_calls(out, asked, results)
+        if asked:
+            _add_calls(out, asked, results)
         if _is_image(item):
             _add(out, _image(item, item.id in hidden))
         elif _is_words(item):  # else its transcript is still to come
@@ -101,7 +102,8 @@ def messages(
             out.append(Message(role="system", text=item.text))
         elif item.role == "agent" and (text := item.text or ledger.text_of(item.id)):
             _add(out, Message(role="assistant", text=text))
-    _add_calls(out, asked, results)
+    if asked:
+        _add_calls(out, asked, results)
     return _recent(out, budget.messages)
 
 
@@ -110,6 +112,8 @@ def _within(conversation: Conversation, ledger: Ledger, budget: Budget) -> tuple
 
     The time it takes grows with these items, not with the conversation. It errs on the side of too many items.
     """
+    if _all_fit(conversation, ledger, budget):
+        return list(conversation), set()
     text_left, images_left = budget.text_bytes, budget.image_bytes
     newest = next((item.turn for item in reversed(conversation) if item.turn), -1)
     found: list[Item] = []
@@ -134,6 +138,12 @@ def _within(conversation: Conversation, ledger: Ledger, budget: Budget) -> tuple
         found.append(item)
     found.reverse()
     return found, hidden
+
+
+def _all_fit(conversation: Conversation, ledger: Ledger, budget: Budget) -> bool:
+    """Return True if the budget certainly has room for the whole conversation."""
+    size = conversation.size + sum(byte_length(response.text) for response in ledger.unsettled)
+    return size <= min(budget.text_bytes, budget.image_bytes) and len(conversation) <= budget.messages
 
 
 def _newest_words(last: Item, before: Iterator[Item]) -> list[Item]:
@@ -180,8 +190,6 @@ def _shows_image(message: Message) -> bool:
 
 def _add_calls(out: list[Message], asked: list[Item], results: dict[str, Item]) -> None:
     """Append the calls of one response, joined to the text before them, and then their results."""
-    if not asked:
-        return
     calls = tuple(ToolRequest(call_id=item.call_id, name=item.name, arguments=item.data) for item in asked)
     _add(out, Message(role="assistant"))
     out[-1] = msgspec.structs.replace(out[-1], calls=calls)
@@ -211,6 +219,8 @@ def _recent(told: Sequence[Message], limit: int) -> tuple[Message, ...]:
 
     The caller's last message is included even if it is older.
     """
+    if len(told) <= limit:
+        return tuple(told)
     spoken = [place for place, message in enumerate(told) if message.role in ("user", "assistant")]
     if len(spoken) <= limit:
         return tuple(told)

@@ -92,10 +92,10 @@ class STT(Processor):
 
     def take_at_once(self, frame: Frame) -> bool:
         """Keep audio from between utterances, also while a transcript is awaited: it needs no task."""
-        lane = self._lane
-        if self._listening or lane is None or len(lane) or (lane.running and not self._ending):
+        if self._listening or type(frame) is not UserAudio or type(self).audio is not STT.audio:
             return False
-        if type(frame) is not UserAudio or type(self).audio is not STT.audio:
+        assert self._lane is not None
+        if len(self._lane) if self._ending else self._lane.busy:
             return False
         if frame.audio:
             self._keep(frame)

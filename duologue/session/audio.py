@@ -46,7 +46,7 @@ class AudioListeners:
 
 
 class CallAudio:
-    """What a call sounds like: both sides' audio as it is heard, and whether the caller may be heard at all."""
+    """The sound of a call: both sides' audio as it is heard, and the caller's access."""
 
     def __init__(self, report: Callable[[Exception, str], None]) -> None:
         self.said = AudioListeners(report, "listener of the caller's audio")

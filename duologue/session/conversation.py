@@ -325,8 +325,12 @@ def _has_image(item: Item) -> bool:
 
 
 def _size(item: Item) -> int:
-    words = sum(_VALUE_BYTES + byte_length(word.text) for word in item.words)
-    return _ITEM_BYTES + byte_length(item.text) + byte_length(item.written) + words + byte_length(item.data)
+    size = _ITEM_BYTES + byte_length(item.text)
+    if item.written:
+        size += byte_length(item.written)
+    if item.words:
+        size += sum(_VALUE_BYTES + byte_length(word.text) for word in item.words)
+    return size + (_VALUE_BYTES if item.data is None else byte_length(item.data))
 
 
 def byte_length(value: Any) -> int:

@@ -15,8 +15,8 @@ log = logging.getLogger("duologue")
 Decision = Literal["continue", "end", "cancel"]
 ErrorPolicy = Callable[[ErrorRaised], Decision]
 
-MAX_TOLD = 16
-"""Errors that are told in one go, the first and those reported meanwhile; further ones are only logged and decided."""
+MAX_BROADCAST = 16
+"""Errors that are broadcast in one go: the first and those reported meanwhile. The rest is logged and decided only."""
 
 
 def end_on_fatal(error: ErrorRaised) -> Decision:
@@ -25,30 +25,30 @@ def end_on_fatal(error: ErrorRaised) -> Decision:
 
 
 class ErrorDesk:
-    """Tells errors one at a time, in the order in which they are reported.
+    """Broadcasts errors one at a time, in the order in which they are reported.
 
-    An error that is reported while another is told waits for it, and is told and decided like any other. `tell`
-    broadcasts; `fail(error, at_once)` ends the session.
+    An error that is reported while another is being broadcast waits for it, and is then treated like any other.
+    `fail(error, at_once)` ends the session.
     """
 
     def __init__(
         self,
         session_id: str,
         policy: ErrorPolicy,
-        tell: Callable[[ErrorRaised], None],
+        broadcast: Callable[[ErrorRaised], None],
         fail: Callable[[Exception, bool], None],
     ) -> None:
         self._id = session_id
         self._policy = policy
-        self._tell = tell
+        self._broadcast = broadcast
         self._fail = fail
-        self._waiting: deque[tuple[ErrorRaised, Exception]] = deque()  # the first one is being told
+        self._waiting: deque[tuple[ErrorRaised, Exception]] = deque()  # the first one is being broadcast
 
     def report(self, error: Exception, processor: str, frame: Frame | None = None, *, fatal: bool = False) -> None:
-        """Log an error, tell it as an `ErrorRaised` signal, and do what the policy decides.
+        """Log an error, broadcast it as an `ErrorRaised` signal, and do what the policy decides.
 
         `frame` is the frame that was being handled. An error of a listener of `ErrorRaised` is only logged, unless it
-        is fatal: told of its own error, the listener would raise the next one.
+        is fatal: with its own error, the listener would raise the next one.
         """
         raised = error
         while isinstance(error, ExceptionGroup):
@@ -69,16 +69,16 @@ class ErrorDesk:
         message = (str(error) or type(error).__name__) + while_doing
         self._waiting.append((ErrorRaised(processor=processor, category=category, message=message, fatal=fatal), error))
         if len(self._waiting) == 1:
-            self._tell_all()
+            self._broadcast_all()
 
-    def _tell_all(self) -> None:
-        told = 0
+    def _broadcast_all(self) -> None:
+        count = 0
         try:
             while self._waiting:
                 signal, error = self._waiting[0]
-                told += 1
-                if told <= MAX_TOLD:
-                    self._tell(signal)
+                count += 1
+                if count <= MAX_BROADCAST:
+                    self._broadcast(signal)
                 if (decision := self._decide(signal)) != "continue":
                     self._fail(error, decision == "cancel")
                 self._waiting.popleft()

@@ -42,7 +42,7 @@ class _Watcher:
         self.kinds = frozenset(kinds)
 
     def wants(self, kind: type[CallEvent]) -> bool:
-        """Returns True for a type that was named; without names, for all that need not be."""
+        """Returns True for a type that was named; without names, for every type that need not be."""
         return kind in self.kinds if self.kinds else kind not in ON_REQUEST
 
 

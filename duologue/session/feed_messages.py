@@ -47,7 +47,7 @@ class FeedMessages:
         self._numbers = count(1)
         self._responses: dict[str, MessageChanged | None] = {}  # messages in progress, as they were last told
         self._calls: set[str] = set()  # tool calls without a result
-        self._behind: dict[str, Response] = {}  # responses that have changed since they were told
+        self._behind: dict[str, Response] = {}  # responses that have changed since their last event
         self._told_at = -MESSAGE_TICK_S
         self._timer: asyncio.TimerHandle | None = None
 

@@ -52,13 +52,13 @@ SignalT = TypeVar("SignalT", bound=Signal)
 
 
 class FloorState(Protocol):
-    """What the feed reads of the floor."""
+    """The floor, as far as the feed reads it."""
 
     turn: int
 
 
 class FeedSource(PushObserver, Protocol):
-    """What the feed derives its events from: a session."""
+    """A session, as far as its feed needs one: the events are derived from it."""
 
     @property
     def id(self) -> str: ...

@@ -292,7 +292,7 @@ class Holds:
                 resumed(owners)
 
     def end(self, *, lasting: bool) -> None:
-        """End all holds without a word, the lasting ones only if `lasting`."""
+        """End all holds without calling an edge; the lasting ones only if `lasting`."""
         for hold in list(self.out):
             if lasting or not hold.lasting:
                 hold._stop_timer()

@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol, TypeVar
 
 from ..errors import ConfigurationError, DeadlineExceeded, IllegalState
 from ..frames import End, Frame, SessionEnding, SessionStarted, Signal
-from ..processors.kernel.groups import LinkedPipeline, Tap, active_members
+from ..processors.kernel.groups import LinkedPipeline, Tap, active_leaves, active_members
 from ..processors.kernel.host import Deadlines, Fenced, Member, Target, Waits
+from ..processors.kernel.lane import DONE
 from ..processors.kernel.node import Node
 from ..processors.kernel.tasks import OpenMembers, Tasks, to_the_end
 from .error_desk import ErrorDesk, ErrorPolicy
@@ -170,21 +171,22 @@ class Report(Protocol):
 class Bus:
     """Calls listeners with the signals that they want, each guarded: what one raises is reported and harms nobody."""
 
-    def __init__(self, life: Life, report: Report, start_task: Callable[..., Any]) -> None:
+    def __init__(self, life: Life, report: Report, start_task: Callable[..., Any], owner: Member) -> None:
         self._life = life
         self._report = report
         self._start_task = start_task
+        self._owner = owner  # of the listeners
         self._listeners: dict[type[Signal], list[Callable[[Any], None]]] = {}
         self._watchers: dict[type[Signal], Callable[[int], None]] = {}
 
-    def on(self, signal_type: Any, listener: Callable[[Any], Any], owner: Member) -> Callable[[], None]:
+    def on(self, signal_type: type[S], listener: Callable[[S], Any]) -> Callable[[], None]:
         """Call `listener` with every signal of a type. Returns a function that ends it.
 
         Raises ConfigurationError if `signal_type` is not a type of signals.
         """
         if not (isinstance(signal_type, type) and issubclass(signal_type, Signal)):
             raise ConfigurationError(f"{signal_type!r} is not a signal: use observe() for other frames")
-        listeners, guarded = self._listeners.setdefault(signal_type, []), self.guard(listener, owner)
+        listeners, guarded = self._listeners.setdefault(signal_type, []), self._guarded(listener, self._owner)
         changed: Callable[[int], None] = self._watchers.get(signal_type, _unwatched)
         listeners.append(guarded)
         changed(1)
@@ -203,22 +205,34 @@ class Bus:
         """
         self._watchers[signal_type] = changed
 
-    def hear(self, signal: Signal) -> None:
-        """Tell the listeners of a signal that has been pushed or broadcast."""
-        for base in signal.__class__.__mro__:
-            for listener in tuple(self._listeners.get(base, ())):
-                listener(signal)
+    def target(self, signal_type: type[Frame], members: Iterable[Member]) -> Target:
+        """Return what calls the handlers of a signal at once: those of `members`, then the listeners."""
+        handlers = [
+            self._guarded(handler, member)
+            for member in members
+            if (handler := member.signal_handler(signal_type)) is not None
+        ]
+        bases, listeners = signal_type.__mro__, self._listeners
 
-    def guard(self, handler: Callable[[Any], Any], owner: Member) -> Callable[[Any], None]:
-        """Wrap a handler of signals: what it raises is reported; what an `async def` has to do runs in a task."""
+        def deliver(signal: Any) -> Awaitable[None]:
+            for handler in handlers:
+                handler(signal)
+            for base in bases:
+                for listener in tuple(listeners.get(base, ())):
+                    listener(signal)
+            return DONE
 
+        return deliver
+
+    def _guarded(self, handler: Callable[[Any], Any], owner: Member) -> Callable[[Any], None]:
+        # An error of the handler is reported. The coroutine of an `async def` runs in a task.
         def call(signal: Signal) -> None:
             try:
                 result = handler(signal)
             except Exception as error:
                 self._report(error, owner.name, signal)
                 return
-            if inspect.iscoroutine(result):
+            if result is not None and inspect.iscoroutine(result):
                 if self._life.state is State.ENDED:
                     result.close()  # its task would have nothing to run in
                 else:
@@ -254,21 +268,44 @@ class SessionHost:
         self._pipeline = pipeline
         self._fences: list[Callable[[], None]] = []
         # The parts, and what others call of them.
-        desk = ErrorDesk(session_id, on_error, lambda signal: self.linked.broadcast(signal), self._fail)
+        desk = ErrorDesk(session_id, on_error, self.broadcast, self._fail)
         self.report = desk.report
         self.life = Life(session_id, deadlines, desk.report)
         self.begin_draining = self.life.begin_draining
         self.require_running = self.life.require_running
         self.is_open = self.life.opened.has
-        self.bus = Bus(self.life, desk.report, self.start_task)
-        self.hear, self.guard = self.bus.hear, self.bus.guard
+        self.bus = Bus(self.life, desk.report, self.start_task, pipeline)
+        self.signal_target = self.bus.target
         self.linked: LinkedPipeline = LinkedPipeline(pipeline, self, bottom)
-        self.broadcast, self.reroute = self.linked.broadcast, self.linked.reroute
+        self._targets: dict[type[Frame], Target] = {}
+        self._hearers = self._find_hearers()
+
+    def _find_hearers(self) -> list[Node]:
+        return [node for node in active_leaves(self._pipeline) if node.spec().signals]
+
+    def _find_target(self, signal_type: type[Frame]) -> Target:
+        target = self._targets[signal_type] = self.signal_target(signal_type, self._hearers)
+        return target
+
+    def broadcast(self, signal: Signal) -> None:
+        """Tell every active processor, and then the session's listeners, before this returns."""
+        target = self._targets.get(signal.__class__) or self._find_target(signal.__class__)
+        if self.tap is not None:
+            self.tap(self._pipeline, "down", signal)
+        target(signal)
+
+    def reroute(self) -> None:
+        """Forget the cached routes: the graph has changed."""
+        self.linked.reroute()
+        self._targets.clear()
+        self._hearers = self._find_hearers()
 
     async def run(self, cut: Callable[[], None]) -> Outcome:
         """Run the pipeline until it ends. `cut` fixes what was heard, when the lanes are closed."""
 
         def active() -> None:
+            for signal_type in {handled for node in self._hearers for handled in node.spec().signals}:
+                self._find_target(signal_type)  # now, and not at the first interruption
             self.broadcast(SessionStarted(session_id=self._id))
 
         def ending(reason: str) -> None:
@@ -284,10 +321,6 @@ class SessionHost:
         if self.life.state is not State.ACTIVE:
             raise IllegalState(f"session {self._id} is {self.life.state.value}: it takes no {type(frame).__name__}")
         return self.linked.send(frame)
-
-    def on(self, signal_type: type[S], listener: Callable[[S], Any]) -> Callable[[], None]:
-        """Call `listener` with every signal of a type: see `Session.on`."""
-        return self.bus.on(signal_type, listener, self._pipeline)
 
     async def end(self, reason: str) -> None:
         """Send an `End` through the pipeline; end at once if it is not active."""

@@ -55,7 +55,7 @@ class Levels:
         self._timer: asyncio.TimerHandle | None = None
         self._listeners = 0
         host.bus.watch(AudioLevel, self._listened)
-        host.on(SessionEnding, self._stop)
+        host.bus.on(SessionEnding, self._stop)
 
     def _listened(self, count: int) -> None:
         # `count` more listeners. Without any nothing is measured.

@@ -1,4 +1,4 @@
-"""`Session`: one call, and all that outlives the engines in it; and `run`, which runs one."""
+"""`Session`: one call, with everything that outlives the engines in it; and `run`, which runs one."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ class Session:
         self.deadlines = deadlines or Deadlines()
         self.floor = Floor(lambda: bool(self.ledger.unsettled), self.broadcast)
         self.host = SessionHost(self, self.id, pipeline, self.deadlines, self.floor, on_error, _Bottom(self).resolve)
-        """What runs the pipeline."""
+        """Runs the pipeline."""
         self.now: Callable[[], float] = self.host.life.now
         """Returns session time in seconds: 0 when `run` began."""
         self.conversation = Conversation(
@@ -155,12 +155,12 @@ class Session:
 
         Returns a function that ends it. Raises ConfigurationError for another type.
         """
-        return self.host.on(signal_type, listener)
+        return self.host.bus.on(signal_type, listener)
 
     def observe(self, tap: Tap) -> Callable[[], None]:
         """Let `tap(processor, direction, frame)` see every push. Returns a function that ends it.
 
-        Without a tap there is no cost: the routes are worked out anew.
+        Pushes cost nothing more without a tap: the routes are worked out anew.
         """
         return self.host.linked.observe(tap)
 
@@ -195,7 +195,7 @@ class Session:
         return self.host.on_fence(callback)
 
     def interrupt(self, reason: str = "barge-in") -> Interrupted:
-        """Make void, everywhere and at once, all that the agent was about to say or do.
+        """Make void, everywhere and at once, everything that the agent was about to say or do.
 
         Fixes what was heard, and tells everyone. Returns the signal that was broadcast. All of it happens in one step
         of the event loop, in this order:
@@ -204,8 +204,8 @@ class Session:
            cancelled, and holds that are not lasting end.
         2. The lanes drop stale output and cancel the handlers at work on it. This comes before the playouts: room in
            a lane, or in a playout, wakes a waiting push, which must find its frame stale.
-        3. The playouts fall silent (`on_fence`) and tell the ledger how much of their audio was played. What the far
-           end has played counts as heard, so this comes before the ledger is cut.
+        3. The playouts fall silent (`on_fence`) and tell the ledger how much of their audio was played. This comes
+           before the ledger is cut: audio that the far end has played counts as heard.
         4. The ledger settles the interrupted responses. Their heard text is fixed, and the log holds it.
         5. Errors of step 3 are reported, and `Interrupted` is broadcast. This is last: its listeners read the log, and
            may begin a new turn, which nothing above must touch.

@@ -36,7 +36,7 @@ class UsageTotals:
 
 
 def add_usage(total: Usage, more: Usage) -> Usage:
-    """Return `total` with the amounts of `more` added: all that are counted, in tokens, characters and seconds."""
+    """Return `total` with the amounts of `more` added: the counts of tokens and characters, and the seconds."""
     return msgspec.structs.replace(total, **{name: getattr(total, name) + getattr(more, name) for name in _AMOUNTS})
 
 

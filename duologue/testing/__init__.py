@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from .._lazy import lazily
 
 if TYPE_CHECKING:
+    from .call import BareCall as BareCall
     from .call import Call as Call
     from .call import Probe as Probe
     from .caller import Line as Line
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from .scripted.openai import ScriptedOpenAI as ScriptedOpenAI
 
 _HOMES = {
-    "call": "Call Probe",
+    "call": "BareCall Call Probe",
     "caller": "Line SimulatedCaller",
     "clock": "Deadlock run sweep",
     "mocks": "MockLLM MockSTT MockTTS",

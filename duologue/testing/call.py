@@ -1,11 +1,14 @@
-"""`Call`: a call with a simulated caller, which a test scripts and then inspects."""
+"""Calls that a test scripts and then inspects.
+
+`Call` has a simulated caller, `BareCall` has none: its subclasses say how their callers speak.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import anyio
 
@@ -24,6 +27,7 @@ from ..frames import (
 from ..processors.kernel.groups import leaves
 from ..processors.pipeline import Pipeline
 from ..processors.processor import Processor, handles
+from ..session.conversation import Item
 from ..session.host import Outcome, State
 from ..session.session import Session
 from ..transports.memory import MemoryTransport
@@ -33,6 +37,10 @@ F = TypeVar("F", bound=Frame)
 
 PATIENCE_S = 40.0
 """The default limit of a wait, in seconds."""
+PAUSE_S = 0.8
+"""Seconds of silence after which the caller takes the agent to have finished."""
+QUIET_S = 0.5
+"""Seconds in which nothing is owed and nothing said: the agent has finished."""
 SETTLE_S = 0.05
 """Seconds between the end of the script and the end of the call. A hang-up by the agent arrives within this time."""
 
@@ -55,74 +63,65 @@ class Probe(Processor):
         self.frames.append((self.session.now(), signal))
 
 
-class Call:
-    """A session around a `MemoryTransport`, and a simulated caller at its far end.
+class BareCall:
+    """A session that runs for the length of a block, without a caller, and its results.
 
-        transport = MemoryTransport()
-        session = Session(Pipeline([transport.input(), Vad(), Endpointing(), Interruption(), engine,
-                                    transport.output()]))
-        async with Call(session, transport) as call:
-            await call.asks("what are your opening hours")
-        assert call.log == ["caller: what are your opening hours", "agent: From nine to five."]
-
-    The block begins when the session has started; at its end the call ends. If the block raises, the call is cancelled.
-    All times are session times in seconds. Use it inside an event loop; in tests, under the virtual clock.
+    The block begins when the session has started; at its end the call ends in order, or is cancelled if not `ends`. If
+    the block raises, the call is cancelled. All times are session times in seconds. Use it inside an event loop; in
+    tests, under the virtual clock.
     """
 
-    def __init__(self, session: Session, transport: MemoryTransport, caller: SimulatedCaller | None = None) -> None:
+    def __init__(self, session: Session, *, ends: bool = True) -> None:
         self.session = session
-        self.transport = transport
-        self.caller = caller or SimulatedCaller(transport)
-        self.outcome: Outcome | None = None
-        """The outcome of the call, None while it goes on."""
         self.signals: list[tuple[float, Signal]] = []
         """All signals of the call, each with its session time."""
         probes = [leaf for leaf in leaves(session.pipeline) if isinstance(leaf, Probe)]
         self.probe = probes[0] if probes else None
+        self._ends = ends
+        self._outcome: Outcome | None = None
         self._task: asyncio.Task[None] | None = None
         session.on(Signal, lambda signal: self.signals.append((session.now(), signal)))
 
     @classmethod
-    def through(cls, *processors: Processor, sample_rate: int = 16_000, **options: Any) -> Call:
-        """Return a call through these processors, a `Probe` and both ends of a `MemoryTransport`.
+    def through(cls, *processors: Processor, ends: bool = True, **options: Any) -> Self:
+        """Return a call through these processors and no others. `options` are those of `Session`."""
+        return cls(Session(Pipeline(processors), **options), ends=ends)
 
-        `options` are those of `Session`.
-        """
-        transport = MemoryTransport(sample_rate)
-        return cls(
-            Session(Pipeline([transport.input(), *processors, Probe(), transport.output()]), **options), transport
-        )
-
-    async def __aenter__(self) -> Call:
+    async def __aenter__(self) -> Self:
         await self.start()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
-            self.session.cancel("the script failed")
-            await self.over(PATIENCE_S)
-        else:
+        if kind is None and self._ends:
             await self.end()
+            return
+        self.session.cancel("cancelled" if kind is None else "the script failed")
+        await self.over(PATIENCE_S)
 
     async def start(self) -> None:
         """Run the session. Returns when it has started, or has ended before that."""
         started = anyio.Event()
         self.session.on(SessionStarted, lambda signal: started.set())
-
-        async def run() -> None:
-            try:
-                self.outcome = await self.session.run()
-            finally:
-                started.set()
-
-        self._task = asyncio.get_running_loop().create_task(run())
+        self.launch().add_done_callback(lambda task: started.set())
         await started.wait()
 
-    async def end(self, reason: str = "hung up") -> Outcome:
+    def launch(self) -> asyncio.Task[None]:
+        """Run the session in a task, which is returned, without waiting for its start."""
+
+        async def run() -> None:
+            self._outcome = await self.run()
+
+        self._task = asyncio.get_running_loop().create_task(run())
+        return self._task
+
+    async def run(self) -> Outcome:
+        """Run the session to its end. Subclasses may do more before and after it."""
+        return await self.session.run()
+
+    async def end(self, reason: str = "ended") -> Outcome:
         """End the call, if it has not ended by itself. Returns its outcome. Raises AssertionError if it goes on."""
-        await anyio.sleep(SETTLE_S)
         if self.session.state is State.ACTIVE:
             await self.session.end(reason)
         return await self.over(PATIENCE_S + self.session.deadlines.drain_s)
@@ -133,35 +132,44 @@ class Call:
             raise IllegalState("the call has not started")
         with anyio.move_on_after(timeout_s):
             await asyncio.shield(self._task)
-        assert self.outcome is not None, f"the call does not end within {timeout_s:g} s"
-        return self.outcome
+        assert self._outcome is not None, f"the call does not end within {timeout_s:g} s"
+        return self._outcome
+
+    @property
+    def is_over(self) -> bool:
+        """True once the call has ended."""
+        return self._outcome is not None
+
+    @property
+    def outcome(self) -> Outcome:
+        """How the call ended. Raises IllegalState while it goes on."""
+        if self._outcome is None:
+            raise IllegalState("the call is not over")
+        return self._outcome
 
     # -- the script ------------------------------------------------------------------------------------------------
 
-    async def says(self, text: str) -> Line:
-        """The caller speaks. Returns when the last sample has been sent."""
-        return await self.caller.say(text)
-
-    async def hears(self, timeout_s: float = PATIENCE_S) -> None:
-        """The caller listens until the agent has spoken and fallen silent."""
-        await self.caller.listen(timeout_s)
-
-    async def asks(self, text: str) -> None:
-        """The caller speaks, and listens to the answer."""
-        await self.says(text)
-        await self.hears()
-
-    async def types(self, text: str, **fields: Any) -> None:
-        """The caller sends a text."""
-        await self.session.send(UserText(text=text, **fields))
-
-    async def agent_begins(self) -> float:
-        """Wait until the caller hears the agent. Returns the session time at which the agent's speech began."""
-        return await self.caller.wait_for_agent_to_start()
+    async def types(self, *texts: str, **fields: Any) -> None:
+        """The caller sends texts. `fields` are those of `UserText`."""
+        for text in texts:
+            await self.session.send(UserText(text=text, **fields))
 
     async def waits(self, seconds: float) -> None:
-        """The caller is silent for a while."""
-        await self.caller.silence(seconds)
+        """Time goes by."""
+        await anyio.sleep(seconds)
+
+    async def waits_until(self, at: float) -> None:
+        """Time goes by until session time is `at`."""
+        await self.waits(at - self.session.now())
+
+    async def settles(self, timeout_s: float = PATIENCE_S) -> None:
+        """Wait until the agent has owed and said nothing for `QUIET_S`. Raises AssertionError if it goes on."""
+        floor, quiet_s = self.session.floor, 0.0
+        with anyio.move_on_after(timeout_s):
+            while quiet_s < QUIET_S:
+                await anyio.sleep(0.05)
+                quiet_s = 0.0 if floor.owner == "agent" or floor.agent_speaking else quiet_s + 0.05
+        assert quiet_s >= QUIET_S, f"the agent does not fall silent within {timeout_s:g} s"
 
     async def until(self, condition: Callable[[], object], what: str, timeout_s: float = PATIENCE_S) -> None:
         """Wait until a condition holds. Raises AssertionError, with `what` in its message, after `timeout_s`."""
@@ -188,30 +196,32 @@ class Call:
         return self.probe.frames
 
     @property
-    def errors(self) -> list[str]:
-        """The messages of all errors."""
-        return [error.message for error in self.came(ErrorRaised)]
+    def errors(self) -> list[ErrorRaised]:
+        """All errors that were raised."""
+        return self.came(ErrorRaised)
 
     @property
     def states(self) -> list[str]:
-        """The states of the engine's connection in order, without repetitions."""
-        states = [change.state for change in self.came(ConnectionChanged)]
-        return [state for place, state in enumerate(states) if not place or states[place - 1] != state]
+        """The states of the engine's connection, in order."""
+        return [change.state for change in self.came(ConnectionChanged)]
 
     @property
     def log(self) -> list[str]:
-        """The conversation, one string for each item: "caller: …", "agent: …", "call: name", "result: …", "note: …"."""
-        lines = []
-        for item in self.session.conversation:
-            if item.kind == "message":
-                lines.append(f"{item.role}: {item.text}")
-            elif item.kind == "tool_call":
-                lines.append(f"call: {item.name}")
-            elif item.kind == "tool_result":
-                lines.append(f"result: {item.text}")
-            elif item.text:
-                lines.append(f"{item.kind}: {item.text}")
-        return lines
+        """The conversation, one string for each item that has a `line`."""
+        return [line for item in self.session.conversation if (line := self.line(item))]
+
+    def line(self, item: Item) -> str:
+        """Return the line of an item in `log`, empty to leave the item out. Subclasses may write other lines.
+
+        "caller: …", "agent: …", "call: name", "result: …", "note: …", each with its words.
+        """
+        if item.kind == "message":
+            return f"{item.role}: {item.text}"
+        if item.kind == "tool_call":
+            return f"call: {item.name}"
+        if item.kind == "tool_result":
+            return f"result: {item.text}"
+        return f"{item.kind}: {item.text}" if item.text else ""
 
     @property
     def said_by_agent(self) -> list[str]:
@@ -232,3 +242,63 @@ class Call:
             text = f"{item.name}({item.data})" if item.kind == "tool_call" else item.text
             cut = " ..." if item.status == "interrupted" else ""
             print(f"{item.at:6.2f}  {item.agent or item.role:<10} {text}{cut}")
+
+
+class Call(BareCall):
+    """A call over a `MemoryTransport`, with a simulated caller at its far end.
+
+    transport = MemoryTransport()
+    session = Session(Pipeline([transport.input(), Vad(), Endpointing(), Interruption(), engine,
+                                transport.output()]))
+    async with Call(session, transport) as call:
+        await call.asks("what are your opening hours")
+    assert call.log == ["caller: what are your opening hours", "agent: From nine to five."]
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        transport: MemoryTransport,
+        caller: SimulatedCaller | None = None,
+        *,
+        ends: bool = True,
+    ) -> None:
+        super().__init__(session, ends=ends)
+        self.transport = transport
+        self.caller = caller or SimulatedCaller(transport)
+
+    @classmethod
+    def through(cls, *processors: Processor, ends: bool = True, sample_rate: int = 16_000, **options: Any) -> Self:
+        """Return a call through these processors, a `Probe` and both ends of a `MemoryTransport`.
+
+        `options` are those of `Session`.
+        """
+        transport = MemoryTransport(sample_rate)
+        pipeline = Pipeline([transport.input(), *processors, Probe(), transport.output()])
+        return cls(Session(pipeline, **options), transport, ends=ends)
+
+    async def end(self, reason: str = "hung up") -> Outcome:
+        """End the call, if it does not end by itself within `SETTLE_S`. Returns its outcome."""
+        await anyio.sleep(SETTLE_S)
+        return await super().end(reason)
+
+    async def says(self, text: str) -> Line:
+        """The caller speaks. Returns when the last sample has been sent."""
+        return await self.caller.say(text)
+
+    async def hears(self, timeout_s: float = PATIENCE_S, pause_s: float = PAUSE_S) -> None:
+        """The caller listens until the agent has spoken and been silent for `pause_s`."""
+        await self.caller.listen(timeout_s, pause_s)
+
+    async def asks(self, text: str) -> None:
+        """The caller speaks, and listens to the answer."""
+        await self.says(text)
+        await self.hears()
+
+    async def agent_begins(self) -> float:
+        """Wait until the caller hears the agent. Returns the session time at which the agent's speech began."""
+        return await self.caller.wait_for_agent_to_start()
+
+    async def waits(self, seconds: float) -> None:
+        """The caller is silent for a while. Raises IllegalState when the call is over."""
+        await self.caller.silence(seconds)

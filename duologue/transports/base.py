@@ -26,7 +26,7 @@ from ..frames import (
 from ..processors.processor import Processor, handles
 from ..session.audio import CallAudio
 from ..session.host import State
-from .playout.base import FarEnd, PlayoutBase, PlayoutSettings, check_chunk_rate
+from .playout.base import AudioSink, PlayoutBase, PlayoutSettings, check_chunk_rate
 from .playout.playout import Playout
 
 MAX_WAITING_S = 60.0
@@ -114,7 +114,7 @@ class TransportInput(Processor):
         return self.in_session and self.session.audio.access == "revoked"
 
     def hang_up(self, reason: str = "caller hung up") -> None:
-        """The caller has gone: the call ends once all that came before this has been dealt with."""
+        """The caller has gone: the call ends once everything before this has been dealt with."""
         if not self._closed:
             self._put(End(reason=reason))
             self._closed = True
@@ -248,8 +248,8 @@ class TransportOutput(Processor):
         if self._playout is not None:
             self._playout.stop()
 
-    def far_end(self) -> FarEnd:
-        """Where the audio goes: to this output's own `write`. For subclasses whose far end is another object."""
+    def audio_sink(self) -> AudioSink:
+        """Where the audio goes: this output. For subclasses that write to another object."""
         return self
 
     def make_playout(self) -> PlayoutBase:
@@ -257,7 +257,7 @@ class TransportOutput(Processor):
         return Playout(
             self.session,
             self.sample_rate,
-            self.far_end(),
+            self.audio_sink(),
             settings=self.settings,
             owner=self.name,
         )
@@ -296,7 +296,9 @@ class TransportOutput(Processor):
     @handles(BotAudio)
     async def play(self, frame: BotAudio) -> None:
         """Play a piece of audio in its turn; wait while there is no room for it."""
-        later = self.playout.add(frame)
+        playout = self._playout
+        assert playout is not None, "frames come after open"
+        later = playout.add(frame)
         if later is not None:
             await later
         await self.push(frame)

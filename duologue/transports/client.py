@@ -12,7 +12,7 @@ from ..processors.kernel.groups import Group, leaves
 from ..processors.kernel.node import Node
 from ..session.session import Session
 from .base import TransportInput, TransportOutput
-from .playout.base import FarEnd, PlayoutSettings
+from .playout.base import AudioSink, PlayoutSettings
 
 Message = dict[str, Any]
 """A JSON object, to or from a client."""
@@ -170,7 +170,7 @@ class ClientTransport:
         if self._input.in_session:
             self._input.broadcast(ClientChanged(state=state, transport=self.kind, reason=reason))
 
-    def far_end(self) -> FarEnd:
+    def audio_sink(self) -> AudioSink:
         """Where the agent's audio goes, from the session's start on."""
         raise NotImplementedError
 
@@ -223,8 +223,8 @@ class ClientOutput(TransportOutput):
         if frame.turn != self.unspoken or not frame.turn:
             await super().play(frame)
 
-    def far_end(self) -> FarEnd:
-        return self.transport.far_end()
+    def audio_sink(self) -> AudioSink:
+        return self.transport.audio_sink()
 
 
 def client_of(session: Session) -> ClientTransport | None:

@@ -58,7 +58,7 @@ class MemoryTransport:
         self._input.feed_frame(frame)
 
     def hang_up(self, reason: str = "caller hung up") -> None:
-        """The caller goes: they hear nothing any more, and the call ends once all that they said is dealt with."""
+        """The caller goes: they hear nothing any more, and the call ends once their last words are dealt with."""
         self._output.disconnect()
         self._input.hang_up(reason)
 

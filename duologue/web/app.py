@@ -20,8 +20,8 @@ from . import signalling, sockets
 from .calls import Auth, Calls, MakeSession, WebLimits, token_auth
 from .realtime.endpoint import MakeCall
 from .realtime.endpoint import routes as realtime_routes
+from .rtvi.messages import RtviWords
 from .rtvi.rtvi import Rtvi
-from .rtvi.words import RtviWords
 
 
 class VoiceApp(Starlette):

@@ -21,8 +21,8 @@ from starlette.routing import BaseRoute, Route
 
 from ..errors import BadInput, IllegalState
 from .calls import Calls, ClientRefused
-from .fastrtc.routes import FastRTC
-from .rtvi.words import RtviWords
+from .fastrtc import FastRTC
+from .rtvi.messages import RtviWords
 from .webrtc_host import Json, WebRTCHost, add_candidate, text
 
 if TYPE_CHECKING:

@@ -30,7 +30,7 @@ from ..transports.websocket.serializers import (
 from ..transports.websocket.transport import WebSocketLimits, WebSocketTransport
 from . import wire_events
 from .calls import Call, Calls, ClientRefused, deny
-from .rtvi.words import RtviWords
+from .rtvi.messages import RtviWords
 
 log = logging.getLogger("duologue")
 

@@ -15,8 +15,8 @@ from playwright.async_api import expect
 from duologue.processors.turns.interruption import InterruptionPolicy
 
 from .browser import Message, Sound, opened
-from .call import Call, plain, understood, utterances
 from .microphone import duration_s, spoken, write_microphone
+from .page import PageCall, plain, understood, utterances
 from .server import Server
 
 SCRIPT = {
@@ -40,7 +40,7 @@ SILENT_WITHIN_MS = 150
 async def test_a_spoken_call(chromium: str, server: Server, artifacts: Path, tmp_path: Path, transport: str) -> None:
     wav = write_microphone(tmp_path / "microphone.wav", SCRIPT)
     async with opened(chromium, f"{server.url}/?transport={transport}", microphone=wav) as tab:
-        call = Call(tab)
+        call = PageCall(tab)
         await call.talk()
         await expect(call.shown("agent")).to_have_text("Reception")
         await call.says("caller", SCRIPT[INTERRUPTS_AT])

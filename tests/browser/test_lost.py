@@ -12,7 +12,7 @@ import pytest
 from duologue.web import WebLimits
 
 from .browser import Tab, opened
-from .call import Call
+from .page import PageCall
 from .server import Server
 
 NOTICED_S = 10.0
@@ -39,7 +39,7 @@ async def processes_of(tab: Tab) -> list[psutil.Process]:
 )
 async def test_a_lost_browser(chromium: str, server: Server, transport: str, fate: signal.Signals, reason: str) -> None:
     async with opened(chromium, f"{server.url}/?transport={transport}") as tab:
-        call = Call(tab)
+        call = PageCall(tab)
         await call.talk()
         session = await call.session()
         processes = await processes_of(tab)

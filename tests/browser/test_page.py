@@ -9,8 +9,8 @@ import pytest
 from playwright.async_api import ViewportSize, expect
 
 from .browser import Tab, opened
-from .call import Call
 from .microphone import write_microphone
+from .page import PageCall
 from .server import Server, running
 
 AXE = Path(__file__).parents[1] / "web" / "js" / "node_modules" / "axe-core" / "axe.min.js"
@@ -25,7 +25,7 @@ async def violations(tab: Tab) -> list[str]:
     if not AXE.exists():
         pytest.fail("axe-core is not installed: `make js` installs it")
     await tab.page.add_script_tag(path=AXE)
-    await Call(tab).settled()
+    await PageCall(tab).settled()
     found: dict[str, Any] = await tab.page.evaluate("axe.run()")
     return [
         f"{violation['id']}: {violation['help']}: {[node['target'] for node in violation['nodes']]}"
@@ -39,7 +39,7 @@ async def test_a_typed_call_with_another_engine_and_tools_to_approve(
     chromium: str, server: Server, artifacts: Path
 ) -> None:
     async with opened(chromium, server.url, viewport=DESK) as tab:
-        call = Call(tab)
+        call = PageCall(tab)
         await call.picture(artifacts / "idle.png")
         assert await violations(tab) == []
         await call.talk()
@@ -98,7 +98,7 @@ async def test_a_muted_microphone_is_not_heard_and_the_space_bar_talks(
     }
     wav = write_microphone(tmp_path / "microphone.wav", lines)
     async with opened(chromium, f"{server.url}/?transport=websocket", microphone=wav) as tab:
-        call = Call(tab)
+        call = PageCall(tab)
         opened_at = await tab.now()
         await call.talk()
         mute = tab.page.get_by_role("button", name="Mute")
@@ -124,7 +124,7 @@ async def test_without_webrtc_the_page_takes_the_web_socket(chromium: str, serve
     async with opened(chromium, server.url) as tab:
         await tab.page.add_init_script("delete window.RTCPeerConnection")
         await tab.page.reload()
-        call = Call(tab)
+        call = PageCall(tab)
         await call.talk()
         await call.says("agent", GREETING)
         assert (await server.until("connected", await call.session()))["kind"] == "websocket"
@@ -134,7 +134,7 @@ async def test_without_webrtc_the_page_takes_the_web_socket(chromium: str, serve
 @pytest.mark.real_clock
 async def test_a_blocked_microphone_is_explained(chromium: str, server: Server, artifacts: Path) -> None:
     async with opened(chromium, server.url, blocked=True) as tab:
-        call = Call(tab)
+        call = PageCall(tab)
         await call.button("Talk").click()
         await call.reaches("error")
         await expect(call.shown("error")).to_contain_text("Microphone blocked")
@@ -148,7 +148,7 @@ async def test_a_wrong_token_is_explained_and_the_right_one_accepted(
 ) -> None:
     with running(tmp_path, token="open sesame") as server:
         async with opened(chromium, f"{server.url}/?token=wrong") as tab:
-            call = Call(tab)
+            call = PageCall(tab)
             await call.button("Talk").click()
             await call.reaches("error")
             await expect(call.shown("error")).to_contain_text("token")

@@ -14,8 +14,8 @@ import pytest
 from playwright.async_api import TimeoutError
 
 from .browser import Sound, Tab, opened
-from .call import plain, understood
 from .microphone import write_microphone
+from .page import plain, understood
 from .server import Server, running
 
 JS = Path(__file__).parents[1] / "web" / "js"

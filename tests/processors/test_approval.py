@@ -57,9 +57,9 @@ async def test_a_tool_runs_once_it_is_approved() -> None:
     async with story(tools(timeout_s=0.5), llm=model(), agent=Agent(name="Clerk")) as call:
         asked = on_wanted(call.session, approved=True)
         await call.types("Pay five.")
-        await call.until(1.0)
+        await call.waits_until(1.0)
         assert paid == []
-        await call.until(4.0)
+        await call.waits_until(4.0)
     assert asked == [ApprovalWanted(call_id="c1", name="pay", arguments={"amount": 5}, agent="Clerk")]
     assert paid == [5]
     assert results(call) == ["paid"]
@@ -73,7 +73,7 @@ async def test_a_tool_that_is_denied_does_not_run_and_the_model_is_told(reason: 
     async with story(tools(), llm=model()) as call:
         on_wanted(call.session, approved=False, reason=reason)
         await call.types("Pay five.")
-        await call.until(4.0)
+        await call.waits_until(4.0)
     assert paid == []
     assert results(call) == [{"error": told}]
     assert call.errors == []
@@ -85,14 +85,14 @@ async def test_nobody_decides_in_time() -> None:
         given: list[ApprovalGiven] = []
         call.session.on(ApprovalGiven, given.append)
         await call.types("Pay five.")
-        await call.until(3.0)
+        await call.waits_until(3.0)
         assert results(call) == []
-        await call.until(5.0)
+        await call.waits_until(5.0)
         told = "nobody approved it within 3 s"
         assert results(call) == [{"error": f"denied: {told}"}]
         assert given == [ApprovalGiven(call_id="c1", approved=False, reason=told)]
         call.session.broadcast(ApprovalGiven(call_id="c1", approved=True))  # too late
-        await call.until(6.0)
+        await call.waits_until(6.0)
     assert paid == []
 
 
@@ -101,24 +101,24 @@ async def test_an_interruption_ends_the_wait() -> None:
         given: list[ApprovalGiven] = []
         call.session.on(ApprovalGiven, given.append)
         await call.types("Pay five.")
-        await call.until(1.0)
+        await call.waits_until(1.0)
         call.session.interrupt()
-        await call.until(2.0)
+        await call.waits_until(2.0)
         assert results(call) == [{"error": "cancelled: the caller interrupted"}]
         assert [signal.approved for signal in given] == [False]
         call.session.broadcast(ApprovalGiven(call_id="c1", approved=True))
-        await call.until(3.0)
+        await call.waits_until(3.0)
     assert paid == []
 
 
 async def test_a_tool_that_goes_on_despite_interruptions_goes_on_waiting() -> None:
     async with story(tools(cancel_on_interruption=False), llm=model()) as call:
         await call.types("Pay five.")
-        await call.until(1.0)
+        await call.waits_until(1.0)
         call.session.interrupt()
-        await call.until(2.0)
+        await call.waits_until(2.0)
         call.session.broadcast(ApprovalGiven(call_id="c1", approved=True))
-        await call.until(3.0)
+        await call.waits_until(3.0)
     assert paid == [5]
 
 
@@ -140,7 +140,7 @@ async def test_each_call_has_its_own_approval() -> None:
         call.session.broadcast(ApprovalGiven(call_id="c2", approved=True))
         call.session.broadcast(ApprovalGiven(call_id="c1", approved=False))
         call.session.broadcast(ApprovalGiven(call_id="c1", approved=True))
-        await call.until(4.0)
+        await call.waits_until(4.0)
     assert paid == [2]
 
 
@@ -164,7 +164,7 @@ async def test_the_time_that_the_tool_has_begins_with_the_approval() -> None:
     ) as call:
         on_wanted(call.session, approved=True)
         await call.types("Go.")
-        await call.until(5.0)
+        await call.waits_until(5.0)
     assert results(call) == [{"error": "cancelled: no result within 1 s"}]
 
 

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.virtual_clock
 async def test_pipelines_in_pipelines_are_one_pipeline() -> None:
     inner = Pipeline([Tagged("b"), Pipeline([Tagged("c")]), Pipeline([])])
     async with running(top := Top(), Tagged("a"), inner, relay := Relay(), sink := Sink()) as call:
-        await call.say("-")
+        await call.types("-")
         await relay.push_up(UserText(text="-"))
     assert sink.texts == ["cba-", "End"]
     assert top.texts == ["abc-"]
@@ -55,7 +55,7 @@ class Hears(Processor):
 
 async def test_a_branch_hears_every_frame_and_the_line_has_it_once() -> None:
     async with running(Tee([first := Slow(1)]), Tee([Relay(), second := Slow(2)]), Tee([]), sink := Sink()) as call:
-        await call.say("a", "b", "c")
+        await call.types("a", "b", "c")
         assert sink.texts == ["a", "b", "c"]
     assert first.finished == second.finished == ["a", "b", "c"]
     assert sink.texts == ["a", "b", "c", "End"]
@@ -63,13 +63,13 @@ async def test_a_branch_hears_every_frame_and_the_line_has_it_once() -> None:
 
 async def test_what_a_branch_swallows_goes_on_along_the_line() -> None:
     async with running(Tee([Deaf()]), sink := Sink()) as call:
-        await call.say("a")
+        await call.types("a")
         assert sink.texts == ["a"]
 
 
 async def test_what_a_branch_pushes_goes_nowhere() -> None:
     async with running(top := Top(), Tee([Tagged("x")]), below := Relay(), sink := Sink()) as call:
-        await call.say("1", "2")
+        await call.types("1", "2")
         await below.push_up(UserText(text="3"))
     assert sink.texts == ["1", "2", "End"]
     assert top.texts == ["3"]
@@ -82,7 +82,7 @@ async def test_an_end_that_a_branch_pushes_does_not_leave_it() -> None:
             await self.push(End(reason="hung up"))
 
     async with running(Tee([HangsUp()]), sink := Sink(), deadlines=Deadlines(drain_s=5)) as call:
-        await call.say("bye")
+        await call.types("bye")
         await anyio.sleep(1)
         assert sink.texts == ["bye"]
     assert call.outcome.reason == "ended"
@@ -90,7 +90,7 @@ async def test_an_end_that_a_branch_pushes_does_not_leave_it() -> None:
 
 async def test_a_branch_hears_what_goes_up() -> None:
     async with running(top := Top(), Tee([hears := Hears()]), below := Relay()) as call:
-        await call.say("a")
+        await call.types("a")
         await below.push_up(UserText(text="b"))
     assert hears.texts == ["a", "^b"]
     assert top.texts == ["b"]
@@ -126,11 +126,11 @@ async def test_the_same_control_sent_twice_goes_on_twice() -> None:
 
 async def test_nothing_overtakes_a_control_that_waits_for_a_branch() -> None:
     async with running(Tee([SlowToConfigure(3)]), sink := Sink()) as call:
-        await call.say("before")
+        await call.types("before")
         await call.session.send(Configure(voice="one"))
-        await call.say("between")
+        await call.types("between")
         await call.session.send(Configure(voice="two"))
-        await call.answer("after")
+        await call.answers("after")
         assert call.session.now() == 0
         await call.session.end()
     assert sink.texts == ["before", "Configure", "between", "Configure", "after", "End"]
@@ -141,8 +141,8 @@ async def test_an_interruption_reaches_what_waits_behind_a_control() -> None:
     async with running(Tee([SlowToConfigure(3)]), sink := Sink()) as call:
         call.session.floor.begin()
         await call.session.send(Configure(voice="one"))
-        await call.answer("stale", turn=1)
-        await call.say("kept")
+        await call.answers("stale", turn=1)
+        await call.types("kept")
         call.session.interrupt()
     assert sink.texts == ["Configure", "kept", "End"]
 
@@ -150,16 +150,16 @@ async def test_an_interruption_reaches_what_waits_behind_a_control() -> None:
 async def test_a_pusher_cancelled_with_a_control_half_way_does_not_block_the_others() -> None:
     """The branch is full: the pusher gives up, and the line has the frame all the same."""
     async with running(Tee([Slow(1, capacity=1)]), sink := Sink()) as call:
-        await call.say("a", "b")
+        await call.types("a", "b")
         with anyio.move_on_after(0.01):
             await call.session.send(Configure(voice="new"))
-        await call.say("c")
+        await call.types("c")
     assert sink.texts == ["a", "b", "Configure", "c", "End"]
 
 
 async def test_the_end_waits_for_the_work_in_a_branch() -> None:
     async with running(Tee([slow := Slow(2)]), sink := Sink()) as call:
-        await call.say("a", "b")
+        await call.types("a", "b")
     assert slow.finished == ["a", "b"]
     assert sink.times == [0, 0, 4]
 
@@ -171,7 +171,7 @@ async def test_a_branch_that_ends_the_call_from_its_own_lane_does_not_wait_for_i
             await self.session.end("hung up")
 
     async with running(Tee([HangsUp()]), sink := Sink(), ends=False) as call:
-        await call.say("bye")
+        await call.types("bye")
         await anyio.sleep(1)
     assert call.outcome.reason == "hung up"
     assert sink.times == [0, 0]
@@ -184,10 +184,9 @@ async def test_a_branch_that_fails_is_reported_and_the_line_goes_on() -> None:
             raise ValueError("cannot hear")
 
     async with running(Tee([Fails()]), sink := Sink()) as call:
-        await call.say("a")
+        await call.types("a")
         await call.session.send(Configure(voice="new"))
         assert [error.processor for error in call.errors] == ["Fails", "Fails"]
-        call.errors.clear()
     assert sink.texts == ["a", "Configure", "End"]
 
 
@@ -221,9 +220,9 @@ async def test_upstream_a_control_waits_for_the_branch_too() -> None:
 async def test_tees_in_tees_let_each_frame_pass_once() -> None:
     deep = Tee([Slow(1), Tee([Slow(3)])])
     async with running(deep, Tee([Slow(2)]), sink := Sink()) as call:
-        await call.say("a", "b")
+        await call.types("a", "b")
         await call.session.send(Configure(voice="new"))
-        await call.say("c")
+        await call.types("c")
         await anyio.sleep(20)
     assert sink.texts == ["a", "b", "Configure", "c", "End"]
 
@@ -255,7 +254,7 @@ async def test_two_controls_have_the_same_order_in_the_branch_and_on_the_line() 
 
 async def test_a_call_that_ends_lets_go_of_whoever_waits_to_send_it_a_control() -> None:
     async with running(Tee([Slow(1000, capacity=1)]), ends=False) as call:
-        await call.say("a", "b")
+        await call.types("a", "b")
         sender = await in_background(call.session.send, Configure(voice="new"))
         call.session.cancel()
     await sender
@@ -267,10 +266,10 @@ async def test_everything_in_everything() -> None:
 
     switch = Switch({"one": tree("1"), "two": tree("2")})
     async with running(Tee([Slow(1), Tee([Deaf()])]), switch, sink := Sink()) as call:
-        await call.say("a")
+        await call.types("a")
         await switch.select("two")
-        await call.say("b")
+        await call.types("b")
         await call.session.send(Configure(voice="new"))
         await anyio.sleep(5)
-        await call.say("c")
+        await call.types("c")
     assert sink.texts == ["1a", "2b", "Configure", "2c", "End"]

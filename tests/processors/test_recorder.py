@@ -15,7 +15,7 @@ from duologue.processors import Pipeline, Processor, handles
 from duologue.processors.recorder import MAX_FUTURE_S, Recorder, Tape
 from duologue.session import Session
 from tests.audio.signals import level_db, snr_db, tone
-from tests.transports.calls import RATE, Call, calling, numbers, ramp
+from tests.transports.calls import RATE, AgentCall, calling, numbers, ramp
 
 pytestmark = pytest.mark.virtual_clock
 
@@ -33,7 +33,7 @@ def span(samples: NDArray[np.int16]) -> tuple[int, int]:
     return int(found[0]), int(found[-1])
 
 
-async def speak(call: Call, pcm: bytes, rate: int) -> None:
+async def speak(call: AgentCall, pcm: bytes, rate: int) -> None:
     """The caller speaks, piece by piece, at the pace of speech."""
     size = 2 * (rate // 50)
     for start in range(0, len(pcm), size):

@@ -21,16 +21,16 @@ async def test_only_the_active_branch_is_open_and_connected() -> None:
     a, b = Tagged("a"), Tagged("b")
     async with running(top := Top(), switch := Switch({"a": a, "b": b}), relay := Relay(), sink := Sink()) as call:
         assert (switch.active, a.life, b.life) == ("a", ["open"], [])
-        await call.say("1")
+        await call.types("1")
         await relay.push_up(UserText(text="1"))
         await switch.select("b")
         assert (switch.active, a.life, b.life) == ("b", ["open", "close"], ["open"])
-        await call.say("2")
+        await call.types("2")
         await relay.push_up(UserText(text="2"))
         await switch.select("b")
         await switch.select("a")
         assert (a.life, b.life) == (["open", "close", "open"], ["open", "close"])
-        await call.say("3")
+        await call.types("3")
     assert a.life == ["open", "close", "open", "close"]
     assert sink.texts == ["a1", "b2", "a3", "End"]
     assert top.texts == ["a1", "b2"]
@@ -39,7 +39,7 @@ async def test_only_the_active_branch_is_open_and_connected() -> None:
 async def test_the_first_branch_may_be_chosen() -> None:
     switch = Switch({"a": Tagged("a"), "b": Tagged("b")}, active="b")
     async with running(switch, sink := Sink()) as call:
-        await call.say("1")
+        await call.types("1")
     assert sink.texts == ["b1", "End"]
 
 
@@ -56,10 +56,10 @@ async def test_signals_reach_the_active_branch_only() -> None:
 async def test_input_that_waits_moves_to_the_new_branch_ahead_of_what_comes_later() -> None:
     old, new = Pipeline([Slow(1), Slow(1)]), Slow(1)
     async with running(switch := Switch({"old": old, "new": new}), sink := Sink()) as call:
-        await call.say(*"abcdef")
+        await call.types(*"abcdef")
         await anyio.sleep(3.5)  # "a" and "b" are out, "c" is in the second lane, "d" in the first
         moved = await in_background(switch.select, "new")
-        await call.say("g")
+        await call.types("g")
         await moved
         await anyio.sleep(20)
     assert new.finished == ["e", "f", "g"]
@@ -76,28 +76,28 @@ async def test_a_deep_branch_hands_over_its_oldest_frames_first() -> None:
     async with running(switch, sink := Sink(), ends=False) as call:
         for lane in lanes:
             lane.seconds = 0
-        await call.say("a")
+        await call.types("a")
         await settled()
         assert sink.texts == ["a"]
         lanes[2].seconds = 100
-        await call.say("b")
+        await call.types("b")
         await settled()
         for text in "cdef":
-            await in_background(call.say, text)
-        late = [await in_background(call.say, text) for text in "gh"]
+            await in_background(call.types, text)
+        late = [await in_background(call.types, text) for text in "gh"]
         assert not late[-1].done()
         await switch.select("new")
         await asyncio.gather(*late)
-        await call.say("i")
+        await call.types("i")
         await settled()
     assert new.finished == [*"cdefghi"]
 
 
 async def test_control_that_waits_moves_as_well_in_its_place() -> None:
     async with running(switch := Switch({"old": Slow(100), "new": Slow(0)}), sink := Sink()) as call:
-        await call.say("stuck", "a")
+        await call.types("stuck", "a")
         await call.session.send(Configure(voice="new"))
-        await call.say("b")
+        await call.types("b")
         await call.session.send(End(reason="done"))
         await settled()
         await switch.select("new")
@@ -113,7 +113,7 @@ async def test_a_control_in_the_hands_of_the_old_branch_still_leaves() -> None:
         await call.session.send(Configure(voice="new"))
         await anyio.sleep(1)
         await switch.select("new")
-        await call.say("goes on")
+        await call.types("goes on")
         await anyio.sleep(10)
     assert sink.texts == ["goes on", "Configure", "End"]
 
@@ -121,8 +121,8 @@ async def test_a_control_in_the_hands_of_the_old_branch_still_leaves() -> None:
 async def test_the_old_branch_falls_silent_but_what_the_caller_said_is_not_lost() -> None:
     switch = Switch({"old": Slow(2), "new": Relay()})
     async with running(switch, sink := Sink()) as call:
-        await call.answer("of the agent")
-        await call.say("of the caller")
+        await call.answers("of the agent")
+        await call.types("of the caller")
         await anyio.sleep(1)
         await switch.select("new")
         await anyio.sleep(10)
@@ -130,7 +130,7 @@ async def test_the_old_branch_falls_silent_but_what_the_caller_said_is_not_lost(
 
     switch = Switch({"old": Slow(2), "new": Relay()})
     async with running(switch, sink := Sink()) as call:
-        await call.say("in hand")
+        await call.types("in hand")
         await anyio.sleep(1)
         await switch.select("new")
         await anyio.sleep(10)
@@ -145,7 +145,7 @@ async def test_what_a_closed_branch_decides_by_itself_does_not_leave() -> None:
 
     async with running(switch := Switch({"old": Engine(), "new": Relay()}), sink := Sink()) as call:
         await switch.select("new")
-        await call.say("still here")
+        await call.types("still here")
         assert not call.session.draining
     assert sink.texts == ["still here", "End"]
     assert call.outcome.reason == "ended"
@@ -180,12 +180,12 @@ async def test_from_a_tee_inside_the_old_branch_each_frame_moves_once() -> None:
     old = Pipeline([Tee([Relay(), Slow(100)]), Slow(100)])
     new = Slow(0)
     async with running(switch := Switch[Processor]({"old": old, "new": new}), sink := Sink(), ends=False) as call:
-        await call.say("a", "b")
+        await call.types("a", "b")
         await call.session.send(Configure(voice="new"))
-        await call.say("c")
+        await call.types("c")
         await settled()
         await switch.select("new")
-        await call.say("d")
+        await call.types("d")
         await settled()
         assert new.finished == ["b", "c", "d"]
         assert sink.texts == ["b", "Configure", "c", "d"]
@@ -195,13 +195,13 @@ async def test_a_tee_holds_nothing_back_when_it_becomes_active_again() -> None:
     old = Tee([SlowToConfigure(1), Slow(0)])
     async with running(switch := Switch[Processor]({"old": old, "new": Relay()}), sink := Sink()) as call:
         await call.session.send(Configure(voice="one"))
-        await call.say("behind")
+        await call.types("behind")
         await settled()
         await switch.select("new")
         await anyio.sleep(3)
         await switch.select("old")
         await call.session.send(Configure(voice="two"))
-        await call.say("last")
+        await call.types("last")
         await anyio.sleep(3)
         assert call.errors == []
     assert sink.texts.count("behind") == sink.texts.count("last") == 1
@@ -212,14 +212,14 @@ async def test_a_switch_inside_a_switch_hands_everything_over() -> None:
     inner = Switch({"x": Slow(100), "y": Slow(0)})
     outer = Switch[Processor]({"inner": inner, "other": Tagged("o")})
     async with running(outer, sink := Sink(), ends=False) as call:
-        await call.say("a", "b", "c")
+        await call.types("a", "b", "c")
         await settled()
         await outer.select("other")
         await settled()
         assert sink.texts == ["ob", "oc"]
         await outer.select("inner")
         await inner.select("y")
-        await call.say("d")
+        await call.types("d")
         await settled()
     assert sink.texts == ["ob", "oc", "d"]
 
@@ -233,10 +233,10 @@ async def test_a_choice_inside_an_inactive_branch_opens_nothing_until_that_is_ac
         assert x.life == y.life == []
         await outer.select("inner")
         assert (x.life, y.life, z.life) == ([], ["open"], ["open", "close"])
-        await call.say("1")
+        await call.types("1")
         await outer.select("z")
         await inner.select("x")
-        await call.say("2")
+        await call.types("2")
     assert (x.life, y.life, z.life) == ([], ["open", "close"], ["open", "close", "open", "close"])
     assert sink.texts == ["y1", "z2", "End"]
 
@@ -250,7 +250,7 @@ async def test_a_branch_that_fails_to_open_leaves_the_old_one_active() -> None:
         assert switch.active == "good"
         assert good.life == ["open"]
         assert sound.life == broken.life == ["open", "close"]
-        await call.say("1")
+        await call.types("1")
     assert sink.texts == ["g1", "End"]
     assert good.life == ["open", "close"]
 
@@ -284,9 +284,9 @@ async def test_giving_up_a_change_half_way_undoes_it() -> None:
         with anyio.move_on_after(2):
             await switch.select("slow")
         assert (switch.active, slow.life) == ("good", ["open", "close"])
-        await call.say("1")
+        await call.types("1")
         await switch.select("slow")
-        await call.say("2")
+        await call.types("2")
     assert sink.texts == ["g1", "s2", "End"]
 
 
@@ -297,21 +297,21 @@ async def test_two_changes_at_once_happen_one_after_the_other() -> None:
         await asyncio.gather(*changes)
         assert switch.active == "c"
         assert [branches[name].life for name in "abc"] == [["open", "close"], ["open", "close"], ["open"]]
-        await call.say("1")
+        await call.types("1")
     assert sink.texts == ["c1", "End"]
 
 
 async def test_frames_that_arrive_during_the_change_come_after_those_that_move() -> None:
     old, new = Slow(100), Slow(1)
     async with running(switch := Switch[Processor]({"old": old, "new": Pipeline([Tagged("n", 5), new])})) as call:
-        await call.say("in hand", "a", "b")
+        await call.types("in hand", "a", "b")
         await settled()
         change = await in_background(switch.select, "new")
         await anyio.sleep(2)
-        await call.say("c")  # the new branch still opens: the old one takes it
+        await call.types("c")  # the new branch still opens: the old one takes it
         assert switch.active == "old"
         await change
-        await call.say("d")
+        await call.types("d")
         await anyio.sleep(10)
         assert old.begun == ["in hand"]
     assert new.finished == ["na", "nb", "nc", "nd"]
@@ -321,14 +321,14 @@ async def test_what_comes_after_a_change_waits_while_the_new_branch_is_too_full_
     first, second = Slow(1, capacity=1), Slow(0.5, capacity=1)
     switch = Switch({"old": Slow(100), "first": first, "second": second})
     async with running(switch, sink := Sink()) as call:
-        await call.say(*"_abcdef")
+        await call.types(*"_abcdef")
         await settled()
         await switch.select("first")
-        late = await in_background(call.say, *"gh")
+        late = await in_background(call.types, *"gh")
         await anyio.sleep(2.5)  # "a" and "b" are out, "c" is at work, "d" in the lane, the others at the switch
         assert sink.texts == ["a", "b"]
         await switch.select("second")
-        await call.say("i")
+        await call.types("i")
         await late
     assert second.finished == [*"defghi"]
     assert [text for text in sink.texts if text != "c"] == [*"abdefghi", "End"]
@@ -344,7 +344,7 @@ async def test_a_pusher_held_up_in_a_tee_does_not_reach_a_branch_that_was_left()
             await anyio.sleep(5)
 
     async with running(Tee([Holds()]), switch, sink := Sink()) as call:
-        pusher = await in_background(call.say, "a")
+        pusher = await in_background(call.types, "a")
         await switch.select("new")
         await pusher
     assert sink.texts == ["na", "End"]
@@ -367,9 +367,9 @@ async def test_a_change_from_inside_the_old_branchs_own_worker() -> None:
 
     switch = Switch[Processor]({"old": Engine(), "new": Tagged("new ")})
     async with running(switch, HandsOff(), sink := Sink()) as call:
-        await call.say("a", "hand me off", "b", "c")
+        await call.types("a", "hand me off", "b", "c")
         await anyio.sleep(1)
-        await call.say("d")
+        await call.types("d")
     assert sink.texts == ["old a", "new b", "new c", "old hand me off", "new d", "End"]
 
 
@@ -382,7 +382,7 @@ async def test_a_processor_may_choose_the_branch_while_it_opens() -> None:
     switch = Switch({"a": a, "b": b})
     async with running(Chooses(), switch, sink := Sink()) as call:
         assert (a.life, b.life) == (["open", "close"], ["open"])
-        await call.say("1")
+        await call.types("1")
     assert sink.texts == ["b1", "End"]
     assert b.life == ["open", "close"]
 

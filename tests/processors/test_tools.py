@@ -365,10 +365,10 @@ async def test_a_tool_is_told_of_run_and_its_result_answered() -> None:
     llm = MockLLM([["Let me see. ", asks("get_weather", city="Paris")], "It is nice in Paris."])
     async with story(Tools([get_weather]), llm=llm) as call:
         await call.types("Weather in Paris?")
-        await call.until(5)
+        await call.waits_until(5)
         assert call.responses == [": Let me see. (completed)", ": It is nice in Paris. (completed)"]
         assert results(call)["c1"]["city"] == "Paris"
-        assert call.is_over()
+        assert call.is_quiet()
     assert [tool.name for tool in llm.requests[0].tools] == ["get_weather"]
     assert asked(llm.requests[1])[:2] == ["user: Weather in Paris?", "assistant: Let me see. [get_weather]"]
 
@@ -379,7 +379,7 @@ async def test_a_tool_gets_the_session() -> None:
 
     async with story(Tools([whose]), llm=MockLLM([asks("whose"), "Yours."])) as call:
         await call.types("Whose?")
-        await call.until(3)
+        await call.waits_until(3)
         assert results(call) == {"c1": call.session.id}
 
 
@@ -403,7 +403,7 @@ async def test_a_result_that_is_no_json_is_an_error_the_model_hears_of(result: A
 
     async with story(Tools([make]), llm=MockLLM([asks("make"), "Hm."])) as call:
         await call.types("Make.")
-        await call.until(3)
+        await call.waits_until(3)
         assert results(call)["c1"]["error"].startswith("the tool returned a value that is not JSON")
         assert call.responses[-1] == ": Hm. (completed)"
 
@@ -414,7 +414,7 @@ async def test_objects_are_given_in_their_plain_form() -> None:
 
     async with story(Tools([make]), llm=MockLLM([asks("make"), "Hm."])) as call:
         await call.types("Make.")
-        await call.until(3)
+        await call.waits_until(3)
         plain = {
             "place": {"city": "Oslo", "country": "FR"},
             "range": {"low": 1, "high": 2},
@@ -428,7 +428,7 @@ async def test_objects_are_given_in_their_plain_form() -> None:
 async def test_a_long_result_is_cut_with_a_notice(length: int, is_cut: bool) -> None:
     async with story(Tools([Tool(lambda: "x" * length, name="make")]), llm=MockLLM([asks("make"), "Hm."])) as call:
         await call.types("Make.")
-        await call.until(3)
+        await call.waits_until(3)
         text = results(call)["c1"]
     notice = f" … [cut: {length} characters, {RESULT_MAX_LENGTH} shown]"
     assert text == "x" * RESULT_MAX_LENGTH + (notice if is_cut else "")
@@ -440,7 +440,7 @@ async def test_a_long_object_is_cut_as_text() -> None:
 
     async with story(Tools([make], result_max_length=10), llm=MockLLM([asks("make"), "Hm."])) as call:
         await call.types("Make.")
-        await call.until(3)
+        await call.waits_until(3)
         assert results(call)["c1"] == "[0,1,2,3,4 … [cut: 291 characters, 10 shown]"
 
 
@@ -463,11 +463,11 @@ def raising(error: BaseException) -> Tool:
 async def test_a_tool_that_raises_gives_an_error_and_the_answer_goes_on(error: BaseException, text: str) -> None:
     async with story(Tools([raising(error)]), llm=MockLLM([asks("fail"), "Sorry."])) as call:
         await call.types("Try.")
-        await call.until(3)
+        await call.waits_until(3)
         assert results(call) == {"c1": {"error": text}}
         assert call.responses[-1] == ": Sorry. (completed)"
         assert [e.category for e in call.errors] == ["tool"]
-        assert call.is_over()
+        assert call.is_quiet()
 
 
 async def test_a_plain_function_may_run_out_of_an_iterator() -> None:
@@ -476,7 +476,7 @@ async def test_a_plain_function_may_run_out_of_an_iterator() -> None:
 
     async with story(Tools([first]), llm=MockLLM([asks("first"), "None."])) as call:
         await call.types("First?")
-        await call.until(3)
+        await call.waits_until(3)
         assert results(call) == {"c1": {"error": "StopIteration"}}
 
 
@@ -490,7 +490,7 @@ async def test_a_plain_function_may_run_out_of_an_iterator() -> None:
 async def test_the_model_is_told_of_a_wrong_call(request_: Any, error: str) -> None:
     async with story(Tools([get_weather]), llm=MockLLM([request_, "Sorry."])) as call:
         await call.types("Weather?")
-        await call.until(3)
+        await call.waits_until(3)
         assert results(call) == {"c1": {"error": error}}
         assert call.responses[-1] == ": Sorry. (completed)"
 
@@ -501,9 +501,9 @@ async def test_a_tool_that_takes_too_long_is_given_up() -> None:
 
     async with story(Tools([Tool(slow, timeout_s=5)]), llm=MockLLM([asks("slow"), "Sorry."])) as call:
         await call.types("Go.")
-        await call.until(5.1)
+        await call.waits_until(5.1)
         assert results(call) == {}
-        await call.until(8)
+        await call.waits_until(8)
         assert results(call) == {"c1": {"error": "cancelled: no result within 5 s"}}
         assert call.responses[-1] == ": Sorry. (completed)"
         assert [e.message for e in call.errors] == ["tool 'slow': no result within 5 s"]
@@ -513,10 +513,10 @@ async def test_a_call_that_nobody_runs_is_answered_too() -> None:
     llm = MockLLM([asks("look"), "I cannot look."])
     async with story(llm=llm) as call:
         await call.types("Look.")
-        await call.until(3)
+        await call.waits_until(3)
         assert call.responses[-1] == ": I cannot look. (completed)"
         assert [e.category for e in call.errors] == ["tool"]
-        assert call.is_over()
+        assert call.is_quiet()
     assert asked(llm.requests[1])[-1] == (
         'tool: {"error":"the tool \'look\' cannot be called: nobody in the pipeline runs tools"}'
     )
@@ -539,9 +539,9 @@ async def test_parallel_calls_run_together_and_cause_one_continuation() -> None:
     tools = Tools([taking("a", 2), taking("b", 1), taking("c", 0)])
     async with story(tools, llm=llm) as call:
         await call.types("Go.")
-        await call.until(10)
+        await call.waits_until(10)
         assert call.responses == [": Wait. (completed)", ": All done. (completed)"]
-        assert call.is_over()
+        assert call.is_quiet()
     assert asked(llm.requests[1])[2:] == ["tool: a done", "tool: b done", "tool: c done"]
 
 
@@ -549,9 +549,9 @@ async def test_the_floor_is_the_agents_while_a_tool_works() -> None:
     async with story(Tools([taking("a", 5)]), llm=MockLLM([asks("a"), "Done."])) as call:
         await call.types("Go.")
         for at in (0.1, 1.0, 4.0, 5.2):
-            await call.until(at)
+            await call.waits_until(at)
             assert call.session.floor.owner == "agent", at
-        await call.until(8)
+        await call.waits_until(8)
         assert call.session.floor.owner == "caller"
 
 
@@ -568,7 +568,7 @@ async def test_the_floor_is_the_agents_also_if_the_first_result_came_very_early(
     llm = MockLLM([asks("a", "1"), asks("b", "2"), "Done."])
     tools = Tools([taking("a", 0), taking("b", 5)])
     async with running(llm, SlowEnds(), tools) as call:
-        await call.say("Go.")
+        await call.types("Go.")
         for _ in range(25):
             await anyio.sleep(0.2)
             assert call.session.floor.owner == "agent"
@@ -580,7 +580,7 @@ async def test_one_tool_after_the_other() -> None:
     llm = MockLLM([asks("a", "1"), asks("b", "2"), "Done."])
     async with story(Tools([taking("a", 1), taking("b", 1)]), llm=llm) as call:
         await call.types("Go.")
-        await call.until(5)
+        await call.waits_until(5)
         assert call.responses[-1] == ": Done. (completed)"
         assert {item.turn for item in call.session.conversation} == {1}
     assert asked(llm.requests[2]) == [
@@ -607,14 +607,14 @@ async def test_an_interruption_cancels_the_tool_and_there_is_no_continuation() -
     llm = MockLLM([asks("slow"), "Good."])
     async with story(Tools([slow]), llm=llm) as call:
         await call.types("Go.")
-        await call.until(1)
+        await call.waits_until(1)
         call.session.interrupt()
-        await call.until(5)
+        await call.waits_until(5)
         assert results(call) == {"c1": {"error": "cancelled: the caller interrupted"}}
-        assert call.is_over()
+        assert call.is_quiet()
         assert len(llm.requests) == 1
         await call.types("And now?")
-        await call.until(8)
+        await call.waits_until(8)
     assert ended == [1.0]
     assert asked(llm.requests[1])[1:] == [
         "assistant:  [slow]",
@@ -629,11 +629,11 @@ async def test_a_result_that_comes_while_the_caller_speaks_is_in_the_next_answer
     tools = Tools([taking("a", 3, cancel_on_interruption=False)])
     async with story(tools, llm=llm, stt=MockSTT(["Hello?"])) as call:
         await call.types("Go.")
-        await call.until(2.5)
+        await call.waits_until(2.5)
         await call.says(2.0, interrupting=True)
-        await call.until(15)
+        await call.waits_until(15)
         assert call.responses == [":  (completed)", ": It is done, and hello to you. (completed)"]
-        assert call.is_over()
+        assert call.is_quiet()
     assert asked(llm.requests[1]) == ["user: Go.", "assistant:  [a]", "tool: a done", "user: Hello?"]
 
 
@@ -642,14 +642,14 @@ async def test_a_result_that_comes_when_nobody_speaks_is_told_at_once_and_once()
     tools = Tools([taking("a", 3, cancel_on_interruption=False)])
     async with story(tools, llm=llm) as call:
         await call.types("Go.")
-        await call.until(1)
+        await call.waits_until(1)
         call.session.interrupt("the application")
-        await call.until(6)
+        await call.waits_until(6)
         assert call.responses == [":  (completed)", ": It is done. (completed)"]
         await call.types("Good.")
-        await call.until(10)
+        await call.waits_until(10)
         assert call.responses[2:] == [": Fine. (completed)"]
-        assert call.is_over()
+        assert call.is_quiet()
 
 
 async def test_a_result_that_comes_after_noise_is_told_all_the_same() -> None:
@@ -657,9 +657,9 @@ async def test_a_result_that_comes_after_noise_is_told_all_the_same() -> None:
     tools = Tools([taking("a", 3, cancel_on_interruption=False)])
     async with story(tools, llm=llm, stt=MockSTT([""])) as call:
         await call.types("Go.")
-        await call.until(2.5)
+        await call.waits_until(2.5)
         await call.says(2.0, interrupting=True)
-        await call.until(15)
+        await call.waits_until(15)
         assert call.responses[-1] == ": It is done. (completed)"
         assert len(llm.requests) == 2
 
@@ -668,13 +668,13 @@ async def test_what_was_done_of_a_response_that_is_cancelled_is_not_told_by_itse
     llm = MockLLM([[asks("a", "a"), asks("b", "b")], "Fine."])
     async with story(Tools([taking("a", 0.5), taking("b", 5)]), llm=llm) as call:
         await call.types("Go.")
-        await call.until(2)
+        await call.waits_until(2)
         call.session.interrupt()
-        await call.until(8)
+        await call.waits_until(8)
         assert len(llm.requests) == 1
-        assert call.is_over()
+        assert call.is_quiet()
         await call.types("And?")
-        await call.until(12)
+        await call.waits_until(12)
     assert asked(llm.requests[1])[2:] == [
         "tool: a done",
         'tool: {"error":"cancelled: the caller interrupted"}',
@@ -686,11 +686,11 @@ async def test_a_continuation_that_was_interrupted_while_it_waited_is_owed_to_th
     llm = MockLLM([asks("a"), "A slow answer to the supervisor.", "It is done."], first_token_s=3.0)
     async with story(Tools([taking("a", 1)]), llm=llm, stt=MockSTT([""])) as call:
         await call.types("Go.")  # the call is made at 3, the result is there at 4
-        await call.until(3.5)
+        await call.waits_until(3.5)
         await call.types("Be nice.", author="supervisor")  # keeps the model busy until 6.5
-        await call.until(5)
+        await call.waits_until(5)
         await call.says(0.5, interrupting=True)  # not understood: but there is a result to tell
-        await call.until(12)
+        await call.waits_until(12)
         assert call.responses[-1] == ": It is done. (completed)"
         assert call.times(ResponseStarted)[-1] == 5.8, "not over the caller's speech"
         assert len(llm.requests) == 3
@@ -702,21 +702,21 @@ async def test_parallel_calls_of_which_one_is_cancelled() -> None:
     tools = Tools([taking("a", 2), taking("b", 3, cancel_on_interruption=False)])
     async with story(tools, llm=llm) as call:
         await call.types("Go.")
-        await call.until(1)
+        await call.waits_until(1)
         call.session.interrupt()
-        await call.until(10)
+        await call.waits_until(10)
         assert results(call) == {"a": {"error": "cancelled: the caller interrupted"}, "b": "b done"}
         assert call.responses[1:] == [": Both. (completed)"]
-        assert call.is_over()
+        assert call.is_quiet()
 
 
 async def test_a_tool_that_is_not_cancelled_still_has_its_time_limit() -> None:
     tools = Tools([taking("a", 60, cancel_on_interruption=False, timeout_s=5)])
     async with story(tools, llm=MockLLM([asks("a"), "It failed."])) as call:
         await call.types("Go.")
-        await call.until(1)
+        await call.waits_until(1)
         call.session.interrupt()
-        await call.until(10)
+        await call.waits_until(10)
         assert results(call) == {"c1": {"error": "cancelled: no result within 5 s"}}
         assert call.responses[1:] == [": It failed. (completed)"]
 
@@ -725,10 +725,10 @@ async def test_a_result_that_came_before_the_interruption_is_not_lost() -> None:
     llm = MockLLM([asks("a"), "A story that is never told to its end.", "Fine."], first_token_s=1.0)
     async with story(Tools([taking("a", 1)]), llm=llm) as call:
         await call.types("Go.")
-        await call.until(2.5)
+        await call.waits_until(2.5)
         await call.types("Hello?")
-        await call.until(8)
-        assert call.is_over()
+        await call.waits_until(8)
+        assert call.is_quiet()
     assert asked(llm.requests[-1]) == ["user: Go.", "assistant:  [a]", "tool: a done", "user: Hello?"]
 
 
@@ -740,8 +740,8 @@ async def test_calls_and_results_stay_paired_whenever_the_caller_interrupts() ->
         for number in range(12):
             await call.types(f"Go {number}.")
             await anyio.sleep(0.03 * (number + 3))
-        await call.until(10)
-        assert call.is_over()
+        await call.waits_until(10)
+        assert call.is_quiet()
         assert call.errors == []
         calls = {item.call_id: item.name for item in call.session.conversation if item.kind == "tool_call"}
         assert {calls[call_id] for call_id, result in results(call).items() if "error" in result} <= {"a"}
@@ -762,11 +762,11 @@ async def test_a_tool_may_interrupt() -> None:
     llm = MockLLM([asks("hush"), "Yes?"])
     async with story(Tools([hush]), llm=llm) as call:
         await call.types("Be quiet.")
-        await call.until(3)
+        await call.waits_until(3)
         assert results(call) == {"c1": {"error": "cancelled: the caller interrupted"}}
-        assert call.is_over()
+        assert call.is_quiet()
         await call.types("Are you there?")
-        await call.until(6)
+        await call.waits_until(6)
         assert call.responses[-1] == ": Yes? (completed)"
     assert [i.reason for i in call.came(Interrupted)] == ["asked to be quiet"]
 
@@ -780,10 +780,10 @@ async def test_a_tool_may_say_something_while_it_works() -> None:
     llm = MockLLM([asks("search"), "Found it.", "Bye."])
     async with story(Tools([search]), llm=llm) as call:
         await call.types("Search.")
-        await call.until(10)
+        await call.waits_until(10)
         assert call.responses[1:] == [": This takes a moment. (completed)", ": Found it. (completed)"]
         assert call.log[-2:] == ["agent: This takes a moment.", "agent: Found it."], "in the order they were heard"
-        assert call.is_over()
+        assert call.is_quiet()
     assert asked(llm.requests[1]) == [
         "user: Search.",
         "assistant:  [search]",
@@ -800,8 +800,8 @@ async def test_a_tool_may_end_the_call() -> None:
     llm = MockLLM([["Goodbye, and thank you.", asks("hang_up")]])
     async with story(Tools([hang_up]), llm=llm) as call:
         await call.types("Bye.")
-        await call.until(5)
-    assert call._call.outcome.reason == "the tool"
+        await call.waits_until(5)
+    assert call.outcome.reason == "the tool"
     assert round(call.spoken_s, 3) == 1.0, "what was being said is said to its end"
 
 
@@ -816,8 +816,8 @@ async def test_a_call_may_end_while_a_tool_works() -> None:
 
     async with story(Tools([Tool(slow, timeout_s=1000)]), llm=MockLLM([asks("slow"), "Done."])) as call:
         await call.types("Go.")
-        await call.until(2)
-    assert call._call.outcome.reason == "ended"
+        await call.waits_until(2)
+    assert call.outcome.reason == "ended"
     assert ended == [True]
     assert call.session.now() < 5
 
@@ -829,10 +829,10 @@ async def test_two_turns_may_wait_for_their_tools_at_once() -> None:
     llm = MockLLM(reply)
     async with story(Tools([taking("a", 5), taking("b", 1)]), llm=llm) as call:
         await call.types("One.")
-        await call.until(2)
+        await call.waits_until(2)
         await call.types("Two.", author="second")
-        await call.until(12)
-        assert call.is_over()
+        await call.waits_until(12)
+        assert call.is_quiet()
         assert call.log == [
             "caller: One.",
             "tool_call 1: {}",

@@ -1,10 +1,9 @@
-"""A call as a script, for the tests of the services: what the caller does, and what comes out of the engine."""
+"""`Story`: a call with mock services, for the tests of services and of whatever stands behind them."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 import anyio
 
@@ -12,10 +11,7 @@ from duologue.frames import (
     BotAudio,
     BotText,
     EndOfTurn,
-    ErrorRaised,
     Frame,
-    Input,
-    Interrupted,
     Output,
     ResponseEnded,
     ResponseStarted,
@@ -23,52 +19,25 @@ from duologue.frames import (
     SpeechStarted,
     SpeechStopped,
     UserAudio,
-    UserText,
 )
-from duologue.processors import Processor, Switch, handles
+from duologue.processors import Processor, Switch
 from duologue.services.cascade import Cascade
 from duologue.services.llm import Message, Request, ToolRequest
 from duologue.services.stt import STT
-from duologue.session import Session
+from duologue.session.conversation import Item
+from duologue.testing import BareCall, Probe
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
-from tests.session.calls import Call, running
-
-F = TypeVar("F", bound=Frame)
 
 
-class Watch(Processor):
-    """Stands behind the engine and sees what comes out of it, and when (session time in seconds)."""
+class Story(BareCall):
+    """A call with a cascade of mock services, or with several to switch between. The caller's audio has no words."""
 
-    def __init__(self) -> None:
-        self.frames: list[tuple[float, Frame]] = []
-        self.in_order: list[Frame] = []
-        """The frames, and the interruptions where they fell among them."""
-
-    @handles(Input, Output)
-    async def see(self, frame: Frame) -> None:
-        self.frames.append((self.session.now(), frame))
-        self.in_order.append(frame)
-        await self.push(frame)
-
-    @handles(Interrupted)
-    def interrupted(self, signal: Interrupted) -> None:
-        self.in_order.append(signal)
-
-
-class Story:
-    """A call with one cascade of mocks, or with several to switch between."""
-
-    def __init__(self, call: Call, watch: Watch, signals: list[tuple[float, Signal]]) -> None:
-        self.session: Session = call.session
-        self.errors: list[ErrorRaised] = call.errors
-        self._call = call
-        self._watch = watch
-        self._signals = signals
+    probe: Probe
 
     # -- the caller ------------------------------------------------------------------------------------------------
 
     async def says(self, seconds: float = 0.5, *, interrupting: bool = False, ends_turn: bool = True) -> None:
-        """The caller speaks for so long, in 20 ms pieces; the turn ends 0.2 s later. What is said, the STT knows."""
+        """The caller speaks for `seconds`, in pieces of 20 ms; the turn ends 0.2 s later. The STT knows the words."""
         session, started = self.session, self.session.now()
         session.floor.caller_speaking = True
         await session.send(SpeechStarted(at=started))
@@ -84,32 +53,21 @@ class Story:
             await anyio.sleep(0.2)
             await session.send(EndOfTurn(at=stopped))
 
-    async def types(self, text: str, *, author: str = "caller", respond: bool = True) -> None:
-        await self.session.send(UserText(text=text, author=author, respond=respond))
-
-    async def until(self, at: float) -> None:
-        """Session time goes on to `at`."""
-        await anyio.sleep(at - self.session.now())
-
     # -- what came of it -------------------------------------------------------------------------------------------
 
-    def came(self, kind: type[F]) -> list[F]:
-        """The frames or signals of a type, in order."""
-        return [frame for _, frame in [*self._watch.frames, *self._signals] if isinstance(frame, kind)]
-
     def times(self, kind: type[Frame]) -> list[float]:
-        """When they came, in session seconds, to the millisecond."""
-        return [round(at, 3) for at, frame in [*self._watch.frames, *self._signals] if isinstance(frame, kind)]
+        """Their session times in seconds, to the millisecond."""
+        return [round(at, 3) for at in super().times(kind)]
 
     @property
     def in_order(self) -> list[Frame]:
-        """All that came out of the engine, and the interruptions where they fell."""
-        return self._watch.in_order
+        """The frames that left the engine, and the interruptions, in the order in which they came."""
+        return [frame for _, frame in self.probe.frames]
 
     @property
     def frames(self) -> list[Frame]:
-        """All that came out of the engine, in order."""
-        return [frame for _, frame in self._watch.frames]
+        """The frames that left the engine, in order."""
+        return [frame for frame in self.in_order if not isinstance(frame, Signal)]
 
     @property
     def responses(self) -> list[str]:
@@ -123,18 +81,17 @@ class Story:
             lines.append(f"{start.agent}: {text.strip()} ({' and '.join(status) or 'goes on'})")
         return lines
 
-    @property
-    def log(self) -> list[str]:
-        """The conversation, an item a line."""
-        return [said(item) for item in self.session.conversation if item.kind != "message" or item.text]
+    def line(self, item: Item) -> str:
+        """An item with its agent and its call id; none for a message without text."""
+        return said(item) if item.kind != "message" or item.text else ""
 
     @property
     def spoken_s(self) -> float:
         """The seconds of audio that came out."""
         return sum(frame.duration_s for frame in self.came(BotAudio))
 
-    def is_over(self) -> bool:
-        """Nothing is under way: the caller has the floor, and every call its result."""
+    def is_quiet(self) -> bool:
+        """Returns True if nothing is under way: the caller has the floor, and every tool call its result."""
         return self.session.floor.owner == "caller" and not self.session.calls.open()
 
 
@@ -174,8 +131,7 @@ def check(out: tuple[Message, ...]) -> None:
         place = after
 
 
-@asynccontextmanager
-async def story(
+def story(
     *rest: Processor,
     llm: MockLLM | None = None,
     stt: STT | None = None,
@@ -185,9 +141,8 @@ async def story(
     before: tuple[Processor, ...] = (),
     ends: bool = True,
     **options: Any,
-) -> AsyncIterator[Story]:
+) -> Story:
     """A call through a cascade of these services (or `engine`, or a `Switch` of `engines`), and `rest` behind it."""
-    watch, signals = Watch(), list[tuple[float, Signal]]()
     place: Processor
     if engines is not None:
         place = Switch(engines)
@@ -195,6 +150,4 @@ async def story(
         place = engine or Cascade(
             stt or MockSTT(["Hello?"]), llm or MockLLM(), tts or MockTTS(seconds_per_sentence=1.0)
         )
-    async with running(*before, place, watch, *rest, ends=ends, **options) as call:
-        call.session.on(Signal, lambda signal: signals.append((call.session.now(), signal)))
-        yield Story(call, watch, signals)
+    return Story.through(*before, place, Probe(), *rest, ends=ends, **options)

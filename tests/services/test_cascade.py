@@ -170,11 +170,11 @@ async def test_a_change_in_mid_call_holds_from_the_next_response_on() -> None:
     llm, tts = MockLLM(["One. Two."], token_s=0.5), MockTTS(seconds_per_sentence=1.0)
     async with story(llm=llm, tts=tts) as call:
         await call.types("Go.")
-        await call.until(0.3)
+        await call.waits_until(0.3)
         await call.session.send(Configure(agent="Bob", instructions="New.", voice="bert", tools=(spec("look"),)))
-        await call.until(3)
+        await call.waits_until(3)
         await call.types("Go.")
-        await call.until(6)
+        await call.waits_until(6)
     assert [(f.agent, f.voice) for f in call.came(ResponseStarted)] == [("", ""), ("Bob", "bert")]
     assert tts.voices_used == ["", "", "bert", "bert"]
     assert [request.instructions for request in llm.requests] == ["", "New."]
@@ -187,7 +187,7 @@ async def test_a_change_that_is_refused_in_mid_call_is_reported_and_the_old_one_
         await call.session.send(Configure(instructions="Old."))
         await call.session.send(Configure(instructions="New.", options={"nonsense": 1}))
         await call.types("Go.")
-        await call.until(3)
+        await call.waits_until(3)
         assert [(e.processor, e.category) for e in call.errors] == [("Cascade", "configuration")]
     assert llm.requests[0].instructions == "Old."
 
@@ -200,7 +200,7 @@ async def test_what_was_to_be_said_is_said_in_the_voice_of_then() -> None:
             await call.session.send(Say(text=text))
         await call.session.send(Configure(agent="Bob", voice="bert"))
         await call.session.send(Say(text="Three."))
-        await call.until(12)
+        await call.waits_until(12)
     assert list(zip(tts.spoken, tts.voices_used, strict=True)) == [
         ("One.", "anna"),
         ("Two.", "anna"),
@@ -214,7 +214,7 @@ async def test_the_model_is_told_of_the_language() -> None:
     async with story(llm=llm) as call:
         await call.session.send(Configure(instructions="Be kind.", language="French"))
         await call.types("Go.")
-        await call.until(2)
+        await call.waits_until(2)
     assert llm.requests[0].instructions == "Be kind.\n\nLanguage: Always respond in French"
 
 
@@ -223,7 +223,7 @@ async def test_options_reach_the_model() -> None:
     async with story(llm=llm) as call:
         await call.session.send(Configure(options={"temperature": 0.2}))
         await call.types("Go.")
-        await call.until(2)
+        await call.waits_until(2)
     assert llm.requests[0].options == {"temperature": 0.2}
 
 
@@ -236,7 +236,7 @@ async def test_the_tools_of_the_pipeline_are_known_to_the_model() -> None:  # pi
     llm = MockLLM(["One."])
     async with story(Tools([look]), llm=llm) as call:
         await call.types("Go.")
-        await call.until(2)
+        await call.waits_until(2)
     assert [(tool.name, tool.description) for tool in llm.requests[0].tools] == [("look", "Look it up.")]
 
 
@@ -250,9 +250,9 @@ async def test_the_agent_of_the_session_sets_the_engine_up_and_greets() -> None:
         name="Ann", role="Clerk", instructions="Be kind.", voice="anna", tools=[own], greeting="Hello, Ann here."
     )
     async with story(Tools([look]), llm=llm, tts=tts, agent=agent) as call:
-        await call.until(2)
+        await call.waits_until(2)
         await call.types("How are you?")
-        await call.until(5)
+        await call.waits_until(5)
         assert call.responses == ["Ann: Hello, Ann here. (completed)", "Ann: Fine. (completed)"]
     (request,) = llm.requests
     assert request.instructions == agent.prompt
@@ -275,7 +275,7 @@ async def test_a_call_from_the_first_word_to_the_last() -> None:
     stt = MockSTT(["Hello.", "What about the weather in Paris?", "Thank you, bye."])
     async with story(llm=llm, stt=stt, tts=MockTTS(seconds_per_sentence=1.0)) as call:
         for at in (1, 5, 9):
-            await call.until(at)
+            await call.waits_until(at)
             await call.says(1.0)
     assert call.log == [
         "caller: Hello.",

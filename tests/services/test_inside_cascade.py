@@ -101,9 +101,9 @@ async def test_the_log_and_the_model_have_the_text_that_was_spoken() -> None:
     llm, tts = MockLLM(["You are damn late.", "Yes."]), MockTTS(seconds_per_sentence=1.0)
     async with heard_call(Cascade(MockSTT(["hello"]), llm, tts, spoken=[Changes(politely)])) as call:
         await call.says()
-        await call.until(4)
+        await call.waits_until(4)
         await call.says()
-        await call.until(8)
+        await call.waits_until(8)
     assert tts.spoken[0] == "You are very late."
     assert agent_items(call) == [
         ("You are very late.", "You are damn late.", "complete"),
@@ -118,9 +118,9 @@ async def test_the_log_is_in_the_spoken_words_interrupted_or_not(tts: Callable[[
     llm = MockLLM(["Your table is booked for tonight."])
     async with heard_call(Cascade(MockSTT(["hello"]), llm, tts(), spoken=[Slowly()])) as call:
         await call.says()
-        await call.until(2.6)
+        await call.waits_until(2.6)
         await call.says(interrupting=True)
-        await call.until(9)
+        await call.waits_until(9)
     (cut, written, status), whole = agent_items(call)
     assert "YOUR TABLE IS BOOKED FOR TONIGHT.".startswith(cut)
     assert 0 < len(cut) < 20
@@ -134,9 +134,9 @@ async def test_a_processor_that_changes_nothing_leaves_no_trace_even_if_the_call
     )
     async with heard_call(engine) as call:
         await call.says()
-        await call.until(2.5)
+        await call.waits_until(2.5)
         call.session.interrupt()
-        await call.until(5)
+        await call.waits_until(5)
     ((text, written, status),) = agent_items(call)
     assert (written, status) == ("", "interrupted")
     assert "One two three.".startswith(text)
@@ -155,16 +155,16 @@ async def test_text_that_is_dropped_was_not_said() -> None:
     engine = Cascade(MockSTT(["hi"]), MockLLM(["Secret."]), MockTTS(), spoken=[Changes(lambda text: None)])
     async with heard_call(engine) as call:
         await call.says()
-        await call.until(5)
+        await call.waits_until(5)
     assert call.log == ["caller: hi"]
-    assert call.is_over()
+    assert call.is_quiet()
 
 
 async def test_a_sentence_that_cannot_be_spoken_is_left_out_of_the_changed_text() -> None:
     llm = MockLLM(["Good. Bad one. Fine."])
     async with heard_call(Cascade(MockSTT(["hi"]), llm, Mute(), spoken=[Slowly(0.01)])) as call:
         await call.says()
-        await call.until(9)
+        await call.waits_until(9)
     assert agent_items(call) == [("GOOD. FINE.", "Good. Bad one. Fine.", "interrupted")]
     assert len(call.errors) == 1
 
@@ -177,7 +177,7 @@ async def test_tool_calls_keep_their_place_behind_the_changed_text() -> None:
     engine = Cascade(MockSTT(["hi"]), llm, tts, spoken=[Slowly()])
     async with heard_call(engine, Tools([look])) as call:
         await call.says()
-        await call.until(9)
+        await call.waits_until(9)
     assert tts.spoken == ["LET ME LOOK", "IT RAINS."]
     assert call.log == [
         "caller: hi",
@@ -206,7 +206,7 @@ async def test_a_change_of_engines_waits_for_text_that_is_still_being_changed() 
     first = Cascade(MockSTT(["hi"]), MockLLM(["One two."]), MockTTS(seconds_per_sentence=0.5), spoken=[Slowly(0.5)])
     async with heard_call(first) as call:
         await call.says()
-        await call.until(1.4)
+        await call.waits_until(1.4)
         await first.drain()
         assert [f.status for f in call.came(ResponseEnded)] == ["completed"]
     assert agent_items(call)[0][0] == "ONE TWO."
@@ -233,7 +233,7 @@ async def test_a_changed_transcript_is_what_log_and_model_get() -> None:
     stt = MockSTT(["my card is 4242"])
     async with heard_call(Cascade(stt, llm, MockTTS(), heard=[Hears(lambda text: text.replace("4242", "…"))])) as call:
         await call.says()
-        await call.until(5)
+        await call.waits_until(5)
     assert call.log == ["caller: my card is …", "agent: Thanks."]
     assert asked(llm.requests[0]) == ["user: my card is …"]
 
@@ -243,11 +243,11 @@ async def test_a_dropped_transcript_is_not_answered() -> None:
     engine = Cascade(MockSTT(["one", "two"]), llm, MockTTS(), heard=[Hears(lambda t: None if t == "one" else t)])
     async with heard_call(engine) as call:
         await call.says()
-        await call.until(3)
+        await call.waits_until(3)
         assert call.log == []
-        assert call.is_over()
+        assert call.is_quiet()
         await call.says()
-        await call.until(7)
+        await call.waits_until(7)
     assert call.log == ["caller: two", "agent: Thanks."]
     assert len(call.came(EndOfTurn)) == 2
 
@@ -267,7 +267,7 @@ async def test_a_hook_changes_or_blocks_a_sentence_before_it_is_spoken() -> None
     async with heard_call(Cascade(MockSTT(["hi"]), llm, tts)) as call:
         call.session.intercept(BotText, check)
         await call.says()
-        await call.until(8)
+        await call.waits_until(8)
     assert seen == ["You are damn late.", "A secret.", "Good bye."]
     assert [text.strip() for text in tts.spoken] == ["You are very late.", "Good bye."]
     assert agent_items(call) == [("You are very late. Good bye.", "You are damn late. A secret. Good bye.", "complete")]
@@ -286,9 +286,9 @@ async def test_a_hook_has_the_last_word_behind_the_processors() -> None:
 
         call.session.intercept(BotText, look)
         await call.session.send(Say(text="Hello there."))
-        await call.until(4)
+        await call.waits_until(4)
         await call.says()
-        await call.until(9)
+        await call.waits_until(9)
     assert seen == ["HELLO THERE.", "ONE.", "TWO."]
 
 
@@ -308,8 +308,8 @@ async def test_a_sentence_whose_hook_fails_is_not_spoken(hook: Callable[[Any], A
     async with heard_call(Cascade(MockSTT(["hi"]), MockLLM(["Hello."]), tts)) as call:
         call.session.intercept(BotText, hook)
         await call.says()
-        await call.until(6)
-        assert call.is_over()
+        await call.waits_until(6)
+        assert call.is_quiet()
     assert (tts.spoken, call.log) == ([], ["caller: hi"])
     assert len(call.errors) == 1
     assert why in call.errors[0].message
@@ -320,11 +320,11 @@ async def test_an_interruption_ends_the_wait_for_a_hook() -> None:
     async with heard_call(Cascade(MockSTT(["hi"]), MockLLM(["Hello.", "Yes."]), tts)) as call:
         stop = call.session.intercept(BotText, hangs)
         await call.says()
-        await call.until(1.5)
+        await call.waits_until(1.5)
         call.session.interrupt()
         stop()
         await call.says()
-        await call.until(6)
+        await call.waits_until(6)
     assert tts.spoken == ["Yes."]
     assert call.errors == []
 

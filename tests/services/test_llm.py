@@ -70,9 +70,9 @@ async def test_the_caller_speaks_and_the_agent_answers() -> None:
     llm = MockLLM(["It rains."])
     async with story(llm=llm, stt=Texts("What about the weather?")) as call:
         await call.says(1.0)
-        await call.until(5)
+        await call.waits_until(5)
         assert call.log == ["caller: What about the weather?", "agent: It rains."]
-        assert call.is_over()
+        assert call.is_quiet()
     assert asked(llm.requests[0]) == ["user: What about the weather?"]
     order = [type(f).__name__ for f in call.frames if not isinstance(f, UserAudio | BotAudio)]
     assert order == [
@@ -85,9 +85,9 @@ async def test_the_caller_speaks_and_the_agent_answers() -> None:
 async def test_each_response_is_bracketed_with_one_turn_and_one_id() -> None:
     async with story(llm=MockLLM(["One. Two.", "Three."]), stt=Texts("a", "b")) as call:
         await call.says()
-        await call.until(5)
+        await call.waits_until(5)
         await call.says()
-        await call.until(10)
+        await call.waits_until(10)
     outputs = [f for f in call.frames if isinstance(f, Output)]
     first = [f for f in outputs if f.turn == 1]
     assert outputs == first + [f for f in outputs if f.turn == 2]
@@ -100,9 +100,9 @@ async def test_each_response_is_bracketed_with_one_turn_and_one_id() -> None:
 async def test_usage_is_told_for_each_response() -> None:
     async with story(llm=MockLLM(["One two.", "Three."]), stt=Texts("a")) as call:
         await call.types("a")
-        await call.until(5)
+        await call.waits_until(5)
         await call.types("b")
-        await call.until(10)
+        await call.waits_until(10)
     mine = [u for u in call.came(Usage) if u.service == "MockLLM"]
     assert [(u.turn, u.output_tokens) for u in mine] == [(1, 2), (2, 1)]
     assert [u.response_id for u in mine] == [f.response_id for f in call.came(ResponseStarted)]
@@ -112,10 +112,10 @@ async def test_two_turns_that_end_while_the_agent_is_busy_get_one_answer_to_both
     llm = MockLLM(["One.", "Two and three."], first_token_s=5.0)
     async with story(llm=llm, stt=Texts("first", "second", "third")) as call:
         for at in (0, 1.5, 3):
-            await call.until(at)
+            await call.waits_until(at)
             await call.says()
-        await call.until(20)
-        assert call.is_over()
+        await call.waits_until(20)
+        assert call.is_quiet()
     assert [asked(request) for request in llm.requests] == [
         ["user: first"],
         ["user: first", "assistant: One.", "user: second\nthird"],
@@ -127,7 +127,7 @@ async def test_the_end_of_a_turn_without_words_or_noise_wants_no_answer() -> Non
     llm = MockLLM()
     async with story(llm=llm) as call:
         await call.session.send(EndOfTurn())
-        await call.until(3)
+        await call.waits_until(3)
     assert llm.requests == []
     assert call.responses == []
 
@@ -135,7 +135,7 @@ async def test_the_end_of_a_turn_without_words_or_noise_wants_no_answer() -> Non
 async def test_only_final_transcripts_are_logged() -> None:
     async with story(stt=MockSTT(["one two three"], interim_s=0.1)) as call:
         await call.says()
-        await call.until(3)
+        await call.waits_until(3)
         assert call.log[0] == "caller: one two three"
     assert [t.final for t in call.came(UserTranscript)] == [False, False, False, True]
 
@@ -147,18 +147,18 @@ async def test_speech_without_words_is_answered_with_not_understood() -> None:
     llm = MockLLM()
     async with story(llm=llm, stt=Texts("")) as call:
         await call.says()
-        await call.until(5)
+        await call.waits_until(5)
         assert call.log == ["note: (not understood)", "agent: Sorry, I did not catch that."]
-        assert call.is_over()
+        assert call.is_quiet()
     assert llm.requests == []
 
 
 async def test_not_understood_is_never_said_over_the_agents_own_speech() -> None:
     async with story(stt=Texts("Hello?", ""), tts=MockTTS(seconds_per_sentence=10.0)) as call:
         await call.says()
-        await call.until(2)
+        await call.waits_until(2)
         await call.says()
-        await call.until(20)
+        await call.waits_until(20)
         assert call.log == ["caller: Hello?", "agent: Hello.", "note: (not understood)"]
 
 
@@ -167,9 +167,9 @@ async def test_not_understood_can_be_left_unsaid() -> None:
     llm.not_understood = None
     async with story(llm=llm, stt=Texts("")) as call:
         await call.says()
-        await call.until(5)
+        await call.waits_until(5)
         assert call.log == ["note: (not understood)"]
-        assert call.is_over()
+        assert call.is_quiet()
 
 
 async def test_noise_after_words_is_no_noise() -> None:
@@ -178,7 +178,7 @@ async def test_noise_after_words_is_no_noise() -> None:
     stt.max_utterance_s = 0.5
     async with story(llm=llm, stt=stt) as call:
         await call.says(0.7)
-        await call.until(5)
+        await call.waits_until(5)
         assert call.log == ["caller: a long story", "agent: Yes."]
 
 
@@ -189,22 +189,22 @@ async def test_typed_text_interrupts_and_is_answered() -> None:
     llm = MockLLM(["A very long story. " * 20, "Fine."])
     async with story(llm=llm) as call:
         await call.types("Tell me a story.")
-        await call.until(1)
+        await call.waits_until(1)
         await call.types("Stop.")
-        await call.until(20)
+        await call.waits_until(20)
         assert call.responses[1] == ": Fine. (completed)"
         assert call.responses[0].endswith("(interrupted)")
         assert call.came(Interrupted)[0].reason == "typed input"
         assert call.log == ["caller: Tell me a story.", "caller: Stop.", "agent: Fine."]
-        assert call.is_over()
+        assert call.is_quiet()
 
 
 async def test_typed_text_does_not_interrupt_protected_speech() -> None:
     async with story(llm=MockLLM(["Fine."])) as call:
         await call.session.send(Say(text="This call is recorded.", protected=True))
-        await call.until(0.1)
+        await call.waits_until(0.1)
         await call.types("Hello.")
-        await call.until(5)
+        await call.waits_until(5)
         assert call.responses == [": This call is recorded. (completed)", ": Fine. (completed)"]
         assert call.came(Interrupted) == []
 
@@ -213,9 +213,9 @@ async def test_a_supervisor_types_without_interrupting_and_is_told_apart() -> No
     llm = MockLLM(["One two three four.", "Yes, boss."])
     async with story(llm=llm) as call:
         await call.types("Hello.")
-        await call.until(0.17)
+        await call.waits_until(0.17)
         await call.types("Offer a discount.", author="supervisor")
-        await call.until(5)
+        await call.waits_until(5)
         assert call.came(Interrupted) == []
         assert call.log == [
             "caller: Hello.", "agent: One two three four.", "supervisor: Offer a discount.", "agent: Yes, boss."
@@ -227,10 +227,10 @@ async def test_text_that_wants_no_answer_is_seen_in_the_next() -> None:
     llm = MockLLM(["Fine."])
     async with story(llm=llm) as call:
         await call.types("The caller is a premium customer.", author="crm", respond=False)
-        await call.until(3)
+        await call.waits_until(3)
         assert llm.requests == []
         await call.types("Hello.")
-        await call.until(6)
+        await call.waits_until(6)
     assert asked(llm.requests[0]) == ["user: [crm] The caller is a premium customer.\nHello."]
 
 
@@ -239,7 +239,7 @@ async def test_an_image_is_seen_in_the_next_answer() -> None:
     async with story(llm=llm) as call:
         await call.session.send(UserImage(image=b"jpeg", mime="image/jpeg"))
         await call.types("What is this?")
-        await call.until(3)
+        await call.waits_until(3)
     (message,) = llm.requests[0].messages
     assert (message.image, message.mime, message.text) == (b"jpeg", "image/jpeg", "What is this?")
 
@@ -249,10 +249,10 @@ async def test_say_is_said_as_it_stands_and_in_its_turn() -> None:
     async with story(llm=llm) as call:
         await call.session.send(Say(text="One moment."))
         await call.session.send(Say(text="Still here."))
-        await call.until(5)
+        await call.waits_until(5)
         assert call.responses == [": One moment. (completed)", ": Still here. (completed)"]
         assert [f.turn for f in call.came(ResponseStarted)] == [1, 2]
-        assert call.is_over()
+        assert call.is_quiet()
     assert llm.requests == []
 
 
@@ -263,11 +263,11 @@ async def test_what_is_said_for_a_turn_that_goes_on_is_part_of_it() -> None:
 
     async with story(Tools([slow]), llm=MockLLM([asks("slow", query="x"), "Found it."])) as call:
         await call.types("Search.")
-        await call.until(1)
+        await call.waits_until(1)
         assert call.session.floor.owner == "agent"
         await call.session.send(Say(text="Searching.", turn=1))
-        await call.until(10)
-        assert call.is_over()
+        await call.waits_until(10)
+        assert call.is_quiet()
     assert [f.turn for f in call.came(ResponseStarted)] == [1, 1, 1]
     assert call.log[-1] == "agent: Found it."
 
@@ -275,10 +275,10 @@ async def test_what_is_said_for_a_turn_that_goes_on_is_part_of_it() -> None:
 async def test_a_protected_turn_is_known_as_such_from_its_first_moment() -> None:
     async with story() as call:
         await call.session.send(Say(text="This call is recorded.", protected=True))
-        await call.until(0.01)
+        await call.waits_until(0.01)
         assert call.session.floor.is_protected(call.session.floor.turn)
         await call.session.send(Say(text="And monitored."))
-        await call.until(0.02)
+        await call.waits_until(0.02)
         assert call.session.floor.turn == 2
         assert not call.session.floor.is_protected(2)
 
@@ -288,9 +288,9 @@ async def test_respond_answers_now_with_instructions_for_once() -> None:
     async with story(llm=llm) as call:
         await call.session.send(Configure(instructions="Be kind."))
         await call.session.send(Respond(instructions="Ask whether the caller is there."))
-        await call.until(3)
+        await call.waits_until(3)
         await call.types("Yes.")
-        await call.until(6)
+        await call.waits_until(6)
     assert [r.instructions for r in llm.requests] == ["Be kind.\n\nAsk whether the caller is there.", "Be kind."]
 
 
@@ -312,11 +312,11 @@ async def test_after_the_fence_nothing_of_the_turn_comes_but_its_end(at: float) 
     fenced_at = 0
     async with story(Tools([look]), llm=llm, tts=MockTTS(seconds_per_sentence=0.6)) as call:
         await call.types("Go.")
-        await call.until(at)
+        await call.waits_until(at)
         before = len(call.frames)
         fenced_at = call.session.interrupt().turn
-        await call.until(5)
-        assert call.is_over()
+        await call.waits_until(5)
+        assert call.is_quiet()
         calls = [item for item in call.session.conversation if item.kind == "tool_call"]
         assert len(calls) == len(call.came(ToolCall)), "only what is made is logged"
     late = [f for f in call.frames[before:] if isinstance(f, Output) and f.turn <= fenced_at]
@@ -341,8 +341,8 @@ async def test_after_the_fence_nothing_of_the_turn_comes_in_any_order_of_tasks()
             await anyio.sleep(0.05)
             late = [f for f in call.frames[before:] if isinstance(f, Output) and f.turn <= fenced_at]
             assert all(isinstance(f, ResponseEnded) and f.status == "interrupted" for f in late), late
-        await call.until(8)
-        assert call.is_over()
+        await call.waits_until(8)
+        assert call.is_quiet()
     check_brackets(call.frames)
 
 
@@ -373,12 +373,12 @@ def check_brackets(frames: Sequence[object]) -> None:
 async def test_what_was_asked_for_before_an_interruption_is_not_said_after_it() -> None:
     async with story(llm=MockLLM(["A long story. " * 5])) as call:
         await call.types("Tell.")
-        await call.until(0.3)
+        await call.waits_until(0.3)
         await call.session.send(Say(text="By the way.", turn=1))
         call.session.interrupt()
-        await call.until(5)
+        await call.waits_until(5)
         assert [r for r in call.responses if "By the way" in r] == []
-        assert call.is_over()
+        assert call.is_quiet()
         check_brackets(call.frames)
 
 
@@ -388,11 +388,11 @@ async def test_an_interruption_makes_void_what_was_still_to_be_said() -> None:
         await call.types("Hello?")
         for frame in (Say(text="First."), Respond(), Say(text="The law.", protected=True), Say(text="Second.")):
             await call.session.send(frame)
-        await call.until(0.5)
+        await call.waits_until(0.5)
         await call.says(0.5, interrupting=True)
-        await call.until(10)
+        await call.waits_until(10)
         assert call.responses == [":  (interrupted)", ": The law. (completed)", ": Fine. (completed)"]
-        assert call.is_over()
+        assert call.is_quiet()
     assert len(llm.requests) == 2
 
 
@@ -405,9 +405,9 @@ async def test_a_tool_of_a_response_that_was_interrupted_never_runs() -> None:
     llm = MockLLM([[asks("hang_up"), "Goodbye then, and thank you."], "Good."], token_s=0.1)
     async with story(Tools([hang_up]), llm=llm) as call:
         await call.types("Bye.")
-        await call.until(0.4)
+        await call.waits_until(0.4)
         await call.types("Wait!")
-        await call.until(5)
+        await call.waits_until(5)
         assert call.log == ["caller: Bye.", "caller: Wait!", "agent: Good."]
     assert ran == []
     assert call.came(ToolCall) == []
@@ -425,11 +425,11 @@ async def test_a_call_that_was_cut_off_on_its_way_is_answered_as_cancelled() -> 
     llm = MockLLM([[asks("a", "c1"), asks("b", "c2")], "Good."])
     async with story(Stuck(), tools, llm=llm) as call:
         await call.types("Go.")
-        await call.until(1)
+        await call.waits_until(1)
         await call.types("No!")
-        await call.until(3)
+        await call.waits_until(3)
         assert call.session.calls.open() == []
-        assert call.is_over()
+        assert call.is_quiet()
     assert ran == []
     assert asked(llm.requests[1]) == [
         "user: Go.",
@@ -453,9 +453,9 @@ async def test_a_call_that_was_made_and_cancelled_is_answered_once() -> None:
 
     async with story(Lingering(), Tools([slow]), llm=MockLLM([asks("slow"), "Good."])) as call:
         await call.types("Go.")
-        await call.until(1)
+        await call.waits_until(1)
         await call.types("No!")
-        await call.until(3)
+        await call.waits_until(3)
         assert [i.text for i in call.session.conversation if i.kind == "tool_result"] == [
             '{"error":"cancelled: the caller interrupted"}'
         ]
@@ -476,9 +476,9 @@ async def test_what_was_done_in_spite_of_the_interruption_is_told() -> None:
     llm = MockLLM([asks("book"), "It is booked."])
     async with story(Lingering(), Tools([Tool(book, cancel_on_interruption=False)]), llm=llm) as call:
         await call.types("Go.")
-        await call.until(1)
+        await call.waits_until(1)
         call.session.interrupt()
-        await call.until(5)
+        await call.waits_until(5)
         assert call.responses[1:] == [": It is booked. (completed)"]
         assert call.errors == []
     assert asked(llm.requests[1])[-1] == "tool: booked"
@@ -495,9 +495,9 @@ async def test_whoever_sees_a_call_may_forbid_it_and_all_that_follow() -> None:
     llm = MockLLM([[asks("a", "c1"), asks("b", "c2")]])
     async with story(Veto(), Tools([noting("a", ran), noting("b", ran)]), llm=llm) as call:
         await call.types("Go.")
-        await call.until(3)
+        await call.waits_until(3)
         assert call.session.calls.open() == []
-        assert call.is_over()
+        assert call.is_quiet()
     assert ran == []
 
 
@@ -511,7 +511,7 @@ async def test_a_tool_that_has_not_begun_yet_does_not_begin_after_the_interrupti
     ran: list[str] = []
     async with story(Veto(), Tools([noting("a", ran)]), llm=MockLLM([asks("a")])) as call:
         await call.types("Go.")
-        await call.until(3)
+        await call.waits_until(3)
         assert call.session.calls.open() == []
         assert call.errors == []
     assert ran == []
@@ -528,15 +528,15 @@ async def test_a_model_that_fails_is_reported_and_the_caller_is_told() -> None:
     llm = Failing(0)
     async with story(llm=llm) as call:
         await call.types("Hello?")
-        await call.until(5)
+        await call.waits_until(5)
         await call.types("Again?")
-        await call.until(10)
+        await call.waits_until(10)
         assert call.responses == [
             ":  (failed)",
             ": Sorry, something went wrong. Could you say that again? (completed)",
             ": Fine. (completed)",
         ]
-        assert call.is_over()
+        assert call.is_quiet()
     assert [(e.category, e.message) for e in call.errors] == [("service", "no answer: no route")]
     assert call.came(ToolCall) == [], "tools run only for a response that stands"
     assert [f.turn for f in call.came(ResponseStarted)] == [1, 1, 2]
@@ -548,9 +548,9 @@ async def test_the_failure_may_be_left_unsaid() -> None:
     llm.failure = None
     async with story(llm=llm) as call:
         await call.types("Hello?")
-        await call.until(5)
+        await call.waits_until(5)
         assert call.responses == [":  (failed)"]
-        assert call.is_over()
+        assert call.is_quiet()
 
 
 async def test_what_was_written_but_not_spoken_when_the_model_failed_was_not_said() -> None:
@@ -558,7 +558,7 @@ async def test_what_was_written_but_not_spoken_when_the_model_failed_was_not_sai
     llm.failure = None
     async with story(llm=llm) as call:
         await call.types("Weather?")
-        await call.until(5)
+        await call.waits_until(5)
         assert call.log == ["caller: Weather?", "agent: It is sunny. "]
 
 
@@ -566,18 +566,18 @@ async def test_a_model_that_gives_nothing_is_not_waited_for_for_ever() -> None:
     llm = Failing(0, hangs=True)
     async with story(llm=llm) as call:
         await call.types("Hello?")
-        await call.until(19.9)
+        await call.waits_until(19.9)
         assert call.errors == []
-        await call.until(30)
+        await call.waits_until(30)
         assert call.errors[0].message == "no answer: the model gave nothing for 20 s"
         assert call.responses[1].startswith(": Sorry, something went wrong.")
-        assert call.is_over()
+        assert call.is_quiet()
 
 
 async def test_a_slow_but_steady_model_is_waited_for() -> None:
     async with story(llm=MockLLM(["one two three."], first_token_s=19, token_s=19)) as call:
         await call.types("Hello?")
-        await call.until(80)
+        await call.waits_until(80)
         assert call.responses == [": one two three. (completed)"]
 
 
@@ -593,11 +593,11 @@ async def test_a_failure_after_an_interruption_is_not_apologised_for() -> None:
 
     async with story(llm=FailsWhenCancelled()) as call:
         await call.types("Hello?")
-        await call.until(1)
+        await call.waits_until(1)
         call.session.interrupt()
-        await call.until(5)
+        await call.waits_until(5)
         assert call.responses == [": Well (interrupted)"]
-        assert call.is_over()
+        assert call.is_quiet()
 
 
 class SlowEnds(Processor):
@@ -626,7 +626,7 @@ class TextOnly:
 async def test_an_interruption_at_the_end_of_a_failure_leaves_it_at_that() -> None:
     text = TextOnly(Failing(0))
     async with running(text.llm, SlowEnds(), text.sink) as call:
-        await call.say("Hello?")
+        await call.types("Hello?")
         await anyio.sleep(0.1)
         call.session.interrupt()
         await anyio.sleep(3)
@@ -638,7 +638,7 @@ async def test_a_response_that_is_fenced_at_its_last_moment_was_interrupted() ->
     text = TextOnly(MockLLM(["Hello."]))
     async with running(text.llm, text.sink) as call:
         call.session.on(Usage, lambda usage: call.session.interrupt())
-        await call.say("Hello?")
+        await call.types("Hello?")
         await anyio.sleep(3)
     assert text.outputs == ["ResponseStarted", "BotText", "ResponseEnded interrupted"]
 
@@ -654,7 +654,7 @@ async def test_whoever_gets_the_models_words_may_end_the_call_from_where_he_is(k
 
     for processors in ([], [MockTTS(seconds_per_sentence=1.0)]):
         async with running(MockLLM([["Bye.", asks("x")]]), *processors, Ends()) as call:
-            await call.say("Bye.")
+            await call.types("Bye.")
             await anyio.sleep(5)
         assert call.outcome.reason == "said"
 
@@ -670,12 +670,12 @@ async def test_an_error_beside_the_model_does_not_silence_the_agent() -> None:
 
     async with story(llm=Moody(["Fine."])) as call:
         await call.types("Hello?")
-        await call.until(2)
+        await call.waits_until(2)
         await call.types("Again?")
-        await call.until(5)
+        await call.waits_until(5)
         assert [e.message for e in call.errors] == ["what to say then (while handling UserText)"]
         assert call.responses == [": Fine. (completed)"]
-        assert call.is_over()
+        assert call.is_quiet()
 
 
 async def test_an_error_of_the_framework_itself_does_not_silence_the_agent() -> None:
@@ -688,11 +688,11 @@ async def test_an_error_of_the_framework_itself_does_not_silence_the_agent() -> 
 
     async with story(llm=Odd(["Fine.", "Fine."])) as call:
         await call.types("Hello?")
-        await call.until(5)
+        await call.waits_until(5)
         await call.types("Again?")
-        await call.until(10)
+        await call.waits_until(10)
         assert call.responses[-1] == ": Fine. (completed)"
-        assert call.is_over()
+        assert call.is_quiet()
 
 
 # -- what a model may do wrong -----------------------------------------------------------------------------------------
@@ -712,7 +712,7 @@ async def test_calls_with_ids_that_were_used_before_get_their_own() -> None:
     )
     async with story(Tools([look]), llm=llm) as call:
         await call.types("Look.")
-        await call.until(5)
+        await call.waits_until(5)
         assert call.responses[-1] == ": Done. (completed)"
         assert call.errors == []
     ids = [c.call_id for c in call.came(ToolCall)]
@@ -726,9 +726,9 @@ async def test_a_result_that_nobody_asked_for_is_refused() -> None:
     llm = MockLLM()
     async with story(Late(), llm=llm) as call:
         await call.types("Hello.")
-        await call.until(3)
+        await call.waits_until(3)
         await call.session.send(UserText(text="result", respond=False))
-        await call.until(6)
+        await call.waits_until(6)
         assert [e.category for e in call.errors] == ["bad_input"]
         assert call.log[-1] == "caller: result"
     assert len(llm.requests) == 1
@@ -772,7 +772,7 @@ async def test_the_call_ends_after_the_answer_to_speech_that_has_just_ended() ->
 async def test_the_call_ends_in_time_though_the_model_hangs() -> None:
     async with story(llm=Failing(0, hangs=True)) as call:
         await call.types("Hello?")
-    assert call._call.outcome.reason == "ended"
+    assert call.outcome.reason == "ended"
 
 
 async def test_whoever_hears_the_agent_may_end_the_call_from_where_he_is() -> None:
@@ -787,5 +787,5 @@ async def test_whoever_hears_the_agent_may_end_the_call_from_where_he_is() -> No
 
     async with story(Ends(), llm=MockLLM(["Bye."])) as call:
         await call.types("Bye.")
-        await call.until(5)
-    assert call._call.outcome.reason == "said"
+        await call.waits_until(5)
+    assert call.outcome.reason == "said"

@@ -7,10 +7,20 @@ import anyio
 import numpy as np
 import pytest
 
-from duologue.frames import EndOfTurn, Frame, Input, SpeechStarted, SpeechStopped, Usage, UserAudio, UserTranscript
+from duologue.frames import (
+    EndOfTurn,
+    Frame,
+    Input,
+    SpeechStarted,
+    SpeechStopped,
+    Transcribed,
+    Usage,
+    UserAudio,
+    UserTranscript,
+)
 from duologue.services.stt import STT, Transcription
 from duologue.testing.mocks import MockSTT
-from tests.session.calls import Call, Sink, Top, running
+from tests.session.calls import Sink, TextCall, Top, running
 
 
 class Recorder(STT):
@@ -62,7 +72,7 @@ class Failing(Recorder):
 class Line:
     """A caller, an STT, and what comes out of it downstream and upstream."""
 
-    def __init__(self, call: Call, sink: Sink, top: Top) -> None:
+    def __init__(self, call: TextCall, sink: Sink, top: Top) -> None:
         self.call, self.sink, self.top = call, sink, top
         self.usage: list[Usage] = []
         call.session.on(Usage, self.usage.append)
@@ -112,6 +122,51 @@ async def test_an_utterance_is_heard_from_before_its_start_was_detected_and_in_o
         await caller.until_quiet()
     assert stt.utterances == [pieces(range(75, 150))], "500 ms, then all of it"
     assert caller.transcripts() == [f"{75 * 640} bytes"]
+
+
+async def test_audio_between_utterances_starts_no_task() -> None:
+    stt = Recorder()
+    async with running(Top(), stt) as call:
+        for number in range(30):
+            await call.session.send(piece(number))
+        assert stt._lane is not None
+        assert stt._lane.worker is None
+        await call.session.send(SpeechStarted(at=0.6))
+        await call.session.send(EndOfTurn(at=0.6))
+        await anyio.sleep(1)
+    assert stt.utterances == [pieces(range(5, 30))]
+
+
+async def test_audio_that_comes_while_a_transcript_is_awaited_is_the_next_pre_roll() -> None:
+    stt = MockSTT(("one", "two"), delay_s=2)
+    transcripts: list[str] = []
+    async with running(Top(), stt) as call:
+        call.session.on(Transcribed, lambda signal: transcripts.append(signal.text))
+        await call.session.send(SpeechStarted(at=0.0))
+        await call.session.send(piece(0))
+        await call.session.send(EndOfTurn(at=0.02))
+        await anyio.sleep(1)
+        for number in range(1, 4):
+            await call.session.send(piece(number))
+        await call.session.send(SpeechStarted(at=0.08))
+        await call.session.send(piece(4))
+        await call.session.send(EndOfTurn(at=0.1))
+        await anyio.sleep(5)
+    assert stt.heard == [640, 4 * 640]
+    assert transcripts == ["one", "two"]
+
+
+async def test_the_audio_since_an_end_without_a_transcript_goes_to_the_next_service_too() -> None:
+    stt = MockSTT(delay_s=2)
+    async with running(Top(), stt) as call:
+        for frame in (SpeechStarted(at=0.0), piece(0), EndOfTurn(at=0.02)):
+            await call.session.send(frame)
+        await anyio.sleep(1)
+        await call.session.send(piece(1))
+        released = stt.release()
+    kinds = [type(frame).__name__ for frame in released]
+    assert kinds == ["SpeechStarted", "UserAudio", "EndOfTurn", "UserAudio"]
+    assert released[-1] == piece(1)
 
 
 async def test_the_pre_roll_never_reaches_into_the_utterance_before() -> None:

@@ -64,7 +64,7 @@ async def test_a_sentence_is_spoken_while_the_next_one_is_still_being_written() 
     tts = MockTTS(seconds_per_sentence=1.0)
     async with story(llm=MockLLM(["One two. Three four."], token_s=0.2), tts=tts) as call:
         await call.types("Go.")
-        await call.until(5)
+        await call.waits_until(5)
     assert tts.spoken == ["One two. ", "Three four."] or tts.spoken == ["One two.", " Three four."]
     assert call.times(BotAudio)[0] < call.times(BotText)[-1]
 
@@ -72,7 +72,7 @@ async def test_a_sentence_is_spoken_while_the_next_one_is_still_being_written() 
 async def test_text_goes_on_at_once_audio_in_its_order_and_the_end_last() -> None:
     async with story(llm=MockLLM(["One. Two. Three."]), tts=MockTTS(seconds_per_sentence=0.5)) as call:
         await call.types("Go.")
-        await call.until(5)
+        await call.waits_until(5)
     assert call.times(BotText) == [0.15, 0.16, 0.17]
     assert isinstance(call.frames[-1], ResponseEnded)
     assert call.times(ResponseEnded)[0] >= call.times(BotAudio)[-1]
@@ -86,7 +86,7 @@ async def test_a_tool_call_does_not_wait_for_the_words_before_it_to_be_spoken() 
         Tools([lambda_look]), llm=MockLLM([["Let me see", asks("lambda_look")], "Done."]), tts=tts
     ) as call:
         await call.types("Go.")
-        await call.until(9)
+        await call.waits_until(9)
     assert call.times(ToolCall) == [0.18]
     assert tts.spoken == ["Let me see", "Done."], "whole sentence or not"
 
@@ -103,7 +103,7 @@ async def test_what_was_written_before_a_call_does_not_wait_for_the_call_to_be_m
         Asking(), Tools([lambda_look]), llm=MockLLM([["Let me see", asks("lambda_look")], "."]), tts=tts
     ) as call:
         await call.types("Go.")
-        await call.until(1)
+        await call.waits_until(1)
         assert tts.spoken == ["Let me see"]
 
 
@@ -111,7 +111,7 @@ async def test_what_has_no_end_is_spoken_at_the_end_of_the_response() -> None:
     tts = MockTTS(seconds_per_sentence=1.0)
     async with story(llm=MockLLM(["One. And two"]), tts=tts) as call:
         await call.types("Go.")
-        await call.until(4)
+        await call.waits_until(4)
         assert call.log[1] == "agent: One. And two"
     assert [text.strip() for text in tts.spoken] == ["One.", "And two"]
 
@@ -124,7 +124,7 @@ async def test_usage_is_the_characters_and_seconds_of_each_response() -> None:
     async with story(llm=MockLLM(["One.", "Two and three."]), tts=MockTTS(s_per_character=0.1)) as call:
         for _ in range(2):
             await call.types("Go.")
-            await call.until(call.session.now() + 3)
+            await call.waits_until(call.session.now() + 3)
     mine = [u for u in call.came(Usage) if u.service == "MockTTS"]
     assert [(u.turn, u.characters, round(u.output_audio_s, 6)) for u in mine] == [(1, 4, 0.4), (2, 14, 1.4)]
 
@@ -134,7 +134,7 @@ async def test_markup_is_not_spoken_and_what_has_no_words_is_not_either() -> Non
     text = "**Hello** [there](http://a.b).\n---\n...\n# Title\n"
     async with story(llm=MockLLM([text]), tts=tts) as call:
         await call.types("Go.")
-        await call.until(5)
+        await call.waits_until(5)
         assert call.log[1] == f"agent: {text}", "the log has what was written"
     assert [sentence.strip() for sentence in tts.spoken] == ["Hello there.", "Title"]
 
@@ -152,9 +152,9 @@ async def test_an_interruption_cancels_the_synthesis_at_once() -> None:
 
     async with story(llm=MockLLM(["One. Two. Three."]), tts=Watched(seconds_per_sentence=10.0)) as call:
         await call.types("Go.")
-        await call.until(0.5)
+        await call.waits_until(0.5)
         call.session.interrupt()
-        await call.until(5)
+        await call.waits_until(5)
     assert ended == [0.5], "one was begun, and ends at once"
     assert max(call.times(BotAudio)) <= 0.5
 
@@ -162,10 +162,10 @@ async def test_an_interruption_cancels_the_synthesis_at_once() -> None:
 async def test_the_end_of_a_response_that_was_written_but_not_spoken_says_interrupted() -> None:
     async with story(llm=MockLLM(["One. Two."]), tts=MockTTS(seconds_per_sentence=10.0)) as call:
         await call.types("Go.")
-        await call.until(1)
+        await call.waits_until(1)
         assert call.responses == [": One. Two. (goes on)"]
         call.session.interrupt()
-        await call.until(2)
+        await call.waits_until(2)
     assert call.responses == [": One. Two. (interrupted)"]
     assert call.times(ResponseEnded) == [1.0]
 
@@ -176,7 +176,7 @@ async def test_the_end_of_a_response_that_was_written_but_not_spoken_says_interr
 async def test_word_times_count_from_the_start_of_the_response() -> None:
     async with story(llm=MockLLM(["One two. Three."]), tts=Timed()) as call:
         await call.types("Go.")
-        await call.until(5)
+        await call.waits_until(5)
     assert words(call) == [("One ", 0.0, 0.5), ("two. ", 0.5, 1.0), ("Three. ", 1.0, 1.5)]
     order = [type(f) for f in call.frames if isinstance(f, BotAudio | WordTimes)]
     assert order == [WordTimes, BotAudio] * 3, "before the audio that holds them"
@@ -185,7 +185,7 @@ async def test_word_times_count_from_the_start_of_the_response() -> None:
 async def test_without_word_times_words_are_timed_in_proportion() -> None:
     async with story(llm=MockLLM(["Ab abcd. Abc."]), tts=MockTTS(seconds_per_sentence=1.0)) as call:
         await call.types("Go.")
-        await call.until(5)
+        await call.waits_until(5)
     assert words(call) == [("Ab ", 0.0, 0.333), ("abcd. ", 0.333, 1.0), ("Abc.", 1.0, 2.0)]
     first_audio = next(i for i, f in enumerate(call.frames) if isinstance(f, BotAudio))
     assert any(isinstance(f, WordTimes) for f in call.frames[:first_audio]), "a guess comes first"
@@ -213,7 +213,7 @@ async def heard(tts: MockTTS, text: str | list[str], at: float, **times: float) 
         await anyio.sleep(at)
         signal = call.session.interrupt()
         await anyio.sleep(3)
-        assert call.is_over()
+        assert call.is_quiet()
         return signal, call.log[1:]
 
 
@@ -251,9 +251,9 @@ async def test_nothing_played_is_nothing_said() -> None:  # pipecat 5305
     line = MemoryTransport()
     async with story(line.output(), llm=MockLLM(["Hello there."])) as call:
         await call.types("Hi.")
-        await call.until(0.18)
+        await call.waits_until(0.18)
         signal = call.session.interrupt()
-        await call.until(2)
+        await call.waits_until(2)
         assert (signal.heard, signal.heard_s) == ("", 0.0)
         assert call.log == ["caller: Hi."]
 
@@ -264,9 +264,9 @@ async def test_nothing_played_is_nothing_said() -> None:  # pipecat 5305
 async def test_a_sentence_that_cannot_be_spoken_is_left_out_and_was_not_said() -> None:
     async with story(llm=MockLLM(["One. This is bad. Three."]), tts=Broken(seconds_per_sentence=1.0)) as call:
         await call.types("Go.")
-        await call.until(10)
+        await call.waits_until(10)
         assert call.log == ["caller: Go.", "agent: One. Three."]
-        assert call.is_over()
+        assert call.is_quiet()
     assert round(call.spoken_s, 6) == 2.0
     (end,) = call.came(ResponseEnded)
     assert (end.status, end.reason) == ("failed", "no speech for a sentence: no voice today")
@@ -276,7 +276,7 @@ async def test_a_sentence_that_cannot_be_spoken_is_left_out_and_was_not_said() -
 async def test_a_sentence_that_breaks_off_was_said_as_far_as_it_came() -> None:
     async with story(llm=MockLLM(["One. It is torn into pieces."]), tts=Broken(seconds_per_sentence=1.0)) as call:
         await call.types("Go.")
-        await call.until(10)
+        await call.waits_until(10)
         assert call.log[1] == "agent: One. It is"
     assert "".join(word for word, _, _ in words(call)) == "One. It is"
 
@@ -284,7 +284,7 @@ async def test_a_sentence_that_breaks_off_was_said_as_far_as_it_came() -> None:
 async def test_a_sentence_without_audio_was_not_said() -> None:
     async with story(llm=MockLLM(["All mute."]), tts=Broken()) as call:
         await call.types("Go.")
-        await call.until(10)
+        await call.waits_until(10)
         assert call.log == ["caller: Go."]
         assert [e.message for e in call.errors] == ["no speech for a sentence: the service gave no audio"]
 
@@ -292,20 +292,20 @@ async def test_a_sentence_without_audio_was_not_said() -> None:
 async def test_a_service_that_hangs_is_not_waited_for_for_ever() -> None:
     async with story(llm=MockLLM(["It hangs. Then goes on."]), tts=Broken(seconds_per_sentence=1.0)) as call:
         await call.types("Go.")
-        await call.until(10)
+        await call.waits_until(10)
         assert call.errors == []
-        await call.until(20)
+        await call.waits_until(20)
         assert [e.message for e in call.errors] == ["no speech for a sentence: no audio for 10 s"]
         assert call.log[1].strip() == "agent: Then goes on."
-        assert call.is_over()
+        assert call.is_quiet()
 
 
 async def test_a_hung_service_does_not_outlive_an_interruption() -> None:
     async with story(llm=MockLLM(["It hangs.", "Fine."]), tts=Broken(seconds_per_sentence=1.0)) as call:
         await call.types("Go.")
-        await call.until(1)
+        await call.waits_until(1)
         await call.types("Hello?")
-        await call.until(3)
+        await call.waits_until(3)
         assert call.responses[1] == ": Fine. (completed)"
         assert call.errors == []
 

@@ -1,21 +1,21 @@
-"""A session that runs for the length of a block, and processors that most stories need."""
+"""`TextCall`: a call without audio, and processors that many tests use."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Any
 
 import anyio
 
-from duologue.frames import BotText, Control, ErrorRaised, Frame, Input, Output, SessionStarted, UserText
-from duologue.processors import Pipeline, Processor, handles
-from duologue.session import Outcome, Session
+from duologue.frames import BotText, Control, Frame, Input, Output, UserText
+from duologue.processors import Processor, handles
+from duologue.processors.kernel.lane import Lane
+from duologue.testing import BareCall
 
 
 class Sink(Processor):
-    """The end of the line: keeps every frame that reaches it, and when (session time in seconds)."""
+    """The end of a pipeline: keeps every frame that reaches it, and its session time in seconds."""
 
     def __init__(self) -> None:
         self.frames: list[Frame] = []
@@ -33,7 +33,7 @@ class Sink(Processor):
 
 
 class Top(Sink):
-    """The same for what comes up, at the head of the line."""
+    """The same for the frames that come up, at the head of a pipeline."""
 
     @handles(Input, Output, Control, upstream=True)
     async def take(self, frame: Frame) -> None:
@@ -49,7 +49,7 @@ class Relay(Processor):
 
 
 class Slow(Processor):
-    """Takes `seconds` for each text, in a lane of `capacity`. Keeps what it began and what it finished."""
+    """Takes `seconds` for each text, in a lane of `capacity`. Keeps the texts that it began and those it finished."""
 
     def __init__(self, seconds: float = 1.0, capacity: int = 256) -> None:
         self.seconds, self.capacity = seconds, capacity
@@ -64,54 +64,32 @@ class Slow(Processor):
         await self.push(frame)
 
 
-class Call:
-    """A session that runs, its errors, and in the end its outcome."""
+class TextCall(BareCall):
+    """A call of texts: what either side writes enters at the head of the pipeline."""
 
-    def __init__(self, session: Session) -> None:
-        self.session = session
-        self.errors: list[ErrorRaised] = []
-        self.outcome = Outcome("it still runs")
-        session.on(ErrorRaised, self.errors.append)
-
-    async def say(self, *texts: str) -> None:
-        """The caller types these."""
-        for text in texts:
-            await self.session.send(UserText(text=text))
-
-    async def answer(self, *texts: str, turn: int = 1) -> None:
-        """The agent's words enter at the head, where a test has no engine."""
+    async def answers(self, *texts: str, turn: int = 1) -> None:
+        """The agent writes texts, where a test has no engine."""
         for text in texts:
             await self.session.send(BotText(text=text, turn=turn))
 
 
-@asynccontextmanager
-async def running(*processors: Processor, ends: bool = True, **options: Any) -> AsyncIterator[Call]:
-    """A call through these processors. After the block it ends in order, or is cancelled if not `ends`."""
-    call = Call(Session(Pipeline(processors), **options))
-    started = asyncio.Event()
-    call.session.on(SessionStarted, lambda _: started.set())
-    running = asyncio.create_task(call.session.run())
-    try:
-        await started.wait()
-        yield call
-        if ends:
-            await call.session.end()
-        else:
-            call.session.cancel()
-    except BaseException:
-        call.session.cancel()
-        raise
-    finally:
-        call.outcome = await running
+running = TextCall.through
+
+
+def lane_of(call: BareCall) -> Lane:
+    """The lane of the only processor of a call that has one."""
+    (lane,) = call.session.host.lanes
+    assert isinstance(lane, Lane)
+    return lane
 
 
 async def settled() -> None:
-    """Everything that can happen without time going by has happened."""
+    """Wait until all has happened that needs no time."""
     await asyncio.sleep(1e-9)
 
 
 async def in_background(function: Callable[..., Any], *args: Any) -> asyncio.Task[Any]:
-    """Start it and let it come as far as it can."""
+    """Start a coroutine function and let it run as far as it can."""
     task = asyncio.create_task(function(*args))
     await settled()
     return task

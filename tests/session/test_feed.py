@@ -71,7 +71,7 @@ async def test_an_answer_is_told_from_its_first_word_to_its_last() -> None:
     async with story(transport.output(), llm=llm, tts=MockTTS(seconds_per_sentence=1.0)) as call:
         events = watched(call.session)
         await call.types("Count.")
-        await call.until(3.0)
+        await call.waits_until(3.0)
     texts = [event.text for event in events if isinstance(event, ResponseText)]
     assert "".join(texts) == "One two three four."
     kinds = (MessageChanged, ResponseOpened, ResponseComplete, Speaking)
@@ -119,7 +119,7 @@ async def test_a_recognised_utterance_keeps_its_id_in_the_log() -> None:
     async with story(stt=MockSTT(["can I ask"], interim_s=0.15), llm=MockLLM(["Yes."])) as call:
         events = watched(call.session, Recognised, MessageChanged)
         await call.says(0.5)
-        await call.until(1.0)
+        await call.waits_until(1.0)
         item = next(item for item in call.session.conversation if item.role == "caller")
     assert {event.utterance for event in events if isinstance(event, Recognised)} == {item.id}
     assert {event.item.id for event in events if isinstance(event, MessageChanged) and event.item.role == "caller"} == {
@@ -144,9 +144,9 @@ async def test_a_tools_call_is_told_in_each_of_its_states() -> None:
     async with story(Tools([Tool(weather, needs_approval=True)]), llm=llm) as call:
         events = watched(call.session, ToolChanged)
         await call.types("How warm is it?")
-        await call.until(1.0)
+        await call.waits_until(1.0)
         call.session.broadcast(ApprovalGiven(call_id="c1", approved=True, by="Ann"))
-        await call.until(3.0)
+        await call.waits_until(3.0)
     states = [(e.state, e.call_id, e.name, e.by) for e in events if isinstance(e, ToolChanged)]
     assert states == [
         ("called", "c1", "weather", ""),

@@ -59,7 +59,7 @@ async def test_a_changed_transcript_is_what_log_listeners_and_model_get() -> Non
         heard = told(call.session)
         call.session.intercept(UserTranscript, without_numbers)
         await call.says(0.5)
-        await call.until(3.0)
+        await call.waits_until(3.0)
     assert call.log == ["caller: my card is [number]", "agent: Thanks."]
     assert [(signal.text, signal.final) for signal in heard] == [
         *(("my", False), ("my card", False), ("my card is", False), ("my card is [number]", False)),
@@ -80,13 +80,13 @@ async def test_a_blocked_transcript_reaches_neither_log_nor_model() -> None:
 
         call.session.intercept(UserTranscript, block)
         await call.says(0.5)
-        await call.until(2.0)
+        await call.waits_until(2.0)
         assert call.log == []
         assert llm.requests == []
         assert [(signal.text, signal.final) for signal in heard] == [("one", False), ("", True)]
         assert len(call.came(EndOfTurn)) == 1
         await call.says(0.5)
-        await call.until(6.0)
+        await call.waits_until(6.0)
     assert call.log == ["caller: two", "agent: Thanks."]
     assert call.errors == []
 
@@ -100,7 +100,7 @@ async def test_hooks_are_asked_in_order_each_with_what_the_one_before_left() -> 
 
             call.session.intercept(UserTranscript, add)
         await call.says()
-        await call.until(3.0)
+        await call.waits_until(3.0)
     assert call.log[0] == "caller: abcd"
 
 
@@ -108,7 +108,7 @@ async def test_a_hook_cannot_change_when_it_was_said_or_whether_it_is_final() ->
     async with story(stt=MockSTT(["a"])) as call:
         call.session.intercept(UserTranscript, lambda frame: UserTranscript(text="b", final=False, start_s=9.0))
         await call.says()
-        await call.until(3.0)
+        await call.waits_until(3.0)
     (item, _) = call.session.conversation
     assert (item.text, item.at) == ("b", 0.0)
 
@@ -140,7 +140,7 @@ async def test_a_transcript_passes_unchanged_if_its_hook_fails(hook: Callable[[A
     async with story(stt=MockSTT(["hello"])) as call:
         call.session.intercept(UserTranscript, hook)
         await call.says()
-        await call.until(6.0)
+        await call.waits_until(6.0)
     assert call.log == ["caller: hello", "agent: Hello."]
     assert len(call.errors) == 1
     assert why in call.errors[0].message
@@ -152,7 +152,7 @@ async def test_a_hook_can_be_taken_away() -> None:
         stop()
         stop()
         await call.says()
-        await call.until(3.0)
+        await call.waits_until(3.0)
     assert call.log == ["caller: hello", "agent: Hello."]
 
 
@@ -179,7 +179,7 @@ async def one_call(call: Story, *hooks: Callable[[ToolCall], Any]) -> None:
     for hook in hooks:
         call.session.intercept(ToolCall, hook)
     await call.types("Pay five.")
-    await call.until(6.0)
+    await call.waits_until(6.0)
     assert call.responses[-1] == ": Done. (completed)"
 
 
@@ -247,9 +247,9 @@ async def test_an_interruption_while_a_hook_is_asked_keeps_the_tool_from_running
 
         call.session.intercept(ToolCall, slow)
         await call.types("Pay five.")
-        await call.until(0.7)
+        await call.waits_until(0.7)
         call.session.interrupt()
-        await call.until(3.0)
+        await call.waits_until(3.0)
     assert paid == []
     assert results(call.session) == [{"error": "cancelled: the caller interrupted"}]
 
@@ -261,7 +261,7 @@ async def test_a_hand_offs_call_is_asked_about_too() -> None:
         done = told(call.session, HandoffCompleted)
         call.session.intercept(ToolCall, lambda frame: None)
         await call.types("Billing, please.")
-        await call.until(3.0)
+        await call.waits_until(3.0)
     assert done == []
     assert call.session.agent is agents[0]
     assert results(call.session) == [{"error": "refused: this is not allowed"}]
@@ -351,10 +351,10 @@ async def test_a_supervisors_text_is_whispered_under_his_name() -> None:
     llm = MockLLM(["Hello."])
     async with story(stt=MockSTT(["Good morning."]), llm=llm) as call:
         await call.types("Be brief.", author="supervisor", respond=False)
-        await call.until(2.0)
+        await call.waits_until(2.0)
         assert llm.requests == []
         await call.says()
-        await call.until(5.0)
+        await call.waits_until(5.0)
     assert call.log == ["supervisor: Be brief.", "caller: Good morning.", "agent: Hello."]
     assert "[supervisor] Be brief." in asked(llm.requests[0])[0]
 
@@ -375,10 +375,10 @@ async def test_words_that_a_hook_has_not_passed_yet_are_not_lost_when_the_engine
 
         call.session.intercept(UserTranscript, slow)
         await call.says()
-        await call.until(1.2)
+        await call.waits_until(1.2)
         assert asked_about == ["one"]
         await handoff.transfer(Transfer(engine="b"))  # at once: through the pipeline it would wait for the hook
-        await call.until(8.0)
+        await call.waits_until(8.0)
     assert call.log[-2:] == ["caller: two", "Only: You said two."]
     assert "caller: one" not in call.log
     assert call.errors == []

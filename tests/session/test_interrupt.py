@@ -11,14 +11,14 @@ from duologue.errors import BadInput
 from duologue.frames import BotText, ErrorRaised, Idle, Interrupted, ResponseEnded, Usage, Word
 from duologue.processors import Pipeline, Processor, handles
 from duologue.session import Item, Session, UsageTotals
-from tests.session.calls import Call, Relay, Sink, running, settled
+from tests.session.calls import Relay, Sink, TextCall, running, settled
 
 pytestmark = pytest.mark.virtual_clock
 
 TEXT = "The weather in Paris is fine today."
 
 
-def respond(call: Call, text: str, *, sent_s: float, played_s: float, words: tuple[Word, ...] = ()) -> str:
+def respond(call: TextCall, text: str, *, sent_s: float, played_s: float, words: tuple[Word, ...] = ()) -> str:
     """The agent takes a turn and speaks; so much has been sent and played by now."""
     session = call.session
     session.audio.has_playout = True
@@ -124,7 +124,7 @@ async def test_a_fence_that_fails_does_not_keep_the_others_from_falling() -> Non
         assert call.session.interrupt().heard == "The weather in"
         assert fell == ["second"]
         assert [error.processor for error in call.errors] == ["on_fence"]
-        await call.answer("stale", turn=1)
+        await call.answers("stale", turn=1)
     assert sink.texts == ["End"]
 
 
@@ -188,7 +188,7 @@ async def test_a_response_is_not_opened_under_an_id_that_was_heard() -> None:
 # -- idleness ----------------------------------------------------------------------------------------------------------
 
 
-def idle_times(call: Call) -> list[tuple[float, str]]:
+def idle_times(call: TextCall) -> list[tuple[float, str]]:
     """When the call was found idle, and whose move it was."""
     found: list[tuple[float, str]] = []
     call.session.on(Idle, lambda signal: found.append((round(call.session.now(), 6), signal.owner)))

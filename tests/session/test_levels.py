@@ -7,7 +7,7 @@ import pytest
 
 from duologue.frames import AudioLevel, BotAudio, ResponseEnded, ResponseStarted
 from duologue.transports.memory import MemoryTransport
-from tests.session.calls import Call, running
+from tests.session.calls import TextCall, running
 
 LOUD = b"\x00\x40" * 320  # 20 ms at half of full scale: -6 dB
 TONE_DBFS = -6.0
@@ -19,7 +19,7 @@ async def speak(transport: MemoryTransport, pieces: int, pcm: bytes = LOUD) -> N
         transport.send(pcm)
 
 
-async def answer(call: Call, seconds: float) -> None:
+async def answer(call: TextCall, seconds: float) -> None:
     names = {"turn": 1, "response_id": "r"}
     call.session.ledger.open("r", 1)
     await call.session.send(ResponseStarted(**names))  # type: ignore[arg-type]

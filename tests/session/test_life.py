@@ -116,7 +116,7 @@ async def test_groups_open_and_close_like_everyone_else() -> None:
 
 async def test_the_end_waits_until_everything_before_it_has_been_dealt_with() -> None:
     async with running(Slow(5), sink := Sink()) as call:
-        await call.say("a", "b")
+        await call.types("a", "b")
         await call.session.end("bye")
         assert call.session.state is State.ACTIVE
     assert sink.texts == ["a", "b", "End"]
@@ -131,14 +131,14 @@ async def test_an_end_frame_from_anywhere_ends_the_call() -> None:
             await self.push(End(reason=frame.text))
 
     async with running(HangsUp(), ends=False) as call:
-        await call.say("goodbye")
+        await call.types("goodbye")
         await settled()
     assert call.outcome.reason == "goodbye"
 
 
 async def test_only_the_first_reason_counts() -> None:
     async with running(Slow(5), sink := Sink(), ends=False) as call:
-        await call.say("a")
+        await call.types("a")
         await call.session.end("first")
         await call.session.end("second")
         await anyio.sleep(1)
@@ -150,7 +150,7 @@ async def test_only_the_first_reason_counts() -> None:
 
 async def test_cancelling_waits_for_nothing() -> None:
     async with running(slow := Slow(1000), ends=False) as call:
-        await call.say("a", "b")
+        await call.types("a", "b")
         await anyio.sleep(1)
         call.session.cancel("enough")
     assert call.outcome == Outcome("enough")
@@ -160,7 +160,7 @@ async def test_cancelling_waits_for_nothing() -> None:
 
 async def test_draining_has_a_deadline() -> None:
     async with running(Slow(1000), deadlines=Deadlines(drain_s=7)) as call:
-        await call.say("a")
+        await call.types("a")
     assert call.outcome.reason == "ended: drain deadline"
     assert call.session.now() == pytest.approx(7)
 
@@ -174,7 +174,7 @@ async def test_draining_is_known_and_bounded_whoever_ends_the_call() -> None:
 
     async with running(HangsUp(), Slow(1000), deadlines=Deadlines(drain_s=7), ends=False) as call:
         assert not call.session.draining
-        await call.say("a")
+        await call.types("a")
         assert call.session.draining
         await anyio.sleep(10)
     assert call.outcome.reason == "goodbye: drain deadline"
@@ -183,7 +183,7 @@ async def test_draining_is_known_and_bounded_whoever_ends_the_call() -> None:
 
 async def test_an_end_that_finds_the_first_lane_full_is_still_bounded() -> None:
     async with running(Slow(1000, capacity=1), deadlines=Deadlines(drain_s=7)) as call:
-        await call.say("a", "b")
+        await call.types("a", "b")
     assert call.outcome.reason == "ended: drain deadline"
     assert call.session.now() == pytest.approx(7)
 
@@ -230,10 +230,10 @@ async def test_frames_are_taken_by_an_active_session_only() -> None:
 
 async def test_a_pusher_held_up_at_a_full_lane_is_let_go_when_the_call_ends() -> None:
     async with running(Slow(1000, capacity=1), ends=False) as call:
-        await call.say("a")
+        await call.types("a")
         await settled()
-        await call.say("b")
-        pusher = await in_background(call.say, "c")
+        await call.types("b")
+        pusher = await in_background(call.types, "c")
         assert not pusher.done()
     await pusher
 
@@ -346,7 +346,7 @@ async def test_frames_that_an_opening_processor_pushes_are_kept_in_order() -> No
             await self.push(UserText(text="second"))
 
     async with running(Greets(), Slow(2), sink := Sink()) as call:
-        await call.say("third")
+        await call.types("third")
     assert sink.texts == ["first", "second", "third", "End"]
 
 

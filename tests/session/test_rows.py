@@ -38,7 +38,7 @@ async def test_the_callers_row_is_rewritten_under_one_id_until_it_is_final() -> 
     async with story(stt=ears(), llm=MockLLM(["Yes."])) as call:
         events = heard(call.session)
         await call.says(0.5)
-        await call.until(1.0)
+        await call.waits_until(1.0)
     mine = [e for e in events if isinstance(e, Row) and e.role == "caller"]
     assert [row.message for row in mine] == ["can", "can I", "can I ask", "can I ask"]
     assert len({row.id for row in mine}) == 1
@@ -54,7 +54,7 @@ async def test_the_agents_row_tells_what_is_generated_and_how_much_of_it_is_hear
     async with story(transport.output(), llm=llm, tts=MockTTS(seconds_per_sentence=1.0)) as call:
         events = heard(call.session)
         await call.types("Count.")
-        await call.until(3.0)
+        await call.waits_until(3.0)
     mine = [e for e in events if isinstance(e, Row) and e.role == "agent"]
     assert len({row.id for row in mine}) == 1
     counts = [row.metadata["heard"] for row in mine]
@@ -72,7 +72,7 @@ async def test_what_was_not_heard_is_gone_in_the_end() -> None:
     async with story(transport.output(), llm=MockLLM(["One two three four five six."])) as call:
         events = heard(call.session)
         await call.types("Count.")
-        await call.until(0.7)
+        await call.waits_until(0.7)
         call.session.interrupt()
         last = events[-1]
         assert isinstance(last, Row)
@@ -87,12 +87,12 @@ async def test_a_message_of_which_nothing_was_heard_is_taken_back() -> None:
     async with story(transport.output(), llm=MockLLM(["Never heard."]), tts=MockTTS(first_audio_s=2.0)) as call:
         events = heard(call.session)
         await call.types("Say it.")
-        await call.until(0.5)
+        await call.waits_until(0.5)
         shown = events[-1]
         assert isinstance(shown, Row)
         assert shown.message == "Never heard."
         call.session.interrupt()
-        await call.until(0.7)
+        await call.waits_until(0.7)
         assert events[-1] == Removed(id=shown.id)
 
 
@@ -145,7 +145,7 @@ async def test_calls_and_results_notes_and_authors_are_rows() -> None:
         events = heard(call.session)
         await call.types("Be quick.", author="supervisor", respond=False)
         await call.types("How warm is it?")
-        await call.until(3.0)
+        await call.waits_until(3.0)
     rows = {(e.type, e.role): e for e in events if isinstance(e, Row) and e.final}
     assert rows["tool_call", "agent"].metadata["data"] == {"city": "Paris"}
     assert rows["tool_call", "agent"].metadata["name"] == "weather"
@@ -160,7 +160,7 @@ async def test_what_exists_already_comes_first() -> None:
     async with story(stt=ears(), llm=MockLLM(["Yes."])) as call:
         await call.types("Hello.", respond=False)
         await call.says(0.5)
-        await call.until(3.0)
+        await call.waits_until(3.0)
         call.session.broadcast(Transcribed(text="and", final=False, utterance="u"))
         Rows(call.session)
         call.session.broadcast(Transcribed(text="and so", final=False, utterance="u"))
@@ -172,7 +172,7 @@ async def test_coalesce_gives_final_rows_alone() -> None:
     async with story(stt=ears(), llm=MockLLM(["Yes. Please do."])) as call:
         events = heard(call.session, mode="coalesce")
         await call.says(0.5)
-        await call.until(4.0)
+        await call.waits_until(4.0)
     assert [(e.message, e.final) for e in events if isinstance(e, Row)] == [
         ("can I ask", True),
         ("Yes. Please do.", True),
@@ -184,7 +184,7 @@ async def test_append_gives_what_is_new_and_it_joins_to_the_message() -> None:
     async with story(transport.output(), stt=ears(), llm=MockLLM(["One two three four."])) as call:
         events = heard(call.session, mode="append")
         await call.says(0.5)
-        await call.until(4.0)
+        await call.waits_until(4.0)
     rows = [e for e in events if isinstance(e, Row)]
     assert [row.message for row in rows if row.role == "caller"] == ["can", " I", " ask", ""]
     agents = [row.message for row in rows if row.role == "agent"]
@@ -230,7 +230,7 @@ async def test_reading_ends_with_the_session_and_has_all_of_it() -> None:
     async with story(llm=MockLLM(["Yes."])) as call:
         reader = asyncio.create_task(read(Rows(call.session)))
         await call.types("Hello.")
-        await call.until(3.0)
+        await call.waits_until(3.0)
     await reader
     assert [event.message for event in seen if isinstance(event, Row) and event.final] == ["Hello.", "Yes."]
     again = [event.message async for event in Rows(call.session) if isinstance(event, Row)]
@@ -283,9 +283,9 @@ async def test_the_call_ends_though_nobody_listens_any_more() -> None:
     async with story(llm=MockLLM(["A long answer."])) as call:
         stop = Rows(call.session).listen(lambda event: None)
         await call.types("Go.")
-        await call.until(0.3)
+        await call.waits_until(0.3)
         stop()
-        await call.until(2.0)
+        await call.waits_until(2.0)
     assert call.errors == []
 
 

@@ -65,7 +65,7 @@ async def clean(session: Session, *processors: Stubborn) -> None:
 @pytest.mark.parametrize("where", ["lane", "task"])
 async def test_whoever_ignores_one_cancellation_gets_a_second_one(where: str) -> None:
     async with running(stubborn := Stubborn(where, times=1), deadlines=DEADLINES, ends=False) as call:
-        await call.say("go")
+        await call.types("go")
         await settled()
     assert call.outcome == Outcome("cancelled")
     assert stubborn.cancellations == 2
@@ -78,7 +78,7 @@ async def test_whoever_ignores_all_of_them_is_left_behind_and_named(
     where: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with running(stubborn := Stubborn(where), Relay(), deadlines=DEADLINES, ends=False) as call:
-        await call.say("go")
+        await call.types("go")
         await settled()
     assert call.outcome == Outcome("cancelled", abandoned=("Stubborn",))
     assert call.session.now() == pytest.approx(2)
@@ -89,7 +89,7 @@ async def test_whoever_ignores_all_of_them_is_left_behind_and_named(
 
 async def test_a_stubborn_handler_cannot_hold_up_the_end_either() -> None:
     async with running(stubborn := Stubborn("lane"), deadlines=DEADLINES) as call:
-        await call.say("go")
+        await call.types("go")
     assert call.outcome == Outcome("ended: drain deadline", abandoned=("Stubborn",))
     assert call.session.now() == 10 + 2
     await clean(call.session, stubborn)
@@ -134,7 +134,7 @@ async def test_a_processor_is_named_once_however_often_it_fails_to_stop() -> Non
                 await super()._insist(where)
 
     async with running(stubborn := Everywhere(""), deadlines=DEADLINES, ends=False) as call:
-        await call.say("go")
+        await call.types("go")
         await settled()
     assert call.outcome.abandoned == ("Everywhere",)
     assert call.session.now() == pytest.approx(2 + 5 + 2)

@@ -93,10 +93,10 @@ async def test_the_register_shows_how_far_each_call_has_come() -> None:
     tools = Tools([Tool(look, needs_approval=True)])
     async with story(tools, llm=MockLLM([asks("look"), "Fine."])) as call:
         await call.types("Look.")
-        await call.until(1)
+        await call.waits_until(1)
         assert [(made.id, made.state) for made in call.session.calls.open()] == [("c1", "approval")]
         call.session.broadcast(ApprovalGiven(call_id="c1", approved=True))
-        await call.until(3)
+        await call.waits_until(3)
         registered = call.session.calls.get("c1")
         assert registered is not None
         item, result = (call.session.conversation.get(i) for i in (registered.item_id, registered.result_id))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from duologue import Cascade, Endpointing, IllegalState, Interruption, MemoryTransport, Pipeline, Session, Vad
-from duologue.frames import BotText, Interrupted, ResponseEnded
-from duologue.testing import Call
+from duologue.frames import BotText, Interrupted, ResponseEnded, UserText
+from duologue.processors import Processor, handles
+from duologue.session.conversation import Item
+from duologue.testing import BareCall, Call
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 
 
@@ -28,7 +30,6 @@ async def test_both_sides_are_in_the_log() -> None:
     assert call.log == ["caller: hello", "agent: Good morning."]
     assert call.said_by_caller == ["hello"]
     assert call.said_by_agent == ["Good morning."]
-    assert call.outcome is not None
     assert call.outcome.reason == "hung up"
     assert not call.errors
 
@@ -57,7 +58,6 @@ async def test_a_script_that_fails_ends_the_call() -> None:
     with pytest.raises(ZeroDivisionError):
         async with Call.through(engine()) as call:
             _ = 1 / 0
-    assert call.outcome is not None
     assert call.outcome.reason == "the script failed"
 
 
@@ -77,3 +77,41 @@ async def test_frames_need_a_probe() -> None:
 async def test_a_call_that_was_not_started_is_not_over() -> None:
     with pytest.raises(IllegalState, match="has not started"):
         await Call.through(engine()).over()
+
+
+class Counts(Processor):
+    """Answers numbers, and fails at everything else."""
+
+    @handles(UserText)
+    async def take(self, frame: UserText) -> None:
+        self.session.conversation.add("message", "caller", text=str(int(frame.text)))
+
+
+async def test_a_bare_call_has_the_processors_it_is_given_and_no_caller() -> None:
+    async with BareCall.through(Counts()) as call:
+        with pytest.raises(IllegalState, match="the call is not over"):
+            _ = call.outcome
+        await call.types("1", "2", "three")
+        await call.waits_until(5.0)
+        assert not call.is_over
+    assert call.is_over
+    assert call.outcome.reason == "ended"
+    assert call.session.now() == pytest.approx(5.0)
+    assert call.log == ["caller: 1", "caller: 2"]
+    assert [error.category for error in call.errors] == ["internal"]
+
+
+async def test_a_call_can_be_cancelled_at_its_end() -> None:
+    async with BareCall.through(Counts(), ends=False) as call:
+        await call.waits(1.0)
+    assert call.outcome.reason == "cancelled"
+
+
+async def test_a_subclass_writes_the_log_in_its_own_way() -> None:
+    class Shouting(BareCall):
+        def line(self, item: Item) -> str:
+            return "" if item.text == "1" else f"{item.text}!"
+
+    async with Shouting.through(Counts()) as call:
+        await call.types("1", "2")
+    assert call.log == ["2!"]

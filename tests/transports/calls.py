@@ -1,17 +1,15 @@
-"""What the tests of the transports share: a call to play into, and audio whose every sample can be told."""
+"""`AgentCall`: a call whose agent is the test, and audio in which each sample can be recognised."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
 from duologue.frames import BotAudio, BotStoppedSpeaking, ResponseEnded, ResponseStarted, ResponseStatus, Signal
 from duologue.processors import Pipeline, Processor
-from duologue.session import Outcome, Session, State
+from duologue.session import Session
+from duologue.testing import BareCall
 from duologue.transports import MemoryTransport, PlayoutSettings
 
 RATE = 16_000
@@ -30,7 +28,7 @@ def numbers(pcm: bytes) -> list[int]:
 
 
 class FarEnd:
-    """What leaves a `MemoryTransport`: chunks with the time they were sent and are heard, and signals with theirs."""
+    """The chunks that leave a `MemoryTransport`, with the times at which they are sent and heard, and signals."""
 
     def __init__(self, transport: MemoryTransport, session: Session) -> None:
         self.session = session
@@ -68,7 +66,7 @@ class FarEnd:
 
 
 class Agent:
-    """Says things, as an engine does."""
+    """Sends responses into the pipeline, as an engine does."""
 
     def __init__(self, session: Session) -> None:
         self.session = session
@@ -104,32 +102,23 @@ class Agent:
         return response
 
 
-class Call:
-    """A running session with a memory transport."""
+class AgentCall(BareCall):
+    """A call over a `MemoryTransport`, in which the test speaks for the agent. It is cancelled at its end."""
 
-    def __init__(self, settings: PlayoutSettings | None, processors: tuple[Processor, ...], options: Any) -> None:
-        self.transport = MemoryTransport(RATE, settings)
-        pipeline = Pipeline([self.transport.input(), *processors, self.transport.output()])
-        self.session = Session(pipeline, **options)
-        self.far_end = FarEnd(self.transport, self.session)
-        self.agent = Agent(self.session)
-        self.outcome: Outcome | None = None
+    def __init__(self, session: Session, transport: MemoryTransport, *, ends: bool = False) -> None:
+        super().__init__(session, ends=ends)
+        self.transport = transport
+        self.far_end = FarEnd(transport, session)
+        self.agent = Agent(session)
 
-    async def run(self) -> None:
-        self.outcome = await self.session.run()
+    @classmethod
+    def through(
+        cls, *processors: Processor, ends: bool = False, settings: PlayoutSettings | None = None, **options: Any
+    ) -> Self:
+        """A call through these processors, between both ends of the transport."""
+        transport = MemoryTransport(RATE, settings)
+        pipeline = Pipeline([transport.input(), *processors, transport.output()])
+        return cls(Session(pipeline, **options), transport, ends=ends)
 
 
-@asynccontextmanager
-async def calling(
-    *processors: Processor, settings: PlayoutSettings | None = None, **options: Any
-) -> AsyncIterator[Call]:
-    """A call that runs, and ends with the block."""
-    call = Call(settings, processors, options)
-    task = asyncio.create_task(call.run())
-    while call.session.state in (State.NEW, State.CONNECTING):
-        await asyncio.sleep(0)
-    try:
-        yield call
-    finally:
-        call.session.cancel()
-        await task
+calling = AgentCall.through

@@ -13,57 +13,44 @@ from duologue.processors.processor import Processor
 from duologue.processors.turns.endpointing import Endpointing
 from duologue.processors.turns.interruption import Interruption, InterruptionPolicy
 from duologue.processors.turns.vad import Vad
-from duologue.session import State
+from duologue.session import Outcome
+from duologue.testing import BareCall
 from duologue.transports.webrtc.transport import WebRTCTransport
-from duologue.transports.websocket.serializers import F1Serializer
-from duologue.transports.websocket.transport import WebSocketLimits, WebSocketTransport
-from tests.processors.turn_taking import level_vad, loud
+from duologue.transports.websocket.transport import WebSocketLimits
+from tests.processors.turns.calls import level_vad, loud
 from tests.transports.calls import RATE, Agent, ramp
-from tests.transports.test_websocket import Wire
+from tests.transports.websocket.test_websocket import WireCall
 
 pytestmark = pytest.mark.virtual_clock
 
 
-class SlowClientCall:
+class SlowClientCall(WireCall):
     """A call over a WebSocket, with turn-taking, whose client sometimes reads nothing."""
 
     def __init__(self, policy: InterruptionPolicy) -> None:
-        self.wire = Wire()
-        limits = WebSocketLimits(unsent_s=0.5)
-        self.transport = WebSocketTransport(self.wire, F1Serializer(output_sample_rate=RATE), limits=limits)
         self.engine = Processor()
         turns = [Vad(level_vad()), Endpointing(), Interruption(policy)]
-        self.session = Session(Pipeline([self.transport.input(), *turns, self.engine, self.transport.output()]))
-        self.agent = Agent(self.session)
-        self.events: list[tuple[str, float]] = []
-        for kind in (BotPaused, BotResumed, Interrupted):
-            self.session.on(kind, lambda s: self.events.append((type(s).__name__, round(self.session.now(), 2))))
+        super().__init__(WebSocketLimits(unsent_s=0.5), processors=[*turns, self.engine])
 
-    async def __aenter__(self) -> SlowClientCall:
-        self.transport.open()
-        self.running = asyncio.create_task(self.session.run())
-        while self.session.state is not State.ACTIVE:
-            await asyncio.sleep(0)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.wire.flowing.set()
-        self.session.cancel()
-        await self.running
-        await self.transport.close("over")
+    @property
+    def events(self) -> list[tuple[str, float]]:
+        """Holds, resumptions and interruptions, with their times."""
+        kinds = (BotPaused, BotResumed, Interrupted)
+        return [(type(signal).__name__, round(at, 2)) for at, signal in self.signals if isinstance(signal, kinds)]
 
     @property
     def held_by(self) -> list[str]:
         return list(self.session.floor.held_by)
 
-    async def speak(self, seconds: float) -> None:
-        """The caller speaks, or is silent for as long."""
+    async def says(self, seconds: float) -> None:
+        """The caller speaks."""
         pcm = loud(seconds)
         for start in range(0, len(pcm), 640):
             await asyncio.sleep(0.02)
             self.transport.feed(pcm[start : start + 640], RATE)
 
-    async def be_quiet(self, seconds: float) -> None:
+    async def waits(self, seconds: float) -> None:
+        """The caller is silent; the microphone stays open."""
         for _ in range(round(seconds / 0.02)):
             await asyncio.sleep(0.02)
             self.transport.feed(b"\1\0" * 320, RATE)
@@ -72,16 +59,16 @@ class SlowClientCall:
 async def test_a_slow_clients_catching_up_makes_no_interruption_of_a_backchannel() -> None:
     async with SlowClientCall(InterruptionPolicy(min_words=2)) as call:
         await call.agent.say(ramp(0, 4 * RATE), "a long story")
-        await call.be_quiet(1.0)
+        await call.waits(1.0)
         call.wire.flowing.clear()  # the client reads nothing, until its speech is held
-        await call.be_quiet(0.7)
+        await call.waits(0.7)
         assert [name for name, _ in call.events] == ["BotPaused"]
-        speaking = asyncio.create_task(call.speak(1.0))
+        speaking = asyncio.create_task(call.says(1.0))
         await asyncio.sleep(0.5)
         call.wire.flowing.set()
         await speaking
         await call.engine.push_up(UserTranscript(text="uh-huh", final=True, start_s=1.7, end_s=2.7))
-        await call.be_quiet(3.0)
+        await call.waits(3.0)
         names = [name for name, _ in call.events]
         assert names == ["BotPaused", "BotResumed"], call.events
         assert call.events[-1][1] > 2.7
@@ -90,42 +77,44 @@ async def test_a_slow_clients_catching_up_makes_no_interruption_of_a_backchannel
 async def test_the_callers_hold_has_its_whole_time_when_it_begins_in_a_slow_clients() -> None:
     async with SlowClientCall(InterruptionPolicy(min_words=2, resume_after_ms=None)) as call:
         await call.agent.say(ramp(0, 4 * RATE), "a long story")
-        await call.be_quiet(1.0)
+        await call.waits(1.0)
         call.wire.flowing.clear()
-        await call.be_quiet(2.0)
-        await call.speak(0.4)
+        await call.waits(2.0)
+        await call.says(0.4)
         assert call.held_by == ["slow client", "caller"]
         call.wire.flowing.set()
-        await call.be_quiet(1.0)
+        await call.waits(1.0)
         assert call.held_by == ["caller"]
-        await call.be_quiet(5.0)
+        await call.waits(5.0)
         assert call.events == [("BotPaused", 1.6), ("BotResumed", 8.2)]
 
 
-class LostClientCall:
+class LostClientCall(BareCall):
     """A WebRTC call without a network: the test says when the client gives a sign of life."""
 
     def __init__(self) -> None:
         self.transport = WebRTCTransport("call", lost_s=2.0, reconnect_s=30.0)
-        self.session = Session(Pipeline([self.transport.input(), self.transport.output()]))
+        super().__init__(Session(Pipeline([self.transport.input(), self.transport.output()])), ends=False)
         self.agent = Agent(self.session)
-        self.changes: list[str] = []
-        self.signals: list[Signal] = []
-        self.session.on(ClientChanged, lambda change: self.changes.append(change.state))
-        for kind in (BotPaused, BotResumed):
-            self.session.on(kind, self.signals.append)
 
-    async def __aenter__(self) -> LostClientCall:
+    async def start(self) -> None:
         self.transport._presence.connect()
-        self.running = asyncio.create_task(self.session.run())
-        while self.session.state is not State.ACTIVE:
-            await asyncio.sleep(0)
-        return self
+        await super().start()
 
-    async def __aexit__(self, *_: object) -> None:
-        self.session.cancel()
-        await self.running
+    async def run(self) -> Outcome:
+        outcome = await super().run()
         await self.transport.close("over")
+        return outcome
+
+    @property
+    def changes(self) -> list[str]:
+        """The states of the client."""
+        return [change.state for change in self.came(ClientChanged)]
+
+    @property
+    def holds(self) -> list[Signal]:
+        """The starts and ends of holds."""
+        return [signal for _, signal in self.signals if isinstance(signal, BotPaused | BotResumed)]
 
     @property
     def held_by(self) -> list[str]:
@@ -158,7 +147,7 @@ async def test_the_end_of_the_callers_hold_does_not_let_go_the_speech_for_a_lost
         assert (call.state, call.changes[-1]) == ("back", "reconnected")
         await call.live(0.5)
         assert (call.state, call.session.floor.held) == ("connected", False)
-        assert call.signals == [
+        assert call.holds == [
             BotPaused(turn=1, owners=("caller",)),
             BotResumed(turn=1, owners=("caller", "lost client")),
         ]

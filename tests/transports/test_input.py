@@ -1,16 +1,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from itertools import pairwise
 
 import pytest
 
 from duologue.errors import BadInput, IllegalState
-from duologue.frames import Dtmf, ErrorRaised, SessionStarted, UserAudio
+from duologue.frames import Dtmf, SessionStarted, UserAudio
 from duologue.processors import Pipeline, Processor, handles
-from duologue.session import Outcome, Session
+from duologue.session import Session
+from duologue.testing import BareCall
 from duologue.transports import MemoryTransport, TransportInput
 from duologue.transports.base import MAX_WAITING_FRAMES, MAX_WAITING_S
 from tests.transports.calls import RATE, numbers, ramp
@@ -54,33 +53,22 @@ class Ear(Processor):
         return [round(b.at - a.at - a.duration_s, 6) for a, b in pairwise(self.frames)]
 
 
-class InputCall:
-    def __init__(self, ear: Ear) -> None:
-        self.ear = ear
+class InputCall(BareCall):
+    """A call whose caller feeds the head of the pipeline. It is cancelled at its end."""
+
+    def __init__(self, ear: Ear | None = None) -> None:
+        self.ear = ear or Ear()
         self.head = TransportInput()
-        self.session = Session(Pipeline([self.head, ear]))
-        self.errors: list[ErrorRaised] = []
-        self.session.on(ErrorRaised, self.errors.append)
-        self.outcome: Outcome | None = None
+        super().__init__(Session(Pipeline([self.head, self.ear])), ends=False)
 
-    async def run(self) -> None:
-        self.outcome = await self.session.run()
-
-
-@asynccontextmanager
-async def listening(ear: Ear | None = None) -> AsyncIterator[InputCall]:
-    call = InputCall(ear or Ear())
-    task = asyncio.create_task(call.run())
-    await asyncio.sleep(0)
-    try:
-        yield call
-    finally:
-        call.session.cancel()
-        await task
+    async def start(self) -> None:
+        """Begin to run: audio may come while the session opens."""
+        self.launch()
+        await asyncio.sleep(0)
 
 
 async def test_audio_carries_the_time_at_which_it_was_spoken() -> None:
-    async with listening() as call:
+    async with InputCall() as call:
         await asyncio.sleep(1.0)
         for n in range(100):
             await asyncio.sleep(0.02)
@@ -92,7 +80,7 @@ async def test_audio_carries_the_time_at_which_it_was_spoken() -> None:
 
 
 async def test_jitter_leaves_no_gaps() -> None:
-    async with listening() as call:
+    async with InputCall() as call:
         await asyncio.sleep(1.0)
         for n in range(100):
             await asyncio.sleep(0.001 if n % 5 else 0.096)
@@ -102,7 +90,7 @@ async def test_jitter_leaves_no_gaps() -> None:
 
 
 async def test_a_pause_of_the_stream_is_a_gap() -> None:
-    async with listening() as call:
+    async with InputCall() as call:
         await asyncio.sleep(1.0)
         call.head.feed(ramp(0, 320), RATE)
         await asyncio.sleep(3.0)
@@ -113,7 +101,7 @@ async def test_a_pause_of_the_stream_is_a_gap() -> None:
 
 async def test_a_stall_of_the_network_is_no_gap() -> None:
     """All that was spoken meanwhile comes at once, and takes its own time."""
-    async with listening() as call:
+    async with InputCall() as call:
         await asyncio.sleep(1.0)
         call.head.feed(ramp(0, 320), RATE)
         await asyncio.sleep(2.0)
@@ -126,7 +114,7 @@ async def test_a_stall_of_the_network_is_no_gap() -> None:
 
 
 async def test_audio_faster_than_speech_runs_at_most_two_seconds_ahead_and_never_back() -> None:
-    async with listening() as call:
+    async with InputCall() as call:
         await asyncio.sleep(1.0)
         for _ in range(500):
             call.head.feed(ramp(0, 320), RATE)
@@ -142,7 +130,7 @@ async def test_audio_faster_than_speech_runs_at_most_two_seconds_ahead_and_never
 
 async def test_what_is_said_while_connecting_is_kept_and_delivered_after_the_start() -> None:
     """Pitfall 27: speech lost while the session is still connecting."""
-    async with listening(Ear(opens_in_s=2.0)) as call:
+    async with InputCall(Ear(opens_in_s=2.0)) as call:
         for n in range(150):
             call.head.feed(ramp(n * 320, 320), RATE)
             await asyncio.sleep(0.02)
@@ -168,7 +156,7 @@ async def test_what_is_said_before_the_session_exists_is_kept_too() -> None:
 
 
 async def test_other_frames_keep_their_place() -> None:
-    async with listening() as call:
+    async with InputCall() as call:
         await asyncio.sleep(0.1)
         call.head.feed(ramp(0, 320), RATE)
         call.head.feed_frame(Dtmf(digit="1"))
@@ -179,31 +167,29 @@ async def test_other_frames_keep_their_place() -> None:
 
 
 async def test_hanging_up_ends_the_call_after_what_was_said() -> None:
-    async with listening() as call:
+    async with InputCall() as call:
         await asyncio.sleep(0.1)
         call.head.feed(ramp(0, 3200), RATE)
         call.head.hang_up("line is dead")
         call.head.hang_up("again")
         call.head.feed(ramp(3200, 3200), RATE)
         await asyncio.sleep(0.1)
-        assert call.outcome is not None
         assert call.outcome.reason == "line is dead"
         assert numbers(call.ear.pcm) == list(range(3200))
 
 
 async def test_hanging_up_while_connecting_ends_the_call_too() -> None:
-    async with listening(Ear(opens_in_s=1.0)) as call:
+    async with InputCall(Ear(opens_in_s=1.0)) as call:
         call.head.feed(ramp(0, 320), RATE)
         call.head.hang_up()
         await asyncio.sleep(1.1)
-        assert call.outcome is not None
         assert call.outcome.reason == "caller hung up"
         assert numbers(call.ear.pcm) == list(range(320))
 
 
 @pytest.mark.parametrize("lost", [5, 250])
 async def test_more_than_a_minute_that_waits_loses_its_beginning_and_says_so(lost: int) -> None:
-    async with listening() as call:
+    async with InputCall() as call:
         await asyncio.sleep(0.1)
         call.ear.gate.clear()
         call.head.feed(ramp(0, 320), RATE)
@@ -224,7 +210,7 @@ async def test_more_than_a_minute_that_waits_loses_its_beginning_and_says_so(los
 
 
 async def test_a_long_piece_is_cut_so_that_only_its_beginning_is_lost() -> None:
-    async with listening() as call:
+    async with InputCall() as call:
         call.head.feed(bytes(2 * RATE) * 70, RATE)
         await asyncio.sleep(0.1)
         assert sum(frame.duration_s for frame in call.ear.frames) == pytest.approx(60.0)
@@ -233,7 +219,7 @@ async def test_a_long_piece_is_cut_so_that_only_its_beginning_is_lost() -> None:
 
 
 async def test_too_many_other_frames_are_refused() -> None:
-    async with listening() as call:
+    async with InputCall() as call:
         await asyncio.sleep(0.1)
         call.ear.gate.clear()
         call.head.feed(ramp(0, 320), RATE)
@@ -245,12 +231,12 @@ async def test_too_many_other_frames_are_refused() -> None:
         call.ear.gate.set()
         await asyncio.sleep(0.1)
         assert len(call.ear.keys) == MAX_WAITING_FRAMES
-        assert call.outcome is not None
+        assert call.is_over
 
 
 @pytest.mark.parametrize(("pcm", "rate"), [(b"abc", RATE), (b"ab", 0), (b"ab", 400_000)])
 async def test_audio_that_is_none_is_refused_and_loses_nothing_else(pcm: bytes, rate: int) -> None:
-    async with listening() as call:
+    async with InputCall() as call:
         await asyncio.sleep(0.1)
         call.head.feed(ramp(0, 320), RATE)
         with pytest.raises(BadInput):
@@ -261,7 +247,7 @@ async def test_audio_that_is_none_is_refused_and_loses_nothing_else(pcm: bytes, 
 
 
 async def test_a_listener_that_fails_is_reported_and_harms_nobody() -> None:
-    async with listening() as call:
+    async with InputCall() as call:
         heard: list[bytes] = []
 
         def fail(pcm: bytes, rate: int, at: float) -> None:
@@ -277,7 +263,7 @@ async def test_a_listener_that_fails_is_reported_and_harms_nobody() -> None:
 
 
 async def test_nothing_is_taken_after_the_end() -> None:
-    async with listening() as call:
+    async with InputCall() as call:
         await asyncio.sleep(0.1)
         call.session.cancel()
         await asyncio.sleep(0.1)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from itertools import pairwise
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -16,7 +15,8 @@ import pytest
 from duologue.errors import ConfigurationError, MissingExtra
 from duologue.frames import ErrorRaised, UserAudio
 from duologue.processors import Pipeline, Processor, handles
-from duologue.session import Session
+from duologue.session import Outcome, Session
+from duologue.testing import BareCall
 from duologue.transports import LocalAudioTransport
 from tests.transports.calls import RATE, Agent, numbers, ramp
 
@@ -122,31 +122,33 @@ class Ear(Processor):
         self.frames.append(frame)
 
 
-class LocalCall:
+class LocalCall(BareCall):
+    """A call at a machine with this sound card. It is cancelled at its end."""
+
     def __init__(self, card: Card, **options: Any) -> None:
         self.card = card
         self.ear = Ear()
         self.transport = LocalAudioTransport(**options)
-        self.session = Session(Pipeline([self.transport.input(), self.ear, self.transport.output()]))
+        super().__init__(Session(Pipeline([self.transport.input(), self.ear, self.transport.output()])), ends=False)
         self.agent = Agent(self.session)
 
+    async def start(self) -> None:
+        self.launch()
+        self._playing = asyncio.create_task(self.card.run())
+        await asyncio.sleep(0.1)
 
-@asynccontextmanager
-async def at_the_machine(monkeypatch: pytest.MonkeyPatch, **options: Any) -> AsyncIterator[LocalCall]:
-    card = Card(monkeypatch)
-    call = LocalCall(card, **options)
-    running, playing = asyncio.create_task(call.session.run()), asyncio.create_task(card.run())
-    await asyncio.sleep(0.1)
-    try:
-        yield call
-    finally:
-        call.session.cancel()
-        await running
-        playing.cancel()
-        assert card.microphone is not None
-        assert card.loudspeaker is not None
-        assert card.microphone.closed
-        assert card.loudspeaker.closed
+    async def run(self) -> Outcome:
+        outcome = await super().run()
+        self._playing.cancel()
+        assert self.card.microphone is not None
+        assert self.card.loudspeaker is not None
+        assert self.card.microphone.closed
+        assert self.card.loudspeaker.closed
+        return outcome
+
+
+def at_the_machine(monkeypatch: pytest.MonkeyPatch, **options: Any) -> LocalCall:
+    return LocalCall(Card(monkeypatch), **options)
 
 
 async def test_what_is_spoken_goes_in(monkeypatch: pytest.MonkeyPatch) -> None:

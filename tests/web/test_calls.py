@@ -13,7 +13,7 @@ from starlette.requests import HTTPConnection
 from duologue import Pipeline, Session
 from duologue.errors import ConfigurationError
 from duologue.transports.client import ClientTransport, Message
-from duologue.transports.playout.base import FarEnd
+from duologue.transports.playout.base import AudioSink
 from duologue.web import ClientRefused, MakeSession, WebLimits, openai_realtime_app, routes, token_auth
 from duologue.web.calls import Calls
 
@@ -30,7 +30,7 @@ class Client(ClientTransport):
     def send_message(self, message: Message) -> None:
         self.sent.append(message)
 
-    def far_end(self) -> FarEnd:
+    def audio_sink(self) -> AudioSink:
         return self
 
     def write(self, chunk: bytes) -> None: ...

@@ -19,7 +19,7 @@ from duologue.frames import SessionStarted, Transcribed, UserText
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.testing.websocket import serving
 from duologue.transports.client import ClientTransport, Message
-from duologue.transports.playout.base import FarEnd
+from duologue.transports.playout.base import AudioSink
 from duologue.web import WebLimits, token_auth
 from duologue.web.calls import Call, Calls
 from duologue.web.listen import SEND_S, routes
@@ -30,7 +30,7 @@ class Client(ClientTransport):
 
     def send_message(self, message: Message) -> None: ...
 
-    def far_end(self) -> FarEnd:
+    def audio_sink(self) -> AudioSink:
         return self
 
     def write(self, chunk: bytes) -> None: ...

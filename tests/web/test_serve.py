@@ -17,9 +17,8 @@ from duologue.processors.kernel.threads import in_thread
 from duologue.services.local.synthesizer import ESPEAK_RATE, Synthesizer
 from duologue.web.realtime.endpoint import MakeCall
 from duologue.web.realtime.transport import RealtimeTransport
-
-from ..testing.openai_client import RATE, Client, connected, silence
-from .realtime import serving
+from tests.testing.scripted.openai_client import RATE, Client, connected, silence
+from tests.web.realtime.calls import serving
 
 
 async def say(client: Client, text: str) -> None:

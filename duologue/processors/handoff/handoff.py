@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import msgspec
 
 from ...agents.agent import Agent, Flow, FlowState, Stage, by_name, configuration, free_flow
 from ...agents.engine import Engine, EngineConfig
-from ...agents.tool import plain_specs
+from ...agents.tool import ToolSpec, plain_specs
 from ...errors import ConfigurationError, ServiceError, ToolError
 from ...frames import (
     Configure,
@@ -29,7 +32,8 @@ from ..processor import Processor, handles
 from ..switch import Switch
 from ..tools import Tools, shared_tools
 from .takeover import Exchange, Takeover, Wanted, engines, find_engine
-from .tool import TOOL_NAME, handoff_spec, read_arguments
+
+TOOL_NAME = "handoff_conversation"
 
 MAX_WAITING_HANDOFFS = 16
 """Hand-offs that wait for the one that is under way; more are refused."""
@@ -195,12 +199,13 @@ class Handoff(Processor):
             await self.push_up(allowed)
             return
         call = allowed
-        asker, error = self._asker(call), ""
+        registered, error = self.session.calls.get(call.call_id), ""
+        asker = registered.agent if registered is not None else ""
         late = asker not in ("", self.agent.name)
         try:
             if late:
                 raise ToolError(f"{asker} does not have the call any more: {self.agent.name} has it")
-            asked = read_arguments(call.arguments, self.state.phase, self._allowed(self.state.phase))
+            asked = read_arguments(call.arguments, self.state.phase, self.flow.after(self.state.phase))
         except ToolError as refusal:
             error = str(refusal)
             self._failed(str(call.arguments.get("target", "")), error)
@@ -225,26 +230,11 @@ class Handoff(Processor):
                 )
             )
 
-    def _asker(self, call: ToolCall) -> str:
-        """Return the agent whose response made a call; "" if the log does not say."""
-        items = reversed(self.session.conversation.items)
-        return next((i.agent for i in items if i.kind == "tool_call" and i.call_id == call.call_id), "")
-
-    # -- the flow --------------------------------------------------------------------------------------------------
-
-    def _allowed(self, phase: str) -> list[Stage]:
-        return [self.flow.stages[name] for name in self.flow.stages[phase].reachable]
-
-    def _phase_of(self, target: str, next_phase: str | None) -> str | None:
-        """Return a phase that the target leads: the one asked for, else the nearest in the flow, else any."""
-        stages = [*self._allowed(self.state.phase), *self.flow.stages.values()]
-        return next((s.phase for s in stages if s.agent == target and next_phase in (None, s.phase)), None)
-
     # -- the hand-off itself ---------------------------------------------------------------------------------------
 
     async def _hand_over(self, wanted: Wanted) -> str:
         """Carry a hand-off out. Returns the reason if it fails, "" if not."""
-        phase = self._phase_of(wanted.target, wanted.next_phase)
+        phase = self.flow.phase_of(wanted.target, wanted.next_phase, after=self.state.phase)
         if phase is None:
             error = f"there is no agent {wanted.target!r} in the flow"
         elif phase == self.state.phase and wanted.engine in ("", engines(self.session)[1]):
@@ -293,7 +283,7 @@ class Handoff(Processor):
 
     def _configuration(self, agent: Agent, phase: str, engine: Engine) -> Configure:
         more = list(shared_tools(self.session.pipeline))
-        if allowed := self._allowed(phase):
+        if allowed := self.flow.after(phase):
             more.append(handoff_spec(self.agents, allowed))
         return configuration(agent, more, engine.capabilities.voices)
 
@@ -322,3 +312,70 @@ def first_configuration(session: Session, config: EngineConfig, voices: str) -> 
     if config.agent == agent.name:
         return None, ""
     return configuration(agent, shared, voices), agent.greeting
+
+
+class HandoffArguments(msgspec.Struct, kw_only=True, frozen=True):
+    """A hand-off as a model asks for it."""
+
+    target: str
+    reason: str
+    summary: str
+    next_phase: str | None = None
+    channel_escalation: str | None = None
+
+
+def read_arguments(arguments: dict[str, Any], phase: str, allowed: Sequence[Stage]) -> HandoffArguments:
+    """Check the arguments of a call, made in a phase that the `allowed` stages may follow.
+
+    Raises ToolError, with the reason, for arguments that do not fit the schema or its enumerations.
+    """
+    try:
+        asked = msgspec.convert(arguments, HandoffArguments)
+    except msgspec.ValidationError as error:
+        raise ToolError(f"wrong arguments: {error}") from error
+    phases = [stage.phase for stage in allowed if stage.agent == asked.target]
+    if not phases:
+        names = ", ".join(_agent_names(allowed)) or "nobody"
+        raise ToolError(f"{asked.target!r} cannot take the call now; who can: {names}")
+    if asked.next_phase is not None and asked.next_phase not in phases:
+        raise ToolError(
+            f"the phase {asked.next_phase!r} with {asked.target!r} cannot follow {phase!r}; "
+            f"what can: {', '.join(phases)}"
+        )
+    return asked
+
+
+def handoff_spec(agents: Mapping[str, Agent], allowed: Sequence[Stage]) -> ToolSpec:
+    """Return the tool's specification in a phase that the `allowed` stages may follow."""
+    lines = []
+    for stage in allowed:
+        agent = agents[stage.agent]
+        lines.append(f"{agent.name}: {stage.description or agent.description or agent.role or agent.name}")
+    return ToolSpec(
+        name=TOOL_NAME,
+        description="Hand the conversation over to another agent, who continues it with the caller.",
+        parameters={
+            "type": "object",
+            "properties": {
+                "target": {
+                    "type": "string",
+                    "enum": _agent_names(allowed),
+                    "description": "Who takes over. " + "; ".join(lines),
+                },
+                "reason": {"type": "string", "description": "Why the call is handed over."},
+                "summary": {"type": "string", "description": "What the next agent must know of the call so far."},
+                "next_phase": {
+                    "type": "string",
+                    "enum": [stage.phase for stage in allowed],
+                    "description": "The phase to go to, if not the target's own.",
+                },
+                "channel_escalation": {"type": "string", "description": "Another channel to move to, if any."},
+            },
+            "required": ["target", "reason", "summary"],
+            "additionalProperties": False,
+        },
+    )
+
+
+def _agent_names(stages: Sequence[Stage]) -> list[str]:
+    return list(dict.fromkeys(stage.agent for stage in stages))

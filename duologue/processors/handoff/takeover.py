@@ -74,7 +74,7 @@ class Exchange:
         self._target = target
         self._phase = phase
         self._engine = engine
-        self._tell = tell
+        self.tell = tell
 
     @property
     def _may_speak(self) -> bool:
@@ -84,14 +84,10 @@ class Exchange:
         floor, call = self._session.floor, self._wanted.call
         return call.turn > floor.fence if call is not None else not floor.caller_speaking
 
-    async def tell(self, frame: Frame) -> None:
-        """Give a frame to the engine."""
-        await self._tell(frame)
-
     async def farewell(self) -> None:
         """Have the old agent say its last words."""
         if self._source.farewell and self._may_speak:
-            await self._tell(Say(text=self._source.farewell, turn=self._wanted.turn))
+            await self.tell(Say(text=self._source.farewell, turn=self._wanted.turn))
 
     def commit(self, began: float) -> list[Say | ToolResult]:
         """Note that the new agent, or engine, has the call. The old one had finished at session time `began`.
@@ -262,7 +258,7 @@ class Takeover:
         await self._exchange.farewell()
 
     async def drain(self) -> None:
-        """Let the old engine finish. What takes longer than the end of a call may take is cut."""
+        """Let the old engine finish. Speech that takes longer than the session's `drain_s` is cut."""
         if self._change is not None:
             try:
                 deadlines = self._session.deadlines

@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from ...errors import ConfigurationError
-from ...frames import Frame, Signal
+from ...frames import Frame
 from .host import Direction, Host, Target
 from .lane import Lane
 from .node import Node
-from .routes import EndPort, LeafPort, Port, Routes, drop, signal_target
+from .routes import EndPort, LeafPort, Port, Routes, drop
 
 Tap = Callable[[Any, Direction, Frame], None]
 """Called with the processor that pushes, the direction and the frame."""
@@ -38,7 +38,7 @@ class Group(Node):
         return [frame for child in from_exit(self.children, direction) for frame in take(child, direction)]
 
 
-class Row(Group):
+class RowGroup(Group):
     """Nodes in a row. Downstream is from the first to the last."""
 
     def __init__(self, nodes: Iterable[Node]) -> None:
@@ -152,7 +152,7 @@ class _Check:
 
 
 class LinkedPipeline:
-    """Links a pipeline to its host: gives every processor its routes, lets frames in, tells signals to all.
+    """Links a pipeline to its host: gives every processor its routes, lets frames in, shows pushes to observers.
 
     `bottom` answers, for a frame type, what takes the frames that no processor downstream handles; those that go
     upstream are dropped at the top. Raises ConfigurationError if a processor belongs to another session.
@@ -174,8 +174,6 @@ class LinkedPipeline:
         self._head = Routes(host, pipeline, "down", head)
         self._tail = Routes(host, pipeline, "up", tail)
         self._leaves = leaves(pipeline)
-        self._active = active_leaves(pipeline)
-        self._signals: dict[type[Signal], Target] = {}
         self._taps: tuple[Tap, ...] = ()
 
     def send(self, frame: Frame) -> Awaitable[None]:
@@ -186,30 +184,18 @@ class LinkedPipeline:
         """Put a frame in at the tail; it travels upstream."""
         return self._tail[frame.__class__](frame)
 
-    def broadcast(self, signal: Signal) -> None:
-        """Tell every active processor, and then the session's listeners, before this returns."""
-        target = self._signals.get(signal.__class__)
-        if target is None:
-            target = signal_target(self._host, signal.__class__, self._active)
-            self._signals[signal.__class__] = target
-        if self._taps:
-            self.tap(self._pipeline, "down", signal)
-        target(signal)
-
     def reroute(self) -> None:
         """Forget the cached routes: the graph has changed."""
-        self._active = active_leaves(self._pipeline)
         for processor in self._leaves:
             processor._down.clear()
             processor._up.clear()
         self._head.clear()
         self._tail.clear()
-        self._signals.clear()
 
     def observe(self, tap: Tap) -> Callable[[], None]:
         """Let `tap(processor, direction, frame)` see every push. Returns a function that ends it.
 
-        Without a tap there is no cost: the routes are worked out anew.
+        Pushes cost nothing more without a tap: the routes are worked out anew.
         """
         self._set_taps((*self._taps, tap))
 
@@ -227,7 +213,7 @@ class LinkedPipeline:
         self.reroute()
 
     def tap(self, node: Node, direction: Direction, frame: Frame) -> None:
-        """Show a push to every observer. What one raises is reported."""
+        """Show a push to every observer. An observer's error is reported."""
         for tap in self._taps:
             try:
                 tap(node, direction, frame)

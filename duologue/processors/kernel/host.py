@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterator
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
@@ -36,7 +36,10 @@ class Member(Protocol):
 
     @property
     def name(self) -> str:
-        """What errors and traces call it."""
+        """The name in errors and traces."""
+
+    def signal_handler(self, signal_type: type[Frame]) -> Callable[[Any], Any] | None:
+        """Return the method that handles signals of a type; None if there is none."""
 
     async def open(self) -> None:
         """Acquire resources."""
@@ -54,7 +57,7 @@ class LaneOwner(Member, Protocol):
 
     @property
     def host(self) -> Host:
-        """What runs it."""
+        """Runs it."""
 
 
 class Fence(Protocol):
@@ -123,7 +126,7 @@ class Host(Protocol):
 
     @property
     def session(self) -> Any:
-        """What processors see as their session. The kernel hands it on and never looks inside."""
+        """The session of the processors. The kernel hands it on and never looks inside."""
 
     @property
     def deadlines(self) -> Deadlines:
@@ -147,16 +150,13 @@ class Host(Protocol):
     def start_task(
         self, owner: Member, coroutine: Coroutine[Any, Any, T], frame: Frame | None = None
     ) -> asyncio.Task[T]:
-        """Run a coroutine in a task that ends with the session. What it raises is reported."""
+        """Run a coroutine in a task that ends with the session. Its error is reported."""
 
     def broadcast(self, signal: Signal) -> None:
         """Tell every processor and listener that wants this signal."""
 
-    def hear(self, signal: Signal) -> None:
-        """Tell the session's listeners of a signal."""
-
-    def guard(self, handler: Callable[[Any], Any], owner: Member) -> Callable[[Any], None]:
-        """Wrap a handler of signals: what it raises is reported, what it leaves to await runs in a task."""
+    def signal_target(self, signal_type: type[Frame], members: Iterable[Member]) -> Target:
+        """Return what calls the handlers of a signal at once: those of `members`, then the session's listeners."""
 
     def begin_draining(self, end: End) -> None:
         """An `End` has been pushed by an open processor."""

@@ -84,9 +84,9 @@ class Lane:
         return len(self._queue)
 
     @property
-    def running(self) -> bool:
-        """True while a handler runs."""
-        return self._running is not None
+    def busy(self) -> bool:
+        """True while a frame waits or its handler runs."""
+        return self._running is not None or bool(self._queue)
 
     def put(self, target: Target, frame: Frame, held: bool = False) -> Awaitable[None]:
         """Queue `target(frame)`. Waits while the lane is full."""

@@ -39,7 +39,7 @@ class HandlerSpec:
 
 @dataclass(slots=True)
 class Spec:
-    """What a class handles; worked out once per class."""
+    """The frames that a class handles; worked out once per class."""
 
     down: dict[type[Frame], HandlerSpec] = field(default_factory=dict)
     up: dict[type[Frame], HandlerSpec] = field(default_factory=dict)
@@ -57,7 +57,7 @@ def frame_family(frame_type: type[Frame]) -> FrameFamily:
 
 
 def handles(*frame_types: type[Frame], queued: bool = False, upstream: bool = False) -> Callable[[F], F]:
-    """Declare that a method handles these frame types, and all that derive from them.
+    """Declare that a method handles these frame types and their subclasses.
 
     The handler takes one frame and is `async def`, except that a handler of a `Signal` may be a plain `def`: it
     then runs before the push returns; an `async def` one runs in a task of its own. `Frame` stands for all frames
@@ -192,9 +192,9 @@ class Node:
     """Frames that the lane holds before those who push downstream must wait."""
 
     host: Host = set_when_linked()
-    """What runs it. Reading it raises IllegalState before it is part of a session."""
+    """Runs it. Reading this raises IllegalState before the node is part of a session."""
     session: Any = set_when_linked()
-    """The host's session. Reading it raises IllegalState before it is part of one."""
+    """The host's session. Reading this raises IllegalState before the node is part of one."""
     in_session: bool = False
     """True once it belongs to a session."""
 
@@ -208,7 +208,7 @@ class Node:
 
     @property
     def name(self) -> str:
-        """What errors and traces call it."""
+        """The name in errors and traces."""
         return type(self).__name__
 
     def _join(self, host: Host) -> None:
@@ -228,9 +228,14 @@ class Node:
     def take_at_once(self, frame: Frame) -> bool:
         """Deal with a frame in place of the queued handler, in the task that pushes it downstream.
 
-        Returns False to have it queued. Asked only where no processor further down handles such a frame.
+        Returns False to have it queued. Asked only where no processor further down handles a frame of this type.
         """
         return False
+
+    def signal_handler(self, signal_type: type[Frame]) -> Callable[[Any], Any] | None:
+        """Return the method that handles signals of a type; None if there is none."""
+        found = find_handler(self.spec().signals, signal_type)
+        return getattr(self, found.method) if found is not None else None
 
     def push(self, frame: Frame) -> Awaitable[None]:
         """Send a frame downstream: to the next processor that handles its type.
@@ -249,7 +254,7 @@ class Node:
         self.host.broadcast(signal)
 
     def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
-        """Run `function(*args)` in a task of the session. What it raises is reported as this processor's error.
+        """Run `function(*args)` in a task of the session. Its exception is reported as this processor's error.
 
         Raises IllegalState outside a running session.
         """

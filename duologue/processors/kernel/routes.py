@@ -7,7 +7,7 @@ here on. A processor that does not handle a type is skipped when the answer is w
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Protocol
 
 from ...errors import BadInput
@@ -49,7 +49,7 @@ class Routes(dict[type[Frame], Target]):
             raise BadInput(f"{self.source.name} pushed {frame_type.__name__}, which is not a frame")
         frame_family(frame_type)
         if issubclass(frame_type, Signal):
-            target = signal_target(self.host, frame_type, self.port.beyond())
+            target = self.host.signal_target(frame_type, self.port.beyond())
         else:
             target = self.port.resolve(frame_type)
         if issubclass(frame_type, End) and not self.source._aside:
@@ -79,23 +79,6 @@ def _draining(target: Target, host: Host, source: Node) -> Target:
         return target(frame)
 
     return draining
-
-
-def signal_target(host: Host, frame_type: type[Frame], nodes: Iterable[Node]) -> Target:
-    """Return what calls every handler of a signal at once: those of `nodes`, then the session's listeners."""
-    calls: list[Callable[[Any], None]] = []
-    for node in nodes:
-        spec = find_handler(node.spec().signals, frame_type)
-        if spec is not None:
-            calls.append(host.guard(getattr(node, spec.method), node))
-
-    def deliver(frame: Any) -> Awaitable[None]:
-        for call in calls:
-            call(frame)
-        host.hear(frame)
-        return DONE
-
-    return deliver
 
 
 class LeafPort:

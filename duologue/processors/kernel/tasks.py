@@ -63,7 +63,7 @@ class Tasks:
         """
         started = asyncio.get_running_loop().time()
         for until_s, insist in ((patience_s / 2, True), (patience_s, False)):
-            # New ones may start meanwhile: asynchronous handlers of `SessionEnding`.
+            # Further tasks may start meanwhile: asynchronous handlers of `SessionEnding`.
             while left := self._others():
                 rest_s = started + until_s - asyncio.get_running_loop().time()
                 if rest_s <= 0:
@@ -116,7 +116,7 @@ class OpenMembers:
             raise DeadlineExceeded(f"{names} did not open within {limit_s} s")
 
     async def close(self, processors: Collection[Member] | None = None) -> list[str]:
-        """Close those of the processors that are open, by default all open ones.
+        """Close the open processors among these, by default every one that is open.
 
         Waits for other closings that are under way as well. Returns the names of those that take longer than `close_s`.
         """

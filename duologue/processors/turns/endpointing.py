@@ -74,7 +74,8 @@ class Endpointing(Processor):
                 await self.push(head)
             await self._end_due()
         await self.push(frame)
-        await self._settle()
+        if self._open or self._candidate is not None:
+            await self._settle()
         self._arrived_at = self._now()
 
     @handles(SpeechStarted)

@@ -26,7 +26,7 @@ _RANGES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InterruptionPolicy:
-    """What it takes to interrupt the agent, whether it speaks or still thinks.
+    """When speech of the caller interrupts the agent, whether the agent speaks or still thinks.
 
     With `min_words=0` and `resume_after_ms=None` speech alone interrupts. Otherwise speech puts the agent's voice on
     hold, which sounds the same to the caller. The interruption is real once `min_words` words (at least one) are
@@ -81,8 +81,7 @@ class Interruption(Processor):
     began later. Words count from the start of the caller's turn. If the turn ends with too few words, it was a
     backchannel: the agent goes on, and the words stay in the log without an answer of their own. Words that are
     recognised later interrupt all the same, unless the agent has begun a new turn. A hold that expires while the caller
-    speaks becomes an interruption. Nothing
-    is held back from the engine.
+    speaks becomes an interruption. Nothing is held back from the engine.
     """
 
     def __init__(self, policy: InterruptionPolicy | None = None) -> None:

@@ -14,8 +14,8 @@ from ...agents.tool import ToolSpec
 from ...errors import ConfigurationError
 from ..native.dialect import Dialect
 from ..native.engine import SpeechToSpeech
+from ..remote.connection import ConnectionSettings
 from ..remote.dialect import Wire
-from ..remote.keeper import ConnectionSettings
 from .dialect import NO_HISTORY, GeminiDialect
 from .models import DEFAULT_VOICE, INPUT_RATE, OUTPUT_RATE, live_family
 from .options import GeminiLiveOptions, check, resolved

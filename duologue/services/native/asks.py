@@ -217,20 +217,15 @@ class Asks:
 
     # -- replies that are void -------------------------------------------------------------------------------------
 
-    def interrupt(self, turn: int, unasked: Utterance | None) -> None:
-        """The replies of all turns up to this one are void, should they begin.
-
-        `unasked` is a turn that the provider may be about to answer without having said so.
-        """
+    def interrupt(self, turn: int) -> None:
+        """The replies of all turns up to this one are void, should they begin."""
         for ask in [ask for ask in self._open if ask.turn <= turn]:
             ask.void = True
             if not ask.tag:
                 self._open.remove(ask)
-                self._expect_unwanted(ask)
-        if unasked is not None and not self.busy:
-            self._expect_unwanted(Ask("", turn, unasked, void=True))
+                self.expect_unwanted(ask)
 
-    def _expect_unwanted(self, ask: Ask) -> None:
+    def expect_unwanted(self, ask: Ask) -> None:
         """The provider may begin a reply that is void. If the caller has spoken since, the next reply is to that."""
         if all(utterance is ask.utterance for utterance in self._turns.waiting):
             ask.sent_at = _loop_time()

@@ -57,6 +57,66 @@ class Utterance:
         return self.last is None
 
 
+class Uplink:
+    """The caller's audio as messages, in the provider's rate, queued on the connection in use."""
+
+    def __init__(self, sample_rate: int) -> None:
+        self.connection: Connection[Dialect] | None = None
+        self.server_turns = True
+        """True if the provider receives all audio without gaps, else that of turns only."""
+        self.in_turn = False
+        """True between the messages that begin and end a turn."""
+        self._mono = MonoAt(sample_rate)
+        self._sent_bytes = 0  # since the last take_sent_s
+        self._stream_bytes = 0  # on this connection
+        self._stream_at = 0.0  # session time at which the stream on this connection ends
+
+    def attach(self, connection: Connection[Dialect]) -> None:
+        """Use this connection from now on."""
+        self.connection = connection
+        self.server_turns = connection.dialect.server_turns
+        self._stream_bytes = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Audio that does not continue the last follows."""
+        self.in_turn = False
+        self._mono.reset()
+
+    def begin_turn(self, connection: Connection[Dialect]) -> None:
+        """Queue the messages that begin a turn."""
+        self.in_turn = True
+        connection.queue(connection.dialect.turn_begins())
+
+    def send(self, connection: Connection[Dialect], frame: UserAudio) -> None:
+        """Queue the message with a frame's audio."""
+        pcm = self._mono.process(frame.audio, frame.sample_rate, frame.channels)
+        if pcm:
+            connection.queue((connection.dialect.audio(pcm),))
+            self._sent_bytes += len(pcm)
+            self._stream_bytes += len(pcm)
+        self._stream_at = frame.at + frame.duration_s
+
+    def end_turn(self, connection: Connection[Dialect]) -> None:
+        """Queue the rest of a turn's audio, and the messages that end the turn."""
+        self.in_turn = False
+        if rest := self._mono.flush():
+            connection.queue([connection.dialect.audio(rest)])
+        connection.queue(connection.dialect.turn_ends())
+
+    def session_time(self, stream_ms: float) -> float:
+        """Return the session time of a place, in ms, of the audio sent on this connection."""
+        return self._stream_at - self._seconds_of(self._stream_bytes) + stream_ms / 1000
+
+    def take_sent_s(self) -> float:
+        """Return the seconds of audio sent since this was last called."""
+        sent, self._sent_bytes = self._sent_bytes, 0
+        return self._seconds_of(sent)
+
+    def _seconds_of(self, size: int) -> float:
+        return size / (2 * self._mono.sample_rate)
+
+
 class AudioRing:
     """Keeps the caller's frames in order, sends them, and knows which must be sent again on another connection.
 
@@ -70,28 +130,20 @@ class AudioRing:
         """Turns that are not dealt with, oldest first."""
         self.held = False
         """True while nothing is sent."""
-        self._mono = MonoAt(sample_rate)
+        self.uplink = Uplink(sample_rate)
         self._ring_s = ring_s
         self._dropped = dropped
         self._frames: deque[Input] = deque()
-        # Numbers of frames count all frames of the call.
-        self._base = 0  # the oldest frame in the ring
+        self._base = 0  # the oldest frame in the ring; numbers of frames count all frames of the call
         self._next = 0  # the first frame that the connection has not sent
         self._new = 0  # the first frame that no earlier connection has sent
         self._dealt_with = 0  # the frame after the last turn that is dealt with
         self._asked = 0  # the frame after the last turn handed to an earlier connection
-        # Frames that may still get lost: number, number of the connection's message that holds it, samples.
-        self._sent: deque[tuple[int, int, int]] = deque()
+        self._sent: deque[tuple[int, int, int]] = deque()  # may get lost: number, connection's message, samples
         self._untold: int | None = None  # the first frame of speech that the provider has not reported
         self._cut_turn = False  # the oldest frame lies in a turn whose beginning was dropped
         self._seconds = 0.0
         self._untrimmed = 0  # frames since the last _trim
-        self._connection: Connection[Dialect] | None = None
-        self._server_turns = True
-        self._in_turn = False
-        self._sent_bytes = 0  # since the last take_sent_s
-        self._stream_bytes = 0  # on this connection
-        self._stream_at = 0.0  # session time at which the stream on this connection ends
         self._lost = 0
 
     # -- the caller's frames ---------------------------------------------------------------------------------------
@@ -99,16 +151,12 @@ class AudioRing:
     def add(self, frame: Input) -> None:
         """Take the caller's next frame. Its messages are queued: flush the connection then."""
         if isinstance(frame, UserAudio):
-            seconds = frame.duration_s
-            while seconds > MAX_PIECE_S:
+            while frame.duration_s > MAX_PIECE_S:
                 head, frame = split(frame, int(MAX_PIECE_S * frame.sample_rate))
-                self._frames.append(head)
-                self._seconds += head.duration_s
-                seconds = frame.duration_s
-            self._seconds += seconds
-        elif isinstance(frame, SpeechStarted) and self.going_on is None and self._untold is None:
+                self._append(head)
+        elif isinstance(frame, SpeechStarted) and self._untold is None and self.going_on is None:
             self._untold = self._back(frame.at, PREROLL_S)
-        self._frames.append(frame)
+        self._append(frame)
         self._flush()
         self._untrimmed += 1
         if self._untrimmed >= TRIM_EVERY or self._seconds > self._ring_s or self._lost:
@@ -164,23 +212,15 @@ class AudioRing:
             number -= 1
         return number
 
-    def session_time(self, stream_ms: float) -> float:
-        """The session time of a place, in ms, of the audio sent on this connection."""
-        return self._stream_at - self._seconds_of(self._stream_bytes) + stream_ms / 1000
-
     # -- sending ---------------------------------------------------------------------------------------------------
 
     def attach(self, connection: Connection[Dialect]) -> None:
         """Send on this connection from now on, beginning with the first turn that is not dealt with."""
-        self._connection = connection
-        self._server_turns = connection.dialect.server_turns
-        self._in_turn, self._stream_bytes = False, 0
-        self._mono.reset()
+        self.uplink.attach(connection)
         if self.utterances:
             self._next = max(self._base, min(self._next, self.utterances[0].first))
-            if self._cut_turn and self._next == self._base and not self._server_turns:
-                self._in_turn = True
-                connection.queue(connection.dialect.turn_begins())
+            if self._cut_turn and self._next == self._base and not self.uplink.server_turns:
+                self.uplink.begin_turn(connection)
         self._flush(self._asked)  # also while the audio is held: the answer will be asked for again
         connection.send(())
 
@@ -190,35 +230,27 @@ class AudioRing:
         After a loss nobody knows what the provider has heard of the latest audio: the next one sends all that lies
         after the last turn that was dealt with.
         """
-        if self._connection is None:
+        if self.uplink.connection is None:
             return
-        delivered = self._connection.delivered
+        delivered = self.uplink.connection.delivered
         uncertain = next((number for number, message, _ in self._sent if message > delivered), self._next)
-        unwritten = [sent for sent in self._sent if sent[1] > self._connection.written]
+        unwritten = [sent for sent in self._sent if sent[1] > self.uplink.connection.written]
         self._new = max(self._new, unwritten[0][0] if unwritten else self._next)
         self._lost += sum(samples for number, _, samples in unwritten if self._new <= number < self._base)
         self._next = max(self._base, min(self._new, self._dealt_with if lost else max(uncertain, self._dealt_with)))
         self._asked = max((u.last for u in self.utterances if u.last is not None and u.last <= self._new), default=0)
-        self._connection = None
+        self.uplink.connection = None
         self._sent.clear()
 
     def hold(self, held: bool) -> None:
         """Stop sending, or go on."""
         self.held = held
         self._flush()
-        if self._connection is not None:
-            self._connection.send(())
-
-    def take_sent_s(self) -> float:
-        """Seconds of audio sent since this was last called."""
-        sent, self._sent_bytes = self._sent_bytes, 0
-        return self._seconds_of(sent)
-
-    def _seconds_of(self, size: int) -> float:
-        return size / (2 * self._mono.sample_rate)
+        if self.uplink.connection is not None:
+            self.uplink.connection.send(())
 
     def _flush(self, at_least: int = 0) -> None:
-        connection = self._connection
+        connection = self.uplink.connection
         if connection is None or not connection.open:
             return
         end = at_least if self.held else self._base + len(self._frames)
@@ -235,48 +267,36 @@ class AudioRing:
         number, queued = self._next, connection.queued
         self._next += len(pieces)
         if isinstance(frame, UserAudio):
-            if self._server_turns or self._in_turn:
-                self._send_audio(connection, frame)
-        elif not self._server_turns:
+            if self.uplink.server_turns or self.uplink.in_turn:
+                self.uplink.send(connection, frame)
+        elif not self.uplink.server_turns:
             self._mark(connection, frame)
         if connection.queued > queued:
             for place, piece in enumerate(pieces, number):
                 self._sent.append((place, connection.queued, _sample_count(piece)))
 
     def _mark(self, connection: Connection[Dialect], frame: Input) -> None:
-        if isinstance(frame, SpeechStarted) and not self._in_turn:
-            self._in_turn = True
-            connection.queue(connection.dialect.turn_begins())
+        if isinstance(frame, SpeechStarted) and not self.uplink.in_turn:
+            self.uplink.begin_turn(connection)
             first = next(
                 (u.first for u in self.utterances if u.first < self._next and (u.last or self.here) >= self._next),
                 self._next,
             )
             for early in self._between(max(first, self._base), self._next - 1):
                 if isinstance(early, UserAudio):
-                    self._send_audio(connection, early)
-        elif isinstance(frame, EndOfTurn) and self._in_turn:
-            self._in_turn = False
-            if rest := self._mono.flush():
-                connection.queue([connection.dialect.audio(rest)])
-            connection.queue(connection.dialect.turn_ends())
-
-    def _send_audio(self, connection: Connection[Dialect], frame: UserAudio) -> None:
-        pcm = self._mono.process(frame.audio, frame.sample_rate, frame.channels)
-        if pcm:
-            connection.queue((connection.dialect.audio(pcm),))
-            self._sent_bytes += len(pcm)
-            self._stream_bytes += len(pcm)
-        self._stream_at = frame.at + frame.duration_s
+                    self.uplink.send(connection, early)
+        elif isinstance(frame, EndOfTurn) and self.uplink.in_turn:
+            self.uplink.end_turn(connection)
 
     # -- a change of engines ---------------------------------------------------------------------------------------
 
     def release(self) -> tuple[Input, ...]:
         """Give away the turns that are not dealt with, or else the pre-roll; in any case all that was not sent."""
+        recent, first = self._frames[-1] if self._frames else None, self.here
         if self.utterances:
             first = self.utterances[0].first
-        else:
-            recent = self._frames[-1] if self._frames else None
-            first = self._back(recent.at, PREROLL_S) if isinstance(recent, UserAudio) else self.here
+        elif isinstance(recent, UserAudio):
+            first = self._back(recent.at, PREROLL_S)
         first = max(self._base, min(first, self._next))
         speech = list(self._between(first, self.here))
         if self.utterances and not any(isinstance(frame, SpeechStarted) for frame in speech):
@@ -306,9 +326,8 @@ class AudioRing:
         self._seconds = 0.0
         self.utterances.clear()
         self._sent.clear()
-        self._untold = None
-        self._in_turn = self._cut_turn = False
-        self._mono.reset()
+        self._untold, self._cut_turn = None, False
+        self.uplink.reset()
 
     # -- bounds ----------------------------------------------------------------------------------------------------
 
@@ -316,20 +335,20 @@ class AudioRing:
         return islice(self._frames, first - self._base, last - self._base)
 
     def _trim(self) -> None:
-        frames, connection = self._frames, self._connection
+        frames, connection = self._frames, self.uplink.connection
         self._untrimmed = 0
         while connection is not None and self._sent and self._sent[0][1] <= connection.delivered:
             self._sent.popleft()
-        keep = self._sent[0][0] if self._sent else self._next
-        if self.utterances:
-            keep = min(keep, self.utterances[0].first)
-        if self._untold is not None:
-            keep = min(keep, self._untold)
-        over = self._seconds > self._ring_s
+        first = self.utterances[0].first if self.utterances else self.here
+        untold = self.here if self._untold is None else self._untold
+        keep = min(first, untold, self._sent[0][0] if self._sent else self._next)
         new = max(self._new, self._next)
-        if not self._server_turns:  # audio outside of turns is not for the provider
-            new = max(new, self.utterances[0].first if self.utterances else self.here)
-        while frames and (over or (self._base < keep and (self._seconds > RECENT_S or len(frames) > MAX_OLD_FRAMES))):
+        if not self.uplink.server_turns:  # audio outside of turns is not for the provider
+            new = max(new, first)
+        while frames and (
+            self._seconds > self._ring_s
+            or (self._base < keep and (self._seconds > RECENT_S or len(frames) > MAX_OLD_FRAMES))
+        ):
             frame = frames.popleft()
             self._base += 1
             if isinstance(frame, SpeechStarted | EndOfTurn):
@@ -338,7 +357,6 @@ class AudioRing:
                 self._seconds -= frame.duration_s
                 if self._base > new:
                     self._lost += _sample_count(frame)
-            over = self._seconds > self._ring_s
         self._next = max(self._next, self._base)
         if self._lost and connection is not None and connection.open and not self.held:
             self.tell_lost()

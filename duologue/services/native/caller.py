@@ -11,8 +11,7 @@ from msgspec.structs import replace
 from ...frames import EndOfTurn, Input, SpeechStarted, SpeechStopped, UserAudio, UserTranscript
 from ...processors.kernel.groups import leaves
 from ...processors.turns.interruption import may_interrupt
-from ...processors.turns.speech_gate import SpeechGate
-from ...processors.turns.vad import Vad
+from ...processors.turns.vad import SpeechGate, Vad
 from ..remote.connection import Connection
 from .asks import Asks
 from .audio_ring import RECENT_S, AudioRing, Utterance
@@ -110,7 +109,7 @@ class Caller:
 
     async def on_speech_began(self, event: SpeechBegan) -> None:
         """The provider hears the caller speak: that interrupts the agent."""
-        at = self._ring.session_time(event.at_ms)
+        at = self._ring.uplink.session_time(event.at_ms)
         self._asks.expect_none()
         self._ring.begin(at, RECENT_S).item = event.item
         if not self._ears:
@@ -122,7 +121,7 @@ class Caller:
 
     async def on_speech_ceased(self, event: SpeechCeased) -> None:
         """The provider hears silence."""
-        at, utterance = self._ring.session_time(event.at_ms), self._turns.find(event.item)
+        at, utterance = self._ring.uplink.session_time(event.at_ms), self._turns.find(event.item)
         if utterance is not None:
             utterance.end_s = at
         if not self._ears:

@@ -7,7 +7,7 @@ Ids in events are the provider's own.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 from ...agents.engine import EngineConfig
 from ...frames import ResponseStatus, Usage, UserImage
@@ -17,8 +17,6 @@ from ..remote.dialect import Event as Event
 from ..remote.dialect import GoingAway as GoingAway
 from ..remote.dialect import Opened as Opened
 from ..remote.dialect import Refused as Refused
-
-Value = TypeVar("Value")
 
 
 class Dialect(ConnectionDialect):
@@ -210,19 +208,3 @@ class Unknown(Event, frozen=True, kw_only=True):
     """An unknown message of type `kind`. Known but irrelevant types yield no event."""
 
     kind: str
-
-
-class Recent(dict[str, Value]):
-    """A dictionary that drops its oldest entry when a new key exceeds `limit` entries.
-
-    For what a connection must remember of ids that the far end chooses.
-    """
-
-    def __init__(self, limit: int) -> None:
-        super().__init__()
-        self._limit = limit
-
-    def __setitem__(self, key: str, value: Value) -> None:
-        if len(self) >= self._limit and key not in self:
-            del self[next(iter(self))]
-        super().__setitem__(key, value)

@@ -28,8 +28,8 @@ from ...frames import (
 from ...processors.processor import handles
 from ...session.host import State
 from ..context import SAY
+from ..remote.connection import ConnectionSettings
 from ..remote.errors import ConnectionLost
-from ..remote.keeper import ConnectionSettings
 from .link import Link
 from .parts import Parts
 from .provider import NativeService

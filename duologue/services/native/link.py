@@ -12,9 +12,9 @@ from ...agents.engine import EngineConfig
 from ...errors import ConfigurationError, DeadlineExceeded, ServiceError
 from ...frames import ConnectionChanged, ResumptionHandle
 from ...processors.turns.interruption import may_interrupt
-from ..remote.connection import Connection, dial
+from ..remote.connection import Connection, ConnectionSettings, dial
 from ..remote.errors import ConnectionLost
-from ..remote.keeper import ConnectionSettings, Keeper
+from ..remote.keeper import Keeper
 from .dialect import (
     AudioComplete,
     Called,
@@ -181,10 +181,11 @@ class Link:
     async def _read(self, connection: Connection[Dialect], event: Event) -> None:
         if connection is not self._provider.connection:
             return
+        if isinstance(event, Voiced):  # nearly all events
+            self._parts.replies.on_voiced(event)
+            return
         asks, replies, caller = self._parts.asks, self._parts.replies, self._parts.caller
         match event:
-            case Voiced():
-                replies.on_voiced(event)
             case Said():
                 replies.on_said(event)
             case TurnTranscribed():

@@ -6,15 +6,13 @@ import anyio
 
 from ...errors import ServiceError
 from ...frames import Input, Interrupted, Respond, ToolResult
-from ..remote.connection import Connection
-from ..remote.keeper import ConnectionSettings
+from ..remote.connection import Connection, ConnectionSettings
 from .asks import CONTINUE, Ask, Asks
 from .audio_ring import AudioRing
 from .caller import Caller
 from .dialect import Dialect
-from .outlet import Outlet
 from .provider import NativeService, Provider, ProviderMemory
-from .replies import Replies
+from .replies import Outlet, Replies
 from .turns import TRANSCRIPT_WAIT_S, Turns
 
 
@@ -88,7 +86,9 @@ class Parts:
 
     def interrupt(self, signal: Interrupted) -> None:
         """Stop the provider, and have it forget what the caller has not heard."""
-        self.replies.interrupt(signal, self.caller.awaits_unasked)
+        self.replies.interrupt(signal)
+        if not self.asks.busy and (unasked := self.caller.awaits_unasked) is not None:
+            self.asks.expect_unwanted(Ask("", signal.turn, unasked, void=True))  # it may begin without an announcement
         self.provider.notify()
 
     # -- changes of the connection ---------------------------------------------------------------------------------

@@ -18,7 +18,6 @@ from ..native.dialect import (
     Dialect,
     Event,
     Opened,
-    Recent,
     Refused,
     SpeechBegan,
     SpeechCeased,
@@ -26,6 +25,7 @@ from ..native.dialect import (
     TurnTranscribed,
     Unknown,
 )
+from ..remote.connection import Recent
 from .models import DEFAULT_VOICE, OPENAI_IMAGE_TYPES
 from .options import OpenAIRealtimeOptions, resolved
 from .responses import FINAL_ERRORS, MAX_ERROR_TEXT, Responses, token_usage

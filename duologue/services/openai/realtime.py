@@ -9,8 +9,8 @@ from ...agents.tool import ToolSpec
 from ...errors import ConfigurationError
 from ..native.dialect import Dialect
 from ..native.engine import SpeechToSpeech
+from ..remote.connection import ConnectionSettings
 from ..remote.dialect import Wire
-from ..remote.keeper import ConnectionSettings
 from .dialect import OpenAIDialect
 from .models import DEFAULT_MODEL, DEFAULT_VOICE, SAMPLE_RATE
 from .options import OpenAIRealtimeOptions, check, resolved

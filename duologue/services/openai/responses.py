@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from ...frames import ResponseStatus, Usage
-from ..native.dialect import Called, Consumed, Event, Recent, Refused, ResponseBegan, ResponseFinished, Said, Voiced
+from ..native.dialect import Called, Consumed, Event, Refused, ResponseBegan, ResponseFinished, Said, Voiced
+from ..remote.connection import Recent
 from .models import SAMPLE_RATE
 from .wire_in import (
     NOTHING_USED,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..._lazy import lazily
 
 if TYPE_CHECKING:
+    from .connection import ConnectionSettings as ConnectionSettings
     from .dialect import ConnectionDialect as ConnectionDialect
     from .dialect import Event as Event
     from .dialect import GoingAway as GoingAway
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from .dialect import WireMessage as WireMessage
     from .errors import ConnectionLost as ConnectionLost
     from .errors import fatal as fatal
-    from .keeper import ConnectionSettings as ConnectionSettings
     from .service import Setup as Setup
     from .stt import Recognized as Recognized
     from .stt import RemoteSTT as RemoteSTT
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "dialect": "ConnectionDialect Event GoingAway Opened Refused Wire WireMessage",
     "errors": "ConnectionLost fatal",
-    "keeper": "ConnectionSettings",
+    "connection": "ConnectionSettings",
     "service": "Setup",
     "stt": "Recognized RemoteSTT STTDialect",
     "tls": "client_ssl_context",

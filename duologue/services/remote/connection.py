@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
 import anyio
 
-from ...errors import ConfigurationError
+from ...errors import ConfigurationError, check_range
 from ...frames import ConnectionChanged
 from ...processors.kernel.tasks import stray
 from .dialect import ConnectionDialect, Event, Opened, Refused, Wire, WireMessage
@@ -23,7 +24,48 @@ WIRE_CLOSE_S = 2.0
 """Seconds within which a wire must close."""
 
 Config = TypeVar("Config")
+Value = TypeVar("Value")
 D = TypeVar("D", bound=ConnectionDialect)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionSettings:
+    """How a service is kept connected. Times in seconds. Raises ConfigurationError for a value out of range."""
+
+    connect_timeout_s: float = 8.0
+    """Limit for one attempt: a connection is open and set up."""
+    heartbeat_s: float = 5.0
+    """Interval between pings, and the time to wait for the pong."""
+    stall_s: float = 15.0
+    """A provider that answers pings but owes an answer for this long is left."""
+    retry_for_s: float = 30.0
+    """Limit for all attempts after a loss; then the connection is given up."""
+    failover_after_s: float = 4.0
+    """The same where another engine can take the call."""
+    backoff_s: float = 0.25
+    """Pause before the second attempt. It doubles with each further one, up to 8 s."""
+    refresh: bool = True
+    """Replace the connection before its end. Otherwise the call ends with the reason "cap"."""
+    expiring_s: float = 30.0
+    """Time before the connection's end at which `expiring` is broadcast; 0 for never."""
+    ring_s: float = 60.0
+    """The caller's audio that is kept while there is no connection or no answer yet."""
+    replay_messages: int = 20
+    """Messages of caller and agent that a new session receives."""
+
+    def __post_init__(self) -> None:
+        check_range(
+            self,
+            connect_timeout_s=(0.1, 60),
+            heartbeat_s=(0.5, 60),
+            stall_s=(1, 300),
+            retry_for_s=(0, 600),
+            failover_after_s=(0, 600),
+            backoff_s=(0.01, 8),
+            expiring_s=(0, 300),
+            ring_s=(1, 600),
+            replay_messages=(1, 200),
+        )
 
 
 class ConnectionOwner(Protocol):
@@ -201,9 +243,17 @@ class Connection(Generic[D]):
 
     # -- the two tasks ---------------------------------------------------------------------------------------------
 
-    async def _read(self, early: Sequence[Event]) -> None:
-        await self._deliver(early)
-        while self.open:
+    async def _read(self, events: Sequence[Event]) -> None:
+        while True:
+            for event in events:
+                if not self.open:
+                    return
+                try:
+                    await self._on_event(self, event)
+                except Exception as error:
+                    self._owner.report(error)
+            if not self.open:
+                return
             try:
                 message = await self._wire.receive()
             except Exception as error:
@@ -217,17 +267,7 @@ class Connection(Generic[D]):
                 events = self.dialect.read(message)
             except Exception as error:  # a malformed message; the next one may be sound
                 self._owner.report(error)
-                continue
-            await self._deliver(events)
-
-    async def _deliver(self, events: Sequence[Event]) -> None:
-        for event in events:
-            if not self.open:
-                return
-            try:
-                await self._on_event(self, event)
-            except Exception as error:
-                self._owner.report(error)
+                events = ()
 
     async def _write(self) -> None:
         while self.open:
@@ -282,6 +322,22 @@ class Connection(Generic[D]):
         for task in self._tasks:
             if task is not me:
                 task.cancel()
+
+
+class Recent(dict[str, Value]):
+    """A dictionary that drops its oldest entry when a new key exceeds `limit` entries.
+
+    For what a connection must remember of ids that the far end chooses.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__()
+        self._limit = limit
+
+    def __setitem__(self, key: str, value: Value) -> None:
+        if len(self) >= self._limit and key not in self:
+            del self[next(iter(self))]
+        super().__setitem__(key, value)
 
 
 async def dial(wire: Awaitable[Wire], make: Callable[[Wire], Connection[D]]) -> Connection[D]:

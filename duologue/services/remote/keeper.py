@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import math
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Generic
 
 import anyio
 
-from ...errors import ConfigurationError, DeadlineExceeded, check_range
+from ...errors import ConfigurationError, DeadlineExceeded
 from ...frames import ConnectionChanged
-from .connection import Config, Connection, D, KeptService
+from .connection import Config, Connection, ConnectionSettings, D, KeptService
 from .errors import ConnectionLost, as_lost
 
 HEALTH_TICK_S = 0.5
@@ -26,44 +26,133 @@ LONGEST_BACKOFF_S = 8.0
 """Longest pause between two attempts, in seconds."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConnectionSettings:
-    """How a service is kept connected. Times in seconds. Raises ConfigurationError for a value out of range."""
+class Attempts(Generic[Config, D]):
+    """Makes connections: attempt after attempt, until one succeeds, the vendor refuses for good, or time is up."""
 
-    connect_timeout_s: float = 8.0
-    """Limit for one attempt: a connection is open and set up."""
-    heartbeat_s: float = 5.0
-    """Interval between pings, and the time to wait for the pong."""
-    stall_s: float = 15.0
-    """A provider that answers pings but owes an answer for this long is left."""
-    retry_for_s: float = 30.0
-    """Limit for all attempts after a loss; then the connection is given up."""
-    failover_after_s: float = 4.0
-    """The same where another engine can take the call."""
-    backoff_s: float = 0.25
-    """Pause before the second attempt. It doubles with each further one, up to 8 s."""
-    refresh: bool = True
-    """Replace the connection before its end. Otherwise the call ends with the reason "cap"."""
-    expiring_s: float = 30.0
-    """Time before the connection's end at which `expiring` is broadcast; 0 for never."""
-    ring_s: float = 60.0
-    """The caller's audio that is kept while there is no connection or no answer yet."""
-    replay_messages: int = 20
-    """Messages of caller and agent that a new session receives."""
+    def __init__(
+        self, service: KeptService[Config, D], settings: ConnectionSettings, failed: Callable[[Exception, int], None]
+    ) -> None:
+        self.made = 0
+        """Connections that were set up so far."""
+        self.made_with = service.config
+        """The configuration of the latest attempt."""
+        self.closed = False
+        """True once no connection is wanted any more."""
+        self._service = service
+        self._settings = settings
+        self._failed = failed  # receives the error and the number of the next attempt
 
-    def __post_init__(self) -> None:
-        check_range(
-            self,
-            connect_timeout_s=(0.1, 60),
-            heartbeat_s=(0.5, 60),
-            stall_s=(1, 300),
-            retry_for_s=(0, 600),
-            failover_after_s=(0, 600),
-            backoff_s=(0.01, 8),
-            expiring_s=(0, 300),
-            ring_s=(1, 600),
-            replay_messages=(1, 200),
-        )
+    async def connect(
+        self, for_s: float, config: Config | None = None, *, first: bool = False
+    ) -> tuple[Connection[D], bool]:
+        """Try for `for_s` seconds to make a connection with `config`, by default the service's own at the time.
+
+        Also returns True if it resumes a session. The `first` connection stays if the configuration is changed
+        meanwhile.
+        """
+        service, now = self._service, asyncio.get_running_loop().time
+        until, pause_s, attempt = now() + for_s, self._settings.backoff_s, 1
+        last: Exception | None = None
+        refused = False
+        while True:
+            left_s = min(self._settings.connect_timeout_s, until - now())
+            if left_s <= 0:
+                raise last or DeadlineExceeded(f"{service.name}: no connection within {for_s:g} s")
+            if attempt > 1 and last is not None:
+                self._failed(last, attempt)
+            handle = "" if refused else service.usable_handle()
+            self.made_with = wanted = service.config if config is None else config
+            try:
+                with anyio.fail_after(left_s):
+                    made = await service.connect(wanted, handle)
+                self.made += 1
+                if self.closed:
+                    await made.close()
+                    raise ConnectionLost("the engine has been closed", fatal=True)
+                if config is not None or first or service.config == wanted:
+                    return made, bool(handle)
+                await made.close()  # the configuration was changed meanwhile
+                continue
+            except TimeoutError:
+                last = DeadlineExceeded(f"{service.name}: the session was not set up in {left_s:g} s")
+            except (ConfigurationError, ImportError):
+                raise
+            except Exception as error:
+                last = as_lost(error)
+                if last.fatal:
+                    raise last from error
+            if handle:  # a refused handle is not offered again
+                refused = True
+                continue
+            await anyio.sleep(min(pause_s, max(0.0, until - now())))
+            pause_s = min(2 * pause_s, LONGEST_BACKOFF_S)
+            attempt += 1
+
+
+class Health(Generic[Config, D]):
+    """Watches the connection in use: pings it, and loses it if the vendor takes or answers nothing; knows its end."""
+
+    def __init__(self, service: KeptService[Config, D], settings: ConnectionSettings) -> None:
+        self._service = service
+        self._settings = settings
+        self.ends_at = math.inf
+        """Loop time of the connection's end."""
+        self.why = ""
+        """The reason of that end."""
+        self._window_s = 0.0
+        self._warned = False
+        self._checking = False
+        self._checked_at = 0.0
+
+    def begin(self, connection: Connection[D]) -> None:
+        """Watch a new connection."""
+        self._checked_at = _loop_time()
+        left_s = math.inf if connection.opened.left_s is None else connection.opened.left_s
+        self._ends_in(left_s, min(self._margin_s, left_s / 2), "the session's limit")
+
+    def going_away(self, left_s: float) -> None:
+        """The vendor will close the connection in `left_s` seconds."""
+        self._ends_in(left_s, self._margin_s, "the provider goes away")
+
+    @property
+    def _margin_s(self) -> float:
+        return max(self._settings.expiring_s, 2 * FORCE_S)
+
+    def _ends_in(self, left_s: float, window_s: float, why: str) -> None:
+        self.ends_at, self._window_s, self.why, self._warned = _loop_time() + left_s, window_s, why, False
+
+    @property
+    def refresh_at(self) -> float:
+        """Loop time from which on the connection is to be replaced."""
+        return self.ends_at - self._window_s if self._settings.refresh else math.inf
+
+    def warning(self) -> str:
+        """Return, once, why and when the connection ends, "" while its end is not near."""
+        left_s = self.ends_at - _loop_time()
+        if self._warned or not self._settings.expiring_s or left_s > self._settings.expiring_s:
+            return ""
+        self._warned = True
+        return f"{self.why}, in {max(0.0, left_s):.0f} s"
+
+    def look(self, connection: Connection[D]) -> None:
+        """Check the connection. Loses it if the vendor takes nothing or owes an answer for too long."""
+        now, settings = _loop_time(), self._settings
+        waits_since = self._service.waits_since()
+        if connection.writing_since is not None and now - connection.writing_since > 2 * settings.heartbeat_s:
+            connection.lose(f"the provider takes nothing for {now - connection.writing_since:.0f} s")
+        elif waits_since is not None and now - waits_since > settings.stall_s:
+            connection.lose(f"the provider has not answered for {now - waits_since:.0f} s")
+        elif now - self._checked_at >= settings.heartbeat_s and not self._checking:
+            self._checking, self._checked_at = True, now
+            self._service.spawn(self._check, connection)
+        if connection.idle_for_s >= connection.dialect.idle_s:
+            connection.send(connection.dialect.idle())
+
+    async def _check(self, connection: Connection[D]) -> None:
+        try:
+            await connection.check(self._settings.heartbeat_s)
+        finally:
+            self._checking = False
 
 
 class Keeper(Generic[Config, D]):
@@ -78,21 +167,13 @@ class Keeper(Generic[Config, D]):
         self.settings = settings
         self.connection: Connection[D] | None = None
         """The connection in use."""
-        self.made = 0
-        """Connections that were set up so far."""
+        self.attempts = Attempts(service, settings, self._failed)
+        self._health = Health(service, settings)
         self._service = service
         self._lock = anyio.Lock()
         self._kick = anyio.Event()
-        self._ends_at = math.inf  # loop time
-        self._window_s = 0.0
-        self._warned = False
-        self._why = ""
         self._lost_at: float | None = None  # loop time
         self._error: ConnectionLost | None = None
-        self._made_with = service.config  # the latest connection
-        self._checking = False
-        self._checked_at = 0.0
-        self._closed = False
         self._watching: anyio.CancelScope | None = None
         self._refreshing: anyio.CancelScope | None = None
         self._replacing = 0
@@ -103,7 +184,7 @@ class Keeper(Generic[Config, D]):
         """Make the first connection. Raises ConnectionLost, DeadlineExceeded or ConfigurationError if there is none."""
         self._tell("connecting")
         async with self._lock:
-            connection, resumed = await self._connect(self.settings.connect_timeout_s)
+            connection, resumed = await self.attempts.connect(self.settings.connect_timeout_s, first=True)
             self._take(connection, resumed)
         self._service.spawn(self._run)
 
@@ -138,7 +219,7 @@ class Keeper(Generic[Config, D]):
             self._tell("refreshing", reason)
             if self.connection is not None:
                 self._service.spawn(self.connection.check, self.settings.heartbeat_s)  # learns what has arrived
-            new, resumed = await self._connect(self.settings.connect_timeout_s, config)
+            new, resumed = await self.attempts.connect(self.settings.connect_timeout_s, config)
             self._service.config = config
             self._take(new, resumed)
         except BaseException:
@@ -150,15 +231,15 @@ class Keeper(Generic[Config, D]):
 
     def going_away(self, left_s: float) -> None:
         """Note that the provider will close the connection in `left_s` seconds."""
-        self._ends_in(left_s, self._margin_s, "the provider goes away")
+        self._health.going_away(left_s)
         self._kick.set()
 
     def lost(self, connection: Connection[D], error: ConnectionLost) -> None:
         """Note that a connection has ended by itself, and reconnect."""
-        if connection is not self.connection or self._closed:
+        if connection is not self.connection or self.attempts.closed:
             return
         self.connection = None
-        self._error, self._lost_at = error, self._now()
+        self._error, self._lost_at = error, _loop_time()
         self._kick.set()
         self._service.spawn(connection.close)
         try:
@@ -173,7 +254,7 @@ class Keeper(Generic[Config, D]):
 
     async def close(self) -> None:
         """Stop watching, and close the connection."""
-        self._closed = True
+        self.attempts.closed = True
         if self._watching is not None:
             self._watching.cancel()
         connection, self.connection = self.connection, None
@@ -181,73 +262,26 @@ class Keeper(Generic[Config, D]):
             await connection.close()
             self._tell("closed")
 
-    # -- attempts --------------------------------------------------------------------------------------------------
-
-    async def _connect(self, for_s: float, config: Config | None = None) -> tuple[Connection[D], bool]:
-        """Try for `for_s` seconds to make a connection with `config`, by default the service's own at the time."""
-        until, pause_s, attempt = self._now() + for_s, self.settings.backoff_s, 1
-        last: Exception | None = None
-        refused = False
-        while True:
-            left_s = min(self.settings.connect_timeout_s, until - self._now())
-            if left_s <= 0:
-                raise last or DeadlineExceeded(f"{self._service.name}: no connection within {for_s:g} s")
-            if attempt > 1 and self.connection is None and self._lost_at is not None:
-                self._tell("reconnecting", str(last), attempt=attempt)
-            handle = "" if refused else self._service.usable_handle()
-            self._made_with = wanted = self._service.config if config is None else config
-            try:
-                with anyio.fail_after(left_s):
-                    made = await self._service.connect(wanted, handle)
-                self.made += 1
-                if self._closed:
-                    await made.close()
-                    raise ConnectionLost("the engine has been closed", fatal=True)
-                first = self.connection is None and self._lost_at is None
-                if config is not None or first or self._service.config == wanted:
-                    return made, bool(handle)
-                await made.close()  # the configuration was changed meanwhile
-                continue
-            except TimeoutError:
-                last = DeadlineExceeded(f"{self._service.name}: the session was not set up in {left_s:g} s")
-            except (ConfigurationError, ImportError):
-                raise
-            except Exception as error:
-                last = as_lost(error)
-                if last.fatal:
-                    raise last from error
-            if handle:  # a refused handle is not offered again
-                refused = True
-                continue
-            await anyio.sleep(min(pause_s, max(0.0, until - self._now())))
-            pause_s = min(2 * pause_s, LONGEST_BACKOFF_S)
-            attempt += 1
+    def _failed(self, error: Exception, attempt: int) -> None:
+        if self.connection is None and self._lost_at is not None:
+            self._tell("reconnecting", str(error), attempt=attempt)
 
     def _take(self, new: Connection[D], resumed: bool) -> None:
         old, self.connection = self.connection, new
-        gap_ms = (self._now() - self._lost_at) * 1000 if self._lost_at is not None else 0.0
+        gap_ms = (_loop_time() - self._lost_at) * 1000 if self._lost_at is not None else 0.0
         self._lost_at, self._error = None, None
-        self._checked_at = self._now()
-        left_s = math.inf if new.opened.left_s is None else new.opened.left_s
-        self._ends_in(left_s, min(self._margin_s, left_s / 2), "the session's limit")
+        self._health.begin(new)
         if old is not None:
             self._service.spawn(old.close)
         how = self._service.take(new, resumed)
         self._tell("active", how=how, gap_ms=gap_ms)
-
-    @property
-    def _margin_s(self) -> float:
-        return max(self.settings.expiring_s, 2 * FORCE_S)
-
-    def _ends_in(self, left_s: float, window_s: float, why: str) -> None:
-        self._ends_at, self._window_s, self._why, self._warned = self._now() + left_s, window_s, why, False
 
     # -- watching --------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
         with anyio.CancelScope() as self._watching:
             try:
-                while not self._closed and await self._keep():
+                while not self.attempts.closed and await self._keep():
                     pass
             except Exception as error:  # an error of the service's own: without a keeper there is no connection
                 lost = as_lost(error)
@@ -261,57 +295,35 @@ class Keeper(Generic[Config, D]):
             async with self._lock:
                 if self.connection is None and not await self._reconnect():
                     return False
-        elif self._now() >= self._refresh_at() and not self._replacing:
+        elif _loop_time() >= self._health.refresh_at and not self._replacing:
             async with self._lock:
                 with anyio.CancelScope() as self._refreshing:
                     await self._refresh()
                 self._refreshing = None
         self._kick = anyio.Event()
         if self.connection is not None:
-            refresh_in_s = math.inf if self._replacing else self._refresh_at() - self._now()
+            refresh_in_s = math.inf if self._replacing else self._health.refresh_at - _loop_time()
             with anyio.move_on_after(max(0.0, min(HEALTH_TICK_S, refresh_in_s))):
                 await self._kick.wait()
             self._look()
         return True
 
-    def _refresh_at(self) -> float:
-        return self._ends_at - self._window_s if self.settings.refresh else math.inf
-
     def _look(self) -> None:
-        connection, now, settings = self.connection, self._now(), self.settings
-        if connection is None:
-            return
-        left_s = self._ends_at - now
-        if not self._warned and settings.expiring_s and left_s <= settings.expiring_s:
-            self._warned = True
-            self._tell("expiring", f"{self._why}, in {max(0.0, left_s):.0f} s")
-        waits_since = self._service.waits_since()
-        if connection.writing_since is not None and now - connection.writing_since > 2 * settings.heartbeat_s:
-            connection.lose(f"the provider takes nothing for {now - connection.writing_since:.0f} s")
-        elif waits_since is not None and now - waits_since > settings.stall_s:
-            connection.lose(f"the provider has not answered for {now - waits_since:.0f} s")
-        elif now - self._checked_at >= settings.heartbeat_s and not self._checking:
-            self._checking, self._checked_at = True, now
-            self._service.spawn(self._check, connection)
-        if connection.idle_for_s >= connection.dialect.idle_s:
-            connection.send(connection.dialect.idle())
-
-    async def _check(self, connection: Connection[D]) -> None:
-        try:
-            await connection.check(self.settings.heartbeat_s)
-        finally:
-            self._checking = False
+        if self.connection is not None:
+            if warning := self._health.warning():
+                self._tell("expiring", warning)
+            self._health.look(self.connection)
 
     async def _reconnect(self) -> bool:
         error = self._error or ConnectionLost("the connection is lost")
-        if not self.settings.refresh and self._ends_at - self._now() <= FORCE_S:
+        if not self.settings.refresh and self._health.ends_at - _loop_time() <= FORCE_S:
             self._tell("lost", str(error))
             self._service.reached_limit()
             return False
         self._tell("reconnecting", str(error), attempt=1)
         if not error.fatal:
             try:
-                connection, resumed = await self._connect(self._patience_s)
+                connection, resumed = await self.attempts.connect(self._patience_s)
             except Exception as failure:
                 error = as_lost(failure)
             else:
@@ -328,20 +340,20 @@ class Keeper(Generic[Config, D]):
     async def _refresh(self) -> None:
         """Replace the connection at a quiet point, at the latest `FORCE_S` before its end."""
         service, old = self._service, self.connection
-        force_at = self._ends_at - min(FORCE_S, max(0.0, self._ends_at - self._now()) / 2)
-        self._tell("refreshing", self._why)
+        force_at = self._health.ends_at - min(FORCE_S, max(0.0, self._health.ends_at - _loop_time()) / 2)
+        self._tell("refreshing", self._health.why)
         while old is not None and self.connection is old:
-            while not service.is_quiet() and self._now() < force_at and self.connection is old:
+            while not service.is_quiet() and _loop_time() < force_at and self.connection is old:
                 await anyio.sleep(QUIET_TICK_S)
                 self._look()
             if self.connection is not old:
                 return
             try:
-                new, resumed = await self._connect(max(0.5, self._ends_at - self._now()))
+                new, resumed = await self.attempts.connect(max(0.5, self._health.ends_at - _loop_time()))
             except Exception as error:
                 service.report(error)
                 await anyio.sleep(self.settings.backoff_s)
-                if self._now() >= force_at:
+                if _loop_time() >= force_at:
                     return  # its end will come, and then it is reconnected
                 continue
             try:
@@ -357,20 +369,21 @@ class Keeper(Generic[Config, D]):
 
     async def _may_switch(self, old: Connection[D], new: Connection[D], resumed: bool, force_at: float) -> bool:
         """Hold the caller's audio back. Returns True if all is quiet, or if the old connection's time is up."""
-        service, began = self._service, self._now()
+        service, began = self._service, _loop_time()
         service.hold(True)
         service.spawn(old.check, self.settings.heartbeat_s)  # learns what has arrived
         await anyio.sleep(LATE_NEWS_S)
-        if not new.open or service.config != self._made_with:
+        if not new.open or service.config != self.attempts.made_with:
             return False
-        if self._now() >= force_at or self.connection is not old:
+        if _loop_time() >= force_at or self.connection is not old:
             return True
         if resumed and not service.usable_handle():
             return False  # something was said meanwhile
-        return service.is_quiet() or service.was_quiet(self._now() - began)
-
-    def _now(self) -> float:
-        return asyncio.get_running_loop().time()
+        return service.is_quiet() or service.was_quiet(_loop_time() - began)
 
     def _tell(self, state: str, reason: str = "", **more: object) -> None:
         self._service.broadcast(ConnectionChanged(engine=self._service.name, state=state, reason=reason, **more))  # type: ignore[arg-type]
+
+
+def _loop_time() -> float:
+    return asyncio.get_running_loop().time()

@@ -10,10 +10,10 @@ from ...errors import DeadlineExceeded, ServiceError
 from ...frames import SessionStarted
 from ...processors.processor import Processor, handles
 from ...session.host import State
-from .connection import Connection, D, dial
+from .connection import Connection, ConnectionSettings, D, dial
 from .dialect import Event, GoingAway, Refused, Wire
 from .errors import ConnectionLost
-from .keeper import ConnectionSettings, Keeper
+from .keeper import Keeper
 
 Setup: TypeAlias = tuple[str, ...]
 """The settings that a connection is made with, such as a language. Another setup takes another connection."""
@@ -79,7 +79,7 @@ class RemoteService(Processor, Generic[D]):
     @property
     def connections_made(self) -> int:
         """Connections that were set up so far. One serves many utterances or responses."""
-        return self._keeper.made
+        return self._keeper.attempts.made
 
     async def connect_first(self) -> None:
         """Make the first connection. Raises ConnectionLost, DeadlineExceeded or ConfigurationError.

@@ -13,9 +13,8 @@ import anyio
 from ...errors import ServiceError
 from ...frames import Word
 from ..stt import STT, Transcription
-from .connection import Connection
+from .connection import Connection, ConnectionSettings
 from .dialect import ConnectionDialect, Event, Refused, WireMessage
-from .keeper import ConnectionSettings
 from .service import RemoteService
 
 MAX_MESSAGE_S = 0.5

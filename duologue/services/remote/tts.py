@@ -16,9 +16,8 @@ from ...processors.processor import handles
 from ...session.ledger import SPOKEN_CHARACTERS_PER_S
 from ..sentences import without_markup
 from ..tts import TTS, in_proportion
-from .connection import Connection
+from .connection import Connection, ConnectionSettings
 from .dialect import ConnectionDialect, Event, Refused, WireMessage
-from .keeper import ConnectionSettings
 from .service import RemoteService, Setup
 
 MAX_UNPLAYED_S = 600.0

@@ -9,9 +9,8 @@ from ...errors import DeadlineExceeded
 from ...frames import EndOfTurn, Input, SpeechStarted, SpeechStopped, Usage, UserAudio, UserTranscript
 from ...processors.processor import handles
 from ...processors.turns.interruption import may_interrupt
-from .connection import Connection
+from .connection import Connection, ConnectionSettings
 from .dialect import Event
-from .keeper import ConnectionSettings
 from .stt import RemoteSTT, SpokenAudio, STTDialect
 
 BETWEEN_TURNS_S = 2.0

@@ -6,7 +6,8 @@ import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-from typing import Any, TypeVar
+from itertools import groupby
+from typing import Any
 
 import anyio
 
@@ -16,7 +17,6 @@ from ...frames import (
     BotStartedSpeaking,
     BotText,
     Configure,
-    Frame,
     Interrupted,
     Output,
     ResponseEnded,
@@ -42,12 +42,8 @@ from ..caller import Line, SimulatedCaller
 from .phrases import spoken
 from .rig import FarEnd, Rig
 
-F = TypeVar("F", bound=Frame)
-
 NOISE_DBFS = -75.0
 """The level of noise in the caller's audio: too low for any detector. It makes every piece of audio different."""
-SETTLES_S = 0.05
-PATIENCE_S = 40.0
 
 
 class Call(SimulatedCall):
@@ -83,15 +79,19 @@ class Call(SimulatedCall):
         inside = [pcm for at, pcm in self.caller.said if line.start_s - 1e-6 <= at < line.end_s - 0.02]
         return b"".join(inside)
 
+    @property
+    def states(self) -> list[str]:
+        """The states of the engine's connection in order, without repetitions."""
+        return [state for state, _ in groupby(super().states)]
+
     # -- the rules of every call -----------------------------------------------------------------------------------
 
     def check(self) -> None:
         """Raise AssertionError if the call broke one of the rules."""
         self._check_responses()
         self._check_log()
-        for message in self.errors:
+        for message in (error.message for error in self.errors):
             assert any(part in message for part in self._expected), f"an error that nobody expected: {message}"
-        assert self.outcome is not None
         assert not self.outcome.abandoned, f"left behind at the end: {self.outcome.abandoned}"
 
     def _check_responses(self) -> None:
@@ -126,7 +126,7 @@ class Call(SimulatedCall):
     @property
     def hung_up(self) -> bool:
         """True if the call was cut off: responses in progress have no end then."""
-        return self.outcome is not None and self.outcome.reason in ("cancelled", "hung up")
+        return self.is_over and self.outcome.reason in ("cancelled", "hung up")
 
     def _check_log(self) -> None:
         items = self.session.conversation.items
@@ -146,7 +146,7 @@ class Call(SimulatedCall):
                 )
 
     def __str__(self) -> str:
-        lines = [f"{self.rig.name}, at {self.session.now():.3f} s; outcome {self.outcome}"]
+        lines = [f"{self.rig.name}, at {self.session.now():.3f} s; outcome {self.outcome if self.is_over else None}"]
         lines += [f"  {item.at:7.3f} turn {item.turn} {item.kind} {item.role} {item.status}: {item.text!r}"
                   for item in self.session.conversation]  # fmt: skip
         signals = [event for event in self.signals if not isinstance(event[1], Usage)]

@@ -12,7 +12,7 @@ from ...errors import ConfigurationError
 from ...frames import Configure
 from ...processors.processor import Processor
 from ...services.context import Message
-from ...services.remote.keeper import ConnectionSettings
+from ...services.remote.connection import ConnectionSettings
 from ..scripted.server import Act, Asked, Model, scripted
 
 Fault = Literal[

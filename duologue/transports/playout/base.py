@@ -1,4 +1,4 @@
-"""The contracts of the playout, with the pipeline's end (`PlayoutBase`) and the transport (`FarEnd`); its settings."""
+"""The contracts of the playout, with the pipeline (`PlayoutBase`) and the transport (`AudioSink`), and its settings."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def check_chunk_rate(sample_rate: int) -> None:
         raise ConfigurationError(f"sample_rate is {sample_rate!r}: it must be a multiple of {CHUNKS_PER_S} Hz")
 
 
-class FarEnd(Protocol):
+class AudioSink(Protocol):
     """Takes the agent's audio, and plays it for the caller."""
 
     def write(self, chunk: bytes) -> None:
@@ -76,7 +76,7 @@ class PlayoutBase:
         raise NotImplementedError
 
     async def drain(self) -> None:
-        """Wait until all that was begun has been heard, or dropped."""
+        """Wait until everything that was begun has been heard, or dropped."""
         raise NotImplementedError
 
     def hold(self, owners: tuple[str, ...]) -> None:
@@ -88,7 +88,7 @@ class PlayoutBase:
         raise NotImplementedError
 
     def fence(self) -> None:
-        """An interruption: drop all that is stale, here and at the far end, and fix what was heard."""
+        """An interruption: drop the stale audio, here and at the far end, and fix what was heard."""
         raise NotImplementedError
 
     def stop(self) -> None:

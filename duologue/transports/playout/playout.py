@@ -8,13 +8,15 @@ from collections.abc import Awaitable
 from ...audio.pcm import downmix, fade_out
 from ...frames import BotAudio, BotPaused, BotResumed, ResponseEnded, ResponseStarted
 from ...session.session import Session
-from .base import CHUNKS_PER_S, FarEnd, PlayoutBase, PlayoutSettings, check_chunk_rate
+from .base import CHUNKS_PER_S, AudioSink, PlayoutBase, PlayoutSettings, check_chunk_rate
 from .in_flight import Account, InFlight
 from .pacer import PERIOD_S, Beat, Pacer
 from .queue import Intake, QueuedSpeech, SpeechQueue
 
 FADE_MS = 5.0
 """A cut in mid-speech ends with a fade of this length, and does not click."""
+PLENTY_S = 0.06
+"""Seconds of a response: more than a chunk and the audio that a converter keeps."""
 
 
 class Playout(PlayoutBase):
@@ -31,7 +33,7 @@ class Playout(PlayoutBase):
         self,
         session: Session,
         sample_rate: int,
-        far_end: FarEnd,
+        sink: AudioSink,
         *,
         settings: PlayoutSettings,
         owner: str = "Playout",
@@ -41,7 +43,7 @@ class Playout(PlayoutBase):
         self._session = session
         self._floor = session.floor
         self._ledger = session.ledger
-        self._far_end = far_end
+        self._sink = sink
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._pacer = Pacer.get()
@@ -51,7 +53,7 @@ class Playout(PlayoutBase):
         self._queue = SpeechQueue(sample_rate, self._chunk)
         self._intake = Intake(self._queue, settings.max_buffer_s, self._accept)
         self._account = Account(session, self._queue, sample_rate)
-        self._in_flight = InFlight(sample_rate, far_end.position, self._account.played, self._account.lost)
+        self._in_flight = InFlight(sample_rate, sink.position, self._account.played, self._account.lost)
         self._beat: Beat | None = None
         self._gone = False
 
@@ -84,9 +86,12 @@ class Playout(PlayoutBase):
         return self._intake.add(speech, pcm, frame.sample_rate)
 
     def _accept(self, speech: QueuedSpeech, pcm: bytes, sample_rate: int) -> None:
+        # A response with this much in the queue is written at the beats; more of it makes nothing due.
+        ahead = self._beat is not None and speech.sent_s - speech.written / self._rate > PLENTY_S
         self._queue.add(speech, pcm, sample_rate, self._loop.time())
         self._ledger.sent(speech.response_id, len(pcm) / (2 * sample_rate))
-        self._kick()
+        if not ahead:
+            self._kick()
 
     def end(self, frame: ResponseEnded) -> None:
         """All of a response has come."""
@@ -102,7 +107,7 @@ class Playout(PlayoutBase):
         self._kick()
 
     async def drain(self) -> None:
-        """Wait until all that was begun has been heard, or dropped."""
+        """Wait until everything that was begun has been heard, or dropped."""
         while self._queue and not self._gone:
             await self._account.drained()
 
@@ -157,7 +162,7 @@ class Playout(PlayoutBase):
 
     def _write_chunk(self, pcm: bytes) -> None:
         try:
-            self._far_end.write(pcm)
+            self._sink.write(pcm)
         except Exception as error:
             self._session.report(error, self._owner)
             self.stop()
@@ -202,7 +207,7 @@ class Playout(PlayoutBase):
             self._kick()
 
     def fence(self) -> None:
-        """An interruption: drop all that is stale, here and at the far end, and fix what was heard to the sample.
+        """An interruption: drop the stale audio, here and at the far end, and fix what was heard to the sample.
 
         The last chunk that is written, before this returns, is a fade of `FADE_MS` from where the speech was cut.
         """
@@ -244,7 +249,7 @@ class Playout(PlayoutBase):
     def _take_back(self, now: float) -> bytes:
         """Have the far end drop the audio that it has not played, and queue it again. Returns its first few ms."""
         try:
-            kept = self._far_end.clear()
+            kept = self._sink.clear()
         except Exception as error:
             self._session.report(error, self._owner)
             kept = None

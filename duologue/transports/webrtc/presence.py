@@ -27,7 +27,7 @@ LOST_CLIENT = "lost client"
 
 
 class ClientState(Enum):
-    """What has become of a client."""
+    """The states of a client."""
 
     NEW = "new"
     """It has not connected yet."""
@@ -232,7 +232,7 @@ class Presence:
 class ConfirmedVoice:
     """The agent's audio on its way to one client. Audio that has left was played once the client gives a sign of life.
 
-    What left within `AHEAD_OF_EAR_S` before that sign does not count yet.
+    Audio that left within `AHEAD_OF_EAR_S` before that sign does not count yet.
     """
 
     def __init__(self, voice: OpusVoice, presence: Presence) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...errors import BadInput, IllegalState
 from ..client import OUTPUT_SAMPLE_RATE, ClientTransport, Message, Words
-from ..playout.base import FarEnd, PlayoutSettings
+from ..playout.base import AudioSink, PlayoutSettings
 from .audio import JitterBuffer, OpusVoice, VoiceTrack
 from .peer import IncomingMessages, OutgoingMessages, Peer, TooManyMessages, check_sdk
 from .presence import ClientState, ConfirmedVoice, Presence
@@ -75,7 +75,7 @@ class WebRTCTransport(ClientTransport):
             abandoned=lambda reason: self.on_abandoned(reason),
             fill=lambda seconds: self._heard(bytes(2 * int(seconds * self.input_sample_rate))),
         )
-        self._far_end = ConfirmedVoice(self._voice, self._presence)
+        self._confirmed = ConfirmedVoice(self._voice, self._presence)
         self._peer: Peer | None = None
         self._hearing: JitterBuffer | None = None
         self._negotiating = asyncio.Lock()
@@ -85,7 +85,7 @@ class WebRTCTransport(ClientTransport):
 
     @property
     def state(self) -> ClientState:
-        """What has become of the client."""
+        """The state of the client."""
         return self._presence.state
 
     @property
@@ -137,7 +137,7 @@ class WebRTCTransport(ClientTransport):
     async def _new_peer(self, sdp: str, type: str) -> str:
         hearing = JitterBuffer(self.input_sample_rate, self._heard, lambda: self._sign_of_life(peer, audio=True))
         peer = Peer(
-            VoiceTrack(self._voice, self._far_end.packet_left),
+            VoiceTrack(self._voice, self._confirmed.packet_left),
             hearing,
             ice_servers=self._ice_servers,
             on_state=self._peer_changed,
@@ -184,20 +184,20 @@ class WebRTCTransport(ClientTransport):
     def _sign_of_life(self, peer: Peer, *, audio: bool = False) -> None:
         if peer is self._peer:  # not the connection that another one has replaced
             self._presence.sign_of_life(audio=audio)
-            self._far_end.sign_of_life(self._loop.time())
+            self._confirmed.sign_of_life(self._loop.time())
 
     def hang_up(self, reason: str = "client disconnected") -> None:
-        """The client has gone: it hears nothing any more, and the call ends once all that it said is dealt with."""
+        """The client has gone: it hears nothing any more, and the call ends once its last input is dealt with."""
         if not self.hung_up:
             self._presence.stop()
-            self._far_end.gone = True
+            self._confirmed.gone = True
             super().hang_up(reason)
 
     # -- audio -----------------------------------------------------------------------------------------------------
 
-    def far_end(self) -> FarEnd:
+    def audio_sink(self) -> AudioSink:
         """The agent's audio counts as played once the client has confirmed it."""
-        return self._far_end
+        return self._confirmed
 
     def use_input_rate(self, sample_rate: int) -> None:
         """Convert the caller's audio to this rate from now on."""

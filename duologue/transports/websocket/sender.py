@@ -296,7 +296,7 @@ class Playback:
         self.handed = 0
         """Samples that the socket has taken."""
         self._sample_rate = sample_rate
-        self._until = 0.0  # when the far end has played all that it has
+        self._until = 0.0  # when the far end has played all its audio
         self._told: int | None = None  # samples that it reported as played; None if it never did
         self._told_before = 0  # samples that its reports include from before we began anew
 

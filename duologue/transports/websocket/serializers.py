@@ -38,7 +38,7 @@ class Audio:
 
 @dataclass(frozen=True, slots=True)
 class TypedText:
-    """TypedText that the caller typed."""
+    """Text that the caller typed."""
 
     text: str
 
@@ -94,7 +94,7 @@ class Serializer:
         raise NotImplementedError
 
     def clear(self) -> Wired | None:
-        """Makes the far end drop the audio that it has not played. None: it will play all that it has."""
+        """Makes the far end drop the audio that it has not played. None: it will play all its audio."""
         return None
 
     def message(self, message: Message) -> Wired | None:

@@ -14,7 +14,7 @@ from ...errors import check_limits
 from ...frames import UserText
 from ..base import Allowance
 from ..client import SHUTTING_DOWN, ClientTransport, Message, byte_size
-from ..playout.base import FarEnd, PlayoutSettings
+from ..playout.base import AudioSink, PlayoutSettings
 from ..playout.in_flight import CONFIRM_S
 from .connection import ClientSocket, Closed
 from .sender import Sender
@@ -139,7 +139,7 @@ class WebSocketTransport(ClientTransport):
         """Send an event to the client, if its dialect has one of this kind."""
         self._sender.put(self.serializer.event(kind, **fields))
 
-    def far_end(self) -> FarEnd:
+    def audio_sink(self) -> AudioSink:
         """The sender: it puts the speech on hold if the client is too far behind."""
         return self._sender
 

@@ -12,7 +12,7 @@ from ...audio.pcm import MAX_SAMPLE_RATE, downmix
 from ...errors import BadInput
 from ...frames import UserImage
 from ...services.answers import IMAGE_TYPES
-from ...transports.client import Message
+from ...transports.client import Message, Words
 
 LABEL = "rtvi-ai"
 PROTOCOL = "2.2.0"
@@ -165,3 +165,19 @@ def version(text: str) -> Version:
         return (0, 0, 0)
     major, minor, patch = map(int, numbers)
     return (major, minor, patch)
+
+
+class RtviWords(Words):
+    """RTVI's `error`, and the `peerLeft` of Pipecat's small-webrtc transport."""
+
+    def error(self, text: str) -> Message:
+        """Return RTVI's error message. It does not end the call."""
+        return envelope("error", {"error": text, "fatal": False})
+
+    def end(self, reason: str) -> Message:
+        """Return a signalling message, not RTVI's: clients of small-webrtc expect it on the same channel."""
+        return {"type": "signalling", "message": {"type": "peerLeft"}}
+
+    def owns(self, message: Message) -> bool:
+        """Return True for a message with RTVI's label."""
+        return message.get("label") == LABEL

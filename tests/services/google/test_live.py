@@ -15,7 +15,7 @@ import pytest
 from duologue.agents.engine import Engine
 from duologue.agents.tool import Tool, ToolSpec
 from duologue.errors import ConfigurationError
-from duologue.frames import BotAudio, Configure, EndOfTurn, ResponseEnded, SpeechStarted, Usage, UserAudio, UserImage
+from duologue.frames import BotAudio, Configure, EndOfTurn, SpeechStarted, Usage, UserAudio, UserImage
 from duologue.processors import Pipeline
 from duologue.processors.tools import Tools
 from duologue.services.google import GeminiLive, GeminiLiveOptions
@@ -23,9 +23,7 @@ from duologue.session import Session
 from duologue.testing.scripted.google import ScriptedGemini
 from duologue.testing.scripted.server import CallTool, Speak, Wait
 from duologue.testing.tones import tone
-from tests.services.story import Watch
-from tests.session.calls import Call as Running
-from tests.session.calls import running
+from tests.services.native.engine_calls import EngineCall
 
 from .live_api import FAMILY_MODELS
 
@@ -40,27 +38,12 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(name, raising=False)
 
 
-class Talk:
-    """A call with the engine."""
+class GeminiCall(EngineCall[GeminiLive, ScriptedGemini]):
+    """A call over Gemini Live, whose caller also speaks."""
 
-    def __init__(self, call: Running, engine: GeminiLive, watch: Watch, server: ScriptedGemini) -> None:
-        self.call, self.engine, self.watch, self.server = call, engine, watch, server
-
-    async def ask(self, text: str) -> None:
-        """Type something and wait until it has been answered."""
-        ended = len(self.ended)
-        await self.call.say(text)
-        await self.until_ended(ended + 1)
-
-    async def until_ended(self, count: int) -> None:
-        """Wait for so many responses in all."""
-        with anyio.fail_after(60):
-            while len(self.ended) < count:
-                await anyio.sleep(0.01)
-
-    async def speak(self, seconds: float = 0.5) -> None:
-        """The caller speaks, and is silent for as long as it takes to notice that."""
-        session, piece = self.call.session, 640
+    async def says(self, seconds: float = 0.5) -> None:
+        """The caller speaks, and is silent until that can be noticed."""
+        session, piece = self.session, 640
         began = session.now()
         await session.send(SpeechStarted(at=began))
         pcm = tone(seconds, 16_000)
@@ -74,16 +57,9 @@ class Talk:
         await session.send(EndOfTurn(at=end))
 
     @property
-    def ended(self) -> list[ResponseEnded]:
-        return [frame for _, frame in self.watch.frames if isinstance(frame, ResponseEnded)]
-
-    @property
     def heard_s(self) -> float:
-        return sum(frame.duration_s for _, frame in self.watch.frames if isinstance(frame, BotAudio))
-
-    @property
-    def log(self) -> list[str]:
-        return [f"{item.role}: {item.text}" for item in self.call.session.conversation if item.kind == "message"]
+        """The seconds of audio that left the engine."""
+        return sum(frame.duration_s for frame in self.came(BotAudio))
 
 
 def engine_to(server: ScriptedGemini, **settings: Any) -> GeminiLive:
@@ -92,25 +68,26 @@ def engine_to(server: ScriptedGemini, **settings: Any) -> GeminiLive:
 
 
 @asynccontextmanager
-async def talking(script: Any = (), *more: Any, behaviour: Any = None, **settings: Any) -> AsyncIterator[Talk]:
-    async with ScriptedGemini(script, **(behaviour or {})) as server:
-        engine, watch = engine_to(server, **settings), Watch()
-        async with running(engine, *more, watch, ends=False) as call:
-            yield Talk(call, engine, watch, server)
+async def talking(script: Any = (), *more: Any, behaviour: Any = None, **settings: Any) -> AsyncIterator[GeminiCall]:
+    async with (
+        ScriptedGemini(script, **(behaviour or {})) as server,
+        GeminiCall(engine_to(server, **settings), server, *more) as call,
+    ):
+        yield call
 
 
 @pytest.mark.parametrize("model", FAMILY_MODELS)
 async def test_typed_text_is_answered(model: str) -> None:
     async with talking([[Speak("It is sunny.", 1.0)]], model=model, instructions="Be brief.", voice="Kore") as talk:
         usage: list[Usage] = []
-        talk.call.session.on(Usage, usage.append)
-        await talk.ask("What is the weather?")
+        talk.session.on(Usage, usage.append)
+        await talk.asks("What is the weather?")
         assert talk.log == ["caller: What is the weather?", "agent: It is sunny."]
         assert talk.heard_s == pytest.approx(1.0)
         (got,) = talk.server.got
         assert (got.instructions, got.voice) == ("Be brief.", "Kore")
         assert [(u.service, u.model, u.output_audio_tokens) for u in usage] == [("GeminiLive", model, 25)]
-        assert not talk.call.errors
+        assert not talk.errors
 
 
 @pytest.mark.parametrize("options", [GeminiLiveOptions(), MANUAL], ids=["server", "framework"])
@@ -119,12 +96,12 @@ async def test_speech_is_answered_whoever_takes_the_turns(model: str, options: G
     behaviour = {"transcripts": ["What is it?", "And now?"]}
     async with talking([[Speak("A.")], [Speak("B.")]], behaviour=behaviour, model=model, options=options) as talk:
         for count in (1, 2):
-            await talk.speak()
-            await talk.until_ended(count)
+            await talk.says()
+            await talk.hears(count)
         assert talk.log == ["caller: What is it?", "agent: A.", "caller: And now?", "agent: B."]
         (got,) = talk.server.got
         assert len(got.turns) == 2
-        assert not talk.call.errors
+        assert not talk.errors
 
 
 @pytest.mark.parametrize("model", FAMILY_MODELS)
@@ -139,8 +116,8 @@ async def test_tools_are_called_and_their_results_answered_once(model: str) -> N
         [Speak("Sunny.")],
     ]
     async with talking(script, Tools([tool]), model=model, tools=[tool.spec]) as talk:
-        await talk.ask("What is the weather?")
-        await talk.until_ended(2)
+        await talk.asks("What is the weather?")
+        await talk.hears(2)
         await anyio.sleep(5)
         assert len(talk.ended) == 2
         assert talk.server.got[0].results == [
@@ -148,38 +125,38 @@ async def test_tools_are_called_and_their_results_answered_once(model: str) -> N
             ("f2", '{"result": {"weather": "sunny in Oslo"}}'),
         ]
         assert talk.log[-1] == "agent: Sunny."
-        assert not talk.call.errors
+        assert not talk.errors
 
 
 @pytest.mark.parametrize(("model", "connections"), [(LIVE_3_8, 1), (THINKING_3_8, 1), (NATIVE_2_5, 2)])
 async def test_instructions_change_in_place_where_the_model_can(model: str, connections: int) -> None:
     async with talking(model=model, instructions="Be kind.") as talk:
-        await talk.ask("Hello?")
+        await talk.asks("Hello?")
         await talk.engine.configure(Configure(instructions="Be brief.", tools=({"name": "now"},)))
-        await talk.ask("Are you there?")
+        await talk.asks("Are you there?")
         assert len(talk.server.got) == connections
         got = talk.server.got[-1]
         assert (got.instructions, [tool["name"] for tool in got.tools]) == ("Be brief.", ["now"])
-        assert not talk.call.errors
+        assert not talk.errors
 
 
 async def test_another_voice_takes_a_new_connection_that_resumes_the_session() -> None:
     async with talking() as talk:
-        await talk.ask("Hello?")
+        await talk.asks("Hello?")
         await talk.engine.configure(Configure(voice="Kore"))
-        await talk.ask("Are you there?")
+        await talk.asks("Are you there?")
         assert [got.voice for got in talk.server.got] == ["Puck", "Kore"]
         assert [bool(got.handle) for got in talk.server.got] == [False, True]
-        assert not talk.call.errors
+        assert not talk.errors
 
 
 async def test_a_lost_session_is_resumed() -> None:
     async with talking([[Speak("One.")], [Speak("Two.")]]) as talk:
-        await talk.ask("Count.")
+        await talk.asks("Count.")
         await anyio.sleep(2)
         talk.server.connections[0].close(1011)
         await anyio.sleep(2)
-        await talk.ask("Go on.")
+        await talk.asks("Go on.")
         first, second = talk.server.got
         assert (bool(first.handle), bool(second.handle)) == (False, True)
         assert talk.log[-1] == "agent: Two."
@@ -188,12 +165,12 @@ async def test_a_lost_session_is_resumed() -> None:
 @pytest.mark.parametrize("model", FAMILY_MODELS)
 async def test_a_handle_that_is_refused_leads_to_a_new_session_with_the_history(model: str) -> None:
     async with talking([[Speak("One.")], [Speak("Two.")]], model=model) as talk:
-        await talk.ask("Count.")
+        await talk.asks("Count.")
         await anyio.sleep(2)
         talk.server.behaviour.refuse_handles = True
         talk.server.connections[0].close(1011)
         await anyio.sleep(2)
-        await talk.ask("Go on.")
+        await talk.asks("Go on.")
         assert [bool(got.handle) for got in talk.server.got] == [False, True, False]
         assert "One." in " ".join(message.text for message in talk.server.got[-1].history)
         assert talk.log[-1] == "agent: Two."
@@ -203,56 +180,56 @@ async def test_a_handle_that_is_refused_leads_to_a_new_session_with_the_history(
 async def test_the_caller_barges_in(options: GeminiLiveOptions) -> None:
     script = [[Speak("A very long story.", 20.0, pace=1.0)], [Speak("Well.")]]
     async with talking(script, behaviour={"transcripts": ["Stop!"]}, options=options) as talk:
-        await talk.call.say("Tell me a story.")
+        await talk.types("Tell me a story.")
         await anyio.sleep(3)
         if options is MANUAL:  # then it is for the framework to say so
-            talk.call.session.interrupt()
-        await talk.speak()
-        await talk.until_ended(2)
+            talk.session.interrupt()
+        await talk.says()
+        await talk.hears(2)
         assert [end.status for end in talk.ended] == ["interrupted", "completed"]
         assert talk.heard_s < 6.0
         assert [line for line in talk.log if line.startswith("caller")] == ["caller: Tell me a story.", "caller: Stop!"]
         assert talk.log[-1] == "agent: Well."
-        assert not talk.call.errors
+        assert not talk.errors
 
 
 async def test_extended_thinking_speaks_several_times_in_one_response() -> None:
     script = [[Speak("One moment.", 1.0), Wait(4.0), Speak("It is four.", 1.0)], [Speak("Yes.", 1.0)]]
     async with talking(script, model=THINKING_3_8) as talk:
-        await talk.ask("What is it?")
+        await talk.asks("What is it?")
         assert talk.log[-1] == "agent: One moment. It is four."
-        await talk.ask("Really?")
+        await talk.asks("Really?")
         assert talk.heard_s == pytest.approx(3.0)
-        assert not talk.call.errors
+        assert not talk.errors
 
 
 async def test_a_connection_that_goes_away_is_replaced_before_its_end() -> None:
     async with talking([[Speak("One.")], [Speak("Two.")]]) as talk:
-        await talk.ask("Count.")
+        await talk.asks("Count.")
         talk.server.connections[0].go_away(10)
         await anyio.sleep(20)
-        await talk.ask("Go on.")
+        await talk.asks("Go on.")
         assert [bool(got.handle) for got in talk.server.got] == [False, True]
-        assert not talk.call.errors
+        assert not talk.errors
 
 
 async def test_a_half_open_connection_is_replaced() -> None:
     async with talking([[Speak("One.")], [Speak("Two.")]]) as talk:
-        await talk.ask("Count.")
+        await talk.asks("Count.")
         await anyio.sleep(2)
         talk.server.connections[0].go_half_open()
         await anyio.sleep(20)
-        await talk.ask("Go on.")
+        await talk.asks("Go on.")
         assert len(talk.server.got) == 2
         assert talk.log[-1] == "agent: Two."
 
 
 async def test_an_image_is_seen() -> None:
     async with talking() as talk:
-        await talk.call.session.send(UserImage(image=b"jpeg", mime="image/jpeg"))
-        await talk.ask("What is that?")
+        await talk.session.send(UserImage(image=b"jpeg", mime="image/jpeg"))
+        await talk.asks("What is that?")
         assert any("video" in message.get("realtime_input", {}) for message in talk.server.got[0].messages)
-        assert not talk.call.errors
+        assert not talk.errors
 
 
 # -- what is refused ---------------------------------------------------------------------------------------------------
@@ -335,6 +312,6 @@ def test_the_sdk_is_loaded_only_when_it_is_needed() -> None:
 async def test_nothing_that_was_said_is_logged(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "google_genai"):
         async with talking([[Speak("Secret.")]]) as talk:
-            await talk.ask("Hidden.")
+            await talk.asks("Hidden.")
     assert "Secret" not in caplog.text
     assert "Hidden" not in caplog.text

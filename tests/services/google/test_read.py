@@ -174,7 +174,9 @@ def test_the_oldest_tag_goes_to_the_response_that_begins() -> None:
     gemini.text("Hello", tag="b")
     gemini.text("A note", role="system")
     for tag in ("a", "b", ""):
-        assert content(gemini, modelTurn=speech(ONE))[0] == ResponseBegan(response=f"r{gemini._responses}", tag=tag)
+        assert content(gemini, modelTurn=speech(ONE))[0] == ResponseBegan(
+            response=f"r{gemini._responses.count}", tag=tag
+        )
         content(gemini, turnComplete=True)
 
 

@@ -12,8 +12,8 @@ from duologue.processors.turns.endpointing import Endpointing
 from duologue.processors.turns.interruption import Interruption
 from duologue.processors.turns.vad import Vad
 from duologue.services.local import EspeakTTS, Rule, RulesLLM, SphinxSTT
+from duologue.testing import Call
 from duologue.testing.caller import SimulatedCaller
-from duologue.testing.script import converse
 from duologue.transports.memory import MemoryTransport
 
 DATA = Path(__file__).parents[2] / "data"
@@ -48,13 +48,11 @@ async def heard_from(name: str) -> tuple[list[str], list[str]]:
     caller = SimulatedCaller(transport, noise_dbfs=-70)
     recording = read_wav(DATA / name)
 
-    async def script() -> None:
-        await caller.silence(0.5)
+    async with Call(session, transport, caller) as call:
+        await call.waits(0.5)
         await caller.play(recording.pcm, recording.sample_rate)
-        await caller.listen()
-
-    outcome = await converse(session, script)
-    assert outcome.error is None
+        await call.hears()
+    assert call.outcome.error is None
     items = session.conversation.items
     return (
         [item.text for item in items if item.role == "caller"],

@@ -15,10 +15,10 @@ from duologue.errors import ConfigurationError
 from duologue.frames import Configure, UserAudio
 from duologue.services.google import GeminiLive, GeminiLiveOptions
 from duologue.services.openai import OpenAIRealtime, OpenAIRealtimeOptions
+from duologue.services.remote.connection import ConnectionSettings
 from duologue.services.remote.errors import ConnectionLost
-from duologue.services.remote.keeper import ConnectionSettings
 from duologue.testing.scripted.server import Asked, Speak
-from tests.services.native.lines import OPENAI, PROVIDERS, Line, Provider, Server, calling, on_line
+from tests.services.native.calls import OPENAI, PROVIDERS, CountedCall, Provider, Server, calling
 
 NO_SCHEMA = {"type": "object", "properties": {"city": {"type": "sting"}}}
 MIB = 1024 * 1024
@@ -31,9 +31,8 @@ async def failed(provider: Provider, **settings: Any) -> tuple[Exception, Server
             engine = provider.engine(server, **settings)
         except ConfigurationError as error:
             return error, server
-        async with on_line(provider, server, engine) as line:
+        async with CountedCall(provider, server, engine) as line:
             pass
-    assert line.outcome is not None
     assert isinstance(line.outcome.error, Exception)
     return line.outcome.error, server
 
@@ -94,12 +93,12 @@ def test_an_engine_is_made_without_a_key_and_without_a_connection() -> None:
 # -- in a call ---------------------------------------------------------------------------------------------------------
 
 
-async def goes_on(line: Line) -> None:
+async def goes_on(line: CountedCall) -> None:
     """The call is as good as before, on the connection that it has."""
     answers = len(line.answered)
-    await line.silence(0.5)
-    await line.speaks()
-    await line.until_answered(answers + 1)
+    await line.waits(0.5)
+    await line.says()
+    await line.hears(answers + 1)
     assert line.states == ["connecting", "active"]
     assert len(line.server.got) == 1
 
@@ -122,8 +121,8 @@ async def test_a_change_that_cannot_be_is_refused_by_name_and_changes_nothing(
     provider: Provider, change: Configure, name: str
 ) -> None:
     async with calling(provider, instructions="Old.", ears=True) as line:
-        await line.speaks()
-        await line.until_answered(1)
+        await line.says()
+        await line.hears(1)
         with pytest.raises(ConfigurationError, match=name):
             await line.engine.configure(change)
         await goes_on(line)
@@ -134,10 +133,10 @@ async def test_a_change_that_cannot_be_is_refused_by_name_and_changes_nothing(
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_the_model_of_a_session_that_was_resumed_stays_too(provider: Provider) -> None:
     async with calling(provider, ears=True) as line:
-        await line.speaks()
-        await line.until_answered(1)
+        await line.says()
+        await line.hears(1)
         line.server.connections[-1].close(0)
-        await line.silence(1)
+        await line.waits(1)
         with pytest.raises(ConfigurationError, match="model"):
             await line.engine.configure(Configure(options={"model": "another"}))
         assert not line.errors
@@ -174,7 +173,7 @@ async def test_of_15_mib_in_one_frame_no_more_is_kept_than_the_ring_holds(provid
         await anyio.sleep(0.01)
         samples = 15 * MIB // 2
         await line.session.send(UserAudio(audio=bytes(2 * samples), sample_rate=provider.rate))
-        await line.silence(2)
+        await line.waits(2)
         await anyio.sleep(0.1)
         (error,) = line.errors
         kept = len(line.server.got[-1].audio) // 2 - line.sent
@@ -210,8 +209,8 @@ async def test_a_malformed_message_of_the_providers_is_reported_and_the_call_goe
         "no text": b"\xff\xfe\x00",
     }
     async with calling(provider, ears=True) as line:
-        await line.speaks()
-        await line.until_answered(1)
+        await line.says()
+        await line.hears(1)
         line.server.connections[-1].send(raw[message])
         await goes_on(line)
         (error,) = line.errors
@@ -233,15 +232,15 @@ async def test_no_word_of_the_call_and_no_key_is_logged(provider: Provider, capl
 
     behaviour = {"key": "sk-4711", "transcripts": lambda pcm: "my pin is oh eight fifteen"}
     async with calling(provider, model, behaviour=behaviour, api_key="sk-4711", ears=True) as line:
-        await line.speaks()
-        await line.silence(1)
+        await line.says()
+        await line.waits(1)
         line.server.connections[-1].send(audio_message(provider, "Hello, this is text!"))
-        await line.silence(0.5)
+        await line.waits(0.5)
         line.server.connections[-1].close(1011, "going down")
-        await line.silence(1)
+        await line.waits(1)
         line.server.behaviour.key = "sk-4712"
         line.server.connections[-1].close(0)
-        await line.silence(1)
+        await line.waits(1)
         assert line.log[:2] == ["caller: my pin is oh eight fifteen", "agent: Your secret is safe."]
         assert len(line.errors) >= 2
     logged = [record.getMessage() + str(record.__dict__) for record in caplog.records] + [caplog.text]

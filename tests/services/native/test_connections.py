@@ -17,20 +17,19 @@ from duologue.errors import ConfigurationError, DeadlineExceeded
 from duologue.frames import Configure, Transfer
 from duologue.processors import Switch
 from duologue.processors.handoff.handoff import Handoff
+from duologue.services.remote.connection import ConnectionSettings
 from duologue.services.remote.errors import ConnectionLost
-from duologue.services.remote.keeper import ConnectionSettings
 from duologue.testing.clock import run
 from duologue.testing.scripted.google_connection import GeminiConnection
-from tests.services.native.lines import (
+from tests.services.native.calls import (
     MODES,
     OPENAI,
     PIECE_S,
     PROVIDERS,
+    CountedCall,
     Engine,
-    Line,
     Provider,
     calling,
-    on_line,
 )
 from tests.session.calls import settled
 
@@ -48,7 +47,7 @@ def attempts(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return times
 
 
-def at(line: Line, state: str) -> list[float]:
+def at(line: CountedCall, state: str) -> list[float]:
     """When the connection came into this state."""
     return [time for time, change in line.changes if change.state == state]
 
@@ -61,7 +60,6 @@ async def test_a_set_up_that_never_completes_fails_in_time(provider: Provider) -
     settings = ConnectionSettings(connect_timeout_s=3)
     async with calling(provider, behaviour={"setup_delay_s": math.inf}, connection=settings) as line:
         assert asyncio.get_running_loop().time() == pytest.approx(3, abs=0.1)
-    assert line.outcome is not None
     assert isinstance(line.outcome.error, DeadlineExceeded)
     assert line.engine.name in str(line.outcome.error)
     assert line.states == ["connecting"]
@@ -75,10 +73,9 @@ async def test_a_refused_key_and_an_unknown_model_are_not_tried_again(
     async with provider.server(**fault) as server:
         engine = provider.engine(server)
         times = attempts(engine, monkeypatch)
-        async with on_line(provider, server, engine) as line:
+        async with CountedCall(provider, server, engine) as line:
             assert asyncio.get_running_loop().time() == pytest.approx(0, abs=0.1)
     assert len(times) == 1
-    assert line.outcome is not None
     assert isinstance(line.outcome.error, ConnectionLost)
     assert line.outcome.error.fatal
 
@@ -86,8 +83,8 @@ async def test_a_refused_key_and_an_unknown_model_are_not_tried_again(
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_the_first_connection_is_tried_again_while_the_provider_is_overloaded(provider: Provider) -> None:
     async with calling(provider, behaviour={"refuse": 3}) as line:
-        await line.speaks()
-        await line.until_answered(1)
+        await line.says()
+        await line.hears(1)
         assert line.states == ["connecting", "active"]
 
 
@@ -101,7 +98,7 @@ async def test_attempts_grow_rarer_until_the_connection_is_given_up(
     async with provider.server() as server:
         engine = provider.engine(server)
         times = attempts(engine, monkeypatch)
-        async with on_line(provider, server, engine) as line:
+        async with CountedCall(provider, server, engine) as line:
             await anyio.sleep(1)
             server.behaviour.refuse = 1_000
             server.connections[-1].close(1011)
@@ -123,8 +120,8 @@ async def test_a_key_that_is_refused_in_mid_call_ends_the_call_at_once(
     async with provider.server() as server:
         engine = provider.engine(server)
         times = attempts(engine, monkeypatch)
-        async with on_line(provider, server, engine) as line:
-            await line.silence(1)
+        async with CountedCall(provider, server, engine) as line:
+            await line.waits(1)
             server.behaviour.key = "another"
             server.connections[-1].close(0)
             await anyio.sleep(1)
@@ -135,28 +132,28 @@ async def test_a_key_that_is_refused_in_mid_call_ends_the_call_at_once(
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_change_while_there_is_no_connection_holds_on_the_next_one(provider: Provider) -> None:
     async with calling(provider, behaviour={"setup_delay_s": 1.0}) as line:
-        await line.speaks()
-        await line.until_answered(1)
+        await line.says()
+        await line.hears(1)
         line.server.connections[-1].close(0)
-        await line.silence(0.5)  # the next one is being set up
+        await line.waits(0.5)  # the next one is being set up
         await line.engine.configure(Configure(instructions="Be brief.", voice=provider.voices[1]))
-        await line.silence(4)
-        await line.speaks()
-        await line.until_answered(2)
+        await line.waits(4)
+        await line.says()
+        await line.hears(2)
         assert (line.server.got[-1].voice, line.server.got[-1].instructions) == (provider.voices[1], "Be brief.")
 
 
 # -- what is told ------------------------------------------------------------------------------------------------------
 
 
-async def goes_on(line: Line, until_s: float) -> None:
+async def goes_on(line: CountedCall, until_s: float) -> None:
     """The caller is silent until this session time. Long pieces make that quick."""
     line.piece_s = 0.5
-    await line.silence(until_s - line.session.now())
+    await line.waits(until_s - line.session.now())
     line.piece_s = PIECE_S
 
 
-async def ends_in(line: Line, left_s: float) -> None:
+async def ends_in(line: CountedCall, left_s: float) -> None:
     """The provider will close the connection: OpenAI has told it at the beginning."""
     (connection,) = line.server.connections
     if isinstance(connection, GeminiConnection):
@@ -166,8 +163,8 @@ async def ends_in(line: Line, left_s: float) -> None:
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_states_are_told_in_order(provider: Provider) -> None:
     async with calling(provider, behaviour={"session_limit_s": 100.0}) as line:
-        await line.speaks()
-        await line.until_answered(1)
+        await line.says()
+        await line.hears(1)
         await goes_on(line, 65)
         await ends_in(line, 35)
         await goes_on(line, 75)
@@ -213,7 +210,6 @@ async def test_without_a_refresh_the_call_ends_with_its_connection(provider: Pro
         await ends_in(line, 30)
         await goes_on(line, 42)
         assert len(line.server.got) == 1
-    assert line.outcome is not None
     assert (line.outcome.reason, line.outcome.error) == ("cap", None)
 
 
@@ -227,13 +223,13 @@ async def test_the_old_connection_is_open_until_the_new_one_is_set_up(provider: 
         await goes_on(line, 20)
         await ends_in(line, 40)
         while len(line.server.got) == 1:
-            await line.silence(0.1)
+            await line.waits(0.1)
         while line.states[-1] != "active":
             open_then.append([got.closed is None for got in line.server.got])
-            await line.silence(0.1)
+            await line.waits(0.1)
         assert len(open_then) > 20
         assert all(both == [True, True] for both in open_then)
-        await line.silence(1)
+        await line.waits(1)
         assert [got.closed is None for got in line.server.got] == [False, True]
 
 
@@ -244,14 +240,14 @@ async def test_while_no_replacement_can_be_made_the_old_connection_serves_the_ca
         await goes_on(line, 28)
         await ends_in(line, 32)
         await goes_on(line, 35)
-        await line.speaks()
-        await line.until_answered(1, within_s=1)
+        await line.says()
+        await line.hears(1, within_s=1)
         assert len(line.server.got) == 1
         line.server.behaviour.refuse = 0
         await goes_on(line, 56)
         assert len(line.server.got) == 2
-        await line.speaks()
-        await line.until_answered(2)
+        await line.says()
+        await line.hears(2)
         assert "reconnecting" not in line.states
 
 
@@ -261,11 +257,11 @@ async def test_a_replacement_that_dies_before_it_is_used_is_made_again(provider:
         await goes_on(line, 20)
         await ends_in(line, 40)
         while len(line.server.got) == 1:
-            await line.silence(0.1)
+            await line.waits(0.1)
         line.server.connections[-1].close(0)
-        await line.silence(5)
-        await line.speaks()
-        await line.until_answered(1)
+        await line.waits(5)
+        await line.says()
+        await line.hears(1)
         assert [got.closed is None for got in line.server.got] == [False, False, True]
 
 
@@ -273,13 +269,13 @@ async def test_a_replacement_that_dies_before_it_is_used_is_made_again(provider:
 async def test_who_speaks_without_end_is_switched_shortly_before_the_end(provider: Provider) -> None:
     async with calling(provider, behaviour={"session_limit_s": 60.0}, ears=True) as line:
         await goes_on(line, 28)
-        await line.begins_to_speak(1)
+        await line.begins(1)
         await ends_in(line, 31)
-        await line.goes_on_to_speak(29.5)
+        await line.goes_on(29.5)
         assert len(line.server.got) == 2
         assert at(line, "active")[1] == pytest.approx(57.3, abs=0.5)
-        await line.stops_speaking()
-        await line.until_answered(1)
+        await line.stops()
+        await line.hears(1)
 
 
 # -- connections that are dead -----------------------------------------------------------------------------------------
@@ -289,9 +285,9 @@ async def test_who_speaks_without_end_is_switched_shortly_before_the_end(provide
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_half_open_connection_is_found_within_two_heartbeats(provider: Provider, heartbeat_s: float) -> None:
     async with calling(provider, connection=ConnectionSettings(heartbeat_s=heartbeat_s)) as line:
-        await line.silence(3.3)
+        await line.waits(3.3)
         line.server.connections[-1].go_half_open()
-        await line.silence(2 * heartbeat_s + 1.0)
+        await line.waits(2 * heartbeat_s + 1.0)
         (lost,) = at(line, "reconnecting")
         assert lost - 3.3 <= 2 * heartbeat_s + 0.6
         assert line.states[-1] == "active"
@@ -301,15 +297,15 @@ async def test_a_half_open_connection_is_found_within_two_heartbeats(provider: P
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_provider_that_answers_pings_alone_is_left(provider: Provider, manual: bool) -> None:
     async with calling(provider, manual=manual, ears=True, connection=ConnectionSettings(stall_s=6)) as line:
-        await line.silence(1)
+        await line.waits(1)
         line.server.behaviour.delay_s = math.inf
-        await line.speaks()
+        await line.says()
         if not manual:
-            await line.silence(1)
-            await line.speaks()  # one that it does not answer may have been noise
-        await line.silence(1)
+            await line.waits(1)
+            await line.says()  # one that it does not answer may have been noise
+        await line.waits(1)
         line.server.behaviour.delay_s = 0.0
-        await line.until_answered(1)
+        await line.hears(1)
         (lost,) = at(line, "reconnecting")
         assert 6 <= lost - 1.8 <= 8
         assert len(line.server.got[-1].turns) == len(line.turns)
@@ -317,7 +313,7 @@ async def test_a_provider_that_answers_pings_alone_is_left(provider: Provider, m
 
 async def test_a_provider_that_is_only_quiet_is_not_left() -> None:
     async with calling(OPENAI) as line:
-        await line.silence(60)
+        await line.waits(60)
         assert line.states == ["connecting", "active"]
         assert len(line.server.got) == 1
 
@@ -331,32 +327,27 @@ async def cancelled_after(provider: Provider, seconds: float) -> None:
     settings = ConnectionSettings(heartbeat_s=0.5, expiring_s=0)
     async with provider.server(**behaviour) as server:
         engine = provider.engine(server, connection=settings)
-        line = Line(provider, server, engine, ears=True)
+        line = CountedCall(provider, server, engine, ears=True)
 
         async def caller() -> None:
             while not server.connections:
                 await anyio.sleep(0.1)
-            await line.speaks()
-            await line.silence(0.5)
+            await line.says()
+            await line.waits(0.5)
             server.behaviour.refuse = 1
             server.connections[-1].close(0)
-            await line.silence(1.5)
+            await line.waits(1.5)
             with suppress(ConfigurationError):
                 await engine.configure(Configure(voice=provider.voices[1]))
             server.connections[-1].go_half_open()
-            await line.silence(3)
+            await line.waits(3)
 
         async with anyio.create_task_group() as tasks:
-
-            async def call() -> None:
-                line.outcome = await line.session.run()
-                tasks.cancel_scope.cancel()
-
-            tasks.start_soon(call)
+            line.launch().add_done_callback(lambda task: tasks.cancel_scope.cancel())
             tasks.start_soon(caller)
             await anyio.sleep(seconds)
             line.session.cancel()
-        assert line.outcome is not None
+            await line.over()
         assert not line.outcome.abandoned
     await settled()
     left = asyncio.all_tasks() - {asyncio.current_task()}
@@ -375,23 +366,23 @@ async def test_an_engine_that_is_left_in_any_phase_opens_nothing_any_more(provid
     async with provider.server() as a, provider.server() as b:
         engines = {"a": provider.engine(a), "b": provider.engine(b)}
         others = [Switch(engines), Handoff([Agent(name="Ada", engine="a"), Agent(name="Ben", engine="b")])]
-        async with on_line(provider, a, engines["a"], *others, ears=True) as line:
-            await line.silence(1)
+        async with CountedCall(provider, a, engines["a"], *others, ears=True) as line:
+            await line.waits(1)
             if phase == "reconnecting":
                 a.behaviour.refuse = 1_000
                 a.connections[-1].close(0)
             elif phase == "connecting":
                 a.behaviour.setup_delay_s = 5.0
                 a.connections[-1].close(0)
-            await line.silence(1)
+            await line.waits(1)
             await line.session.send(Transfer(target="Ben"))
-            await line.silence(4)
+            await line.waits(4)
             a.behaviour.refuse, a.behaviour.setup_delay_s = 0, 0.0
-            await line.silence(30)
+            await line.waits(30)
             assert not [got for got in a.got if got.closed is None]
             assert len(b.connections) == 1
-            await line.speaks()
-            await line.until_answered(1)
+            await line.says()
+            await line.hears(1)
             assert [len(got.turns) for got in b.got] == [1]
 
 
@@ -402,12 +393,12 @@ async def test_an_engine_that_is_left_in_any_phase_opens_nothing_any_more(provid
 async def test_two_calls_in_one_process_know_nothing_of_each_other(provider: Provider) -> None:
     async with calling(provider, ears=True) as one, calling(provider, ears=True) as other:
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(one.speaks, 0.6)
-            tasks.start_soon(other.speaks, 0.8)
+            tasks.start_soon(one.says, 0.6)
+            tasks.start_soon(other.says, 0.8)
         one.server.connections[-1].close(0)
         async with anyio.create_task_group() as tasks:
-            tasks.start_soon(one.until_answered, 1)
-            tasks.start_soon(other.until_answered, 1)
+            tasks.start_soon(one.hears, 1)
+            tasks.start_soon(other.hears, 1)
         assert one.states == ["connecting", "active", "reconnecting", "active"]
         assert other.states == ["connecting", "active"]
         assert one.answered == one.understood == [f"0-{one.turns[0].end}"]

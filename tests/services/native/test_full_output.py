@@ -7,9 +7,9 @@ import pytest
 
 from duologue import Processor, handles
 from duologue.frames import BotAudio, ResponseEnded
-from duologue.services.native.outlet import MAX_SPEECH
+from duologue.services.native.replies import MAX_SPEECH
 from duologue.testing.scripted.server import Speak
-from tests.services.native.lines import PROVIDERS, Provider, on_line
+from tests.services.native.calls import PROVIDERS, CountedCall, Provider
 
 
 class Hangs(Processor):
@@ -33,17 +33,17 @@ async def test_a_full_queue_refuses_audio_and_never_the_end_of_a_response(provid
     hangs = Hangs()
     async with provider.server(model) as server:
         engine = provider.engine(server)
-        async with on_line(provider, server, engine, engine, hangs) as line:
-            await line.speaks()
-            await line.silence(20.0)
+        async with CountedCall(provider, server, engine, engine, hangs) as line:
+            await line.says()
+            await line.waits(20.0)
             hangs.go.set()
-            await line.until_answered(1, within_s=600)  # Gemini ends a turn when it has been played
-            (ended,) = line.behind.ended
+            await line.hears(1, within_s=600)  # Gemini ends a turn when it has been played
+            (ended,) = line.came(ResponseEnded)
             assert isinstance(ended, ResponseEnded)
             assert ended.status == "completed"
             (error,) = line.errors
             assert "speech" in error.message
             assert hangs.pieces <= MAX_SPEECH + 1
-            await line.silence(1.0)
+            await line.waits(1.0)
             assert line.session.ledger.unsettled == ()
             assert line.session.floor.owner == "caller"

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import anyio
-
 from duologue import Pipeline, Session
-from duologue.frames import UserText
 from duologue.services.google import GeminiLive
-from duologue.testing.script import converse
+from duologue.testing import BareCall
 from duologue.testing.scripted.google import ScriptedGemini
 from duologue.testing.scripted.server import Speak
 from duologue.transports.memory import MemoryTransport
@@ -18,16 +15,12 @@ async def test_it_is_heard_to_its_end_and_not_continued() -> None:
     async with ScriptedGemini([[Speak(story, seconds=4.0)]]) as server:
         engine = GeminiLive(api_key="test", base_url=server.url, ssl_context=server.ssl_context)
         transport = MemoryTransport()
-        session = Session(Pipeline([transport.input(), engine, transport.output()]))
-
-        async def script() -> None:
-            await session.send(UserText(text="Tell me a story."))
-            await anyio.sleep(1.0)
+        async with BareCall(Session(Pipeline([transport.input(), engine, transport.output()]))) as call:
+            await call.types("Tell me a story.")
+            await call.waits(1.0)
             server.connections[0].close(0)
-            await anyio.sleep(8.0)
-
-        await converse(session, script)
-        told = [(item.text, item.status) for item in session.conversation if item.role == "agent"]
+            await call.waits(8.0)
+        told = [(item.text, item.status) for item in call.session.conversation if item.role == "agent"]
         assert told == [(story, "complete")]
         assert len(server.got) == 2
         assert not any("Go on" in str(message) for message in server.got[1].messages)

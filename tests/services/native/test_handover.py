@@ -20,18 +20,20 @@ from duologue.processors import Switch
 from duologue.processors.handoff.handoff import Handoff
 from duologue.services.native.audio_ring import PREROLL_S, RECENT_S
 from duologue.testing.clock import run
+from tests.services.native.calls import MODES, PROVIDERS, CountedCall, Provider, Server
 from tests.services.native.counted import Run, runs
-from tests.services.native.lines import MODES, PROVIDERS, Line, Provider, Server, on_line
 
 
 @asynccontextmanager
-async def two_engines(provider: Provider, *, manual: bool, ears: bool) -> AsyncIterator[tuple[Line, list[Server]]]:
+async def two_engines(
+    provider: Provider, *, manual: bool, ears: bool
+) -> AsyncIterator[tuple[CountedCall, list[Server]]]:
     """A call with agent Ada on engine a and Ben on engine b, each engine with a server of its own."""
     async with provider.server() as a, provider.server() as b:
         engines = {"a": provider.engine(a, manual=manual), "b": provider.engine(b, manual=manual)}
         agents = [Agent(name="Ada", engine="a"), Agent(name="Ben", engine="b"), Agent(name="Cleo", engine="a")]
         others = [Switch(engines), Handoff(agents)]
-        async with on_line(provider, a, engines["a"], *others, ears=ears) as line:
+        async with CountedCall(provider, a, engines["a"], *others, ears=ears) as line:
             yield line, [a, b]
 
 
@@ -42,7 +44,7 @@ def streams(*servers: Server) -> list[Run]:
     return sorted(each[0] for each in heard)
 
 
-async def check(line: Line, servers: list[Server], *, manual: bool, planned: bool = True) -> None:
+async def check(line: CountedCall, servers: list[Server], *, manual: bool, planned: bool = True) -> None:
     """Each turn was answered once, and each sample heard; those of an overlap twice, of a lost connection maybe."""
     await anyio.sleep(0.5)
     turns = [f"{turn.first}-{turn.end}" for turn in line.turns]
@@ -66,15 +68,15 @@ async def test_a_hand_off_to_another_engine_and_back(provider: Provider, manual:
     async with two_engines(provider, manual=manual, ears=True) as (line, servers):
         done: list[HandoffCompleted] = []
         line.session.on(HandoffCompleted, done.append)
-        await line.silence(0.5)
-        await line.speaks()
-        await line.until_answered(1)
+        await line.waits(0.5)
+        await line.says()
+        await line.hears(1)
         for answers, target in ((2, "Ben"), (3, "Ada")):
             await line.session.send(Transfer(target=target))
-            await line.silence(1)
-            await line.speaks()
-            await line.until_answered(answers)
-        await line.silence(1)
+            await line.waits(1)
+            await line.says()
+            await line.hears(answers)
+        await line.waits(1)
         await check(line, servers, manual=manual)
         assert [signal.target for signal in done] == ["Ben", "Ada"]
         assert not line.errors
@@ -86,13 +88,13 @@ async def test_who_speaks_during_a_hand_off_is_answered_by_the_new_agent_alone(
     provider: Provider, manual: bool
 ) -> None:
     async with two_engines(provider, manual=manual, ears=True) as (line, servers):
-        await line.silence(1)
-        await line.begins_to_speak(0.5)
+        await line.waits(1)
+        await line.begins(0.5)
         await line.session.send(Transfer(target="Ben"))
-        await line.goes_on_to_speak(1)
-        await line.stops_speaking()
-        await line.until_answered(1)
-        await line.silence(1)
+        await line.goes_on(1)
+        await line.stops()
+        await line.hears(1)
+        await line.waits(1)
         assert line.answered == [f"{turn.first}-{turn.end}" for turn in line.turns], line.log
         assert [sum(len(got.turns) for got in server.got) for server in servers] == [0, 1]
         (stream,) = streams(servers[1])
@@ -103,14 +105,14 @@ async def test_who_speaks_during_a_hand_off_is_answered_by_the_new_agent_alone(
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_another_agent_on_the_same_engine(provider: Provider, manual: bool) -> None:
     async with two_engines(provider, manual=manual, ears=True) as (line, servers):
-        await line.silence(0.5)
-        await line.speaks()
-        await line.until_answered(1)
+        await line.waits(0.5)
+        await line.says()
+        await line.hears(1)
         await line.session.send(Transfer(target="Cleo"))
-        await line.silence(0.3)
-        await line.speaks()
-        await line.until_answered(2)
-        await line.silence(1)
+        await line.waits(0.3)
+        await line.says()
+        await line.hears(2)
+        await line.waits(1)
         await check(line, servers, manual=manual)
 
 
@@ -121,11 +123,11 @@ async def test_a_hand_off_that_fails_costs_no_sample(provider: Provider, manual:
         failed: list[HandoffFailed] = []
         line.session.on(HandoffFailed, failed.append)
         servers[1].behaviour.key = "another"
-        await line.silence(0.5)
+        await line.waits(0.5)
         await line.session.send(Transfer(target="Ben"))
-        await line.speaks()
-        await line.until_answered(1)
-        await line.silence(1)
+        await line.says()
+        await line.hears(1)
+        await line.waits(1)
         await check(line, servers, manual=manual)
         (failure,) = failed
         assert (failure.source, failure.target) == ("Ada", "Ben")
@@ -154,10 +156,10 @@ async def any_call(provider: Provider, seed: int) -> None:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(trouble)
                 for number in range(1, random.randint(2, 4)):
-                    await line.silence(random.uniform(0.3, 1.5))
-                    await line.speaks(random.uniform(0.3, 1.0))
-                    await line.until_answered(number)
-            await line.silence(2)
+                    await line.waits(random.uniform(0.3, 1.5))
+                    await line.says(random.uniform(0.3, 1.0))
+                    await line.hears(number)
+            await line.waits(2)
             await check(line, servers, manual=manual, planned="drop" not in " ".join(happened))
         except BaseException as error:
             error.add_note(f"{happened} manual={manual} {line.log} {line.errors} {line.turns}")

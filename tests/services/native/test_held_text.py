@@ -7,9 +7,9 @@ import numpy as np
 
 from duologue import Pipeline, Session, Tools
 from duologue.agents.tool import Tool
-from duologue.frames import EndOfTurn, SpeechStarted, SpeechStopped, UserText
+from duologue.frames import EndOfTurn, SpeechStarted, SpeechStopped
 from duologue.services.google import GeminiLive
-from duologue.testing.script import converse
+from duologue.testing import BareCall
 from duologue.testing.scripted.google import ScriptedGemini
 from duologue.testing.scripted.server import Act, Asked, CallTool, Speak
 from duologue.transports.memory import MemoryTransport
@@ -39,23 +39,19 @@ async def test_a_result_that_comes_while_the_caller_speaks_is_told_after_the_ans
                 transport.send(np.zeros(320, dtype="<i2").tobytes())
                 await anyio.sleep(0.02)
 
-        async def script() -> None:
-            await session.send(UserText(text="Look it up."))
-            await anyio.sleep(1.0)
+        async with anyio.create_task_group() as tasks, BareCall(session) as call:
+            tasks.start_soon(microphone)
+            await call.types("Look it up.")
+            await call.waits(1.0)
             session.interrupt()
             session.floor.caller_speaking = True
-            transport.input().feed_frame(SpeechStarted(at=session.now()))
+            transport.send_frame(SpeechStarted(at=session.now()))
             server.connections[0].begin_turn()
-            await anyio.sleep(1.0)  # the result comes meanwhile
+            await call.waits(1.0)  # the result comes meanwhile
             server.connections[0].end_turn()
             session.floor.caller_speaking = False
-            transport.input().feed_frame(SpeechStopped(at=session.now()))
-            transport.input().feed_frame(EndOfTurn(at=session.now()))
-            await anyio.sleep(8.0)
-
-        async with anyio.create_task_group() as tasks:
-            tasks.start_soon(microphone)
-            await converse(session, script)
-            tasks.cancel_scope.cancel()
+            transport.send_frame(SpeechStopped(at=session.now()))
+            transport.send_frame(EndOfTurn(at=session.now()))
+            await call.waits(8.0)
         said = [item.text for item in session.conversation if item.role == "agent" and item.kind == "message"]
         assert said == ["Yes, I am here.", "The result is 42."]

@@ -6,12 +6,12 @@ import anyio
 import msgspec
 import pytest
 
-from duologue.frames import BotText, Interrupted, ToolCall, Transcribed, UserText, UserTranscript
+from duologue.frames import BotText, Interrupted, ResponseEnded, ToolCall, Transcribed, UserText, UserTranscript
 from duologue.processors.tools import Tools
 from duologue.session import Session
 from duologue.session.rows import Row, RowEvent, Rows
 from duologue.testing.scripted.server import Act, CallTool, Speak
-from tests.services.native.lines import MODES, PROVIDERS, Provider, calling, on_line
+from tests.services.native.calls import MODES, PROVIDERS, CountedCall, Provider, calling
 
 
 def transcribed(session: Session) -> list[Transcribed]:
@@ -31,8 +31,8 @@ async def test_native_engines_log_and_tell_the_changed_text(provider: Provider, 
             return msgspec.structs.replace(frame, text=frame.text.replace("4242", "[number]"))
 
         line.session.intercept(UserTranscript, without_numbers)
-        await line.speaks()
-        await line.until_answered(1)
+        await line.says()
+        await line.hears(1)
         assert line.understood == ["my card is [number]"]
         assert [signal.text for signal in heard if signal.final] == ["my card is [number]"]
         assert not any("4242" in signal.text for signal in heard)
@@ -51,10 +51,10 @@ async def test_native_engines_leave_blocked_words_out_of_the_log(provider: Provi
             return None if "4242" in frame.text else frame
 
         line.session.intercept(UserTranscript, block)
-        await line.speaks()
-        await line.until_answered(1)
-        await line.speaks()
-        await line.until_answered(2)
+        await line.says()
+        await line.hears(1)
+        await line.says()
+        await line.hears(2)
         assert [text for text in line.understood if text] == ["thank you"]
         assert not any("4242" in signal.text for signal in heard)
 
@@ -74,10 +74,10 @@ async def test_native_engines_calls_are_asked_about_too(provider: Provider) -> N
     model: list[list[Act]] = [[CallTool("pay", {"amount": 5})], [Speak("Done.", seconds=0.4)]]
     async with provider.server(model) as server:
         engine = provider.engine(server)
-        async with on_line(provider, server, engine, engine, Tools([pay])) as line:
+        async with CountedCall(provider, server, engine, engine, Tools([pay])) as line:
             line.session.intercept(ToolCall, at_most_three)
-            await line.speaks()
-            await line.until_answered(1)
+            await line.says()
+            await line.hears(1)
             assert paid == [3]
             assert [item.data for item in line.session.conversation if item.kind == "tool_result"] == ["paid"]
 
@@ -88,16 +88,16 @@ async def test_a_supervisors_text_is_whispered_under_his_name(provider: Provider
         rows: list[RowEvent] = []
         Rows(line.session, "coalesce").listen(rows.append)
         await line.session.send(UserText(text="Be brief.", author="supervisor", respond=False))
-        await line.silence(1.0)
-        assert line.behind.ended == []
+        await line.waits(1.0)
+        assert line.came(ResponseEnded) == []
         (item,) = line.session.conversation
         assert (item.text, item.author) == ("Be brief.", "supervisor")
         (row,) = rows
         assert isinstance(row, Row)
         assert (row.message, row.metadata["author"]) == ("Be brief.", "supervisor")
         assert "[supervisor] Be brief." in str(line.server.got[0].messages)
-        await line.speaks()
-        await line.until_answered(1)
+        await line.says()
+        await line.hears(1)
         assert line.errors == []
 
 
@@ -112,7 +112,7 @@ async def test_a_blocked_sentence_of_a_native_engine_silences_the_rest_of_the_re
             return None if "secret" in frame.text else frame
 
         line.session.intercept(BotText, block)
-        await line.speaks()
+        await line.says()
         with anyio.fail_after(10):
             while not interruptions:
                 await anyio.sleep(0.02)
@@ -125,8 +125,8 @@ async def test_a_blocked_sentence_of_a_native_engine_silences_the_rest_of_the_re
 async def test_a_sentence_of_a_native_engine_cannot_be_changed(provider: Provider) -> None:
     async with calling(provider, [[Speak("All is well.", seconds=0.4)]]) as line:
         line.session.intercept(BotText, lambda frame: msgspec.structs.replace(frame, text="Nothing is."))
-        await line.speaks()
-        await line.until_answered(1)
+        await line.says()
+        await line.hears(1)
         assert not line.engine.capabilities.text_may_change
         assert "a hook can block it, not change it" in line.errors[0].message
         said = [item.text for item in line.session.conversation if item.role == "agent"]

@@ -8,8 +8,8 @@ import anyio
 import pytest
 
 from duologue.errors import ConfigurationError
-from duologue.services.remote.keeper import ConnectionSettings
-from tests.services.native.lines import PROVIDERS, Provider, on_line
+from duologue.services.remote.connection import ConnectionSettings
+from tests.services.native.calls import PROVIDERS, CountedCall, Provider
 
 ERRORS = [TypeError("the SDK was given a string"), ValueError("the proxy is not one"), RuntimeError("another loop")]
 
@@ -21,8 +21,8 @@ async def test_a_reconnect_that_fails_in_an_unknown_way_is_tried_again(
 ) -> None:
     async with provider.server() as server:
         engine = provider.engine(server)
-        async with on_line(provider, server, engine, ears=True) as line:
-            await line.silence(1)
+        async with CountedCall(provider, server, engine, ears=True) as line:
+            await line.waits(1)
             dial, failures = engine.dial, [error]
 
             async def failing(*args: Any) -> Any:
@@ -32,9 +32,9 @@ async def test_a_reconnect_that_fails_in_an_unknown_way_is_tried_again(
 
             monkeypatch.setattr(engine, "dial", failing)
             server.connections[-1].close(0)
-            await line.silence(2)
-            await line.speaks()
-            await line.until_answered(1)
+            await line.waits(2)
+            await line.says()
+            await line.hears(1)
             assert line.states == ["connecting", "active", "reconnecting", "reconnecting", "active"]
 
 
@@ -47,8 +47,8 @@ async def test_a_dialect_that_cannot_be_made_any_more_ends_the_call_and_says_why
 
     async with provider.server() as server:
         engine = provider.engine(server, connection=ConnectionSettings(retry_for_s=5))
-        async with on_line(provider, server, engine) as line:
-            await line.silence(1)
+        async with CountedCall(provider, server, engine) as line:
+            await line.waits(1)
             monkeypatch.setattr(engine, "dialect", refuse)
             server.connections[-1].close(0)
             await anyio.sleep(10)

@@ -6,7 +6,7 @@ import pytest
 
 from duologue.session.rows import Removed, Row, RowEvent, Rows
 from duologue.testing.scripted.server import Speak
-from tests.services.native.lines import MODES, PROVIDERS, Provider, calling
+from tests.services.native.calls import MODES, PROVIDERS, Provider, calling
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -18,9 +18,9 @@ async def test_each_side_has_one_row_that_is_rewritten_until_it_is_final(provide
         events: list[RowEvent] = []
         Rows(line.session).listen(events.append)
         for number in (1, 2):
-            await line.speaks()
-            await line.until_answered(number)
-            await line.silence(1.5)
+            await line.says()
+            await line.hears(number)
+            await line.waits(1.5)
         rows = [event for event in events if isinstance(event, Row)]
         assert len(rows) == len(events)  # nothing was taken back
         ids = dict.fromkeys(row.id for row in rows)
@@ -41,7 +41,7 @@ async def test_speech_that_the_provider_did_not_understand_leaves_no_row(provide
     async with calling(provider, [[Speak("Pardon?", seconds=0.4)]], behaviour=behaviour) as line:
         events: list[RowEvent] = []
         Rows(line.session).listen(events.append)
-        await line.speaks()
-        await line.until_answered(1)
+        await line.says()
+        await line.hears(1)
         shown = {event.id for event in events if isinstance(event, Row) and event.role == "caller"}
         assert shown == {event.id for event in events if isinstance(event, Removed)}

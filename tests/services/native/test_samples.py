@@ -29,19 +29,19 @@ import pytest
 from duologue.errors import ConfigurationError
 from duologue.frames import Configure
 from duologue.services.native.asks import CONTINUE
-from duologue.services.remote.keeper import ConnectionSettings
+from duologue.services.remote.connection import ConnectionSettings
 from duologue.testing.clock import run
 from duologue.testing.scripted.google_connection import GeminiConnection
 from duologue.testing.scripted.openai_connection import OpenAIConnection
 from duologue.testing.scripted.server import Act, Asked, Wait
+from tests.services.native.calls import GEMINI, MODES, OPENAI, PROVIDERS, CountedCall, Provider, agrees, calling
 from tests.services.native.counted import Run, runs
-from tests.services.native.lines import GEMINI, MODES, OPENAI, PROVIDERS, Line, Provider, agrees, calling
 from tests.session.calls import settled
 
 QUICK = ConnectionSettings(connect_timeout_s=1, heartbeat_s=0.5, backoff_s=0.05, expiring_s=0)
 
 
-def check_streams(line: Line) -> None:
+def check_streams(line: CountedCall) -> None:
     """Where the provider gets all audio: every sample, in order."""
     got = 0
     for heard in line.heard:
@@ -52,7 +52,7 @@ def check_streams(line: Line) -> None:
     assert got == line.sent, f"of {line.sent} samples {got} were heard: {line.heard}"
 
 
-def check_turns(line: Line, *, answered: bool = True) -> None:
+def check_turns(line: CountedCall, *, answered: bool = True) -> None:
     """Each turn was heard as a whole by the connection that answered it, is in the log once, and has its answer."""
     turns = [f"{turn.first}-{turn.end}" for turn in line.turns]
     if line.server.behaviour.transcript_delay_s:
@@ -74,7 +74,7 @@ def _holds(part: Run, turn: Run) -> bool:
     return part.first <= turn.first and turn.end <= part.end
 
 
-async def check(line: Line, *, manual: bool, answered: bool = True) -> None:
+async def check(line: CountedCall, *, manual: bool, answered: bool = True) -> None:
     """All of it, once what was sent has arrived."""
     await anyio.sleep(0.5)
     if not manual:
@@ -82,12 +82,12 @@ async def check(line: Line, *, manual: bool, answered: bool = True) -> None:
     check_turns(line, answered=answered)
 
 
-def first_and_last(line: Line) -> list[tuple[int, int]]:
+def first_and_last(line: CountedCall) -> list[tuple[int, int]]:
     """Of the samples that each connection got."""
     return [(heard[0].first, heard[-1].end) for heard in line.heard if heard]
 
 
-async def replace(line: Line, within_s: float) -> None:
+async def replace(line: CountedCall, within_s: float) -> None:
     """The provider wants the connection replaced within this time."""
     (connection,) = line.server.connections
     if isinstance(connection, OpenAIConnection):  # it tells at the beginning how long it lasts
@@ -96,7 +96,7 @@ async def replace(line: Line, within_s: float) -> None:
         connection.go_away(within_s)
 
 
-async def broken(line: Line) -> None:
+async def broken(line: CountedCall) -> None:
     """The connection breaks when all has arrived, and the client notices before the caller says anything more."""
     await anyio.sleep(0.01)
     line.server.connections[-1].close(0)
@@ -109,13 +109,13 @@ async def broken(line: Line) -> None:
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_at_a_quiet_point_nothing_is_lost_and_nothing_repeated(provider: Provider) -> None:
     async with calling(provider, behaviour={"session_limit_s": 14.0}, connection=QUICK) as line:
-        await line.silence(1)
-        await line.speaks()
-        await line.until_answered(1)
+        await line.waits(1)
+        await line.says()
+        await line.hears(1)
         await replace(line, 8)
-        await line.silence(14 - line.session.now())
-        await line.speaks()
-        await line.until_answered(2)
+        await line.waits(14 - line.session.now())
+        await line.says()
+        await line.hears(2)
         await check(line, manual=False)
         (_, end), (first, _), *more = first_and_last(line)
         assert first == end
@@ -131,13 +131,13 @@ async def test_a_turn_is_finished_on_the_connection_that_has_heard_its_beginning
     async with calling(
         provider, manual=manual, ears=True, behaviour={"session_limit_s": 30.0}, connection=QUICK
     ) as line:
-        await line.silence(23)
-        await line.begins_to_speak(0.5)
+        await line.waits(23)
+        await line.begins(0.5)
         await replace(line, 6.5)
-        await line.goes_on_to_speak(1.5)
-        await line.stops_speaking()
-        await line.until_answered(1)
-        await line.silence(3)
+        await line.goes_on(1.5)
+        await line.stops()
+        await line.hears(1)
+        await line.waits(3)
         await check(line, manual=manual)
         assert len(line.server.got) == 2
         assert [len(got.turns) for got in line.server.got] == [1, 0]
@@ -151,13 +151,13 @@ async def test_who_speaks_until_the_end_of_a_connection_is_heard_by_the_next_one
     async with calling(
         provider, manual=manual, ears=True, behaviour={"session_limit_s": 20.0}, connection=QUICK
     ) as line:
-        await line.silence(13)
-        await line.begins_to_speak(0.5)
+        await line.waits(13)
+        await line.begins(0.5)
         await replace(line, 6)
-        await line.goes_on_to_speak(7)
-        await line.stops_speaking()
-        await line.until_answered(1)
-        await line.silence(1)
+        await line.goes_on(7)
+        await line.stops()
+        await line.hears(1)
+        await line.waits(1)
         await check(line, manual=manual)
         assert [len(got.turns) for got in line.server.got] == [0, 1]
         assert first_and_last(line)[-1][0] <= line.turns[0].first
@@ -167,15 +167,15 @@ async def test_who_speaks_until_the_end_of_a_connection_is_heard_by_the_next_one
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_another_voice_takes_another_connection_and_no_sample_is_lost(provider: Provider, manual: bool) -> None:
     async with calling(provider, manual=manual, ears=True, voice=provider.voices[0], connection=QUICK) as line:
-        await line.silence(0.5)
-        await line.speaks()
-        await line.until_answered(1)
+        await line.waits(0.5)
+        await line.says()
+        await line.hears(1)
         async with anyio.create_task_group() as tasks:
             tasks.start_soon(line.engine.configure, Configure(voice=provider.voices[1]))
-            await line.silence(1)
-        await line.speaks()
-        await line.until_answered(2)
-        await line.silence(1)
+            await line.waits(1)
+        await line.says()
+        await line.hears(2)
+        await line.waits(1)
         await check(line, manual=manual)
         assert [got.voice for got in line.server.got] == list(provider.voices)
         (_, end), (first, _) = first_and_last(line)
@@ -197,10 +197,10 @@ async def test_a_drop_at_any_time(provider: Provider, manual: bool, after_s: flo
                 line.server.connections[-1].close(0)
 
             tasks.start_soon(drop)
-            await line.silence(1)
-            await line.speaks()  # until 1.6
-            await line.until_answered(1)
-            await line.silence(1)
+            await line.waits(1)
+            await line.says()  # until 1.6
+            await line.hears(1)
+            await line.waits(1)
         await check(line, manual=manual)
         assert len(line.server.got) == 2
 
@@ -211,11 +211,11 @@ async def test_what_is_said_to_a_half_open_connection_is_heard_by_the_next_one(
     provider: Provider, manual: bool
 ) -> None:
     async with calling(provider, manual=manual, ears=manual) as line:  # found within 10 s
-        await line.silence(1)
+        await line.waits(1)
         line.server.connections[-1].go_half_open()
-        await line.speaks()
-        await line.until_answered(1)
-        await line.silence(1)
+        await line.says()
+        await line.hears(1)
+        await line.waits(1)
         await check(line, manual=manual)
         assert line.states == ["connecting", "active", "reconnecting", "active"]
 
@@ -226,12 +226,12 @@ async def test_what_is_said_while_connections_are_refused_is_heard_by_the_first_
     provider: Provider, manual: bool
 ) -> None:
     async with calling(provider, manual=manual, ears=manual) as line:
-        await line.silence(1)
+        await line.waits(1)
         line.server.behaviour.refuse = 4
         line.server.connections[-1].close(1011)
-        await line.speaks()
-        await line.until_answered(1)
-        await line.silence(1)
+        await line.says()
+        await line.hears(1)
+        await line.waits(1)
         await check(line, manual=manual)
         assert [change.attempt for _, change in line.changes if change.state == "reconnecting"] == [1, 2, 3, 4, 5]
 
@@ -239,10 +239,10 @@ async def test_what_is_said_while_connections_are_refused_is_heard_by_the_first_
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_turn_that_was_answered_is_not_heard_again(provider: Provider) -> None:
     async with calling(provider, ears=True) as line:
-        await line.speaks()
-        await line.until_answered(1)
+        await line.says()
+        await line.hears(1)
         line.server.connections[-1].close(0)
-        await line.silence(1)
+        await line.waits(1)
         await check(line, manual=False)
         assert line.heard[1][0].first >= line.turns[0].end
         assert [len(got.turns) for got in line.server.got] == [1, 0]
@@ -257,14 +257,14 @@ async def test_an_answer_that_broke_off_is_not_gone_on_with_once_the_caller_has_
         return [Wait(5)] if goes_on else [*agrees(asked), Wait(0.5)]
 
     async with calling(provider, model, ears=True, connection=QUICK) as line:
-        await line.speaks()
+        await line.says()
         await anyio.sleep(0.2)
         line.server.connections[-1].close(0)  # in the midst of the answer
-        await line.silence(0.2)
+        await line.waits(0.2)
         line.server.connections[-1].go_half_open()
-        await line.speaks()
-        await line.until_answered(2)
-        await line.silence(1)
+        await line.says()
+        await line.hears(2)
+        await line.waits(1)
         await check(line, manual=False)
         assert len(line.server.got) == 3
 
@@ -274,12 +274,12 @@ async def test_an_answer_that_broke_off_is_not_gone_on_with_once_the_caller_has_
 async def test_pieces_of_any_length(provider: Provider, piece_s: float) -> None:
     async with calling(provider, ears=True) as line:
         line.piece_s = piece_s
-        await line.silence(2)
+        await line.waits(2)
         line.server.behaviour.refuse = 2
         line.server.connections[-1].close(0)
-        await line.speaks(2)
-        await line.until_answered(1)
-        await line.silence(4)
+        await line.says(2)
+        await line.hears(1)
+        await line.waits(4)
         await check(line, manual=False)
 
 
@@ -289,12 +289,12 @@ async def test_pieces_of_any_length(provider: Provider, piece_s: float) -> None:
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_what_the_ring_does_not_hold_is_reported_to_the_sample(provider: Provider) -> None:
     async with calling(provider, connection=ConnectionSettings(ring_s=2, backoff_s=0.05)) as line:
-        await line.silence(1)
+        await line.waits(1)
         line.server.behaviour.refuse = 1_000
         await broken(line)
-        await line.silence(7)
+        await line.waits(7)
         line.server.behaviour.refuse = 0
-        await line.silence(9)  # the next attempt comes after 8 s at the latest
+        await line.waits(9)  # the next attempt comes after 8 s at the latest
         await anyio.sleep(0.5)
         (first,), (second,) = line.heard
         assert second.end == line.sent
@@ -308,13 +308,13 @@ async def test_what_the_ring_does_not_hold_is_reported_to_the_sample(provider: P
 async def test_of_a_turn_that_the_ring_does_not_hold_the_newest_is_heard(provider: Provider) -> None:
     settings = ConnectionSettings(ring_s=2, backoff_s=0.05)
     async with calling(provider, manual=True, connection=settings) as line:
-        await line.silence(3)
+        await line.waits(3)
         line.server.behaviour.refuse = 1_000
         await broken(line)
-        await line.silence(0.5)
-        await line.speaks(4)
+        await line.waits(0.5)
+        await line.says(4)
         line.server.behaviour.refuse = 0
-        await line.silence(9)
+        await line.waits(9)
         (got,) = line.server.got[1:]
         (heard,) = runs(bytes(got.audio))
         (turn,) = line.turns
@@ -329,7 +329,7 @@ async def test_of_a_turn_that_the_ring_does_not_hold_the_newest_is_heard(provide
 class Trouble:
     """What befalls the connections of a call, at random."""
 
-    def __init__(self, line: Line, random: Random) -> None:
+    def __init__(self, line: CountedCall, random: Random) -> None:
         self.line, self.random = line, random
         self.happened: list[str] = []
         self._kinds: list[Callable[[], Awaitable[None]]] = [
@@ -398,13 +398,13 @@ async def any_call(provider: Provider, seed: int) -> None:
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(trouble.run, random.randint(1, 4))
                 for number in range(1, random.randint(2, 4)):
-                    await line.silence(random.uniform(0.3, 1.5))
-                    await line.speaks(random.uniform(0.3, 1.0))
+                    await line.waits(random.uniform(0.3, 1.5))
+                    await line.says(random.uniform(0.3, 1.0))
                     if patient:
-                        await line.until_answered(number)
+                        await line.hears(number)
             line.server.behaviour.refuse = 0
             line.server.behaviour.session_limit_s = 3600.0
-            await line.silence(random.uniform(3, 4))
+            await line.waits(random.uniform(3, 4))
             await check(line, manual=manual, answered=patient)
             assert line.server.got[-1].voice == line.engine.config.voice or not line.engine.config.voice
         except BaseException as error:

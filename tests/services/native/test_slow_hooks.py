@@ -9,11 +9,11 @@ import pytest
 from duologue.frames import BotAudio, Interrupted, SpeechStarted, UserTranscript
 from duologue.processors import Processor, handles
 from duologue.testing.scripted.server import Speak
-from tests.services.native.lines import OPENAI, PROVIDERS, Line, Provider, calling, on_line
+from tests.services.native.calls import OPENAI, PROVIDERS, CountedCall, Provider, calling
 
 
-def first_sound(line: Line) -> float:
-    return next(at for at, frame in line.behind.frames if isinstance(frame, BotAudio))
+def first_sound(line: CountedCall) -> float:
+    return next(at for at, frame in line.probe.frames if isinstance(frame, BotAudio))
 
 
 @pytest.mark.parametrize("hook_s", [0.5, 1.5])
@@ -29,10 +29,10 @@ async def test_the_answer_is_heard_as_soon_as_without_a_hook(provider: Provider,
                 return msgspec.structs.replace(frame, text=frame.text.upper())
 
             line.session.intercept(UserTranscript, slow)
-            await line.speaks()
+            await line.says()
             over = line.session.now()
-            await line.until_answered(1)
-            await line.silence(2 * hook_s + 0.5)
+            await line.hears(1)
+            await line.waits(2 * hook_s + 0.5)
             heard[seconds] = first_sound(line) - over
             assert line.understood == ["HOW DO YOU DO"]
     assert heard[hook_s] < heard[0.0] + 0.15
@@ -51,12 +51,12 @@ async def test_the_caller_interrupts_while_a_hook_works(provider: Provider) -> N
             return frame
 
         line.session.intercept(UserTranscript, slow)
-        await line.speaks(0.4)
-        await line.silence(0.3)  # the hook works on the first transcript
+        await line.says(0.4)
+        await line.waits(0.3)  # the hook works on the first transcript
         began = line.session.now()
-        await line.speaks(0.4)
-        await line.until_answered(1)
-        await line.silence(4.0)
+        await line.says(0.4)
+        await line.hears(1)
+        await line.waits(4.0)
         assert interrupted
         assert interrupted[0] - began < 0.7
         assert line.understood == ["tell me a story", "stop"]
@@ -87,7 +87,7 @@ async def test_transcripts_keep_their_order_and_a_hook_is_asked_only_about_the_l
     asked: list[str] = []
     async with OPENAI.server(answers, **behaviour) as server:
         engine = OPENAI.engine(server)
-        async with on_line(OPENAI, server, engine, engine, seen) as line:
+        async with CountedCall(OPENAI, server, engine, engine, seen) as line:
 
             async def slow(frame: UserTranscript) -> UserTranscript:
                 asked.append(frame.text)
@@ -95,10 +95,10 @@ async def test_transcripts_keep_their_order_and_a_hook_is_asked_only_about_the_l
                 return frame
 
             line.session.intercept(UserTranscript, slow)
-            await line.speaks()
-            await line.speaks()
-            await line.until_answered(1)
-            await line.silence(3.0)
+            await line.says()
+            await line.says()
+            await line.hears(1)
+            await line.waits(3.0)
             finals = [text for text in seen.texts if text in behaviour["transcripts"]]
             assert finals == behaviour["transcripts"]
             assert line.understood == behaviour["transcripts"]

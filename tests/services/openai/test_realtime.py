@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import anyio
 import pytest
@@ -12,7 +12,7 @@ import pytest
 from duologue.agents.engine import Engine
 from duologue.agents.tool import Tool, ToolSpec
 from duologue.errors import ConfigurationError, ToolError
-from duologue.frames import Configure, ResponseEnded, Usage
+from duologue.frames import Configure, Usage
 from duologue.processors import Pipeline
 from duologue.processors.tools import Tools
 from duologue.services.openai import OpenAIRealtime, OpenAIRealtimeOptions, ServerVad
@@ -20,9 +20,7 @@ from duologue.services.openai.responses import MALFORMED
 from duologue.session import Session
 from duologue.testing.scripted.openai import ScriptedOpenAI
 from duologue.testing.scripted.server import CallTool, Speak
-from tests.services.story import Watch
-from tests.session.calls import Call as Session_
-from tests.session.calls import running
+from tests.services.native.engine_calls import EngineCall
 
 
 @pytest.fixture(autouse=True)
@@ -35,47 +33,29 @@ def engine_to(server: ScriptedOpenAI, **settings: Any) -> OpenAIRealtime:
     return OpenAIRealtime(**{"api_key": "test", "base_url": server.url} | settings)
 
 
-class Talk:
-    """A call with the engine."""
-
-    def __init__(self, call: Session_, engine: OpenAIRealtime, watch: Watch, server: ScriptedOpenAI) -> None:
-        self.call, self.engine, self.watch, self.server = call, engine, watch, server
-
-    async def ask(self, text: str) -> None:
-        """Type something and wait until it has been answered."""
-        ended = len(self.ended)
-        await self.call.say(text)
-        while len(self.ended) == ended:
-            await anyio.sleep(0.01)
-
-    @property
-    def ended(self) -> list[ResponseEnded]:
-        return [frame for _, frame in self.watch.frames if isinstance(frame, ResponseEnded)]
-
-    @property
-    def log(self) -> list[str]:
-        return [f"{item.role}: {item.text}" for item in self.call.session.conversation if item.kind == "message"]
+OpenAICall: TypeAlias = EngineCall[OpenAIRealtime, ScriptedOpenAI]
 
 
 @asynccontextmanager
-async def talking(model: Any = (), *more: Any, behaviour: Any = None, **settings: Any) -> AsyncIterator[Talk]:
-    async with ScriptedOpenAI(model, **(behaviour or {})) as server:
-        engine, watch = engine_to(server, **settings), Watch()
-        async with running(engine, *more, watch, ends=False) as call:
-            yield Talk(call, engine, watch, server)
+async def talking(model: Any = (), *more: Any, behaviour: Any = None, **settings: Any) -> AsyncIterator[OpenAICall]:
+    async with (
+        ScriptedOpenAI(model, **(behaviour or {})) as server,
+        EngineCall(engine_to(server, **settings), server, *more) as call,
+    ):
+        yield call
 
 
 async def test_a_question_is_answered() -> None:
     async with talking([[Speak("It is sunny.")]], instructions="Be brief.", voice="cedar") as talk:
         usage: list[Usage] = []
-        talk.call.session.on(Usage, usage.append)
-        await talk.ask("What is the weather?")
+        talk.session.on(Usage, usage.append)
+        await talk.asks("What is the weather?")
         assert talk.log == ["caller: What is the weather?", "agent: It is sunny."]
         (got,) = talk.server.got
         assert (got.instructions, got.voice) == ("Be brief.", "cedar")
         assert [u.model for u in usage] == ["gpt-realtime-2.1"]
         assert usage[0].output_tokens > 0
-        assert not talk.call.errors
+        assert not talk.errors
 
 
 async def test_a_tool_is_called_and_its_result_is_used() -> None:
@@ -86,11 +66,11 @@ async def test_a_tool_is_called_and_its_result_is_used() -> None:
     tool = Tool(weather)
     model = [[CallTool("weather", {"city": "Köln"}, call_id="call_1")], [Speak("It is sunny.")]]
     async with talking(model, Tools([tool]), tools=[tool.spec]) as talk:
-        await talk.ask("What is the weather?")
+        await talk.asks("What is the weather?")
         while len(talk.ended) < 2:
             await anyio.sleep(0.01)
         assert talk.server.got[0].results == [("call_1", "sunny in Köln")]
-        assert not talk.call.errors
+        assert not talk.errors
 
 
 async def test_arguments_that_were_malformed_are_refused_by_every_tool() -> None:
@@ -103,20 +83,20 @@ async def test_arguments_that_were_malformed_are_refused_by_every_tool() -> None
 
 async def test_a_change_is_applied_in_place_and_the_voice_on_a_new_connection() -> None:
     async with talking() as talk:
-        await talk.ask("Hello?")
+        await talk.asks("Hello?")
         await talk.engine.configure(
             Configure(instructions="Be brief.", options={"turn_detection": ServerVad(threshold=0.9)})
         )
         assert [got.instructions for got in talk.server.got] == ["Be brief."]
         await talk.engine.configure(Configure(voice="cedar"))
         assert [got.voice for got in talk.server.got] == ["marin", "cedar"]
-        await talk.ask("Are you there?")
-        assert not talk.call.errors
+        await talk.asks("Are you there?")
+        assert not talk.errors
 
 
 async def test_an_agent_without_a_voice_has_that_of_the_engine() -> None:
     async with talking(voice="cedar") as talk:
-        await talk.ask("Hello?")
+        await talk.asks("Hello?")
         await talk.engine.configure(Configure(agent="Anna", voice="", instructions="Be brief."))
         assert [(got.voice, got.instructions) for got in talk.server.got] == [("cedar", "Be brief.")]
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
-from typing import Any, TypeAlias
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
 
-from duologue.frames import ConnectionChanged, ErrorRaised
-from duologue.services.remote.connection import Connection
+from duologue.services.remote.connection import Connection, ConnectionSettings
 from duologue.services.remote.dialect import ConnectionDialect, Event, GoingAway, Opened, Refused, Wire, WireMessage
-from duologue.services.remote.keeper import ConnectionSettings
 from duologue.services.remote.service import RemoteService, Setup
-from tests.session.calls import Call, running
+from duologue.testing import BareCall
 
 
 class Words(Event, frozen=True, kw_only=True):
@@ -134,26 +131,24 @@ class KeptWords(RemoteService[WordsDialect]):
             self.on_word(event.text)
 
 
-class KeptCall:
-    """A call with the service, and what it told."""
+class KeptCall(BareCall):
+    """A call through a service that keeps a connection."""
 
-    def __init__(self, call: Call, service: KeptWords) -> None:
-        self.call, self.service = call, service
-        self.changes: list[ConnectionChanged] = []
-        self.errors: list[ErrorRaised] = []
-        call.session.on(ConnectionChanged, self.changes.append)
-        call.session.on(ErrorRaised, self.errors.append)
+    _while_opening = 0
+
+    async def start(self) -> None:
+        await super().start()
+        self._while_opening = len(super().states)
 
     @property
     def states(self) -> list[str]:
-        return [change.state for change in self.changes]
+        """The states of the connection since the session started."""
+        return super().states[self._while_opening :]
 
     @property
     def fatal(self) -> list[str]:
+        """The messages of the errors that end a call."""
         return [error.message for error in self.errors if error.fatal]
 
 
-@asynccontextmanager
-async def keeping(service: KeptWords, **options: Any) -> AsyncIterator[KeptCall]:
-    async with running(service, **options) as call:
-        yield KeptCall(call, service)
+keeping = KeptCall.through

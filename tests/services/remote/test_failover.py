@@ -14,18 +14,18 @@ from duologue.frames import HandoffCompleted, UserText
 from duologue.processors import Switch
 from duologue.processors.handoff.handoff import Handoff
 from duologue.services.cascade import Cascade
-from duologue.services.remote.keeper import ConnectionSettings
+from duologue.services.remote.connection import ConnectionSettings
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.testing.parrot import ParrotSTT, ParrotTTS
 from duologue.testing.scripted.parrot import ScriptedParrot
 from duologue.transports.memory import MemoryTransport
-from tests.session.calls import Call, running
+from tests.session.calls import TextCall, running
 
 QUICK = ConnectionSettings(failover_after_s=1, retry_for_s=60)
 
 
 @asynccontextmanager
-async def calling(server: ScriptedParrot, key: str = "test") -> AsyncIterator[Call]:
+async def calling(server: ScriptedParrot, key: str = "test") -> AsyncIterator[TextCall]:
     """A call on a remote cascade, with a local one standing by."""
     remote = Cascade(
         ParrotSTT(api_key=key, base_url=server.url, connection=QUICK),
@@ -40,7 +40,7 @@ async def calling(server: ScriptedParrot, key: str = "test") -> AsyncIterator[Ca
         yield call
 
 
-async def answer(call: Call) -> str:
+async def answer(call: TextCall) -> str:
     """Returns the agent's answer to a typed question."""
     await call.session.send(UserText(text="Who are you?"))
     await anyio.sleep(4)

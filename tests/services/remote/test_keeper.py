@@ -8,9 +8,8 @@ import anyio
 import pytest
 
 from duologue.errors import BadInput, ConfigurationError, DeadlineExceeded, MissingExtra
-from duologue.services.remote.connection import Connection
+from duologue.services.remote.connection import Connection, ConnectionSettings
 from duologue.services.remote.errors import ConnectionLost
-from duologue.services.remote.keeper import ConnectionSettings
 from tests.services.remote.kept import KeptWords, MemoryWire, WordsDialect, keeping
 from tests.session.calls import settled
 
@@ -55,7 +54,7 @@ async def test_an_error_of_any_type_that_stays_ends_in_giving_up(error: BaseExce
         assert kept.states[-1] == "lost"
         assert len(kept.fatal) == 1
         assert service.failure is not None
-    assert kept.call.outcome.error is not None
+    assert kept.outcome.error is not None
 
 
 @pytest.mark.parametrize("error", [ConfigurationError("no such voice"), MissingExtra("websockets", "web")], ids=named)

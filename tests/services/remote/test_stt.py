@@ -21,15 +21,15 @@ from duologue.frames import (
     UserAudio,
     UserTranscript,
 )
+from duologue.services.remote.connection import ConnectionSettings
 from duologue.services.remote.errors import ConnectionLost
-from duologue.services.remote.keeper import ConnectionSettings
 from duologue.session import Session
 from duologue.testing.parrot import ParrotSTT, ParrotSTTOptions
 from duologue.testing.parrot.stt import ParrotSTTDialect
 from duologue.testing.parrot.wire import outgoing
 from duologue.testing.scripted.parrot import ListeningParrot, ScriptedParrot
 from duologue.testing.tls import loopback
-from tests.session.calls import Call, Sink, Top, running, settled
+from tests.session.calls import Sink, TextCall, Top, running, settled
 
 PIECE_S = 0.02
 
@@ -47,7 +47,7 @@ def pieces(first: int, count: int) -> bytes:
 class Line:
     """A caller whose audio is numbered, an STT, and what comes out of it."""
 
-    def __init__(self, server: ScriptedParrot, stt: ParrotSTT, call: Call, sink: Sink, top: Top) -> None:
+    def __init__(self, server: ScriptedParrot, stt: ParrotSTT, call: TextCall, sink: Sink, top: Top) -> None:
         self.server, self.stt, self.call, self.sink, self.top = server, stt, call, sink, top
         self.usage: list[Usage] = []
         self.changes: list[ConnectionChanged] = []

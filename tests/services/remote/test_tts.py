@@ -22,19 +22,19 @@ from duologue.frames import (
     Word,
     WordTimes,
 )
-from duologue.services.remote.keeper import ConnectionSettings
+from duologue.services.remote.connection import ConnectionSettings
 from duologue.testing.parrot import ParrotTTS, ParrotTTSOptions
 from duologue.testing.scripted.parrot import ScriptedParrot, SpeakingParrot
 from duologue.testing.scripted.server import SPEECH_CHARACTERS_PER_S
 from duologue.testing.tls import loopback
 from duologue.testing.tones import tone
-from tests.session.calls import Call, Sink, running, settled
+from tests.session.calls import Sink, TextCall, running, settled
 
 
 class Line:
     """An agent that writes, a TTS, and what comes out of it."""
 
-    def __init__(self, server: ScriptedParrot, tts: ParrotTTS, call: Call, sink: Sink) -> None:
+    def __init__(self, server: ScriptedParrot, tts: ParrotTTS, call: TextCall, sink: Sink) -> None:
         self.server, self.tts, self.call, self.sink = server, tts, call, sink
         self.usage: list[Usage] = []
         self.changes: list[ConnectionChanged] = []

@@ -19,7 +19,7 @@ from duologue.testing.parrot.stt import ParrotSTTDialect
 from duologue.testing.parrot.wire import decode_parrot, open_parrot
 from duologue.testing.scripted.parrot import ListeningParrot, ScriptedParrot
 from tests.services.remote.test_stt import piece, pieces
-from tests.session.calls import Call, Sink, Top, running, settled
+from tests.session.calls import Sink, TextCall, Top, running, settled
 
 
 class HoldingDialect(ParrotSTTDialect):
@@ -51,7 +51,7 @@ class HoldingSTT(TurnHoldingSTT):
 
 
 class Line:
-    def __init__(self, server: ScriptedParrot, stt: HoldingSTT, call: Call, sink: Sink, top: Top) -> None:
+    def __init__(self, server: ScriptedParrot, stt: HoldingSTT, call: TextCall, sink: Sink, top: Top) -> None:
         self.server, self.stt, self.call, self.sink, self.top = server, stt, call, sink, top
         self.number = 0
 

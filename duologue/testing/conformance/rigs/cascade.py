@@ -18,7 +18,7 @@ from ....services.context import Message, Request, ToolRequest
 from ....services.llm import LLM
 from ....services.local.stt import SphinxSTT
 from ....services.local.tts import EspeakTTS
-from ....services.remote.keeper import ConnectionSettings
+from ....services.remote.connection import ConnectionSettings
 from ....services.stt import STT
 from ....services.tts import TTS
 from ...scripted.server import SPEECH_CHARACTERS_PER_S, Act, Asked, CallTool, Fail, Model, Speak, Wait

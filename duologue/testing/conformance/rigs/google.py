@@ -12,7 +12,7 @@ from typing import Any, Literal
 from ....frames import Configure
 from ....services.google.options import GeminiLiveOptions
 from ....services.google.realtime import GeminiLive
-from ....services.remote.keeper import ConnectionSettings
+from ....services.remote.connection import ConnectionSettings
 from ...scripted.google import ScriptedGemini
 from ...scripted.google_model import DEFAULT_INPUT_RATE
 from ...scripted.server import Act, Model

@@ -12,7 +12,7 @@ from ....frames import Configure
 from ....services.openai.models import SAMPLE_RATE
 from ....services.openai.options import OpenAIRealtimeOptions, ServerVad
 from ....services.openai.realtime import OpenAIRealtime
-from ....services.remote.keeper import ConnectionSettings
+from ....services.remote.connection import ConnectionSettings
 from ...scripted.openai import ScriptedOpenAI
 from ...scripted.server import Act, Model
 from ..phrases import understand

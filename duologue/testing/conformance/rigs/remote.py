@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 from ....frames import Configure
-from ....services.remote.keeper import ConnectionSettings
+from ....services.remote.connection import ConnectionSettings
 from ...parrot import ParrotSTT, ParrotTTS
 from ...parrot.models import STT_RATE
 from ...scripted.parrot import ParrotGot, ScriptedParrot

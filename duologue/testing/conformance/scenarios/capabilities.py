@@ -86,7 +86,7 @@ async def an_image_of_an_unknown_type_is_refused(rig: Rig, random: Random) -> No
             call.expect_error("image")
             await call.session.send(UserImage(image=b"nothing", mime="image/nonsense"))
             await call.asks(HELLO)
-        assert any("image/nonsense" in message for message in call.errors)
+        assert any("image/nonsense" in error.message for error in call.errors)
         assert far.images == []
 
 
@@ -96,7 +96,7 @@ async def _typed_text_is_refused(rig: Rig, random: Random) -> None:
             call.expect_error("text")
             await call.session.send(UserText(text="Hello."))
             await call.waits(1.0)
-        assert any("text" in message for message in call.errors)
+        assert any("text" in error.message for error in call.errors)
 
 
 @scenario("E9", can=lambda can: can.text_input, refused=_typed_text_is_refused)

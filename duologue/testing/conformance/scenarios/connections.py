@@ -6,7 +6,7 @@ from random import Random
 from typing import Any
 
 from ....frames import ConnectionChanged, ErrorRaised, Interrupted
-from ....services.remote.keeper import ConnectionSettings
+from ....services.remote.connection import ConnectionSettings
 from ...scripted.server import Act, Asked, Speak
 from ..call import Call, calling, squeezed
 from ..phrases import HELLO, LONDON, STORY, THANKS, WEATHER
@@ -159,11 +159,10 @@ async def an_engine_that_cannot_reconnect_ends_the_call(rig: Rig, random: Random
             dropped_at = call.session.now()
             await far.drop()
             with_patience = 4.0 + 2.0
-            await call.until(lambda: call.outcome is not None, "the end of the call", 60.0)
+            await call.until(lambda: call.is_over, "the end of the call", 60.0)
         (fatal,) = [error for error in call.came(ErrorRaised) if error.fatal]
         assert fatal.processor
         assert fatal.message
-        assert call.outcome is not None
         assert call.outcome.reason == "error"
         assert call.outcome.error is not None
         assert call.states[-1] == "lost"

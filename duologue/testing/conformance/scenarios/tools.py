@@ -251,7 +251,7 @@ async def a_result_nobody_asked_for_is_refused(rig: Rig, random: Random) -> None
             await call.asks(HELLO)
             await call.probe.push_up(ToolResult(call_id="call_unknown", name="weather", result=1, turn=1))
             await call.asks(THANKS)
-        assert any("call_unknown" in message for message in call.errors)
+        assert any("call_unknown" in error.message for error in call.errors)
         assert far.results == []
         assert call.said_by_agent == ["Yes.", "Yes."]
 

@@ -1,0 +1,209 @@
+"""`Responses`: the responses of one connection to Gemini Live, and the events that its frames become."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from ...frames import ResponseStatus, Usage
+from ..native.dialect import (
+    AudioComplete,
+    Called,
+    CallsCancelled,
+    Consumed,
+    CutShort,
+    Event,
+    GoingAway,
+    HandleGiven,
+    Opened,
+    Refused,
+    ResponseBegan,
+    ResponseFinished,
+    Said,
+    TurnTranscribed,
+    Unknown,
+    Voiced,
+)
+from ..remote.connection import Recent
+from .models import LiveFamily
+from .options import GeminiLiveOptions
+from .wire_in import ModalityTokens, ServerContent, ServerFrame, UsageMetadata, WireToolCall
+
+MAX_KEPT = 256
+"""Ids of calls, tags, and texts that wait; beyond that the oldest are dropped."""
+
+_NO_FAILURE = frozenset({"", "TURN_COMPLETE_REASON_UNSPECIFIED", "NEED_MORE_INPUT"})
+
+
+@dataclass(slots=True)
+class CallGroup:
+    """Calls that were made together. `open` have no result yet; `wanted` is True once one asks for an answer."""
+
+    open: set[str] = field(default_factory=set)
+    wanted: bool = False
+
+
+class Responses:
+    """Turns frames into events. A response begins with the model's first words, audio or call after the end of the
+    previous one; responses are numbered ("r1").
+    """
+
+    def __init__(self, options: GeminiLiveOptions, family: LiveFamily, *, model: str, service: str) -> None:
+        self._options, self._family = options, family
+        self._model, self._service = model, service
+        self.count = 0
+        """Responses that have begun."""
+        self.tags: deque[str] = deque(maxlen=MAX_KEPT)
+        """Tags of the responses that were asked for and have not begun."""
+        self.awaited = False
+        """True while the model is to answer a turn or results without being asked."""
+        self.calls = Recent[CallGroup](MAX_KEPT)
+        """By the id of the call."""
+        self._opened = False
+        self._response = ""
+        """The response in progress, "" without one."""
+        self._said_something = False
+        """True once the model has spoken or called a tool in its present turn."""
+        self._cut = False
+        """True from an interruption of the model to the end of its turn."""
+        self._working = False
+        """True while the model announces more of this response."""
+        self._usage: Usage | None = None
+        """The latest usage of the response in progress."""
+        self._caller_said = ""
+        self._caller_language = ""
+
+    def read(self, got: ServerFrame) -> list[Event]:
+        """Return the events of a frame, in the order in which they happened."""
+        events: list[Event] = []
+        if got.setup_complete is not None and not self._opened:
+            self._opened = True
+            events.append(Opened(session_id=got.setup_complete.session_id))
+        if got.usage_metadata is not None:
+            self._usage = self._usage_of(got.usage_metadata)
+        if got.server_content is not None:
+            self._read_speech(got.server_content, events)
+        if got.tool_call is not None:
+            self._read_calls(got.tool_call, events)
+        if got.server_content is not None:
+            self._read_end(got.server_content, events)
+        if self._usage is not None and not self._response:
+            events.append(Consumed(usage=self._usage))
+            self._usage = None
+        self._read_rest(got, events)
+        return events
+
+    def _read_speech(self, content: ServerContent, events: list[Event]) -> None:
+        if (heard := content.input_transcription) is not None:
+            self._caller_language = heard.language_code or self._caller_language
+            self._caller_said += heard.text
+            if heard.finished:
+                self._end_caller(events)
+            elif heard.text and self._caller_said.strip():
+                events.append(self._transcribed(final=False))
+        for part in content.model_turn.parts:
+            if pcm := part.pcm:
+                self._begin(events)
+                events.append(Voiced(response=self._response, pcm=pcm))
+            elif part.text and not part.thought and not self._options.output_transcription:
+                self._begin(events)
+                events.append(Said(response=self._response, text=part.text))
+        said = content.output_transcription
+        if said is not None and said.text and not self._cut:  # a transcript may come after the interruption that cut it
+            self._begin(events)
+            events.append(Said(response=self._response, text=said.text))
+
+    def _read_calls(self, call: WireToolCall, events: list[Event]) -> None:
+        new = [asked for asked in call.function_calls if asked.id not in self.calls]
+        calls = CallGroup()
+        for asked in new:
+            if asked.id in self.calls:
+                continue
+            self._begin(events)
+            calls.open.add(asked.id)
+            self.calls[asked.id] = calls
+            events.append(Called(response=self._response, call_id=asked.id, name=asked.name, arguments=asked.args))
+        if new:
+            self._finish(events)
+
+    def _read_end(self, content: ServerContent, events: list[Event]) -> None:
+        if content.generation_complete and self._response and not self._family.ends_at_idle:
+            events.append(AudioComplete(response=self._response))
+        if content.interrupted and not self._cut:
+            events.append(CutShort())
+            if self.tags and not self._response:
+                self._begin(events)  # the response that was asked for was stopped before its first word
+            self._finish(events, "interrupted")
+            self._cut = self._said_something = True
+        status = content.interaction_status
+        if status and status != "INTERACTION_STATUS_UNSPECIFIED":
+            self._working = status != "IDLE"
+        idle = status == "IDLE" and self._family.ends_at_idle
+        if not idle and (not content.turn_complete or (self._working and self._family.ends_at_idle)):
+            self._cut &= not content.turn_complete
+            return
+        reason = content.turn_complete_reason
+        outcome: Literal["completed", "failed"] = "completed" if reason in _NO_FAILURE else "failed"
+        asked = bool(self.tags) or self.awaited
+        if content.turn_complete and not self._said_something and (asked or outcome == "failed"):
+            self._begin(events)  # the model was asked, and has not spoken
+        if not self._cut:
+            self._end_caller(events)
+        self._finish(events, outcome, reason)
+        self._said_something = self._cut = False
+
+    def _read_rest(self, got: ServerFrame, events: list[Event]) -> None:
+        if got.tool_call_cancellation is not None and got.tool_call_cancellation.ids:
+            for call_id in got.tool_call_cancellation.ids:
+                if call_id in self.calls:
+                    self.calls[call_id].open.discard(call_id)
+            events.append(CallsCancelled(call_ids=tuple(got.tool_call_cancellation.ids)))
+        if (handle := got.session_resumption_update) is not None:
+            events.append(HandleGiven(handle=handle.new_handle if handle.resumable else ""))
+        if got.go_away is not None:
+            events.append(GoingAway(left_s=got.go_away.left_s))
+        if (error := got.error) is not None:
+            events.append(Refused(code=error.status or str(error.code), message=error.message))
+        events.extend(Unknown(kind=kind) for kind in got.unknown)
+
+    def _begin(self, events: list[Event]) -> None:
+        """Begin a response unless one is in progress."""
+        self._said_something = True
+        if self._response:
+            return
+        self._cut = self.awaited = False
+        self._end_caller(events)
+        self.count += 1
+        self._response = f"r{self.count}"
+        events.append(ResponseBegan(response=self._response, tag=self.tags.popleft() if self.tags else ""))
+
+    def _finish(self, events: list[Event], status: ResponseStatus = "completed", reason: str = "") -> None:
+        if self._response:
+            events.append(ResponseFinished(response=self._response, status=status, reason=reason, usage=self._usage))
+            self._response, self._usage = "", None
+
+    def _transcribed(self, *, final: bool) -> TurnTranscribed:
+        return TurnTranscribed(text=self._caller_said.strip(), final=final, language=self._caller_language)
+
+    def _end_caller(self, events: list[Event]) -> None:
+        """Send the caller's transcript as final."""
+        if self._caller_said.strip():
+            events.append(self._transcribed(final=True))
+        self._caller_said = self._caller_language = ""
+
+    def _usage_of(self, told: UsageMetadata) -> Usage:
+        return Usage(
+            service=self._service,
+            model=self._model,
+            input_tokens=told.prompt_token_count + told.tool_use_prompt_token_count,
+            output_tokens=told.response_token_count + told.thoughts_token_count,
+            cached_tokens=told.cached_content_token_count,
+            input_audio_tokens=_of_audio(told.prompt_tokens_details),
+            output_audio_tokens=_of_audio(told.response_tokens_details),
+        )
+
+
+def _of_audio(details: Iterable[ModalityTokens]) -> int:
+    return sum(detail.token_count for detail in details if detail.modality == "AUDIO")

@@ -1,1 +1,0 @@
-"""FastRTC's signalling."""
