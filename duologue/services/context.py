@@ -141,7 +141,7 @@ def _within(conversation: Conversation, ledger: Ledger, budget: Budget) -> tuple
 
 
 def _all_fit(conversation: Conversation, ledger: Ledger, budget: Budget) -> bool:
-    """Return True if the budget certainly has room for the whole conversation."""
+    """Return True if the whole conversation is sure to fit into the budget."""
     size = conversation.size + sum(byte_length(response.text) for response in ledger.unsettled)
     return size <= min(budget.text_bytes, budget.image_bytes) and len(conversation) <= budget.messages
 

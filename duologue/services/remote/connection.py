@@ -327,7 +327,7 @@ class Connection(Generic[D]):
 class Recent(dict[str, Value]):
     """A dictionary that drops its oldest entry when a new key exceeds `limit` entries.
 
-    For what a connection must remember of ids that the far end chooses.
+    For data about ids that the far end of a connection chooses.
     """
 
     def __init__(self, limit: int) -> None:
