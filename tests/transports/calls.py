@@ -6,13 +6,26 @@ from typing import Any, Self
 
 import numpy as np
 
-from duologue.frames import BotAudio, BotStoppedSpeaking, ResponseEnded, ResponseStarted, ResponseStatus, Signal
+from duologue.frames import (
+    BotAudio,
+    BotPaused,
+    BotResumed,
+    BotStartedSpeaking,
+    BotStoppedSpeaking,
+    Interrupted,
+    ResponseEnded,
+    ResponseStarted,
+    ResponseStatus,
+    Signal,
+)
 from duologue.processors import Pipeline, Processor
 from duologue.session import Session
 from duologue.testing import BareCall
 from duologue.transports import MemoryTransport, PlayoutSettings
 
 RATE = 16_000
+SPEAKING = (BotStartedSpeaking, BotStoppedSpeaking, BotPaused, BotResumed, Interrupted)
+"""The signals that say whether the agent's voice is heard."""
 
 
 def ramp(first: int, count: int) -> bytes:
@@ -57,6 +70,11 @@ class FarEnd:
     @property
     def pcm(self) -> bytes:
         return b"".join(pcm for _, pcm in self.heard)
+
+    @property
+    def sent_times(self) -> list[float]:
+        """The session times at which the chunks were sent, to the microsecond."""
+        return [round(at, 6) for at, _ in self.sent]
 
     def stops(self) -> list[tuple[int, float]]:
         return [(s.turn, s.at) for _, s in self.signals if isinstance(s, BotStoppedSpeaking)]

@@ -31,10 +31,10 @@ async def failed(provider: Provider, **settings: Any) -> tuple[Exception, Server
             engine = provider.engine(server, **settings)
         except ConfigurationError as error:
             return error, server
-        async with CountedCall(provider, server, engine) as line:
+        async with CountedCall(provider, server, engine) as call:
             pass
-    assert isinstance(line.outcome.error, Exception)
-    return line.outcome.error, server
+    assert isinstance(call.outcome.error, Exception)
+    return call.outcome.error, server
 
 
 # -- before there is a connection --------------------------------------------------------------------------------------
@@ -93,14 +93,14 @@ def test_an_engine_is_made_without_a_key_and_without_a_connection() -> None:
 # -- in a call ---------------------------------------------------------------------------------------------------------
 
 
-async def goes_on(line: CountedCall) -> None:
+async def goes_on(call: CountedCall) -> None:
     """The call is as good as before, on the connection that it has."""
-    answers = len(line.answered)
-    await line.waits(0.5)
-    await line.says()
-    await line.hears(answers + 1)
-    assert line.states == ["connecting", "active"]
-    assert len(line.server.got) == 1
+    answers = len(call.answered)
+    await call.waits(0.5)
+    await call.says()
+    await call.hears(answers + 1)
+    assert call.states == ["connecting", "active"]
+    assert len(call.server.got) == 1
 
 
 @pytest.mark.parametrize(
@@ -120,63 +120,63 @@ async def goes_on(line: CountedCall) -> None:
 async def test_a_change_that_cannot_be_is_refused_by_name_and_changes_nothing(
     provider: Provider, change: Configure, name: str
 ) -> None:
-    async with calling(provider, instructions="Old.", ears=True) as line:
-        await line.says()
-        await line.hears(1)
+    async with calling(provider, instructions="Old.", ears=True) as call:
+        await call.says()
+        await call.hears(1)
         with pytest.raises(ConfigurationError, match=name):
-            await line.engine.configure(change)
-        await goes_on(line)
-        assert line.server.got[0].instructions == "Old."
-        assert line.engine.config.instructions == "Old."
+            await call.engine.configure(change)
+        await goes_on(call)
+        assert call.server.got[0].instructions == "Old."
+        assert call.engine.config.instructions == "Old."
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_the_model_of_a_session_that_was_resumed_stays_too(provider: Provider) -> None:
-    async with calling(provider, ears=True) as line:
-        await line.says()
-        await line.hears(1)
-        line.server.connections[-1].close(0)
-        await line.waits(1)
+    async with calling(provider, ears=True) as call:
+        await call.says()
+        await call.hears(1)
+        call.server.connections[-1].close(0)
+        await call.waits(1)
         with pytest.raises(ConfigurationError, match="model"):
-            await line.engine.configure(Configure(options={"model": "another"}))
-        assert not line.errors
+            await call.engine.configure(Configure(options={"model": "another"}))
+        assert not call.errors
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_15_mib_of_audio_in_one_frame_go_out_in_pieces(
     provider: Provider, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with calling(provider, behaviour={"turn_detection": "told"}) as line:
-        assert line.engine.parts.provider.connection is not None
+    async with calling(provider, behaviour={"turn_detection": "told"}) as call:
+        assert call.engine.parts.provider.connection is not None
         pieces: list[int] = []
-        encode = line.engine.parts.provider.connection.dialect.audio
+        encode = call.engine.parts.provider.connection.dialect.audio
 
         def noted(pcm: bytes) -> str:
             pieces.append(len(pcm))
             return encode(pcm)
 
-        monkeypatch.setattr(line.engine.parts.provider.connection.dialect, "audio", noted)
+        monkeypatch.setattr(call.engine.parts.provider.connection.dialect, "audio", noted)
         audio = (np.arange(15 * MIB // 2) % 97).astype("<i2").tobytes()
-        await line.session.send(UserAudio(audio=audio, sample_rate=provider.rate))
+        await call.session.send(UserAudio(audio=audio, sample_rate=provider.rate))
         await anyio.sleep(1)
-        assert bytes(line.server.got[0].audio) == audio
+        assert bytes(call.server.got[0].audio) == audio
         assert max(pieces) <= provider.rate
-        assert not line.errors
+        assert not call.errors
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_of_15_mib_in_one_frame_no_more_is_kept_than_the_ring_holds(provider: Provider) -> None:
     settings = ConnectionSettings(ring_s=10)
-    async with calling(provider, behaviour={"turn_detection": "told"}, connection=settings) as line:
-        line.server.behaviour.refuse = 2
-        line.server.connections[-1].close(0)
+    async with calling(provider, behaviour={"turn_detection": "told"}, connection=settings) as call:
+        call.server.behaviour.refuse = 2
+        call.server.connections[-1].close(0)
         await anyio.sleep(0.01)
         samples = 15 * MIB // 2
-        await line.session.send(UserAudio(audio=bytes(2 * samples), sample_rate=provider.rate))
-        await line.waits(2)
+        await call.session.send(UserAudio(audio=bytes(2 * samples), sample_rate=provider.rate))
+        await call.waits(2)
         await anyio.sleep(0.1)
-        (error,) = line.errors
-        kept = len(line.server.got[-1].audio) // 2 - line.sent
+        (error,) = call.errors
+        kept = len(call.server.got[-1].audio) // 2 - call.sent
         assert 0 < kept <= 10 * provider.rate
         assert f"{samples - kept} samples of the caller's audio were dropped" in error.message
 
@@ -208,15 +208,15 @@ async def test_a_malformed_message_of_the_providers_is_reported_and_the_call_goe
         "a list": "[1, 2]",
         "no text": b"\xff\xfe\x00",
     }
-    async with calling(provider, ears=True) as line:
-        await line.says()
-        await line.hears(1)
-        line.server.connections[-1].send(raw[message])
-        await goes_on(line)
-        (error,) = line.errors
+    async with calling(provider, ears=True) as call:
+        await call.says()
+        await call.hears(1)
+        call.server.connections[-1].send(raw[message])
+        await goes_on(call)
+        (error,) = call.errors
         assert error.category == "bad_input"
         assert not error.fatal
-        assert error.processor == line.engine.name
+        assert error.processor == call.engine.name
 
 
 # -- the log -----------------------------------------------------------------------------------------------------------
@@ -231,20 +231,20 @@ async def test_no_word_of_the_call_and_no_key_is_logged(provider: Provider, capl
         return [Speak("Your secret is safe.", seconds=0.3)]
 
     behaviour = {"key": "sk-4711", "transcripts": lambda pcm: "my pin is oh eight fifteen"}
-    async with calling(provider, model, behaviour=behaviour, api_key="sk-4711", ears=True) as line:
-        await line.says()
-        await line.waits(1)
-        line.server.connections[-1].send(audio_message(provider, "Hello, this is text!"))
-        await line.waits(0.5)
-        line.server.connections[-1].close(1011, "going down")
-        await line.waits(1)
-        line.server.behaviour.key = "sk-4712"
-        line.server.connections[-1].close(0)
-        await line.waits(1)
-        assert line.log[:2] == ["caller: my pin is oh eight fifteen", "agent: Your secret is safe."]
-        assert len(line.errors) >= 2
+    async with calling(provider, model, behaviour=behaviour, api_key="sk-4711", ears=True) as call:
+        await call.says()
+        await call.waits(1)
+        call.server.connections[-1].send(audio_message(provider, "Hello, this is text!"))
+        await call.waits(0.5)
+        call.server.connections[-1].close(1011, "going down")
+        await call.waits(1)
+        call.server.behaviour.key = "sk-4712"
+        call.server.connections[-1].close(0)
+        await call.waits(1)
+        assert call.log[:2] == ["caller: my pin is oh eight fifteen", "agent: Your secret is safe."]
+        assert len(call.errors) >= 2
     logged = [record.getMessage() + str(record.__dict__) for record in caplog.records] + [caplog.text]
     assert caplog.records
     for words in ("eight fifteen", "secret is", "sk-471", "this is text"):
         assert not [text for text in logged if words in text], words
-    assert not [error for error in line.errors if "sk-471" in error.message]
+    assert not [error for error in call.errors if "sk-471" in error.message]

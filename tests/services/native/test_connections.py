@@ -47,9 +47,9 @@ def attempts(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return times
 
 
-def at(line: CountedCall, state: str) -> list[float]:
+def at(call: CountedCall, state: str) -> list[float]:
     """When the connection came into this state."""
-    return [time for time, change in line.changes if change.state == state]
+    return [time for time, change in call.changes if change.state == state]
 
 
 # -- the first connection ----------------------------------------------------------------------------------------------
@@ -58,11 +58,11 @@ def at(line: CountedCall, state: str) -> list[float]:
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_set_up_that_never_completes_fails_in_time(provider: Provider) -> None:
     settings = ConnectionSettings(connect_timeout_s=3)
-    async with calling(provider, behaviour={"setup_delay_s": math.inf}, connection=settings) as line:
+    async with calling(provider, behaviour={"setup_delay_s": math.inf}, connection=settings) as call:
         assert asyncio.get_running_loop().time() == pytest.approx(3, abs=0.1)
-    assert isinstance(line.outcome.error, DeadlineExceeded)
-    assert line.engine.name in str(line.outcome.error)
-    assert line.states == ["connecting"]
+    assert isinstance(call.outcome.error, DeadlineExceeded)
+    assert call.engine.name in str(call.outcome.error)
+    assert call.states == ["connecting"]
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -73,19 +73,19 @@ async def test_a_refused_key_and_an_unknown_model_are_not_tried_again(
     async with provider.server(**fault) as server:
         engine = provider.engine(server)
         times = attempts(engine, monkeypatch)
-        async with CountedCall(provider, server, engine) as line:
+        async with CountedCall(provider, server, engine) as call:
             assert asyncio.get_running_loop().time() == pytest.approx(0, abs=0.1)
     assert len(times) == 1
-    assert isinstance(line.outcome.error, ConnectionLost)
-    assert line.outcome.error.fatal
+    assert isinstance(call.outcome.error, ConnectionLost)
+    assert call.outcome.error.fatal
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_the_first_connection_is_tried_again_while_the_provider_is_overloaded(provider: Provider) -> None:
-    async with calling(provider, behaviour={"refuse": 3}) as line:
-        await line.says()
-        await line.hears(1)
-        assert line.states == ["connecting", "active"]
+    async with calling(provider, behaviour={"refuse": 3}) as call:
+        await call.says()
+        await call.hears(1)
+        assert call.states == ["connecting", "active"]
 
 
 # -- attempts ----------------------------------------------------------------------------------------------------------
@@ -98,19 +98,19 @@ async def test_attempts_grow_rarer_until_the_connection_is_given_up(
     async with provider.server() as server:
         engine = provider.engine(server)
         times = attempts(engine, monkeypatch)
-        async with CountedCall(provider, server, engine) as line:
+        async with CountedCall(provider, server, engine) as call:
             await anyio.sleep(1)
             server.behaviour.refuse = 1_000
             server.connections[-1].close(1011)
             await anyio.sleep(31)
-            assert line.states == ["connecting", "active", *["reconnecting"] * len(times[1:]), "lost"]
+            assert call.states == ["connecting", "active", *["reconnecting"] * len(times[1:]), "lost"]
     gaps = [round(later - earlier, 2) for earlier, later in pairwise(times[1:])]
     assert gaps == [0.25, 0.5, 1.0, 2.0, 4.0, 8.0, 8.0]
-    numbers = [change.attempt for _, change in line.changes if change.state == "reconnecting"]
+    numbers = [change.attempt for _, change in call.changes if change.state == "reconnecting"]
     assert numbers == list(range(1, len(times)))
-    (error,) = [error for error in line.errors if error.fatal]
+    (error,) = [error for error in call.errors if error.fatal]
     assert error.category == "service"
-    assert at(line, "lost") == [pytest.approx(31, abs=0.3)]
+    assert at(call, "lost") == [pytest.approx(31, abs=0.3)]
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -120,57 +120,57 @@ async def test_a_key_that_is_refused_in_mid_call_ends_the_call_at_once(
     async with provider.server() as server:
         engine = provider.engine(server)
         times = attempts(engine, monkeypatch)
-        async with CountedCall(provider, server, engine) as line:
-            await line.waits(1)
+        async with CountedCall(provider, server, engine) as call:
+            await call.waits(1)
             server.behaviour.key = "another"
             server.connections[-1].close(0)
             await anyio.sleep(1)
-            assert line.states == ["connecting", "active", "reconnecting", "lost"]
+            assert call.states == ["connecting", "active", "reconnecting", "lost"]
     assert len(times) == 2
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_change_while_there_is_no_connection_holds_on_the_next_one(provider: Provider) -> None:
-    async with calling(provider, behaviour={"setup_delay_s": 1.0}) as line:
-        await line.says()
-        await line.hears(1)
-        line.server.connections[-1].close(0)
-        await line.waits(0.5)  # the next one is being set up
-        await line.engine.configure(Configure(instructions="Be brief.", voice=provider.voices[1]))
-        await line.waits(4)
-        await line.says()
-        await line.hears(2)
-        assert (line.server.got[-1].voice, line.server.got[-1].instructions) == (provider.voices[1], "Be brief.")
+    async with calling(provider, behaviour={"setup_delay_s": 1.0}) as call:
+        await call.says()
+        await call.hears(1)
+        call.server.connections[-1].close(0)
+        await call.waits(0.5)  # the next one is being set up
+        await call.engine.configure(Configure(instructions="Be brief.", voice=provider.voices[1]))
+        await call.waits(4)
+        await call.says()
+        await call.hears(2)
+        assert (call.server.got[-1].voice, call.server.got[-1].instructions) == (provider.voices[1], "Be brief.")
 
 
 # -- what is told ------------------------------------------------------------------------------------------------------
 
 
-async def goes_on(line: CountedCall, until_s: float) -> None:
+async def goes_on(call: CountedCall, until_s: float) -> None:
     """The caller is silent until this session time. Long pieces make that quick."""
-    line.piece_s = 0.5
-    await line.waits(until_s - line.session.now())
-    line.piece_s = PIECE_S
+    call.piece_s = 0.5
+    await call.waits(until_s - call.session.now())
+    call.piece_s = PIECE_S
 
 
-async def ends_in(line: CountedCall, left_s: float) -> None:
+async def ends_in(call: CountedCall, left_s: float) -> None:
     """The provider will close the connection: OpenAI has told it at the beginning."""
-    (connection,) = line.server.connections
+    (connection,) = call.server.connections
     if isinstance(connection, GeminiConnection):
         connection.go_away(left_s)
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_states_are_told_in_order(provider: Provider) -> None:
-    async with calling(provider, behaviour={"session_limit_s": 100.0}) as line:
-        await line.says()
-        await line.hears(1)
-        await goes_on(line, 65)
-        await ends_in(line, 35)
-        await goes_on(line, 75)
-        line.server.connections[-1].close(0)
-        await goes_on(line, 76)
-    assert line.states == [
+    async with calling(provider, behaviour={"session_limit_s": 100.0}) as call:
+        await call.says()
+        await call.hears(1)
+        await goes_on(call, 65)
+        await ends_in(call, 35)
+        await goes_on(call, 75)
+        call.server.connections[-1].close(0)
+        await goes_on(call, 76)
+    assert call.states == [
         "connecting",
         "active",
         "expiring",
@@ -180,13 +180,13 @@ async def test_states_are_told_in_order(provider: Provider) -> None:
         "active",
         "closed",
     ]
-    hows = [change.how for _, change in line.changes if change.state == "active"]
+    hows = [change.how for _, change in call.changes if change.state == "active"]
     assert hows == [
         "fresh",
         *(["replayed 2 messages"] * 2 if provider is OPENAI else ["resumed by handle"] * 2),
     ]
-    assert at(line, "expiring") == [pytest.approx(70, abs=0.6)]
-    assert not line.errors
+    assert at(call, "expiring") == [pytest.approx(70, abs=0.6)]
+    assert not call.errors
 
 
 @pytest.mark.parametrize(("expiring_s", "told"), [(0.0, []), (20.0, [80.0])])
@@ -195,22 +195,22 @@ async def test_that_the_connection_expires_is_told_in_time_or_not_at_all(
     provider: Provider, expiring_s: float, told: list[float]
 ) -> None:
     settings = ConnectionSettings(refresh=False, expiring_s=expiring_s)
-    async with calling(provider, behaviour={"session_limit_s": 100.0}, connection=settings) as line:
-        await goes_on(line, 50)
-        await ends_in(line, 50)
-        await goes_on(line, 99)
-        assert at(line, "expiring") == [pytest.approx(time, abs=0.6) for time in told]
+    async with calling(provider, behaviour={"session_limit_s": 100.0}, connection=settings) as call:
+        await goes_on(call, 50)
+        await ends_in(call, 50)
+        await goes_on(call, 99)
+        assert at(call, "expiring") == [pytest.approx(time, abs=0.6) for time in told]
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_without_a_refresh_the_call_ends_with_its_connection(provider: Provider) -> None:
     settings = ConnectionSettings(refresh=False)
-    async with calling(provider, behaviour={"session_limit_s": 40.0}, connection=settings) as line:
-        await goes_on(line, 10)
-        await ends_in(line, 30)
-        await goes_on(line, 42)
-        assert len(line.server.got) == 1
-    assert (line.outcome.reason, line.outcome.error) == ("cap", None)
+    async with calling(provider, behaviour={"session_limit_s": 40.0}, connection=settings) as call:
+        await goes_on(call, 10)
+        await ends_in(call, 30)
+        await goes_on(call, 42)
+        assert len(call.server.got) == 1
+    assert (call.outcome.reason, call.outcome.error) == ("cap", None)
 
 
 # -- make before break -------------------------------------------------------------------------------------------------
@@ -218,64 +218,64 @@ async def test_without_a_refresh_the_call_ends_with_its_connection(provider: Pro
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_the_old_connection_is_open_until_the_new_one_is_set_up(provider: Provider) -> None:
-    async with calling(provider, behaviour={"session_limit_s": 60.0, "setup_delay_s": 2.0}) as line:
+    async with calling(provider, behaviour={"session_limit_s": 60.0, "setup_delay_s": 2.0}) as call:
         open_then: list[list[bool]] = []
-        await goes_on(line, 20)
-        await ends_in(line, 40)
-        while len(line.server.got) == 1:
-            await line.waits(0.1)
-        while line.states[-1] != "active":
-            open_then.append([got.closed is None for got in line.server.got])
-            await line.waits(0.1)
+        await goes_on(call, 20)
+        await ends_in(call, 40)
+        while len(call.server.got) == 1:
+            await call.waits(0.1)
+        while call.states[-1] != "active":
+            open_then.append([got.closed is None for got in call.server.got])
+            await call.waits(0.1)
         assert len(open_then) > 20
         assert all(both == [True, True] for both in open_then)
-        await line.waits(1)
-        assert [got.closed is None for got in line.server.got] == [False, True]
+        await call.waits(1)
+        assert [got.closed is None for got in call.server.got] == [False, True]
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_while_no_replacement_can_be_made_the_old_connection_serves_the_caller(provider: Provider) -> None:
-    async with calling(provider, behaviour={"session_limit_s": 60.0}, ears=True) as line:
-        line.server.behaviour.refuse = 1_000
-        await goes_on(line, 28)
-        await ends_in(line, 32)
-        await goes_on(line, 35)
-        await line.says()
-        await line.hears(1, within_s=1)
-        assert len(line.server.got) == 1
-        line.server.behaviour.refuse = 0
-        await goes_on(line, 56)
-        assert len(line.server.got) == 2
-        await line.says()
-        await line.hears(2)
-        assert "reconnecting" not in line.states
+    async with calling(provider, behaviour={"session_limit_s": 60.0}, ears=True) as call:
+        call.server.behaviour.refuse = 1_000
+        await goes_on(call, 28)
+        await ends_in(call, 32)
+        await goes_on(call, 35)
+        await call.says()
+        await call.hears(1, within_s=1)
+        assert len(call.server.got) == 1
+        call.server.behaviour.refuse = 0
+        await goes_on(call, 56)
+        assert len(call.server.got) == 2
+        await call.says()
+        await call.hears(2)
+        assert "reconnecting" not in call.states
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_replacement_that_dies_before_it_is_used_is_made_again(provider: Provider) -> None:
-    async with calling(provider, behaviour={"session_limit_s": 60.0}, ears=True) as line:
-        await goes_on(line, 20)
-        await ends_in(line, 40)
-        while len(line.server.got) == 1:
-            await line.waits(0.1)
-        line.server.connections[-1].close(0)
-        await line.waits(5)
-        await line.says()
-        await line.hears(1)
-        assert [got.closed is None for got in line.server.got] == [False, False, True]
+    async with calling(provider, behaviour={"session_limit_s": 60.0}, ears=True) as call:
+        await goes_on(call, 20)
+        await ends_in(call, 40)
+        while len(call.server.got) == 1:
+            await call.waits(0.1)
+        call.server.connections[-1].close(0)
+        await call.waits(5)
+        await call.says()
+        await call.hears(1)
+        assert [got.closed is None for got in call.server.got] == [False, False, True]
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_who_speaks_without_end_is_switched_shortly_before_the_end(provider: Provider) -> None:
-    async with calling(provider, behaviour={"session_limit_s": 60.0}, ears=True) as line:
-        await goes_on(line, 28)
-        await line.begins(1)
-        await ends_in(line, 31)
-        await line.goes_on(29.5)
-        assert len(line.server.got) == 2
-        assert at(line, "active")[1] == pytest.approx(57.3, abs=0.5)
-        await line.stops()
-        await line.hears(1)
+    async with calling(provider, behaviour={"session_limit_s": 60.0}, ears=True) as call:
+        await goes_on(call, 28)
+        await call.begins(1)
+        await ends_in(call, 31)
+        await call.goes_on(29.5)
+        assert len(call.server.got) == 2
+        assert at(call, "active")[1] == pytest.approx(57.3, abs=0.5)
+        await call.stops()
+        await call.hears(1)
 
 
 # -- connections that are dead -----------------------------------------------------------------------------------------
@@ -284,38 +284,38 @@ async def test_who_speaks_without_end_is_switched_shortly_before_the_end(provide
 @pytest.mark.parametrize("heartbeat_s", [1.0, 5.0])
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_half_open_connection_is_found_within_two_heartbeats(provider: Provider, heartbeat_s: float) -> None:
-    async with calling(provider, connection=ConnectionSettings(heartbeat_s=heartbeat_s)) as line:
-        await line.waits(3.3)
-        line.server.connections[-1].go_half_open()
-        await line.waits(2 * heartbeat_s + 1.0)
-        (lost,) = at(line, "reconnecting")
+    async with calling(provider, connection=ConnectionSettings(heartbeat_s=heartbeat_s)) as call:
+        await call.waits(3.3)
+        call.server.connections[-1].go_half_open()
+        await call.waits(2 * heartbeat_s + 1.0)
+        (lost,) = at(call, "reconnecting")
         assert lost - 3.3 <= 2 * heartbeat_s + 0.6
-        assert line.states[-1] == "active"
+        assert call.states[-1] == "active"
 
 
 @pytest.mark.parametrize("manual", MODES)
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_provider_that_answers_pings_alone_is_left(provider: Provider, manual: bool) -> None:
-    async with calling(provider, manual=manual, ears=True, connection=ConnectionSettings(stall_s=6)) as line:
-        await line.waits(1)
-        line.server.behaviour.delay_s = math.inf
-        await line.says()
+    async with calling(provider, manual=manual, ears=True, connection=ConnectionSettings(stall_s=6)) as call:
+        await call.waits(1)
+        call.server.behaviour.delay_s = math.inf
+        await call.says()
         if not manual:
-            await line.waits(1)
-            await line.says()  # one that it does not answer may have been noise
-        await line.waits(1)
-        line.server.behaviour.delay_s = 0.0
-        await line.hears(1)
-        (lost,) = at(line, "reconnecting")
+            await call.waits(1)
+            await call.says()  # one that it does not answer may have been noise
+        await call.waits(1)
+        call.server.behaviour.delay_s = 0.0
+        await call.hears(1)
+        (lost,) = at(call, "reconnecting")
         assert 6 <= lost - 1.8 <= 8
-        assert len(line.server.got[-1].turns) == len(line.turns)
+        assert len(call.server.got[-1].turns) == len(call.turns)
 
 
 async def test_a_provider_that_is_only_quiet_is_not_left() -> None:
-    async with calling(OPENAI) as line:
-        await line.waits(60)
-        assert line.states == ["connecting", "active"]
-        assert len(line.server.got) == 1
+    async with calling(OPENAI) as call:
+        await call.waits(60)
+        assert call.states == ["connecting", "active"]
+        assert len(call.server.got) == 1
 
 
 # -- nothing is left ---------------------------------------------------------------------------------------------------
@@ -327,28 +327,28 @@ async def cancelled_after(provider: Provider, seconds: float) -> None:
     settings = ConnectionSettings(heartbeat_s=0.5, expiring_s=0)
     async with provider.server(**behaviour) as server:
         engine = provider.engine(server, connection=settings)
-        line = CountedCall(provider, server, engine, ears=True)
+        call = CountedCall(provider, server, engine, ears=True)
 
         async def caller() -> None:
             while not server.connections:
                 await anyio.sleep(0.1)
-            await line.says()
-            await line.waits(0.5)
+            await call.says()
+            await call.waits(0.5)
             server.behaviour.refuse = 1
             server.connections[-1].close(0)
-            await line.waits(1.5)
+            await call.waits(1.5)
             with suppress(ConfigurationError):
                 await engine.configure(Configure(voice=provider.voices[1]))
             server.connections[-1].go_half_open()
-            await line.waits(3)
+            await call.waits(3)
 
         async with anyio.create_task_group() as tasks:
-            line.launch().add_done_callback(lambda task: tasks.cancel_scope.cancel())
+            call.launch().add_done_callback(lambda task: tasks.cancel_scope.cancel())
             tasks.start_soon(caller)
             await anyio.sleep(seconds)
-            line.session.cancel()
-            await line.over()
-        assert not line.outcome.abandoned
+            call.session.cancel()
+            await call.over()
+        assert not call.outcome.abandoned
     await settled()
     left = asyncio.all_tasks() - {asyncio.current_task()}
     assert not left, left
@@ -366,23 +366,23 @@ async def test_an_engine_that_is_left_in_any_phase_opens_nothing_any_more(provid
     async with provider.server() as a, provider.server() as b:
         engines = {"a": provider.engine(a), "b": provider.engine(b)}
         others = [Switch(engines), Handoff([Agent(name="Ada", engine="a"), Agent(name="Ben", engine="b")])]
-        async with CountedCall(provider, a, engines["a"], *others, ears=True) as line:
-            await line.waits(1)
+        async with CountedCall(provider, a, engines["a"], *others, ears=True) as call:
+            await call.waits(1)
             if phase == "reconnecting":
                 a.behaviour.refuse = 1_000
                 a.connections[-1].close(0)
             elif phase == "connecting":
                 a.behaviour.setup_delay_s = 5.0
                 a.connections[-1].close(0)
-            await line.waits(1)
-            await line.session.send(Transfer(target="Ben"))
-            await line.waits(4)
+            await call.waits(1)
+            await call.session.send(Transfer(target="Ben"))
+            await call.waits(4)
             a.behaviour.refuse, a.behaviour.setup_delay_s = 0, 0.0
-            await line.waits(30)
+            await call.waits(30)
             assert not [got for got in a.got if got.closed is None]
             assert len(b.connections) == 1
-            await line.says()
-            await line.hears(1)
+            await call.says()
+            await call.hears(1)
             assert [len(got.turns) for got in b.got] == [1]
 
 

@@ -33,17 +33,17 @@ async def test_a_full_queue_refuses_audio_and_never_the_end_of_a_response(provid
     hangs = Hangs()
     async with provider.server(model) as server:
         engine = provider.engine(server)
-        async with CountedCall(provider, server, engine, engine, hangs) as line:
-            await line.says()
-            await line.waits(20.0)
+        async with CountedCall(provider, server, engine, engine, hangs) as call:
+            await call.says()
+            await call.waits(20.0)
             hangs.go.set()
-            await line.hears(1, within_s=600)  # Gemini ends a turn when it has been played
-            (ended,) = line.came(ResponseEnded)
+            await call.hears(1, within_s=600)  # Gemini ends a turn when it has been played
+            (ended,) = call.came(ResponseEnded)
             assert isinstance(ended, ResponseEnded)
             assert ended.status == "completed"
-            (error,) = line.errors
+            (error,) = call.errors
             assert "speech" in error.message
             assert hangs.pieces <= MAX_SPEECH + 1
-            await line.waits(1.0)
-            assert line.session.ledger.unsettled == ()
-            assert line.session.floor.owner == "caller"
+            await call.waits(1.0)
+            assert call.session.ledger.unsettled == ()
+            assert call.session.floor.owner == "caller"

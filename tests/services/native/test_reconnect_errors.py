@@ -21,8 +21,8 @@ async def test_a_reconnect_that_fails_in_an_unknown_way_is_tried_again(
 ) -> None:
     async with provider.server() as server:
         engine = provider.engine(server)
-        async with CountedCall(provider, server, engine, ears=True) as line:
-            await line.waits(1)
+        async with CountedCall(provider, server, engine, ears=True) as call:
+            await call.waits(1)
             dial, failures = engine.dial, [error]
 
             async def failing(*args: Any) -> Any:
@@ -32,10 +32,10 @@ async def test_a_reconnect_that_fails_in_an_unknown_way_is_tried_again(
 
             monkeypatch.setattr(engine, "dial", failing)
             server.connections[-1].close(0)
-            await line.waits(2)
-            await line.says()
-            await line.hears(1)
-            assert line.states == ["connecting", "active", "reconnecting", "reconnecting", "active"]
+            await call.waits(2)
+            await call.says()
+            await call.hears(1)
+            assert call.states == ["connecting", "active", "reconnecting", "reconnecting", "active"]
 
 
 @pytest.mark.parametrize("provider", PROVIDERS)
@@ -47,10 +47,10 @@ async def test_a_dialect_that_cannot_be_made_any_more_ends_the_call_and_says_why
 
     async with provider.server() as server:
         engine = provider.engine(server, connection=ConnectionSettings(retry_for_s=5))
-        async with CountedCall(provider, server, engine) as line:
-            await line.waits(1)
+        async with CountedCall(provider, server, engine) as call:
+            await call.waits(1)
             monkeypatch.setattr(engine, "dialect", refuse)
             server.connections[-1].close(0)
             await anyio.sleep(10)
-            assert line.states[-1] == "lost"
-            assert [error.message for error in line.errors if error.fatal] == ["there is no such voice any more"]
+            assert call.states[-1] == "lost"
+            assert [error.message for error in call.errors if error.fatal] == ["there is no such voice any more"]

@@ -14,13 +14,13 @@ from tests.services.native.calls import MODES, PROVIDERS, Provider, calling
 async def test_each_side_has_one_row_that_is_rewritten_until_it_is_final(provider: Provider, manual: bool) -> None:
     answers = [[Speak("That is a fine colour.", seconds=1.0, pace=1.0)], [Speak("Bye.", seconds=0.4)]]
     behaviour = {"transcripts": ["my card is blue", "thank you"]}
-    async with calling(provider, answers, manual=manual, behaviour=behaviour) as line:
+    async with calling(provider, answers, manual=manual, behaviour=behaviour) as call:
         events: list[RowEvent] = []
-        Rows(line.session).listen(events.append)
+        Rows(call.session).listen(events.append)
         for number in (1, 2):
-            await line.says()
-            await line.hears(number)
-            await line.waits(1.5)
+            await call.says()
+            await call.hears(number)
+            await call.waits(1.5)
         rows = [event for event in events if isinstance(event, Row)]
         assert len(rows) == len(events)  # nothing was taken back
         ids = dict.fromkeys(row.id for row in rows)
@@ -38,10 +38,10 @@ async def test_each_side_has_one_row_that_is_rewritten_until_it_is_final(provide
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_speech_that_the_provider_did_not_understand_leaves_no_row(provider: Provider) -> None:
     behaviour = {"transcripts": [""]}
-    async with calling(provider, [[Speak("Pardon?", seconds=0.4)]], behaviour=behaviour) as line:
+    async with calling(provider, [[Speak("Pardon?", seconds=0.4)]], behaviour=behaviour) as call:
         events: list[RowEvent] = []
-        Rows(line.session).listen(events.append)
-        await line.says()
-        await line.hears(1)
+        Rows(call.session).listen(events.append)
+        await call.says()
+        await call.hears(1)
         shown = {event.id for event in events if isinstance(event, Row) and event.role == "caller"}
         assert shown == {event.id for event in events if isinstance(event, Removed)}

@@ -9,7 +9,7 @@ from typing import TypeAlias
 from duologue.services.remote.connection import Connection, ConnectionSettings
 from duologue.services.remote.dialect import ConnectionDialect, Event, GoingAway, Opened, Refused, Wire, WireMessage
 from duologue.services.remote.service import RemoteService, Setup
-from duologue.testing import BareCall
+from tests.services.remote.calls import RemoteCall
 
 
 class Words(Event, frozen=True, kw_only=True):
@@ -131,24 +131,4 @@ class KeptWords(RemoteService[WordsDialect]):
             self.on_word(event.text)
 
 
-class KeptCall(BareCall):
-    """A call through a service that keeps a connection."""
-
-    _while_opening = 0
-
-    async def start(self) -> None:
-        await super().start()
-        self._while_opening = len(super().states)
-
-    @property
-    def states(self) -> list[str]:
-        """The states of the connection since the session started."""
-        return super().states[self._while_opening :]
-
-    @property
-    def fatal(self) -> list[str]:
-        """The messages of the errors that end a call."""
-        return [error.message for error in self.errors if error.fatal]
-
-
-keeping = KeptCall.through
+keeping = RemoteCall.through

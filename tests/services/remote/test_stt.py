@@ -13,14 +13,13 @@ import pytest
 
 from duologue.errors import ConfigurationError
 from duologue.frames import (
-    ConnectionChanged,
     EndOfTurn,
     SpeechStarted,
     SpeechStopped,
-    Usage,
     UserAudio,
     UserTranscript,
 )
+from duologue.processors import Pipeline
 from duologue.services.remote.connection import ConnectionSettings
 from duologue.services.remote.errors import ConnectionLost
 from duologue.session import Session
@@ -29,7 +28,8 @@ from duologue.testing.parrot.stt import ParrotSTTDialect
 from duologue.testing.parrot.wire import outgoing
 from duologue.testing.scripted.parrot import ListeningParrot, ScriptedParrot
 from duologue.testing.tls import loopback
-from tests.session.calls import Sink, TextCall, Top, running, settled
+from tests.services.remote.calls import RemoteCall
+from tests.session.calls import Sink, Top, settled
 
 PIECE_S = 0.02
 
@@ -44,21 +44,18 @@ def pieces(first: int, count: int) -> bytes:
     return b"".join(piece(number).audio for number in range(first, first + count))
 
 
-class Line:
-    """A caller whose audio is numbered, an STT, and what comes out of it."""
+class STTCall(RemoteCall):
+    """A call through an STT, with a caller whose audio is numbered."""
 
-    def __init__(self, server: ScriptedParrot, stt: ParrotSTT, call: TextCall, sink: Sink, top: Top) -> None:
-        self.server, self.stt, self.call, self.sink, self.top = server, stt, call, sink, top
-        self.usage: list[Usage] = []
-        self.changes: list[ConnectionChanged] = []
+    def __init__(self, server: ScriptedParrot, stt: ParrotSTT, *, ends: bool = True) -> None:
+        self.server, self.stt, self.sink, self.top = server, stt, Sink(), Top()
+        super().__init__(Session(Pipeline([self.top, stt, self.sink])), ends=ends)
         self.number = 0
-        call.session.on(Usage, self.usage.append)
-        call.session.on(ConnectionChanged, self.changes.append)
 
     async def begins(self, count: int = 0) -> int:
         """The caller begins to speak. Returns the number of the first piece."""
         first = self.number
-        await self.call.session.send(SpeechStarted(at=self.number * PIECE_S))
+        await self.session.send(SpeechStarted(at=self.number * PIECE_S))
         await self.goes_on(count)
         return first
 
@@ -66,13 +63,13 @@ class Line:
         """In real time, as a caller does."""
         for _ in range(count):
             await anyio.sleep(PIECE_S)
-            await self.call.session.send(piece(self.number))
+            await self.session.send(piece(self.number))
             self.number += 1
 
     async def stops(self) -> None:
         at = self.number * PIECE_S
-        await self.call.session.send(SpeechStopped(at=at))
-        await self.call.session.send(EndOfTurn(at=at))
+        await self.session.send(SpeechStopped(at=at))
+        await self.session.send(EndOfTurn(at=at))
 
     async def utters(self, count: int = 20) -> bytes:
         """Returns the audio of the utterance."""
@@ -81,9 +78,7 @@ class Line:
         return pieces(first, count)
 
     async def until_transcribed(self, count: int, within_s: float = 20.0) -> list[str]:
-        with anyio.fail_after(within_s):
-            while len(self.transcripts()) < count:
-                await anyio.sleep(0.01)
+        await self.until(lambda: len(self.transcripts()) >= count, f"{count} transcripts", within_s)
         return self.transcripts()
 
     def transcripts(self, final: bool = True) -> list[str]:
@@ -98,10 +93,6 @@ class Line:
         assert isinstance(connection, ListeningParrot)
         return connection
 
-    @property
-    def states(self) -> list[str]:
-        return [change.state for change in self.changes]
-
 
 @asynccontextmanager
 async def line(
@@ -111,13 +102,12 @@ async def line(
     prepare: Callable[[ParrotSTT], None] = lambda stt: None,
     ends: bool = True,
     **behaviour: Any,
-) -> AsyncIterator[Line]:
+) -> AsyncIterator[STTCall]:
     async with ScriptedParrot(**behaviour) as server:
         stt = ParrotSTT(api_key="test", base_url=server.url, options=options, connection=settings)
         prepare(stt)
-        top, sink = Top(), Sink()
-        async with running(top, stt, sink, ends=ends) as call:
-            yield Line(server, stt, call, sink, top)
+        async with STTCall(server, stt, ends=ends) as call:
+            yield call
         left = asyncio.all_tasks() - {asyncio.current_task()}
         await settled()
         assert not server.connections or all(not connection._tasks for connection in server.connections)
@@ -186,7 +176,7 @@ async def test_an_utterance_without_words_has_an_empty_transcript_and_no_error()
     async with line(transcripts=[""]) as caller:
         await caller.utters()
         assert await caller.until_transcribed(1) == [""]
-        assert not caller.call.errors
+        assert not caller.errors
 
 
 # -- answers that are missing, late, or come twice ---------------------------------------------------------------------
@@ -199,7 +189,7 @@ async def test_an_utterance_that_is_never_answered_ends_in_time_with_the_text_th
         await caller.stops()
         assert await caller.until_transcribed(1) == ["one two"]
         assert anyio.current_time() - began == pytest.approx(caller.stt.timeout_s, abs=0.2)
-        assert [error.category for error in caller.call.errors] == ["timeout"]
+        assert [error.category for error in caller.errors] == ["timeout"]
         caller.server.behaviour.answers, caller.server.behaviour.transcripts = 1, ["hello"]
         said = await caller.utters()
         assert (await caller.until_transcribed(2))[1] == "hello"
@@ -232,7 +222,7 @@ async def test_a_refused_utterance_is_reported_and_the_next_one_works() -> None:
         await anyio.sleep(0.2)
         await caller.connection.send("error", code="too_short", message="No speech.")
         await caller.until_transcribed(1)
-        assert ["too_short" in error.message for error in caller.call.errors] == [True]
+        assert ["too_short" in error.message for error in caller.errors] == [True]
         caller.server.behaviour.answers = 1
         await caller.utters()
         assert (await caller.until_transcribed(2))[1] == "second"
@@ -252,7 +242,7 @@ async def test_after_a_loss_the_next_connection_gets_the_utterance_to_the_sample
         assert await caller.until_transcribed(1) == ["hello"]
         assert caller.server.got[-1].utterances == [pieces(first, 20)]
         assert caller.states == ["reconnecting", "active"]
-        assert not caller.call.errors
+        assert not caller.errors
 
 
 async def test_a_connection_lost_while_the_answer_is_awaited_is_asked_again() -> None:
@@ -305,7 +295,7 @@ async def test_audio_that_outgrows_the_ring_is_reported_as_lost() -> None:
         (said,) = caller.server.got[-1].utterances
         assert said.endswith(pieces(first + 90, 10))
         assert 1.0 <= len(said) / 32_000 <= 1.7, "the ring, and all that came after the connection"
-        assert ["lost" in error.message for error in caller.call.errors] == [True]
+        assert ["lost" in error.message for error in caller.errors] == [True]
 
 
 @pytest.mark.parametrize("heartbeat_s", [1.0, 2.0])
@@ -367,7 +357,7 @@ async def test_a_refused_key_is_given_up_at_once_and_told_as_fatal() -> None:
         caller.connection.drop()
         await anyio.sleep(1)
         assert caller.states == ["reconnecting", "lost"]
-        assert caller.call.errors[0].fatal
+        assert caller.errors[0].fatal
     assert isinstance(caller.stt.failure, ConnectionLost)
 
 
@@ -390,15 +380,13 @@ async def test_a_vendor_that_goes_away_is_replaced_between_utterances() -> None:
         assert caller.transcripts() == ["50"] * 19
         assert len(caller.server.got) == 2
         assert caller.states == ["expiring", "refreshing", "active"]
-        assert not caller.call.errors
+        assert not caller.errors
 
 
 async def test_over_tls() -> None:
     async with ScriptedParrot(tls=loopback().server, transcripts=["hello"]) as server:
         stt = ParrotSTT(api_key="test", base_url=server.url, ssl_context=loopback().client)
-        top, sink = Top(), Sink()
-        async with running(top, stt, sink) as call:
-            caller = Line(server, stt, call, sink, top)
+        async with STTCall(server, stt) as caller:
             await caller.utters()
             assert await caller.until_transcribed(1) == ["hello"]
 
@@ -433,7 +421,7 @@ async def test_a_language_that_the_vendor_lacks_is_refused_and_the_old_one_stays
         caller.stt.language = "tlh"
         await caller.utters()
         assert (await caller.until_transcribed(2))[1] == "still here"
-        assert ["tlh" in error.message for error in caller.call.errors] == [True]
+        assert ["tlh" in error.message for error in caller.errors] == [True]
 
 
 def test_options_out_of_range_are_refused() -> None:
@@ -454,7 +442,7 @@ async def test_speech_that_is_released_is_not_told_and_can_be_adopted() -> None:
         assert not caller.transcripts()
 
 
-async def closing_at(moment: Callable[[Line], Awaitable[None]]) -> None:
+async def closing_at(moment: Callable[[STTCall], Awaitable[None]]) -> None:
     async with line(transcripts=["hello"], answer_delay_s=0.5, ends=False) as caller:
         await moment(caller)
     await settled()
@@ -462,20 +450,20 @@ async def closing_at(moment: Callable[[Line], Awaitable[None]]) -> None:
     assert all(got.closed is not None for got in caller.server.got)
 
 
-async def _idle(caller: Line) -> None:
+async def _idle(caller: STTCall) -> None:
     await anyio.sleep(1)
 
 
-async def _speaking(caller: Line) -> None:
+async def _speaking(caller: STTCall) -> None:
     await caller.begins(10)
 
 
-async def _waiting(caller: Line) -> None:
+async def _waiting(caller: STTCall) -> None:
     await caller.utters()
     await anyio.sleep(0.2)
 
 
-async def _reconnecting(caller: Line) -> None:
+async def _reconnecting(caller: STTCall) -> None:
     await caller.begins(10)
     caller.server.behaviour.setup_delay_s = 5.0
     caller.connection.drop()
@@ -483,5 +471,5 @@ async def _reconnecting(caller: Line) -> None:
 
 
 @pytest.mark.parametrize("moment", [_idle, _speaking, _waiting, _reconnecting])
-async def test_nothing_is_left_after_the_end(moment: Callable[[Line], Awaitable[None]]) -> None:
+async def test_nothing_is_left_after_the_end(moment: Callable[[STTCall], Awaitable[None]]) -> None:
     await closing_at(moment)

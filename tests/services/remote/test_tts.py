@@ -14,36 +14,34 @@ from duologue.errors import ConfigurationError
 from duologue.frames import (
     BotAudio,
     BotText,
-    ConnectionChanged,
     ResponseEnded,
     ResponseStarted,
     ToolCall,
-    Usage,
     Word,
     WordTimes,
 )
+from duologue.processors import Pipeline
 from duologue.services.remote.connection import ConnectionSettings
+from duologue.session import Session
 from duologue.testing.parrot import ParrotTTS, ParrotTTSOptions
 from duologue.testing.scripted.parrot import ScriptedParrot, SpeakingParrot
 from duologue.testing.scripted.server import SPEECH_CHARACTERS_PER_S
 from duologue.testing.tls import loopback
 from duologue.testing.tones import tone
-from tests.session.calls import Sink, TextCall, running, settled
+from tests.services.remote.calls import RemoteCall
+from tests.session.calls import Sink, settled
 
 
-class Line:
-    """An agent that writes, a TTS, and what comes out of it."""
+class TTSCall(RemoteCall):
+    """A call through a TTS, with an agent that writes."""
 
-    def __init__(self, server: ScriptedParrot, tts: ParrotTTS, call: TextCall, sink: Sink) -> None:
-        self.server, self.tts, self.call, self.sink = server, tts, call, sink
-        self.usage: list[Usage] = []
-        self.changes: list[ConnectionChanged] = []
-        call.session.on(Usage, self.usage.append)
-        call.session.on(ConnectionChanged, self.changes.append)
+    def __init__(self, server: ScriptedParrot, tts: ParrotTTS, *, ends: bool = True) -> None:
+        self.server, self.tts, self.sink = server, tts, Sink()
+        super().__init__(Session(Pipeline([tts, self.sink])), ends=ends)
 
     async def begins(self, voice: str = "") -> str:
         """A response begins. Returns its id."""
-        session = self.call.session
+        session = self.session
         turn = session.floor.begin()
         response_id = session.ledger.new_id()
         session.ledger.open(response_id, turn)
@@ -51,14 +49,14 @@ class Line:
         return response_id
 
     async def writes(self, response_id: str, *texts: str) -> None:
-        session = self.call.session
+        session = self.session
         for text in texts:
             session.ledger.add_text(response_id, text)
             await session.send(BotText(turn=session.floor.turn, response_id=response_id, text=text))
 
     async def ends(self, response_id: str, status: Any = "completed") -> None:
-        turn = self.call.session.floor.turn
-        await self.call.session.send(ResponseEnded(turn=turn, response_id=response_id, status=status))
+        turn = self.session.floor.turn
+        await self.session.send(ResponseEnded(turn=turn, response_id=response_id, status=status))
 
     async def says(self, *texts: str, voice: str = "") -> str:
         response_id = await self.begins(voice)
@@ -67,9 +65,7 @@ class Line:
         return response_id
 
     async def until_ended(self, count: int, within_s: float = 30.0) -> list[ResponseEnded]:
-        with anyio.fail_after(within_s):
-            while len(self.ended) < count:
-                await anyio.sleep(0.01)
+        await self.until(lambda: len(self.ended) >= count, f"{count} ends", within_s)
         return self.ended
 
     @property
@@ -97,10 +93,6 @@ class Line:
     def kinds(self) -> list[str]:
         return self.server.got[-1].kinds()
 
-    @property
-    def states(self) -> list[str]:
-        return [change.state for change in self.changes]
-
 
 @asynccontextmanager
 async def line(
@@ -110,13 +102,12 @@ async def line(
     timeout_s: float = 10.0,
     ends: bool = True,
     **behaviour: Any,
-) -> AsyncIterator[Line]:
+) -> AsyncIterator[TTSCall]:
     async with ScriptedParrot(**behaviour) as server:
         tts = ParrotTTS(api_key="test", base_url=server.url, options=options, connection=settings)
         tts.timeout_s = timeout_s
-        sink = Sink()
-        async with running(tts, sink, ends=ends) as call:
-            yield Line(server, tts, call, sink)
+        async with TTSCall(server, tts, ends=ends) as call:
+            yield call
         await settled()
         assert not [task for task in asyncio.all_tasks() if "ParrotTTS" in task.get_name()]
     assert all(got.closed is not None for got in server.got)
@@ -215,8 +206,8 @@ async def test_what_stands_before_a_tool_call_is_spoken() -> None:
     async with line() as agent:
         response = await agent.begins()
         await agent.writes(response, "Let me see")
-        turn = agent.call.session.floor.turn
-        await agent.call.session.send(ToolCall(turn=turn, response_id=response, call_id="c", name="n", arguments={}))
+        turn = agent.session.floor.turn
+        await agent.session.send(ToolCall(turn=turn, response_id=response, call_id="c", name="n", arguments={}))
         await anyio.sleep(0.5)
         assert agent.audio(response) == spoken("Let me see")
 
@@ -229,7 +220,7 @@ async def test_late_audio_of_a_cancelled_context_is_dropped() -> None:
         first = await agent.says("This is a rather long sentence that is cut.")
         await anyio.sleep(0.5)
         heard = agent.audio(first)
-        agent.call.session.interrupt()
+        agent.session.interrupt()
         second = await agent.says("Yes?")
         await agent.until_ended(2)
         await anyio.sleep(1)
@@ -244,7 +235,7 @@ async def test_late_audio_of_a_cancelled_context_is_dropped() -> None:
 async def test_an_interruption_before_the_first_audio_leaves_nothing() -> None:
     async with line(pace=1.0) as agent:
         first = await agent.says("This is never heard.")
-        agent.call.session.interrupt()
+        agent.session.interrupt()
         await anyio.sleep(1)
         assert agent.audio(first) == b""
         await agent.says("This is.")
@@ -273,8 +264,8 @@ async def test_a_context_without_audio_fails_and_its_text_was_not_said() -> None
         (ended,) = await agent.until_ended(1)
         assert ended.status == "failed"
         assert "no speech" in ended.reason
-        assert agent.call.session.ledger.text_of(response) == ""
-        assert len(agent.call.errors) == 1
+        assert agent.session.ledger.text_of(response) == ""
+        assert len(agent.errors) == 1
 
 
 async def test_a_refused_context_fails_and_the_next_response_is_spoken() -> None:
@@ -310,7 +301,7 @@ async def test_a_response_whose_audio_is_cut_by_a_loss_fails_and_the_next_one_is
         assert ended.status == "failed"
         assert 0 < len(agent.audio(response)) < len(spoken("Hello there, my dear friend. "))
         text = "".join(word.text for word in agent.words(response))
-        assert agent.call.session.ledger.text_of(response).strip() == text.strip()
+        assert agent.session.ledger.text_of(response).strip() == text.strip()
         assert text.startswith("Hello there")
         await agent.says("Good.")
         assert (await agent.until_ended(2))[1].status == "completed"
@@ -335,7 +326,7 @@ async def test_a_vendor_that_is_given_up_fails_the_response_and_is_told_as_fatal
         agent.connection.drop()
         await anyio.sleep(1)
         assert agent.states == ["reconnecting", "lost"]
-        assert any(error.fatal for error in agent.call.errors)
+        assert any(error.fatal for error in agent.errors)
 
 
 async def test_a_half_open_connection_is_replaced() -> None:
@@ -383,9 +374,7 @@ def test_options_and_voices_that_the_vendor_lacks_are_refused() -> None:
 async def test_over_tls() -> None:
     async with ScriptedParrot(tls=loopback().server) as server:
         tts = ParrotTTS(api_key="test", base_url=server.url, ssl_context=loopback().client)
-        sink = Sink()
-        async with running(tts, sink) as call:
-            agent = Line(server, tts, call, sink)
+        async with TTSCall(server, tts) as agent:
             response = await agent.says("Hello there.")
             await agent.until_ended(1)
             assert agent.audio(response) == spoken("Hello there.")
@@ -408,9 +397,7 @@ class OneVoice(ParrotTTS):
 async def test_a_voice_that_takes_a_connection_of_its_own_gets_one() -> None:
     async with ScriptedParrot() as server:
         tts = OneVoice(api_key="test", base_url=server.url)
-        sink = Sink()
-        async with running(tts, sink) as call:
-            agent = Line(server, tts, call, sink)
+        async with TTSCall(server, tts) as agent:
             for count, voice in enumerate(["", "blue", "blue", "amber"], 1):
                 response = await agent.says("Hello there.", voice=voice)
                 await agent.until_ended(count)
@@ -423,11 +410,9 @@ async def test_a_voice_that_takes_a_connection_of_its_own_gets_one() -> None:
 async def test_a_voice_whose_connection_is_refused_fails_the_response_and_no_other() -> None:
     async with ScriptedParrot() as server:
         tts = OneVoice(api_key="test", base_url=server.url)
-        sink = Sink()
-        async with running(tts, sink) as call:
-            agent = Line(server, tts, call, sink)
+        async with TTSCall(server, tts) as agent:
             server.behaviour.refuse = [403]
             await agent.says("Hello there.", voice="blue")
             await agent.says("Hello again.")
             assert [ended.status for ended in await agent.until_ended(2)] == ["failed", "completed"]
-            assert not any(error.fatal for error in call.errors)
+            assert not any(error.fatal for error in agent.errors)

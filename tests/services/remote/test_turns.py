@@ -11,15 +11,18 @@ import anyio
 import pytest
 
 from duologue.frames import EndOfTurn, Frame, SpeechStarted, SpeechStopped, UserAudio, UserTranscript
+from duologue.processors import Pipeline
 from duologue.services.remote.dialect import Event, Wire, WireMessage
 from duologue.services.remote.service import Setup
 from duologue.services.remote.stt import Recognized, STTDialect
 from duologue.services.remote.turns import TurnBegan, TurnEnded, TurnHoldingSTT
+from duologue.session import Session
 from duologue.testing.parrot.stt import ParrotSTTDialect
 from duologue.testing.parrot.wire import decode_parrot, open_parrot
 from duologue.testing.scripted.parrot import ListeningParrot, ScriptedParrot
+from tests.services.remote.calls import RemoteCall
 from tests.services.remote.test_stt import piece, pieces
-from tests.session.calls import Sink, TextCall, Top, running, settled
+from tests.session.calls import Sink, Top, settled
 
 
 class HoldingDialect(ParrotSTTDialect):
@@ -50,16 +53,19 @@ class HoldingSTT(TurnHoldingSTT):
         return HoldingDialect()
 
 
-class Line:
-    def __init__(self, server: ScriptedParrot, stt: HoldingSTT, call: TextCall, sink: Sink, top: Top) -> None:
-        self.server, self.stt, self.call, self.sink, self.top = server, stt, call, sink, top
+class TurnsCall(RemoteCall):
+    """A call through an STT whose vendor finds the turns."""
+
+    def __init__(self, server: ScriptedParrot, stt: HoldingSTT) -> None:
+        self.server, self.stt, self.sink, self.top = server, stt, Sink(), Top()
+        super().__init__(Session(Pipeline([self.top, stt, self.sink])))
         self.number = 0
 
-    async def speaks(self, count: int) -> None:
+    async def says(self, count: int) -> None:
         """In real time."""
         for _ in range(count):
             await anyio.sleep(0.02)
-            await self.call.session.send(piece(self.number))
+            await self.session.send(piece(self.number))
             self.number += 1
 
     async def tells(self, kind: str, **fields: Any) -> None:
@@ -79,26 +85,25 @@ class Line:
 
 
 @asynccontextmanager
-async def line(prepare: Callable[[HoldingSTT], None] = lambda stt: None) -> AsyncIterator[Line]:
+async def line(prepare: Callable[[HoldingSTT], None] = lambda stt: None) -> AsyncIterator[TurnsCall]:
     async with ScriptedParrot() as server:
         stt = HoldingSTT(server.url)
         prepare(stt)
-        top, sink = Top(), Sink()
-        async with running(top, stt, sink) as call:
-            yield Line(server, stt, call, sink, top)
+        async with TurnsCall(server, stt) as call:
+            yield call
         await settled()
         assert not [task for task in asyncio.all_tasks() if "HoldingSTT" in task.get_name()]
 
 
 async def test_the_vendor_hears_everything_and_its_turns_are_pushed() -> None:
     async with line() as caller:
-        await caller.speaks(50)
+        await caller.says(50)
         await caller.tells("began", left_s=0.6)
-        assert caller.call.session.floor.caller_speaking
-        await caller.speaks(50)
+        assert caller.session.floor.caller_speaking
+        await caller.says(50)
         await caller.tells("text", text="hello")
         await caller.tells("ended", text="hello there", left_s=1.8, words=[["hello", 0.7, 1.0], ["there", 1.0, 1.4]])
-        assert not caller.call.session.floor.caller_speaking
+        assert not caller.session.floor.caller_speaking
         assert bytes(caller.server.got[0].audio) == pieces(0, 100)
         started, interim, stopped, final, ended = caller.told
         assert isinstance(started, SpeechStarted)
@@ -116,26 +121,26 @@ async def test_the_vendor_hears_everything_and_its_turns_are_pushed() -> None:
 
 async def test_a_detectors_turns_do_not_count() -> None:
     async with line() as caller:
-        await caller.call.session.send(SpeechStarted(at=0.0))
-        await caller.speaks(10)
-        await caller.call.session.send(SpeechStopped(at=0.2))
-        await caller.call.session.send(EndOfTurn(at=0.2))
+        await caller.session.send(SpeechStarted(at=0.0))
+        await caller.says(10)
+        await caller.session.send(SpeechStopped(at=0.2))
+        await caller.session.send(EndOfTurn(at=0.2))
         await anyio.sleep(1)
         assert caller.told == []
 
 
 async def test_a_turn_interrupts_the_agent() -> None:
     async with line() as caller:
-        floor = caller.call.session.floor
+        floor = caller.session.floor
         turn = floor.begin()
-        await caller.speaks(10)
+        await caller.says(10)
         await caller.tells("began")
         assert floor.fence >= turn
 
 
 async def test_an_eager_end_is_an_interim_text() -> None:
     async with line() as caller:
-        await caller.speaks(10)
+        await caller.says(10)
         await caller.tells("began")
         await caller.tells("eager", text="hello")
         assert [type(frame) for frame in caller.told] == [SpeechStarted, UserTranscript]
@@ -145,11 +150,11 @@ async def test_an_eager_end_is_an_interim_text() -> None:
 
 async def test_after_a_loss_in_mid_turn_the_turn_is_heard_again_and_told_once() -> None:
     async with line() as caller:
-        await caller.speaks(200)
+        await caller.says(200)
         await caller.tells("began", left_s=3.0)
-        await caller.speaks(20)
+        await caller.says(20)
         caller.connection.drop()
-        await caller.speaks(20)
+        await caller.says(20)
         await anyio.sleep(1)
         again = bytes(caller.connection.got.audio)
         assert again == pieces(0, 240)[-len(again) :]
@@ -157,19 +162,19 @@ async def test_after_a_loss_in_mid_turn_the_turn_is_heard_again_and_told_once() 
         await caller.tells("began", left_s=1.0)
         await caller.tells("ended", text="hello")
         assert [type(frame) for frame in caller.told] == [SpeechStarted, SpeechStopped, UserTranscript, EndOfTurn]
-        assert not caller.call.errors
+        assert not caller.errors
 
 
 async def test_a_loss_between_turns_loses_nothing_that_counts() -> None:
     async with line() as caller:
-        await caller.speaks(500)
+        await caller.says(500)
         caller.connection.drop()
-        await caller.speaks(50)
+        await caller.says(50)
         await anyio.sleep(1)
         again = bytes(caller.connection.got.audio)
         assert again == pieces(0, 550)[-len(again) :]
         assert 2.0 <= len(again) / 32_000 <= 3.1
-        assert not caller.call.errors
+        assert not caller.errors
 
 
 async def test_a_turn_that_the_vendor_does_not_end_is_ended() -> None:
@@ -177,21 +182,21 @@ async def test_a_turn_that_the_vendor_does_not_end_is_ended() -> None:
         stt.max_utterance_s, stt.timeout_s = 2.0, 1.0
 
     async with line(short) as caller:
-        await caller.speaks(10)
+        await caller.says(10)
         await caller.tells("began")
         await caller.tells("text", text="well")
-        await caller.speaks(200)
+        await caller.says(200)
         assert caller.server.got[0].kinds() == ["finish"]
         assert isinstance(caller.told[-1], EndOfTurn)
         assert [frame.text for frame in caller.told if isinstance(frame, UserTranscript) and frame.final] == ["well"]
-        assert [error.category for error in caller.call.errors] == ["timeout"]
+        assert [error.category for error in caller.errors] == ["timeout"]
 
 
 async def test_a_turn_in_progress_is_released_with_its_beginning() -> None:
     async with line() as caller:
-        await caller.speaks(50)
+        await caller.says(50)
         await caller.tells("began", left_s=0.9)
-        await caller.speaks(20)
+        await caller.says(20)
         await settled()
         released = caller.stt.release()
         assert b"".join(frame.audio for frame in released if isinstance(frame, UserAudio)) == pieces(25, 45)
