@@ -1,7 +1,7 @@
-"""A turn of a bare asyncio program: the same timers and hand-overs as a call, and nothing of a framework.
+"""A turn of a bare asyncio program, with the timers and hand-overs of a call and without a framework.
 
-A microphone's timer, and five tasks with queues between them: delivery, speech-to-text, language model, text-to-speech,
-output. The services take what `benchmarks._call` says that they take.
+It has a microphone's timer, and five tasks with queues between them: delivery, speech-to-text, language model,
+text-to-speech, output. The services have the delays of `benchmarks._call`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ END = "end of turn"
 
 
 async def bare_turns(turns: int, idle_s: float, watch: Watch) -> list[float]:
-    """The overhead of each turn, in milliseconds: its whole time less what the services' sleeps really took."""
+    """Return the overhead of each turn in milliseconds: its time minus the real length of the services' sleeps."""
     loop = asyncio.get_running_loop()
     to_pipeline: asyncio.Queue[str] = asyncio.Queue()
     to_stt: asyncio.Queue[str] = asyncio.Queue()

@@ -1,8 +1,8 @@
 """A call for measuring: a caller of real speech, webrtcvad, and mock services with fixed delays.
 
-The services are those that the published figures of other frameworks were taken with: a transcript 100 ms after the
-end of the turn, the first token after 150 ms, 20 tokens 10 ms apart in two sentences, first audio 80 ms after each
-sentence, and 2 s of 24 kHz audio for each, five times faster than real time.
+The published figures of other frameworks were measured with the same services: a transcript 100 ms after the end of the
+turn, the first token after 150 ms, 20 tokens 10 ms apart in two sentences, first audio 80 ms after each sentence, and 2
+s of 24 kHz audio for each, five times faster than real time.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ SENTENCE_TOKENS = 10
 
 @lru_cache
 def speech(text: str = "what is the weather in paris today") -> bytes:
-    """Speech at the microphone's rate, in whole chunks of 20 ms."""
+    """Return speech at the microphone's rate, in whole chunks of 20 ms."""
     spoken = b"".join(piece.audio for piece in Synthesizer("en-us").synthesize(text))
     resampler = Resampler(ESPEAK_RATE, MICROPHONE_HZ)
     pcm = resampler.process(spoken) + resampler.flush()
@@ -44,7 +44,7 @@ def speech(text: str = "what is the weather in paris today") -> bytes:
 
 
 class TimedSTT(MockSTT):
-    """Notes how long its last answer really took."""
+    """Measures the real duration of its last answer."""
 
     took_s = 0.0
 
@@ -57,7 +57,7 @@ class TimedSTT(MockSTT):
 
 
 class TimedLLM(MockLLM):
-    """Notes how long its last answer really took until the first sentence was complete."""
+    """Measures the real time to the first complete sentence of its last answer."""
 
     took_s = 0.0
 
@@ -72,7 +72,7 @@ class TimedLLM(MockLLM):
 
 
 class TimedTTS(MockTTS):
-    """Notes how long the first audio of its last sentence really took."""
+    """Measures the real time to the first audio of its last sentence."""
 
     took_s = 0.0
 
@@ -86,7 +86,7 @@ class TimedTTS(MockTTS):
 
 
 def mock_cascade() -> Cascade:
-    """The services with their fixed delays, for servers that are measured from outside."""
+    """Return the services with their fixed delays, for servers that are measured from outside."""
     return Cascade(
         MockSTT(("what is the weather in paris today",), delay_s=STT_S),
         MockLLM((ANSWER,), first_token_s=FIRST_TOKEN_S, token_s=TOKEN_S),
@@ -95,15 +95,15 @@ def mock_cascade() -> Cascade:
 
 
 class Microphone:
-    """A caller's microphone: a chunk each 20 ms, speech when there is some to say, else silence."""
+    """A caller's microphone: a chunk every 20 ms, with speech if there is any to say, else silence."""
 
     def __init__(self, transport: MemoryTransport, loop: asyncio.AbstractEventLoop, start_at: float) -> None:
         self.sent = 0
-        """Chunks that were sent."""
+        """The number of chunks sent."""
         self.sent_at = start_at
-        """When the last one was."""
+        """The time at which the last chunk was sent."""
         self.said: Callable[[], None] = lambda: None
-        """Called when the last of what was to be said has been sent."""
+        """Called when the last chunk of the speech has been sent."""
         self._loop = loop
         self._feed = transport.input().feed
         self._speech = b""
@@ -111,10 +111,10 @@ class Microphone:
         self._silence = bytes(CHUNK)
         self._beat = Pacer.get().every_20ms(self._tick, start_at)
         self.first_due = self._beat.first_at
-        """When the first chunk was due (loop time); the others follow each 20 ms."""
+        """The loop time at which the first chunk was due; the others follow every 20 ms."""
 
     def say(self, pcm: bytes) -> None:
-        """Say this from the next chunk on."""
+        """Send this speech from the next chunk on."""
         self._speech, self._place = pcm, 0
 
     def stop(self) -> None:

@@ -1,9 +1,9 @@
-"""Scripted providers in a process of their own, so that their work is not counted as ours.
+"""Scripted providers in a separate process, so that their work is not measured with ours.
 
     async with Provider("speaks") as provider:
         engine = provider.openai(OpenAIRealtime)
 
-The models of `SCRIPTS` are what can be asked for.
+`SCRIPTS` has the available models.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ WORDS = " ".join(["word"] * int(2.5 * SPEECH_S))
 
 
 def speaks(asked: Asked) -> Sequence[Act]:
-    """Speaks for two minutes, in pieces of 20 ms as real time goes, after a lead of 0.2 s; 150 words a minute."""
+    """Speak for two minutes, in pieces of 20 ms in real time, after a lead of 0.2 s; 150 words a minute."""
     return [Speak("Well,", seconds=LEAD_S, chunk_ms=20), Speak(WORDS, seconds=SPEECH_S, pace=1.0, chunk_ms=20)]
 
 
 def hands_over(asked: Asked) -> Sequence[Act]:
-    """Hands over to the agent that the caller named last, in "go to …"; says yes if it is that agent itself."""
+    """Hand over to the agent that the caller named last, in "go to …", or say yes if it is that agent."""
     target = next(found for message in reversed(asked.history) for found in re.findall(r"go to (\w+)", message.text))
     if f"You are {target}." in asked.instructions:
         return [Speak("Yes.", seconds=0.1)]
@@ -58,7 +58,7 @@ SCRIPTS: dict[str, Model] = {"speaks": speaks, "hands_over": hands_over}
 class Provider:
     """A process with a scripted OpenAI and a scripted Gemini; an async context manager.
 
-    With `tls` the first one is behind TLS, as the real one is; the other always is. Linux only, for `cpu_s`.
+    With `tls` OpenAI's server uses TLS, as the real one does; Gemini's always does. Linux only, because of `cpu_s`.
     """
 
     def __init__(self, script: str, *, tls: bool = False) -> None:
@@ -92,29 +92,29 @@ class Provider:
         self._directory.cleanup()
 
     def _trust_everywhere(self, certificate: str) -> None:
-        """OpenAI's SDK takes no certificates but those of the environment: here the usual ones, and this one."""
+        """Add a certificate to those of the environment, because OpenAI's SDK does not take others."""
         path, usual = Path(self._directory.name, "provider.pem"), ssl.get_default_verify_paths().cafile
         path.write_text((Path(usual).read_text() if usual else "") + certificate)
         os.environ["SSL_CERT_FILE"] = str(path)
 
     def cpu_s(self) -> float:
-        """The CPU time that the process has taken so far."""
+        """Return the CPU time of the process so far, in seconds."""
         assert self._process is not None
         return cpu_s(self._process.pid)
 
     def openai(self, kind: type[OpenAI], **options: Any) -> OpenAI:
-        """An engine of this kind that is connected to the scripted OpenAI."""
+        """Return an engine of this type for the scripted OpenAI."""
         return kind(api_key=KEY, base_url=self._urls["openai"], **options)
 
     def connect(self) -> connect:
-        """A connection of the `websockets` library to the scripted OpenAI."""
+        """Return a connection of the `websockets` library to the scripted OpenAI."""
         url = self._urls["openai"].replace("http", "ws", 1) + "/realtime?model=gpt-realtime"
         headers = {"Authorization": f"Bearer {KEY}"}
         trust = self._trust if self._tls else None
         return connect(url, additional_headers=headers, compression=None, ping_interval=None, ssl=trust)
 
     def gemini(self, kind: type[Gemini], **options: Any) -> Gemini:
-        """An engine of this kind that is connected to the scripted Gemini."""
+        """Return an engine of this type for the scripted Gemini."""
         return kind(api_key=KEY, base_url=self._urls["gemini"], ssl_context=self._trust, **options)
 
 
@@ -130,7 +130,7 @@ async def _relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
 
 
 async def _behind_tls(port: int) -> asyncio.Server:
-    """Takes TLS connections, and gives what comes in them to this port."""
+    """Take TLS connections, and relay their content to this port."""
 
     async def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)

@@ -1,4 +1,4 @@
-"""How the benchmarks speak: a readable table, or one line of JSON with `--json`."""
+"""The output of the benchmarks: a readable table, or one line of JSON with `--json`."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def report(figures: Mapping[str, object], *, as_json: bool) -> None:
 
 
 def cpu_s(pid: int) -> float:
-    """The CPU time that a process has taken so far, all its threads counted. Linux only."""
+    """Return the CPU time of a process so far, with all its threads, in seconds. Linux only."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def percentile(values: Sequence[float], percent: float) -> float:
-    """The value below which `percent` of the values lie (nearest rank)."""
+    """Return the value below which `percent` of the values lie (nearest rank)."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, max(0, round(percent / 100 * len(ordered) + 0.5) - 1))] if ordered else 0.0
 
@@ -43,7 +43,7 @@ def percentile(values: Sequence[float], percent: float) -> float:
 def report_against(
     rows: Mapping[str, Mapping[str, float]], budgets: Mapping[str, float] | None = None, *, as_json: bool
 ) -> None:
-    """Print a table with a row for each case, and in the last row how much each figure may be, if that is given."""
+    """Print a table with a row for each case, and with the budget of each figure, if it is given, in the last row."""
     rows = {**rows, "at most": budgets} if budgets else rows
     if as_json:
         print(json.dumps(rows))

@@ -1,4 +1,4 @@
-"""How often the event loop wakes up in a stretch of time, and what it then runs."""
+"""`Watch`: counts the wake-ups of the event loop in a stretch of time, and the work that it does then."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ Ts = TypeVarTuple("Ts")
 
 
 class Watch:
-    """Takes the CPU time between `begin` and `end`; while it is `counting`, also counts, which slows the program.
+    """Measures the CPU time between `begin` and `end`. With `counting` it also counts, which slows the program down.
 
-    `wakeups` are the returns of the selector, `callbacks` the callbacks and task steps that the loop ran, `calls` the
-    Python functions that were called, `blocks` the blocks of memory that were taken and are still held at the end.
+    `wakeups` is the number of returns of the selector, `callbacks` that of callbacks and task steps, `calls` that of
+    calls of Python functions, `blocks` that of blocks of memory that were allocated and are still held at the end.
     """
 
     def __init__(self, *, counting: bool = False) -> None:
         self.counting = counting
         self.stretches = self.wakeups = self.callbacks = self.calls = self.blocks = 0
         self.cpu_s = 0.0
-        """CPU time of the process inside all stretches."""
+        """CPU seconds of the process inside all stretches."""
         self._inside = False
         self._blocks_before = 0
 
     def begin(self) -> None:
-        """The stretch begins."""
+        """Begin a stretch."""
         self._inside = True
         self.cpu_s -= time.process_time()
         if self.counting:
@@ -39,7 +39,7 @@ class Watch:
             sys.setprofile(self._called)
 
     def end(self) -> None:
-        """The stretch ends."""
+        """End the stretch."""
         if self._inside:
             self._inside = False
             self.cpu_s += time.process_time()
@@ -52,7 +52,7 @@ class Watch:
             self.calls += 1
 
     def figures(self) -> dict[str, float]:
-        """The means of a stretch."""
+        """Return the means for a stretch."""
         names = ("wakeups", "callbacks", "calls", "blocks")
         return {name: round(getattr(self, name) / max(1, self.stretches), 1) for name in names}
 

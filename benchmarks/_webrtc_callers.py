@@ -1,4 +1,4 @@
-"""The callers of `benchmarks.webrtc`, in a process of their own: one cannot keep up with as many as a server can.
+"""The callers of `benchmarks.webrtc`. A process of callers cannot keep up with as many calls as a server can.
 
 python -m benchmarks._webrtc_callers URL CALLS SECONDS
 """
@@ -31,7 +31,7 @@ PAUSE_S = 1.0
 
 @lru_cache
 def packets(pcm: bytes) -> list[bytes]:
-    """Speech as Opus packets of 20 ms. Encoding it anew for each call would take a core for 20 calls."""
+    """Return speech as Opus packets of 20 ms. To encode it anew for each call would take a core for 20 calls."""
     encoder: Any = av.CodecContext.create("libopus", "w")
     encoder.format, encoder.layout, encoder.sample_rate = "s16", "mono", 16_000
     encoder.time_base, encoder.options = Fraction(1, 16_000), {"frame_duration": "20"}
@@ -45,7 +45,7 @@ def packets(pcm: bytes) -> list[bytes]:
 
 
 class EncodedMicrophone(Microphone):
-    """Says what has been encoded before, and silence."""
+    """Sends packets that were encoded before, and silence."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,11 +53,11 @@ class EncodedMicrophone(Microphone):
         self._silence = packets(bytes(10 * CHUNK))[-1]
 
     def say(self, pcm: bytes) -> None:
-        """Say this next."""
+        """Send this speech next."""
         self._next = packets(pcm)[::-1]
 
     async def recv(self) -> Any:
-        """The next 20 ms, at their time."""
+        """Return the next 20 ms when they are due."""
         if self.readyState != "live":
             raise MediaStreamError
         now = time.monotonic()
@@ -107,13 +107,13 @@ class Caller:
                 await self.client.close()
 
     def pieces(self, since: float) -> list[tuple[float, int]]:
-        """When each piece of 20 ms was heard, and its place."""
+        """Return the arrival and the number of each piece of 20 ms."""
         arrivals = zip(self.client.heard, self.client.places, strict=True)
         return [(at, place) for (at, _), place in arrivals if at >= since]
 
 
 def gaps(times: list[tuple[float, int]]) -> tuple[float, float]:
-    """How many seconds of silence a jitter buffer of `BUFFER_S` would have had to put in, of how many."""
+    """Return the seconds of silence that a jitter buffer of `BUFFER_S` would have inserted, and all seconds."""
     if not times:
         return 1.0, 1.0
     silence_s, before = 0.0, times[0][1] - 1
@@ -128,7 +128,7 @@ def gaps(times: list[tuple[float, int]]) -> tuple[float, float]:
 
 
 async def tick(times: list[tuple[float, int]]) -> None:
-    """A timer of 20 ms, and when it really went off."""
+    """Run a timer of 20 ms, and record the times at which it fires."""
     now = asyncio.get_running_loop().time
     began = now()
     while True:
@@ -137,7 +137,7 @@ async def tick(times: list[tuple[float, int]]) -> None:
 
 
 async def main(url: str, calls: int, seconds: float) -> dict[str, float]:
-    """What the callers of so many calls have heard, from the end of the warm-up on."""
+    """Return the figures of the callers' audio in this number of calls, after the warm-up."""
     dice, now = random.Random(1), asyncio.get_running_loop().time
     callers = [Caller(url, number) for number in range(calls)]
     async with anyio.create_task_group() as tasks:

@@ -29,14 +29,14 @@ from duologue.web.gc import settle_heap
 
 
 def make_session(transport: ClientTransport) -> Pipeline:
-    """A call as that of the other benchmarks: webrtcvad on every frame, mock services with fixed delays."""
+    """Return the call of the other benchmarks: webrtcvad on every frame, mock services with fixed delays."""
     cascade = mock_cascade()
     turns = [Vad(), Endpointing(), Interruption(InterruptionPolicy(enabled=False))]
     return Pipeline([transport.input(), *turns, cascade, Tools(), transport.output()])
 
 
 class Echo:
-    """Sends back what it gets, as simply as aiortc can: what a WebRTC call costs with no agent in it."""
+    """Sends the audio back, as simply as aiortc can: the cost of a WebRTC call without an agent."""
 
     def __init__(self) -> None:
         self._connections: set[Any] = set()
@@ -58,7 +58,7 @@ class Echo:
         return JSONResponse({"sdp": description.sdp, "type": description.type, "pc_id": str(id(connection))})
 
     async def trickle(self, request: Request) -> JSONResponse:
-        """The offers here have all candidates."""
+        """Do nothing: these offers have all candidates."""
         return JSONResponse({"status": "success"})
 
 

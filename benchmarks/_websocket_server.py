@@ -1,4 +1,4 @@
-"""The server of `benchmarks.websocket`, in a process of its own: calls with webrtcvad and mock services."""
+"""The server process of `benchmarks.websocket`: calls with webrtcvad and mock services."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from duologue.web.gc import settle_heap
 
 
 def make_call(transport: ClientTransport) -> Session:
-    """A call with mock services."""
+    """Return a call with mock services."""
     engine = mock_cascade()
     parts = [transport.input(), Vad(), Endpointing(), Interruption(), engine, Tools(), transport.output()]
     return Session(Pipeline(parts))

@@ -1,15 +1,15 @@
 """The framework's own time for a hand-off: from its tool call at `Handoff` until the new agent has the call.
 
-Calls in real time over the official SDKs, with a caller who sends a frame each 20 ms. The providers are scripted
-servers in a process of their own; OpenAI's is behind TLS, as the real one is. `total_ms` is the whole time, `own_ms`
-what is left of it without the waiting for the provider. That is measured, not assumed: while a connection is being
-opened and set up, or a `session.update` has no answer, the time in which the event loop sleeps and no thread of ours
-works counts as the provider's; all else is ours, also what the SDK computes, and every timer. `blocked_ms` is the
-longest time in which the loop did nothing else: by so much all other calls of the process are late. What there is when
-the call has begun is exempt from garbage collection (`gc.freeze`), as it should be in a server: with both SDKs loaded,
-a full collection stops everything for 100 ms.
+The calls run in real time over the official SDKs, with a caller who sends a frame every 20 ms. The providers are
+scripted servers in a separate process; OpenAI's uses TLS, as the real one does. `total_ms` is the whole time, `own_ms`
+the time without the waits for the provider. These waits are measured: while a connection is opened and set up, or a
+`session.update` has no answer, the time in which the event loop sleeps and no thread of ours works counts as the
+provider's. All other time is ours, with the SDK's computation and all timers. `blocked_ms` is the longest time in which
+the loop did nothing else, which delays all other calls of the process. Objects that exist when the call has begun are
+exempt from garbage collection (`gc.freeze`), as they should be in a server: with both SDKs loaded, a full collection
+stops everything for 100 ms.
 
-The cases between engines are one call that goes round: OpenAI, cascade (with mock services without delays), Gemini.
+The cases between engines are one call in a circle: OpenAI, cascade (with mock services without delays), Gemini.
 """
 
 from __future__ import annotations
@@ -50,15 +50,15 @@ IN_PLACE_MS, BUDGET_MS = 5.0, 20.0
 
 
 class Clock(selectors.DefaultSelector):
-    """The event loop's selector, which knows how long was waited for a provider."""
+    """The event loop's selector. It measures the time of the waits for a provider."""
 
     def __init__(self) -> None:
         super().__init__()
         self.questions = 0
-        """What the provider has not answered."""
+        """The number of requests that the provider has not answered."""
         self.waited_s = 0.0
         self.blocked_s = 0.0
-        """The longest time between two looks at the sockets, since it was set to 0."""
+        """The longest time between two calls of `select`, since it was set to 0."""
         self._looked_at = time.perf_counter()
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
@@ -73,7 +73,7 @@ class Clock(selectors.DefaultSelector):
 
     @contextmanager
     def asking(self) -> Iterator[None]:
-        """In the block a question is put to the provider."""
+        """Count a request to the provider during the block."""
         self.questions += 1
         try:
             yield
@@ -85,7 +85,7 @@ CLOCK = Clock()
 
 
 class AskingWire:
-    """A wire that knows when a change of the configuration is on its way."""
+    """A wire that detects changes of the configuration."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
@@ -93,7 +93,7 @@ class AskingWire:
 
     @property
     def ready(self) -> bool:
-        """Whether `send` takes a message at once."""
+        """True if `send` takes a message at once."""
         return self._wire.ready
 
     async def send(self, message: str | bytes) -> None:
@@ -104,7 +104,7 @@ class AskingWire:
         await self._wire.send(message)
 
     async def receive(self) -> str | bytes:
-        """The next message."""
+        """Return the next message."""
         message = await self._wire.receive()
         if self._asked and b'"session.updated"' in (message.encode() if isinstance(message, str) else message)[:200]:
             self._asked -= 1
@@ -112,7 +112,7 @@ class AskingWire:
         return message
 
     async def ping(self) -> None:
-        """Returns when the far end has answered a ping."""
+        """Ping the far end. Returns when it has answered."""
         await self._wire.ping()
 
     async def close(self) -> None:
@@ -121,7 +121,7 @@ class AskingWire:
 
 
 class TimedOpenAI(OpenAIRealtime):
-    """Its waiting is noted."""
+    """OpenAI Realtime with measured waits."""
 
     async def dial(self, config: EngineConfig, handle: str) -> Wire:
         """Open a connection."""
@@ -129,7 +129,7 @@ class TimedOpenAI(OpenAIRealtime):
 
 
 async def connect(self: Link, config: EngineConfig, handle: str) -> Connection[Dialect]:
-    """A connection that is set up. The waiting for it is noted."""
+    """Return a connection that is set up. The wait for it is measured."""
     with CLOCK.asking():
         return await connect_unnoted(self, config, handle)
 
@@ -138,7 +138,7 @@ connect_unnoted, Link.connect = Link.connect, connect  # type: ignore[method-ass
 
 
 def _hands_over(request: Request) -> str | ToolRequest:
-    """As `benchmarks._provider.hands_over`."""
+    """Hand over as `benchmarks._provider.hands_over` does."""
     target = next(m.text for m in reversed(request.messages) if m.text.startswith("go to ")).removeprefix("go to ")
     if f"You are {target}." in request.instructions:
         return "Yes."
@@ -147,19 +147,19 @@ def _hands_over(request: Request) -> str | ToolRequest:
 
 
 def cascade() -> Cascade:
-    """A cascade without delays."""
+    """Return a cascade without delays."""
     tts = MockTTS(first_audio_s=0.0, seconds_per_sentence=0.1)
     return Cascade(MockSTT(), MockLLM(_hands_over, first_token_s=0.0, token_s=0.0), tts)
 
 
 class Door(Processor):
-    """Stands before `Handoff`, and notes when a tool call comes to it."""
+    """Stands before `Handoff`, and records the time of each tool call."""
 
     at = waited_s = 0.0
 
     @handles(ToolCall)
     async def tool_call(self, call: ToolCall) -> None:
-        """Note it, and pass it on."""
+        """Record the time, and push the call on."""
         self.at, self.waited_s, CLOCK.blocked_s = time.perf_counter(), CLOCK.waited_s, 0.0
         await self.push(call)
 
@@ -173,7 +173,7 @@ class Figures:
         self.blocked_s: list[float] = []
 
     def row(self, budget_ms: float) -> dict[str, float]:
-        """As a row of the report."""
+        """Return the figures as a row of the report."""
 
         def ms(values: Iterable[float], percent: float) -> float:
             return round(percentile([1000 * value for value in values], percent), 2)
@@ -193,7 +193,7 @@ class Figures:
 async def measure(
     engine: Processor, agents: Sequence[Agent], handoffs: int, case: Callable[[str, str], str]
 ) -> dict[str, Figures]:
-    """One call with so many hand-offs, round the agents. `case` names what a hand-off between two of them counts as."""
+    """Make a call with this number of hand-offs, round the agents. `case` names the case of two agents."""
     figures: defaultdict[str, Figures] = defaultdict(Figures)
     transport, door = MemoryTransport(RATE), Door()
     parts = [transport.input(), engine, door, Handoff(agents), Tools(), transport.output()]
@@ -229,7 +229,7 @@ async def measure(
                 with anyio.move_on_after(TIMEOUT_S) as scope:
                     await over.wait()
                 if scope.cancelled_caught:
-                    failures.append(f"nothing came of the hand-off to {agent.name} in {TIMEOUT_S:g} s")
+                    failures.append(f"the hand-off to {agent.name} did not complete in {TIMEOUT_S:g} s")
                 if failures:
                     return
                 await anyio.sleep(PAUSE_S + dice.uniform(0.0, 0.02))
@@ -248,12 +248,12 @@ async def measure(
 
 
 def agent(name: str, voice: str = "", engine: str = "") -> Agent:
-    """An agent that the scripted models know."""
+    """Return an agent that the scripted models know."""
     return Agent(name=name, instructions=f"You are {name}.", voice=voice, engine=engine)
 
 
 async def main(handoffs: int) -> dict[str, dict[str, float]]:
-    """All rows."""
+    """Return all rows."""
     rows: dict[str, dict[str, float]] = {}
 
     async def pair(case: str, engine: Processor, voices: tuple[str, str], budget_ms: float) -> None:

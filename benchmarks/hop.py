@@ -1,7 +1,7 @@
-"""What a frame costs on its way: through a processor that handles it, one that does not, and one with a lane.
+"""The cost of a frame's way through a processor that handles it, one that does not, and one with a lane.
 
-Each figure is the difference between a pipeline with 50 such processors and one with none, per frame and processor,
-the best of several rounds: what the code costs, not what else the machine was doing.
+Each figure is the difference between a pipeline with 50 of these processors and an empty one, for each frame and
+processor. The best of several rounds excludes other work of the machine.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Handles(Processor):
 
 
 class Passes(Processor):
-    """Is not interested."""
+    """Does not handle the frames."""
 
     @handles(UserText)
     async def text(self, frame: UserText) -> None:
-        """Never called."""
+        """Not called in this benchmark."""
 
 
 class Queues(Processor):
@@ -48,19 +48,19 @@ class Queues(Processor):
 
 
 class Counts(Processor):
-    """The end of the line."""
+    """Stands at the end of the pipeline."""
 
     def __init__(self) -> None:
         self.count = 0
 
     @handles(BotAudio)
     async def take(self, frame: BotAudio) -> None:
-        """Count it."""
+        """Count the frame."""
         self.count += 1
 
 
 async def seconds_per_frame(kind: type[Processor], processors: int) -> float:
-    """The best round's seconds for each frame."""
+    """Return the seconds for each frame in the best round."""
     counter = Counts()
     session = Session(Pipeline([*(kind() for _ in range(processors)), counter]))
     rounds: list[float] = []
@@ -83,7 +83,7 @@ async def seconds_per_frame(kind: type[Processor], processors: int) -> float:
 
 
 async def measure() -> dict[str, float]:
-    """All figures, in microseconds."""
+    """Return all figures, in microseconds."""
     none = await seconds_per_frame(Handles, 0)
     figures = {}
     for name, kind in (("handled_us", Handles), ("passed_us", Passes), ("lane_us", Queues)):

@@ -1,4 +1,4 @@
-"""How long `import duologue` takes in a fresh interpreter, and what it must not bring along."""
+"""The time of `import duologue` in a fresh interpreter, and the heavy modules that it must not import."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ print(took * 1000, *(name for name in {heavy!r} if name in sys.modules))
 
 
 def measure(runs: int) -> dict[str, object]:
-    """The median over fresh interpreters, in milliseconds, and the heavy modules that came along."""
+    """Return the median over fresh interpreters, in milliseconds, and the heavy modules that were imported."""
     times, brought = [], set()
     for _ in range(runs + 1):
         output = subprocess.run(

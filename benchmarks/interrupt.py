@@ -1,8 +1,8 @@
-"""How fast silence is: from the microphone's chunk that decides, to the moment after which nothing stale leaves.
+"""The time from the decisive chunk of the microphone to the agent's silence.
 
 The caller speaks into the agent's answer. `silence_ms` runs from the last chunk that the microphone gave before the
-interruption to the order to drop what the far end has not played; `stale_chunks` counts chunks of the agent's voice
-that were written after that.
+interruption to the order to drop the unplayed audio; `stale_chunks` is the number of the agent's chunks that were
+written after that.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from duologue.processors.turns.interruption import InterruptionPolicy
 
 
 async def measure(interruptions: int) -> dict[str, float]:
-    """The figures of so many barge-ins in one call."""
+    """Return the figures of this number of barge-ins in one call."""
     call = Call(policy=InterruptionPolicy(resume_after_ms=None))
     session, loop = call.session, asyncio.get_running_loop()
     silence_ms: list[float] = []
@@ -30,7 +30,7 @@ async def measure(interruptions: int) -> dict[str, float]:
         microphone = Microphone(call.transport, loop, loop.time())
         started, interrupted = anyio.Event(), anyio.Event()
         void = -1  # the latest turn that was interrupted
-        current = 0  # the turn whose audio came last
+        current = 0  # the turn of the latest audio
 
         def tap(processor: Processor, direction: str, frame: Frame) -> None:
             nonlocal current

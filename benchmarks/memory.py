@@ -1,6 +1,6 @@
-"""What a session keeps in memory, idle and after a turn, and whether it gives everything back.
+"""The memory of a session, idle and after a turn, and the memory that remains after its end.
 
-Memory is the process's own (USS), per session, over many sessions alive at once; the churn starts and ends sessions,
+Memory is the process's own (USS), for each of many sessions that are alive at once. The churn starts and ends sessions,
 each with a spoken turn, and compares memory, tasks, threads and descriptors before and after.
 """
 
@@ -27,14 +27,14 @@ MB = 1024 * 1024
 
 
 def used_bytes() -> int:
-    """Memory that belongs to this process alone, with what the allocator could return returned."""
+    """Return the bytes that belong to this process alone, after the allocator has returned its free memory."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)
     return int(psutil.Process().memory_full_info().uss)
 
 
 async def _alive(sessions: int, after_start: Callable[[Call], Awaitable[None]]) -> float:
-    """Bytes for each of so many sessions that are alive at once."""
+    """Return the bytes for each of this number of sessions that are alive at once."""
     before = used_bytes()
     calls = []
     async with anyio.create_task_group() as tasks:
@@ -61,7 +61,7 @@ async def _one_turn(call: Call) -> None:
 
 
 async def _turn_and_end() -> None:
-    """A call of one spoken turn."""
+    """Make a call of one spoken turn."""
     call = Call()
 
     async def drive(signal: SessionStarted) -> None:
@@ -79,19 +79,19 @@ async def _turn_and_end() -> None:
 
 
 async def idle(sessions: int) -> dict[str, float]:
-    """Memory of sessions in which nothing has been said."""
+    """Return the memory of sessions before the first turn."""
     await _alive(5, _nothing)
     return {"idle_mb_per_session": round(await _alive(sessions, _nothing) / MB, 4)}
 
 
 async def spoken(sessions: int) -> dict[str, float]:
-    """Memory of sessions after a turn."""
+    """Return the memory of sessions after a turn."""
     await _alive(5, _one_turn)
     return {"after_turn_mb_per_session": round(await _alive(sessions, _one_turn) / MB, 4)}
 
 
 async def churn(sessions: int) -> dict[str, float]:
-    """What is left when so many sessions have come and gone."""
+    """Return the differences after this number of sessions have begun and ended."""
     for _ in range(sessions // 5):
         await _turn_and_end()
     process = psutil.Process()
@@ -112,7 +112,7 @@ PARTS = {"idle": idle, "spoken": spoken, "churn": churn}
 
 
 def fresh(part: str, sessions: int) -> dict[str, float]:
-    """One part, in a process of its own: what one has freed the next must not find."""
+    """Run one part in a separate process, so that it does not reuse memory that another part has freed."""
     command = [sys.executable, "-m", "benchmarks.memory", "--part", part, "--sessions", str(sessions)]
     figures: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
     return figures

@@ -1,17 +1,17 @@
-"""What a native engine costs: CPU for a minute of call, and how long audio is under way in our process.
+"""The cost of a native engine: CPU for a minute of call, and the latency of audio in our process.
 
-Calls in real time over the official SDKs: each caller sends a frame of 20 ms every 20 ms at the engine's rate, and the
-provider, which is a scripted server in a process of its own, speaks without a pause in pieces of 20 ms. Counted is all
-CPU time of the process with the calls: sockets, TLS, WebSocket, base64, JSON, pipeline, playout, the callers'
-microphones and the benchmark's own clocks. Gemini's endpoint always speaks TLS; OpenAI's is measured with it, as in
+The calls run in real time over the official SDKs: each caller sends a frame of 20 ms every 20 ms at the engine's rate,
+and the provider, a scripted server in a separate process, speaks without a pause in pieces of 20 ms. The figures have
+all CPU time of the process with the calls: sockets, TLS, WebSocket, base64, JSON, pipeline, playout, the callers'
+microphones and the benchmark's own clocks. Gemini's endpoint always uses TLS; OpenAI's is measured with TLS, as in
 production, and without. `cpu_s_quietest` is that of the cheapest window of two seconds: on a machine with other work
 the same instructions take up to twice as long.
 
 `in_ms` runs from the moment in which a microphone gives its frame to the transport until the message with it has been
-given to the socket; `out_ms` from the moment in which the SDK gives a message with audio until the `BotAudio` has left
-the engine. `pace_late_ms` is how late the playout's beats came. The rows "sockets" are connections of the `websockets`
-library alone, without SDK and engine, with the same messages at the same pace: what both SDKs are built on, so no
-engine can cost less. `--profile 1` prints the functions that took the most time instead.
+given to the socket; `out_ms` from the moment in which the SDK returns a message with audio until the `BotAudio` has
+left the engine. `pace_late_ms` is the lateness of the playout's beats. The rows "sockets" are connections of the
+`websockets` library alone, without SDK and engine, with the same messages at the same pace. Both SDKs are built on that
+library, so an engine cannot cost less. `--profile 1` prints the functions that took the most time instead.
 """
 
 from __future__ import annotations
@@ -49,19 +49,19 @@ BUDGETS = {"cpu_s_per_call_minute": 0.5, "in_ms_p95": 2.0}
 
 @dataclass(slots=True)
 class Times:
-    """When frames of one call were where."""
+    """The times at which frames of one call passed two places."""
 
     measuring: bool = False
     fed: deque[float] = field(default_factory=deque)
-    """Frames of the microphone that have not been sent."""
+    """Times of the microphone's frames that have not been sent."""
     received: deque[float] = field(default_factory=deque)
-    """Messages with audio that have not left the engine."""
+    """Times of messages with audio that have not left the engine."""
     in_s: list[float] = field(default_factory=list)
     out_s: list[float] = field(default_factory=list)
 
 
 class TimedWire:
-    """A wire that notes when a message with audio has been sent or has come."""
+    """A wire that records the times at which messages with audio are sent and received."""
 
     def __init__(self, wire: Wire, times: Times, sends: str, brings: bytes) -> None:
         self._wire, self._times = wire, times
@@ -69,7 +69,7 @@ class TimedWire:
 
     @property
     def ready(self) -> bool:
-        """Whether `send` takes a message at once."""
+        """True if `send` takes a message at once."""
         return self._wire.ready
 
     async def send(self, message: str | bytes) -> None:
@@ -81,14 +81,14 @@ class TimedWire:
                 self._times.in_s.append(time.perf_counter() - fed_at)
 
     async def receive(self) -> str | bytes:
-        """The next message."""
+        """Return the next message."""
         message = await self._wire.receive()
         if isinstance(message, bytes) and self._brings in message:
             self._times.received.append(time.perf_counter())
         return message
 
     async def ping(self) -> None:
-        """Returns when the far end has answered a ping."""
+        """Ping the far end. Returns when it has answered."""
         await self._wire.ping()
 
     async def close(self) -> None:
@@ -119,14 +119,14 @@ class TimedGemini(GeminiLive):
 
 
 class Probe(Processor):
-    """Notes when each piece of the agent's audio has left the engine."""
+    """Records the time at which each piece of the agent's audio has left the engine."""
 
     def __init__(self, times: Times) -> None:
         self._times = times
 
     @handles(BotAudio)
     async def audio(self, frame: BotAudio) -> None:
-        """Note it, and pass it on."""
+        """Record the time, and push the audio on."""
         received_at = self._times.received.popleft()
         if self._times.measuring:
             self._times.out_s.append(time.perf_counter() - received_at)
@@ -139,7 +139,7 @@ class Call:
     def __init__(self, engine: TimedOpenAI | TimedGemini) -> None:
         self.times = engine.times = Times()
         self.written = 0
-        """Chunks of 20 ms that were played."""
+        """The number of chunks of 20 ms that were played."""
         self._rate = engine.capabilities.input_sample_rate
         self._frame = random.Random(1).randbytes(self._rate // 50 * 2)
         self._transport = MemoryTransport(engine.capabilities.output_sample_rate)
@@ -167,7 +167,7 @@ class Call:
 
 
 async def _cpu(sessions: int, seconds: float) -> dict[str, float]:
-    """The CPU time of the next seconds, in seconds for each minute of a call."""
+    """Return the CPU seconds for each minute of a call, in the next seconds."""
     shares: list[float] = []
     began = last = (time.process_time(), time.perf_counter())
     for _ in range(max(1, round(seconds / WINDOW_S))):
@@ -189,7 +189,7 @@ async def measure(
     seconds: float,
     profiler: cProfile.Profile | None = None,
 ) -> dict[str, float]:
-    """The figures of so many calls."""
+    """Return the figures of this number of calls."""
     calls = [Call(make()) for _ in range(sessions)]
     async with anyio.create_task_group() as tasks:
         for call in calls:
@@ -198,7 +198,7 @@ async def measure(
         await anyio.sleep(WARM_UP_S)
         gc.collect()
         gc.freeze()
-        await anyio.sleep(0.5)  # that took time: let the calls catch up
+        await anyio.sleep(0.5)  # the calls catch up
         pacer = Pacer.get()
         pacer.lateness.reset()
         for call in calls:
@@ -236,7 +236,7 @@ async def measure(
 
 
 async def _bare(provider: Provider, stop: anyio.Event) -> None:
-    """Frames of 20 ms both ways on one connection, and nothing else."""
+    """Send frames of 20 ms in both directions on one connection."""
     loop = asyncio.get_running_loop()
     audio = b64encode(random.Random(1).randbytes(960)).decode()
     message = json.dumps({"type": "input_audio_buffer.append", "audio": audio})
@@ -258,7 +258,7 @@ async def _bare(provider: Provider, stop: anyio.Event) -> None:
 
 
 async def measure_bare(provider: Provider, sessions: int, seconds: float) -> dict[str, float]:
-    """What so many connections cost."""
+    """Return the cost of this number of connections."""
     stop = anyio.Event()
     async with anyio.create_task_group() as tasks:
         for _ in range(sessions):
@@ -271,7 +271,7 @@ async def measure_bare(provider: Provider, sessions: int, seconds: float) -> dic
 
 
 async def main(sessions: int, seconds: float, profiling: bool) -> dict[str, dict[str, float]]:
-    """All rows."""
+    """Return all rows."""
     rows: dict[str, dict[str, float]] = {}
     for case in () if profiling else ("sockets", "sockets, TLS"):
         async with Provider("speaks", tls="TLS" in case) as provider:

@@ -1,11 +1,11 @@
-"""What it costs to play and to take in audio: microseconds per 20 ms of one call, and how late the pacer's beats come.
+"""The cost of playing and receiving audio: microseconds per 20 ms of one call, and the lateness of the pacer's beats.
 
     python -m benchmarks.playout [--calls 200] [--seconds 10]
 
-`out`: from a response's audio that waits to the transport's `write`, pacing and ledger included; with a conversion of
-rates, and with a listener to what was heard; under the virtual clock, so that nothing is counted but the work. `in`:
-from `feed` to the first processor of the pipeline. `late`: real time, all calls on one event loop, every call speaking
-and listening at once.
+`out`: from a response's waiting audio to the transport's `write`, with pacing and ledger; also with a conversion of
+rates, and with a listener to the played audio; under the virtual clock, so that only the work is measured. `in`: from
+`feed` to the first processor of the pipeline. `late`: in real time, all calls on one event loop, both sides of every
+call speaking at once.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ CALLS = 100
 
 
 class NullOutput(TransportOutput):
-    """Plays to nobody."""
+    """Discards the agent's audio."""
 
     chunks = 0
 
@@ -35,11 +35,11 @@ class NullOutput(TransportOutput):
 
 
 class Sink(Processor):
-    """Takes the caller's audio."""
+    """Discards the caller's audio."""
 
     @handles(UserAudio)
     async def take(self, frame: UserAudio) -> None:
-        """Drop it."""
+        """Drop the audio."""
 
 
 async def _calls(count: int) -> list[tuple[Session, TransportInput, NullOutput, asyncio.Task[Outcome]]]:
@@ -59,7 +59,7 @@ async def _end(calls: list[tuple[Session, TransportInput, NullOutput, asyncio.Ta
 
 
 async def outward(seconds: float, sample_rate: int, listen: bool) -> float:
-    """Seconds of work per chunk played."""
+    """Return the seconds of work for each chunk played."""
     calls = await _calls(CALLS)
     for session, *_ in calls:
         if listen:
@@ -74,7 +74,7 @@ async def outward(seconds: float, sample_rate: int, listen: bool) -> float:
 
 
 async def inward(rounds: int) -> float:
-    """Seconds of work per piece taken in."""
+    """Return the seconds of work for each piece received."""
     calls = await _calls(CALLS)
     began = time.process_time()
     for _ in range(rounds):
@@ -88,7 +88,7 @@ async def inward(rounds: int) -> float:
 
 
 async def load(count: int, seconds: float) -> tuple[Pacer, float]:
-    """`count` calls in real time."""
+    """Run `count` calls in real time."""
     calls = await _calls(count)
     pacer, beats = Pacer.get(), []
     for session, head, *_ in calls:

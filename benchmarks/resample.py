@@ -1,4 +1,4 @@
-"""What a `Resampler` costs and how good it is, per pair of rates, on 20 ms pieces; soxr's streams for comparison.
+"""The cost and quality of a `Resampler` for pairs of rates, on 20 ms pieces; soxr's streams for comparison.
 
 `python -m benchmarks.resample` prints a table, with `--json` one line of JSON. `--soxr LQ MQ HQ VHQ` measures soxr's
 float32 streams of those qualities as well. Columns: us is the median time per piece, max_us the longest after the
@@ -56,18 +56,18 @@ Make = Callable[[int, int], Resampler | Soxr]
 
 
 def tone(frequency: float, rate: int) -> bytes:
-    """One second of a sine."""
+    """Return one second of a sine."""
     t = np.arange(rate) / rate
     return np.rint(np.sin(2 * np.pi * frequency * t) * AMPLITUDE * 32767).astype("<i2").tobytes()
 
 
 def noise(rate: int) -> bytes:
-    """One second of white noise at full scale."""
+    """Return one second of white noise at full scale."""
     return np.random.default_rng(1).integers(-32768, 32768, rate).astype("<i2").tobytes()
 
 
 def run(make: Make, source: int, target: int, pcm: bytes, piece_s: float = PIECE_S) -> Run:
-    """Converts `pcm` piece by piece."""
+    """Convert `pcm` piece by piece."""
     converter = make(source, target)
     size = 2 * round(piece_s * source)
     parts = []
@@ -88,13 +88,13 @@ def run(make: Make, source: int, target: int, pcm: bytes, piece_s: float = PIECE
 
 
 def level_db(output: NDArray[np.float64], rate: int) -> float:
-    """RMS level against the tone that went in, 0.2 s at the edges left out."""
+    """Return the RMS level relative to the input tone, without 0.2 s at the edges."""
     middle = output[rate // 5 : -(rate // 5)]
     return 10 * math.log10(max(float(np.mean(middle**2)), 1e-3) / ((AMPLITUDE * 32767) ** 2 / 2))
 
 
 def snr_db(output: NDArray[np.float64], frequency: float, rate: int) -> float:
-    """The best-fitting sine against what remains, 0.2 s at the edges left out."""
+    """Return the ratio of the best-fitting sine to the rest, without 0.2 s at the edges."""
     middle = output[rate // 5 : -(rate // 5)]
     phase = 2 * np.pi * frequency * np.arange(len(middle)) / rate
     basis = np.stack((np.sin(phase), np.cos(phase), np.ones(len(middle))), axis=1)

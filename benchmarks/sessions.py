@@ -1,9 +1,9 @@
-"""Many calls in one process, on one core: what a call costs, and when the microphones' audio begins to come late.
+"""Many calls in one process, on one core: the cost of a call, and the lateness of the microphones' audio.
 
 Each caller asks (2 s of speech, then silence) and listens to the answer (two sentences of 2 s), over and over, with
-webrtcvad on every frame; the callers and the mock services count. Lateness is that of a microphone's chunk: from the
-time it was due to the moment in which it left turn-taking. `--search` also looks for the largest number of calls
-whose 99th percentile of lateness stays within 20 ms.
+webrtcvad on every frame. The figures include the callers and the mock services. Lateness is that of a microphone's
+chunk: from the time at which it was due to the time at which it left turn-taking. `--search` also finds the largest
+number of calls whose 99th percentile of lateness stays within 20 ms.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ WARM_UP_S = 5.0
 
 
 class Probe(Processor):
-    """Notes how late each chunk of the microphone is after turn-taking."""
+    """Records the lateness of each chunk of the microphone after turn-taking."""
 
     late_s: list[float]
     microphone: Microphone | None = None
@@ -39,7 +39,7 @@ class Probe(Processor):
 
     @handles(UserAudio)
     async def audio(self, frame: UserAudio) -> None:
-        """Note it, and pass it on."""
+        """Record the lateness, and push the chunk on."""
         if self.measuring:
             self.late_s.append(self._now() - self.first_due - self._chunks * 0.02)
         self._chunks += 1
@@ -65,7 +65,7 @@ async def _one(call: Call, probe: Probe, delay_s: float) -> None:
 
 
 async def measure(sessions: int, seconds: float) -> dict[str, float]:
-    """CPU and lateness of so many calls."""
+    """Return CPU time and lateness of this number of calls."""
     late_s: list[float] = []
     probes = [Probe(late_s) for _ in range(sessions)]
     calls = [Call(probe) for probe in probes]
@@ -101,7 +101,7 @@ async def measure(sessions: int, seconds: float) -> dict[str, float]:
 
 
 async def search(seconds: float, step: int = 50) -> int:
-    """The largest number of calls, in steps, with a 99th percentile of lateness within 20 ms."""
+    """Return the largest number of calls, in steps, with a 99th percentile of lateness within 20 ms."""
     best, sessions = 0, 150
     while True:
         figures = await measure(sessions, seconds)
@@ -111,7 +111,7 @@ async def search(seconds: float, step: int = 50) -> int:
 
 
 async def main(sessions: int, seconds: float, searching: bool) -> dict[str, float]:
-    """All figures."""
+    """Return all figures."""
     figures = await measure(sessions, seconds)
     if searching:
         figures["max_sessions_p99_20_ms"] = await search(10.0)

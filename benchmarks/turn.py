@@ -1,14 +1,13 @@
-"""What the framework adds to each turn: from the end of the caller's turn to the first chunk of audio that leaves.
+"""The time that the framework adds to each turn: from the end of the caller's turn to the first chunk of audio.
 
 Measured from the moment at which the microphone gave the chunk that completed the endpointing's silence, to the first
-chunk written by the transport, less the services' delays. `overhead` subtracts how long the mocks really took;
-`nominal` what they were told to take, so that the lateness of their own timers (up to 1 ms each with epoll) counts
-as the framework's.
+chunk written by the transport, minus the services' delays. `overhead` subtracts the real delays of the mocks, `nominal`
+the configured ones, so that the lateness of their own timers (up to 1 ms each with epoll) counts as the framework's.
 
 Beside it stands a bare asyncio program with the same timers and hand-overs (`benchmarks._bare_turn`). Both run *cold*,
 with the core idle between turns, and *hot*, with a process of the lowest priority that keeps the same core busy. The
 ratios compare the two in one run; `cpu_ms` is the process's CPU time of a turn. Wake-ups, callbacks, Python calls and
-blocks of memory are counted in a pass of their own, for a turn.
+blocks of memory of a turn are counted in a separate pass.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ SPIN = "import os\nos.nice(19)\nwhile True: sum(range(1000))"
 
 
 async def turns_of_a_call(turns: int, idle_s: float, watch: Watch) -> tuple[list[float], list[float]]:
-    """The overhead of each turn of one call, and its nominal overhead, in milliseconds."""
+    """Return the overhead of each turn of one call, and its nominal overhead, in milliseconds."""
     call = Call()
     session, loop = call.session, asyncio.get_running_loop()
     overhead: list[float] = []
@@ -82,7 +81,7 @@ async def turns_of_a_call(turns: int, idle_s: float, watch: Watch) -> tuple[list
 
 @contextmanager
 def busy_core(busy: bool) -> Iterator[None]:
-    """Stay on one core in the block; if it is to be busy, a process of the lowest priority works there, too."""
+    """Stay on one core in the block. If it is `busy`, a process of the lowest priority works there, too."""
     before = os.sched_getaffinity(0)
     core = min(before)
     os.sched_setaffinity(0, {core})
@@ -97,7 +96,7 @@ def busy_core(busy: bool) -> Iterator[None]:
 
 
 def measure(turns: int) -> dict[str, float]:
-    """All figures: milliseconds, counts for a turn, and ratios to the bare program."""
+    """Return all figures: milliseconds, counts for a turn, and ratios to the bare program."""
     figures: dict[str, float] = {"turns": turns}
     for name, busy, idle_s in (("hot", True, 0.2), ("cold", False, 1.0)):
         watch = Watch()

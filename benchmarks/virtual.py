@@ -1,4 +1,4 @@
-"""Ten minutes of call on the virtual clock: how long they take to compute, and that they are the same each time."""
+"""Ten minutes of call on the virtual clock: the real time that they take, and that they are the same each time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from duologue.testing.clock import run
 
 
 async def call_of(seconds: float, traced: bool) -> str:
-    """A call in which the caller asks again and again. Returns the digest of its trace, if it is traced."""
+    """Make a call in which the caller asks again and again. Returns the digest of its trace, if it is traced."""
     call = Call()
     session, loop, trace = call.session, asyncio.get_running_loop(), hashlib.sha256()
 
@@ -42,7 +42,7 @@ async def call_of(seconds: float, traced: bool) -> str:
 
 
 def measure(minutes: float) -> dict[str, object]:
-    """Seconds of wall time for a call of so many minutes, the best of three, and whether three traces are equal."""
+    """Return the best of three wall times in seconds for a call of `minutes`, and True if three traces are equal."""
     speech()
     times = []
     for _ in range(3):

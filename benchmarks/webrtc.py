@@ -1,10 +1,10 @@
-"""WebRTC calls: what they cost beside plain aiortc, and how whole the audio is that the callers hear.
+"""WebRTC calls: their cost beside plain aiortc, and the gaps in the audio that the callers hear.
 
-A server process takes calls of aiortc clients in others; each caller asks again when the answer is over. Beside it, in
-the row "echo", a server that sends back what it gets with plain aiortc. CPU is that of the server process, all
-its threads counted. Gaps are the silence that a jitter buffer of `BUFFER_S`, which grows when it has run dry, would
-have had to put in for what was lost or late; those of a bare timer in the callers' process, which has nothing to do
-with any call, are what the machine does to everybody. Linux only.
+A server process takes calls of aiortc clients in other processes; each caller asks again after the answer. The row
+"echo" is a server that sends the audio back with plain aiortc. CPU is that of the server process with all its threads.
+Gaps are the silence that a jitter buffer of `BUFFER_S`, which grows when it has run dry, would have inserted for lost
+or late audio; those of a bare timer in the callers' process, which is not part of a call, show the effect of the
+machine. Linux only.
 """
 
 from __future__ import annotations
@@ -45,20 +45,20 @@ class Server:
 
     @property
     def cpu_s(self) -> float:
-        """CPU time so far."""
+        """Return the CPU seconds so far."""
         assert self._process is not None
         return cpu_s(self._process.pid)
 
     @property
     def memory_mb(self) -> float:
-        """Resident memory now."""
+        """Return the resident memory."""
         assert self._process is not None
         pages = int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 async def callers(url: str, calls: int, seconds: float) -> dict[str, float]:
-    """What the callers have heard."""
+    """Return the figures of the callers' audio."""
     command = [sys.executable, "-m", "benchmarks._webrtc_callers", url, str(calls), str(seconds)]
     process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
     out, _ = await process.communicate()
@@ -67,7 +67,7 @@ async def callers(url: str, calls: int, seconds: float) -> dict[str, float]:
 
 
 async def measure(kind: str, calls: int, seconds: float) -> dict[str, float]:
-    """So many calls at once with one kind of server."""
+    """Return the figures of this number of calls at once with one kind of server."""
     heard: dict[str, float] = {}
 
     async def call() -> None:
@@ -96,7 +96,7 @@ async def measure(kind: str, calls: int, seconds: float) -> dict[str, float]:
 
 
 async def main(calls: int, seconds: float) -> dict[str, dict[str, float]]:
-    """Both rows."""
+    """Return both rows."""
     return {kind: await measure(kind, calls, seconds) for kind in ("duologue", "echo")}
 
 

@@ -1,12 +1,12 @@
-"""Many calls over WebSockets: how late the agent's audio comes to the callers, and what a call costs the server.
+"""Many calls over WebSockets: the lateness of the agent's audio at the callers, and the server's cost of a call.
 
-The server is a process of its own, on one core, with webrtcvad and mock services; the callers are here, on another.
+The server is a separate process on one core, with webrtcvad and mock services; the callers are here, on another core.
 Each caller asks (2 s of speech, then silence), listens to the answer (4 s), and asks again a second after it, with a
-chunk of PCM every 20 ms both ways. They speak the protocol by themselves, without a library, lest the load be too much
-for one core. Lateness is that of a chunk at the caller: against the time at which it would have come if the server's
-pace were exact from the first chunk of the answer on. A chunk makes a gap if the caller had nothing left to play; the
-chunks after it are measured against the new beginning. `callers_late_ms_p99` is how late the callers' own clock was: on
-a machine with other work it counts in all others. `--base64 1` has the audio to the callers sent as JSON.
+chunk of PCM every 20 ms in both directions. They implement the protocol without a library, to keep the load within one
+core. Lateness is that of a chunk at the caller, compared with an exact pace from the first chunk of the answer on. A
+chunk makes a gap if the caller had no audio left to play; later chunks are measured from the new beginning.
+`callers_late_ms_p99` is the lateness of the callers' own clock: on a machine with other work it is a part of all other
+figures. With `--base64 1` the audio to the callers is sent as JSON.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ WARM_UP_S = 5.0
 CHUNK_S = 0.02
 LEAD_CHUNKS = round(PlayoutSettings().lead_ms / 1000 / CHUNK_S)
 PAUSE_S = 1.0
-"""After so long without audio the answer is over; the next question follows."""
+"""Seconds without audio after which the answer is over and the next question follows."""
 _BINARY, _CLOSE, _PING, _PONG = 2, 8, 9, 10
 _UPGRADE = (
     "GET /ws?format={format} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -38,7 +38,7 @@ _UPGRADE = (
 
 
 def frames(pcm: bytes) -> list[bytes]:
-    """PCM as WebSocket messages of 20 ms; masked, as a client's must be, with a mask of zeros."""
+    """Return PCM as WebSocket messages of 20 ms, masked, as a client's messages must be, with a mask of zeros."""
     header = bytes((0x80 | _BINARY, 0x80 | 126)) + struct.pack(">H", CHUNK) + bytes(4)
     return [header + pcm[place : place + CHUNK] for place in range(0, len(pcm), CHUNK)]
 
@@ -69,11 +69,11 @@ class Caller(asyncio.Protocol):
         transport.write(_UPGRADE.format(format=self._format).encode())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The server has gone, or we have."""
+        """End the caller: either side has closed the connection."""
         self.lost = True
 
     def data_received(self, data: bytes) -> None:
-        """Take what is complete."""
+        """Take the complete messages."""
         self._buffer += data
         if not self._upgraded:
             head, found, rest = self._buffer.partition(b"\r\n\r\n")
@@ -111,7 +111,7 @@ class Caller(asyncio.Protocol):
             self.late_s.append(max(0.0, now - due))
             self.chunks += 1
         missing_s = now - self._first_at - self._count * CHUNK_S
-        if missing_s > 0:  # the caller had nothing left to play: the rest is played that much later
+        if missing_s > 0:  # the caller had no audio left to play: the rest is played later by this time
             self.gaps += self.measuring
             self._first_at += missing_s
         self._last_at = now
@@ -132,7 +132,7 @@ class Caller(asyncio.Protocol):
             self._transport.write(self._silence)
 
     def hang_up(self) -> None:
-        """Go."""
+        """Close the connection."""
         self._beat.cancel()
         self._transport.write(bytes((0x80 | _CLOSE, 0x80)) + bytes(4))
 
@@ -145,17 +145,17 @@ class Server:
         self._seen = psutil.Process(process.pid)
 
     def cpu_s(self) -> float:
-        """The CPU time that it has taken so far."""
+        """Return the CPU seconds so far."""
         return cpu_s(self._process.pid)
 
     def memory_mb(self) -> float:
-        """The memory that is its own."""
+        """Return the memory that belongs to the process alone."""
         uss: int = self._seen.memory_full_info().uss
         return round(uss / 1024 / 1024, 1)
 
 
 async def measure(calls: int, seconds: float, base64: bool) -> dict[str, float]:
-    """The figures of so many calls."""
+    """Return the figures of this number of calls."""
     command = [sys.executable, "-m", "benchmarks._websocket_server", str(calls)]
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe)

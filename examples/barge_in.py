@@ -1,4 +1,4 @@
-"""What it takes to interrupt: with this policy an "okay" does not, two words do.
+"""A policy for interruptions: an "okay" does not interrupt the agent, two words do.
 
 python -m examples.barge_in
 """
@@ -26,7 +26,7 @@ RULES = [
 
 
 async def story(words: str) -> Session:
-    """A story, into which the caller says these words."""
+    """Tell a story, while the caller says these words."""
     transport = MemoryTransport()
     turns = Vad(), Endpointing(), Interruption(POLICY)
     session = Session(Pipeline([transport.input(), *turns, offline(RULES), transport.output()]))
@@ -41,7 +41,7 @@ async def story(words: str) -> Session:
 
 
 async def main() -> list[Session]:
-    """The same story twice: first with a murmur of assent, then with an interruption."""
+    """Tell the same story twice: first with a backchannel, then with an interruption."""
     return [await story("okay"), await story("that is enough")]
 
 

@@ -1,4 +1,4 @@
-"""A server with calls, and a dashboard that shows what is said in them.
+"""A server for calls, and a dashboard that shows their conversations.
 
 python -m examples.dashboard, then http://127.0.0.1:8000/voice/ to talk and http://127.0.0.1:8000/ to watch
 """
@@ -36,7 +36,7 @@ function show(id) {
 
 
 def make_session(transport: ClientTransport) -> Pipeline:
-    """What runs for each caller."""
+    """Return the pipeline of a call."""
     turns = Vad(), Endpointing(), Interruption()
     return Pipeline([transport.input(), *turns, offline(RULES), transport.output()])
 

@@ -1,4 +1,4 @@
-"""One program, three engines: nothing in it depends on which one it is.
+"""One program, three engines: only the choice of the engine differs.
 
 python -m examples.engines --engine cascade
 OPENAI_API_KEY=... python -m examples.engines --engine openai
@@ -34,7 +34,7 @@ AGENTS = (
     replace(RECEPTION, voice={"espeak": "en-us+f3", "openai": "marin", "gemini": "Kore"}),
     replace(BILLING, voice={"espeak": "en-gb+m3", "openai": "cedar", "gemini": "Puck"}),
 )
-"""A voice for each family of voices, so that either engine can serve them."""
+"""Agents with a voice for each family of voices, so that any of the engines can serve them."""
 ENGINES: dict[str, Callable[[], Processor]] = {
     "cascade": lambda: offline(RULES),
     "openai": OpenAIRealtime,
@@ -43,7 +43,7 @@ ENGINES: dict[str, Callable[[], Processor]] = {
 
 
 async def main(name: str = "cascade", made: Processor | None = None) -> Session:
-    """A call from reception to billing."""
+    """Make a call from reception to billing."""
     transport, engine = MemoryTransport(), made or ENGINES[name]()
     turns, handoff = (Vad(), Endpointing(), Interruption()), Handoff(AGENTS)
     session = Session(Pipeline([transport.input(), *turns, engine, handoff, Tools(), transport.output()]))

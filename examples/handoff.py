@@ -1,4 +1,4 @@
-"""Two agents: the first hands the call over to the second, in the middle of it.
+"""Two agents: the first hands the call over to the second in mid-call.
 
 python -m examples.handoff
 """
@@ -37,7 +37,7 @@ LINES = "hello", "can I speak to billing please", "how much do I owe"
 
 
 async def main() -> Session:
-    """Reception, then billing."""
+    """Talk to reception, then to billing."""
     transport = MemoryTransport()
     turns = Vad(), Endpointing(), Interruption()
     handoff = Handoff([RECEPTION, BILLING])

@@ -2,7 +2,7 @@
 
     python -m examples.hello
 
-A simulated caller says hello. Put `LocalAudioTransport` in the place of `MemoryTransport` to say it yourself.
+A simulated caller says hello. Replace `MemoryTransport` by `LocalAudioTransport` to speak yourself.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Hooks: see what happens in a call, hide what the caller says from log and model, and hold tools back.
+"""Hooks: observe tool calls, hide words of the caller from log and model, and refuse tool calls.
 
 python -m examples.hooks
 """
@@ -21,18 +21,18 @@ async def pay(amount: str) -> dict[str, str]:
 
 
 def hide_code(said: UserTranscript) -> UserTranscript:
-    """The code goes neither into the log nor to the model."""
+    """Keep the code from the log and the model."""
     return msgspec.structs.replace(said, text=said.text.replace("one two three", "hidden"))
 
 
 async def limit(call: ToolCall) -> ToolCall | ToolResult:
-    """Large payments are answered here: the tool does not run."""
+    """Refuse large payments: the tool does not run."""
     refusal = ToolResult(call_id=call.call_id, name=call.name, result={"status": "refused"})
     return refusal if call.name == "pay" and call.arguments["amount"] == "ninety" else call
 
 
 class Compliance(Processor):
-    """Sets the hooks of its call. It stands in the pipeline and handles no frame."""
+    """Sets the hooks of its call. It stands in the pipeline and does not handle frames."""
 
     async def open(self) -> None:
         self.session.intercept(UserTranscript, hide_code)
@@ -45,7 +45,7 @@ PAY = Rule("pay {amount:five|ninety} dollars", call="pay", args={"amount": "{amo
 
 
 async def main() -> Session:
-    """The caller gives a code, and asks for a small payment and a large one."""
+    """Let the caller give a code, and ask for a small payment and a large one."""
     transport, turns = MemoryTransport(), (Vad(), Endpointing(), Interruption())
     pipeline = Pipeline([transport.input(), *turns, offline([CODE, PAY]), Tools(), Compliance(), transport.output()])
     async with Call(Session(pipeline, agent=Agent(name="Bank", tools=(pay,))), transport) as call:

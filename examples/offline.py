@@ -1,4 +1,4 @@
-"""What the other examples share: a cascade that needs no network."""
+"""Shared by the other examples: a cascade that does not need a network."""
 
 from __future__ import annotations
 
@@ -9,6 +9,6 @@ from duologue.services.local import Dialogue, EspeakTTS, Rule, RulesLLM, SphinxS
 
 
 def offline(rules: Dialogue | Sequence[Rule], voices: Mapping[str, str] | None = None) -> Cascade:
-    """It understands what the rules expect. `voices` are other names for espeak-ng's."""
+    """Return a cascade that understands the phrases of the rules. `voices` maps other names to espeak-ng's voices."""
     llm = RulesLLM(rules)
     return Cascade(SphinxSTT(phrases=llm.rules.expected_phrases()), llm, EspeakTTS(aliases=voices))

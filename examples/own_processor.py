@@ -15,7 +15,7 @@ from examples.offline import offline
 
 
 class Softer(Processor):
-    """Lowers the agent's voice, and says how much of it went by."""
+    """Lowers the agent's voice, and reports the seconds of audio."""
 
     def __init__(self, gain: float) -> None:
         self.gain = gain
@@ -29,7 +29,7 @@ class Softer(Processor):
 
     @handles(BotStoppedSpeaking)
     def report(self, signal: BotStoppedSpeaking) -> None:
-        """A signal's handler may be a plain function: it runs at once."""
+        """Print the seconds so far. A signal's handler may be a plain function: it runs at once."""
         print(f"        softened {self.seconds:.1f} s so far")
 
 

@@ -38,7 +38,7 @@ RULES = [
 
 
 async def main() -> Session:
-    """The caller asks twice, the first time without naming a city."""
+    """Let the caller ask twice, the first time without a city."""
     transport = MemoryTransport()
     turns = Vad(), Endpointing(), Interruption()
     pipeline = Pipeline([transport.input(), *turns, offline(RULES), Tools(), transport.output()])

@@ -37,7 +37,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     text_may_change: bool = False
     """True if hooks may change a sentence before it is spoken. Otherwise they can only block it."""
     conformance: int = 1
-    """The version of the conformance suite that the engine was written for."""
+    """The version of the conformance suite for which the engine was written."""
     voices: str = ""
     """The family of the engine's voices, by which an `Agent` can name a voice for each engine."""
 

@@ -138,7 +138,7 @@ class Answers(Processor):
         self.take_result(frame)
 
     def take_result(self, frame: ToolResult) -> None:
-        """Log a result of a tool; the last one of its turn lets the answer go on."""
+        """Log a result of a tool. The last one of its turn lets the answer go on."""
         calls, conversation, floor = self.session.calls, self.session.conversation, self.session.floor
         call, content = calls.get(frame.call_id), {"data": frame.result, "text": as_text(frame.result)}
         if call is not None and call.result_id and frame.turn <= floor.fence:
@@ -250,7 +250,7 @@ class Answers(Processor):
     # -- one job after the other -------------------------------------------------------------------------------------
 
     def queue(self, frame: Input) -> None:
-        """Have a job done after those that wait, with the configuration of this moment."""
+        """Queue a job. It is done with the present configuration."""
         assert self._jobs is not None
         config, turn, before = self.config, _turn_of(frame), self._interruptions
         self._due[turn] += 1

@@ -94,10 +94,10 @@ def messages(
             continue
         if asked:
             _add_calls(out, asked, results)
-        if _is_image(item):
-            _add(out, _image(item, item.id in hidden))
-        elif _is_words(item):  # else its transcript is still to come
+        if _is_words(item):  # else its transcript is still to come
             _add(out, Message(role="user", text=f"[{item.author}] {item.text}" if item.author else item.text))
+        elif _is_image(item):
+            _add(out, _image(item, item.id in hidden))
         elif item.kind in ("handoff", "note") and item.text:
             out.append(Message(role="system", text=item.text))
         elif item.role == "agent" and (text := item.text or ledger.text_of(item.id)):
@@ -141,7 +141,7 @@ def _within(conversation: Conversation, ledger: Ledger, budget: Budget) -> tuple
 
 
 def _all_fit(conversation: Conversation, ledger: Ledger, budget: Budget) -> bool:
-    """Return True if the budget certainly has room for the whole conversation."""
+    """Return True if the whole conversation is sure to fit into the budget."""
     size = conversation.size + sum(byte_length(response.text) for response in ledger.unsettled)
     return size <= min(budget.text_bytes, budget.image_bytes) and len(conversation) <= budget.messages
 

@@ -38,9 +38,9 @@ F = TypeVar("F", bound=Frame)
 PATIENCE_S = 40.0
 """The default limit of a wait, in seconds."""
 PAUSE_S = 0.8
-"""Seconds of silence after which the caller takes the agent to have finished."""
+"""Seconds of silence after which the agent has finished for the caller."""
 QUIET_S = 0.5
-"""Seconds in which nothing is owed and nothing said: the agent has finished."""
+"""Seconds without an owed answer and without speech after which the agent has finished."""
 SETTLE_S = 0.05
 """Seconds between the end of the script and the end of the call. A hang-up by the agent arrives within this time."""
 
@@ -142,7 +142,7 @@ class BareCall:
 
     @property
     def outcome(self) -> Outcome:
-        """How the call ended. Raises IllegalState while it goes on."""
+        """The outcome of the call. Raises IllegalState while it goes on."""
         if self._outcome is None:
             raise IllegalState("the call is not over")
         return self._outcome
@@ -150,20 +150,20 @@ class BareCall:
     # -- the script ------------------------------------------------------------------------------------------------
 
     async def types(self, *texts: str, **fields: Any) -> None:
-        """The caller sends texts. `fields` are those of `UserText`."""
+        """The caller types texts. `fields` are those of `UserText`."""
         for text in texts:
             await self.session.send(UserText(text=text, **fields))
 
     async def waits(self, seconds: float) -> None:
-        """Time goes by."""
+        """Let time pass."""
         await anyio.sleep(seconds)
 
     async def waits_until(self, at: float) -> None:
-        """Time goes by until session time is `at`."""
+        """Let time pass until session time `at`."""
         await self.waits(at - self.session.now())
 
     async def settles(self, timeout_s: float = PATIENCE_S) -> None:
-        """Wait until the agent has owed and said nothing for `QUIET_S`. Raises AssertionError if it goes on."""
+        """Wait for `QUIET_S` without an owed answer and without speech. Raises AssertionError if the agent goes on."""
         floor, quiet_s = self.session.floor, 0.0
         with anyio.move_on_after(timeout_s):
             while quiet_s < QUIET_S:

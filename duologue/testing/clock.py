@@ -4,7 +4,7 @@
     clock.run(main, seed=7)          # the same, in another order of tasks that may occur in production
     clock.sweep(main, range(1000))   # many orders; a failure names its seed and the command that replays it
 
-What the loop promises:
+The promises of the loop:
 
 * `loop.time()`, hence `anyio.current_time()`, moves only when nothing is ready, and then straight to the next timer.
 * The clock stands still while a thread works. Results of `loop.run_in_executor` are delivered in the order of

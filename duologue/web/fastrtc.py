@@ -29,7 +29,7 @@ _LOG = {
 
 
 class FastRtcWords(Words):
-    """The messages of a transport to a FastRTC client."""
+    """A transport's own messages to a FastRTC client."""
 
     def error(self, text: str) -> Message:
         """Return FastRTC's error message."""

@@ -126,7 +126,7 @@ async def test_what_is_empty_clears() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"voice": "carl"}, "no voice 'carl': there are anna, bert"),
+        ({"voice": "carl"}, "no voice 'carl': it has anna, bert"),
         ({"options": {"top_k": 1}}, "top_k"),
         ({"tools": ({"description": "nameless"},)}, "malformed.*name"),
         ({"tools": ({"name": 5},)}, "malformed"),

@@ -357,7 +357,13 @@ class Patience:
         # The timer is not restarted with every wait: it looks at the limit of the one in progress.
         self._timer, self._looks_at = None, math.inf
         if self._task is not None:
-            if self._due_at > asyncio.get_running_loop().time() + 1e-6:
+            loop = asyncio.get_running_loop()
+            if self._due_at > loop.time() + 1e-6:
                 self._look_at(self._due_at)
             else:
-                self.give_up()
+                # After a stall of the whole process the result may be here: it comes first.
+                loop.call_soon(self._end_overdue, self._due_at)
+
+    def _end_overdue(self, due_at: float) -> None:
+        if self._due_at == due_at:
+            self.give_up()

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from ...errors import ConfigurationError
 from ...frames import BotStartedSpeaking, EndOfTurn, Interrupted, UserTranscript
 from ...session.floor import Hold
+from ...session.session import Session
 from ..processor import Processor, handles
-
-if TYPE_CHECKING:
-    from ...session.session import Session
 
 CALLER = "caller"
 """The owner of the holds made here."""

@@ -61,7 +61,7 @@ class RealtimeServerSession:
         """The conversation's response in progress."""
         self._responses: dict[str, ServerResponse] = {}
         self._spoken = False
-        self.input = InputBuffer(self, backend)
+        self.input = ServerInputBuffer(self, backend)
 
     # -- for the backend -------------------------------------------------------------------------------------------
 
@@ -260,7 +260,7 @@ class RealtimeServerSession:
         return self._spoken or any(item.audio_ms for item in (self.active.output if self.active else ()))
 
 
-class InputBuffer:
+class ServerInputBuffer:
     """The position of the caller's audio, and the turn in it. The audio itself goes to the backend."""
 
     def __init__(self, session: RealtimeServerSession, backend: Backend) -> None:

@@ -1,4 +1,4 @@
-"""What Gemini Live is sent: a session's set-up as the SDK's `connect` takes it, and the conversation as contents."""
+"""The messages to Gemini Live: a session's set-up as the SDK's `connect` takes it, and the conversation as contents."""
 
 from __future__ import annotations
 

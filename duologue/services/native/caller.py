@@ -40,7 +40,7 @@ class Caller:
         self._server_turns, self._tells_speech, self._answers_turns = True, False, True
         # A processor before the engine detects speech. One that is not known here shows it by its first frame.
         self._ears = any(isinstance(leaf, Vad) for leaf in leaves(session.pipeline))
-        self._gate = SpeechGate()
+        self._gate: SpeechGate | None = None  # detects the speech that nobody reports
         self._ends: deque[float] = deque(maxlen=2)  # loop times at which the latest turns ended
 
     @property
@@ -58,10 +58,11 @@ class Caller:
 
     def _detect(self, frame: UserAudio) -> None:
         """Nothing reports speech: find it here, since a change of connections must not cut it in two."""
-        at = self._gate.hear(frame)
+        gate = self._gate = self._gate or SpeechGate()
+        at = gate.hear(frame)
         if at is None:
             return
-        if self._gate.speaking:
+        if gate.speaking:
             self._asks.expect_none()
             if self._ring.going_on is None:
                 self._ring.begin(at)

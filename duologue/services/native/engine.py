@@ -48,7 +48,7 @@ class NativeAnswers(NativeService):
 
     @handles(End)
     async def end(self, frame: End) -> None:
-        """The call ends once the responses that were asked for have been given."""
+        """Let the call end once all requested responses have been given."""
         await super().end(frame)
         await self.parts.until_idle()
         await self.parts.outlet.drain()

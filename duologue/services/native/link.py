@@ -76,7 +76,7 @@ class Link:
         self._provider.connection = None
         self._provider.notify()
 
-    # -- what the keeper asks --------------------------------------------------------------------------------------
+    # -- for the keeper --------------------------------------------------------------------------------------------
 
     @property
     def name(self) -> str:

@@ -168,7 +168,7 @@ class ProviderMemory:
             del self._due[next(iter(self._due))]
 
     def due(self) -> list[Item]:
-        """The items of the log that the model must still be sent, in the order in which they fell due."""
+        """Return the items of the log that the model must still be sent, in the order in which they fell due."""
         items = (self._conversation.get(item_id) for item_id in self._due)
         return [item for item in items if item is not None]
 
@@ -178,13 +178,13 @@ class ProviderMemory:
         return bool(self._due)
 
     def take_due(self, dialect: Dialect) -> list[str]:
-        """The messages that send the model all that is due. After that nothing is."""
+        """Return the messages that send the model all that is due. After that nothing is."""
         notes = [note for item in self.due() if (note := _note(item)) is not None]
         self._due.clear()
         return [message for text, role in notes for message in dialect.text(text, role=role)]
 
     def result_given(self, call_id: str) -> None:
-        """The provider has received the result of a call as such: it is not due as text."""
+        """The provider has received the result of a call as a result: it is not due as text."""
         for item in self.due():
             if item.call_id == call_id:
                 del self._due[item.id]
@@ -192,7 +192,7 @@ class ProviderMemory:
     # -- a new session ---------------------------------------------------------------------------------------------
 
     def replay(self, limit: int = 0) -> tuple[Message, ...]:
-        """The latest `limit` messages of caller and agent for a session that knows nothing; then nothing is due.
+        """Return the latest `limit` messages of caller and agent for a session that knows nothing; then nothing is due.
 
         Without a limit it is that of the connection's settings.
         """
@@ -213,7 +213,7 @@ class ProviderMemory:
             self._known = frozenset(item.id for item in self._conversation if item.id not in self._due)
 
     def usable_handle(self, unanswered: Container[str]) -> str:
-        """The handle if it stands for all that a new session must know, else "".
+        """Return the handle if it stands for all that a new session must know, else "".
 
         It need not know items in `unanswered`, which the provider will hear again, and notes that are due.
         """

@@ -306,21 +306,23 @@ class SpokenSentences:
         self._owner = owner
         self._session = owner.session
         self._lane = DrainableLane(owner, MAX_SENTENCES)
-        self._splitter = SentenceSplitter()
+        self._splitter: SentenceSplitter | None = None
         self._response_id = ""  # of the response whose sentences are being split
 
     def add(self, frame: BotText) -> None:
         """The text of a response goes on."""
         if not self._session.hooks.has(BotText):
             return
-        if frame.response_id != self._response_id:
+        if self._splitter is None or frame.response_id != self._response_id:
             self._splitter, self._response_id = SentenceSplitter(), frame.response_id
         for sentence in self._splitter.feed(frame.text):
             self._put(msgspec.structs.replace(frame, text=sentence))
 
     def end(self, frame: ResponseEnded) -> None:
         """A response has ended: the rest of its text counts as a sentence."""
-        rest = self._splitter.flush() if frame.response_id == self._response_id else ""
+        if self._splitter is None or frame.response_id != self._response_id:
+            return
+        rest, self._splitter = self._splitter.flush(), None
         if rest.strip():
             self._put(BotText(turn=frame.turn, response_id=frame.response_id, text=rest))
 

@@ -1,4 +1,4 @@
-"""What OpenAI Realtime is sent: the `session` of a `session.update`, and the conversation as items."""
+"""The messages to OpenAI Realtime: the `session` of a `session.update`, and the conversation as items."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def detects_turns(settings: dict[str, Any]) -> bool:
 
 
 def changed_settings(old: dict[str, Any], new: dict[str, Any], *, spoken: bool) -> dict[str, Any] | None:
-    """Return the `session` that turns the old settings into the new ones, None if only a new session can.
+    """Return the `session` that turns the old settings into the new ones, None if that takes a new session.
 
     The detection of turns, tracing once it is on, and the voice once the model has `spoken` are fixed; and a setting
     cannot be returned to the model's default.

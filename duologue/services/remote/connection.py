@@ -86,7 +86,7 @@ class KeptService(ConnectionOwner, Protocol[Config, D]):
     """The service that a keeper keeps connected. The keeper compares its configurations and knows nothing of them."""
 
     config: Config
-    """What the next connection is made with."""
+    """The configuration of the next connection."""
     replaceable: bool
     """True if another engine can take the call when this one gives up."""
 
@@ -327,7 +327,7 @@ class Connection(Generic[D]):
 class Recent(dict[str, Value]):
     """A dictionary that drops its oldest entry when a new key exceeds `limit` entries.
 
-    For what a connection must remember of ids that the far end chooses.
+    For data about ids that the far end of a connection chooses.
     """
 
     def __init__(self, limit: int) -> None:

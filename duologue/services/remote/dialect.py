@@ -1,4 +1,4 @@
-"""What a vendor gives for one connection: its `Wire`, its `Event`s, and the `ConnectionDialect` between the two."""
+"""One connection as its vendor gives it: the `Wire`, the `Event`s, and the `ConnectionDialect` between the two."""
 
 from __future__ import annotations
 

@@ -161,7 +161,7 @@ class Rig(ABC):
     faults: frozenset[Fault] = frozenset()
     """The faults that the far end can produce."""
     detects_turns: bool = False
-    """True if the engine finds the caller's turns; else `VadProcessor`, `Endpointing` and `Interruption` do."""
+    """True if the engine finds the caller's turns; else `Vad`, `Endpointing` and `Interruption` do."""
     interim: bool = False
     """True if the engine gives interim transcripts."""
     voices: tuple[str, str] = ("", "")

@@ -17,7 +17,7 @@ Verdict = Literal["holds", "cannot", "n/a"]
 """It holds; the engine declares that it cannot do it, and refuses it; or the fault cannot happen to this engine."""
 
 VERSION = 1
-"""Raised when a scenario demands more of engines than before: see `Capabilities.conformance`."""
+"""The version of the suite. It grows when a scenario demands more than before: see `Capabilities.conformance`."""
 
 POINTS = {
     "E1": "responses in brackets",

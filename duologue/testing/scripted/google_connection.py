@@ -32,7 +32,7 @@ from .server import Got, ScriptedServer
 
 
 class GeminiConnection(GeminiWire):
-    """A connection while it lives."""
+    """An open connection."""
 
     def __init__(
         self, server: ScriptedServer[GeminiConnection], socket: ServerConnection, got: Got, memory: GeminiMemory

@@ -35,7 +35,7 @@ COMPLEXITY = "3"
 """libopus's complexity, 0 to 10. Above it, speech at this bit rate gains little and costs up to 40 % more."""
 SETTLE = 5
 """Packets of silence that are encoded before the last one is repeated: the encoder has forgotten the speech then."""
-EARLY_S = 0.02
+EARLY_SPEECH_S = 0.02
 """Seconds by which the first packet of speech may leave before its time."""
 PAYBACK_S = 0.001
 """Seconds of that which each packet of silence gives back."""
@@ -153,7 +153,7 @@ class VoiceTrack(MediaStreamTrack):
 
     def _speak(self) -> None:
         early_s = self._due - self._clock.time()
-        if self._early_s < early_s <= EARLY_S:
+        if self._early_s < early_s <= EARLY_SPEECH_S:
             self._early_s = early_s
             self._speech.wake()
 

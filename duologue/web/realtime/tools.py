@@ -173,7 +173,7 @@ class ClientTools(Processor):
 
     @handles(PastResult)
     async def remember_result(self, frame: PastResult) -> None:
-        """Log the result of such a call."""
+        """Log the result of a past call."""
         turn = self.session.floor.turn + 1
         self.session.conversation.add(
             "tool_result",

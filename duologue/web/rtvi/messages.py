@@ -168,7 +168,7 @@ def version(text: str) -> Version:
 
 
 class RtviWords(Words):
-    """RTVI's `error`, and the `peerLeft` of Pipecat's small-webrtc transport."""
+    """RTVI's `error` message, and the `peerLeft` of Pipecat's small-webrtc transport."""
 
     def error(self, text: str) -> Message:
         """Return RTVI's error message. It does not end the call."""

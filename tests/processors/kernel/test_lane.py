@@ -574,6 +574,13 @@ async def test_each_wait_has_its_own_limit() -> None:
     await anyio.sleep(3)  # no timer of an earlier wait ends anything else
 
 
+async def test_a_result_that_is_here_at_the_limit_counts() -> None:
+    patience, loop = Patience(), asyncio.get_running_loop()
+    result: asyncio.Future[str] = loop.create_future()
+    loop.call_later(1, result.set_result, "just in time")
+    assert await patience.wait(result, 1) == "just in time"
+
+
 async def test_a_wait_that_is_given_up_ends_at_once() -> None:
     patience, loop = Patience(), asyncio.get_running_loop()
     patience.give_up()  # none is in progress
