@@ -49,10 +49,15 @@ def test_what_is_malformed_is_named(message: str | bytes, named: str) -> None:
 def test_what_is_malformed_changes_nothing(message: str | bytes, named: str) -> None:
     gemini = dialect()
     content(gemini, inputTranscription={"text": "Hi"})
-    before = dict(vars(gemini._responses), tags=list(gemini._responses.tags))
+
+    def state() -> dict[str, Any]:
+        responses = gemini._responses
+        return {**vars(gemini), **vars(responses), "tags": list(responses.tags)}
+
+    before = state()
     with pytest.raises(BadInput):
         gemini.read(message)
-    assert dict(vars(gemini._responses), tags=list(gemini._responses.tags)) == before
+    assert state() == before
 
 
 def test_a_malformed_part_keeps_the_rest_of_its_frame_from_counting() -> None:
