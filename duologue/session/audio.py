@@ -1,4 +1,4 @@
-"""`CallAudio`: the sound of a call: its listeners, and the caller's access."""
+"""`CallAudio`: the audio of a call, the listeners to it, and the caller's access."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ AudioListener = Callable[[bytes, int, float], None]
 
 
 class AudioListeners:
-    """The listeners of one side's audio. One that raises is reported, called no more, and harms nobody else."""
+    """The listeners to one side's audio. A listener that raises is reported and removed; the others go on."""
 
     def __init__(self, report: Callable[[Exception, str], None], owner: str) -> None:
         self._report = report
@@ -24,7 +24,7 @@ class AudioListeners:
         return len(self.listeners)
 
     def add(self, listener: AudioListener) -> Callable[[], None]:
-        """Call `listener` with each piece of audio. Returns a function that ends it."""
+        """Call `listener` with each piece of audio. Returns a function that removes it."""
         self.listeners = (*self.listeners, listener)
 
         def stop() -> None:
@@ -46,7 +46,7 @@ class AudioListeners:
 
 
 class CallAudio:
-    """The sound of a call: both sides' audio as it is heard, and the caller's access."""
+    """The audio of a call: both sides as they are heard, and the caller's access."""
 
     def __init__(self, report: Callable[[Exception, str], None]) -> None:
         self.said = AudioListeners(report, "listener of the caller's audio")
@@ -54,14 +54,14 @@ class CallAudio:
         self.played = AudioListeners(report, "listener of the agent's audio")
         """The agent's audio as the caller has just heard it; the playout feeds it."""
         self.has_playout = False
-        """True once a transport plays what the agent says, and tells the ledger."""
+        """True once a transport plays the agent's audio and reports it to the ledger."""
         self.access: Access = "active"
-        """The caller is heard (`active`) or replaced by silence; see `Session.set_access`."""
+        """Whether the caller is heard (`active`) or replaced by silence; see `Session.set_access`."""
         self.access_since = 0.0
         """Session time of the last change of `access`, in seconds."""
 
     def set_access(self, access: Access, at: float) -> bool:
-        """Change the caller's access at a session time. Returns False if it was so already.
+        """Change the caller's access at a session time. Returns False if the access is the same as before.
 
         Raises ConfigurationError for an unknown access.
         """

@@ -13,13 +13,13 @@ Speaker = Literal["caller", "agent"]
 
 
 class CallEvent(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
-    """Something happened in a call. `at` is the session time in seconds."""
+    """The base of the events of a call. `at` is the session time in seconds."""
 
     at: float = 0.0
 
 
 class CallBegan(CallEvent, frozen=True, kw_only=True, tag="call_began"):
-    """Everything is open; the caller is heard."""
+    """The pipeline is open, and the caller is heard."""
 
     session_id: str
 
@@ -31,14 +31,14 @@ class CallEnding(CallEvent, frozen=True, kw_only=True, tag="call_ending"):
 
 
 class Speaking(CallEvent, frozen=True, kw_only=True, tag="speaking"):
-    """One side begins or ceases to speak. The agent speaks while the caller hears it, on hold too."""
+    """One side begins or ceases to speak. The agent counts as speaking while the caller hears it or it is on hold."""
 
     who: Speaker
     speaking: bool
 
 
 class SpeechHeld(CallEvent, frozen=True, kw_only=True, tag="speech_held"):
-    """The agent's speech is on hold, or goes on where it stopped.
+    """The agent's speech is put on hold, or resumes where it stopped.
 
     `owners` names the owners of the holds, such as "caller".
     """
@@ -49,9 +49,9 @@ class SpeechHeld(CallEvent, frozen=True, kw_only=True, tag="speech_held"):
 
 
 class SpeechCut(CallEvent, frozen=True, kw_only=True, tag="speech_cut"):
-    """Everything of turns up to `turn` is void: the caller or the application interrupted.
+    """All output of the turns up to `turn` is void: the caller or the application interrupted.
 
-    `heard` is the text that the caller heard of it, `heard_s` for how many seconds.
+    `heard` is the text that the caller heard of it, `heard_s` the seconds of audio.
     """
 
     turn: int
@@ -78,10 +78,10 @@ class Recognised(CallEvent, frozen=True, kw_only=True, tag="recognised"):
 class MessageChanged(CallEvent, frozen=True, kw_only=True, tag="message_changed"):
     """A message is new, or has changed. `item` is its entry in the log; its id stays the same until it is `final`.
 
-    The caller's message has the interim words as its `text` before the log has the final ones; until then `item` is
-    provisional. The agent's has the text that was generated so far, of which the caller has heard the first
-    `heard_chars` characters, in `heard_s` seconds; that comes at most ten times a second. Once it is final, `text` is
-    the text that was heard.
+    A message of the caller carries the interim words as its `text` and a provisional `item` until the log has the final
+    words. A message of the agent carries the text that has been generated; the caller has heard its first
+    `heard_chars` characters, in `heard_s` seconds. It is updated at most ten times a second. Once it is `final`, `text`
+    is the text that was heard.
     """
 
     item: Item
@@ -92,13 +92,13 @@ class MessageChanged(CallEvent, frozen=True, kw_only=True, tag="message_changed"
 
 
 class MessageGone(CallEvent, frozen=True, kw_only=True, tag="message_gone"):
-    """A message is taken back: nothing of it was heard, or it was not speech."""
+    """A message is withdrawn: the caller heard nothing of it, or it was not speech."""
 
     id: str
 
 
 class ResponseOpened(CallEvent, frozen=True, kw_only=True, tag="response_opened"):
-    """The agent begins to answer. `id` is also that of the response's message."""
+    """The agent begins a response. `id` is also the id of the response's message."""
 
     id: str
     turn: int
@@ -106,7 +106,7 @@ class ResponseOpened(CallEvent, frozen=True, kw_only=True, tag="response_opened"
 
 
 class ResponseText(CallEvent, frozen=True, kw_only=True, tag="response_text"):
-    """The text of a response goes on by `text`: every piece, as the model gives it."""
+    """`text` is the next piece of a response's text, as the model gives it."""
 
     id: str
     turn: int
@@ -114,7 +114,7 @@ class ResponseText(CallEvent, frozen=True, kw_only=True, tag="response_text"):
 
 
 class ResponseComplete(CallEvent, frozen=True, kw_only=True, tag="response_complete"):
-    """The engine has given all of a response, or was stopped. The caller may still have to hear it."""
+    """The engine has finished a response, or was stopped. The caller may not have heard it yet."""
 
     id: str
     turn: int
@@ -122,11 +122,11 @@ class ResponseComplete(CallEvent, frozen=True, kw_only=True, tag="response_compl
 
 
 class ToolChanged(CallEvent, frozen=True, kw_only=True, tag="tool_changed"):
-    """A tool call has come into another state.
+    """The state of a tool call has changed.
 
-    `called` when the log has it, `changed` when a hook has changed its arguments, `answered` when the log has its
-    result: `item` is the entry of the log then. `waiting` for an approval, and `approved` or `denied`, by whom (`by`)
-    and for what reason.
+    The state is `called` when the log has the call, `changed` when a hook has changed its arguments, and `answered`
+    when the log has its result; `item` is the entry of the log then. It is `waiting` while the call waits for an
+    approval, then `approved` or `denied`, with the `by` and the `reason` of the decision.
     """
 
     state: Literal["called", "changed", "waiting", "approved", "denied", "answered"]
@@ -147,9 +147,9 @@ class Noted(CallEvent, frozen=True, kw_only=True, tag="noted"):
 
 
 class HandedOff(CallEvent, frozen=True, kw_only=True, tag="handed_off"):
-    """A hand-off has `started`, is `completed`, or `failed` with an `error`: then `source` keeps the call.
+    """A hand-off has `started`, is `completed`, or has `failed` with an `error`, and `source` keeps the call.
 
-    Source and target are the same agent if only the engine changes. `gap_ms` is how long neither had the call.
+    Source and target are the same agent if only the engine changes. `gap_ms` is the time between them.
     """
 
     state: Literal["started", "completed", "failed"]
@@ -178,7 +178,7 @@ class ClientMoved(CallEvent, frozen=True, kw_only=True, tag="client_moved"):
 
 
 class ConnectionMoved(CallEvent, frozen=True, kw_only=True, tag="connection_moved"):
-    """A service's connection has come into another state: see `duologue.frames.ConnectionChanged`."""
+    """The state of a service's connection has changed: see `duologue.frames.ConnectionChanged`."""
 
     engine: str
     state: str
@@ -189,14 +189,14 @@ class ConnectionMoved(CallEvent, frozen=True, kw_only=True, tag="connection_move
 
 
 class UsageReported(CallEvent, frozen=True, kw_only=True, tag="usage_reported"):
-    """A service reports its consumption, `used`. `totals` are those of the call, one for each service and model."""
+    """A service reports its consumption, `used`. `totals` are the sums of the call, one for each service and model."""
 
     used: Usage
     totals: tuple[Usage, ...]
 
 
 class Failed(CallEvent, frozen=True, kw_only=True, tag="failed"):
-    """An error was reported. A `message` of the category "internal" may be for the application's eyes only."""
+    """An error was reported. A `message` of the category "internal" may have details for the application only."""
 
     processor: str
     category: str
@@ -212,9 +212,10 @@ class Level(CallEvent, frozen=True, kw_only=True, tag="level"):
 
 
 class TurnTimed(CallEvent, frozen=True, kw_only=True, tag="turn_timed"):
-    """The caller begins to hear the answer of a turn. Only for watchers that ask for it.
+    """The caller begins to hear the answer of a turn: its latency. Only for watchers that ask for it.
 
-    `stages_ms` are the milliseconds of each stage of `duologue.session.latency`; `median_ms` is that of all totals.
+    `stages_ms` are the milliseconds of each stage of `duologue.session.latency`; `median_ms` is the median
+    of the totals of all turns.
     """
 
     turn: int
@@ -247,4 +248,4 @@ FeedEvent = (
     | TurnTimed
 )
 ON_REQUEST: tuple[type[CallEvent], ...] = (Level, TurnTimed)
-"""Events that cost something to measure: only watchers that name them get them."""
+"""Events that require measurements. Only watchers that name them receive them."""

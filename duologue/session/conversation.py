@@ -1,4 +1,4 @@
-"""The log of a call: items in order, which outlive every engine."""
+"""The log of a call: its items, in order. The log outlives every engine."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _VALUE_BYTES = 16  # of a number or a container
 class Item(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One entry of the conversation. Times are session times in seconds.
 
-    `text` of an agent's message is the text that the caller heard, and empty until that is known. `written` is the
-    model's own text where processors or hooks have changed it before it was spoken, else empty. A tool call and its
+    `text` of an agent's message is the text that the caller heard; it is empty until that is known. `written` is the
+    model's own text if processors or hooks changed it before it was spoken, else empty. A tool call and its
     result share the `call_id`.
     """
 
@@ -56,10 +56,10 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Conversation:
     """The log of a call. Items are appended, and replaced under their id while in progress.
 
-    Holds `limit` items and `max_bytes` bytes. At the limit of bytes the oldest images give way to a note in their
-    place; then, as at the limit of items, the oldest items go, a tool call together with its result, and `forgotten`
-    counts them. The newest item stays. `calls` is the register of the tool calls in the log. Errors of listeners go to
-    `failed`.
+    Holds at most `limit` items and `max_bytes` bytes. Beyond the limit of bytes, notes replace the oldest images. If
+    that is not enough, and beyond the limit of items, the oldest items are removed, a tool call together with its
+    result; `forgotten` counts them. The newest item stays. `calls` is the register of the tool calls in the log. Errors
+    of listeners go to `failed`.
     """
 
     def __init__(
@@ -107,11 +107,11 @@ class Conversation:
     def listen(
         self, listener: Callable[[Item], None], removed: Callable[[Item], None] | None = None
     ) -> Callable[[], None]:
-        """Call `listener` with every item that is added or changed, `removed` with every item that is taken back.
+        """Call `listener` with every item that is added or changed, `removed` with every item that is removed.
 
-        Returns a function that ends it.
+        Returns a function that stops the calls.
         """
-        listeners, entry = self._listeners, (partial(listener), removed)  # one that listens twice is two entries
+        listeners, entry = self._listeners, (partial(listener), removed)  # a listener may be added twice
         listeners.append(entry)
 
         def stop() -> None:
@@ -121,14 +121,14 @@ class Conversation:
         return stop
 
     def new_id(self) -> str:
-        """Return an id for an item that is still to come: no other of the conversation has it, or will get it."""
+        """Return a new id for an item that follows later. No other item of the conversation gets it."""
         while True:
             self._count += 1
             if (item_id := f"item_{self._count}") not in self._sizes:
                 return item_id
 
     def get(self, item_id: str) -> Item | None:
-        """Return the item of this id, None if there is none."""
+        """Return the item with this id, or None."""
         place = self._find(item_id)
         return None if place is None else self._items[place]
 
@@ -139,7 +139,7 @@ class Conversation:
         return next(place for place in range(len(self._items) - 1, -1, -1) if self._items[place].id == item_id)
 
     def add(self, kind: Kind, role: Role, *, turn: int = 0, id: str = "", **fields: Any) -> Item:
-        """Append an item; one of an earlier `turn` is inserted at the end of that turn.
+        """Append an item. An item of an earlier `turn` is inserted at the end of that turn.
 
         A tool call and its result are registered in `calls`. Raises BadInput if the id is taken, for a tool call
         whose `call_id` is missing or taken, and for a tool result without its call or after another one.
@@ -161,7 +161,7 @@ class Conversation:
         return item
 
     def _place(self, turn: int) -> int:
-        """Before the first item of a later turn. Items of no turn stay with the item before them."""
+        """Return the place before the first item of a later turn. Items without a turn stay with the item before."""
         place = len(self._items)
         for at in range(place - 1, -1, -1) if turn else ():
             other = self._items[at].turn
@@ -172,7 +172,7 @@ class Conversation:
         return place
 
     def update(self, item_id: str, **changes: Any) -> Item:
-        """Replace fields of an item. Raises IllegalState if there is none of this id."""
+        """Replace fields of an item. Raises IllegalState for an unknown id."""
         place = self._find(item_id)
         if place is None:
             raise IllegalState(f"the conversation has no item {item_id!r}")
@@ -185,8 +185,8 @@ class Conversation:
     def shorten(self, item_id: str, heard_s: float) -> Item | None:
         """Record that the caller heard only the first `heard_s` seconds of an agent's message.
 
-        Returns the rest of the item, None if nothing was heard: then the item is removed. Raises IllegalState if
-        there is no item of this id.
+        Returns the shortened item. If nothing was heard, removes the item and returns None. Raises IllegalState for an
+        unknown id.
         """
         item = self.get(item_id)
         if item is None:
@@ -201,7 +201,7 @@ class Conversation:
         return self.update(item_id, text=text, heard_s=heard_s, words=words, status="interrupted")
 
     def remove(self, item_id: str) -> None:
-        """Remove an item of which the caller heard nothing. Does nothing if there is none of this id."""
+        """Remove an item of which the caller heard nothing. Does nothing for an unknown id."""
         place = self._find(item_id)
         if place is None:
             return
@@ -279,13 +279,13 @@ class Conversation:
             return
         call = self.calls.forget(item.call_id)
         if call is not None and call.result_id:
-            # The result stands soon after its call.
+            # The result follows soon after its call.
             self._drop(next(at for at, other in enumerate(self._items) if other.id == call.result_id))
             self.forgotten += 1
 
 
 class LogKeeper:
-    """An item stands in the log from the start of its response; its text follows when the response is settled."""
+    """Logs responses: adds an item when a response begins, and its text when the response is settled."""
 
     def __init__(self, conversation: Conversation, now: Callable[[], float]) -> None:
         self._conversation = conversation
@@ -303,7 +303,7 @@ class LogKeeper:
             self._conversation.update(response.id, at=self._now())
 
     def settled(self, response: Response, heard: Heard, interrupted: bool) -> None:
-        """A response is settled. Nothing stays in the log of a response that was not heard."""
+        """A response is settled. If nothing of it was heard, its item is removed."""
         if self._conversation.get(response.id) is None:
             return  # the conversation has forgotten it
         if not heard.text:
@@ -334,7 +334,7 @@ def _size(item: Item) -> int:
 
 
 def byte_length(value: Any) -> int:
-    """Return the bytes that plain data takes, about: texts in UTF-8, images as they are."""
+    """Return the approximate size of plain data in bytes: texts in UTF-8, images as they are."""
     if isinstance(value, str):
         return len(value) if value.isascii() else len(value.encode(errors="replace"))
     if isinstance(value, bytes | bytearray | memoryview):

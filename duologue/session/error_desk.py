@@ -1,4 +1,4 @@
-"""`ErrorDesk`: makes errors known, and asks the policy what follows."""
+"""`ErrorDesk`: logs and broadcasts errors, and applies the error policy."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Decision = Literal["continue", "end", "cancel"]
 ErrorPolicy = Callable[[ErrorRaised], Decision]
 
 MAX_BROADCAST = 16
-"""Errors that are broadcast in one go: the first and those reported meanwhile. The rest is logged and decided only."""
+"""Errors that are broadcast in one go: the first, and errors reported meanwhile. Others are logged and decided only."""
 
 
 def end_on_fatal(error: ErrorRaised) -> Decision:
@@ -27,7 +27,7 @@ def end_on_fatal(error: ErrorRaised) -> Decision:
 class ErrorDesk:
     """Broadcasts errors one at a time, in the order in which they are reported.
 
-    An error that is reported while another is being broadcast waits for it, and is then treated like any other.
+    An error that is reported during the broadcast of another waits until that has ended.
     `fail(error, at_once)` ends the session.
     """
 
@@ -42,17 +42,17 @@ class ErrorDesk:
         self._policy = policy
         self._broadcast = broadcast
         self._fail = fail
-        self._waiting: deque[tuple[ErrorRaised, Exception]] = deque()  # the first one is being broadcast
+        self._waiting: deque[tuple[ErrorRaised, Exception]] = deque()  # the first is being broadcast
 
     def report(self, error: Exception, processor: str, frame: Frame | None = None, *, fatal: bool = False) -> None:
-        """Log an error, broadcast it as an `ErrorRaised` signal, and do what the policy decides.
+        """Log an error, broadcast it as an `ErrorRaised` signal, and carry out the policy's decision.
 
-        `frame` is the frame that was being handled. An error of a listener of `ErrorRaised` is only logged, unless it
-        is fatal: with its own error, the listener would raise the next one.
+        `frame` is the frame that was being handled. An error of a listener to `ErrorRaised` is only logged, unless it
+        is fatal: a broadcast would call the failing listener again.
         """
         raised = error
         while isinstance(error, ExceptionGroup):
-            error = error.exceptions[0]  # the log has the rest
+            error = error.exceptions[0]  # the log has the others
         category = error.category if isinstance(error, DuologueError) else "internal"
         while_doing = f" (while handling {type(frame).__name__})" if frame is not None else ""
         log.log(

@@ -1,4 +1,4 @@
-"""`Feed`: a call as a stream of events, derived once from signals, log and ledger, for everybody who watches."""
+"""`Feed`: a call as a stream of events for watchers, derived once from signals, log and ledger."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class _Watcher:
         self.kinds = frozenset(kinds)
 
     def wants(self, kind: type[CallEvent]) -> bool:
-        """Returns True for a type that was named; without names, for every type that need not be."""
+        """Returns True for a type that the watcher named; without names, for all types but those in `ON_REQUEST`."""
         return kind in self.kinds if self.kinds else kind not in ON_REQUEST
 
 
 class Feed:
-    """The events of a session's call. Costs nothing before somebody watches.
+    """The events of a session's call. It costs nothing until the first watcher.
 
     `on` calls a function with each event; `watch` is read with `async for`.
     """
@@ -66,10 +66,10 @@ class Feed:
     # -- watching --------------------------------------------------------------------------------------------------
 
     def on(self, listener: Callable[[FeedEvent], None], *kinds: type[CallEvent]) -> Callable[[], None]:
-        """Call `listener` with each event there and then, or with those of the types `kinds` only.
+        """Call `listener` with each event at once, or only with events of the types `kinds`.
 
-        `Level` and `TurnTimed` come only if they are named. An exception is reported as an error and reaches nobody
-        else. Returns a function that ends it. Raises ConfigurationError for a type that is not an event's.
+        `Level` and `TurnTimed` come only if they are named. An exception of the listener is reported as an error.
+        Returns a function that removes the listener. Raises ConfigurationError for a type that is not an event type.
         """
         for kind in kinds:
             if not (isinstance(kind, type) and issubclass(kind, CallEvent)):
@@ -87,11 +87,11 @@ class Feed:
         return stop
 
     async def watch(self, *kinds: type[CallEvent], capacity: int = CAPACITY) -> AsyncGenerator[FeedEvent, None]:
-        """Each event until the call ends, or those of the types `kinds` only; the log so far comes first.
+        """Yield each event, or only events of the types `kinds`, until the call ends. The existing log comes first.
 
-        Of the changes of a message that wait for the reader only the latest is kept, and the pieces of a response's
-        text are joined. Beyond `capacity` waiting ids interim events are left out (messages that are not final, text,
-        levels). Raises TooSlow when `capacity` others wait, and ConfigurationError for a capacity below 1.
+        While events wait for the reader, only the latest change of a message is kept, and the pieces of a response's
+        text are joined. Once `capacity` ids wait, interim events are dropped: messages that are not final, text,
+        levels. Raises TooSlow when `capacity` other events wait, and ConfigurationError for a capacity below 1.
         """
         if capacity < 1:
             raise ConfigurationError(f"a capacity of {capacity} events holds none")
@@ -100,7 +100,7 @@ class Feed:
         for event in self.snapshot():
             if not kinds or isinstance(event, kinds):
                 backlog.put(event)
-        backlog.limit = len(backlog) + capacity  # the log so far is not the reader's fault
+        backlog.limit = len(backlog) + capacity  # the existing log does not count against the reader
         stops = [self.on(backlog.put, *kinds), self.on(lambda event: backlog.end(), CallEnding)]
         if self.ended:
             backlog.end()
@@ -112,11 +112,11 @@ class Feed:
                 stop()
 
     def snapshot(self) -> Iterator[FeedEvent]:
-        """The log as it is now, as events in its order, and the words that it does not have yet."""
+        """The present log as events, in order, then the words that are not in the log yet."""
         return self._messages.snapshot()
 
     def attach(self) -> None:
-        """Begin to follow the call, for watchers to come. Attaching twice is harmless."""
+        """Begin to follow the call. Attaching twice is harmless."""
         if self._attached:
             return
         self._attached = True
@@ -177,14 +177,14 @@ class Feed:
 
 
 def _cause(event: FeedEvent) -> ErrorRaised | None:
-    """The signal of an error that was being told: a watcher does not get the errors that it makes of errors."""
+    """The error signal behind an event. A watcher that fails on an error must not receive its own error in turn."""
     if not isinstance(event, Failed):
         return None
     return ErrorRaised(processor=event.processor, category=event.category, message=event.message, fatal=event.fatal)
 
 
 def _backlog_key(event: FeedEvent, numbers: Iterator[int]) -> Hashable:
-    """Under one key only the latest event waits for a reader."""
+    """The key under which an event waits: a later event of the same key replaces it."""
     match event:
         case MessageChanged():
             return "message", event.item.id
@@ -215,17 +215,17 @@ def _join_events(before: FeedEvent, after: FeedEvent) -> FeedEvent:
 
 
 class TooSlow(DuologueError):
-    """More events wait for a reader than may wait."""
+    """A reader is too slow: more events wait than its capacity allows."""
 
     category = "limit"
 
 
 class Backlog(Generic[E]):
-    """Holds events until a reader takes them, each id in its place.
+    """Holds events until a reader takes them, in the order of their ids' first events.
 
-    `key` gives an event's id: of those that wait under one id only the latest is kept, or the result of
-    `join(before, after)`. Beyond `limit` ids (0 for no limit) events for which `is_interim` returns True are left out;
-    once `limit` others wait, the reader gets TooSlow. `noun` names the events in its message.
+    `key` returns an event's id. A later event of a waiting id replaces the earlier one by `join(before, after)`. Beyond
+    `limit` ids (0 for no limit), events for which `is_interim` returns True are dropped; once `limit` others wait, the
+    reader gets TooSlow. `noun` names the events in its message.
     """
 
     def __init__(
@@ -276,7 +276,7 @@ class Backlog(Generic[E]):
         self._news.set()
 
     async def next(self) -> E | None:
-        """The event that has waited longest; None at the end. Raises TooSlow."""
+        """Wait for the oldest event and return it; None at the end. Raises TooSlow."""
         while not self._waiting and not self._ended and not self._too_slow:
             self._news.clear()
             await self._news.wait()

@@ -28,13 +28,13 @@ from .ledger import Response, heard_position
 MESSAGE_TICK_S = 0.1
 """The shortest time between two changes of the agent's messages."""
 MAX_UTTERANCES = 64
-"""Utterances that are shown before the log has them; the oldest are taken back."""
+"""Utterances that are shown before the log has them. Beyond that the oldest are withdrawn."""
 
 
 class FeedMessages:
-    """Follows the log and the ledger of a call, and emits an event for every change that can be seen.
+    """Follows the log and the ledger of a call, and emits an event for every visible change.
 
-    Nothing is followed before `attach`. `watched()` returns False while nobody would get an event.
+    It follows nothing before `attach`. `watched()` returns False while there is no watcher.
     """
 
     def __init__(self, session: FeedSource, emit: Callable[[FeedEvent], None], watched: Callable[[], bool]) -> None:
@@ -42,10 +42,10 @@ class FeedMessages:
         self._emit = emit
         self._watched = watched
         self._ended = False
-        self._utterances: dict[str, MessageChanged] = {}  # with words that the log does not have yet
+        self._utterances: dict[str, MessageChanged] = {}  # whose words are not in the log yet
         self._unnamed = ""  # id for texts whose service gives none
         self._numbers = count(1)
-        self._responses: dict[str, MessageChanged | None] = {}  # messages in progress, as they were last told
+        self._responses: dict[str, MessageChanged | None] = {}  # messages in progress, as last emitted
         self._calls: set[str] = set()  # tool calls without a result
         self._behind: dict[str, Response] = {}  # responses that have changed since their last event
         self._told_at = -MESSAGE_TICK_S
@@ -61,14 +61,14 @@ class FeedMessages:
         session.on(Transcribed, self._transcribed)
 
     def end(self) -> None:
-        """The call ends: tell the last changes, and take back words that nobody has logged."""
+        """The call ends: emit the last changes, and withdraw the words that were not logged."""
         self._catch_up()
         for utterance in tuple(self._utterances):
             self._take_back(utterance)
         self._ended = True
 
     def snapshot(self) -> Iterator[FeedEvent]:
-        """The log as it is now, as events in its order, and the words that it does not have yet."""
+        """The present log as events, in order, then the words that are not in the log yet."""
         logged = set()
         for item in self._session.conversation:
             if (event := self._current(item)) is not None:
@@ -102,7 +102,7 @@ class FeedMessages:
             self._emit(MessageGone(at=self._session.now(), id=item.id))
 
     def _entry(self, item: Item) -> FeedEvent:
-        """An entry of the log that is not a message."""
+        """The event for an entry of the log that is not a message."""
         at = self._session.now()
         if item.kind == "tool_call":
             changed = item.call_id in self._calls
@@ -116,7 +116,7 @@ class FeedMessages:
         return _tool_changed(item, state, at)
 
     def _current(self, item: Item) -> FeedEvent | None:
-        """An entry of the log as it is now; None for a message that has no text yet."""
+        """The event for an entry of the log in its present state; None for a message without text."""
         at = self._session.now()
         if item.kind in ("tool_call", "tool_result"):
             return _tool_changed(item, "called" if item.kind == "tool_call" else "answered", at)
@@ -127,7 +127,7 @@ class FeedMessages:
         return self._final(item) or self._utterances.get(item.id)
 
     def _final(self, item: Item) -> MessageChanged | None:
-        """A message as the log has it; None while it has no words."""
+        """The event for a message as the log has it; None while it has no words."""
         if not item.text and item.name != "image":
             return None
         heard = len(item.text) if item.role == "agent" else 0
@@ -158,7 +158,7 @@ class FeedMessages:
         if signal.text:
             self._show_words(utterance, signal, now)
         if signal.final and (not signal.text or utterance == self._unnamed):
-            self._take_back(utterance)  # it comes to nothing, or has no id by which to find its item
+            self._take_back(utterance)  # it has no words, or no id by which to find its item
             self._unnamed = ""
 
     def _name_unnamed(self) -> str:
@@ -168,7 +168,7 @@ class FeedMessages:
     def _show_words(self, utterance: str, signal: Transcribed, now: float) -> None:
         item = self._session.conversation.get(utterance)
         if item is not None and item.text:
-            return  # the log has them already
+            return  # they are in the log already
         if item is None:
             item = Item(
                 id=utterance,
@@ -193,12 +193,12 @@ class FeedMessages:
     # -- the agent's words -----------------------------------------------------------------------------------------
 
     def text_added(self, response: Response, text: str) -> None:
-        """The text of a response has grown: called by the ledger."""
+        """Text was added to a response. The ledger calls this."""
         self._emit(ResponseText(at=self._session.now(), id=response.id, turn=response.turn, text=text))
         self.changed(response)
 
     def changed(self, response: Response) -> None:
-        """More of a response was played, or its text was corrected: called by the ledger."""
+        """More of a response was played, or its text was corrected. The ledger calls this."""
         if not self._watched():
             return
         self._behind[response.id] = response
@@ -209,12 +209,12 @@ class FeedMessages:
             self._timer = asyncio.get_running_loop().call_later(wait_s, self._catch_up)
 
     def all_given(self, frame: ResponseEnded) -> None:
-        """The engine has given all of a response: called by the ledger."""
+        """The engine has finished a response. The ledger calls this."""
         event = ResponseComplete(at=self._session.now(), id=frame.response_id, turn=frame.turn, status=frame.status)
         self._emit(event)
 
     def _catch_up(self) -> None:
-        """Tell how the responses have gone on."""
+        """Emit the changes of the responses since their last events."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -239,7 +239,7 @@ class FeedMessages:
             self._emit(event)
 
     def _being_said(self, item: Item, response: Response) -> MessageChanged:
-        # Guessed times of words may turn out to have been too early: text once told as heard stays heard.
+        # Estimated word times may prove too early, but text that was reported as heard stays heard.
         before = self._responses.get(item.id)
         heard = heard_position(response.text, response.heard().text)
         heard = min(max(heard, before.heard_chars if before is not None else 0), len(response.text))

@@ -1,4 +1,4 @@
-"""`FeedSource`: a session, as far as its feed needs one; and its signals as events, where one is one."""
+"""`FeedSource`: the part of a session that its feed uses; and the signals that each become one event."""
 
 from __future__ import annotations
 
@@ -52,13 +52,13 @@ SignalT = TypeVar("SignalT", bound=Signal)
 
 
 class FloorState(Protocol):
-    """The floor, as far as the feed reads it."""
+    """The part of the floor that the feed reads."""
 
     turn: int
 
 
 class FeedSource(PushObserver, Protocol):
-    """A session, as far as its feed needs one: the events are derived from it."""
+    """The part of a session from which its feed derives the events."""
 
     @property
     def id(self) -> str: ...
@@ -75,7 +75,7 @@ class FeedSource(PushObserver, Protocol):
 
 
 def follow_signals(session: FeedSource, emit: Callable[[FeedEvent], None]) -> None:
-    """Emit an event for each of these signals, from now on."""
+    """Emit an event for each signal that becomes exactly one, from now on."""
 
     def on(signal_type: type[SignalT], event: Callable[[SignalT], FeedEvent]) -> None:
         session.on(signal_type, lambda signal: emit(event(signal)))

@@ -1,4 +1,4 @@
-"""`Floor`: whose turn it is, what is void, whether the agent's speech is on hold, and how long nothing has happened."""
+"""`Floor`: the turns of a call, its fence, the holds on the agent's speech, and the clock for idle calls."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ from ..frames import (
 
 Owner = Literal["caller", "agent"]
 VoiceListener = Callable[[float, float], None]
-"""Called with the session times of the first and the last voiced frame of the caller's speech so far, in seconds."""
+"""Called with the session times of the first and the latest voiced frame of the caller's speech, in seconds."""
 Edge = Callable[[tuple[str, ...]], None]
-"""Receives the names of the owners whose holds begin or have ended the silence."""
+"""Called with the names of the owners of the holds when the agent's speech is put on hold, or resumes."""
 
 
 class Floor:
-    """The turn counter of a call, its fence, its holds, and who is active.
+    """The turn counter of a call, its fence, its holds, and which side is active.
 
-    A turn is one exchange: it begins when the agent takes the floor. Output stamped with a turn up to `fence` is stale
-    everywhere at once, because every place asks here.
+    A turn is one exchange: it begins when the agent takes the floor. `Output` of a turn up to `fence` is stale
+    everywhere at once, because everything that handles output asks the floor.
     """
 
     def __init__(
@@ -48,11 +48,11 @@ class Floor:
         self.fence = -1
         """Output of this turn and of those before it is void."""
         self.agent_speaking = False
-        """True while the caller hears the agent or its speech is on hold. The transport's playout keeps it."""
+        """True while the caller hears the agent or its speech is on hold. The transport's playout sets it."""
         self.caller_speaking = False
         """True while the caller speaks. Set by `caller_speaks`."""
         self.dismissed = False
-        """True if the caller's turn that is ending was a backchannel, which wants no answer: see `take_dismissed`."""
+        """True if the caller's turn that is ending was a backchannel: see `take_dismissed`."""
         self.touched: Callable[[], None] = lambda: None
         """Called at every sign of life. Code that changes one of the attributes above calls it too."""
         self._working: set[int] = set()
@@ -62,14 +62,14 @@ class Floor:
         self._voice_listeners: tuple[VoiceListener, ...] = ()
 
     def caller_speaks(self, speaking: bool, at: float) -> None:
-        """The caller has spoken, or been silent, since session time `at`. A change is announced to everyone."""
+        """Record that the caller has spoken, or been silent, since session time `at`. Broadcasts a change."""
         changed, self.caller_speaking = speaking != self.caller_speaking, speaking
         self.touched()
         if changed:
             self._broadcast(CallerStartedSpeaking(at=at) if speaking else CallerStoppedSpeaking(at=at))
 
     def caller_voiced(self, start_s: float, end_s: float) -> None:
-        """The caller's speech, which began at session time `start_s`, lasts until `end_s` so far.
+        """Record that the caller's speech, which began at session time `start_s`, has gone on until `end_s`.
 
         A detector calls this with every piece of audio that prolongs the speech, before it passes the piece on.
         """
@@ -87,7 +87,7 @@ class Floor:
 
     @property
     def owner(self) -> Owner:
-        """Whose move it is: the agent's while it works on a turn, speaks or is about to speak, else the caller's."""
+        """The side that has the floor: the agent while it works on a turn, speaks or is about to, else the caller."""
         return "agent" if self._working or self.agent_speaking or self._unsettled() else "caller"
 
     def begin(self, *, protected: bool = False) -> int:
@@ -102,23 +102,23 @@ class Floor:
         return self.turn
 
     def finish(self, turn: int) -> None:
-        """The engine has given all of this turn, including tool calls and what follows from them."""
+        """Record that the engine has finished this turn, including its tool calls and their continuations."""
         self._working.discard(turn)
         self.touched()
 
     def is_stale(self, frame: Frame) -> bool:
-        """Returns True if an interruption has made this frame void."""
+        """Return True if an interruption has made this frame void."""
         return isinstance(frame, Output) and frame.turn <= self.fence and not frame.survives_fence
 
     def is_protected(self, turn: int) -> bool:
-        """Returns True if the caller may not interrupt this turn.
+        """Return True if the caller may not interrupt this turn.
 
-        Protection ends with the next turn that begins once all of this one is done and heard.
+        Protection ends when the next turn begins after this one is finished and heard.
         """
         return turn in self._protected
 
     def take_dismissed(self) -> bool:
-        """Clear `dismissed`. Returns True if it was set and the agent has the floor, which it keeps then."""
+        """Clear `dismissed`. Return True if it was set while the agent has the floor: the agent then keeps it."""
         dismissed, self.dismissed = self.dismissed, False
         return dismissed and self.owner == "agent"
 
@@ -134,9 +134,9 @@ class Floor:
     ) -> Hold:
         """Put the agent's speech on hold, at once and without loss, and return the hold.
 
-        The speech stays silent while any hold is out. This one ends when it is released, after `patience_s` seconds
-        (`on_expired` is called then), or with an interruption unless it is `lasting`. `patience_s=None` is for an
-        owner that is sure to release it. Raises ConfigurationError for a `patience_s` that is not positive.
+        The agent stays silent while any hold is out. The hold ends when it is released, when it expires after
+        `patience_s` seconds (this calls `on_expired`), or at an interruption unless it is `lasting`. `patience_s=None`
+        is for an owner that is sure to release it. Raises ConfigurationError for a `patience_s` that is not positive.
         """
         return self._holds.begin(owner, patience_s=patience_s, lasting=lasting, on_expired=on_expired)
 
@@ -151,10 +151,10 @@ class Floor:
         return tuple(hold.owner for hold in self._holds.out)
 
     def on_hold(self, held: Edge, resumed: Edge) -> Callable[[], None]:
-        """Register how the agent's speech falls silent and goes on. Playouts do. Returns a function that ends it.
+        """Register functions that silence and resume the agent's speech; playouts do. Returns a function that removes them.
 
-        `held` is called with the owner when the first hold begins. `resumed` is called when the last one is released or
-        has expired, with the owners of all holds since. An interruption that ends the last one calls neither.
+        `held` is called with the owner when the first hold begins. `resumed` is called when the last hold is released
+        or expires, with the owners of all holds since. An interruption that ends the last hold calls neither.
         """
         return self._holds.on_edge(held, resumed)
 
@@ -162,9 +162,9 @@ class Floor:
 
     @contextmanager
     def scope(self, turn: int) -> Iterator[anyio.CancelScope]:
-        """A cancel scope for work on a turn: cancelled when the turn is fenced, at once if it already is.
+        """A cancel scope for work on a turn. It is cancelled when the fence reaches the turn, at once if it already has.
 
-        The block ends silently then, and the scope's `cancel_called` is True.
+        The block then ends without an exception, and the scope's `cancel_called` is True.
         """
         with anyio.CancelScope() as scope:
             self._scopes[scope] = turn
@@ -176,7 +176,7 @@ class Floor:
                 del self._scopes[scope]
 
     def raise_fence(self) -> int:
-        """Make everything up to the latest turn void, end the holds that are not lasting, and return that turn."""
+        """Make all output up to the latest turn void, end the holds that are not lasting, and return that turn."""
         self.fence = self.turn
         self._protected.clear()
         self._working.clear()
@@ -189,12 +189,12 @@ class Floor:
         return self.fence
 
     def close(self) -> None:
-        """The call ends: end all holds without resuming the speech."""
+        """End all holds without resuming the speech: the call ends."""
         self._holds.end(lasting=True)
 
 
 class Hold:
-    """The agent's speech is on hold for `owner`, until `release`, until its time is over, or until an interruption.
+    """A hold on the agent's speech by `owner`. It lasts until `release`, its expiry, or an interruption.
 
     Made by `Floor.hold`. Other holds neither end it nor change its time.
     """
@@ -204,9 +204,9 @@ class Hold:
     def __init__(self, holds: Holds, owner: str, *, lasting: bool, on_expired: Callable[[], None] | None) -> None:
         self.owner = owner
         self.lasting = lasting
-        """True if an interruption does not end it: it is about the client, and not about what the agent says."""
+        """True if an interruption does not end it: its cause is the client, not the agent's words."""
         self.expired = False
-        """True once its own time has ended it."""
+        """True once it has ended because its time was over."""
         self._holds = holds
         self._on_expired = on_expired
         self._timer: asyncio.TimerHandle | None = None
@@ -217,13 +217,13 @@ class Hold:
         return self in self._holds.out
 
     def release(self) -> None:
-        """End it. The speech goes on if no other hold is out. Does nothing if it has ended already."""
+        """End the hold. The speech resumes if no other hold is out. Does nothing if the hold has ended already."""
         if self.out:
             self._stop_timer()
             self._holds._ended(self)
 
     def release_after(self, seconds: float) -> None:
-        """End it in `seconds`, if nothing ends it before. An earlier time that was set stays."""
+        """End the hold after `seconds` at the latest. An earlier limit stays."""
         if not self.out:
             return
         loop = asyncio.get_running_loop()
@@ -245,7 +245,7 @@ class Hold:
 
 
 class Holds:
-    """The holds of one call that are out: the only record of whether the agent's speech is on hold."""
+    """The holds of one call that are out, the only record of them."""
 
     def __init__(self) -> None:
         self.out: dict[Hold, None] = {}
@@ -254,9 +254,9 @@ class Holds:
         self._edges: list[tuple[Edge, Edge]] = []
 
     def on_edge(self, held: Edge, resumed: Edge) -> Callable[[], None]:
-        """Call `held` when the first hold begins, `resumed` when the last one is released or has expired.
+        """Call `held` when the first hold begins, `resumed` when the last one is released or expires.
 
-        An interruption that ends the last one calls neither. Returns a function that ends it.
+        An interruption that ends the last hold calls neither. Returns a function that removes both.
         """
         edge = held, resumed
         self._edges.append(edge)
@@ -292,7 +292,7 @@ class Holds:
                 resumed(owners)
 
     def end(self, *, lasting: bool) -> None:
-        """End all holds without calling an edge; the lasting ones only if `lasting`."""
+        """End all holds without calling an edge; lasting holds only if `lasting`."""
         for hold in list(self.out):
             if lasting or not hold.lasting:
                 hold._stop_timer()
@@ -301,9 +301,9 @@ class Holds:
 
 
 class IdleClock:
-    """Broadcasts `Idle` whenever `idle_s` seconds have passed on the floor without a sign of life, and nobody speaks.
+    """Broadcasts `Idle` whenever neither side speaks and the floor had no sign of life for `idle_s` seconds.
 
-    It runs from the start of the session, which `on` listens for, to the end. Raises ConfigurationError if `idle_s` is
+    It runs from the start of the session to its end; `on` registers its listeners for both. Raises ConfigurationError if `idle_s` is
     not positive.
     """
 

@@ -18,7 +18,7 @@ from .conversation import Conversation
 from .host import Report
 
 HOOK_TIMEOUT_S = 2.0
-"""Seconds for each hook, each time. A hook that takes longer has failed."""
+"""Seconds that one call of a hook may take. A hook that takes longer has failed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,7 +28,7 @@ class _Hook:
 
 
 class Hooks:
-    """The hooks of a session, asked one after the other. See `Session.intercept` for what they may do."""
+    """The hooks of a session, called one after the other. `Session.intercept` says what they may do."""
 
     def __init__(self, report: Report, broadcast: Callable[[Signal], None], conversation: Conversation) -> None:
         self._report = report
@@ -37,9 +37,9 @@ class Hooks:
         self._hooks: dict[type, list[_Hook]] = {UserTranscript: [], ToolCall: [], BotText: []}
 
     def add(self, frame_type: type, function: Callable[[Any], Any], timeout_s: float) -> Callable[[], None]:
-        """Ask this hook too. Returns a function that ends it.
+        """Add a hook. Returns a function that removes it.
 
-        Raises ConfigurationError for a frame type that cannot be intercepted, and for a hook or limit that cannot work.
+        Raises ConfigurationError for a frame type that cannot be intercepted, a hook that cannot be called, and an invalid limit.
         """
         if frame_type not in self._hooks:
             raise ConfigurationError(f"{frame_type!r} cannot be intercepted: UserTranscript, BotText and ToolCall can")
@@ -57,14 +57,14 @@ class Hooks:
         return stop
 
     def has(self, frame_type: type) -> bool:
-        """Return True if a hook is asked about frames of this type."""
+        """Return True if there is a hook for frames of this type."""
         return bool(self._hooks[frame_type])
 
     async def sentence(self, frame: BotText) -> BotText | None:
-        """Return the sentence as it may be spoken, None if it may not.
+        """Return the sentence to speak, or None if it is blocked.
 
-        The hooks get it without the space around it, which stays. A sentence whose hook fails is not spoken: it was to
-        be checked first.
+        The hooks get the sentence without the space around it, which is kept. If a hook fails, the sentence is not
+        spoken, since it was not checked.
         """
         text = frame.text.strip()
         for hook in tuple(self._hooks[BotText]):
@@ -79,9 +79,9 @@ class Hooks:
         return msgspec.structs.replace(frame, text=frame.text.replace(frame.text.strip(), text.strip(), 1))
 
     async def transcript(self, frame: UserTranscript) -> UserTranscript | None:
-        """Return the transcript as it counts, None if it does not, and broadcast it as `Transcribed`.
+        """Return the transcript to use, or None if it is blocked, and broadcast it as `Transcribed`.
 
-        A hook that fails changes nothing: the caller must not be left without an answer.
+        If a hook fails, the transcript passes unchanged: the caller must not be left without an answer.
         """
         for hook in tuple(self._hooks[UserTranscript]):
             try:
@@ -90,7 +90,7 @@ class Hooks:
                 self._report(error, "hook", frame)
                 continue
             if answer is None:
-                if frame.final:  # listeners that have shown interim words take them back
+                if frame.final:  # listeners withdraw the interim words that they have shown
                     self._broadcast(msgspec.structs.replace(_transcribed(frame), text=""))
                 return None
             place = {name: getattr(frame, name) for name in ("final", "start_s", "end_s", "utterance")}
@@ -99,9 +99,9 @@ class Hooks:
         return frame
 
     async def call(self, call: ToolCall) -> ToolCall | ToolResult:
-        """Return the call to make, or the result that takes its place.
+        """Return the call to run, or the result that replaces it.
 
-        A call is refused if a hook fails: it must not be made unchecked.
+        If a hook fails, the call is refused, since it was not checked.
         """
         asked = call.arguments
         for hook in tuple(self._hooks[ToolCall]):

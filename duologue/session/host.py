@@ -1,4 +1,4 @@
-"""`SessionHost`: runs the pipeline of a session. With its parts: `Life`, the state and the end; `Bus`, the signals."""
+"""`SessionHost`: runs the pipeline of a session. Its parts: `Life`, the phases and the end; `Bus`, the signals."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 class State(Enum):
-    """Where a session is in its life."""
+    """The state of a session."""
 
     NEW = "new"
     CONNECTING = "connecting"
@@ -55,7 +55,7 @@ class Outcome:
 
 
 class Life:
-    """Runs once: connecting, active, ending, ended. Each phase has its deadline."""
+    """The phases of a session: connecting, active, ending, ended. Each has its deadline. Runs once."""
 
     def __init__(self, session_id: str, deadlines: Deadlines, report: Callable[[Exception, str], None]) -> None:
         self.state = State.NEW
@@ -80,7 +80,7 @@ class Life:
         """Open the members, call `active`, and wait for the end.
 
         Then call `ending` with the reason, stop the tasks and close the members. Cancelling this ends the session at
-        once. Raises IllegalState if it ran before.
+        once. Raises IllegalState if it has run before.
         """
         self._move(State.CONNECTING)
         loop = asyncio.get_running_loop()
@@ -89,7 +89,7 @@ class Life:
         if self._reason is not None:
             self._over.set_result(None)
         else:
-            # A task of its own: a processor that ignores its cancellation must not hold up the end.
+            # In its own task: a processor that ignores its cancellation must not delay the end.
             self.tasks.start("session", self._start(members, active))
         try:
             await asyncio.wait({self._over})
@@ -111,7 +111,7 @@ class Life:
             self.finish("error", error)
 
     async def _stop(self, ending: Callable[[str], None]) -> list[str]:
-        """Cancel the tasks and close the processors. Returns the names of those left behind."""
+        """Cancel the tasks and close the processors. Returns the names of the owners left behind."""
         self._move(State.ENDING)
         if self._drain_timer is not None:
             self._drain_timer.cancel()
@@ -123,7 +123,7 @@ class Life:
         late = await self.opened.close()
         if late:
             log.error("session %s: %s did not close within %s s", self._id, ", ".join(late), self._deadlines.close_s)
-        abandoned += late + await self.tasks.wait(self._deadlines.stop_s)  # tasks that closing has started
+        abandoned += late + await self.tasks.wait(self._deadlines.stop_s)  # tasks started while closing
         self._move(State.ENDED)
         return list(dict.fromkeys(abandoned))
 
@@ -133,14 +133,14 @@ class Life:
         self.state = state
 
     def finish(self, reason: str, error: BaseException | None = None) -> None:
-        """End the session now, for this reason. Only the first call counts."""
+        """End the session now, with this reason. Only the first call has an effect."""
         if self._reason is None:
             self._reason, self._error = reason, self._error or error
             if self._over is not None:
                 self._over.set_result(None)
 
     def blame(self, error: BaseException) -> None:
-        """Make this the error of the outcome, unless there is one."""
+        """Make this the error of the outcome, unless it has one already."""
         self._error = self._error or error
 
     @property
@@ -149,7 +149,7 @@ class Life:
         return self._drain_timer is not None
 
     def begin_draining(self, end: End) -> None:
-        """An `End` has been pushed: it must reach the end of the pipeline within `drain_s`."""
+        """Start the deadline `drain_s`, within which an `End` that was pushed must reach the end of the pipeline."""
         if self._drain_timer is None and self.state is State.ACTIVE:
             late = f"{end.reason}: drain deadline"
             self._drain_timer = asyncio.get_running_loop().call_later(self._deadlines.drain_s, self.finish, late)
@@ -161,7 +161,7 @@ class Life:
 
 
 class Report(Protocol):
-    """Makes an error known: `Session.report`."""
+    """The type of `Session.report`, which reports an error."""
 
     def __call__(
         self, error: Exception, processor: str, frame: Frame | None = None, *, fatal: bool = False
@@ -180,7 +180,7 @@ class Bus:
         self._watchers: dict[type[Signal], Callable[[int], None]] = {}
 
     def on(self, signal_type: type[S], listener: Callable[[S], Any]) -> Callable[[], None]:
-        """Call `listener` with every signal of a type. Returns a function that ends it.
+        """Call `listener` with every signal of a type. Returns a function that removes it.
 
         Raises ConfigurationError if `signal_type` is not a type of signals.
         """
@@ -199,14 +199,14 @@ class Bus:
         return stop
 
     def watch(self, signal_type: type[Signal], changed: Callable[[int], None]) -> None:
-        """Call `changed` with 1 for each new listener of exactly this type, and with -1 for each that leaves.
+        """Call `changed` with 1 for each new listener of exactly this type, and with -1 for each that is removed.
 
-        For signals that cost something to make.
+        For signals that are made only while somebody listens.
         """
         self._watchers[signal_type] = changed
 
     def target(self, signal_type: type[Frame], members: Iterable[Member]) -> Target:
-        """Return what calls the handlers of a signal at once: those of `members`, then the listeners."""
+        """Return a function that calls the handlers of a signal at once: those of `members`, then the listeners."""
         handlers = [
             self._guarded(handler, member)
             for member in members
@@ -234,7 +234,7 @@ class Bus:
                 return
             if result is not None and inspect.iscoroutine(result):
                 if self._life.state is State.ENDED:
-                    result.close()  # its task would have nothing to run in
+                    result.close()  # no task can run any more
                 else:
                     self._start_task(owner, result, signal)
 
@@ -267,7 +267,7 @@ class SessionHost:
         self._id = session_id
         self._pipeline = pipeline
         self._fences: list[Callable[[], None]] = []
-        # The parts, and what others call of them.
+        # The parts, and their methods that others call directly.
         desk = ErrorDesk(session_id, on_error, self.broadcast, self._fail)
         self.report = desk.report
         self.life = Life(session_id, deadlines, desk.report)
@@ -288,7 +288,7 @@ class SessionHost:
         return target
 
     def broadcast(self, signal: Signal) -> None:
-        """Tell every active processor, and then the session's listeners, before this returns."""
+        """Deliver a signal to every active processor, then to the session's listeners, before this returns."""
         target = self._targets.get(signal.__class__) or self._find_target(signal.__class__)
         if self.tap is not None:
             self.tap(self._pipeline, "down", signal)
@@ -301,11 +301,11 @@ class SessionHost:
         self._hearers = self._find_hearers()
 
     async def run(self, cut: Callable[[], None]) -> Outcome:
-        """Run the pipeline until it ends. `cut` fixes what was heard, when the lanes are closed."""
+        """Run the pipeline until it ends. `cut` settles the responses once the lanes are closed."""
 
         def active() -> None:
             for signal_type in {handled for node in self._hearers for handled in node.spec().signals}:
-                self._find_target(signal_type)  # now, and not at the first interruption
+                self._find_target(signal_type)  # resolve now, not at the first interruption
             self.broadcast(SessionStarted(session_id=self._id))
 
         def ending(reason: str) -> None:
@@ -323,7 +323,7 @@ class SessionHost:
         return self.linked.send(frame)
 
     async def end(self, reason: str) -> None:
-        """Send an `End` through the pipeline; end at once if it is not active."""
+        """Send an `End` through the pipeline; if the session is not active, end at once."""
         if self.life.state is not State.ACTIVE:
             self.life.finish(reason)
         elif not self.life.draining:
@@ -350,7 +350,7 @@ class SessionHost:
         return self.life.tasks.start(owner.name, coroutine, lambda error: self.report(error, owner.name, frame))
 
     async def open_branch(self, members: Collection[Member]) -> None:
-        """Open the members of a branch that becomes active. On an error those that opened are closed again.
+        """Open the members of a branch that becomes active. On an error, close those that have opened.
 
         Raises IllegalState if the session does not run, or ends meanwhile.
         """
@@ -368,7 +368,7 @@ class SessionHost:
             self.report(DeadlineExceeded(f"{name} did not close within {self.deadlines.close_s} s"), name)
 
     def on_fence(self, callback: Callable[[], None]) -> Callable[[], None]:
-        """Call `callback` whenever the fence is raised, after the lanes. Returns a function that ends it."""
+        """Call `callback` whenever the fence is raised, after the lanes. Returns a function that removes it."""
         self._fences.append(callback)
 
         def stop() -> None:
@@ -378,7 +378,7 @@ class SessionHost:
         return stop
 
     def fence(self) -> list[Exception]:
-        """The fence has been raised: empty the lanes of stale output, then call the others. Returns their errors."""
+        """Empty the lanes of stale output after the fence has risen, then call the callbacks. Returns their errors."""
         failed: list[Exception] = []
         for fence in (*(lane.fence for lane in self.lanes), *self._fences):
             try:

@@ -1,4 +1,4 @@
-"""Where the time of each turn goes: from the end of the caller's speech to the first audio of the agent."""
+"""The latency of each turn, from the end of the caller's speech to the first audio of the agent, by stage."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ..processors.kernel.host import Direction
 from ..processors.kernel.node import Node
 
 STAGES = ("endpointing", "transcript", "first_token", "first_audio", "transport")
-"""The stages of a turn's time, in order."""
+"""The stages of a turn's latency, in order."""
 SAME_SPEECH_S = 0.3
-"""Two detectors find the end of the same speech at most this far apart."""
+"""Two detectors place the end of the same speech at most this many seconds apart."""
 
 
 class PushObserver(Protocol):
-    """A session, as far as a `LatencyMeter` needs one."""
+    """The part of a session that a `LatencyMeter` uses."""
 
     def now(self) -> float: ...
     def observe(self, tap: Callable[[Node, Direction, Frame], None]) -> Callable[[], None]: ...
@@ -29,7 +29,7 @@ class PushObserver(Protocol):
 
 @dataclass(slots=True)
 class TurnLatency:
-    """One turn. All times are session times in seconds; None if the turn did not come that far."""
+    """The times of one turn, in session time. None for a point that the turn did not reach."""
 
     turn: int
     speech_end: float
@@ -41,7 +41,7 @@ class TurnLatency:
 
     @property
     def stages_ms(self) -> dict[str, float]:
-        """Milliseconds for each of `STAGES`; they add up to `total_ms`. A stage that did not happen has 0."""
+        """The milliseconds of each of `STAGES`; they add up to `total_ms`. A stage that did not happen has 0."""
         times = [self.turn_end, self.transcript, self.first_token, self.first_audio, self.heard]
         out, before = {}, self.speech_end
         for stage, time in zip(STAGES, times, strict=True):
@@ -76,7 +76,7 @@ class LatencyMeter:
         now = self._session.now()
         if isinstance(frame, EndOfTurn):
             if self.turns and abs(self.turns[-1].speech_end - frame.at) < SAME_SPEECH_S:
-                return  # the same speech; another detector has found its end
+                return  # another detector has found the end of the same speech
             if self._open is None or self._open.speech_end != frame.at:
                 self._open = TurnLatency(0, frame.at, now)
                 self.turns.append(self._open)
@@ -98,12 +98,12 @@ class LatencyMeter:
             turn.heard, self._open = now, None
 
     def median_ms(self) -> float:
-        """The median of all turns' totals in milliseconds; 0 without turns."""
+        """Return the median of all turns' totals in milliseconds; 0 without turns."""
         totals = [turn.total_ms or 0.0 for turn in self]
         return median(totals) if totals else 0.0
 
     def write_csv(self, path: Path) -> None:
-        """One row for each turn: turn, speech end in seconds, each stage and the total in milliseconds."""
+        """Write a row for each turn: its number, the end of speech in seconds, each stage and the total in milliseconds."""
         with path.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["turn", "speech_end_s", *(f"{stage}_ms" for stage in STAGES), "total_ms"])
@@ -112,7 +112,7 @@ class LatencyMeter:
                 writer.writerow([turn.turn, f"{turn.speech_end:.3f}", *stages, f"{turn.total_ms:.1f}"])
 
     def write_picture(self, path: Path, title: str = "Where each turn's time went") -> None:
-        """Stacked bars, one for each turn, as a PNG. Raises MissingExtra without matplotlib."""
+        """Write a PNG with a stacked bar for each turn. Raises MissingExtra without matplotlib."""
         try:
             from matplotlib.figure import Figure
         except ImportError as error:

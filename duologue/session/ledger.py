@@ -1,4 +1,4 @@
-"""The playout ledger: per response, the audio sent and played, and from these the text that was heard."""
+"""The playout ledger: the audio sent and played of each response, and the text that was heard of it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from typing import Protocol
 from ..frames import ResponseEnded, Word
 
 SPOKEN_CHARACTERS_PER_S = 15.0
-"""The speed of speech where nothing better is known: 150 words of six characters a minute."""
+"""The default speed of speech, in characters per second: 150 words of six characters a minute."""
 
 MAX_MARKUP = 24
-"""Characters of markup that may stand in a text between two that are spoken."""
+"""The most characters of markup between two spoken characters of a text."""
 
 
 @dataclass(slots=True)
 class Heard:
-    """The part of a response that the caller heard: its text, its seconds, and whether it is the whole response."""
+    """The part of a response that the caller heard: its text and seconds; `complete` if it is the whole response."""
 
     response_id: str
     turn: int
@@ -34,34 +34,34 @@ class Response:
     turn: int
     agent: str = ""
     drafted: bool = False
-    """The text of the model is only written: it counts as the response's once a speaker takes it."""
+    """True if the model's text is only a draft: the text of the response is that of the speaker who takes it."""
     written: str = ""
-    """The text of the model, where it is drafted."""
+    """The model's text of a drafted response."""
     speaker: object = None
-    """The processor whose text counts: it speaks a drafted response."""
+    """The processor that speaks a drafted response, and whose text counts."""
     words: list[Word] = field(default_factory=list)
     sent_s: float = 0.0
     played_s: float = 0.0
     all_sent: bool = False
-    """The last of its audio has reached the playout."""
+    """True once the last of its audio has reached the playout."""
     _spoken: str = ""
     _taken: str = ""  # as `_spoken`, without corrections
 
     @property
     def text(self) -> str:
-        """The text as it is spoken; as it is written while nobody speaks it."""
+        """The spoken text; the written text of a draft that nobody speaks."""
         return self.written if self.drafted and self.speaker is None else self._spoken
 
     @property
     def rewritten(self) -> str:
-        """The model's text if another one was taken to be spoken, else empty."""
+        """The model's text if the spoken text differs from it, else empty."""
         written, taken = self.written.strip(), self._taken.strip()
         if self.speaker is None or written == taken or (not self.all_sent and written.startswith(taken)):
             return ""
         return written
 
     def add(self, text: str) -> None:
-        """The text to be spoken goes on."""
+        """Append to the spoken text."""
         self._spoken += text
         self._taken += text
 
@@ -88,12 +88,12 @@ class Response:
 
 
 def heard_text(text: str, words: Sequence[Word], seconds: float, total_s: float) -> str:
-    """Return the part of a text heard in the first `seconds` of its `total_s`: by word times, else in proportion."""
+    """Return the part of a text that is heard in `seconds` of `total_s`, by word times if known, else in proportion."""
     if words:
         # A word counts once half of it was played.
         said = [w.text for w in words if (w.start_s + w.end_s) / 2 <= seconds + 1e-6]
         return "".join(said).rstrip()
-    # A length that was converted from one rate to another is not the same to the last bit.
+    # Lengths converted between sample rates differ in the last bits.
     cut = int(len(text) * min(1.0, seconds / total_s) + 1e-6) if total_s else 0
     return text[: _word_boundary(text, cut)].rstrip()
 
@@ -101,7 +101,7 @@ def heard_text(text: str, words: Sequence[Word], seconds: float, total_s: float)
 def _word_boundary(text: str, at: int) -> int:
     """Return the nearest place at or before `at` that is not inside a word.
 
-    Scripts from Thai onwards in the order of Unicode write no spaces between words: there every character counts.
+    From Thai onwards in Unicode, scripts have no spaces between words: every character counts as a word.
     """
 
     def inside(character: str) -> bool:
@@ -113,7 +113,7 @@ def _word_boundary(text: str, at: int) -> int:
 
 
 def heard_position(text: str, heard: str) -> int:
-    """The number of characters of `text` up to the end of `heard`, which may lack the markup that is not spoken."""
+    """Return the number of characters of `text` up to the end of `heard`, which may lack unspoken markup."""
     if text.startswith(heard):
         return len(heard)
     at = 0
@@ -125,25 +125,25 @@ def heard_position(text: str, heard: str) -> int:
 
 
 class LedgerWatcher(Protocol):
-    """Hears how the responses go on."""
+    """Called when a response changes."""
 
     def text_added(self, response: Response, text: str) -> None:
-        """The text has grown by `text`."""
+        """`text` was added to the response."""
 
     def changed(self, response: Response) -> None:
-        """More of it was played, or its text was corrected."""
+        """More of the response was played, or its text was corrected."""
 
     def all_given(self, frame: ResponseEnded) -> None:
-        """The engine has given all of a response."""
+        """The engine has finished a response."""
 
 
 class Ledger:
     """Accounts for all responses that are not settled yet.
 
-    The engine opens a response. Its text is that which a native engine says (`add_text`), or that which a language
-    model writes (`write`) as the processor takes it that speaks it (`take`, `speak`): processors between the two may
-    change it. The playout adds the seconds that were sent and played. A response is settled once: when it has been
-    played to its end, or when an interruption cuts it.
+    The engine opens a response. A native engine adds the text as it speaks (`add_text`). In a cascade the model writes
+    a draft (`write`), and the processor that speaks it (`take`) adds the text that counts (`speak`): processors
+    between the two may change it. The playout adds the seconds that were sent and played. A response is settled once:
+    when it has been played to its end, or when an interruption cuts it.
     """
 
     def __init__(
@@ -158,15 +158,15 @@ class Ledger:
         self._open: dict[str, Response] = {}
         self._ids = 0
         self.watcher: LedgerWatcher | None = None
-        """The feed, while somebody watches it."""
+        """The feed while it has watchers, else None."""
 
     def new_id(self) -> str:
-        """Return an id for a response. No other response of the session has it, whichever engine gives it."""
+        """Return a new id for a response. No other response of the session gets it, from whichever engine."""
         self._ids += 1
         return f"resp_{self._ids}"
 
     def open(self, response_id: str, turn: int, agent: str = "", *, drafted: bool = False) -> None:
-        """A response begins. Nothing happens if it is open already. Raises BadInput for an id that was heard.
+        """Open a response. Does nothing if it is open already. Raises BadInput for the id of a settled response.
 
         The text of a `drafted` response is written first, and may change before it is spoken.
         """
@@ -176,23 +176,23 @@ class Ledger:
             self._open[response_id] = response
 
     def add_text(self, response_id: str, text: str) -> None:
-        """The text of the response goes on, as it is spoken."""
+        """Append spoken text to a response."""
         if response := self._open.get(response_id):
             self._add(response, text)
 
     def write(self, response_id: str, text: str) -> None:
-        """The model goes on to write a drafted response."""
+        """Append the model's text to a drafted response."""
         if response := self._open.get(response_id):
             response.written += text
 
     def take(self, response_id: str, speaker: object) -> None:
-        """`speaker` speaks a drafted response, from its start: its text counts. The first one to take it does."""
+        """Make `speaker` the one that speaks a drafted response. Only the first to take a response counts."""
         response = self._open.get(response_id)
         if response is not None and response.drafted and response.speaker is None:
             response.speaker = speaker
 
     def speak(self, response_id: str, text: str, speaker: object) -> None:
-        """The text of a drafted response goes on. Ignored from anybody but the one who took the response."""
+        """Append spoken text to a drafted response. Ignored unless `speaker` has taken the response."""
         response = self._open.get(response_id)
         if response is not None and response.speaker is speaker:
             self._add(response, text)
@@ -203,26 +203,26 @@ class Ledger:
             self.watcher.text_added(response, text)
 
     def correct_text(self, response_id: str, text: str, said: str) -> None:
-        """Put `said`, the part of it that could be spoken, in the place of a piece of the response's text."""
+        """Replace a piece of the response's text by `said`, the part of it that could be spoken."""
         if response := self._open.get(response_id):
             response.correct(text, said)
             if self.watcher is not None:
                 self.watcher.changed(response)
 
     def add_words(self, response_id: str, words: tuple[Word, ...]) -> None:
-        """When words are spoken, in seconds of the response's audio. Replaces earlier words of the same time."""
+        """Add the times of words, in seconds of the response's audio. They replace earlier words of the same time."""
         if (response := self._open.get(response_id)) and words:
             while response.words and response.words[-1].start_s >= words[0].start_s:
                 response.words.pop()
             response.words.extend(words)
 
     def sent(self, response_id: str, seconds: float) -> None:
-        """More audio of the response has been given to the playout."""
+        """Record that `seconds` more of the response were given to the playout."""
         if response := self._open.get(response_id):
             response.sent_s += seconds
 
     def played(self, response_id: str, seconds: float) -> None:
-        """More audio of the response has been played."""
+        """Record that `seconds` more of the response were played."""
         if response := self._open.get(response_id):
             first = response.played_s == 0
             response.played_s += seconds
@@ -232,17 +232,17 @@ class Ledger:
                 self.watcher.changed(response)
 
     def all_given(self, frame: ResponseEnded) -> None:
-        """The engine has given all of a response, and it has come through the pipeline."""
+        """Record that a response is complete: its `ResponseEnded` has come through the pipeline."""
         if self.watcher is not None:
             self.watcher.all_given(frame)
 
     def all_sent(self, response_id: str) -> None:
-        """The last audio of the response has been sent."""
+        """Record that the last audio of the response was sent."""
         if response := self._open.get(response_id):
             response.all_sent = True
 
     def finish(self, response_id: str, *, interrupted: bool = False) -> Heard | None:
-        """The response is over: it was played to its end, or cut. Returns None if it was settled before.
+        """Settle a response: it was played to its end, or cut. Returns None if it is settled already.
 
         A response without audio counts as read once it is finished without an interruption.
         """
@@ -255,20 +255,20 @@ class Ledger:
         return heard
 
     def cut(self, turn: int) -> list[Heard]:
-        """Settle every response up to `turn` as interrupted, oldest first. Returns what was heard of each."""
+        """Settle every response up to `turn` as interrupted, oldest first. Returns the heard part of each."""
         cut = [r.id for r in self._open.values() if r.turn <= turn]
         return [heard for r in cut if (heard := self.finish(r, interrupted=True)) is not None]
 
     def get(self, response_id: str) -> Response | None:
-        """The response of this id, unless it is settled."""
+        """Return the response with this id; None if it is unknown or settled."""
         return self._open.get(response_id)
 
     def text_of(self, response_id: str) -> str:
-        """Return the text so far of a response that is not settled yet, else an empty one."""
+        """Return the present text of a response that is not settled yet, else an empty one."""
         response = self._open.get(response_id)
         return response.text if response else ""
 
     @property
     def unsettled(self) -> tuple[Response, ...]:
-        """The responses that are being said, or wait for it."""
+        """The responses that are being spoken, or wait to be."""
         return tuple(self._open.values())

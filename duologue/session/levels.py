@@ -1,4 +1,4 @@
-"""`Levels`: the loudness of both sides, as `AudioLevel` signals, while somebody listens for them."""
+"""`Levels`: the level of both sides as `AudioLevel` signals, while there are listeners for them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class _SideLevel:
         self._samples += len(samples)
 
     def take(self) -> float | None:
-        """The level in dB below full scale; None if no audio has come, as the time before."""
+        """Return the level in dB below full scale; None if there was no audio this time and the time before."""
         if not self._samples and self.told == FLOOR_DBFS:
             return None
         mean = self._power / self._samples / 32768**2 if self._samples else 0.0
@@ -43,7 +43,7 @@ class _SideLevel:
 
 
 class Levels:
-    """Measures the caller's audio as the pipeline gets it, and the agent's audio that the caller hears."""
+    """Measures the caller's audio when the pipeline gets it, and the agent's audio when the caller hears it."""
 
     def __init__(self, audio: CallAudio, host: SessionHost) -> None:
         self._audio = audio
@@ -58,7 +58,7 @@ class Levels:
         host.bus.on(SessionEnding, self._stop)
 
     def _listened(self, count: int) -> None:
-        # `count` more listeners. Without any nothing is measured.
+        # There are `count` more listeners. Without listeners nothing is measured.
         before, self._listeners = self._listeners, self._listeners + count
         if not before:
             self._stops = [

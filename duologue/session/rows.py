@@ -1,4 +1,4 @@
-"""`Rows`: the conversation as rows, as they come and change: for captions, dashboards and logs."""
+"""`Rows`: the conversation as rows that change while it goes on, for captions, dashboards and logs."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ RowMode = Literal["live", "coalesce", "append"]
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
-    """A row of the conversation; it is rewritten under its `id` until it is `final`.
+    """A row of the conversation. Later rows of the same `id` replace it until it is `final`.
 
-    `timestamp` is in session seconds. `metadata` has turn and status, and of agent, author, name, call_id and data
-    those that apply; of an agent's message also `heard`: the number of characters of `message` that the caller has
+    `timestamp` is session time in seconds. `metadata` has turn and status, and agent, author, name, call_id and data
+    where they apply. For a message of the agent, `heard` is the number of characters of `message` that the caller has
     heard.
     """
 
@@ -34,7 +34,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Removed(msgspec.Struct, frozen=True, kw_only=True):
-    """A row is taken back: the caller heard nothing of it, or it was not speech."""
+    """A row is withdrawn: the caller heard nothing of it, or it was not speech."""
 
     id: str
     removed: bool = True
@@ -44,7 +44,7 @@ RowEvent = Row | Removed
 
 
 class RowSource(Protocol):
-    """A session, as far as rows need one."""
+    """The part of a session that rows use."""
 
     @property
     def id(self) -> str: ...
@@ -53,15 +53,14 @@ class RowSource(Protocol):
 
 
 class Rows:
-    """The rows of a session's conversation: with `listen`, or `async for row in rows`.
+    """The rows of a session's conversation. Use `listen`, or `async for row in rows`. The modes are:
 
-    - `live`: one row for each message, tool call, result, hand-off and note, rewritten under its id as it changes: the
-      caller's with interim transcripts, the agent's with the text generated so far and how much of it was heard; in
-      the end the text that was heard. A row that comes to nothing is `Removed`. Engines without interim transcripts
-      give final ones.
-    - `coalesce`: final rows alone.
-    - `append`: a row holds the text that its id's message has got since the last one: the words recognised, the words
-      heard. With `restart` in its metadata it holds all of it: the words before were recognised differently in the end.
+    - `live`: one row for each message, tool call, result, hand-off and note, repeated under its id when it changes.
+      The caller's rows show interim transcripts, if the engine has them. The agent's rows show the generated text and
+      the number of characters heard, and at the end the text that was heard. A row without words is `Removed`.
+    - `coalesce`: only final rows.
+    - `append`: each row has only the text added to its message since the last row: the words recognised or heard. With
+      `restart` in its metadata a row has the whole text, because words that were shown before have changed.
 
     Rows that exist already come first. Raises ConfigurationError for another mode and a capacity below 1.
     """
@@ -77,7 +76,7 @@ class Rows:
         self._feed.attach()
 
     def listen(self, listener: Callable[[RowEvent], None]) -> Callable[[], None]:
-        """Call `listener` with each row, there and then. Returns a function that ends it."""
+        """Call `listener` with each row at once. Returns a function that removes it."""
         in_mode = _in_mode(self._mode)
 
         def tell(event: FeedEvent) -> None:
@@ -90,11 +89,11 @@ class Rows:
         return self._feed.on(tell)
 
     def __aiter__(self) -> AsyncGenerator[RowEvent, None]:
-        """Each row until the session ends.
+        """Yield each row until the session ends.
 
-        Of rows that wait under the same id only the latest is kept (in `append` they are joined): a slow reader costs
-        little. Beyond `capacity` ids rows that are not final are left out; when `capacity` final ones wait, the reader
-        gets TooSlow.
+        While rows wait for the reader, only the latest of each id is kept (in `append` they are joined). Once
+        `capacity` ids wait, rows that are not final are dropped; when `capacity` final rows wait, the reader gets
+        TooSlow.
         """
         return self._read()
 
@@ -117,7 +116,7 @@ class Rows:
 
 
 def _in_mode(mode: RowMode) -> Callable[[RowEvent], RowEvent | None]:
-    """The function that turns a row into its form in this mode; it returns None for a row that the mode leaves out."""
+    """Return the function that turns a row into its form in this mode, or into None if the mode drops the row."""
     if mode == "live":
         return lambda row: row
     if mode == "coalesce":
@@ -136,7 +135,7 @@ def _join_rows(before: RowEvent, after: RowEvent) -> RowEvent:
 
 
 def to_row(event: FeedEvent, session_id: str) -> RowEvent | None:
-    """The row that an event of a call's feed makes new or changes; None for the other events."""
+    """Return the row that an event of a call's feed adds or changes; None for other events."""
     match event:
         case MessageChanged():
             heard = {"heard": event.heard_chars} if event.item.role == "agent" else {}
@@ -154,7 +153,7 @@ def _row(item: Item, message: str, session_id: str, *, final: bool, **metadata: 
         if value := getattr(item, name):
             metadata[name] = value
     if item.name == "image" and item.kind == "message":
-        metadata["data"] = {"mime": item.data["mime"], "url": item.data["url"]}  # not the picture itself
+        metadata["data"] = {"mime": item.data["mime"], "url": item.data["url"]}  # without the image itself
     elif item.data is not None or item.kind == "tool_result":
         metadata["data"] = item.data
     return Row(
@@ -170,13 +169,13 @@ def _row(item: Item, message: str, session_id: str, *, final: bool, **metadata: 
 
 
 class RowDeltas:
-    """Turns rows into the text that each has more than before: the mode `append` of `Rows`."""
+    """Reduces each row to the text that was added to it: the mode `append` of `Rows`."""
 
     def __init__(self) -> None:
         self._told: dict[str, str] = {}  # of the rows that are not final
 
     def __call__(self, event: RowEvent) -> RowEvent | None:
-        """The new part of a row; None if there is none."""
+        """Return the new part of a row; None if there is none."""
         if isinstance(event, Removed):
             return event if self._told.pop(event.id, "") else None
         told, metadata = self._told.get(event.id, ""), dict(event.metadata)

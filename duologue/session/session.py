@@ -1,4 +1,4 @@
-"""`Session`: one call, with everything that outlives the engines in it; and `run`, which runs one."""
+"""`Session`: one call, with everything that outlives its engines; and `run`, which runs one."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Session:
     """One call: its pipeline, conversation, playout ledger, floor, deadlines and tasks.
 
     `on_error` decides what an error does to the call. With `idle_s`, an `Idle` signal is broadcast whenever nothing
-    has happened for that many seconds. Raises ConfigurationError if a processor already belongs to another session.
+    has happened for `idle_s` seconds. Raises ConfigurationError if a processor already belongs to another session.
     """
 
     def __init__(
@@ -95,15 +95,15 @@ class Session:
 
     @property
     def state(self) -> State:
-        """Where it is in its life."""
+        """The state of the session."""
         return self.host.life.state
 
     # -- life ------------------------------------------------------------------------------------------------------
 
     async def run(self) -> Outcome:
-        """Run the call until it ends; returns how it ended. Cancelling this ends the call at once.
+        """Run the call until it ends, and return its outcome. Cancelling this ends the call at once.
 
-        Raises IllegalState if the session ran before. Errors do not raise: see `Outcome.error`.
+        Raises IllegalState if the session has run before. Errors in the call are not raised: see `Outcome.error`.
         """
 
         def cut() -> None:
@@ -114,30 +114,30 @@ class Session:
         return await self.host.run(cut)
 
     async def end(self, reason: str = "ended") -> None:
-        """End the call once all frames before this have been dealt with; it is cut short after `drain_s` seconds.
+        """End the call once all earlier frames have been handled, after `drain_s` seconds at the latest.
 
-        Before the call is active it ends at once; a call that is ending goes on doing so.
+        A call that is not active yet ends at once. Does nothing if the call is ending already.
         """
         await self.host.end(reason)
 
     def cancel(self, reason: str = "cancelled") -> None:
-        """End the call now. Does not wait, and nothing in the pipeline can hold it up."""
+        """End the call now, without waiting for the pipeline. Returns at once."""
         self.host.life.finish(reason)
 
     @property
     def draining(self) -> bool:
-        """True while an `End` is on its way: frames before it are still dealt with, and nothing new should begin."""
+        """True while an `End` is on its way: earlier frames are still handled, but nothing new should begin."""
         return self.host.life.draining
 
     def start_task(self, owner: Member, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Run a coroutine in a task of the session; it is cancelled when the session ends. Its error is reported.
+        """Run a coroutine in a task that is cancelled when the session ends. Its error is reported.
 
         Raises IllegalState outside a running session.
         """
         return self.host.start_task(owner, coroutine)
 
     def report(self, error: Exception, processor: str, frame: Frame | None = None, *, fatal: bool = False) -> None:
-        """Make an error known as an `ErrorRaised` signal; the session's policy decides what follows."""
+        """Broadcast an error as an `ErrorRaised` signal, and apply the session's error policy."""
         self.host.report(error, processor, frame, fatal=fatal)
 
     # -- frames ----------------------------------------------------------------------------------------------------
@@ -147,20 +147,20 @@ class Session:
         await self.host.send(frame)
 
     def broadcast(self, signal: Signal) -> None:
-        """Tell every processor and listener that wants this signal, before this returns."""
+        """Deliver a signal to every processor and listener that handles it, before this returns."""
         self.host.broadcast(signal)
 
     def on(self, signal_type: type[S], listener: Callable[[S], Any]) -> Callable[[], None]:
         """Call `listener` with every signal of a type. A plain function runs at once, an `async def` in a task.
 
-        Returns a function that ends it. Raises ConfigurationError for another type.
+        Returns a function that removes it. Raises ConfigurationError for another type.
         """
         return self.host.bus.on(signal_type, listener)
 
     def observe(self, tap: Tap) -> Callable[[], None]:
-        """Let `tap(processor, direction, frame)` see every push. Returns a function that ends it.
+        """Call `tap(processor, direction, frame)` with every push. Returns a function that removes it.
 
-        Pushes cost nothing more without a tap: the routes are worked out anew.
+        Without a tap, pushes have no extra cost: taps are part of the cached routes.
         """
         return self.host.linked.observe(tap)
 
@@ -171,15 +171,16 @@ class Session:
         *,
         timeout_s: float = HOOK_TIMEOUT_S,
     ) -> Callable[[], None]:
-        """Ask `hook(frame)`, a `def` or an `async def`, before anything follows from a frame: a `UserTranscript`, a
-        sentence of the agent's as `BotText`, or a `ToolCall`.
+        """Call `hook(frame)`, a `def` or an `async def`, before anything follows from a frame: a `UserTranscript`, a
+        sentence of the agent as `BotText`, or a `ToolCall`.
 
-        It returns the frame, changed (a text, a call's arguments) or not, or None to block it; for a call also a
-        `ToolResult`, which answers it. A hook that raises or takes longer than `timeout_s` seconds is reported; a
-        transcript then passes unchanged, a sentence is not spoken, a tool call is refused.
+        The hook returns the frame, or a copy with another text or other arguments, or None to block it. For a call it
+        may also return a `ToolResult`, which answers the call. A hook that raises or takes longer than `timeout_s`
+        seconds is reported; the transcript then passes unchanged, the sentence is not spoken, the tool call is refused.
 
-        A cascade asks before it speaks a sentence. A native engine has spoken by the time the sentence is known: a
-        hook can block it, which interrupts the response, and cannot change it (`Capabilities.text_may_change`).
+        A cascade calls the hook before it speaks a sentence. A native engine has already spoken when the sentence is
+        known: the hook can block it, which interrupts the response, but not change it
+        (`Capabilities.text_may_change`).
 
         Returns a function that ends it. Raises ConfigurationError for another type.
         """
@@ -190,17 +191,17 @@ class Session:
     def on_fence(self, callback: Callable[[], None]) -> Callable[[], None]:
         """Call `callback` whenever the fence is raised, at once and before anything else runs.
 
-        Lanes need no call. Returns a function that ends it.
+        Lanes are emptied without a callback. Returns a function that removes it.
         """
         return self.host.on_fence(callback)
 
     def interrupt(self, reason: str = "barge-in") -> Interrupted:
-        """Make void, everywhere and at once, everything that the agent was about to say or do.
+        """Make everything void that the agent was about to say or do, everywhere and at once.
 
-        Fixes what was heard, and tells everyone. Returns the signal that was broadcast. All of it happens in one step
-        of the event loop, in this order:
+        Settles the interrupted responses and returns the `Interrupted` signal that was broadcast. All of it happens in
+        one step of the event loop, in this order:
 
-        1. The fence rises. From here on every push of older output ends where it is, work inside `floor.scope(turn)` is
+        1. The fence rises. From now on every push of older output ends where it is, work inside `floor.scope(turn)` is
            cancelled, and holds that are not lasting end.
         2. The lanes drop stale output and cancel the handlers at work on it. This comes before the playouts: room in
            a lane, or in a playout, wakes a waiting push, which must find its frame stale.
@@ -225,10 +226,10 @@ class Session:
         return signal
 
     def set_access(self, access: Access, *, by: str = "") -> None:
-        """Let the caller be heard (`active`) or not (`muted`), from this moment on.
+        """Set the caller's access, from this moment on: `active`, `muted` or `revoked`.
 
-        The audio of a muted caller is silence to the pipeline. Of a `revoked` one, texts, keys and images are dropped
-        as well. `by` names the origin of the change. Raises ConfigurationError for anything else.
+        The pipeline gets silence for the audio of a muted or revoked caller. For a `revoked` caller, texts, keys and
+        images are dropped as well. `by` names the origin of the change. Raises ConfigurationError for another access.
         """
         if self.audio.set_access(access, self.now()) and self.state in (State.CONNECTING, State.ACTIVE):
             self.broadcast(AccessChanged(access=access, by=by))
@@ -244,7 +245,7 @@ class _Bottom:
         self._session = session
 
     def resolve(self, frame_type: type[Frame]) -> Target:
-        """Return what takes frames of this type."""
+        """Return the target that takes frames of this type."""
         if issubclass(frame_type, End):
             return self._drained
         if issubclass(frame_type, ResponseEnded):
@@ -261,20 +262,20 @@ class _Bottom:
         self._session.cancel(frame.reason)
 
     async def _take(self, frame: ResponseStarted) -> None:
-        # Without a TTS the text that leaves the pipeline is the agent's.
+        # Without a TTS, the text that leaves the pipeline is the agent's.
         self._session.ledger.take(frame.response_id, self)
 
     async def _show(self, frame: BotText) -> None:
         self._session.ledger.speak(frame.response_id, frame.text, self)
 
     async def _shown(self, frame: ResponseEnded) -> None:
-        # Without a playout nothing is heard: a response that leaves the pipeline was said.
+        # Without a playout, a response counts as said once it leaves the pipeline.
         if not self._session.audio.has_playout:
             self._session.ledger.all_given(frame)
             self._session.ledger.finish(frame.response_id, interrupted=frame.status == "interrupted")
 
     async def _refuse(self, call: ToolCall) -> None:
-        # Without a result the agent would owe the caller an answer for ever.
+        # Without a result, the agent would owe the caller an answer for ever.
         error = f"the tool {call.name!r} cannot be called: nobody in the pipeline runs tools"
         self._session.report(ToolError(error), "Session")
         await self._session.host.linked.send_up(
@@ -285,6 +286,6 @@ class _Bottom:
 def run(session: Session) -> Outcome:
     """Run a call to its end and return its outcome. Ctrl-C ends the call at once and raises KeyboardInterrupt.
 
-    For programs that are nothing but one call. Inside an event loop, await `Session.run` instead.
+    For programs that run just one call. Inside an event loop, await `Session.run` instead.
     """
     return anyio.run(session.run)

@@ -13,10 +13,10 @@ from ..errors import BadInput
 from ..frames import ToolCall
 
 CallState = Literal["asked", "approval", "running", "answered"]
-"""Of a tool call: asked for by the model, waiting for approval, running, with its result (an error, if cancelled)."""
+"""The state of a tool call: the model has asked for it, it waits for approval, it runs, or it has its result."""
 
 running_call: ContextVar[str] = ContextVar("running_call", default="")
-"""The id of the tool call in whose task the code runs; empty outside a tool."""
+"""The id of the tool call whose function is running in this task; empty outside a tool."""
 
 
 @dataclass(slots=True, eq=False)
@@ -24,23 +24,23 @@ class RegisteredCall:
     """One tool call of a model. Arguments and result are in the log, under `item_id` and `result_id`."""
 
     id: str
-    """No other call of the session has it."""
+    """Unique in the session."""
     name: str
     turn: int
     agent: str = ""
     response_id: str = ""
-    """The response that asked for it."""
+    """The id of the response that asked for it."""
     owner: object = None
     """The connection to which the result goes; None if the model reads it in the log."""
     provider_id: str = ""
-    """The id that the owner knows it by."""
+    """The owner's own id of the call."""
     runner: object = None
-    """The processor, or the client, that runs it; None while nobody does."""
+    """The processor or the client that runs it; None before that."""
     state: CallState = "asked"
     item_id: str = ""
-    """The item of the log that has its arguments; empty for a call that is not logged."""
+    """The id of the log's item with its arguments; empty for a call that is not logged."""
     result_id: str = ""
-    """The item of the log that has its result; empty while there is none."""
+    """The id of the log's item with its result; empty while there is none."""
 
     @property
     def open(self) -> bool:
@@ -49,10 +49,10 @@ class RegisteredCall:
 
 
 class ToolCalls:
-    """The tool calls that the log knows. Each has exactly one result, and none has a result without the call.
+    """The register of the tool calls in the log. Each call gets exactly one result, and each result has its call.
 
     `Conversation.add` registers a call and its result; the engines note which connection waits for the result, `Tools`
-    and the clients that run tools note the progress. A call is forgotten with its item of the log.
+    and the clients that run tools note the progress. A call is forgotten when its item leaves the log.
     """
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class ToolCalls:
         self._to_continue: set[int] = set()
 
     def new_id(self, wanted: str) -> str:
-        """Return `wanted` if no other call has it, else an id made of it. Some models use an id twice."""
+        """Return `wanted` if no other call has it, else an id derived from it. Some models use an id twice."""
         unused, numbers = wanted, count(len(self._calls) + 1)
         while not unused or unused in self._calls:
             unused = f"{wanted or 'call'}_{next(numbers)}"
@@ -80,7 +80,7 @@ class ToolCalls:
         return call
 
     def assign(self, call_id: str, *, response_id: str, owner: object, provider_id: str) -> None:
-        """Note which response asked for a call, and the connection to which its result goes, with its own id of it.
+        """Record the response that asked for a call, the connection that gets its result, and that connection's own id.
 
         Raises BadInput for an unknown call.
         """
@@ -90,7 +90,7 @@ class ToolCalls:
         call.response_id, call.owner, call.provider_id = response_id, owner, provider_id
 
     def run(self, call: ToolCall, runner: object) -> RegisteredCall:
-        """A processor or a client runs a call. One that nobody has logged is registered without an item."""
+        """Record that a processor or a client runs a call. A call that is not in the log is registered without an item."""
         registered = self._calls.get(call.call_id)
         if registered is None:
             registered = self.ask(call.call_id, name=call.name, turn=call.turn)
@@ -111,7 +111,7 @@ class ToolCalls:
         return call
 
     def forget(self, call_id: str) -> RegisteredCall | None:
-        """Drop a call whose item the log has dropped, and return it. From then on a result for it is refused."""
+        """Drop a call whose item has left the log, and return it. A later result for it is refused."""
         call = self._calls.pop(call_id, None)
         if call is None:
             return None
@@ -122,7 +122,7 @@ class ToolCalls:
         return call
 
     def get(self, call_id: str) -> RegisteredCall | None:
-        """Return the call of this id, None if there is none."""
+        """Return the call with this id, or None."""
         return self._calls.get(call_id)
 
     def open(self) -> list[RegisteredCall]:
@@ -144,13 +144,13 @@ class ToolCalls:
         return any(call.owner is owner for call in self._open.values())
 
     def disown(self, owner: object, provider_ids: Container[str]) -> None:
-        """The connection takes no results of these calls any more. `provider_ids` are its own ids of them."""
+        """Record that the connection no longer takes results for these calls. `provider_ids` are its own ids."""
         for call in self._open.values():
             if call.owner is owner and call.provider_id in provider_ids:
                 call.owner = None
 
     def claim(self, call_id: str, owner: object) -> str | None:
-        """Return the id that `owner` knows the call by if its result is to go there, None if not; True once a call."""
+        """Return the owner's id of a call whose result goes to `owner`, else None. A result can be claimed only once."""
         call = self._calls.get(call_id)
         if call is None or owner is None or call.owner is not owner:
             return None
@@ -160,11 +160,11 @@ class ToolCalls:
     # -- the answer that goes on -----------------------------------------------------------------------------------
 
     def continue_after(self, turn: int) -> None:
-        """A result of the turn wants an answer, which is given once the turn waits for no other result."""
+        """Record that a result of the turn wants an answer. It is due once no other call of the turn is open."""
         self._to_continue.add(turn)
 
     def take_continuation(self, turn: int) -> bool:
-        """Return True, once, if the answer of the turn is to go on."""
+        """Return True if the continuation of the turn is due. Returns True only once."""
         wanted = turn in self._to_continue
         self._to_continue.discard(turn)
         return wanted

@@ -1,9 +1,9 @@
-"""The consumption of a call, and its cost: prices as data, and the sum over the consumption.
+"""The consumption of a call, and its cost at prices that are given as data.
 
 The prices are in US dollars, of November 2026. Services that run in the process cost nothing. The prices of Gemini's
-live models are a published ballpark of the paid tier, per minute of audio, not checked against a bill. They are a lower
-bound: the provider charges for the conversation so far again with every answer. Other models have no price here: their
-consumption counts as 0, and they are named in `Cost.unpriced`. Give your own prices with
+live models are a published estimate for the paid tier, per minute of audio, not checked against a bill. They are a
+lower bound: with every answer the provider charges for the whole conversation again. Other models have no price here:
+their consumption counts as 0, and `Cost.unpriced` names them. Give your own prices with
 `cost(session.usage, {**PRICES, "my-model": Price(…)})`.
 """
 
@@ -56,12 +56,12 @@ class Price(msgspec.Struct, frozen=True, kw_only=True):
     characters: float = 0.0
 
     def of(self, used: Usage) -> float:
-        """The cost of this consumption in US dollars."""
+        """Return the cost of this consumption in US dollars."""
         audio_in, audio_out = used.input_audio_tokens, used.output_audio_tokens
         text_in = max(0, used.input_tokens - audio_in)
         cached_usd = 0.0
         if self.cached_input is not None:
-            # Providers do not report which of them are audio: text, the cheaper, is assumed first.
+            # Providers do not report which of these tokens are audio: assume text first, which is cheaper.
             cached_text = min(used.cached_tokens, text_in)
             cached_audio = min(used.cached_tokens - cached_text, audio_in)
             text_in, audio_in = text_in - cached_text, audio_in - cached_audio
@@ -105,7 +105,7 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def cost(totals: Iterable[Usage], prices: Prices = PRICES) -> Cost:
-    """The cost of the consumption in `totals`, by (service, model): give it `session.usage`.
+    """Return the cost of the consumption in `totals`, for example `session.usage`, by (service, model).
 
     A model without a price counts as 0 and is named in `unpriced`.
     """
