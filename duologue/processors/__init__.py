@@ -1,7 +1,7 @@
-"""Processors: what a pipeline is made of.
+"""Processors: the parts of a pipeline.
 
-The names are imported when they are first used: the session is built on the kernel below this package, and `Processor`
-on the session.
+The names are imported at their first use, since the session imports the kernel of this package, and `Processor` imports
+the session.
 """
 
 from __future__ import annotations

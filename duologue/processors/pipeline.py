@@ -9,6 +9,6 @@ from .processor import Processor
 class Pipeline(Processor, RowGroup):
     """Processors in a row. Downstream is from the first to the last.
 
-    Raises ConfigurationError, with the names, for an object that is not a processor, a processor used twice, a cycle
-    and a handler with a wrong signature.
+    Raises ConfigurationError, with the names, for an object that is not a processor, a processor that is used twice, a
+    cycle, and a handler with a wrong signature.
     """

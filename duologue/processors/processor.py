@@ -1,4 +1,4 @@
-"""`Processor`: what applications and services subclass."""
+"""`Processor`: the base class of the processors of applications and services."""
 
 from __future__ import annotations
 
@@ -16,4 +16,4 @@ class Processor(Node):
     """
 
     session: Session
-    """The session that it belongs to. Reading it raises IllegalState before there is one."""
+    """The session of the processor. Reading it raises IllegalState before the processor belongs to one."""

@@ -15,23 +15,23 @@ from ..frames import UserAudio
 from .processor import Processor, handles
 
 SEAM_S = 0.03
-"""Audio whose time differs by at most this, in seconds, from the end of the audio before continues that seamlessly."""
+"""Audio continues the previous audio seamlessly if its time is at most this many seconds from the end of that."""
 LAG_S = 3.0
-"""Seconds within which audio must be reported. After that its time is on the tape as silence."""
+"""Seconds within which audio must arrive. After that the tape has silence at its time."""
 MAX_FUTURE_S = 5.0
-"""Audio whose time is further ahead than this, in seconds, is recorded as of now."""
+"""Audio whose time is more than this many seconds ahead is recorded at the present time."""
 
 
 class Recorder(Processor):
-    """Records the call to `path` at `sample_rate` Hz. Sources of other rates are converted.
+    """Records the call to `path` at `sample_rate` Hz. Audio of other rates is converted.
 
-    Left is the caller's audio as it passes here, at the time at which it was spoken. Put the recorder before every
-    processor that takes the audio, best right after the transport's input. Right is the agent's audio that the caller
-    heard, at the time at which they heard it. All other time is silence, and the file lasts as long as the call. It is
-    written during the call, three seconds behind; about half a megabyte is kept in memory.
+    The left channel has the caller's audio that passes the recorder, at the time at which it was spoken. Put the
+    recorder before every processor that takes the audio, best right after the transport's input. The right channel has
+    the agent's audio that the caller heard, at the time at which they heard it. The rest is silence, and the file lasts
+    as long as the call. It is written during the call, three seconds behind; about half a megabyte is kept in memory.
 
-    A file that cannot be created raises BadInput when the session starts. A file that cannot be written any more (a
-    full disk, the 4 GiB of the format) is reported and ends the recording, not the call.
+    Raises BadInput when the session starts if the file cannot be created. If it cannot be written any more (a full
+    disk, the 4 GiB of the format), the error is reported and the recording ends, but not the call.
     """
 
     def __init__(self, path: str | PathLike[str], sample_rate: int = 16_000) -> None:
@@ -88,7 +88,7 @@ class Recorder(Processor):
 
 
 class Tape:
-    """A WAV file in which audio is placed by its time. Raises BadInput if the file cannot be created."""
+    """A WAV file with audio placed by its time. Raises BadInput if the file cannot be created."""
 
     def __init__(self, path: str | PathLike[str], sample_rate: int, channels: int) -> None:
         try:
@@ -102,11 +102,11 @@ class Tape:
 
     @property
     def late_s(self) -> float:
-        """Seconds of audio that came after their time had been written."""
+        """Seconds of audio that came too late: their time had been written."""
         return sum(track.late for track in self._tracks) / self._sample_rate
 
     def add(self, channel: int, pcm: bytes, sample_rate: int, at: float) -> None:
-        """Place mono audio on a channel; its first sample belongs `at` this many seconds from the start of the tape."""
+        """Place mono audio on a channel, with its first sample `at` seconds from the start of the tape."""
         self._tracks[channel].add(pcm, sample_rate, at)
         until = max(track.end for track in self._tracks) - self._lag
         if until - self._written >= self._sample_rate:
@@ -120,7 +120,7 @@ class Tape:
         self._writer.close()
 
     def abandon(self) -> None:
-        """Close the file as it is."""
+        """Close the file without writing the rest."""
         with contextlib.suppress(OSError, DuologueError):
             self._writer.close()
 
@@ -138,7 +138,7 @@ class _Track:
 
     def __init__(self, sample_rate: int) -> None:
         self._sample_rate = sample_rate
-        self._pieces: deque[tuple[int, bytes]] = deque()  # first sample, audio
+        self._pieces: deque[tuple[int, bytes]] = deque()  # (first sample, audio)
         self._converter: Resampler | None = None
         self._source_rate = sample_rate
         self._next_at: float | None = None
@@ -154,12 +154,12 @@ class _Track:
         self._append(pcm if self._converter is None else self._converter.process(pcm))
 
     def _begin(self, pcm: bytes, sample_rate: int, at: float) -> tuple[bytes, float]:
-        """Begin a new stretch at `at`. Returns the audio to place and its time, never over audio that is there."""
+        """Begin a new stretch at `at`. Returns the audio to place and its time, without overlap with placed audio."""
         self.flush()
         start_s = self.end / self._sample_rate
         overlap_s = start_s - at
         if overlap_s > SEAM_S:
-            if at >= 0:  # audio from before the call is not missed
+            if at >= 0:  # audio from before the call does not count as late
                 self.late += round(min(overlap_s, len(pcm) / (BYTES_PER_SAMPLE * sample_rate)) * self._sample_rate)
             pcm = pcm[BYTES_PER_SAMPLE * round(overlap_s * sample_rate) :]
         at = max(at, start_s)
@@ -171,7 +171,7 @@ class _Track:
         return pcm, at
 
     def flush(self) -> None:
-        """End the stretch."""
+        """End the present stretch of audio."""
         if self._converter is not None:
             self._append(self._converter.flush())
         self._next_at = None
@@ -187,7 +187,7 @@ class _Track:
             self.end += len(pcm) // BYTES_PER_SAMPLE
 
     def render(self, start: int, end: int) -> bytes:
-        """The audio from sample `start` to `end`, silence included. Audio before `start` is forgotten."""
+        """Return the audio from sample `start` to `end`, silence included. Earlier audio is dropped."""
         self._written = end
         out = bytearray(BYTES_PER_SAMPLE * (end - start))
         while self._pieces and self._pieces[0][0] < end:

@@ -1,4 +1,4 @@
-"""`Switch`: one of several branches is active."""
+"""`Switch`: several branches of a pipeline, of which one is active."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ N = TypeVar("N", bound=Processor)
 
 
 class Switch(Processor, Group, Generic[N]):
-    """Named branches of which one is active; the others are closed, and neither get nor push frames.
+    """Named branches, of which one is active. The others are closed, and neither get nor push frames.
 
-    `active` is the name of the first one, by default the first in the mapping. Raises ConfigurationError for an empty
-    mapping and an unknown name.
+    `active` names the branch that is active at first, by default the first in the mapping. Raises
+    ConfigurationError for an empty mapping and an unknown name.
     """
 
     def __init__(self, branches: Mapping[str, N], active: str = "") -> None:
@@ -62,10 +62,10 @@ class Switch(Processor, Group, Generic[N]):
         return self._branches[name]
 
     async def select(self, name: str) -> None:
-        """Make another branch the active one: `change`, with nothing in between.
+        """Make another branch the active one. See `change`.
 
         Raises ConfigurationError for an unknown name, IllegalState if the session does not run, and the error of a
-        processor that cannot be opened; then the old branch stays active.
+        processor that cannot be opened. On an error the old branch stays active.
         """
         async with self.change(name) as change:
             with change.step():
@@ -73,18 +73,18 @@ class Switch(Processor, Group, Generic[N]):
 
     @asynccontextmanager
     async def change(self, name: str) -> AsyncIterator[BranchChange]:
-        """Prepare a change of branches, for the length of a block. A second change waits for the first.
+        """A context manager around a change of branches. A second change waits for the first.
 
-        The new branch is open in the block, while the old one still works; `change.step()` makes the new one active.
-        Then the old one is closed. Without a step, or if the block raises before it, the old branch stays and the new
-        one is closed again. Raises as `select` does.
+        Inside the block the new branch is open while the old one still works; `change.step()` makes the new branch
+        active, and the end of the block closes the old one. Without a step, or if the block raises before it, the old
+        branch stays active and the new one is closed again. Raises the same errors as `select`.
         """
         new, host = self._require(name), self.host
         async with self._selecting:
             host.require_running("change a branch")
             old = self._branches[self._active]
             change = BranchChange(self, self._active, name)
-            # In a branch that is not active itself, nothing is open: only the choice changes.
+            # Nothing is open inside an inactive branch: there only the choice changes.
             opens = change.needed and host.is_open(self)
             if opens:
                 await host.open_branch(active_members(new))
@@ -115,7 +115,7 @@ class Switch(Processor, Group, Generic[N]):
 
 
 class BranchChange:
-    """A change of branches that is under way: see `Switch.change`."""
+    """A change of branches in progress: see `Switch.change`."""
 
     def __init__(self, switch: Switch[Any], old: str, new: str) -> None:
         self.old = old
@@ -126,16 +126,17 @@ class BranchChange:
 
     @property
     def needed(self) -> bool:
-        """False if the branch was active already: then the step changes nothing."""
+        """False if the branch was active already. The step then changes nothing."""
         return self.old != self.new
 
     @contextmanager
     def step(self) -> Iterator[None]:
         """Make the new branch the active one, in one step of the event loop.
 
-        `Input` and `Control` that still wait in the old branch's lanes move to the new one, in their order and ahead
-        of later frames. Frames that a handler of the old branch is at work on stay there: its `Input` still leaves,
-        its `Output` is dropped. The block must not await; it moves state that the branches keep outside their lanes.
+        `Input` and `Control` frames that wait in the old branch's lanes move to the new branch, in order and ahead of
+        later frames. Frames that a handler of the old branch is working on stay there: `Input` that it pushes still
+        leaves the branch, `Output` is dropped. The block moves state that the branches keep outside their lanes; it
+        must not await.
         """
         if not self.needed:
             yield
@@ -148,9 +149,9 @@ class BranchChange:
 class _SwitchGate:
     """The two ends of a `Switch` in one direction: an entry to the active branch, and an exit from each branch.
 
-    After a change of branches the frames that waited in the old one stand in a lane at the entry, and frames that come
-    later queue behind them. A branch that is no longer active still lets out its `Input`, and each `Control` that came
-    in before the change, but not its `Output`.
+    After a change the frames that waited in the old branch wait in a lane at the entry, and later frames queue behind
+    them. A branch that is no longer active still lets out its `Input`, and each `Control` that entered before the
+    change, but not its `Output`.
     """
 
     def __init__(self, owner: Node, direction: Direction, after: Port, active: str) -> None:
@@ -160,7 +161,7 @@ class _SwitchGate:
         self._lane = Lane(owner)
         self._put = self._lane.put_up if self._up else self._lane.put
         self._entries: Mapping[str, Port] = {}
-        # For each branch: the `Control` frames inside it.
+        # The `Control` frames inside each branch.
         self._controls: dict[str, dict[int, Frame]] = {}
 
     def connect(self, entries: Mapping[str, Port]) -> None:
@@ -172,7 +173,7 @@ class _SwitchGate:
         return self._entries[self.active].beyond()
 
     def resolve(self, frame_type: type[Frame]) -> Target:
-        # A route resolved before a change may be used after it: it checks at each call where it leads.
+        # A route from before a change may be used after it: it looks up the active branch at each call.
         name, lane, put, deliver = self.active, self._lane, self._put, self._deliver
         into = self._into(frame_type)
 
@@ -197,11 +198,11 @@ class _SwitchGate:
         await self._into(type(frame))(frame)
 
     def exit(self, name: str) -> Port:
-        """The exit of one branch."""
+        """Return the exit of one branch."""
         return _Exit(self, name, self._after)
 
     def leaves(self, name: str, frame_type: type[Frame]) -> Target:
-        """Return what takes a frame that comes out of a branch."""
+        """Return the target that takes frames of this type from a branch."""
         leave = self._after.resolve(frame_type)
         if issubclass(frame_type, Input):
             return leave

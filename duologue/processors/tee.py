@@ -1,4 +1,4 @@
-"""`Tee`: a branch that hears what passes by."""
+"""`Tee`: a branch that gets every frame that passes by."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from .processor import Processor
 
 
 class Tee(Processor, Group):
-    """A branch beside the line: it hears every frame that passes, in both directions, and changes nothing.
+    """A branch beside the line. It gets every frame that passes, in both directions, and changes nothing.
 
-    A frame enters the branch first and then goes on; a `Control` goes on once it has left the branch, and an `End`
-    waits for the work in it that way. A handler in the branch holds the frame up like one in the line: slow work
-    belongs in a lane (`queued=True`). Frames that come out of the branch, upstream or downstream, go nowhere: only
-    the line speaks. Signals reach everyone, as everywhere.
+    A frame enters the branch first and then goes on in the line. A `Control` goes on once it has left the branch, so
+    an `End` waits for the work in the branch. A handler in the branch delays the frame like a handler in the line: put
+    slow work into a lane (`queued=True`). Frames that leave the branch, upstream or downstream, are dropped. Signals
+    reach the branch as they reach every processor.
 
     Raises ConfigurationError as `Pipeline` does.
     """
@@ -43,7 +43,7 @@ class Tee(Processor, Group):
         return port
 
     def take(self, direction: Direction) -> list[Frame]:
-        take(self._branch, direction)  # copies of frames that the line has
+        take(self._branch, direction)  # dropped: the line has the same frames
         return self._ports[direction].take()
 
 
@@ -65,13 +65,13 @@ class _Passing:
             await self._go_on(frame)
 
     def let_go(self) -> None:
-        """It has left the branch."""
+        """Let the frame go on: it has left the branch."""
         if not self.out.done():
             self.out.set_result(None)
 
 
 class _BranchEnd:
-    """The end of the branch: notices each `Control` that comes out."""
+    """The end of the branch. It notices each `Control` that leaves."""
 
     def __init__(self, after: Port) -> None:
         self.inside: list[_Passing] = []
@@ -84,7 +84,7 @@ class _BranchEnd:
         return self.left if issubclass(frame_type, Control) else drop
 
     def left(self, frame: Frame) -> Awaitable[None]:
-        """A `Control` comes out; one that was made in the branch is dropped."""
+        """A `Control` leaves the branch. A `Control` that was made in the branch is dropped."""
         if (passing := next((p for p in self.inside if p.frame is frame), None)) is not None:
             self.inside.remove(passing)
             passing.let_go()
@@ -92,11 +92,11 @@ class _BranchEnd:
 
 
 class _TeePort:
-    """The entry to the branch and to the line."""
+    """The entry to the branch and to the rest of the line."""
 
     def __init__(self, branch: Port, end: _BranchEnd, lane: Lane, after: Port, direction: Direction) -> None:
         self.passing: _Passing | None = None
-        """The `Control` that holds up the line now."""
+        """The `Control` for which the line waits, or None."""
         self._branch = branch
         self._end = end
         self._lane = lane
@@ -123,7 +123,7 @@ class _TeePort:
             lane.put_held(passing, frame, up=self._direction == "up")
             try:
                 await into(frame)
-            except BaseException:  # the pusher was cancelled: the line has the frame all the same
+            except BaseException:  # the pusher was cancelled; the line still gets the frame
                 self._end.left(frame)
                 raise
 

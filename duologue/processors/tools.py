@@ -1,4 +1,4 @@
-"""Tools: functions that an agent may call, and the processor that runs them."""
+"""`Tools`: the processor that runs the tools of agents."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ from .kernel.node import Node
 from .processor import Processor, handles
 
 RESULT_MAX_LENGTH = 16_384
-"""Characters of a result that reach the model; the rest is cut with a notice."""
+"""Characters of a result that reach the model. The rest is cut, with a notice."""
 
 
 def shared_tools(pipeline: Node) -> tuple[ToolSpec, ...]:
-    """The specifications of the tools that every agent has: those given to the `Tools` of a pipeline."""
+    """Return the specifications of the tools that every agent has: those given to the pipeline's `Tools`."""
     return tuple(spec for leaf in leaves(pipeline) if isinstance(leaf, Tools) for spec in leaf.specs)
 
 
 class Tools(Processor):
-    """Runs the tools that the active agent calls, at the same time if there are several.
+    """Runs the tools that the active agent calls, several at the same time.
 
-    Looks a call up among `tools` and the calling agent's own tools. Every call gets exactly one result: the
-    function's (falsy values and None included), or `{"error": …}` if it raises, takes longer than its limit, is
-    unknown, is cancelled by an interruption, denied, or refused by a hook (`Session.intercept`). A result longer than
-    `result_max_length` characters is cut, with a notice.
+    The tool of a call is one of `tools` or of the calling agent's own tools. Every call gets exactly one result: the
+    value that the function returns (falsy values and None included), or `{"error": …}` if the function raises or
+    exceeds its time limit, or if the call is unknown, cancelled by an interruption, denied, or refused by a hook
+    (`Session.intercept`). A result longer than `result_max_length` characters is cut, with a notice.
     """
 
     def __init__(
@@ -58,13 +58,13 @@ class Tools(Processor):
 
     @handles(ResponseStarted)
     async def response(self, frame: ResponseStarted) -> None:
-        """Remember whose response it is: its calls may come when another agent has the call."""
+        """Remember the agent of the response: its tool calls may come after a hand-off."""
         self._caller = self.session.agent
         await self.push(frame)
 
     @handles(ToolCall)
     async def run(self, call: ToolCall) -> None:
-        """Start a tool; its result follows on its own."""
+        """Start a tool in a task. Its result is pushed when the task has ended."""
         agent = self._caller or self.session.agent
         theirs = {t.name: t for t in agent.toolset} if agent is not None else {}
         known = {**self._own, **theirs}
@@ -72,20 +72,20 @@ class Tools(Processor):
 
     @handles(ApprovalGiven)
     def approval_given(self, signal: ApprovalGiven) -> None:
-        """Let the call go on that waits for this decision."""
+        """Pass the decision to the tool call that waits for it."""
         call = self.session.calls.get(signal.call_id)
         if call is not None and isinstance(call.runner, ToolRun) and call.runner.owner is self:
             call.runner.decide(signal)
 
     @handles(Interrupted)
     def interrupted(self, signal: Interrupted) -> None:
-        """Cancel the calls that the interruption makes pointless."""
+        """Cancel the tool calls of the interrupted turns, except tools that go on through interruptions."""
         for call in self.session.calls.open():
             if call.turn <= signal.turn and isinstance(call.runner, ToolRun) and call.runner.owner is self:
                 call.runner.interrupt()
 
     async def _intercepted(self, call: ToolCall, known: Mapping[str, Tool], agent: str) -> None:
-        """Make the call as the hooks leave it."""
+        """Run the call as the hooks have left it."""
         allowed = await self.session.hooks.call(call)
         if isinstance(allowed, ToolResult):
             await self._answer(call, allowed.result, allowed.is_error, respond=allowed.respond)
@@ -102,7 +102,7 @@ class Tools(Processor):
             result, failed, respond = await run.result(registered)
         finally:
             registered.runner = None
-            if not registered.item_id:  # made by a processor that logs nothing
+            if not registered.item_id:  # its engine does not log calls
                 calls.forget(call.call_id)
         await self._answer(call, result, failed, respond=respond)
 
@@ -118,11 +118,11 @@ class Tools(Processor):
         )
 
     def _plain(self, result: Any) -> Any:
-        """Return the result as plain JSON data, cut if it is too long. Raises BadInput for another value."""
+        """Return the result as plain JSON data, cut if it is too long. Raises BadInput if it is not JSON data."""
         try:
             plain = msgspec.to_builtins(result, str_keys=True)
             encoded = msgspec.json.encode(plain).decode()
-        except Exception as error:  # a foreign object's own code may raise anything
+        except Exception as error:  # code of the result object may raise any error
             raise BadInput(f"the tool returned a value that is not JSON: {error}") from error
         text = plain if isinstance(plain, str) else encoded
         if len(text) <= self._max_length:
@@ -131,7 +131,7 @@ class Tools(Processor):
 
 
 class ToolRun:
-    """One call of a tool on its way to its result: the approval, the function, its limits."""
+    """One running tool call: its approval, its function and its limits."""
 
     def __init__(self, owner: Tools, tool: Tool, call: ToolCall, agent: str) -> None:
         self.owner = owner
@@ -143,24 +143,24 @@ class ToolRun:
         self._decision: asyncio.Future[ApprovalGiven] | None = None
 
     def interrupt(self) -> None:
-        """The caller has interrupted: cancel the function, if it lets itself be cancelled by that."""
+        """Cancel the function, if an interruption may cancel this tool."""
         if self.tool.cancel_on_interruption:
             self._interrupted = True
             self._scope.cancel()
 
     def decide(self, signal: ApprovalGiven) -> None:
-        """Somebody has approved the call, or denied it. Only the first decision counts."""
+        """Approve or deny the call. Only the first decision counts."""
         if self._decision is not None and not self._decision.done():
             self._decision.set_result(signal)
 
     async def result(self, registered: RegisteredCall) -> tuple[Any, bool, bool]:
-        """Return the result, whether it is an error, and whether it wants an answer."""
+        """Return the result, and two flags: it is an error, it wants an answer."""
         tool, session, failed, result = self.tool, self.owner.session, False, None
         running_call.set(self.call.call_id)
         self._scope.deadline = anyio.current_time() + tool.timeout_s
         with self._scope:
             try:
-                if self.call.turn <= session.floor.fence and tool.cancel_on_interruption:  # before it could begin
+                if self.call.turn <= session.floor.fence and tool.cancel_on_interruption:  # interrupted before it began
                     self.interrupt()
                     await anyio.lowlevel.checkpoint()
                 denied = ""
@@ -177,7 +177,7 @@ class ToolRun:
             except asyncio.CancelledError as error:
                 if asyncio.current_task().cancelling():  # type: ignore[union-attr]
                     raise
-                failed, result = True, self._failed(error)  # what it waited for was cancelled, not the tool
+                failed, result = True, self._failed(error)  # a task that the tool awaited was cancelled
         if not self._scope.cancelled_caught:
             return result, failed, True
         why = "the caller interrupted" if self._interrupted else f"no result within {tool.timeout_s:g} s"
@@ -186,7 +186,7 @@ class ToolRun:
         return {"error": f"cancelled: {why}"}, True, not self._interrupted
 
     async def _denial(self) -> str:
-        """Wait for approval. Returns the reason if it was not given, else ""."""
+        """Wait for approval. Returns the reason if it is denied or does not come in time, else ""."""
         tool, call, owner = self.tool, self.call, self.owner
         self._decision = asyncio.get_running_loop().create_future()
         denied = "the caller interrupted"
@@ -200,7 +200,7 @@ class ToolRun:
             denied = f"nobody approved it within {tool.approval_timeout_s:g} s"
             return denied
         finally:
-            if not self._decision.done() or self._decision.cancelled():  # nobody need decide any more
+            if not self._decision.done() or self._decision.cancelled():  # a decision is not needed any more
                 self._decision = None
                 owner.broadcast(ApprovalGiven(call_id=call.call_id, approved=False, reason=denied))
 

@@ -151,7 +151,7 @@ class Floor:
         return tuple(hold.owner for hold in self._holds.out)
 
     def on_hold(self, held: Edge, resumed: Edge) -> Callable[[], None]:
-        """Register functions that silence and resume the agent's speech; playouts do. Returns a function that removes them.
+        """Register functions that silence and resume the agent's speech. Returns a function that removes them.
 
         `held` is called with the owner when the first hold begins. `resumed` is called when the last hold is released
         or expires, with the owners of all holds since. An interruption that ends the last hold calls neither.
@@ -162,7 +162,7 @@ class Floor:
 
     @contextmanager
     def scope(self, turn: int) -> Iterator[anyio.CancelScope]:
-        """A cancel scope for work on a turn. It is cancelled when the fence reaches the turn, at once if it already has.
+        """A cancel scope for work on a turn. It is cancelled when the fence reaches the turn, or has reached it.
 
         The block then ends without an exception, and the scope's `cancel_called` is True.
         """
@@ -303,8 +303,8 @@ class Holds:
 class IdleClock:
     """Broadcasts `Idle` whenever neither side speaks and the floor had no sign of life for `idle_s` seconds.
 
-    It runs from the start of the session to its end; `on` registers its listeners for both. Raises ConfigurationError if `idle_s` is
-    not positive.
+    It runs from the start of the session to its end; `on` registers its listeners for both. Raises ConfigurationError
+    if `idle_s` is not positive.
     """
 
     def __init__(

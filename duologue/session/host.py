@@ -169,7 +169,7 @@ class Report(Protocol):
 
 
 class Bus:
-    """Calls listeners with the signals that they want, each guarded: what one raises is reported and harms nobody."""
+    """Calls listeners with the signals that they want, and guards each: an error is reported, the others go on."""
 
     def __init__(self, life: Life, report: Report, start_task: Callable[..., Any], owner: Member) -> None:
         self._life = life

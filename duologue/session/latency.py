@@ -103,7 +103,7 @@ class LatencyMeter:
         return median(totals) if totals else 0.0
 
     def write_csv(self, path: Path) -> None:
-        """Write a row for each turn: its number, the end of speech in seconds, each stage and the total in milliseconds."""
+        """Write a row for each turn: number, end of speech in seconds, each stage and the total in milliseconds."""
         with path.open("w", newline="") as file:
             writer = csv.writer(file)
             writer.writerow(["turn", "speech_end_s", *(f"{stage}_ms" for stage in STAGES), "total_ms"])

@@ -166,7 +166,7 @@ class Ledger:
         return f"resp_{self._ids}"
 
     def open(self, response_id: str, turn: int, agent: str = "", *, drafted: bool = False) -> None:
-        """Open a response. Does nothing if it is open already. Raises BadInput for the id of a settled response.
+        """Open a response. Does nothing if it is open already. Raises BadInput if the log has this id.
 
         The text of a `drafted` response is written first, and may change before it is spoken.
         """

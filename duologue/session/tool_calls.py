@@ -13,7 +13,7 @@ from ..errors import BadInput
 from ..frames import ToolCall
 
 CallState = Literal["asked", "approval", "running", "answered"]
-"""The state of a tool call: the model has asked for it, it waits for approval, it runs, or it has its result."""
+"""The state of a tool call. A call that was cancelled is `answered` as well: its result is an error."""
 
 running_call: ContextVar[str] = ContextVar("running_call", default="")
 """The id of the tool call whose function is running in this task; empty outside a tool."""
@@ -90,7 +90,7 @@ class ToolCalls:
         call.response_id, call.owner, call.provider_id = response_id, owner, provider_id
 
     def run(self, call: ToolCall, runner: object) -> RegisteredCall:
-        """Record that a processor or a client runs a call. A call that is not in the log is registered without an item."""
+        """Record that a processor or a client runs a call. A call outside the log is registered without an item."""
         registered = self._calls.get(call.call_id)
         if registered is None:
             registered = self.ask(call.call_id, name=call.name, turn=call.turn)
@@ -150,7 +150,7 @@ class ToolCalls:
                 call.owner = None
 
     def claim(self, call_id: str, owner: object) -> str | None:
-        """Return the owner's id of a call whose result goes to `owner`, else None. A result can be claimed only once."""
+        """Return the owner's id of a call whose result goes to `owner`, else None. The owner can claim it once."""
         call = self._calls.get(call_id)
         if call is None or owner is None or call.owner is not owner:
             return None
@@ -160,11 +160,11 @@ class ToolCalls:
     # -- the answer that goes on -----------------------------------------------------------------------------------
 
     def continue_after(self, turn: int) -> None:
-        """Record that a result of the turn wants an answer. It is due once no other call of the turn is open."""
+        """Record that a result of the turn wants an answer. It is given once no other call of the turn is open."""
         self._to_continue.add(turn)
 
     def take_continuation(self, turn: int) -> bool:
-        """Return True if the continuation of the turn is due. Returns True only once."""
+        """Return True if a result of the turn wants an answer, and forget that."""
         wanted = turn in self._to_continue
         self._to_continue.discard(turn)
         return wanted

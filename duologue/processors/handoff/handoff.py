@@ -1,4 +1,4 @@
-"""`Handoff`: moves a call from one agent to another, in the middle of it."""
+"""`Handoff`: moves a running call from one agent to another."""
 
 from __future__ import annotations
 
@@ -36,25 +36,25 @@ from .takeover import Exchange, Takeover, Wanted, engines, find_engine
 TOOL_NAME = "handoff_conversation"
 
 MAX_WAITING_HANDOFFS = 16
-"""Hand-offs that wait for the one that is under way; more are refused."""
+"""Hand-offs that may wait for the one in progress. Beyond that they are refused."""
 
 
 class Handoff(Processor):
     """Gives the active agent a `handoff_conversation` tool, and carries out the hand-offs that it asks for.
 
-    Stands downstream of the engine (or of a `Switch` of engines) and before `Tools`. `agents` are all agents of the
-    call. A `flow` says which agent may hand off to which; without one the agents' own `targets` do. The call begins
-    with the flow's first agent, on the active engine. An agent has its own tools, those given to `Tools`, and the
-    hand-off.
+    Put it downstream of the engine (or of a `Switch` of engines) and before `Tools`. `agents` are all agents of the
+    call. The `flow` defines which agent may hand off to which; without a flow the agents' own `targets` do. The call
+    begins with the flow's first agent, on the active engine. An agent has its own tools, the tools given to `Tools`,
+    and the hand-off tool.
 
-    A hand-off happens as a whole or not at all: if the new agent cannot be set up, the old one keeps the call and
-    gets the reason. The new agent gets the whole log, the reason and the summary. The old one says to its end what it
-    has begun, and the new one answers what the caller says meanwhile; until the new engine is open the old agent has
-    the call. A `Transfer` may also name an engine: the agent, or the new one, goes on with that. An engine that is
-    lost for good is replaced by the next one of `failover`, names of engines in the `Switch`, and the same agent goes
-    on. The signals are `HandoffStarted`, `HandoffCompleted` and `HandoffFailed`; `state` belongs to this session alone.
+    A hand-off happens as a whole or not at all: if the new agent cannot be set up, the old agent keeps the call and
+    gets the reason. The new agent gets the whole log, the reason and the summary. The old agent has the call until the
+    new engine is open. It finishes the speech that it has begun, and the new agent answers what the caller says
+    meanwhile. A `Transfer` may also name an engine for the agent that goes on. If an engine is lost for good, the same
+    agent goes on with the next engine of `failover`, the names of engines in the `Switch`. The signals are
+    `HandoffStarted`, `HandoffCompleted` and `HandoffFailed`. `state` belongs to this session only.
 
-    Raises ConfigurationError for two agents of one name, an agent that takes the hand-off tool's name, and a flow
+    Raises ConfigurationError for two agents of one name, an agent with a tool of the hand-off tool's name, and a flow
     that names an unknown agent.
     """
 
@@ -77,9 +77,9 @@ class Handoff(Processor):
             if any(tool.name == TOOL_NAME for tool in agent.toolset):
                 raise ConfigurationError(f"agent {agent.name!r} has a tool of its own named {TOOL_NAME!r}")
         self.state = FlowState(self.flow.first.phase)
-        """Where this call stands: phase, phase history, previous agent, number of hand-offs, context."""
+        """The state of the flow: phase, phase history, previous agent, number of hand-offs, context."""
         self.failover = tuple(failover)
-        self._asked: deque[ToolCall | Transfer | _Lost] = deque()  # the first one is under way
+        self._asked: deque[ToolCall | Transfer | _Lost] = deque()  # the first is in progress
 
     @property
     def agent(self) -> Agent:
@@ -89,8 +89,8 @@ class Handoff(Processor):
     async def open(self) -> None:
         """Set the first agent up.
 
-        Raises ConfigurationError if an agent's engine does not exist, if the first agent's is not active, and if
-        `Tools` stands before this.
+        Raises ConfigurationError if the engine of an agent does not exist, if the first agent's engine is not active,
+        and if `Tools` is upstream of this processor.
         """
         for agent in self.agents.values():
             self._engine_name(agent)
@@ -116,13 +116,13 @@ class Handoff(Processor):
 
     @handles(SessionStarted)
     async def greet(self, signal: SessionStarted) -> None:
-        """The first agent greets."""
+        """Let the first agent say its greeting."""
         if self.agent.greeting:
             await self.push_up(Say(text=self.agent.greeting))
 
     @handles(ToolCall)
     async def tool_call(self, call: ToolCall) -> None:
-        """Take the calls of the hand-off tool out of the stream; all others go on to `Tools`."""
+        """Take the calls of the hand-off tool. Other calls go on to `Tools`."""
         if call.name == TOOL_NAME:
             self._ask(call)
         else:
@@ -130,7 +130,7 @@ class Handoff(Processor):
 
     @handles(Transfer)
     async def transfer(self, frame: Transfer) -> None:
-        """The application hands the call over; the flow is not asked, but the target must exist."""
+        """Hand the call over for the application. The flow need not allow it, but the target must exist."""
         if len(self._asked) > MAX_WAITING_HANDOFFS:
             raise ConfigurationError(
                 f"the call cannot go to {frame.target!r}: {MAX_WAITING_HANDOFFS} hand-offs wait already"
@@ -141,14 +141,14 @@ class Handoff(Processor):
 
     @handles(ConnectionChanged)
     def connection_changed(self, signal: ConnectionChanged) -> None:
-        """An engine that is lost for good is replaced by another."""
+        """Replace an engine that is lost for good."""
         if signal.state == "lost" and self.failover:
             self._ask(_Lost(engines(self.session)[1], signal.reason))
 
     def _ask(self, frame: ToolCall | Transfer | _Lost) -> None:
         self._asked.append(frame)
         if len(self._asked) == 1:
-            # A task of its own: once begun, a hand-off is not torn apart by an interruption.
+            # In its own task, which an interruption does not cancel.
             self.spawn(self._work)
 
     async def _work(self) -> None:
@@ -177,9 +177,9 @@ class Handoff(Processor):
             raise ConfigurationError(error)
 
     async def _replace(self, lost: _Lost) -> None:
-        """The same agent goes on, with the first engine after the lost one that can be opened."""
+        """Let the same agent go on with the first engine after the lost one that can be opened."""
         if engines(self.session)[1] != lost.engine:
-            return  # the call has left this engine already
+            return  # another engine has the call already
         names = self.failover
         after = names.index(lost.engine) + 1 if lost.engine in names else 0
         tried = []
@@ -233,7 +233,7 @@ class Handoff(Processor):
     # -- the hand-off itself ---------------------------------------------------------------------------------------
 
     async def _hand_over(self, wanted: Wanted) -> str:
-        """Carry a hand-off out. Returns the reason if it fails, "" if not."""
+        """Carry out a hand-off. Returns the reason if it fails, else ""."""
         phase = self.flow.phase_of(wanted.target, wanted.next_phase, after=self.state.phase)
         if phase is None:
             error = f"there is no agent {wanted.target!r} in the flow"
@@ -265,7 +265,7 @@ class Handoff(Processor):
         except Exception as error:
             self.session.report(error, self.name)
             return str(error) or type(error).__name__
-        # A task of its own: the outcome comes before its end, while the old engine is still closing.
+        # In its own task: the outcome is known before the old engine has closed.
         self.session.start_task(self, takeover.run()).add_done_callback(takeover.ended)
         return await takeover.outcome
 
@@ -273,7 +273,7 @@ class Handoff(Processor):
         self.broadcast(HandoffFailed(source=self.agent.name, target=target, error=error))
 
     def _engine_name(self, agent: Agent, wanted: str = "") -> str:
-        """Return the name of the engine for an agent: the one asked for, its own, or else the active one."""
+        """Return the name of the engine for an agent: the wanted engine, else the agent's own, else the active one."""
         named, active = engines(self.session)
         name = wanted or agent.engine or active
         if name not in named:
@@ -290,17 +290,17 @@ class Handoff(Processor):
 
 @dataclass(frozen=True, slots=True)
 class _Lost:
-    """An engine that will not come back by itself."""
+    """An engine that is lost for good."""
 
     engine: str
     reason: str
 
 
 def first_configuration(session: Session, config: EngineConfig, voices: str) -> tuple[Configure | None, str]:
-    """Return the change by which the session's agent, and the tools that every agent has, extend an engine's own
-    configuration, and the greeting that is to be said.
+    """Return a function that adds the session's agent and the shared tools to an engine's configuration, and the
+    greeting to say.
 
-    Returns None and "" if a `Handoff` sees to both. `voices` is the family of the engine's voices.
+    Returns None and "" if there is a `Handoff`, which does both. `voices` is the family of the engine's voices.
     """
     if any(isinstance(leaf, Handoff) for leaf in leaves(session.pipeline)):
         return None, ""
@@ -315,7 +315,7 @@ def first_configuration(session: Session, config: EngineConfig, voices: str) -> 
 
 
 class HandoffArguments(msgspec.Struct, kw_only=True, frozen=True):
-    """A hand-off as a model asks for it."""
+    """The arguments of a hand-off that a model asks for."""
 
     target: str
     reason: str
@@ -325,7 +325,7 @@ class HandoffArguments(msgspec.Struct, kw_only=True, frozen=True):
 
 
 def read_arguments(arguments: dict[str, Any], phase: str, allowed: Sequence[Stage]) -> HandoffArguments:
-    """Check the arguments of a call, made in a phase that the `allowed` stages may follow.
+    """Check the arguments of a hand-off in a phase that the `allowed` stages may follow.
 
     Raises ToolError, with the reason, for arguments that do not fit the schema or its enumerations.
     """
@@ -346,7 +346,7 @@ def read_arguments(arguments: dict[str, Any], phase: str, allowed: Sequence[Stag
 
 
 def handoff_spec(agents: Mapping[str, Agent], allowed: Sequence[Stage]) -> ToolSpec:
-    """Return the tool's specification in a phase that the `allowed` stages may follow."""
+    """Return the hand-off tool's specification in a phase that the `allowed` stages may follow."""
     lines = []
     for stage in allowed:
         agent = agents[stage.agent]

@@ -1,6 +1,6 @@
-"""How a call goes to another agent or another engine, as a whole or not at all.
+"""Moves a call to another agent or another engine, as a whole or not at all.
 
-`Exchange` has the words and the notes of one hand-off, `Takeover` takes its steps.
+`Exchange` has the spoken words and the notes of one hand-off, `Takeover` its steps.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from ..kernel.tasks import stray, to_the_end
 from ..switch import BranchChange, Switch
 
 MAX_HISTORY = 100
-"""Phases that the state's history keeps."""
+"""Phases that the history of a flow's state keeps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A hand-off that is asked for, by a model's `call` or by the application."""
+    """A hand-off that a model asks for, by its `call`, or the application."""
 
     target: str
     next_phase: str | None
@@ -40,19 +40,19 @@ class Wanted:
     summary: str = ""
     call: ToolCall | None = None
     engine: str = ""
-    """The engine that is wanted, "" for the target's own."""
+    """The name of the wanted engine, "" for the target's own."""
 
     @property
     def turn(self) -> int:
-        """The turn in which it was asked for; 0 for none."""
+        """The turn of the model's call; 0 without a call."""
         return self.call.turn if self.call is not None else 0
 
 
 class Exchange:
-    """One agent leaves and another comes, or the same one goes on with another engine.
+    """A change of the agent, or of the engine of the same agent.
 
-    `phase` is the phase that begins, `engine` the name of the engine that has the call then. `tell` gives a frame to
-    the active engine.
+    `phase` is the phase that begins, `engine` the name of the engine that takes the call. `tell` gives a frame to the
+    active engine.
     """
 
     def __init__(
@@ -78,22 +78,22 @@ class Exchange:
 
     @property
     def _may_speak(self) -> bool:
-        """False if farewell and greeting do not fit: the caller has interrupted, or speaks, or the agent stays."""
+        """False if farewell and greeting are left out: the caller interrupted or speaks, or the agent is the same."""
         if self._source is self._target:
             return False
         floor, call = self._session.floor, self._wanted.call
         return call.turn > floor.fence if call is not None else not floor.caller_speaking
 
     async def farewell(self) -> None:
-        """Have the old agent say its last words."""
+        """Let the old agent say its farewell."""
         if self._source.farewell and self._may_speak:
             await self.tell(Say(text=self._source.farewell, turn=self._wanted.turn))
 
     def commit(self, began: float) -> list[Say | ToolResult]:
-        """Note that the new agent, or engine, has the call. The old one had finished at session time `began`.
+        """Record that the new agent or engine has the call. The old one had finished at session time `began`.
 
-        Returns the new agent's greeting, and the result for the call that asked for it. An agent that greets need
-        not answer the result.
+        Returns the frames for the new agent: its greeting, and the result of the call that asked for the hand-off. An
+        agent that greets need not answer the result.
         """
         wanted, session = self._wanted, self._session
         if self._source is not self._target:
@@ -150,7 +150,7 @@ class Exchange:
 
 
 def find_engine(node: Node) -> Switch[Any] | Engine | None:
-    """Return the engine in a pipeline, or the switch between several; None if there is none."""
+    """Return the engine in a pipeline, or the switch between several engines; None without an engine."""
     if isinstance(node, Engine):
         return node
     if isinstance(node, Switch):
@@ -172,39 +172,39 @@ def engines(session: Session) -> tuple[dict[str, Engine], str]:
 
 
 class Takeover:
-    """Lets an engine have the call, with another configuration. `run` takes these steps, in this order:
+    """Gives the call to an engine, with another configuration. `run` takes these steps, in this order:
 
-    1. `prepare`: the engine is configured and opened, while the old one still has the call.
-    2. `farewell`: the old agent says its last words.
-    3. `drain`: the old engine finishes what it has begun.
-    4. `move`: in one step of the event loop, the old engine releases what it has not dealt with, the change is
-       committed, and the new engine adopts it. Before this step nothing has changed for the caller; after it
-       nothing goes back.
-    5. `finish`: the engine without the call is closed. That is the old one; after a failure it is the new one, which
-       also gets its former configuration back.
+    1. `prepare`: the new engine is configured and opened, while the old engine still has the call.
+    2. `farewell`: the old agent says its farewell.
+    3. `drain`: the old engine finishes the speech that it has begun.
+    4. `move`: in one step of the event loop, the old engine releases its unfinished work, the change is committed, and
+       the new engine adopts that work. Before this step nothing has changed for the caller; after it the change
+       cannot be undone.
+    5. `finish`: the engine without the call is closed. After a failure that is the new engine, which also gets its
+       former configuration back.
 
-    If the engine stays the same it only gets the new configuration, in `move`. Raises ConfigurationError if there is
-    no engine of this name, and if it refuses the configuration.
+    If the engine stays the same, it only gets the new configuration, in `move`. Raises ConfigurationError for an
+    unknown engine name, and for a configuration that the engine refuses.
     """
 
     def __init__(self, session: Session, name: str, configured: Configure, exchange: Exchange, owner: str) -> None:
         named, active = engines(session)
         self.outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        """"" once the call has moved, or the reason once a failure has been undone. It always comes."""
+        """The reason once a failure has been undone, "" once the call has moved. It is always set in the end."""
         self._session = session
         self._name = name
         self._configured = configured
         self._exchange = exchange
         self._owner = owner
         self._old, self._new = named[active], named[name]
-        self._before: EngineConfig | None = None  # the new engine's configuration, once that is replaced
+        self._before: EngineConfig | None = None  # the new engine's former configuration, once it is replaced
         self._change: BranchChange | None = None
         self._opened = AsyncExitStack()
         self._began = 0.0
         self._new.check(configured)
 
     async def run(self) -> None:
-        """Take all steps. Errors are reported, and the first is the `outcome`."""
+        """Take all steps. Errors are reported; the first error is the `outcome`."""
         problem: Exception | None = None
         try:
             await self.prepare()
@@ -226,7 +226,7 @@ class Takeover:
                 self._settle(str(problem) or type(problem).__name__)
 
     def ended(self, task: asyncio.Task[None]) -> None:
-        """The task of `run` has ended: there is an outcome even if it was cancelled."""
+        """Set an outcome, if there is none, when the task of `run` has ended or was cancelled."""
         self._settle("the hand-off was cancelled")
 
     def _settle(self, outcome: str) -> None:
@@ -254,11 +254,11 @@ class Takeover:
             raise ConfigurationError(f"the engine {self._name!r} has become active meanwhile")
 
     async def farewell(self) -> None:
-        """Let the old agent say its last words."""
+        """Let the old agent say its farewell."""
         await self._exchange.farewell()
 
     async def drain(self) -> None:
-        """Let the old engine finish. Speech that takes longer than the session's `drain_s` is cut."""
+        """Let the old engine finish its speech. Speech that takes longer than the session's `drain_s` is cut."""
         if self._change is not None:
             try:
                 deadlines = self._session.deadlines
@@ -274,7 +274,7 @@ class Takeover:
         self._began = self._session.now()
 
     async def move(self) -> None:
-        """Give the call to the new engine, or the new configuration to the one that stays."""
+        """Give the call to the new engine, or the new configuration to the same engine."""
         if self._change is None:
             await self._new.configure(self._configured)
             for frame in self._exchange.commit(self._began):

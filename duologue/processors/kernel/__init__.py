@@ -1,1 +1,1 @@
-"""The kernel: processors, routes, lanes and groups. It knows a `Host`, not a session."""
+"""The kernel: processors, routes, lanes and groups. It depends on a `Host`, not on a session."""

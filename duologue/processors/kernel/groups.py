@@ -1,4 +1,4 @@
-"""`Group`: a node made of others; the tree that they make, and how it is linked to its host."""
+"""`Group`: a node that contains others; the tree of nodes, and its link to a host."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Tap = Callable[[Any, Direction, Frame], None]
 
 
 class Group(Node):
-    """A node made of others. It has no handlers of its own, and vanishes when the pipeline is linked."""
+    """A node that contains others. It has no handlers, and frames pass only its processors once the pipeline is linked."""
 
     @property
     def children(self) -> tuple[Node, ...]:
@@ -30,11 +30,11 @@ class Group(Node):
         return self.children
 
     def build(self, direction: Direction, after: Port) -> Port:
-        """Return the port that frames enter by, given the one that they leave to."""
+        """Return the port by which frames enter. Frames that leave the group go to `after`."""
         raise NotImplementedError
 
     def take(self, direction: Direction) -> list[Frame]:
-        """Remove and return the `Input` and `Control` that wait inside, the oldest (nearest to the exit) first."""
+        """Remove and return the `Input` and `Control` frames that wait inside, oldest (nearest to the exit) first."""
         return [frame for child in from_exit(self.children, direction) for frame in take(child, direction)]
 
 
@@ -60,7 +60,7 @@ class RowGroup(Group):
 
 
 def build(node: Node, direction: Direction, after: Port) -> Port:
-    """Return the port into `node`; frames that it pushes in this direction go `after`. It must have its host."""
+    """Return the port into `node`. Frames that it pushes in this direction go to `after`. The node must have a host."""
     if isinstance(node, Group):
         return node.build(direction, after)
     if direction == "down":
@@ -73,24 +73,24 @@ def build(node: Node, direction: Direction, after: Port) -> Port:
 
 
 def take(node: Node, direction: Direction) -> list[Frame]:
-    """Remove and return the `Input` and `Control` that wait in the lanes below `node`, oldest first."""
+    """Remove and return the `Input` and `Control` frames that wait in the lanes below `node`, oldest first."""
     if isinstance(node, Group):
         return node.take(direction)
     return node._lane.take(direction) if node._lane is not None else []
 
 
 def from_exit(children: tuple[Node, ...], direction: Direction) -> Iterable[Node]:
-    """Return the children of a row in the order from its exit to its entry."""
+    """Return the children of a row, from its exit to its entry."""
     return reversed(children) if direction == "down" else children
 
 
 def members(node: Node) -> list[Node]:
-    """Return the groups of the tree, `node` included, and then its processors, in order."""
+    """Return the groups of the tree, `node` included, then its processors, in order."""
     return [*_groups(node), *leaves(node)]
 
 
 def active_members(node: Node) -> list[Node]:
-    """Return the same as `members` without the inactive branches: what is open while `node` is."""
+    """Return the `members` that are not in an inactive branch: they are open while `node` is."""
     return [*_groups(node, active=True), *active_leaves(node)]
 
 
@@ -121,14 +121,14 @@ def check_tree(node: Node) -> None:
 
 
 class _Check:
-    """Walks a tree: every handler must be right, and every node in one place."""
+    """Checks a tree: every handler must be valid, and every node in one place."""
 
     def __init__(self) -> None:
         self._seen: set[int] = set()
         self._path: list[Node] = []
 
     def enter(self, node: Node) -> None:
-        """Check a node and all below it."""
+        """Check a node and the nodes below it."""
         if not isinstance(node, Node):
             raise ConfigurationError(f"{node!r} is not a processor")
         if any(p is node for p in self._path):
@@ -152,9 +152,9 @@ class _Check:
 
 
 class LinkedPipeline:
-    """Links a pipeline to its host: gives every processor its routes, lets frames in, shows pushes to observers.
+    """Links a pipeline to its host: gives every processor its routes, sends frames in, calls observers of pushes.
 
-    `bottom` answers, for a frame type, what takes the frames that no processor downstream handles; those that go
+    `bottom` returns, for a frame type, the target of frames that no processor downstream handles. Frames that travel
     upstream are dropped at the top. Raises ConfigurationError if a processor belongs to another session.
     """
 
@@ -193,9 +193,9 @@ class LinkedPipeline:
         self._tail.clear()
 
     def observe(self, tap: Tap) -> Callable[[], None]:
-        """Let `tap(processor, direction, frame)` see every push. Returns a function that ends it.
+        """Call `tap(processor, direction, frame)` with every push. Returns a function that removes it.
 
-        Pushes cost nothing more without a tap: the routes are worked out anew.
+        Without a tap, pushes have no extra cost: taps are part of the cached routes.
         """
         self._set_taps((*self._taps, tap))
 
@@ -213,7 +213,7 @@ class LinkedPipeline:
         self.reroute()
 
     def tap(self, node: Node, direction: Direction, frame: Frame) -> None:
-        """Show a push to every observer. An observer's error is reported."""
+        """Call every observer with a push. An observer's error is reported."""
         for tap in self._taps:
             try:
                 tap(node, direction, frame)

@@ -1,4 +1,4 @@
-"""`Host`: what the kernel needs of the session that runs a pipeline, and the types that both speak of."""
+"""`Host`: the part of a session that the kernel uses, and the types that both share."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ Target = Callable[[Any], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deadlines:
-    """How long each phase of a session may take, in seconds."""
+    """The time limits of the phases of a session, in seconds."""
 
     start_s: float = 10.0
     """Opening all processors."""
     drain_s: float = 30.0
-    """From the `End` until the last audio was heard."""
+    """From the `End` until the last audio is heard."""
     stop_s: float = 2.0
-    """Until all tasks have obeyed their cancellation."""
+    """From the cancellation of all tasks until they have ended."""
     close_s: float = 5.0
-    """Closing all processors; they close at the same time."""
+    """Closing all processors, which close at the same time."""
 
 
 class Member(Protocol):
-    """A processor or a group, as its host sees it."""
+    """The part of a processor or a group that its host uses."""
 
     @property
     def name(self) -> str:
@@ -53,15 +53,15 @@ class LaneOwner(Member, Protocol):
 
     @property
     def capacity(self) -> int:
-        """Frames that its lane holds."""
+        """The number of frames that its lane holds."""
 
     @property
     def host(self) -> Host:
-        """Runs it."""
+        """The host that runs it."""
 
 
 class Fence(Protocol):
-    """Tells which output an interruption has made void."""
+    """Knows which output is stale."""
 
     @property
     def fence(self) -> int:
@@ -72,13 +72,13 @@ class Fence(Protocol):
 
 
 class Fenced(Protocol):
-    """Work that an interruption thins out and the end of the session closes: a lane."""
+    """A lane: an interruption drops its stale output, and the end of the session closes it."""
 
     def fence(self) -> None:
         """Drop stale output."""
 
     def close(self) -> None:
-        """Drop everything, for good."""
+        """Drop everything, now and later."""
 
 
 class Worked(Protocol):
@@ -86,17 +86,17 @@ class Worked(Protocol):
 
     @property
     def worker(self) -> asyncio.Task[Any] | None:
-        """The task; None before there is one."""
+        """The task; None before the first frame."""
 
 
 class Waits:
-    """Which tasks wait for which others, so that no circle of them can close."""
+    """Records which tasks wait for which others, to avoid deadlocks."""
 
     def __init__(self) -> None:
         self._on: dict[asyncio.Task[Any], Worked | asyncio.Task[Any]] = {}
 
     def in_a_circle(self, on: Worked | asyncio.Task[Any]) -> bool:
-        """Return True if the running task would wait for itself, perhaps over others, by waiting for `on`."""
+        """Return True if waiting for `on` would make the running task wait for itself, directly or through others."""
         me = asyncio.current_task()
         step: Worked | asyncio.Task[Any] | None = on
         for _ in range(len(self._on) + 1):
@@ -108,7 +108,7 @@ class Waits:
 
     @contextmanager
     def noted(self, on: Worked | asyncio.Task[Any]) -> Iterator[None]:
-        """In the block the running task waits for another one, or for room in a queue."""
+        """In the block, record that the running task waits for another task, or for room in a queue."""
         me = asyncio.current_task()
         assert me is not None
         self._on[me] = on
@@ -122,30 +122,30 @@ class Host(Protocol):
     """Runs the processors of a pipeline. A session has one."""
 
     tap: Callable[[Any, Direction, Frame], None] | None
-    """Sees every push, as (node, direction, frame), while somebody observes."""
+    """Called with every push (node, direction, frame) while there are observers, else None."""
 
     @property
     def session(self) -> Any:
-        """The session of the processors. The kernel hands it on and never looks inside."""
+        """The session of the processors. The kernel passes it on and does not use it."""
 
     @property
     def deadlines(self) -> Deadlines:
-        """How long each phase may take."""
+        """The time limits of the phases."""
 
     @property
     def floor(self) -> Fence:
-        """Tells which output is stale."""
+        """Knows which output is stale."""
 
     @property
     def lanes(self) -> list[Fenced]:
-        """The lanes that are not closed. A lane adds and removes itself."""
+        """The open lanes. A lane adds and removes itself."""
 
     @property
     def waits(self) -> Waits:
-        """Which tasks wait for which others."""
+        """The record of which tasks wait for which others."""
 
     def report(self, error: Exception, processor: str, frame: Frame | None = None) -> None:
-        """Make an error known."""
+        """Report an error."""
 
     def start_task(
         self, owner: Member, coroutine: Coroutine[Any, Any, T], frame: Frame | None = None
@@ -153,13 +153,13 @@ class Host(Protocol):
         """Run a coroutine in a task that ends with the session. Its error is reported."""
 
     def broadcast(self, signal: Signal) -> None:
-        """Tell every processor and listener that wants this signal."""
+        """Deliver a signal to every processor and listener that handles it."""
 
     def signal_target(self, signal_type: type[Frame], members: Iterable[Member]) -> Target:
-        """Return what calls the handlers of a signal at once: those of `members`, then the session's listeners."""
+        """Return a function that calls the handlers of a signal at once: of `members`, then the session's listeners."""
 
     def begin_draining(self, end: End) -> None:
-        """An `End` has been pushed by an open processor."""
+        """Start to drain: an open processor has pushed an `End`."""
 
     def require_running(self, what: str) -> None:
         """Raise IllegalState, naming what cannot be done, unless the session runs."""
@@ -168,7 +168,7 @@ class Host(Protocol):
         """Return True for a member that is open, or opening."""
 
     async def open_branch(self, members: Collection[Member]) -> None:
-        """Open the members of a branch, all or none."""
+        """Open the members of a branch: all, or none on an error."""
 
     async def close_branch(self, members: Collection[Member]) -> None:
         """Close the members of a branch."""

@@ -1,4 +1,4 @@
-"""A lane: the bounded queue, and the task, of a processor that does slow work; and the limit of its waits."""
+"""`Lane`: the bounded queue and the task of a processor with slow work; `Patience`: a time limit for its waits."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from .host import Direction, LaneOwner, Target
 T = TypeVar("T")
 
 Entry = tuple[Target, Frame, bool, bool]
-"""The target, the frame, True if nothing may overtake it, and True if it travels upstream."""
+"""The target, the frame, True if nothing may overtake the frame, and True if it travels upstream."""
 
 UPSTREAM_FACTOR = 4
-"""Frames that cannot wait may fill a lane to this many times its capacity; beyond that they are refused."""
+"""Frames that cannot wait may fill a lane to this many times its capacity. Beyond that they are refused."""
 
 
 class Done:
-    """An awaitable that is done. There is one, `DONE`: awaiting it makes no coroutine."""
+    """An awaitable that is done. Awaiting its only instance, `DONE`, does not create a coroutine."""
 
     __slots__ = ()
 
@@ -34,17 +34,17 @@ DONE = Done()
 
 
 class Lane:
-    """Frames wait here for their processor's one worker, in order.
+    """A queue in which frames wait for their processor's one worker, in order.
 
-    `capacity` frames fit, by default the owner's `capacity`. A push downstream into a full lane waits, first come
-    first served. A push upstream never waits, and neither does a worker for whose lane others wait, since they would
-    wait for each other: these frames go in beyond the capacity, and are refused with an error beyond `UPSTREAM_FACTOR`
-    times the capacity. A `Control` is never refused.
+    It holds `capacity` frames, by default the owner's `capacity`. A push downstream into a full lane waits, first come,
+    first served. A push upstream never waits, and neither does a push by a worker that would wait for itself through
+    others: these frames may exceed the capacity, and are refused with an error beyond `UPSTREAM_FACTOR` times the
+    capacity. A `Control` is never refused.
 
-    A fence empties the lane of stale output, and cancels the running handler if its frame is stale. A handler that
-    ignores this for the session's `stop_s` is reported and left behind, and the lane goes on with another worker.
+    A fence removes stale output, and cancels the running handler if its frame is stale. A handler that ignores this
+    for the session's `stop_s` is reported and left behind, and another worker takes over.
 
-    It belongs to the session: its worker starts with the first frame and ends with `close` or with the session.
+    The worker starts with the first frame and ends with `close` or with the session.
     Raises ConfigurationError for a capacity below 1.
     """
 
@@ -77,7 +77,7 @@ class Lane:
         self._fenced: Entry | None = None
         self.worker: asyncio.Task[None] | None = None
         self.held = 0
-        """Frames in the lane, or waiting for room, that nothing may overtake: each `Control`, and those behind it."""
+        """Number of frames, in the lane or waiting for room, that nothing may overtake: each `Control` and those behind."""
         self._host.lanes.append(self)
 
     def __len__(self) -> int:
@@ -90,7 +90,7 @@ class Lane:
 
     def put(self, target: Target, frame: Frame, held: bool = False) -> Awaitable[None]:
         """Queue `target(frame)`. Waits while the lane is full."""
-        if len(self._queue) < self._capacity:  # nobody waits for room then: it goes to those who wait at once
+        if len(self._queue) < self._capacity:  # then no push waits: free room goes to waiting pushes at once
             if held:
                 self.held += 1
             self._add((target, frame, held, False))
@@ -98,16 +98,16 @@ class Lane:
         return self._put_later((target, frame, held, False))
 
     def put_up(self, target: Target, frame: Frame, held: bool = False) -> Awaitable[None]:
-        """Queue `target(frame)` for a frame from downstream. Never waits; refused beyond the hard limit."""
+        """Queue `target(frame)` for a frame that travels upstream. Never waits. Refuses it beyond the hard limit."""
         self._force((target, frame, held, True))
         return DONE
 
     def put_held(self, target: Target, frame: Frame, *, up: bool) -> None:
-        """Queue `target(frame)`, which nothing may overtake. Never waits."""
+        """Queue `target(frame)` for a frame that nothing may overtake. Never waits."""
         self._force((target, frame, True, up))
 
     def put_all(self, target: Target, frames: Sequence[Frame], *, up: bool) -> None:
-        """Queue frames in their order, which nothing may overtake, whatever the capacity."""
+        """Queue frames that nothing may overtake, in their order and regardless of the capacity."""
         if frames and self._capacity:
             self._queue.extend((target, frame, True, up) for frame in frames)
             self.held += len(frames)
@@ -158,7 +158,7 @@ class Lane:
     def _make_room(self) -> None:
         while self._waiting and len(self._queue) < self._capacity:
             room, entry = self._waiting.popleft()
-            if room.done():  # its pusher was cancelled and has not run yet
+            if room.done():  # its push was cancelled and has not run yet
                 self.held -= entry[2]
             else:
                 self._add(entry)
@@ -197,13 +197,13 @@ class Lane:
                         task.uncancel()
 
     def fence(self) -> None:
-        """Drop stale output, and cancel the handler that is at work on it."""
+        """Drop stale output, and cancel the handler that works on stale output."""
         stale = self._host.floor.is_stale
         self._remove(lambda entry: stale(entry[1]))
         running = self._running
         if running is not None and self._fenced is None and stale(running[1]):
             if asyncio.current_task() is self.worker:
-                # The handler itself has interrupted: it is cancelled at its next await, if there is one.
+                # The handler itself interrupted: cancel it at its next await, if there is one.
                 asyncio.get_running_loop().call_soon(self._cancel, running)
             else:
                 self._cancel(running)
@@ -211,8 +211,8 @@ class Lane:
     def _cancel(self, entry: Entry) -> None:
         if self._running is entry and self.worker is not None and self._fenced is None:
             self._fenced = entry
-            # asyncio's own cancellation, once: a scope of anyio's would cancel at every iteration of the loop, and a
-            # handler that ignores it would keep the loop busy for ever.
+            # Cancel once, with asyncio: an anyio scope would cancel at every iteration of the loop, and a handler that
+            # ignores it would keep the loop busy.
             self.worker.cancel()
             stop_s = self._host.deadlines.stop_s
             asyncio.get_running_loop().call_later(stop_s, self._leave_behind, entry, stop_s)
@@ -226,7 +226,7 @@ class Lane:
             self._host.report(DeadlineExceeded(what), self._owner.name)
 
     def take(self, direction: Direction) -> list[Frame]:
-        """Remove and return the waiting `Input` and `Control` of a direction, oldest first. `Output` is dropped."""
+        """Remove and return the waiting `Input` and `Control` of a direction, oldest first. Drop its `Output`."""
         up = direction == "up"
         taken = self._remove(lambda entry: entry[3] is up or isinstance(entry[1], Output))
         return [entry[1] for entry in taken if not isinstance(entry[1], Output)]
@@ -249,9 +249,9 @@ class Lane:
         return removed
 
     def close(self) -> None:
-        """Close it: waiting frames are dropped, waiting pushes return, the worker is cancelled.
+        """Close the lane: drop waiting frames, let waiting pushes return, cancel the worker.
 
-        Frames that are put in later are dropped.
+        Later frames are dropped.
         """
         self._capacity = 0
         self._remove(lambda entry: True)
@@ -263,14 +263,14 @@ class Lane:
 
 
 class DrainableLane(Lane):
-    """A lane whose work can be waited for. Its targets must not raise: nothing reports it for them."""
+    """A lane with `drain`, which waits for its work. Its targets must not raise: their errors are not reported."""
 
     def __init__(self, owner: LaneOwner, capacity: int | None = None) -> None:
         super().__init__(owner, capacity)
         self._drains: set[asyncio.Event] = set()
 
     async def drain(self) -> None:
-        """Wait until all frames queued now are done, or the lane is closed. The worker itself does not wait."""
+        """Wait until all frames in the queue are done, or the lane is closed. Returns at once in the worker."""
         if not self._capacity or self.worker is asyncio.current_task():
             return
         done = asyncio.Event()
@@ -286,27 +286,27 @@ class DrainableLane(Lane):
             self._drains.discard(done)
 
     def close(self) -> None:
-        """Close it as a lane is closed. `drain` returns."""
+        """Close the lane. `drain` returns."""
         super().close()
         for done in self._drains:
             done.set()
 
 
 class Overdue(Exception):
-    """A wait took too long, or was given up."""
+    """A wait took longer than its limit, or was given up."""
 
 
 class Patience:
-    """Limits each wait of a task. One timer serves all waits: a scope or a timer for each costs more than most waits.
+    """A time limit for each wait of a task. One timer serves all waits, since one per wait costs more than most waits.
 
-    It uses asyncio's own cancellation, once for a wait, as `asyncio.timeout` does. For one wait at a time.
+    It cancels a wait once, as `asyncio.timeout` does. Use it for one wait at a time.
     """
 
     __slots__ = ("_cancelling", "_cut", "_due_at", "_looks_at", "_task", "_timer")
 
     def __init__(self) -> None:
         self._task: asyncio.Task[Any] | None = None  # while it waits
-        self._cancelling = 0  # its cancellations from before the wait
+        self._cancelling = 0  # number of its cancellations before the wait
         self._due_at = 0.0
         self._cut = False
         self._timer: asyncio.TimerHandle | None = None
@@ -334,7 +334,7 @@ class Patience:
         if self._task is None or self._cut:
             return
         if self._task.cancelling() > self._cancelling:
-            # Something else cancels the task, perhaps a part of what it waits for: never at the same time.
+            # The task is being cancelled already: do not cancel it twice.
             self._due_at = 0.0
             self._look_at(asyncio.get_running_loop().time() + 0.001)
         else:
@@ -342,7 +342,7 @@ class Patience:
             self._task.cancel()
 
     def end(self) -> None:
-        """Leave no timer behind. Another wait may follow."""
+        """Cancel the timer. Another wait may follow."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -354,14 +354,14 @@ class Patience:
         self._timer = asyncio.get_running_loop().call_at(due_at, self._look)
 
     def _look(self) -> None:
-        # The timer is not restarted with every wait: it looks at the limit of the one in progress.
+        # The timer is not restarted with every wait: it checks the limit of the wait in progress.
         self._timer, self._looks_at = None, math.inf
         if self._task is not None:
             loop = asyncio.get_running_loop()
             if self._due_at > loop.time() + 1e-6:
                 self._look_at(self._due_at)
             else:
-                # After a stall of the whole process the result may be here: it comes first.
+                # After a stall of the whole process the result may have arrived: it has priority.
                 loop.call_soon(self._end_overdue, self._due_at)
 
     def _end_overdue(self, due_at: float) -> None:

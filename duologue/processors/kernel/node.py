@@ -1,4 +1,4 @@
-"""`Node`: a place in a pipeline; and `handles`, by which it says which frames it wants, checked once per class."""
+"""`Node`: the base of processors and groups; and `handles`, which declares the frames that a method handles."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class HandlerSpec:
 
 @dataclass(slots=True)
 class Spec:
-    """The frames that a class handles; worked out once per class."""
+    """The frames that a class handles. Computed once per class."""
 
     down: dict[type[Frame], HandlerSpec] = field(default_factory=dict)
     up: dict[type[Frame], HandlerSpec] = field(default_factory=dict)
@@ -49,7 +49,7 @@ class Spec:
 
 
 def frame_family(frame_type: type[Frame]) -> FrameFamily:
-    """Return the family of a frame type. Raises ConfigurationError for a type of none."""
+    """Return the family of a frame type. Raises ConfigurationError for a type without a family."""
     for family in FRAME_FAMILIES:
         if issubclass(frame_type, family):
             return family
@@ -59,14 +59,14 @@ def frame_family(frame_type: type[Frame]) -> FrameFamily:
 def handles(*frame_types: type[Frame], queued: bool = False, upstream: bool = False) -> Callable[[F], F]:
     """Declare that a method handles these frame types and their subclasses.
 
-    The handler takes one frame and is `async def`, except that a handler of a `Signal` may be a plain `def`: it
-    then runs before the push returns; an `async def` one runs in a task of its own. `Frame` stands for all frames
-    but signals. A subclass that overrides the method need not declare it again.
+    The handler takes one frame and is `async def`. A handler of a `Signal` may be a plain `def`, which runs before
+    the broadcast returns; an `async def` handler of a signal runs in its own task. `Frame` means all frames except
+    signals. A subclass that overrides the method need not declare it again.
 
-    `queued=True` runs it in the processor's lane, a bounded queue with a task of its own, for slow work; all
-    frames of that family then pass through the lane. `upstream=True` handles the frames that travel upstream
-    instead of those that travel downstream. An `Input` or `Output` that is handled goes no further unless it is
-    pushed; a `Control` goes on by itself when the handler has ended, and must not be pushed.
+    `queued=True` runs the handler in the processor's lane, a bounded queue with its own task, for slow work; all
+    frames of that family then pass through the lane. `upstream=True` handles frames that travel upstream instead of
+    downstream. An `Input` or `Output` that is handled goes no further unless the handler pushes it. A `Control` goes on
+    by itself when the handler has ended, and must not be pushed.
 
     Raises ConfigurationError for an argument that is not a frame type, and for a signal with `queued=True`.
     """
@@ -97,7 +97,7 @@ def find_handler(table: dict[type[Frame], HandlerSpec], frame_type: type[Frame])
 
 
 def read_spec(cls: type) -> Spec:
-    """Work out what a class handles. Raises ConfigurationError for handlers that cannot work."""
+    """Compute the frames that a class handles. Raises ConfigurationError for invalid handlers."""
     spec = Spec()
     lanes: dict[bool, set[FrameFamily]] = {False: set(), True: set()}
     for method_name in dir(cls):
@@ -120,7 +120,7 @@ def read_spec(cls: type) -> Spec:
 
 
 def _marks(cls: type, method_name: str) -> list[Handling]:
-    """Return a method's own declarations, or those of the method that it overrides."""
+    """Return the declarations of a method, or of the method that it overrides."""
     for base in cls.__mro__:
         if marks := getattr(base.__dict__.get(method_name), "__handles__", None):
             return list(marks)
@@ -168,7 +168,7 @@ async def _push_unlinked(frame: Frame) -> None:
 
 
 class _WhenLinked:
-    """Stands in for an attribute that linking sets on the node. Reading it before that raises IllegalState."""
+    """Placeholder for an attribute that is set when the node is linked. Reading it before raises IllegalState."""
 
     def __get__(self, node: Node | None, owner: type[Node]) -> Any:
         if node is None:
@@ -177,26 +177,26 @@ class _WhenLinked:
 
 
 def set_when_linked() -> Any:
-    """Return the value, in the class, of an attribute that has its own only while the node is linked."""
+    """Return the class value of an attribute that is set when the node is linked."""
     return _WhenLinked()
 
 
 class Node:
     """Takes frames and pushes frames. Belongs to one session.
 
-    `open` and `close` bracket the session; `capacity` bounds the lane, if there is one. Application code subclasses
-    `Processor`, which adds the session to this.
+    `open` and `close` bracket the session; `capacity` bounds the lane, if there is one. Applications subclass
+    `Processor`, which adds the session.
     """
 
     capacity: int = 256
-    """Frames that the lane holds before those who push downstream must wait."""
+    """Frames that the lane holds. Beyond that a push downstream waits."""
 
     host: Host = set_when_linked()
-    """Runs it. Reading this raises IllegalState before the node is part of a session."""
+    """The host that runs the node. Reading it raises IllegalState before the node belongs to a session."""
     session: Any = set_when_linked()
-    """The host's session. Reading this raises IllegalState before the node is part of one."""
+    """The host's session. Reading it raises IllegalState before the node belongs to a session."""
     in_session: bool = False
-    """True once it belongs to a session."""
+    """True once the node belongs to a session."""
 
     _spec: Spec | None = None
     _aside: bool = False
@@ -212,23 +212,23 @@ class Node:
         return type(self).__name__
 
     def _join(self, host: Host) -> None:
-        """Become part of the host's session."""
+        """Join the host's session."""
         self.host, self.session, self.in_session = host, host.session, True
 
     def _leave(self) -> None:
-        """Be part of no session again: the pipeline cannot be linked."""
+        """Leave the session again: the pipeline cannot be linked."""
         del self.host, self.session, self.in_session
 
     async def open(self) -> None:
-        """Acquire resources. Called once, before any frame; must end within the session's `start_s`."""
+        """Acquire resources. Called once, before any frame. Must end within the session's `start_s`."""
 
     async def close(self) -> None:
-        """Release resources. Called once if `open` was, also after an error; bounded by the session's `close_s`."""
+        """Release resources. Called once after `open`, even if that failed. Must end within the session's `close_s`."""
 
     def take_at_once(self, frame: Frame) -> bool:
-        """Deal with a frame in place of the queued handler, in the task that pushes it downstream.
+        """Handle a frame instead of the queued handler, in the task that pushes it downstream.
 
-        Returns False to have it queued. Asked only where no processor further down handles a frame of this type.
+        Return False to queue the frame. Called only if no processor downstream handles frames of this type.
         """
         return False
 
@@ -238,23 +238,23 @@ class Node:
         return getattr(self, found.method) if found is not None else None
 
     def push(self, frame: Frame) -> Awaitable[None]:
-        """Send a frame downstream: to the next processor that handles its type.
+        """Send a frame downstream, to the next processor that handles its type.
 
-        Await the result. It returns once the frame has been handled or is in a lane; a full lane makes it wait.
-        A stale `Output` is dropped. Errors of the processors downstream are reported there, and not raised here.
+        Await the result. It returns once the frame has been handled or is in a lane; it waits while the lane is full.
+        A stale `Output` is dropped. Errors of the processors downstream are reported there, not raised here.
         """
         return self._down[frame.__class__](frame)
 
     def push_up(self, frame: Frame) -> Awaitable[None]:
-        """Send a frame upstream. It never waits for a full lane, so that no circle of waiting can close."""
+        """Send a frame upstream. It never waits for a full lane: pushes in both directions could deadlock."""
         return self._up[frame.__class__](frame)
 
     def broadcast(self, signal: Signal) -> None:
-        """Tell all processors and listeners of the session, at once."""
+        """Deliver a signal to all processors and listeners of the session, before this returns."""
         self.host.broadcast(signal)
 
     def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
-        """Run `function(*args)` in a task of the session. Its exception is reported as this processor's error.
+        """Run `function(*args)` in a task of the session. An exception is reported as this processor's error.
 
         Raises IllegalState outside a running session.
         """
@@ -262,7 +262,7 @@ class Node:
 
     @classmethod
     def spec(cls) -> Spec:
-        """Return what the class handles. Raises ConfigurationError for handlers that cannot work."""
+        """Return the frames that the class handles. Raises ConfigurationError for invalid handlers."""
         found = cls.__dict__.get("_spec")
         if found is None:
             found = cls._spec = read_spec(cls)

@@ -1,7 +1,7 @@
-"""Routes: which callable takes a frame next. Worked out once per (processor, frame type, direction), then looked up.
+"""Routes: the callable that takes a frame next, cached per (processor, frame type, direction).
 
-The tree of pipelines is turned into *ports*: a port answers, for a frame type, which callable takes the frame from
-here on. A processor that does not handle a type is skipped when the answer is worked out, at no cost per frame.
+The tree of pipelines is turned into *ports*. A port returns, for a frame type, the callable that takes the frame from
+there on. Processors that do not handle the type are skipped when the route is computed, not at each frame.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ class Port(Protocol):
     """A place in the pipeline, seen in one direction."""
 
     def resolve(self, frame_type: type[Frame]) -> Target:
-        """Return what takes a frame of this type from here."""
+        """Return the target that takes frames of this type here."""
 
     def beyond(self) -> Iterator[Node]:
         """The processors from here on, in order, each once."""
 
 
 def drop(frame: Frame) -> Awaitable[None]:
-    """Take a frame and do nothing: the end of the line."""
+    """Drop a frame: the end of the line."""
     return DONE
 
 
 class Routes(dict[type[Frame], Target]):
-    """The cached answers for one node in one direction."""
+    """The cached routes of one node in one direction."""
 
     __slots__ = ("direction", "host", "port", "source")
 
@@ -131,12 +131,12 @@ class LeafPort:
             if down and type(self.processor).take_at_once is not Node.take_at_once:
                 return self._at_once_or_into(lane, take, frame_type)
             return lambda frame: put(take, frame)
-        # A family that does not use the lane overtakes it, but never a Control inside, nor the frames behind that.
+        # Other families overtake the lane, but not a Control in it, nor the frames behind that.
         return lambda frame: put(take, frame, True) if lane.held else take(frame)
 
     def _at_once_or_into(self, lane: Lane, take: Target, frame_type: type[Frame]) -> Target:
         processor, put = self.processor, lane.put
-        if self.next.resolve(frame_type) is not drop:  # it must stay behind the frames in the lane all the way
+        if self.next.resolve(frame_type) is not drop:  # it must not overtake the frames in the lane
             return lambda frame: put(take, frame)
         take_at_once, routes = processor.take_at_once, processor._down
 
@@ -191,7 +191,7 @@ def _pass_on(routes: dict[type[Frame], Target], frame_type: type[Frame]) -> Targ
 
 
 class EndPort:
-    """An end of the pipeline: takes the frames that no processor before it has handled."""
+    """An end of the pipeline. It takes the frames that no processor before it has handled."""
 
     __slots__ = ("_take",)
 

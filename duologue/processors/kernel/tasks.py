@@ -1,4 +1,4 @@
-"""The tasks of a session, each with its owner, and the processors that are open. All end within their deadlines."""
+"""The tasks and the open processors of a session. They end within their deadlines."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ T = TypeVar("T")
 class Tasks:
     """Tasks with the names of their owners.
 
-    They are cancelled with asyncio's own cancellation, once and a second time: anyio's scopes cancel again at every
-    iteration of the loop while a task lives, and one task that ignores it would keep the loop busy for ever.
+    They are cancelled at most twice, with asyncio: an anyio scope cancels again at every iteration of the loop while a
+    task lives, and a task that ignores it would keep the loop busy.
     """
 
     def __init__(self, session_id: str) -> None:
@@ -29,7 +29,7 @@ class Tasks:
     def start(
         self, owner: str, coroutine: Coroutine[Any, Any, T], failed: Callable[[Exception], None] | None = None
     ) -> asyncio.Task[T]:
-        """Run a coroutine in a task of its own. `failed` is called with the exception that it raises."""
+        """Run a coroutine in its own task. `failed` is called with an exception that it raises."""
         task = asyncio.get_running_loop().create_task(coroutine, name=f"{owner} {self._session_id}")
         self._owners[task] = owner
 
@@ -38,7 +38,7 @@ class Tasks:
             self._left_behind.discard(task)
             error: BaseException | None
             if task.cancelled():
-                # If it was not cancelled itself, it awaited something that was.
+                # A task that was not cancelled itself has awaited something that was.
                 error = None if task.cancelling() else DuologueError("it awaited something that was cancelled")
             else:
                 error = task.exception()
@@ -57,13 +57,13 @@ class Tasks:
         return set(self._owners) - self._left_behind - {asyncio.current_task()}
 
     async def wait(self, patience_s: float) -> list[str]:
-        """Wait for all tasks, and cancel them again after half of `patience_s` seconds.
+        """Wait `patience_s` seconds for all tasks, and cancel them again after half of that time.
 
-        Tasks that go on after that are left behind; returns their owners' names.
+        Tasks that have not ended then are left behind. Returns the names of their owners.
         """
         started = asyncio.get_running_loop().time()
         for until_s, insist in ((patience_s / 2, True), (patience_s, False)):
-            # Further tasks may start meanwhile: asynchronous handlers of `SessionEnding`.
+            # Asynchronous handlers of `SessionEnding` may start further tasks meanwhile.
             while left := self._others():
                 rest_s = started + until_s - asyncio.get_running_loop().time()
                 if rest_s <= 0:
@@ -90,10 +90,10 @@ class OpenMembers:
         return processor in self._opening
 
     async def open(self, processors: Collection[Member]) -> None:
-        """Open them all at the same time.
+        """Open processors, all at the same time.
 
-        Raises the first error that one of them raises, and DeadlineExceeded naming those that take longer than
-        `start_s`. It is then up to the calling code to close them.
+        Raises the first error of a processor, in their order, and DeadlineExceeded, naming the processors that take
+        longer than `start_s`. The calling code then has to close them.
         """
         jobs = {self._tasks.start(processor.name, processor.open()): processor for processor in processors}
         self._opening.update({processor: task for task, processor in jobs.items()})
@@ -106,7 +106,7 @@ class OpenMembers:
         finally:
             for task in late:
                 task.cancel()
-        for task in jobs:  # in the order of the pipeline: the error raised does not depend on timing
+        for task in jobs:  # in pipeline order: the error raised does not depend on timing
             if task.done() and task.cancelled():
                 raise DuologueError(f"{jobs[task].name} did not open: it awaited something that was cancelled")
             if task in done and (error := task.exception()) is not None:
@@ -116,9 +116,9 @@ class OpenMembers:
             raise DeadlineExceeded(f"{names} did not open within {limit_s} s")
 
     async def close(self, processors: Collection[Member] | None = None) -> list[str]:
-        """Close the open processors among these, by default every one that is open.
+        """Close the open processors among these, by default all open processors.
 
-        Waits for other closings that are under way as well. Returns the names of those that take longer than `close_s`.
+        Also waits for closings in progress. Returns the names of the processors that take longer than `close_s`.
         """
         for processor in [p for p in reversed(self._opening) if processors is None or p in processors]:
             task = asyncio.get_running_loop().create_task(self._close(processor, self._opening.pop(processor)))
@@ -145,7 +145,7 @@ class OpenMembers:
 
 
 async def to_the_end(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine to its end in spite of a cancellation, which is raised once that end is reached."""
+    """Run a coroutine to its end in spite of a cancellation, which is raised afterwards."""
     task = asyncio.get_running_loop().create_task(coroutine)
     cancelled: asyncio.CancelledError | None = None
     with anyio.CancelScope(shield=True):
@@ -160,9 +160,9 @@ async def to_the_end(coroutine: Coroutine[Any, Any, T]) -> T:
 
 
 def stray(error: asyncio.CancelledError) -> DuologueError:
-    """Return the error to report for a CancelledError that reached a handler from something it awaited.
+    """Return the error to report for a CancelledError that came from something a handler awaited.
 
-    Raises `error` itself if the running task is being cancelled: then it belongs to whatever cancels the task.
+    Raises `error` itself if the running task is being cancelled.
     """
     task = asyncio.current_task()
     if task is None or task.cancelling():

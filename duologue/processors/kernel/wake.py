@@ -1,4 +1,4 @@
-"""`Wake`: one task waits until another part of the program has news for it."""
+"""`Wake`: lets one task wait until other code wakes it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 
 
 class Wake:
-    """Lets one task wait for news. The task looks at its own state first, and again after each `wait`.
+    """Lets one task wait for a change. The task checks its own state first, and again after each `wait`:
 
     while not self._queue:
         await self._news.wait()
