@@ -39,8 +39,8 @@ class Hooks:
     def add(self, frame_type: type, function: Callable[[Any], Any], timeout_s: float) -> Callable[[], None]:
         """Add a hook. Returns a function that removes it.
 
-        Raises ConfigurationError for a frame type that cannot be intercepted, for a hook that cannot be called, and for an
-        invalid limit.
+        Raises ConfigurationError for a frame type that cannot be intercepted, for a hook that cannot be called,
+        and for an invalid limit.
         """
         if frame_type not in self._hooks:
             raise ConfigurationError(f"{frame_type!r} cannot be intercepted: UserTranscript, BotText and ToolCall can")

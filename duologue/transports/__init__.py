@@ -1,4 +1,4 @@
-"""Where a call enters and leaves: each transport gives an `input()` and an `output()` processor for a pipeline."""
+"""Transports connect a call to a client. Each has an `input()` and an `output()` processor for a pipeline."""
 
 from .base import TransportInput, TransportOutput
 from .local import LocalAudioTransport

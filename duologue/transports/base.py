@@ -1,4 +1,4 @@
-"""`TransportInput` and `TransportOutput`: the two ends of a pipeline, for every kind of transport."""
+"""`TransportInput` and `TransportOutput`: the two ends of a pipeline, the base of every transport."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ from .playout.base import AudioSink, PlayoutBase, PlayoutSettings, check_chunk_r
 from .playout.playout import Playout
 
 MAX_WAITING_S = 60.0
-"""Seconds of the caller's audio that wait for the pipeline. Beyond that the oldest is dropped and reported."""
+"""Seconds of the caller's audio that wait for the pipeline. Beyond that the oldest audio is dropped and reported."""
 MAX_WAITING_FRAMES = 1_000
-"""Other frames that wait for the pipeline. Beyond that new ones are refused with an error."""
+"""Other frames that wait for the pipeline. Beyond that new frames are refused with an error."""
 GAP_S = 0.25
-"""Seconds after which audio does not continue the audio before it: the time between was silence."""
+"""Seconds of a gap after which audio does not continue the previous audio: the gap was silence."""
 EARLY_S = 2.0
-"""Seconds by which audio that was fed faster than it can have been spoken may run ahead of its time."""
+"""Seconds by which audio that is fed faster than real time may run ahead."""
 _OF_THE_CALLER = (UserText, UserImage, Dtmf)
-"""The frames of a caller whose access is revoked that are dropped."""
+"""The frames that are dropped while the caller's access is revoked."""
 
 
 class TransportInput(Processor):
     """The head of a pipeline. A transport calls `feed` with the caller's audio; it goes downstream as `UserAudio`.
 
-    Audio that is fed while the session is still connecting is kept, and delivered once it has started. At most 60 s
-    wait. If the pipeline does not take them, the oldest audio is dropped, and a ServiceError is reported.
+    Audio that is fed while the session is connecting is kept, and delivered once it has started. At most 60 s of audio
+    wait for the pipeline. Beyond that the oldest audio is dropped, and a ServiceError is reported.
     """
 
     def __init__(self) -> None:
@@ -58,13 +58,13 @@ class TransportInput(Processor):
         self._dropped = 0  # samples
         self._closed = False
         self._idle: asyncio.Future[None] | None = None
-        self._call_audio: CallAudio | None = None  # once it belongs to a session
+        self._call_audio: CallAudio | None = None  # None before it belongs to a session
 
     def feed(self, pcm: bytes, sample_rate: int) -> None:
         """Take audio of the caller, s16le mono of any length, whose last sample was spoken now. Ignored after the end.
 
         Call it in the event loop, at any time after the transport was made. Raises BadInput for a split sample and an
-        impossible rate.
+        invalid rate.
         """
         if len(pcm) & 1 or not 1 <= sample_rate <= MAX_SAMPLE_RATE:
             check_pcm(pcm, sample_rate)
@@ -83,7 +83,7 @@ class TransportInput(Processor):
         self._wake()
 
     def _allowed(self, pcm: bytes, sample_rate: int) -> bytes:
-        """Replace the part of some audio, which ends now, that was spoken while the caller had no access by silence."""
+        """Return audio that ends now, with silence for the part that was spoken while the caller had no access."""
         audio = self._call_audio
         if audio is None:
             if not self.in_session:
@@ -98,7 +98,7 @@ class TransportInput(Processor):
         return bytes(2 * early) + pcm[2 * early :] if early > 0 else pcm
 
     def feed_frame(self, frame: Input) -> None:
-        """Take a key, a text or an image of the caller, in its place among the audio."""
+        """Take a key, a text or an image of the caller, at its place among the audio."""
         if self._closed or (self._revoked and isinstance(frame, _OF_THE_CALLER)):
             return
         if self._frames >= MAX_WAITING_FRAMES:
@@ -114,7 +114,7 @@ class TransportInput(Processor):
         return self.in_session and self.session.audio.access == "revoked"
 
     def hang_up(self, reason: str = "caller hung up") -> None:
-        """The caller has gone: the call ends once everything before this has been dealt with."""
+        """End the call once all earlier input has been handled: the caller has gone."""
         if not self._closed:
             self._put(End(reason=reason))
             self._closed = True
@@ -129,7 +129,7 @@ class TransportInput(Processor):
             self._idle.set_result(None)
 
     def started(self) -> None:
-        """The session has started. Transports may override it."""
+        """Called when the session has started. Transports may override it."""
 
     async def open(self) -> None:
         """Begin to deliver if the session runs already."""
@@ -144,7 +144,7 @@ class TransportInput(Processor):
 
     @handles(SessionEnding)
     def finish(self, frame: SessionEnding) -> None:
-        """Take nothing more."""
+        """Ignore further input."""
         self._closed = True
         self._queue.clear()
 
@@ -190,9 +190,9 @@ class TransportInput(Processor):
             await self.push(UserAudio(audio=pcm, sample_rate=sample_rate, at=at))
 
     def _spoken_at(self, seconds: float) -> float:
-        """The loop time at which the first sample of the oldest piece was spoken.
+        """Return the loop time at which the first sample of the oldest piece was spoken.
 
-        That is the end of the piece before it, unless the time at which it was fed excludes that.
+        That is the end of the previous piece, unless the time at which the piece was fed excludes this.
         """
         fed = self._fed_at - self._waiting_s
         at = self._next_at
@@ -208,8 +208,8 @@ class TransportInput(Processor):
 class TransportOutput(Processor):
     """The tail of a pipeline: plays the agent's audio through a `Playout`, and keeps the session's ledger.
 
-    A transport implements `write`, and overrides `clear` and `position` if it knows more than their defaults. The
-    frames also go on downstream. `sample_rate` is the rate of the audio that `write` gets, a multiple of 50 Hz.
+    A transport implements `write`, and overrides `clear` and `position` if it knows how much was played. The frames
+    also go on downstream. `sample_rate` is the rate of the audio that `write` gets, a multiple of 50 Hz.
     """
 
     def __init__(self, sample_rate: int, settings: PlayoutSettings | None = None) -> None:
@@ -234,26 +234,26 @@ class TransportOutput(Processor):
     def clear(self) -> int | None:
         """Make the far end drop the audio that it has not played.
 
-        May return how many of the samples written since the last `clear` it has played, or will play all the same.
+        May return the number of samples written since the last `clear` that it has played, or will still play.
         """
         return None
 
     def position(self) -> int | None:
-        """How many of the samples written since the last `clear` were played; None if only the clock tells."""
+        """Return the number of samples played since the last `clear`; None if it is known from the clock only."""
         return None
 
     def disconnect(self) -> None:
-        """The far end has gone: audio that it has not played is dropped, and does not count as heard."""
+        """Drop the audio that was not played, which does not count as heard: the far end has gone."""
         self._disconnected = True
         if self._playout is not None:
             self._playout.stop()
 
     def audio_sink(self) -> AudioSink:
-        """Where the audio goes: this output. For subclasses that write to another object."""
+        """Return the sink of the audio: this output. Subclasses may override it."""
         return self
 
     def make_playout(self) -> PlayoutBase:
-        """The playout of this output: for subclasses with another one."""
+        """Make the playout of this output. Subclasses may override it."""
         return Playout(
             self.session,
             self.sample_rate,
@@ -263,7 +263,7 @@ class TransportOutput(Processor):
         )
 
     async def open(self) -> None:
-        """Make the playout. Subclasses call it first."""
+        """Make the playout. Subclasses that override it call it first."""
         session = self.session
         session.audio.has_playout = True
         playout = self._playout = self.make_playout()
@@ -273,7 +273,7 @@ class TransportOutput(Processor):
         self._registrations = [session.on_fence(playout.fence), session.floor.on_hold(playout.hold, playout.resume)]
 
     async def close(self) -> None:
-        """Play nothing any more. Subclasses call it too."""
+        """Stop playing. Subclasses that override it call it too."""
         self.disconnect()
         self._unregister()
 
@@ -283,19 +283,19 @@ class TransportOutput(Processor):
 
     @handles(ResponseStarted)
     async def response_started(self, frame: ResponseStarted) -> None:
-        """A response begins."""
+        """Begin a response."""
         self.playout.begin(frame)
         await self.push(frame)
 
     @handles(WordTimes)
     async def word_times(self, frame: WordTimes) -> None:
-        """Tell the ledger when the words of a response are spoken."""
+        """Pass the word times of a response to the ledger."""
         self.session.ledger.add_words(frame.response_id, frame.words)
         await self.push(frame)
 
     @handles(BotAudio)
     async def play(self, frame: BotAudio) -> None:
-        """Play a piece of audio in its turn; wait while there is no room for it."""
+        """Queue a piece of audio to be played. Waits while the playout is full."""
         playout = self._playout
         assert playout is not None, "frames come after open"
         later = playout.add(frame)
@@ -305,24 +305,24 @@ class TransportOutput(Processor):
 
     @handles(ResponseEnded)
     async def response_ended(self, frame: ResponseEnded) -> None:
-        """A response is complete."""
+        """Complete a response."""
         self.session.ledger.all_given(frame)
         self.playout.end(frame)
         await self.push(frame)
 
     @handles(End)
     async def drain(self, frame: End) -> None:
-        """Let the caller hear the rest."""
+        """Wait until the caller has heard the rest."""
         await self.playout.drain()
 
     @handles(SessionEnding)
     def finish(self, frame: SessionEnding) -> None:
-        """Fix what was heard before the session ends."""
+        """Settle the responses before the session ends."""
         self.disconnect()
 
 
 class Allowance:
-    """Grows by `per_s` each second, up to `most`, with which it begins."""
+    """A rate limit: it starts at `most`, and grows by `per_s` each second up to `most`."""
 
     def __init__(self, per_s: float, most: float) -> None:
         self._per_s, self._most = per_s, most
@@ -330,7 +330,7 @@ class Allowance:
         self._at = 0.0
 
     def take(self, amount: float, now: float) -> bool:
-        """Use `amount` of it at loop time `now`. Returns False if less than that is left."""
+        """Use `amount` of it at loop time `now`. Returns False if less is left."""
         self._left = min(self._most, self._left + (now - self._at) * self._per_s)
         self._at = now
         if amount > self._left:

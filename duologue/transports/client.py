@@ -1,4 +1,4 @@
-"""`ClientTransport`: a call from a client at the far end of a network, with messages beside the audio."""
+"""`ClientTransport`: a call from a client over a network, with messages beside the audio."""
 
 from __future__ import annotations
 
@@ -19,39 +19,39 @@ Message = dict[str, Any]
 INPUT_SAMPLE_RATE = 16_000
 OUTPUT_SAMPLE_RATE = 24_000
 MAX_EARLY_MESSAGES = 100
-"""Messages of a client that wait for the session to run. Beyond that the oldest are dropped."""
+"""Messages of a client that wait until the session runs. Beyond that the oldest messages are dropped."""
 
 SHUTTING_DOWN = "server is shutting down"
-"""Why a call ended with its server."""
+"""The reason of a call that ended because its server stops."""
 
 
 class Words:
-    """The messages that a transport sends by itself, in one protocol. No method does any I/O.
+    """The messages that a transport itself sends, in one protocol. It does no I/O.
 
-    The base has no words: None is not sent.
+    A method returns None if there is nothing to send, as all methods of this base do.
     """
 
     def error(self, text: str) -> Message | None:
-        """The client did something wrong, or something failed."""
+        """Return the message for an error of the client or of the server."""
         return None
 
     def end(self, reason: str) -> Message | None:
-        """The call is over."""
+        """Return the message for the end of the call."""
         return None
 
     def owns(self, message: Message) -> bool:
-        """Returns True for a message of this protocol, on a channel that also carries others."""
+        """Return True for a message of this protocol, on a channel that also carries others."""
         return False
 
 
 class ClientTransport:
-    """The base of `WebSocketTransport` and `WebRTCTransport`: a pipeline is built around either in the same way.
+    """The base of `WebSocketTransport` and `WebRTCTransport`. A pipeline is built around both in the same way:
 
         Pipeline([transport.input(), …, engine, …, transport.output()])
 
-    `id` names the connection. `identity` is the value that the authentication callback returned for it, `data` (JSON)
-    came from the client with its request. Messages are JSON objects; those that come before the session runs are kept.
-    `words` is the protocol in which the transport itself speaks to the client.
+    `id` names the connection. `identity` is the value that the authentication callback returned for it; `data` (JSON)
+    is what the client sent with its request. Messages are JSON objects; messages that arrive before the session runs
+    are kept. `words` is the protocol of the messages that the transport itself sends.
     """
 
     kind = "client"
@@ -71,9 +71,9 @@ class ClientTransport:
         self.data = data
         self.words = words or Words()
         self.attached: dict[type[Any], Any] = {}
-        """Objects that others keep for this connection, each under its own type."""
+        """Objects that other code keeps for this connection, each under its own type."""
         self.input_sample_rate = INPUT_SAMPLE_RATE
-        """The rate of the caller's audio, in Hz, for a transport that can choose it: see `use_input_rate`."""
+        """The sample rate of the caller's audio in Hz, if the transport can choose it: see `use_input_rate`."""
         self._input = self.make_input()
         self._output = self.make_output(output_sample_rate, settings)
         self._listeners: list[Callable[[Message], None]] = []
@@ -91,15 +91,15 @@ class ClientTransport:
     # -- messages --------------------------------------------------------------------------------------------------
 
     def send_message(self, message: Message) -> None:
-        """Send a JSON object to the client. Does not wait; a client that is gone gets nothing."""
+        """Send a JSON object to the client, without waiting. Does nothing if the client is gone."""
         raise NotImplementedError
 
     def on_message(self, listener: Callable[[Message], None]) -> None:
-        """Call `listener` with every message of the client; those that come before the session runs wait for it."""
+        """Call `listener` with every message of the client, once the session runs."""
         self._listeners.append(listener)
 
     def received_message(self, message: Message) -> None:
-        """A message has come: for subclasses."""
+        """Called by subclasses with a message of the client."""
         if self._early is not None:
             self._early.append(message)
         else:
@@ -115,21 +115,21 @@ class ClientTransport:
     # -- the agent -------------------------------------------------------------------------------------------------
 
     def show_only(self, turn: int) -> None:
-        """Do not play the agent's audio of this turn: the turn's responses count as read."""
+        """Do not play the agent's audio of this turn. The turn's responses count as read."""
         self._output.unspoken = turn
 
     # -- the caller ------------------------------------------------------------------------------------------------
 
     def feed(self, pcm: bytes, sample_rate: int) -> None:
-        """Audio of the caller, s16le mono, whose last sample was spoken now. Raises BadInput for a split sample."""
+        """Take audio of the caller, s16le mono, whose last sample was spoken now. Raises BadInput for a split sample."""
         self._input.feed(pcm, sample_rate)
 
     def feed_frame(self, frame: Input) -> None:
-        """Other input of the caller, in its place among the audio."""
+        """Take other input of the caller, at its place among the audio."""
         self._input.feed_frame(frame)
 
     def hang_up(self, reason: str = "client disconnected") -> None:
-        """The client has gone: it hears nothing any more; the call ends once the input before this is dealt with."""
+        """End the call once earlier input has been handled: the client has gone, and hears nothing from now on."""
         if not self._hung_up:
             self._hung_up = True
             self._output.disconnect()
@@ -144,22 +144,22 @@ class ClientTransport:
     # -- for subclasses --------------------------------------------------------------------------------------------
 
     def make_input(self) -> ClientInput:
-        """Makes the head of the pipeline, once."""
+        """Make the head of the pipeline. Called once."""
         return ClientInput(self)
 
     def make_output(self, sample_rate: int, settings: PlayoutSettings | None) -> ClientOutput:
-        """Makes the tail of the pipeline, once."""
+        """Make the tail of the pipeline. Called once."""
         return ClientOutput(self, sample_rate, settings)
 
     def use_input_rate(self, sample_rate: int) -> None:
-        """The session starts, and its engine takes audio at this rate, in Hz. Other rates are converted by the engine.
+        """Called when the session starts, with the sample rate that its engine takes, in Hz.
 
-        A transport that converts the caller's audio anyway converts it to this rate.
+        A transport that converts the caller's audio anyway converts it to this rate; the engine converts other rates.
         """
         self.input_sample_rate = sample_rate
 
     def started(self) -> None:
-        """The session runs: the messages that came early can be heard now."""
+        """Called when the session runs. Delivers the messages that came early."""
         self.changed("connected")
         early, self._early = self._early or (), None
         for message in early:
@@ -171,11 +171,11 @@ class ClientTransport:
             self._input.broadcast(ClientChanged(state=state, transport=self.kind, reason=reason))
 
     def audio_sink(self) -> AudioSink:
-        """Where the agent's audio goes, from the session's start on."""
+        """Return the sink of the agent's audio."""
         raise NotImplementedError
 
     def time_limit_reason(self, limit_s: float) -> str:
-        """The reason of a call that is ended after `limit_s`."""
+        """Return the reason for a call that is ended after `limit_s` seconds."""
         return f"the limit of {limit_s:g} s"
 
     async def close(self, reason: str = "", *, error: bool = False) -> None:
@@ -200,7 +200,7 @@ class ClientInput(TransportInput):
             self.transport.use_input_rate(sample_rate)
 
     def put(self, frame: Frame) -> None:
-        """Any frame, pushed in its place among the audio."""
+        """Push any frame, at its place among the audio."""
         self._put(frame)
 
     def started(self) -> None:
@@ -208,7 +208,7 @@ class ClientInput(TransportInput):
 
 
 class ClientOutput(TransportOutput):
-    """Plays to a client."""
+    """Plays the agent's audio to a client."""
 
     def __init__(self, transport: ClientTransport, sample_rate: int, settings: PlayoutSettings | None) -> None:
         super().__init__(sample_rate, settings)
@@ -228,12 +228,12 @@ class ClientOutput(TransportOutput):
 
 
 def client_of(session: Session) -> ClientTransport | None:
-    """The client that a session's pipeline is built around, None if there is none."""
+    """Return the client transport of a session's pipeline, or None."""
     return next((leaf.transport for leaf in leaves(session.pipeline) if isinstance(leaf, ClientOutput)), None)
 
 
 def engine_input_rate(node: Node) -> int | None:
-    """The highest input rate of the engines in a pipeline, in Hz, with which no engine loses anything. None without."""
+    """Return the highest input sample rate of the engines in a pipeline, in Hz; None without an engine."""
     if isinstance(node, Engine):
         return node.capabilities.input_sample_rate
     children = node.children if isinstance(node, Group) else ()
@@ -241,7 +241,7 @@ def engine_input_rate(node: Node) -> int | None:
 
 
 def byte_size(data: str | bytes) -> int:
-    """The size of a message in bytes; text counts as UTF-8."""
+    """Return the size of a message in bytes; text counts as UTF-8."""
     if isinstance(data, bytes) or data.isascii():
         return len(data)
     return len(data.encode(errors="surrogatepass"))

@@ -14,16 +14,16 @@ from .playout.base import CHUNK_MS, CHUNKS_PER_S, PlayoutSettings, check_chunk_r
 Device = int | str | None
 
 MAX_CAPTURED = 3_000
-"""Blocks of 20 ms that wait while the event loop is blocked. Beyond that the oldest are dropped."""
+"""Blocks of 20 ms that wait while the event loop is blocked. Beyond that the oldest blocks are dropped."""
 
 
 class LocalAudioTransport:
     """A call with the person at this machine. Needs the `audio` extra, and on Linux also PortAudio.
 
     A device is a number or (part of) a name from `python -m sounddevice`; None is the system's default. Audio both ways
-    is mono at `sample_rate`. There is no echo cancellation: use a headset, or the agent hears itself.
+    is mono at `sample_rate`. It does not cancel echoes: use a headset, or the agent hears itself.
 
-    The sound card's clock tells how much was heard. Raises MissingExtra without sounddevice, and ConfigurationError
+    The sound card's clock measures how much was heard. Raises MissingExtra without sounddevice, and ConfigurationError
     without PortAudio, for an unknown device, and for a rate that the device does not support.
     """
 
@@ -119,7 +119,7 @@ class _Microphone(TransportInput):
         self._captured.append(bytes(data))
         if not self._called:
             self._called = True
-            with contextlib.suppress(RuntimeError):  # the loop was closed in the meantime
+            with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
                 self._loop.call_soon_threadsafe(self._take)
 
     def _take(self) -> None:
@@ -136,7 +136,7 @@ class _Microphone(TransportInput):
 
 
 class _Block(NamedTuple):
-    """The latest audio of the sound card: samples `start` to `end` since the last clear, heard from `heard_at` on."""
+    """The latest audio of the sound card: samples `start` to `end` since the last clear, heard from `heard_at` on, in the card's time."""
 
     generation: int
     start: int
@@ -147,15 +147,15 @@ class _Block(NamedTuple):
 class _Loudspeaker(TransportOutput):
     """The loudspeaker. Its callback, in a thread of PortAudio, takes audio from the ring, or silence.
 
-    The ring is a deque, which needs no lock. It has room for the playout's lead and a second; if the card stops taking
-    audio, the oldest is dropped and counts as not heard. All audio in it carries its generation, which `clear` ends,
-    and its place: a callback that runs at the same time does no harm.
+    The ring is a deque, which needs no lock. It has room for the playout's lead and one second more; if the card stops
+    taking audio, the oldest audio is dropped and counts as not heard. Each piece carries its position and a generation,
+    which `clear` increments, so that a callback may run at the same time.
     """
 
     def __init__(self, sounddevice: Any, device: Device, sample_rate: int, settings: PlayoutSettings | None) -> None:
         super().__init__(sample_rate, settings)
         self._sounddevice, self._device = sounddevice, device
-        most = int(self.settings.lead_ms / CHUNK_MS) + CHUNKS_PER_S  # a second more than it is ever filled to
+        most = int(self.settings.lead_ms / CHUNK_MS) + CHUNKS_PER_S  # a second more than the playout fills
         self._ring: deque[tuple[int, int, bytes]] = deque(maxlen=most)  # generation, first sample, audio
         self._generation = 0
         self._written = 0
@@ -199,7 +199,7 @@ class _Loudspeaker(TransportOutput):
             part = pcm[: size - filled]
             out[filled : filled + len(part)] = part
             start, end = place, place + len(part) // 2
-            # The first sample of this part is heard once those before it in the block are.
+            # The first sample of this part is heard after the earlier samples of the block.
             heard_at = time.outputBufferDacTime + filled / (2 * self.sample_rate)
             if len(part) < len(pcm):
                 ring.appendleft((generation, end, pcm[len(part) :]))
@@ -211,7 +211,7 @@ class _Loudspeaker(TransportOutput):
         block = self._block
         if block.generation != self._generation or self._stream is None:
             return 0
-        # The card plays without a gap up to this block, so that before it time counts backwards.
+        # The card plays without a gap up to this block: before it, count backwards in time.
         now = block.start + int((self._stream.time - block.heard_at) * self.sample_rate)
         return max(0, min(block.end, now))
 

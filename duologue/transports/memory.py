@@ -11,15 +11,15 @@ from .base import TransportInput, TransportOutput
 from .playout.base import PlayoutSettings
 
 MAX_RECEIVED = 3_000
-"""Chunks of 20 ms that `received` keeps for a slow reader. Beyond that the oldest are dropped."""
+"""Chunks of 20 ms that `received` keeps for a slow reader. Beyond that the oldest chunks are dropped."""
 
 
 class MemoryTransport:
     """The two ends of a pipeline, and the far end of the call as methods.
 
     `send` takes the caller's audio. The agent's audio goes to `on_audio` and `received`, each chunk with the time at
-    which the caller hears it: like a telephone, the far end plays one chunk after the other, and drops the unplayed
-    ones when `on_clear` is called. Audio both ways is s16le mono at `sample_rate`; times are session times in seconds.
+    which the caller hears it. Like a telephone, the far end plays one chunk after the other, and drops unplayed chunks
+    when `on_clear` is called. Audio both ways is s16le mono at `sample_rate`; times are session times in seconds.
 
     Waiting audio is bounded as in `TransportInput` and `Playout`. Raises ConfigurationError for a rate of which 20 ms
     are not a whole number of samples.
@@ -46,28 +46,28 @@ class MemoryTransport:
         return self._output.ended
 
     def now(self) -> float:
-        """The session time; 0 before the session runs."""
+        """Return the session time in seconds; 0 before the session runs."""
         return self._output.now()
 
     def send(self, pcm: bytes) -> None:
-        """The caller says `pcm`, whose last sample is spoken now."""
+        """Let the caller say `pcm`, whose last sample is spoken now."""
         self._input.feed(pcm, self.sample_rate)
 
     def send_frame(self, frame: Input) -> None:
-        """The caller presses a key (`Dtmf`) or types (`UserText`)."""
+        """Let the caller press a key (`Dtmf`) or type (`UserText`)."""
         self._input.feed_frame(frame)
 
     def hang_up(self, reason: str = "caller hung up") -> None:
-        """The caller goes: they hear nothing any more, and the call ends once their last words are dealt with."""
+        """Let the caller hang up. They hear nothing from now on; the call ends once their last words are handled."""
         self._output.disconnect()
         self._input.hang_up(reason)
 
     def on_audio(self, listener: Callable[[bytes, float], None]) -> None:
-        """Call `listener(pcm, at)` with each chunk of the agent's audio when it comes; it is heard from `at` on."""
+        """Call `listener(pcm, at)` with each chunk of the agent's audio when it is written. It is heard from `at` on."""
         self._output.audio_listeners.append(listener)
 
     def on_clear(self, listener: Callable[[float], None]) -> None:
-        """Call `listener(at)` when the audio that would have been heard after `at` is dropped."""
+        """Call `listener(at)` when audio that would have been heard after `at` is dropped."""
         self._output.clear_listeners.append(listener)
 
     def on_end(self, listener: Callable[[], None]) -> None:
@@ -75,7 +75,7 @@ class MemoryTransport:
         self._output.end_listeners.append(listener)
 
     async def received(self) -> AsyncIterator[tuple[bytes, float]]:
-        """The agent's audio from now on, as `on_audio` gives it, until the call is over."""
+        """Yield the agent's audio (pcm, at) from now on until the call is over."""
         queue: deque[tuple[bytes, float]] = deque(maxlen=MAX_RECEIVED)
         news = asyncio.Event()
 

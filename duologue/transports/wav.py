@@ -14,15 +14,14 @@ from .playout.base import CHUNKS_PER_S, PlayoutSettings
 from .playout.pacer import PERIOD_S, Beat, Pacer
 
 WORKING_LIMIT_S = 30.0
-"""Seconds for which the call waits for an agent that works on an answer and says nothing."""
+"""Seconds for which the call waits for an agent that works on an answer in silence."""
 
 
 class WavTransport:
-    """Plays a WAV file to the agent in real time, and writes the audio that the caller would have heard to another.
+    """Plays a WAV file to the agent in real time, and writes the audio that the caller would hear to another file.
 
     The file at `input_path` (mono or stereo, any rate) begins when the session starts. Silence follows until the agent
-    has been quiet, and has had nothing to answer, for `tail_s` seconds; then the call ends with the reason
-    "input ended". The file at `output_path` is mono at `sample_rate`, lasts as long as the call, and has the agent's
+    has been silent, with no answer owed, for `tail_s` seconds. Then the call ends with the reason "input ended". The file at `output_path` is mono at `sample_rate`, lasts as long as the call, and has the agent's
     audio at the times at which it was heard.
 
     Raises BadInput if the input cannot be read, and ConfigurationError for a rate of which 20 ms are not a whole number
@@ -67,7 +66,7 @@ class _WavInput(TransportInput):
         return "WavTransport"
 
     def started(self) -> None:
-        """Begin to play. A piece is complete 20 ms after its start."""
+        """Begin to play. The first piece is complete after 20 ms."""
         now = asyncio.get_running_loop().time()
         self._beat = Pacer.get().every_20ms(self._play, now + PERIOD_S)
 
@@ -111,7 +110,7 @@ class _WavOutput(TransportOutput):
         self.session.audio.played.add(self._record)
 
     def write(self, chunk: bytes) -> None:
-        """Does nothing: the file gets the audio when it counts as played."""
+        """Do nothing: the file gets the audio once it counts as played."""
 
     def _record(self, pcm: bytes, sample_rate: int, at: float) -> None:
         if self._tape is not None:

@@ -17,7 +17,7 @@ Tap = Callable[[Any, Direction, Frame], None]
 
 
 class Group(Node):
-    """A node that contains others. It has no handlers, and frames pass only its processors once the pipeline is linked."""
+    """A node that contains others. It has no handlers. A linked pipeline has routes only between processors."""
 
     @property
     def children(self) -> tuple[Node, ...]:

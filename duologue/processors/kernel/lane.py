@@ -77,7 +77,7 @@ class Lane:
         self._fenced: Entry | None = None
         self.worker: asyncio.Task[None] | None = None
         self.held = 0
-        """Number of frames, in the lane or waiting for room, that nothing may overtake: each `Control` and those behind."""
+        """Frames, in the lane or waiting for room, that nothing may overtake: each `Control` and those behind."""
         self._host.lanes.append(self)
 
     def __len__(self) -> int:
@@ -334,7 +334,7 @@ class Patience:
         if self._task is None or self._cut:
             return
         if self._task.cancelling() > self._cancelling:
-            # The task is being cancelled already: do not cancel it twice.
+            # Something else is cancelling the task: look again when that is over, do not cancel it twice.
             self._due_at = 0.0
             self._look_at(asyncio.get_running_loop().time() + 0.001)
         else:

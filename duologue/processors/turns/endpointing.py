@@ -1,4 +1,4 @@
-"""`Endpointing` and `PushToTalk`: when the caller's turn is over."""
+"""`Endpointing` and `PushToTalk`: decide when the caller's turn is over."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from .vad import STALL_S, StreamTime, split
 class Endpointing(Processor):
     """Ends the caller's turn: pushes `EndOfTurn(by="silence")` once `silence_ms` have passed since the last speech.
 
-    Silence is measured in the audio, and `EndOfTurn` stands in its place there; without more audio the clock goes on
-    measuring. Speech within the silence continues the turn. A turn that lasts `max_turn_s` is ended (by="limit"), and
-    speech that goes on starts the next one at the same sample. The `End` also ends it (by="end").
+    Silence is measured in the audio, and `EndOfTurn` has its place among the audio; if the audio stops, the clock
+    measures. Speech within that time continues the turn. A turn that lasts `max_turn_s` is ended (by="limit"); if the
+    caller speaks on, the next turn starts at the same sample. The `End` also ends the turn (by="end").
 
     Speech shorter than `min_speech_ms` does not start a turn: its audio passes, its `SpeechStarted` and
-    `SpeechStopped` do not. Every `SpeechStarted` that passes is followed by its `EndOfTurn`. Words that are recognised
-    outside a turn start one. Raises ConfigurationError for a setting out of range.
+    `SpeechStopped` do not. Every `SpeechStarted` that passes is followed by an `EndOfTurn`. Words that are recognised
+    outside a turn start a turn. Raises ConfigurationError for a setting out of range.
     """
 
     def __init__(self, *, silence_ms: int = 600, min_speech_ms: int = 100, max_turn_s: float = 60.0) -> None:
@@ -42,7 +42,7 @@ class Endpointing(Processor):
         self._spoke_until = 0.0
         self._due_at = math.inf  # audio time at which the turn ends, if nothing more is said
         self._ended_at = 0.0  # audio time of the latest EndOfTurn
-        self._candidate: SpeechStarted | None = None  # speech that is too short so far
+        self._candidate: SpeechStarted | None = None  # speech that is still too short
         self._voice_start = self._voice_end = -1.0  # session times of the latest speech; none yet
         self._watched = False
         self._arrived_at: float | None = None  # loop time of the latest audio; None while it is being passed on
@@ -53,7 +53,7 @@ class Endpointing(Processor):
         self._stop_listening = self.session.floor.on_voice(self._voiced)
 
     async def close(self) -> None:
-        """Follow it no more."""
+        """Stop following it."""
         self._stop_listening()
 
     def _voiced(self, start_s: float, end_s: float) -> None:
@@ -61,7 +61,7 @@ class Endpointing(Processor):
 
     @handles(UserAudio)
     async def audio(self, frame: UserAudio) -> None:
-        """Pass the audio on, with the end of the turn in its place."""
+        """Pass the audio on, with an `EndOfTurn` at its place in it."""
         self._arrived_at = None
         start = self._time.start_of(frame)
         while self._due_at <= self._time.end_s:
@@ -80,14 +80,14 @@ class Endpointing(Processor):
 
     @handles(SpeechStarted)
     async def started(self, frame: SpeechStarted) -> None:
-        """Begin a turn, or go on with it."""
+        """Begin or continue a turn."""
         if self._open:
             self._speaking = True
             self._due_at = self._began_at + self._max_turn_s
             await self.push(frame)
         elif self._voice_start == frame.at:
             self._candidate = frame
-        else:  # from a detector that does not announce the length of the speech
+        else:  # the detector does not announce the length of the speech
             await self._begin(frame)
         await self._settle()
 
@@ -108,8 +108,8 @@ class Endpointing(Processor):
 
     @handles(UserTranscript, upstream=True)
     async def transcript(self, frame: UserTranscript) -> None:
-        """Words outside a turn, from speech after the last one: no detector heard them, but they want an answer."""
-        # Nothing is pushed down from here: the transcribing service would wait for itself.
+        """Begin a turn for words outside a turn, if they are from after the last one: the detector missed them."""
+        # Do not push downstream from here: the transcribing service would wait for itself.
         if not self._open and frame.end_s > self._ended_at and frame.text.strip():
             self._open_at(frame.start_s)
             self._silent_since(frame.end_s)
@@ -122,7 +122,7 @@ class Endpointing(Processor):
             await self._end_turn("end")
 
     async def _settle(self) -> None:
-        """Begin or end the turn if that is due at the end of the audio so far."""
+        """Begin or end the turn if that is due at the end of the present audio."""
         candidate = self._candidate
         if candidate is not None and self._voice_start == candidate.at and self._is_long_enough():
             self._candidate = None
@@ -181,10 +181,10 @@ class Endpointing(Processor):
 
 
 class PushToTalk(Processor):
-    """The caller's turn lasts from `start_turn` to `end_turn`; other audio goes no further.
+    """Takes the caller's turn from `start_turn` to `end_turn`. Other audio is dropped.
 
-    Takes the place of `Vad` and `Endpointing`. A start interrupts the agent, unless its speech is protected. A turn
-    that lasts `max_turn_s` is ended (by="limit"), and the next begins at the same sample. Raises ConfigurationError for
+    It replaces `Vad` and `Endpointing`. `start_turn` interrupts the agent, unless its speech is protected. A turn that
+    lasts `max_turn_s` is ended (by="limit"), and the next turn begins at the same sample. Raises ConfigurationError for
     a limit out of range.
     """
 
@@ -195,7 +195,7 @@ class PushToTalk(Processor):
         self._said_s = 0.0
 
     async def start_turn(self) -> None:
-        """The caller presses the button. Raises IllegalState if it is down already."""
+        """Begin the caller's turn: they press the button. Raises IllegalState if it is down already."""
         if self._talking:
             raise IllegalState("the caller's turn has started already: end_turn() comes first")
         self._talking = True
@@ -205,7 +205,7 @@ class PushToTalk(Processor):
         await self._begin()
 
     async def end_turn(self) -> None:
-        """The caller releases the button. Raises IllegalState if it is not down."""
+        """End the caller's turn: they release the button. Raises IllegalState if it is not down."""
         if not self._talking:
             raise IllegalState("the caller's turn has not started: start_turn() comes first")
         self._talking = False

@@ -1,4 +1,4 @@
-"""`Interruption`: when the caller's speech silences the agent."""
+"""`Interruption`: decides when the caller's speech silences the agent."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ...session.session import Session
 from ..processor import Processor, handles
 
 CALLER = "caller"
-"""The owner of the holds made here."""
+"""The owner's name of the holds that `Interruption` begins."""
 _RANGES = {
     "min_speech_ms": (0, 10_000),
     "min_words": (0, 100),
@@ -23,23 +23,23 @@ _RANGES = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InterruptionPolicy:
-    """When speech of the caller interrupts the agent, whether the agent speaks or still thinks.
+    """The conditions under which the caller's speech interrupts the agent while it speaks or works on an answer.
 
-    With `min_words=0` and `resume_after_ms=None` speech alone interrupts. Otherwise speech puts the agent's voice on
-    hold, which sounds the same to the caller. The interruption is real once `min_words` words (at least one) are
-    recognised. Without words the voice goes on where it stopped. Raises ConfigurationError for a setting out of range.
+    With `min_words=0` and `resume_after_ms=None` speech alone interrupts. Otherwise speech puts the agent's speech on
+    hold, which sounds the same to the caller. The agent is interrupted once `min_words` words (at least one) are
+    recognised. Without words the speech resumes where it stopped. Raises ConfigurationError for a setting out of range.
     """
 
     enabled: bool = True
-    """False: the caller cannot interrupt, and what they say over the agent becomes the next turn."""
+    """If False, the caller cannot interrupt, and their words during the agent's speech become the next turn."""
     min_speech_ms: int = 200
-    """Milliseconds of speech without a pause that silence the agent."""
+    """Milliseconds of speech without a pause after which the agent is silenced."""
     min_words: int = 0
-    """Words that an interruption needs. With 2 the agent talks on through an "uh-huh"."""
+    """Words that an interruption needs. With 2 the agent goes on after an "uh-huh"."""
     resume_after_ms: int | None = 1500
     """Milliseconds without words, from the end of the speech, after which the agent goes on.
 
-    None, with words needed: the transcript of the finished turn decides, or `max_hold_s`.
+    If None and words are needed, the transcript of the finished turn decides, or `max_hold_s`.
     """
     max_hold_s: float = 5.0
     """Seconds after which the hold expires. If the caller still speaks then, they interrupt."""
@@ -52,7 +52,7 @@ class InterruptionPolicy:
 
 
 def may_interrupt(session: Session) -> bool:
-    """Returns True if the agent speaks or works on something, and nothing of it is protected."""
+    """Return True if the agent speaks or works on an answer, and none of it is protected."""
     floor = session.floor
     if floor.owner != "agent" or floor.is_protected(floor.turn):
         return False
@@ -60,7 +60,7 @@ def may_interrupt(session: Session) -> bool:
 
 
 def count_words(text: str) -> int:
-    """The number of words in a text. In scripts without spaces two characters count as a word."""
+    """Return the number of words in a text. In scripts without spaces two characters count as a word."""
     words = 0
     for token in text.split():
         if token.isascii():
@@ -72,30 +72,30 @@ def count_words(text: str) -> int:
 
 
 class Interruption(Processor):
-    """Interrupts the agent when the caller speaks, or holds its voice until words decide: see `InterruptionPolicy`.
+    """Interrupts the agent when the caller speaks, or holds its speech until words decide: see `InterruptionPolicy`.
 
-    The floor tells how long the caller has spoken (`Floor.on_voice`); speech counts from its start, even if the agent
-    began later. Words count from the start of the caller's turn. If the turn ends with too few words, it was a
-    backchannel: the agent goes on, and the words stay in the log without an answer of their own. Words that are
-    recognised later interrupt all the same, unless the agent has begun a new turn. A hold that expires while the caller
-    speaks becomes an interruption. Nothing is held back from the engine.
+    The length of the caller's speech comes from the floor (`Floor.on_voice`). Speech counts from its start, even if the
+    agent began later. Words count from the start of the caller's turn. A turn that ends with too few words was a
+    backchannel: the agent goes on, and the words stay in the log without an answer. Words that are recognised later
+    still interrupt, unless the agent has begun a new turn. A hold that expires while the caller speaks becomes an
+    interruption. The engine gets all frames without delay.
     """
 
     def __init__(self, policy: InterruptionPolicy | None = None) -> None:
         self.policy = policy or InterruptionPolicy()
         """May be replaced at any time."""
         self._voice_start = self._voice_end = 0.0  # session times of the caller's latest speech
-        self._voice_at = 0.0  # loop time at which it was last prolonged
+        self._voice_at = 0.0  # loop time at which this was last prolonged
         self._counts_from = 0.0  # speech before this belongs to an earlier turn of the caller
-        # The caller's turn: whether it is over, where it began, after which turn of the agent, and its words.
+        # The caller's turn: True once it is over, its start, the agent's turn before it, and its words.
         self._turn_over = True
         self._turn_from = 0.0
         self._turn_after = 0
         self._words = 0
         self._interim_words = 0
         self._suspect: int | None = None  # the agent's turn during which the caller began to speak
-        self._hold: Hold | None = None  # out while it is undecided whether the caller interrupts
-        self._timer: asyncio.TimerHandle | None = None  # of a false alarm
+        self._hold: Hold | None = None  # out until it is decided whether the caller interrupts
+        self._timer: asyncio.TimerHandle | None = None  # resumes the speech if no words come
 
     async def open(self) -> None:
         """Follow the caller's speech."""
@@ -104,13 +104,13 @@ class Interruption(Processor):
         self._stop_listening = self._floor.on_voice(self._voiced)
 
     async def close(self) -> None:
-        """Let the agent go on, and leave no timer behind."""
+        """Release the hold and cancel the timer."""
         self._stop_listening()
         self._resume()
 
     def _voiced(self, start_s: float, end_s: float) -> None:
         turn = self._floor.turn
-        # Without EndOfTurn frames, the agent's new turn ends the caller's.
+        # Without EndOfTurn frames, a new turn of the agent ends the caller's turn.
         over = self._turn_over or (turn != self._turn_after and start_s != self._voice_start)
         if over and not self._undecided:
             self._turn_from, self._turn_after = max(start_s, self._counts_from), turn
@@ -121,19 +121,19 @@ class Interruption(Processor):
 
     @handles(BotStartedSpeaking)
     async def agent_started(self, signal: BotStartedSpeaking) -> None:
-        """The agent speaks, perhaps into the caller's speech."""
-        # In a task of its own, after everyone has received the signal.
+        """Decide again: the agent may have begun while the caller speaks."""
+        # In its own task, after all listeners have received the signal.
         self._consider()
 
     @handles(Interrupted)
     def interrupted(self, signal: Interrupted) -> None:
-        """An interruption for any reason leaves nothing to decide."""
+        """Forget the undecided speech: the agent is interrupted already."""
         self._resume()
         self._suspect = None
 
     @handles(EndOfTurn)
     async def end_of_turn(self, frame: EndOfTurn) -> None:
-        """The caller has finished. Unless a final transcript is still to come, the words are known."""
+        """End the caller's turn, and decide unless a final transcript is still to come."""
         self._turn_over = True
         self._counts_from = frame.at
         if 0 < self._words < self._needed and not self._interim_words:
@@ -142,7 +142,7 @@ class Interruption(Processor):
 
     @handles(UserTranscript, upstream=True)
     async def transcript(self, frame: UserTranscript) -> None:
-        """Words decide."""
+        """Count the words of the turn, and decide."""
         if not self._is_earlier(frame):
             words = count_words(frame.text)
             self._interim_words = 0 if frame.final else words
@@ -164,7 +164,7 @@ class Interruption(Processor):
         return self._hold is not None and self._hold.out
 
     def _is_earlier(self, frame: UserTranscript) -> bool:
-        """Returns True for a transcript of an earlier turn of the caller. Interim ones may know only their start."""
+        """Return True for a transcript of an earlier turn of the caller. Interim transcripts may have only a start time."""
         if frame.end_s:
             return frame.end_s <= self._turn_from
         return 0 < frame.start_s < self._turn_from - 1e-6
@@ -188,7 +188,7 @@ class Interruption(Processor):
             self._wait(policy.resume_after_ms / 1000)
 
     def _expired(self) -> None:
-        """Nothing was decided within `max_hold_s`: ongoing speech interrupts."""
+        """The hold has expired without a decision: interrupt if the caller still speaks."""
         self._stop_timer()
         if self._floor.caller_speaking and may_interrupt(self.session):
             self.session.interrupt()
@@ -197,7 +197,7 @@ class Interruption(Processor):
         self._timer = asyncio.get_running_loop().call_later(seconds, self._no_words)
 
     def _no_words(self) -> None:
-        # The timer is not restarted with every piece of speech: it looks at the time of the last one.
+        # The timer is not restarted with every piece of speech: it checks the time of the last piece.
         self._timer = None
         left_s = self._voice_at + (self.policy.resume_after_ms or 0) / 1000 - self._now()
         if left_s > 1e-6:
@@ -206,7 +206,7 @@ class Interruption(Processor):
             self._resume()
 
     def _dismiss(self) -> None:
-        """It was a backchannel: the agent goes on, and owes no answer to it."""
+        """Treat the caller's turn as a backchannel: the agent goes on, and no answer is owed."""
         if may_interrupt(self.session):
             self._floor.dismissed = True
         self._resume()

@@ -1,4 +1,4 @@
-"""`Vad`: where in the caller's audio speech starts and stops; `SpeechGate` is a simple one for a native engine."""
+"""`Vad`: finds the start and stop of speech in the caller's audio; `SpeechGate`: a simpler one for native engines."""
 
 from __future__ import annotations
 
@@ -15,32 +15,32 @@ from ...frames import End, Input, SpeechStarted, SpeechStopped, UserAudio
 from ..processor import Processor, handles
 
 STALL_S = 0.5
-"""Seconds without audio after which it counts as silence: the caller muted, or the network failed."""
+"""Seconds without audio that count as silence: the caller is muted, or the network failed."""
 GATE_START_S = 0.06
-"""Seconds of voice without a pause that count as speech for a `SpeechGate`."""
+"""Seconds of voice without a pause that a `SpeechGate` counts as speech."""
 GATE_PAUSE_S = 0.6
-"""Seconds of a pause that ends a turn for it; providers wait about as long."""
-_PIECE_S = 0.1  # longer pieces are judged and passed on in parts of this length
+"""Seconds of a pause that a `SpeechGate` counts as the end of speech. Providers wait about as long."""
+_PIECE_S = 0.1  # longer pieces are processed and passed on in parts of this length
 
 
 class StreamTime:
-    """Session time of a stream of audio: a piece's `at`, but never before the end of the previous piece."""
+    """The session time of a stream of audio: each piece's `at`, but not before the end of the previous piece."""
 
     __slots__ = ("end_s",)
 
     def __init__(self) -> None:
-        self.end_s = -math.inf  # audio from before the start of the session has negative times
+        self.end_s = -math.inf  # times before the start of the session are negative
         """The session time at which the latest piece ends."""
 
     def start_of(self, frame: UserAudio) -> float:
-        """The session time at which the next piece starts."""
+        """Return the session time at which the next piece starts."""
         start = frame.at if frame.at > self.end_s else self.end_s
         self.end_s = start + len(frame.audio) / (2 * frame.channels * frame.sample_rate)
         return start
 
 
 def split(frame: UserAudio, samples: int) -> tuple[UserAudio, UserAudio]:
-    """Cut a piece of audio in two; the first has `samples` samples."""
+    """Cut a piece of audio in two. The first part has `samples` samples."""
     cut = 2 * frame.channels * samples
     at = frame.at + samples / frame.sample_rate
     replace = msgspec.structs.replace
@@ -50,11 +50,11 @@ def split(frame: UserAudio, samples: int) -> tuple[UserAudio, UserAudio]:
 class Vad(Processor):
     """Marks where the caller's speech starts and stops. All audio passes, unchanged and at once.
 
-    `detector` scores frames; a score of `threshold` (0 to 1) or more counts as voiced. The default is WebRTC's behind
-    a `NoiseGate`. Speech starts once `start_ms` of about the last 1.5 `start_ms` were voiced, and stops `stop_ms` after
-    the last voiced frame; a single voiced frame among unvoiced ones does not count. `SpeechStarted.at` is the start of
-    the first voiced frame and `SpeechStopped.at` the end of the last one. Each frame stands in the stream at the sample
-    that proved it: a longer piece is passed on in two. Pieces over 100 ms are passed on in parts.
+    `detector` scores audio frames; a score of `threshold` (0 to 1) or more is voiced. The default is WebRTC's detector
+    behind a `NoiseGate`. Speech starts once `start_ms` of about the last 1.5 `start_ms` were voiced, and stops
+    `stop_ms` after the last voiced frame; a single voiced frame does not count. `SpeechStarted.at` is the start of the
+    first voiced frame and `SpeechStopped.at` the end of the last one. Both are pushed right after the sample that
+    proved them, which cuts a piece of audio in two. Pieces over 100 ms are passed on in parts.
 
     Speech also stops at the `End`, and when no audio has come for `STALL_S`. Raises ConfigurationError for a setting
     out of range.
@@ -74,7 +74,7 @@ class Vad(Processor):
         self._detector = detector
         self._frame_s = detector.frame_samples / detector.sample_rate
         self._stop_s = stop_ms / 1000
-        # One bit for each recent frame, the latest lowest: 1 for voiced.
+        # One bit for each recent frame, 1 if voiced; the lowest bit is the latest frame.
         self._history = 0
         self._needed = math.ceil(start_ms / 1000 / self._frame_s - 1e-9)
         self._window = (1 << (self._needed + self._needed // 2)) - 1
@@ -83,7 +83,7 @@ class Vad(Processor):
         self._fed = 0  # samples given to the framer
         self._time = StreamTime()
         self._speaking = False
-        self._prolonged = False  # by the latest piece
+        self._prolonged = False  # True if the latest piece prolonged the speech
         self._started_at = 0.0
         self._voiced_until = 0.0
         self._watched = False
@@ -101,7 +101,7 @@ class Vad(Processor):
 
     @handles(UserAudio)
     async def audio(self, frame: UserAudio) -> None:
-        """Judge a piece of audio and pass it on with its marks."""
+        """Pass a piece of audio on, with the marks of speech in it."""
         self._arrived_at = None
         while len(frame.audio) > 2 * frame.channels * (longest := int(frame.sample_rate * _PIECE_S) or 1):
             part, frame = split(frame, longest)
@@ -114,7 +114,7 @@ class Vad(Processor):
         marks: list[tuple[int, Input]] = []
         try:
             self._judge(frame, start, marks)
-        except Exception as error:  # a detector that fails must not cost the caller's words
+        except Exception as error:  # the audio passes even if the detector fails
             self.session.report(error, self.name, frame)
             if self._speaking:
                 marks.append((0, self._stop()))
@@ -122,7 +122,7 @@ class Vad(Processor):
             self._prolonged = False
             try:
                 self._floor.caller_voiced(self._started_at, self._voiced_until)
-            except Exception as error:  # of a listener
+            except Exception as error:  # from a listener
                 self.session.report(error, self.name, frame)
         passed = 0
         for place, mark in marks:
@@ -140,12 +140,12 @@ class Vad(Processor):
 
     @handles(End)
     async def end(self, frame: End) -> None:
-        """The speech ends with the call."""
+        """End the speech with the call."""
         if self._speaking:
             await self.push(self._stop())
 
     def _judge(self, frame: UserAudio, start: float, marks: list[tuple[int, Input]]) -> None:
-        """Add to `marks` the frames that the piece proves, each with the number of its samples before that."""
+        """Add the frames that the piece proves to `marks`, each with the number of samples before it."""
         if frame.sample_rate != self._sample_rate:
             self._tune(frame.sample_rate)
         if self._framer is None:
@@ -156,7 +156,7 @@ class Vad(Processor):
         fed = self._fed
         self._fed += len(pcm) // 2
         if self._speaking and start - self._voiced_until > self._stop_s + STALL_S:
-            marks.append((0, self._stop()))  # there is a gap in the stream
+            marks.append((0, self._stop()))  # the stream has a gap
         voiced_until = self._voiced_until
         for score, end in self._framer.process(pcm):
             at = start + (end - fed) / frame.sample_rate
@@ -204,7 +204,7 @@ class Vad(Processor):
 
 
 class SpeechGate:
-    """Follows the caller's audio. Its result decides only which audio is kept, and never what the caller hears."""
+    """Follows the caller's audio. It only decides which audio is kept; it does not change what the caller hears."""
 
     def __init__(self) -> None:
         self._detector = NoiseGate(WebRtcVad())
