@@ -121,7 +121,7 @@ class ClientTransport:
     # -- the caller ------------------------------------------------------------------------------------------------
 
     def feed(self, pcm: bytes, sample_rate: int) -> None:
-        """Take audio of the caller, s16le mono, whose last sample was spoken now. Raises BadInput for a split sample."""
+        """Take audio of the caller, s16le mono, with the last sample spoken now. Raises BadInput for a split sample."""
         self._input.feed(pcm, sample_rate)
 
     def feed_frame(self, frame: Input) -> None:

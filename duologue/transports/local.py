@@ -136,7 +136,7 @@ class _Microphone(TransportInput):
 
 
 class _Block(NamedTuple):
-    """The latest audio of the sound card: samples `start` to `end` since the last clear, heard from `heard_at` on, in the card's time."""
+    """The latest audio of the sound card: samples `start` to `end` since the last clear, heard from `heard_at` on."""
 
     generation: int
     start: int

@@ -63,7 +63,7 @@ class MemoryTransport:
         self._input.hang_up(reason)
 
     def on_audio(self, listener: Callable[[bytes, float], None]) -> None:
-        """Call `listener(pcm, at)` with each chunk of the agent's audio when it is written. It is heard from `at` on."""
+        """Call `listener(pcm, at)` with each chunk of the agent's audio, which is heard from `at` on."""
         self._output.audio_listeners.append(listener)
 
     def on_clear(self, listener: Callable[[float], None]) -> None:

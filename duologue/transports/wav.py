@@ -21,11 +21,12 @@ class WavTransport:
     """Plays a WAV file to the agent in real time, and writes the audio that the caller would hear to another file.
 
     The file at `input_path` (mono or stereo, any rate) begins when the session starts. Silence follows until the agent
-    has been silent, with no answer owed, for `tail_s` seconds. Then the call ends with the reason "input ended". The file at `output_path` is mono at `sample_rate`, lasts as long as the call, and has the agent's
-    audio at the times at which it was heard.
+    has been silent, with no answer owed, for `tail_s` seconds. Then the call ends with the reason "input ended".
+    The file at `output_path` is mono at `sample_rate`, lasts as long as the call, and has the agent's audio at the
+    times at which it was heard.
 
     Raises BadInput if the input cannot be read, and ConfigurationError for a rate of which 20 ms are not a whole number
-    of samples or a negative `tail_s`. An output that cannot be created raises BadInput when the session starts.
+    of samples or a negative `tail_s`. Raises BadInput when the session starts if the output cannot be created.
     """
 
     def __init__(

@@ -164,7 +164,7 @@ class Interruption(Processor):
         return self._hold is not None and self._hold.out
 
     def _is_earlier(self, frame: UserTranscript) -> bool:
-        """Return True for a transcript of an earlier turn of the caller. Interim transcripts may have only a start time."""
+        """Return True for a transcript of an earlier turn of the caller. Interim transcripts may have only a start."""
         if frame.end_s:
             return frame.end_s <= self._turn_from
         return 0 < frame.start_s < self._turn_from - 1e-6

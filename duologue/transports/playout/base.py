@@ -1,4 +1,4 @@
-"""The contracts of the playout, with the pipeline (`PlayoutBase`) and the transport (`AudioSink`), and its settings."""
+"""The interfaces of the playout to the pipeline (`PlayoutBase`) and to the transport (`AudioSink`), and its settings."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ CHUNKS_PER_S = 1000 // CHUNK_MS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlayoutSettings:
-    """How the agent's audio is played. Raises ConfigurationError for a value out of range."""
+    """The settings of a playout. Raises ConfigurationError for a value out of range."""
 
     lead_ms: float = 80.0
-    """Milliseconds by which audio is written ahead of real time: what the far end has against jitter."""
+    """Milliseconds by which audio is written ahead of real time: the far end's reserve against jitter."""
     max_buffer_s: float = 30.0
     """Seconds of audio that may wait. Beyond that a push of audio waits."""
 
@@ -31,13 +31,13 @@ class PlayoutSettings:
 
 
 def check_chunk_rate(sample_rate: int) -> None:
-    """Raises ConfigurationError for a rate of which 20 ms are not a whole number of samples."""
+    """Raise ConfigurationError for a rate of which 20 ms are not a whole number of samples."""
     if type(sample_rate) is not int or not 1 <= sample_rate <= 384_000 or sample_rate % CHUNKS_PER_S:
         raise ConfigurationError(f"sample_rate is {sample_rate!r}: it must be a multiple of {CHUNKS_PER_S} Hz")
 
 
 class AudioSink(Protocol):
-    """Takes the agent's audio, and plays it for the caller."""
+    """Takes the agent's audio and plays it to the caller."""
 
     def write(self, chunk: bytes) -> None:
         """Send 20 ms of audio, s16le mono at the playout's rate, without waiting."""
@@ -45,17 +45,17 @@ class AudioSink(Protocol):
     def clear(self) -> int | None:
         """Drop the audio that was not played.
 
-        May return how many of the samples written since the last `clear` were played, or will be played all the same.
+        May return the number of samples written since the last `clear` that were played, or will still be played.
         """
 
     def position(self) -> int | None:
-        """How many of the samples written since the last `clear` were played; None if only the clock tells."""
+        """Return the number of samples played since the last `clear`; None if it is known from the clock only."""
 
 
 class PlayoutBase:
-    """Takes the responses at the end of a pipeline, and accounts for them in the session's ledger.
+    """Plays the responses at the end of a pipeline, and accounts for them in the session's ledger.
 
-    `fence` and `stop` fix what was heard before they return.
+    When `fence` and `stop` return, the ledger has everything that was played.
     """
 
     @property
@@ -64,33 +64,33 @@ class PlayoutBase:
         return 0.0
 
     def begin(self, frame: ResponseStarted) -> None:
-        """A response begins; its audio will come."""
+        """Begin a response. Its audio follows."""
         raise NotImplementedError
 
     def add(self, frame: BotAudio) -> Awaitable[None] | None:
-        """Play a piece of a response. Returns None, or what to await if there is no room for it yet."""
+        """Play a piece of a response. Returns None, or an awaitable for a push that must wait for room."""
         raise NotImplementedError
 
     def end(self, frame: ResponseEnded) -> None:
-        """All of a response has come."""
+        """Complete a response: all of its audio has come."""
         raise NotImplementedError
 
     async def drain(self) -> None:
-        """Wait until everything that was begun has been heard, or dropped."""
+        """Wait until all responses have been heard or dropped."""
         raise NotImplementedError
 
     def hold(self, owners: tuple[str, ...]) -> None:
-        """The first hold begins: silence at once, and nothing is lost."""
+        """Fall silent at once and without loss: the first hold begins."""
         raise NotImplementedError
 
     def resume(self, owners: tuple[str, ...]) -> None:
-        """The last hold has ended: go on where the speech stopped."""
+        """Go on where the speech stopped: the last hold has ended."""
         raise NotImplementedError
 
     def fence(self) -> None:
-        """An interruption: drop the stale audio, here and at the far end, and fix what was heard."""
+        """Drop the stale audio, here and at the far end, and report what was played: an interruption."""
         raise NotImplementedError
 
     def stop(self) -> None:
-        """The far end is gone, or the call ends: fix what was heard, drop the rest, and write nothing any more."""
+        """Report what was played, drop the rest and write nothing more: the far end is gone, or the call ends."""
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""The agent's audio on its way to the caller's ear (`InFlight`), and what the session hears of it (`Account`)."""
+"""The agent's audio in flight to the caller (`InFlight`), and the account of it for the session (`Account`)."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from ...session.session import Session
 from .queue import QueuedSpeech, Span, SpeechQueue
 
 CONFIRM_S = 2.0
-"""Audio that a transport with a position of its own has not confirmed this long after its time counts as not heard."""
+"""Seconds after its time in which the transport's position must confirm audio. Else it counts as not heard."""
 
 
 class InFlight:
-    """Keeps written audio until the far end has played it, and calls `played(speech, pcm, ago_s)` then.
+    """Keeps written audio until the far end has played it, then calls `played(speech, pcm, ago_s)`.
 
-    `position` returns how many samples the far end has played, or None if only the clock tells. Audio that `position`
+    `position` returns the number of samples that the far end has played, or None if only the clock is known. Audio that `position`
     does not confirm within `CONFIRM_S` goes to `lost(speech, samples)`. All times are loop times in seconds.
     """
 
@@ -32,14 +32,14 @@ class InFlight:
         self.spans: deque[Span] = deque()
         self._sample_rate = sample_rate
         self._position, self._on_played, self._on_lost = position, played, lost
-        self._written = 0  # samples since the beginning, without those that were taken back
+        self._written = 0  # samples since the beginning, without samples that were taken back
         self._played = 0  # how many of these were played
-        self._base = 0  # `_written` when audio was last taken back: from there on `position` counts
+        self._base = 0  # `_written` when audio was last taken back: `position` counts from there
         self._padding = 0  # samples of silence at the end of the written audio
-        self._origin = -math.inf  # when the first sample would have been played, had there been no gap
+        self._origin = -math.inf  # when the first sample would have been played without gaps
 
     def ahead(self, now: float) -> int:
-        """Samples that the far end has got and whose time has not come; 0 or less if it has nothing to play."""
+        """Return the number of samples that the far end has still to play; 0 or less if there are none."""
         return self._written - self._clock(now) if self._origin > -math.inf else 0
 
     def _clock(self, now: float) -> int:
@@ -47,27 +47,27 @@ class InFlight:
 
     @property
     def dry_at(self) -> float:
-        """When all written audio will have been played; minus infinity if nothing was ever written."""
+        """The loop time at which all written audio will have been played; minus infinity before the first."""
         return self._origin + (self._written - 1e-3) / self._sample_rate
 
     @property
     def speech_ends_at(self) -> float:
-        """As `dry_at`, without the silence at the end."""
+        """The same as `dry_at`, without the silence at the end."""
         return self._origin + (self._written - self._padding) / self._sample_rate
 
     def begin_anew(self, now: float, samples: int) -> None:
-        """The far end had nothing to play: it plays the last `samples` that were written from now on."""
+        """Record that the far end had run dry: it plays the last `samples` that were written from now on."""
         self._origin = now - (self._written - samples) / self._sample_rate
 
     def put(self, spans: list[Span], samples: int) -> None:
-        """These spans were written, `samples` in all."""
+        """Record that these spans were written, `samples` in all."""
         self.spans.extend(spans)
         self._written += samples
         speech, pcm = spans[-1]
         self._padding = 0 if speech is not None else len(pcm) >> 1
 
     def advance(self, now: float, *, exact: bool = False) -> None:
-        """Report the audio that has been played by now: whole spans, or to the sample if `exact`."""
+        """Report the audio that has been played: in whole spans, or to the sample if `exact`."""
         if not self.spans:
             return
         known = clock = self._clock(now)
@@ -78,7 +78,7 @@ class InFlight:
         self._credit(known, min(known, self._written), exact)
 
     def _credit(self, known: int, target: int, exact: bool) -> None:
-        """Everything up to sample `target` is played, or surely will be; sample `known` is being played now."""
+        """Report audio as played up to sample `target`. Sample `known` is being played now."""
         spans = self.spans
         while spans:
             speech, pcm = spans[0]
@@ -95,7 +95,7 @@ class InFlight:
             self._on_played(speech, pcm, (known - start) / self._sample_rate)
 
     def _write_off(self, known: int, limit: int) -> None:
-        """Audio that should have been played by sample `limit` and was not confirmed is lost."""
+        """Report audio up to sample `limit` as lost if it was not confirmed."""
         spans = self.spans
         while spans:
             speech, pcm = spans[0]
@@ -108,9 +108,10 @@ class InFlight:
                 self._on_lost(speech, count)
 
     def take_back(self, now: float, kept: int | None) -> list[Span]:
-        """The far end discarded unplayed audio. Returns that audio.
+        """Take back the audio that the far end has dropped unplayed, and return it.
 
-        `kept`: samples that it played, or will play, since the previous discard; None for what `advance` found.
+        `kept` is the number of samples since the previous call that it has played, or will play; None for the number
+        that `advance` found.
         """
         if kept is not None and self.spans:
             self._credit(self._clock(now), min(self._base + kept, self._written), exact=True)
@@ -123,11 +124,11 @@ class InFlight:
 
 
 class Audible:
-    """Announces when the caller hears the agent."""
+    """Announces when the caller begins and ceases to hear the agent."""
 
     def __init__(self, session: Session) -> None:
         self.audible_turn: int | None = None
-        """The turn that the caller hears, None while they hear nothing."""
+        """The turn that the caller hears; None while they hear nothing."""
         self._session, self._floor = session, session.floor
 
     @property
@@ -136,14 +137,14 @@ class Audible:
         return self._floor.turn if self.audible_turn is None else self.audible_turn
 
     def started(self, turn: int) -> None:
-        """The caller begins to hear a turn."""
+        """Record that the caller begins to hear a turn."""
         self.audible_turn = turn
         self._floor.agent_speaking = True
         self._floor.touched()
         self._session.broadcast(BotStartedSpeaking(turn=turn, at=self._session.now()))
 
     def stopped(self, ago_s: float = 0.0) -> None:
-        """The caller has heard nothing for `ago_s` seconds."""
+        """Record that the caller has heard nothing for `ago_s` seconds."""
         if self.audible_turn is None:
             return
         turn, self.audible_turn = self.audible_turn, None
@@ -153,7 +154,7 @@ class Audible:
 
 
 class Account(Audible):
-    """Tells the session what was played of each response in a queue, and when the caller hears the agent."""
+    """Reports to the session the played audio of each response, and when the caller hears the agent."""
 
     def __init__(self, session: Session, queue: SpeechQueue, sample_rate: int) -> None:
         super().__init__(session)
@@ -162,7 +163,7 @@ class Account(Audible):
         self._drains: list[Wake] = []
 
     def played(self, speech: QueuedSpeech | None, pcm: bytes, ago_s: float) -> None:
-        """The far end began to play `pcm` `ago_s` seconds ago. `speech` is None for silence and fades."""
+        """Record that the far end began to play `pcm` `ago_s` seconds ago. `speech` is None for silence and fades."""
         if (heard := self._session.audio.played).listeners:
             heard.hear(pcm, self._sample_rate, self._session.now() - ago_s)
         if speech is None:
@@ -179,30 +180,30 @@ class Account(Audible):
             self.finish(speech)
 
     def lost(self, speech: QueuedSpeech, count: int) -> None:
-        """The far end has not played `count` samples, and never will."""
+        """Record that the far end will never play `count` samples."""
         speech.played += count
         speech.lost = True
         if speech.done:
             self.finish(speech)
 
     def finish(self, speech: QueuedSpeech) -> None:
-        """All of a response was played, or will never be: settle it."""
+        """Settle a response: all of it was played, or is lost."""
         if not self._queue.remove(speech):
             return
         if speech.played_s < speech.sent_s and not speech.lost:
-            # Audio that was converted is not the same whole number of samples as before.
+            # The conversion has rounded the number of samples.
             self._ledger.played(speech.response_id, speech.sent_s - speech.played_s)
         self._ledger.finish(speech.response_id, interrupted=speech.lost or speech.status != "completed")
         self.queue_shortened()
 
     def queue_shortened(self, *, gone: bool = False) -> None:
-        """Let `drained` look again if the queue is empty or the far end has `gone`."""
+        """Wake `drained` if the queue is empty or the far end has `gone`."""
         if not self._queue or gone:
             while self._drains:
                 self._drains.pop().wake()
 
     async def drained(self) -> None:
-        """Wait until `queue_shortened` has found the queue empty, or the far end gone."""
+        """Wait until the queue is empty, or the far end has gone."""
         drain = Wake()
         self._drains.append(drain)
         await drain.wait()

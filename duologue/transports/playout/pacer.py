@@ -1,4 +1,4 @@
-"""`Pacer`: one timer per event loop that beats every 20 ms for all calls."""
+"""`Pacer`: one timer per event loop, which calls the playouts of all calls every 20 ms."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ PERIOD_S = 0.02
 SLOTS = 10
 SLOT_S = PERIOD_S / SLOTS
 MAX_CATCH_UP_S = 10.0
-"""Seconds of missed beats that are made up for; a loop that was blocked for longer loses the others."""
-_CHOICE = 5  # the emptiest of this many slots from the wanted time on is taken: at most 8 ms late
+"""Seconds of missed beats that are made up for. If the loop was blocked for longer, the others are skipped."""
+_CHOICE = 5  # takes the emptiest of this many slots from the wanted time on: at most 8 ms late
 
 
 class Lateness:
-    """How late beats were, as a histogram of milliseconds. A beat counts at the end of its slot's callbacks."""
+    """A histogram of the lateness of beats, in milliseconds, measured at the end of their slot's callbacks."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """Begin anew."""
+        """Forget all beats."""
         self.count = 0
         self.skipped = 0
-        """Beats that were lost because the loop was blocked for too long."""
+        """Number of beats that were skipped because the loop was blocked for too long."""
         self.max_s = 0.0
         self._bins = [0] * 1001
 
@@ -38,7 +38,7 @@ class Lateness:
         self._bins[min(int(late_s * 1000), 1000)] += beats
 
     def percentile(self, percent: float) -> float:
-        """The lateness of `percent` percent of the beats at most, in seconds, rounded up to a whole millisecond."""
+        """Return this percentile of the lateness, in seconds, rounded up to a whole millisecond."""
         wanted, seen = self.count * percent / 100, 0
         for ms, beats in enumerate(self._bins):
             seen += beats
@@ -54,24 +54,24 @@ class Beat:
 
     def __init__(self, pacer: Pacer, number: int, callback: Callable[[], None]) -> None:
         self.first_at = number * SLOT_S
-        """Loop time at which the first call is due."""
+        """The loop time at which the first call is due."""
         self._pacer = pacer
         self._slot = number % SLOTS
         self._callback: Callable[[], None] | None = callback
 
     def cancel(self) -> None:
-        """Make no more calls. Cancelling twice is harmless."""
+        """Stop the calls. Cancelling twice is harmless."""
         if self._callback is not None:
             self._callback = None
             self._pacer._remove(self)
 
 
 class Pacer:
-    """Calls each registered function every 20 ms. `Pacer.get()` returns the one of the running loop.
+    """Calls each registered function every 20 ms. `Pacer.get()` returns the pacer of the running loop.
 
-    The period has ten slots of 2 ms, and registrations are spread over them: the work of all calls does not fall on one
-    instant. Beats lie on a fixed grid of the loop's time. They do not drift, and a loop that was blocked gets the
-    missed ones at once, in order. The timer runs only while a function is registered.
+    The period has ten slots of 2 ms, and registrations are spread over them, so that the work of all calls does not
+    fall on one instant. Beats lie on a fixed grid of loop time and do not drift. After the loop was blocked, the missed
+    beats follow at once, in order. The timer runs only while a function is registered.
     """
 
     _of_loop: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, Pacer]] = WeakKeyDictionary()
@@ -81,12 +81,12 @@ class Pacer:
         self._slots: list[dict[Beat, int]] = [{} for _ in range(SLOTS)]  # with the number of the first slot to serve
         self._count = 0
         self._next = 0  # number of the slot that the timer is set for; slot n is due at n * SLOT_S
-        self._timer: asyncio.TimerHandle | None = None  # it refers to the loop, and is kept only while in use
+        self._timer: asyncio.TimerHandle | None = None  # refers to the loop, so it is kept only while in use
         self._running = False
 
     @classmethod
     def get(cls) -> Pacer:
-        """The pacer of the running event loop."""
+        """Return the pacer of the running event loop."""
         loop = asyncio.get_running_loop()
         pacer = cls._of_loop.get(loop)
         if pacer is None:

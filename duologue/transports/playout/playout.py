@@ -14,9 +14,9 @@ from .pacer import PERIOD_S, Beat, Pacer
 from .queue import Intake, QueuedSpeech, SpeechQueue
 
 FADE_MS = 5.0
-"""A cut in mid-speech ends with a fade of this length, and does not click."""
+"""Milliseconds of the fade at a cut in mid-speech, which prevents a click."""
 PLENTY_S = 0.06
-"""Seconds of a response: more than a chunk and the audio that a converter keeps."""
+"""Seconds of audio: more than a chunk plus the audio that a converter keeps."""
 
 
 class Playout(PlayoutBase):
@@ -59,13 +59,13 @@ class Playout(PlayoutBase):
 
     @property
     def waiting_s(self) -> float:
-        """Seconds of audio that wait to be written."""
+        """Seconds of audio that are waiting to be written."""
         return self._queue.waiting_s
 
     # -- what the pipeline brings ----------------------------------------------------------------------------------
 
     def begin(self, frame: ResponseStarted) -> None:
-        """A response begins; its audio will come."""
+        """Begin a response. Its audio follows."""
         if self._gone or frame.turn <= self._floor.fence:
             return
         if frame.response_id:
@@ -73,7 +73,7 @@ class Playout(PlayoutBase):
         self._queue.find(frame.turn, frame.response_id).announced = True
 
     def add(self, frame: BotAudio) -> Awaitable[None] | None:
-        """Play a piece of a response. Returns None, or what to await if there is no room for it yet.
+        """Play a piece of a response. Returns None, or an awaitable for a push that must wait for room.
 
         Raises BadInput for a rate that cannot be converted.
         """
@@ -86,7 +86,7 @@ class Playout(PlayoutBase):
         return self._intake.add(speech, pcm, frame.sample_rate)
 
     def _accept(self, speech: QueuedSpeech, pcm: bytes, sample_rate: int) -> None:
-        # A response with this much in the queue is written at the beats; more of it makes nothing due.
+        # With this much audio in the queue, the beats write the response: more audio makes nothing due now.
         ahead = self._beat is not None and speech.sent_s - speech.written / self._rate > PLENTY_S
         self._queue.add(speech, pcm, sample_rate, self._loop.time())
         self._ledger.sent(speech.response_id, len(pcm) / (2 * sample_rate))
@@ -94,7 +94,7 @@ class Playout(PlayoutBase):
             self._kick()
 
     def end(self, frame: ResponseEnded) -> None:
-        """All of a response has come."""
+        """Complete a response: all of its audio has come."""
         if self._gone or frame.turn <= self._floor.fence:
             self._ledger.finish(frame.response_id, interrupted=True)
             return
@@ -107,14 +107,14 @@ class Playout(PlayoutBase):
         self._kick()
 
     async def drain(self) -> None:
-        """Wait until everything that was begun has been heard, or dropped."""
+        """Wait until all responses have been heard or dropped."""
         while self._queue and not self._gone:
             await self._account.drained()
 
     # -- writing ---------------------------------------------------------------------------------------------------
 
     def _kick(self) -> None:
-        """Write the audio that is due, and see to it that the rest is written in time."""
+        """Write the audio that is due, and start the beats for the rest."""
         if self._gone or self._floor.held:
             return
         now = self._loop.time()
@@ -155,7 +155,7 @@ class Playout(PlayoutBase):
             self._write_chunk(spans[0][1] if len(spans) == 1 else b"".join(pcm for _, pcm in spans))
             if self._intake.waiting:
                 self._intake.audio_left()
-            # Unless an interruption came from within the transport.
+            # Not if the transport has interrupted meanwhile.
             first = spans[0][0] or spans[-1][0]
             if self._account.audible_turn is None and first is not None and first in queue:
                 self._account.started(first.turn)
@@ -168,7 +168,7 @@ class Playout(PlayoutBase):
             self.stop()
 
     def _rest(self, now: float) -> None:
-        """All that was written has been played: decide whether the agent still speaks."""
+        """Decide if the agent still speaks, when everything that was written has been played."""
         if self._floor.held:
             self._stop_beat()
             return
@@ -176,7 +176,7 @@ class Playout(PlayoutBase):
         if speech is not None and not speech.ended:
             if speech.waiting or not self._queue.is_quiet(speech, now, self._in_flight.dry_at):
                 return
-            if not speech.announced:  # no ResponseEnded will come
+            if not speech.announced:  # a ResponseEnded does not follow
                 speech.ended = True
                 self._account.finish(speech)
         self._queue.current = None
@@ -191,7 +191,7 @@ class Playout(PlayoutBase):
     # -- holds and cuts --------------------------------------------------------------------------------------------
 
     def hold(self, owners: tuple[str, ...]) -> None:
-        """The first hold begins: silence at once, and nothing is lost."""
+        """Fall silent at once and without loss: the first hold begins."""
         if self._gone:
             return
         turn, now = self._account.turn, self._loop.time()
@@ -201,28 +201,28 @@ class Playout(PlayoutBase):
             self._session.broadcast(BotPaused(turn=turn, owners=owners))
 
     def resume(self, owners: tuple[str, ...]) -> None:
-        """The last hold has ended: go on where the speech stopped."""
+        """Go on where the speech stopped: the last hold has ended."""
         if not self._gone:
             self._session.broadcast(BotResumed(turn=self._account.turn, owners=owners))
             self._kick()
 
     def fence(self) -> None:
-        """An interruption: drop the stale audio, here and at the far end, and fix what was heard to the sample.
+        """Drop the stale audio, here and at the far end, and report what was played, to the sample: an interruption.
 
-        The last chunk that is written, before this returns, is a fade of `FADE_MS` from where the speech was cut.
+        The last chunk written is a fade of `FADE_MS` from the place where the speech was cut.
         """
         if self._gone:
             return
         stale = [speech for speech in self._queue if speech.turn <= self._floor.fence]
         try:
-            if stale or not self._queue:  # the far end may be behind the clock: it drops its rest in any case
+            if stale or not self._queue:  # always: the far end may be behind the clock
                 self._cut(stale, fade=True)
             self._kick()
         except Exception as error:  # of a listener of the log
             self._session.report(error, self._owner)
 
     def stop(self) -> None:
-        """The far end is gone, or the call ends: fix what was heard, drop the rest, and write nothing any more."""
+        """Report what was played, drop the rest and write nothing more: the far end is gone, or the call ends."""
         if self._gone:
             return
         self._gone = True
@@ -247,7 +247,7 @@ class Playout(PlayoutBase):
         self._account.stopped()
 
     def _take_back(self, now: float) -> bytes:
-        """Have the far end drop the audio that it has not played, and queue it again. Returns its first few ms."""
+        """Make the far end drop the audio that it has not played, and queue it again. Returns its first milliseconds."""
         try:
             kept = self._sink.clear()
         except Exception as error:
@@ -257,7 +257,7 @@ class Playout(PlayoutBase):
         return audio[: self._fade_size]
 
     def _fade(self, pcm: bytes) -> None:
-        """Write the audio that would have come next, fading away: the cut sounds less harsh."""
+        """Write the audio that would have come next, with a fade, so that the cut is less harsh."""
         if not pcm:
             return
         chunk = fade_out(pcm, self._rate, FADE_MS).ljust(2 * self._chunk, b"\0")

@@ -1,4 +1,4 @@
-"""The agent's speech that waits to be written: the audio of one response, the queue of all, and the way into it."""
+"""The agent's speech that waits to be written: the audio of a response, the queue of responses, and its intake."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from ...frames import ResponseStatus
 from ...processors.kernel.wake import Wake
 
 REST_S = 0.03
-"""Seconds for which less than a chunk waits for more, once the far end has nothing left, before it is written."""
+"""Seconds for which less than a chunk waits for more audio, once the far end is dry, before it is written."""
 HANGOVER_S = 0.5
-"""A response that has not ended and gives no audio for this long, in seconds, no longer counts as speaking."""
+"""Seconds without audio after which a response that has not ended no longer counts as speaking."""
 CONVERT_HZ = 10
-"""Audio is converted to the transport's rate when its time comes, in pieces of up to 1/10 s. That costs a fifth of
-20 ms pieces, never computes for long, and does little for audio that an interruption drops."""
+"""Pieces of audio, 1/10 s, that are converted to the transport's rate shortly before they are written. That costs a
+fifth of converting 20 ms pieces, is quick, and does little work for audio that an interruption drops."""
 
 
 class QueuedSpeech:
-    """The audio of one response: takes it at any rates and gives it out as mono PCM at `sample_rate`.
+    """The audio of one response. Takes audio of any rate and gives out mono PCM at `sample_rate`.
 
-    `sent_s` seconds came, `written` samples were given out, `played` of these were played: `played_s` seconds.
+    `sent_s` seconds were added, `written` samples were given out, and `played` of these (`played_s` seconds) played.
     """
 
     __slots__ = (
@@ -49,7 +49,7 @@ class QueuedSpeech:
         self.turn = turn
         self.response_id = response_id
         self.announced = announced
-        """True if a ResponseStarted came: a ResponseEnded will come too."""
+        """True if a ResponseStarted came. A ResponseEnded then follows."""
         self.ended = False
         self.status: ResponseStatus = "completed"
         self.sent_s = 0.0
@@ -57,25 +57,25 @@ class QueuedSpeech:
         self.written = 0
         self.played = 0
         self.lost = False
-        """True if some of it was written and never played."""
+        """True if some of it was written but never played."""
         self.arrived_at = -math.inf
         self._sample_rate = sample_rate
         self._ready = bytearray()
-        # Audio that is not converted yet: one buffer for each stretch of one rate.
+        # Audio that is not converted yet, with a buffer for each stretch of one rate.
         self._source: deque[tuple[bytearray, Resampler | None]] = deque()
         self._converter: Resampler | None = None
         self._arriving: Resampler | None = None
         self._arriving_rate = sample_rate
 
     def expect(self, sample_rate: int) -> None:
-        """The next audio has this rate. Raises BadInput for a rate that cannot be converted."""
+        """Prepare for audio of this rate. Raises BadInput for a rate that cannot be converted."""
         if sample_rate != self._arriving_rate:
             same = sample_rate == self._sample_rate
             self._arriving = None if same else Resampler(sample_rate, self._sample_rate)
             self._arriving_rate = sample_rate
 
     def add(self, pcm: bytes, sample_rate: int) -> None:
-        """More audio. Raises BadInput as `expect` does."""
+        """Add audio. Raises BadInput for a rate that cannot be converted."""
         self.expect(sample_rate)
         if self._arriving is None and self._converter is None and not self._source:
             self._ready += pcm
@@ -87,21 +87,21 @@ class QueuedSpeech:
 
     @property
     def waiting(self) -> bool:
-        """True while there is audio that was not given out, even if the converter is not ready to give it."""
+        """True while there is audio that was not given out, even if the converter still keeps it."""
         return bool(self._ready or self._source or self._converter is not None)
 
     @property
     def done(self) -> bool:
-        """True once it has ended and all of it was played."""
+        """True once the response has ended and all of it was played."""
         return self.ended and self.played == self.written and not self.waiting
 
     @property
     def held_back(self) -> int:
-        """The most bytes that the converter keeps until more audio comes."""
+        """The maximum of bytes that the converter keeps until more audio comes."""
         return 2 * math.ceil(self._converter.latency_s * self._sample_rate + 1) if self._converter is not None else 0
 
     def prepare(self, size: int) -> int:
-        """Make `size` bytes ready to be taken, or all there are. Returns how many are ready."""
+        """Convert up to `size` bytes for `take`. Returns the number of bytes that are ready."""
         ready = self._ready
         while len(ready) < size and self._source:
             pcm, converter = self._source[0]
@@ -122,13 +122,13 @@ class QueuedSpeech:
         return len(ready)
 
     def flush(self) -> None:
-        """Make the audio ready that the converter keeps. It begins anew with the next audio."""
+        """Make the audio ready that the converter keeps. The next audio starts a new conversion."""
         if self._converter is not None:
             self._ready += self._converter.flush()
             self._converter = None
 
     def take(self, size: int) -> bytes:
-        """Give out the next `size` bytes, which are ready."""
+        """Give out the next `size` bytes, which must be ready."""
         ready = self._ready
         pcm = bytes(ready[:size])
         del ready[:size]
@@ -136,19 +136,19 @@ class QueuedSpeech:
         return pcm
 
     def put_back(self, pcm: bytes) -> None:
-        """Take back the audio that was given out last and not played."""
+        """Take back audio that was given out last and not played."""
         self._ready[:0] = pcm
         self.written -= len(pcm) >> 1
 
 
 Span = tuple[QueuedSpeech | None, bytes]
-"""Some samples of a response; without a response they are silence or a fade."""
+"""Some samples of a response. Without a response they are silence or a fade."""
 
 
 class SpeechQueue:
-    """Responses in the order in which their audio came: the first to have audio is played first.
+    """Responses in the order in which their first audio came.
 
-    Gives out chunks of `chunk` samples; the last one of a response is filled up with the next response's audio.
+    Gives out chunks of `chunk` samples. The last chunk of a response is filled up with the next response's audio.
     """
 
     def __init__(self, sample_rate: int, chunk: int) -> None:
@@ -170,13 +170,13 @@ class SpeechQueue:
 
     @property
     def waiting_s(self) -> float:
-        """Seconds of audio that wait."""
+        """Seconds of audio in the queue."""
         return max(0.0, self._waiting) / self._sample_rate
 
     def find(self, turn: int, response_id: str, sample_rate: int = 0) -> QueuedSpeech:
-        """The response to which audio of `sample_rate` is to be added, a new one if there is none yet.
+        """Return the response to which audio of `sample_rate` is added, a new one if necessary.
 
-        Raises BadInput for a rate that cannot be converted, and changes nothing then.
+        Raises BadInput for a rate that cannot be converted, and then changes nothing.
         """
         key = turn, response_id
         speech = self._queue.get(key)
@@ -188,7 +188,7 @@ class SpeechQueue:
         return speech
 
     def add(self, speech: QueuedSpeech, pcm: bytes, sample_rate: int, now: float) -> None:
-        """More audio of a response in the queue."""
+        """Add audio of a response."""
         speech.add(pcm, sample_rate)
         if speech.arrived_at == -math.inf and len(self._queue) > 1:
             key = speech.turn, speech.response_id
@@ -197,7 +197,7 @@ class SpeechQueue:
         self._waiting += len(pcm) / (2 * sample_rate) * self._sample_rate
 
     def remove(self, speech: QueuedSpeech) -> bool:
-        """Forget a response. Returns False if it is not in the queue."""
+        """Remove a response. Returns False if it is not in the queue."""
         if speech not in self:
             return False
         del self._queue[speech.turn, speech.response_id]
@@ -209,7 +209,7 @@ class SpeechQueue:
         return True
 
     def put_back(self, spans: list[Span]) -> bytes:
-        """Take back the spans that were given out last, to begin with them again. Returns them without silence."""
+        """Put back the spans that were given out last, to be played again. Returns their audio without silence."""
         audio = b""
         for speech, pcm in reversed(spans):
             if speech is not None:
@@ -224,7 +224,7 @@ class SpeechQueue:
         return now - max(speech.arrived_at, dry_at) >= HANGOVER_S - 1e-6
 
     def take_chunk(self, now: float, dry_at: float) -> list[Span]:
-        """The next chunk, in one or more spans; an empty list if there is none to be written now.
+        """Return the next chunk, in one or more spans, or an empty list if there is no chunk to write now.
 
         `dry_at` is the loop time at which the far end will have played all written audio.
         """
@@ -240,7 +240,7 @@ class SpeechQueue:
             return [(speech, speech.take(size))]
         dry = dry_at <= now
         if dry and not speech.ended and ready and size - ready <= speech.held_back:
-            # The converter's delay goes first, as silence: without it a piece of 20 ms would wait for the next one.
+            # The converter's delay comes first, as silence: else a piece of 20 ms would wait for the next piece.
             self._waiting -= ready >> 1
             return [(None, bytes(size - ready)), (speech, speech.take(ready))]
         if not speech.ended:
@@ -250,7 +250,7 @@ class SpeechQueue:
         return self._gather(speech, now, dry_at)
 
     def _next(self, now: float, dry_at: float) -> QueuedSpeech | None:
-        """The response to go on with: the current one while it gives audio, else the first that waits."""
+        """Return the response to write next: the current one while it has audio, else the first that waits."""
         current = self.current
         if current is not None and (current.waiting or not (current.ended or self.is_quiet(current, now, dry_at))):
             return current if current.waiting else None
@@ -261,7 +261,7 @@ class SpeechQueue:
         return None
 
     def _gather(self, speech: QueuedSpeech | None, now: float, dry_at: float) -> list[Span]:
-        """A chunk from the rest of a response, filled up with those after it, or with silence."""
+        """Return a chunk from the rest of a response, filled up with the responses after it, or with silence."""
         spans: list[Span] = []
         missing = 2 * self._chunk
         while missing and speech is not None:
@@ -276,7 +276,7 @@ class SpeechQueue:
 
 
 class Intake:
-    """Adds audio to a queue of at most `max_s` seconds. Pushes without room wait, first come first served.
+    """Adds audio to a queue of at most `max_s` seconds. Pushes wait for room, first come, first served.
 
     `accept(speech, pcm, sample_rate)` adds a piece.
     """
@@ -285,10 +285,10 @@ class Intake:
         self._queue, self._max_s, self._accept = queue, max_s, accept
         self._step_s = min(1.0, max_s / 2)  # longer pieces are added in parts of this length
         self.waiting: deque[Wake] = deque()
-        """The pushes that wait, the oldest first."""
+        """The pushes that wait, oldest first."""
 
     def add(self, speech: QueuedSpeech, pcm: bytes, sample_rate: int) -> Awaitable[None] | None:
-        """Add a piece at once and return None, or return what to await until there was room for all of it."""
+        """Add a piece at once and return None, or return an awaitable that adds all of it when there is room."""
         if self.waiting or not self._fits(len(pcm), sample_rate):
             return self._add_slowly(speech, pcm, sample_rate)
         self._accept(speech, pcm, sample_rate)
@@ -300,7 +300,7 @@ class Intake:
     async def _add_slowly(self, speech: QueuedSpeech, pcm: bytes, sample_rate: int) -> None:
         step = 2 * max(1, int(self._step_s * sample_rate))
         first = True
-        # A speech that is no longer in the queue was interrupted meanwhile.
+        # Speech that is no longer in the queue was interrupted meanwhile.
         while pcm and speech in self._queue:
             if (first and self.waiting) or not self._fits(min(len(pcm), step), sample_rate):
                 await self._wait(first)
@@ -315,7 +315,7 @@ class Intake:
 
     async def _wait(self, first: bool) -> None:
         room = Wake()
-        # A push that was served in part goes on before the others.
+        # A push of which a part was added goes on before the others.
         (self.waiting.append if first else self.waiting.appendleft)(room)
         try:
             await room.wait()
@@ -324,11 +324,11 @@ class Intake:
                 self.waiting.remove(room)
 
     def audio_left(self) -> None:
-        """The queue has become shorter: let the oldest push go on if there is room for it."""
+        """Let the oldest push go on if there is room: the queue has become shorter."""
         if self._queue.waiting_s + self._step_s <= self._max_s:
             self.waiting.popleft().wake()
 
     def queue_cut(self) -> None:
-        """An interruption has emptied the queue: let all pushes look again."""
+        """Let all pushes check again: an interruption has emptied the queue."""
         while self.waiting:
             self.waiting.popleft().wake()

@@ -1,4 +1,4 @@
-"""`UnpacedPlayout`: for clients that take the agent's audio as it is made, and play it at their own pace."""
+"""`UnpacedPlayout`: for clients that take the agent's audio as it is generated, and play it at their own pace."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from .in_flight import Audible
 
 
 class UnpacedPlayout(PlayoutBase):
-    """Gives each piece of audio to `send` when it comes; `send` returns an awaitable while it has no room for more.
+    """Passes each piece of audio to `send` at once. `send` returns an awaitable while it has no room for more.
 
-    Audio counts as played when it is sent, and the agent speaks while a response is sent. A client that has played
-    less says so afterwards: see `Conversation.shorten`. Nothing waits here, and a hold has nothing to hold back.
+    Audio counts as played when it is sent, and the agent counts as speaking while a response is sent. A client that
+    has played less reports it afterwards: see `Conversation.shorten`. No audio waits here, so holds have no effect.
     """
 
     def __init__(self, session: Session, send: Callable[[BotAudio], Awaitable[None] | None]) -> None:
