@@ -1,4 +1,4 @@
-"""The interfaces of the playout to the pipeline (`PlayoutBase`) and to the transport (`AudioSink`), and its settings."""
+"""The interfaces of the playout to the pipeline (`PlayoutBase`) and the transport (`AudioSink`), and its settings."""
 
 from __future__ import annotations
 

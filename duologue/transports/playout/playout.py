@@ -247,7 +247,7 @@ class Playout(PlayoutBase):
         self._account.stopped()
 
     def _take_back(self, now: float) -> bytes:
-        """Make the far end drop the audio that it has not played, and queue it again. Returns its first milliseconds."""
+        """Make the far end drop the audio that it has not played, and queue it again. Returns its first few ms."""
         try:
             kept = self._sink.clear()
         except Exception as error:

@@ -1,8 +1,8 @@
 """Opus both ways: the agent's audio as 20 ms packets, the caller's as PCM in order.
 
-aiortc would encode 96 kb/s of stereo in a thread, and put the caller's packets through a buffer of 80 ms that grows to
-320 ms with the first lost one. Here both are done in place: the sender takes packets that are encoded already, and
-`JitterBuffer` replaces the receiver's buffer and passes packets on at once if they come in order.
+aiortc would encode 96 kb/s of stereo in a thread, and delay the caller's packets in a buffer of 80 ms, which grows to
+320 ms with the first lost packet. Here the sender gets packets that are encoded already, and `JitterBuffer` replaces
+the receiver's buffer and passes on packets at once if they come in order.
 """
 
 from __future__ import annotations
@@ -32,40 +32,40 @@ RTP_RATE = 48_000
 PACKET_SAMPLES = RTP_RATE // 50
 BIT_RATE = 32_000
 COMPLEXITY = "3"
-"""libopus's complexity, 0 to 10. Above it, speech at this bit rate gains little and costs up to 40 % more."""
+"""libopus's complexity, 0 to 10. A higher one costs up to 40 % more and improves speech at this bit rate little."""
 SETTLE = 5
-"""Packets of silence that are encoded before the last one is repeated: the encoder has forgotten the speech then."""
+"""Packets of silence until the encoder has forgotten the speech. Then the last packet is repeated."""
 EARLY_SPEECH_S = 0.02
 """Seconds by which the first packet of speech may leave before its time."""
 PAYBACK_S = 0.001
-"""Seconds of that which each packet of silence gives back."""
+"""Seconds of that lead which each packet of silence gives back."""
 MAX_BEHIND_S = 1.0
-"""An event loop that was blocked for longer, in seconds, does not send what it missed."""
+"""If the event loop was blocked for longer than this, in seconds, the missed packets are not sent."""
 REORDER = 6
 """Packets that may overtake a missing one before it counts as lost: 120 ms of audio."""
 REORDER_S = 0.2
-"""The same as a time: the client may send nothing after a packet was lost."""
+"""The same limit in seconds: the client may send nothing after a lost packet."""
 RESYNC = 100
-"""A sequence number this far off begins a new stream."""
+"""A sequence number that is this far from the expected one begins a new stream."""
 MAX_FILL_S = 1.0
-"""Gaps up to this length, in seconds, are filled, and the audio after them keeps its time; longer ones are not."""
+"""Gaps up to this length, in seconds, are filled, so that later audio keeps its time. Longer gaps are not."""
 
 
 class OpusVoice:
     """The agent's audio between the playout and the wire: 20 ms chunks in, Opus packets out.
 
-    `left` counts the samples that have left since the last `clear`.
+    `left` is the number of samples that have left since the last `clear`.
     """
 
     def __init__(self, sample_rate: int) -> None:
         self.left = 0
         self.on_write: Callable[[], None] | None = None
-        """Called when there is speech again after silence."""
+        """Called when speech follows silence."""
         self._chunk = sample_rate // 50
         self._rate = sample_rate
         self._queue: deque[bytes] = deque()
         self._encoder = _opus_encoder(sample_rate)
-        self._silent = 0  # packets of silence on end
+        self._silent = 0  # consecutive packets of silence
         self._silence = b""
 
     def __len__(self) -> int:
@@ -78,13 +78,13 @@ class OpusVoice:
             self.on_write()
 
     def clear(self) -> int:
-        """Drop the audio that has not left. Returns how many samples had left since the last `clear`."""
+        """Drop the audio that has not left. Returns the number of samples that have left since the last `clear`."""
         self._queue.clear()
         left, self.left = self.left, 0
         return left
 
     def next_packet(self) -> bytes:
-        """The next 20 ms as an Opus packet: speech if there is any, else silence."""
+        """Return the next 20 ms as an Opus packet: speech if there is any, else silence."""
         if self._queue:
             self._silent = 0
             self.left += self._chunk
@@ -104,8 +104,8 @@ class OpusVoice:
 class VoiceTrack(MediaStreamTrack):
     """Sends an `OpusVoice`'s packets every 20 ms over one peer connection.
 
-    Speech after silence leaves at once, up to 20 ms before its time. The silence after it gives that back, and the
-    stream's clock stays true.
+    Speech after silence leaves at once, up to 20 ms before its time. The silence after it makes up for that, so that
+    the stream's clock stays right.
     """
 
     kind = "audio"
@@ -120,7 +120,7 @@ class VoiceTrack(MediaStreamTrack):
         self._speech = Wake()
 
     async def recv(self) -> av.Packet[Any]:
-        """The next packet, at its time. Raises MediaStreamError once the track has been stopped."""
+        """Return the next packet, at its time. Raises MediaStreamError once the track has been stopped."""
         if self.readyState != "live":
             raise MediaStreamError
         now = self._clock.time()
@@ -130,7 +130,7 @@ class VoiceTrack(MediaStreamTrack):
             self._due += PACKET_S
             if not len(self._voice):
                 self._early_s = max(0.0, self._early_s - PAYBACK_S)
-                # Late silence would only put off the speech that follows: its time passes without packets.
+                # Late silence would only delay the speech after it, so it is skipped.
                 missed = max(0, int((now - self._due) / PACKET_S))
                 self._due += missed * PACKET_S
                 self._pts += missed * PACKET_SAMPLES
@@ -159,11 +159,11 @@ class VoiceTrack(MediaStreamTrack):
 
 
 class JitterBuffer:
-    """Puts the caller's RTP packets in order and gives `on_audio` s16le mono at `sample_rate`, without holes.
+    """Puts the caller's RTP packets in order and passes s16le mono at `sample_rate` to `on_audio`, without gaps.
 
-    It stands in for the jitter buffer of aiortc's receiver. A packet that comes in order is decoded at once. A missing
-    one is waited for until `REORDER` later ones have come, or for `REORDER_S`; its time is then filled with the audio
-    before it, fading away. `on_packet` is called for each packet.
+    It replaces the jitter buffer of aiortc's receiver. A packet that comes in order is decoded at once. A missing
+    packet counts as lost when `REORDER` later packets have come, or after `REORDER_S`; the audio before it then fills
+    its time and fades. `on_packet` is called for each packet.
     """
 
     def __init__(self, sample_rate: int, on_audio: Callable[[bytes], None], on_packet: Callable[[], None]) -> None:
@@ -172,14 +172,14 @@ class JitterBuffer:
         self._sample_rate = sample_rate
         self._resampler: Resampler | None = None  # made with the first audio
         self._source: int | None = None
-        self._next = 0  # the sequence number that is next, without wrapping
+        self._next = 0  # the next sequence number, without wrapping
         self._early: dict[int, RtpPacket] = {}
         self._patience: asyncio.TimerHandle | None = None  # runs while a packet is missing
-        self._timestamp: int | None = None  # where the last packet ended
+        self._timestamp: int | None = None  # at which the last packet ended
         self._last = b""
 
     def use_rate(self, sample_rate: int) -> None:
-        """Convert to `sample_rate` from now on. `on_audio` receives the rest at the rate before."""
+        """Convert to `sample_rate` from now on. `on_audio` first receives the rest at the previous rate."""
         if sample_rate != self._sample_rate:
             self._sample_rate = sample_rate
             if self._resampler is not None and (rest := self._resampler.flush()):
@@ -187,11 +187,11 @@ class JitterBuffer:
             self._resampler = None
 
     def install(self, receiver: Any) -> None:
-        """Take the place of the receiver's buffer. Its decoder gets nothing any more."""
+        """Replace the receiver's buffer. Its decoder gets nothing from then on."""
         receiver._RTCRtpReceiver__jitter_buffer = self
 
     def add(self, packet: RtpPacket) -> tuple[bool, None]:
-        """Take a packet. Returns what aiortc's buffer would: no picture is lost, and there is nothing to decode."""
+        """Take a packet. Returns (picture lost, frame to decode) like aiortc's buffer: neither."""
         self._on_packet()
         distance = _signed(packet.sequence_number - self._next, 16)
         if packet.ssrc != self._source or abs(distance) > RESYNC:
@@ -203,7 +203,7 @@ class JitterBuffer:
         return False, None
 
     def _take(self, *, give_up: bool = False) -> None:
-        """Decode the packets that are next; with `give_up` the one that is missing counts as lost."""
+        """Decode the packets that are in order. With `give_up`, the missing packet counts as lost."""
         heard = []
         while self._early:
             packet = self._early.pop(self._next, None)
@@ -243,7 +243,7 @@ class JitterBuffer:
         except av.FFmpegError:
             frames = []
         pcm = b"".join(bytes(frame.planes[0])[: 2 * frame.samples] for frame in frames)
-        # A packet that cannot be decoded is filled in when the next one shows that its time is missing.
+        # If a packet cannot be decoded, its time is filled when the next packet comes.
         if pcm or self._timestamp is None:
             self._timestamp = packet.timestamp + len(pcm) // 2
             self._last = pcm
@@ -252,7 +252,7 @@ class JitterBuffer:
         return gap + pcm
 
     def _conceal(self, samples: int) -> bytes:
-        """The last audio backwards, which joins on without a step, fading away."""
+        """Return the last audio reversed, which joins without a step, with a fade."""
         import numpy as np
 
         echo = np.frombuffer(self._last, "<i2")[: -samples - 1 : -1].tobytes()
@@ -281,6 +281,6 @@ def _opus_decoder() -> Any:
 
 
 def _signed(difference: int, bits: int) -> int:
-    """The difference of two numbers of `bits` bits that wrap, as the value nearest to 0."""
+    """Return the difference of two wrapping numbers of `bits` bits, as the value nearest to 0."""
     half = 1 << (bits - 1)
     return ((difference + half) & ((1 << bits) - 1)) - half

@@ -1,4 +1,4 @@
-"""`Peer`: one RTCPeerConnection that answers a client's offer; the messages on its data channel, both ways."""
+"""`Peer`: an RTCPeerConnection that answers a client's offers; and the messages on its data channel, both ways."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ from .audio import JitterBuffer, VoiceTrack
 log = logging.getLogger("duologue")
 
 MAX_MEDIA = 8
-"""Media sections of an offer. Each costs sockets until they are bundled."""
+"""Media sections that an offer may have. Each takes sockets until they are bundled."""
 MAX_PEER_CANDIDATES = 100
-"""Candidates of a client over the whole connection."""
+"""Candidates that a client may send over the whole connection."""
 MAX_UNSENT_BYTES = 1024 * 1024
-"""Bytes of messages that the client has not taken. Beyond that new ones are dropped."""
+"""Bytes of messages that wait for the client to take them. Beyond that new messages are dropped."""
 CHECKS_S = 0.03
 HANDSHAKE_LOOKS = 10
 BURST_S = 3.0
-"""Seconds whose messages a client may send at once."""
+"""A client may send as many messages at once as in this many seconds."""
 MAX_WAITING_MESSAGES = 1_000
-"""Messages that wait for the data channel. Beyond that the oldest are dropped."""
+"""Messages that wait for the data channel. Beyond that the oldest messages are dropped."""
 PEER_CLOSE_S = 3.0
-"""Seconds in which a connection must be closed."""
+"""Seconds within which a connection must be closed."""
 
 
 @functools.cache
@@ -66,7 +66,7 @@ def check_sdk() -> None:
 
 
 class Peer:
-    """Answers offers. `on_state` receives its state: "connected", "failed" or "closed" (by the client).
+    """Answers offers. `on_state` receives the connection's state: "connected", "failed" or "closed" (by the client).
 
     `on_message` receives the messages on the first data channel, `on_channel` is called when that channel is open.
     """
@@ -81,7 +81,7 @@ class Peer:
         on_message: Callable[[str | bytes], None],
         on_channel: Callable[[Peer], None],
     ) -> None:
-        # An empty list is not the same as None, which stands for a public STUN server.
+        # Not None, which means a public STUN server.
         servers = [RTCIceServer(urls=list(ice_servers))] if ice_servers else []
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=servers))
         self._on_state, self._on_message, self._on_channel = on_state, on_message, on_channel
@@ -98,14 +98,14 @@ class Peer:
         self._pc.on("datachannel", self._channel_opened)
 
     async def answer(self, sdp: str, type: str) -> str:
-        """The answer to an offer, with all our candidates. Raises BadInput for an offer that cannot be answered."""
+        """Return the answer to an offer, with all our candidates. Raises BadInput for an offer that cannot be answered."""
         if type != "offer":
             raise BadInput(f"type is {type!r}: an offer is wanted")
         if sdp.count("\nm=") > MAX_MEDIA:
             raise BadInput(f"the offer has {sdp.count(chr(10) + 'm=')} media sections: at most {MAX_MEDIA} are taken")
         if "\nm=audio" not in sdp:
             raise BadInput("the offer has no audio")
-        # A client that withdraws its request must not leave sockets half open.
+        # In its own task: a client that withdraws its request must not leave sockets half open.
         self._answering = asyncio.get_running_loop().create_task(self._answer(sdp, type))
         return await asyncio.shield(self._answering)
 
@@ -122,11 +122,11 @@ class Peer:
         return str(self._pc.localDescription.sdp)
 
     def is_same(self, sdp: str) -> bool:
-        """Returns True for an offer of the client that this one is connected with."""
+        """Return True for an offer of the client of this connection."""
         return fingerprints(sdp) == self._fingerprints
 
     async def add_candidate(self, candidate: str, sdp_mid: str | None, sdp_mline_index: int | None) -> None:
-        """Add a candidate of the client; an empty one ends them. Raises BadInput for one that is malformed."""
+        """Add a candidate of the client; an empty candidate ends them. Raises BadInput for a malformed candidate."""
         self._candidates += 1
         if self._candidates > MAX_PEER_CANDIDATES:
             raise BadInput(f"more than {MAX_PEER_CANDIDATES} candidates")
@@ -142,7 +142,7 @@ class Peer:
             raise BadInput(f"candidate {text[:100]!r} cannot be used: {error}") from error
 
     async def packets_received(self) -> int:
-        """How many packets have come from the client: audio, messages and reports."""
+        """Return the number of packets from the client: audio, messages and reports."""
         stats = await self._audio.receiver.getStats()
         return sum(each.packetsReceived for each in stats.values() if isinstance(each, RTCTransportStats))
 
@@ -157,12 +157,12 @@ class Peer:
         return int(self._channel.bufferedAmount) if self.can_send else 0
 
     def send(self, text: str) -> bool:
-        """Send a message. Returns False if too much waits already, or if it is longer than the client takes."""
+        """Send a message. Returns False if too much waits already, or if the message is too long for the client."""
         if self.unsent_bytes + byte_size(text) > MAX_UNSENT_BYTES:
             return False
         try:
             self._channel.send(text)
-        except ValueError:  # longer than the client takes
+        except ValueError:  # too long for the client
             return False
         return True
 
@@ -180,14 +180,14 @@ class Peer:
 
     def _channel_opened(self, channel: Any) -> None:
         if self._channel is not None and self._channel.readyState == "open":
-            return  # one is enough
+            return  # only the first channel is used
         self._channel = channel
         channel.on("message", self._on_message)
         self._on_channel(self)
 
 
 class TooManyMessages(Exception):
-    """A client sends more messages than it may."""
+    """A client exceeds its message rate."""
 
 
 class IncomingMessages:
@@ -198,7 +198,7 @@ class IncomingMessages:
         self._allowance = Allowance(messages_per_s, messages_per_s * BURST_S)
 
     def read(self, data: str | bytes, now: float) -> Message | None:
-        """The message, or None for one of the connection's own: a ping, or signalling.
+        """Return the message, or None for a message of the connection itself: a ping, or signalling.
 
         Raises BadInput for a malformed message, and TooManyMessages.
         """
@@ -222,7 +222,7 @@ class OutgoingMessages:
 
     def __init__(self, id: str) -> None:
         self.dropped = 0
-        """Messages that were dropped."""
+        """Number of messages that were dropped."""
         self._id = id
         self._waiting: deque[str] = deque(maxlen=MAX_WAITING_MESSAGES)
 
@@ -246,9 +246,9 @@ class OutgoingMessages:
 
 
 async def close_connection(pc: RTCPeerConnection) -> None:
-    """Close a peer connection within `PEER_CLOSE_S`, with everything that aioice leaves of one that was connecting."""
+    """Close a peer connection within `PEER_CLOSE_S`, with the tasks that aioice leaves if it was connecting."""
     connecting = pc.connectionState in ("new", "connecting")
-    for _ in range(HANDSHAKE_LOOKS):  # in its middle aiortc's task would fail, and asyncio would log that
+    for _ in range(HANDSHAKE_LOOKS):  # closing during the handshake would make aiortc's task fail
         if pc.connectionState != "connecting" or pc.iceConnectionState != "completed":
             break
         await asyncio.sleep(CHECKS_S)
@@ -258,17 +258,17 @@ async def close_connection(pc: RTCPeerConnection) -> None:
     except TimeoutError:
         log.warning("a peer connection could not be closed in %g s", PEER_CLOSE_S)
     if connecting:
-        # The task that connects looks every 20 ms; it may yet have begun to ask for consent when it sees the end.
+        # The connecting task checks every 20 ms, and may have begun its consent checks before it sees the end.
         await asyncio.sleep(CHECKS_S)
         for transport in transports:
             await transport._connection.close()
 
 
 def fingerprints(sdp: str) -> set[str]:
-    """The certificates that an offer names. They differ between clients."""
+    """Return the certificate fingerprints of an offer. They differ between clients."""
     return {found.strip().lower() for found in re.findall(r"^a=fingerprint:(.+)$", sdp, re.MULTILINE)}
 
 
 def type_name(error: Exception) -> str:
-    """The name of an error's type."""
+    """Return the name of an error's type."""
     return type(error).__name__

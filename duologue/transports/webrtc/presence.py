@@ -1,4 +1,4 @@
-"""`Presence`: whether a WebRTC client is there, by its signs of life; `ConfirmedVoice`: what it has surely played."""
+"""`Presence`: follows a WebRTC client by its signs of life; `ConfirmedVoice`: the audio that it has surely played."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ...session.floor import Floor, Hold
 from .audio import OpusVoice
 
 STALLED_S = 1.0
-"""A client that has sent nothing for this long is not spoken to: what it may not have heard is said again."""
+"""Seconds without a sign of life after which the speech is on hold. Audio that may be unheard is played again."""
 MUTED_S = 0.5
-"""No audio for this long while other packets arrive means muted; those packets then do not confirm playback."""
+"""Seconds without audio, while other packets arrive, after which a client is muted. They do not confirm playback."""
 AHEAD_OF_EAR_S = 0.1
-"""Audio in a client's jitter buffer, in seconds, that may never be played when the network is cut."""
+"""Seconds of audio in a client's jitter buffer, which may never be played when the network is cut."""
 JITTER_SETTLE_S = 0.4
-"""A client that is back gets silence for this long, in which its jitter buffer settles."""
+"""Seconds of silence for a client that is back, in which its jitter buffer settles."""
 WATCH_S = 0.25
-"""Seconds between two looks at the connection."""
+"""Seconds between two checks of the connection."""
 LOST_CLIENT = "lost client"
-"""The owner of the holds made here."""
+"""The owner's name of the holds that `Presence` begins."""
 
 
 class ClientState(Enum):
@@ -55,10 +55,10 @@ _AWAY = (ClientState.SILENT, ClientState.LOST, ClientState.BACK)
 class Presence:
     """Follows one client from its first connection to the end, and holds the agent's speech while it is away.
 
-    A client from which nothing has come for `lost_s` is lost; it may come back for `reconnect_s`. `packets` returns
-    how many packets its connection has received, `floor` the session's floor, None before there is a session.
-    `changed` receives what is announced, `gone` the reason for which the call ends, `abandoned` the reason for which
-    it does not begin. `fill` receives the seconds of silence that stand for a client's missing audio.
+    A client without a sign of life for `lost_s` seconds is lost; it may come back within `reconnect_s`. `packets`
+    returns the number of packets that its connection has received, `floor` the session's floor, or None before there is
+    a session. `changed` receives each state that is announced, `gone` the reason for which the call ends, `abandoned`
+    the reason for which it does not begin. `fill` receives the seconds of silence that replace missing audio.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Presence:
         self._packets_received, self._floor = packets, floor
         self._changed, self._gone, self._abandoned, self._fill = changed, gone, abandoned, fill
         self._loop = asyncio.get_running_loop()
-        self._seen_at = self._heard_at = self._fed_at = self._loop.time()  # any sign of life, audio, audio passed on
+        self._seen_at = self._heard_at = self._fed_at = self._loop.time()  # loop times of the latest sign of life, audio, and audio passed on
         self._lost_at = 0.0
         self._packets = 0
         self._hold: Hold | None = None
@@ -100,7 +100,7 @@ class Presence:
 
     @property
     def muted(self) -> bool:
-        """True while the client sends other things, but no audio."""
+        """True while the client sends other packets, but not audio."""
         return self._seen_at - self._heard_at > MUTED_S
 
     def _move(self, state: ClientState) -> None:
@@ -111,7 +111,7 @@ class Presence:
     # -- what happens to the connection ----------------------------------------------------------------------------
 
     def expect(self, within_s: float) -> None:
-        """An offer was answered: the client must connect `within_s` seconds, or the call is abandoned."""
+        """Abandon the call if the client does not connect within `within_s` seconds: its offer was answered."""
         reason = f"not connected within {within_s:g} s"
         self._connect_timer = self._loop.call_later(within_s, self._abandon, reason)
 
@@ -125,36 +125,36 @@ class Presence:
             self._connect_timer = None
 
     def connect(self) -> None:
-        """The first connection stands."""
+        """Record that the client has connected for the first time."""
         self._stop_connect_timer()
         self._move(ClientState.THERE)
         self._fed_at = self._loop.time()
         self._watching = self._loop.create_task(self._watch(), name=f"watch the client of {self._id}")
 
     def switch(self) -> None:
-        """A new connection takes the place of the old one."""
+        """Record that a new connection replaces the old one."""
         self._packets, self._lost_at = 0, self._loop.time()
         if self.state in (ClientState.THERE, ClientState.BACK):
             self._move(ClientState.SILENT)
             self.hold_speech()
 
     def fail(self, *, closed: bool) -> None:
-        """The connection failed, or the client has `closed` it: then it has hung up, unless it was silent before."""
+        """Record that the connection failed or that the client has `closed` it, which is a hang-up unless it was silent."""
         if closed and self.state is ClientState.THERE:
             self._gone("client disconnected")
         elif self.connected:
             self._lose("the connection failed")
-        elif closed and self.state is ClientState.NEW:  # one that failed may be tried again, until it is too late
+        elif closed and self.state is ClientState.NEW:  # after a failure it may try again in time
             self._abandon("client disconnected")
 
     def close(self) -> None:
-        """The connection ends. Closing twice is harmless."""
+        """Record that the connection ends. Closing twice is harmless."""
         self.stop()
         if self.state is not ClientState.CLOSED:
             self._move(ClientState.CLOSED)
 
     def stop(self) -> None:
-        """Watch the client no more."""
+        """Stop watching the client."""
         self._stop_connect_timer()
         if self._watching is not None:
             self._watching.cancel()
@@ -164,11 +164,11 @@ class Presence:
     # -- signs of life ---------------------------------------------------------------------------------------------
 
     def fed(self) -> None:
-        """Audio of the client has been passed on."""
+        """Record that audio of the client was passed on."""
         self._fed_at = self._loop.time()
 
     def sign_of_life(self, *, audio: bool = False) -> None:
-        """Something has come from the client."""
+        """Record that something has come from the client."""
         self._seen_at = self._loop.time()
         if audio:
             self._heard_at = self._seen_at
@@ -184,7 +184,7 @@ class Presence:
         if self.state is not ClientState.BACK:
             return
         if self._loop.time() - self._seen_at > JITTER_SETTLE_S / 2 and not self.muted:
-            self._move(ClientState.SILENT)  # it was there for a moment only
+            self._move(ClientState.SILENT)  # it was back only for a moment
             return
         self._move(ClientState.THERE)
         if self._hold is not None:
@@ -194,7 +194,7 @@ class Presence:
         while True:
             due = self._loop.time() + WATCH_S
             await asyncio.sleep(WATCH_S)
-            if self._loop.time() - due <= WATCH_S:  # else the loop was blocked, and what has come is not read yet
+            if self._loop.time() - due <= WATCH_S:  # else the loop was blocked, and packets may be unread
                 packets = await self._packets_received()
                 if packets != self._packets:
                     self._packets = packets
@@ -213,7 +213,7 @@ class Presence:
             self._move(ClientState.SILENT)
             self.hold_speech()
         if (missing_s := now - self._fed_at) >= STALLED_S:
-            # A caller who is muted or cut off is silent, and their turn must be able to end.
+            # A caller who is muted or cut off is silent, so that their turn can end.
             self._fill(missing_s)
 
     def _lose(self, reason: str) -> None:
@@ -225,31 +225,31 @@ class Presence:
     def hold_speech(self) -> None:
         """Put the agent's speech on hold if the client is away and there is a session: see `Floor.hold`."""
         if self.away and (self._hold is None or not self._hold.out) and (floor := self._floor()) is not None:
-            # No patience: the client comes back, or the call ends after `reconnect_s`.
+            # No expiry: the client comes back, or the call ends after `reconnect_s`.
             self._hold = floor.hold(LOST_CLIENT, patience_s=None, lasting=True)
 
 
 class ConfirmedVoice:
-    """The agent's audio on its way to one client. Audio that has left was played once the client gives a sign of life.
+    """The agent's audio on its way to one client. A sign of life of the client confirms that audio was played.
 
-    Audio that left within `AHEAD_OF_EAR_S` before that sign does not count yet.
+    Audio that left within `AHEAD_OF_EAR_S` before the sign of life is not confirmed by it.
     """
 
     def __init__(self, voice: OpusVoice, presence: Presence) -> None:
         self.gone = False
-        """True once the client has gone for good: it plays nothing any more."""
+        """True once the client has gone for good, and plays nothing more."""
         self._voice, self._presence = voice, presence
         self._confirmed = 0  # samples since `clear`
-        self._left: deque[tuple[float, int]] = deque()  # loop time of a sign of life, samples that had left then
+        self._left: deque[tuple[float, int]] = deque()  # (loop time, samples that had left then)
 
     def write(self, chunk: bytes) -> None:
-        """Send 20 ms of audio, when its turn comes."""
+        """Queue 20 ms of audio to be sent."""
         self._voice.write(chunk)
 
     def clear(self) -> int:
-        """Drop the audio that has not left, and if the client is away also the audio that it may not have got.
+        """Drop the audio that has not left. If the client is away, also drop the audio that it may not have received.
 
-        Returns how many samples it has got.
+        Returns the number of samples that it has received.
         """
         left = self._voice.clear()
         got = min(self._confirmed, left) if self._presence.away or self.gone else left
@@ -258,16 +258,16 @@ class ConfirmedVoice:
         return got
 
     def position(self) -> int:
-        """Samples that the client has surely played."""
+        """Return the number of samples that the client has surely played."""
         return self._confirmed
 
     def sign_of_life(self, now: float) -> None:
-        """The client gave a sign of life at loop time `now`."""
+        """Record a sign of life of the client at loop time `now`."""
         self._left.append((now, self._voice.left))
         while self._left[0][0] <= now - AHEAD_OF_EAR_S:
             self._confirmed = self._left.popleft()[1]
 
     def packet_left(self) -> None:
-        """A packet has left. A client that is muted confirms nothing, and counts as hearing it at once."""
+        """Record that a packet has left. A muted client cannot confirm it, and counts as hearing it at once."""
         if self._presence.muted and not self._presence.away:
             self._confirmed = self._voice.left

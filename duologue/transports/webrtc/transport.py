@@ -17,22 +17,23 @@ from .presence import ClientState, ConfirmedVoice, Presence
 log = logging.getLogger("duologue")
 
 LINGER_S = 0.2
-"""Seconds at the end of a call for the client to play what it has got, and for the last messages to leave."""
+"""Seconds at the end of a call for the client to play its audio, and for the last messages to leave."""
 
 
 class WebRTCTransport(ClientTransport):
-    """Answers a client's offers, and holds the two ends of its call's pipeline.
+    """Answers a client's offers, and provides the two ends of its call's pipeline.
 
-    `accept` answers the first offer, `renegotiate` further ones of the same connection, `restart` one of a new
+    `accept` answers the first offer, `renegotiate` a further offer of the same connection, `restart` the offer of a new
     connection that goes on with the same call. `on_connected` is called when the client connects for the first time,
-    `on_abandoned` with a reason if it has not after `connect_s`.
+    `on_abandoned` with a reason if it has not connected after `connect_s` seconds.
 
-    A client from which nothing has come for `lost_s` is lost (`ClientChanged`). It may come back for `reconnect_s`;
-    meanwhile the agent's speech is on hold. Audio counts as heard if it had left before the client's last sign of life.
+    A client without a sign of life for `lost_s` seconds is lost (`ClientChanged`). It may come back within
+    `reconnect_s`; meanwhile the agent's speech is on hold. Audio counts as heard if it left before the client's last
+    sign of life.
 
     Messages of the client are dropped with an error message if they are not JSON objects or are longer than
     `message_bytes`; a client that sends more than `messages_per_s` is cut off. Messages to the client wait for the data
-    channel. Those that a client does not take are dropped, beyond `MAX_UNSENT_BYTES`.
+    channel. New messages are dropped while `MAX_UNSENT_BYTES` of earlier ones have not been taken.
     """
 
     kind = "webrtc"
@@ -90,11 +91,11 @@ class WebRTCTransport(ClientTransport):
 
     @property
     def connected(self) -> bool:
-        """True while the client is there."""
+        """True while the client is connected and not lost."""
         return self._presence.connected
 
     async def accept(self, sdp: str, type: str = "offer") -> str:
-        """The answer to the client's first offer. Raises BadInput if it cannot be answered."""
+        """Return the answer to the client's first offer. Raises BadInput if it cannot be answered."""
         async with self._negotiating:
             if self._peer is not None or self.state is ClientState.CLOSED:
                 raise IllegalState(f"the connection {self.id!r} has had its offer already")
@@ -103,14 +104,14 @@ class WebRTCTransport(ClientTransport):
             return answer
 
     async def renegotiate(self, sdp: str, type: str = "offer") -> str:
-        """The answer to a further offer on the same connection. Raises BadInput if it cannot be answered."""
+        """Return the answer to a further offer on the same connection. Raises BadInput if it cannot be answered."""
         async with self._negotiating:
             return await self._current().answer(sdp, type)
 
     async def restart(self, sdp: str, type: str = "offer") -> str:
-        """The answer to the offer of a new connection, which takes the place of the one before; the call goes on.
+        """Return the answer to the offer of a new connection, which replaces the previous one. The call goes on.
 
-        Raises BadInput, and leaves everything as it was, if it cannot be answered.
+        Raises BadInput, and changes nothing, if the offer cannot be answered.
         """
         async with self._negotiating:
             old = self._current()
@@ -120,13 +121,13 @@ class WebRTCTransport(ClientTransport):
             return answer
 
     def is_same_client(self, sdp: str) -> bool:
-        """Returns True for an offer of the client that is connected, and not of another one that knows the id."""
+        """Return True for an offer of the connected client, and False for another client that knows the id."""
         return self._current().is_same(sdp)
 
     async def add_candidate(
         self, candidate: str, sdp_mid: str | None = None, sdp_mline_index: int | None = None
     ) -> None:
-        """A candidate of the client's that came after its offer; an empty one ends them. Raises BadInput."""
+        """Add a candidate that the client sent after its offer; an empty candidate ends them. Raises BadInput."""
         await self._current().add_candidate(candidate, sdp_mid, sdp_mline_index)
 
     def _current(self) -> Peer:
@@ -163,7 +164,7 @@ class WebRTCTransport(ClientTransport):
     # -- whether the client is there -------------------------------------------------------------------------------
 
     def started(self) -> None:
-        """The session runs."""
+        """Called when the session runs."""
         self._presence.hold_speech()
         super().started()
 
@@ -182,12 +183,12 @@ class WebRTCTransport(ClientTransport):
         return await self._peer.packets_received() if self._peer is not None else 0
 
     def _sign_of_life(self, peer: Peer, *, audio: bool = False) -> None:
-        if peer is self._peer:  # not the connection that another one has replaced
+        if peer is self._peer:  # not a connection that was replaced
             self._presence.sign_of_life(audio=audio)
             self._confirmed.sign_of_life(self._loop.time())
 
     def hang_up(self, reason: str = "client disconnected") -> None:
-        """The client has gone: it hears nothing any more, and the call ends once its last input is dealt with."""
+        """End the call once earlier input has been handled: the client has gone, and hears nothing from now on."""
         if not self.hung_up:
             self._presence.stop()
             self._confirmed.gone = True
@@ -196,7 +197,7 @@ class WebRTCTransport(ClientTransport):
     # -- audio -----------------------------------------------------------------------------------------------------
 
     def audio_sink(self) -> AudioSink:
-        """The agent's audio counts as played once the client has confirmed it."""
+        """Return the sink of the agent's audio, which counts as played once the client has confirmed it."""
         return self._confirmed
 
     def use_input_rate(self, sample_rate: int) -> None:
@@ -213,11 +214,11 @@ class WebRTCTransport(ClientTransport):
 
     @property
     def dropped_messages(self) -> int:
-        """Messages to the client that were dropped."""
+        """Number of messages to the client that were dropped."""
         return self._outgoing.dropped
 
     def send_message(self, message: Message) -> None:
-        """Send a JSON object on the data channel. It waits for that if it is not open yet."""
+        """Send a JSON object on the data channel. It is kept until the channel is open."""
         if self.state is not ClientState.CLOSED and not self.hung_up:
             self._outgoing.send(message, self._peer)
 
