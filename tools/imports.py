@@ -31,9 +31,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("web", "testing"),
     ("cli",),
 )
-"""From the ground floor up. A module imports modules of its own layer's entry or of layers below it.
+"""The layers, from the lowest up. A module imports modules of its own entry or of lower layers.
 
-Two entries of one layer do not import each other. "" is the package's own `__init__`, and what else is in no folder.
+Two entries of one layer do not import each other. "" is the package's `__init__` and the modules outside any folder.
 """
 
 FLOORS: tuple[tuple[str, ...], ...] = (
@@ -42,13 +42,13 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("services.native",),
     ("services.openai", "services.google", "services.local"),
 )
-"""The floors inside `services`: the bases, the kit for connections, the kit for native engines, the vendors."""
+"""The layers inside `services`: the bases, connections, native engines, the vendors."""
 
 Graph = dict[str, set[str]]
 
 
 def modules(root: Path = ROOT / PACKAGE) -> dict[str, Path]:
-    """All modules of the package by their dotted names; a package stands for its `__init__`."""
+    """Return all modules of the package by their dotted names. A package's name is that of its `__init__`."""
     found = {}
     for path in sorted(root.rglob("*.py")):
         parts = list(path.relative_to(root.parent).with_suffix("").parts)
@@ -57,7 +57,7 @@ def modules(root: Path = ROOT / PACKAGE) -> dict[str, Path]:
 
 
 def graph(found: dict[str, Path] | None = None) -> Graph:
-    """The modules that each module imports."""
+    """Return the modules that each module imports."""
     found = found or modules()
     return {name: set(_imported(name, path, found)) for name, path in found.items()}
 
@@ -77,7 +77,7 @@ def _imported(name: str, path: Path, found: dict[str, Path]) -> Iterator[str]:
 
 
 def circles(imports: Graph) -> list[list[str]]:
-    """The groups of modules that import each other, directly or through others (Tarjan's algorithm)."""
+    """Return the groups of modules that import each other, directly or through others (Tarjan's algorithm)."""
     number: dict[str, int] = {}
     lowest: dict[str, int] = {}
     stack: list[str] = []
@@ -106,7 +106,7 @@ def circles(imports: Graph) -> list[list[str]]:
 
 
 def wrong_way(imports: Graph) -> list[tuple[str, str]]:
-    """The imports that go up, or sideways between two entries of one layer."""
+    """Return the imports that go up, or between two entries of one layer."""
     return [
         (module, target)
         for module, targets in sorted(imports.items())
@@ -123,7 +123,7 @@ def _allowed(layers: tuple[tuple[str, ...], ...], module: str, target: str) -> b
 
 
 def _place(layers: tuple[tuple[str, ...], ...], module: str) -> tuple[int, str] | None:
-    """The layer of a module, by the longest entry that its name begins with."""
+    """Return the layer of a module, by the longest entry that its name begins with."""
     inside = module.removeprefix(PACKAGE).removeprefix(".")
     fitting = [
         (entry, layer)
@@ -138,7 +138,7 @@ def _place(layers: tuple[tuple[str, ...], ...], module: str) -> tuple[int, str] 
 
 
 def main() -> None:
-    """Print what is asked for."""
+    """Print the circles and the wrong imports, and every import with `--all`."""
     parser = argparse.ArgumentParser(description="The import graph of the package.")
     parser.add_argument("--all", action="store_true", help="print every import")
     imports = graph()

@@ -35,7 +35,7 @@ WORDS = {
 
 
 def texts(root: Path = ROOT) -> Iterator[tuple[str, int, str]]:
-    """The docstrings and comments of the package and the lines of the documents: path, line, text."""
+    """Yield (path, line, text) of the docstrings and comments of the package and the lines of the documents."""
     for path in sorted((root / "duologue").rglob("*.py")):
         name = str(path.relative_to(root))
         source = path.read_text()
@@ -56,7 +56,7 @@ def texts(root: Path = ROOT) -> Iterator[tuple[str, int, str]]:
 
 
 def main() -> None:
-    """Print the counts, and the lines if they are wanted."""
+    """Print the counts, and the lines with `--lines`."""
     parser = argparse.ArgumentParser(description="Words of the old prose.")
     parser.add_argument("--lines", action="store_true", help="print the lines")
     parser.add_argument("--under", default="", help="only paths that begin with this")

@@ -50,7 +50,7 @@ class ClassFigures:
 
 
 def _assigned(node: ast.ClassDef) -> Iterator[str]:
-    """The attributes that methods assign on `self`."""
+    """Yield the attributes that methods assign on `self`."""
     for child in ast.walk(node):
         targets: list[ast.expr] = []
         if isinstance(child, ast.Assign):
@@ -64,7 +64,7 @@ def _assigned(node: ast.ClassDef) -> Iterator[str]:
 
 
 def classes(found: dict[str, Path]) -> list[ClassFigures]:
-    """The figures of every class of the package, the largest first."""
+    """Return the figures of every class of the package, the largest first."""
     figures = []
     for name, path in found.items():
         tree = ast.parse(path.read_text())
@@ -77,7 +77,7 @@ def classes(found: dict[str, Path]) -> list[ClassFigures]:
 
 
 def defined_twice(found: dict[str, Path]) -> dict[str, list[str]]:
-    """Public classes and functions of one name in several modules of the package, the test kit left out."""
+    """Return public names that several modules of the package define, without the test kit."""
     places: dict[str, list[str]] = defaultdict(list)
     for name, path in found.items():
         if name.startswith(f"{PACKAGE}.testing"):
@@ -89,7 +89,7 @@ def defined_twice(found: dict[str, Path]) -> dict[str, list[str]]:
 
 
 def user_imports() -> dict[str, int]:
-    """The paths of the package that examples, README and documents import from, and how often."""
+    """Return the paths of the package that examples, README and documents import from, with counts."""
     found: dict[str, int] = defaultdict(int)
     texts = [*(ROOT / "examples").glob("*.py"), *(ROOT / "docs").glob("*.md"), ROOT / "README.md"]
     for path in texts:

@@ -62,7 +62,7 @@ LONG = "One two three four five six seven eight nine ten eleven twelve thirteen 
 
 
 class Walk:
-    """The calls inside the package while it is traced."""
+    """The function calls inside the package during a traced block."""
 
     def __init__(self) -> None:
         self.entered: list[str] = []
@@ -85,7 +85,7 @@ class Walk:
 
     @property
     def files(self) -> list[str]:
-        """The files, in the order in which they were first entered."""
+        """The files, in the order of their first call."""
         return list(dict.fromkeys(self.entered))
 
     @property
@@ -107,7 +107,7 @@ class Socket:
         """Take a message."""
 
     async def receive(self) -> bytes:
-        """The next message of the client."""
+        """Return the next message of the client."""
         return await self.messages.get()
 
     async def close(self, code: int, reason: str) -> None:
@@ -127,7 +127,7 @@ async def running(session: Session, script: Callable[[], Awaitable[None]]) -> No
 
 
 async def signal(session: Session, kind: type[Signal], act: Callable[[], Awaitable[object]] | None = None) -> None:
-    """Wait for the next signal of a kind, which `act` brings about."""
+    """Call `act`, if given, and wait for the next signal of a kind."""
     came = anyio.Event()
     stop = session.on(kind, lambda _: came.set())
     if act is not None:
@@ -138,7 +138,7 @@ async def signal(session: Session, kind: type[Signal], act: Callable[[], Awaitab
 
 
 def chunks() -> Iterator[bytes]:
-    """The speech of a caller, in pieces of 20 ms."""
+    """Yield the speech of a caller, in pieces of 20 ms."""
     pcm = spoken(HELLO, RATE)
     return (pcm[at : at + CHUNK] for at in range(0, len(pcm) - CHUNK, CHUNK))
 
@@ -180,7 +180,7 @@ class TracedTTS(MockTTS):
         self.walk = walk
 
     async def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
-        """The third piece is traced until the next one is asked for."""
+        """Yield speech. The third piece is traced until the next piece is asked for."""
         count = 0
         async for chunk in super().synthesize(text, voice):
             count += 1
@@ -192,7 +192,7 @@ class TracedTTS(MockTTS):
 
 
 def cascade(tts: MockTTS | None = None, llm: MockLLM | None = None) -> Cascade:
-    """Mock services."""
+    """Return a cascade of mock services."""
     return Cascade(MockSTT(("hello",)), llm or MockLLM((LONG,), token_s=0.0), tts or MockTTS(seconds_per_sentence=4.0))
 
 
@@ -263,7 +263,7 @@ async def swap(first: Processor, second: Processor) -> Walk:
 
 
 class ToolWalk(Processor):
-    """Traces from the response that calls a tool to the one that goes on."""
+    """Traces from the response that calls a tool to the response with its result."""
 
     def __init__(self, walk: Walk) -> None:
         self.walk = walk
@@ -304,7 +304,7 @@ async def tool_call(engine: Processor) -> Walk:
 
 
 async def walks() -> AsyncIterator[tuple[str, Walk]]:
-    """All walks with their names."""
+    """Yield all walks with their names."""
     calling = MockLLM((ToolRequest(call_id="c1", name="weather", arguments={}), "It is sunny."), token_s=0.0)
     async with ScriptedOpenAI([[Speak(LONG, pace=2.0)]] * 3) as server:
 
@@ -324,7 +324,7 @@ async def walks() -> AsyncIterator[tuple[str, Walk]]:
 
 
 async def measure() -> list[tuple[str, Walk]]:
-    """All walks."""
+    """Return all walks with their names."""
     return [each async for each in walks()]
 
 

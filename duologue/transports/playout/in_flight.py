@@ -19,7 +19,8 @@ class InFlight:
     """Keeps written audio until the far end has played it, then calls `played(speech, pcm, ago_s)`.
 
     `position` returns the number of samples that the far end has played, or None if only the clock is known. Audio
-    that `position` does not confirm within `CONFIRM_S` goes to `lost(speech, samples)`. All times are loop times in seconds.
+    that `position` does not confirm within `CONFIRM_S` goes to `lost(speech, samples)`. All times are loop
+    times in seconds.
     """
 
     def __init__(

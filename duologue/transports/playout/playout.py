@@ -215,7 +215,7 @@ class Playout(PlayoutBase):
             return
         stale = [speech for speech in self._queue if speech.turn <= self._floor.fence]
         try:
-            if stale or not self._queue:  # always: the far end may be behind the clock
+            if stale or not self._queue:  # an empty queue too: the far end may be behind the clock
                 self._cut(stale, fade=True)
             self._kick()
         except Exception as error:  # of a listener of the log

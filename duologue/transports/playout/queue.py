@@ -15,8 +15,8 @@ REST_S = 0.03
 HANGOVER_S = 0.5
 """Seconds without audio after which a response that has not ended no longer counts as speaking."""
 CONVERT_HZ = 10
-"""Pieces of audio, 1/10 s, that are converted to the transport's rate shortly before they are written. That costs a
-fifth of converting 20 ms pieces, is quick, and does little work for audio that an interruption drops."""
+"""Pieces per second in which audio is converted to the transport's rate, shortly before it is written. That costs a
+fifth of converting 20 ms pieces, is quick, and wastes little work on audio that an interruption drops."""
 
 
 class QueuedSpeech:

@@ -98,7 +98,7 @@ class Peer:
         self._pc.on("datachannel", self._channel_opened)
 
     async def answer(self, sdp: str, type: str) -> str:
-        """Return the answer to an offer, with all our candidates. Raises BadInput for an offer that cannot be answered."""
+        """Return the answer to an offer, with all our candidates. Raises BadInput if it cannot be answered."""
         if type != "offer":
             raise BadInput(f"type is {type!r}: an offer is wanted")
         if sdp.count("\nm=") > MAX_MEDIA:

@@ -80,7 +80,7 @@ class Presence:
         self._packets_received, self._floor = packets, floor
         self._changed, self._gone, self._abandoned, self._fill = changed, gone, abandoned, fill
         self._loop = asyncio.get_running_loop()
-        self._seen_at = self._heard_at = self._fed_at = self._loop.time()  # loop times of the latest sign of life, audio, and audio passed on
+        self._seen_at = self._heard_at = self._fed_at = self._loop.time()  # sign of life, audio, audio passed on
         self._lost_at = 0.0
         self._packets = 0
         self._hold: Hold | None = None
@@ -139,7 +139,7 @@ class Presence:
             self.hold_speech()
 
     def fail(self, *, closed: bool) -> None:
-        """Record that the connection failed or that the client has `closed` it, which is a hang-up unless it was silent."""
+        """Record that the connection failed, or that the client has `closed` it: a hang-up unless it was silent."""
         if closed and self.state is ClientState.THERE:
             self._gone("client disconnected")
         elif self.connected:

@@ -33,7 +33,7 @@ class WebRTCTransport(ClientTransport):
 
     Messages of the client are dropped with an error message if they are not JSON objects or are longer than
     `message_bytes`; a client that sends more than `messages_per_s` is cut off. Messages to the client wait for the data
-    channel. New messages are dropped while `MAX_UNSENT_BYTES` of earlier ones have not been taken.
+    channel. New messages are dropped while `MAX_UNSENT_BYTES` of earlier messages have not been taken.
     """
 
     kind = "webrtc"

@@ -1,4 +1,4 @@
-"""`WebSocketClientTransport`: a pipeline as the client of a server that speaks `F1Serializer`'s dialect."""
+"""`WebSocketClientTransport`: a pipeline as the client of a server that uses `F1Serializer`'s dialect."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
     from websockets.asyncio.client import ClientConnection
 
 CONNECT_S = 10.0
-"""Seconds in which the server must accept a connection."""
+"""Seconds within which the server must accept a connection."""
 CLOSE_ANSWER_S = 1.0
-"""Seconds in which the server must answer the end of the connection."""
+"""Seconds within which the server must answer the closing handshake."""
 
 
 class WebSocketClientTransport(WebSocketTransport):
@@ -31,7 +31,7 @@ class WebSocketClientTransport(WebSocketTransport):
         async with WebSocketClientTransport.connect("ws://127.0.0.1:8000/voice/ws", token="…") as transport:
             await Session(Pipeline([transport.input(), …, transport.output()])).run()
 
-    Everything else from the server (transcripts, speaking, RTVI) comes as messages: see `on_message`. When the server
+    Everything else from the server (transcripts, speaking, RTVI) arrives as messages: see `on_message`. When the server
     ends the call, the session ends.
     """
 
@@ -53,7 +53,7 @@ class WebSocketClientTransport(WebSocketTransport):
         """Connect to `url` (ws:// or wss://), and close the connection at the end of the block.
 
         `options` are those of `websockets.connect`, such as `ssl`. Raises ConfigurationError for a malformed address,
-        ServiceError if there is no connection, and MissingExtra without the package websockets.
+        ServiceError if the connection fails, and MissingExtra without the package websockets.
         """
         limits = limits or WebSocketLimits()
         rates = {"input_sample_rate": input_sample_rate, "output_sample_rate": output_sample_rate}
@@ -100,7 +100,7 @@ class _ClientWire:
 
 
 def _address(url: str, binary: bool, input_sample_rate: int, output_sample_rate: int) -> tuple[str, str]:
-    """The address with our options for the server, and the address without its query, for error messages."""
+    """Return the address with our options for the server, and the address without its query for error messages."""
     try:
         parts = urlsplit(url)
         known = parts.scheme in ("ws", "wss") and bool(parts.hostname) and parts.port != 0

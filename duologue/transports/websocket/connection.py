@@ -1,4 +1,4 @@
-"""`ClientSocket`: a client's WebSocket connection, for any library; `StarletteWire` is Starlette's."""
+"""`ClientSocket`: a client's WebSocket connection, of any library; `StarletteWire`: that of Starlette."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class Closed(Exception):
-    """The far end or the network has closed the connection. `code` is its close code, 1006 if there is none."""
+    """The far end or the network has closed the connection. `code` is the close code, or 1006 without one."""
 
     def __init__(self, code: int = 1006) -> None:
         super().__init__(f"closed with {code}")
@@ -20,20 +20,20 @@ class Closed(Exception):
 
 
 class ClientSocket(Protocol):
-    """One WebSocket connection. A library's connection is wrapped in a class like this."""
+    """The interface of a WebSocket connection, which wraps the connection of a library."""
 
     async def send(self, data: Wired) -> None:
         """Send a message; returns when the socket has taken it. Raises Closed."""
 
     async def receive(self) -> Wired:
-        """The next message. Raises Closed."""
+        """Return the next message. Raises Closed."""
 
     async def close(self, code: int, reason: str) -> None:
         """Close the connection."""
 
 
 class StarletteWire:
-    """A WebSocket of Starlette, to be used after it was accepted."""
+    """Wraps a WebSocket of Starlette that was accepted."""
 
     def __init__(self, socket: WebSocket) -> None:
         self._socket = socket
@@ -42,11 +42,11 @@ class StarletteWire:
         """Send a message; returns when the server has taken it."""
         try:
             await (self._socket.send_text(data) if isinstance(data, str) else self._socket.send_bytes(data))
-        except Exception as error:  # each server has its own for a connection that is gone
+        except Exception as error:  # each server has its own error for a connection that is gone
             raise Closed from error
 
     async def receive(self) -> Wired:
-        """The next message."""
+        """Return the next message."""
         try:
             message = await self._socket.receive()
         except Exception as error:

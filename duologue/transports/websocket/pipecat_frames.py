@@ -22,7 +22,7 @@ from .serializers import (
 
 MAX_CHANNELS = 8
 
-# Numbers of fields: of Frame, and of the messages in it.
+# Field numbers of Frame, and of the messages in it.
 _TEXT, _AUDIO, _TRANSCRIPTION, _MESSAGE, _INTERRUPTION = 1, 2, 3, 4, 5
 _TEXT_TEXT = 3
 _PCM, _RATE, _CHANNELS = 3, 4, 5
@@ -33,7 +33,7 @@ _VARINT_BYTES = 10
 
 
 class PipecatSerializer(Serializer):
-    """The dialect of Pipecat's WebSocket client: an `InterruptionFrame` tells it of barge-in."""
+    """The dialect of Pipecat's WebSocket client. An `InterruptionFrame` makes it drop its audio."""
 
     def parse(self, data: Wired) -> Received | None:
         if isinstance(data, str):

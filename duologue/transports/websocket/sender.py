@@ -1,4 +1,4 @@
-"""`Sender`: messages and audio on their way to one client, and the speech on hold while the client is behind."""
+"""`Sender`: sends messages and audio to one client, and puts the speech on hold while the client is behind."""
 
 from __future__ import annotations
 
@@ -15,22 +15,22 @@ from .connection import ClientSocket, Closed
 from .serializers import Serializer, Wired
 
 MAX_UNSENT_MESSAGES = 1_000
-"""Messages beside the audio that wait to be sent; one more is refused."""
+"""Messages beside the audio that may wait to be sent. Beyond that they are refused."""
 MAX_UNSENT_MESSAGE_BYTES = 4 * 1024 * 1024
-"""Bytes of these messages; more are refused."""
+"""Bytes of these messages that may wait. Beyond that they are refused."""
 AT_ONCE_S = 0.002
-"""A socket that takes longer to take a message is full."""
+"""Seconds after which a socket that has not taken a message counts as full."""
 SLOW_CLIENT = "slow client"
-"""The owner of the holds made here."""
+"""The owner's name of the holds that `Sender` begins."""
 
 
 class Sender:
     """Sends messages and audio to one client in order, and accounts for what the client has played.
 
-    When the client is more than `limit_s` behind what the playout's lead of `lead_s` allows, the speech is put on
-    hold: audio that was not sent goes back to the playout, and the client plays on what it has. The hold ends when the
-    client has played nearly all of that. `floor` returns the session's floor. `on_full` is called when there is no room
-    for a message, `on_failed` for an error that is not `Closed`.
+    When the client is more than `limit_s` seconds later than the playout's lead of `lead_s` allows, the speech is put
+    on hold: unsent audio goes back to the playout, and the client plays the audio that it has. The hold ends when the
+    client has played nearly all of that. `floor` returns the session's floor. `on_full` is called when a message does
+    not fit into the queue, `on_failed` with an error that is not `Closed`.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Sender:
         on_failed: Callable[[Exception], None],
     ) -> None:
         self.closed = False
-        """True once nothing more is accepted for the client."""
+        """True once messages and audio are no longer accepted."""
         self.task: asyncio.Task[None] | None = None
         self._wire, self._serializer = wire, serializer
         self._limit_s, self._lead_s = limit_s, lead_s
@@ -56,49 +56,49 @@ class Sender:
         self._playback = Playback(self._rate)
         self._hold: Hold | None = None  # while the client is behind
         self._sending_since: float | None = None
-        self._void_before = 0  # audio of an earlier generation is dropped by the client as it comes
-        self._to_clear = False  # the client may have audio that it was not told to drop
+        self._void_before = 0  # the client drops audio of an earlier generation
+        self._to_clear = False  # True while the client may have audio that it should drop
 
     def start(self, name: str) -> None:
         """Begin to send."""
         self.task = self._loop.create_task(self._run(), name=name)
 
     def put(self, data: Wired | None) -> None:
-        """Send a message. None stands for a message that the dialect does not have."""
+        """Send a message. Does nothing for None, a message that the dialect does not have."""
         if data is not None and not self.closed and not self._outbox.put(data):
             self._on_full()
 
     def write(self, chunk: bytes) -> None:
-        """Send a chunk of audio. If the client is too far behind, the speech is put on hold right after this."""
+        """Send a chunk of audio. If the client is too far behind, the speech is put on hold just after this."""
         if self.closed:
             return
         now = self._loop.time()
         self._to_clear = True
         self._outbox.put_audio(chunk, now)
         if self._late_s(now) > self._limit_s:
-            # Not from within the playout, which is about to account for this chunk.
+            # Later: the playout has still to account for this chunk.
             self._loop.call_soon(self._hold_if_late)
 
     def told(self, ms: float) -> None:
-        """The client reports how much it has played."""
+        """Record the milliseconds that the client reports as played."""
         self._playback.told(ms, self._loop.time())
 
     def position(self) -> int:
-        """Samples that the client has played since the last `clear`."""
+        """Return the number of samples that the client has played since the last `clear`."""
         return self._playback.position(self._loop.time())
 
     def stuck_s(self, now: float) -> float:
-        """Seconds for which the socket has not taken the message that is being sent."""
+        """Return the seconds for which the socket has not taken the message that is being sent."""
         return now - self._sending_since if self._sending_since is not None else 0.0
 
     def room(self) -> Awaitable[None] | None:
-        """None while the client takes its messages in time, else an awaitable of that."""
+        """Return None while the client takes its messages in time, else an awaitable that waits for that."""
         return None if self.closed or self._outbox.has_room else self._outbox.room()
 
     # -- the speech of a client that is behind ---------------------------------------------------------------------
 
     def _late_s(self, now: float) -> float:
-        """How much later than meant the client hears the audio that is written now, in seconds."""
+        """Return the delay, in seconds, beyond the lead with which the client hears audio that is written now."""
         return self._outbox.unsent / self._rate + self._playback.ahead_s(now) - self._lead_s
 
     def _hold_if_late(self) -> None:
@@ -112,31 +112,31 @@ class Sender:
 
     def _hold_speech(self) -> None:
         if not self.closed and (self._hold is None or not self._hold.out):
-            # No patience: a client that does not catch up is lost, and the call ends.
+            # No expiry: a client that does not catch up is lost, and the call ends.
             self._hold = self._floor().hold(SLOW_CLIENT, patience_s=None)
             self._release_if_sent(self._loop.time())
 
     def _release_if_sent(self, now: float) -> None:
-        """Once all is sent, the speech goes on when the client has played nearly all of it."""
+        """Release the hold if everything is sent and the client has played nearly all of it."""
         if self._hold is not None and not self._outbox.unsent:
             self._hold.release_after(max(0.0, self._playback.ahead_s(now) - self._lead_s))
 
     def clear(self) -> int | None:
-        """Have the client drop the audio that it has not played; for a hold of a client behind, only unsent audio.
+        """Make the client drop the audio that it has not played. On hold for a slow client, drop only unsent audio.
 
-        Returns how many samples of those written since the last `clear` it has played, or will play.
+        Returns the number of samples written since the last `clear` that it has played, or will play.
         """
         now, floor = self._loop.time(), self._floor()
         blocked = self.stuck_s(now) > AT_ONCE_S
         behind = SLOW_CLIENT in floor.held_by or (floor.held and (blocked or self._playback.owes(now)))
-        void = floor.turn <= floor.fence  # after an interruption nothing need be kept
+        void = floor.turn <= floor.fence  # after an interruption, keep nothing
         message = None if behind and not void else self._serializer.clear()
-        if message is None:  # the client plays on what it has got, and what is on its way to it
+        if message is None:  # the client plays the audio that it has or that is in flight
             kept = self._playback.handed + self._outbox.samples_in_flight
             self._outbox.drop_audio()
             self._playback.begin_anew(now, kept=kept)
             return kept
-        # While the socket takes nothing, this message arrives only after the client has played what it has got.
+        # While the socket is blocked, this message arrives after the client has played all its audio.
         kept = self._playback.handed if blocked else self._playback.position(now)
         self._outbox.drop_audio()
         self._void_before = self._outbox.generation
@@ -151,7 +151,7 @@ class Sender:
     async def _run(self) -> None:
         outbox, playback, wire, serializer = self._outbox, self._playback, self._wire, self._serializer
         now = self._loop.time
-        late = False  # the socket did not take this message at once, or those before it
+        late = False  # True if the socket did not take this message, or earlier messages, at once
         while True:
             late = late and not outbox.is_empty
             item = await outbox.take()
@@ -159,7 +159,7 @@ class Sender:
             try:
                 await wire.send(serializer.audio(item.pcm) if item.pcm else item.data)
             except Closed:
-                return  # the reader sees it too
+                return  # the reader gets Closed too
             except Exception as error:
                 self._on_failed(error)
                 return
@@ -173,20 +173,20 @@ class Sender:
             self._release_if_sent(taken)
 
     def drop_audio(self) -> None:
-        """Drop the audio that waits."""
+        """Drop the unsent audio."""
         self._outbox.drop_audio()
 
     async def emptied(self) -> None:
-        """Wait until all has been sent, unless nothing can be sent any more."""
+        """Wait until everything has been sent, or sending has ended."""
         if self.task is not None and not self.task.done():
             await self._outbox.emptied()
 
 
-@dataclass(slots=True)  # not frozen: there is one for each chunk, and a frozen one takes over twice as long to make
+@dataclass(slots=True)  # not frozen: creating a frozen one for each chunk would take over twice as long
 class Outgoing:
-    """One message: `data`, or audio that is not serialized yet, which came `at` a loop time.
+    """One message: `data`, or audio that is not serialized yet, from loop time `at`.
 
-    `generation` counts how often audio had been taken back when it came. `size` is that of `data` in bytes.
+    `generation` is the outbox's generation at that time. `size` is the size of `data` in bytes.
     """
 
     data: Wired = b""
@@ -197,22 +197,22 @@ class Outgoing:
 
 
 class Outbox:
-    """Messages and audio in order, until one task has sent them. Waiting audio may be taken back."""
+    """Keeps messages and audio in order until one task has sent them. Waiting audio may be taken back."""
 
     def __init__(self) -> None:
         self.unsent = 0
-        """Samples that have not been handed to the socket."""
+        """Number of samples that have not been handed to the socket."""
         self.in_flight: Outgoing | None = None
         """The item that is being sent."""
         self.generation = 0
-        """How often audio was taken back."""
+        """Number of times that audio was taken back."""
         self._items: deque[Outgoing] = deque()
         self._messages = 0
         self._bytes = 0
         self._news, self._empty, self._room = Wake(), Wake(), Wake()
 
     def put(self, data: Wired) -> bool:
-        """Adds a message. Returns False if there is no room for it."""
+        """Add a message. Returns False if the outbox is full."""
         size = byte_size(data)
         if self._messages >= MAX_UNSENT_MESSAGES or self._bytes + size > MAX_UNSENT_MESSAGE_BYTES:
             return False
@@ -222,7 +222,7 @@ class Outbox:
         return True
 
     def put_audio(self, pcm: bytes, now: float) -> None:
-        """Adds audio. The calling code sees to it that this stays bounded."""
+        """Add audio. The calling code bounds the amount."""
         self.unsent += len(pcm) >> 1
         self._add(Outgoing(pcm=pcm, generation=self.generation, at=now))
 
@@ -231,7 +231,7 @@ class Outbox:
         self._news.wake()
 
     def drop_audio(self) -> None:
-        """Takes back the audio that waits. Audio that is being sent stays."""
+        """Take back the waiting audio. Audio that is being sent stays."""
         if self.unsent:
             self._items = deque(item for item in self._items if not item.pcm)
             self.unsent = len(self.in_flight.pcm) >> 1 if self.in_flight is not None else 0
@@ -239,17 +239,17 @@ class Outbox:
 
     @property
     def samples_in_flight(self) -> int:
-        """Samples that are being sent, unless they were accounted for when audio was taken back."""
+        """Number of samples that are being sent, if audio was not taken back meanwhile."""
         item = self.in_flight
         return len(item.pcm) >> 1 if item is not None and item.generation == self.generation else 0
 
     @property
     def is_empty(self) -> bool:
-        """True while nothing waits."""
+        """True while the outbox is empty."""
         return not self._items
 
     async def take(self) -> Outgoing:
-        """Waits for the oldest item; it is in flight until `sent`. For one task."""
+        """Wait for the oldest item, which is in flight until `sent`. For one task."""
         while not self._items:
             self._empty.wake()
             await self._news.wait()
@@ -257,7 +257,7 @@ class Outbox:
         return item
 
     def sent(self) -> None:
-        """The item in flight has been handed to the socket."""
+        """Record that the item in flight was handed to the socket."""
         item, self.in_flight = self.in_flight, None
         if item is None:
             return
@@ -270,52 +270,52 @@ class Outbox:
                 self._room.wake()
 
     async def emptied(self) -> None:
-        """Waits until all has been sent."""
+        """Wait until everything has been sent."""
         while self._items or self.in_flight is not None:
             await self._empty.wait()
 
     @property
     def has_room(self) -> bool:
-        """True while less than half of the limits is used: the rest is for messages that cannot wait."""
+        """True while less than half of the limits is used. The rest is for messages that cannot wait."""
         return self._messages < MAX_UNSENT_MESSAGES // 2 and self._bytes < MAX_UNSENT_MESSAGE_BYTES // 2
 
     async def room(self) -> None:
-        """Waits until `has_room`. For one task."""
+        """Wait until `has_room`. For one task."""
         while not self.has_room:
             await self._room.wait()
 
 
 class Playback:
-    """How much of our audio the far end has played, in samples since `begin_anew`. All times are loop times.
+    """The audio that the far end has played, in samples since `begin_anew`. All times are loop times.
 
-    The far end plays one piece after the other, so the clock tells how much. Once it reports its position, the report
-    counts instead, as far as the clock allows.
+    The far end plays one piece after the other, so the amount follows from the clock. Once the far end reports its
+    position, the report counts instead, but not more than the clock allows.
     """
 
     def __init__(self, sample_rate: int) -> None:
         self.handed = 0
-        """Samples that the socket has taken."""
+        """Number of samples that the socket has taken."""
         self._sample_rate = sample_rate
         self._until = 0.0  # when the far end has played all its audio
-        self._told: int | None = None  # samples that it reported as played; None if it never did
-        self._told_before = 0  # samples that its reports include from before we began anew
+        self._told: int | None = None  # samples that it reported as played; None without a report
+        self._told_before = 0  # samples in its reports from before `begin_anew`
 
     def add(self, samples: int, now: float, *, counts: bool = True) -> None:
-        """The socket has taken a piece. It `counts` unless it was sent before we began anew."""
+        """Record that the socket has taken a piece. It `counts` unless it was sent before `begin_anew`."""
         self._until = max(now, self._until) + samples / self._sample_rate
         if counts:
             self.handed += samples
 
     def ahead_s(self, now: float) -> float:
-        """Seconds of audio that the far end has not played yet."""
+        """Return the seconds of audio that the far end has not played yet."""
         return max(0.0, self._until - now)
 
     def owes(self, now: float) -> bool:
-        """Returns True while audio that was kept across the last `begin_anew` is still playing."""
+        """Return True while audio that was kept at the last `begin_anew` is still playing."""
         return self.ahead_s(now) * self._sample_rate > self.handed + 1e-3
 
     def position(self, now: float) -> int:
-        """Samples that the far end has played."""
+        """Return the number of samples that the far end has played."""
         played = self._by_time(now)
         return played if self._told is None else min(self._told, played)
 
@@ -323,12 +323,12 @@ class Playback:
         return max(0, self.handed - math.ceil(self.ahead_s(now) * self._sample_rate - 1e-3))
 
     def told(self, ms: float, now: float) -> None:
-        """The far end reports its position. More than it can have played is not believed."""
+        """Record the position that the far end reports, limited to the amount that it can have played."""
         samples = int(min(ms, 1e9) * self._sample_rate / 1000) - self._told_before
         self._told = max(0, min(samples, self._by_time(now)))
 
     def begin_anew(self, now: float, *, kept: int | None = None) -> None:
-        """Count from here. The far end has dropped what it had not played (None), or plays on `kept` samples."""
+        """Count from here. The far end has dropped its unplayed audio (None), or still plays `kept` samples."""
         if kept is None:
             self._until = now
             self._told_before = 0

@@ -1,4 +1,4 @@
-"""Serializers: each translates between WebSocket messages and ours in one dialect. None does any I/O."""
+"""Serializers: each translates between WebSocket messages in one dialect and our types. They do no I/O."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from ..client import INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE, Message, Words
 MULAW_SAMPLE_RATE = 8_000
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 8_000, 96_000
 RATE_STEP = 25
-"""Sample rates are multiples of this, in Hz, as all customary ones are."""
+"""Sample rates must be multiples of this, in Hz. All customary rates are."""
 
 
 class Malformed(BadInput):
-    """A message without a meaning here. `code` is a word for programs; the text quotes nothing of the message."""
+    """A message that cannot be understood. `code` is a word for programs. The text quotes nothing of the message."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -45,7 +45,7 @@ class TypedText:
 
 @dataclass(frozen=True, slots=True)
 class Played:
-    """Milliseconds of our audio that were played since the beginning, or since it was last cleared."""
+    """The milliseconds of our audio that were played since the beginning, or since the last clear."""
 
     ms: float
 
@@ -61,13 +61,13 @@ class Stop:
 
 
 Received = Audio | TypedText | Played | Ping | Stop | Message
-"""The meaning of one message. A JSON object that is none of the others is a message for the listeners."""
+"""The content of one message. A JSON object that is not one of the others is a message for the listeners."""
 Wired = str | bytes
 """One WebSocket message, text or binary."""
 
 
 class Serializer:
-    """The base of all dialects. A method returns None where the dialect has no words; nothing is sent then.
+    """The base of all dialects. A method returns None, and nothing is sent, if the dialect does not have the message.
 
     `input_sample_rate` is the rate of incoming audio, unless the dialect gives it with each piece;
     `output_sample_rate` is the rate of outgoing audio; both in Hz. `words` is the protocol of the messages that the
@@ -86,38 +86,38 @@ class Serializer:
         self.words = words or Words()
 
     def parse(self, data: Wired) -> Received | None:
-        """Returns the meaning of a message of the far end, None if there is nothing to do. Raises Malformed."""
+        """Return the content of a message of the far end, None if there is nothing to do. Raises Malformed."""
         raise NotImplementedError
 
     def audio(self, pcm: bytes) -> Wired:
-        """A piece of our audio, s16le mono at `output_sample_rate`."""
+        """Return the message for a piece of our audio, s16le mono at `output_sample_rate`."""
         raise NotImplementedError
 
     def clear(self) -> Wired | None:
-        """Makes the far end drop the audio that it has not played. None: it will play all its audio."""
+        """Return the message to drop unplayed audio. None if the far end plays all its audio."""
         return None
 
     def message(self, message: Message) -> Wired | None:
-        """A message of the application or a protocol. Raises TypeError for an object that is not JSON."""
+        """Return a message of the application or a protocol. Raises TypeError for an object that is not JSON."""
         return None
 
     def event(self, kind: str, **fields: Any) -> Wired | None:
-        """Something has happened in the call."""
+        """Return the message for an event of the call."""
         return None
 
     def error(self, code: str, message: str) -> Wired | None:
-        """The far end did something wrong, or something failed."""
+        """Return the message for an error, of the far end or of ours."""
         return None
 
     def pong(self) -> Wired | None:
-        """The sign of life that a ping asks for."""
+        """Return the answer to a ping."""
         return None
 
 
 class F1Serializer(Serializer):
     """JSON objects with a `type`, and audio as base64 or, both ways, as binary messages of PCM.
 
-    `binary` chooses the form of outgoing audio; incoming audio is understood in both. Objects that `words` owns are
+    `binary` selects the form of outgoing audio; incoming audio may have either form. Objects that `words` owns are
     messages for the listeners.
     """
 
@@ -170,7 +170,7 @@ class F1Serializer(Serializer):
 
 
 class F1ClientSerializer(Serializer):
-    """The client's end of `F1Serializer`. All that the server sends beside audio is a message for the listeners."""
+    """The client's end of `F1Serializer`. Everything from the server but audio is a message for the listeners."""
 
     def __init__(
         self,
@@ -186,7 +186,7 @@ class F1ClientSerializer(Serializer):
         if isinstance(data, bytes):
             return Audio(whole(data), self.input_sample_rate)
         message = json_object(data)
-        if message.get("type") == "audio" and "label" not in message:  # a label is another protocol's
+        if message.get("type") == "audio" and "label" not in message:  # another protocol has a label
             rate = message.get("sample_rate", self.input_sample_rate)
             return Audio(whole(from_base64(message.get("data"))), checked_rate(rate))
         return None if message.get("type") == "pong" else message
@@ -225,7 +225,7 @@ class FastRtcSerializer(Serializer):
 
     @staticmethod
     def connection_id(data: Wired) -> str:
-        """Returns the `websocket_id` of a connection's first message. Raises Malformed for any other message."""
+        """Return the `websocket_id` of a connection's first message. Raises Malformed for any other message."""
         message = json_object(data) if isinstance(data, str) else {}
         found = message.get("websocket_id")
         if message.get("event") != "start" or not isinstance(found, str) or not 1 <= len(found) <= 100:
@@ -234,7 +234,7 @@ class FastRtcSerializer(Serializer):
 
     @staticmethod
     def refusal(code: str, limit: int | None = None) -> str:
-        """The connection is not served."""
+        """Return the message for a connection that is refused."""
         return to_json({"status": "failed", "meta": {"error": code} | ({"limit": limit} if limit else {})})
 
     def audio(self, pcm: bytes) -> Wired:
@@ -248,7 +248,7 @@ class FastRtcSerializer(Serializer):
 
 
 def json_object(text: str | bytes) -> Message:
-    """Parses a JSON object. Raises Malformed."""
+    """Parse a JSON object. Raises Malformed."""
     try:
         found = msgspec.json.decode(text)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
@@ -259,12 +259,12 @@ def json_object(text: str | bytes) -> Message:
 
 
 def to_json(message: Message) -> str:
-    """The text of a JSON object."""
+    """Return the text of a JSON object."""
     return msgspec.json.encode(message).decode()
 
 
 def from_base64(data: Any) -> bytes:
-    """Bytes from base64. Raises Malformed."""
+    """Return the bytes of a base64 text. Raises Malformed."""
     if not isinstance(data, str):
         raise Malformed("bad_audio", "audio is given as a string of base64")
     try:
@@ -274,14 +274,14 @@ def from_base64(data: Any) -> bytes:
 
 
 def whole(pcm: bytes, channels: int = 1) -> bytes:
-    """Returns the PCM as it is. Raises Malformed if it splits a sample."""
+    """Return the PCM unchanged. Raises Malformed if it splits a sample."""
     if len(pcm) % (BYTES_PER_SAMPLE * channels):
         raise Malformed("bad_audio", f"audio of {len(pcm)} bytes splits a sample of 16 bit")
     return pcm
 
 
 def checked_rate(rate: Any) -> int:
-    """Returns the sample rate if speech may have it and it can be converted into any other. Raises Malformed."""
+    """Return the sample rate if it is a valid rate for speech. Raises Malformed."""
     if type(rate) is not int or not MIN_SAMPLE_RATE <= rate <= MAX_SAMPLE_RATE or rate % RATE_STEP:
         known = f"a multiple of {RATE_STEP} from {MIN_SAMPLE_RATE} to {MAX_SAMPLE_RATE}"
         raise Malformed("bad_audio", f"the sample rate is not {known}")

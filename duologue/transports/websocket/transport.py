@@ -23,32 +23,32 @@ from .serializers import Audio, F1Serializer, Malformed, Ping, Played, Serialize
 log = logging.getLogger("duologue")
 
 RATE_WINDOW_S = 3.0
-"""Message rates are averages over this time."""
+"""Seconds over which message rates are averaged."""
 MAX_AUDIO_AHEAD_S = 60.0
-"""Audio may run this far ahead of real time; a far end that sends more is cut off."""
+"""Seconds by which audio may run ahead of real time. A far end that sends more is cut off."""
 MAX_MALFORMED = 50
-"""Malformed messages at once, and one more each second; a far end that sends more is cut off."""
+"""Malformed messages allowed at once, and one more each second. A far end that sends more is cut off."""
 CLOSE_S = 1.5
-"""Seconds in which the last messages must be sent at the end; the same for the closing handshake."""
+"""Seconds within which the last messages must be sent, and then again for the closing handshake."""
 WATCH_S = 0.25
-"""Seconds between two looks at whether the client is still there."""
+"""Seconds between two checks that the client is still there."""
 MARGIN_S = 0.5
-"""Speech is put on hold this long before audio that the client did not play would count as lost."""
+"""Speech is put on hold this many seconds before unplayed audio would count as lost."""
 _SERVICE_RESTART = 1012  # the close code of a server that stops
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebSocketLimits:
-    """The limits of one connection. Raises ConfigurationError for one that is not positive."""
+    """The limits of one connection. Raises ConfigurationError for a limit that is not positive."""
 
     lost_s: float = 5.0
-    """A far end is lost if it takes nothing for this long, or if it used to ping and sends nothing for this long."""
+    """Seconds for which a far end takes nothing, or sends nothing although it has pinged before, until it is lost."""
     message_bytes: int = 256 * 1024
-    """Size of one message, text as UTF-8; a far end that sends more is cut off (1009)."""
+    """Size of a message in bytes, text as UTF-8. A far end that sends a longer message is cut off (1009)."""
     messages_per_s: float = 500.0
-    """Average over a few seconds; a far end that sends more is cut off (1008)."""
+    """Average over a few seconds. A far end that sends more is cut off (1008)."""
     unsent_s: float = 1.5
-    """Our audio that the far end is behind with, at most 1.5 s; beyond that our speech is held."""
+    """Seconds of audio that the far end may be behind, at most 1.5. Beyond that the speech is on hold."""
 
     def __post_init__(self) -> None:
         check_limits(self)
@@ -66,8 +66,8 @@ class WebSocketTransport(ClientTransport):
     """The server's end of a call over a WebSocket, in the dialect of `serializer` (JSON with a `type` by default).
 
     With Starlette: `WebSocketTransport(StarletteWire(socket))`. `open` begins to send and receive; from then on the
-    connection belongs to the transport until `close`. For a client that reads slowly the agent's speech is on hold
-    until it has caught up: nothing is dropped.
+    connection belongs to the transport until `close`. If a client reads slowly, the agent's speech is on hold until the
+    client has caught up, and no audio is dropped.
     """
 
     kind = "websocket"
@@ -120,7 +120,7 @@ class WebSocketTransport(ClientTransport):
         return self._guard.malformed
 
     def open(self) -> None:
-        """The connection stands: begin to send and receive."""
+        """Begin to send and receive: the connection is open."""
         self._heard_at = self._loop.time()
         self._sender.start(f"websocket {self.id}: writer")
         self._reader = self._loop.create_task(self._read(), name=f"websocket {self.id}: reader")
@@ -129,9 +129,9 @@ class WebSocketTransport(ClientTransport):
     # -- to the client ---------------------------------------------------------------------------------------------
 
     def send_message(self, message: Message) -> None:
-        """Send a JSON object to the client. Does not wait; a client that is gone gets nothing.
+        """Send a JSON object to the client, without waiting. Does nothing if the client is gone.
 
-        A client for which too much waits is cut off (1013). Raises TypeError for a message that is not JSON.
+        A client with too many waiting messages is cut off (1013). Raises TypeError for a message that is not JSON.
         """
         self._sender.put(self.serializer.message(message))
 
@@ -140,7 +140,7 @@ class WebSocketTransport(ClientTransport):
         self._sender.put(self.serializer.event(kind, **fields))
 
     def audio_sink(self) -> AudioSink:
-        """The sender: it puts the speech on hold if the client is too far behind."""
+        """Return the sender, which puts the speech on hold if the client is too far behind."""
         return self._sender
 
     # -- from the client -------------------------------------------------------------------------------------------
@@ -189,7 +189,7 @@ class WebSocketTransport(ClientTransport):
     # -- the end ---------------------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        """Look whether the client is still there, and whether it takes the audio."""
+        """Check that the client is still there and takes the audio."""
         now, lost_s = self._loop.time(), self.limits.lost_s
         if self._sender.stuck_s(now) >= lost_s or (self._pings and now - self._heard_at >= lost_s):
             self._sender.closed = True
@@ -210,7 +210,7 @@ class WebSocketTransport(ClientTransport):
         log.warning("call %s: the client was cut off: %s", self.id, reason)
         self._sender.put(self.serializer.error(reason.replace(" ", "_"), reason))
         self._begin_closing(code, reason)
-        # Not from within the playout, which may be about to send the client something.
+        # Later: the playout may be sending to the client now.
         self._loop.call_soon(self.hang_up, reason)
 
     async def close(self, reason: str = "", *, error: bool = False) -> None:
@@ -229,7 +229,7 @@ class WebSocketTransport(ClientTransport):
         gone = self._sender.closed
         self._sender.put(self.serializer.event("session_ended", reason=reason))
         self._sender.closed = True
-        if self._closing is None:  # no room for the event above may have begun it
+        if self._closing is None:  # sending the event above may have begun it
             closing = self._close(code, reason, gone)
             self._closing = self._loop.create_task(closing, name=f"websocket {self.id}: closing")
 
@@ -251,7 +251,7 @@ class WebSocketTransport(ClientTransport):
 
 
 class Guard:
-    """Counts what comes over one connection. Each method raises Exceeded; `now` is loop time in seconds."""
+    """Enforces the limits of one connection. Each method raises Exceeded; `now` is loop time in seconds."""
 
     def __init__(self, limits: WebSocketLimits) -> None:
         self.malformed = 0
@@ -262,19 +262,19 @@ class Guard:
         self._mistakes = Allowance(1.0, MAX_MALFORMED)
 
     def message(self, size: int, now: float) -> None:
-        """A message of `size` bytes has come."""
+        """Count a message of `size` bytes."""
         if size > self._message_bytes:
             raise Exceeded(1009, "message too big")
         if not self._messages.take(1, now):
             raise Exceeded(1008, "too many messages")
 
     def audio(self, audio: Audio, now: float) -> None:
-        """The message brought audio."""
+        """Count the audio of a message."""
         if not self._audio_s.take(len(audio.pcm) / (2 * audio.sample_rate), now):
             raise Exceeded(1008, "audio too far ahead of real time")
 
     def mistake(self, malformed: Malformed, now: float) -> None:
-        """The message was malformed."""
+        """Count a malformed message."""
         self.malformed += 1
         if not self._mistakes.take(1, now):
             raise Exceeded(1003 if malformed.code.endswith("_message") else 1008, "too many malformed messages")
