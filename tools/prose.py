@@ -1,10 +1,10 @@
-"""The old prose: words in docstrings, comments and documents that a reader must translate back.
+"""Lists words in docstrings, comments and documents that make them hard to read.
 
-    python -m tools.prose                # how often each stands where
+    python -m tools.prose                # the counts
     python -m tools.prose --lines        # and the lines
 
 The rule: subject, verb, unit; a term of the glossary; no "so", "such", "who", "what" as a noun; "Returns …" and not
-"Whether …". A hit is a place to look at, not a fault: what remains is meant.
+"Whether …". A hit is a place to check, not a fault.
 """
 
 from __future__ import annotations

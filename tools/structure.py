@@ -3,7 +3,7 @@
     python -m tools.structure
 
 Prints the largest classes, the places where a fact is kept, the mechanisms by which a call is observed, and the
-import paths that users type. A figure that is a list of names is printed with the names, for the reader to judge.
+import paths that users type. A figure that counts names is printed with the names.
 """
 
 from __future__ import annotations

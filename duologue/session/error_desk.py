@@ -16,7 +16,7 @@ Decision = Literal["continue", "end", "cancel"]
 ErrorPolicy = Callable[[ErrorRaised], Decision]
 
 MAX_BROADCAST = 16
-"""Errors that are broadcast in one go: the first, and errors reported meanwhile. Others are logged and decided only."""
+"""Errors that are broadcast in one go: the first, and errors reported meanwhile. Others are not broadcast."""
 
 
 def end_on_fatal(error: ErrorRaised) -> Decision:

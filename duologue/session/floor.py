@@ -77,7 +77,7 @@ class Floor:
             listener(start_s, end_s)
 
     def on_voice(self, listener: VoiceListener) -> Callable[[], None]:
-        """Call `listener` whenever the caller's speech goes on. Returns a function that ends it."""
+        """Call `listener` whenever the caller's speech goes on. Returns a function that removes it."""
         self._voice_listeners = (*self._voice_listeners, listener)
 
         def stop() -> None:

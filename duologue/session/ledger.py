@@ -186,7 +186,7 @@ class Ledger:
             response.written += text
 
     def take(self, response_id: str, speaker: object) -> None:
-        """Make `speaker` the one that speaks a drafted response. Only the first to take a response counts."""
+        """Make `speaker` the speaker of a drafted response. Only the first to take a response counts."""
         response = self._open.get(response_id)
         if response is not None and response.drafted and response.speaker is None:
             response.speaker = speaker
@@ -264,7 +264,7 @@ class Ledger:
         return self._open.get(response_id)
 
     def text_of(self, response_id: str) -> str:
-        """Return the present text of a response that is not settled yet, else an empty one."""
+        """Return the present text of a response; empty if it is unknown or settled."""
         response = self._open.get(response_id)
         return response.text if response else ""
 

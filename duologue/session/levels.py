@@ -33,7 +33,7 @@ class _SideLevel:
         self._samples += len(samples)
 
     def take(self) -> float | None:
-        """Return the level in dB below full scale; None if there was no audio this time and the time before."""
+        """Return the level in dB below full scale; None if it was silent before and no audio has come since."""
         if not self._samples and self.told == FLOOR_DBFS:
             return None
         mean = self._power / self._samples / 32768**2 if self._samples else 0.0

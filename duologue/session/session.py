@@ -182,7 +182,7 @@ class Session:
         known: the hook can block it, which interrupts the response, but not change it
         (`Capabilities.text_may_change`).
 
-        Returns a function that ends it. Raises ConfigurationError for another type.
+        Returns a function that removes it. Raises ConfigurationError for another type.
         """
         return self.hooks.add(frame_type, hook, timeout_s)
 
@@ -238,7 +238,8 @@ class Session:
 class _Bottom:
     """The end of the pipeline: takes the frames that no processor downstream handles.
 
-    It ends the call at an `End`, settles responses where there is no playout, and answers stray tool calls.
+    It ends the call at an `End`, settles responses in a pipeline without a playout, and answers stray tool
+    calls.
     """
 
     def __init__(self, session: Session) -> None:
