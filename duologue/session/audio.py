@@ -56,7 +56,7 @@ class CallAudio:
         self.has_playout = False
         """True once a transport plays the agent's audio and reports it to the ledger."""
         self.access: Access = "active"
-        """The caller's access: `active`, or `muted` or `revoked` with silence for their audio. See `Session.set_access`."""
+        """The caller's access: they are heard only while it is `active`. See `Session.set_access`."""
         self.access_since = 0.0
         """Session time of the last change of `access`, in seconds."""
 
