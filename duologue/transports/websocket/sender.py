@@ -98,7 +98,7 @@ class Sender:
     # -- the speech of a client that is behind ---------------------------------------------------------------------
 
     def _late_s(self, now: float) -> float:
-        """Return the delay, in seconds, beyond the lead with which the client hears audio that is written now."""
+        """Return the delay, in seconds beyond the lead, with which the client hears audio that is written now."""
         return self._outbox.unsent / self._rate + self._playback.ahead_s(now) - self._lead_s
 
     def _hold_if_late(self) -> None:
@@ -117,7 +117,7 @@ class Sender:
             self._release_if_sent(self._loop.time())
 
     def _release_if_sent(self, now: float) -> None:
-        """Release the hold if everything is sent and the client has played nearly all of it."""
+        """Once everything is sent, let the hold end when the client has played nearly all of it."""
         if self._hold is not None and not self._outbox.unsent:
             self._hold.release_after(max(0.0, self._playback.ahead_s(now) - self._lead_s))
 
