@@ -86,7 +86,7 @@ class NativeAnswers(NativeService):
     # -- a change of engines in mid-call ---------------------------------------------------------------------------
 
     async def drain(self) -> None:
-        """Finish the responses in progress and the texts to say. Begin nothing else, and hold the caller's audio back."""
+        """Finish the responses in progress and the texts to say. Begins nothing else, and holds the caller's audio."""
         self.parts.leave(True)
         await super().drain()
         await self.parts.finish()

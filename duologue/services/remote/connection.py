@@ -157,7 +157,7 @@ class Connection(Generic[D]):
         self.heard_at = self.told_at = self.written_at = self._loop.time()
         """Loop times of the latest sign of life, the latest message received, and the latest message sent."""
         self.writing_since: float | None = None
-        """Loop time since which a message waits for the far end, None if none waits."""
+        """Loop time at which the write in progress began, None without one."""
 
     async def set_up(self) -> None:
         """Set up the session, and begin to read and write. Raises ConnectionLost if the vendor refuses."""

@@ -218,7 +218,7 @@ class Keeper(Generic[Config, D]):
         try:
             self._tell("refreshing", reason)
             if self.connection is not None:
-                self._service.spawn(self.connection.check, self.settings.heartbeat_s)  # the pong shows which messages have arrived
+                self._service.spawn(self.connection.check, self.settings.heartbeat_s)  # its pong confirms deliveries
             new, resumed = await self.attempts.connect(self.settings.connect_timeout_s, config)
             self._service.config = config
             self._take(new, resumed)
@@ -248,7 +248,7 @@ class Keeper(Generic[Config, D]):
             self._service.report(failure)
 
     def give_up(self, error: Exception) -> None:
-        """Stop connecting, and report the error to the service and the session."""
+        """Give up connecting: broadcast the loss, and pass the error to the service."""
         self._tell("lost", str(error))
         self._service.given_up(error)
 
@@ -354,7 +354,7 @@ class Keeper(Generic[Config, D]):
                 service.report(error)
                 await anyio.sleep(self.settings.backoff_s)
                 if _loop_time() >= force_at:
-                    return  # the service reconnects after the end of the connection
+                    return  # at its end the connection is replaced like a lost one
                 continue
             try:
                 if await self._may_switch(old, new, resumed, force_at):
@@ -371,14 +371,14 @@ class Keeper(Generic[Config, D]):
         """Hold the caller's audio back. Returns True at a quiet point, or when the old connection's time is up."""
         service, began = self._service, _loop_time()
         service.hold(True)
-        service.spawn(old.check, self.settings.heartbeat_s)  # the pong shows which messages have arrived
+        service.spawn(old.check, self.settings.heartbeat_s)  # its pong confirms deliveries
         await anyio.sleep(LATE_NEWS_S)
         if not new.open or service.config != self.attempts.made_with:
             return False
         if _loop_time() >= force_at or self.connection is not old:
             return True
         if resumed and not service.usable_handle():
-            return False  # the caller has spoken meanwhile
+            return False  # the conversation has gone beyond the handle
         return service.is_quiet() or service.was_quiet(_loop_time() - began)
 
     def _tell(self, state: str, reason: str = "", **more: object) -> None:

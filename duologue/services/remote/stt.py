@@ -127,8 +127,8 @@ class RemoteSTT(RemoteService[STTDialect], STT):
 
     A service implements `dial` and `dialect`. Interim texts go out when they arrive. After a loss the next connection
     receives the utterance from its first sample, at most `ring_s` seconds. If `finish` is not answered within
-    `timeout_s` seconds, the transcript is the text that has come, the error is reported, and the connection is replaced,
-    because a late answer could be mistaken for that of the next utterance.
+    `timeout_s` seconds, the transcript is the text that has come, and the error is reported. The connection is replaced
+    then, because a late answer could be mistaken for that of the next utterance.
     """
 
     def __init__(self, *, connection: ConnectionSettings | None = None) -> None:
@@ -216,7 +216,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
             within_s = self.connection.dialect.answers_within_s if self.connection is not None else inf
             left_s = inf if spoken.asked_at is None else spoken.asked_at + within_s - now()
             if left_s <= 0:
-                return  # all text has come
+                return  # the vendor omits its answer if it has no new text
             with anyio.move_on_after(min(left_s, self.timeout_s)):
                 await asyncio.shield(answer)
         answer.result()
@@ -289,7 +289,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
         return self._spoken.asked_at if self._spoken is not None else None
 
     def detached(self) -> None:
-        """Forget the lost connection: the next one receives the utterance again."""
+        """Forget that the text was requested: the next connection is asked again."""
         if self._spoken is not None:
             self._spoken.asked_at = None
 
