@@ -24,7 +24,7 @@ class ModelFamily(msgspec.Struct, frozen=True, kw_only=True):
     models: str
     """A regular expression for the model ids."""
     refuses: dict[str, str]
-    """Options that it refuses at any value, with the reasons."""
+    """Options that these models refuse at any value, with the reasons."""
 
 
 _ONLY_FAMILY_2 = "it is for the models of the family gpt-realtime-2"

@@ -1,4 +1,4 @@
-"""`GeminiConnection`: one connection to a `ScriptedGemini`: the session and its caller's side."""
+"""`GeminiConnection`: one connection to a `ScriptedGemini`, with the session and the caller's side."""
 
 from __future__ import annotations
 
