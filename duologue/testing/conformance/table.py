@@ -57,7 +57,7 @@ def _cell(counts: Counter[Verdict | str]) -> str:
 
 
 def listing(results: Results) -> str:
-    """Return the list of scenarios, each in a sentence, with the engines that refuse it or to which it does not apply."""
+    """Return the list of scenarios, each in a sentence, with the engines that refuse it or do not need it."""
     lines: list[str] = []
     for point, title in POINTS.items():
         lines += [f"### {point}: {title}", ""]

@@ -1,4 +1,4 @@
-"""`ScriptedConnection`: one connection to a scripted server, with its queue, its faults, and the acts that are the same on every wire."""
+"""`ScriptedConnection`: one connection to a scripted server, with its queue, its faults, and the common acts."""
 
 from __future__ import annotations
 

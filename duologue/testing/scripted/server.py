@@ -88,7 +88,7 @@ class HalfOpen:
 
 @dataclass(frozen=True, slots=True)
 class GoAway:
-    """The server announces that it will close the connection in `left_s` seconds, and closes it. Some wires lack this."""
+    """The server announces that it closes the connection in `left_s` seconds, and closes it. Some wires lack this."""
 
     left_s: float = 10.0
 
