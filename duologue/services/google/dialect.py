@@ -85,7 +85,10 @@ class GeminiDialect(Dialect):
         return _AUDIO % b2a_base64(pcm, newline=False).decode("ascii")
 
     def turn_begins(self) -> list[str]:
-        """Return the messages that begin a turn and stop the model, with text that was held back."""
+        """Return the messages that begin a turn, with text that was held back.
+
+        They stop the model, unless the session's options forbid that.
+        """
         self._in_turn = True
         messages = [_realtime("activityStart", {})]
         if self._held and self._family.text == "realtime":

@@ -119,7 +119,7 @@ class Asks:
             await self._provider.until(lambda: not (self.busy or self._turns.waiting) or self._provider.given_up)
             if self._begun > begun:
                 self._results_given.discard(turn)
-                return True  # the caller spoke meanwhile, and the answer to that used the results
+                return True  # the caller spoke meanwhile, and the answer to that included the results
         try:
             return await self.ask(turn, by_itself=by_itself)
         finally:

@@ -308,7 +308,7 @@ class AudioRing:
         return tuple(speech)
 
     def adopt(self, speech: Iterable[Input]) -> None:
-        """Continue with the frames that another engine has released, before any new ones."""
+        """Continue with the frames that another engine has released, before any new frame."""
         for frame in speech:
             if isinstance(frame, SpeechStarted) and self.going_on is None:
                 self.begin(frame.at, RECENT_S).id = frame.utterance

@@ -17,7 +17,7 @@ from .turns import TRANSCRIPT_WAIT_S, Turns
 
 
 class Parts:
-    """Holds the parts of an engine. Each part knows the ones before it: provider, ring, turns, asks, replies, caller.
+    """Holds the parts of an engine: provider, ring, turns, asks, replies, caller. Each uses only earlier parts.
 
     The provider receives the caller's audio from `activate` on: from the first frame of a call, or from a take-over.
     """

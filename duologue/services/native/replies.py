@@ -31,7 +31,7 @@ from .turns import Turns
 KEPT_REPLIES = 64
 """The most finished replies that are kept, because they may still be cut while they are played."""
 MAX_SPEECH = 16_384
-"""The most frames of speech that wait for the playout. Further ones are refused, except a response's brackets."""
+"""The most frames of speech that wait for the playout. Further speech is refused, a response's brackets never."""
 MAX_SENTENCES = 256
 """The most sentences that wait for a hook."""
 

@@ -200,7 +200,7 @@ class Transcripts:
             self._asking = None
 
     def clear(self) -> None:
-        """Drop all transcripts, including the one before the hooks, because the caller's audio is sent again."""
+        """Drop all transcripts, including the one that a hook has now, because the caller's audio is sent again."""
         self._waiting.clear()
         self._asking = None
 

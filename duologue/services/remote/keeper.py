@@ -47,8 +47,8 @@ class Attempts(Generic[Config, D]):
     ) -> tuple[Connection[D], bool]:
         """Try for `for_s` seconds to make a connection with `config`, by default the service's current one.
 
-        Returns the connection, and True if it resumes a session. If the configuration is changed meanwhile, the
-        connection is made again, except the `first`.
+        Returns the connection, and True if it resumes a session. If the service's configuration changes meanwhile, the
+        connection is made again, unless it is the `first` or `config` was given.
         """
         service, now = self._service, asyncio.get_running_loop().time
         until, pause_s, attempt = now() + for_s, self._settings.backoff_s, 1
@@ -283,7 +283,7 @@ class Keeper(Generic[Config, D]):
             try:
                 while not self.attempts.closed and await self._keep():
                     pass
-            except Exception as error:  # an error of the service itself: the connection would not be kept any longer
+            except Exception as error:  # an error of the service itself, after which nothing would keep the connection
                 lost = as_lost(error)
                 if self.connection is not None:
                     self.lost(self.connection, lost)

@@ -22,7 +22,7 @@ MAX_MESSAGE_S = 0.5
 
 
 class Recognized(Event, frozen=True, kw_only=True):
-    """Text of the utterance. A final text is a segment that stays; one that is not final replaces the one before.
+    """Text of the utterance. A final text is a segment that stays; one that is not final replaces the previous one.
 
     `last` marks the answer to `finish`: the text of the utterance is complete. The times of `words` are in seconds,
     from the place that `STTDialect.times_from` names.
@@ -43,7 +43,7 @@ class STTDialect(ConnectionDialect):
     times_from: ClassVar[Literal["connection", "utterance"]] = "connection"
     """The zero of the vendor's word times: the first audio of the connection, or of the utterance."""
     answers_within_s: float = inf
-    """Seconds to wait for the answer to `finish`, for vendors that omit it if there is no new text."""
+    """Seconds to wait for the answer to `finish`, for vendors that omit it without new text."""
 
     def begin(self) -> Sequence[WireMessage]:
         """Return the messages that precede an utterance's audio; many vendors need none."""

@@ -14,7 +14,7 @@ from .call import latest
 from .rig import Fault, Rig
 
 Verdict = Literal["holds", "cannot", "n/a"]
-"""holds; cannot: the engine declares and refuses it; n/a: the fault cannot happen to this engine."""
+"""The rule holds; the engine declares that it cannot do it, and refuses it; or the fault cannot happen to it."""
 
 VERSION = 1
 """The version of the suite. It increases when a scenario demands more: see `Capabilities.conformance`."""

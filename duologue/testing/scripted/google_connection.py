@@ -184,7 +184,7 @@ class GeminiConnection(GeminiWire):
 
     @property
     def _heard(self) -> int:
-        """Return the number of the caller's samples so far."""
+        """Return the number of samples that have come from the caller."""
         return len(self.got.audio) // BYTES_PER_SAMPLE
 
     def _take_realtime(self, realtime: dict[str, Any]) -> None:
