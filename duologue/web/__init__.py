@@ -8,6 +8,7 @@ from ..transports.client import ClientTransport
 try:
     from .app import VoiceApp, openai_realtime_app, routes
     from .calls import Auth, ClientRefused, MakeSession, WebLimits, token_auth
+    from .realtime.transport import RealtimeTransport
 except ImportError as error:
     if (error.name or "").split(".")[0] != "starlette":
         raise
@@ -18,6 +19,7 @@ __all__ = [
     "ClientRefused",
     "ClientTransport",
     "MakeSession",
+    "RealtimeTransport",
     "VoiceApp",
     "WebLimits",
     "openai_realtime_app",
