@@ -83,7 +83,7 @@ class ConnectionOwner(Protocol):
 
 
 class KeptService(ConnectionOwner, Protocol[Config, D]):
-    """The service that a keeper keeps connected. The keeper compares its configurations and knows nothing of them."""
+    """The service that a keeper keeps connected. The keeper only compares its configurations."""
 
     config: Config
     """The configuration of the next connection."""
@@ -100,7 +100,7 @@ class KeptService(ConnectionOwner, Protocol[Config, D]):
         """Return True if nobody speaks and no answer is owed or being given."""
 
     def was_quiet(self, age_s: float) -> bool:
-        """Return True if all speech and answers in progress began less than `age_s` seconds ago."""
+        """Return True if the moment `age_s` seconds ago was quiet: only speech that began later is in progress."""
 
     def waits_since(self) -> float | None:
         """Return the loop time since which the provider owes an answer, None if it owes none."""
