@@ -1,4 +1,4 @@
-"""Google's services. Need the extra `google`."""
+"""Google's services. They need the extra `google`."""
 
 from .options import GeminiLiveOptions
 from .realtime import GeminiLive

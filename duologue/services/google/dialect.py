@@ -27,13 +27,13 @@ _AUDIO = f'{{"realtime_input":{{"audio":{{"data":"%s","mime_type":"audio/pcm;rat
 class GeminiDialect(Dialect):
     """Translates for one connection. The SDK has sent the set-up, which `wire_out.connect_config` makes.
 
-    Gemini has no ids of responses, no roles but user and model, and no events for the caller's speech: responses are
-    numbered ("r1"), notes are sent as the caller's text in brackets, and a turn of the caller's shows by its transcript
-    alone. A response begins with the model's first words, audio or call after the end of the previous response.
+    Gemini has no response ids, no roles except user and model, and no events for the caller's speech: responses are
+    numbered ("r1"), notes are sent as the caller's text in brackets, and only its transcript reports a turn of the
+    caller. A response begins with the model's first words, audio or call after the end of the previous response.
 
-    Text without a `tag` stops a response in progress, as all content does. It waits for the next text with a tag if the
-    model would answer it (3.1 takes text as realtime input only), and in a resumed session until a response has begun:
-    the server would refuse it as a second history.
+    Text without a `tag` stops a response in progress, as all content does. It is held back until the next text with a
+    tag if the model would answer it (3.1 takes text as realtime input only). In a resumed session it is held back until
+    a response has begun, because the server would refuse it as a second history.
     """
 
     answers_results = True
@@ -56,14 +56,14 @@ class GeminiDialect(Dialect):
         self._resumed = resumed
         self._in_turn = False
         self._held: deque[str] = deque(maxlen=MAX_KEPT)
-        """Text that waits for text with a tag."""
+        """Texts that are held back until a text with a tag."""
 
     # -- set-up ----------------------------------------------------------------------------------------------------
 
     def update(self, update_id: str, config: EngineConfig) -> list[str] | None:
-        """Change instructions and tools in place, for models that can. Everything else takes a new connection.
+        """Return the message that changes instructions and tools in place, None if the change needs a new connection.
 
-        Instructions that are removed do too: an empty text does not replace them.
+        Removing the instructions needs one, because an empty text does not replace them.
         """
         old = self._config
         if (config.voice or DEFAULT_VOICE) != (old.voice or DEFAULT_VOICE) or config.options != old.options:
@@ -81,11 +81,14 @@ class GeminiDialect(Dialect):
     # -- the caller and the conversation ---------------------------------------------------------------------------
 
     def audio(self, pcm: bytes) -> str:
-        """Return audio of the caller: mono s16le at 16 kHz."""
+        """Return the message with audio of the caller: mono s16le at 16 kHz."""
         return _AUDIO % b2a_base64(pcm, newline=False).decode("ascii")
 
     def turn_begins(self) -> list[str]:
-        """Begin a turn, which stops the model unless the session says otherwise. Waiting text becomes a part of it."""
+        """Return the messages that begin a turn, with text that was held back.
+
+        They stop the model, unless the session's options forbid that.
+        """
         self._in_turn = True
         messages = [_realtime("activityStart", {})]
         if self._held and self._family.text == "realtime":
@@ -94,12 +97,12 @@ class GeminiDialect(Dialect):
         return messages
 
     def turn_ends(self) -> list[str]:
-        """End the turn: the model answers now."""
+        """Return the message that ends the turn. The model answers then."""
         self._in_turn, self._responses.awaited = False, True
         return [_realtime("activityEnd", {})]
 
     def history(self, messages: Sequence[Message]) -> list[str]:
-        """Return the conversation as one message. Content cannot hold calls and results: they are text in brackets."""
+        """Return the conversation as one message. Calls and results are text in brackets: content cannot hold them."""
         turns = turns_of(messages)
         seeded = self._family.seed == "history_config"
         if not turns:
@@ -109,11 +112,11 @@ class GeminiDialect(Dialect):
         return [to_json({"client_content": {"turns": turns, "turnComplete": seeded}})]
 
     def text(self, text: str, *, role: str = "user", tag: str | None = None) -> list[str]:
-        """Return text of the caller, or a note as the caller's text in brackets."""
+        """Return the messages for a text of the caller, or for a note, which is the caller's text in brackets."""
         return self._tell(bracketed(text) if role == "system" else text, tag)
 
     def image(self, image: UserImage) -> list[str]:
-        """Return an image of the caller's. Raises BadInput for one that is not a JPEG or PNG, or has a url only."""
+        """Return the message with an image. Raises BadInput if it is not a JPEG or PNG, or has a url only."""
         if not image.image:
             raise BadInput(f"Gemini Live takes the bytes of an image, not its url: {image.url[:200]!r}")
         if image.mime not in GEMINI_IMAGE_TYPES:
@@ -123,17 +126,17 @@ class GeminiDialect(Dialect):
         return [_realtime("video", blob(image.image, image.mime))]
 
     def respond(self, tag: str, instructions: str = "") -> list[str]:
-        """Ask for a response, after its instructions as a note. Stops a response in progress."""
+        """Return the messages that ask for a response, with a note of its instructions. They stop one in progress."""
         if instructions:
             return self._tell(bracketed(f"For your next response: {instructions}"), tag)
-        # Models with realtime text answer text only.
+        # Models that take text as realtime input answer nothing but text.
         return self._tell(bracketed("Respond now.") if self._family.text == "realtime" and not self._held else "", tag)
 
     def tool_result(self, call_id: str, name: str, result: Any, *, respond: bool) -> list[str]:
-        """Return the result of a call as `{"result": …}`. Raises BadInput for one that is not a JSON value.
+        """Return the message with a call's result as `{"result": …}`. Raises BadInput if it is not a JSON value.
 
-        Calls that were made together are answered once, with their last result, if one of them asks for that. Results
-        of blocking tools are always answered.
+        The model answers once to calls that were made together, after their last result, if one of them asks for an
+        answer. It always answers results of blocking tools.
         """
         response: dict[str, Any] = {"id": call_id, "name": name, "response": {"result": result}}
         calls = self._responses.calls.get(call_id) or CallGroup()
@@ -169,7 +172,7 @@ class GeminiDialect(Dialect):
     # -- what the provider sends -----------------------------------------------------------------------------------
 
     def read(self, message: str | bytes) -> list[Event]:
-        """Return the events of a frame, in the order in which they happened. Raises BadInput."""
+        """Return the events of a frame, in the order in which they happened. Raises BadInput for a malformed one."""
         return self._responses.read(decode_frame(message))
 
 

@@ -1,7 +1,7 @@
 """The differences between the families of Gemini's Live models, as data.
 
-Sources: the model pages and the Live guide of ai.google.dev, as of November 2026. Where they say nothing, the value is
-one that cannot break a session.
+Sources: the model pages and the Live guide of ai.google.dev, as of November 2026. Where they say nothing, the value
+is one that cannot break a session.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ GEMINI_VOICES = frozenset(_VOICE_NAMES.split())
 DEFAULT_VOICE = "Puck"
 GEMINI_IMAGE_TYPES = frozenset({"image/jpeg", "image/png"})
 INPUT_RATE = 16_000
-"""Hz, of the caller's audio."""
+"""The sample rate of the caller's audio, in Hz."""
 OUTPUT_RATE = 24_000
-"""Hz, of the model's audio."""
+"""The sample rate of the model's audio, in Hz."""
 
 
 class LiveFamily(msgspec.Struct, frozen=True, kw_only=True):
-    """The models of one family, and what they take."""
+    """The models of one family, and the settings and messages that they take."""
 
     name: str
     models: str
-    """A regular expression of the ids, without `models/`."""
+    """A regular expression for the model ids, without `models/`."""
     text: Literal["client_content", "realtime"] = "client_content"
-    """How text is sent in mid-session: as content, or as realtime input, which the model always answers."""
+    """The way text is sent in mid-session: as content, or as realtime input, which the model always answers."""
     seed: Literal["client_content", "history_config"] = "client_content"
-    """How the conversation is replayed: as content that asks for no answer, or with the set-up's `history_config`,
+    """The way the conversation is replayed: as content that asks for no answer, or with the set-up's `history_config`,
     after which the server takes nothing else until the history is complete."""
     seed_ends_with_user: bool = False
     """True if the last turn of a replayed conversation must be the caller's."""
@@ -48,7 +48,7 @@ class LiveFamily(msgspec.Struct, frozen=True, kw_only=True):
     """The default behaviour of tools. With BLOCKING the model is silent until it has the result."""
     tool_behaviors: frozenset[ToolBehavior] = frozenset({"BLOCKING", "NON_BLOCKING"})
     json_schema: bool = True
-    """True if it takes a tool's parameters as JSON schema, False for OpenAPI's subset only."""
+    """True if tools' parameters may be a JSON schema, False if they must be of OpenAPI's subset."""
     search_beside_tools: bool = False
     """True if Google Search may be used beside function tools."""
     ends_at_idle: bool = False
@@ -58,10 +58,10 @@ class LiveFamily(msgspec.Struct, frozen=True, kw_only=True):
     thinking_level: ThinkingLevel | None = None
     """The default level, for a family that requires one."""
     refuses: dict[str, str] = msgspec.field(default_factory=dict)
-    """Options that it refuses whatever their value, with the reason."""
+    """Options that these models refuse at any value, with the reasons."""
     video: bool = True
     voices: frozenset[str] = GEMINI_VOICES
-    """Empty for any."""
+    """The voices that are accepted, empty for any."""
 
 
 _SNAPSHOT = r"(-preview|-latest)?(-\d+)*"
@@ -123,7 +123,7 @@ UNKNOWN = LiveFamily(
     thinking_budget=True,
     voices=frozenset(),
 )
-"""A model that is not listed is refused nothing, and nothing is relied on."""
+"""The family of models that are not listed: no option is refused, and no ability is relied on."""
 
 LIVE_FAMILIES = (NATIVE_AUDIO_2_5, FLASH_LIVE_3_1, LIVE_3_8, EXTENDED_THINKING_3_8)
 

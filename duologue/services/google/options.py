@@ -20,14 +20,14 @@ Positive = Annotated[int, Meta(ge=1, le=2**31 - 1)]
 class GeminiLiveOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The settings of a session, named as in the Live API. None leaves a setting to the model.
 
-    With `turn_detection=None` the framework finds the caller's turns; options of the server's detection are refused
-    beside it. `language` is another spelling of `language_code`, and `no_interruption=True` of
+    With `turn_detection=None` the framework finds the caller's turns, and options of the server's detection are
+    refused. `language` is another spelling of `language_code`, and `no_interruption=True` of
     `activity_handling="NO_INTERRUPTION"`.
 
     The wire has the sensitivities HIGH and LOW; MEDIUM leaves the sensitivity to the server.
 
-    The 3.x models are refused `google_search` beside function tools, of which a hand-off's is one: the documents do not
-    say that they take both.
+    For 3.x models `google_search` is refused beside function tools, including the tool of a hand-off, because the
+    provider's documents do not say that these models take both.
 
     Without `context_window_compression` a session ends after about 15 minutes of audio.
     """
@@ -57,7 +57,7 @@ class GeminiLiveOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     max_output_tokens: Positive | None = None
     seed: Annotated[int, Meta(ge=-(2**31), le=2**31 - 1)] | None = None
     thinking_budget: Annotated[int, Meta(ge=-1, le=2**31 - 1)] | None = None
-    """Tokens; 0 for none, -1 for the model's choice."""
+    """The most tokens for thinking; 0 for none, -1 for the model's choice."""
     thinking_level: ThinkingLevel | None = None
     proactive_audio: bool | None = None
     enable_affective_dialog: bool | None = None
@@ -75,7 +75,7 @@ class GeminiLiveOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
 
     @property
     def spoken_language(self) -> str | None:
-        """The language code, in either spelling."""
+        """The language code, from either spelling."""
         return self.language_code or self.language
 
 
@@ -89,7 +89,7 @@ _DETECTION_OPTIONS = (
 
 
 def resolved(options: GeminiLiveOptions, overrides: Mapping[str, Any]) -> GeminiLiveOptions:
-    """Return the options with some replaced, all checked. Raises ConfigurationError that names a bad one.
+    """Return the options with `overrides`, all checked. Raises ConfigurationError that names an invalid option.
 
     An override in one spelling replaces the option in the other.
     """
@@ -108,7 +108,7 @@ def resolved(options: GeminiLiveOptions, overrides: Mapping[str, Any]) -> Gemini
 
 
 def _contradiction(options: GeminiLiveOptions) -> str:
-    """Return which options contradict each other, "" if none do."""
+    """Return a text on options that contradict each other, "" if none do."""
     if options.language_code and options.language and options.language_code != options.language:
         return f"language_code {options.language_code!r} and language {options.language!r} are not the same"
     if (

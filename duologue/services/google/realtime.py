@@ -26,17 +26,17 @@ if TYPE_CHECKING:
     from google.genai import Client
 
 KEY_VARIABLES = ("GOOGLE_API_KEY", "GEMINI_API_KEY")
-"""Environment variables for the key; the first that is set counts."""
+"""The environment variables for the key, of which the first that is set is used."""
 SESSION_LIMIT_S = 900.0
-"""The provider's limit of a session with audio whose context is not compressed."""
+"""The provider's limit of an audio session without compression of its context, in seconds."""
 
 
 class GeminiLive(SpeechToSpeech):
     """Gemini Live as an engine. Needs the extra `google`.
 
-    The key is `api_key`, or else GOOGLE_API_KEY or GEMINI_API_KEY of the environment. `base_url` is an endpoint of your
-    own, which must speak TLS; `ssl_context` trusts its certificate. An unknown model id is accepted, and refused
-    nothing. `Configure.options` are fields of `GeminiLiveOptions`.
+    The key is `api_key`, by default GOOGLE_API_KEY or GEMINI_API_KEY of the environment. `base_url` is a custom
+    endpoint, which must use TLS; `ssl_context` trusts its certificate. For an unknown model id no option is refused.
+    `Configure.options` are fields of `GeminiLiveOptions`.
 
     Raises ConfigurationError for options that contradict each other or that the model refuses.
     """
@@ -95,14 +95,14 @@ class GeminiLive(SpeechToSpeech):
         )
 
     def check_config(self, config: EngineConfig) -> None:
-        """Raise ConfigurationError for a missing key and, by its name, for a setting that the model refuses."""
+        """Raise ConfigurationError for a missing key, or with the name of a setting that the model refuses."""
         check(self.model, self._family, self._options(config), config.voice, config.tools)
         self._key()
 
     async def dial(self, config: EngineConfig, handle: str) -> Wire:
         """Open a session. Raises ConnectionLost, ConfigurationError without a key, MissingExtra without the SDK."""
         if self._client is None:
-            # In a thread: loading the SDK and the certificates would hold up other calls.
+            # In a thread, because loading the SDK and the certificates would block other calls.
             self._client = await anyio.to_thread.run_sync(
                 make_client, self._key(), self._base_url, self._api_version, self._ssl_context
             )

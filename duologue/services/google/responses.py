@@ -1,4 +1,4 @@
-"""`Responses`: the responses of one connection to Gemini Live, and the events that its frames become."""
+"""`Responses`: turns the frames of one connection to Gemini Live into events."""
 
 from __future__ import annotations
 
@@ -32,44 +32,46 @@ from .options import GeminiLiveOptions
 from .wire_in import ModalityTokens, ServerContent, ServerFrame, UsageMetadata, WireToolCall
 
 MAX_KEPT = 256
-"""Ids of calls, tags, and texts that wait; beyond that the oldest are dropped."""
+"""The most call ids, tags and waiting texts that are kept; the oldest are dropped."""
 
 _NO_FAILURE = frozenset({"", "TURN_COMPLETE_REASON_UNSPECIFIED", "NEED_MORE_INPUT"})
 
 
 @dataclass(slots=True)
 class CallGroup:
-    """Calls that were made together. `open` have no result yet; `wanted` is True once one asks for an answer."""
+    """Calls that were made together. `open` has the ids without a result; `wanted` is True once an answer is wanted."""
 
     open: set[str] = field(default_factory=set)
     wanted: bool = False
 
 
 class Responses:
-    """Turns frames into events. A response begins with the model's first words, audio or call after the end of the
-    previous one; responses are numbered ("r1").
+    """Turns frames into events.
+
+    A response begins with the model's first words, audio or call after the end of the previous one. Responses are
+    numbered ("r1").
     """
 
     def __init__(self, options: GeminiLiveOptions, family: LiveFamily, *, model: str, service: str) -> None:
         self._options, self._family = options, family
         self._model, self._service = model, service
         self.count = 0
-        """Responses that have begun."""
+        """The number of responses that have begun."""
         self.tags: deque[str] = deque(maxlen=MAX_KEPT)
-        """Tags of the responses that were asked for and have not begun."""
+        """Tags of the requested responses that have not begun."""
         self.awaited = False
-        """True while the model is to answer a turn or results without being asked."""
+        """True while the model owes an answer to a turn or to results without a request."""
         self.calls = Recent[CallGroup](MAX_KEPT)
-        """By the id of the call."""
+        """The group of each call, by call id."""
         self._opened = False
         self._response = ""
         """The response in progress, "" without one."""
         self._said_something = False
-        """True once the model has spoken or called a tool in its present turn."""
+        """True once the model has spoken or called a tool in its current turn."""
         self._cut = False
         """True from an interruption of the model to the end of its turn."""
         self._working = False
-        """True while the model announces more of this response."""
+        """True while the model announces a continuation of this response."""
         self._usage: Usage | None = None
         """The latest usage of the response in progress."""
         self._caller_said = ""
@@ -134,7 +136,7 @@ class Responses:
         if content.interrupted and not self._cut:
             events.append(CutShort())
             if self.tags and not self._response:
-                self._begin(events)  # the response that was asked for was stopped before its first word
+                self._begin(events)  # the requested response was stopped before its first word
             self._finish(events, "interrupted")
             self._cut = self._said_something = True
         status = content.interaction_status
@@ -148,7 +150,7 @@ class Responses:
         outcome: Literal["completed", "failed"] = "completed" if reason in _NO_FAILURE else "failed"
         asked = bool(self.tags) or self.awaited
         if content.turn_complete and not self._said_something and (asked or outcome == "failed"):
-            self._begin(events)  # the model was asked, and has not spoken
+            self._begin(events)  # the model was asked and has said nothing
         if not self._cut:
             self._end_caller(events)
         self._finish(events, outcome, reason)
@@ -188,7 +190,7 @@ class Responses:
         return TurnTranscribed(text=self._caller_said.strip(), final=final, language=self._caller_language)
 
     def _end_caller(self, events: list[Event]) -> None:
-        """Send the caller's transcript as final."""
+        """Append the caller's transcript as final."""
         if self._caller_said.strip():
             events.append(self._transcribed(final=True))
         self._caller_said = self._caller_language = ""

@@ -25,7 +25,7 @@ def openapi(schema: dict[str, Any]) -> dict[str, Any]:
 
 
 def _converted(schema: Any, definitions: dict[str, Any], inside: frozenset[str]) -> dict[str, Any]:
-    """`inside` are the references whose targets contain this schema."""
+    """Convert one schema. `inside` has the references whose targets contain it."""
     if not isinstance(schema, dict):
         return {}
     if isinstance(reference := schema.get("$ref"), str):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # an optional dependency
 
 
 def check_sdk() -> None:
-    """Raise MissingExtra or IncompatiblePackage unless the installed SDK has what is used of it. Loads the SDK."""
+    """Load the SDK. Raises MissingExtra without it, IncompatiblePackage if it lacks a function that is used here."""
     try:
         from google.genai import types
         from google.genai.live import AsyncLive, AsyncSession
@@ -45,15 +45,15 @@ def check_sdk() -> None:
 
 
 def make_client(api_key: str, base_url: str, api_version: str, ssl_context: ssl.SSLContext | None) -> Client:
-    """Return the SDK's client. Raises MissingExtra without the SDK, IncompatiblePackage for one that does not fit."""
+    """Return the SDK's client. Raises MissingExtra without the SDK, IncompatiblePackage for an unsuitable version."""
     check_sdk()
     from google import genai
     from google.genai import types
 
     context = ssl_context or client_ssl_context()
     arguments: dict[str, Any] = {
-        "open_timeout": None,  # the keeper has its own deadline
-        "compression": None,  # base64 of speech does not compress
+        "open_timeout": None,  # the keeper limits the time of an attempt
+        "compression": None,  # speech in base64 hardly compresses
         "max_size": MAX_RECEIVED_BYTES,
         "create_connection": create_connection,
         "ssl": context,
@@ -71,8 +71,8 @@ def make_client(api_key: str, base_url: str, api_version: str, ssl_context: ssl.
 async def open_wire(client: Client, model: str, config: dict[str, Any], *, resumed: bool, first: str = "") -> LiveWire:
     """Connect, set the session up, and wait until the server has confirmed it.
 
-    `first` is sent ahead of the first message, unless that message is of the same kind. A refused set-up is fatal,
-    except for one that resumes a session: its handle may be to blame.
+    `first` is sent before the first message, unless that is of the same kind. A refused set-up is fatal, unless it
+    resumes a session, because its handle may be the cause.
 
     Raises ConnectionLost. Cancelling this closes the connection.
     """
@@ -94,9 +94,9 @@ async def open_wire(client: Client, model: str, config: dict[str, Any], *, resum
 
 
 async def _enter(context: AbstractAsyncContextManager[AsyncSession]) -> AsyncSession:
-    """Open the session in a task of its own, which a cancellation reaches once.
+    """Open the session in a task of its own, which a cancellation reaches only once.
 
-    A cancel scope cancels every wait until it is left, and the SDK could not close the connection it has opened.
+    Until it is left, a cancel scope cancels every wait, and the SDK could not close the connection that it has opened.
     """
     task = asyncio.ensure_future(context.__aenter__())
     try:
@@ -122,7 +122,7 @@ class LiveWire(WebSocketWire):
     ) -> None:
         super().__init__(connection, lost, decode=False)
         self._context, self._first = context, first
-        # The SDK has taken this message; for the dialect it opens the session.
+        # The SDK has consumed this message, but the dialect needs it to open the session.
         self._confirmation: str | None = json.dumps({"setupComplete": {"sessionId": session_id}})
 
     async def send(self, message: WireMessage) -> None:
@@ -148,7 +148,7 @@ class LiveWire(WebSocketWire):
 
 
 def lost(error: Exception, *, setting_up: bool = False, resumed: bool = False) -> ConnectionLost:
-    """Return the ConnectionLost that an error of the SDK or of `websockets` stands for.
+    """Return the ConnectionLost for an error of the SDK or of `websockets`.
 
     While `setting_up`, errors of a session that is `resumed` are not fatal.
     """
@@ -170,6 +170,6 @@ def lost(error: Exception, *, setting_up: bool = False, resumed: bool = False) -
     else:
         return ConnectionLost(f"{type(error).__name__}: {error}")
     text = f"closed with {code}{': ' if reason else ''}{reason}"
-    status = code if code < 1000 else 0  # an APIError has either
+    status = code if code < 1000 else 0  # an APIError has a status or a close code
     final = fatal(status=status, code=code, reason=reason, setting_up=setting_up) and not resumed
     return ConnectionLost(text, code=code, fatal=final)

@@ -1,4 +1,4 @@
-"""The frames of a Gemini Live server, each checked as a whole before any of it counts."""
+"""The frames of a Gemini Live server as structs. A frame is checked as a whole before any part is used."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Blob(_Fields, frozen=True):
 
     @property
     def pcm(self) -> bytes:
-        """The audio, b"" for anything else."""
+        """The audio, b"" for other data."""
         return self.data if (self.mime_type or "audio/pcm").startswith("audio/") else b""
 
     def __post_init__(self) -> None:
@@ -49,7 +49,7 @@ class ContentPart(_Fields, frozen=True):
 
     @property
     def pcm(self) -> bytes:
-        """Its audio, b"" without any."""
+        """The audio of this part, b"" without any."""
         return self.inline_data.pcm if self.inline_data is not None else b""
 
 
@@ -138,7 +138,7 @@ class ServerError(_Fields, frozen=True):
 
 
 class ServerFrame(msgspec.Struct, rename="camel"):
-    """One frame, which may have several of these at once. `unknown` are keys of other kinds."""
+    """One frame, which may have several of these fields at once. `unknown` has keys of other kinds."""
 
     setup_complete: SetupComplete | None = None
     server_content: ServerContent | None = None
@@ -161,7 +161,7 @@ _FRAME = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 def decode_frame(message: str | bytes) -> ServerFrame:
-    """Return a frame of the server's. Raises BadInput that names the kind and the field that does not fit."""
+    """Return a frame of the server. Raises BadInput that names the kind and the invalid field."""
     found = ServerFrame()
     kind = "message"
     try:

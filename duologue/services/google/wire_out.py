@@ -1,4 +1,4 @@
-"""The messages to Gemini Live: a session's set-up as the SDK's `connect` takes it, and the conversation as contents."""
+"""The messages to Gemini Live: a session's set-up for the SDK's `connect`, and the conversation as contents."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .schema import openapi
 def connect_config(
     config: EngineConfig, options: GeminiLiveOptions, family: LiveFamily, handle: str = ""
 ) -> dict[str, Any]:
-    """Return a `LiveConnectConfig` as a dict. With a `handle` it resumes that session. It always asks for handles."""
+    """Return a `LiveConnectConfig` as a dict. It asks for handles, and resumes the session of a `handle`."""
     speech: dict[str, Any] = {
         "voice_config": {"prebuilt_voice_config": {"voice_name": config.voice or DEFAULT_VOICE}},
         "language_code": options.spoken_language,
@@ -50,7 +50,7 @@ def connect_config(
 
 
 def tools(specs: Iterable[ToolSpec], options: GeminiLiveOptions, family: LiveFamily) -> list[dict[str, Any]]:
-    """Return the built-in tools and the functions, as both the SDK's set-up and the wire take them."""
+    """Return the built-in tools and the functions, in the form that the SDK and the wire share."""
     declarations = [_declaration(spec, options, family) for spec in specs]
     found: list[dict[str, Any]] = [{"googleSearch": {}}] if options.google_search else []
     return [*found, {"functionDeclarations": declarations}] if declarations else found
@@ -146,17 +146,17 @@ def _parts(message: Message) -> list[dict[str, Any]]:
 
 
 def bracketed(text: str) -> str:
-    """Return words that neither side has spoken, in brackets."""
+    """Return a text that neither side has spoken, in brackets."""
     return f"[{text}]"
 
 
 def turn(role: str, text: str) -> dict[str, Any]:
-    """Return the words of one side."""
+    """Return a text of one side as a content."""
     return {"role": role, "parts": [{"text": text}]}
 
 
 def blob(data: bytes, mime: str) -> dict[str, str]:
-    """Return bytes as the wire takes them."""
+    """Return bytes in the form of the wire: base64 and a MIME type."""
     return {"data": b2a_base64(data, newline=False).decode("ascii"), "mime_type": mime}
 
 

@@ -1,4 +1,4 @@
-"""`Asks`: asks a provider for replies, and knows which are waited for and which go on."""
+"""`Asks`: asks a provider for replies, and tracks the pending asks and the replies in progress."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .provider import Provider, ProviderMemory
 from .turns import Turns
 
 UNWANTED_S = 5.0
-"""Seconds within which a reply that was interrupted before it began is still recognised, and discarded."""
+"""Seconds for which a reply that was interrupted before it began is still recognised and discarded."""
 
 ReplyOutcome = Literal["finished", "lost", "again"]
 
@@ -26,20 +26,20 @@ CONTINUE = (
 
 @dataclass(slots=True, eq=False)
 class Ask:
-    """A reply that was asked for, or that the provider is expected to begin by itself: then it has no `tag`."""
+    """A reply that was asked for, or that the provider is expected to begin by itself; the latter has no `tag`."""
 
     tag: str
     turn: int
     utterance: Utterance | None = None
     """The latest of the caller's turns that it answers."""
     sent_at: float = 0.0
-    """Loop time."""
+    """Loop time at which it was sent, or at which the provider began to owe the reply."""
     void: bool = False
-    """The caller has interrupted: if it begins, it is stopped."""
+    """True once the caller has interrupted: the reply is stopped if it begins."""
     answer: asyncio.Future[ReplyOutcome] | None = None
     """The outcome, for the task that asked."""
     said: bool = False
-    """Something was said before the connection was lost."""
+    """True if part of the reply was said before the connection was lost."""
 
     def settle(self, outcome: ReplyOutcome) -> None:
         if self.answer is not None and not self.answer.done():
@@ -54,63 +54,63 @@ class Reply:
     ask: Ask
     turn: int
     id: str = ""
-    """Of the response; "" if none was opened."""
+    """The id of the response, "" if none was opened."""
     void: bool = False
-    """Nothing of it goes out any more."""
+    """True once its output is dropped."""
     said: bool = False
-    """Something of it has gone out."""
+    """True once part of it has gone out."""
     given: bool = False
-    """All of its audio has come."""
+    """True once all its audio has come."""
     audio_bytes: int = 0
-    """Audio that went out."""
+    """Bytes of audio that have gone out."""
     items: dict[str, int] = field(default_factory=dict)
-    """Bytes of audio that came of each of the provider's items, in order."""
+    """Bytes of audio received for each of the provider's items, in order."""
     cut: set[str] = field(default_factory=set)
-    """Items that were truncated."""
+    """The items that were truncated."""
     calls: list[Called] = field(default_factory=list)
 
 
 class Asks:
-    """Asks for one reply at a time. Those that nobody asked for begin in the order of the caller's turns."""
+    """Asks for one reply at a time. Replies that nobody asked for begin in the order of the caller's turns."""
 
     def __init__(self, session: Session, provider: Provider, turns: Turns, memory: ProviderMemory) -> None:
         self.active: dict[str, Reply] = {}
-        """The replies that go on, by the provider's id."""
+        """The replies in progress, by the provider's id."""
         self._session = session
         self._provider = provider
         self._turns = turns
         self._memory = memory
-        self._open: list[Ask] = []  # waited for, oldest first
+        self._open: list[Ask] = []  # pending asks, oldest first
         self._tags = 0
-        self._begun = 0  # how many replies have begun
-        self._unwanted: Ask | None = None  # interrupted before the provider has begun it by itself
-        self._results_given: set[int] = set()  # turns whose results went to the connection that had asked
+        self._begun = 0  # the number of replies that have begun
+        self._unwanted: Ask | None = None  # interrupted before the provider began the reply by itself
+        self._results_given: set[int] = set()  # turns whose results went to the connection that made the calls
 
     @property
     def busy(self) -> bool:
-        """True while the provider answers, or is about to because it was asked or has taken a turn."""
+        """True while the provider answers, or is about to answer a request or a turn."""
         return bool(self._open or self.active)
 
     @property
     def waits_for_tools(self) -> bool:
-        """True while the connection in use waits for results of tools."""
+        """True while the connection in use waits for tool results."""
         connection = self._provider.connection
         return connection is not None and self._session.calls.owned(connection)
 
     @property
     def goes_on(self) -> bool:
-        """True while the model answers, or will without being asked."""
+        """True while the model answers, or will answer without a request."""
         return self.busy or self.waits_for_tools or bool(self._results_given) or self._turns.any_taken
 
     @property
     def waits_since(self) -> float | None:
-        """Loop time since which a reply is waited for that has not begun, None if there is none."""
+        """Loop time of the oldest pending ask, None without one."""
         return min((ask.sent_at for ask in self._open), default=None)
 
     # -- asking ----------------------------------------------------------------------------------------------------
 
     async def go_on(self, turn: int) -> bool:
-        """Have a turn continued with the results of its tools. Returns False if no connection is left."""
+        """Continue a turn with the results of its tools. Returns False if no connection is left."""
         dialect, by_itself = self._provider.dialect, False
         begun = self._begun
         if turn in self._results_given and dialect is not None and dialect.answers_results:
@@ -119,17 +119,17 @@ class Asks:
             await self._provider.until(lambda: not (self.busy or self._turns.waiting) or self._provider.given_up)
             if self._begun > begun:
                 self._results_given.discard(turn)
-                return True  # the caller has spoken meanwhile, and the answer to that had the results in view
+                return True  # the caller spoke meanwhile, and the answer to that included the results
         try:
             return await self.ask(turn, by_itself=by_itself)
         finally:
             self._results_given.discard(turn)
 
     async def ask(self, turn: int, extra: str = "", *, by_itself: bool = False) -> bool:
-        """Have a response given in a turn, with `extra` instructions. Returns False if no connection is left.
+        """Get a response for a turn, with `extra` instructions. Returns False if no connection is left.
 
-        Returns when the provider has sent all of it. `by_itself`: the provider begins without being asked. Asks again
-        if the connection is lost meanwhile, and once if the provider fails before it has said anything.
+        Returns when the provider has sent the whole response. With `by_itself` the provider begins without a request.
+        Asks again if the connection is lost meanwhile, and once if the provider fails before it says anything.
         """
         provider, failures = self._provider, 0
         while True:
@@ -148,22 +148,22 @@ class Asks:
             try:
                 outcome = await answer
             finally:
-                ask.void = True  # matters if the wait was cancelled before the reply has begun
+                ask.void = True  # for a wait that was cancelled before the reply began
             if outcome == "finished" or (outcome == "again" and failures):
                 return True
             if outcome == "lost" and CONTINUE in extra and self._spoken_since(ask):
-                return True  # that will be answered
+                return True  # the newer turn will be answered
             failures += outcome == "again"
             by_itself = False
             if ask.said and CONTINUE not in extra:
                 extra = f"{extra}\n\n{CONTINUE}".strip()
 
     def _spoken_since(self, ask: Ask) -> bool:
-        """Return True if the caller's latest turn is another than the one that is answered."""
+        """Return True if the caller has begun another turn since the one that the ask answers."""
         return any(utterance is not ask.utterance for utterance in list(self._turns.waiting)[-1:])
 
     def give_result(self, result: ToolResult) -> bool:
-        """Send a result to the connection that waits for it. Returns False if none does."""
+        """Send a result to the connection that waits for it. Returns False if none is waiting."""
         provider_id = self._session.calls.claim(result.call_id, self._provider.connection)
         if provider_id is None:
             return False
@@ -172,23 +172,23 @@ class Asks:
             self._provider.send(dialect.tool_result(provider_id, result.name, result.result, respond=result.respond))
         return True
 
-    # -- replies that are expected ---------------------------------------------------------------------------------
+    # -- expected replies ------------------------------------------------------------------------------------------
 
     def expect(self, turn: int, utterance: Utterance | None) -> None:
-        """The provider will answer the caller's turn by itself."""
+        """Expect the provider to answer the caller's turn by itself."""
         self._unwanted = None
         self._open.append(Ask("", turn, utterance, sent_at=_loop_time()))
 
     def expect_none(self) -> None:
-        """The caller goes on to speak: the provider will not answer the part of the turn that it has heard."""
+        """Expect no unasked answer: the caller goes on speaking, and the provider waits for the rest of the turn."""
         self._unwanted = None
         self._open = [ask for ask in self._open if ask.tag]
 
     def begin(self, tag: str, provider_id: str) -> Reply:
-        """A reply begins. Its tag, or else the order, tells the ask that it answers."""
+        """Begin a reply. Its tag, or without one its order, identifies the ask that it answers."""
         ask = self._take(tag) or self._unasked()
         reply = Reply(provider_id, ask, ask.turn)
-        if not ask.tag:  # there is one reply at a time: the provider has refused the replies it was asked for
+        if not ask.tag:  # one reply at a time: the provider has refused those it was asked for
             self.refuse()
         self._begun += 1
         self.active[provider_id] = reply
@@ -203,22 +203,22 @@ class Asks:
         return ask
 
     def _unasked(self) -> Ask:
-        """Return the ask for a reply that nobody has expected."""
+        """Return the ask for an unexpected reply."""
         turn = self._session.floor.begin()
         return Ask("", turn, self._turns.take_unasked(turn))
 
     def refuse(self, tag: str = "") -> bool:
-        """The provider refuses the reply with this tag, or without one all that have a tag. Returns True if any was."""
+        """Give up the ask with this tag, or every tagged ask if `tag` is "". Returns True if there was one."""
         refused = [ask for ask in self._open if ask.tag and ask.tag == (tag or ask.tag)]
         for ask in refused:
             self._open.remove(ask)
             ask.settle("again")
         return bool(refused)
 
-    # -- replies that are void -------------------------------------------------------------------------------------
+    # -- void replies ----------------------------------------------------------------------------------------------
 
     def interrupt(self, turn: int) -> None:
-        """The replies of all turns up to this one are void, should they begin."""
+        """Void the pending asks of all turns up to this one."""
         for ask in [ask for ask in self._open if ask.turn <= turn]:
             ask.void = True
             if not ask.tag:
@@ -226,13 +226,13 @@ class Asks:
                 self.expect_unwanted(ask)
 
     def expect_unwanted(self, ask: Ask) -> None:
-        """The provider may begin a reply that is void. If the caller has spoken since, the next reply is to that."""
+        """Expect a void reply, unless the caller has spoken since: then the next reply answers the newer speech."""
         if all(utterance is ask.utterance for utterance in self._turns.waiting):
             ask.sent_at = _loop_time()
             self._unwanted = ask
 
     def abandon(self) -> list[Ask]:
-        """The connection is gone. Returns the asks that the provider still owed by itself."""
+        """Forget a connection that has ended. Returns the asks that the provider still owed by itself."""
         owed = [ask for ask in self._open if ask.answer is None and not ask.void]
         for ask in self._open:
             ask.settle("lost")

@@ -17,58 +17,58 @@ from ..remote.connection import Connection
 from .dialect import Dialect
 
 PREROLL_S = 0.5
-"""Pre-roll in seconds: a detector is sure only some time after the first sound."""
+"""Pre-roll in seconds: detectors report speech some time after its first sound."""
 RECENT_S = 2.0
-"""Seconds of silence that are kept, for a provider that reports speech late."""
+"""Seconds of audio without reported speech to keep, for providers that report speech late."""
 MAX_PIECE_S = 0.5
 """Longest audio of one message to a provider, in seconds."""
 TRIM_EVERY = 25
-"""Frames after which those that are not needed any longer are dropped."""
+"""The number of frames after which unneeded frames are dropped."""
 MAX_OLD_FRAMES = 4_096
-"""Frames that are kept without being needed any longer."""
+"""The most unneeded frames to keep."""
 
 
 @dataclass(slots=True, eq=False)
 class Utterance:
-    """A turn of the caller. `first` and `last` number its frames; `last` is None while it goes on."""
+    """A turn of the caller: the frames numbered `first` up to and without `last`, which is None while it goes on."""
 
     first: int
     last: int | None = None
     id: str = ""
-    """Our id for it: its transcripts carry it, and its item of the log will have it."""
+    """Our id, which its transcripts and its item of the log carry."""
     item: str = ""
-    """The provider's id for it."""
+    """The provider's id."""
     log_id: str = ""
-    """Its item in the log, made before the transcript is there."""
+    """The id of its item in the log, which is made before the transcript arrives."""
     turn: int = 0
     transcribed: bool = False
-    """Its final transcript has come. The hooks may still be asked about it."""
+    """True once its final transcript has come. Hooks may not have answered yet."""
     text: str | None = None
-    """The final transcript as the hooks have left it."""
+    """The final transcript after the hooks."""
     start_s: float = 0.0
-    """Session time, as `end_s`."""
+    """Session time of its start; `end_s` is that of its end."""
     end_s: float = 0.0
     answered_at: float = 0.0
-    """Loop time of the end of the answer."""
+    """Loop time at which its answer ended."""
 
     @property
     def open(self) -> bool:
-        """True while it goes on."""
+        """True until the turn is complete."""
         return self.last is None
 
 
 class Uplink:
-    """The caller's audio as messages, in the provider's rate, queued on the connection in use."""
+    """Queues the caller's audio as messages on the connection in use, at the provider's sample rate."""
 
     def __init__(self, sample_rate: int) -> None:
         self.connection: Connection[Dialect] | None = None
         self.server_turns = True
-        """True if the provider receives all audio without gaps, else that of turns only."""
+        """True if the provider receives all audio without gaps, False if it receives the audio of turns only."""
         self.in_turn = False
         """True between the messages that begin and end a turn."""
         self._mono = MonoAt(sample_rate)
-        self._sent_bytes = 0  # since the last take_sent_s
-        self._stream_bytes = 0  # on this connection
+        self._sent_bytes = 0  # sent since the last take_sent_s
+        self._stream_bytes = 0  # sent on this connection
         self._stream_at = 0.0  # session time at which the stream on this connection ends
 
     def attach(self, connection: Connection[Dialect]) -> None:
@@ -79,7 +79,7 @@ class Uplink:
         self.reset()
 
     def reset(self) -> None:
-        """Audio that does not continue the last follows."""
+        """Prepare for audio that does not continue the last."""
         self.in_turn = False
         self._mono.reset()
 
@@ -98,18 +98,18 @@ class Uplink:
         self._stream_at = frame.at + frame.duration_s
 
     def end_turn(self, connection: Connection[Dialect]) -> None:
-        """Queue the rest of a turn's audio, and the messages that end the turn."""
+        """Queue the rest of a turn's audio and the messages that end the turn."""
         self.in_turn = False
         if rest := self._mono.flush():
             connection.queue([connection.dialect.audio(rest)])
         connection.queue(connection.dialect.turn_ends())
 
     def session_time(self, stream_ms: float) -> float:
-        """Return the session time of a place, in ms, of the audio sent on this connection."""
+        """Return the session time of the audio at `stream_ms`, which counts the audio sent on this connection."""
         return self._stream_at - self._seconds_of(self._stream_bytes) + stream_ms / 1000
 
     def take_sent_s(self) -> float:
-        """Return the seconds of audio sent since this was last called."""
+        """Return the seconds of audio sent since the last call of this method."""
         sent, self._sent_bytes = self._sent_bytes, 0
         return self._seconds_of(sent)
 
@@ -118,30 +118,30 @@ class Uplink:
 
 
 class AudioRing:
-    """Keeps the caller's frames in order, sends them, and knows which must be sent again on another connection.
+    """Keeps the caller's frames in order, sends them, and sends them again on another connection where necessary.
 
-    With `server_turns` the provider receives all audio without gaps, else that of turns only, with its pre-roll. Holds
-    `ring_s` of audio; beyond that the oldest is dropped, and `dropped` is called with the number of the caller's
-    samples that no provider has received.
+    With `server_turns` the provider receives all audio without gaps, otherwise the audio of turns with its pre-roll.
+    The ring holds `ring_s` seconds of audio. Beyond that it drops the oldest, and calls `dropped` with the number of
+    samples of the caller that no provider has received.
     """
 
     def __init__(self, sample_rate: int, ring_s: float, dropped: Callable[[int], None]) -> None:
         self.utterances: list[Utterance] = []
-        """Turns that are not dealt with, oldest first."""
+        """The turns that the provider has not dealt with, oldest first."""
         self.held = False
         """True while nothing is sent."""
         self.uplink = Uplink(sample_rate)
         self._ring_s = ring_s
         self._dropped = dropped
         self._frames: deque[Input] = deque()
-        self._base = 0  # the oldest frame in the ring; numbers of frames count all frames of the call
+        self._base = 0  # the oldest frame in the ring; frames are numbered through the whole call
         self._next = 0  # the first frame that the connection has not sent
         self._new = 0  # the first frame that no earlier connection has sent
-        self._dealt_with = 0  # the frame after the last turn that is dealt with
+        self._dealt_with = 0  # the frame after the last turn that the provider has dealt with
         self._asked = 0  # the frame after the last turn handed to an earlier connection
-        self._sent: deque[tuple[int, int, int]] = deque()  # may get lost: number, connection's message, samples
+        self._sent: deque[tuple[int, int, int]] = deque()  # not surely delivered: frame, message, samples
         self._untold: int | None = None  # the first frame of speech that the provider has not reported
-        self._cut_turn = False  # the oldest frame lies in a turn whose beginning was dropped
+        self._cut_turn = False  # True if the oldest frame lies in a turn whose beginning was dropped
         self._seconds = 0.0
         self._untrimmed = 0  # frames since the last _trim
         self._lost = 0
@@ -149,7 +149,7 @@ class AudioRing:
     # -- the caller's frames ---------------------------------------------------------------------------------------
 
     def add(self, frame: Input) -> None:
-        """Take the caller's next frame. Its messages are queued: flush the connection then."""
+        """Take the caller's next frame and queue its messages. Flush the connection afterwards."""
         if isinstance(frame, UserAudio):
             while frame.duration_s > MAX_PIECE_S:
                 head, frame = split(frame, int(MAX_PIECE_S * frame.sample_rate))
@@ -174,11 +174,11 @@ class AudioRing:
 
     @property
     def going_on(self) -> Utterance | None:
-        """The turn that goes on, if there is one."""
+        """The turn in progress, None without one."""
         return next((utterance for utterance in self.utterances if utterance.open), None)
 
     def begin(self, start_s: float, preroll_s: float = PREROLL_S) -> Utterance:
-        """Begin a turn at a session time, with the pre-roll that was kept."""
+        """Begin a turn at a session time, with as much of its pre-roll as is left."""
         after = max((u.last for u in self.utterances if u.last is not None), default=max(self._base, self._dealt_with))
         first = self._back(start_s, preroll_s)
         utterance = Utterance(max(first, after), start_s=start_s)
@@ -187,22 +187,22 @@ class AudioRing:
         return utterance
 
     def end(self, utterance: Utterance, end_s: float, *, heard_until_s: float = inf) -> None:
-        """Complete a turn: with the latest frame, or with that of the session time up to which the provider heard."""
+        """Complete a turn with the latest frame, or with the frame at `heard_until_s` (session time)."""
         last = self._back(heard_until_s)
         if last < self.here and last >= self._base:
             frame = self._frames[last - self._base]
-            last += isinstance(frame, UserAudio) and frame.at < heard_until_s - 1e-6  # a part of it is the turn's
+            last += isinstance(frame, UserAudio) and frame.at < heard_until_s - 1e-6  # the turn has a part of it
         utterance.last, utterance.end_s = max(utterance.first, last), end_s
 
     def settle(self, utterance: Utterance) -> None:
-        """A turn is dealt with: its audio is not needed any longer."""
+        """Note that a turn is dealt with: its audio is no longer needed."""
         if utterance in self.utterances:
             self.utterances.remove(utterance)
             self._dealt_with = max(self._dealt_with, utterance.last or 0)
         self._trim()
 
     def _back(self, at: float, preroll_s: float = 0.0) -> int:
-        """The number of the first frame at or after a session time, less the pre-roll within the same turn."""
+        """Return the number of the first frame at or after a session time, less the pre-roll within the same turn."""
         number = self.here
         for frame in reversed(self._frames):
             if isinstance(frame, UserAudio) and frame.at + frame.duration_s <= at - preroll_s:
@@ -215,20 +215,20 @@ class AudioRing:
     # -- sending ---------------------------------------------------------------------------------------------------
 
     def attach(self, connection: Connection[Dialect]) -> None:
-        """Send on this connection from now on, beginning with the first turn that is not dealt with."""
+        """Send on this connection from now on, from the first turn that is not dealt with."""
         self.uplink.attach(connection)
         if self.utterances:
             self._next = max(self._base, min(self._next, self.utterances[0].first))
             if self._cut_turn and self._next == self._base and not self.uplink.server_turns:
                 self.uplink.begin_turn(connection)
-        self._flush(self._asked)  # also while the audio is held: the answer will be asked for again
+        self._flush(self._asked)  # also while audio is held: the turns' answers will be requested again
         connection.send(())
 
     def detach(self, *, lost: bool) -> None:
-        """Send on this connection no longer. The next one sends the messages that may not have arrived.
+        """Stop sending on this connection. The next one repeats the messages that may not have arrived.
 
-        After a loss nobody knows what the provider has heard of the latest audio: the next one sends all that lies
-        after the last turn that was dealt with.
+        After a loss it is unknown how much of the latest audio the provider has heard: the next connection sends all
+        audio after the last turn that was dealt with.
         """
         if self.uplink.connection is None:
             return
@@ -243,7 +243,7 @@ class AudioRing:
         self._sent.clear()
 
     def hold(self, held: bool) -> None:
-        """Stop sending, or go on."""
+        """Stop sending, or resume."""
         self.held = held
         self._flush()
         if self.uplink.connection is not None:
@@ -256,14 +256,14 @@ class AudioRing:
         end = at_least if self.held else self._base + len(self._frames)
         if end <= self._next:
             return
-        if self._next == self._base + len(self._frames) - 1:  # nearly always, and found at once
+        if self._next == self._base + len(self._frames) - 1:  # the usual case, without a search
             self._pass_on(connection, self._frames[-1], (self._frames[-1],))
             return
         for pieces in _together(tuple(self._between(self._next, end))):
             self._pass_on(connection, _joined(pieces), pieces)
 
     def _pass_on(self, connection: Connection[Dialect], frame: Input, pieces: Sequence[Input]) -> None:
-        """Queue the messages of a frame that may be joined of several."""
+        """Queue the messages of a frame, which joins all `pieces`."""
         number, queued = self._next, connection.queued
         self._next += len(pieces)
         if isinstance(frame, UserAudio):
@@ -291,7 +291,7 @@ class AudioRing:
     # -- a change of engines ---------------------------------------------------------------------------------------
 
     def release(self) -> tuple[Input, ...]:
-        """Give away the turns that are not dealt with, or else the pre-roll; in any case all that was not sent."""
+        """Hand over the turns that are not dealt with, or else the pre-roll, and all frames that were not sent."""
         recent, first = self._frames[-1] if self._frames else None, self.here
         if self.utterances:
             first = self.utterances[0].first
@@ -300,7 +300,7 @@ class AudioRing:
         first = max(self._base, min(first, self._next))
         speech = list(self._between(first, self.here))
         if self.utterances and not any(isinstance(frame, SpeechStarted) for frame in speech):
-            # Only the provider has heard it.
+            # Only the provider has detected this speech.
             speech.insert(0, SpeechStarted(at=self.utterances[0].start_s, utterance=self.utterances[0].id))
             if not self.utterances[-1].open:
                 speech.append(EndOfTurn(at=self.utterances[-1].end_s, by="server"))
@@ -308,7 +308,7 @@ class AudioRing:
         return tuple(speech)
 
     def adopt(self, speech: Iterable[Input]) -> None:
-        """Go on with the frames that another engine has released, ahead of all that come."""
+        """Continue with the frames that another engine has released, before any new frame."""
         for frame in speech:
             if isinstance(frame, SpeechStarted) and self.going_on is None:
                 self.begin(frame.at, RECENT_S).id = frame.utterance
@@ -343,7 +343,7 @@ class AudioRing:
         untold = self.here if self._untold is None else self._untold
         keep = min(first, untold, self._sent[0][0] if self._sent else self._next)
         new = max(self._new, self._next)
-        if not self.uplink.server_turns:  # audio outside of turns is not for the provider
+        if not self.uplink.server_turns:  # the provider does not receive audio outside of turns
             new = max(new, first)
         while frames and (
             self._seconds > self._ring_s
@@ -369,7 +369,7 @@ class AudioRing:
 
 
 def _together(frames: Iterable[Input]) -> Iterator[list[Input]]:
-    """Audio joined with the audio that follows it, up to `MAX_PIECE_S`, and each other frame by itself."""
+    """Yield runs of audio frames of up to `MAX_PIECE_S` together, and each other frame by itself."""
     pieces: list[Input] = []
     seconds = 0.0
     for frame in frames:

@@ -1,4 +1,4 @@
-"""`Caller`: a native engine's side towards the caller: when they speak, and whose turn it is."""
+"""`Caller`: follows the caller for a native engine, and decides when their turns begin and end."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from .provider import NativeService, Provider
 from .turns import TRANSCRIPT_WAIT_S, Transcripts, Turns
 
 NOISE_S = 10.0
-"""A turn that the provider has neither transcribed nor answered after this time was not speech to it."""
+"""Seconds after which a turn that the provider has neither transcribed nor answered counts as noise."""
 
 
 class Caller:
     """Follows the caller's speech and decides when a turn begins and ends.
 
-    The provider's events count if it detects turns and reports them (`follows_provider`), else those of the processors
-    before the engine."""
+    If the provider detects turns and reports them (`follows_provider`), its events count; otherwise those of the
+    processors before the engine do."""
 
     def __init__(self, service: NativeService, provider: Provider, ring: AudioRing, turns: Turns, asks: Asks) -> None:
         self._service = service
@@ -38,9 +38,9 @@ class Caller:
         self._asks = asks
         self._transcripts = Transcripts(service, self._on_asked)
         self._server_turns, self._tells_speech, self._answers_turns = True, False, True
-        # A processor before the engine detects speech. One that is not known here shows it by its first frame.
+        # True if a processor before the engine detects speech; an unknown one is noticed at its first frame.
         self._ears = any(isinstance(leaf, Vad) for leaf in leaves(session.pipeline))
-        self._gate: SpeechGate | None = None  # detects the speech that nobody reports
+        self._gate: SpeechGate | None = None  # detects speech where nothing else does
         self._ends: deque[float] = deque(maxlen=2)  # loop times at which the latest turns ended
 
     @property
@@ -51,13 +51,13 @@ class Caller:
     # -- frames ----------------------------------------------------------------------------------------------------
 
     def hear(self, frame: UserAudio) -> None:
-        """Take the caller's next audio."""
+        """Take the next audio of the caller."""
         if not self._ears and self._server_turns and not self._tells_speech:
             self._detect(frame)
         self._ring.add(frame)
 
     def _detect(self, frame: UserAudio) -> None:
-        """Nothing reports speech: find it here, since a change of connections must not cut it in two."""
+        """Detect speech that nothing else reports: a change of connections must not split it."""
         gate = self._gate = self._gate or SpeechGate()
         at = gate.hear(frame)
         if at is None:
@@ -109,7 +109,7 @@ class Caller:
     # -- the provider's events -------------------------------------------------------------------------------------
 
     async def on_speech_began(self, event: SpeechBegan) -> None:
-        """The provider hears the caller speak: that interrupts the agent."""
+        """Begin a turn at the provider's report of speech, and interrupt the agent."""
         at = self._ring.uplink.session_time(event.at_ms)
         self._asks.expect_none()
         self._ring.begin(at, RECENT_S).item = event.item
@@ -121,7 +121,7 @@ class Caller:
             await self._service.push(SpeechStarted(at=at))
 
     async def on_speech_ceased(self, event: SpeechCeased) -> None:
-        """The provider hears silence."""
+        """End the speech at the provider's report of silence."""
         at, utterance = self._ring.uplink.session_time(event.at_ms), self._turns.find(event.item)
         if utterance is not None:
             utterance.end_s = at
@@ -130,7 +130,7 @@ class Caller:
             await self._service.push(SpeechStopped(at=at))
 
     async def on_turn_taken(self, event: TurnTaken) -> None:
-        """The provider has taken the caller's turn."""
+        """Complete the turn that the provider has taken."""
         if not self.follows_provider:
             unnamed = self._turns.find("")
             if unnamed is not None:
@@ -145,11 +145,11 @@ class Caller:
         await self._service.push(EndOfTurn(at=utterance.end_s, by="server"))
 
     async def on_transcribed(self, event: TurnTranscribed) -> None:
-        """The provider has transcribed a turn, or a part of it. The hooks are asked about it elsewhere."""
+        """Take the transcript of a turn, or of a part of it. `Transcripts` asks the hooks about it."""
         text, utterance = event.text.strip(), self._turns.find(event.item)
         if utterance is None:
             if event.item or not text:
-                return  # of a turn that was settled long ago
+                return  # its turn was settled long ago
             utterance = self._ring.begin(self._session.now(), RECENT_S)
         utterance.transcribed = utterance.transcribed or event.final
         end_s = (utterance.end_s or self._session.now()) if event.final else 0.0
@@ -166,28 +166,28 @@ class Caller:
         )
 
     async def _on_asked(self, utterance: Utterance, transcript: UserTranscript, allowed: UserTranscript | None) -> None:
-        """The hooks have answered; `allowed` is the transcript as they have left it, None if they block it."""
+        """Take the hooks' answer: `allowed` is the transcript after the hooks, None if one of them blocked it."""
         if utterance not in self._turns:
             return
         if transcript.final:
             self._turns.complete(utterance, allowed.text if allowed is not None else "")
         if allowed is not None:
-            await self._service.push_up(allowed)  # turn-taking sits above
+            await self._service.push_up(allowed)  # the processors that take turns are upstream
             await self._service.push(allowed)
         self._provider.notify()
 
     # -- turns -----------------------------------------------------------------------------------------------------
 
     def _take_turn(self, utterance: Utterance, *, by_itself: bool) -> None:
-        """A turn is complete: it gets its place in the log, and an answer is due."""
+        """Complete a turn: give it its place in the log, and request or expect an answer."""
         floor = self._session.floor
         dismissed = floor.take_dismissed()
         if by_itself:
             if not dismissed and may_interrupt(self._session):
-                self._session.interrupt()  # the hold waits for words, which would come once the answer has begun
+                self._session.interrupt()  # the hold waits for words, which come after the answer has begun
             turn = floor.begin()
             self._turns.place(utterance, turn)
-            if not self._ring.held:  # else it has not reached the provider
+            if not self._ring.held:  # held audio has not reached the provider
                 self._asks.expect(turn, utterance)
             return
         self._turns.place(utterance, floor.turn + 1)
@@ -199,7 +199,7 @@ class Caller:
             self._service.owe_answer("turn", utterance.end_s)
 
     async def _owe_when_decided(self, utterance: Utterance) -> None:
-        """The caller has spoken over the agent: their words decide whether that wants an answer."""
+        """Owe an answer to speech over the agent, unless its words turn out to be a backchannel."""
 
         def decided() -> bool:
             return utterance.text is not None or utterance not in self._turns.waiting
@@ -212,42 +212,42 @@ class Caller:
 
     @property
     def awaits_unasked(self) -> Utterance | None:
-        """The latest transcribed turn without an answer, for providers that do not announce turns, else None."""
+        """The latest transcribed turn without an answer. None if the provider announces turns, or detects none."""
         if self.follows_provider or not self._server_turns:
             return None
         return self._turns.latest_understood
 
     def ignored_since(self, told_at: float) -> float | None:
-        """Loop time since which the provider has been silent, if at least two turns have ended after `told_at`."""
+        """Return the loop time since which the provider has ignored two turns that ended after `told_at`, else None."""
         first = self._ends[0] if len(self._ends) == 2 else None
         return first if first is not None and self._server_turns and first > told_at else None
 
     # -- changes of the connection, and of the engine --------------------------------------------------------------
 
     def attach(self, connection: Connection[Dialect]) -> None:
-        """The provider hears the caller on this connection from now on, from the first turn that is not dealt with."""
+        """Send the caller's audio on this connection from now on, from the first turn that is not dealt with."""
         dialect = connection.dialect
         self._server_turns, self._tells_speech = dialect.server_turns, dialect.tells_speech
         self._answers_turns = dialect.answers_turns
         self._ring.attach(connection)
         if self.follows_provider:
-            self._ring.utterances.clear()  # it finds them anew
+            self._ring.utterances.clear()  # the provider detects them again
 
     def detach(self, *, lost: bool) -> None:
-        """The connection is gone: the turns without a transcript must be heard again.
+        """Leave a connection that has ended: turns without a transcript must be sent again.
 
-        If it was `lost`, the audio must be too that the provider may not have received or reported.
+        If it was `lost`, audio that the provider may not have received or reported is sent again too.
         """
         self._transcripts.clear()
         self._turns.leave_to_the_log()
         self._ring.detach(lost=lost)
 
     def close(self) -> None:
-        """Ask the hooks about nothing any longer."""
+        """Stop asking the hooks."""
         self._transcripts.close()
 
     def release(self) -> tuple[tuple[Input, ...], bool, bool]:
-        """Give away the caller's speech without a transcript.
+        """Hand over the caller's speech that has no transcript.
 
         Also returns whether the log has words without an answer, and whether the speech holds a complete turn.
         """

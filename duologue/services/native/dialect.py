@@ -25,16 +25,16 @@ class Dialect(ConnectionDialect):
     answers_turns: ClassVar[bool] = True
     """True if `turn_ends` makes the model answer without `respond`."""
     answers_results: ClassVar[bool] = False
-    """True if the model goes on by itself once it has the results of its calls."""
+    """True if the model continues by itself once it has the results of its calls."""
     acknowledges_updates: ClassVar[bool] = True
     """True if the provider answers `update`, with `Configured` or `Refused`."""
     tells_speech: ClassVar[bool] = False
     """True if the provider reports the caller's speech: `SpeechBegan`, `SpeechCeased`, `TurnTaken`."""
     holds_text: bool = False
-    """True if a text that asks for no answer waits for the next one that does."""
+    """True if the dialect holds a text that asks for no answer back until the next text that does."""
     server_turns: bool = True
-    """True if the provider finds the ends of the caller's turns, from a stream of audio without gaps. Otherwise the
-    pipeline does, and only the audio of turns is sent."""
+    """True if the provider finds the ends of the caller's turns in a stream of audio without gaps. If False, the
+    pipeline finds them, and only the audio of turns is sent."""
 
     # -- set-up ----------------------------------------------------------------------------------------------------
 
@@ -43,7 +43,7 @@ class Dialect(ConnectionDialect):
         return []
 
     def update(self, update_id: str, config: EngineConfig) -> list[str] | None:
-        """Return the messages that change the configuration in place, None if that takes a new connection."""
+        """Return the messages that change the configuration in place, None if the change needs a new connection."""
         raise NotImplementedError
 
     # -- the caller -----------------------------------------------------------------------------------------------
@@ -61,22 +61,22 @@ class Dialect(ConnectionDialect):
         return []
 
     def history(self, messages: Sequence[Message]) -> list[str]:
-        """Return the messages that replay the log to a session that knows nothing of it. Asks for no answer."""
+        """Return the messages that replay the log to a new session. They ask for no answer."""
         raise NotImplementedError
 
     def text(self, text: str, *, role: str = "user", tag: str | None = None) -> list[str]:
-        """Return the messages with a text of the caller ("user") or a note ("system").
+        """Return the messages for a text of the caller ("user") or a note ("system").
 
-        Asks for an answer if there is a `tag` for it.
+        They ask for an answer if there is a `tag` for it.
         """
         raise NotImplementedError
 
     def image(self, image: UserImage) -> list[str]:
-        """Return the messages with an image of the caller. Asks for no answer. Raises BadInput for an unknown type."""
+        """Return the messages for an image. They ask for no answer. Raises BadInput for an unknown type."""
         raise NotImplementedError
 
     def respond(self, tag: str, instructions: str = "") -> list[str]:
-        """Return the messages that ask for a response now. `ResponseBegan` has the tag if the provider returns it."""
+        """Return the messages that ask for a response now. `ResponseBegan` has the tag if the provider repeats it."""
         raise NotImplementedError
 
     def tool_result(self, call_id: str, name: str, result: Any, *, respond: bool) -> list[str]:
@@ -86,11 +86,11 @@ class Dialect(ConnectionDialect):
     # -- interruption ----------------------------------------------------------------------------------------------
 
     def cancel(self, response: str) -> list[str]:
-        """Return the messages that stop a response; none where the provider stops by itself, or cannot."""
+        """Return the messages that stop a response; none if the provider stops by itself or cannot stop."""
         return []
 
     def truncate(self, item: str, heard_ms: int) -> list[str]:
-        """Return the messages that cut an item to the `heard_ms` that the caller heard; none where that is unknown."""
+        """Return the messages that cut an item to the first `heard_ms`; none if the provider cannot truncate."""
         return []
 
     # -- the provider ---------------------------------------------------------------------------------------------
@@ -114,21 +114,21 @@ class SpeechBegan(Event, frozen=True, kw_only=True):
 
 
 class SpeechCeased(Event, frozen=True, kw_only=True):
-    """The provider heard the caller's last speech `at_ms` of the audio that was sent."""
+    """The provider hears silence; the speech ended at `at_ms` of the audio that was sent on this connection."""
 
     item: str = ""
     at_ms: float = 0.0
 
 
 class TurnTaken(Event, frozen=True, kw_only=True):
-    """The caller's turn is complete, and `item` stands for it. If `answered`, the provider answers it by itself."""
+    """The caller's turn `item` is complete. If `answered`, the provider answers it by itself."""
 
     item: str
     answered: bool
 
 
 class TurnTranscribed(Event, frozen=True, kw_only=True):
-    """The transcript of all of the item so far. A final "" means that it was not understood."""
+    """The transcript of the whole item up to now. A final "" means that it was not understood."""
 
     item: str = ""
     text: str
@@ -137,7 +137,7 @@ class TurnTranscribed(Event, frozen=True, kw_only=True):
 
 
 class ResponseBegan(Event, frozen=True, kw_only=True):
-    """A response begins. `tag` is that of the request for it, "" if the provider began it by itself."""
+    """A response begins. `tag` is the tag of its request, "" if the provider began it by itself."""
 
     response: str
     tag: str = ""
@@ -159,7 +159,7 @@ class Voiced(Event, frozen=True, kw_only=True):
 
 
 class AudioComplete(Event, frozen=True, kw_only=True):
-    """All of the response's audio has come. Its `ResponseFinished` comes later, if it comes."""
+    """All audio of the response has come. Its `ResponseFinished` comes later, or never."""
 
     response: str
 
@@ -189,7 +189,7 @@ class ResponseFinished(Event, frozen=True, kw_only=True):
 
 
 class Consumed(Event, frozen=True, kw_only=True):
-    """Consumption that is reported apart from a response."""
+    """Consumption that is not reported with a response."""
 
     usage: Usage
 
@@ -199,12 +199,12 @@ class CutShort(Event, frozen=True, kw_only=True):
 
 
 class HandleGiven(Event, frozen=True, kw_only=True):
-    """With this handle the session can be resumed; "" while it cannot."""
+    """The handle that resumes the session, "" while it cannot be resumed."""
 
     handle: str
 
 
 class Unknown(Event, frozen=True, kw_only=True):
-    """An unknown message of type `kind`. Known but irrelevant types yield no event."""
+    """A message of the unknown type `kind`. Messages of known types without use yield no event."""
 
     kind: str

@@ -55,7 +55,7 @@ class NativeAnswers(NativeService):
 
     @handles(Interrupted)
     def interrupted(self, signal: Interrupted) -> None:
-        """Stop the provider, and have it forget what the caller has not heard."""
+        """Stop the provider, and remove the unheard speech from its memory."""
         super().interrupted(signal)
         if self._parts is not None:
             self._parts.interrupt(signal)
@@ -68,7 +68,7 @@ class NativeAnswers(NativeService):
         with self.session.floor.scope(turn):
             if not await (replies.go_on(turn) if isinstance(asked, ToolResult) else replies.ask(turn, extra)):
                 self._unanswered = "words"
-                self._kept.append(asked)  # for the engine that takes the call over
+                self._kept.append(asked)  # for the engine that takes over the call
 
     async def _speak(self, turn: int, config: EngineConfig, text: str) -> None:
         with self.session.floor.scope(turn):
@@ -86,18 +86,18 @@ class NativeAnswers(NativeService):
     # -- a change of engines in mid-call ---------------------------------------------------------------------------
 
     async def drain(self) -> None:
-        """Let out what has begun and what is to be said; begin nothing else, and send nothing of the caller's."""
+        """Finish the responses in progress and the texts to say. Begins nothing else, and holds the caller's audio."""
         self.parts.leave(True)
         await super().drain()
         await self.parts.finish()
 
     def stay(self) -> None:
-        """The change does not come about: go on."""
+        """Keep the call after a change of engines that failed."""
         super().stay()
         self.parts.leave(False)
 
     def release(self) -> Handover:
-        """Give away the work that is not done."""
+        """Hand over the unfinished work."""
         left = super().release()
         speech, words, over = self.parts.release()
         asked = tuple(frame for frame in left.asked if not (over and isinstance(frame, EndOfTurn)))
@@ -108,9 +108,9 @@ class NativeAnswers(NativeService):
         )
 
     def adopt(self, left: Handover) -> None:
-        """Take over the work that another engine has released, ahead of all that comes."""
+        """Take over the work that another engine has released, before any new frame."""
         self.parts.ring.adopt(left.speech)
-        for result in left.results:  # into the log, from which the provider learns of them with the rest
+        for result in left.results:  # into the log, which the provider receives
             super().take_result(result)
         super().adopt(msgspec.structs.replace(left, results=()))
         self.parts.activate()
@@ -122,12 +122,12 @@ class SpeechToSpeech(NativeAnswers):
     A vendor gives the methods of `NativeService`. This class keeps the connection, the caller's audio, the log, the
     turns and the tools, in the same way for all vendors.
 
-    The provider decides about turns (`Dialect.server_turns`), or the processors before this one do. In the first case
-    their `EndOfTurn` asks for nothing; `Vad` and `Endpointing` in the pipeline still tell the caller's speech from
-    silence when the connection is to be replaced.
+    Either the provider finds the caller's turns (`Dialect.server_turns`) or the processors before this one do. If the
+    provider does, the `EndOfTurn` of those processors asks for nothing, but `Vad` and `Endpointing` still show when the
+    caller is silent and the connection may be replaced.
 
-    The model is asked to say texts of the application (`Say`) word for word. A response that the provider fails to give
-    is asked for once more.
+    The model is asked to say the application's texts (`Say`) word for word. If the provider fails to give a response,
+    it is asked once more.
     """
 
     def __init__(
@@ -155,14 +155,14 @@ class SpeechToSpeech(NativeAnswers):
 
     @handles(Configure)
     async def configure(self, change: Configure) -> None:
-        """Apply all of a change, or none of it: in place where the provider can, else on a new connection.
+        """Apply a change as a whole or not at all: in place if the provider can, otherwise on a new connection.
 
         Responses that have begun are finished with the old configuration. Raises ConfigurationError with the reason.
         """
         async with self._configuring:
             config = self.checked(self.config.changed(change))
             if self._link is None or self.parts.provider.connection is None or config == self.config:
-                self.config = config  # the next connection is made with it
+                self.config = config  # the next connection uses it
                 return
             stays = self.parts.provider.live and not self._leaving
             try:
@@ -213,7 +213,7 @@ class SpeechToSpeech(NativeAnswers):
 
     @handles(SessionStarted)
     async def begin(self, signal: SessionStarted) -> None:
-        """The call begins."""
+        """Begin the call."""
         self.parts.activate()
         if self._failed_to_open is not None and self._link is not None:
             self._link.give_up(self._failed_to_open)
@@ -223,7 +223,7 @@ class SpeechToSpeech(NativeAnswers):
 
     @handles(UserAudio)
     async def audio(self, frame: UserAudio) -> None:
-        """Send the caller's audio, or keep it until that is possible."""
+        """Send the caller's audio, or keep it until it can be sent."""
         parts = self._parts
         assert parts is not None
         provider = parts.provider
@@ -236,7 +236,7 @@ class SpeechToSpeech(NativeAnswers):
 
     @handles(SpeechStarted, SpeechStopped, EndOfTurn)
     async def mark(self, frame: SpeechStarted | SpeechStopped | EndOfTurn) -> None:
-        """Follow the processors before the engine. The provider's own ends of turns take the place of theirs."""
+        """Take speech and turns from the processors before the engine, unless the provider reports its own."""
         caller = self.parts.caller
         if isinstance(frame, SpeechStarted):
             self.parts.activate()
@@ -248,7 +248,7 @@ class SpeechToSpeech(NativeAnswers):
 
     @handles(UserText)
     async def typed(self, frame: UserText) -> None:
-        """Log typed text and send it to the model: the caller's own at once, that of others once it is silent."""
+        """Log typed text and send it to the model: the caller's at once, other texts when the model is silent."""
         self.parts.activate()
         await super().typed(frame)
         provider = self.parts.provider

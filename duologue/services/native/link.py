@@ -57,9 +57,9 @@ class Link:
         await self._keeper.open()
 
     async def change(self, config: EngineConfig) -> None:
-        """Apply a configuration: in place, else on a new connection; without a connection, to the next one.
+        """Apply a configuration in place or on a new connection. Without a connection the next one gets it.
 
-        Raises ConfigurationError if the provider refuses it, else ConnectionLost or DeadlineExceeded.
+        Raises ConfigurationError if the provider refuses it, ConnectionLost or DeadlineExceeded without an answer.
         """
         connection = self._provider.connection
         if connection is not None and not await self._reconfigure.apply(connection, config):
@@ -67,7 +67,7 @@ class Link:
         self._service.config = config
 
     def give_up(self, error: Exception) -> None:
-        """There will be no connection any more."""
+        """Stop connecting for good, and report the error."""
         self._keeper.give_up(error)
 
     async def close(self) -> None:
@@ -110,7 +110,7 @@ class Link:
         )
 
     def broadcast(self, signal: ConnectionChanged) -> None:
-        """Send everyone a signal."""
+        """Broadcast a signal."""
         self._service.broadcast(signal)
 
     def report(self, error: Exception) -> None:
@@ -126,15 +126,15 @@ class Link:
         self._service.spawn(function, *args)
 
     def hold(self, held: bool) -> None:
-        """Hold the caller's audio back, or go on; a change of engines goes on holding it."""
+        """Hold the caller's audio back, or release it unless a change of engines holds it too."""
         self._parts.ring.hold(held or self._parts.leaving)
 
     def usable_handle(self) -> str:
-        """Return the handle if it stands for all that was said, else ""."""
+        """Return the handle if it covers the whole conversation, else ""."""
         return self._parts.memory.usable_handle(self._parts.turns.unanswered_items)
 
     def is_quiet(self) -> bool:
-        """Return whether nobody speaks, nothing is asked for and nothing is being answered."""
+        """Return True if nobody speaks, and no answer is owed or in progress."""
         return not (
             self._parts.asks.busy
             or self._parts.asks.waits_for_tools
@@ -144,7 +144,7 @@ class Link:
         )
 
     def was_quiet(self, age_s: float) -> bool:
-        """Return whether nothing goes on but speech of the caller that began less than `age_s` ago."""
+        """Return True if nothing is in progress except speech of the caller that began less than `age_s` ago."""
         at = self._session.now() - age_s
         if self._parts.asks.busy or self._parts.asks.waits_for_tools:
             return False
@@ -157,7 +157,7 @@ class Link:
         return min((at for at in (ignored, self._parts.asks.waits_since) if at is not None), default=None)
 
     def take(self, connection: Connection[Dialect] | None, resumed: bool) -> str:
-        """Use a connection in place of the one before, None for no connection. Returns how it knows the log."""
+        """Use another connection from now on, or none. Returns a text on how its session knows the log."""
         before, self._provider.connection = self._provider.connection, connection
         if before is not None:
             self._reconfigure.lost()
@@ -168,12 +168,12 @@ class Link:
         return ""
 
     def given_up(self, error: Exception) -> None:
-        """There is no connection, and there will be none."""
+        """Report the error with which the keeper gave up; it is fatal unless another engine takes the call."""
         self._parts.give_up()
         self._session.report(error, self.name, fatal=not self.replaceable)
 
     def reached_limit(self) -> None:
-        """The session's limit is reached, and the connection is not to be replaced: end the call."""
+        """End the call: the connection has reached its limit, and is not to be replaced."""
         self._service.spawn(self._session.end, "cap")
 
     # -- the provider's events -------------------------------------------------------------------------------------
@@ -181,7 +181,7 @@ class Link:
     async def _read(self, connection: Connection[Dialect], event: Event) -> None:
         if connection is not self._provider.connection:
             return
-        if isinstance(event, Voiced):  # nearly all events
+        if isinstance(event, Voiced):  # the most frequent event
             self._parts.replies.on_voiced(event)
             return
         asks, replies, caller = self._parts.asks, self._parts.replies, self._parts.caller
@@ -240,7 +240,7 @@ class Link:
 
 
 class Reconfigure:
-    """The changes that were sent to the provider and are not answered yet."""
+    """Changes of the configuration that the provider has not answered yet."""
 
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s = timeout_s
@@ -250,8 +250,8 @@ class Reconfigure:
     async def apply(self, connection: Connection[Dialect], config: EngineConfig) -> bool:
         """Change the configuration in place and wait until it is in force.
 
-        Returns False if it takes a new connection. Raises ConfigurationError if the provider refuses it, and
-        ConnectionLost or DeadlineExceeded without an answer; the connection is given up then.
+        Returns False if the change needs a new connection. Raises ConfigurationError if the provider refuses it, and
+        ConnectionLost or DeadlineExceeded without an answer, after which the connection is given up.
         """
         self._count += 1
         update_id = f"update_{self._count}"
@@ -277,15 +277,15 @@ class Reconfigure:
         return True
 
     def on_configured(self, event: Configured) -> None:
-        """A change is in force."""
+        """Complete a change that is in force."""
         self._settle(event.update_id, None)
 
     def on_refused(self, event: Refused) -> bool:
-        """The provider refuses something. Returns whether that is one of the changes."""
+        """Fail the change that the provider refuses. Returns False if the refusal is not about a change."""
         return self._settle(event.about, event)
 
     def lost(self) -> None:
-        """The connection is gone: no answer will come."""
+        """Fail all changes: the connection has ended, and no answer will come."""
         for answer in self._open.values():
             if not answer.done():
                 answer.set_exception(ConnectionLost("the connection was lost"))

@@ -1,4 +1,4 @@
-"""`Parts`: the parts of a native engine, and the moves that concern several of them."""
+"""`Parts`: the parts of a native engine, and the operations that involve several of them."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from .turns import TRANSCRIPT_WAIT_S, Turns
 
 
 class Parts:
-    """Each part knows those before it: provider and ring, turns, asks, replies, caller.
+    """Holds the parts of an engine: provider, ring, turns, asks, replies, caller. Each uses only earlier parts.
 
-    The provider hears the caller from `activate` on: with the first frame of a call, or when the engine takes over.
+    The provider receives the caller's audio from `activate` on: from the first frame of a call, or from a take-over.
     """
 
     def __init__(self, service: NativeService, settings: ConnectionSettings) -> None:
@@ -41,7 +41,7 @@ class Parts:
         self.provider.on_change(self.send_due)
 
     def activate(self) -> None:
-        """The engine has the call from now on: the provider hears the caller, and knows what was said so far."""
+        """Take the call: replay the conversation to the provider, and send it the caller's audio from now on."""
         if self.provider.live or self._closed:
             return
         self.provider.live = True
@@ -53,7 +53,7 @@ class Parts:
         self.provider.notify()
 
     def close(self) -> None:
-        """Nothing goes out any more."""
+        """Stop all output."""
         self._closed = True
         self.provider.live = False
         self.memory.stop()
@@ -63,13 +63,13 @@ class Parts:
     # -- the caller, and texts for the model -----------------------------------------------------------------------
 
     def send_due(self) -> None:
-        """Send the model the items of the log that are due, unless it answers or is about to."""
+        """Send the model the due items of the log, unless it is answering or about to answer."""
         dialect = self.provider.dialect
         if dialect is not None and self.memory.is_due and not self.asks.goes_on:
             self.provider.send(self.memory.take_due(dialect))
 
     def give_result(self, result: ToolResult) -> None:
-        """Send a logged result to the connection that asked for it; any other learns of it as text."""
+        """Send a logged result to the connection that made the call. Another connection receives it as text."""
         if self.asks.give_result(result):
             self.memory.result_given(result.call_id)
             return
@@ -79,50 +79,50 @@ class Parts:
             self._service.spawn(self._ask_when_quiet)
 
     async def _ask_when_quiet(self) -> None:
-        """The next answer will not have a text in view that the provider holds back: ask for another after it."""
+        """Ask for another answer after the next one, which will not know a text that the dialect holds back."""
         await self.provider.until(lambda: not (self.asks.goes_on or self.turns.waiting))
         if self.provider.live:
             self._service.owe_answer("tool result")
 
     def interrupt(self, signal: Interrupted) -> None:
-        """Stop the provider, and have it forget what the caller has not heard."""
+        """Stop the provider, and remove the unheard speech from its memory."""
         self.replies.interrupt(signal)
         if not self.asks.busy and (unasked := self.caller.awaits_unasked) is not None:
-            self.asks.expect_unwanted(Ask("", signal.turn, unasked, void=True))  # it may begin without an announcement
+            self.asks.expect_unwanted(Ask("", signal.turn, unasked, void=True))  # may begin unannounced
         self.provider.notify()
 
     # -- changes of the connection ---------------------------------------------------------------------------------
 
     def join(self, connection: Connection[Dialect], *, resumed: bool) -> str:
-        """Follow a new connection, whose session may have been resumed. Returns how it knows the log."""
+        """Use a new connection, whose session may be a resumed one. Returns a text on how it knows the log."""
         self.memory.connected(resumed=resumed)
         how = "resumed by handle" if resumed else "fresh"
         if self.provider.live:
             if not resumed and (replayed := self._replay(connection)):
                 how = f"replayed {replayed} messages"
             self.caller.attach(connection)
-            # For readers of the log. It has no text: the model is not sent it.
+            # For readers of the log only: without a text it is not sent to the model.
             data = {"engine": self._service.name, "connection": how}
             self._session.conversation.add("note", "system", name="connection", data=data)
         self.provider.notify()
         return how
 
     def _replay(self, connection: Connection[Dialect]) -> int:
-        """Send a session that knows nothing the latest messages. Returns how many of caller and agent."""
+        """Send the latest messages to a new session. Returns the number of messages of caller and agent."""
         replayed = self.memory.replay()
         if replayed:
             connection.send(connection.dialect.history(replayed))
         return sum(message.role in ("user", "assistant") for message in replayed)
 
     def part(self, *, lost: bool) -> None:
-        """The connection is gone: the next one owes what it owed."""
+        """Leave a connection that has ended. The next one owes the same answers."""
         for ask in self.replies.abandon():
             self._owe_again(ask)
         self.caller.detach(lost=lost)
 
     def _owe_again(self, ask: Ask) -> None:
         if ask.utterance is not None and ask.utterance.text is None:
-            # Its words are not known, but the audio will be heard again: the answer begins anew.
+            # The turn has no transcript, but its audio is sent again: the answer begins again too.
             if ask.said:
                 self._session.interrupt("connection lost")
         elif ask.said:
@@ -132,7 +132,7 @@ class Parts:
         self._service.settle(ask.turn)
 
     def give_up(self) -> None:
-        """There is no connection, and there will be none."""
+        """Give up connecting for good."""
         self.provider.given_up = True
         self.ring.tell_lost()
         self.provider.notify()
@@ -140,23 +140,23 @@ class Parts:
     # -- changes of the engine -------------------------------------------------------------------------------------
 
     def leave(self, leaving: bool) -> None:
-        """Send nothing of the caller's any more since another engine takes over, or go on."""
+        """Hold the caller's audio back because another engine takes over, or release it."""
         self.leaving = leaving
         self.ring.hold(leaving)
 
     async def finish(self) -> None:
-        """Wait until the replies, their transcripts and their output are through."""
+        """Wait until the replies, the late transcripts and the output are complete."""
         await self.until_idle()
         with anyio.move_on_after(TRANSCRIPT_WAIT_S):
             await self.provider.until(lambda: not self.turns.transcript_is_late)
         await self.outlet.drain()
 
     async def until_idle(self) -> None:
-        """Wait until no reply goes on."""
+        """Wait until no reply is owed or in progress."""
         await self.provider.until(lambda: not self.asks.busy or self.provider.given_up)
 
     def release(self) -> tuple[tuple[Input, ...], bool, bool]:
-        """Another engine has the call. Returns the same as `Caller.release`."""
+        """Leave the call to another engine. Returns the result of `Caller.release`."""
         self.provider.live = False
         self.memory.stop()
         return self.caller.release()

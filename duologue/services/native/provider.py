@@ -1,4 +1,4 @@
-"""The far end of a native engine: the vendor's service, the connection in use, and how much of the log it knows."""
+"""The far end of a native engine: the vendor's service, the connection in use, and its memory of the log."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ from ..remote.dialect import Wire
 from .dialect import Dialect
 
 MAX_NOTES = 256
-"""Items of the log that wait until the model is silent; the oldest are given up."""
+"""The most items of the log that wait until the model is silent; the oldest are dropped."""
 
 
 class NativeService(Answers):
-    """The half of a native engine that a vendor gives.
+    """The half of a native engine that a vendor implements.
 
-    A vendor gives `capabilities`, `check_config`, `dial` (an open connection of its SDK) and `dialect` (the translator
-    for one connection).
+    A vendor implements `capabilities`, `check_config`, `dial` (an open connection of its SDK) and `dialect` (the
+    translator for one connection).
     """
 
     model: str = ""
     extra: str = ""
-    """The extra that brings the service."""
+    """The extra that installs the service's packages."""
     replaceable: bool = False
     """True if another engine takes the call when this one is lost."""
 
@@ -61,27 +61,27 @@ class NativeService(Answers):
         raise NotImplementedError
 
     def owe_answer(self, by: str, at: float | None = None) -> None:
-        """Ask for an answer to the caller's words as soon as the answers before it are given.
+        """Request an answer to the caller's words, after the answers that are owed already.
 
-        `by` and `at` are those of an `EndOfTurn`; `at` is now by default.
+        `by` and `at` have the meaning that they have in `EndOfTurn`; `at` is now by default.
         """
         self._unanswered = "words"
         self.queue(EndOfTurn(at=self.session.now() if at is None else at, by=by))
 
 
 class Provider:
-    """The connection in use, which may change in mid-call or be missing.
+    """Holds the connection in use, which may change in mid-call or be missing.
 
-    A part that changes the engine's state calls `notify`; a part that depends on it waits in `until`.
+    A part that changes the engine's state calls `notify`; a part that waits for a state awaits `until`.
     """
 
     def __init__(self) -> None:
         self.connection: Connection[Dialect] | None = None
         """The connection in use."""
         self.live = False
-        """True while the engine has the call: before and after that it only keeps its connection."""
+        """True while the engine has the call. Before and after that it only keeps its connection open."""
         self.given_up = False
-        """True once there is no connection and no further attempt."""
+        """True once connecting has been given up."""
         self._watchers: list[asyncio.Future[None]] = []
         self._reactions: list[Callable[[], None]] = []
 
@@ -96,7 +96,7 @@ class Provider:
             self.connection.send(messages)
 
     def notify(self) -> None:
-        """Say that the engine's state has changed: conditions are checked again."""
+        """Announce a change of the engine's state: the conditions of `until` are checked again."""
         for react in self._reactions:
             react()
         watchers, self._watchers = self._watchers, []
@@ -105,11 +105,11 @@ class Provider:
                 watcher.set_result(None)
 
     def on_change(self, react: Callable[[], None]) -> None:
-        """Call `react` with each `notify`, before those that wait go on."""
+        """Call `react` at each `notify`, before the tasks in `until` continue."""
         self._reactions.append(react)
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait for a condition about the engine's state."""
+        """Wait until a condition on the engine's state is true."""
         while not condition():
             watcher: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._watchers.append(watcher)
@@ -124,13 +124,13 @@ class Note(NamedTuple):
 
 
 class ProviderMemory:
-    """A position in the log, and the items behind it that the model must still be sent.
+    """Tracks a position in the log, and the items after it that must still be sent to the model.
 
-    A provider knows by itself what the caller says and what it answers. Notes, hand-offs, texts of others than the
-    caller and results of tools that its connection does not wait for reach it as text, once it is silent: some
-    providers break an answer off for a text. They are `due` until then, on whichever connection.
+    A provider knows the caller's speech and its own answers. Notes, hand-offs, texts that are not the caller's, and
+    tool results for which its connection does not wait are sent as text when the model is silent, because some
+    providers break off an answer at a text. Until then these items are `due`, also on a later connection.
 
-    A `handle` resumes a session that knows the log up to the position at which the handle was given.
+    A `handle` resumes a session that knows the log up to the position at which the provider gave the handle.
     """
 
     def __init__(self, conversation: Conversation, ledger: Ledger, replay_messages: int) -> None:
@@ -139,26 +139,26 @@ class ProviderMemory:
         self._replay_messages = replay_messages
         self._handle = ""
         self._known: frozenset[str] = frozenset()  # ids of the items before the position
-        self._due: dict[str, None] = {}  # ids, in the order in which they fell due
+        self._due: dict[str, None] = {}  # ids, in the order in which they became due
         self._stop: Callable[[], None] | None = None
         self.resumed = False
-        """True if the session in use was resumed by a handle: it is not replayed."""
+        """True if the session in use was resumed by a handle. Such a session is not sent a replay."""
 
     def start(self, handle: str = "") -> None:
-        """Follow the log, with a handle that stands for all that it holds now."""
+        """Follow the log. A handle that is given here stands for the whole log as it is now."""
         if self._stop is None:
             self._stop = self._conversation.listen(self._logged)
         self._due.clear()
         self.handle_given(handle)
 
     def stop(self) -> None:
-        """Leave the log: another engine has the call."""
+        """Stop following the log, because another engine has the call."""
         if self._stop is not None:
             self._stop()
             self._stop = None
         self._due.clear()
 
-    # -- items that are due ----------------------------------------------------------------------------------------
+    # -- due items -------------------------------------------------------------------------------------------------
 
     def _logged(self, item: Item) -> None:
         if _note(item) is None:
@@ -168,7 +168,7 @@ class ProviderMemory:
             del self._due[next(iter(self._due))]
 
     def due(self) -> list[Item]:
-        """Return the items of the log that the model must still be sent, in the order in which they fell due."""
+        """Return the items that must still be sent to the model, in the order in which they became due."""
         items = (self._conversation.get(item_id) for item_id in self._due)
         return [item for item in items if item is not None]
 
@@ -178,13 +178,13 @@ class ProviderMemory:
         return bool(self._due)
 
     def take_due(self, dialect: Dialect) -> list[str]:
-        """Return the messages that send the model all that is due. After that nothing is."""
+        """Return the messages for all due items, which are then no longer due."""
         notes = [note for item in self.due() if (note := _note(item)) is not None]
         self._due.clear()
         return [message for text, role in notes for message in dialect.text(text, role=role)]
 
     def result_given(self, call_id: str) -> None:
-        """The provider has received the result of a call as a result: it is not due as text."""
+        """Note that the provider has received a call's result as a result: it is not due as text."""
         for item in self.due():
             if item.call_id == call_id:
                 del self._due[item.id]
@@ -192,30 +192,30 @@ class ProviderMemory:
     # -- a new session ---------------------------------------------------------------------------------------------
 
     def replay(self, limit: int = 0) -> tuple[Message, ...]:
-        """Return the latest `limit` messages of caller and agent for a session that knows nothing; then nothing is due.
+        """Return the latest `limit` messages of caller and agent for a new session. Nothing is due afterwards.
 
-        Without a limit it is that of the connection's settings.
+        Without a `limit`, the one of the connection's settings counts.
         """
         self._due.clear()
         budget = Budget(messages=limit or self._replay_messages)
         return messages(self._conversation, self._ledger, open_calls=False, budget=budget)
 
     def connected(self, *, resumed: bool) -> None:
-        """A session is in use that was resumed, or that is new: then the handle is void."""
+        """Note that another session is in use, a resumed or a new one. A new one makes the handle void."""
         self.resumed = resumed
         if not resumed:
             self._handle = ""
 
     def handle_given(self, handle: str) -> None:
-        """The provider has given a handle, which stands for the log as it is now without what is due."""
+        """Take a handle from the provider. It stands for the log as it is now, without the due items."""
         if handle:
             self._handle = handle
             self._known = frozenset(item.id for item in self._conversation if item.id not in self._due)
 
     def usable_handle(self, unanswered: Container[str]) -> str:
-        """Return the handle if it stands for all that a new session must know, else "".
+        """Return the handle if it covers everything that a new session must know, else "".
 
-        It need not know items in `unanswered`, which the provider will hear again, and notes that are due.
+        It need not cover the items in `unanswered`, whose audio is sent again, nor due notes and hand-offs.
         """
         if not self._handle:
             return ""
@@ -231,7 +231,7 @@ class ProviderMemory:
 
 
 def _note(item: Item) -> Note | None:
-    """The text with which the model is sent an item, None for an item that it knows by itself."""
+    """Return the text that describes an item to the model, None for an item that the model knows already."""
     if item.kind in ("note", "handoff"):
         return Note(item.text, "system") if item.text and item.role == "system" else None
     if item.kind == "tool_result":
@@ -242,7 +242,7 @@ def _note(item: Item) -> Note | None:
 
 
 def check_tools(tools: Iterable[ToolSpec], extra: str) -> None:
-    """Raise ConfigurationError for two tools with one name, and for parameters that are not the schema of an object.
+    """Raise ConfigurationError for two tools with one name, or for parameters that are not an object's JSON schema.
 
     Raises MissingExtra, naming the `extra`, without the package `jsonschema`.
     """
@@ -257,7 +257,7 @@ def check_tools(tools: Iterable[ToolSpec], extra: str) -> None:
 
 @lru_cache(maxsize=1024)
 def _schema_problem(parameters: bytes, extra: str) -> str:
-    """Return why parameters (JSON) are not valid, "" if they are. Cached: it takes 2 ms, and hand-offs repeat it."""
+    """Return the reason why parameters (JSON) are invalid, else "". Cached: it takes 2 ms, and hand-offs repeat it."""
     try:
         from jsonschema import Draft202012Validator
         from jsonschema.exceptions import SchemaError

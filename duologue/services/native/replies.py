@@ -1,4 +1,4 @@
-"""`Replies`: the replies of a native engine's provider as frames, and their way into the pipeline."""
+"""`Replies`: turns the replies of a native engine's provider into frames, and pushes them into the pipeline."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ from .provider import NativeService, Provider
 from .turns import Turns
 
 KEPT_REPLIES = 64
-"""Finished replies that may still be cut while they are played."""
+"""The most finished replies that are kept, because they may still be cut while they are played."""
 MAX_SPEECH = 16_384
-"""Frames of the agent's speech that wait for the playout. More are refused; the brackets of responses never are."""
+"""The most frames of speech that wait for the playout. Further speech is refused, a response's brackets never."""
 MAX_SENTENCES = 256
-"""Sentences that wait for a hook."""
+"""The most sentences that wait for a hook."""
 
 
 class Replies:
     """Turns each reply into the frames of one response.
 
-    After an interruption only the end of a response goes out. The part that the caller has not heard is taken out of
-    the provider's memory, where the provider allows that.
+    After an interruption only the end of a response goes out. The unheard part is removed from the provider's memory,
+    if the provider allows that.
     """
 
     def __init__(
@@ -55,12 +55,12 @@ class Replies:
         self._outlet = outlet
         self._rate = service.capabilities.output_sample_rate
         self._kept: deque[Reply] = deque(maxlen=KEPT_REPLIES)
-        self._cut_last: Reply | None = None  # it has ended, and its consumption is still to come
+        self._cut_last: Reply | None = None  # a cut reply that has ended, but whose consumption is still to come
 
     # -- the provider's events -------------------------------------------------------------------------------------
 
     def on_began(self, event: ResponseBegan) -> None:
-        """A reply begins."""
+        """Begin a reply, and its response unless it is void."""
         self._cut_last = None
         reply, session = self._asks.begin(event.tag, event.response), self._session
         if reply.ask.void or reply.turn <= session.floor.fence:
@@ -73,12 +73,12 @@ class Replies:
         self._outlet.put(ResponseStarted(turn=reply.turn, response_id=reply.id, agent=config.agent, voice=config.voice))
 
     def on_refused(self, tag: str) -> None:
-        """The provider refuses the reply that was asked for with this tag."""
+        """Take the provider's refusal of the ask with this tag."""
         if tag and self._asks.refuse(tag):
             self._provider.notify()
 
     def on_said(self, event: Said) -> None:
-        """Text of a reply."""
+        """Put out text of a reply."""
         reply = self._asks.active.get(event.response)
         if reply is None or reply.void or not event.text:
             return
@@ -87,7 +87,7 @@ class Replies:
         self._outlet.put(BotText(turn=reply.turn, response_id=reply.id, text=event.text))
 
     def on_voiced(self, event: Voiced) -> None:
-        """Audio of a reply."""
+        """Put out audio of a reply."""
         reply = self._asks.active.get(event.response)
         if reply is None or not event.pcm:
             return
@@ -100,22 +100,22 @@ class Replies:
         self._outlet.put(BotAudio(turn=reply.turn, response_id=reply.id, audio=event.pcm, sample_rate=self._rate))
 
     def on_given(self, event: AudioComplete) -> None:
-        """All audio of a reply has come: the loss of the connection cannot break it off any more."""
+        """Mark a reply's audio as complete: a loss of the connection no longer breaks the reply off."""
         if reply := self._asks.active.get(event.response):
             reply.given = True
 
     def on_called(self, event: Called) -> None:
-        """A tool call of a reply."""
+        """Keep a reply's tool call until the reply is over."""
         reply = self._asks.active.get(event.response)
         if reply is not None and not reply.void:
             reply.calls.append(event)
 
     def on_calls_cancelled(self, event: CallsCancelled) -> None:
-        """The provider takes no results of these calls any more: they become text."""
+        """Note that the provider no longer takes the results of these calls: they are sent as text."""
         self._session.calls.disown(self._provider.connection, event.call_ids)
 
     def on_finished(self, event: ResponseFinished) -> None:
-        """A reply is over."""
+        """End a reply and its response, and make its tool calls."""
         reply = self._asks.active.pop(event.response, None)
         if reply is None:
             return
@@ -136,7 +136,7 @@ class Replies:
         self._finish(reply.ask, "again" if event.status == "failed" and not reply.said else "finished")
 
     def on_consumed(self, usage: Usage) -> None:
-        """Consumption that is reported by itself: of a reply that was cut, or of a transcript."""
+        """Take consumption that is not reported with a reply: that of a cut reply, or of a transcript."""
         reply = self._cut_last
         if reply is not None and usage.model in ("", self._service.model):
             self._cut_last = None
@@ -144,7 +144,7 @@ class Replies:
         self._account(usage)
 
     def _account(self, usage: Usage) -> None:
-        """Broadcast consumption. That of a reply or of a transcript accounts for the audio sent since the last one."""
+        """Broadcast consumption. For the engine's own model it includes the audio sent since the last report."""
         service = self._service
         if usage.model in ("", service.model):
             sent_s = self._ring.uplink.take_sent_s()
@@ -184,10 +184,10 @@ class Replies:
                 ToolResult(call_id=call.call_id, name=call.name, turn=turn, result=refusal, is_error=True)
             )
 
-    # -- what is cut -----------------------------------------------------------------------------------------------
+    # -- cut replies -----------------------------------------------------------------------------------------------
 
     def interrupt(self, signal: Interrupted) -> None:
-        """Stop the replies of these turns, and have the provider forget the part of them that was not heard."""
+        """Stop the replies of these turns, and remove their unheard part from the provider's memory."""
         self._asks.interrupt(signal.turn)
         for reply in [*self._kept, *self._asks.active.values()]:
             if reply.turn > signal.turn or reply.void:
@@ -221,7 +221,7 @@ class Replies:
             left_ms -= length_ms
 
     def abandon(self) -> list[Ask]:
-        """The connection is gone: each reply ends as it is. Returns the asks that the provider still owed by itself."""
+        """End each reply as it is, without its connection. Returns the asks that the provider still owed by itself."""
         owed: list[Ask] = []
         for reply in self._asks.active.values():
             if reply.given and not reply.void:
@@ -236,12 +236,12 @@ class Replies:
             reply.ask.settle("lost")
         owed += self._asks.abandon()
         self._cut_last = None
-        self._kept.clear()  # the items of a connection that is gone cannot be truncated
+        self._kept.clear()  # items of a closed connection cannot be truncated
         return owed
 
 
 class Outlet:
-    """Pushes output in order, from a task of its own: the playout may wait, the provider's reader may not.
+    """Pushes output in order, in a task of its own: the playout may make it wait, but never the provider's reader.
 
     Each response is bracketed: a `ResponseEnded` follows a `ResponseStarted` that was pushed, and no other.
     """
@@ -249,11 +249,11 @@ class Outlet:
     def __init__(self, owner: Processor) -> None:
         self._owner = owner
         self._session = owner.session
-        # A lane refuses beyond four times its capacity. Only brackets and tool calls can fill it beyond MAX_SPEECH.
+        # A lane refuses frames beyond four times its capacity. Only brackets and tool calls may exceed MAX_SPEECH.
         self._lane = DrainableLane(owner, MAX_SPEECH)
         self._begun: set[str] = set()  # responses whose ResponseStarted was pushed
         self._sentences = SpokenSentences(owner)
-        self._refused = ""  # the latest response of which speech was refused
+        self._refused = ""  # the latest response with refused speech
 
     def put(self, frame: Output) -> None:
         """Queue a frame. Never waits. Speech beyond `MAX_SPEECH` frames is refused, and reported once per response."""
@@ -285,21 +285,21 @@ class Outlet:
         await self._owner.push(frame)
 
     async def drain(self) -> None:
-        """Wait until the frames queued so far have been pushed."""
+        """Wait until all queued frames have been pushed."""
         await self._lane.drain()
 
     def close(self) -> None:
-        """Drop what waits."""
+        """Drop the queued frames."""
         self._sentences.close()
         self._lane.close()
 
 
 class SpokenSentences:
-    """Asks about one sentence at a time, in a task of its own: the provider's reader and the audio go on meanwhile.
+    """Asks the hooks about one sentence at a time, in a task of its own: the provider's reader does not wait.
 
-    The audio of a sentence is here before its text is known, and cannot be changed. A hook that blocks the sentence
-    interrupts the response: the audio that was not played is not played. A hook that changes it is refused with an
-    error.
+    The audio of a sentence arrives before its text is known, and cannot be changed. If a hook blocks the sentence, the
+    response is interrupted, and its remaining audio is not played. If a hook changes the sentence, an error is reported
+    and the sentence stays.
     """
 
     def __init__(self, owner: Processor) -> None:
@@ -307,10 +307,10 @@ class SpokenSentences:
         self._session = owner.session
         self._lane = DrainableLane(owner, MAX_SENTENCES)
         self._splitter: SentenceSplitter | None = None
-        self._response_id = ""  # of the response whose sentences are being split
+        self._response_id = ""  # the response whose sentences are being split
 
     def add(self, frame: BotText) -> None:
-        """The text of a response goes on."""
+        """Add text of a response."""
         if not self._session.hooks.has(BotText):
             return
         if self._splitter is None or frame.response_id != self._response_id:
@@ -319,7 +319,7 @@ class SpokenSentences:
             self._put(msgspec.structs.replace(frame, text=sentence))
 
     def end(self, frame: ResponseEnded) -> None:
-        """A response has ended: the rest of its text counts as a sentence."""
+        """End a response: the rest of its text counts as a sentence."""
         if self._splitter is None or frame.response_id != self._response_id:
             return
         rest, self._splitter = self._splitter.flush(), None
@@ -343,5 +343,5 @@ class SpokenSentences:
             report(ConfigurationError(error), name, sentence)
 
     def close(self) -> None:
-        """Ask about nothing any longer."""
+        """Stop asking the hooks."""
         self._lane.close()

@@ -1,4 +1,4 @@
-"""`Turns`: the caller's turns until each has its transcript and its answer, and their transcripts on their way."""
+"""`Turns`: the caller's turns until each has its transcript and its answer. `Transcripts`: the hooks on transcripts."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from .audio_ring import AudioRing, Utterance
 from .provider import Provider
 
 TRANSCRIPT_WAIT_S = 2.0
-"""Wait for the transcript of an answered turn before another engine or connection takes over."""
+"""Seconds to wait for the transcript of an answered turn before another engine or connection takes over."""
 MAX_LATE = 32
-"""Answered turns that wait for their transcript."""
+"""The most answered turns that wait for their transcript."""
 MAX_TRANSCRIPTS = 64
-"""Turns whose transcripts wait for a hook."""
+"""The most turns whose transcripts wait for a hook."""
 
 OnAsked = Callable[[Utterance, UserTranscript, UserTranscript | None], Awaitable[None]]
-"""Takes the turn, its transcript, and the hooks' answer to that."""
+"""Takes the turn, its transcript, and the transcript after the hooks, which is None if one blocked it."""
 
 
 class Turns:
-    """The book of the caller's turns. A turn waits until it is answered; then its transcript may still be late."""
+    """Tracks the caller's turns. A turn waits until it is answered; its transcript may come even later."""
 
     def __init__(self, session: Session, ring: AudioRing, provider: Provider) -> None:
         self._session = session
@@ -36,27 +36,27 @@ class Turns:
 
     @property
     def waiting(self) -> Collection[Utterance]:
-        """Turns that are not answered, oldest first."""
+        """The turns without an answer, oldest first."""
         return self._ring.utterances
 
     @property
     def latest_taken(self) -> Utterance | None:
-        """The latest complete turn that is not answered."""
+        """The latest complete turn without an answer."""
         return next((turn for turn in reversed(self._ring.utterances) if not turn.open), None)
 
     @property
     def any_taken(self) -> bool:
-        """True if a complete turn is not answered."""
+        """True if a complete turn has no answer."""
         return any(not turn.open for turn in self._ring.utterances)
 
     @property
     def latest_understood(self) -> Utterance | None:
-        """The latest turn with words that is not answered."""
+        """The latest turn with words and without an answer."""
         return next((turn for turn in reversed(self._ring.utterances) if turn.text), None)
 
     @property
     def unanswered_items(self) -> set[str]:
-        """Ids of the log's items that are turns without an answer."""
+        """The ids of the log's items for turns without an answer."""
         return {turn.log_id for turn in self._ring.utterances if turn.log_id}
 
     @property
@@ -69,18 +69,18 @@ class Turns:
         return utterance in self._late or utterance in self._ring.utterances
 
     def find(self, item: str) -> Utterance | None:
-        """The turn with the provider's id `item`, else the oldest that has neither an id nor a transcript."""
+        """Return the turn with the provider's id `item`, else the oldest turn without an id and a transcript."""
         turns = [*self._late, *self._ring.utterances]
         named = next((turn for turn in turns if item and turn.item == item), None)
         return named or next((turn for turn in turns if not turn.item and not turn.transcribed), None)
 
     def name(self, utterance: Utterance) -> str:
-        """Return our id of an utterance: its transcripts carry it, and its item of the log will have it."""
+        """Return our id of an utterance, which its transcripts and its item of the log carry."""
         utterance.id = utterance.id or self._session.conversation.new_id()
         return utterance.id
 
     def place(self, utterance: Utterance, turn: int) -> None:
-        """Give a turn its number and its place in the log, before the transcript is there."""
+        """Give a turn its number and its place in the log before the transcript arrives."""
         utterance.turn = turn
         if not utterance.log_id:
             utterance.log_id = self._session.conversation.add(
@@ -94,14 +94,14 @@ class Turns:
             ).id
 
     def take_unasked(self, turn: int) -> Utterance | None:
-        """The turn that the provider answers by itself with the turn number `turn`, None if all have an answer."""
+        """Number the turn that the provider answers by itself, and return it. None if all turns have an answer."""
         utterance = next((u for u in self._ring.utterances if not u.turn or u.text is not None), None)
         if utterance is not None:
             self.place(utterance, turn)
         return utterance
 
     def answered(self, utterance: Utterance) -> None:
-        """A turn, and with it all before it, is answered. The audio is not needed any longer; transcripts may come."""
+        """Mark a turn and those before it as answered: they need no audio any longer, but may still get transcripts."""
         turns = self._ring.utterances
         for turn in turns[: turns.index(utterance) + 1] if utterance in turns else ():
             self._ring.settle(turn)
@@ -110,7 +110,7 @@ class Turns:
                 self._late.append(turn)
 
     def complete(self, utterance: Utterance, text: str) -> None:
-        """A turn has its final transcript, "" if it holds no words."""
+        """Give a turn its final transcript, "" if it holds no words."""
         late = utterance in self._late
         if late:
             self._late.remove(utterance)
@@ -125,16 +125,16 @@ class Turns:
             self.settle(utterance)
 
     def settle(self, utterance: Utterance) -> None:
-        """A turn needs nothing any longer. Without a transcript it leaves the log."""
+        """Forget a turn that needs nothing more. A turn without a transcript is removed from the log."""
         self._ring.settle(utterance)
         if utterance.text is None:
             self._unplace(utterance)
         self._provider.notify()
 
     def leave_to_the_log(self) -> bool:
-        """Settle the transcribed turns and take the others out of the log, to be heard again.
+        """Settle the transcribed turns, and remove the others from the log because their audio is sent again.
 
-        Returns whether a transcribed turn is unanswered.
+        Returns True if a transcribed turn has no answer.
         """
         for utterance in self._late:
             self._unplace(utterance)
@@ -158,12 +158,12 @@ def _loop_time() -> float:
 
 
 class Transcripts:
-    """Asks the hooks about one transcript at a time, in a task of its own: the provider's reader goes on meanwhile.
+    """Asks the hooks about one transcript at a time, in a task of its own: the provider's reader does not wait.
 
-    Without hooks a transcript counts at once.
+    Without hooks a transcript is accepted at once.
 
-    A newer transcript of the same turn takes the place of one that waits. Beyond `MAX_TRANSCRIPTS` turns the oldest is
-    dropped, with an error.
+    A newer transcript of the same turn replaces one that waits. Beyond `MAX_TRANSCRIPTS` turns the oldest is dropped
+    and an error reported.
     """
 
     def __init__(self, owner: Processor, on_asked: OnAsked) -> None:
@@ -175,7 +175,7 @@ class Transcripts:
         self._asking: Utterance | None = None
 
     async def add(self, utterance: Utterance, transcript: UserTranscript) -> None:
-        """Ask the hooks about a transcript as soon as those before it are through. Never waits for a hook."""
+        """Queue a transcript for the hooks. Never waits for a hook."""
         if not (self._waiting or self._asking or self._session.hooks.has(UserTranscript)):
             await self._on_asked(utterance, transcript, await self._session.hooks.transcript(transcript))
             return
@@ -200,11 +200,11 @@ class Transcripts:
             self._asking = None
 
     def clear(self) -> None:
-        """Drop all transcripts, also the one that the hooks are asked about: the caller will be heard again."""
+        """Drop all transcripts, including the one that a hook has now, because the caller's audio is sent again."""
         self._waiting.clear()
         self._asking = None
 
     def close(self) -> None:
-        """Ask about nothing any longer."""
+        """Stop asking the hooks."""
         self.clear()
         self._lane.close()

@@ -1,4 +1,4 @@
-"""OpenAI's services. Need the extra `openai`."""
+"""OpenAI's services. They need the extra `openai`."""
 
 from .options import (
     FunctionChoice,

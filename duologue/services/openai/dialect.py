@@ -74,19 +74,19 @@ _RACE_CODES = frozenset(
         "item_not_found",
     )
 )
-"""Errors of requests that crossed a message of the provider's: both sides go on without them."""
+"""Errors of requests that crossed a message of the provider. They have no consequence."""
 _RACE_TEXTS = ("Cancellation failed", "Audio content of ", "Only model output audio messages can be truncated")
-"""Beginnings of the messages of such errors, for those with another code."""
-_MAX_UNANSWERED = 64  # changes of the session
-_MAX_TRANSCRIPT = 100_000  # characters of one item
+"""How the messages of these errors begin, for errors with another code."""
+_MAX_UNANSWERED = 64  # the most changes of the session that wait for an answer
+_MAX_TRANSCRIPT = 100_000  # the most characters in the transcript of an item
 _SessionSettings: TypeAlias = tuple[EngineConfig, dict[str, Any]]
 
 
 class OpenAIDialect(Dialect):
     """Translates for one connection to OpenAI Realtime.
 
-    The session begins with `config`; `options` are those that `config.options` override, and `voice` is for agents
-    without one. A call whose arguments are not a JSON object has `responses.MALFORMED` as its only argument.
+    The session begins with `config`, whose options override `options`; `voice` is for agents without one. A call whose
+    arguments are not a JSON object has `responses.MALFORMED` as its only argument.
     """
 
     answers_turns: ClassVar[bool] = False
@@ -105,16 +105,16 @@ class OpenAIDialect(Dialect):
         self._now = now
         self._applied = self._wanted = self._settings_of(config)
         self._unanswered: deque[tuple[str, _SessionSettings]] = deque()
-        """Changes that the provider has not answered, with their ids."""
+        """Ids and settings of the changes that the provider has not answered."""
         self.server_turns = detects_turns(self._wanted[1])
         self._session = SessionInfo()
         self._seen = Recent[bool](1024)
-        """Ids of messages."""
+        """Ids of the messages that were read."""
         self._responses = Responses(model)
         self._partial = Recent[str](64)
-        """Transcripts by item that are not final."""
+        """The incomplete transcripts by item."""
         self._transcribed = Recent[bool](256)
-        """Items with a final transcript."""
+        """The items with a final transcript."""
         self._readers: dict[type, Callable[[Any], list[Event]]] = {
             ErrorMessage: self._on_error,
             SessionCreated: self._on_session_created,
@@ -145,7 +145,7 @@ class OpenAIDialect(Dialect):
         return [to_json({"type": "session.update", "event_id": _SETUP_ID, "session": self._wanted[1]})]
 
     def update(self, update_id: str, config: EngineConfig) -> list[str] | None:
-        """Return the message that changes the session, None if that takes a new one: see `changed_settings`."""
+        """Return the message that changes the session, None if it needs a new one: see `changed_settings`."""
         wanted = self._settings_of(config)
         change = changed_settings(self._wanted[1], wanted[1], spoken=self._responses.spoken)
         if change is None or len(self._unanswered) >= _MAX_UNANSWERED:
@@ -157,12 +157,12 @@ class OpenAIDialect(Dialect):
     # -- the caller and the conversation ---------------------------------------------------------------------------
 
     def audio(self, pcm: bytes) -> str:
-        """Return an append to the input buffer. `pcm` is mono s16le at 24 kHz."""
+        """Return the message that appends audio to the input buffer. `pcm` is mono s16le at 24 kHz."""
         audio = binascii.b2a_base64(pcm, newline=False).decode("ascii")
         return f'{{"type":"input_audio_buffer.append","audio":"{audio}"}}'
 
     def turn_begins(self) -> list[str]:
-        """Return the message that drops the audio of a turn that came to nothing."""
+        """Return the message that clears the input buffer of an abandoned turn."""
         return [] if self.server_turns else [to_json({"type": "input_audio_buffer.clear"})]
 
     def turn_ends(self) -> list[str]:
@@ -174,25 +174,25 @@ class OpenAIDialect(Dialect):
         return history_items(messages)
 
     def text(self, text: str, *, role: str = "user", tag: str | None = None) -> list[str]:
-        """Return a message of the conversation, and with a `tag` the request for a response."""
+        """Return the message that adds a text to the conversation, and with a `tag` the request for a response."""
         message = create_message(role, [{"type": "input_text", "text": text}])
         return [message] if tag is None else [message, *self.respond(tag)]
 
     def image(self, image: UserImage) -> list[str]:
-        """Return a message of the conversation. Raises BadInput for a type that the provider refuses."""
+        """Return the message that adds an image. Raises BadInput for a type that the provider refuses."""
         if not image.url and image.mime not in OPENAI_IMAGE_TYPES:
             raise BadInput(f"an image of type {image.mime!r}: OpenAI takes {' and '.join(OPENAI_IMAGE_TYPES)}")
         return [create_message("user", [image_content(image.image, image.mime, image.url)])]
 
     def respond(self, tag: str, instructions: str = "") -> list[str]:
-        """Return the request for a response. Its instructions repeat the session's, which they would replace."""
+        """Return the request for a response. Its instructions include the session's, which they would replace."""
         response: dict[str, Any] = {"metadata": {"tag": tag}}
         if instructions:
             response["instructions"] = "\n\n".join(filter(None, (self._wanted[0].prompt, instructions)))
         return [to_json({"type": "response.create", "event_id": tag, "response": response})]
 
     def tool_result(self, call_id: str, name: str, result: Any, *, respond: bool) -> list[str]:
-        """Return the result as an item. The model continues once `respond` asks it to."""
+        """Return the message that adds a result. The model does not continue until `respond` requests it."""
         return [create_result(call_id, result)]
 
     # -- interruption ----------------------------------------------------------------------------------------------
@@ -204,7 +204,7 @@ class OpenAIDialect(Dialect):
         )
 
     def truncate(self, item: str, heard_ms: int) -> list[str]:
-        """Cut an item at `heard_ms`, delete one that was not heard at all, and keep one that was heard to its end."""
+        """Return the message that cuts an item at `heard_ms`, or deletes an unheard one; none for a fully heard one."""
         end_ms = self._responses.cut_ms(item, heard_ms)
         if end_ms is None:
             return []
@@ -217,7 +217,7 @@ class OpenAIDialect(Dialect):
     # -- what the provider sends -----------------------------------------------------------------------------------
 
     def read(self, message: str | bytes) -> list[Event]:
-        """Return the events of one message, none for one whose id came before. Raises BadInput."""
+        """Return the events of a message, none for a repeated message. Raises BadInput for a malformed one."""
         got = decode_message(message)
         if event_id := got.event_id:
             if event_id in self._seen:
@@ -261,7 +261,7 @@ class OpenAIDialect(Dialect):
         return [SpeechBegan(item=message.item_id or "", at_ms=message.audio_start_ms or 0.0)]
 
     def _on_speech_stopped(self, message: BufferSpeechStopped) -> list[Event]:
-        # The provider's time includes the silence that ended the speech.
+        # The provider's time includes the silence by which it found the end of the speech.
         silence_ms = (self._input["turn_detection"] or {}).get("silence_duration_ms") or 0
         at_ms = max(0.0, (message.audio_end_ms or 0.0) - silence_ms)
         return [SpeechCeased(item=message.item_id or "", at_ms=at_ms)]
@@ -301,6 +301,6 @@ class OpenAIDialect(Dialect):
 
     @property
     def _input(self) -> dict[str, Any]:
-        """The settings of the caller's audio that are in force."""
+        """Return the settings of the caller's audio that are in force."""
         settings: dict[str, Any] = self._applied[1]["audio"]["input"]
         return settings

@@ -1,7 +1,7 @@
-"""What OpenAI's realtime and transcription models have, and what they refuse, as data.
+"""The voices and limits of OpenAI's realtime and transcription models, and the options that they refuse, as data.
 
 Sources: the model pages and the Realtime guide of platform.openai.com and the types of the `openai` package, as of
-November 2026. A model that is not listed is refused nothing.
+November 2026. For a model that is not listed, no option is refused.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ DEFAULT_MODEL = "gpt-realtime-2.1"
 DEFAULT_VOICE = "marin"
 OPENAI_IMAGE_TYPES = ("image/jpeg", "image/png")
 SAMPLE_RATE = 24_000
-"""Hz, of the audio in both directions: the only rate of the API's PCM."""
+"""The sample rate of the audio in both directions, in Hz: the only rate of the API's PCM."""
 
 
 class ModelFamily(msgspec.Struct, frozen=True, kw_only=True):
-    """Models that refuse the same options."""
+    """The models that refuse the same options."""
 
     models: str
-    """A regular expression of the ids."""
+    """A regular expression for the model ids."""
     refuses: dict[str, str]
-    """Options that it refuses whatever their value, with the reason."""
+    """Options that these models refuse at any value, with the reasons."""
 
 
 _ONLY_FAMILY_2 = "it is for the models of the family gpt-realtime-2"

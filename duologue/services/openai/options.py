@@ -17,9 +17,9 @@ _TOOL_NAME_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class ServerVad(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="server_vad"):
-    """The provider finds the caller's turns by the level of the audio.
+    """The provider finds the caller's turns by the audio's level.
 
-    After `idle_timeout_ms` of silence on both sides the model speaks without being asked.
+    After `idle_timeout_ms` of silence on both sides the model speaks by itself.
     """
 
     threshold: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)] = 0.5
@@ -31,7 +31,7 @@ class ServerVad(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class SemanticVad(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="semantic_vad"):
-    """The provider finds the caller's turns by the words: a caller who trails off gets more time."""
+    """The provider finds the caller's turns by the words: an unfinished sentence gets more time."""
 
     eagerness: Literal["low", "medium", "high", "auto"] = "auto"
     create_response: bool = True
@@ -39,9 +39,9 @@ class SemanticVad(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class InputTranscription(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the caller's speech is transcribed.
+    """The transcription of the caller's speech.
 
-    `language` is an ISO 639 code of two or three letters; "" takes the agent's language if that is a two-letter code.
+    `language` is an ISO 639 code of two or three letters; "" means the agent's language if that is a two-letter code.
     """
 
     model: Annotated[str, msgspec.Meta(min_length=1)] = "gpt-transcribe"
@@ -57,7 +57,7 @@ class FunctionChoice(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
 
 class TokenLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The most tokens that the conversation may have after the instructions and tools."""
+    """The most tokens of the conversation, without instructions and tools."""
 
     post_instructions: Annotated[int, msgspec.Meta(ge=0)]
 
@@ -65,14 +65,14 @@ class TokenLimits(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class RetentionRatio(
     msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True, tag="retention_ratio"
 ):
-    """At the limit of tokens the provider drops the oldest until this fraction of the limit is left."""
+    """At the limit of tokens the provider drops the oldest messages until this fraction of the limit is left."""
 
     retention_ratio: Annotated[float, msgspec.Meta(ge=0.0, le=1.0)]
     token_limits: TokenLimits | None = None
 
 
 class Tracing(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
-    """How the session appears among the traces on the provider's dashboard."""
+    """The session's name and data among the traces on the provider's dashboard."""
 
     workflow_name: str = ""
     group_id: str = ""
@@ -83,10 +83,10 @@ TurnDetection: TypeAlias = ServerVad | SemanticVad
 
 
 class OpenAIRealtimeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The settings of a session. None turns a setting off, or leaves it to a model that has it.
+    """The settings of a session. None turns a setting off, or leaves it to the model.
 
-    With `turn_detection` None the framework finds the caller's turns. `output_modalities` is audio with its text, or
-    text alone. `reasoning` (the effort) and `parallel_tool_calls` are for the models of the family gpt-realtime-2.
+    With `turn_detection=None` the framework finds the caller's turns. `output_modalities` is audio with its text, or
+    text only. `reasoning` (the effort) and `parallel_tool_calls` are for models of the family gpt-realtime-2.
     """
 
     turn_detection: TurnDetection | None = ServerVad()
@@ -103,7 +103,7 @@ class OpenAIRealtimeOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_un
 
 
 def resolved(options: OpenAIRealtimeOptions, overrides: Mapping[str, Any]) -> OpenAIRealtimeOptions:
-    """Return the options with some replaced, all checked. Raises ConfigurationError that names a bad one."""
+    """Return the options with `overrides`, all checked. Raises ConfigurationError that names an invalid option."""
     try:
         plain = {**msgspec.to_builtins(options), **msgspec.to_builtins(dict(overrides))}
         return msgspec.convert(plain, OpenAIRealtimeOptions)
@@ -116,7 +116,7 @@ def resolved(options: OpenAIRealtimeOptions, overrides: Mapping[str, Any]) -> Op
 
 
 def check(model: str, config: EngineConfig, options: OpenAIRealtimeOptions) -> None:
-    """Raise ConfigurationError, by its name, for a setting that the model or the provider is known to refuse."""
+    """Raise ConfigurationError that names a setting that the model or the provider is known to refuse."""
     voice = config.voice
     if voice and voice not in OPENAI_VOICES and not voice.startswith("voice_"):
         known = ", ".join(sorted(OPENAI_VOICES))

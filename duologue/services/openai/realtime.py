@@ -17,15 +17,15 @@ from .options import OpenAIRealtimeOptions, check, resolved
 from .wire import OpenAIClient
 
 SESSION_LIMIT_S = 3600.0
-"""The provider's limit of a session."""
+"""The provider's limit of a session, in seconds."""
 
 
 class OpenAIRealtime(SpeechToSpeech):
     """OpenAI Realtime as an engine. Needs the extra `openai`.
 
     `api_key` is by default OPENAI_API_KEY of the environment; `base_url` is by default OPENAI_BASE_URL or the
-    provider's own, and one with http stands for an unencrypted WebSocket. `voice` is for agents without one: one of the
-    provider's, by default marin, or the id of your own (`voice_…`). `Configure.options` are fields of
+    provider's own, and an address with http means an unencrypted WebSocket. `voice` is for agents without one: a voice
+    of the provider, by default marin, or the id of a custom one (`voice_…`). `Configure.options` are fields of
     `OpenAIRealtimeOptions`.
 
     Raises MissingExtra without the SDK, and ConfigurationError for settings that the model is known to refuse.
@@ -75,12 +75,12 @@ class OpenAIRealtime(SpeechToSpeech):
         )
 
     def check_config(self, config: EngineConfig) -> None:
-        """Raise ConfigurationError for a missing key and, by its name, for a setting that the model refuses."""
+        """Raise ConfigurationError for a missing key, or with the name of a setting that the model refuses."""
         self._client.check()
         check(self.model, config, resolved(self.options, config.options))
 
     async def dial(self, config: EngineConfig, handle: str) -> Wire:
-        """Open a connection. There are no handles: a session cannot be resumed."""
+        """Open a connection. `handle` is "", because sessions cannot be resumed."""
         return await self._client.dial(self.model)
 
     def dialect(self, config: EngineConfig, handle: str) -> Dialect:

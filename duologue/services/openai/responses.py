@@ -1,4 +1,4 @@
-"""`Responses`: the responses of one connection to OpenAI Realtime, and the events that their messages become."""
+"""`Responses`: turns the messages about responses on one connection to OpenAI Realtime into events."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from .wire_in import (
 )
 
 SERVICE = "OpenAIRealtime"
-"""The `service` of the usage."""
+"""`Usage.service`."""
 MALFORMED = "malformed_arguments"
-"""The one argument of a call whose arguments are not a JSON object: the text that the model wrote instead.
+"""The name of the only argument of a call whose arguments are not a JSON object. Its value is the model's text.
 
-No tool has an argument of this name, so the call is answered with an error that the model can act upon. Running the
-tool without arguments could do something that was not asked for.
+No tool has an argument with this name: the call is answered with an error that the model can act upon. A run of the
+tool without arguments could do something that nobody asked for.
 """
 FINAL_ERRORS = frozenset(
     (
@@ -44,9 +44,9 @@ FINAL_ERRORS = frozenset(
         "model_not_found",
     )
 )
-"""Codes and types of errors that another attempt does not mend."""
+"""Codes and types of errors that are final."""
 MAX_ERROR_TEXT = 500
-"""Characters of the provider's words that an error keeps."""
+"""The most characters of the provider's text in an error."""
 
 _BYTES_PER_MS = SAMPLE_RATE * 2 // 1000
 _STATUS: dict[str, ResponseStatus] = {"completed": "completed", "cancelled": "interrupted"}
@@ -54,7 +54,7 @@ _STATUS: dict[str, ResponseStatus] = {"completed": "completed", "cancelled": "in
 
 @dataclass(slots=True)
 class _ItemAudio:
-    """The audio of an item that has come: its size in bytes, and True in `complete` if that is all of it."""
+    """The received audio of an item: its size in bytes, and True in `complete` once all of it has come."""
 
     size: int = 0
     complete: bool = False
@@ -69,10 +69,10 @@ class Responses:
     def __init__(self, model: str) -> None:
         self._model = model
         self._calls = Recent[dict[str, WireItem]](64)
-        """The calls by id of each response in progress."""
+        """The tool calls of each response in progress, by call id."""
         self._over = Recent[bool](256)
         self._audio = Recent[_ItemAudio](64)
-        """By item; an item without audio has none."""
+        """The received audio by item, without the items that have none."""
         self.spoken = False
         """True once audio has come on this connection."""
 
@@ -81,7 +81,7 @@ class Responses:
         return response in self._over
 
     def cut_ms(self, item: str, heard_ms: int) -> int | None:
-        """Return where to cut an item that was heard to `heard_ms`, None if there is nothing to cut."""
+        """Return the ms at which to cut an item that was heard to `heard_ms`, None if there is nothing to cut."""
         audio = self._audio.get(item)
         if audio is None:
             return None
@@ -163,7 +163,7 @@ class Responses:
 
 
 def token_usage(usage: WireUsage, model: str) -> Usage:
-    """Return a consumption of tokens, or of seconds of audio, as `Usage`."""
+    """Return consumption in tokens or in seconds of audio as `Usage`."""
     taken, given = usage.input_token_details or InputTokens(), usage.output_token_details or OutputTokens()
     return Usage(
         service=SERVICE,
@@ -205,7 +205,7 @@ def _called(response: str, item: WireItem) -> Called:
 
 
 def _call_arguments(arguments: str) -> dict[str, Any]:
-    """Return the arguments of a call; an empty text stands for none."""
+    """Return the arguments of a call. An empty text means none."""
     try:
         plain = msgspec.json.decode(arguments or "{}")
     except (msgspec.DecodeError, RecursionError):

@@ -29,7 +29,7 @@ if TYPE_CHECKING:  # an optional dependency
 
 
 def check_sdk() -> None:
-    """Raise MissingExtra or IncompatiblePackage unless the installed SDK has what is used of it. Loads the SDK."""
+    """Load the SDK. Raises MissingExtra without it, IncompatiblePackage if it lacks a function that is used here."""
     try:
         from openai.resources.realtime import AsyncRealtime
     except ImportError as error:
@@ -40,7 +40,7 @@ def check_sdk() -> None:
 
 
 class OpenAIClient:
-    """The SDK's client of one engine, made when it is first needed. Raises MissingExtra without the SDK."""
+    """The SDK's client of one engine, made at its first use. Raises MissingExtra without the SDK."""
 
     def __init__(self, api_key: str, base_url: str) -> None:
         for module in ("openai", "websockets"):
@@ -51,7 +51,7 @@ class OpenAIClient:
         self._making = anyio.Lock()
 
     def check(self) -> None:
-        """Raise ConfigurationError for a missing or malformed key, and for an address of another scheme."""
+        """Raise ConfigurationError for a missing or malformed key, or an address with an unknown scheme."""
         key = self._key
         if not key:
             raise ConfigurationError("OpenAI needs an API key: set OPENAI_API_KEY or give api_key")
@@ -69,9 +69,9 @@ class OpenAIClient:
         self.check()
         async with self._making:
             if self._client is None:
-                try:  # in a thread: loading the SDK and the certificates would hold up other calls
+                try:  # in a thread, because loading the SDK and the certificates would block other calls
                     self._client = await anyio.to_thread.run_sync(self._make_client)
-                except Exception as error:  # an address or a proxy that the SDK cannot use
+                except Exception as error:  # the SDK cannot use the address or the proxy
                     raise ConnectionLost(f"no connection to OpenAI: {error}", fatal=True) from error
         options: dict[str, Any] = {
             "max_size": MAX_RECEIVED_BYTES,
@@ -121,7 +121,7 @@ def lost(error: Exception) -> ConnectionLost:
 
 
 def _refusal_lost(status: int, body: bytes) -> ConnectionLost:
-    """The provider's message is left out: it repeats a part of the key."""
+    """Return the ConnectionLost for a refusal, without the provider's message, which repeats a part of the key."""
     reason = _error_code(body)
     text = f"OpenAI refused the connection: HTTP {status} {reason}".rstrip()
     hint = "; is the API key right?" if status == 401 else ""

@@ -1,6 +1,6 @@
-"""The server's messages of OpenAI Realtime, each checked as a whole before any of it counts.
+"""The messages of an OpenAI Realtime server as structs. A message is checked as a whole before any part is used.
 
-A field that the protocol allows to be null or absent is None here; fields without use for us are not kept.
+A field that the protocol allows to be null or absent is None here. Unused fields are not kept.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import msgspec
 
 from ...errors import BadInput
 
-_MAX = 1e15  # of any number: beyond every time and token count, and exact as a float
+_MAX = 1e15  # the limit of every number: above all times and token counts, and exact as a float
 _Count = Annotated[float, msgspec.Meta(ge=0, le=_MAX)]
 _Number = Annotated[float, msgspec.Meta(ge=-_MAX, le=_MAX)]
 
@@ -67,14 +67,14 @@ class WireItem(_Fields, frozen=True):
 
 
 class StatusDetails(_Fields, frozen=True):
-    """Why a response has not completed."""
+    """The reason why a response is incomplete."""
 
     reason: str | None = None
     error: ErrorDetail | None = None
 
 
 class Metadata(_Fields, frozen=True):
-    """What the client gave with its request: the tag."""
+    """The client's data of a request: the tag."""
 
     tag: str | None = None
 
@@ -89,12 +89,12 @@ class WireResponse(_Fields, frozen=True):
 
     @property
     def tag(self) -> str:
-        """The tag it was asked for with, "" without one."""
+        """The tag of the response's request, "" without one."""
         return self.metadata.tag or "" if self.metadata is not None else ""
 
 
 class SessionInfo(_Fields, frozen=True):
-    """`expires_at` is in seconds since the epoch."""
+    """The session. `expires_at` is in seconds since the epoch."""
 
     id: str | None = None
     expires_at: _Number | None = None
@@ -189,14 +189,14 @@ class ResponseDone(_MessageBase, frozen=True, tag="response.done"):
 
 
 class OtherMessage(msgspec.Struct, frozen=True):
-    """A message of another type. `known` ones are of the protocol, and tell us nothing."""
+    """A message of another type: one of the protocol without use here (`known`), or an unknown one."""
 
     type: str
     event_id: str | None = None
 
     @property
     def known(self) -> bool:
-        """True for a type that the protocol has."""
+        """True for a type of the protocol."""
         return self.type in _NO_MEANING
 
 
@@ -260,7 +260,7 @@ _DECODE_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
 def decode_message(message: str | bytes) -> ServerMessage | OtherMessage:
-    """Return a message of the server's. Raises BadInput that names the message and the field that does not fit."""
+    """Return a message of the server. Raises BadInput that names the message and the invalid field."""
     try:
         return _known_decoder.decode(message)
     except _DECODE_ERRORS as error:
@@ -268,7 +268,7 @@ def decode_message(message: str | bytes) -> ServerMessage | OtherMessage:
 
 
 def _decode_other(message: str | bytes, error: Exception) -> OtherMessage:
-    """Return a message that failed with `error` as one of another type, or raise BadInput."""
+    """Return the `OtherMessage` for a message that failed with `error`. Raises BadInput for a malformed one."""
     try:
         other = _other_decoder.decode(message)
     except _DECODE_ERRORS as second:

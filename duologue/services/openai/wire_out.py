@@ -18,7 +18,7 @@ from .options import InputTranscription, OpenAIRealtimeOptions
 def session_settings(
     config: EngineConfig, options: OpenAIRealtimeOptions, default_voice: str = DEFAULT_VOICE
 ) -> dict[str, Any]:
-    """Return every setting of a session, except those that are left to the model.
+    """Return all settings of a session except those that are left to the model.
 
     `default_voice` is for agents without a voice of their own.
     """
@@ -64,10 +64,10 @@ def detects_turns(settings: dict[str, Any]) -> bool:
 
 
 def changed_settings(old: dict[str, Any], new: dict[str, Any], *, spoken: bool) -> dict[str, Any] | None:
-    """Return the `session` that turns the old settings into the new ones, None if that takes a new session.
+    """Return the `session` of an update from the old settings to the new, None if they need a new session.
 
-    The detection of turns, tracing once it is on, and the voice once the model has `spoken` are fixed; and a setting
-    cannot be returned to the model's default.
+    Turn detection, tracing once it is on, and the voice once the model has `spoken` cannot change. A setting cannot
+    return to the model's default.
     """
     if detects_turns(old) != detects_turns(new) or _unsets(old, new):
         return None
@@ -119,23 +119,23 @@ def create_item(fields: dict[str, Any]) -> str:
 
 
 def create_message(role: str, content: list[dict[str, Any]]) -> str:
-    """Return the message that appends words or an image of one side."""
+    """Return the message that appends a text or an image of one side."""
     return create_item({"type": "message", "role": role, "content": content})
 
 
 def create_result(call_id: str, result: Any) -> str:
-    """Return the message that appends a tool's result: a string as it is, anything else as JSON."""
+    """Return the message that appends a tool's result: a string unchanged, other values as JSON."""
     output = result if isinstance(result, str) else to_json(result)
     return create_item({"type": "function_call_output", "call_id": call_id, "output": output})
 
 
 def image_content(data: bytes, mime: str, url: str) -> dict[str, Any]:
-    """Return an image as content of a message: its url, or without one its bytes."""
+    """Return an image as content of a message: its url, or its bytes if it has none."""
     return {"type": "input_image", "image_url": url or f"data:{mime};base64,{base64.b64encode(data).decode()}"}
 
 
 def history_items(messages: Sequence[Message]) -> list[str]:
-    """Return the messages that replay a conversation, without unanswered calls and results of unknown calls."""
+    """Return the messages that replay a conversation, without calls that lack a result and results of unknown calls."""
     asked = {call.call_id for message in messages for call in message.calls}
     answered = {message.call_id for message in messages if message.role == "tool"}
     out: list[str] = []

@@ -17,9 +17,9 @@ from .dialect import ConnectionDialect, Event, Opened, Refused, Wire, WireMessag
 from .errors import ConnectionLost, as_lost
 
 ROOM = 256
-"""Messages that may wait to be sent before `flush` waits."""
+"""The most messages that may wait to be sent before `flush` waits."""
 MAX_UNSENT = 16_384
-"""Messages that may wait to be sent before the connection counts as stuck."""
+"""The most messages that may wait to be sent before the connection counts as stuck."""
 WIRE_CLOSE_S = 2.0
 """Seconds within which a wire must close."""
 
@@ -30,28 +30,28 @@ D = TypeVar("D", bound=ConnectionDialect)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConnectionSettings:
-    """How a service is kept connected. Times in seconds. Raises ConfigurationError for a value out of range."""
+    """The settings with which a service is kept connected. Raises ConfigurationError for a value out of range."""
 
     connect_timeout_s: float = 8.0
-    """Limit for one attempt: a connection is open and set up."""
+    """Seconds in which a connection must be open and set up."""
     heartbeat_s: float = 5.0
-    """Interval between pings, and the time to wait for the pong."""
+    """Seconds between pings, and within which the pong must come."""
     stall_s: float = 15.0
-    """A provider that answers pings but owes an answer for this long is left."""
+    """Seconds for which a provider may owe an answer although it answers pings; then its connection is replaced."""
     retry_for_s: float = 30.0
-    """Limit for all attempts after a loss; then the connection is given up."""
+    """Seconds for all attempts after a loss; then the connection is given up."""
     failover_after_s: float = 4.0
-    """The same where another engine can take the call."""
+    """Seconds for all attempts after a loss if another engine can take the call."""
     backoff_s: float = 0.25
-    """Pause before the second attempt. It doubles with each further one, up to 8 s."""
+    """Seconds of pause before the second attempt. They double with each further attempt, up to 8 s."""
     refresh: bool = True
-    """Replace the connection before its end. Otherwise the call ends with the reason "cap"."""
+    """True: the connection is replaced before its end. False: the call ends with the reason "cap"."""
     expiring_s: float = 30.0
-    """Time before the connection's end at which `expiring` is broadcast; 0 for never."""
+    """Seconds before the connection's end at which `expiring` is broadcast; 0 for never."""
     ring_s: float = 60.0
-    """The caller's audio that is kept while there is no connection or no answer yet."""
+    """Seconds of the caller's audio that are kept without a connection or an answer."""
     replay_messages: int = 20
-    """Messages of caller and agent that a new session receives."""
+    """The most messages of caller and agent that are replayed to a new session."""
 
     def __post_init__(self) -> None:
         check_range(
@@ -83,7 +83,7 @@ class ConnectionOwner(Protocol):
 
 
 class KeptService(ConnectionOwner, Protocol[Config, D]):
-    """The service that a keeper keeps connected. The keeper compares its configurations and knows nothing of them."""
+    """The service that a keeper keeps connected. The keeper only compares its configurations."""
 
     config: Config
     """The configuration of the next connection."""
@@ -91,34 +91,34 @@ class KeptService(ConnectionOwner, Protocol[Config, D]):
     """True if another engine can take the call when this one gives up."""
 
     async def connect(self, config: Config, handle: str) -> Connection[D]:
-        """Return a connection that is set up. Any error means that there is none."""
+        """Return a connection that is set up. Raises any error if it cannot be made."""
 
     def usable_handle(self) -> str:
-        """Return the handle with which the session can be resumed now, "" for none."""
+        """Return the handle that can resume the session now, "" for none."""
 
     def is_quiet(self) -> bool:
         """Return True if nobody speaks and no answer is owed or being given."""
 
     def was_quiet(self, age_s: float) -> bool:
-        """Return True if all that goes on, if anything does, began less than `age_s` ago."""
+        """Return True if the moment `age_s` seconds ago was quiet: only speech that began later is in progress."""
 
     def waits_since(self) -> float | None:
         """Return the loop time since which the provider owes an answer, None if it owes none."""
 
     def hold(self, held: bool) -> None:
-        """Send nothing of the caller's (`held`), or go on."""
+        """Hold the caller's audio back, or release it."""
 
     def take(self, connection: Connection[D] | None, resumed: bool) -> str:
-        """Use this connection from now on, None for none. Returns how it knows the conversation."""
+        """Use another connection from now on, or none. Returns a text on how its session knows the conversation."""
 
     def given_up(self, error: Exception) -> None:
-        """Learn that there will be no connection any more."""
+        """Act on a connection that was given up for good."""
 
     def reached_limit(self) -> None:
-        """Learn that the connection has reached its end and is not to be replaced."""
+        """Act on a connection that has reached its end and is not to be replaced."""
 
     def broadcast(self, signal: ConnectionChanged) -> None:
-        """Tell the session about the connection."""
+        """Broadcast a change of the connection to the session."""
 
     def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
         """Run `function(*args)` in a task that ends with the session."""
@@ -127,8 +127,8 @@ class KeptService(ConnectionOwner, Protocol[Config, D]):
 class Connection(Generic[D]):
     """A wire and its dialect, with one task that reads and one that writes.
 
-    `send` never waits; `flush` does. Events go to `on_event` one after the other. When the connection ends by itself,
-    for whatever reason, `on_lost` is called once.
+    `send` never waits; `flush` does. Events go to `on_event` one after the other. `on_lost` is called once, when the
+    connection ends in any way but `close`.
     """
 
     def __init__(
@@ -157,10 +157,10 @@ class Connection(Generic[D]):
         self.heard_at = self.told_at = self.written_at = self._loop.time()
         """Loop times of the latest sign of life, the latest message received, and the latest message sent."""
         self.writing_since: float | None = None
-        """Loop time since which the far end has not taken a message, None while it takes all."""
+        """Loop time at which the write in progress began, None without one."""
 
     async def set_up(self) -> None:
-        """Set the session up, and begin to read and write. Raises ConnectionLost if the vendor refuses."""
+        """Set up the session, and begin to read and write. Raises ConnectionLost if the vendor refuses."""
         for message in self.dialect.setup():
             await self._wire.send(message)
         early: list[Event] = []
@@ -177,13 +177,13 @@ class Connection(Generic[D]):
         self._tasks = [self._owner.start_task(self._read(early)), self._owner.start_task(self._write())]
 
     def send(self, messages: Iterable[WireMessage]) -> None:
-        """Have the writer send messages. Does nothing on a connection that has ended."""
+        """Queue messages and wake the writer. Does nothing on a connection that has ended."""
         self.queue(messages)
         if self._waiting:
             self._wake_writer()
 
     def queue(self, messages: Iterable[WireMessage]) -> None:
-        """Queue messages for the `flush` or `send` that follows, without waking the writer."""
+        """Queue messages for the next `flush` or `send`, without waking the writer."""
         if not self.open:
             return
         before = len(self._waiting)
@@ -193,7 +193,7 @@ class Connection(Generic[D]):
             self._lose(ConnectionLost(f"{len(self._waiting)} messages wait: the provider takes none"))
 
     async def flush(self) -> None:
-        """Write waiting messages in this task as long as the wire is ready, which wakes no other task.
+        """Write waiting messages while the wire is ready. This happens in the calling task and wakes no other.
 
         The writer sends the rest. Returns once at most `ROOM` messages wait.
         """
@@ -208,7 +208,7 @@ class Connection(Generic[D]):
             await self._no_room[-1]
 
     async def write(self, messages: Iterable[WireMessage]) -> None:
-        """Send messages in this task as far as the wire is ready: `queue`, then `flush`."""
+        """Queue messages, then `flush`."""
         self.queue(messages)
         await self.flush()
 
@@ -224,7 +224,7 @@ class Connection(Generic[D]):
             with anyio.fail_after(timeout_s):
                 await self._wire.ping()
             self.heard_at = max(self.heard_at, self._loop.time())
-            self.delivered = written  # messages arrive in order: all that were written before the ping are there
+            self.delivered = written  # messages arrive in order: those written before the ping have arrived
         except TimeoutError:
             if self.heard_at <= began:
                 self._lose(ConnectionLost(f"the provider did not answer for {timeout_s:g} s"))
@@ -232,11 +232,11 @@ class Connection(Generic[D]):
             self._lose(as_lost(error))
 
     def lose(self, reason: str) -> None:
-        """Give the connection up."""
+        """Give up the connection, with the reason for its loss."""
         self._lose(ConnectionLost(reason))
 
     async def close(self) -> None:
-        """End the connection. Waiting messages are dropped, and later messages of the vendor are not read."""
+        """End the connection. Drops waiting messages, and reads no more messages of the vendor."""
         self._end()
         with anyio.move_on_after(WIRE_CLOSE_S, shield=True):
             await self._wire.close()
@@ -265,7 +265,7 @@ class Connection(Generic[D]):
             self.heard_at = self.told_at = self._loop.time()
             try:
                 events = self.dialect.read(message)
-            except Exception as error:  # a malformed message; the next one may be sound
+            except Exception as error:  # a malformed message; the next one may be valid
                 self._owner.report(error)
                 events = ()
 
@@ -327,7 +327,7 @@ class Connection(Generic[D]):
 class Recent(dict[str, Value]):
     """A dictionary that drops its oldest entry when a new key exceeds `limit` entries.
 
-    For data about ids that the far end of a connection chooses.
+    It holds data on ids that the far end of a connection chooses.
     """
 
     def __init__(self, limit: int) -> None:
@@ -343,7 +343,7 @@ class Recent(dict[str, Value]):
 async def dial(wire: Awaitable[Wire], make: Callable[[Wire], Connection[D]]) -> Connection[D]:
     """Return a connection that is set up. Cancelling this closes the wire.
 
-    Raises ConnectionLost for any error but ConfigurationError and MissingExtra, which pass.
+    Raises ConnectionLost in place of any error except ConfigurationError and MissingExtra.
     """
     opened: Wire | None = None
     try:

@@ -37,7 +37,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Opened(Event, frozen=True, kw_only=True):
-    """The session is set up as asked. `left_s` is its longest duration in seconds, None if the vendor gives none."""
+    """The session is set up as requested. `left_s` is its limit in seconds, None if the vendor gives none."""
 
     session_id: str = ""
     left_s: float | None = None
@@ -65,7 +65,7 @@ class ConnectionDialect:
     """Translates for one connection, and does no I/O. The base of all dialects."""
 
     confirms_opening: ClassVar[bool] = True
-    """True if the vendor answers the set-up, with `Opened` or `Refused`. Otherwise a wire that is open is set up."""
+    """True if the vendor answers the set-up, with `Opened` or `Refused`. If False, an open wire counts as set up."""
     idle_s: float = inf
     """Seconds without a message to the vendor after which the messages of `idle` are sent."""
 

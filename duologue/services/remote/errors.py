@@ -1,11 +1,11 @@
-"""How a connection to a vendor fails, and which failures are final: one table for all vendors."""
+"""`ConnectionLost`, and the one table of failures that are final, for all vendors."""
 
 from __future__ import annotations
 
 from ...errors import BadInput, ConfigurationError, ServiceError
 
 PASSING_STATUSES = frozenset((408, 409, 425, 429))
-"""HTTP statuses from 400 to 499 that pass: time-out, conflict, too early, too many requests."""
+"""HTTP statuses from 400 to 499 that are not final: time-out, conflict, too early, too many requests."""
 REFUSED_CODES = frozenset((3000, 3003))
 """Close codes for "unauthorized" and "forbidden" (the IANA registry of WebSocket close codes)."""
 POLICY_CODES = frozenset((1007, 1008))
@@ -26,9 +26,9 @@ FINAL_REASONS = (
     "unaccepted_terms",
     "unauthorized",
 )
-"""Parts of vendors' reasons that another attempt does not mend. Compared in lower case."""
+"""Parts of vendors' reasons that are final. Compared in lower case."""
 PASSING_REASONS = ("session_expired", "inactivity")
-"""Parts of vendors' reasons that a new connection mends, whatever else the reason says."""
+"""Parts of vendors' reasons that are never final, because a new connection helps."""
 
 
 class ConnectionLost(ServiceError):
@@ -48,8 +48,8 @@ def fatal(*, status: int = 0, code: int = 0, reason: str = "", setting_up: bool 
     """Return True if another attempt would fail in the same way.
 
     `status` is the HTTP status of a refused connection, `code` the close code of an open one, and `reason` the vendor's
-    word for either. While a session is `setting_up`, a close for malformed data or a violated policy is a refusal of
-    the set-up, and final.
+    text. While a session is `setting_up`, a close for malformed data or a violated policy is a refusal of the set-up,
+    and final.
     """
     reason = reason.lower()
     if 500 <= status < 600 or any(word in reason for word in PASSING_REASONS):
@@ -64,7 +64,7 @@ def fatal(*, status: int = 0, code: int = 0, reason: str = "", setting_up: bool 
 def as_lost(error: BaseException) -> ConnectionLost:
     """Return the ConnectionLost that an error of any type stands for.
 
-    A setting that cannot be applied and a missing package are fatal; an error of an unknown type is not.
+    A ConfigurationError and a missing package are fatal; an error of an unknown type is not.
     """
     if isinstance(error, ConnectionLost):
         return error

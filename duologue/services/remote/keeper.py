@@ -15,29 +15,29 @@ from .connection import Config, Connection, ConnectionSettings, D, KeptService
 from .errors import ConnectionLost, as_lost
 
 HEALTH_TICK_S = 0.5
-"""Interval in seconds at which the connection's health is checked."""
+"""Seconds between checks of the connection's health."""
 QUIET_TICK_S = 0.02
-"""Interval in seconds at which a quiet point is looked for while a replacement is due."""
+"""Seconds between checks for a quiet point while a replacement is due."""
 LATE_NEWS_S = 0.3
-"""Seconds to wait, with the caller's audio held back, for late news of speech before a moment counts as quiet."""
+"""Seconds to wait for late reports of speech, with the caller's audio held back, before a moment counts as quiet."""
 FORCE_S = 3.0
 """Seconds before its end at which a connection is replaced without a quiet point."""
 LONGEST_BACKOFF_S = 8.0
-"""Longest pause between two attempts, in seconds."""
+"""The longest pause between two attempts, in seconds."""
 
 
 class Attempts(Generic[Config, D]):
-    """Makes connections: attempt after attempt, until one succeeds, the vendor refuses for good, or time is up."""
+    """Tries to connect until an attempt succeeds, the vendor refuses for good, or time is up."""
 
     def __init__(
         self, service: KeptService[Config, D], settings: ConnectionSettings, failed: Callable[[Exception, int], None]
     ) -> None:
         self.made = 0
-        """Connections that were set up so far."""
+        """The number of connections that were set up."""
         self.made_with = service.config
         """The configuration of the latest attempt."""
         self.closed = False
-        """True once no connection is wanted any more."""
+        """True once no further connection is wanted."""
         self._service = service
         self._settings = settings
         self._failed = failed  # receives the error and the number of the next attempt
@@ -45,10 +45,10 @@ class Attempts(Generic[Config, D]):
     async def connect(
         self, for_s: float, config: Config | None = None, *, first: bool = False
     ) -> tuple[Connection[D], bool]:
-        """Try for `for_s` seconds to make a connection with `config`, by default the service's own at the time.
+        """Try for `for_s` seconds to make a connection with `config`, by default the service's current one.
 
-        Also returns True if it resumes a session. The `first` connection stays if the configuration is changed
-        meanwhile.
+        Returns the connection, and True if it resumes a session. If the service's configuration changes meanwhile, the
+        connection is made again, unless it is the `first` or `config` was given.
         """
         service, now = self._service, asyncio.get_running_loop().time
         until, pause_s, attempt = now() + for_s, self._settings.backoff_s, 1
@@ -90,7 +90,7 @@ class Attempts(Generic[Config, D]):
 
 
 class Health(Generic[Config, D]):
-    """Watches the connection in use: pings it, and loses it if the vendor takes or answers nothing; knows its end."""
+    """Watches the connection in use: pings it, gives it up if the vendor hangs, and keeps the time of its end."""
 
     def __init__(self, service: KeptService[Config, D], settings: ConnectionSettings) -> None:
         self._service = service
@@ -98,7 +98,7 @@ class Health(Generic[Config, D]):
         self.ends_at = math.inf
         """Loop time of the connection's end."""
         self.why = ""
-        """The reason of that end."""
+        """The reason for that end."""
         self._window_s = 0.0
         self._warned = False
         self._checking = False
@@ -111,7 +111,7 @@ class Health(Generic[Config, D]):
         self._ends_in(left_s, min(self._margin_s, left_s / 2), "the session's limit")
 
     def going_away(self, left_s: float) -> None:
-        """The vendor will close the connection in `left_s` seconds."""
+        """Note that the vendor will close the connection in `left_s` seconds."""
         self._ends_in(left_s, self._margin_s, "the provider goes away")
 
     @property
@@ -123,11 +123,11 @@ class Health(Generic[Config, D]):
 
     @property
     def refresh_at(self) -> float:
-        """Loop time from which on the connection is to be replaced."""
+        """Loop time from which the connection should be replaced."""
         return self.ends_at - self._window_s if self._settings.refresh else math.inf
 
     def warning(self) -> str:
-        """Return, once, why and when the connection ends, "" while its end is not near."""
+        """Return once why and when the connection ends, otherwise ""."""
         left_s = self.ends_at - _loop_time()
         if self._warned or not self._settings.expiring_s or left_s > self._settings.expiring_s:
             return ""
@@ -135,7 +135,7 @@ class Health(Generic[Config, D]):
         return f"{self.why}, in {max(0.0, left_s):.0f} s"
 
     def look(self, connection: Connection[D]) -> None:
-        """Check the connection. Loses it if the vendor takes nothing or owes an answer for too long."""
+        """Check the connection. Gives it up if the vendor takes no message or owes an answer for too long."""
         now, settings = _loop_time(), self._settings
         waits_since = self._service.waits_since()
         if connection.writing_since is not None and now - connection.writing_since > 2 * settings.heartbeat_s:
@@ -158,8 +158,8 @@ class Health(Generic[Config, D]):
 class Keeper(Generic[Config, D]):
     """Opens the connection, watches it, and replaces it when it is lost, expires, or must change.
 
-    A replacement is set up before the old connection is closed. Meanwhile the caller's audio is held back, and then
-    goes to the connection that is in use. A connection near its end is replaced at a quiet point. An error of any
+    A replacement is set up before the old connection is closed. During the change the caller's audio is held back;
+    afterwards it goes to the connection in use. A connection near its end is replaced at a quiet point. An error of any
     type leads to another attempt, or to giving up with a fatal error.
     """
 
@@ -218,7 +218,7 @@ class Keeper(Generic[Config, D]):
         try:
             self._tell("refreshing", reason)
             if self.connection is not None:
-                self._service.spawn(self.connection.check, self.settings.heartbeat_s)  # learns what has arrived
+                self._service.spawn(self.connection.check, self.settings.heartbeat_s)  # its pong confirms deliveries
             new, resumed = await self.attempts.connect(self.settings.connect_timeout_s, config)
             self._service.config = config
             self._take(new, resumed)
@@ -248,7 +248,7 @@ class Keeper(Generic[Config, D]):
             self._service.report(failure)
 
     def give_up(self, error: Exception) -> None:
-        """Tell everyone that there will be no connection any more."""
+        """Give up connecting: broadcast the loss, and pass the error to the service."""
         self._tell("lost", str(error))
         self._service.given_up(error)
 
@@ -283,14 +283,14 @@ class Keeper(Generic[Config, D]):
             try:
                 while not self.attempts.closed and await self._keep():
                     pass
-            except Exception as error:  # an error of the service's own: without a keeper there is no connection
+            except Exception as error:  # an error of the service itself, after which nothing would keep the connection
                 lost = as_lost(error)
                 if self.connection is not None:
                     self.lost(self.connection, lost)
                 self.give_up(lost)
 
     async def _keep(self) -> bool:
-        """Reconnect, refresh or watch, whatever is due. Returns False once there is nothing to keep any more."""
+        """Reconnect, refresh or watch the connection. Returns False once there is nothing left to keep."""
         if self.connection is None:
             async with self._lock:
                 if self.connection is None and not await self._reconnect():
@@ -338,7 +338,7 @@ class Keeper(Generic[Config, D]):
         return min(patience_s, self.settings.failover_after_s) if self._service.replaceable else patience_s
 
     async def _refresh(self) -> None:
-        """Replace the connection at a quiet point, at the latest `FORCE_S` before its end."""
+        """Replace the connection at a quiet point, at the latest `FORCE_S` seconds before its end."""
         service, old = self._service, self.connection
         force_at = self._health.ends_at - min(FORCE_S, max(0.0, self._health.ends_at - _loop_time()) / 2)
         self._tell("refreshing", self._health.why)
@@ -354,7 +354,7 @@ class Keeper(Generic[Config, D]):
                 service.report(error)
                 await anyio.sleep(self.settings.backoff_s)
                 if _loop_time() >= force_at:
-                    return  # its end will come, and then it is reconnected
+                    return  # at its end the connection is replaced like a lost one
                 continue
             try:
                 if await self._may_switch(old, new, resumed, force_at):
@@ -368,17 +368,17 @@ class Keeper(Generic[Config, D]):
                 service.hold(False)
 
     async def _may_switch(self, old: Connection[D], new: Connection[D], resumed: bool, force_at: float) -> bool:
-        """Hold the caller's audio back. Returns True if all is quiet, or if the old connection's time is up."""
+        """Hold the caller's audio back. Returns True at a quiet point, or when the old connection's time is up."""
         service, began = self._service, _loop_time()
         service.hold(True)
-        service.spawn(old.check, self.settings.heartbeat_s)  # learns what has arrived
+        service.spawn(old.check, self.settings.heartbeat_s)  # its pong confirms deliveries
         await anyio.sleep(LATE_NEWS_S)
         if not new.open or service.config != self.attempts.made_with:
             return False
         if _loop_time() >= force_at or self.connection is not old:
             return True
         if resumed and not service.usable_handle():
-            return False  # something was said meanwhile
+            return False  # the conversation has gone beyond the handle
         return service.is_quiet() or service.was_quiet(_loop_time() - began)
 
     def _tell(self, state: str, reason: str = "", **more: object) -> None:

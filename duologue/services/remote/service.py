@@ -16,7 +16,7 @@ from .errors import ConnectionLost
 from .keeper import Keeper
 
 Setup: TypeAlias = tuple[str, ...]
-"""The settings that a connection is made with, such as a language. Another setup takes another connection."""
+"""The settings with which a connection is made, such as a language. A change of them needs a new connection."""
 
 
 class RemoteService(Processor, Generic[D]):
@@ -26,7 +26,7 @@ class RemoteService(Processor, Generic[D]):
     """
 
     extra: str = ""
-    """The extra of Duologue that installs what the service needs."""
+    """The extra of Duologue that installs the service's packages."""
     replaceable: bool = False
     """True if another engine can take the call when the connection is given up."""
 
@@ -34,7 +34,7 @@ class RemoteService(Processor, Generic[D]):
         self.connection_settings = connection or ConnectionSettings()
         self.config: Setup = ()
         self.held = False
-        """True while nothing may be sent, because a connection is being replaced."""
+        """True while nothing may be sent because the connection is being replaced."""
         self.failure: Exception | None = None
         """The error with which the connection was given up."""
         self._keeper: Keeper[Setup, D] = Keeper(self, self.connection_settings)
@@ -61,10 +61,10 @@ class RemoteService(Processor, Generic[D]):
         return None
 
     def attached(self, connection: Connection[D]) -> None:
-        """Send to this connection from now on, beginning with all that the vendor still needs."""
+        """Send to this connection from now on, beginning with the messages that the vendor still needs."""
 
     def detached(self) -> None:
-        """The connection was lost. Another one follows, or `given_up`."""
+        """Act on the loss of the connection. Another connection or `given_up` follows."""
 
     async def on_event(self, event: Event) -> None:
         """Act on an event of the current connection."""
@@ -78,14 +78,14 @@ class RemoteService(Processor, Generic[D]):
 
     @property
     def connections_made(self) -> int:
-        """Connections that were set up so far. One serves many utterances or responses."""
+        """The number of connections that were set up. One serves many utterances or responses."""
         return self._keeper.attempts.made
 
     async def connect_first(self) -> None:
         """Make the first connection. Raises ConnectionLost, DeadlineExceeded or ConfigurationError.
 
-        At the start of a call in which another engine stands by, a connection that cannot be made is given up once the
-        session has started.
+        If another engine can take the call, a first connection that cannot be made is given up after the session has
+        started.
         """
         self.failure = self._not_opened = None
         self._keeper = Keeper(self, self.connection_settings)
@@ -107,11 +107,11 @@ class RemoteService(Processor, Generic[D]):
         await self._keeper.close()
 
     async def use_setup(self, setup: Setup) -> None:
-        """Change to a connection with another setup, if it is another. Raises as `Keeper.replace`."""
+        """Change to a connection with this setup, unless it is in use. Raises the errors of `Keeper.replace`."""
         if setup == self.config:
             return
         if self.connection is None:
-            self.config = setup  # the next connection is made with it
+            self.config = setup  # the next connection uses it
         else:
             await self._keeper.replace(setup, "a change that takes a new connection")
 
@@ -143,7 +143,7 @@ class RemoteService(Processor, Generic[D]):
         return self.is_quiet()
 
     def hold(self, held: bool) -> None:
-        """Send nothing (`held`), or go on."""
+        """Stop sending, or resume."""
         self.held = held
 
     def take(self, connection: Connection[D] | None, resumed: bool) -> str:
@@ -155,16 +155,16 @@ class RemoteService(Processor, Generic[D]):
         return "fresh"
 
     def given_up(self, error: Exception) -> None:
-        """There will be no connection any more: report it, as a fatal error unless another engine stands by."""
+        """Report the error with which the keeper gave up; it is fatal unless another engine can take the call."""
         self.failure = error if isinstance(error, ServiceError) else ServiceError(str(error))
         self.session.report(error, self.name, fatal=not self.replaceable)
 
     def reached_limit(self) -> None:
-        """The connection has reached its end and is not to be replaced: end the call."""
+        """End the call: the connection has reached its end, and is not to be replaced."""
         self.spawn(self.session.end, "cap")
 
     def start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Run `work` in a task of the session's."""
+        """Run `work` in a task that ends with the session."""
         return self.session.start_task(self, work)
 
     def report(self, error: Exception) -> None:

@@ -18,14 +18,14 @@ from .dialect import ConnectionDialect, Event, Refused, WireMessage
 from .service import RemoteService
 
 MAX_MESSAGE_S = 0.5
-"""Longest audio in one message, in seconds."""
+"""The longest audio of one message, in seconds."""
 
 
 class Recognized(Event, frozen=True, kw_only=True):
-    """Text of the utterance. A final text is a segment that stays; one that is not final replaces the one before.
+    """Text of the utterance. A final text is a segment that stays; one that is not final replaces the previous one.
 
-    `last` marks the answer to `finish`: the vendor has given all of the utterance. `words` are timed in seconds, from
-    the place that `STTDialect.times_from` names.
+    `last` marks the answer to `finish`: the text of the utterance is complete. The times of `words` are in seconds,
+    from the place that `STTDialect.times_from` names.
     """
 
     text: str
@@ -41,16 +41,16 @@ class STTDialect(ConnectionDialect):
 
     confirms_opening: ClassVar[bool] = False
     times_from: ClassVar[Literal["connection", "utterance"]] = "connection"
-    """Where the vendor's word times begin: at the first audio of the connection, or of the utterance."""
+    """The zero of the vendor's word times: the first audio of the connection, or of the utterance."""
     answers_within_s: float = inf
-    """Seconds after `finish` within which an answer comes, where vendors may leave it out for lack of new text."""
+    """Seconds to wait for the answer to `finish`, for vendors that omit it without new text."""
 
     def begin(self) -> Sequence[WireMessage]:
         """Return the messages that precede an utterance's audio; many vendors need none."""
         return ()
 
     def audio(self, pcm: bytes) -> Sequence[WireMessage]:
-        """Return the messages for mono s16le at the service's `sample_rate`, at most `MAX_MESSAGE_S` of it."""
+        """Return the messages for audio: mono s16le at the service's `sample_rate`, at most `MAX_MESSAGE_S` seconds."""
         raise NotImplementedError
 
     def finish(self) -> Sequence[WireMessage]:
@@ -59,22 +59,22 @@ class STTDialect(ConnectionDialect):
 
 
 class SpokenAudio:
-    """The utterance in progress: its audio, in order, and the text that the vendor has given for it.
+    """The utterance in progress: its audio in order, and the text that the vendor has sent for it.
 
-    Holds at most `ring_bytes` of audio. Older audio is dropped, and counted.
+    Holds at most `ring_bytes` bytes of audio. Older audio is dropped and counted.
     """
 
     def __init__(self, ring_bytes: int) -> None:
         self.dropped = 0
-        """Bytes that a new connection would not receive."""
+        """Bytes of audio that were dropped, and that a new connection would miss."""
         self.begun = False
-        """True once the connection knows of the utterance."""
+        """True once the utterance was begun on the connection."""
         self.segments: list[Recognized] = []
         self.interim = ""
         self.began_s = 0.0
         """Seconds of audio that the connection had received before this utterance."""
         self.answer: asyncio.Future[None] | None = None
-        """Resolved by the vendor's answer to `finish`. None while the caller goes on."""
+        """Resolved by the vendor's answer to `finish`. None before `finish`."""
         self.began_at = asyncio.get_running_loop().time()
         """Loop time at which the utterance began."""
         self.asked_at: float | None = None
@@ -92,7 +92,7 @@ class SpokenAudio:
         self._drop_oldest()
 
     def keep(self, ring_bytes: int) -> None:
-        """Hold at most `ring_bytes` from now on. Audio that was dropped before does not count."""
+        """Hold at most `ring_bytes` bytes from now on. Audio that was dropped before is not counted."""
         self._ring_bytes, self.dropped = ring_bytes, 0
         self._drop_oldest()
 
@@ -110,14 +110,14 @@ class SpokenAudio:
         return pieces
 
     def rewind(self) -> None:
-        """Forget the connection: the next one receives all audio, and gives all text."""
+        """Forget the connection: the next one receives all audio, and sends all text."""
         self._unsent, self.begun = len(self._pieces), False
         self.segments.clear()
         self.interim, self.began_s = "", 0.0
 
     @property
     def text(self) -> str:
-        """The text so far."""
+        """The text that has come."""
         texts = [*(segment.text.strip() for segment in self.segments), self.interim.strip()]
         return " ".join(text for text in texts if text)
 
@@ -126,21 +126,21 @@ class RemoteSTT(RemoteService[STTDialect], STT):
     """Speech-to-text over one connection, which stays open between utterances.
 
     A service implements `dial` and `dialect`. Interim texts go out when they arrive. After a loss the next connection
-    receives the utterance from its first sample, at most `ring_s` of it. An utterance whose `finish` is not answered
-    within `timeout_s` is transcribed with the text that has come, the error is reported, and the connection is
-    replaced, because a late answer could be mistaken for that of the next utterance.
+    receives the utterance from its first sample, at most `ring_s` seconds. If `finish` is not answered within
+    `timeout_s` seconds, the transcript is the text that has come, and the error is reported. The connection is replaced
+    then, because a late answer could be mistaken for that of the next utterance.
     """
 
     def __init__(self, *, connection: ConnectionSettings | None = None) -> None:
         STT.__init__(self)
         RemoteService.__init__(self, connection)
         self._spoken: SpokenAudio | None = None
-        self._sent_s = 0.0  # audio that the connection has received
-        self._interim = ""  # the latest text that was not told yet
+        self._sent_s = 0.0  # seconds of audio that the connection has received
+        self._interim = ""  # the latest interim text that was not pushed yet
         self._telling = False
 
     def setup(self) -> tuple[str, ...]:
-        """Return the settings that a connection is made with: the language, unless the vendor changes it in place."""
+        """Return the settings that need a new connection. Override it if the vendor changes the language in place."""
         return (self.language,)
 
     # -- life ------------------------------------------------------------------------------------------------------
@@ -159,7 +159,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
     # -- the utterance ---------------------------------------------------------------------------------------------
 
     async def begin(self) -> None:
-        """An utterance begins. Connects anew for another language, or if the one before was not answered."""
+        """Begin an utterance. Connects again if the language changed or the previous utterance was not answered."""
         if self.failure is not None:
             raise self.failure
         self._abandon()
@@ -172,7 +172,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
         self._spoken.began_s = self._sent_s
 
     async def feed(self, pcm: bytes) -> str:
-        """Send audio. The text comes by itself."""
+        """Send audio. Texts come later, as events of the vendor."""
         spoken = self._spoken
         assert spoken is not None
         step = int(MAX_MESSAGE_S * self.sample_rate) * 2
@@ -183,7 +183,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
         return ""
 
     async def finish(self) -> Transcription:
-        """End the utterance, and wait for its text."""
+        """End the utterance, and return its text once the vendor has sent it."""
         spoken = self._spoken
         assert spoken is not None
         if self.failure is not None:
@@ -205,7 +205,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
         return text
 
     def _abandon(self) -> None:
-        """Give up the utterance in progress. The vendor still has its audio: only a new connection has not."""
+        """Give up the utterance in progress, and its connection: the vendor still has the audio."""
         spoken, self._spoken = self._spoken, None
         if spoken is not None and self.connection is not None and not self._released:
             self.connection.lose("an utterance was not answered")
@@ -216,7 +216,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
             within_s = self.connection.dialect.answers_within_s if self.connection is not None else inf
             left_s = inf if spoken.asked_at is None else spoken.asked_at + within_s - now()
             if left_s <= 0:
-                return  # nothing more was to be said
+                return  # the vendor omits its answer if it has no new text
             with anyio.move_on_after(min(left_s, self.timeout_s)):
                 await asyncio.shield(answer)
         answer.result()
@@ -267,7 +267,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
             self._ask_for_text(connection, spoken)
 
     def hold(self, held: bool) -> None:
-        """Send nothing (`held`), or send what was held back."""
+        """Hold audio back, or send the audio that was held."""
         super().hold(held)
         if not held and self.connection is not None and self._spoken is not None:
             self.connection.send(self._unsent(self.connection, self._spoken))
@@ -281,7 +281,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
         return self._spoken is None
 
     def was_quiet(self, age_s: float) -> bool:
-        """Return True if no utterance began more than `age_s` ago: nothing of it was sent while audio was held."""
+        """Return True if no utterance began more than `age_s` seconds ago: a younger one was held back as a whole."""
         return self._spoken is None or asyncio.get_running_loop().time() - self._spoken.began_at < age_s
 
     def waits_since(self) -> float | None:
@@ -289,12 +289,12 @@ class RemoteSTT(RemoteService[STTDialect], STT):
         return self._spoken.asked_at if self._spoken is not None else None
 
     def detached(self) -> None:
-        """The connection was lost: the next one is asked again."""
+        """Forget that the text was requested: the next connection is asked again."""
         if self._spoken is not None:
             self._spoken.asked_at = None
 
     def given_up(self, error: Exception) -> None:
-        """There will be no connection any more."""
+        """Fail the utterance: the keeper has given up connecting."""
         super().given_up(error)
         self._fail_answer(self.failure or error)
 
@@ -312,7 +312,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
     def _take(self, heard: Recognized) -> None:
         spoken = self._spoken
         if spoken is None or (heard.last and spoken.asked_at is None):
-            return  # of an utterance that is over
+            return  # its utterance is over
         if spoken.answer is not None and spoken.answer.done():
             return  # a second answer
         before = spoken.text
@@ -329,7 +329,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
             spoken.answer.set_result(None)
 
     def _fail_answer(self, error: Exception) -> bool:
-        """Fail the utterance that waits for its text. Returns False if none does."""
+        """Fail the utterance that waits for its text. Returns False if none is waiting."""
         answer = self._spoken.answer if self._spoken is not None else None
         if answer is None or answer.done():
             return False
@@ -337,7 +337,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
         return True
 
     def _tell_soon(self, text: str) -> None:
-        """Tell an interim text in a task of its own: a hook may be slow, and the vendor's reader must not wait."""
+        """Push an interim text in a task of its own, because the vendor's reader must not wait for a slow hook."""
         self._interim = text
         if text and not self._telling:
             self._telling = True

@@ -11,8 +11,8 @@ from functools import cache
 def client_ssl_context() -> ssl.SSLContext:
     """Return the context that trusts the system's certificates, or those of SSL_CERT_FILE and SSL_CERT_DIR.
 
-    `certifi`'s are trusted as well if that package is installed. The process has one context: making one takes 50 ms,
-    and the SDKs would make one for each connection, in the event loop.
+    The certificates of `certifi` are trusted too if that package is installed. The process has one context, because
+    making one takes 50 ms, and the SDKs would make one for each connection in the event loop.
     """
     return _client_context(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
 

@@ -21,11 +21,11 @@ from .dialect import ConnectionDialect, Event, Refused, WireMessage
 from .service import RemoteService, Setup
 
 MAX_UNPLAYED_S = 600.0
-"""Seconds of a response's audio that may wait for the playout; a vendor that sends more fails the response."""
+"""The most seconds of a response's audio that may wait for the playout. Beyond them the response fails."""
 
 
 class ContextAudio(Event, frozen=True, kw_only=True):
-    """Audio of a context (mono s16le, cut anywhere), and the words that begin in it, if the vendor times them."""
+    """Audio of a context (mono s16le, cut at any byte), and the words that begin in it if the vendor times words."""
 
     context: str
     pcm: bytes = b""
@@ -42,51 +42,51 @@ class TTSDialect(ConnectionDialect):
     """Translates for one connection of a text-to-speech vendor, and does no I/O.
 
     A context is the speech of one response. It is opened, receives the response's sentences one by one, and is ended or
-    cancelled. A vendor without contexts speaks one at a time: its dialect then names the context in `read` itself.
+    cancelled. For a vendor without contexts, which speaks one text at a time, the dialect adds the context in `read`.
     """
 
     confirms_opening: ClassVar[bool] = False
     times_from: ClassVar[Literal["chunk", "context"]] = "chunk"
-    """Where the vendor's word times begin: at the audio of the same message, or at the context's first audio."""
+    """The zero of the vendor's word times: the audio of the same message, or the context's first audio."""
 
     def open(self, context: str, voice: str, language: str) -> Sequence[WireMessage]:
-        """Return the messages that open a context. Voice and language are "" for the vendor's defaults."""
+        """Return the messages that open a context. A voice or language of "" is the vendor's default."""
         return ()
 
     def text(self, context: str, text: str) -> Sequence[WireMessage]:
-        """Return the messages that append a sentence. It ends with its own space."""
+        """Return the messages that append a sentence. `text` includes the space after the sentence."""
         raise NotImplementedError
 
     def flush(self, context: str) -> Sequence[WireMessage]:
-        """Return the messages for the end of a sentence: the vendor is to speak all text now."""
+        """Return the messages for the end of a sentence, after which the vendor should speak all its text."""
         return ()
 
     def end(self, context: str) -> Sequence[WireMessage]:
-        """Return the messages for the end of a context's text. The answer, after all audio, is `ContextDone`."""
+        """Return the messages for the end of a context's text. Their answer is `ContextDone`, after all audio."""
         raise NotImplementedError
 
     def cancel(self, context: str) -> Sequence[WireMessage]:
-        """Return the messages that stop a context. Audio that still comes for it is dropped."""
+        """Return the messages that stop a context. Its later audio is dropped."""
         return ()
 
 
 class SpeechContext:
-    """The speech of one response: the text that was sent for it, and the audio that has come."""
+    """The speech of one response: the text that was sent, and the audio that has come."""
 
     def __init__(self, context_id: str, response: ResponseStarted) -> None:
         self.id = context_id
         self.response = response
         self.sentences: list[tuple[str, str]] = []
-        """Each sentence as it was written, and as it is spoken."""
+        """Each sentence as the model wrote it, and as it is spoken."""
         self.opened = False
-        """True once a connection knows the context."""
+        """True once the context was opened on a connection."""
         self.ended = False
         """True once no more text follows."""
         self.chunks: deque[ContextAudio] = deque()
-        """Audio that has come and was not pushed yet."""
+        """Audio that has come and is not pushed yet."""
         self.waiting_bytes = 0
         self.heard = self.done = False
-        """True once audio has come, and once all has."""
+        """`heard` is True once audio has come, `done` once all has come."""
         self.error: Exception | None = None
         self.touched_at = asyncio.get_running_loop().time()
         """Loop time of the latest text or audio."""
@@ -99,7 +99,7 @@ class SpeechContext:
         self.guessed = 0
         """Characters of the text whose times were guessed."""
         self.odd = b""
-        """The first byte of a sample whose second one is still to come."""
+        """The first byte of a sample whose second byte has not come."""
         self.scope = anyio.CancelScope()
         self.finished = anyio.Event()
         """Set once nothing more is pushed."""
@@ -112,17 +112,17 @@ class SpeechContext:
 
     @property
     def owed_since(self) -> float | None:
-        """Loop time since which the vendor owes audio or the end; None while a pause may come from the text."""
+        """Loop time since which the vendor owes audio or the end. None while it may be waiting for text."""
         owed = self.sentences and (self.ended or not self.heard)
         return self.touched_at if owed and not (self.done or self.error) else None
 
     def touch(self) -> None:
-        """Something has come: the deadline begins anew, and the waiting task looks."""
+        """Note that text or audio has come: restart the deadline, and wake the waiting task."""
         self.touched_at = asyncio.get_running_loop().time()
         self._news.set()
 
     async def next(self, timeout_s: float) -> ContextAudio | None:
-        """Return the next audio, None at the end. Raises the context's error, or DeadlineExceeded."""
+        """Return the next audio, None at the end. Raises the context's error or DeadlineExceeded."""
         while True:
             if self.chunks:
                 chunk = self.chunks.popleft()
@@ -141,7 +141,7 @@ class SpeechContext:
                 await self._news.wait()
 
     def verbatim(self, word: Word) -> str:
-        """Return the text that a word stands for, with the spaces around it, and move on behind it."""
+        """Return the part of the text for a word, with the spaces around it, and move `place` behind it."""
         text, bare = self.text, word.text.strip()
         at = text.find(bare, self.place) if bare else -1
         if at < 0 or text[self.place : at].strip(" \t\n\"'“”‘’([*_-"):
@@ -156,14 +156,14 @@ class SpeechContext:
 class RemoteTTS(RemoteService[TTSDialect], TTS):
     """Text-to-speech over one connection, which stays open between responses.
 
-    A service implements `dial` and `dialect`. Each response is a context; sentences go to the vendor as they are
-    written, and audio goes out as it comes. Audio of a cancelled context is dropped. A context for which no audio, or
-    no end, comes within `timeout_s` is given up: the response ends as failed, without the text that was not spoken.
-    A context that has no audio yet when the connection is lost is repeated on the next connection; one that has fails.
+    A service implements `dial` and `dialect`. Each response is a context. Sentences go to the vendor as they are
+    written, and audio goes out as it comes. Audio of a cancelled context is dropped. A context fails if no audio, or no
+    end, comes within `timeout_s` seconds: the response ends as failed, without its unspoken text. When the connection
+    is lost, a context without audio is repeated on the next connection, and a context with audio fails.
     """
 
     language: str = ""
-    """What the agent speaks; "" is the service's default."""
+    """The language that the agent speaks; "" is the service's default."""
 
     def __init__(self, *, connection: ConnectionSettings | None = None) -> None:
         TTS.__init__(self)
@@ -172,10 +172,10 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         self._contexts = 0
         self._not_set_up: Exception | None = None
         self.dropped_bytes = 0
-        """Audio that came for contexts that were over."""
+        """Bytes of audio that came for contexts that were over."""
 
     def setup(self, voice: str, language: str) -> Setup:
-        """Return the settings that a connection is made with. None by default: voice and language are a context's."""
+        """Return the settings that need a new connection; by default none: each context has its voice and language."""
         return ()
 
     # -- life ------------------------------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
 
     @handles(Interrupted)
     def interrupted(self, signal: Interrupted) -> None:
-        """Stop the vendor."""
+        """Cancel the context of an interrupted response."""
         context = self._context
         if context is not None and self.session.floor.is_stale(context.response):
             self._cancel(context)
@@ -291,7 +291,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             words = [Word(context.verbatim(word), word.start_s + begin, word.end_s + begin) for word in chunk.words]
             await self._time_words(context, tuple(words))
         elif not context.timed and context.guessed < len(context.text):
-            # A guess, for the case that the caller interrupts before the whole length is known.
+            # An estimate, in case the caller interrupts before the whole length is known.
             text = context.text
             context.guessed = len(text)
             await self._time_words(context, in_proportion(text, 0.0, len(text) / SPOKEN_CHARACTERS_PER_S))
@@ -311,7 +311,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         await self.push(WordTimes(turn=response.turn, response_id=response.response_id, words=words))
 
     def _leave_out(self, context: SpeechContext) -> None:
-        """Take the text that was not spoken out of the response, and off the context."""
+        """Remove the unspoken text from the response and from the context."""
         left = context.place if context.timed else int(context.spoken_s * SPOKEN_CHARACTERS_PER_S)
         kept: list[tuple[str, str]] = []
         for written, text in context.sentences:
@@ -325,7 +325,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
     # -- from the vendor -------------------------------------------------------------------------------------------
 
     async def on_event(self, event: Event) -> None:
-        """Take audio, the end of a context, or a refusal."""
+        """Act on audio, the end of a context, or a refusal."""
         context = self._context
         if isinstance(event, ContextAudio):
             if context is None or event.context != context.id or context.error is not None:
@@ -361,7 +361,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         return self._context.owed_since if self._context is not None else None
 
     def attached(self, connection: Connection[TTSDialect]) -> None:
-        """Send the response in progress if it has no audio yet; one that has cannot go on here."""
+        """Send the response in progress again if it has no audio yet. A response with audio cannot continue."""
         self.detached()
         context, dialect = self._context, connection.dialect
         if context is None or context.error is not None or context.done:
@@ -376,7 +376,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         connection.send(messages)
 
     def detached(self) -> None:
-        """The connection was lost: a response that was being spoken cannot go on."""
+        """Fail the response in progress if it has audio: it cannot continue on another connection."""
         context = self._context
         if context is None:
             return
@@ -386,7 +386,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             context.touch()
 
     def given_up(self, error: Exception) -> None:
-        """There will be no connection any more."""
+        """Fail the response in progress: the keeper has given up connecting."""
         super().given_up(error)
         if self._context is not None and not self._context.done:
             self._context.error = self.failure

@@ -1,4 +1,4 @@
-"""`TurnHoldingSTT`: speech-to-text of a vendor that decides itself when the caller's turn begins and is over."""
+"""`TurnHoldingSTT`: speech-to-text of a vendor that finds the caller's turns itself."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from .dialect import Event
 from .stt import RemoteSTT, SpokenAudio, STTDialect
 
 BETWEEN_TURNS_S = 2.0
-"""Seconds of audio between turns that a new connection receives: the vendor may tell late that a turn has begun."""
+"""Seconds of audio between turns that a new connection receives, because vendors report the start of a turn late."""
 
 
 class TurnBegan(Event, frozen=True, kw_only=True):
-    """The vendor hears the caller begin a turn, `at_s` seconds into the connection's audio; None for now."""
+    """The caller's turn began `at_s` seconds into the connection's audio, or now if `at_s` is None."""
 
     at_s: float | None = None
 
 
 class TurnEnded(Event, frozen=True, kw_only=True):
-    """The caller's turn is over; its text has come as `Recognized`. An `eager` end may still be taken back."""
+    """The caller's turn is over; its text has come as `Recognized`. The vendor may take back an `eager` end."""
 
     at_s: float | None = None
     eager: bool = False
 
 
 class TurnHoldingSTT(RemoteSTT):
-    """Speech-to-text whose vendor tells `TurnBegan` and `TurnEnded`, and receives all audio, without gaps.
+    """Speech-to-text whose vendor reports `TurnBegan` and `TurnEnded`, and receives all audio without gaps.
 
-    Stands in the place of `Vad` and `Endpointing`: it interrupts the agent when a turn begins, and pushes
-    `SpeechStarted` and `EndOfTurn` (by="server"). With detectors before it, their ends of turns stay here. A turn that
-    lasts `max_utterance_s` is ended by `STTDialect.finish`; one that the vendor does not end within `timeout_s` after
-    that ends with the text that has come. An eager end is shown as an interim text.
+    Replaces `Vad` and `Endpointing`: it interrupts the agent when a turn begins, and pushes `SpeechStarted` and
+    `EndOfTurn` (by="server"). It drops the ends of turns of detectors before it. After `max_utterance_s` seconds
+    `STTDialect.finish` ends a turn; if the vendor does not end it within `timeout_s` more, it ends with the text that
+    has come. The text of an eager end is an interim text.
     """
 
     def __init__(self, *, connection: ConnectionSettings | None = None) -> None:
@@ -46,13 +46,13 @@ class TurnHoldingSTT(RemoteSTT):
         self._turns = 0
 
     async def open(self) -> None:
-        """Connect, and listen."""
+        """Connect, and begin to send audio."""
         self._spoken = self._between_turns()
         await super().open()
 
     def _between_turns(self) -> SpokenAudio:
         spoken = SpokenAudio(int(BETWEEN_TURNS_S * self.sample_rate) * 2)
-        spoken.begun = self._spoken is not None and self._spoken.begun  # once for a connection
+        spoken.begun = self._spoken is not None and self._spoken.begun  # `begin` is sent once per connection
         return spoken
 
     # -- the caller ------------------------------------------------------------------------------------------------
@@ -80,26 +80,26 @@ class TurnHoldingSTT(RemoteSTT):
             await self.feed(pcm)
 
     async def _relive(self, frame: Input) -> None:
-        # Speech that another engine has released: the vendor finds the turns in its audio.
+        # Speech that another engine has released: the vendor finds the turns in its audio itself.
         if isinstance(frame, UserAudio):
             await self._stream(frame)
 
     @handles(SpeechStarted, queued=True)
     async def speech_started(self, frame: SpeechStarted) -> None:
-        """A detector's, which does not count here."""
+        """Ignore a detector's report: the vendor's turns count."""
 
     @handles(SpeechStopped, queued=True)
     async def speech_stopped(self, frame: SpeechStopped) -> None:
-        """A detector's, which does not count here."""
+        """Ignore a detector's report: the vendor's turns count."""
 
     @handles(EndOfTurn, queued=True)
     async def end_of_turn(self, frame: EndOfTurn) -> None:
-        """A detector's, which does not count here."""
+        """Ignore a detector's report: the vendor's turns count."""
 
     # -- the vendor ------------------------------------------------------------------------------------------------
 
     async def on_event(self, event: Event) -> None:
-        """Take a turn's beginning, its text and its end."""
+        """Act on the beginning, the text or the end of a turn."""
         if isinstance(event, TurnBegan):
             await self._turn_began(self._session_time(event.at_s))
         elif isinstance(event, TurnEnded):
@@ -116,7 +116,7 @@ class TurnHoldingSTT(RemoteSTT):
             return
         self._spoken.began_s = self._sent_s - (self._stream_at - at)
         if self._in_turn:
-            return  # on a new connection, which hears the turn once more
+            return  # a new connection reports the same turn again
         self._in_turn, self._turns = True, self._turns + 1
         self._utterance_id = self.session.conversation.new_id()
         started = SpeechStarted(at=at, utterance=self._utterance_id)
@@ -152,7 +152,7 @@ class TurnHoldingSTT(RemoteSTT):
         )
         end = EndOfTurn(at=at, by="server")
         self._utterance.append(end)
-        # In the lane, because a hook may be slow and the vendor's reader must not wait.
+        # In the lane, because the vendor's reader must not wait for a slow hook.
         assert self._lane is not None
         self._lane.put_all(self._let_out, [SpeechStopped(at=at), transcript, end], up=False)
 
@@ -165,7 +165,7 @@ class TurnHoldingSTT(RemoteSTT):
             await self.push(frame)
 
     async def _force_end(self, turn: int) -> None:
-        """The turn is too long: ask the vendor to end it, and end it without the vendor if that does not help."""
+        """End a turn that is too long: ask the vendor to end it, and end it here if the vendor does not."""
         if self.connection is not None:
             self.connection.send(self.connection.dialect.finish())
         await anyio.sleep(self.timeout_s)
@@ -174,7 +174,7 @@ class TurnHoldingSTT(RemoteSTT):
             await self._turn_ended(self._stream_at)
 
     def attached(self, connection: Connection[STTDialect]) -> None:
-        """Send the turn in progress from before its start, or the latest audio."""
+        """Send the turn in progress with its pre-roll, or between turns the latest audio."""
         if self._spoken is not None and not self._in_turn:
             self._spoken.dropped = 0
         super().attached(connection)

@@ -1,8 +1,8 @@
 """`WebSocketWire`: a connection of the `websockets` library as a `Wire`, dialled here or by a vendor's SDK.
 
-`open_websocket` is for vendors that are spoken to without an SDK. SDKs hide their connection in a private attribute,
-but those that dial with `websockets` pass on its argument `create_connection`. Given the one of this module, an SDK
-opens a connection that `dialled` finds:
+`open_websocket` is for vendors without an SDK. SDKs keep their connection in a private attribute, but those that dial
+with `websockets` accept its argument `create_connection`. If an SDK is given the function of this module, `dialled`
+collects the connection that it opens:
 
     with dialled() as connections:
         await client.realtime.connect(websocket_connection_options={"create_connection": create_connection}).enter()
@@ -31,7 +31,7 @@ if TYPE_CHECKING:  # an optional dependency, loaded with the first connection
 HANDSHAKE_CLOSE_S = 1.0
 """Seconds within which the far end must answer a close; then the connection is cut."""
 MAX_RECEIVED_BYTES = 16 * 2**20
-"""A longer message ends the connection."""
+"""The longest message that is accepted, in bytes. A longer one ends the connection."""
 
 _dialled: ContextVar[list[ClientConnection]] = ContextVar("_dialled")
 
@@ -51,7 +51,7 @@ async def open_websocket(
 ) -> WebSocketWire:
     """Open a WebSocket. With `wss://`, `ssl_context` or the process's own context is used.
 
-    Raises ConnectionLost, `fatal` for a refusal that stands (see `errors.fatal`), and MissingExtra without the package.
+    Raises ConnectionLost, `fatal` for a final refusal (see `errors.fatal`), and MissingExtra without the package.
     """
     try:
         from websockets.asyncio.client import connect
@@ -64,8 +64,8 @@ async def open_websocket(
             additional_headers=headers,
             ssl=tls,
             compression=None,
-            open_timeout=None,  # the keeper has its own deadline
-            ping_interval=None,  # and its own heartbeat
+            open_timeout=None,  # the keeper limits the time of an attempt
+            ping_interval=None,  # and sends the pings
             close_timeout=HANDSHAKE_CLOSE_S,
             max_size=MAX_RECEIVED_BYTES,
         )
@@ -76,7 +76,7 @@ async def open_websocket(
 
 @contextmanager
 def dialled() -> Iterator[list[ClientConnection]]:
-    """Collect the connections that `create_connection` makes for this task and the tasks that it starts meanwhile."""
+    """Collect the connections that `create_connection` makes in this task and in tasks that it starts meanwhile."""
     connections: list[ClientConnection] = []
     token = _dialled.set(connections)
     try:
@@ -86,7 +86,7 @@ def dialled() -> Iterator[list[ClientConnection]]:
 
 
 def create_connection(*arguments: Any, **settings: Any) -> ClientConnection:
-    """Make a connection for an SDK's call of `websockets.connect`. The keeper sends the pings."""
+    """Make a connection for an SDK's call of `websockets.connect`. It sends no pings, because the keeper does."""
     from websockets.asyncio.client import ClientConnection
 
     settings |= {"ping_interval": None, "close_timeout": HANDSHAKE_CLOSE_S}
@@ -107,7 +107,7 @@ def websocket_lost(error: Exception) -> ConnectionLost:
         return ConnectionLost(what, code=code, fatal=fatal(code=code, reason=reason))
     if isinstance(error, InvalidStatus):
         status, body = error.response.status_code, bytes(error.response.body or b"")[:1000]
-        # The body may repeat a part of the key: it counts, but it is not shown.
+        # The body may repeat a part of the key: it is evaluated but not shown.
         final = fatal(status=status, reason=body.decode("utf-8", "replace"))
         return ConnectionLost(f"the provider refused the connection: HTTP {status}", code=status, fatal=final)
     # ImportError: the proxy in the environment needs another package.
@@ -118,8 +118,8 @@ def websocket_lost(error: Exception) -> ConnectionLost:
 class WebSocketWire:
     """An open WebSocket.
 
-    `as_lost` returns the ConnectionLost for one of its errors. With `decode` False text is received as bytes in UTF-8,
-    which is quicker for JSON; by default text is received as a string.
+    `as_lost` returns the ConnectionLost for one of its errors. By default text is received as `str`; with `decode`
+    False it is received as bytes in UTF-8, which is faster for JSON.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class WebSocketWire:
 
     @property
     def ready(self) -> bool:
-        """True while everything that was sent before has gone out."""
+        """True while no sent data waits in the write buffer."""
         return self._connection.transport.get_write_buffer_size() == 0
 
     async def send(self, message: WireMessage) -> None:
@@ -158,7 +158,7 @@ class WebSocketWire:
             raise self._as_lost(error) from error
 
     async def close(self) -> None:
-        """Close the connection; cut it if the far end does not answer."""
+        """Close the connection, and cut it off if the far end does not answer."""
         with anyio.move_on_after(HANDSHAKE_CLOSE_S, shield=True):
             try:
                 await self._connection.close()

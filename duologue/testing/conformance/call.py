@@ -58,7 +58,7 @@ class Call(SimulatedCall):
         self._expected: list[str] = []
 
     async def says(self, text: str) -> Line:
-        """The caller speaks one of the suite's phrases. Returns when the last sample has been sent."""
+        """Let the caller speak one of the suite's phrases. Returns when the last sample has been sent."""
         return await self.caller.play(spoken(text, self.caller.sample_rate), self.caller.sample_rate, text)
 
     async def configure(self, **change: Any) -> None:
@@ -70,7 +70,7 @@ class Call(SimulatedCall):
         self._expected.extend(messages)
 
     def heard_by_engine(self, line: Line) -> bool:
-        """Return True if the far end has every sample of a line, in order and on one connection."""
+        """Return True if the far end has received every sample of a line, in order and on one connection."""
         pcm = self.pcm_of(line)
         return any(pcm in audio for audio in self.far.audio)
 
@@ -81,7 +81,7 @@ class Call(SimulatedCall):
 
     @property
     def states(self) -> list[str]:
-        """The states of the engine's connection in order, without repetitions."""
+        """Return the states of the engine's connection in order, without repetitions."""
         return [state for state, _ in groupby(super().states)]
 
     # -- the rules of every call -----------------------------------------------------------------------------------

@@ -21,9 +21,9 @@ PHRASES = (HELLO, WEATHER, STORY, STOP, LONDON, YES, THANKS)
 FRAME_S = 0.01
 LOUD_DBFS = -45.0
 ALIKE = 0.98
-"""The least correlation of two envelopes of loudness that counts as the same phrase."""
+"""The least correlation between the loudness of two pieces of audio that counts as the same phrase."""
 SHIFT = 4
-"""The most frames by which the edges of a phrase may be displaced."""
+"""The most frames by which the start and the end of a phrase may be displaced."""
 
 
 @lru_cache(maxsize=64)

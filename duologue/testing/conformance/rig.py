@@ -35,8 +35,8 @@ Fault = Literal[
 class FarEnd(ABC):
     """An engine that a rig has started, and the record of its far end.
 
-    A rig for an engine of your own fills `asked`, by wrapping the model with `note`, and implements the properties,
-    and those of the faults that its `Rig.faults` names.
+    A rig for your own engine records `asked` by wrapping the model with `note`. It implements the properties, and the
+    faults that its `Rig.faults` names.
     """
 
     def __init__(self, model: Model | Sequence[Sequence[Act]]) -> None:
@@ -101,7 +101,7 @@ class FarEnd(ABC):
 
     @property
     def connections(self) -> int:
-        """The number of connections made so far."""
+        """The number of connections that were made."""
         return 0
 
     @property
@@ -131,11 +131,11 @@ class FarEnd(ABC):
         raise NotImplementedError
 
     async def go_half_open(self) -> None:
-        """Neither read nor write on the connection from now on, and do not close it."""
+        """Stop reading from the connection and writing to it, without closing it."""
         raise NotImplementedError
 
     def refuse(self, connections: int) -> None:
-        """Refuse the next attempts to connect; `connections` is their number."""
+        """Refuse the next `connections` attempts to connect."""
         raise NotImplementedError
 
     async def go_away(self, left_s: float) -> None:
@@ -146,7 +146,7 @@ class FarEnd(ABC):
         """Send a message of an unknown type, a malformed one, or one that is far too large."""
         raise NotImplementedError
 
-    def refuse_handles(self) -> None:  # noqa: B027  an engine may have no handles
+    def refuse_handles(self) -> None:  # noqa: B027  engines without handles do nothing
         """Refuse all handles from now on. Does nothing for engines without handles."""
 
     def refuse_changes(self, refuse: bool) -> None:
@@ -155,19 +155,19 @@ class FarEnd(ABC):
 
 
 class Rig(ABC):
-    """Starts one engine for a scenario: data, and one method."""
+    """Starts one engine for a scenario. A rig is data and one method."""
 
     name: str = ""
     faults: frozenset[Fault] = frozenset()
     """The faults that the far end can produce."""
     detects_turns: bool = False
-    """True if the engine finds the caller's turns; else `Vad`, `Endpointing` and `Interruption` do."""
+    """True if the engine finds the caller's turns, False if `Vad`, `Endpointing` and `Interruption` do."""
     interim: bool = False
     """True if the engine gives interim transcripts."""
     voices: tuple[str, str] = ("", "")
     """Two voices of the engine."""
     option: tuple[str, Any] = ("", None)
-    """An option of the engine, and a value that is not its default."""
+    """The name of an option of the engine, and a value that is not the default."""
     refused: Sequence[tuple[Configure, str]] = ()
     """Changes that the engine must refuse, each with a text that the reason must contain."""
     refusable: Configure | None = None

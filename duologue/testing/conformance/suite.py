@@ -14,10 +14,10 @@ from .call import latest
 from .rig import Fault, Rig
 
 Verdict = Literal["holds", "cannot", "n/a"]
-"""It holds; the engine declares that it cannot do it, and refuses it; or the fault cannot happen to this engine."""
+"""The rule holds; the engine declares that it cannot do it, and refuses it; or the fault cannot happen to it."""
 
 VERSION = 1
-"""The version of the suite. It grows when a scenario demands more than before: see `Capabilities.conformance`."""
+"""The version of the suite. It increases when a scenario demands more: see `Capabilities.conformance`."""
 
 POINTS = {
     "E1": "responses in brackets",
@@ -46,11 +46,11 @@ class Scenario:
     faults: frozenset[Fault]
     """Faults that the far end must be able to produce; a scenario is not applicable without them."""
     can: Can
-    """Returns True for capabilities by which the engine can do it."""
+    """Returns True for the capabilities of an engine to which the rule applies."""
     refused: Test | None
-    """Checks that an engine which cannot do it refuses it or reports that."""
+    """Checks that an engine without the ability refuses the request or reports an error."""
     seeds: int
-    """The number of schedules in which it is run by default."""
+    """The number of schedules in which the scenario runs by default."""
 
     @property
     def point(self) -> str:
@@ -106,8 +106,8 @@ async def expected(rig: Rig, scenario: Scenario) -> Verdict:
 async def run(rig: Rig, scenario: Scenario, seed: int = 0) -> Verdict:
     """Run one scenario on one rig, in the schedule of the event loop. Raises the scenario's error if it fails.
 
-    If the engine declares that it cannot do it, the scenario's `refused` is checked instead. Raises ConfigurationError
-    if the scenario has none.
+    For an engine that declares that it lacks the ability, `refused` of the scenario is run instead. Raises
+    ConfigurationError if the scenario has none.
     """
     verdict = await expected(rig, scenario)
     if verdict == "n/a":
@@ -146,4 +146,4 @@ def check(rig: Rig, scenario: Scenario, schedules: int | None = None) -> Verdict
 
 
 LIMIT_S = 600.0
-"""Virtual seconds that a scenario may take."""
+"""The most virtual seconds that a scenario may take."""

@@ -18,7 +18,7 @@ END = "<!-- end of what is made -->"
 
 
 async def foreseen(rigs: Iterable[Rig]) -> dict[tuple[str, str], Verdict | str]:
-    """Return the verdict of each scenario on each rig if the engine keeps the contract, without a run."""
+    """Return the expected verdict of each scenario on each rig, without a run."""
     return {
         (rig.name, scenario.id): verdict
         for rig in rigs
@@ -57,7 +57,7 @@ def _cell(counts: Counter[Verdict | str]) -> str:
 
 
 def listing(results: Results) -> str:
-    """Return the list of scenarios, each in a sentence, with the engines that refuse it or cannot fail in it."""
+    """Return the list of scenarios, each in a sentence, with the engines that refuse it or do not need it."""
     lines: list[str] = []
     for point, title in POINTS.items():
         lines += [f"### {point}: {title}", ""]
@@ -72,7 +72,7 @@ def listing(results: Results) -> str:
 
 
 def written(page: str, results: Results) -> str:
-    """Return the page with the current table and listing between its marks. Raises BadInput without the marks."""
+    """Return the page with the table and the list between its marks. Raises BadInput without the marks."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:

@@ -1,4 +1,4 @@
-"""Parrot's options. They refuse every value that the vendor would refuse, with its name and its range."""
+"""Parrot's options. They refuse every value that the vendor would refuse, with the option's name and range."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .models import STT_MODELS, TTS_MODELS
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParrotSTTOptions:
-    """Options of `ParrotSTT`. Raises ConfigurationError for one that Parrot would refuse."""
+    """Options of `ParrotSTT`. Raises ConfigurationError for a value that Parrot would refuse."""
 
     model: str = "echo-2"
     keyterms: tuple[str, ...] = ()
@@ -25,11 +25,11 @@ class ParrotSTTOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ParrotTTSOptions:
-    """Options of `ParrotTTS`. Raises ConfigurationError for one that Parrot would refuse."""
+    """Options of `ParrotTTS`. Raises ConfigurationError for a value that Parrot would refuse."""
 
     model: str = "squawk-1"
     speed: float = 1.0
-    """0.5 to 2 times the usual speed."""
+    """The speed relative to the usual one, from 0.5 to 2."""
 
     def __post_init__(self) -> None:
         if self.model not in TTS_MODELS:

@@ -30,15 +30,15 @@ class ParrotSTTDialect(STTDialect):
     idle_s = IDLE_S / 2
 
     def audio(self, pcm: bytes) -> Sequence[WireMessage]:
-        """Audio is binary."""
+        """Return the audio unchanged: Parrot takes it as a binary message."""
         return (pcm,)
 
     def finish(self) -> Sequence[WireMessage]:
-        """The utterance is over."""
+        """Return the message that ends the utterance."""
         return (outgoing("finish"),)
 
     def idle(self) -> Sequence[WireMessage]:
-        """The connection is still wanted."""
+        """Return the message that keeps the connection open."""
         return (outgoing("keep-alive"),)
 
     def read(self, message: WireMessage) -> Sequence[Event]:

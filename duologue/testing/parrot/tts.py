@@ -30,27 +30,27 @@ class ParrotTTSDialect(TTSDialect):
     idle_s = IDLE_S / 2
 
     def open(self, context: str, voice: str, language: str) -> Sequence[WireMessage]:
-        """A context has a voice and a language."""
+        """Return the message that opens a context with a voice and a language."""
         return (outgoing("open", context=context, voice=voice, language=language),)
 
     def text(self, context: str, text: str) -> Sequence[WireMessage]:
-        """A sentence."""
+        """Return the message with a sentence."""
         return (outgoing("text", context=context, text=text),)
 
     def flush(self, context: str) -> Sequence[WireMessage]:
-        """Speak the sentence now."""
+        """Return the message that makes Parrot speak the sentence now."""
         return (outgoing("flush", context=context),)
 
     def end(self, context: str) -> Sequence[WireMessage]:
-        """No more text follows."""
+        """Return the message that ends the context's text."""
         return (outgoing("end", context=context),)
 
     def cancel(self, context: str) -> Sequence[WireMessage]:
-        """Stop."""
+        """Return the message that stops the context."""
         return (outgoing("cancel", context=context),)
 
     def idle(self) -> Sequence[WireMessage]:
-        """The connection is still wanted."""
+        """Return the message that keeps the connection open."""
         return (outgoing("keep-alive"),)
 
     def read(self, message: WireMessage) -> Sequence[Event]:

@@ -1,4 +1,4 @@
-"""Parrot's wire: the address, the key, and its messages as they come."""
+"""Parrot's wire: the address, the key, and the messages as structs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...services.remote import Wire, WireMessage, open_websocket
 
 
 class ParrotMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """Any message from Parrot. `type` says which fields have a meaning."""
+    """A message from Parrot. `type` determines which fields have a meaning."""
 
     type: str
     text: str = ""
@@ -25,13 +25,13 @@ class ParrotMessage(msgspec.Struct, frozen=True, kw_only=True):
     words: tuple[tuple[str, float, float], ...] = ()
     context: str = ""
     audio: bytes = b""
-    """Base64 on the wire."""
+    """The audio (base64 on the wire)."""
     left_s: float = 0.0
     code: str = ""
     message: str = ""
 
     def timed(self) -> tuple[Word, ...]:
-        """Return the words, each with the space behind it."""
+        """Return the words with their times, each with the space after it."""
         return tuple(Word(f"{text} ", start_s, end_s) for text, start_s, end_s in self.words)
 
 
@@ -39,7 +39,7 @@ _decoder = msgspec.json.Decoder(ParrotMessage)
 
 
 def decode_parrot(message: WireMessage) -> ParrotMessage:
-    """Return a message. Raises BadInput for a malformed one."""
+    """Return a message of Parrot's as a struct. Raises BadInput for a malformed one."""
     try:
         return _decoder.decode(message)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:

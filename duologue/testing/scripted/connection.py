@@ -1,4 +1,4 @@
-"""`ScriptedConnection`: one connection to a scripted server, with its queue, its faults, and the acts of every wire."""
+"""`ScriptedConnection`: one connection to a scripted server, with its queue, its faults, and the common acts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .server import (
 
 
 class ScriptedConnection:
-    """A connection. The effect of a test's call here follows everything that was sent before."""
+    """A connection. A test's call takes effect after the messages that were sent before it."""
 
     def __init__(self, server: ScriptedServer[Any], socket: ServerConnection, got: Got) -> None:
         self.got = got
@@ -48,7 +48,7 @@ class ScriptedConnection:
     # -- for tests -------------------------------------------------------------------------------------------------
 
     def close(self, code: int = 1011, reason: str = "") -> None:
-        """Close the connection, or break it off with a `code` of 0."""
+        """Close the connection, or break it off if `code` is 0."""
         self._post(Close(code, reason))
         self._stop()
 
@@ -92,12 +92,12 @@ class ScriptedConnection:
             await asyncio.gather(writer, *self._tasks, return_exceptions=True)
 
     def end(self) -> None:
-        """The server ends: break the connection off."""
+        """Break the connection off, because the server ends."""
         self._stop()
         self.socket.transport.abort()
 
     def fail(self, error: Exception) -> None:
-        """Record an error of the script, which must not pass for a fault of the provider, and close."""
+        """Record an error of the script, which must not look like a fault of the provider, and close."""
         self.server.failures.append(error)
         self.close(1011, "The script failed.")
 

@@ -5,7 +5,7 @@
         client = genai.Client(api_key="test", http_options=options)
 
 It is as strict as the provider: a message that a model family does not take ends the connection with the provider's
-close code, or leaves the set-up without an answer, as the provider does.
+close code, or leaves the set-up without an answer.
 """
 
 from __future__ import annotations

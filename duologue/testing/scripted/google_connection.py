@@ -1,4 +1,4 @@
-"""`GeminiConnection`: one connection to a `ScriptedGemini`: the session and its caller's side."""
+"""`GeminiConnection`: one connection to a `ScriptedGemini`, with the session and the caller's side."""
 
 from __future__ import annotations
 
@@ -184,7 +184,7 @@ class GeminiConnection(GeminiWire):
 
     @property
     def _heard(self) -> int:
-        """Return the number of the caller's samples so far."""
+        """Return the number of samples that have come from the caller."""
         return len(self.got.audio) // BYTES_PER_SAMPLE
 
     def _take_realtime(self, realtime: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""`GeminiModel`: the model's side of a connection to a `ScriptedGemini`, which carries the script out."""
+"""`GeminiModel`: the model's side of a connection to a `ScriptedGemini`, which carries out the script."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _PendingCall(NamedTuple):
 
 
 class GeminiModel:
-    """Answers on one connection, by the server's script."""
+    """Answers on one connection with the server's script."""
 
     def __init__(self, wire: GeminiWire) -> None:
         self.asked = False
@@ -41,16 +41,16 @@ class GeminiModel:
         self._loop = asyncio.get_running_loop()
         self._answering: asyncio.Task[None] | None = None
         self._wanted: str | None = None
-        """The words of the caller that the next answer, which has to wait, responds to."""
+        """The caller's words that wait for an answer, None if none wait."""
         self._slot: int | None = None
-        """The index of the answer in the history."""
+        """The index of the current answer in the history."""
         self._pending: dict[str, _PendingCall] = {}
         self._called: list[str] = []
-        """The ids of this answer's tool calls."""
+        """The ids of the current answer's tool calls."""
         self._results = asyncio.Event()
         self._plays_until = 0.0
         self._spoken = 0
-        """The number of audio samples in this turn of the model."""
+        """The number of audio samples in the model's current turn."""
 
     def ask(self, said: str) -> None:
         """Let the model answer: at once, or when it and the caller have finished speaking."""
@@ -78,7 +78,7 @@ class GeminiModel:
         return self._wire.server.ask(self._wire.asked(said=said))
 
     async def _perform(self, acts: Sequence[Act]) -> bool:
-        """Carry acts out. Returns True if the model has waited for results and continues with them."""
+        """Carry out acts. Returns True if the model has waited for results and continues with them."""
         waited = False
         for _, group in itertools.groupby(acts, lambda act: isinstance(act, CallTool)):
             together = list(group)
@@ -235,7 +235,7 @@ class GeminiModel:
             if not call_id:
                 raise GeminiRefusal("Request contains an invalid argument: a function response without an id.")
             if (call := self._pending.get(call_id)) is None:
-                continue  # cancelled meanwhile
+                continue  # the call was cancelled meanwhile
             if call.blocking or not response.get("willContinue"):
                 del self._pending[call_id]
             text = json.dumps(response.get("response", {}), ensure_ascii=False)

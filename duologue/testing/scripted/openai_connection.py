@@ -1,4 +1,4 @@
-"""`OpenAIConnection`: one connection to a `ScriptedOpenAI`. It is the backend of its protocol session."""
+"""`OpenAIConnection`: one connection to a `ScriptedOpenAI`, and the backend of the connection's protocol session."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _RATE_LIMITS = [{"name": "tokens", "limit": 40_000, "remaining": 39_000, "reset_
 
 
 class OpenAIConnection(ScriptedConnection):
-    """A connection while it lives. `session` is the protocol's state."""
+    """An open connection. `session` is the protocol's state."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class OpenAIConnection(ScriptedConnection):
         self._model_name = model
         self._refuses_updates = refuses_updates
         self._answers: dict[str, asyncio.Task[None]] = {}
-        """The task that fills each response in progress."""
+        """The task for each response in progress, by the id of the response."""
         self._call_count = 0
         self._transcript: str | None = None
         """The test's transcript for the turn in progress."""

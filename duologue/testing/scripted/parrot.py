@@ -88,8 +88,8 @@ class ParrotGot:
 class ScriptedParrot:
     """Parrot's server. An async context manager: while it is open, `url` is the `base_url` of the services.
 
-    `behaviour` may be changed at any time. `got` has one entry for each connection so far; `connections` has the open
-    ones.
+    `behaviour` may be changed at any time. `got` has one entry for each connection since the start; `connections` has
+    the open connections.
     """
 
     def __init__(self, *, tls: ssl.SSLContext | None = None, **behaviour: Any) -> None:

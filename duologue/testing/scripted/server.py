@@ -1,4 +1,4 @@
-"""`ScriptedServer`: the base of all scripted vendors: the script of a model, faults, and a record of each connection.
+"""`ScriptedServer`: the base of scripted vendors, with the script of a model, faults, and a record of each connection.
 
 A scripted server speaks a vendor's real wire on loopback, for the official SDK to talk to. The script lists the acts of
 the model and their times; faults are acts like any other.
@@ -37,9 +37,9 @@ CLOSE_TIMEOUT_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Speak:
-    """The model says this. Its audio is `audio` (mono s16le at 24 kHz), or a tone of `seconds`.
+    """The model says `text`. Its audio is `audio` (mono s16le at 24 kHz), or a tone of `seconds`.
 
-    It is sent in pieces of `chunk_ms`, `pace` times as fast as real time; a `pace` of 0 sends all at once.
+    The audio is sent in pieces of `chunk_ms`, `pace` times as fast as real time; a `pace` of 0 sends all at once.
     """
 
     text: str
@@ -88,14 +88,14 @@ class HalfOpen:
 
 @dataclass(frozen=True, slots=True)
 class GoAway:
-    """The server announces that it closes the connection in `left_s` seconds, and does. Not every wire has this."""
+    """The server announces that it closes the connection in `left_s` seconds, and closes it. Some wires lack this."""
 
     left_s: float = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class Raw:
-    """The server sends this unchanged: for messages of unknown types, or messages that are not JSON."""
+    """The server sends `message` unchanged, for example one of an unknown type or one that is not JSON."""
 
     message: dict[str, Any] | str | bytes
 
@@ -110,7 +110,7 @@ Act: TypeAlias = Speak | CallTool | Wait | Fail | Close | HalfOpen | GoAway | Ra
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A request to the model. `said` is the transcript of the turn that it responds to, "" without one."""
+    """A request to the model. `said` is the transcript of the turn to answer, "" without one."""
 
     connection: int
     """The number of the connection, counted from 1."""
@@ -119,7 +119,7 @@ class Asked:
     voice: str
     tools: tuple[dict[str, Any], ...]
     history: tuple[Message, ...]
-    """The session's memory: with the turn that the model responds to, without truncated words."""
+    """The session's memory, including the turn to answer, without truncated words."""
     said: str = ""
 
 
@@ -127,7 +127,7 @@ Model: TypeAlias = Callable[[Asked], Sequence[Act]]
 
 
 def scripted(answers: Sequence[Sequence[Act]]) -> Model:
-    """Return a model that gives one answer after the other, and "Yes." when they are used up."""
+    """Return a model that gives one answer after the other, and "Yes." after the last."""
     waiting = list(answers)
     return lambda asked: waiting.pop(0) if waiting else [Speak("Yes.")]
 
@@ -137,7 +137,7 @@ class Got:
     """The record of one connection. The server keeps it after the end of the connection."""
 
     number: int
-    """Counted from 1, in the order in which connections were accepted."""
+    """The number of the connection, counted from 1 in the order of acceptance."""
     handle: str = ""
     """The handle with which the client resumed, "" without one."""
     audio: bytearray = field(default_factory=bytearray)
@@ -197,7 +197,7 @@ class Served(Protocol):
         """Serve the connection until it ends."""
 
     def end(self) -> None:
-        """The server ends: break the connection off."""
+        """Break the connection off, because the server ends."""
 
 
 ConnectionType = TypeVar("ConnectionType", bound=Served)

@@ -28,7 +28,7 @@ from .values import plain
 
 
 class ScriptedLLM(LLM):
-    """A language model that follows a script. Takes one option, `temperature`."""
+    """A language model that follows a script. It has one option, `temperature`."""
 
     def __init__(self, far: ScriptedEnd) -> None:
         super().__init__()
@@ -36,7 +36,7 @@ class ScriptedLLM(LLM):
         self._calls = 0
 
     def check_options(self, options: dict[str, Any]) -> None:
-        """Raise ConfigurationError for another option than `temperature`, of 0 to 2."""
+        """Raise ConfigurationError for any option except a `temperature` from 0 to 2."""
         for name, value in options.items():
             if name != "temperature":
                 raise ConfigurationError(f"{self.name} has no option {name!r}")
@@ -78,7 +78,7 @@ class ScriptedLLM(LLM):
 
 
 class _Ear(SphinxSTT):
-    """Keeps the audio that it receives."""
+    """A speech-to-text service that keeps the audio that it receives."""
 
     def __init__(self) -> None:
         super().__init__(phrases=(*PHRASES, f"{HELLO} {THANKS}"))
@@ -90,7 +90,7 @@ class _Ear(SphinxSTT):
 
 
 class _Mouth(EspeakTTS):
-    """Keeps the voice in which it spoke."""
+    """A text-to-speech service that keeps the latest voice."""
 
     used = ""
 
@@ -154,7 +154,7 @@ class _LocalEnd(ScriptedEnd):
 
 
 class CascadeRig(Rig):
-    """Local services, in the process, without a connection that could fail. Needs the extra `local`."""
+    """Local services without a connection that could fail. Needs the extra `local`."""
 
     name = "Cascade"
     interim = True

@@ -24,7 +24,7 @@ ALL_CONNECTIONS = 1_000_000
 
 
 class GeminiRig(Rig):
-    """Gemini Live. The provider finds the turns (`detects_turns`), or the pipeline does."""
+    """Gemini Live. With `detects_turns` the provider finds the turns, otherwise the pipeline does."""
 
     faults = frozenset(
         {

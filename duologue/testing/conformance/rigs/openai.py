@@ -21,7 +21,7 @@ from .served import FAR_TOO_LARGE, ServedEnd
 
 
 class OpenAIRig(Rig):
-    """OpenAI Realtime. The provider finds the turns (`detects_turns`), or the pipeline does."""
+    """OpenAI Realtime. With `detects_turns` the provider finds the turns, otherwise the pipeline does."""
 
     faults = frozenset(
         {

@@ -1,4 +1,4 @@
-"""Tool results as they were before they went over a wire."""
+"""Tool results as values, read back from the texts on a wire."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""E6: an engine that takes over a call knows the conversation so far: resumed or replayed, never both."""
+"""E6: an engine that takes over a call knows the whole conversation: resumed or replayed, never both."""
 
 from __future__ import annotations
 
