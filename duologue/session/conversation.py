@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, Literal
@@ -81,7 +80,7 @@ class Conversation:
         self._items: list[Item] = []
         self._sizes: dict[str, int] = {}  # bytes by the id of the item
         self._bytes = 0
-        self._images: deque[str] = deque()  # ids of the items with an image, oldest first
+        self._images: list[str] = []  # ids of the items with an image, oldest first
         self._count = 0
         self._listeners: list[tuple[Callable[[Item], None], Callable[[Item], None] | None]] = []
 
@@ -260,7 +259,7 @@ class Conversation:
 
     def _trim(self, newest: Item) -> None:
         while self._bytes > self._max_bytes and self._images and self._images[0] != newest.id:
-            self._forget_image(self._images.popleft())
+            self._forget_image(self._images.pop(0))
         while len(self._items) > self._limit or (self._bytes > self._max_bytes and len(self._items) > 1):
             self._forget(0 if self._items[0].id != newest.id else 1)
 

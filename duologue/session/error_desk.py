@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
@@ -42,7 +41,7 @@ class ErrorDesk:
         self._policy = policy
         self._broadcast = broadcast
         self._fail = fail
-        self._waiting: deque[tuple[ErrorRaised, Exception]] = deque()  # the first is being broadcast
+        self._waiting: list[tuple[ErrorRaised, Exception]] = []  # the first is being broadcast
 
     def report(self, error: Exception, processor: str, frame: Frame | None = None, *, fatal: bool = False) -> None:
         """Log an error, broadcast it as an `ErrorRaised` signal, and carry out the policy's decision.
@@ -81,7 +80,7 @@ class ErrorDesk:
                     self._broadcast(signal)
                 if (decision := self._decide(signal)) != "continue":
                     self._fail(error, decision == "cancel")
-                self._waiting.popleft()
+                self._waiting.pop(0)
         finally:
             self._waiting.clear()
 
