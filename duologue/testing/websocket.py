@@ -91,11 +91,6 @@ class F1Client:
         """Return all events of a type."""
         return [event for event in self.events if event.get("type") == kind]
 
-    def heard_by(self, now: float) -> bytes:
-        """Return the audio played up to a loop time."""
-        parts = [pcm[: 2 * max(0, round((now - at) * self.rate))] for at, pcm in self.heard]
-        return b"".join(parts)
-
     async def _read(self) -> None:
         try:
             async for data in self.connection:

@@ -168,3 +168,8 @@ def stray(error: asyncio.CancelledError) -> DuologueError:
     if task is None or task.cancelling():
         raise error
     return DuologueError("it awaited something that was cancelled")
+
+
+def loop_time() -> float:
+    """Return the running event loop's time in seconds."""
+    return asyncio.get_running_loop().time()

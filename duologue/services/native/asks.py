@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ...frames import ToolResult
+from ...processors.kernel.tasks import loop_time
 from ...session.session import Session
 from .audio_ring import Utterance
 from .dialect import Called
@@ -138,7 +139,7 @@ class Asks:
             if connection is None:
                 return False
             answer: asyncio.Future[ReplyOutcome] = asyncio.get_running_loop().create_future()
-            ask = Ask("", turn, self._turns.latest_taken, sent_at=_loop_time(), answer=answer)
+            ask = Ask("", turn, self._turns.latest_taken, sent_at=loop_time(), answer=answer)
             self._open.append(ask)
             if not by_itself:
                 self._tags += 1
@@ -177,7 +178,7 @@ class Asks:
     def expect(self, turn: int, utterance: Utterance | None) -> None:
         """Expect the provider to answer the caller's turn by itself."""
         self._unwanted = None
-        self._open.append(Ask("", turn, utterance, sent_at=_loop_time()))
+        self._open.append(Ask("", turn, utterance, sent_at=loop_time()))
 
     def expect_none(self) -> None:
         """Expect no unasked answer: the caller goes on speaking, and the provider waits for the rest of the turn."""
@@ -198,7 +199,7 @@ class Asks:
         ask = next((ask for ask in self._open if ask.tag == tag), None)
         if ask is None:
             ask, self._unwanted = self._unwanted, None
-            return ask if ask is not None and _loop_time() - ask.sent_at < UNWANTED_S else None
+            return ask if ask is not None and loop_time() - ask.sent_at < UNWANTED_S else None
         self._open.remove(ask)
         return ask
 
@@ -228,7 +229,7 @@ class Asks:
     def expect_unwanted(self, ask: Ask) -> None:
         """Expect a void reply, unless the caller has spoken since: then the next reply answers the newer speech."""
         if all(utterance is ask.utterance for utterance in self._turns.waiting):
-            ask.sent_at = _loop_time()
+            ask.sent_at = loop_time()
             self._unwanted = ask
 
     def abandon(self) -> list[Ask]:
@@ -241,7 +242,3 @@ class Asks:
         self._results_given.clear()
         self._unwanted = None
         return owed
-
-
-def _loop_time() -> float:
-    return asyncio.get_running_loop().time()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable, Collection
 
 from ...errors import ServiceError
 from ...frames import UserTranscript
 from ...processors.kernel.lane import DrainableLane
+from ...processors.kernel.tasks import loop_time
 from ...processors.processor import Processor
 from ...session.session import Session
 from .audio_ring import AudioRing, Utterance
@@ -62,7 +62,7 @@ class Turns:
     @property
     def transcript_is_late(self) -> bool:
         """True while a turn that was answered within `TRANSCRIPT_WAIT_S` may still be transcribed."""
-        since = _loop_time() - TRANSCRIPT_WAIT_S
+        since = loop_time() - TRANSCRIPT_WAIT_S
         return any(turn.answered_at > since for turn in self._late)
 
     def __contains__(self, utterance: Utterance) -> bool:
@@ -106,7 +106,7 @@ class Turns:
         for turn in turns[: turns.index(utterance) + 1] if utterance in turns else ():
             self._ring.settle(turn)
             if turn.text is None:
-                turn.answered_at = _loop_time()
+                turn.answered_at = loop_time()
                 self._late.append(turn)
 
     def complete(self, utterance: Utterance, text: str) -> None:
@@ -151,10 +151,6 @@ class Turns:
     def _unplace(self, utterance: Utterance) -> None:
         self._session.conversation.remove(utterance.log_id)
         utterance.log_id, utterance.turn, utterance.item = "", 0, ""
-
-
-def _loop_time() -> float:
-    return asyncio.get_running_loop().time()
 
 
 class Transcripts:

@@ -11,6 +11,7 @@ import anyio
 
 from ...errors import ConfigurationError, DeadlineExceeded
 from ...frames import ConnectionChanged
+from ...processors.kernel.tasks import loop_time
 from .connection import Config, Connection, ConnectionSettings, D, KeptService
 from .errors import ConnectionLost, as_lost
 
@@ -106,7 +107,7 @@ class Health(Generic[Config, D]):
 
     def begin(self, connection: Connection[D]) -> None:
         """Watch a new connection."""
-        self._checked_at = _loop_time()
+        self._checked_at = loop_time()
         left_s = math.inf if connection.opened.left_s is None else connection.opened.left_s
         self._ends_in(left_s, min(self._margin_s, left_s / 2), "the session's limit")
 
@@ -119,7 +120,7 @@ class Health(Generic[Config, D]):
         return max(self._settings.expiring_s, 2 * FORCE_S)
 
     def _ends_in(self, left_s: float, window_s: float, why: str) -> None:
-        self.ends_at, self._window_s, self.why, self._warned = _loop_time() + left_s, window_s, why, False
+        self.ends_at, self._window_s, self.why, self._warned = loop_time() + left_s, window_s, why, False
 
     @property
     def refresh_at(self) -> float:
@@ -128,7 +129,7 @@ class Health(Generic[Config, D]):
 
     def warning(self) -> str:
         """Return once why and when the connection ends, otherwise ""."""
-        left_s = self.ends_at - _loop_time()
+        left_s = self.ends_at - loop_time()
         if self._warned or not self._settings.expiring_s or left_s > self._settings.expiring_s:
             return ""
         self._warned = True
@@ -136,7 +137,7 @@ class Health(Generic[Config, D]):
 
     def look(self, connection: Connection[D]) -> None:
         """Check the connection. Gives it up if the vendor takes no message or owes an answer for too long."""
-        now, settings = _loop_time(), self._settings
+        now, settings = loop_time(), self._settings
         waits_since = self._service.waits_since()
         if connection.writing_since is not None and now - connection.writing_since > 2 * settings.heartbeat_s:
             connection.lose(f"the provider takes nothing for {now - connection.writing_since:.0f} s")
@@ -239,7 +240,7 @@ class Keeper(Generic[Config, D]):
         if connection is not self.connection or self.attempts.closed:
             return
         self.connection = None
-        self._error, self._lost_at = error, _loop_time()
+        self._error, self._lost_at = error, loop_time()
         self._kick.set()
         self._service.spawn(connection.close)
         try:
@@ -268,7 +269,7 @@ class Keeper(Generic[Config, D]):
 
     def _take(self, new: Connection[D], resumed: bool) -> None:
         old, self.connection = self.connection, new
-        gap_ms = (_loop_time() - self._lost_at) * 1000 if self._lost_at is not None else 0.0
+        gap_ms = (loop_time() - self._lost_at) * 1000 if self._lost_at is not None else 0.0
         self._lost_at, self._error = None, None
         self._health.begin(new)
         if old is not None:
@@ -295,14 +296,14 @@ class Keeper(Generic[Config, D]):
             async with self._lock:
                 if self.connection is None and not await self._reconnect():
                     return False
-        elif _loop_time() >= self._health.refresh_at and not self._replacing:
+        elif loop_time() >= self._health.refresh_at and not self._replacing:
             async with self._lock:
                 with anyio.CancelScope() as self._refreshing:
                     await self._refresh()
                 self._refreshing = None
         self._kick = anyio.Event()
         if self.connection is not None:
-            refresh_in_s = math.inf if self._replacing else self._health.refresh_at - _loop_time()
+            refresh_in_s = math.inf if self._replacing else self._health.refresh_at - loop_time()
             with anyio.move_on_after(max(0.0, min(HEALTH_TICK_S, refresh_in_s))):
                 await self._kick.wait()
             self._look()
@@ -316,7 +317,7 @@ class Keeper(Generic[Config, D]):
 
     async def _reconnect(self) -> bool:
         error = self._error or ConnectionLost("the connection is lost")
-        if not self.settings.refresh and self._health.ends_at - _loop_time() <= FORCE_S:
+        if not self.settings.refresh and self._health.ends_at - loop_time() <= FORCE_S:
             self._tell("lost", str(error))
             self._service.reached_limit()
             return False
@@ -340,20 +341,20 @@ class Keeper(Generic[Config, D]):
     async def _refresh(self) -> None:
         """Replace the connection at a quiet point, at the latest `FORCE_S` seconds before its end."""
         service, old = self._service, self.connection
-        force_at = self._health.ends_at - min(FORCE_S, max(0.0, self._health.ends_at - _loop_time()) / 2)
+        force_at = self._health.ends_at - min(FORCE_S, max(0.0, self._health.ends_at - loop_time()) / 2)
         self._tell("refreshing", self._health.why)
         while old is not None and self.connection is old:
-            while not service.is_quiet() and _loop_time() < force_at and self.connection is old:
+            while not service.is_quiet() and loop_time() < force_at and self.connection is old:
                 await anyio.sleep(QUIET_TICK_S)
                 self._look()
             if self.connection is not old:
                 return
             try:
-                new, resumed = await self.attempts.connect(max(0.5, self._health.ends_at - _loop_time()))
+                new, resumed = await self.attempts.connect(max(0.5, self._health.ends_at - loop_time()))
             except Exception as error:
                 service.report(error)
                 await anyio.sleep(self.settings.backoff_s)
-                if _loop_time() >= force_at:
+                if loop_time() >= force_at:
                     return  # at its end the connection is replaced like a lost one
                 continue
             try:
@@ -369,21 +370,17 @@ class Keeper(Generic[Config, D]):
 
     async def _may_switch(self, old: Connection[D], new: Connection[D], resumed: bool, force_at: float) -> bool:
         """Hold the caller's audio back. Returns True at a quiet point, or when the old connection's time is up."""
-        service, began = self._service, _loop_time()
+        service, began = self._service, loop_time()
         service.hold(True)
         service.spawn(old.check, self.settings.heartbeat_s)  # its pong confirms deliveries
         await anyio.sleep(LATE_NEWS_S)
         if not new.open or service.config != self.attempts.made_with:
             return False
-        if _loop_time() >= force_at or self.connection is not old:
+        if loop_time() >= force_at or self.connection is not old:
             return True
         if resumed and not service.usable_handle():
             return False  # the conversation has gone beyond the handle
-        return service.is_quiet() or service.was_quiet(_loop_time() - began)
+        return service.is_quiet() or service.was_quiet(loop_time() - began)
 
     def _tell(self, state: str, reason: str = "", **more: object) -> None:
         self._service.broadcast(ConnectionChanged(engine=self._service.name, state=state, reason=reason, **more))  # type: ignore[arg-type]
-
-
-def _loop_time() -> float:
-    return asyncio.get_running_loop().time()

@@ -33,7 +33,7 @@ MALFORMED = [
     ('{"toolCall": {"functionCalls": [{"name": "weather"}]}}', "id"),
     ('{"toolCall": {"functionCalls": [{"id": "", "name": "weather"}]}}', r"functionCalls\[0\]"),
     ('{"toolCall": {"functionCalls": [{"id": "f", "name": "weather", "args": []}]}}', "args"),
-    ('{"goAway": {"timeLeft": "soon"}}', r"goAway.*timeLeft.*soon"),
+    ('{"goAway": {"timeLeft": "soon"}}', r"goAway is malformed: timeLeft .*'soon'"),
     ('{"usageMetadata": {"promptTokenCount": -1}}', "promptTokenCount"),
     ('{"sessionResumptionUpdate": {"resumable": 1}}', "resumable"),
 ]
