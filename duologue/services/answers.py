@@ -141,14 +141,23 @@ class Answers(Processor):
         """Log a result of a tool. The last one of its turn lets the answer go on."""
         calls, conversation, floor = self.session.calls, self.session.conversation, self.session.floor
         call, content = calls.get(frame.call_id), {"data": frame.result, "text": as_text(frame.result)}
-        if call is not None and call.result_id and frame.turn <= floor.fence:
-            if frame.is_error:
-                return  # it was answered as cancelled already
-            # The log has "cancelled", but the tool has run to its end.
+        if call is not None and call.state in ("late", "cancelled"):
+            if frame.is_error and call.state == "cancelled":
+                return  # the log says that already
             conversation.update(call.result_id, **content)
-        else:
-            names = {"call_id": frame.call_id, "name": frame.name}
-            conversation.add("tool_result", "tool", turn=frame.turn, **names, **content)
+            calls.came_late(call.id)
+            if frame.respond:
+                self._tell_late()
+            return
+        names = {"call_id": frame.call_id, "name": frame.name}
+        conversation.add("tool_result", "tool", turn=frame.turn, **names, **content)
+        if not frame.final:
+            calls.replaceable(frame.call_id, "late")
+        elif frame.turn <= floor.fence:
+            if frame.is_error and not frame.respond:
+                calls.replaceable(frame.call_id, "cancelled")
+            else:
+                calls.came_late(frame.call_id)
         if frame.respond and not self.session.draining:
             calls.continue_after(frame.turn)
         if calls.waits(frame.turn):
@@ -158,11 +167,15 @@ class Answers(Processor):
         elif frame.turn > floor.fence:
             self.queue(frame)
         else:
-            # The turn of the call was interrupted. The next answer will include the result. If nobody speaks, it is due
-            # now.
-            self._unanswered = "words"
-            if not floor.caller_speaking:
-                self.queue(EndOfTurn(at=self.session.now(), by="tool result"))
+            self._tell_late()
+
+    def _tell_late(self) -> None:
+        # The turn of the call is over. The next answer will include the result. If nobody speaks, it is due now.
+        if self.session.draining:
+            return
+        self._unanswered = "words"
+        if not self.session.floor.caller_speaking:
+            self.queue(EndOfTurn(at=self.session.now(), by="tool result"))
 
     @handles(End)
     async def end(self, frame: End) -> None:

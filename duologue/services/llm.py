@@ -41,7 +41,8 @@ class LLM(Answers):
     A service implements `generate`. This class logs the caller's words and every tool call with its result, begins a
     turn when the caller has finished, and gives one response at a time: pieces of text as they arrive, tool calls only
     at the end of a response that was not interrupted. When all results of a turn's calls are in, the answer goes on,
-    once. A result that arrives after its turn was interrupted is answered as soon as nobody speaks.
+    once. A result that arrives after the turn of its call is the last message of the next request, which is made when
+    nobody speaks.
 
     The agent says `not_understood` when no word of the caller's speech was recognised, and `failure` when the model
     fails or gives no output for `timeout_s` seconds. With None it says nothing.
@@ -101,7 +102,7 @@ class LLM(Answers):
 
     async def _answer(self, turn: int, extra: str, asked: Input) -> None:
         # The present configuration: there may have been a hand-off since the request.
-        config, failure = self.config, self.failure
+        config, failure, news = self.config, self.failure, self.session.calls.news
         self._unanswered = ""
         request = Request(
             instructions="\n\n".join(part for part in (config.prompt, extra) if part),
@@ -109,6 +110,7 @@ class LLM(Answers):
             tools=config.tools,
             options=config.options,
         )
+        self.session.calls.asking()
         calls = self.session.calls.asked_in(turn)
         if calls < MAX_CALLS_PER_TURN:
             status = await self._respond(turn, config, lambda: self.generate(request))
@@ -116,7 +118,9 @@ class LLM(Answers):
             self.session.report(ServiceError(f"{calls} tool calls in one turn: it goes on without tools"), self.name)
             bare = msgspec.structs.replace(request, tools=())
             status = await self._respond(turn, config, lambda: without_calls(self.generate(bare)))
-        if status == "failed" and failure:
+        if status == "completed":
+            self.session.calls.told(news)
+        elif status == "failed" and failure:
             await self._respond(turn, config, lambda: fixed(failure))
 
     async def _respond(self, turn: int, config: EngineConfig, generate: Callable[[], Pieces]) -> ResponseStatus:

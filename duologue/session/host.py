@@ -337,9 +337,11 @@ class SessionHost:
             self.start_task(self._pipeline, self.end("error"))
 
     def start_task(
-        self, owner: Member, coroutine: Coroutine[Any, Any, T], frame: Frame | None = None
+        self, owner: Member, coroutine: Coroutine[Any, Any, T], frame: Frame | None = None, *, name: str = ""
     ) -> asyncio.Task[T]:
         """Run a coroutine in a task of the session. An error is reported as raised while handling `frame`.
+
+        `name` is the name of the task, by default its owner's.
 
         Raises IllegalState outside a running session.
         """
@@ -347,7 +349,7 @@ class SessionHost:
         if state in (State.NEW, State.ENDED):
             coroutine.close()
             raise IllegalState(f"{owner.name} cannot start a task: session {self._id} is {state.value}")
-        return self.life.tasks.start(owner.name, coroutine, lambda error: self.report(error, owner.name, frame))
+        return self.life.tasks.start(name or owner.name, coroutine, lambda error: self.report(error, owner.name, frame))
 
     async def open_branch(self, members: Collection[Member]) -> None:
         """Open the members of a branch that becomes active. On an error, close those that have opened.

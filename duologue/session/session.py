@@ -110,6 +110,7 @@ class Session:
             self.floor.close()
             for heard in self.ledger.cut(self.floor.turn):
                 log.debug("session %s: response %s was cut by the end", self.id, heard.response_id)
+            self.conversation.end_calls()
 
         return await self.host.run(cut)
 
@@ -129,12 +130,14 @@ class Session:
         """True while an `End` is on its way: earlier frames are still handled, but nothing new should begin."""
         return self.host.life.draining
 
-    def start_task(self, owner: Member, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    def start_task(self, owner: Member, coroutine: Coroutine[Any, Any, T], *, name: str = "") -> asyncio.Task[T]:
         """Run a coroutine in a task that is cancelled when the session ends. Its error is reported.
+
+        `name` is the name of the task, by default its owner's.
 
         Raises IllegalState outside a running session.
         """
-        return self.host.start_task(owner, coroutine)
+        return self.host.start_task(owner, coroutine, name=name)
 
     def report(self, error: Exception, processor: str, frame: Frame | None = None, *, fatal: bool = False) -> None:
         """Broadcast an error as an `ErrorRaised` signal, and apply the session's error policy."""

@@ -25,6 +25,7 @@ class Tasks:
         self._session_id = session_id
         self._owners: dict[asyncio.Task[Any], str] = {}
         self._left_behind: set[asyncio.Task[Any]] = set()
+        self._threads: set[str] = set()  # work in threads that was left behind
 
     def start(
         self, owner: str, coroutine: Coroutine[Any, Any, T], failed: Callable[[Exception], None] | None = None
@@ -47,6 +48,10 @@ class Tasks:
 
         task.add_done_callback(ended)
         return task
+
+    def leave_behind(self, name: str) -> None:
+        """Name work in a thread, which nothing can stop, among the tasks that are left behind."""
+        self._threads.add(name)
 
     def cancel(self) -> None:
         """Cancel all tasks but the running one."""
@@ -72,7 +77,7 @@ class Tasks:
             if insist:
                 self.cancel()
         self._left_behind |= left
-        return sorted({self._owners[task] for task in left})
+        return sorted({self._owners[task] for task in left} | self._threads)
 
 
 class OpenMembers:
@@ -142,6 +147,19 @@ class OpenMembers:
             await processor.close()
         except Exception as error:
             self._report(error, processor.name)
+
+
+async def stopped(task: asyncio.Task[Any], patience_s: float) -> bool:
+    """Cancel a task, and once more after half of `patience_s` seconds. Returns False if it still runs after that.
+
+    Such a task is left behind. Cancelling this ends the wait, not the task.
+    """
+    for _ in range(2):
+        task.cancel()
+        await asyncio.wait({task}, timeout=patience_s / 2)
+        if task.done():
+            return True
+    return False
 
 
 async def to_the_end(coroutine: Coroutine[Any, Any, T]) -> T:
