@@ -1,4 +1,4 @@
-"""The tasks and the open processors of a session. They end within their deadlines."""
+"""The tasks and the open processors of a session, which end within their deadlines; waiting; work in threads."""
 
 from __future__ import annotations
 
@@ -191,3 +191,29 @@ def stray(error: asyncio.CancelledError) -> DuologueError:
 def loop_time() -> float:
     """Return the running event loop's time in seconds."""
     return asyncio.get_running_loop().time()
+
+
+class Wake:
+    """Lets one task wait for a change. The task checks its own state first, and again after each `wait`:
+
+    while not self._queue:
+        await self._news.wait()
+    """
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: asyncio.Future[None] | None = None
+
+    async def wait(self) -> None:
+        """Wait for the next `wake`. For one task at a time."""
+        self._waiting = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiting
+        finally:
+            self._waiting = None
+
+    def wake(self) -> None:
+        """End the wait. Does nothing if no task waits."""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)

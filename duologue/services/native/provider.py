@@ -208,6 +208,13 @@ class ProviderMemory:
         self._conversation.calls.told(self._conversation.calls.news)
         return told
 
+    def replay_on(self, connection: Connection[Dialect]) -> int:
+        """Send the replay on a new connection. Returns the number of messages of caller and agent."""
+        replayed = self.replay()
+        if replayed:
+            connection.send(connection.dialect.history(replayed))
+        return sum(message.role in ("user", "assistant") for message in replayed)
+
     def connected(self, *, resumed: bool) -> None:
         """Note that another session is in use, a resumed or a new one. A new one makes the handle void."""
         self.resumed = resumed
