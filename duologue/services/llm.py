@@ -17,14 +17,13 @@ from ..frames import (
     ResponseEnded,
     ResponseStarted,
     ResponseStatus,
-    ToolResult,
     Usage,
     UserTranscript,
 )
 from ..processors.kernel.groups import leaves
 from ..processors.kernel.lane import Overdue, Patience
 from ..processors.processor import handles
-from .answers import MAX_CALLS_PER_TURN, Answers
+from .answers import MAX_CALLS_PER_TURN, Answers, refusal
 from .context import DEFAULT_BUDGET, Budget, Message, Request, ToolRequest, messages
 from .sentences import SentenceSplitter
 from .tts import TTS
@@ -186,7 +185,9 @@ class LLM(Answers):
 
     async def _call(self, turn: int, response_id: str, config: EngineConfig, requests: list[ToolRequest]) -> None:
         """Log the calls, then make them, one after the other."""
-        waiting = deque(self.log_calls(turn, response_id, config.agent, requests))
+        made = self.log_calls(turn, response_id, config.agent, requests)
+        waiting = deque(self.allowed(turn, made))
+        self.refuse(made[len(waiting) :])
         try:
             while waiting and turn > self.session.floor.fence:
                 await self.push(waiting[0])
@@ -194,12 +195,7 @@ class LLM(Answers):
                     waiting.popleft()
         finally:
             for call in waiting:  # interrupted before they were made, or on the way to their runner
-                cancelled = {"error": "cancelled: the caller interrupted"}
-                self.take_result(
-                    ToolResult(
-                        call_id=call.call_id, name=call.name, turn=turn, result=cancelled, is_error=True, respond=False
-                    )
-                )
+                self.take_result(refusal(call, "cancelled: the caller interrupted", respond=False))
 
 
 async def fixed(text: str) -> Pieces:
@@ -208,11 +204,17 @@ async def fixed(text: str) -> Pieces:
 
 
 async def without_calls(pieces: Pieces) -> Pieces:
-    """Yield all pieces except tool requests."""
+    """Yield all pieces except tool requests. Raises ServiceError if there are only tool requests."""
+    said = called = False
     try:
         async for piece in pieces:
-            if not isinstance(piece, ToolRequest):
+            if isinstance(piece, ToolRequest):
+                called = True
+            else:
+                said = said or isinstance(piece, str)
                 yield piece
+        if called and not said:
+            raise ServiceError("the model calls tools although it has none")
     finally:
         await close_pieces(pieces)
 

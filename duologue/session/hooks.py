@@ -132,18 +132,34 @@ class Hooks:
 
     async def _ask(self, hook: _Hook, frame: UserTranscript | BotText | ToolCall, *expected: type) -> Any:
         kind = type(frame).__name__
-        with anyio.move_on_after(hook.timeout_s) as scope:
-            try:
-                answer = hook.function(frame)
-                if inspect.isawaitable(answer):
-                    answer = await answer
-            except asyncio.CancelledError as error:
-                raise stray(error) from None
-        if scope.cancelled_caught:
-            raise DeadlineExceeded(f"a hook on {kind} took longer than {hook.timeout_s:g} s")
+        answer = hook.function(frame)
+        if inspect.isawaitable(answer):
+            answer = await self._within(hook, answer, kind)
         if answer is not None and not isinstance(answer, expected):
             raise ConfigurationError(f"a hook on {kind} returned {type(answer).__name__}")
         return answer
+
+
+    async def _within(self, hook: _Hook, answer: Awaitable[Any], kind: str) -> Any:
+        """Return what a hook answers in time. Raises DeadlineExceeded otherwise; a hook that goes on is left behind."""
+        task = self._start(_awaited(answer), f"hook on {kind}")
+        try:
+            await asyncio.wait({task}, timeout=hook.timeout_s)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if task.done():
+            if task.cancelled():
+                raise DuologueError(f"a hook on {kind}: it awaited something that was cancelled")
+            return task.result()
+        late = f"a hook on {kind} took longer than {hook.timeout_s:g} s"
+        if not await stopped(task, STOP_S):
+            late += ", ignores its cancellation and goes on: left behind"
+        raise DeadlineExceeded(late)
+
+
+async def _awaited(answer: Awaitable[Any]) -> Any:
+    return await answer
 
 
 def _transcribed(frame: UserTranscript) -> Transcribed:
