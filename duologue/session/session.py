@@ -87,7 +87,7 @@ class Session:
         """Both sides' audio as it is heard, and the caller's access."""
         self.feed = Feed(self)
         """The call as events, for watchers."""
-        self.hooks = Hooks(self.report, self.broadcast, self.conversation)
+        self.hooks = Hooks(self.report, self.broadcast, self.conversation, self._start_named, self.deadlines.stop_s)
         self.on(Usage, self.usage.add)
         Levels(self.audio, self.host)
         if idle_s is not None:
@@ -138,6 +138,9 @@ class Session:
         Raises IllegalState outside a running session.
         """
         return self.host.start_task(owner, coroutine, name=name)
+
+    def _start_named(self, name: str, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        return self.host.life.tasks.start(name, coroutine)
 
     def report(self, error: Exception, processor: str, frame: Frame | None = None, *, fatal: bool = False) -> None:
         """Broadcast an error as an `ErrorRaised` signal, and apply the session's error policy."""
