@@ -200,6 +200,15 @@ class WebRTCClient:
         """Send a message: a string unchanged, anything else as JSON."""
         self._channel.send(message if isinstance(message, str | bytes) else json.dumps(message))
 
+    async def flush(self) -> None:
+        """Wait until the network has taken the messages that were sent.
+
+        A sender that is faster than its network fills the buffers of the machine: it loses packets, and in the end
+        the connection.
+        """
+        while self._channel.bufferedAmount:
+            await asyncio.sleep(0.001)
+
     async def until(self, wanted: Callable[[Json], bool], what: str = "a message") -> Json:
         """Return the first message, among past and future ones, for which `wanted` returns True."""
         found: list[Json] = []

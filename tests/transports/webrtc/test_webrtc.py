@@ -360,7 +360,7 @@ async def test_malformed_and_oversize_messages_are_answered_and_harm_nothing() -
 async def test_ten_thousand_random_messages() -> None:
     rng = random.Random(20)
     async with line(messages_per_s=100_000) as it, WebRTCClient(it.request) as client:
-        for number in range(10_000):
+        for _ in range(10_000):
             kind = rng.randrange(4)
             if kind == 0:
                 client.send(rng.randbytes(rng.randrange(60)))
@@ -374,10 +374,9 @@ async def test_ten_thousand_random_messages() -> None:
                 client.send(
                     rng.choice(["{", '{"type":', "ping", "ping: x", '{"type":"signalling","message":5}', "1e999"])
                 )
-            if number % 100 == 0:
-                await asyncio.sleep(0.01)
+            await client.flush()
         client.send({"last": 1})
-        await until(lambda: {"last": 1} in it.messages, 90)
+        await until(lambda: {"last": 1} in it.messages)
         count = len(it.engine.heard)
         await until(lambda: len(it.engine.heard) > count + 10)
 
