@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
@@ -57,7 +56,7 @@ class STT(Processor):
     """True while another engine can take the call if this service fails for good."""
 
     def __init__(self) -> None:
-        self._recent: deque[UserAudio] = deque()
+        self._recent: list[UserAudio] = []
         self._recent_s = 0.0
         self._mono: MonoAt | None = None  # made for the first audio that must be converted
         self._listening = False
@@ -195,7 +194,7 @@ class STT(Processor):
         self._recent.append(frame)
         self._recent_s += frame.duration_s
         while self._recent_s - self._recent[0].duration_s > self.preroll_ms / 1000:
-            self._recent_s -= self._recent.popleft().duration_s
+            self._recent_s -= self._recent.pop(0).duration_s
 
     async def _feed(self, frame: UserAudio) -> None:
         self._fed_s += frame.duration_s
