@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -14,6 +14,7 @@ from ..errors import DeadlineExceeded, ServiceError
 from ..frames import EndOfTurn, Frame, Input, SpeechStarted, SpeechStopped, Usage, UserAudio, UserTranscript, Word
 from ..processors.kernel.lane import Overdue, Patience
 from ..processors.processor import Processor, handles
+from ..processors.turns.endpointing import TURNS_MISSING
 
 Result = TypeVar("Result")
 
@@ -52,6 +53,10 @@ class STT(Processor):
     """The model's name, for `Usage`."""
     language: str = ""
     """The caller's language, from the agent's configuration; "" means the service's default."""
+
+    gives = frozenset({UserTranscript})
+    follows = frozenset({UserAudio})
+    needs: Mapping[type[Frame], str] = {EndOfTurn: TURNS_MISSING}
 
     replaceable: bool = False
     """True while another engine can take the call if this service fails for good."""

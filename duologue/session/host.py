@@ -17,6 +17,7 @@ from ..processors.kernel.host import Deadlines, Fenced, Member, Target, Waits
 from ..processors.kernel.lane import DONE
 from ..processors.kernel.node import Node
 from ..processors.kernel.tasks import OpenMembers, Tasks, to_the_end
+from ..processors.kernel.wiring import check_wiring
 from .error_desk import ErrorDesk, ErrorPolicy
 from .floor import Floor
 
@@ -279,6 +280,10 @@ class SessionHost:
         self.linked: LinkedPipeline = LinkedPipeline(pipeline, self, bottom)
         self._targets: dict[type[Frame], Target] = {}
         self._hearers = self._find_hearers()
+
+    def check_wiring(self) -> None:
+        """Raise ConfigurationError, with the mend, if a processor cannot work in its place. Called before `run`."""
+        check_wiring(self._pipeline)
 
     def _find_hearers(self) -> list[Node]:
         return [node for node in active_leaves(self._pipeline) if node.spec().signals]

@@ -11,7 +11,8 @@ from typing import Any, TypeVar
 import anyio
 
 from ..agents.agent import Agent
-from ..errors import ToolError
+from ..agents.engine import Engine
+from ..errors import ConfigurationError, ToolError
 from ..frames import (
     AccessChanged,
     BotText,
@@ -26,7 +27,7 @@ from ..frames import (
     Usage,
     UserTranscript,
 )
-from ..processors.kernel.groups import Tap
+from ..processors.kernel.groups import Tap, members
 from ..processors.kernel.host import Deadlines, Member, Target
 from ..processors.kernel.node import Node
 from ..processors.kernel.routes import drop
@@ -90,8 +91,26 @@ class Session:
         self.hooks = Hooks(self.report, self.broadcast, self.conversation)
         self.on(Usage, self.usage.add)
         Levels(self.audio, self.host)
+        self.host.check_wiring()
+        if agent is not None:
+            self._check_agent(agent)
         if idle_s is not None:
             IdleClock(self.floor, idle_s, self.on, self.broadcast)
+
+    def _check_agent(self, agent: Agent) -> None:
+        nodes = members(self.pipeline)
+        if not any(isinstance(node, Engine) for node in nodes):
+            raise ConfigurationError(
+                f"nothing takes the agent {agent.name!r}: the pipeline has no engine "
+                "(an STT, an LLM and a TTS become one engine as Cascade(stt, llm, tts))"
+            )
+        if agent.toolset and not any(ToolCall in node.follows for node in nodes):
+            raise ConfigurationError(
+                f"agent {agent.name!r} has tools, but nothing runs them: put Tools() behind the engine"
+            )
+
+    def __repr__(self) -> str:
+        return f"<Session {self.id}, {self.state.value}: {self.pipeline!r}>"
 
     @property
     def state(self) -> State:

@@ -27,6 +27,7 @@ from ...frames import (
 )
 from ...session.session import Session
 from ..kernel.groups import leaves
+from ..kernel.node import Node
 from ..kernel.tasks import stray
 from ..processor import Processor, handles
 from ..switch import Switch
@@ -86,17 +87,37 @@ class Handoff(Processor):
         """The agent that has the call."""
         return self.agents[self.flow.stages[self.state.phase].agent]
 
+    follows = frozenset({ToolCall})
+
+    def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
+        """Require an engine before this processor, and `Tools` behind it if an agent has tools."""
+        super().check_place(before, after)
+        if self.session.agent is not None:
+            raise ConfigurationError(
+                f"Session(agent={self.session.agent.name!r}) has no effect beside Handoff: give the agent to Handoff"
+            )
+        if not any(isinstance(node, Engine) for node in before):
+            raise ConfigurationError(
+                "there is no engine before Handoff: put it behind a native engine or a Cascade "
+                "(an STT, an LLM and a TTS become one engine as Cascade(stt, llm, tts))"
+            )
+        if any(isinstance(node, Tools) for node in before):
+            raise ConfigurationError("Tools stands before Handoff, and would get its calls: put it behind")
+        if not any(isinstance(node, Tools) for node in after):
+            for agent in self.agents.values():
+                if agent.toolset:
+                    raise ConfigurationError(
+                        f"agent {agent.name!r} has tools, but nothing runs them: put Tools() behind Handoff"
+                    )
+
     async def open(self) -> None:
         """Set the first agent up.
 
-        Raises ConfigurationError if the engine of an agent does not exist, if the first agent's engine is not active,
-        and if `Tools` is upstream of this processor.
+        Raises ConfigurationError if the engine of an agent does not exist, and if the first agent's engine is not
+        active.
         """
         for agent in self.agents.values():
             self._engine_name(agent)
-        order = leaves(self.session.pipeline)
-        if any(isinstance(leaf, Tools) for leaf in order[: order.index(self)]):
-            raise ConfigurationError("Tools stands before Handoff, and would get its calls: put it behind")
         first, place = self.agent, find_engine(self.session.pipeline)
         if isinstance(place, Switch) and first.engine not in ("", place.active):
             raise ConfigurationError(

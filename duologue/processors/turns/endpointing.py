@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Mapping
 
 import anyio
 
 from ...errors import ConfigurationError, IllegalState
-from ...frames import End, EndOfTurn, SpeechStarted, SpeechStopped, UserAudio, UserTranscript
+from ...frames import End, EndOfTurn, Frame, SpeechStarted, SpeechStopped, UserAudio, UserTranscript
 from ..processor import Processor, handles
 from .interruption import may_interrupt
-from .vad import STALL_S, StreamTime, split
+from .vad import INPUT_MISSING, STALL_S, StreamTime, split
+
+TURNS_MISSING = "put Vad and Endpointing, or PushToTalk, before it (detectors of your own declare what they give)"
+"""The mend for a service that waits for the caller's turns in vain."""
 
 
 class Endpointing(Processor):
@@ -25,6 +29,9 @@ class Endpointing(Processor):
     `SpeechStopped` do not. Every `SpeechStarted` that passes is followed by an `EndOfTurn`. Words that are recognised
     outside a turn start a turn. Raises ConfigurationError for a setting out of range.
     """
+
+    gives = frozenset({EndOfTurn})
+    needs: Mapping[type[Frame], str] = {SpeechStarted: "put Vad before it"}
 
     def __init__(self, *, silence_ms: int = 600, min_speech_ms: int = 100, max_turn_s: float = 60.0) -> None:
         if not 0 < silence_ms <= 60_000:
@@ -187,6 +194,9 @@ class PushToTalk(Processor):
     lasts `max_turn_s` is ended (by="limit"), and the next turn begins at the same sample. Raises ConfigurationError for
     a limit out of range.
     """
+
+    gives = frozenset[type[Frame]]((SpeechStarted, EndOfTurn))
+    needs: Mapping[type[Frame], str] = {UserAudio: INPUT_MISSING}
 
     def __init__(self, *, max_turn_s: float = 60.0) -> None:
         _check_limit(max_turn_s)

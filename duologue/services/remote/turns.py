@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import anyio
 
 from ...audio.convert import MonoAt
 from ...errors import DeadlineExceeded
-from ...frames import EndOfTurn, Input, SpeechStarted, SpeechStopped, Usage, UserAudio, UserTranscript
+from ...frames import EndOfTurn, Frame, Input, SpeechStarted, SpeechStopped, Usage, UserAudio, UserTranscript
 from ...processors.processor import handles
 from ...processors.turns.interruption import may_interrupt
 from .connection import Connection, ConnectionSettings
@@ -38,6 +40,9 @@ class TurnHoldingSTT(RemoteSTT):
     `STTDialect.finish` ends a turn; if the vendor does not end it within `timeout_s` more, it ends with the text that
     has come. The text of an eager end is an interim text.
     """
+
+    gives = frozenset({UserTranscript, SpeechStarted, EndOfTurn})
+    needs: Mapping[type[Frame], str] = {}
 
     def __init__(self, *, connection: ConnectionSettings | None = None) -> None:
         super().__init__(connection=connection)
