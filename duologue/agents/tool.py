@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from ..errors import ConfigurationError, ToolError
-from ..processors.kernel.threads import in_thread
+from ..processors.kernel.tasks import in_thread
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import anyio
 
-from ...audio.convert import MonoAt
+from ...audio.resample import MonoAt
 from ...errors import DeadlineExceeded
 from ...frames import EndOfTurn, Frame, Input, SpeechStarted, SpeechStopped, Usage, UserAudio, UserTranscript
 from ...processors.processor import handles
