@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -13,8 +13,9 @@ from ..audio.resample import MonoAt
 from ..errors import DeadlineExceeded, ServiceError
 from ..frames import EndOfTurn, Frame, Input, SpeechStarted, SpeechStopped, Usage, UserAudio, UserTranscript, Word
 from ..processors.kernel.lane import Overdue, Patience
+from ..processors.kernel.node import Node
 from ..processors.processor import Processor, handles
-from ..processors.turns.endpointing import TURNS_MISSING
+from ..processors.turns.endpointing import check_turns
 
 Result = TypeVar("Result")
 
@@ -56,7 +57,6 @@ class STT(Processor):
 
     gives = frozenset({UserTranscript})
     follows = frozenset({UserAudio})
-    needs: Mapping[type[Frame], str] = {EndOfTurn: TURNS_MISSING}
 
     replaceable: bool = False
     """True while another engine can take the call if this service fails for good."""
@@ -75,6 +75,12 @@ class STT(Processor):
         self._utterance_id = ""
         self._stopped_at = 0.0
         self._fed_s = 0.0
+
+    def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
+        """Require the ends of the caller's turns, unless the service gives them itself."""
+        super().check_place(before, after)
+        if EndOfTurn not in self.gives:
+            check_turns(self, before, after)
 
     async def open(self) -> None:
         """Begin to listen. Overriding methods call this first."""

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import anyio
@@ -27,12 +28,15 @@ from ..frames import (
     Usage,
     UserTranscript,
 )
-from ..processors.kernel.groups import Tap, members
+from ..processors.kernel.groups import Tap, leaves, members
 from ..processors.kernel.host import Deadlines, Member, Target
 from ..processors.kernel.node import Node
 from ..processors.kernel.routes import drop
 from .audio import Access, CallAudio
+from .call_log import CallLog
+from .call_log import log as call_log
 from .conversation import Conversation, LogKeeper
+from .ending import Endings
 from .error_desk import ErrorPolicy, end_on_fatal
 from .feed import Feed
 from .floor import Floor, IdleClock
@@ -52,8 +56,14 @@ Interceptable = TypeVar("Interceptable", UserTranscript, BotText, ToolCall)
 class Session:
     """One call: its pipeline, conversation, playout ledger, floor, deadlines and tasks.
 
-    `on_error` decides what an error does to the call. With `idle_s`, an `Idle` signal is broadcast whenever nothing
-    has happened for `idle_s` seconds. Raises ConfigurationError if a processor already belongs to another session.
+    `id` is the id of the transport's client by default, else a random one. `on_error` decides what an error does to
+    the call. With `idle_s`, an `Idle` signal is broadcast whenever nothing has happened for `idle_s` seconds.
+
+    The logger `duologue.call` has a line at INFO for the begin and the end of the call, each hand-off, connection and
+    client, and at DEBUG for each turn and tool. Words, arguments and results are in it only with `log_words`.
+
+    Raises ConfigurationError if a processor already belongs to another session, and if one cannot work in its place:
+    the message has the reason and the mend.
     """
 
     def __init__(
@@ -65,8 +75,9 @@ class Session:
         deadlines: Deadlines | None = None,
         on_error: ErrorPolicy = end_on_fatal,
         idle_s: float | None = None,
+        log_words: bool = False,
     ) -> None:
-        self.id = id or uuid.uuid4().hex[:12]
+        self.id = id or _call_id(pipeline) or uuid.uuid4().hex[:12]
         self.pipeline = pipeline
         self.agent = agent
         """The active agent's definition."""
@@ -83,11 +94,15 @@ class Session:
         """The tool calls in the log."""
         keeper = LogKeeper(self.conversation, self.now)
         self.ledger = Ledger(keeper.opened, keeper.heard, keeper.settled)
+        self._endings = Endings()
         self.usage = UsageTotals()
+        self.started_at: datetime | None = None
+        """The wall-clock time at which `run` began; None before that. Session time counts from it."""
         self.audio = CallAudio(self.report)
         """Both sides' audio as it is heard, and the caller's access."""
         self.feed = Feed(self)
         """The call as events, for watchers."""
+        self._log_words = log_words
         self.hooks = Hooks(self.report, self.broadcast, self.conversation)
         self.on(Usage, self.usage.add)
         Levels(self.audio, self.host)
@@ -130,7 +145,27 @@ class Session:
             for heard in self.ledger.cut(self.floor.turn):
                 log.debug("session %s: response %s was cut by the end", self.id, heard.response_id)
 
-        return await self.host.run(cut)
+        async def ended(outcome: Outcome) -> None:
+            self._log_end(outcome)
+            await self._endings.run(self.id, self.deadlines.farewell_s, self, outcome)
+
+        self.started_at = datetime.now(UTC)
+        call_log.info("session %s: begins: %r", self.id, self.pipeline)
+        CallLog(self.id, self.feed, self._log_words)
+        return await self.host.run(cut, ended)
+
+    def _log_end(self, outcome: Outcome) -> None:
+        error = f", {type(outcome.error).__name__}: {outcome.error}" if outcome.error is not None else ""
+        left = f", left behind: {', '.join(outcome.abandoned)}" if outcome.abandoned else ""
+        call_log.info("session %s: ended after %.1f s: %s%s%s", self.id, self.now(), outcome.reason, error, left)
+
+    def on_ended(self, function: Callable[[Session, Outcome], Any]) -> Callable[[], None]:
+        """Call `function(session, outcome)`, a `def` or an `async def`, once the call has ended and all has closed.
+
+        For work such as saving the conversation. `run` returns after it, at the latest `Deadlines.farewell_s` seconds
+        later: work that takes longer is cancelled, and named in the log. Returns a function that removes it.
+        """
+        return self._endings.add(function)
 
     async def end(self, reason: str = "ended") -> None:
         """End the call once all earlier frames have been handled, after `drain_s` seconds at the latest.
@@ -252,6 +287,12 @@ class Session:
         """
         if self.audio.set_access(access, self.now()) and self.state in (State.CONNECTING, State.ACTIVE):
             self.broadcast(AccessChanged(access=access, by=by))
+
+
+def _call_id(pipeline: Node) -> str:
+    """Return the id of the client whose transport is in the pipeline, "" without one."""
+    ends = (leaf for leaf in leaves(pipeline) if isinstance(leaf, Node))
+    return next((end.call_id for end in ends if end.call_id), "")
 
 
 class _Bottom:

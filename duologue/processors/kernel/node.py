@@ -201,6 +201,8 @@ class Node:
     """Frame types that the node takes: nodes that give them stand before it."""
     needs: Mapping[type[Frame], str] = {}
     """As `follows`, for types without which a call cannot work, each with the way to get them."""
+    call_id: str = ""
+    """The id of the transport's client, for the ends of transports that have one. The session has the same id."""
     far_end: bool = False
     """True for the ends of a transport: with one in it, a pipeline serves a call."""
 

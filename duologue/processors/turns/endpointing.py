@@ -3,19 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import anyio
 
 from ...errors import ConfigurationError, IllegalState
 from ...frames import End, EndOfTurn, Frame, SpeechStarted, SpeechStopped, UserAudio, UserTranscript
+from ..kernel.node import Node
 from ..processor import Processor, handles
 from .interruption import may_interrupt
 from .vad import INPUT_MISSING, STALL_S, StreamTime, split
 
-TURNS_MISSING = "put Vad and Endpointing, or PushToTalk, before it (detectors of your own declare what they give)"
-"""The mend for a service that waits for the caller's turns in vain."""
+log = logging.getLogger("duologue")
+
+
+def check_turns(node: Node, before: Sequence[Node], after: Sequence[Node]) -> None:
+    """Check the place of a service that takes the caller's turns from the processors before it.
+
+    Raises ConfigurationError if speech is detected there, but not the ends of turns. If neither is, the service takes
+    only typed text: the log has a warning.
+    """
+    if any(EndOfTurn in other.gives for other in before):
+        return
+    if any(SpeechStarted in other.gives for other in before):
+        raise ConfigurationError(f"{node.name} gets no EndOfTurn frames: put Endpointing before it, behind Vad")
+    late = next((other for other in after if EndOfTurn in other.gives), None)
+    if late is not None:
+        raise ConfigurationError(
+            f"{node.name} stands before {late.name}, which gives the caller's turns: put it behind"
+        )
+    if any(UserAudio in other.gives for other in before):
+        log.warning(
+            "%s takes only typed text: for speech, put Vad and Endpointing, or PushToTalk, before it", node.name
+        )
 
 
 class Endpointing(Processor):

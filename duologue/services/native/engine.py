@@ -31,7 +31,7 @@ from ...frames import (
 )
 from ...processors.kernel.node import Node
 from ...processors.processor import handles
-from ...processors.turns.endpointing import TURNS_MISSING
+from ...processors.turns.endpointing import check_turns
 from ...session.host import State
 from ..context import SAY
 from ..remote.connection import ConnectionSettings
@@ -212,9 +212,9 @@ class SpeechToSpeech(NativeAnswers):
 
     def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
         """Require a detector of turns if the provider does not find them."""
-        if not self.dialect(self.config, "").server_turns:
-            self.needs = {EndOfTurn: TURNS_MISSING}
         super().check_place(before, after)
+        if not self.dialect(self.config, "").server_turns:
+            check_turns(self, before, after)
 
     # -- configuration ---------------------------------------------------------------------------------------------
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 import anyio
 
 from ...audio.resample import MonoAt
 from ...errors import DeadlineExceeded
-from ...frames import EndOfTurn, Frame, Input, SpeechStarted, SpeechStopped, Usage, UserAudio, UserTranscript
+from ...frames import EndOfTurn, Input, SpeechStarted, SpeechStopped, Usage, UserAudio, UserTranscript
 from ...processors.processor import handles
 from ...processors.turns.interruption import may_interrupt
 from .connection import Connection, ConnectionSettings
@@ -42,7 +40,6 @@ class TurnHoldingSTT(RemoteSTT):
     """
 
     gives = frozenset({UserTranscript, SpeechStarted, EndOfTurn})
-    needs: Mapping[type[Frame], str] = {}
 
     def __init__(self, *, connection: ConnectionSettings | None = None) -> None:
         super().__init__(connection=connection)
