@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 
+from duologue import Handoff, Processor, Switch, Tools
 from duologue.frames import (
     BotAudio,
     BotText,
@@ -20,7 +21,6 @@ from duologue.frames import (
     SpeechStopped,
     UserAudio,
 )
-from duologue.processors import Handoff, Processor, Switch, Tools
 from duologue.services.cascade import Cascade
 from duologue.services.llm import Message, Request, ToolRequest
 from duologue.services.stt import STT

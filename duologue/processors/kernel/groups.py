@@ -38,6 +38,8 @@ class Group(Node):
         inside = [f"{label}: {child!r}" if label else repr(child) for label, child in self.labelled_children]
         return f"{self.name}[{self._between.join(inside)}]"
 
+    beside: bool = False
+    """True for a group whose contents stand beside the line: their frames do not reach it."""
     _between: str = ", "
     """The text between the children in `repr`."""
 

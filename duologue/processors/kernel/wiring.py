@@ -29,10 +29,8 @@ def _along(nodes: Iterable[Node]) -> list[Node]:
     """Return the nodes of the line in order, groups before their contents, without the branches of a `Tee`."""
     line: list[Node] = []
     for node in nodes:
-        if node._aside:
-            continue
         line.append(node)
-        if isinstance(node, Group):
+        if isinstance(node, Group) and not node.beside:
             line += _along(node.children)
     return line
 
