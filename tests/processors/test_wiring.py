@@ -89,7 +89,7 @@ def wired(order: str, engine: Callable[[], Processor] = cascade, **options: Any)
         ("in ends vad engine out", "Endpointing stands before Vad, which gives it SpeechStarted frames: put it behind"),
         ("vad in ends engine out", "Vad stands before .*, which gives it UserAudio"),
         ("in engine vad ends out", "stands before Endpointing, which gives the caller's turns: put it behind"),
-        ("in policy vad ends engine out", "Interruption stands before Vad, which gives it SpeechStarted"),
+        ("in policy vad ends engine out", "Interruption stands before Endpointing, which gives it EndOfTurn"),
         ("in vad ends tools engine out", "Tools stands before .*, which gives it ToolCall frames: put it behind"),
         ("in vad ends handoff engine tools out", "Handoff stands before .*, which gives it ToolCall frames"),
         ("in vad ends engine tools handoff out", "Tools stands before Handoff, and would get its calls"),
@@ -142,7 +142,7 @@ def test_every_branch_has_its_place_in_the_line() -> None:
     with pytest.raises(ConfigurationError, match="MockSTT gets no EndOfTurn"):
         Session(Pipeline([line.input(), Vad(), engines, line.output()]))
     aside = Tee([Vad(), Endpointing()])  # its frames stay in it
-    with pytest.raises(ConfigurationError, match="Interruption stands before Vad"):
+    with pytest.raises(ConfigurationError, match="Interruption stands before Endpointing"):
         Session(Pipeline([MemoryTransport().input(), aside, Interruption(), Vad(), Endpointing(), cascade()]))
 
 

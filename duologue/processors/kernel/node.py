@@ -242,7 +242,7 @@ class Node:
 
         Called once, when the session is made. Overriding methods call this, too.
         """
-        for kind in (*self.needs, *self.follows):
+        for kind in (*self.needs, *sorted(self.follows, key=lambda kind: kind.__name__)):
             if any(_gives(node, kind) for node in before):
                 continue
             late = next((node for node in after if _gives(node, kind)), None)
