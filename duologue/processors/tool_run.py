@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from ..agents.tool import Tool
 from ..errors import DeadlineExceeded, IllegalState, ToolError
 from ..frames import ApprovalGiven, ApprovalWanted, Signal, ToolCall
 from ..session.session import Session
 from ..session.tool_calls import RegisteredCall, running_call, still_running
-from .kernel.host import Member
 from .kernel.tasks import loop_time, stopped
 
+T = TypeVar("T")
 log = logging.getLogger("duologue")
 
 MAX_THREADS = 16
@@ -33,14 +33,17 @@ class Told(NamedTuple):
     final: bool = True
 
 
-class Owner(Member, Protocol):
+class Owner(Protocol):
     """The part of `Tools` that its calls use."""
 
     threads: int
     """The number of its plain functions that run."""
 
     @property
+    def name(self) -> str: ...
+    @property
     def session(self) -> Session: ...
+    def start(self, name: str, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]: ...
     def broadcast(self, signal: Signal) -> None: ...
     def announce(self, signal: ApprovalGiven) -> None: ...
 
@@ -104,7 +107,7 @@ class ToolRun:
         tool, loop, began_at = self.tool, asyncio.get_running_loop(), loop_time()
         late = f"no result within {tool.timeout_s:g} s"
         timer = loop.call_later(tool.timeout_s, self._end, late)
-        work = self._session.start_task(self.owner, self._outcome(), name=self.name)
+        work = self.owner.start(self.name, self._outcome())
         try:
             either: set[asyncio.Future[Any]] = {work, self._stop}
             await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)

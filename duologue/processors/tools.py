@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -17,6 +18,7 @@ from .kernel.node import Node
 from .processor import Processor, handles
 from .tool_run import Told, ToolRun, decided, described
 
+T = TypeVar("T")
 log = logging.getLogger("duologue")
 
 RESULT_MAX_LENGTH = 16_384
@@ -39,6 +41,8 @@ class Tools(Processor):
     A function that cannot be stopped has the result "still running" at first, in whose place its own result is told and
     logged later. At most `MAX_THREADS` plain functions of a call run at the same time; further ones are refused.
     """
+
+    follows = frozenset({ToolCall})
 
     def __init__(
         self, tools: Iterable[Tool | Callable[..., Any]] = (), *, result_max_length: int = RESULT_MAX_LENGTH
@@ -109,6 +113,10 @@ class Tools(Processor):
         for call in self.session.calls.open():
             if call.turn <= signal.turn and isinstance(call.runner, ToolRun) and call.runner.owner is self:
                 call.runner.interrupt()
+
+    def start(self, name: str, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Run a coroutine in a task with this name."""
+        return self.session.start_task(self, coroutine, name=name)
 
     async def _intercepted(self, call: ToolCall, known: Mapping[str, Tool], agent: str) -> None:
         """Run the call as the hooks have left it."""
