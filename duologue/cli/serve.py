@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
+from types import FrameType
 from typing import Any
 
 from rich.console import Console
@@ -23,10 +24,12 @@ from ..processors.tools import Tools
 from ..processors.turns.endpointing import Endpointing
 from ..processors.turns.interruption import Interruption
 from ..processors.turns.vad import Vad
+from ..session.loop_watch import LoopWatch
 from ..session.session import Session
 from ..web import VoiceApp, WebLimits, openai_realtime_app, routes, token_auth
 from ..web.gc import settle_heap
 from ..web.realtime.transport import RealtimeTransport
+from .process_end import ProcessEnd
 
 try:
     import uvicorn
@@ -76,7 +79,7 @@ def run_serve(
         voice = openai_realtime_app(
             make_call, api_key=key or None, limits=limits, client_may_configure=client_may_configure
         )
-    stays.append(voice.lifespan())
+    stays += [voice.lifespan(), LoopWatch()]
     with _listening(host, port) as listener:
         _print_addresses(
             console, f"http://{_host(host)}:{listener.getsockname()[1]}", bool(web), page, bool(openai_realtime), key
@@ -94,6 +97,7 @@ def run_serve(
         settle_heap()
         server = _CallServer(config, voice)
         server.run([listener])
+        server.process_end.done()
     return 0 if server.started else 1
 
 
@@ -103,6 +107,11 @@ class _CallServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, voice: VoiceApp) -> None:
         super().__init__(config)
         self._voice = voice
+        self.process_end = ProcessEnd()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.process_end.begin()
+        super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self._voice.calls.shutdown()
