@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-import faulthandler
 import logging
 import os
 import sys
 import threading
+import traceback
 
 log = logging.getLogger("duologue")
 
 EXIT_S = 2.7
 """Seconds from the signal to the end of the process. Calls are told the reason before that."""
+
+
+_SHOWN = 8  # threads in the log
+_LINES = 4
 
 
 class ProcessEnd:
@@ -39,9 +43,11 @@ class ProcessEnd:
             self._timer.cancel()
 
     def _leave(self) -> None:
-        names = ", ".join(sorted(thread.name for thread in _holding())) or "the event loop"
-        log.error("the process ends with threads at work, %g s after the signal: %s", self._within_s, names)
-        faulthandler.dump_traceback(file=sys.__stderr__ or 2, all_threads=True)
+        frames = sys._current_frames()
+        log.error("the process ends with threads at work, %g s after the signal", self._within_s)
+        for thread in [threading.main_thread(), *_holding()][:_SHOWN]:
+            stack = traceback.format_stack(frames.get(thread.ident or 0))[-_LINES:]
+            log.error("thread %r is at:\n%s", thread.name, "".join(stack))
         logging.shutdown()
         os._exit(0)
 

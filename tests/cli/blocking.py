@@ -1,4 +1,4 @@
-"""Calls to serve whose tools do not stop: a thread that sleeps, a coroutine that ignores its cancellation, a handler that
+"""Calls to serve whose tools do not stop: threads that sleep, a coroutine that ignores its cancellation, and one that
 blocks the event loop."""
 
 from __future__ import annotations

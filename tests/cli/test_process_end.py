@@ -38,10 +38,12 @@ def test_a_signal_ends_the_process_in_spite_of_tools_that_hang(tmp_path: Path) -
 
 
 def test_the_log_names_the_code_that_blocks_the_loop(tmp_path: Path) -> None:
-    with running(tmp_path, "tests.cli.blocking:blocking") as server:
-        with connect(server.url.replace("http", "ws") + "/ws") as client:
-            while "Done." not in str(client.recv(60)):
-                pass
+    with (
+        running(tmp_path, "tests.cli.blocking:blocking") as server,
+        connect(server.url.replace("http", "ws") + "/ws") as client,
+    ):
+        while "Done." not in str(client.recv(60)):
+            pass
     output = (tmp_path / "output.txt").read_text()
     assert "the event loop is blocked" in output
     assert "Tools (blocks_the_loop)" in output
