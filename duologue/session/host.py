@@ -17,7 +17,7 @@ from ..processors.kernel.host import Deadlines, Fenced, Member, Target, Waits
 from ..processors.kernel.lane import DONE
 from ..processors.kernel.node import Node
 from ..processors.kernel.tasks import OpenMembers, Tasks, to_the_end
-from .error_desk import ErrorDesk, ErrorPolicy
+from .error_desk import ErrorDesk, ErrorPolicy, end_on_fatal
 from .floor import Floor
 
 log = logging.getLogger("duologue")
@@ -255,7 +255,7 @@ class SessionHost:
         pipeline: Node,
         deadlines: Deadlines,
         floor: Floor,
-        on_error: ErrorPolicy,
+        on_error: ErrorPolicy | None,
         bottom: Callable[[type[Frame]], Target],
     ) -> None:
         self.session = session
@@ -268,7 +268,7 @@ class SessionHost:
         self._pipeline = pipeline
         self._fences: list[Callable[[], None]] = []
         # The parts, and their methods that others call directly.
-        desk = ErrorDesk(session_id, on_error, self.broadcast, self._fail)
+        desk = ErrorDesk(session_id, on_error or end_on_fatal, self.broadcast, self._fail)
         self.report = desk.report
         self.life = Life(session_id, deadlines, desk.report)
         self.begin_draining = self.life.begin_draining

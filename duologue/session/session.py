@@ -29,8 +29,8 @@ from ..processors.kernel.host import Deadlines, Target
 from ..processors.kernel.node import Node
 from ..processors.kernel.routes import drop
 from .audio import Access, CallAudio
-from .conversation import Conversation, LogKeeper
-from .error_desk import ErrorPolicy, end_on_fatal
+from .conversation import Conversation
+from .error_desk import ErrorPolicy
 from .feed import Feed
 from .floor import Floor
 from .hooks import HOOK_TIMEOUT_S, Hooks
@@ -47,8 +47,9 @@ Interceptable = TypeVar("Interceptable", UserTranscript, BotText, ToolCall)
 class Session:
     """One call: its pipeline, conversation, playout ledger, floor, deadlines and tasks.
 
-    `on_error` decides what an error does to the call. With `idle_s`, an `Idle` signal is broadcast whenever nothing
-    has happened for `idle_s` seconds. Raises ConfigurationError if a processor already belongs to another session.
+    `on_error` decides what an error does to the call; by default a fatal error ends it. With `idle_s`, an `Idle` signal
+    is broadcast whenever nothing has happened for `idle_s` seconds. Raises ConfigurationError if a processor already
+    belongs to another session.
     """
 
     def __init__(
@@ -58,7 +59,7 @@ class Session:
         id: str = "",
         agent: Agent | None = None,
         deadlines: Deadlines | None = None,
-        on_error: ErrorPolicy = end_on_fatal,
+        on_error: ErrorPolicy | None = None,
         idle_s: float | None = None,
     ) -> None:
         self.id = id or uuid.uuid4().hex[:12]
@@ -76,7 +77,8 @@ class Session:
         )
         self.calls = self.conversation.calls
         """The tool calls in the log."""
-        self.ledger = LogKeeper(self.conversation, self.now).ledger
+        self.ledger = self.conversation.ledger
+        """The seconds that each response has sent and played."""
         self.usage = UsageTotals()
         self.audio = CallAudio(self.host)
         """Both sides' audio as it is heard, and the caller's access."""

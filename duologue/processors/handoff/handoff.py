@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ...agents.agent import TOOL_NAME, Agent, Cast, Flow, FlowState, Stage, configuration
+from ...agents.agent import TOOL_NAME, Agent, Cast, Flow, Stage, configuration
 from ...agents.engine import EngineConfig, plain_specs
 from ...errors import ConfigurationError, ServiceError, ToolError
 from ...frames import Configure, ConnectionChanged, HandoffFailed, Say, SessionStarted, ToolCall, ToolResult, Transfer
@@ -49,21 +49,15 @@ class Handoff(Processor):
         failover: Sequence[str] = (),
     ) -> None:
         self.cast = Cast(agents, flow)
-        """The agents, the flow, and the state of the flow."""
+        """The agents, the flow, and the call's place in it."""
+        self.agents = self.cast.agents
+        """All agents of the call by name."""
+        self.state = self.cast.state
+        """The state of the flow: phase, phase history, previous agent, number of hand-offs, context."""
         self.failover = tuple(failover)
         self.engines: Engines | None = None
         """The engines of the call, from `open` on."""
         self._asked: deque[_ByModel | _ByApplication | _Lost] = deque()  # the first is in progress
-
-    @property
-    def agents(self) -> Mapping[str, Agent]:
-        """All agents of the call by name."""
-        return self.cast.agents
-
-    @property
-    def state(self) -> FlowState:
-        """The state of the flow: phase, phase history, previous agent, number of hand-offs, context."""
-        return self.cast.state
 
     @property
     def agent(self) -> Agent:
@@ -153,7 +147,8 @@ def _check_order(handoff: Handoff) -> None:
         raise ConfigurationError("Tools stands before Handoff, and would get its calls: put it behind")
 
 
-async def _hand_over(handoff: Handoff, wanted: Wanted) -> str:
+async def _move(handoff: Handoff, wanted: Wanted) -> str:
+    """Carry out a hand-off. Returns the reason if it fails, else ""."""
     assert handoff.engines is not None
     return await hand_over(handoff, handoff.cast, handoff.engines, wanted)
 
@@ -169,7 +164,7 @@ class _ByApplication:
         """Hand the call over. Raises ConfigurationError with the reason if that fails."""
         frame, name = self.frame, self.frame.target or self.handoff.agent.name
         wanted = Wanted(name, None, frame.reason, frame.summary, engine=frame.engine)
-        if error := await _hand_over(self.handoff, wanted):
+        if error := await _move(self.handoff, wanted):
             raise ConfigurationError(error)
 
 
@@ -198,7 +193,7 @@ class _ByModel:
             error, target = str(refusal), str(call.arguments.get("target", ""))
             handoff.broadcast(HandoffFailed(source=agent, target=target, error=error))
         else:
-            error = await _hand_over(handoff, Wanted(asked.target, asked.next_phase, asked.reason, asked.summary, call))
+            error = await _move(handoff, Wanted(asked.target, asked.next_phase, asked.reason, asked.summary, call))
         if error:
             await handoff.push_up(self._refusal(call, error, respond=not late))
 
@@ -235,7 +230,7 @@ class _Lost:
         for name in (*names[after:], *names[:after]):
             if name != self.engine:
                 wanted = Wanted(agent, phase, f"{self.engine} is lost: {self.reason}", engine=name)
-                error = await _hand_over(handoff, wanted)
+                error = await _move(handoff, wanted)
                 if not error:
                     return
                 tried.append(f"{name}: {error}")
@@ -243,7 +238,7 @@ class _Lost:
 
 
 def first_configuration(session: Session, config: EngineConfig, voices: str) -> tuple[Configure | None, str]:
-    """Return a function that adds the session's agent and the shared tools to an engine's configuration, and the
+    """Return the change that adds the session's agent and the shared tools to an engine's configuration, and the
     greeting to say.
 
     Returns None and "" if there is a `Handoff`, which does both. `voices` is the family of the engine's voices.
