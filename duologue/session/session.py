@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, TypeVar
 
 import anyio
@@ -26,6 +26,7 @@ from ..frames import (
 )
 from ..processors.kernel.groups import Tap
 from ..processors.kernel.host import Deadlines, Target
+from ..processors.kernel.lane import DONE
 from ..processors.kernel.node import Node
 from ..processors.kernel.routes import drop
 from .audio import Access, CallAudio
@@ -257,12 +258,14 @@ class _Bottom:
     async def _drained(self, frame: End) -> None:
         self._session.cancel(frame.reason)
 
-    async def _take(self, frame: ResponseStarted) -> None:
+    def _take(self, frame: ResponseStarted) -> Awaitable[None]:
         # Without a TTS, the text that leaves the pipeline is the agent's.
         self._session.ledger.take(frame.response_id, self)
+        return DONE
 
-    async def _show(self, frame: BotText) -> None:
+    def _show(self, frame: BotText) -> Awaitable[None]:
         self._session.ledger.speak(frame.response_id, frame.text, self)
+        return DONE
 
     async def _shown(self, frame: ResponseEnded) -> None:
         # Without a playout, a response counts as said once it leaves the pipeline.

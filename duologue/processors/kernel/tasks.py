@@ -85,7 +85,7 @@ class OpenMembers:
         self._tasks = tasks
         self._deadlines = deadlines
         self._report = report
-        self._opening: dict[Member, asyncio.Task[None]] = {}
+        self._opening: dict[Member, asyncio.Task[None] | None] = {}  # None once it is open
         self._closing: dict[asyncio.Task[None], str] = {}
 
     def has(self, processor: Member) -> bool:
@@ -117,6 +117,8 @@ class OpenMembers:
         if late:
             names = ", ".join(sorted(jobs[task].name for task in late))
             raise DeadlineExceeded(f"{names} did not open within {limit_s} s")
+        # A task that is kept costs half a kilobyte, for the rest of the call.
+        self._opening.update(dict.fromkeys(self._opening.keys() & set(processors)))
 
     async def close(self, processors: Collection[Member] | None = None) -> list[str]:
         """Close the open processors among these, by default all open processors.
@@ -138,8 +140,8 @@ class OpenMembers:
             self._closing.pop(task, None)
         return sorted({jobs[task] for task in late})
 
-    async def _close(self, processor: Member, opening: asyncio.Task[None]) -> None:
-        if not opening.done():
+    async def _close(self, processor: Member, opening: asyncio.Task[None] | None) -> None:
+        if opening is not None and not opening.done():
             await asyncio.wait({opening}, timeout=self._deadlines.stop_s)
         try:
             await processor.close()

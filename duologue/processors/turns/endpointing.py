@@ -74,7 +74,7 @@ class Endpointing(Processor):
                 await self.push(head)
             await self._end_due()
         await self.push(frame)
-        if self._open or self._candidate is not None:
+        if self._candidate is not None or self._due_at <= self._time.end_s + 1e-6:
             await self._settle()
         self._arrived_at = self._now()
 

@@ -105,11 +105,15 @@ class Vad(Processor):
         self._arrived_at = None
         while len(frame.audio) > 2 * frame.channels * (longest := int(frame.sample_rate * _PIECE_S) or 1):
             part, frame = split(frame, longest)
-            await self._pass(part)
-        await self._pass(frame)
+            await self._push_marked(part, self._hear(part))
+        if marks := self._hear(frame):
+            await self._push_marked(frame, marks)
+        else:
+            await self.push(frame)
         self._arrived_at = self._now()
 
-    async def _pass(self, frame: UserAudio) -> None:
+    def _hear(self, frame: UserAudio) -> list[tuple[int, Input]]:
+        """Return the frames that the piece proves, each with the number of samples before it."""
         start = self._time.start_of(frame)
         marks: list[tuple[int, Input]] = []
         try:
@@ -124,6 +128,9 @@ class Vad(Processor):
                 self._floor.caller_voiced(self._started_at, self._voiced_until)
             except Exception as error:  # from a listener
                 self.session.report(error, self.name, frame)
+        return marks
+
+    async def _push_marked(self, frame: UserAudio, marks: list[tuple[int, Input]]) -> None:
         passed = 0
         for place, mark in marks:
             samples = place - passed
