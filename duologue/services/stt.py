@@ -13,7 +13,9 @@ from ..audio.resample import MonoAt
 from ..errors import DeadlineExceeded, ServiceError
 from ..frames import EndOfTurn, Frame, Input, SpeechStarted, SpeechStopped, Usage, UserAudio, UserTranscript, Word
 from ..processors.kernel.lane import Overdue, Patience
+from ..processors.kernel.node import Node
 from ..processors.processor import Processor, handles
+from ..processors.turns.endpointing import check_turns
 
 Result = TypeVar("Result")
 
@@ -53,6 +55,9 @@ class STT(Processor):
     language: str = ""
     """The caller's language, from the agent's configuration; "" means the service's default."""
 
+    gives = frozenset({UserTranscript})
+    follows = frozenset({UserAudio})
+
     replaceable: bool = False
     """True while another engine can take the call if this service fails for good."""
 
@@ -70,6 +75,12 @@ class STT(Processor):
         self._utterance_id = ""
         self._stopped_at = 0.0
         self._fed_s = 0.0
+
+    def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
+        """Require the ends of the caller's turns, unless the service gives them itself."""
+        super().check_place(before, after)
+        if EndOfTurn not in self.gives:
+            check_turns(self, before, after)
 
     async def open(self) -> None:
         """Begin to listen. Overriding methods call this first."""

@@ -37,6 +37,9 @@ class TTS(Processor):
     seconds, is reported and left out of the text; the response ends as failed.
     """
 
+    gives = frozenset({BotAudio})
+    follows = frozenset({BotText})
+
     sample_rate: int = 24_000
     """Sample rate of the service's audio, in Hz."""
     timeout_s: float = 10.0

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 
 from ..audio.pcm import MAX_SAMPLE_RATE, check_pcm
 from ..errors import IllegalState, ServiceError
@@ -22,11 +23,14 @@ from ..frames import (
     UserText,
     WordTimes,
 )
+from ..processors.kernel.node import Node
 from ..processors.processor import Processor, handles
 from ..session.audio import CallAudio
 from ..session.host import State
 from .playout.base import AudioSink, PlayoutBase, PlayoutSettings, check_chunk_rate
 from .playout.playout import Playout
+
+log = logging.getLogger("duologue")
 
 MAX_WAITING_S = 60.0
 """Seconds of the caller's audio that wait for the pipeline. Beyond that the oldest audio is dropped and reported."""
@@ -46,6 +50,9 @@ class TransportInput(Processor):
     Audio that is fed while the session is connecting is kept, and delivered once it has started. At most 60 s of audio
     wait for the pipeline. Beyond that the oldest audio is dropped, and a ServiceError is reported.
     """
+
+    gives = frozenset({UserAudio})
+    far_end = True
 
     def __init__(self) -> None:
         self._queue: list[tuple[bytes, int] | Frame] = []
@@ -126,6 +133,13 @@ class TransportInput(Processor):
     def _wake(self) -> None:
         if self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
+
+    def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
+        """Warn if the agent's audio is made behind this input, but not played."""
+        super().check_place(before, after)
+        spoken = [node for node in after if BotAudio in node.gives]
+        if spoken and not any(BotAudio in node.spec().down for node in after):
+            log.warning("nothing plays the audio of %s: put the transport's output behind it", spoken[0].name)
 
     def started(self) -> None:
         """Called when the session has started. Transports may override it."""
@@ -210,6 +224,9 @@ class TransportOutput(Processor):
     A transport implements `write`, and overrides `clear` and `position` if it knows how much was played. The frames
     also go on downstream. `sample_rate` is the rate of the audio that `write` gets, a multiple of 50 Hz.
     """
+
+    follows = frozenset({BotAudio})
+    far_end = True
 
     def __init__(self, sample_rate: int, settings: PlayoutSettings | None = None) -> None:
         check_chunk_rate(sample_rate)

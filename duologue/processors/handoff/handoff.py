@@ -8,11 +8,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ...agents.agent import TOOL_NAME, Agent, Cast, Flow, Stage, configuration
-from ...agents.engine import EngineConfig, plain_specs
+from ...agents.engine import Engine, EngineConfig, plain_specs
 from ...errors import ConfigurationError, ServiceError, ToolError
 from ...frames import Configure, ConnectionChanged, HandoffFailed, Say, SessionStarted, ToolCall, ToolResult, Transfer
 from ...session.session import Session
 from ..kernel.groups import leaves
+from ..kernel.node import Node
 from ..kernel.tasks import stray
 from ..processor import Processor, handles
 from ..tools import Tools, shared_tools
@@ -41,6 +42,8 @@ class Handoff(Processor):
     that names an unknown agent.
     """
 
+    follows = frozenset({ToolCall})
+
     def __init__(
         self,
         agents: Iterable[Agent],
@@ -64,13 +67,17 @@ class Handoff(Processor):
         """The agent that has the call."""
         return self.cast.agent
 
+    def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
+        """Require an engine before this processor, and `Tools` behind it if an agent has tools."""
+        super().check_place(before, after)
+        _check_place(self, before, after)
+
     async def open(self) -> None:
         """Set the first agent up.
 
-        Raises ConfigurationError if the engine of an agent does not exist, if the first agent's engine is not active,
-        and if `Tools` is upstream of this processor.
+        Raises ConfigurationError if the engine of an agent does not exist, and if the first agent's engine is not
+        active.
         """
-        _check_order(self)
         cast, engines = self.cast, Engines(self.session.pipeline)
         for agent in cast.agents.values():
             engines.name_for(agent)
@@ -141,10 +148,24 @@ class Handoff(Processor):
                 self._asked.popleft()
 
 
-def _check_order(handoff: Handoff) -> None:
-    order = leaves(handoff.session.pipeline)
-    if any(isinstance(leaf, Tools) for leaf in order[: order.index(handoff)]):
+def _check_place(handoff: Handoff, before: Sequence[Node], after: Sequence[Node]) -> None:
+    if handoff.session.agent is not None:
+        raise ConfigurationError(
+            f"Session(agent={handoff.session.agent.name!r}) has no effect beside Handoff: give the agent to Handoff"
+        )
+    if not any(isinstance(node, Engine) for node in before):
+        raise ConfigurationError(
+            "there is no engine before Handoff: put it behind a native engine or a Cascade "
+            "(an STT, an LLM and a TTS become one engine as Cascade(stt, llm, tts))"
+        )
+    if any(isinstance(node, Tools) for node in before):
         raise ConfigurationError("Tools stands before Handoff, and would get its calls: put it behind")
+    if not any(isinstance(node, Tools) for node in after):
+        for agent in handoff.cast.agents.values():
+            if agent.toolset:
+                raise ConfigurationError(
+                    f"agent {agent.name!r} has tools, but nothing runs them: put Tools() behind Handoff"
+                )
 
 
 async def _move(handoff: Handoff, wanted: Wanted) -> str:

@@ -56,6 +56,17 @@ class Tasks:
         for task in self._others():
             task.cancel()
 
+    async def let_end(self, patience_s: float) -> list[str]:
+        """Wait `patience_s` seconds for tasks that have not been cancelled, then cancel them.
+
+        Returns the names of the owners of those tasks.
+        """
+        willing = {task for task in self._others() if not task.cancelling()}
+        late = (await asyncio.wait(willing, timeout=patience_s))[1] if willing else set[asyncio.Task[Any]]()
+        for task in late:
+            task.cancel()
+        return sorted({self._owners[task] for task in late})
+
     def _others(self) -> set[asyncio.Task[Any]]:
         return set(self._owners) - self._left_behind - {asyncio.current_task()}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Mapping
 
 import anyio
 import msgspec
@@ -11,7 +12,7 @@ import msgspec
 from ...audio.pcm import downmix
 from ...audio.vad import Detector, Framer, NoiseGate, WebRtcVad
 from ...errors import ConfigurationError
-from ...frames import End, Input, SpeechStarted, SpeechStopped, UserAudio
+from ...frames import End, Frame, Input, SpeechStarted, SpeechStopped, UserAudio
 from ..processor import Processor, handles
 
 STALL_S = 0.5
@@ -20,6 +21,7 @@ GATE_START_S = 0.06
 """Seconds of voice without a pause that a `SpeechGate` counts as speech."""
 GATE_PAUSE_S = 0.6
 """Seconds of a pause that a `SpeechGate` counts as the end of speech. Providers wait about as long."""
+INPUT_MISSING = "put the transport's input before it"
 _PIECE_S = 0.1  # longer pieces are processed and passed on in parts of this length
 
 
@@ -59,6 +61,9 @@ class Vad(Processor):
     Speech also stops at the `End`, and when no audio has come for `STALL_S`. Raises ConfigurationError for a setting
     out of range.
     """
+
+    gives = frozenset({SpeechStarted})
+    needs: Mapping[type[Frame], str] = {UserAudio: INPUT_MISSING}
 
     def __init__(
         self, detector: Detector | None = None, *, start_ms: int = 60, stop_ms: int = 200, threshold: float = 0.5

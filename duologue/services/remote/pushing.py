@@ -37,9 +37,9 @@ class PushingConnection(ClientConnection):
     def process_event(self, event: Any) -> None:
         """Process one event of the protocol. The library calls this in the callback of the socket."""
         if self._offering and isinstance(event, Frame) and event.opcode in _DATA:
-            if event.fin and event.opcode is not Opcode.CONT and self.take is not None:
-                if self.take(bytes(event.data), event.opcode is Opcode.TEXT):
-                    return
+            whole = event.fin and event.opcode is not Opcode.CONT
+            if whole and self.take is not None and self.take(bytes(event.data), event.opcode is Opcode.TEXT):
+                return
             self._offering = False  # this message is queued, and later ones must not overtake it
         super().process_event(event)
 
