@@ -97,9 +97,7 @@ async def test_the_result_of_a_thread_is_told_last_after_an_interruption() -> No
         go.set()
         await until(lambda: call.responses[-1] == ": You have table 7. (completed)")
         assert results(call) == ["table 7"]
-        assert [message.text for message in llm.requests[2].messages[-1:]] == [
-            "The result of book, asked for before: table 7"
-        ]
+        assert asked(llm.requests[2])[-1] == "system: The result of book, asked for before: table 7"
         assert [error.message for error in call.errors] == [
             "tool 'book': the caller interrupted; it runs in a thread and goes on: left behind"
         ]
@@ -136,7 +134,7 @@ async def test_one_call_may_block_only_so_many_threads() -> None:
         assert go.wait(30)
         return "done"
 
-    wanted = [[asks("wait", f"c{n}") for n in range(MAX_THREADS)], "Hm.", [asks("wait", "more")], "Done."]
+    wanted: list[Any] = [[asks("wait", f"c{n}") for n in range(MAX_THREADS)], "Hm.", [asks("wait", "more")], "Done."]
     try:
         async with story(Tools([Tool(wait, timeout_s=0.1)]), llm=MockLLM(wanted, first_token_s=0.0)) as call:
             await call.types("Go.")
@@ -245,7 +243,13 @@ async def test_a_late_result_is_the_last_message_until_it_has_been_told() -> Non
         await asyncio.sleep(3)
         return "paid"
 
-    replies = [asks("charge"), "Please wait.", "An answer that is interrupted.", "It is paid.", "You are welcome."]
+    replies: list[Any] = [
+        asks("charge"),
+        "Please wait.",
+        "An answer that is interrupted.",
+        "It is paid.",
+        "You are welcome.",
+    ]
     llm = MockLLM(replies, first_token_s=0.5)
     async with story(Tools([Tool(charge, cancel_on_interruption=False)]), llm=llm) as call:
         await call.types("Charge me.")
