@@ -51,16 +51,21 @@ def check_websockets(extra: str) -> None:
 
 
 async def open_websocket(
-    url: str, *, headers: Mapping[str, str] | None = None, ssl_context: ssl.SSLContext | None = None
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    extra: str = "remote",
 ) -> WebSocketWire:
     """Open a WebSocket. With `wss://`, `ssl_context` or the process's own context is used.
 
-    Raises ConnectionLost, `fatal` for a final refusal (see `errors.fatal`), and MissingExtra without the package.
+    Raises ConnectionLost, `fatal` for a final refusal (see `errors.fatal`). Without the package `websockets` it raises
+    MissingExtra, which names `extra`: the extra that installs the packages of the vendor's service.
     """
     try:
         from websockets.asyncio.client import connect
     except ImportError as error:
-        raise MissingExtra("websockets", "web", str(error)) from error
+        raise MissingExtra("websockets", extra, str(error)) from error
     from .pushing import PushingConnection
 
     tls = (ssl_context or client_ssl_context()) if url.startswith("wss://") else None
