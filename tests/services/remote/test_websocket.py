@@ -29,6 +29,16 @@ async def connected(script: Script) -> AsyncIterator[WebSocketWire]:
             await wire.close()
 
 
+def taker(taken: list[WireMessage]) -> Callable[[WireMessage], bool]:
+    """Return a function that takes every message."""
+
+    def take(message: WireMessage) -> bool:
+        taken.append(message)
+        return True
+
+    return take
+
+
 async def receive_all(wire: WebSocketWire, got: list[WireMessage]) -> None:
     """Receive messages until "end"."""
     while (message := await wire.receive()) != "end":
@@ -85,7 +95,7 @@ async def test_nothing_is_taken_while_no_task_receives() -> None:
     taken: list[WireMessage] = []
     got: list[WireMessage] = []
     async with connected(script) as wire:
-        wire.listen(lambda message: bool(taken.append(message)) or True)
+        wire.listen(taker(taken))
         await wire.ping()  # all messages have arrived
         assert taken == []
         await receive_all(wire, got)
@@ -124,7 +134,7 @@ async def test_text_that_is_not_utf8_ends_the_connection() -> None:
 
     taken: list[WireMessage] = []
     async with connected(script) as wire:
-        wire.listen(lambda message: bool(taken.append(message)) or True)
+        wire.listen(taker(taken))
         with pytest.raises(ConnectionLost):
             await wire.receive()
     assert taken == []
