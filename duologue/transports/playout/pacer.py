@@ -14,7 +14,7 @@ SLOT_S = PERIOD_S / SLOTS
 MAX_CATCH_UP_S = 10.0
 """Seconds of missed beats that are made up for. If the loop was blocked for longer, the others are skipped."""
 _CHOICE = 5  # takes one of this many slots from the wanted time on: at most 8 ms late
-_FULL = 16  # registrations in a slot: up to here it is filled before another slot, which would be a wake-up of its own
+_FULL = 8  # registrations in a slot: up to here it is filled first, since each slot in use is a wake-up of its own
 
 
 class Lateness:
