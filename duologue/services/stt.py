@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
-from ..audio.convert import MonoAt
+from ..audio.resample import MonoAt
 from ..errors import DeadlineExceeded, ServiceError
 from ..frames import EndOfTurn, Frame, Input, SpeechStarted, SpeechStopped, Usage, UserAudio, UserTranscript, Word
 from ..processors.kernel.lane import Overdue, Patience
@@ -58,7 +57,7 @@ class STT(Processor):
     """True while another engine can take the call if this service fails for good."""
 
     def __init__(self) -> None:
-        self._recent: deque[UserAudio] = deque()
+        self._recent: list[UserAudio] = []
         self._recent_s = 0.0
         self._mono: MonoAt | None = None  # made for the first audio that must be converted
         self._listening = False
@@ -200,7 +199,7 @@ class STT(Processor):
         recent.append(frame)
         self._recent_s += frame.duration_s
         while self._recent_s - (oldest_s := recent[0].duration_s) > self.preroll_ms / 1000:
-            recent.popleft()
+            recent.pop(0)
             self._recent_s -= oldest_s
 
     def _converted(self, frame: UserAudio) -> bytes:

@@ -43,6 +43,8 @@ class TTS(Processor):
     model: str = ""
     voices: str = ""
     """The family of the service's voices, by which an `Agent` can name a voice for each engine."""
+    language: str = ""
+    """The agent's language, from its configuration; "" means the service's default."""
 
     replaceable: bool = False
     """True while another engine can take the call if this service fails for good."""

@@ -172,11 +172,11 @@ class Bus:
     """Calls listeners with the signals that they want, and guards each: an error is reported, the others go on."""
 
     def __init__(self, life: Life, report: Report, start_task: Callable[..., Any], owner: Member) -> None:
-        self._life = life
-        self._report = report
-        self._start_task = start_task
+        self.life = life
+        self.report = report
+        self.start_task = start_task
         self._owner = owner  # of the listeners
-        self._listeners: dict[type[Signal], list[Callable[[Any], None]]] = {}
+        self._listeners: dict[type[Signal], list[_Guarded]] = {}
         self._watchers: dict[type[Signal], Callable[[int], None]] = {}
 
     def on(self, signal_type: type[S], listener: Callable[[S], Any]) -> Callable[[], None]:
@@ -186,7 +186,7 @@ class Bus:
         """
         if not (isinstance(signal_type, type) and issubclass(signal_type, Signal)):
             raise ConfigurationError(f"{signal_type!r} is not a signal: use observe() for other frames")
-        listeners, guarded = self._listeners.setdefault(signal_type, []), self._guarded(listener, self._owner)
+        listeners, guarded = self._listeners.setdefault(signal_type, []), _Guarded(self, listener, self._owner)
         changed: Callable[[int], None] = self._watchers.get(signal_type, _unwatched)
         listeners.append(guarded)
         changed(1)
@@ -207,38 +207,65 @@ class Bus:
 
     def target(self, signal_type: type[Frame], members: Iterable[Member]) -> Target:
         """Return a function that calls the handlers of a signal at once: those of `members`, then the listeners."""
-        handlers = [
-            self._guarded(handler, member)
+        handlers = tuple(
+            _Guarded(self, handler, member)
             for member in members
             if (handler := member.signal_handler(signal_type)) is not None
-        ]
-        bases, listeners = signal_type.__mro__, self._listeners
+        )
+        return _Delivery(self._listeners, handlers, signal_type.__mro__)
 
-        def deliver(signal: Any) -> Awaitable[None]:
-            for handler in handlers:
-                handler(signal)
-            for base in bases:
-                for listener in tuple(listeners.get(base, ())):
+
+# Objects with slots take a third of the memory of closures, and a session has dozens of these.
+
+
+class _Guarded:
+    """A handler. Its error is reported. The coroutine of an `async def` runs in a task."""
+
+    __slots__ = ("_bus", "_handler", "_owner")
+
+    def __init__(self, bus: Bus, handler: Callable[[Any], Any], owner: Member) -> None:
+        self._bus = bus
+        self._handler = handler
+        self._owner = owner
+
+    def __call__(self, signal: Signal) -> None:
+        bus = self._bus
+        try:
+            result = self._handler(signal)
+        except Exception as error:
+            bus.report(error, self._owner.name, signal)
+            return
+        if result is not None and inspect.iscoroutine(result):
+            if bus.life.state is State.ENDED:
+                result.close()  # no task can run any more
+            else:
+                bus.start_task(self._owner, result, signal)
+
+
+class _Delivery:
+    """Calls the handlers of signals of one type, then the listeners to the type and to its bases."""
+
+    __slots__ = ("_bases", "_handlers", "_listeners")
+
+    def __init__(
+        self,
+        listeners: dict[type[Signal], list[_Guarded]],
+        handlers: tuple[_Guarded, ...],
+        bases: tuple[type, ...],
+    ) -> None:
+        self._listeners = listeners
+        self._handlers = handlers
+        self._bases = bases
+
+    def __call__(self, signal: Any) -> Awaitable[None]:
+        for handler in self._handlers:
+            handler(signal)
+        listeners = self._listeners
+        for base in self._bases:
+            if base in listeners:
+                for listener in tuple(listeners[base]):
                     listener(signal)
-            return DONE
-
-        return deliver
-
-    def _guarded(self, handler: Callable[[Any], Any], owner: Member) -> Callable[[Any], None]:
-        # An error of the handler is reported. The coroutine of an `async def` runs in a task.
-        def call(signal: Signal) -> None:
-            try:
-                result = handler(signal)
-            except Exception as error:
-                self._report(error, owner.name, signal)
-                return
-            if result is not None and inspect.iscoroutine(result):
-                if self._life.state is State.ENDED:
-                    result.close()  # no task can run any more
-                else:
-                    self._start_task(owner, result, signal)
-
-        return call
+        return DONE
 
 
 def _unwatched(count: int) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 
 from ..audio.pcm import MAX_SAMPLE_RATE, check_pcm
@@ -49,7 +48,7 @@ class TransportInput(Processor):
     """
 
     def __init__(self) -> None:
-        self._queue: deque[tuple[bytes, int] | Frame] = deque()
+        self._queue: list[tuple[bytes, int] | Frame] = []
         self._waiting_s = 0.0
         self._frames = 0
         self._fed_at = 0.0  # loop time at which the last audio was fed
@@ -175,7 +174,7 @@ class TransportInput(Processor):
             if self._dropped:
                 self._report_dropped("the pipeline takes audio again")
                 self._dropped = 0
-            waiting = queue.popleft()
+            waiting = queue.pop(0)
             if not isinstance(waiting, tuple):
                 self._frames -= 1
                 if not (self._revoked and isinstance(waiting, _OF_THE_CALLER)):
