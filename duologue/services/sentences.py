@@ -25,6 +25,7 @@ _LINE_MARKS = re.compile(r"^[ \t]*(?:#{1,6}|[-*+]|>+)[ \t]+", re.MULTILINE)
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>")
 _EMPHASIS = re.compile(r"\*\*+|__+|~~+|`+|(?<![\w*])[*_](?=[^\s*_])|(?<=[^\s*_])[*_](?![\w*])")
 _TABLE = re.compile(r"[ \t]*\|[ \t]*")
+_MARKUP = re.compile(r"[][<>*_~`|#+-]")  # every mark above has one of these
 
 
 class SentenceSplitter:
@@ -104,6 +105,8 @@ def without_markup(text: str) -> str:
 
     Characters that belong to the words stay: "2 * 3", "a < b", "first_name@example.com", "C#".
     """
+    if not _MARKUP.search(text):
+        return text
     text = _LINK.sub(lambda match: match["label"], text)
     text = _EMPHASIS.sub("", _TAG.sub("", _LINE_MARKS.sub("", text)))
     return _TABLE.sub(" ", text) if text.count("|") > 1 else text
