@@ -10,6 +10,7 @@ import msgspec
 
 from ..errors import BadInput, IllegalState
 from ..frames import Word
+from ..frames.text import check_data, check_texts
 from .ledger import Heard, Response, heard_text
 from .tool_calls import ToolCalls
 
@@ -50,6 +51,10 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     data: Any = None
     heard_s: float = 0.0
     words: tuple[Word, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_texts(self, "text", "written", "author", "name")
+        check_data(self, "data")
 
 
 class Conversation:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import anyio
 
 from ...errors import ServiceError
 from ...frames import Input, Interrupted, Respond, ToolResult
+from ..context import Message
 from ..remote.connection import Connection, ConnectionSettings
 from .asks import CONTINUE, Ask, Asks
 from .audio_ring import AudioRing
@@ -111,8 +114,26 @@ class Parts:
         """Send the latest messages to a new session. Returns the number of messages of caller and agent."""
         replayed = self.memory.replay()
         if replayed:
-            connection.send(connection.dialect.history(replayed))
+            wire, replayed = self._history(connection.dialect, replayed)
+            connection.send(wire)
         return sum(message.role in ("user", "assistant") for message in replayed)
+
+    def _history(self, dialect: Dialect, told: tuple[Message, ...]) -> tuple[Sequence[str], tuple[Message, ...]]:
+        """Return the wire messages of a replay, and what they tell: without the messages that cannot be sent.
+
+        A connection that knows less of the conversation is better than one that is not set up.
+        """
+        try:
+            return dialect.history(told), told
+        except Exception as error:
+            self._session.report(ServiceError(f"not all of the conversation is replayed: {error}"), self._service.name)
+        told = tuple(message for message in told if _can_be_sent(dialect, message))
+        calls = {call.call_id for message in told for call in message.calls}
+        told = tuple(message for message in told if message.role != "tool" or message.call_id in calls)
+        try:
+            return dialect.history(told), told
+        except Exception:
+            return (), ()
 
     def part(self, *, lost: bool) -> None:
         """Leave a connection that has ended. The next one owes the same answers."""
@@ -165,3 +186,11 @@ class Parts:
         kept = f"{self._ring_s:g} s are kept without a connection"
         error = ServiceError(f"{samples} samples of the caller's audio were dropped: {kept}")
         self._session.report(error, self._service.name)
+
+
+def _can_be_sent(dialect: Dialect, message: Message) -> bool:
+    try:
+        dialect.history((message,))
+    except Exception:
+        return False
+    return True
