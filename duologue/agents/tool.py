@@ -15,7 +15,7 @@ import msgspec
 
 from ..errors import ConfigurationError, ToolError
 from ..frames.text import check_data, check_texts
-from ..processors.kernel.threads import in_thread
+from ..processors.kernel.tasks import in_thread
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 

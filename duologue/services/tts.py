@@ -13,7 +13,8 @@ from ..processors.kernel.host import Target
 from ..processors.kernel.lane import DrainableLane, Overdue, Patience
 from ..processors.processor import Processor, handles
 from ..session.ledger import SPOKEN_CHARACTERS_PER_S
-from .sentences import SentenceSplitter, without_markup
+from .sentences import SentenceSplitter
+from .spoken_text import spoken
 
 
 class SpeechChunk(msgspec.Struct, frozen=True, gc=False):
@@ -171,8 +172,8 @@ class TTS(Processor):
             await self._speak(checked)
 
     async def _speak(self, sentence: BotText) -> None:
-        text = without_markup(sentence.text)
-        if not any(map(str.isalnum, text)):
+        text = spoken(sentence.text)
+        if not text:
             return
         begin, timed, said = self._spoken_s, False, ""
         self._characters += len(text)

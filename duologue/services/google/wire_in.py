@@ -9,7 +9,7 @@ import msgspec
 
 from ...errors import BadInput
 from ...frames.text import from_json
-from .models import OUTPUT_RATE
+from .options import OUTPUT_RATE
 
 _RATE = re.compile(r";\s*rate=(\d+)")
 _DURATION = re.compile(r"\d{1,9}(\.\d{1,9})?s")

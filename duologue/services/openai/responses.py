@@ -11,7 +11,7 @@ from ...frames import ResponseStatus, Usage
 from ...frames.text import from_json
 from ..native.dialect import Called, Consumed, Event, Refused, ResponseBegan, ResponseFinished, Said, Voiced
 from ..remote.connection import Recent
-from .models import SAMPLE_RATE
+from .options import SAMPLE_RATE
 from .wire_in import (
     NOTHING_USED,
     AudioDelta,

@@ -14,7 +14,7 @@ from ...errors import DeadlineExceeded, ServiceError
 from ...frames import BotAudio, BotText, Interrupted, ResponseEnded, ResponseStarted, Word, WordTimes
 from ...processors.processor import handles
 from ...session.ledger import SPOKEN_CHARACTERS_PER_S
-from ..sentences import without_markup
+from ..spoken_text import spoken
 from ..tts import TTS, in_proportion
 from .connection import Connection, ConnectionSettings
 from .dialect import ConnectionDialect, Event, Refused, WireMessage
@@ -206,8 +206,8 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             self._not_set_up = error
 
     async def _speak(self, sentence: BotText) -> None:
-        text = without_markup(sentence.text)
-        if not any(map(str.isalnum, text)):
+        text = spoken(sentence.text)
+        if not text:
             return
         context = self._context or self._open_context()
         if context.error is not None:
