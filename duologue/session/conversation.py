@@ -11,7 +11,8 @@ import msgspec
 from ..errors import BadInput, IllegalState
 from ..frames import Word
 from ..frames.text import check_data, check_texts
-from .ledger import Heard, Response, heard_text
+from .heard import heard_text
+from .ledger import Heard, Response
 from .tool_calls import ToolCalls
 
 Kind = Literal["message", "tool_call", "tool_result", "handoff", "note"]
