@@ -155,9 +155,7 @@ class LLM(Answers):
     def _answer_without_thoughts(self, response_id: str) -> None:
         """Break off a response that has begun with thoughts, and ask for the answer again."""
         self.thinks_first = True
-        told = (
-            "the model gives its thoughts as its answer, and marks only their end: its text waits for that from now on"
-        )
+        told = "the model says its thoughts, and marks only their end: from now on its text waits for that"
         self.session.report(ServiceError(told), self.name)
         self.session.ledger.withdraw(response_id)
         self.session.interrupt("thoughts")

@@ -227,9 +227,9 @@ class TTS(Processor):
         words = self._words
         begin = len(words.text) - len(sentence.text)
         if words.timed:
-            said = words.text[begin : words.place]
+            said = words.text[begin : words.place].rstrip()
         else:
-            said = cut_text(text, int(spoken_s * SPOKEN_CHARACTERS_PER_S))
+            said = cut_text(text, int(spoken_s * SPOKEN_CHARACTERS_PER_S)).rstrip()
             await self._time(sentence, in_proportion(said, words.begin_s, words.begin_s + spoken_s))
         self.session.ledger.correct_text(sentence.response_id, sentence.text, said)
         words.replace_rest(begin, said)

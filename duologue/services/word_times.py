@@ -105,8 +105,8 @@ class WordAligner:
         self._next = len(self._letters)
         if rest := self.text[self.place :]:
             begin_s, end_s = self._end_s, max(self._end_s, end_s)
-            for word in in_proportion(rest, begin_s, end_s) or (Word(rest, begin_s, end_s),):
-                found.append(self._word(self.place + len(word.text), word.start_s, word.end_s))
+            words = in_proportion(rest, begin_s, end_s) or (Word(rest, begin_s, end_s),)
+            found += (self._word(self.place + len(word.text), word.start_s, word.end_s) for word in words)
         return tuple(found)
 
     def skip(self) -> None:

@@ -310,7 +310,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         kept: list[tuple[str, str]] = []
         for written, text in context.sentences:
             whole = written if timed else text
-            said = cut_text(whole, left)
+            said = whole if left >= len(whole) else cut_text(whole, left).rstrip()
             left = max(0, left - len(whole))
             if said != whole:
                 self.session.ledger.correct_text(context.response.response_id, written, said)
