@@ -20,4 +20,5 @@ def _sample_of_code() -> NDArray[np.int16]:
     code = np.arange(256, dtype=np.int32) ^ 0x55
     segment = code >> 4 & 7
     size = ((code & 0xF) << 4) + 8 + np.where(segment, 256, 0) << np.maximum(segment - 1, 0)
-    return np.where(code & 0x80, size, -size).astype("<i2")
+    samples: NDArray[np.int16] = np.where(code & 0x80, size, -size).astype("<i2")
+    return samples

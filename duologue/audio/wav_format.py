@@ -82,7 +82,8 @@ class SampleFormat:
 
 
 def _rounded(values: NDArray[np.int32]) -> bytes:
-    return np.minimum((values + 128) >> 8, 32767).astype("<i2").tobytes()
+    pcm: bytes = np.minimum((values + 128) >> 8, 32767).astype("<i2").tobytes()
+    return pcm
 
 
 def sample_format(code: int, channels: int, sample_rate: int, block: int, bits: int, order: str) -> SampleFormat:
