@@ -6,7 +6,7 @@ import copy
 import inspect
 import re
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -30,11 +30,6 @@ class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         check_texts(self, "description")
         check_data(self, "parameters")
-
-
-def plain_specs(specs: Iterable[ToolSpec]) -> tuple[dict[str, Any], ...]:
-    """Return the specifications as plain data, as `Configure.tools` has them."""
-    return tuple(msgspec.to_builtins(spec) for spec in specs)
 
 
 class Tool:

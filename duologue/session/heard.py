@@ -37,7 +37,7 @@ def _said(words: Sequence[Word], seconds: float) -> str:
         if word.end_s > seconds + 1e-6 and _UNSPACED.search(word.text):
             if word.start_s < seconds:
                 played = (seconds - word.start_s) / (word.end_s - word.start_s)
-                said.append(cut_text(word.text, int(len(word.text) * played + 1e-6)))
+                said.append(cut_text(word.text, int(len(word.text) * played + 0.5)))
         elif (word.start_s + word.end_s) / 2 <= seconds + 1e-6:
             said.append(word.text)
     return "".join(said)

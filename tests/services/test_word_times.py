@@ -125,7 +125,7 @@ async def test_the_log_of_an_interrupted_answer_is_a_beginning_of_its_text(
             await anyio.sleep(0.001)
         await anyio.sleep(0.95)
         call.session.interrupt()
-        assert call.log == ["caller: Go.", f"agent (interrupted): {heard}"]
+        assert call.log == ["caller: Go.", f"agent: {heard} --"]
         assert not call.errors
 
 
