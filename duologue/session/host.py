@@ -268,7 +268,8 @@ class SessionHost:
         self._pipeline = pipeline
         self._fences: list[Callable[[], None]] = []
         # The parts, and their methods that others call directly.
-        desk = ErrorDesk(session_id, on_error, self.broadcast, self._fail)
+        desk = ErrorDesk(session_id, on_error, self.broadcast, self._fail, lambda: self.life.now())
+        self._close_desk = desk.close
         self.report = desk.report
         self.life = Life(session_id, deadlines, desk.report)
         self.begin_draining = self.life.begin_draining
@@ -313,6 +314,7 @@ class SessionHost:
                 lane.close()
             cut()
             self.broadcast(SessionEnding(reason=reason))
+            self._close_desk()
 
         return await self.life.run(lambda: active_members(self._pipeline), active, ending)
 

@@ -7,8 +7,10 @@ from ..transports.client import ClientTransport
 
 try:
     from .app import VoiceApp, openai_realtime_app, routes
-    from .calls import Auth, ClientRefused, MakeSession, WebLimits, token_auth
+    from .auth import Auth, token_auth
+    from .calls import MakeSession, WebLimits
     from .realtime.transport import RealtimeTransport
+    from .refusals import ClientRefused
 except ImportError as error:
     if (error.name or "").split(".")[0] != "starlette":
         raise

@@ -50,7 +50,11 @@ def running(
 ) -> Iterator[Server]:
     """Serve `factory` until the end of the block, then stop as Ctrl-C does, which must go well."""
     diary, output = directory / "diary.jsonl", directory / "output.txt"
-    environment = {**os.environ, "DUOLOGUE_TEST_DIARY": str(diary), "DUOLOGUE_SERVER_KEY": token}
+    environment = {**os.environ, "DUOLOGUE_TEST_DIARY": str(diary)}
+    if token:
+        environment["DUOLOGUE_SERVER_KEY"] = token
+    else:
+        options = (*options, "--open")
     command = [sys.executable, "-c", "from duologue.cli import main; main()", "serve", factory, "--port", "0", *options]
     with output.open("wb") as log:
         process = subprocess.Popen(
