@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from .._lazy import lazily
 from ..errors import MissingExtra
 from ..transports.client import ClientTransport
 
@@ -16,6 +19,10 @@ except ImportError as error:
         raise
     raise MissingExtra("a web server", "web", str(error)) from error
 
+if TYPE_CHECKING:
+    from .server import server_options as server_options
+
+_names, __getattr__ = lazily(__name__, {"server": "server_options"}, globals())  # it imports uvicorn
 __all__ = [
     "Auth",
     "ClientRefused",
@@ -26,5 +33,6 @@ __all__ = [
     "WebLimits",
     "openai_realtime_app",
     "routes",
+    "server_options",
     "token_auth",
 ]

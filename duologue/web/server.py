@@ -75,6 +75,7 @@ class CallProtocol(H11Protocol):
         super().__init__(*args, **options)
         self._lobby = lobby
         self._timer: asyncio.TimerHandle | None = None
+        self._upgraded = False
 
     @property
     def incomplete(self) -> bool:
@@ -106,6 +107,16 @@ class CallProtocol(H11Protocol):
     def data_received(self, data: bytes) -> None:
         """Take a part of a request. The deadline is that of the whole request, not of its parts."""
         super().data_received(data)
+        self._look()
+
+    def on_response_complete(self) -> None:
+        """Expect the rest of the next request, if a part of it has come."""
+        super().on_response_complete()
+        self._look()
+
+    def _look(self) -> None:
+        if self._upgraded:
+            return
         if self.transport.is_closing() or self.conn.their_state not in (h11.IDLE, h11.SEND_BODY):
             self._complete()
         elif self._timer is None and (self.conn.their_state is h11.SEND_BODY or self.conn.trailing_data[0]):
@@ -113,6 +124,7 @@ class CallProtocol(H11Protocol):
 
     def handle_websocket_upgrade(self, event: h11.Request) -> None:
         """Leave the connection to the WebSocket protocol."""
+        self._upgraded = True
         self._complete()
         self._lobby.leave(self)
         super().handle_websocket_upgrade(event)
