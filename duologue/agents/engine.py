@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
@@ -83,6 +84,11 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
             except msgspec.ValidationError as error:
                 raise ConfigurationError(f"a tool's specification is malformed: {error}") from error
         return msgspec.structs.replace(self, **fields)
+
+
+def plain_specs(specs: Iterable[ToolSpec]) -> tuple[dict[str, Any], ...]:
+    """Return the specifications as plain data, as `Configure.tools` has them."""
+    return tuple(msgspec.to_builtins(spec) for spec in specs)
 
 
 Pending = Literal["", "noise", "words"]

@@ -8,8 +8,8 @@ from itertools import count
 
 import msgspec
 
-from ..agents.engine import Capabilities, EngineConfig, Handover
-from ..agents.tool import ToolSpec, plain_specs
+from ..agents.engine import Capabilities, EngineConfig, Handover, plain_specs
+from ..agents.tool import ToolSpec
 from ..errors import ConfigurationError
 from ..frames import Configure, Control
 from ..processors.pipeline import Pipeline

@@ -61,6 +61,10 @@ class Floor:
         self._holds = Holds()
         self._voice_listeners: tuple[VoiceListener, ...] = ()
 
+    def watch_idle(self, idle_s: float, on: Callable[[type[Any], Callable[[Any], None]], object]) -> None:
+        """Broadcast `Idle` from now on, as `IdleClock` says."""
+        IdleClock(self, idle_s, on, self._broadcast)
+
     def caller_speaks(self, speaking: bool, at: float) -> None:
         """Record that the caller has spoken, or been silent, since session time `at`. Broadcasts a change."""
         changed, self.caller_speaking = speaking != self.caller_speaking, speaking

@@ -13,7 +13,6 @@ import anyio
 from ..agents.agent import Agent
 from ..errors import ToolError
 from ..frames import (
-    AccessChanged,
     BotText,
     End,
     Frame,
@@ -23,22 +22,19 @@ from ..frames import (
     Signal,
     ToolCall,
     ToolResult,
-    Usage,
     UserTranscript,
 )
 from ..processors.kernel.groups import Tap
-from ..processors.kernel.host import Deadlines, Member, Target
+from ..processors.kernel.host import Deadlines, Target
 from ..processors.kernel.node import Node
 from ..processors.kernel.routes import drop
 from .audio import Access, CallAudio
 from .conversation import Conversation, LogKeeper
 from .error_desk import ErrorPolicy, end_on_fatal
 from .feed import Feed
-from .floor import Floor, IdleClock
+from .floor import Floor
 from .hooks import HOOK_TIMEOUT_S, Hooks
 from .host import Outcome, SessionHost, State
-from .ledger import Ledger
-from .levels import Levels
 from .usage import UsageTotals
 
 log = logging.getLogger("duologue")
@@ -80,18 +76,16 @@ class Session:
         )
         self.calls = self.conversation.calls
         """The tool calls in the log."""
-        keeper = LogKeeper(self.conversation, self.now)
-        self.ledger = Ledger(keeper.opened, keeper.heard, keeper.settled)
+        self.ledger = LogKeeper(self.conversation, self.now).ledger
         self.usage = UsageTotals()
-        self.audio = CallAudio(self.report)
+        self.audio = CallAudio(self.host)
         """Both sides' audio as it is heard, and the caller's access."""
         self.feed = Feed(self)
         """The call as events, for watchers."""
         self.hooks = Hooks(self.report, self.broadcast, self.conversation)
-        self.on(Usage, self.usage.add)
-        Levels(self.audio, self.host)
+        self.usage.follow(self.on)
         if idle_s is not None:
-            IdleClock(self.floor, idle_s, self.on, self.broadcast)
+            self.floor.watch_idle(idle_s, self.on)
 
     @property
     def state(self) -> State:
@@ -129,7 +123,7 @@ class Session:
         """True while an `End` is on its way: earlier frames are still handled, but nothing new should begin."""
         return self.host.life.draining
 
-    def start_task(self, owner: Member, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    def start_task(self, owner: Node, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run a coroutine in a task that is cancelled when the session ends. Its error is reported.
 
         Raises IllegalState outside a running session.
@@ -231,8 +225,7 @@ class Session:
         The pipeline gets silence for the audio of a muted or revoked caller. For a `revoked` caller, texts, keys and
         images are dropped as well. `by` names the origin of the change. Raises ConfigurationError for another access.
         """
-        if self.audio.set_access(access, self.now()) and self.state in (State.CONNECTING, State.ACTIVE):
-            self.broadcast(AccessChanged(access=access, by=by))
+        self.audio.set_access(access, by)
 
 
 class _Bottom:

@@ -1,9 +1,12 @@
-"""The tasks and the open processors of a session. They end within their deadlines."""
+"""The tasks and the open processors of a session, which end within their deadlines; waiting; work in threads."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Collection, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import anyio
@@ -173,3 +176,43 @@ def stray(error: asyncio.CancelledError) -> DuologueError:
 def loop_time() -> float:
     """Return the running event loop's time in seconds."""
     return asyncio.get_running_loop().time()
+
+
+class Wake:
+    """Lets one task wait for a change. The task checks its own state first, and again after each `wait`:
+
+    while not self._queue:
+        await self._news.wait()
+    """
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: asyncio.Future[None] | None = None
+
+    async def wait(self) -> None:
+        """Wait for the next `wake`. For one task at a time."""
+        self._waiting = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiting
+        finally:
+            self._waiting = None
+
+    def wake(self) -> None:
+        """End the wait. Does nothing if no task waits."""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+
+@lru_cache(maxsize=1)
+def _executor() -> ThreadPoolExecutor:
+    # One pool for all calls of the process: more threads than cores do not help.
+    return ThreadPoolExecutor(max_workers=max(2, (os.cpu_count() or 2)), thread_name_prefix="duologue")
+
+
+async def in_thread(function: Callable[..., T], *args: Any) -> T:
+    """Run `function(*args)` in the process's worker pool. Cancelling ends the wait, not the work.
+
+    It uses the event loop's `run_in_executor`, which a virtual clock can wait for.
+    """
+    return await asyncio.get_running_loop().run_in_executor(_executor(), function, *args)

@@ -10,7 +10,7 @@ from math import inf
 
 from msgspec.structs import replace
 
-from ...audio.convert import MonoAt
+from ...audio.resample import MonoAt
 from ...frames import EndOfTurn, Input, SpeechStarted, UserAudio
 from ...processors.turns.vad import split
 from ..remote.connection import Connection

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 
-from ...audio.convert import MonoAt
+from ...audio.resample import MonoAt
 from ...errors import DeadlineExceeded
 from ...frames import EndOfTurn, Input, SpeechStarted, SpeechStopped, Usage, UserAudio, UserTranscript
 from ...processors.processor import handles

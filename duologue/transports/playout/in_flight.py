@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ...frames import BotStartedSpeaking, BotStoppedSpeaking
-from ...processors.kernel.wake import Wake
+from ...processors.kernel.tasks import Wake
 from ...session.session import Session
 from .queue import QueuedSpeech, Span, SpeechQueue
 

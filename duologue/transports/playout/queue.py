@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from ...audio.resample import Resampler
 from ...frames import ResponseStatus
-from ...processors.kernel.wake import Wake
+from ...processors.kernel.tasks import Wake
 
 REST_S = 0.03
 """Seconds for which less than a chunk waits for more audio, once the far end is dry, before it is written."""

@@ -5,7 +5,7 @@ from typing import Any
 import anyio
 import pytest
 
-from duologue.agents.agent import Agent, Flow, Stage
+from duologue.agents.agent import TOOL_NAME, Agent, Flow, Stage
 from duologue.agents.tool import Tool
 from duologue.errors import ConfigurationError
 from duologue.frames import (
@@ -21,7 +21,7 @@ from duologue.frames import (
     Transfer,
 )
 from duologue.processors import Pipeline, Processor, handles
-from duologue.processors.handoff.handoff import TOOL_NAME, Handoff
+from duologue.processors.handoff.handoff import Handoff
 from duologue.processors.tools import Tools
 from duologue.services.cascade import Cascade
 from duologue.services.llm import Request, ToolRequest

@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 
-from ....agents.tool import plain_specs
+from ....agents.engine import plain_specs
 from ....errors import ConfigurationError, ServiceError
 from ....frames import Configure, Usage
 from ....processors.processor import Processor

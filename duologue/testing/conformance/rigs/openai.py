@@ -9,8 +9,7 @@ from functools import partial
 from typing import Any, Literal
 
 from ....frames import Configure
-from ....services.openai.models import SAMPLE_RATE
-from ....services.openai.options import OpenAIRealtimeOptions, ServerVad
+from ....services.openai.options import SAMPLE_RATE, OpenAIRealtimeOptions, ServerVad
 from ....services.openai.realtime import OpenAIRealtime
 from ....services.remote.connection import ConnectionSettings
 from ...scripted.openai import ScriptedOpenAI

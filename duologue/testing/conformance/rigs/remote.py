@@ -10,7 +10,7 @@ from typing import Any
 from ....frames import Configure
 from ....services.remote.connection import ConnectionSettings
 from ...parrot import ParrotSTT, ParrotTTS
-from ...parrot.models import STT_RATE
+from ...parrot.options import STT_RATE
 from ...scripted.parrot import ParrotGot, ScriptedParrot
 from ...scripted.server import Act, Model
 from ..phrases import understand
