@@ -17,6 +17,7 @@ import pytest
 from typer.testing import CliRunner
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from duologue.cli.app import app
 from duologue.cli.serve import KEY_VARIABLE, load
@@ -103,9 +104,12 @@ def test_a_served_name_is_loopback_or_named(tmp_path: Path) -> None:
         assert status(server.url + "/", Host="server") == 421
         assert status(server.url + "/", Host="voice.example") == 200
         assert status(server.url + "/", Host="localhost") == 200
-        with pytest.raises(Exception, match="403"), connect(server.url.replace("http", "ws") + "/ws", origin=EVIL):
+        with (
+            pytest.raises(Exception, match="403"),
+            connect(server.url.replace("http", "ws") + "/ws", origin=Origin(EVIL)),
+        ):
             pass
-        with connect(server.url.replace("http", "ws") + "/ws", origin="https://a.example"):
+        with connect(server.url.replace("http", "ws") + "/ws", origin=Origin("https://a.example")):
             pass
 
 

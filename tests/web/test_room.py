@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+import contextlib
 from typing import Any
 
 import anyio
@@ -90,7 +90,7 @@ async def test_an_offer_that_was_given_up_begins_no_call() -> None:
 async def test_callers_who_have_gone_leave_their_place_at_once() -> None:
     calls = Calls(stalling, None, WebLimits(connections=20))
     for number in range(60):
-        call, caller = await typed(calls, f"c{number}")
+        _, caller = await typed(calls, f"c{number}")
         caller.hang_up()
         calls.check_room()
     assert len(calls) <= 21
@@ -189,16 +189,14 @@ async def hanging(transport: ClientTransport) -> Session:
 async def stubborn(transport: ClientTransport) -> Session:
     until = anyio.current_time() + 60
     while anyio.current_time() < until:
-        try:
+        with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(until - anyio.current_time())
-        except asyncio.CancelledError:
-            pass
     return Session(pipeline(transport))
 
 
 @pytest.fixture(params=[hanging, stubborn])
-def making(request: pytest.FixtureRequest) -> Iterator[Any]:
-    yield request.param
+def making(request: pytest.FixtureRequest) -> Any:
+    return request.param
 
 
 async def test_a_session_that_is_not_made_in_time_is_an_error_of_its_call(making: Any) -> None:
