@@ -139,3 +139,13 @@ async def test_a_server_that_stops_does_not_wait_for_half_requests(caplog: pytes
         began = anyio.current_time()
     assert anyio.current_time() - began < 1
     assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+async def test_the_options_bound_messages() -> None:
+    options = server_options(WebLimits(message_bytes=1000))
+    assert (options["ws_max_size"], options["ws_per_message_deflate"], options["access_log"]) == (1000, False, False)
+    async with serving(routes(make_session), **options) as address, connect(f"ws://{address}/ws") as client:
+        assert client.protocol.extensions == []
+        await client.send("[" + "0" * 2000 + "]")
+        await client.wait_closed()
+        assert client.close_code == 1009
