@@ -152,7 +152,8 @@ class Cascade(Pipeline):
     async def configure(self, change: Configure) -> None:
         """Apply a change to the responses that begin from now on, as a whole or not at all. Raises as `check` does."""
         config = self._changed(change)
-        self.llm.config, self.stt.language = config, config.language
+        self.llm.config = config
+        self.stt.language = self.tts.language = config.language
 
     def _changed(self, change: Configure) -> EngineConfig:
         config = self.config.changed(change)

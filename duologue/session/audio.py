@@ -111,37 +111,35 @@ class _SideLevel:
 
 
 class Levels:
-    """The level of both sides as `AudioLevel` signals, while there are listeners for them.
-
-    Measures the caller's audio when the pipeline gets it, and the agent's audio when the caller hears it.
-    """
+    """Measures the caller's audio when the pipeline gets it, and the agent's audio when the caller hears it."""
 
     def __init__(self, audio: CallAudio, host: SessionHost) -> None:
         self._audio = audio
-        self._now = host.life.now
-        self._broadcast = host.broadcast
-        self._sides = (_SideLevel("caller"), _SideLevel("agent"))
-        self._taps = [partial(self._heard, side) for side in self._sides]
-        self._stops: list[Callable[[], None]] = []
+        self._host = host
+        self._sides: tuple[_SideLevel, ...] = ()
+        self._stops: tuple[Callable[[], None], ...] = ()
         self._timer: asyncio.TimerHandle | None = None
         self._listeners = 0
         host.bus.watch(AudioLevel, self._listened)
-        host.bus.on(SessionEnding, self._stop)
 
     def _listened(self, count: int) -> None:
         # There are `count` more listeners. Without listeners nothing is measured.
         before, self._listeners = self._listeners, self._listeners + count
         if not before:
-            self._stops = [
-                side_audio.add(tap)
-                for side_audio, tap in zip((self._audio.said, self._audio.played), self._taps, strict=True)
-            ]
+            if not self._sides:
+                self._sides = _SideLevel("caller"), _SideLevel("agent")
+                self._host.bus.on(SessionEnding, self._stop)
+            audios = self._audio.said, self._audio.played
+            self._stops = tuple(
+                audio.add(partial(self._heard, side)) for audio, side in zip(audios, self._sides, strict=True)
+            )
         elif not self._listeners:
             self._detach()
 
     def _detach(self) -> None:
-        while self._stops:
-            self._stops.pop()()
+        for stop in self._stops:
+            stop()
+        self._stops = ()
 
     def _stop(self, signal: SessionEnding) -> None:
         self._detach()
@@ -155,11 +153,11 @@ class Levels:
 
     def _tell(self) -> None:
         self._timer = None
-        at, news = self._now(), False
+        at, news = self._host.life.now(), False
         for side in self._sides:
             level = side.take()
             if level is not None:
                 news = True
-                self._broadcast(AudioLevel(who=side.who, dbfs=round(level, 1), at=at))
+                self._host.broadcast(AudioLevel(who=side.who, dbfs=round(level, 1), at=at))
         if news and self._listeners:
             self._timer = asyncio.get_running_loop().call_later(LEVEL_PERIOD_S, self._tell)

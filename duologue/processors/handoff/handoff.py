@@ -8,11 +8,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from ...agents.agent import TOOL_NAME, Agent, Cast, Flow, FlowState, Stage, configuration
-from ...agents.engine import EngineConfig, plain_specs
+from ...agents.engine import Engine, EngineConfig, plain_specs
 from ...errors import ConfigurationError, ServiceError, ToolError
 from ...frames import Configure, ConnectionChanged, HandoffFailed, Say, SessionStarted, ToolCall, ToolResult, Transfer
 from ...session.session import Session
 from ..kernel.groups import leaves
+from ..kernel.node import Node
 from ..kernel.tasks import stray
 from ..processor import Processor, handles
 from ..tools import Tools, shared_tools
@@ -40,6 +41,8 @@ class Handoff(Processor):
     Raises ConfigurationError for two agents of one name, an agent with a tool of the hand-off tool's name, and a flow
     that names an unknown agent.
     """
+
+    follows = frozenset({ToolCall})
 
     def __init__(
         self,
@@ -70,13 +73,33 @@ class Handoff(Processor):
         """The agent that has the call."""
         return self.cast.agent
 
+    def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
+        """Require an engine before this processor, and `Tools` behind it if an agent has tools."""
+        super().check_place(before, after)
+        if self.session.agent is not None:
+            raise ConfigurationError(
+                f"Session(agent={self.session.agent.name!r}) has no effect beside Handoff: give the agent to Handoff"
+            )
+        if not any(isinstance(node, Engine) for node in before):
+            raise ConfigurationError(
+                "there is no engine before Handoff: put it behind a native engine or a Cascade "
+                "(an STT, an LLM and a TTS become one engine as Cascade(stt, llm, tts))"
+            )
+        if any(isinstance(node, Tools) for node in before):
+            raise ConfigurationError("Tools stands before Handoff, and would get its calls: put it behind")
+        if not any(isinstance(node, Tools) for node in after):
+            for agent in self.cast.agents.values():
+                if agent.toolset:
+                    raise ConfigurationError(
+                        f"agent {agent.name!r} has tools, but nothing runs them: put Tools() behind Handoff"
+                    )
+
     async def open(self) -> None:
         """Set the first agent up.
 
-        Raises ConfigurationError if the engine of an agent does not exist, if the first agent's engine is not active,
-        and if `Tools` is upstream of this processor.
+        Raises ConfigurationError if the engine of an agent does not exist, and if the first agent's engine is not
+        active.
         """
-        _check_order(self)
         cast, engines = self.cast, Engines(self.session.pipeline)
         for agent in cast.agents.values():
             engines.name_for(agent)
@@ -145,12 +168,6 @@ class Handoff(Processor):
                 self.session.report(stray(error), self.name, request.frame)
             finally:
                 self._asked.popleft()
-
-
-def _check_order(handoff: Handoff) -> None:
-    order = leaves(handoff.session.pipeline)
-    if any(isinstance(leaf, Tools) for leaf in order[: order.index(handoff)]):
-        raise ConfigurationError("Tools stands before Handoff, and would get its calls: put it behind")
 
 
 async def _hand_over(handoff: Handoff, wanted: Wanted) -> str:

@@ -56,6 +56,17 @@ class Tasks:
         for task in self._others():
             task.cancel()
 
+    async def let_end(self, patience_s: float) -> list[str]:
+        """Wait `patience_s` seconds for tasks that have not been cancelled, then cancel them.
+
+        Returns the names of the owners of those tasks.
+        """
+        willing = {task for task in self._others() if not task.cancelling()}
+        late = (await asyncio.wait(willing, timeout=patience_s))[1] if willing else set[asyncio.Task[Any]]()
+        for task in late:
+            task.cancel()
+        return sorted({self._owners[task] for task in late})
+
     def _others(self) -> set[asyncio.Task[Any]]:
         return set(self._owners) - self._left_behind - {asyncio.current_task()}
 
@@ -85,7 +96,7 @@ class OpenMembers:
         self._tasks = tasks
         self._deadlines = deadlines
         self._report = report
-        self._opening: dict[Member, asyncio.Task[None]] = {}
+        self._opening: dict[Member, asyncio.Task[None] | None] = {}  # None once it is open
         self._closing: dict[asyncio.Task[None], str] = {}
 
     def has(self, processor: Member) -> bool:
@@ -117,6 +128,8 @@ class OpenMembers:
         if late:
             names = ", ".join(sorted(jobs[task].name for task in late))
             raise DeadlineExceeded(f"{names} did not open within {limit_s} s")
+        # A task that is kept costs half a kilobyte, for the rest of the call.
+        self._opening.update(dict.fromkeys(self._opening.keys() & set(processors)))
 
     async def close(self, processors: Collection[Member] | None = None) -> list[str]:
         """Close the open processors among these, by default all open processors.
@@ -138,8 +151,8 @@ class OpenMembers:
             self._closing.pop(task, None)
         return sorted({jobs[task] for task in late})
 
-    async def _close(self, processor: Member, opening: asyncio.Task[None]) -> None:
-        if not opening.done():
+    async def _close(self, processor: Member, opening: asyncio.Task[None] | None) -> None:
+        if opening is not None and not opening.done():
             await asyncio.wait({opening}, timeout=self._deadlines.stop_s)
         try:
             await processor.close()

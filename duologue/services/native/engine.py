@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import anyio
 import msgspec
@@ -11,6 +11,8 @@ from ...agents.engine import EngineConfig, Handover
 from ...agents.tool import ToolSpec
 from ...errors import ConfigurationError, DeadlineExceeded
 from ...frames import (
+    BotAudio,
+    BotText,
     Configure,
     End,
     EndOfTurn,
@@ -20,12 +22,16 @@ from ...frames import (
     SessionStarted,
     SpeechStarted,
     SpeechStopped,
+    ToolCall,
     ToolResult,
     UserAudio,
     UserImage,
     UserText,
+    UserTranscript,
 )
+from ...processors.kernel.node import Node
 from ...processors.processor import handles
+from ...processors.turns.endpointing import check_turns
 from ...session.host import State
 from ..context import SAY
 from ..remote.connection import ConnectionSettings
@@ -184,6 +190,9 @@ class SpeechToSpeech(NativeAnswers):
     it is asked once more.
     """
 
+    gives = frozenset({BotAudio, BotText, UserTranscript, ToolCall})
+    follows = frozenset({UserAudio})
+
     def __init__(
         self,
         *,
@@ -200,6 +209,12 @@ class SpeechToSpeech(NativeAnswers):
         self._link: Link | None = None
         self._configuring = anyio.Lock()
         self._failed_to_open: Exception | None = None
+
+    def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
+        """Require a detector of turns if the provider does not find them."""
+        super().check_place(before, after)
+        if not self.dialect(self.config, "").server_turns:
+            check_turns(self, before, after)
 
     # -- configuration ---------------------------------------------------------------------------------------------
 

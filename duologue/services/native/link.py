@@ -132,7 +132,7 @@ class Link:
         dialect = self._service.dialect(config, handle)
         return await dial(
             self._service.dial(config, handle),
-            lambda wire: Connection(self, wire, dialect, self._read, self._keeper.lost),
+            lambda wire: Connection(self, wire, dialect, self._read, self._keeper.lost, self._act_now),
         )
 
     def broadcast(self, signal: ConnectionChanged) -> None:
@@ -231,14 +231,21 @@ class Link:
 
     # -- the provider's events -------------------------------------------------------------------------------------
 
+    def _act_now(self, connection: Connection[Dialect], event: Event) -> bool:
+        """Act on a piece of audio, the most frequent event, without a task. Returns False for other events."""
+        if not isinstance(event, Voiced):
+            return False
+        if connection is self._provider.connection:
+            self._parts.replies.on_voiced(event)
+        return True
+
     async def _read(self, connection: Connection[Dialect], event: Event) -> None:
         if connection is not self._provider.connection:
             return
-        if isinstance(event, Voiced):  # the most frequent event
-            self._parts.replies.on_voiced(event)
-            return
         asks, replies, caller = self._parts.asks, self._parts.replies, self._parts.caller
         match event:
+            case Voiced():
+                replies.on_voiced(event)
             case Said():
                 replies.on_said(event)
             case TurnTranscribed():
