@@ -32,7 +32,7 @@ from ..web.auth import checked_token
 from ..web.gc import settle_heap
 from ..web.realtime.transport import RealtimeTransport
 from ..web.rtvi.controls import ALL_CONTROLS, Control, checked_controls
-from ..web.server import server_options
+from ..web.server import uvicorn_options
 
 try:
     import uvicorn
@@ -95,7 +95,7 @@ def run_serve(
         _print_addresses(Console(highlight=False, soft_wrap=True), f"http://{_host(host)}:{port}", voice, printed)
         config = uvicorn.Config(
             Starlette(routes=[Mount("/", voice)], lifespan=_lifespan(stays)),
-            **server_options(limits, openai_realtime=make_call is not None),
+            **uvicorn_options(limits, openai_realtime=make_call is not None),
         )
         settle_heap()
         server = _CallServer(config, voice)

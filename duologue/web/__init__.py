@@ -20,9 +20,9 @@ except ImportError as error:
     raise MissingExtra("a web server", "web", str(error)) from error
 
 if TYPE_CHECKING:
-    from .server import server_options as server_options
+    from .server import uvicorn_options as uvicorn_options
 
-_names, __getattr__ = lazily(__name__, {"server": "server_options"}, globals())  # it imports uvicorn
+_names, __getattr__ = lazily(__name__, {"server": "uvicorn_options"}, globals())  # it imports uvicorn
 __all__ = [
     "Auth",
     "ClientRefused",
@@ -33,6 +33,6 @@ __all__ = [
     "WebLimits",
     "openai_realtime_app",
     "routes",
-    "server_options",
     "token_auth",
+    "uvicorn_options",
 ]

@@ -1,4 +1,4 @@
-"""`server_options`: how uvicorn serves calls, and `CallProtocol`, its HTTP with deadlines."""
+"""`uvicorn_options`: how uvicorn serves calls, and `CallProtocol`, its HTTP with deadlines."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ PING_TIMEOUT_S = 4.0
 """Seconds within which a WebSocket client must answer a ping; a client that does not is lost."""
 MAX_CONNECTIONS = 256
 """Connections without a WebSocket. Beyond that the oldest that waits for no answer is closed."""
+MAX_QUEUED_MESSAGES = 8
+"""Messages of a WebSocket client that the server has read and the call has not."""
 BACKLOG = 128
 """Connections that are accepted at once, before the first of them is served."""
 
 
-def server_options(limits: WebLimits | None = None, *, openai_realtime: bool = False) -> dict[str, Any]:
-    """Return uvicorn's options for calls: `uvicorn.run(app, **server_options())`.
+def uvicorn_options(limits: WebLimits | None = None, *, openai_realtime: bool = False) -> dict[str, Any]:
+    """Return uvicorn's options for calls: `uvicorn.run(app, **uvicorn_options())`.
 
     They bound the size and the time of requests, and the connections without a call; they let WebSocket clients be
     pinged, and log no addresses. `limits` are those of the calls. `openai_realtime` allows the long messages of the
@@ -39,7 +41,8 @@ def server_options(limits: WebLimits | None = None, *, openai_realtime: bool = F
         "server_header": False,
         "backlog": BACKLOG,
         "http": partial(CallProtocol, lobby=Lobby(limits.request_s)),
-        "ws_max_size": limits.realtime_message_bytes if openai_realtime else limits.message_bytes,
+        "ws_max_size": max(limits.message_bytes, limits.realtime_message_bytes if openai_realtime else 0),
+        "ws_max_queue": MAX_QUEUED_MESSAGES,
         "ws_ping_interval": PING_INTERVAL_S,
         "ws_ping_timeout": PING_TIMEOUT_S,
         "ws_per_message_deflate": False,  # audio does not compress, and zeros that were compressed fill the memory

@@ -1,4 +1,4 @@
-"""uvicorn with `server_options`: half requests, too many connections, and the end."""
+"""uvicorn with `uvicorn_options`: half requests, too many connections, and the end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from websockets.asyncio.client import connect
 from duologue import Pipeline
 from duologue.testing.websocket import serving
 from duologue.transports.client import ClientTransport
-from duologue.web import WebLimits, routes, server_options, token_auth
+from duologue.web import WebLimits, routes, token_auth, uvicorn_options
 from duologue.web.server import CallProtocol, Lobby
 
 pytestmark = pytest.mark.real_clock
@@ -35,7 +35,7 @@ def make_session(transport: ClientTransport) -> Pipeline:
 async def served(request_s: float = 0.4, most: int = 256, key: str = "") -> AsyncIterator[Callable[[], socket.socket]]:
     """Serve calls. Yields a function that connects."""
     limits = WebLimits(request_s=request_s)
-    options = server_options(limits) | {"http": partial(CallProtocol, lobby=Lobby(request_s, most))}
+    options = uvicorn_options(limits) | {"http": partial(CallProtocol, lobby=Lobby(request_s, most))}
     voice = routes(make_session, auth=token_auth(key) if key else None, limits=limits)
     with ExitStack() as stack:
         async with serving(voice, **options) as address:
@@ -142,7 +142,7 @@ async def test_a_server_that_stops_does_not_wait_for_half_requests(caplog: pytes
 
 
 async def test_the_options_bound_messages() -> None:
-    options = server_options(WebLimits(message_bytes=1000))
+    options = uvicorn_options(WebLimits(message_bytes=1000))
     assert (options["ws_max_size"], options["ws_per_message_deflate"], options["access_log"]) == (1000, False, False)
     async with serving(routes(make_session), **options) as address, connect(f"ws://{address}/ws") as client:
         assert client.protocol.extensions == []
