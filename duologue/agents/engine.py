@@ -40,7 +40,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     tools: Literal["blocking", "async", "none"]
     """The tool calls of the model. After a "blocking" call it waits for the result; during an "async" one it speaks."""
     billing: Literal["token", "clock", "none"]
-    """What the provider charges for: tokens, the seconds of a connection, or nothing."""
+    """The unit of the provider's charges: tokens, the time of the connection, or none."""
     session_limit_s: float | None = None
     """Seconds after which the provider ends a connection; None without a limit."""
     affect: bool = False
