@@ -12,6 +12,7 @@ from ..agents.engine import EngineConfig
 from ..errors import ConfigurationError, DeadlineExceeded, ServiceError
 from ..frames import (
     BotText,
+    ClientChanged,
     EndOfTurn,
     Input,
     ResponseEnded,
@@ -72,6 +73,16 @@ class LLM(Answers):
         """Raise ConfigurationError for an option that the service does not take. By default it takes none."""
         if options:
             raise ConfigurationError(f"{self.name} takes no options: {', '.join(sorted(options))}")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._patience: Patience | None = None  # of the answer in progress
+
+    def client_changed(self, signal: ClientChanged) -> None:
+        """Cancel the answer in progress once the client has gone."""
+        super().client_changed(signal)
+        if self._unheard and self._patience is not None:
+            self._patience.give_up()
 
     # -- the caller -------------------------------------------------------------------------------------------------
 
@@ -151,7 +162,7 @@ class LLM(Answers):
                 if turn > session.floor.fence:
                     await self._call(turn, response_id, config, calls)
                 status = "completed"
-        if turn <= session.floor.fence:
+        if turn <= session.floor.fence or self._unheard:
             status, reason = "interrupted", ""
         await self.push(ResponseEnded(turn=turn, response_id=response_id, status=status, reason=reason))
         return status
@@ -171,8 +182,9 @@ class LLM(Answers):
         # A TTS calls the hooks for its sentences itself, behind all processors that change the text.
         splitter = SentenceSplitter() if self.session.hooks.has(BotText) and not self._is_spoken() else None
         patience, said = Patience(), self._new_text()
+        self._patience = patience
         try:
-            while (piece := await patience.wait(anext(pieces, None), self.timeout_s)) is not None:
+            while not self._unheard and (piece := await patience.wait(anext(pieces, None), self.timeout_s)) is not None:
                 if isinstance(piece, str):
                     await self._give(turn, response_id, said.feed(piece), splitter)
                 elif isinstance(piece, ToolRequest):
@@ -184,9 +196,12 @@ class LLM(Answers):
                 await self._push_checked(BotText(turn=turn, response_id=response_id, text=""), [splitter.flush()])
             return calls
         except Overdue:
+            if self._unheard:
+                return []
             raise DeadlineExceeded(f"the model gave nothing for {self.timeout_s:g} s") from None
         finally:
             patience.end()
+            self._patience = None
             await close_pieces(pieces)
 
     def _new_text(self) -> ModelText:

@@ -11,6 +11,7 @@ _LINE_MARKS = re.compile(r"^[ \t]*(?:#{1,6}|[-*+]|>+)[ \t]+", re.MULTILINE)
 _TAG = re.compile(r"</?[A-Za-z][^<>]*>")
 _EMPHASIS = re.compile(r"\*\*+|__+|~~+|`+|(?<![\w*])[*_](?=[^\s*_])|(?<=[^\s*_])[*_](?![\w*])")
 _TABLE = re.compile(r"[ \t]*\|[ \t]*")
+_MARKUP = re.compile(r"[][<>*_~`|#+-]")  # every mark above has one of these
 
 # A keycap, a flag, a pictograph (a tone of skin is one), or any character that is marked as an emoji.
 _ONE = rf"(?:[0-9#*]\ufe0f?\u20e3|[\U0001f1e6-\U0001f1ff]{{1,2}}|[{PICTOGRAPHS}]|[^\s0-9#*]\ufe0f)[\ufe0e\ufe0f]*"
@@ -24,6 +25,8 @@ def without_markup(text: str) -> str:
 
     Characters that belong to the words stay: "2 * 3", "a < b", "first_name@example.com", "C#".
     """
+    if not _MARKUP.search(text):
+        return text
     text = _LINK.sub(lambda match: match["label"], text)
     text = _EMPHASIS.sub("", _TAG.sub("", _LINE_MARKS.sub("", text)))
     return _TABLE.sub(" ", text) if text.count("|") > 1 else text

@@ -56,7 +56,7 @@ class TTS(Processor):
     """True while another engine can take the call if this service fails for good."""
 
     def __init__(self) -> None:
-        self._splitter = SentenceSplitter()
+        self._splitter: SentenceSplitter | None = None  # of the response in progress, made for its first text
         self._sentences: DrainableLane | None = None
         self._writing = ResponseStarted()
         self._checks = False  # hooks check each sentence of the response in progress
@@ -97,7 +97,7 @@ class TTS(Processor):
     async def started(self, frame: ResponseStarted) -> None:
         """Begin a response."""
         self._writing = frame
-        self._splitter = SentenceSplitter()
+        self._splitter = None
         self._checks = self.session.hooks.has(BotText)
         if frame.response_id:
             ledger = self.session.ledger
@@ -114,27 +114,33 @@ class TTS(Processor):
         if not self._checks:
             self.session.ledger.speak(frame.response_id, frame.text, self)
             await self.push(frame)
-        for sentence in self._splitter.feed(frame.text):
+        splitter = self._splitter = self._splitter or SentenceSplitter()
+        for sentence in splitter.feed(frame.text):
             await self._queue(sentence)
 
     @handles(ToolCall)
     async def tool_call(self, frame: ToolCall) -> None:
         """Speak the text before the call, even if its last sentence is not complete."""
-        await self._queue(self._splitter.flush())
+        await self._queue(self._rest())
         await self.push(frame)
 
     @handles(ResponseEnded)
     async def ended(self, frame: ResponseEnded) -> None:
         """Speak the rest, then end the response. The rest of an incomplete response is dropped."""
         if frame.response_id == self._writing.response_id:
-            rest = self._splitter.flush()
+            rest = self._rest()
             if frame.status == "completed":
                 await self._queue(rest)
             elif rest and not self._checks:
                 self.session.ledger.correct_text(frame.response_id, rest, "")
         await self._put(self._end, frame)
 
+    def _rest(self) -> str:
+        return self._splitter.flush() if self._splitter is not None else ""
+
     async def _queue(self, sentence: str) -> None:
+        if not sentence:
+            return
         writing = self._writing
         frame = BotText(turn=writing.turn, response_id=writing.response_id, text=sentence)
         if not self.session.floor.is_stale(frame):

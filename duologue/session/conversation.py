@@ -63,8 +63,8 @@ class Conversation:
 
     Holds at most `limit` items and `max_bytes` bytes. Beyond the limit of bytes, notes replace the oldest images. If
     that is not enough, and beyond the limit of items, the oldest items are removed, a tool call together with its
-    result; `forgotten` counts them. The newest item stays. `calls` is the register of the tool calls in the log. Errors
-    of listeners go to `failed`.
+    result; `forgotten` counts them. The newest item stays. `calls` is the register of the tool calls in the log,
+    `ledger` the playout ledger, whose responses become items. Errors of listeners go to `failed`.
     """
 
     def __init__(
@@ -78,6 +78,7 @@ class Conversation:
     ) -> None:
         self.session_id = session_id
         self.calls = ToolCalls()
+        self.ledger = LogKeeper(self, now).ledger
         self.forgotten = 0
         self._now = now
         self._limit = limit

@@ -14,6 +14,7 @@ from ..frames import (
     End,
     Frame,
     Input,
+    Respond,
     ResponseEnded,
     ResponseStarted,
     SessionEnding,
@@ -40,7 +41,7 @@ GAP_S = 0.25
 """Seconds of a gap after which audio does not continue the previous audio: the gap was silence."""
 EARLY_S = 2.0
 """Seconds by which audio that is fed faster than real time may run ahead."""
-_OF_THE_CALLER = (UserText, UserImage, Dtmf)
+_OF_THE_CALLER = (UserText, UserImage, Dtmf, Respond)
 """The frames that are dropped while the caller's access is revoked."""
 
 

@@ -80,6 +80,8 @@ class ClientTransport:
         self._listeners: list[Callable[[Message], None]] = []
         self._early: deque[Message] | None = deque(maxlen=MAX_EARLY_MESSAGES)
         self._hung_up = False
+        self.on_hung_up: Callable[[str], None] = _ignore
+        """Called once with the reason when the client has gone for good."""
 
     def input(self) -> TransportInput:
         """The head of the pipeline."""
@@ -137,6 +139,7 @@ class ClientTransport:
             self._output.disconnect()
             self._input.hang_up(reason)
             self.changed("gone", reason)
+            self.on_hung_up(reason)
 
     @property
     def hung_up(self) -> bool:
@@ -241,6 +244,10 @@ def engine_input_rate(node: Node) -> int | None:
         return node.capabilities.input_sample_rate
     children = node.children if isinstance(node, Group) else ()
     return max((rate for child in children if (rate := engine_input_rate(child)) is not None), default=None)
+
+
+def _ignore(reason: str) -> None:
+    pass
 
 
 def byte_size(data: str | bytes) -> int:

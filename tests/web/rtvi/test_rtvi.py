@@ -487,12 +487,12 @@ async def test_muting_levels_usage_and_errors_are_told() -> None:
         assert any("characters" in data for data in metrics)
 
 
-async def test_without_metrics_no_push_is_watched_until_the_client_asks() -> None:
+@pytest.mark.parametrize("metrics", [False, True])
+async def test_pushes_are_watched_for_metrics_alone(metrics: bool) -> None:
     call = RtviCall()
-    async with running(call) as client:
-        assert call.session.host.tap is None
-        await client.ask("duologue.metrics")
-        assert call.session.host.tap is not None
+    call.client.rtvi.metrics = metrics
+    async with running(call, page=True):
+        assert (call.session.host.tap is not None) is metrics
 
 
 BAD: list[dict[str, Any]] = [
