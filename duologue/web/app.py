@@ -84,8 +84,8 @@ def routes(
 
     `make_session(transport)` returns the session or the pipeline of each client that connects. `auth` is asked about
     each request before anything else (see `token_auth`). With `page` the page is served at the mount's root.
-    `controls` are what clients may do and see beside the conversation, by default nothing: see
-    `RtviClient.controls`, which sets it for one client. `allowed_origins` are the origins of other pages that may
+    `controls` are the rights of all clients beyond the conversation: see `duologue.web.rtvi.Control`, and
+    `RtviClient.controls` for those of one client. `allowed_origins` are the origins of other pages that may
     call, `allowed_hosts` the names under which the server may be reached: see `Rules`. `ice_servers` are URLs (stun:…)
     for both ends. With `openai_realtime`, clients of the OpenAI Realtime API are served as well; it makes their calls,
     as in `openai_realtime_app`. Raises ConfigurationError for an unknown control, a malformed origin or host.

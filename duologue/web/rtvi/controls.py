@@ -1,4 +1,4 @@
-"""`Control`: what a client may do and see beside the conversation; `PageControls` carries out its requests for it."""
+"""`Control`: a right of a client beyond the conversation; `PageControls` carries out its requests."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .client import RtviClient
 from .page_messages import PageMessages
 
 Control = Literal["transfer", "approve", "interrupt", "agents", "usage", "latency", "connections", "whispers"]
-"""What a client may do and see beside the conversation:
+"""A right of a client beyond the conversation:
 
 `transfer`: hand over to another agent or engine. `approve`: see the tool calls that wait for approval, and decide.
 `interrupt`: interrupt the agent without speaking. `agents`: the names, roles and descriptions of all agents, and

@@ -38,8 +38,8 @@ class Rtvi:
     """Speaks RTVI 2 with one client, or RTVI 1 with a client of that version.
 
     The client receives the earlier conversation and then the call's events, once it has sent `client-ready` and the
-    session runs. With `page`, or with any control, it also receives the page's messages. `controls` are what it may do
-    and see, unless `RtviClient.controls` says so. Raises ConfigurationError for an unknown control.
+    session runs. With `page`, or with any control, it also receives the page's messages. `controls` are its
+    rights, unless `RtviClient.controls` has others. Raises ConfigurationError for an unknown control.
     """
 
     def __init__(
