@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from ..errors import ConfigurationError, ToolError
+from ..frames.text import check_data, check_texts
 from ..processors.kernel.tasks import in_thread
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
@@ -25,6 +26,10 @@ class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     description: str = ""
     parameters: dict[str, Any] = msgspec.field(default_factory=lambda: {"type": "object", "properties": {}})
+
+    def __post_init__(self) -> None:
+        check_texts(self, "description")
+        check_data(self, "parameters")
 
 
 class Tool:

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ..agents.engine import Engine
 from ..frames import BotAudio, ClientChanged, Frame, Input
+from ..frames.text import well_formed_data
 from ..processors.kernel.groups import Group, leaves
 from ..processors.kernel.node import Node
 from ..session.session import Session
@@ -102,6 +103,7 @@ class ClientTransport:
 
     def received_message(self, message: Message) -> None:
         """Called by subclasses with a message of the client."""
+        message = well_formed_data(message)
         if self._early is not None:
             self._early.append(message)
         else:
@@ -123,7 +125,7 @@ class ClientTransport:
     # -- the caller ------------------------------------------------------------------------------------------------
 
     def feed(self, pcm: bytes, sample_rate: int) -> None:
-        """Take audio of the caller, s16le mono, with the last sample spoken now. Raises BadInput for a split sample."""
+        """Take audio of the caller, s16le mono cut at any byte, with the last sample spoken now."""
         self._input.feed(pcm, sample_rate)
 
     def feed_frame(self, frame: Input) -> None:

@@ -10,6 +10,7 @@ import anyio
 from starlette.requests import ClientDisconnect, Request
 
 from ..errors import BadInput, IllegalState, MissingExtra
+from ..frames.text import well_formed_data
 from .calls import Calls
 from .refusals import ClientRefused
 
@@ -50,7 +51,7 @@ class WebRTCHost:
         except ClientDisconnect as error:
             raise ClientRefused(400, "malformed", "the request was broken off") from error
         try:
-            value = json.loads(data)
+            value = well_formed_data(json.loads(data))
         except (ValueError, RecursionError) as error:
             raise ClientRefused(400, "malformed", "the request is not JSON") from error
         if not isinstance(value, dict):

@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from ...audio.pcm import MonoPieces
 from ...errors import BadInput, DuologueError
 from ...frames import Dtmf, Respond, UserText
 from ...session.host import State
@@ -51,6 +52,7 @@ class RtviRequests:
         self._transport, self._session, self._client = transport, session, client
         self._ready = ready
         self._answering = 0
+        self._pieces = MonoPieces()
 
     def received(self, message: Message) -> None:
         """Take a message of the client. Messages that are not RTVI's are ignored."""
@@ -123,7 +125,7 @@ class RtviRequests:
             self._transport.feed_frame(Dtmf(digit=key))
 
     def _audio(self, id: str, data: RawAudio) -> None:
-        self._transport.feed(data.pcm(), data.sample_rate)
+        self._transport.feed(self._pieces.take(data.pcm(), data.num_channels), data.sample_rate)
 
     def _result(self, id: str, data: FunctionCallResult) -> None:
         if self._client.called(data.tool_call_id, data.result):
