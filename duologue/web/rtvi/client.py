@@ -43,7 +43,7 @@ class RtviClient:
     def __init__(self, transport: ClientTransport) -> None:
         self.function_calls: FunctionCallReport = "name"
         self.controls: Collection[str] | None = None
-        """The client's rights beyond the conversation: see `Control`. None stands for the `controls` of `routes`."""
+        """The client's rights beyond the conversation: see `ControlName`; None for the `controls` of `routes`."""
         self.audio_levels = False
         self.metrics = False
         self.prices: Prices = PRICES

@@ -20,7 +20,7 @@ from ...session.host import State
 from ...session.session import Session
 from ...transports.client import ClientTransport
 from .client import ClientTool, RtviClient, is_client_tool, of
-from .controls import Control, PageControls, checked_controls, page_state
+from .controls import ControlName, PageControls, checked_controls, page_state
 from .messages import PROTOCOL, ClientReady, envelope, version
 from .output import RtviMessage
 from .page_messages import PageMessage, PageMessages
@@ -43,7 +43,12 @@ class Rtvi:
     """
 
     def __init__(
-        self, transport: ClientTransport, session: Session, *, page: bool = False, controls: Collection[Control] = ()
+        self,
+        transport: ClientTransport,
+        session: Session,
+        *,
+        page: bool = False,
+        controls: Collection[ControlName] = (),
     ) -> None:
         self._transport, self._session = transport, session
         self._client = client = of(transport)
