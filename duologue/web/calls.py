@@ -310,6 +310,7 @@ class Calls:
     async def shutdown(self) -> None:
         """End all calls within `shutdown_s`, and refuse new ones."""
         self._closing = True
+        self.doorkeeper.close()
         with anyio.move_on_after(self.limits.shutdown_s):
             async with anyio.create_task_group() as tasks:
                 for call in list(self._live.values()):
