@@ -56,11 +56,12 @@ class VoiceApp(Starlette):
 
     @asynccontextmanager
     async def lifespan(self, app: Any = None) -> AsyncIterator[None]:
-        """End all calls when the server stops.
+        """Take calls while the server runs, and end them when it stops. May be used again after that.
 
         Use this as the lifespan of the application on which the routes are mounted, or as a part of it. Without it,
         calls are cut off with the server.
         """
+        self.calls.begin()
         try:
             yield
         finally:

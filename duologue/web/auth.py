@@ -82,8 +82,9 @@ class Doorkeeper:
         self._auth = auth
         self._guesses: dict[str, Allowance] = {}
         self._waiting = 0
+        self.closed = False
+        """True while the server stops."""
         self._asking: set[anyio.CancelScope] = set()
-        self._closed = False
 
     async def identify(self, connection: HTTPConnection) -> Any:
         """Return the identity of a client, None without an `Auth`.
@@ -108,7 +109,7 @@ class Doorkeeper:
             finally:
                 self._asking.discard(asking)
         if asking.cancelled_caught:
-            if not self._closed:
+            if not self.closed:
                 log.error("a client could not be authenticated: the Auth gave no answer within %g s", AUTH_S)
             raise ClientRefused(503, "auth_timeout", "the client could not be authenticated in time")
         if not identity:
@@ -117,7 +118,7 @@ class Doorkeeper:
 
     def close(self) -> None:
         """Refuse the clients about whom the `Auth` has not decided: the server stops."""
-        self._closed = True
+        self.closed = True
         for asking in tuple(self._asking):
             asking.cancel()
 

@@ -307,6 +307,10 @@ class Calls:
             attach(transport, session)
         return session
 
+    def begin(self) -> None:
+        """Take calls, also after a shutdown: the server starts."""
+        self._closing = self.doorkeeper.closed = False
+
     async def shutdown(self) -> None:
         """End all calls within `shutdown_s`, and refuse new ones."""
         self._closing = True
