@@ -101,7 +101,7 @@ def serve(
     page: Annotated[bool, typer.Option("--page/--no-page", help="Serve the page to talk to it.")] = True,
     controls: Annotated[
         str,
-        typer.Option(help="What callers may do and see beside the conversation: all, or a list like transfer,usage."),
+        typer.Option(help="Rights of callers beyond the conversation: all, or a list like transfer,usage."),
     ] = "",
     open_to_all: Annotated[
         bool, typer.Option("--open", "--no-auth", help="Let everybody call who reaches the port, without a key.")
