@@ -10,6 +10,9 @@ from ..errors import ConfigurationError
 from ..frames import Configure, Input, ToolResult
 from .tool import ToolSpec
 
+AnswerSetting = Literal["turn_instructions", "no_tools", "tool_choice"]
+"""A setting of one answer: instructions for the answer to speech, no tools, a choice of tools."""
+
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """The abilities of an engine as data. Sample rates are in Hz."""
@@ -38,6 +41,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """True if hooks may change a sentence before it is spoken. Otherwise they can only block it."""
     conformance: int = 1
     """The version of the conformance suite for which the engine was written."""
+    answer_settings: frozenset[AnswerSetting] = frozenset()
+    """The settings that one answer can have. All engines take instructions for an answer that `Respond` asks for."""
     voices: str = ""
     """The family of the engine's voices, by which an `Agent` can name a voice for each engine."""
 

@@ -8,7 +8,7 @@ from itertools import count
 
 import msgspec
 
-from ..agents.engine import Capabilities, EngineConfig, Handover
+from ..agents.engine import AnswerSetting, Capabilities, EngineConfig, Handover
 from ..agents.tool import ToolSpec, plain_specs
 from ..errors import ConfigurationError
 from ..frames import Configure, Control
@@ -142,8 +142,17 @@ class Cascade(Pipeline):
             tools="blocking",
             billing="token",
             text_may_change=True,
+            answer_settings=self._answer_settings(),
             voices=self.tts.voices,
         )
+
+    def _answer_settings(self) -> frozenset[AnswerSetting]:
+        settings: set[AnswerSetting] = {"no_tools"}
+        if self.llm.chooses_tools:
+            settings.add("tool_choice")
+        if not self.stt.finds_turns:
+            settings.add("turn_instructions")
+        return frozenset(settings)
 
     def check(self, change: Configure) -> None:
         """Raise ConfigurationError for an unknown voice, a malformed tool, or an option that the model refuses."""

@@ -53,6 +53,8 @@ class STT(Processor):
     language: str = ""
     """The caller's language, from the agent's configuration; "" means the service's default."""
 
+    finds_turns: bool = False
+    """True if the service finds the caller's turns itself, whatever the processors before it say."""
     replaceable: bool = False
     """True while another engine can take the call if this service fails for good."""
 

@@ -20,6 +20,7 @@ from ..processors.processor import Processor
 from ..session.host import Outcome
 from ..session.session import Session
 from ..transports.client import SHUTTING_DOWN, ClientTransport
+from ..transports.websocket.transport import MAX_MESSAGE_BYTES
 
 log = logging.getLogger("duologue")
 
@@ -66,10 +67,12 @@ class WebLimits:
     """Seconds that a call waits for a lost WebRTC client to come back."""
     message_bytes: int = 256 * 1024
     """Bytes of one message or request, text as UTF-8. A client that sends more is cut off."""
-    realtime_message_bytes: int = 24 * 1024 * 1024
-    """Bytes of one event of the OpenAI Realtime API: 15 MiB of audio are 20 MiB of base64."""
+    realtime_message_bytes: int = MAX_MESSAGE_BYTES
+    """Bytes of one event of the OpenAI Realtime API: a minute of audio in base64."""
     messages_per_s: int = 500
     """Messages a second from one client, averaged over a few seconds. A client that sends more is cut off."""
+    bytes_per_s: int = 1024 * 1024
+    """Bytes of messages a second from one client, beyond the first 16 MiB. A client that sends more is cut off."""
     unsent_s: float = 1.5
     """Seconds of the agent's audio that a WebSocket client has not taken. Beyond that the agent's speech is held."""
     shutdown_s: float = 5.0
@@ -77,6 +80,32 @@ class WebLimits:
 
     def __post_init__(self) -> None:
         check_limits(self)
+
+
+PING_INTERVAL_S = 3.0
+PING_TIMEOUT_S = 4.0
+"""Seconds within which a WebSocket client must answer a ping; a client that does not is lost."""
+MAX_QUEUED_MESSAGES = 8
+
+
+def uvicorn_options(limits: WebLimits | None = None, *, openai_realtime: bool = False) -> dict[str, Any]:
+    """Return the options of `uvicorn.run` that belong to these limits.
+
+        uvicorn.run(app, **duologue.web.uvicorn_options())
+
+    The server then refuses messages that no endpoint takes before it has read them, does not decompress any, detects
+    half-open connections, and ends with the calls. `openai_realtime` is True for a server with that endpoint, whose
+    messages are larger.
+    """
+    limits = limits or WebLimits()
+    return {
+        "ws_max_size": max(limits.message_bytes, limits.realtime_message_bytes if openai_realtime else 0),
+        "ws_max_queue": MAX_QUEUED_MESSAGES,
+        "ws_per_message_deflate": False,  # audio does not compress, and a few bytes may expand to many
+        "ws_ping_interval": PING_INTERVAL_S,
+        "ws_ping_timeout": PING_TIMEOUT_S,
+        "timeout_graceful_shutdown": round(limits.shutdown_s),
+    }
 
 
 def token_auth(token: str) -> Auth:

@@ -64,6 +64,7 @@ class WebRTCHost:
             "reconnect_s": limits.reconnect_s,
             "message_bytes": limits.message_bytes,
             "messages_per_s": limits.messages_per_s,
+            "bytes_per_s": limits.bytes_per_s,
         }
 
     async def accept(self, transport: WebRTCTransport, sdp: str, type: str) -> str:

@@ -39,6 +39,8 @@ class TurnHoldingSTT(RemoteSTT):
     has come. The text of an eager end is an interim text.
     """
 
+    finds_turns = True
+
     def __init__(self, *, connection: ConnectionSettings | None = None) -> None:
         super().__init__(connection=connection)
         self._stream_at = 0.0  # session time at the end of the audio that was sent

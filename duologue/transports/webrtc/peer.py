@@ -43,6 +43,8 @@ MAX_UNSENT_BYTES = 1024 * 1024
 """Bytes of messages that wait for the client to take them. Beyond that new messages are dropped."""
 CHECKS_S = 0.03
 HANDSHAKE_LOOKS = 10
+MAX_BYTES_AT_ONCE = 16 * 1024 * 1024
+"""Bytes of messages that a client may send at once, beyond its rate."""
 BURST_S = 3.0
 """A client may send as many messages at once as in this many seconds."""
 MAX_WAITING_MESSAGES = 1_000
@@ -191,10 +193,14 @@ class TooManyMessages(Exception):
 
 
 class IncomingMessages:
-    """Reads a client's messages: JSON objects of at most `message_bytes`, on average `messages_per_s` of them."""
+    """Reads a client's messages: JSON objects of at most `message_bytes`, on average `messages_per_s` of them.
 
-    def __init__(self, message_bytes: int, messages_per_s: int) -> None:
-        self._message_bytes, self._messages_per_s = message_bytes, messages_per_s
+    `bytes_per_s` is the average size of all of them, beyond the first 16 MiB.
+    """
+
+    def __init__(self, message_bytes: int, messages_per_s: int, bytes_per_s: int) -> None:
+        self._message_bytes = message_bytes
+        self._bytes = Allowance(bytes_per_s, MAX_BYTES_AT_ONCE)
         self._allowance = Allowance(messages_per_s, messages_per_s * BURST_S)
 
     def read(self, data: str | bytes, now: float) -> Message | None:
@@ -203,8 +209,10 @@ class IncomingMessages:
         Raises BadInput for a malformed message, and TooManyMessages.
         """
         if not self._allowance.take(1, now):
-            raise TooManyMessages(f"more than {self._messages_per_s} messages a second")
-        if (size := byte_size(data)) > self._message_bytes:
+            raise TooManyMessages("client sends too many messages")
+        if not self._bytes.take(size := byte_size(data), now):
+            raise TooManyMessages("client sends too many bytes")
+        if size > self._message_bytes:
             raise BadInput(f"a message of {size} bytes: at most {self._message_bytes} are taken")
         if isinstance(data, str) and data.startswith("ping"):
             return None

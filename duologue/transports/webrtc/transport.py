@@ -50,6 +50,7 @@ class WebRTCTransport(ClientTransport):
         reconnect_s: float = 10.0,
         message_bytes: int = 256 * 1024,
         messages_per_s: int = 500,
+        bytes_per_s: int = 1024 * 1024,
         words: Words | None = None,
         settings: PlayoutSettings | None = None,
     ) -> None:
@@ -61,7 +62,7 @@ class WebRTCTransport(ClientTransport):
         self.on_abandoned: Callable[[str], None] = _ignore
         self._ice_servers = ice_servers
         self._connect_s = connect_s
-        self._incoming = IncomingMessages(message_bytes, messages_per_s)
+        self._incoming = IncomingMessages(message_bytes, messages_per_s, bytes_per_s)
         self._outgoing = OutgoingMessages(id)
         self._loop = asyncio.get_running_loop()
         self._voice = OpusVoice(OUTPUT_SAMPLE_RATE)
@@ -240,11 +241,16 @@ class WebRTCTransport(ClientTransport):
             self._say(self.words.error(str(error)))
             return
         except TooManyMessages as error:
-            self._say(self.words.error(str(error)))
-            self.hang_up("client sends too many messages")
+            self.cut_off(str(error))
             return
         if message is not None:
             self.received_message(message)
+
+    def cut_off(self, reason: str) -> None:
+        """Tell the client the reason, and end the call."""
+        if not self.hung_up:
+            self._say(self.words.error(reason))
+            self.hang_up(reason)
 
     # -- the end ---------------------------------------------------------------------------------------------------
 

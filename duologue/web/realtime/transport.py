@@ -102,6 +102,10 @@ class RealtimeTransport(WebSocketTransport):
         """Push any frame at the head of the pipeline, in its place among the audio."""
         self._input.put(frame)
 
+    def new_log_id(self) -> str:
+        """Return a new id for an item of the log."""
+        return self._input.session.conversation.new_id()
+
     # -- the call --------------------------------------------------------------------------------------------------
 
     def check(self, pipeline: Node) -> None:
@@ -121,6 +125,7 @@ class RealtimeTransport(WebSocketTransport):
         super().started()
         protocol = self._requests.protocol
         self._tools.begin()
+        self._requests.caller.forget = self._input.session.conversation.remove
         self._requests.configure_turns(protocol.turn_detection)
         self._input.spawn(self._jobs.work)
         protocol.open()
