@@ -70,6 +70,7 @@ def routes(
     limits: WebLimits | None = None,
     page: bool = True,
     ice_servers: Sequence[str] = (),
+    public_candidates_only: bool = False,
     openai_realtime: MakeCall | None = None,
     client_may_configure: bool = False,
 ) -> VoiceApp:
@@ -78,8 +79,9 @@ def routes(
     `make_session(transport)` returns the session or the pipeline of each client that connects. `auth` is asked about
     each request before anything else (see `token_auth`). With `page` the page is served at the mount's root, and
     clients may use its controls: hand over, change the engine, approve tools. `ice_servers` are URLs (stun:…) for both
-    ends. With `openai_realtime`, clients of the OpenAI Realtime API are served as well; it makes their calls, as in
-    `openai_realtime_app`.
+    ends. With `public_candidates_only` clients of WebRTC are not tried at addresses of private networks: right for a
+    server whose clients come from the internet. With `openai_realtime`, clients of the OpenAI Realtime API are served
+    as well; it makes their calls, as in `openai_realtime_app`.
     """
     calls = Calls(make_session, auth, limits or WebLimits())
 
@@ -88,7 +90,10 @@ def routes(
             Rtvi(transport, session, controls=page).attach()
 
     calls.attach.append(attach_rtvi)
-    served = [*signalling.routes(calls, ice_servers), *sockets.routes(calls)]
+    served = [
+        *signalling.routes(calls, ice_servers, public_candidates_only=public_candidates_only),
+        *sockets.routes(calls),
+    ]
     if openai_realtime is not None:
         served += realtime_routes(calls, openai_realtime, client_may_configure)
     if page:

@@ -21,8 +21,9 @@ Json = dict[str, Any]
 class WebRTCHost:
     """Takes WebRTC calls for both kinds of signalling."""
 
-    def __init__(self, calls: Calls, ice_servers: Sequence[str] = ()) -> None:
+    def __init__(self, calls: Calls, ice_servers: Sequence[str] = (), *, public_candidates_only: bool = False) -> None:
         self.calls = calls
+        self._public_only = public_candidates_only
         self.ice_servers = list(ice_servers)
         self._ending: set[asyncio.Task[None]] = set()
         self._missing: MissingExtra | None = None
@@ -59,6 +60,7 @@ class WebRTCHost:
         limits = self.calls.limits
         return {
             "ice_servers": self.ice_servers,
+            "public_candidates_only": self._public_only,
             "connect_s": limits.connect_s,
             "lost_s": limits.lost_s,
             "reconnect_s": limits.reconnect_s,
