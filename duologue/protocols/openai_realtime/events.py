@@ -50,9 +50,9 @@ class TurnDetection(ClientEvent, frozen=True):
 
     type: Literal["server_vad", "semantic_vad"]
     threshold: Annotated[float, Meta(ge=0, le=1)] | None = None
-    prefix_padding_ms: Annotated[float, Meta(ge=0, le=60_000)] | None = None
-    silence_duration_ms: Annotated[float, Meta(ge=0, le=60_000)] | None = None
-    idle_timeout_ms: Annotated[float, Meta(ge=0, le=600_000)] | None = None
+    prefix_padding_ms: Annotated[int, Meta(ge=0, le=60_000)] | None = None
+    silence_duration_ms: Annotated[int, Meta(ge=0, le=60_000)] | None = None
+    idle_timeout_ms: Annotated[int, Meta(ge=0, le=600_000)] | None = None
     eagerness: Literal["low", "medium", "high", "auto"] | None = None
     create_response: bool | None = None
     interrupt_response: bool | None = None
@@ -124,6 +124,36 @@ class NamedTool(ClientEvent, frozen=True):
     server_label: Id | None = None
 
 
+class Reasoning(ClientEvent, frozen=True):
+    """How much the model thinks."""
+
+    effort: Literal["minimal", "low", "medium", "high", "xhigh"] | None = None
+
+
+class Tracing(ClientEvent, frozen=True):
+    """The vendor's own recording of sessions."""
+
+    workflow_name: Id | None = None
+    group_id: Id | None = None
+    metadata: dict[str, Any] | None = None
+
+
+class Truncation(ClientEvent, frozen=True):
+    """How the vendor drops old items of a long conversation."""
+
+    type: Literal["retention_ratio"]
+    retention_ratio: Annotated[float, Meta(ge=0, le=1)]
+    token_limits: dict[str, int] | None = None
+
+
+class Prompt(ClientEvent, frozen=True):
+    """Instructions that the vendor keeps."""
+
+    id: Id
+    version: Id | None = None
+    variables: dict[str, str] | None = None
+
+
 Modalities = Annotated[list[Literal["audio", "text"]], Meta(min_length=1, max_length=1)]
 ToolChoice = Literal["auto", "none", "required"] | NamedTool
 MaxTokens = Annotated[int, Meta(ge=1, le=4096)] | Literal["inf"]
@@ -141,11 +171,11 @@ class SessionChange(ClientEvent, frozen=True):
     max_output_tokens: MaxTokens | None = None
     audio: SessionAudio | None = None
     parallel_tool_calls: bool | None = None
-    reasoning: dict[str, Any] | None = None
-    tracing: Literal["auto"] | dict[str, Any] | None = None
-    truncation: Literal["auto", "disabled"] | dict[str, Any] | None = None
-    prompt: dict[str, Any] | None = None
-    include: list[str] | None = None
+    reasoning: Reasoning | None = None
+    tracing: Literal["auto"] | Tracing | None = None
+    truncation: Literal["auto", "disabled"] | Truncation | None = None
+    prompt: Prompt | None = None
+    include: list[Literal["item.input_audio_transcription.logprobs"]] | None = None
 
 
 class ResponseAudio(ClientEvent, frozen=True):
@@ -167,8 +197,8 @@ class ResponseWanted(ClientEvent, frozen=True):
     max_output_tokens: MaxTokens | None = None
     audio: ResponseAudio | None = None
     parallel_tool_calls: bool | None = None
-    reasoning: dict[str, Any] | None = None
-    prompt: dict[str, Any] | None = None
+    reasoning: Reasoning | None = None
+    prompt: Prompt | None = None
 
 
 class ContentPart(ClientEvent, frozen=True):

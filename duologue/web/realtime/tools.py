@@ -62,7 +62,8 @@ class ClientTools(Processor):
     def __init__(self, jobs: Jobs, put: Callable[[Frame], None]) -> None:
         self._jobs = jobs
         self._put = put  # pushes a frame at the head of the pipeline
-        self._specs: tuple[ToolSpec, ...] = ()
+        self._given: tuple[ToolSpec, ...] = ()  # the client's tools
+        self._specs: tuple[ToolSpec, ...] = ()  # those of them that the agent has none of the same name for
         self._own_specs: tuple[ToolSpec, ...] = ()
         self._calls: dict[str, list[ToolCall]] = {}  # by the response that makes them, until it has ended
         self._own_calls: set[str] = set()  # the responses in progress that call the application's tools
@@ -97,16 +98,11 @@ class ClientTools(Processor):
 
     def with_tools(self, specs: tuple[ToolSpec, ...]) -> Configure:
         """Return the change that gives the engine these tools of the client beside the application's."""
-        return Configure(tools=plain_specs((*self._own_specs, *specs)))
+        return Configure(tools=plain_specs((*self._own_specs, *self.usable(specs))))
 
     def use(self, specs: tuple[ToolSpec, ...]) -> None:
         """Set the client's tools."""
-        self._specs = specs
-
-    @property
-    def specs(self) -> tuple[ToolSpec, ...]:
-        """The client's tools."""
-        return self._specs
+        self._given, self._specs = specs, self.usable(specs)
 
     def _is_the_clients(self, name: str) -> bool:
         return any(spec.name == name for spec in self._specs)
@@ -116,8 +112,8 @@ class ClientTools(Processor):
         """Give the new agent the client's tools as well."""
 
         async def add() -> None:
-            self._own_specs = tuple(spec for spec in self.engine().config.tools if spec not in self._specs)
-            self._specs = self.usable(self._specs)
+            self._own_specs = tuple(spec for spec in self.engine().config.tools if spec not in self._given)
+            self.use(self._given)
             if self._specs:
                 self._put(self.with_tools(self._specs))
 
