@@ -26,7 +26,7 @@ import random
 import time
 from base64 import b64encode
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import anyio
@@ -38,10 +38,12 @@ from duologue.agents.engine import EngineConfig
 from duologue.frames import BotAudio, Respond, SessionStarted
 from duologue.services.google import GeminiLive
 from duologue.services.openai import OpenAIRealtime
-from duologue.services.remote.dialect import Wire
+from duologue.services.remote.dialect import PushingWire, Wire, WireMessage
 from duologue.transports.memory import MemoryTransport
 from duologue.transports.playout.pacer import Pacer
 
+BEGIN_S = 30.0
+"""Seconds within which all calls must have begun. They take long on a machine with other work."""
 WARM_UP_S = 3.0
 WINDOW_S = 2.0
 BUDGETS = {"cpu_s_per_call_minute": 0.5, "in_ms_p95": 2.0}
@@ -66,26 +68,46 @@ class TimedWire:
     def __init__(self, wire: Wire, times: Times, sends: str, brings: bytes) -> None:
         self._wire, self._times = wire, times
         self._sends, self._brings = sends, brings
+        self._noted: WireMessage | None = None  # a message that was not taken, and that `receive` will return
 
     @property
     def ready(self) -> bool:
         """True if `send` takes a message at once."""
         return self._wire.ready
 
-    async def send(self, message: str | bytes) -> None:
+    def listen(self, take: Callable[[WireMessage], bool]) -> None:
+        """Offer messages to `take` while a task waits in `receive`."""
+
+        def taken(message: WireMessage) -> bool:
+            self._note(message)
+            if take(message):
+                return True
+            self._noted = message
+            return False
+
+        if isinstance(self._wire, PushingWire):
+            self._wire.listen(taken)
+
+    def send(self, message: WireMessage) -> Awaitable[None]:
         """Send a message."""
-        await self._wire.send(message)
+        sent = self._wire.send(message)
         if isinstance(message, str) and message.startswith(self._sends):
             fed_at = self._times.fed.popleft()
             if self._times.measuring:
                 self._times.in_s.append(time.perf_counter() - fed_at)
+        return sent
 
-    async def receive(self) -> str | bytes:
+    async def receive(self) -> WireMessage:
         """Return the next message."""
         message = await self._wire.receive()
+        if self._noted is None:
+            self._note(message)
+        self._noted = None
+        return message
+
+    def _note(self, message: WireMessage) -> None:
         if isinstance(message, bytes) and self._brings in message:
             self._times.received.append(time.perf_counter())
-        return message
 
     async def ping(self) -> None:
         """Ping the far end. Returns when it has answered."""
@@ -145,6 +167,8 @@ class Call:
         self._transport = MemoryTransport(engine.capabilities.output_sample_rate)
         self._transport.on_audio(self._count)
         parts = [self._transport.input(), engine, Probe(self.times), Tools(), self._transport.output()]
+        self.begun = anyio.Event()
+        """Set once the microphone is on."""
         self.session = Session(Pipeline(parts))
         self.session.on(SessionStarted, self._begin)
 
@@ -155,6 +179,7 @@ class Call:
         self._transport.send_frame(Respond())
         loop = asyncio.get_running_loop()
         self._beat = Pacer.get().every_20ms(self._speak, loop.time() + 0.02)
+        self.begun.set()
 
     def _speak(self) -> None:
         self.times.fed.append(time.perf_counter())
@@ -195,6 +220,9 @@ async def measure(
         for call in calls:
             tasks.start_soon(call.session.run)
             await anyio.sleep(0.05)
+        with anyio.fail_after(BEGIN_S):
+            for call in calls:
+                await call.begun.wait()
         await anyio.sleep(WARM_UP_S)
         gc.collect()
         gc.freeze()

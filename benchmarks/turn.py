@@ -16,7 +16,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import anyio
@@ -25,16 +25,29 @@ from benchmarks._bare_turn import bare_turns
 from benchmarks._call import FIRST_AUDIO_S, FIRST_TOKEN_S, SENTENCE_TOKENS, STT_S, TOKEN_S, Call, Microphone, speech
 from benchmarks._report import arguments, percentile, report
 from benchmarks._watch import Watch
-from duologue.frames import EndOfTurn, Frame, SessionStarted
-from duologue.processors import Processor
+from duologue.frames import EndOfTurn, SessionStarted
+from duologue.processors import Processor, handles
 
 NOMINAL_S = STT_S + FIRST_TOKEN_S + (SENTENCE_TOKENS - 1) * TOKEN_S + FIRST_AUDIO_S
 SPIN = "import os\nos.nice(19)\nwhile True: sum(range(1000))"
 
 
+class TurnEnds(Processor):
+    """Calls `then` at the end of each turn of the caller. An observer would be called with every push."""
+
+    then: Callable[[], None] = staticmethod(lambda: None)
+
+    @handles(EndOfTurn)
+    async def end_of_turn(self, frame: EndOfTurn) -> None:
+        """Call the function, and push the end on."""
+        self.then()
+        await self.push(frame)
+
+
 async def turns_of_a_call(turns: int, idle_s: float, watch: Watch) -> tuple[list[float], list[float]]:
     """Return the overhead of each turn of one call, and its nominal overhead, in milliseconds."""
-    call = Call()
+    turn_ends = TurnEnds()
+    call = Call(turn_ends)
     session, loop = call.session, asyncio.get_running_loop()
     overhead: list[float] = []
     nominal: list[float] = []
@@ -45,8 +58,8 @@ async def turns_of_a_call(turns: int, idle_s: float, watch: Watch) -> tuple[list
         heard = anyio.Event()
         first_at = 0.0
 
-        def tap(processor: Processor, direction: str, frame: Frame) -> None:
-            if isinstance(frame, EndOfTurn) and not started:
+        def turn_ended() -> None:
+            if not started:
                 started.append(microphone.sent_at)
                 watch.begin()
 
@@ -57,7 +70,7 @@ async def turns_of_a_call(turns: int, idle_s: float, watch: Watch) -> tuple[list
                 first_at = loop.time()
                 heard.set()
 
-        session.observe(tap)
+        turn_ends.then = turn_ended
         call.transport.on_audio(first_chunk)
         for _ in range(turns):
             await anyio.sleep(idle_s)

@@ -5,6 +5,13 @@
 
 Each walk is traced in a call on the virtual clock, over a real socket where an engine has one. The test kit and the
 scripted vendor's half of the protocol are left out. A hop is a change of file between two calls that follow each other.
+
+One rule holds for all walks. A walk is not the first event of its kind in its call, which also fills caches such as the
+routes. It has everything that runs between its beginning and its end, in all tasks, and it ends when the event has
+been dealt with; what follows from that is another walk. The ends: the service or the socket has the caller's audio;
+the playout has the agent's; the socket has the beat, and the ledger its seconds; the agent is silent, the log has the
+heard text, and the provider was sent the truncation; the hand-off is completed; the model has the tool's result and is
+asked to go on.
 """
 
 from __future__ import annotations
@@ -14,6 +21,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -21,6 +29,7 @@ import anyio
 
 import duologue
 from duologue.agents.agent import Agent
+from duologue.agents.engine import EngineConfig
 from duologue.agents.tool import Tool
 from duologue.frames import (
     BotStartedSpeaking,
@@ -31,6 +40,7 @@ from duologue.frames import (
     Signal,
     SpeechStarted,
     Transfer,
+    Usage,
     UserText,
 )
 from duologue.processors.handoff.handoff import Handoff
@@ -42,8 +52,9 @@ from duologue.processors.turns.endpointing import Endpointing
 from duologue.processors.turns.interruption import Interruption
 from duologue.processors.turns.vad import Vad
 from duologue.services.cascade import Cascade
-from duologue.services.llm import ToolRequest
+from duologue.services.llm import Request, ToolRequest
 from duologue.services.openai import OpenAIRealtime
+from duologue.services.remote.dialect import Wire, WireMessage
 from duologue.services.tts import SpeechChunk
 from duologue.session.session import Session
 from duologue.testing import clock
@@ -66,15 +77,25 @@ class Walk:
 
     def __init__(self) -> None:
         self.entered: list[str] = []
+        self.over = anyio.Event()
+
+    def begin(self) -> None:
+        """Trace from here on."""
+        sys.setprofile(self._see)
+
+    def end(self) -> None:
+        """Trace no further: the event has been dealt with."""
+        sys.setprofile(None)
+        self.over.set()
 
     @contextmanager
     def traced(self) -> Iterator[None]:
         """Trace the block, and everything that the event loop runs while it waits."""
-        sys.setprofile(self._see)
+        self.begin()
         try:
             yield
         finally:
-            sys.setprofile(None)
+            self.end()
 
     def _see(self, frame: FrameType, event: str, _: object) -> None:
         name = frame.f_code.co_filename
@@ -225,19 +246,60 @@ async def one_beat() -> Walk:
     return walk
 
 
+class Sent:
+    """The wire of a connection. Calls `sent` with each message once the socket has taken it."""
+
+    def __init__(self, wire: Wire, sent: Callable[[WireMessage], None]) -> None:
+        self._wire, self._sent = wire, sent
+        self.receive, self.ping, self.close = wire.receive, wire.ping, wire.close
+
+    @property
+    def ready(self) -> bool:
+        """True while the socket takes messages at once."""
+        return self._wire.ready
+
+    async def send(self, message: WireMessage) -> None:
+        """Send a message."""
+        await self._wire.send(message)
+        self._sent(message)
+
+
+class TracedOpenAI(OpenAIRealtime):
+    """OpenAI's engine. `sent` is called with each message that the socket has taken."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(api_key="test", base_url=url)
+        self.sent: Callable[[WireMessage], None] = lambda message: None
+
+    async def dial(self, config: EngineConfig, handle: str) -> Wire:
+        """Open a connection."""
+        return Sent(await super().dial(config, handle), lambda message: self.sent(message))
+
+
 async def interruption(engine: Processor) -> Walk:
-    """`Session.interrupt()` in the middle of the agent's speech, and what follows from it at once."""
+    """`Session.interrupt()` in the middle of the agent's speech, until all sides know of it."""
     walk, transport = Walk(), MemoryTransport()
     pipeline = [transport.input(), Vad(), Endpointing(), Interruption(), engine, Tools(), transport.output()]
     session = Session(Pipeline(pipeline))
 
-    async def script() -> None:
+    async def speaking() -> None:
         await signal(session, BotStartedSpeaking, lambda: session.send(UserText(text="hello")))
         await anyio.sleep(1.005)
-        with walk.traced():
-            session.interrupt()
-            for _ in range(10):
-                await asyncio.sleep(0)
+
+    async def script() -> None:
+        await speaking()
+        session.interrupt()
+        await anyio.sleep(1.0)
+        await speaking()
+        walk.begin()
+        session.interrupt()
+        if isinstance(engine, TracedOpenAI):
+            engine.sent = lambda message: walk.end() if "item.truncate" in str(message) else None
+            with anyio.fail_after(30):
+                await walk.over.wait()
+        else:
+            await asyncio.sleep(0)  # the services end at their cancellation
+            walk.end()
 
     await running(session, script)
     return walk
@@ -255,6 +317,9 @@ async def swap(first: Processor, second: Processor) -> Walk:
     async def script() -> None:
         await signal(session, BotStoppedSpeaking, lambda: session.send(UserText(text="hello")))
         await anyio.sleep(0.5)
+        for target, engine in (("Bob", "second"), ("Ann", "first")):
+            await signal(session, HandoffCompleted, partial(session.send, Transfer(target=target, engine=engine)))
+            await anyio.sleep(0.5)
         with walk.traced():
             await signal(session, HandoffCompleted, lambda: session.send(Transfer(target="Bob", engine="second")))
 
@@ -262,24 +327,31 @@ async def swap(first: Processor, second: Processor) -> Walk:
     return walk
 
 
-class ToolWalk(Processor):
-    """Traces from the response that calls a tool to the response with its result."""
+class BeginsAtResponse(Processor):
+    """Begins to trace at the response with this number."""
 
-    def __init__(self, walk: Walk) -> None:
-        self.walk = walk
-        self.responses = 0
-        self.over = anyio.Event()
+    def __init__(self, walk: Walk, number: int) -> None:
+        self.walk, self.left = walk, number
 
     @handles(ResponseStarted)
     async def response(self, frame: ResponseStarted) -> None:
-        """Begin with the first response, end with the second."""
-        self.responses += 1
-        if self.responses == 2:
-            sys.setprofile(None)
-            self.over.set()
+        """Count a response."""
         await self.push(frame)
-        if self.responses == 1:
-            sys.setprofile(self.walk._see)
+        self.left -= 1
+        if not self.left:
+            self.walk.begin()
+
+
+class TracedLLM(MockLLM):
+    """Calls `asked` at each request."""
+
+    asked: Callable[[], None] = staticmethod(lambda: None)
+
+    async def generate(self, request: Request) -> AsyncIterator[str | ToolRequest | Usage]:
+        """Yield the next reply."""
+        self.asked()
+        async for part in super().generate(request):
+            yield part
 
 
 async def weather() -> str:
@@ -287,17 +359,30 @@ async def weather() -> str:
     return "sunny"
 
 
-async def tool_call(engine: Processor) -> Walk:
-    """A tool call, from the response that asks for it to the response with its result."""
+async def tool_call(engine: Processor, llm: TracedLLM | None = None) -> Walk:
+    """A tool call, from the response that asks for it until the model has the result and is asked to go on."""
     walk, transport = Walk(), MemoryTransport()
-    probe = ToolWalk(walk)
-    pipeline = [transport.input(), engine, probe, Tools([Tool(weather)]), transport.output()]
+    pipeline = [transport.input(), engine, BeginsAtResponse(walk, 3), Tools([Tool(weather)]), transport.output()]
     session = Session(Pipeline(pipeline))
+    requests = 0
+
+    def asked() -> None:
+        nonlocal requests
+        requests += 1
+        if requests == 4:  # the second one with a result
+            walk.end()
+
+    if llm is not None:
+        llm.asked = asked
+    if isinstance(engine, TracedOpenAI):
+        engine.sent = lambda message: asked() if "response.create" in str(message) else None
 
     async def script() -> None:
-        await session.send(UserText(text="hello"))
+        await signal(session, BotStoppedSpeaking, lambda: session.send(UserText(text="hello")))
+        await anyio.sleep(0.5)
+        await session.send(UserText(text="hello again"))
         with anyio.fail_after(30):
-            await probe.over.wait()
+            await walk.over.wait()
 
     await running(session, script)
     return walk
@@ -305,11 +390,11 @@ async def tool_call(engine: Processor) -> Walk:
 
 async def walks() -> AsyncIterator[tuple[str, Walk]]:
     """Yield all walks with their names."""
-    calling = MockLLM((ToolRequest(call_id="c1", name="weather", arguments={}), "It is sunny."), token_s=0.0)
-    async with ScriptedOpenAI([[Speak(LONG, pace=2.0)]] * 3) as server:
+    calling = TracedLLM((ToolRequest(call_id="c1", name="weather", arguments={}), "It is sunny.") * 2, token_s=0.0)
+    async with ScriptedOpenAI([[Speak(LONG, pace=2.0)]] * 5) as server:
 
         def openai() -> OpenAIRealtime:
-            return OpenAIRealtime(api_key="test", base_url=server.url)
+            return TracedOpenAI(server.url)
 
         yield "1a 20 ms of speech, WebSocket to STT", await one_chunk_of_speech(cascade())
         yield "1b the same, to OpenAI's socket", await one_chunk_of_speech(openai())
@@ -318,8 +403,8 @@ async def walks() -> AsyncIterator[tuple[str, Walk]]:
         yield "3a interruption, cascade", await interruption(cascade())
         yield "3b interruption, native", await interruption(openai())
         yield "4  hand-off, cascade to native", await swap(cascade(), openai())
-        yield "5a tool call, cascade", await tool_call(cascade(llm=calling))
-    async with ScriptedOpenAI([[CallTool("weather", {})], [Speak("It is sunny.")]]) as server:
+        yield "5a tool call, cascade", await tool_call(cascade(llm=calling), calling)
+    async with ScriptedOpenAI([[CallTool("weather", {})], [Speak("It is sunny.")]] * 2) as server:
         yield "5b tool call, native", await tool_call(openai())
 
 

@@ -1,15 +1,25 @@
-"""`Agent`: an agent as configuration. The same definition serves a cascade and a native engine."""
+"""`Agent`: an agent as configuration. The same definition serves a cascade and a native engine.
+
+A `Flow` says which agents may follow each agent. A `Cast` has the agents of one call, its flow, and its place in it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import ConfigurationError
+import msgspec
+
+from ..errors import ConfigurationError, ToolError
 from ..frames import Configure
-from .engine import language_line
-from .tool import Tool, ToolSpec, plain_specs
+from .engine import language_line, plain_specs
+from .tool import Tool, ToolSpec
+
+TOOL_NAME = "handoff_conversation"
+"""The name of the tool by which an agent hands the call over."""
+MAX_HISTORY = 100
+"""Phases that the history of a flow's state keeps."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,10 +181,126 @@ def free_flow(agents: Mapping[str, Agent]) -> Flow:
 
 @dataclass(slots=True)
 class FlowState:
-    """The place of one session in its flow. `history` has the phases before this one, at most 100."""
+    """The place of one session in its flow. `history` has the latest `MAX_HISTORY` phases before this one."""
 
     phase: str
     history: list[str] = field(default_factory=list)
     previous_agent: str = ""
     handoffs: int = 0
     context: dict[str, Any] = field(default_factory=dict)
+
+
+class Cast:
+    """The agents of a call, the flow between them, and the call's place in it (`state`). It belongs to one session.
+
+    Without a flow the agents' own `targets` define who may follow. Raises ConfigurationError for two agents of one
+    name, an agent with a tool of the hand-off tool's name, and a flow that names an unknown agent.
+    """
+
+    def __init__(self, agents: Iterable[Agent], flow: Flow | Iterable[Stage] | None) -> None:
+        self.agents = by_name(agents)
+        if flow is None:
+            self.flow = free_flow(self.agents)
+        else:
+            self.flow = flow if isinstance(flow, Flow) else Flow(flow)
+        for stage in self.flow.stages.values():
+            if stage.agent not in self.agents:
+                raise ConfigurationError(f"stage {stage.phase!r} is led by {stage.agent!r}, which is not an agent")
+        for agent in self.agents.values():
+            if any(tool.name == TOOL_NAME for tool in agent.toolset):
+                raise ConfigurationError(f"agent {agent.name!r} has a tool of its own named {TOOL_NAME!r}")
+        self.state = FlowState(self.flow.first.phase)
+
+    @property
+    def agent(self) -> Agent:
+        """The agent that has the call."""
+        return self.agents[self.flow.stages[self.state.phase].agent]
+
+    def phase_of(self, agent: str, phase: str | None) -> str | None:
+        """Return a phase that an agent leads, as `Flow.phase_of` does after the present phase."""
+        return self.flow.phase_of(agent, phase, after=self.state.phase)
+
+    def enter(self, phase: str) -> None:
+        """Give the call to the agent that leads a phase."""
+        state, before = self.state, self.agent.name
+        state.history = [*state.history, state.phase][-MAX_HISTORY:]
+        state.phase, state.previous_agent, state.handoffs = phase, before, state.handoffs + 1
+
+    def configuration(self, agent: Agent, phase: str, shared: Iterable[ToolSpec], voices: str) -> Configure:
+        """Return an engine's configuration for an agent in a phase: with its own tools, the shared tools, and the
+        hand-off tool if another agent may follow.
+        """
+        allowed = self.flow.after(phase)
+        more = [*shared, handoff_spec(self.agents, allowed)] if allowed else shared
+        return configuration(agent, more, voices)
+
+    def asked(self, arguments: dict[str, Any]) -> HandoffArguments:
+        """Return the checked arguments of a hand-off that a model asks for. Raises ToolError with the reason."""
+        return read_arguments(arguments, self.state.phase, self.flow.after(self.state.phase))
+
+
+class HandoffArguments(msgspec.Struct, kw_only=True, frozen=True):
+    """The arguments of a hand-off that a model asks for."""
+
+    target: str
+    reason: str
+    summary: str
+    next_phase: str | None = None
+    channel_escalation: str | None = None
+
+
+def read_arguments(arguments: dict[str, Any], phase: str, allowed: Sequence[Stage]) -> HandoffArguments:
+    """Check the arguments of a hand-off in a phase that the `allowed` stages may follow.
+
+    Raises ToolError, with the reason, for arguments that do not fit the schema or its enumerations.
+    """
+    try:
+        asked = msgspec.convert(arguments, HandoffArguments)
+    except msgspec.ValidationError as error:
+        raise ToolError(f"wrong arguments: {error}") from error
+    phases = [stage.phase for stage in allowed if stage.agent == asked.target]
+    if not phases:
+        names = ", ".join(_agent_names(allowed)) or "nobody"
+        raise ToolError(f"{asked.target!r} cannot take the call now; who can: {names}")
+    if asked.next_phase is not None and asked.next_phase not in phases:
+        raise ToolError(
+            f"the phase {asked.next_phase!r} with {asked.target!r} cannot follow {phase!r}; "
+            f"what can: {', '.join(phases)}"
+        )
+    return asked
+
+
+def handoff_spec(agents: Mapping[str, Agent], allowed: Sequence[Stage]) -> ToolSpec:
+    """Return the hand-off tool's specification in a phase that the `allowed` stages may follow."""
+    lines = []
+    for stage in allowed:
+        agent = agents[stage.agent]
+        lines.append(f"{agent.name}: {stage.description or agent.description or agent.role or agent.name}")
+    return ToolSpec(
+        name=TOOL_NAME,
+        description="Hand the conversation over to another agent, who continues it with the caller.",
+        parameters={
+            "type": "object",
+            "properties": {
+                "target": {
+                    "type": "string",
+                    "enum": _agent_names(allowed),
+                    "description": "Who takes over. " + "; ".join(lines),
+                },
+                "reason": {"type": "string", "description": "Why the call is handed over."},
+                "summary": {"type": "string", "description": "What the next agent must know of the call so far."},
+                "next_phase": {
+                    "type": "string",
+                    "enum": [stage.phase for stage in allowed],
+                    "description": "The phase to go to, if not the target's own.",
+                },
+                "channel_escalation": {"type": "string", "description": "Another channel to move to, if any."},
+            },
+            "required": ["target", "reason", "summary"],
+            "additionalProperties": False,
+        },
+    )
+
+
+def _agent_names(stages: Sequence[Stage]) -> list[str]:
+    return list(dict.fromkeys(stage.agent for stage in stages))

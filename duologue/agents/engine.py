@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import msgspec
@@ -15,28 +16,38 @@ AnswerSetting = Literal["turn_instructions", "no_tools", "tool_choice"]
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
-    """The abilities of an engine as data. Sample rates are in Hz."""
+    """The abilities of an engine as data."""
 
     input_sample_rate: int
+    """The rate of the caller's audio that the engine takes, in Hz."""
     output_sample_rate: int
+    """The rate of the agent's audio that the engine gives, in Hz."""
     resumption: Literal["native", "replay", "none"]
     """How a new connection knows the conversation: by the provider's handle, or by a replay of the log."""
     changes_in_session: frozenset[str]
     """The settings that change without a new connection: instructions, voice, language, tools, options."""
     history_survives: bool
+    """True if the model still knows the conversation after a reconnection, a hand-off or a change of engines."""
     model_may_change: bool
+    """True if the model can be exchanged during the call."""
     truncation: bool
     """True if the model forgets the part of an answer that the caller did not hear."""
     turn_detection: frozenset[Literal["server", "client"]]
     """The sides that can find the caller's turns: the provider ("server") or the pipeline ("client")."""
     manual_turns: bool
+    """True if the pipeline can end the caller's turn, for example for push-to-talk."""
     text_input: bool
+    """True if the caller can type."""
     video_input: bool
+    """True if the model takes the caller's images."""
     tools: Literal["blocking", "async", "none"]
+    """The tool calls of the model. After a "blocking" call it waits for the result; during an "async" one it speaks."""
     billing: Literal["token", "clock", "none"]
+    """What the provider charges for: tokens, the seconds of a connection, or nothing."""
     session_limit_s: float | None = None
     """Seconds after which the provider ends a connection; None without a limit."""
     affect: bool = False
+    """True if the model hears the caller's mood and answers in kind."""
     text_may_change: bool = False
     """True if hooks may change a sentence before it is spoken. Otherwise they can only block it."""
     conformance: int = 1
@@ -88,6 +99,11 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
             except msgspec.ValidationError as error:
                 raise ConfigurationError(f"a tool's specification is malformed: {error}") from error
         return msgspec.structs.replace(self, **fields)
+
+
+def plain_specs(specs: Iterable[ToolSpec]) -> tuple[dict[str, Any], ...]:
+    """Return the specifications as plain data, as `Configure.tools` has them."""
+    return tuple(msgspec.to_builtins(spec) for spec in specs)
 
 
 Pending = Literal["", "noise", "words"]

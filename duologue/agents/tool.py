@@ -6,7 +6,7 @@ import copy
 import inspect
 import re
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import msgspec
 
 from ..errors import ConfigurationError, ToolError
-from ..processors.kernel.threads import in_thread
+from ..processors.kernel.tasks import in_thread
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
@@ -25,11 +25,6 @@ class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     description: str = ""
     parameters: dict[str, Any] = msgspec.field(default_factory=lambda: {"type": "object", "properties": {}})
-
-
-def plain_specs(specs: Iterable[ToolSpec]) -> tuple[dict[str, Any], ...]:
-    """Return the specifications as plain data, as `Configure.tools` has them."""
-    return tuple(msgspec.to_builtins(spec) for spec in specs)
 
 
 class Tool:

@@ -60,14 +60,6 @@ def silence(duration_s: float, sample_rate: int, channels: int = 1) -> bytes:
     return bytes(BYTES_PER_SAMPLE * channels * round(duration_s * sample_rate))
 
 
-def mix(a: bytes, b: bytes) -> bytes:
-    """The sum of two signals of one rate and layout, clipped at full scale; the shorter is padded with silence."""
-    import numpy as np
-
-    x, y = _padded(a, b)
-    return _to_bytes(x.astype(np.int32) + y)
-
-
 def gain(pcm: bytes, factor: float) -> bytes:
     """`pcm` with each sample multiplied by `factor` (1.0 = unchanged), clipped at full scale."""
     import numpy as np

@@ -1,4 +1,4 @@
-"""`Resampler`: streaming conversion of sample rates.
+"""`Resampler`: streaming conversion of sample rates. `MonoAt`: audio of any rate and channels, as mono at one rate.
 
 soxr does the filtering. Its own streams work in long blocks: at the quality used here they delay audio by 20 to 125 ms
 and then return it in a burst. Here each piece is converted at once, in a window that reaches as far before and after
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 
 from ..errors import BadInput
-from .pcm import BYTES_PER_SAMPLE, check_channels, check_rate, check_whole
+from .pcm import BYTES_PER_SAMPLE, check_channels, check_rate, check_whole, downmix
 
 # Flat within 0.25 dB up to 0.9 of the lower rate's Nyquist frequency. Telephone speech at 8 kHz ends at 0.85, where LQ
 # is 8 dB down already. HQ would need a longer window.
@@ -109,3 +109,35 @@ class Resampler:
         self._given = end - periods * self._up
         pcm: bytes = np.clip(np.rint(y), -32768, 32767).astype("<i2").tobytes()
         return pcm
+
+
+class MonoAt:
+    """Converts a stream of s16le pieces to mono at `sample_rate`. Their rate may change on the way.
+
+    Mono audio at that rate passes unchanged.
+    """
+
+    def __init__(self, sample_rate: int) -> None:
+        self.sample_rate = sample_rate
+        self._resampler: Resampler | None = None
+
+    def process(self, pcm: bytes, sample_rate: int, channels: int = 1) -> bytes:
+        """Convert the next piece. Returns the audio that is ready."""
+        if channels != 1:
+            pcm = downmix(pcm, channels)
+        rest = b""
+        if self._resampler is not None and self._resampler.source_rate != sample_rate:
+            rest, self._resampler = self._resampler.flush(), None
+        if sample_rate == self.sample_rate:
+            return rest + pcm
+        if self._resampler is None:
+            self._resampler = Resampler(sample_rate, self.sample_rate)
+        return rest + self._resampler.process(pcm)
+
+    def flush(self) -> bytes:
+        """End the stream, and return the rest of it. The next piece begins a new one."""
+        return self._resampler.flush() if self._resampler is not None else b""
+
+    def reset(self) -> None:
+        """Forget the stream. The next piece begins a new one."""
+        self._resampler = None

@@ -18,6 +18,7 @@ EXTRAS: dict[str, tuple[str, dict[str, str]]] = {
         {"anyio": "anyio", "msgspec": "msgspec", "numpy": "numpy", "soxr": "soxr", "webrtcvad": "webrtcvad-wheels"},
     ),
     "local": ("offline speech", {"pocketsphinx": "pocketsphinx", "espeakng_loader": "espeakng-loader"}),
+    "remote": ("vendors' services over a WebSocket", {"websockets": "websockets"}),
     "openai": ("OpenAI Realtime", {"openai": "openai", "websockets": "websockets", "jsonschema": "jsonschema"}),
     "google": ("Gemini Live", {"google.genai": "google-genai", "websockets": "websockets", "jsonschema": "jsonschema"}),
     "web": ("duologue serve", {"starlette": "starlette", "uvicorn": "uvicorn", "websockets": "websockets"}),

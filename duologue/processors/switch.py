@@ -43,6 +43,10 @@ class Switch(Processor, Group, Generic[N]):
         return tuple(self._branches.values())
 
     @property
+    def labelled_children(self) -> list[tuple[str, Node]]:
+        return [(f"{name} (active)" if name == self._active else name, node) for name, node in self._branches.items()]
+
+    @property
     def active_children(self) -> tuple[Node, ...]:
         return (self._branches[self._active],)
 

@@ -26,6 +26,8 @@ class Tee(Processor, Group):
     Raises ConfigurationError as `Pipeline` does.
     """
 
+    beside = True
+
     def __init__(self, branch: Iterable[Node]) -> None:
         self._branch = Pipeline(branch)
         self._ports: dict[Direction, _TeePort] = {}

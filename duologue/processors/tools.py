@@ -38,6 +38,8 @@ class Tools(Processor):
     (`Session.intercept`). A result longer than `result_max_length` characters is cut, with a notice.
     """
 
+    follows = frozenset({ToolCall})
+
     def __init__(
         self, tools: Iterable[Tool | Callable[..., Any]] = (), *, result_max_length: int = RESULT_MAX_LENGTH
     ) -> None:

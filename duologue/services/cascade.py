@@ -8,10 +8,10 @@ from itertools import count
 
 import msgspec
 
-from ..agents.engine import AnswerSetting, Capabilities, EngineConfig, Handover
-from ..agents.tool import ToolSpec, plain_specs
+from ..agents.engine import AnswerSetting, Capabilities, EngineConfig, Handover, plain_specs
+from ..agents.tool import ToolSpec
 from ..errors import ConfigurationError
-from ..frames import Configure, Control
+from ..frames import Configure, Control, EndOfTurn
 from ..processors.pipeline import Pipeline
 from ..processors.processor import Processor, handles
 from .llm import LLM
@@ -150,7 +150,7 @@ class Cascade(Pipeline):
         settings: set[AnswerSetting] = {"no_tools"}
         if self.llm.chooses_tools:
             settings.add("tool_choice")
-        if not self.stt.finds_turns:
+        if EndOfTurn not in self.stt.gives:  # else the service ends the turns, whatever was said before it
             settings.add("turn_instructions")
         return frozenset(settings)
 
@@ -161,7 +161,8 @@ class Cascade(Pipeline):
     async def configure(self, change: Configure) -> None:
         """Apply a change to the responses that begin from now on, as a whole or not at all. Raises as `check` does."""
         config = self._changed(change)
-        self.llm.config, self.stt.language = config, config.language
+        self.llm.config = config
+        self.stt.language = self.tts.language = config.language
 
     def _changed(self, change: Configure) -> EngineConfig:
         config = self.config.changed(change)

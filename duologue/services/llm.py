@@ -17,6 +17,7 @@ from ..frames import (
     ResponseEnded,
     ResponseStarted,
     ResponseStatus,
+    ToolCall,
     ToolResult,
     Usage,
     UserTranscript,
@@ -46,6 +47,9 @@ class LLM(Answers):
     The agent says `not_understood` when no word of the caller's speech was recognised, and `failure` when the model
     fails or gives no output for `timeout_s` seconds. With None it says nothing.
     """
+
+    gives = frozenset({BotText, ToolCall})
+    follows = frozenset({UserTranscript})
 
     model: str = ""
     timeout_s: float = 20.0

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
-from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
-from ..audio.convert import MonoAt
+from ..audio.resample import MonoAt
 from ..errors import DeadlineExceeded, ServiceError
 from ..frames import EndOfTurn, Frame, Input, SpeechStarted, SpeechStopped, Usage, UserAudio, UserTranscript, Word
 from ..processors.kernel.lane import Overdue, Patience
+from ..processors.kernel.node import Node
 from ..processors.processor import Processor, handles
+from ..processors.turns.endpointing import check_turns
 
 Result = TypeVar("Result")
 
@@ -53,13 +55,14 @@ class STT(Processor):
     language: str = ""
     """The caller's language, from the agent's configuration; "" means the service's default."""
 
-    finds_turns: bool = False
-    """True if the service finds the caller's turns itself, whatever the processors before it say."""
+    gives = frozenset({UserTranscript})
+    follows = frozenset({UserAudio})
+
     replaceable: bool = False
     """True while another engine can take the call if this service fails for good."""
 
     def __init__(self) -> None:
-        self._recent: deque[UserAudio] = deque()
+        self._recent: list[UserAudio] = []
         self._recent_s = 0.0
         self._mono: MonoAt | None = None  # made for the first audio that must be converted
         self._listening = False
@@ -72,6 +75,12 @@ class STT(Processor):
         self._utterance_id = ""
         self._stopped_at = 0.0
         self._fed_s = 0.0
+
+    def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
+        """Require the ends of the caller's turns, unless the service gives them itself."""
+        super().check_place(before, after)
+        if EndOfTurn not in self.gives:
+            check_turns(self, before, after)
 
     async def open(self) -> None:
         """Begin to listen. Overriding methods call this first."""
@@ -106,7 +115,10 @@ class STT(Processor):
     @handles(UserAudio, queued=True)
     async def audio(self, frame: UserAudio) -> None:
         """Keep or transcribe the audio, and push it on."""
-        await self._hear_or_keep(frame)
+        if self._listening:
+            await self._hear(frame)
+        elif frame.audio:
+            self._keep(frame)
         await self.push(frame)
 
     @handles(SpeechStarted, queued=True)
@@ -162,7 +174,10 @@ class STT(Processor):
     async def _relive(self, frame: Input) -> None:
         # The other service has pushed all of them on already, except the end of the turn.
         if isinstance(frame, UserAudio):
-            await self._hear_or_keep(frame)
+            if self._listening:
+                await self._hear(frame)
+            elif frame.audio:
+                self._keep(frame)
         elif isinstance(frame, SpeechStarted):
             await self._begin(frame)
         elif isinstance(frame, EndOfTurn):
@@ -179,36 +194,35 @@ class STT(Processor):
         self._utterance = [*kept, msgspec.structs.replace(start, utterance=self._utterance_id)]
         await self._ask(None, self.begin)
         for frame in kept:
-            await self._feed(frame)
+            await self._feed(self._converted(frame))
 
-    async def _hear_or_keep(self, frame: UserAudio) -> None:
-        if self._listening:
-            self._utterance.append(frame)
-            await self._feed(frame)
-            if self._fed_s >= self.max_utterance_s and self._listening:
-                end_s = frame.at + frame.duration_s
-                await self._finish(end_s)
-                if not self._released:
-                    await self._begin(SpeechStarted(at=end_s))
-        elif frame.audio:
-            self._keep(frame)
+    async def _hear(self, frame: UserAudio) -> None:
+        self._utterance.append(frame)
+        await self._feed(self._converted(frame))
+        if self._fed_s >= self.max_utterance_s and self._listening:
+            end_s = frame.at + frame.duration_s
+            await self._finish(end_s)
+            if not self._released:
+                await self._begin(SpeechStarted(at=end_s))
 
     def _keep(self, frame: UserAudio) -> None:
-        self._recent.append(frame)
+        recent = self._recent
+        recent.append(frame)
         self._recent_s += frame.duration_s
-        while self._recent_s - self._recent[0].duration_s > self.preroll_ms / 1000:
-            self._recent_s -= self._recent.popleft().duration_s
+        while self._recent_s - (oldest_s := recent[0].duration_s) > self.preroll_ms / 1000:
+            recent.pop(0)
+            self._recent_s -= oldest_s
 
-    async def _feed(self, frame: UserAudio) -> None:
+    def _converted(self, frame: UserAudio) -> bytes:
+        """Return audio of the utterance as the service takes it."""
         self._fed_s += frame.duration_s
-        pcm = frame.audio
-        if self._mono is None and (frame.channels != 1 or frame.sample_rate != self.sample_rate):
+        if self._mono is None:
+            if frame.channels == 1 and frame.sample_rate == self.sample_rate:
+                return frame.audio
             self._mono = MonoAt(self.sample_rate)
-        if self._mono is not None:
-            pcm = self._mono.process(pcm, frame.sample_rate, frame.channels)
-        await self._hear(pcm)
+        return self._mono.process(frame.audio, frame.sample_rate, frame.channels)
 
-    async def _hear(self, pcm: bytes) -> None:
+    async def _feed(self, pcm: bytes) -> None:
         if pcm and (interim := await self._ask("", self.feed, pcm)):
             await self.tell_interim(interim)
 
@@ -223,10 +237,12 @@ class STT(Processor):
 
     async def _finish(self, end_s: float) -> None:
         if self._mono is not None:
-            await self._hear(self._mono.flush())
+            await self._feed(self._mono.flush())
         self._listening = False
         said = await self._ask(None, self.finish) or self.partial()
-        self.broadcast(Usage(service=self.name, model=self.model, input_audio_s=self._fed_s))
+        # After what follows from the transcript: the caller waits for that.
+        usage = Usage(service=self.name, model=self.model, input_audio_s=self._fed_s)
+        asyncio.get_running_loop().call_soon(self.broadcast, usage)
         await self._tell(
             UserTranscript(
                 text=said.text.strip(),

@@ -37,12 +37,17 @@ class TTS(Processor):
     seconds, is reported and left out of the text; the response ends as failed.
     """
 
+    gives = frozenset({BotAudio})
+    follows = frozenset({BotText})
+
     sample_rate: int = 24_000
     """Sample rate of the service's audio, in Hz."""
     timeout_s: float = 10.0
     model: str = ""
     voices: str = ""
     """The family of the service's voices, by which an `Agent` can name a voice for each engine."""
+    language: str = ""
+    """The agent's language, from its configuration; "" means the service's default."""
 
     replaceable: bool = False
     """True while another engine can take the call if this service fails for good."""

@@ -10,7 +10,7 @@ import msgspec
 
 from ..errors import BadInput, IllegalState
 from ..frames import Word
-from .ledger import Heard, Response, heard_text
+from .ledger import Heard, Ledger, Response, heard_text
 from .tool_calls import ToolCalls
 
 Kind = Literal["message", "tool_call", "tool_result", "handoff", "note"]
@@ -295,6 +295,8 @@ class LogKeeper:
     """Logs responses: adds an item when a response begins, and its text when the response is settled."""
 
     def __init__(self, conversation: Conversation, now: Callable[[], float]) -> None:
+        self.ledger = Ledger(self.opened, self.heard, self.settled)
+        """The ledger that reports the responses."""
         self._conversation = conversation
         self._now = now
 

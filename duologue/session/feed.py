@@ -57,8 +57,7 @@ class Feed:
         """True once the call has ended: its messages are final."""
         self._session = session
         self._watchers: list[_Watcher] = []
-        self._messages = FeedMessages(session, self._emit, lambda: bool(self._watchers))
-        self._attached = False
+        self._messages: FeedMessages | None = None  # while nothing is followed
         self._stop_levels: Callable[[], None] | None = None
         self._meter: LatencyMeter | None = None
         self._timed: TurnLatency | None = None
@@ -113,18 +112,21 @@ class Feed:
 
     def snapshot(self) -> Iterator[FeedEvent]:
         """The present log as events, in order, then the words that are not in the log yet."""
-        return self._messages.snapshot()
+        return (self._messages or self._follower()).snapshot()
 
     def attach(self) -> None:
         """Begin to follow the call. Attaching twice is harmless."""
-        if self._attached:
+        if self._messages is not None:
             return
-        self._attached = True
+        self._messages = self._follower()
         self._messages.attach()
         follow_signals(self._session, self._emit)
         self._session.on(SessionEnding, self._ending)
         self._session.on(BotStartedSpeaking, self._time_turn)
         self._measure()
+
+    def _follower(self) -> FeedMessages:
+        return FeedMessages(self._session, self._emit, lambda: bool(self._watchers))
 
     def _emit(self, event: FeedEvent) -> None:
         kind = type(event)
@@ -138,6 +140,7 @@ class Feed:
     # -- the end, and figures on request ---------------------------------------------------------------------------
 
     def _ending(self, signal: SessionEnding) -> None:
+        assert self._messages is not None  # this is called by what it follows
         self._messages.end()
         self.ended = True
         self._emit(CallEnding(at=self._session.now(), reason=signal.reason))

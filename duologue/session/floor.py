@@ -55,11 +55,15 @@ class Floor:
         """True if the caller's turn that is ending was a backchannel: see `take_dismissed`."""
         self.touched: Callable[[], None] = lambda: None
         """Called at every sign of life. Code that changes one of the attributes above calls it too."""
-        self._working: set[int] = set()
-        self._protected: set[int] = set()
+        self._working: frozenset[int] = frozenset()
+        self._protected: frozenset[int] = frozenset()
         self._scopes: dict[anyio.CancelScope, int] = {}
         self._holds = Holds()
         self._voice_listeners: tuple[VoiceListener, ...] = ()
+
+    def watch_idle(self, idle_s: float, on: Callable[[type[Any], Callable[[Any], None]], object]) -> None:
+        """Broadcast `Idle` from now on, as `IdleClock` says."""
+        IdleClock(self, idle_s, on, self._broadcast)
 
     def caller_speaks(self, speaking: bool, at: float) -> None:
         """Record that the caller has spoken, or been silent, since session time `at`. Broadcasts a change."""
@@ -95,15 +99,15 @@ class Floor:
         self.turn += 1
         if not self._unsettled():
             self._protected &= self._working
-        self._working.add(self.turn)
+        self._working |= {self.turn}
         if protected:
-            self._protected.add(self.turn)
+            self._protected |= {self.turn}
         self.touched()
         return self.turn
 
     def finish(self, turn: int) -> None:
         """Record that the engine has finished this turn, including its tool calls and their continuations."""
-        self._working.discard(turn)
+        self._working -= {turn}
         self.touched()
 
     def is_stale(self, frame: Frame) -> bool:
@@ -178,8 +182,7 @@ class Floor:
     def raise_fence(self) -> int:
         """Make all output up to the latest turn void, end the holds that are not lasting, and return that turn."""
         self.fence = self.turn
-        self._protected.clear()
-        self._working.clear()
+        self._working = self._protected = frozenset()
         if self.held:
             self._holds.end(lasting=False)
         for scope, turn in list(self._scopes.items()):

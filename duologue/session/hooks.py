@@ -21,6 +21,9 @@ HOOK_TIMEOUT_S = 2.0
 """Seconds that one call of a hook may take. A hook that takes longer has failed."""
 
 
+_INTERCEPTED = (UserTranscript, BotText, ToolCall)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class _Hook:
     function: Callable[[Any], Any]
@@ -34,7 +37,7 @@ class Hooks:
         self._report = report
         self._broadcast = broadcast
         self._conversation = conversation
-        self._hooks: dict[type, list[_Hook]] = {UserTranscript: [], ToolCall: [], BotText: []}
+        self._hooks: dict[type, list[_Hook]] = {}
 
     def add(self, frame_type: type, function: Callable[[Any], Any], timeout_s: float) -> Callable[[], None]:
         """Add a hook. Returns a function that removes it.
@@ -42,13 +45,13 @@ class Hooks:
         Raises ConfigurationError for a frame type that cannot be intercepted, for a hook that cannot be called,
         and for an invalid limit.
         """
-        if frame_type not in self._hooks:
+        if frame_type not in _INTERCEPTED:
             raise ConfigurationError(f"{frame_type!r} cannot be intercepted: UserTranscript, BotText and ToolCall can")
         if not callable(function):
             raise ConfigurationError(f"{function!r} cannot be a hook: it cannot be called")
         if timeout_s <= 0:
             raise ConfigurationError(f"a hook's timeout_s must be positive, not {timeout_s}")
-        hooks, hook = self._hooks[frame_type], _Hook(function, timeout_s)
+        hooks, hook = self._hooks.setdefault(frame_type, []), _Hook(function, timeout_s)
         hooks.append(hook)
 
         def stop() -> None:
@@ -59,7 +62,7 @@ class Hooks:
 
     def has(self, frame_type: type) -> bool:
         """Return True if there is a hook for frames of this type."""
-        return bool(self._hooks[frame_type])
+        return bool(self._hooks.get(frame_type))
 
     async def sentence(self, frame: BotText) -> BotText | None:
         """Return the sentence to speak, or None if it is blocked.
@@ -68,7 +71,7 @@ class Hooks:
         spoken, since it was not checked.
         """
         text = frame.text.strip()
-        for hook in tuple(self._hooks[BotText]):
+        for hook in tuple(self._hooks.get(BotText, ())):
             try:
                 answer = await self._ask(hook, msgspec.structs.replace(frame, text=text), BotText)
             except Exception as error:
@@ -84,7 +87,7 @@ class Hooks:
 
         If a hook fails, the transcript passes unchanged: the caller must not be left without an answer.
         """
-        for hook in tuple(self._hooks[UserTranscript]):
+        for hook in tuple(self._hooks.get(UserTranscript, ())):
             try:
                 answer = await self._ask(hook, frame, UserTranscript)
             except Exception as error:
@@ -105,7 +108,7 @@ class Hooks:
         If a hook fails, the call is refused, since it was not checked.
         """
         asked = call.arguments
-        for hook in tuple(self._hooks[ToolCall]):
+        for hook in tuple(self._hooks.get(ToolCall, ())):
             try:
                 answer = await self._ask(hook, call, ToolCall, ToolResult)
                 if isinstance(answer, ToolCall) and answer.name != call.name:

@@ -7,6 +7,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import Enum
 from typing import Any, Protocol, TypeVar
 
@@ -17,6 +18,9 @@ from ..processors.kernel.host import Deadlines, Fenced, Member, Target, Waits
 from ..processors.kernel.lane import DONE
 from ..processors.kernel.node import Node
 from ..processors.kernel.tasks import OpenMembers, Tasks, to_the_end
+from ..processors.kernel.wiring import check_wiring
+from .call_log import CallLog
+from .ending import Endings, name_of
 from .error_desk import ErrorDesk, ErrorPolicy
 from .floor import Floor
 
@@ -57,12 +61,21 @@ class Outcome:
 class Life:
     """The phases of a session: connecting, active, ending, ended. Each has its deadline. Runs once."""
 
-    def __init__(self, session_id: str, deadlines: Deadlines, report: Callable[[Exception, str], None]) -> None:
+    def __init__(
+        self,
+        session_id: str,
+        deadlines: Deadlines,
+        report: Callable[[Exception, str], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
         self.state = State.NEW
+        self.started_at: datetime | None = None
+        """The wall-clock time at which `run` began; None before that."""
         self.tasks = Tasks(session_id)
         self.opened = OpenMembers(self.tasks, deadlines, report)
         self._id = session_id
         self._deadlines = deadlines
+        self._failed = failed
         self._clock: Callable[[], float] | None = None
         self._began = 0.0
         self._drain_timer: asyncio.TimerHandle | None = None
@@ -75,14 +88,19 @@ class Life:
         return self._clock() - self._began if self._clock is not None else 0.0
 
     async def run(
-        self, members: Callable[[], Collection[Member]], active: Callable[[], None], ending: Callable[[str], None]
+        self,
+        members: Callable[[], Collection[Member]],
+        active: Callable[[], None],
+        ending: Callable[[str], None],
+        ended: Callable[[Outcome], Awaitable[None]],
     ) -> Outcome:
         """Open the members, call `active`, and wait for the end.
 
-        Then call `ending` with the reason, stop the tasks and close the members. Cancelling this ends the session at
-        once. Raises IllegalState if it has run before.
+        Then call `ending` with the reason, stop the tasks, close the members, and call `ended` with the outcome.
+        Cancelling this ends the session at once. Raises IllegalState if it has run before.
         """
         self._move(State.CONNECTING)
+        self.started_at = datetime.now(UTC)
         loop = asyncio.get_running_loop()
         self._clock, self._began = loop.time, loop.time()
         self._over = loop.create_future()
@@ -95,10 +113,9 @@ class Life:
             await asyncio.wait({self._over})
         except asyncio.CancelledError:
             self.finish("cancelled")
-            await to_the_end(self._stop(ending))
+            await to_the_end(self._stop(ending, ended))
             raise
-        abandoned = await to_the_end(self._stop(ending))
-        return Outcome(self._reason or "", self._error, tuple(abandoned))
+        return await to_the_end(self._stop(ending, ended))
 
     async def _start(self, members: Callable[[], Collection[Member]], active: Callable[[], None]) -> None:
         try:
@@ -108,24 +125,31 @@ class Life:
             self._move(State.ACTIVE)
             active()
         except Exception as error:
+            self._failed(error)
             self.finish("error", error)
 
-    async def _stop(self, ending: Callable[[str], None]) -> list[str]:
-        """Cancel the tasks and close the processors. Returns the names of the owners left behind."""
+    async def _stop(self, ending: Callable[[str], None], ended: Callable[[Outcome], Awaitable[None]]) -> Outcome:
+        """Cancel the tasks and close the processors. Returns the outcome, with the names of owners left behind."""
         self._move(State.ENDING)
         if self._drain_timer is not None:
             self._drain_timer.cancel()
         self.tasks.cancel()
         ending(self._reason or "")
-        abandoned = await self.tasks.wait(self._deadlines.stop_s)
+        deadlines = self._deadlines
+        abandoned = await self.tasks.let_end(deadlines.farewell_s)
         if abandoned:
-            log.error("session %s: %s ignored the cancellation and was left behind", self._id, ", ".join(abandoned))
+            log.error("session %s: %s did not end within %g s", self._id, ", ".join(abandoned), deadlines.farewell_s)
+        ignored = await self.tasks.wait(deadlines.stop_s)
+        if ignored:
+            log.error("session %s: %s ignored the cancellation and was left behind", self._id, ", ".join(ignored))
         late = await self.opened.close()
         if late:
-            log.error("session %s: %s did not close within %s s", self._id, ", ".join(late), self._deadlines.close_s)
-        abandoned += late + await self.tasks.wait(self._deadlines.stop_s)  # tasks started while closing
+            log.error("session %s: %s did not close within %g s", self._id, ", ".join(late), deadlines.close_s)
+        abandoned += ignored + late + await self.tasks.wait(deadlines.stop_s)  # tasks started while closing
         self._move(State.ENDED)
-        return list(dict.fromkeys(abandoned))
+        outcome = Outcome(self._reason or "", self._error, tuple(dict.fromkeys(abandoned)))
+        await ended(outcome)
+        return outcome
 
     def _move(self, state: State) -> None:
         if state not in _MOVES[self.state]:
@@ -171,12 +195,11 @@ class Report(Protocol):
 class Bus:
     """Calls listeners with the signals that they want, and guards each: an error is reported, the others go on."""
 
-    def __init__(self, life: Life, report: Report, start_task: Callable[..., Any], owner: Member) -> None:
-        self._life = life
-        self._report = report
-        self._start_task = start_task
-        self._owner = owner  # of the listeners
-        self._listeners: dict[type[Signal], list[Callable[[Any], None]]] = {}
+    def __init__(self, life: Life, report: Report, start_task: Callable[..., Any]) -> None:
+        self.life = life
+        self.report = report
+        self.start_task = start_task
+        self._listeners: dict[type[Signal], list[_Guarded]] = {}
         self._watchers: dict[type[Signal], Callable[[int], None]] = {}
 
     def on(self, signal_type: type[S], listener: Callable[[S], Any]) -> Callable[[], None]:
@@ -186,7 +209,7 @@ class Bus:
         """
         if not (isinstance(signal_type, type) and issubclass(signal_type, Signal)):
             raise ConfigurationError(f"{signal_type!r} is not a signal: use observe() for other frames")
-        listeners, guarded = self._listeners.setdefault(signal_type, []), self._guarded(listener, self._owner)
+        listeners, guarded = self._listeners.setdefault(signal_type, []), _Guarded(self, listener, name_of(listener))
         changed: Callable[[int], None] = self._watchers.get(signal_type, _unwatched)
         listeners.append(guarded)
         changed(1)
@@ -207,38 +230,65 @@ class Bus:
 
     def target(self, signal_type: type[Frame], members: Iterable[Member]) -> Target:
         """Return a function that calls the handlers of a signal at once: those of `members`, then the listeners."""
-        handlers = [
-            self._guarded(handler, member)
+        handlers = tuple(
+            _Guarded(self, handler, member.name)
             for member in members
             if (handler := member.signal_handler(signal_type)) is not None
-        ]
-        bases, listeners = signal_type.__mro__, self._listeners
+        )
+        return _Delivery(self._listeners, handlers, signal_type.__mro__)
 
-        def deliver(signal: Any) -> Awaitable[None]:
-            for handler in handlers:
-                handler(signal)
-            for base in bases:
-                for listener in tuple(listeners.get(base, ())):
+
+# Objects with slots take a third of the memory of closures, and a session has dozens of these.
+
+
+class _Guarded:
+    """A handler. Its error is reported. The coroutine of an `async def` runs in a task."""
+
+    __slots__ = ("_bus", "_handler", "_owner")
+
+    def __init__(self, bus: Bus, handler: Callable[[Any], Any], owner: str) -> None:
+        self._bus = bus
+        self._handler = handler
+        self._owner = owner
+
+    def __call__(self, signal: Signal) -> None:
+        bus = self._bus
+        try:
+            result = self._handler(signal)
+        except Exception as error:
+            bus.report(error, self._owner, signal)
+            return
+        if result is not None and inspect.iscoroutine(result):
+            if bus.life.state is State.ENDED:
+                result.close()  # no task can run any more
+            else:
+                bus.start_task(self._owner, result, signal)
+
+
+class _Delivery:
+    """Calls the handlers of signals of one type, then the listeners to the type and to its bases."""
+
+    __slots__ = ("_bases", "_handlers", "_listeners")
+
+    def __init__(
+        self,
+        listeners: dict[type[Signal], list[_Guarded]],
+        handlers: tuple[_Guarded, ...],
+        bases: tuple[type, ...],
+    ) -> None:
+        self._listeners = listeners
+        self._handlers = handlers
+        self._bases = bases
+
+    def __call__(self, signal: Any) -> Awaitable[None]:
+        for handler in self._handlers:
+            handler(signal)
+        listeners = self._listeners
+        for base in self._bases:
+            if base in listeners:
+                for listener in tuple(listeners[base]):
                     listener(signal)
-            return DONE
-
-        return deliver
-
-    def _guarded(self, handler: Callable[[Any], Any], owner: Member) -> Callable[[Any], None]:
-        # An error of the handler is reported. The coroutine of an `async def` runs in a task.
-        def call(signal: Signal) -> None:
-            try:
-                result = handler(signal)
-            except Exception as error:
-                self._report(error, owner.name, signal)
-                return
-            if result is not None and inspect.iscoroutine(result):
-                if self._life.state is State.ENDED:
-                    result.close()  # no task can run any more
-                else:
-                    self._start_task(owner, result, signal)
-
-        return call
+        return DONE
 
 
 def _unwatched(count: int) -> None:
@@ -257,6 +307,7 @@ class SessionHost:
         floor: Floor,
         on_error: ErrorPolicy,
         bottom: Callable[[type[Frame]], Target],
+        log_words: bool = False,
     ) -> None:
         self.session = session
         self.deadlines = deadlines
@@ -270,15 +321,21 @@ class SessionHost:
         # The parts, and their methods that others call directly.
         desk = ErrorDesk(session_id, on_error, self.broadcast, self._fail)
         self.report = desk.report
-        self.life = Life(session_id, deadlines, desk.report)
+        self.life = Life(session_id, deadlines, desk.report, lambda error: desk.report(error, "Session", fatal=True))
         self.begin_draining = self.life.begin_draining
         self.require_running = self.life.require_running
         self.is_open = self.life.opened.has
-        self.bus = Bus(self.life, desk.report, self.start_task, pipeline)
+        self.bus = Bus(self.life, desk.report, self._start_task)
         self.signal_target = self.bus.target
         self.linked: LinkedPipeline = LinkedPipeline(pipeline, self, bottom)
+        self.endings = Endings()
+        self._log = CallLog(session_id, log_words)
         self._targets: dict[type[Frame], Target] = {}
         self._hearers = self._find_hearers()
+
+    def check_wiring(self) -> None:
+        """Raise ConfigurationError, with the mend, if a processor cannot work in its place. Called before `run`."""
+        check_wiring(self._pipeline)
 
     def _find_hearers(self) -> list[Node]:
         return [node for node in active_leaves(self._pipeline) if node.spec().signals]
@@ -314,7 +371,12 @@ class SessionHost:
             cut()
             self.broadcast(SessionEnding(reason=reason))
 
-        return await self.life.run(lambda: active_members(self._pipeline), active, ending)
+        async def ended(outcome: Outcome) -> None:
+            self._log.ends(self.life.now(), outcome.reason, outcome.error, outcome.abandoned)
+            await self.endings.run(self._id, self.deadlines.farewell_s, self.session, outcome)
+
+        self._log.begins(self._pipeline, self.session.feed)
+        return await self.life.run(lambda: active_members(self._pipeline), active, ending, ended)
 
     def send(self, frame: Frame) -> Awaitable[None]:
         """Put a frame in at the head of the pipeline. Raises IllegalState if the session is not active."""
@@ -343,11 +405,14 @@ class SessionHost:
 
         Raises IllegalState outside a running session.
         """
+        return self._start_task(owner.name, coroutine, frame)
+
+    def _start_task(self, owner: str, coroutine: Coroutine[Any, Any, T], frame: Frame | None) -> asyncio.Task[T]:
         state = self.life.state
         if state in (State.NEW, State.ENDED):
             coroutine.close()
-            raise IllegalState(f"{owner.name} cannot start a task: session {self._id} is {state.value}")
-        return self.life.tasks.start(owner.name, coroutine, lambda error: self.report(error, owner.name, frame))
+            raise IllegalState(f"{owner} cannot start a task: session {self._id} is {state.value}")
+        return self.life.tasks.start(owner, coroutine, lambda error: self.report(error, owner, frame))
 
     async def open_branch(self, members: Collection[Member]) -> None:
         """Open the members of a branch that becomes active. On an error, close those that have opened.

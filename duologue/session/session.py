@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from datetime import datetime
 from typing import Any, TypeVar
 
 import anyio
 
 from ..agents.agent import Agent
-from ..errors import ToolError
+from ..agents.engine import Engine
+from ..errors import ConfigurationError, ToolError
 from ..frames import (
-    AccessChanged,
     BotText,
     End,
     Frame,
@@ -23,22 +24,20 @@ from ..frames import (
     Signal,
     ToolCall,
     ToolResult,
-    Usage,
     UserTranscript,
 )
-from ..processors.kernel.groups import Tap
-from ..processors.kernel.host import Deadlines, Member, Target
+from ..processors.kernel.groups import Tap, leaves, members
+from ..processors.kernel.host import Deadlines, Target
+from ..processors.kernel.lane import DONE
 from ..processors.kernel.node import Node
 from ..processors.kernel.routes import drop
 from .audio import Access, CallAudio
 from .conversation import Conversation, LogKeeper
 from .error_desk import ErrorPolicy, end_on_fatal
 from .feed import Feed
-from .floor import Floor, IdleClock
+from .floor import Floor
 from .hooks import HOOK_TIMEOUT_S, Hooks
 from .host import Outcome, SessionHost, State
-from .ledger import Ledger
-from .levels import Levels
 from .usage import UsageTotals
 
 log = logging.getLogger("duologue")
@@ -51,8 +50,14 @@ Interceptable = TypeVar("Interceptable", UserTranscript, BotText, ToolCall)
 class Session:
     """One call: its pipeline, conversation, playout ledger, floor, deadlines and tasks.
 
-    `on_error` decides what an error does to the call. With `idle_s`, an `Idle` signal is broadcast whenever nothing
-    has happened for `idle_s` seconds. Raises ConfigurationError if a processor already belongs to another session.
+    `id` is the id of the transport's client by default, else a random one. `on_error` decides what an error does to
+    the call. With `idle_s`, an `Idle` signal is broadcast whenever nothing has happened for `idle_s` seconds.
+
+    The logger `duologue.call` has a line at INFO for the begin and the end of the call, each hand-off, connection and
+    client, and at DEBUG for each turn and tool. Words, arguments and results are in it only with `log_words`.
+
+    Raises ConfigurationError if a processor already belongs to another session, and if one cannot work in its place:
+    the message has the reason and the mend.
     """
 
     def __init__(
@@ -64,14 +69,17 @@ class Session:
         deadlines: Deadlines | None = None,
         on_error: ErrorPolicy = end_on_fatal,
         idle_s: float | None = None,
+        log_words: bool = False,
     ) -> None:
-        self.id = id or uuid.uuid4().hex[:12]
+        self.id = id or _call_id(pipeline) or uuid.uuid4().hex[:12]
         self.pipeline = pipeline
         self.agent = agent
         """The active agent's definition."""
         self.deadlines = deadlines or Deadlines()
         self.floor = Floor(lambda: bool(self.ledger.unsettled), self.broadcast)
-        self.host = SessionHost(self, self.id, pipeline, self.deadlines, self.floor, on_error, _Bottom(self).resolve)
+        self.host = SessionHost(
+            self, self.id, pipeline, self.deadlines, self.floor, on_error, _Bottom(self).resolve, log_words
+        )
         """Runs the pipeline."""
         self.now: Callable[[], float] = self.host.life.now
         """Returns session time in seconds: 0 when `run` began."""
@@ -80,18 +88,22 @@ class Session:
         )
         self.calls = self.conversation.calls
         """The tool calls in the log."""
-        keeper = LogKeeper(self.conversation, self.now)
-        self.ledger = Ledger(keeper.opened, keeper.heard, keeper.settled)
+        self.ledger = LogKeeper(self.conversation, self.now).ledger
         self.usage = UsageTotals()
-        self.audio = CallAudio(self.report)
+        self.audio = CallAudio(self.host)
         """Both sides' audio as it is heard, and the caller's access."""
         self.feed = Feed(self)
         """The call as events, for watchers."""
         self.hooks = Hooks(self.report, self.broadcast, self.conversation)
-        self.on(Usage, self.usage.add)
-        Levels(self.audio, self.host)
+        self.usage.follow(self.on)
+        self.host.check_wiring()
+        if agent is not None:
+            _check_agent(agent, members(pipeline))
         if idle_s is not None:
-            IdleClock(self.floor, idle_s, self.on, self.broadcast)
+            self.floor.watch_idle(idle_s, self.on)
+
+    def __repr__(self) -> str:
+        return f"<Session {self.id}, {self.state.value}: {self.pipeline!r}>"
 
     @property
     def state(self) -> State:
@@ -113,6 +125,19 @@ class Session:
 
         return await self.host.run(cut)
 
+    @property
+    def started_at(self) -> datetime | None:
+        """The wall-clock time at which `run` began; None before that. Session time counts from it."""
+        return self.host.life.started_at
+
+    def on_ended(self, function: Callable[[Session, Outcome], Any]) -> Callable[[], None]:
+        """Call `function(session, outcome)`, a `def` or an `async def`, once the call has ended and all has closed.
+
+        For work such as saving the conversation. `run` returns after it, at the latest `Deadlines.farewell_s` seconds
+        later: work that takes longer is cancelled, and named in the log. Returns a function that removes it.
+        """
+        return self.host.endings.add(function)
+
     async def end(self, reason: str = "ended") -> None:
         """End the call once all earlier frames have been handled, after `drain_s` seconds at the latest.
 
@@ -129,7 +154,7 @@ class Session:
         """True while an `End` is on its way: earlier frames are still handled, but nothing new should begin."""
         return self.host.life.draining
 
-    def start_task(self, owner: Member, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    def start_task(self, owner: Node, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run a coroutine in a task that is cancelled when the session ends. Its error is reported.
 
         Raises IllegalState outside a running session.
@@ -231,8 +256,25 @@ class Session:
         The pipeline gets silence for the audio of a muted or revoked caller. For a `revoked` caller, texts, keys and
         images are dropped as well. `by` names the origin of the change. Raises ConfigurationError for another access.
         """
-        if self.audio.set_access(access, self.now()) and self.state in (State.CONNECTING, State.ACTIVE):
-            self.broadcast(AccessChanged(access=access, by=by))
+        self.audio.set_access(access, by)
+
+
+def _check_agent(agent: Agent, nodes: list[Node]) -> None:
+    if not any(isinstance(node, Engine) for node in nodes):
+        raise ConfigurationError(
+            f"nothing takes the agent {agent.name!r}: the pipeline has no engine "
+            "(an STT, an LLM and a TTS become one engine as Cascade(stt, llm, tts))"
+        )
+    if agent.toolset and not any(ToolCall in node.follows for node in nodes):
+        raise ConfigurationError(
+            f"agent {agent.name!r} has tools, but nothing runs them: put Tools() behind the engine"
+        )
+
+
+def _call_id(pipeline: Node) -> str:
+    """Return the id of the client whose transport is in the pipeline, "" without one."""
+    ends = (leaf for leaf in leaves(pipeline) if isinstance(leaf, Node))
+    return next((end.call_id for end in ends if end.call_id), "")
 
 
 class _Bottom:
@@ -262,12 +304,14 @@ class _Bottom:
     async def _drained(self, frame: End) -> None:
         self._session.cancel(frame.reason)
 
-    async def _take(self, frame: ResponseStarted) -> None:
+    def _take(self, frame: ResponseStarted) -> Awaitable[None]:
         # Without a TTS, the text that leaves the pipeline is the agent's.
         self._session.ledger.take(frame.response_id, self)
+        return DONE
 
-    async def _show(self, frame: BotText) -> None:
+    def _show(self, frame: BotText) -> Awaitable[None]:
         self._session.ledger.speak(frame.response_id, frame.text, self)
+        return DONE
 
     async def _shown(self, frame: ResponseEnded) -> None:
         # Without a playout, a response counts as said once it leaves the pipeline.

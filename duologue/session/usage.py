@@ -9,7 +9,7 @@ their consumption counts as 0, and `Cost.unpriced` names them. Give your own pri
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -27,6 +27,10 @@ class UsageTotals:
 
     def __iter__(self) -> Iterator[Usage]:
         return iter(self.by_service.values())
+
+    def follow(self, on: Callable[[type[Usage], Callable[[Usage], None]], object]) -> None:
+        """Count the reports of a session. `on` registers the listener."""
+        on(Usage, self.add)
 
     def add(self, usage: Usage) -> None:
         """Count one report."""

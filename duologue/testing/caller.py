@@ -13,7 +13,7 @@ import numpy as np
 from ..audio.pcm import BYTES_PER_SAMPLE, rms_dbfs
 from ..audio.resample import Resampler
 from ..errors import BadInput, ConfigurationError, DeadlineExceeded, IllegalState
-from ..processors.kernel.threads import in_thread
+from ..processors.kernel.tasks import in_thread
 from ..transports.memory import MemoryTransport
 from ..transports.playout.pacer import PERIOD_S, Beat, Pacer
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
-import anyio
-
 from ..errors import ConfigurationError
 from ..frames import Usage
+from ..processors.kernel.tasks import loop_time
 from ..services.llm import LLM, Request, ToolRequest
 from ..services.stt import STT, Transcription
 from ..services.tts import TTS, SpeechChunk
@@ -54,7 +54,7 @@ class MockSTT(STT):
 
     async def finish(self) -> Transcription:
         """Return the next text."""
-        await anyio.sleep(self._delay_s)
+        await asyncio.sleep(self._delay_s)
         return Transcription(text=self._text())
 
 
@@ -91,15 +91,15 @@ class MockLLM(LLM):
             reply = self._replies(request)
         else:
             reply = self._replies[min(len(self.requests) - 1, len(self._replies) - 1)]
-        due = anyio.current_time() + self._first_token_s  # the lateness of one sleep does not add to the next
+        due = loop_time() + self._first_token_s  # the lateness of one sleep does not add to the next
         tokens = 0
         for part in [reply] if isinstance(reply, str | ToolRequest) else reply:
             if isinstance(part, ToolRequest):
-                await anyio.sleep_until(due)
+                await _sleep_until(due)
                 yield part
                 continue
             for token in part.replace(" ", " \0").split("\0"):
-                await anyio.sleep_until(due)
+                await _sleep_until(due)
                 due += self._token_s
                 tokens += 1
                 yield token
@@ -146,14 +146,18 @@ class MockTTS(TTS):
         """Yield the tone."""
         self.spoken.append(text)
         self.voices_used.append(voice)
-        due = anyio.current_time() + self._first_audio_s
+        due = loop_time() + self._first_audio_s
         left = self._seconds if self._s_per_character is None else self._s_per_character * len(text)
         while left > 1e-9:
             seconds = min(left, self._chunk_s)
-            await anyio.sleep_until(due)
+            await _sleep_until(due)
             due += seconds / self._speed
             yield SpeechChunk(self._second[: 2 * round(seconds * self.sample_rate)])
             left -= seconds
+
+
+async def _sleep_until(due: float) -> None:
+    await asyncio.sleep(due - loop_time())
 
 
 @lru_cache(maxsize=8)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 
 from ..audio.pcm import MAX_SAMPLE_RATE, check_pcm
 from ..errors import IllegalState, ServiceError
@@ -23,11 +23,14 @@ from ..frames import (
     UserText,
     WordTimes,
 )
+from ..processors.kernel.node import Node
 from ..processors.processor import Processor, handles
 from ..session.audio import CallAudio
 from ..session.host import State
 from .playout.base import AudioSink, PlayoutBase, PlayoutSettings, check_chunk_rate
 from .playout.playout import Playout
+
+log = logging.getLogger("duologue")
 
 MAX_WAITING_S = 60.0
 """Seconds of the caller's audio that wait for the pipeline. Beyond that the oldest audio is dropped and reported."""
@@ -48,8 +51,11 @@ class TransportInput(Processor):
     wait for the pipeline. Beyond that the oldest audio is dropped, and a ServiceError is reported.
     """
 
+    gives = frozenset({UserAudio})
+    far_end = True
+
     def __init__(self) -> None:
-        self._queue: deque[tuple[bytes, int] | Frame] = deque()
+        self._queue: list[tuple[bytes, int] | Frame] = []
         self._waiting_s = 0.0
         self._frames = 0
         self._fed_at = 0.0  # loop time at which the last audio was fed
@@ -128,6 +134,13 @@ class TransportInput(Processor):
         if self._idle is not None and not self._idle.done():
             self._idle.set_result(None)
 
+    def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
+        """Warn if the agent's audio is made behind this input, but not played."""
+        super().check_place(before, after)
+        spoken = [node for node in after if BotAudio in node.gives]
+        if spoken and not any(BotAudio in node.spec().down for node in after):
+            log.warning("nothing plays the audio of %s: put the transport's output behind it", spoken[0].name)
+
     def started(self) -> None:
         """Called when the session has started. Transports may override it."""
 
@@ -175,7 +188,7 @@ class TransportInput(Processor):
             if self._dropped:
                 self._report_dropped("the pipeline takes audio again")
                 self._dropped = 0
-            waiting = queue.popleft()
+            waiting = queue.pop(0)
             if not isinstance(waiting, tuple):
                 self._frames -= 1
                 if not (self._revoked and isinstance(waiting, _OF_THE_CALLER)):
@@ -211,6 +224,9 @@ class TransportOutput(Processor):
     A transport implements `write`, and overrides `clear` and `position` if it knows how much was played. The frames
     also go on downstream. `sample_rate` is the rate of the audio that `write` gets, a multiple of 50 Hz.
     """
+
+    follows = frozenset({BotAudio})
+    far_end = True
 
     def __init__(self, sample_rate: int, settings: PlayoutSettings | None = None) -> None:
         check_chunk_rate(sample_rate)

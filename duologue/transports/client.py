@@ -215,6 +215,7 @@ class ClientInput(TransportInput):
     def __init__(self, transport: ClientTransport) -> None:
         super().__init__()
         self.transport = transport
+        self.call_id = transport.id
 
     @property
     def name(self) -> str:

@@ -32,15 +32,6 @@ def test_silence_of_no_length_is_refused(duration_s: float) -> None:
         pcm.silence(duration_s, 8000)
 
 
-def test_mix_adds_and_holds_at_full_scale() -> None:
-    assert pcm.mix(s16(1, 30000, -30000), s16(2, 30000, -30000)) == s16(3, 32767, -32768)
-
-
-def test_mix_continues_the_shorter_with_silence() -> None:
-    assert pcm.mix(s16(1, 2, 3), s16(1)) == s16(2, 2, 3)
-    assert pcm.mix(b"", s16(1, 2)) == s16(1, 2)
-
-
 def test_gain_scales_and_holds_at_full_scale() -> None:
     assert pcm.gain(s16(100, -100, 30000, -30000), 2) == s16(200, -200, 32767, -32768)
     assert pcm.gain(s16(100, -100), 0) == s16(0, 0)
@@ -141,7 +132,6 @@ def test_bad_pcm_is_refused_by_name(size: int, sample_rate: int, channels: int, 
 def test_every_operation_refuses_a_split_sample() -> None:
     odd = b"\0\0\0"
     for refused in (
-        lambda: pcm.mix(odd, b""),
         lambda: pcm.gain(odd, 1),
         lambda: pcm.gain(odd, 0.5),
         lambda: pcm.fade_out(odd, 8000, 5),

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from playwright.async_api import BrowserContext, Page, async_playwright
+from playwright.async_api import BrowserContext, Page, async_playwright, expect
 
 from duologue.audio.wav import WavWriter
 
 from .microphone import write_microphone
+from .server import PATIENCE_S
 
 ARGUMENTS = (
     "--no-sandbox",
@@ -34,6 +35,8 @@ TAP = Path(__file__).with_name("tap.js")
 LOUD = 330.0
 """RMS from which on something is heard: -40 dBFS."""
 PIECE_S = 0.01
+
+expect.set_options(timeout=PATIENCE_S * 1000)
 
 
 @dataclass(frozen=True)
@@ -188,7 +191,7 @@ async def _launched(chromium: str, arguments: Sequence[str], context_options: di
             context = await browser.new_context(bypass_csp=True, **context_options)
             await context.add_init_script(path=TAP)
             page = await context.new_page()
-            page.set_default_timeout(15_000)
+            page.set_default_timeout(PATIENCE_S * 1000)
             yield Tab(page, context)
         finally:
             await browser.close()

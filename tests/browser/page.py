@@ -42,9 +42,9 @@ class PageCall:
         await self.button("Talk").click()
         await self.reaches("connected")
 
-    async def reaches(self, state: str, timeout_s: float = 20.0) -> None:
+    async def reaches(self, state: str) -> None:
         """Wait until the page shows this state."""
-        await expect(self.shown("state")).to_have_text(state, timeout=timeout_s * 1000)
+        await expect(self.shown("state")).to_have_text(state)
 
     async def hang_up(self) -> None:
         """Press the button, and wait until the call has ended."""
@@ -64,16 +64,16 @@ class PageCall:
         """The part of the page of this data-testid."""
         return self.page.get_by_test_id(what)
 
-    async def says(self, role: str, text: str, timeout_s: float = 20.0) -> None:
+    async def says(self, role: str, text: str) -> None:
         """Wait until a final caption has this text, all of it heard."""
         caption = self.shown("captions").locator(f'[data-role="{role}"][data-final="true"]')
         exact = caption.filter(has=self.page.get_by_text(text, exact=True))
-        await expect(exact.last).to_be_visible(timeout=timeout_s * 1000)
+        await expect(exact.last).to_be_visible()
 
-    async def begins(self, text: str, timeout_s: float = 20.0) -> None:
+    async def begins(self, text: str) -> None:
         """Wait until the agent says this, of which not everything need have been heard."""
         said = self.shown("captions").locator('[data-role="agent"]').filter(has_text=text)
-        await expect(said.last).to_be_visible(timeout=timeout_s * 1000)
+        await expect(said.last).to_be_visible()
 
     async def captions(self) -> list[Caption]:
         """What the captions show, without the names of who speaks."""

@@ -17,7 +17,8 @@ from typing import Any
 
 import anyio
 
-START_S = 30.0
+PATIENCE_S = 60.0
+"""Seconds that a test waits for what must come. No measure of speed."""
 
 
 class Server:
@@ -34,9 +35,9 @@ class Server:
         entries = [json.loads(line) for line in lines]
         return [entry for entry in entries if not event or entry["event"] == event]
 
-    async def until(self, event: str, session: str, timeout_s: float = 15.0) -> dict[str, Any]:
+    async def until(self, event: str, session: str) -> dict[str, Any]:
         """Wait for an event of a session. Raises TimeoutError."""
-        with anyio.fail_after(timeout_s):
+        with anyio.fail_after(PATIENCE_S):
             while True:
                 for entry in self.diary(event):
                     if entry["session"] == session:
@@ -59,7 +60,7 @@ def running(
     try:
         yield Server(process, _address(process, output), diary)
         process.send_signal(signal.SIGINT)
-        code = process.wait(15)
+        code = process.wait(PATIENCE_S)
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
@@ -69,7 +70,7 @@ def running(
 
 def _address(process: subprocess.Popen[bytes], output: Path) -> str:
     """What the server prints once it listens."""
-    until = time.monotonic() + START_S
+    until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until and process.poll() is None:
         if found := re.search(r"http://[\w.]+:\d+", output.read_text()):
             return found[0]

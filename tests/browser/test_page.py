@@ -57,7 +57,7 @@ async def test_a_typed_call_with_another_engine_and_tools_to_approve(
         await expect(engine).to_have_value("native")
 
         await call.type("can I speak to billing")
-        await expect(call.shown("agent")).to_have_text("Billing", timeout=15_000)
+        await expect(call.shown("agent")).to_have_text("Billing")
         await call.begins("Hello, you are speaking with billing.")
         await engine.select_option("cascade")
         await expect(call.shown("timeline")).to_contain_text("cascade")

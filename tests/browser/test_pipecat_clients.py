@@ -16,7 +16,7 @@ from playwright.async_api import TimeoutError
 from .browser import Sound, Tab, opened
 from .microphone import write_microphone
 from .page import plain, understood
-from .server import Server, running
+from .server import PATIENCE_S, Server, running
 
 JS = Path(__file__).parents[1] / "web" / "js"
 SCRIPT = {4.0: "what are your opening hours", 14.0: "where is my order"}
@@ -61,11 +61,11 @@ class Client:
         """The data of all events of a name so far."""
         return [entry["data"] for entry in await self.do("call.events") if entry["event"] == event]
 
-    async def until(self, event: str, expected: str = "", seconds: float = 25.0) -> Any:
+    async def until(self, event: str, expected: str = "") -> Any:
         """Wait for an event whose data contain a text."""
         js = "([name, text]) => call.events.find(e => e.event === name && JSON.stringify(e.data).includes(text))"
         try:
-            found = await self.tab.page.wait_for_function(js, arg=[event, expected], timeout=seconds * 1000)
+            found = await self.tab.page.wait_for_function(js, arg=[event, expected], timeout=PATIENCE_S * 1000)
         except TimeoutError as error:
             came = [f"{entry['event']} {entry['data']}" for entry in (await self.do("call.events"))[-30:]]
             raise AssertionError(f"no {event} with {expected!r} has come; the last events: {came}") from error

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import sys
-from importlib.machinery import ModuleSpec
 from importlib.metadata import version
 from types import ModuleType
 
@@ -32,12 +30,7 @@ def test_doctor_says_that_an_offline_call_can_be_made(monkeypatch: pytest.Monkey
 
 
 def test_doctor_names_a_missing_extra_and_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    real = importlib.util.find_spec
-
-    def without_pocketsphinx(name: str, package: str | None = None) -> ModuleSpec | None:
-        return None if name == "pocketsphinx" else real(name, package)
-
-    monkeypatch.setattr(importlib.util, "find_spec", without_pocketsphinx)
+    monkeypatch.setitem(sys.modules, "pocketsphinx", None)
     console = Console(record=True, width=160, file=open("/dev/null", "w"))  # noqa: SIM115
     assert run_doctor(console) == 1
     text = console.export_text()

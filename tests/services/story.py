@@ -7,6 +7,7 @@ from typing import Any
 
 import anyio
 
+from duologue import Handoff, Processor, Switch, Tools
 from duologue.frames import (
     BotAudio,
     BotText,
@@ -20,7 +21,6 @@ from duologue.frames import (
     SpeechStopped,
     UserAudio,
 )
-from duologue.processors import Processor, Switch
 from duologue.services.cascade import Cascade
 from duologue.services.llm import Message, Request, ToolRequest
 from duologue.services.stt import STT
@@ -150,4 +150,6 @@ def story(
         place = engine or Cascade(
             stt or MockSTT(["Hello?"]), llm or MockLLM(), tts or MockTTS(seconds_per_sentence=1.0)
         )
+    if any(isinstance(processor, Handoff) for processor in rest) and not isinstance(rest[-1], Tools):
+        rest = (*rest, Tools())
     return Story.through(*before, place, Probe(), *rest, ends=ends, **options)

@@ -156,12 +156,12 @@ def test_to_check_a_change_changes_nothing() -> None:
 async def test_the_language_reaches_the_services_and_the_model() -> None:
     engine = cascade(instructions="Be kind.")
     await engine.configure(Configure(language="French"))
-    assert engine.stt.language == "French"
+    assert engine.stt.language == engine.tts.language == "French"
     assert engine.config.prompt == "Be kind.\n\nLanguage: Always respond in French"
     await engine.configure(Configure(instructions=Agent(name="a", instructions="Hi.", language="French").prompt))
     assert engine.config.prompt.count("French") == 1
     await engine.configure(Configure(language=""))
-    assert engine.stt.language == ""
+    assert engine.stt.language == engine.tts.language == ""
 
 
 # -- in a call ---------------------------------------------------------------------------------------------------------

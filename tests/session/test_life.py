@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from duologue.errors import ConfigurationError, DeadlineExceeded, DuologueError, IllegalState
-from duologue.frames import End, Idle, SessionEnding, SessionStarted, Signal, UserText
+from duologue.frames import End, ErrorRaised, Idle, SessionEnding, SessionStarted, Signal, UserText
 from duologue.processors import Pipeline, Processor, Switch, Tee, handles
 from duologue.session import Deadlines, Outcome, Session, State
 from duologue.testing.clock import VirtualClockLoop
@@ -323,7 +323,8 @@ async def test_a_start_that_fails_tells_nobody_that_it_started() -> None:
     session = Session(Broken("b", [], "open"))
     session.on(Signal, heard.append)
     await outcome_of(session)
-    assert heard == [SessionEnding(reason="error")]
+    error = ErrorRaised(processor="Session", category="configuration", message="b has no key", fatal=True)
+    assert heard == [error, SessionEnding(reason="error")]
 
 
 async def test_a_processor_that_interrupts_its_own_opening_is_named() -> None:
@@ -393,5 +394,5 @@ async def test_what_takes_too_long_about_the_end_is_cut() -> None:
 
     async with running(Dawdles(), deadlines=Deadlines(stop_s=2)) as call:
         pass
-    assert call.outcome == Outcome("ended")
-    assert call.session.now() == pytest.approx(1)
+    assert call.outcome == Outcome("ended", abandoned=("Dawdles",))
+    assert call.session.now() == pytest.approx(10)  # farewell_s

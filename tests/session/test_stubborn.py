@@ -150,7 +150,7 @@ async def test_a_stubborn_task_started_at_the_very_end_is_named_too() -> None:
     async with running(stubborn := Late("ending"), deadlines=DEADLINES) as call:
         pass
     assert call.outcome.abandoned == ("Late",)
-    assert call.session.now() == 2
+    assert call.session.now() == 12  # farewell_s, then stop_s
     await clean(call.session, stubborn)
 
 

@@ -18,18 +18,19 @@ import pytest
 
 from duologue.errors import DeadlineExceeded
 from duologue.testing.clock import Deadlock, VirtualClockLoop, run
+from tests.patience import steps
 
 
 class TestTime:
-    def test_ten_minutes_of_sleeping_take_no_time(self) -> None:
+    def test_a_week_of_sleeping_takes_no_time(self) -> None:
         async def main() -> float:
             for _ in range(600):
-                await anyio.sleep(1)
+                await anyio.sleep(1000)
             return anyio.current_time()
 
         began_s = time.monotonic()
-        assert run(main) == 600.0
-        assert time.monotonic() - began_s < 1.0
+        assert run(main, limit_s=1e6) == 600_000.0
+        assert time.monotonic() - began_s < 60  # a busy machine may take its time over the work, and no more
 
     def test_the_clock_starts_where_it_is_told(self) -> None:
         async def main(sleep_s: float) -> float:
@@ -116,10 +117,8 @@ class TestTime:
         async def main() -> None:
             pass
 
-        began_s = time.perf_counter()
-        for seed in range(200):
-            run(main, seed=seed)
-        assert (time.perf_counter() - began_s) / 200 < 1e-3
+        run(main, seed=0)  # what is imported and cached at first is not counted
+        assert steps(lambda: run(main, seed=1)) < 8_000
 
 
 class TestNothingLeftToDo:

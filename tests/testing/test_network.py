@@ -11,6 +11,8 @@ from duologue.errors import BadInput
 from duologue.testing.network import Network, through_tcp, through_udp
 from duologue.testing.tls import HOST
 
+from ..patience import until
+
 SDP = (
     "v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 96\r\na=candidate:1 1 udp 2130706431 {host} {port} typ host\r\n"
     "a=candidate:2 1 udp 2130706175 ::1 {port} typ host\r\na=end-of-candidates\r\n"
@@ -40,13 +42,6 @@ class Peer(asyncio.DatagramProtocol):
     def close(self) -> None:
         assert self.transport is not None
         self.transport.close()
-
-
-async def until(check: object) -> None:
-    assert callable(check)
-    with anyio.fail_after(5):
-        while not check():
-            await anyio.sleep(0.005)
 
 
 @pytest.mark.real_clock

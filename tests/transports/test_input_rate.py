@@ -18,7 +18,8 @@ from duologue.testing.scripted.openai import ScriptedOpenAI
 from duologue.testing.webrtc import Microphone, WebRTCClient
 from duologue.transports.client import engine_input_rate
 from duologue.transports.webrtc import peer
-from tests.transports.webrtc.test_webrtc import Line, line, until
+from tests.patience import until
+from tests.transports.webrtc.test_webrtc import Line, line
 
 from ..web.webrtc_client import loudness, tone
 

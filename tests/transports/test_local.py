@@ -17,7 +17,7 @@ from duologue.frames import ErrorRaised, UserAudio
 from duologue.processors import Pipeline, Processor, handles
 from duologue.session import Outcome, Session
 from duologue.testing import BareCall
-from duologue.transports import LocalAudioTransport
+from duologue.transports import LocalAudioTransport, PlayoutSettings
 from tests.transports.calls import RATE, Agent, numbers, ramp
 
 pytestmark = pytest.mark.virtual_clock
@@ -226,8 +226,7 @@ async def test_what_the_card_is_taking_during_an_interruption_does_not_come_back
 
 
 async def test_a_hold_goes_on_where_it_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("duologue.transports.playout.playout.FADE_MS", 0.0)
-    async with at_the_machine(monkeypatch) as call:
+    async with at_the_machine(monkeypatch, settings=PlayoutSettings(fade_ms=0.0)) as call:
         await call.agent.say(ramp(0, 16_000), "hello")
         for _ in range(3):
             await asyncio.sleep(0.2173)

@@ -17,6 +17,7 @@ from duologue.testing.websocket import calling
 from duologue.testing.websocket import serving as serving_sockets
 from duologue.web import WebLimits, routes
 
+from ..patience import stopwatch, until
 from .webrtc_client import RATE, Calls, ended, envelope, loudness, serving, tone
 
 
@@ -28,12 +29,6 @@ def through(relay: UdpRelay, request: SendRequest) -> SendRequest:
         return {**answer, "sdp": relay.answer(answer["sdp"])}
 
     return ask
-
-
-async def until(check: Any, within_s: float = 10.0) -> None:
-    with anyio.fail_after(within_s):
-        while not check():
-            await anyio.sleep(0.01)
 
 
 def sounding_s(pcm: bytes, rate: int) -> float:
@@ -87,7 +82,7 @@ async def test_after_a_cut_of_three_seconds_the_agent_goes_on_where_it_was_heard
             network.cut = True
             await anyio.sleep(3.0)
             network.cut = False
-            await asyncio.wait_for(calls.transports[0].output().playout.drain(), 10)
+            await asyncio.wait_for(calls.transports[0].output().playout.drain(), 60)
             await anyio.sleep(0.3)
             # The last second before the cut was noticed may be heard twice; nothing is missing.
             assert 2.95 <= sounding_s(client.heard_pcm(), 48_000) <= 3.6
@@ -110,9 +105,9 @@ async def test_a_dead_peer_is_noticed_within_ten_seconds_and_its_call_ends_with_
         calls.sessions[0].on(ClientChanged, changes.append)
         (call,) = server.app.calls
         network.cut = True
-        began = time.monotonic()
-        await asyncio.wait_for(call.wait(), 12)
-        assert time.monotonic() - began < 10
+        async with stopwatch() as watch:
+            await asyncio.wait_for(call.wait(), 60)
+            assert watch.fair_s < 10
         assert call.outcome is not None
         assert call.outcome.reason == "client lost"
         assert [change.state for change in changes] == ["lost", "gone"]
@@ -130,7 +125,7 @@ async def test_a_stream_with_jitter_and_a_cut_of_three_seconds_loses_nothing() -
             network.cut = True
             await anyio.sleep(3.0)
             network.cut = False
-            await asyncio.wait_for(calls.transports[0].output().playout.drain(), 20)
+            await asyncio.wait_for(calls.transports[0].output().playout.drain(), 60)
             await anyio.sleep(1.0)
             assert sounding_s(b"".join(pcm for _, pcm in client.heard), RATE) == pytest.approx(4.0, abs=0.03)
         await ended_calls(voice)
@@ -159,4 +154,4 @@ async def test_a_half_open_socket_is_noticed_within_ten_seconds() -> None:
 
 async def ended_calls(voice: Any) -> None:
     for call in voice.calls:
-        await asyncio.wait_for(call.wait(), 10)
+        await asyncio.wait_for(call.wait(), 60)

@@ -57,7 +57,7 @@ async def get(address: str, path: str) -> bytes:
     async with await anyio.connect_tcp(host, int(port)) as stream:
         await stream.send(f"GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n".encode())
         answer = b""
-        with anyio.move_on_after(5):
+        with anyio.fail_after(60):
             async for part in stream:
                 answer += part
         return answer

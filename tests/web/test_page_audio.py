@@ -23,7 +23,7 @@ def made() -> dict[str, Any]:
     if node is None:
         pytest.fail("Node.js is not installed: the extra `dev` brings it")
     command = [node, "--no-warnings", str(HARNESS), str(STATIC)]
-    ran = subprocess.run(command, capture_output=True, timeout=60, check=False)
+    ran = subprocess.run(command, capture_output=True, timeout=300, check=False)
     assert ran.returncode == 0, ran.stderr.decode()
     result: dict[str, Any] = json.loads(ran.stdout)
     return result

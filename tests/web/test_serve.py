@@ -13,7 +13,7 @@ from duologue.audio.resample import Resampler
 from duologue.cli.app import app
 from duologue.cli.serve import load
 from duologue.errors import ConfigurationError
-from duologue.processors.kernel.threads import in_thread
+from duologue.processors.kernel.tasks import in_thread
 from duologue.services.local.synthesizer import ESPEAK_RATE, Synthesizer
 from duologue.web.realtime.endpoint import MakeCall
 from duologue.web.realtime.transport import RealtimeTransport

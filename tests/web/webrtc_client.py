@@ -131,7 +131,7 @@ async def serving(make_session: Any, **options: Any) -> AsyncIterator[Server]:
 async def ended(server: Server) -> None:
     """Wait until all calls are over."""
     for call in server.app.calls:
-        await asyncio.wait_for(call.wait(), 10)
+        await asyncio.wait_for(call.wait(), 60)
 
 
 def loudness(pcm: bytes, sample_rate: int, hz: float) -> float:

@@ -6,34 +6,18 @@ import asyncio
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import msgspec
-
-from ...agents.agent import Agent, Flow, FlowState, Stage, by_name, configuration, free_flow
-from ...agents.engine import Engine, EngineConfig
-from ...agents.tool import ToolSpec, plain_specs
+from ...agents.agent import TOOL_NAME, Agent, Cast, Flow, FlowState, Stage, configuration
+from ...agents.engine import Engine, EngineConfig, plain_specs
 from ...errors import ConfigurationError, ServiceError, ToolError
-from ...frames import (
-    Configure,
-    ConnectionChanged,
-    HandoffFailed,
-    HandoffStarted,
-    Say,
-    SessionStarted,
-    ToolCall,
-    ToolResult,
-    Transfer,
-)
+from ...frames import Configure, ConnectionChanged, HandoffFailed, Say, SessionStarted, ToolCall, ToolResult, Transfer
 from ...session.session import Session
 from ..kernel.groups import leaves
+from ..kernel.node import Node
 from ..kernel.tasks import stray
 from ..processor import Processor, handles
-from ..switch import Switch
 from ..tools import Tools, shared_tools
-from .takeover import Exchange, Takeover, Wanted, engines, find_engine
-
-TOOL_NAME = "handoff_conversation"
+from .takeover import Engines, Wanted, configured_for, hand_over
 
 MAX_WAITING_HANDOFFS = 16
 """Hand-offs that may wait for the one in progress. Beyond that they are refused."""
@@ -58,6 +42,8 @@ class Handoff(Processor):
     that names an unknown agent.
     """
 
+    follows = frozenset({ToolCall})
+
     def __init__(
         self,
         agents: Iterable[Agent],
@@ -65,53 +51,73 @@ class Handoff(Processor):
         *,
         failover: Sequence[str] = (),
     ) -> None:
-        self.agents = by_name(agents)
-        if flow is None:
-            self.flow = free_flow(self.agents)
-        else:
-            self.flow = flow if isinstance(flow, Flow) else Flow(flow)
-        for stage in self.flow.stages.values():
-            if stage.agent not in self.agents:
-                raise ConfigurationError(f"stage {stage.phase!r} is led by {stage.agent!r}, which is not an agent")
-        for agent in self.agents.values():
-            if any(tool.name == TOOL_NAME for tool in agent.toolset):
-                raise ConfigurationError(f"agent {agent.name!r} has a tool of its own named {TOOL_NAME!r}")
-        self.state = FlowState(self.flow.first.phase)
-        """The state of the flow: phase, phase history, previous agent, number of hand-offs, context."""
+        self.cast = Cast(agents, flow)
+        """The agents, the flow, and the state of the flow."""
         self.failover = tuple(failover)
-        self._asked: deque[ToolCall | Transfer | _Lost] = deque()  # the first is in progress
+        self.engines: Engines | None = None
+        """The engines of the call, from `open` on."""
+        self._asked: deque[_ByModel | _ByApplication | _Lost] = deque()  # the first is in progress
+
+    @property
+    def agents(self) -> Mapping[str, Agent]:
+        """All agents of the call by name."""
+        return self.cast.agents
+
+    @property
+    def state(self) -> FlowState:
+        """The state of the flow: phase, phase history, previous agent, number of hand-offs, context."""
+        return self.cast.state
 
     @property
     def agent(self) -> Agent:
         """The agent that has the call."""
-        return self.agents[self.flow.stages[self.state.phase].agent]
+        return self.cast.agent
+
+    def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
+        """Require an engine before this processor, and `Tools` behind it if an agent has tools."""
+        super().check_place(before, after)
+        if self.session.agent is not None:
+            raise ConfigurationError(
+                f"Session(agent={self.session.agent.name!r}) has no effect beside Handoff: give the agent to Handoff"
+            )
+        if not any(isinstance(node, Engine) for node in before):
+            raise ConfigurationError(
+                "there is no engine before Handoff: put it behind a native engine or a Cascade "
+                "(an STT, an LLM and a TTS become one engine as Cascade(stt, llm, tts))"
+            )
+        if any(isinstance(node, Tools) for node in before):
+            raise ConfigurationError("Tools stands before Handoff, and would get its calls: put it behind")
+        if not any(isinstance(node, Tools) for node in after):
+            for agent in self.cast.agents.values():
+                if agent.toolset:
+                    raise ConfigurationError(
+                        f"agent {agent.name!r} has tools, but nothing runs them: put Tools() behind Handoff"
+                    )
 
     async def open(self) -> None:
         """Set the first agent up.
 
-        Raises ConfigurationError if the engine of an agent does not exist, if the first agent's engine is not active,
-        and if `Tools` is upstream of this processor.
+        Raises ConfigurationError if the engine of an agent does not exist, and if the first agent's engine is not
+        active.
         """
-        for agent in self.agents.values():
-            self._engine_name(agent)
-        order = leaves(self.session.pipeline)
-        if any(isinstance(leaf, Tools) for leaf in order[: order.index(self)]):
-            raise ConfigurationError("Tools stands before Handoff, and would get its calls: put it behind")
-        first, place = self.agent, find_engine(self.session.pipeline)
-        if isinstance(place, Switch) and first.engine not in ("", place.active):
+        cast, engines = self.cast, Engines(self.session.pipeline)
+        for agent in cast.agents.values():
+            engines.name_for(agent)
+        first, active = cast.agent, engines.active
+        if active and first.engine not in ("", active):
             raise ConfigurationError(
                 f"the call begins with agent {first.name!r} on engine {first.engine!r}, but with the engine "
-                f"{place.active!r} active: give the Switch active={first.engine!r}"
+                f"{active!r} active: give the Switch active={first.engine!r}"
             )
-        named, active = engines(self.session)
         for name in self.failover:
-            if name not in named:
-                raise ConfigurationError(
-                    f"failover names the engine {name!r}; there is {', '.join(named) or 'only one'}"
-                )
-        for engine in named.values():
+            if name not in engines.named:
+                there = ", ".join(engines.named) or "only one"
+                raise ConfigurationError(f"failover names the engine {name!r}; there is {there}")
+        for engine in engines.named.values():
             engine.replaceable = bool(self.failover)
-        await named[active].configure(self._configuration(first, self.state.phase, named[active]))
+        self.engines = engines
+        engine = engines.named[active]
+        await engine.configure(configured_for(self.session, cast, first, cast.state.phase, engine))
         self.session.agent = first
 
     @handles(SessionStarted)
@@ -124,7 +130,7 @@ class Handoff(Processor):
     async def tool_call(self, call: ToolCall) -> None:
         """Take the calls of the hand-off tool. Other calls go on to `Tools`."""
         if call.name == TOOL_NAME:
-            self._ask(call)
+            self._ask(_ByModel(self, call))
         else:
             await self.push(call)
 
@@ -135,165 +141,122 @@ class Handoff(Processor):
             raise ConfigurationError(
                 f"the call cannot go to {frame.target!r}: {MAX_WAITING_HANDOFFS} hand-offs wait already"
             )
-        self._ask(frame)
-
-    # -- one after the other ---------------------------------------------------------------------------------------
+        self._ask(_ByApplication(self, frame))
 
     @handles(ConnectionChanged)
     def connection_changed(self, signal: ConnectionChanged) -> None:
         """Replace an engine that is lost for good."""
-        if signal.state == "lost" and self.failover:
-            self._ask(_Lost(engines(self.session)[1], signal.reason))
+        if signal.state == "lost" and self.failover and self.engines is not None:
+            self._ask(_Lost(self, self.engines.active, signal.reason))
 
-    def _ask(self, frame: ToolCall | Transfer | _Lost) -> None:
-        self._asked.append(frame)
+    # -- one after the other ---------------------------------------------------------------------------------------
+
+    def _ask(self, request: _ByModel | _ByApplication | _Lost) -> None:
+        self._asked.append(request)
         if len(self._asked) == 1:
             # In its own task, which an interruption does not cancel.
             self.spawn(self._work)
 
     async def _work(self) -> None:
         while self._asked:
-            frame = self._asked[0]
+            request = self._asked[0]
             try:
-                if isinstance(frame, ToolCall):
-                    await self._asked_by_model(frame)
-                elif isinstance(frame, Transfer):
-                    await self._asked_by_application(frame)
-                else:
-                    await self._replace(frame)
+                await request.carry_out()
             except Exception as error:
-                self._report(error, frame)
+                self.session.report(error, self.name, request.frame)
             except asyncio.CancelledError as error:
-                self._report(stray(error), frame)
+                self.session.report(stray(error), self.name, request.frame)
             finally:
                 self._asked.popleft()
 
-    def _report(self, error: Exception, frame: ToolCall | Transfer | _Lost) -> None:
-        self.session.report(error, self.name, None if isinstance(frame, _Lost) else frame)
 
-    async def _asked_by_application(self, frame: Transfer) -> None:
-        wanted = Wanted(frame.target or self.agent.name, None, frame.reason, frame.summary, engine=frame.engine)
-        if error := await self._hand_over(wanted):
+async def _hand_over(handoff: Handoff, wanted: Wanted) -> str:
+    assert handoff.engines is not None
+    return await hand_over(handoff, handoff.cast, handoff.engines, wanted)
+
+
+@dataclass(frozen=True, slots=True)
+class _ByApplication:
+    """A hand-off that the application asks for."""
+
+    handoff: Handoff
+    frame: Transfer
+
+    async def carry_out(self) -> None:
+        """Hand the call over. Raises ConfigurationError with the reason if that fails."""
+        frame, name = self.frame, self.frame.target or self.handoff.agent.name
+        wanted = Wanted(name, None, frame.reason, frame.summary, engine=frame.engine)
+        if error := await _hand_over(self.handoff, wanted):
             raise ConfigurationError(error)
 
-    async def _replace(self, lost: _Lost) -> None:
-        """Let the same agent go on with the first engine after the lost one that can be opened."""
-        if engines(self.session)[1] != lost.engine:
-            return  # another engine has the call already
-        names = self.failover
-        after = names.index(lost.engine) + 1 if lost.engine in names else 0
-        tried = []
-        for name in (*names[after:], *names[:after]):
-            if name != lost.engine:
-                wanted = Wanted(self.agent.name, self.state.phase, f"{lost.engine} is lost: {lost.reason}", engine=name)
-                error = await self._hand_over(wanted)
-                if not error:
-                    return
-                tried.append(f"{name}: {error}")
-        tried.insert(0, f"{lost.engine}: {lost.reason}")
-        self.session.report(ServiceError(f"no engine is left: {'; '.join(tried)}"), self.name, fatal=True)
 
-    async def _asked_by_model(self, call: ToolCall) -> None:
-        allowed = await self.session.hooks.call(call)
-        if isinstance(allowed, ToolResult):
-            await self.push_up(allowed)
+@dataclass(frozen=True, slots=True)
+class _ByModel:
+    """A hand-off that a model asks for by its tool."""
+
+    handoff: Handoff
+    frame: ToolCall
+
+    async def carry_out(self) -> None:
+        """Hand the call over if the hooks and the flow allow it. If that fails, the model receives the reason."""
+        session, handoff = self.handoff.session, self.handoff
+        call = await session.hooks.call(self.frame)
+        if isinstance(call, ToolResult):
+            await handoff.push_up(call)
             return
-        call = allowed
-        registered, error = self.session.calls.get(call.call_id), ""
+        registered, agent = session.calls.get(call.call_id), handoff.agent.name
         asker = registered.agent if registered is not None else ""
-        late = asker not in ("", self.agent.name)
+        late = asker not in ("", agent)
         try:
             if late:
-                raise ToolError(f"{asker} does not have the call any more: {self.agent.name} has it")
-            asked = read_arguments(call.arguments, self.state.phase, self.flow.after(self.state.phase))
+                raise ToolError(f"{asker} does not have the call any more: {agent} has it")
+            asked = handoff.cast.asked(call.arguments)
         except ToolError as refusal:
-            error = str(refusal)
-            self._failed(str(call.arguments.get("target", "")), error)
+            error, target = str(refusal), str(call.arguments.get("target", ""))
+            handoff.broadcast(HandoffFailed(source=agent, target=target, error=error))
         else:
-            error = await self._hand_over(Wanted(asked.target, asked.next_phase, asked.reason, asked.summary, call))
+            error = await _hand_over(handoff, Wanted(asked.target, asked.next_phase, asked.reason, asked.summary, call))
         if error:
-            result = {
-                "accepted": False,
-                "new_agent_id": self.agent.name,
-                "new_phase": self.state.phase,
-                "reason": error,
-                "message": "The call stays with you. Tell the caller, or go on without a hand-off.",
-            }
-            await self.push_up(
-                ToolResult(
-                    call_id=call.call_id,
-                    name=call.name,
-                    result=result,
-                    turn=call.turn,
-                    is_error=True,
-                    respond=not late,
-                )
-            )
+            await handoff.push_up(self._refusal(call, error, respond=not late))
 
-    # -- the hand-off itself ---------------------------------------------------------------------------------------
-
-    async def _hand_over(self, wanted: Wanted) -> str:
-        """Carry out a hand-off. Returns the reason if it fails, else ""."""
-        phase = self.flow.phase_of(wanted.target, wanted.next_phase, after=self.state.phase)
-        if phase is None:
-            error = f"there is no agent {wanted.target!r} in the flow"
-        elif phase == self.state.phase and wanted.engine in ("", engines(self.session)[1]):
-            error = f"{wanted.target} has the call already"
-        else:
-            self.broadcast(HandoffStarted(source=self.agent.name, target=wanted.target, reason=wanted.reason))
-            error = await self._take_over(wanted, phase)
-        if error:
-            self._failed(wanted.target, error)
-        return error
-
-    async def _take_over(self, wanted: Wanted, phase: str) -> str:
-        agent = self.agents[wanted.target]
-        try:
-            engine = self._engine_name(agent, wanted.engine)
-            configured = self._configuration(agent, phase, engines(self.session)[0][engine])
-            exchange = Exchange(
-                self.session,
-                self.state,
-                wanted,
-                source=self.agent,
-                target=agent,
-                phase=phase,
-                engine=engine,
-                tell=self.push_up,
-            )
-            takeover = Takeover(self.session, engine, configured, exchange, self.name)
-        except Exception as error:
-            self.session.report(error, self.name)
-            return str(error) or type(error).__name__
-        # In its own task: the outcome is known before the old engine has closed.
-        self.session.start_task(self, takeover.run()).add_done_callback(takeover.ended)
-        return await takeover.outcome
-
-    def _failed(self, target: str, error: str) -> None:
-        self.broadcast(HandoffFailed(source=self.agent.name, target=target, error=error))
-
-    def _engine_name(self, agent: Agent, wanted: str = "") -> str:
-        """Return the name of the engine for an agent: the wanted engine, else the agent's own, else the active one."""
-        named, active = engines(self.session)
-        name = wanted or agent.engine or active
-        if name not in named:
-            there = f"; there are {', '.join(named)}" if active else ", but there is only one"
-            raise ConfigurationError(f"agent {agent.name!r} wants engine {name!r}{there}")
-        return name
-
-    def _configuration(self, agent: Agent, phase: str, engine: Engine) -> Configure:
-        more = list(shared_tools(self.session.pipeline))
-        if allowed := self.flow.after(phase):
-            more.append(handoff_spec(self.agents, allowed))
-        return configuration(agent, more, engine.capabilities.voices)
+    def _refusal(self, call: ToolCall, error: str, *, respond: bool) -> ToolResult:
+        result = {
+            "accepted": False,
+            "new_agent_id": self.handoff.agent.name,
+            "new_phase": self.handoff.state.phase,
+            "reason": error,
+            "message": "The call stays with you. Tell the caller, or go on without a hand-off.",
+        }
+        return ToolResult(
+            call_id=call.call_id, name=call.name, result=result, turn=call.turn, is_error=True, respond=respond
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class _Lost:
     """An engine that is lost for good."""
 
+    handoff: Handoff
     engine: str
     reason: str
+    frame: None = None
+
+    async def carry_out(self) -> None:
+        """Let the same agent go on with the first engine after the lost one that can be opened."""
+        handoff = self.handoff
+        if handoff.engines is None or handoff.engines.active != self.engine:
+            return  # another engine has the call already
+        names, agent, phase = handoff.failover, handoff.agent.name, handoff.state.phase
+        after = names.index(self.engine) + 1 if self.engine in names else 0
+        tried = [f"{self.engine}: {self.reason}"]
+        for name in (*names[after:], *names[:after]):
+            if name != self.engine:
+                wanted = Wanted(agent, phase, f"{self.engine} is lost: {self.reason}", engine=name)
+                error = await _hand_over(handoff, wanted)
+                if not error:
+                    return
+                tried.append(f"{name}: {error}")
+        handoff.session.report(ServiceError(f"no engine is left: {'; '.join(tried)}"), handoff.name, fatal=True)
 
 
 def first_configuration(session: Session, config: EngineConfig, voices: str) -> tuple[Configure | None, str]:
@@ -312,70 +275,3 @@ def first_configuration(session: Session, config: EngineConfig, voices: str) -> 
     if config.agent == agent.name:
         return None, ""
     return configuration(agent, shared, voices), agent.greeting
-
-
-class HandoffArguments(msgspec.Struct, kw_only=True, frozen=True):
-    """The arguments of a hand-off that a model asks for."""
-
-    target: str
-    reason: str
-    summary: str
-    next_phase: str | None = None
-    channel_escalation: str | None = None
-
-
-def read_arguments(arguments: dict[str, Any], phase: str, allowed: Sequence[Stage]) -> HandoffArguments:
-    """Check the arguments of a hand-off in a phase that the `allowed` stages may follow.
-
-    Raises ToolError, with the reason, for arguments that do not fit the schema or its enumerations.
-    """
-    try:
-        asked = msgspec.convert(arguments, HandoffArguments)
-    except msgspec.ValidationError as error:
-        raise ToolError(f"wrong arguments: {error}") from error
-    phases = [stage.phase for stage in allowed if stage.agent == asked.target]
-    if not phases:
-        names = ", ".join(_agent_names(allowed)) or "nobody"
-        raise ToolError(f"{asked.target!r} cannot take the call now; who can: {names}")
-    if asked.next_phase is not None and asked.next_phase not in phases:
-        raise ToolError(
-            f"the phase {asked.next_phase!r} with {asked.target!r} cannot follow {phase!r}; "
-            f"what can: {', '.join(phases)}"
-        )
-    return asked
-
-
-def handoff_spec(agents: Mapping[str, Agent], allowed: Sequence[Stage]) -> ToolSpec:
-    """Return the hand-off tool's specification in a phase that the `allowed` stages may follow."""
-    lines = []
-    for stage in allowed:
-        agent = agents[stage.agent]
-        lines.append(f"{agent.name}: {stage.description or agent.description or agent.role or agent.name}")
-    return ToolSpec(
-        name=TOOL_NAME,
-        description="Hand the conversation over to another agent, who continues it with the caller.",
-        parameters={
-            "type": "object",
-            "properties": {
-                "target": {
-                    "type": "string",
-                    "enum": _agent_names(allowed),
-                    "description": "Who takes over. " + "; ".join(lines),
-                },
-                "reason": {"type": "string", "description": "Why the call is handed over."},
-                "summary": {"type": "string", "description": "What the next agent must know of the call so far."},
-                "next_phase": {
-                    "type": "string",
-                    "enum": [stage.phase for stage in allowed],
-                    "description": "The phase to go to, if not the target's own.",
-                },
-                "channel_escalation": {"type": "string", "description": "Another channel to move to, if any."},
-            },
-            "required": ["target", "reason", "summary"],
-            "additionalProperties": False,
-        },
-    )
-
-
-def _agent_names(stages: Sequence[Stage]) -> list[str]:
-    return list(dict.fromkeys(stage.agent for stage in stages))

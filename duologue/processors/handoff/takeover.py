@@ -14,20 +14,18 @@ from typing import Any
 import anyio
 import msgspec
 
-from ...agents.agent import Agent, FlowState
-from ...agents.engine import Engine, EngineConfig
-from ...agents.tool import plain_specs
+from ...agents.agent import Agent, Cast
+from ...agents.engine import Engine, EngineConfig, plain_specs
 from ...errors import ConfigurationError
-from ...frames import Configure, Frame, HandoffCompleted, Say, ToolCall, ToolResult
+from ...frames import Configure, Frame, HandoffCompleted, HandoffFailed, HandoffStarted, Say, ToolCall, ToolResult
 from ...session.host import State
 from ...session.session import Session
 from ..kernel.groups import Group
 from ..kernel.node import Node
 from ..kernel.tasks import stray, to_the_end
+from ..processor import Processor
 from ..switch import BranchChange, Switch
-
-MAX_HISTORY = 100
-"""Phases that the history of a flow's state keeps."""
+from ..tools import shared_tools
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,20 +56,17 @@ class Exchange:
     def __init__(
         self,
         session: Session,
-        state: FlowState,
+        cast: Cast,
         wanted: Wanted,
         *,
-        source: Agent,
-        target: Agent,
         phase: str,
         engine: str,
         tell: Callable[[Frame], Awaitable[None]],
     ) -> None:
         self._session = session
-        self._state = state
+        self._cast = cast
         self._wanted = wanted
-        self._source = source
-        self._target = target
+        self._source, self._target = cast.agent, cast.agents[wanted.target]
         self._phase = phase
         self._engine = engine
         self.tell = tell
@@ -97,7 +92,8 @@ class Exchange:
         """
         wanted, session = self._wanted, self._session
         if self._source is not self._target:
-            self._enter_phase()
+            self._cast.enter(self._phase)
+            session.agent = self._target
         items = session.conversation.items
         told = {
             "source": self._source.name,
@@ -116,12 +112,6 @@ class Exchange:
         session.broadcast(HandoffCompleted(**told, engine=self._engine, gap_ms=(session.now() - began) * 1000))
         return self._first_words()
 
-    def _enter_phase(self) -> None:
-        state = self._state
-        state.history = [*state.history, state.phase][-MAX_HISTORY:]
-        state.phase, state.previous_agent, state.handoffs = self._phase, self._source.name, state.handoffs + 1
-        self._session.agent = self._target
-
     def _note(self) -> str:
         if self._source is self._target:
             return ""
@@ -139,7 +129,7 @@ class Exchange:
             result = {
                 "accepted": True,
                 "new_agent_id": agent.name,
-                "new_phase": self._state.phase,
+                "new_phase": self._cast.state.phase,
                 "reason": wanted.reason,
                 "message": f"You are {agent.name} now and have the call. Summary so far: {wanted.summary}",
             }
@@ -160,15 +150,70 @@ def find_engine(node: Node) -> Switch[Any] | Engine | None:
     return None
 
 
-def engines(session: Session) -> tuple[dict[str, Engine], str]:
-    """Return the engines of a call by name, and the name of the active one. A single engine has the name "".
+class Engines:
+    """The engines of a call: one with the name "", or the branches of a `Switch`.
 
     Raises ConfigurationError if there is none.
     """
-    place = find_engine(session.pipeline)
-    if place is None:
-        raise ConfigurationError("there is no engine in the pipeline")
-    return ({**place.branches}, place.active) if isinstance(place, Switch) else ({"": place}, "")
+
+    def __init__(self, pipeline: Node) -> None:
+        place = find_engine(pipeline)
+        if place is None:
+            raise ConfigurationError("there is no engine in the pipeline")
+        self.switch = place if isinstance(place, Switch) else None
+        """The switch between the engines, None for a single engine."""
+        self.named: dict[str, Engine] = {**place.branches} if isinstance(place, Switch) else {"": place}
+
+    @property
+    def active(self) -> str:
+        """The name of the engine that has the call."""
+        return self.switch.active if self.switch is not None else ""
+
+    def name_for(self, agent: Agent, wanted: str = "") -> str:
+        """Return the name of the engine for an agent: the wanted engine, else the agent's own, else the active one.
+
+        Raises ConfigurationError for an unknown name.
+        """
+        name = wanted or agent.engine or self.active
+        if name not in self.named:
+            there = f"; there are {', '.join(self.named)}" if self.active else ", but there is only one"
+            raise ConfigurationError(f"agent {agent.name!r} wants engine {name!r}{there}")
+        return name
+
+
+async def hand_over(owner: Processor, cast: Cast, engines: Engines, wanted: Wanted) -> str:
+    """Carry out a hand-off, and broadcast its beginning and its failure. Returns the reason if it fails, else ""."""
+    phase, source = cast.phase_of(wanted.target, wanted.next_phase), cast.agent.name
+    if phase is None:
+        error = f"there is no agent {wanted.target!r} in the flow"
+    elif phase == cast.state.phase and wanted.engine in ("", engines.active):
+        error = f"{wanted.target} has the call already"
+    else:
+        owner.broadcast(HandoffStarted(source=source, target=wanted.target, reason=wanted.reason))
+        error = await _take_over(owner, cast, engines, wanted, phase)
+    if error:
+        owner.broadcast(HandoffFailed(source=source, target=wanted.target, error=error))
+    return error
+
+
+async def _take_over(owner: Processor, cast: Cast, engines: Engines, wanted: Wanted, phase: str) -> str:
+    session, agent = owner.session, cast.agents[wanted.target]
+    try:
+        engine = engines.name_for(agent, wanted.engine)
+        configured = configured_for(session, cast, agent, phase, engines.named[engine])
+        exchange = Exchange(session, cast, wanted, phase=phase, engine=engine, tell=owner.push_up)
+        takeover = Takeover(session, engines, engine, configured, exchange, owner.name)
+    except Exception as error:
+        session.report(error, owner.name)
+        return str(error) or type(error).__name__
+    # In its own task: the outcome is known before the old engine has closed.
+    session.start_task(owner, takeover.run()).add_done_callback(takeover.ended)
+    return await takeover.outcome
+
+
+def configured_for(session: Session, cast: Cast, agent: Agent, phase: str, engine: Engine) -> Configure:
+    """Return an engine's configuration for an agent in a phase."""
+    return cast.configuration(agent, phase, shared_tools(session.pipeline), engine.capabilities.voices)
 
 
 class Takeover:
@@ -187,8 +232,9 @@ class Takeover:
     unknown engine name, and for a configuration that the engine refuses.
     """
 
-    def __init__(self, session: Session, name: str, configured: Configure, exchange: Exchange, owner: str) -> None:
-        named, active = engines(session)
+    def __init__(
+        self, session: Session, engines: Engines, name: str, configured: Configure, exchange: Exchange, owner: str
+    ) -> None:
         self.outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         """The reason once a failure has been undone, "" once the call has moved. It is always set in the end."""
         self._session = session
@@ -196,7 +242,8 @@ class Takeover:
         self._configured = configured
         self._exchange = exchange
         self._owner = owner
-        self._old, self._new = named[active], named[name]
+        self._switch = engines.switch
+        self._old, self._new = engines.named[engines.active], engines.named[name]
         self._before: EngineConfig | None = None  # the new engine's former configuration, once it is replaced
         self._change: BranchChange | None = None
         self._opened = AsyncExitStack()
@@ -244,12 +291,11 @@ class Takeover:
         """Configure and open the new engine."""
         if self._new is self._old:
             return
-        place = find_engine(self._session.pipeline)
-        assert isinstance(place, Switch)
+        assert self._switch is not None
         before = self._new.config
         await self._new.configure(self._configured)
         self._before = before
-        self._change = await self._opened.enter_async_context(place.change(self._name))
+        self._change = await self._opened.enter_async_context(self._switch.change(self._name))
         if not self._change.needed:
             raise ConfigurationError(f"the engine {self._name!r} has become active meanwhile")
 

@@ -29,6 +29,20 @@ class Group(Node):
         """The nodes directly inside that are open while this group is."""
         return self.children
 
+    @property
+    def labelled_children(self) -> list[tuple[str, Node]]:
+        """The nodes directly inside, each with its label, "" for none."""
+        return [("", child) for child in self.children]
+
+    def __repr__(self) -> str:
+        inside = [f"{label}: {child!r}" if label else repr(child) for label, child in self.labelled_children]
+        return f"{self.name}[{self._between.join(inside)}]"
+
+    beside: bool = False
+    """True for a group whose contents stand beside the line: their frames do not reach it."""
+    _between: str = ", "
+    """The text between the children in `repr`."""
+
     def build(self, direction: Direction, after: Port) -> Port:
         """Return the port by which frames enter. Frames that leave the group go to `after`."""
         raise NotImplementedError
@@ -40,6 +54,8 @@ class Group(Node):
 
 class RowGroup(Group):
     """Nodes in a row. Downstream is from the first to the last."""
+
+    _between = " → "
 
     def __init__(self, nodes: Iterable[Node]) -> None:
         try:

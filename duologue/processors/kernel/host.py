@@ -25,6 +25,8 @@ class Deadlines:
     """Opening all processors."""
     drain_s: float = 30.0
     """From the `End` until the last audio is heard."""
+    farewell_s: float = 10.0
+    """Work at the end of the call: each asynchronous listener of `SessionEnding`, and each of `Session.on_ended`."""
     stop_s: float = 2.0
     """From the cancellation of all tasks until they have ended."""
     close_s: float = 5.0

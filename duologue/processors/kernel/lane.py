@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections import deque
 from collections.abc import Awaitable, Callable, Generator, Sequence
 from typing import Any, TypeVar
 
@@ -70,8 +69,9 @@ class Lane:
         self._host = owner.host
         self._capacity = capacity
         self._limit = capacity * UPSTREAM_FACTOR
-        self._queue: deque[Entry] = deque()
-        self._waiting: deque[tuple[asyncio.Future[None], Entry]] = deque()
+        # Lists: they are short, and an empty deque takes 700 bytes.
+        self._queue: list[Entry] = []
+        self._waiting: list[tuple[asyncio.Future[None], Entry]] = []
         self._idle: asyncio.Future[None] | None = None
         self._running: Entry | None = None
         self._fenced: Entry | None = None
@@ -157,7 +157,7 @@ class Lane:
 
     def _make_room(self) -> None:
         while self._waiting and len(self._queue) < self._capacity:
-            room, entry = self._waiting.popleft()
+            room, entry = self._waiting.pop(0)
             if room.done():  # its push was cancelled and has not run yet
                 self.held -= entry[2]
             else:
@@ -175,7 +175,7 @@ class Lane:
                 finally:
                     self._idle = None
                 continue
-            entry = queue.popleft()
+            entry = queue.pop(0)
             if self._waiting:
                 self._make_room()
             self._running = entry
@@ -235,8 +235,7 @@ class Lane:
         removed = [entry for entry in self._queue if condition(entry)]
         if removed:
             keep = [entry for entry in self._queue if not condition(entry)]
-            self._queue.clear()
-            self._queue.extend(keep)
+            self._queue[:] = keep
         for waiter in [waiter for waiter in self._waiting if condition(waiter[1])]:
             self._waiting.remove(waiter)
             if waiter[0].done():
@@ -267,7 +266,7 @@ class DrainableLane(Lane):
 
     def __init__(self, owner: LaneOwner, capacity: int | None = None) -> None:
         super().__init__(owner, capacity)
-        self._drains: set[asyncio.Event] = set()
+        self._drains: list[asyncio.Event] = []
 
     async def drain(self) -> None:
         """Wait until all frames in the queue are done, or the lane is closed. Returns at once in the worker."""
@@ -278,12 +277,12 @@ class DrainableLane(Lane):
         async def mark(frame: End) -> None:
             done.set()
 
-        self._drains.add(done)
+        self._drains.append(done)
         try:
             self.put_held(mark, End(), up=True)
             await done.wait()
         finally:
-            self._drains.discard(done)
+            self._drains.remove(done)
 
     def close(self) -> None:
         """Close the lane. `drain` returns."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import types
 import typing
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -158,6 +158,10 @@ def _is_union(annotation: Any) -> bool:
     return typing.get_origin(annotation) in (typing.Union, types.UnionType)
 
 
+def _gives(node: Node, kind: type[Frame]) -> bool:
+    return any(issubclass(given, kind) for given in node.gives)
+
+
 class _Unlinked(dict[type[Frame], Target]):
     def __missing__(self, frame_type: type[Frame]) -> Target:
         return _push_unlinked
@@ -191,6 +195,17 @@ class Node:
     capacity: int = 256
     """Frames that the lane holds. Beyond that a push downstream waits."""
 
+    gives: frozenset[type[Frame]] = frozenset()
+    """The frame types that the node makes itself. Custom sources and detectors declare theirs."""
+    follows: frozenset[type[Frame]] = frozenset()
+    """Frame types that the node takes: nodes that give them stand before it."""
+    needs: Mapping[type[Frame], str] = {}
+    """As `follows`, for types without which a call cannot work, each with the way to get them."""
+    call_id: str = ""
+    """The id of the transport's client, for the ends of transports that have one. The session has the same id."""
+    far_end: bool = False
+    """True for the ends of a transport: with one in it, a pipeline serves a call."""
+
     host: Host = set_when_linked()
     """The host that runs the node. Reading it raises IllegalState before the node belongs to a session."""
     session: Any = set_when_linked()
@@ -218,6 +233,25 @@ class Node:
     def _leave(self) -> None:
         """Leave the session again: the pipeline cannot be linked."""
         del self.host, self.session, self.in_session
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
+        """Raise ConfigurationError, with the mend, if the node cannot work between these nodes of the pipeline.
+
+        Called once, when the session is made. Overriding methods call this, too.
+        """
+        for kind in (*self.needs, *sorted(self.follows, key=lambda kind: kind.__name__)):
+            if any(_gives(node, kind) for node in before):
+                continue
+            late = next((node for node in after if _gives(node, kind)), None)
+            if late is not None:
+                raise ConfigurationError(
+                    f"{self.name} stands before {late.name}, which gives it {kind.__name__} frames: put it behind"
+                )
+            if kind in self.needs and any(node.far_end for node in (*before, *after)):
+                raise ConfigurationError(f"{self.name} gets no {kind.__name__} frames: {self.needs[kind]}")
 
     async def open(self) -> None:
         """Acquire resources. Called once, before any frame. Must end within the session's `start_s`."""

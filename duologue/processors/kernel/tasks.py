@@ -1,9 +1,12 @@
-"""The tasks and the open processors of a session. They end within their deadlines."""
+"""The tasks and the open processors of a session, which end within their deadlines; waiting; work in threads."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable, Collection, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import anyio
@@ -53,6 +56,17 @@ class Tasks:
         for task in self._others():
             task.cancel()
 
+    async def let_end(self, patience_s: float) -> list[str]:
+        """Wait `patience_s` seconds for tasks that have not been cancelled, then cancel them.
+
+        Returns the names of the owners of those tasks.
+        """
+        willing = {task for task in self._others() if not task.cancelling()}
+        late = (await asyncio.wait(willing, timeout=patience_s))[1] if willing else set[asyncio.Task[Any]]()
+        for task in late:
+            task.cancel()
+        return sorted({self._owners[task] for task in late})
+
     def _others(self) -> set[asyncio.Task[Any]]:
         return set(self._owners) - self._left_behind - {asyncio.current_task()}
 
@@ -82,7 +96,7 @@ class OpenMembers:
         self._tasks = tasks
         self._deadlines = deadlines
         self._report = report
-        self._opening: dict[Member, asyncio.Task[None]] = {}
+        self._opening: dict[Member, asyncio.Task[None] | None] = {}  # None once it is open
         self._closing: dict[asyncio.Task[None], str] = {}
 
     def has(self, processor: Member) -> bool:
@@ -114,6 +128,8 @@ class OpenMembers:
         if late:
             names = ", ".join(sorted(jobs[task].name for task in late))
             raise DeadlineExceeded(f"{names} did not open within {limit_s} s")
+        # A task that is kept costs half a kilobyte, for the rest of the call.
+        self._opening.update(dict.fromkeys(self._opening.keys() & set(processors)))
 
     async def close(self, processors: Collection[Member] | None = None) -> list[str]:
         """Close the open processors among these, by default all open processors.
@@ -135,8 +151,8 @@ class OpenMembers:
             self._closing.pop(task, None)
         return sorted({jobs[task] for task in late})
 
-    async def _close(self, processor: Member, opening: asyncio.Task[None]) -> None:
-        if not opening.done():
+    async def _close(self, processor: Member, opening: asyncio.Task[None] | None) -> None:
+        if opening is not None and not opening.done():
             await asyncio.wait({opening}, timeout=self._deadlines.stop_s)
         try:
             await processor.close()
@@ -173,3 +189,43 @@ def stray(error: asyncio.CancelledError) -> DuologueError:
 def loop_time() -> float:
     """Return the running event loop's time in seconds."""
     return asyncio.get_running_loop().time()
+
+
+class Wake:
+    """Lets one task wait for a change. The task checks its own state first, and again after each `wait`:
+
+    while not self._queue:
+        await self._news.wait()
+    """
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting: asyncio.Future[None] | None = None
+
+    async def wait(self) -> None:
+        """Wait for the next `wake`. For one task at a time."""
+        self._waiting = asyncio.get_running_loop().create_future()
+        try:
+            await self._waiting
+        finally:
+            self._waiting = None
+
+    def wake(self) -> None:
+        """End the wait. Does nothing if no task waits."""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+
+@lru_cache(maxsize=1)
+def _executor() -> ThreadPoolExecutor:
+    # One pool for all calls of the process: more threads than cores do not help.
+    return ThreadPoolExecutor(max_workers=max(2, (os.cpu_count() or 2)), thread_name_prefix="duologue")
+
+
+async def in_thread(function: Callable[..., T], *args: Any) -> T:
+    """Run `function(*args)` in the process's worker pool. Cancelling ends the wait, not the work.
+
+    It uses the event loop's `run_in_executor`, which a virtual clock can wait for.
+    """
+    return await asyncio.get_running_loop().run_in_executor(_executor(), function, *args)

@@ -3,15 +3,41 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
+from collections.abc import Mapping, Sequence
 
 import anyio
 
 from ...errors import ConfigurationError, IllegalState
-from ...frames import End, EndOfTurn, SpeechStarted, SpeechStopped, UserAudio, UserTranscript
+from ...frames import End, EndOfTurn, Frame, SpeechStarted, SpeechStopped, UserAudio, UserTranscript
+from ..kernel.node import Node
 from ..processor import Processor, handles
 from .interruption import may_interrupt
-from .vad import STALL_S, StreamTime, split
+from .vad import INPUT_MISSING, STALL_S, StreamTime, split
+
+log = logging.getLogger("duologue")
+
+
+def check_turns(node: Node, before: Sequence[Node], after: Sequence[Node]) -> None:
+    """Check the place of a service that takes the caller's turns from the processors before it.
+
+    Raises ConfigurationError if speech is detected there, but not the ends of turns. If neither is, the service takes
+    only typed text: the log has a warning.
+    """
+    if any(EndOfTurn in other.gives for other in before):
+        return
+    if any(SpeechStarted in other.gives for other in before):
+        raise ConfigurationError(f"{node.name} gets no EndOfTurn frames: put Endpointing before it, behind Vad")
+    late = next((other for other in after if EndOfTurn in other.gives), None)
+    if late is not None:
+        raise ConfigurationError(
+            f"{node.name} stands before {late.name}, which gives the caller's turns: put it behind"
+        )
+    if any(UserAudio in other.gives for other in before):
+        log.warning(
+            "%s takes only typed text: for speech, put Vad and Endpointing, or PushToTalk, before it", node.name
+        )
 
 
 class Endpointing(Processor):
@@ -25,6 +51,9 @@ class Endpointing(Processor):
     `SpeechStopped` do not. Every `SpeechStarted` that passes is followed by an `EndOfTurn`. Words that are recognised
     outside a turn start a turn. Raises ConfigurationError for a setting out of range.
     """
+
+    gives = frozenset({EndOfTurn})
+    needs: Mapping[type[Frame], str] = {SpeechStarted: "put Vad before it"}
 
     def __init__(self, *, silence_ms: int = 600, min_speech_ms: int = 100, max_turn_s: float = 60.0) -> None:
         if not 0 < silence_ms <= 60_000:
@@ -74,7 +103,7 @@ class Endpointing(Processor):
                 await self.push(head)
             await self._end_due()
         await self.push(frame)
-        if self._open or self._candidate is not None:
+        if self._candidate is not None or self._due_at <= self._time.end_s + 1e-6:
             await self._settle()
         self._arrived_at = self._now()
 
@@ -187,6 +216,9 @@ class PushToTalk(Processor):
     lasts `max_turn_s` is ended (by="limit"), and the next turn begins at the same sample. Raises ConfigurationError for
     a limit out of range.
     """
+
+    gives = frozenset[type[Frame]]((SpeechStarted, EndOfTurn))
+    needs: Mapping[type[Frame], str] = {UserAudio: INPUT_MISSING}
 
     def __init__(self, *, max_turn_s: float = 60.0) -> None:
         _check_limit(max_turn_s)

@@ -6,7 +6,7 @@ import asyncio
 from dataclasses import dataclass
 
 from ...errors import ConfigurationError
-from ...frames import BotStartedSpeaking, EndOfTurn, Interrupted, UserTranscript
+from ...frames import BotStartedSpeaking, EndOfTurn, Frame, Interrupted, SpeechStarted, UserTranscript
 from ...session.floor import Hold
 from ...session.session import Session
 from ..processor import Processor, handles
@@ -80,6 +80,8 @@ class Interruption(Processor):
     still interrupt, unless the agent has begun a new turn. A hold that expires while the caller speaks becomes an
     interruption. The engine gets all frames without delay.
     """
+
+    follows = frozenset[type[Frame]]((SpeechStarted, EndOfTurn))
 
     def __init__(self, policy: InterruptionPolicy | None = None) -> None:
         self.policy = policy or InterruptionPolicy()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections.abc import Mapping
 
 import anyio
 import msgspec
@@ -11,7 +12,7 @@ import msgspec
 from ...audio.pcm import downmix
 from ...audio.vad import Detector, Framer, NoiseGate, WebRtcVad
 from ...errors import ConfigurationError
-from ...frames import End, Input, SpeechStarted, SpeechStopped, UserAudio
+from ...frames import End, Frame, Input, SpeechStarted, SpeechStopped, UserAudio
 from ..processor import Processor, handles
 
 STALL_S = 0.5
@@ -20,6 +21,7 @@ GATE_START_S = 0.06
 """Seconds of voice without a pause that a `SpeechGate` counts as speech."""
 GATE_PAUSE_S = 0.6
 """Seconds of a pause that a `SpeechGate` counts as the end of speech. Providers wait about as long."""
+INPUT_MISSING = "put the transport's input before it"
 _PIECE_S = 0.1  # longer pieces are processed and passed on in parts of this length
 
 
@@ -59,6 +61,9 @@ class Vad(Processor):
     Speech also stops at the `End`, and when no audio has come for `STALL_S`. Raises ConfigurationError for a setting
     out of range.
     """
+
+    gives = frozenset({SpeechStarted})
+    needs: Mapping[type[Frame], str] = {UserAudio: INPUT_MISSING}
 
     def __init__(
         self, detector: Detector | None = None, *, start_ms: int = 60, stop_ms: int = 200, threshold: float = 0.5
@@ -105,11 +110,15 @@ class Vad(Processor):
         self._arrived_at = None
         while len(frame.audio) > 2 * frame.channels * (longest := int(frame.sample_rate * _PIECE_S) or 1):
             part, frame = split(frame, longest)
-            await self._pass(part)
-        await self._pass(frame)
+            await self._push_marked(part, self._hear(part))
+        if marks := self._hear(frame):
+            await self._push_marked(frame, marks)
+        else:
+            await self.push(frame)
         self._arrived_at = self._now()
 
-    async def _pass(self, frame: UserAudio) -> None:
+    def _hear(self, frame: UserAudio) -> list[tuple[int, Input]]:
+        """Return the frames that the piece proves, each with the number of samples before it."""
         start = self._time.start_of(frame)
         marks: list[tuple[int, Input]] = []
         try:
@@ -124,6 +133,9 @@ class Vad(Processor):
                 self._floor.caller_voiced(self._started_at, self._voiced_until)
             except Exception as error:  # from a listener
                 self.session.report(error, self.name, frame)
+        return marks
+
+    async def _push_marked(self, frame: UserAudio, marks: list[tuple[int, Input]]) -> None:
         passed = 0
         for place, mark in marks:
             samples = place - passed

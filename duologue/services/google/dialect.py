@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from binascii import b2a_base64
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
+
+import msgspec
 
 from ...agents.engine import EngineConfig
 from ...errors import BadInput
 from ...frames import UserImage
 from ..context import Message
 from ..native.dialect import Dialect, Event
-from .models import DEFAULT_VOICE, GEMINI_IMAGE_TYPES, INPUT_RATE, LiveFamily
-from .options import GeminiLiveOptions
+from .options import DEFAULT_VOICE, GEMINI_IMAGE_TYPES, INPUT_RATE, GeminiLiveOptions, LiveFamily
 from .responses import MAX_KEPT, CallGroup, Responses
+from .setup import tools
 from .wire_in import decode_frame
-from .wire_out import blob, bracketed, to_json, tools, turn, turns_of
 
 NO_HISTORY = '{"client_content":{"turnComplete":true}}'
 """The empty history, for a session that waits for its history."""
@@ -25,7 +26,7 @@ _AUDIO = f'{{"realtime_input":{{"audio":{{"data":"%s","mime_type":"audio/pcm;rat
 
 
 class GeminiDialect(Dialect):
-    """Translates for one connection. The SDK has sent the set-up, which `wire_out.connect_config` makes.
+    """Translates for one connection. The SDK has sent the set-up, which `setup.connect_config` makes.
 
     Gemini has no response ids, no roles except user and model, and no events for the caller's speech: responses are
     numbered ("r1"), notes are sent as the caller's text in brackets, and only its transcript reports a turn of the
@@ -181,3 +182,55 @@ class GeminiDialect(Dialect):
 
 def _realtime(kind: str, value: Any) -> str:
     return to_json({"realtime_input": {kind: value}})
+
+
+def turns_of(messages: Iterable[Message]) -> list[dict[str, Any]]:
+    """Return messages as contents, in which user and model alternate."""
+    turns: list[dict[str, Any]] = []
+    for message in messages:
+        role = "model" if message.role == "assistant" else "user"
+        for part in _parts(message):
+            if not turns or turns[-1]["role"] != role:
+                turns.append({"role": role, "parts": []})
+            parts = turns[-1]["parts"]
+            if parts and "text" in part and "text" in parts[-1]:
+                parts[-1] = {"text": f"{parts[-1]['text']}\n{part['text']}"}
+            else:
+                parts.append(part)
+    return turns
+
+
+def _parts(message: Message) -> list[dict[str, Any]]:
+    if message.role == "system":
+        return [{"text": bracketed(message.text)}]
+    if message.role == "tool":
+        return [{"text": bracketed(f"Result of {message.name}: {message.text}")}]
+    parts: list[dict[str, Any]] = []
+    if message.image and message.mime in GEMINI_IMAGE_TYPES:
+        parts.append({"inline_data": blob(message.image, message.mime)})
+    elif message.image or message.url:
+        parts.append({"text": bracketed(f"An image: {message.url[:200] or message.mime}")})
+    if message.text:
+        parts.append({"text": message.text})
+    parts.extend({"text": bracketed(f"Called {call.name} with {to_json(call.arguments)}")} for call in message.calls)
+    return parts
+
+
+def bracketed(text: str) -> str:
+    """Return a text that neither side has spoken, in brackets."""
+    return f"[{text}]"
+
+
+def turn(role: str, text: str) -> dict[str, Any]:
+    """Return a text of one side as a content."""
+    return {"role": role, "parts": [{"text": text}]}
+
+
+def blob(data: bytes, mime: str) -> dict[str, str]:
+    """Return bytes in the form of the wire: base64 and a MIME type."""
+    return {"data": b2a_base64(data, newline=False).decode("ascii"), "mime_type": mime}
+
+
+def to_json(message: Any) -> str:
+    """Return a message as JSON."""
+    return msgspec.json.encode(message).decode()

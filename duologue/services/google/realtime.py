@@ -17,10 +17,9 @@ from ..native.engine import SpeechToSpeech
 from ..remote.connection import ConnectionSettings
 from ..remote.dialect import Wire
 from .dialect import NO_HISTORY, GeminiDialect
-from .models import DEFAULT_VOICE, INPUT_RATE, OUTPUT_RATE, live_family
-from .options import GeminiLiveOptions, check, resolved
+from .options import DEFAULT_VOICE, INPUT_RATE, OUTPUT_RATE, GeminiLiveOptions, check, live_family, resolved
+from .setup import connect_config
 from .wire import make_client, open_wire
-from .wire_out import connect_config
 
 if TYPE_CHECKING:
     from google.genai import Client

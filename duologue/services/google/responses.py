@@ -27,8 +27,7 @@ from ..native.dialect import (
     Voiced,
 )
 from ..remote.connection import Recent
-from .models import LiveFamily
-from .options import GeminiLiveOptions
+from .options import GeminiLiveOptions, LiveFamily
 from .wire_in import ModalityTokens, ServerContent, ServerFrame, UsageMetadata, WireToolCall
 
 MAX_KEPT = 256

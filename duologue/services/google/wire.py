@@ -11,6 +11,7 @@ import contextlib
 import inspect
 import json
 import ssl
+from collections.abc import Awaitable
 from contextlib import AbstractAsyncContextManager
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,8 @@ from ..remote.websocket import MAX_RECEIVED_BYTES, WebSocketWire, check_websocke
 if TYPE_CHECKING:  # an optional dependency
     from google.genai import Client
     from google.genai.live import AsyncSession
-    from websockets.asyncio.client import ClientConnection
+
+    from ..remote.pushing import PushingConnection
 
 
 def check_sdk() -> None:
@@ -116,7 +118,7 @@ class LiveWire(WebSocketWire):
     def __init__(
         self,
         context: AbstractAsyncContextManager[AsyncSession],
-        connection: ClientConnection,
+        connection: PushingConnection,
         session_id: str,
         first: str = "",
     ) -> None:
@@ -125,12 +127,14 @@ class LiveWire(WebSocketWire):
         # The SDK has consumed this message, but the dialect needs it to open the session.
         self._confirmation: str | None = json.dumps({"setupComplete": {"sessionId": session_id}})
 
-    async def send(self, message: WireMessage) -> None:
+    def send(self, message: WireMessage) -> Awaitable[None]:
         """Send a message. Raises ConnectionLost."""
-        if self._first:
-            first, self._first = self._first, ""
-            if not (isinstance(message, str) and first.partition(":")[0] == message.partition(":")[0]):
-                await super().send(first)
+        return self._send_first(message) if self._first else super().send(message)
+
+    async def _send_first(self, message: WireMessage) -> None:
+        first, self._first = self._first, ""
+        if not (isinstance(message, str) and first.partition(":")[0] == message.partition(":")[0]):
+            await super().send(first)
         await super().send(message)
 
     async def receive(self) -> WireMessage:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import msgspec
 
 from ...errors import BadInput
-from .models import OUTPUT_RATE
+from .options import OUTPUT_RATE
 
 _RATE = re.compile(r";\s*rate=(\d+)")
 _DURATION = re.compile(r"\d{1,9}(\.\d{1,9})?s")

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ...errors import ConfigurationError
 from ...frames import Word
-from ...processors.kernel.threads import in_thread
+from ...processors.kernel.tasks import in_thread
 from ..stt import STT, Transcription
 from .grammar import Grammar
 from .recognizer import Recognition, Recognizer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from functools import lru_cache
 
-from ...processors.kernel.threads import in_thread
+from ...processors.kernel.tasks import in_thread
 from ..tts import TTS, SpeechChunk
 from .synthesizer import ESPEAK_RATE, Synthesizer
 

@@ -10,7 +10,7 @@ from math import inf
 
 from msgspec.structs import replace
 
-from ...audio.convert import MonoAt
+from ...audio.resample import MonoAt
 from ...frames import EndOfTurn, Input, SpeechStarted, UserAudio
 from ...processors.turns.vad import split
 from ..remote.connection import Connection
@@ -69,7 +69,7 @@ class Uplink:
         self._mono = MonoAt(sample_rate)
         self._sent_bytes = 0  # sent since the last take_sent_s
         self._stream_bytes = 0  # sent on this connection
-        self._stream_at = 0.0  # session time at which the stream on this connection ends
+        self._latest: UserAudio | None = None  # the stream on this connection ends with it
 
     def attach(self, connection: Connection[Dialect]) -> None:
         """Use this connection from now on."""
@@ -93,9 +93,10 @@ class Uplink:
         pcm = self._mono.process(frame.audio, frame.sample_rate, frame.channels)
         if pcm:
             connection.queue((connection.dialect.audio(pcm),))
-            self._sent_bytes += len(pcm)
-            self._stream_bytes += len(pcm)
-        self._stream_at = frame.at + frame.duration_s
+            size = len(pcm)
+            self._sent_bytes += size
+            self._stream_bytes += size
+        self._latest = frame
 
     def end_turn(self, connection: Connection[Dialect]) -> None:
         """Queue the rest of a turn's audio and the messages that end the turn."""
@@ -106,7 +107,8 @@ class Uplink:
 
     def session_time(self, stream_ms: float) -> float:
         """Return the session time of the audio at `stream_ms`, which counts the audio sent on this connection."""
-        return self._stream_at - self._seconds_of(self._stream_bytes) + stream_ms / 1000
+        ends_at = self._latest.at + self._latest.duration_s if self._latest is not None else 0.0
+        return ends_at - self._seconds_of(self._stream_bytes) + stream_ms / 1000
 
     def take_sent_s(self) -> float:
         """Return the seconds of audio sent since the last call of this method."""
@@ -151,12 +153,17 @@ class AudioRing:
     def add(self, frame: Input) -> None:
         """Take the caller's next frame and queue its messages. Flush the connection afterwards."""
         if isinstance(frame, UserAudio):
-            while frame.duration_s > MAX_PIECE_S:
+            seconds = frame.duration_s
+            while seconds > MAX_PIECE_S:
                 head, frame = split(frame, int(MAX_PIECE_S * frame.sample_rate))
                 self._append(head)
-        elif isinstance(frame, SpeechStarted) and self._untold is None and self.going_on is None:
-            self._untold = self._back(frame.at, PREROLL_S)
-        self._append(frame)
+                seconds = frame.duration_s
+            self._frames.append(frame)
+            self._seconds += seconds
+        else:
+            if isinstance(frame, SpeechStarted) and self._untold is None and self.going_on is None:
+                self._untold = self._back(frame.at, PREROLL_S)
+            self._frames.append(frame)
         self._flush()
         self._untrimmed += 1
         if self._untrimmed >= TRIM_EVERY or self._seconds > self._ring_s or self._lost:
@@ -253,10 +260,11 @@ class AudioRing:
         connection = self.uplink.connection
         if connection is None or not connection.open:
             return
-        end = at_least if self.held else self._base + len(self._frames)
+        here = self._base + len(self._frames)
+        end = at_least if self.held else here
         if end <= self._next:
             return
-        if self._next == self._base + len(self._frames) - 1:  # the usual case, without a search
+        if self._next == here - 1:  # the usual case, without a search
             self._pass_on(connection, self._frames[-1], (self._frames[-1],))
             return
         for pieces in _together(tuple(self._between(self._next, end))):

@@ -1,26 +1,37 @@
-"""`Caller`: follows the caller for a native engine, and decides when their turns begin and end."""
+"""`Caller`: follows the caller for a native engine, and decides when their turns begin and end.
+
+`Transcripts` asks the hooks about the transcripts.
+"""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Awaitable, Callable
 
 import anyio
 from msgspec.structs import replace
 
+from ...errors import ServiceError
 from ...frames import EndOfTurn, Input, SpeechStarted, SpeechStopped, UserAudio, UserTranscript
 from ...processors.kernel.groups import leaves
+from ...processors.kernel.lane import DrainableLane
+from ...processors.processor import Processor
 from ...processors.turns.interruption import may_interrupt
 from ...processors.turns.vad import SpeechGate, Vad
 from ..remote.connection import Connection
-from .asks import Asks
+from .asks import TRANSCRIPT_WAIT_S, Asks, Turns
 from .audio_ring import RECENT_S, AudioRing, Utterance
 from .dialect import Dialect, SpeechBegan, SpeechCeased, TurnTaken, TurnTranscribed
 from .provider import NativeService, Provider
-from .turns import TRANSCRIPT_WAIT_S, Transcripts, Turns
 
 NOISE_S = 10.0
 """Seconds after which a turn that the provider has neither transcribed nor answered counts as noise."""
+MAX_TRANSCRIPTS = 64
+"""The most turns whose transcripts wait for a hook."""
+
+OnAsked = Callable[[Utterance, UserTranscript, UserTranscript | None], Awaitable[None]]
+"""Takes the turn, its transcript, and the transcript after the hooks, which is None if one blocked it."""
 
 
 class Caller:
@@ -256,3 +267,56 @@ class Caller:
         words = self._turns.leave_to_the_log()
         over = self._turns.any_taken
         return self._ring.release(), words, over
+
+
+class Transcripts:
+    """Asks the hooks about one transcript at a time, in a task of its own: the provider's reader does not wait.
+
+    Without hooks a transcript is accepted at once.
+
+    A newer transcript of the same turn replaces one that waits. Beyond `MAX_TRANSCRIPTS` turns the oldest is dropped
+    and an error reported.
+    """
+
+    def __init__(self, owner: Processor, on_asked: OnAsked) -> None:
+        self._owner = owner
+        self._session = owner.session
+        self._on_asked = on_asked
+        self._lane = DrainableLane(owner, MAX_TRANSCRIPTS)
+        self._waiting: dict[Utterance, UserTranscript] = {}
+        self._asking: Utterance | None = None
+
+    async def add(self, utterance: Utterance, transcript: UserTranscript) -> None:
+        """Queue a transcript for the hooks. Never waits for a hook."""
+        if not (self._waiting or self._asking or self._session.hooks.has(UserTranscript)):
+            await self._on_asked(utterance, transcript, await self._session.hooks.transcript(transcript))
+            return
+        if utterance in self._waiting:
+            self._waiting[utterance] = transcript
+            return
+        if len(self._waiting) >= MAX_TRANSCRIPTS:
+            del self._waiting[next(iter(self._waiting))]
+            self._session.report(ServiceError("hooks take too long: a transcript is dropped"), self._owner.name)
+        self._waiting[utterance] = transcript
+        self._lane.put_up(self._ask, transcript)
+
+    async def _ask(self, _: UserTranscript) -> None:
+        if not self._waiting:
+            return  # it was dropped
+        utterance = next(iter(self._waiting))
+        transcript = self._waiting.pop(utterance)
+        self._asking = utterance
+        allowed = await self._session.hooks.transcript(transcript)
+        if self._asking is utterance:
+            await self._on_asked(utterance, transcript, allowed)
+            self._asking = None
+
+    def clear(self) -> None:
+        """Drop all transcripts, including the one that a hook has now, because the caller's audio is sent again."""
+        self._waiting.clear()
+        self._asking = None
+
+    def close(self) -> None:
+        """Stop asking the hooks."""
+        self.clear()
+        self._lane.close()

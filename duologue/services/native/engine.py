@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import anyio
 import msgspec
@@ -11,6 +11,8 @@ from ...agents.engine import EngineConfig, Handover
 from ...agents.tool import ToolSpec
 from ...errors import ConfigurationError, DeadlineExceeded
 from ...frames import (
+    BotAudio,
+    BotText,
     Configure,
     End,
     EndOfTurn,
@@ -20,26 +22,34 @@ from ...frames import (
     SessionStarted,
     SpeechStarted,
     SpeechStopped,
+    ToolCall,
     ToolResult,
     UserAudio,
     UserImage,
     UserText,
+    UserTranscript,
 )
+from ...processors.kernel.node import Node
 from ...processors.processor import handles
+from ...processors.turns.endpointing import check_turns
 from ...session.host import State
 from ..answers import tool_choice_of
 from ..context import SAY
 from ..remote.connection import ConnectionSettings
 from ..remote.errors import ConnectionLost
-from .link import Link
-from .parts import Parts
+from .asks import TRANSCRIPT_WAIT_S, Ask
+from .link import Link, Parts
 from .provider import NativeService
 
 
 class NativeAnswers(NativeService):
-    """Asks the provider for the answers that are due, one after the other."""
+    """Asks the provider for the answers that are due, one after the other.
+
+    The provider receives the caller's audio from `activate` on: from the first frame of a call, or from a take-over.
+    """
 
     _parts: Parts | None = None
+    _closed = False
 
     @property
     def parts(self) -> Parts:
@@ -51,15 +61,24 @@ class NativeAnswers(NativeService):
     async def end(self, frame: End) -> None:
         """Let the call end once all requested responses have been given."""
         await super().end(frame)
-        await self.parts.until_idle()
+        await self._until_idle()
         await self.parts.outlet.drain()
+
+    async def _until_idle(self) -> None:
+        """Wait until no reply is owed or in progress."""
+        asks, provider = self.parts.asks, self.parts.provider
+        await provider.until(lambda: not asks.busy or provider.given_up)
 
     @handles(Interrupted)
     def interrupted(self, signal: Interrupted) -> None:
         """Stop the provider, and remove the unheard speech from its memory."""
         super().interrupted(signal)
-        if self._parts is not None:
-            self._parts.interrupt(signal)
+        if (parts := self._parts) is None:
+            return
+        parts.replies.interrupt(signal)
+        if not parts.asks.busy and (unasked := parts.caller.awaits_unasked) is not None:
+            parts.asks.expect_unwanted(Ask("", signal.turn, unasked, void=True))  # may begin unannounced
+        parts.provider.notify()
 
     # -- answers ---------------------------------------------------------------------------------------------------
 
@@ -85,26 +104,67 @@ class NativeAnswers(NativeService):
         return 0
 
     def take_result(self, frame: ToolResult) -> None:
+        """Log a result, and send it to the connection that made the call. Another connection receives it as text."""
         super().take_result(frame)
-        self.parts.give_result(frame)
+        parts = self.parts
+        if parts.asks.give_result(frame):
+            parts.memory.result_given(frame.call_id)
+            return
+        self._send_due()
+        dialect = parts.provider.dialect
+        if frame.respond and dialect is not None and dialect.holds_text and self.session.floor.caller_speaking:
+            self.spawn(self._ask_when_quiet)
+
+    async def _ask_when_quiet(self) -> None:
+        """Ask for another answer after the next one, which will not know a text that the dialect holds back."""
+        asks, provider = self.parts.asks, self.parts.provider
+        await provider.until(lambda: not (asks.goes_on or self.parts.turns.waiting))
+        if provider.live:
+            self.owe_answer("tool result")
+
+    def _send_due(self) -> None:
+        """Send the model the due items of the log, unless it is answering or about to answer."""
+        parts = self.parts
+        if parts.memory.is_due and (dialect := parts.provider.dialect) is not None and not parts.asks.goes_on:
+            parts.provider.send(parts.memory.take_due(dialect))
 
     # -- a change of engines in mid-call ---------------------------------------------------------------------------
 
+    def activate(self) -> None:
+        """Take the call: replay the conversation to the provider, and send it the caller's audio from now on."""
+        parts, provider = self.parts, self.parts.provider
+        if provider.live or self._closed:
+            return
+        provider.live = True
+        if (connection := provider.connection) is not None:
+            if not parts.memory.resumed:
+                parts.memory.replay_on(connection)
+            parts.caller.attach(connection)
+        provider.notify()
+
     async def drain(self) -> None:
         """Finish the responses in progress and the texts to say. Begins nothing else, and holds the caller's audio."""
-        self.parts.leave(True)
+        parts = self.parts
+        parts.leaving = True
+        parts.ring.hold(True)
         await super().drain()
-        await self.parts.finish()
+        await self._until_idle()
+        with anyio.move_on_after(TRANSCRIPT_WAIT_S):
+            await parts.provider.until(lambda: not parts.turns.transcript_is_late)
+        await parts.outlet.drain()
 
     def stay(self) -> None:
         """Keep the call after a change of engines that failed."""
         super().stay()
-        self.parts.leave(False)
+        self.parts.leaving = False
+        self.parts.ring.hold(False)
 
     def release(self) -> Handover:
         """Hand over the unfinished work."""
         left = super().release()
-        speech, words, over = self.parts.release()
+        self.parts.provider.live = False
+        self.parts.memory.stop()
+        speech, words, over = self.parts.caller.release()
         asked = tuple(frame for frame in left.asked if not (over and isinstance(frame, EndOfTurn)))
         if words and not asked:
             asked = (EndOfTurn(at=self.session.now(), by="hand-off"),)
@@ -118,7 +178,7 @@ class NativeAnswers(NativeService):
         for result in left.results:  # into the log, which the provider receives
             super().take_result(result)
         super().adopt(msgspec.structs.replace(left, results=()))
-        self.parts.activate()
+        self.activate()
 
 
 class SpeechToSpeech(NativeAnswers):
@@ -134,6 +194,9 @@ class SpeechToSpeech(NativeAnswers):
     The model is asked to say the application's texts (`Say`) word for word. If the provider fails to give a response,
     it is asked once more.
     """
+
+    gives = frozenset({BotAudio, BotText, UserTranscript, ToolCall})
+    follows = frozenset({UserAudio})
 
     def __init__(
         self,
@@ -151,6 +214,12 @@ class SpeechToSpeech(NativeAnswers):
         self._link: Link | None = None
         self._configuring = anyio.Lock()
         self._failed_to_open: Exception | None = None
+
+    def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
+        """Require a detector of turns if the provider does not find them."""
+        super().check_place(before, after)
+        if not self.dialect(self.config, "").server_turns:
+            check_turns(self, before, after)
 
     # -- configuration ---------------------------------------------------------------------------------------------
 
@@ -187,8 +256,9 @@ class SpeechToSpeech(NativeAnswers):
         """Connect. Raises ConnectionLost if the provider refuses, DeadlineExceeded if it takes too long."""
         await super().open()
         parts = self._parts = Parts(self, self.connection_settings)
+        parts.provider.on_change(self._send_due)
         link = self._link = Link(self, parts, self.connection_settings)
-        self._failed_to_open = None
+        self._closed, self._failed_to_open = False, None
         parts.memory.start(self._handle)
         self._handle = ""
         # Processors that open beside this may still configure it: one connection is enough then.
@@ -211,15 +281,19 @@ class SpeechToSpeech(NativeAnswers):
     async def close(self) -> None:
         """End the connection. Subclasses call it too."""
         await super().close()
-        if self._parts is not None:
-            self._parts.close()
+        self._closed = True
+        if (parts := self._parts) is not None:
+            parts.provider.live = False
+            parts.memory.stop()
+            parts.outlet.close()
+            parts.caller.close()
         if self._link is not None:
             await self._link.close()
 
     @handles(SessionStarted)
     async def begin(self, signal: SessionStarted) -> None:
         """Begin the call."""
-        self.parts.activate()
+        self.activate()
         if self._failed_to_open is not None and self._link is not None:
             self._link.give_up(self._failed_to_open)
         await super().begin(signal)
@@ -233,7 +307,7 @@ class SpeechToSpeech(NativeAnswers):
         assert parts is not None
         provider = parts.provider
         if not provider.live:
-            parts.activate()
+            self.activate()
         parts.caller.hear(frame)
         if provider.connection is not None:
             await provider.connection.flush()
@@ -244,7 +318,7 @@ class SpeechToSpeech(NativeAnswers):
         """Take speech and turns from the processors before the engine, unless the provider reports its own."""
         caller = self.parts.caller
         if isinstance(frame, SpeechStarted):
-            self.parts.activate()
+            self.activate()
         caller.mark(frame)
         if (connection := self.parts.provider.connection) is not None:
             await connection.flush()
@@ -254,18 +328,18 @@ class SpeechToSpeech(NativeAnswers):
     @handles(UserText)
     async def typed(self, frame: UserText) -> None:
         """Log typed text and send it to the model: the caller's at once, other texts when the model is silent."""
-        self.parts.activate()
+        self.activate()
         await super().typed(frame)
         provider = self.parts.provider
         if frame.author != "caller":
-            self.parts.send_due()
+            self._send_due()
         elif (dialect := provider.dialect) is not None:
             provider.send(dialect.text(frame.text))
 
     @handles(UserImage)
     async def image(self, frame: UserImage) -> None:
         """Log an image and send it to the model. Raises BadInput for one that the provider does not take."""
-        self.parts.activate()
+        self.activate()
         provider = self.parts.provider
         messages = provider.dialect.image(frame) if provider.dialect is not None else []
         await super().image(frame)

@@ -1,4 +1,4 @@
-"""`Link`: keeps a native engine's parts on a connection, and hands them the provider's events."""
+"""`Parts`: the parts of a native engine. `Link`: keeps them on a connection, and hands them the provider's events."""
 
 from __future__ import annotations
 
@@ -10,11 +10,14 @@ import anyio
 
 from ...agents.engine import EngineConfig
 from ...errors import ConfigurationError, DeadlineExceeded, ServiceError
-from ...frames import ConnectionChanged, ResumptionHandle
+from ...frames import ConnectionChanged, Respond, ResumptionHandle
 from ...processors.turns.interruption import may_interrupt
 from ..remote.connection import Connection, ConnectionSettings, dial
 from ..remote.errors import ConnectionLost
 from ..remote.keeper import Keeper
+from .asks import CONTINUE, Ask, Asks, Turns
+from .audio_ring import AudioRing
+from .caller import Caller
 from .dialect import (
     AudioComplete,
     Called,
@@ -37,8 +40,31 @@ from .dialect import (
     Unknown,
     Voiced,
 )
-from .parts import Parts
-from .provider import NativeService
+from .provider import NativeService, Provider, ProviderMemory
+from .replies import Outlet, Replies
+
+
+class Parts:
+    """The parts of an engine: provider, memory, ring, turns, asks, replies, caller. Each uses only earlier parts."""
+
+    def __init__(self, service: NativeService, settings: ConnectionSettings) -> None:
+        session, ring_s = service.session, settings.ring_s
+
+        def dropped(samples: int) -> None:
+            kept = f"{ring_s:g} s are kept without a connection"
+            error = ServiceError(f"{samples} samples of the caller's audio were dropped: {kept}")
+            session.report(error, service.name)
+
+        self.leaving = False
+        """True while another engine is about to take over: the caller's audio is held back."""
+        self.provider = Provider()
+        self.outlet = Outlet(service)
+        self.memory = ProviderMemory(session.conversation, session.ledger, settings.replay_messages)
+        self.ring = AudioRing(service.capabilities.input_sample_rate, ring_s, dropped)
+        self.turns = Turns(session, self.ring, self.provider)
+        self.asks = Asks(session, self.provider, self.turns, self.memory)
+        self.replies = Replies(service, self.provider, self.ring, self.turns, self.asks, self.outlet)
+        self.caller = Caller(service, self.provider, self.ring, self.turns, self.asks)
 
 
 class Link:
@@ -106,7 +132,7 @@ class Link:
         dialect = self._service.dialect(config, handle)
         return await dial(
             self._service.dial(config, handle),
-            lambda wire: Connection(self, wire, dialect, self._read, self._keeper.lost),
+            lambda wire: Connection(self, wire, dialect, self._read, self._keeper.lost, self._act_now),
         )
 
     def broadcast(self, signal: ConnectionChanged) -> None:
@@ -161,15 +187,42 @@ class Link:
         before, self._provider.connection = self._provider.connection, connection
         if before is not None:
             self._reconfigure.lost()
-            self._parts.part(lost=connection is None)
-        if connection is not None:
-            return self._parts.join(connection, resumed=resumed)
+            for ask in self._parts.replies.abandon():  # the next connection owes the same answers
+                self._owe_again(ask)
+            self._parts.caller.detach(lost=connection is None)
+        how = "" if connection is None else self._join(connection, resumed)
         self._provider.notify()
-        return ""
+        return how
+
+    def _owe_again(self, ask: Ask) -> None:
+        if ask.utterance is not None and ask.utterance.text is None:
+            # The turn has no transcript, but its audio is sent again: the answer begins again too.
+            if ask.said:
+                self._session.interrupt("connection lost")
+        elif ask.said:
+            self._service.queue(Respond(instructions=CONTINUE))
+        else:
+            self._service.owe_answer("connection lost")
+        self._service.settle(ask.turn)
+
+    def _join(self, connection: Connection[Dialect], resumed: bool) -> str:
+        memory = self._parts.memory
+        memory.connected(resumed=resumed)
+        how = "resumed by handle" if resumed else "fresh"
+        if self._provider.live:
+            if not resumed and (replayed := memory.replay_on(connection)):
+                how = f"replayed {replayed} messages"
+            self._parts.caller.attach(connection)
+            # For readers of the log only: without a text it is not sent to the model.
+            data = {"engine": self.name, "connection": how}
+            self._session.conversation.add("note", "system", name="connection", data=data)
+        return how
 
     def given_up(self, error: Exception) -> None:
         """Report the error with which the keeper gave up; it is fatal unless another engine takes the call."""
-        self._parts.give_up()
+        self._provider.given_up = True
+        self._parts.ring.tell_lost()
+        self._provider.notify()
         self._session.report(error, self.name, fatal=not self.replaceable)
 
     def reached_limit(self) -> None:
@@ -178,14 +231,21 @@ class Link:
 
     # -- the provider's events -------------------------------------------------------------------------------------
 
+    def _act_now(self, connection: Connection[Dialect], event: Event) -> bool:
+        """Act on a piece of audio, the most frequent event, without a task. Returns False for other events."""
+        if not isinstance(event, Voiced):
+            return False
+        if connection is self._provider.connection:
+            self._parts.replies.on_voiced(event)
+        return True
+
     async def _read(self, connection: Connection[Dialect], event: Event) -> None:
         if connection is not self._provider.connection:
             return
-        if isinstance(event, Voiced):  # the most frequent event
-            self._parts.replies.on_voiced(event)
-            return
         asks, replies, caller = self._parts.asks, self._parts.replies, self._parts.caller
         match event:
+            case Voiced():
+                replies.on_voiced(event)
             case Said():
                 replies.on_said(event)
             case TurnTranscribed():

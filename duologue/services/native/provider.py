@@ -200,6 +200,13 @@ class ProviderMemory:
         budget = Budget(messages=limit or self._replay_messages)
         return messages(self._conversation, self._ledger, open_calls=False, budget=budget)
 
+    def replay_on(self, connection: Connection[Dialect]) -> int:
+        """Send the replay on a new connection. Returns the number of messages of caller and agent."""
+        replayed = self.replay()
+        if replayed:
+            connection.send(connection.dialect.history(replayed))
+        return sum(message.role in ("user", "assistant") for message in replayed)
+
     def connected(self, *, resumed: bool) -> None:
         """Note that another session is in use, a resumed or a new one. A new one makes the handle void."""
         self.resumed = resumed

@@ -22,11 +22,10 @@ from ...processors.kernel.lane import DrainableLane
 from ...processors.processor import Processor
 from ..answers import MAX_CALLS_PER_TURN
 from ..sentences import SentenceSplitter
-from .asks import Ask, Asks, Reply, ReplyOutcome
+from .asks import Ask, Asks, Reply, ReplyOutcome, Turns
 from .audio_ring import AudioRing
 from .dialect import AudioComplete, Called, CallsCancelled, ResponseBegan, ResponseFinished, Said, Voiced
 from .provider import NativeService, Provider
-from .turns import Turns
 
 KEPT_REPLIES = 64
 """The most finished replies that are kept, because they may still be cut while they are played."""

@@ -1,9 +1,13 @@
-"""`OpenAIRealtimeOptions`: the settings of an OpenAI Realtime session, and which of them a model refuses."""
+"""The models of OpenAI Realtime as data; `OpenAIRealtimeOptions`: the settings of a session, checked and on the wire.
+
+Sources: the model pages and the Realtime guide of platform.openai.com and the types of the `openai` package, as of
+November 2026. For a model that is not listed, no option is refused.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
@@ -11,7 +15,45 @@ import msgspec
 from ...agents.engine import EngineConfig
 from ...errors import ConfigurationError
 from ...protocols.openai_realtime.config import OPENAI_VOICES
-from .models import REALTIME_FAMILIES, TRANSCRIPTION_FAMILIES, refused_options
+
+DEFAULT_MODEL = "gpt-realtime-2.1"
+DEFAULT_VOICE = "marin"
+OPENAI_IMAGE_TYPES = ("image/jpeg", "image/png")
+SAMPLE_RATE = 24_000
+"""The sample rate of the audio in both directions, in Hz: the only rate of the API's PCM."""
+
+
+class ModelFamily(msgspec.Struct, frozen=True, kw_only=True):
+    """The models that refuse the same options."""
+
+    models: str
+    """A regular expression for the model ids."""
+    refuses: dict[str, str]
+    """Options that these models refuse at any value, with the reasons."""
+
+
+_ONLY_FAMILY_2 = "it is for the models of the family gpt-realtime-2"
+_NO_KEYWORDS = "gpt-transcribe and gpt-live-transcribe have keywords"
+
+REALTIME_FAMILIES = (
+    ModelFamily(
+        models=r"gpt-realtime((-1\.5|-mini)(-.*)?|-\d{4}-\d\d-\d\d)?|gpt-4o(-mini)?-realtime.*|gpt-audio.*",
+        refuses={"reasoning": _ONLY_FAMILY_2, "parallel_tool_calls": _ONLY_FAMILY_2},
+    ),
+)
+TRANSCRIPTION_FAMILIES = (
+    ModelFamily(
+        models=r"gpt-realtime-whisper.*",
+        refuses={"keywords": _NO_KEYWORDS, "prompt": "the model has no prompt"},
+    ),
+    ModelFamily(models=r"whisper-1.*|gpt-4o-.*", refuses={"keywords": _NO_KEYWORDS}),
+)
+
+
+def refused_options(model: str, families: Iterable[ModelFamily]) -> dict[str, str]:
+    """Return the options that a model refuses, with the reasons."""
+    return next((family.refuses for family in families if re.fullmatch(family.models, model)), {})
+
 
 _TOOL_NAME_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
@@ -139,3 +181,96 @@ def check(model: str, config: EngineConfig, options: OpenAIRealtimeOptions) -> N
                 raise ConfigurationError(
                     f"OpenAI option transcription.{name}: {transcription.model} does not take it: {reason}"
                 )
+
+
+def session_settings(
+    config: EngineConfig, options: OpenAIRealtimeOptions, default_voice: str = DEFAULT_VOICE
+) -> dict[str, Any]:
+    """Return all settings of a session except those that are left to the model.
+
+    `default_voice` is for agents without a voice of their own.
+    """
+    plain = msgspec.to_builtins(options)
+    voice = config.voice or default_voice
+    settings: dict[str, Any] = {
+        "type": "realtime",
+        "instructions": config.prompt,
+        "output_modalities": plain["output_modalities"],
+        "audio": {
+            "input": {
+                "format": {"type": "audio/pcm", "rate": SAMPLE_RATE},
+                "noise_reduction": {"type": options.noise_reduction} if options.noise_reduction else None,
+                "transcription": _transcription(options.transcription, config.language),
+                "turn_detection": plain["turn_detection"],
+            },
+            "output": {
+                "format": {"type": "audio/pcm", "rate": SAMPLE_RATE},
+                "voice": {"id": voice} if voice.startswith("voice_") else voice,
+                "speed": options.speed,
+            },
+        },
+        "tools": [
+            {"type": "function", "name": tool.name, "description": tool.description, "parameters": tool.parameters}
+            for tool in config.tools
+        ],
+        "tool_choice": plain["tool_choice"],
+        "max_output_tokens": options.max_output_tokens,
+        "truncation": plain["truncation"],
+    }
+    if options.reasoning is not None:
+        settings["reasoning"] = {"effort": options.reasoning}
+    if options.parallel_tool_calls is not None:
+        settings["parallel_tool_calls"] = options.parallel_tool_calls
+    if options.tracing is not None:
+        settings["tracing"] = plain["tracing"]
+    return settings
+
+
+def detects_turns(settings: dict[str, Any]) -> bool:
+    """Return True if the provider finds the caller's turns."""
+    return settings["audio"]["input"]["turn_detection"] is not None
+
+
+def changed_settings(old: dict[str, Any], new: dict[str, Any], *, spoken: bool) -> dict[str, Any] | None:
+    """Return the `session` of an update from the old settings to the new, None if they need a new session.
+
+    Turn detection, tracing once it is on, and the voice once the model has `spoken` cannot change. A setting cannot
+    return to the model's default.
+    """
+    if detects_turns(old) != detects_turns(new) or _unsets(old, new):
+        return None
+    if "tracing" in old and old["tracing"] != new["tracing"]:
+        return None
+    change = {name: value for name, value in new.items() if name != "tracing" or name not in old}
+    before, output = old["audio"]["output"], dict(new["audio"]["output"])
+    if spoken and output.pop("voice") != before["voice"]:
+        return None
+    if output["speed"] == before["speed"]:
+        del output["speed"]  # the provider refuses it while the model speaks
+    change["audio"] = {**new["audio"], "output": output}
+    return change
+
+
+def _unsets(old: dict[str, Any], new: dict[str, Any]) -> bool:
+    """Return True if `new` lacks a setting of `old`: an update keeps the settings that it does not mention."""
+    if old.get("type") != new.get("type"):
+        return False
+    return bool(old.keys() - new.keys()) or any(
+        isinstance(value, dict) and isinstance(new[name], dict) and _unsets(value, new[name])
+        for name, value in old.items()
+        if name != "tracing"
+    )
+
+
+def _transcription(transcription: InputTranscription | None, agent_language: str) -> dict[str, Any] | None:
+    if transcription is None:
+        return None
+    settings: dict[str, Any] = {"model": transcription.model}
+    code = agent_language.lower().partition("-")[0]
+    if language := transcription.language or (code if re.fullmatch("[a-z]{2}", code) else ""):
+        settings["language"] = language
+    if transcription.prompt:
+        settings["prompt"] = transcription.prompt
+    if transcription.keywords:
+        settings["keywords"] = list(transcription.keywords)
+    return settings

@@ -12,8 +12,7 @@ from ..native.engine import SpeechToSpeech
 from ..remote.connection import ConnectionSettings
 from ..remote.dialect import Wire
 from .dialect import OpenAIDialect
-from .models import DEFAULT_MODEL, DEFAULT_VOICE, SAMPLE_RATE
-from .options import OpenAIRealtimeOptions, check, resolved
+from .options import DEFAULT_MODEL, DEFAULT_VOICE, SAMPLE_RATE, OpenAIRealtimeOptions, check, resolved
 from .wire import OpenAIClient
 
 SESSION_LIMIT_S = 3600.0

@@ -10,7 +10,7 @@ import msgspec
 from ...frames import ResponseStatus, Usage
 from ..native.dialect import Called, Consumed, Event, Refused, ResponseBegan, ResponseFinished, Said, Voiced
 from ..remote.connection import Recent
-from .models import SAMPLE_RATE
+from .options import SAMPLE_RATE
 from .wire_in import (
     NOTHING_USED,
     AudioDelta,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -12,8 +12,9 @@ import anyio
 
 from ...errors import ConfigurationError, check_range
 from ...frames import ConnectionChanged
+from ...processors.kernel.lane import DONE
 from ...processors.kernel.tasks import stray
-from .dialect import ConnectionDialect, Event, Opened, Refused, Wire, WireMessage
+from .dialect import ConnectionDialect, Event, Opened, PushingWire, Refused, Wire, WireMessage
 from .errors import ConnectionLost, as_lost
 
 ROOM = 256
@@ -138,6 +139,7 @@ class Connection(Generic[D]):
         dialect: D,
         on_event: Callable[[Connection[D], Event], Awaitable[None]],
         on_lost: Callable[[Connection[D], ConnectionLost], None],
+        act_now: Callable[[Connection[D], Event], bool] = lambda connection, event: False,
     ) -> None:
         self.dialect = dialect
         self.opened = Opened()
@@ -148,9 +150,10 @@ class Connection(Generic[D]):
         """Messages given to `send`, handed to the wire, and certain to have reached the vendor."""
         self._owner = owner
         self._wire = wire
-        self._on_event, self._on_lost = on_event, on_lost
+        self._on_event, self._on_lost, self._act_now = on_event, on_lost, act_now
         self._loop = asyncio.get_running_loop()
         self._waiting: deque[WireMessage] = deque()
+        self._events: deque[Event] = deque()
         self._wake: asyncio.Future[None] | None = None
         self._no_room: list[asyncio.Future[None]] = []
         self._tasks: list[asyncio.Task[None]] = []
@@ -163,7 +166,6 @@ class Connection(Generic[D]):
         """Set up the session, and begin to read and write. Raises ConnectionLost if the vendor refuses."""
         for message in self.dialect.setup():
             await self._wire.send(message)
-        early: list[Event] = []
         self.open = not self.dialect.confirms_opening
         while not self.open:
             for event in self.dialect.read(await self._wire.receive()):
@@ -172,9 +174,9 @@ class Connection(Generic[D]):
                 elif isinstance(event, Refused):
                     raise ConnectionLost(f"{event.code}: {event.message}", fatal=event.fatal)
                 else:
-                    early.append(event)
+                    self._events.append(event)
         self.heard_at = self.written_at = self._loop.time()
-        self._tasks = [self._owner.start_task(self._read(early)), self._owner.start_task(self._write())]
+        self._tasks = [self._owner.start_task(self._read()), self._owner.start_task(self._write())]
 
     def send(self, messages: Iterable[WireMessage]) -> None:
         """Queue messages and wake the writer. Does nothing on a connection that has ended."""
@@ -186,22 +188,29 @@ class Connection(Generic[D]):
         """Queue messages for the next `flush` or `send`, without waking the writer."""
         if not self.open:
             return
-        before = len(self._waiting)
-        self._waiting.extend(messages)
-        self.queued += len(self._waiting) - before
-        if len(self._waiting) > MAX_UNSENT:
-            self._lose(ConnectionLost(f"{len(self._waiting)} messages wait: the provider takes none"))
+        waiting = self._waiting
+        for message in messages:
+            waiting.append(message)
+            self.queued += 1
+        if len(waiting) > MAX_UNSENT:
+            self._lose(ConnectionLost(f"{len(waiting)} messages wait: the provider takes none"))
 
-    async def flush(self) -> None:
+    def flush(self) -> Awaitable[None]:
         """Write waiting messages while the wire is ready. This happens in the calling task and wakes no other.
 
-        The writer sends the rest. Returns once at most `ROOM` messages wait.
+        The writer sends the rest. The result is done once at most `ROOM` messages wait.
         """
-        waiting = self._waiting
-        while waiting and self.open and self.writing_since is None and self._wire.ready:
-            if not await self._write_one():
-                return
-        if waiting:
+        while self._waiting and self.writing_since is None and self._wire.ready:
+            written = self._write_one()
+            if written is not DONE:
+                return self._flush_slowly(written)
+        return self._flush_slowly(DONE) if self._waiting else DONE
+
+    async def _flush_slowly(self, written: Awaitable[None]) -> None:
+        await written
+        while self._waiting and self.writing_since is None and self._wire.ready:
+            await self._write_one()
+        if self._waiting:
             self._wake_writer()
         while self.open and len(self._waiting) > ROOM:
             self._no_room.append(self._loop.create_future())
@@ -243,13 +252,13 @@ class Connection(Generic[D]):
 
     # -- the two tasks ---------------------------------------------------------------------------------------------
 
-    async def _read(self, events: Sequence[Event]) -> None:
+    async def _read(self) -> None:
+        if isinstance(self._wire, PushingWire):
+            self._wire.listen(self._take)
         while True:
-            for event in events:
-                if not self.open:
-                    return
+            while self._events and self.open:
                 try:
-                    await self._on_event(self, event)
+                    await self._on_event(self, self._events.popleft())
                 except Exception as error:
                     self._owner.report(error)
             if not self.open:
@@ -262,18 +271,35 @@ class Connection(Generic[D]):
             except asyncio.CancelledError as error:
                 self._lose(as_lost(stray(error)))
                 return
-            self.heard_at = self.told_at = self._loop.time()
+            if not self._events:  # else `_take` has understood it
+                self._understand(message)
+
+    def _take(self, message: WireMessage) -> bool:
+        """Act on a message as it arrives, while the reader waits. Returns False if the reader has to go on with it."""
+        if not self.open:
+            return False
+        self._understand(message)
+        events, act_now = self._events, self._act_now
+        while events:
             try:
-                events = self.dialect.read(message)
-            except Exception as error:  # a malformed message; the next one may be valid
+                if not act_now(self, events[0]):
+                    return False
+            except Exception as error:
                 self._owner.report(error)
-                events = ()
+            events.popleft()
+        return True
+
+    def _understand(self, message: WireMessage) -> None:
+        self.heard_at = self.told_at = self._loop.time()
+        try:
+            self._events.extend(self.dialect.read(message))
+        except Exception as error:  # a malformed message; the next one may be valid
+            self._owner.report(error)
 
     async def _write(self) -> None:
         while self.open:
             if self._waiting and self.writing_since is None:
-                if not await self._write_one():
-                    return
+                await self._write_one()
                 continue
             self._wake = self._loop.create_future()
             try:
@@ -281,23 +307,36 @@ class Connection(Generic[D]):
             finally:
                 self._wake = None
 
-    async def _write_one(self) -> bool:
-        """Write the oldest message. Returns False if the connection is lost."""
-        self.writing_since = self.written_at = self._loop.time()
+    def _write_one(self) -> Awaitable[None]:
+        """Write the oldest message. Ends the connection if that fails."""
+        self.written_at = self._loop.time()
         try:
-            await self._wire.send(self._waiting.popleft())
+            sent = self._wire.send(self._waiting.popleft())
         except Exception as error:
             self._lose(as_lost(error))
-            return False
+            return DONE
+        if sent is not DONE:
+            return self._wait_for(sent)
+        self._wrote()
+        return DONE
+
+    async def _wait_for(self, sent: Awaitable[None]) -> None:
+        self.writing_since = self.written_at
+        try:
+            await sent
+        except Exception as error:
+            self._lose(as_lost(error))
         except asyncio.CancelledError as error:
             self._lose(as_lost(stray(error)))
-            return False
+        else:
+            self._wrote()
         finally:
             self.writing_since = None
+
+    def _wrote(self) -> None:
         self.written += 1
         if self._no_room and len(self._waiting) <= ROOM:
             self._let_in()
-        return True
 
     def _wake_writer(self) -> None:
         if self._wake is not None and not self._wake.done():

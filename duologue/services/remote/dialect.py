@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from math import inf
-from typing import ClassVar, Protocol, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
@@ -19,7 +19,7 @@ class Wire(Protocol):
     def ready(self) -> bool:
         """True while `send` takes a message at once, without waiting for the far end."""
 
-    async def send(self, message: WireMessage) -> None:
+    def send(self, message: WireMessage) -> Awaitable[None]:
         """Send a message. Waits while the far end takes none. Raises ConnectionLost."""
 
     async def receive(self) -> WireMessage:
@@ -30,6 +30,14 @@ class Wire(Protocol):
 
     async def close(self) -> None:
         """End the connection without waiting long for the far end. Never raises."""
+
+
+@runtime_checkable
+class PushingWire(Wire, Protocol):
+    """A wire that can give a message away as it arrives, without waking the task in `receive`."""
+
+    def listen(self, take: Callable[[WireMessage], bool]) -> None:
+        """Offer messages to `take` while a task waits in `receive`, which returns those that it does not take."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -73,9 +73,10 @@ class TTSDialect(ConnectionDialect):
 class SpeechContext:
     """The speech of one response: the text that was sent, and the audio that has come."""
 
-    def __init__(self, context_id: str, response: ResponseStarted) -> None:
+    def __init__(self, context_id: str, response: ResponseStarted, language: str) -> None:
         self.id = context_id
         self.response = response
+        self.language = language
         self.sentences: list[tuple[str, str]] = []
         """Each sentence as the model wrote it, and as it is spoken."""
         self.opened = False
@@ -162,15 +163,13 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
     is lost, a context without audio is repeated on the next connection, and a context with audio fails.
     """
 
-    language: str = ""
-    """The language that the agent speaks; "" is the service's default."""
-
     def __init__(self, *, connection: ConnectionSettings | None = None) -> None:
         TTS.__init__(self)
         RemoteService.__init__(self, connection)
         self._context: SpeechContext | None = None
         self._contexts = 0
         self._not_set_up: Exception | None = None
+        self._language = ""  # of the response in progress
         self.dropped_bytes = 0
         """Bytes of audio that came for contexts that were over."""
 
@@ -199,9 +198,9 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         if self._context is not None:
             self._cancel(self._context)
         await super()._begin(frame)
-        self._not_set_up = None
+        self._not_set_up, self._language = None, self.language
         try:  # already here, because the first sentence is still to be written
-            await self.use_setup(self.setup(frame.voice, self.language))
+            await self.use_setup(self.setup(frame.voice, self._language))
         except Exception as error:
             self._not_set_up = error
 
@@ -223,11 +222,11 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
     def _open_context(self) -> SpeechContext:
         response = self._speaking
         self._contexts += 1
-        context = self._context = SpeechContext(f"context_{self._contexts}", response)
+        context = self._context = SpeechContext(f"context_{self._contexts}", response, self._language)
         context.error = self.failure or self._not_set_up
         self.spawn(self._give_all, context)
         if self.connection is not None and context.error is None:
-            self.connection.send(self.connection.dialect.open(context.id, response.voice, self.language))
+            self.connection.send(self.connection.dialect.open(context.id, response.voice, context.language))
             context.opened = True
         return context
 
@@ -367,7 +366,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         if context is None or context.error is not None or context.done:
             return
         context.opened = True
-        messages = list(dialect.open(context.id, context.response.voice, self.language))
+        messages = list(dialect.open(context.id, context.response.voice, context.language))
         for _, text in context.sentences:
             messages += [*dialect.text(context.id, text), *dialect.flush(context.id)]
         if context.ended:

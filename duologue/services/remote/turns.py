@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import anyio
 
-from ...audio.convert import MonoAt
+from ...audio.resample import MonoAt
 from ...errors import DeadlineExceeded
 from ...frames import EndOfTurn, Input, SpeechStarted, SpeechStopped, Usage, UserAudio, UserTranscript
 from ...processors.processor import handles
@@ -39,7 +39,7 @@ class TurnHoldingSTT(RemoteSTT):
     has come. The text of an eager end is an interim text.
     """
 
-    finds_turns = True
+    gives = frozenset({UserTranscript, SpeechStarted, EndOfTurn})
 
     def __init__(self, *, connection: ConnectionSettings | None = None) -> None:
         super().__init__(connection=connection)

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import inspect
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
@@ -21,19 +21,20 @@ from typing import TYPE_CHECKING, Any
 import anyio
 
 from ...errors import IncompatiblePackage, MissingExtra
+from ...processors.kernel.lane import DONE
 from .dialect import WireMessage
 from .errors import ConnectionLost, fatal
 from .tls import client_ssl_context
 
 if TYPE_CHECKING:  # an optional dependency, loaded with the first connection
-    from websockets.asyncio.client import ClientConnection
+    from .pushing import PushingConnection
 
 HANDSHAKE_CLOSE_S = 1.0
 """Seconds within which the far end must answer a close; then the connection is cut."""
 MAX_RECEIVED_BYTES = 16 * 2**20
 """The longest message that is accepted, in bytes. A longer one ends the connection."""
 
-_dialled: ContextVar[list[ClientConnection]] = ContextVar("_dialled")
+_dialled: ContextVar[list[PushingConnection]] = ContextVar("_dialled")
 
 
 def check_websockets(extra: str) -> None:
@@ -47,16 +48,23 @@ def check_websockets(extra: str) -> None:
 
 
 async def open_websocket(
-    url: str, *, headers: Mapping[str, str] | None = None, ssl_context: ssl.SSLContext | None = None
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    extra: str = "remote",
 ) -> WebSocketWire:
     """Open a WebSocket. With `wss://`, `ssl_context` or the process's own context is used.
 
-    Raises ConnectionLost, `fatal` for a final refusal (see `errors.fatal`), and MissingExtra without the package.
+    Raises ConnectionLost, `fatal` for a final refusal (see `errors.fatal`). Without the package `websockets` it raises
+    MissingExtra, which names `extra`: the extra that brings all that the vendor's service needs.
     """
     try:
         from websockets.asyncio.client import connect
     except ImportError as error:
-        raise MissingExtra("websockets", "web", str(error)) from error
+        raise MissingExtra("websockets", extra, str(error)) from error
+    from .pushing import PushingConnection
+
     tls = (ssl_context or client_ssl_context()) if url.startswith("wss://") else None
     try:
         connection = await connect(
@@ -68,16 +76,18 @@ async def open_websocket(
             ping_interval=None,  # and sends the pings
             close_timeout=HANDSHAKE_CLOSE_S,
             max_size=MAX_RECEIVED_BYTES,
+            create_connection=PushingConnection,
         )
     except Exception as error:
         raise websocket_lost(error) from error
+    assert isinstance(connection, PushingConnection)
     return WebSocketWire(connection)
 
 
 @contextmanager
-def dialled() -> Iterator[list[ClientConnection]]:
+def dialled() -> Iterator[list[PushingConnection]]:
     """Collect the connections that `create_connection` makes in this task and in tasks that it starts meanwhile."""
-    connections: list[ClientConnection] = []
+    connections: list[PushingConnection] = []
     token = _dialled.set(connections)
     try:
         yield connections
@@ -85,12 +95,12 @@ def dialled() -> Iterator[list[ClientConnection]]:
         _dialled.reset(token)
 
 
-def create_connection(*arguments: Any, **settings: Any) -> ClientConnection:
+def create_connection(*arguments: Any, **settings: Any) -> PushingConnection:
     """Make a connection for an SDK's call of `websockets.connect`. It sends no pings, because the keeper does."""
-    from websockets.asyncio.client import ClientConnection
+    from .pushing import PushingConnection
 
     settings |= {"ping_interval": None, "close_timeout": HANDSHAKE_CLOSE_S}
-    connection = ClientConnection(*arguments, **settings)
+    connection = PushingConnection(*arguments, **settings)
     _dialled.get([]).append(connection)
     return connection
 
@@ -124,7 +134,7 @@ class WebSocketWire:
 
     def __init__(
         self,
-        connection: ClientConnection,
+        connection: PushingConnection,
         as_lost: Callable[[Exception], ConnectionLost] = websocket_lost,
         *,
         decode: bool | None = None,
@@ -136,8 +146,30 @@ class WebSocketWire:
         """True while no sent data waits in the write buffer."""
         return self._connection.transport.get_write_buffer_size() == 0
 
-    async def send(self, message: WireMessage) -> None:
+    def listen(self, take: Callable[[WireMessage], bool]) -> None:
+        """Offer messages to `take` while a task waits in `receive`, which returns those that it does not take."""
+
+        def offered(content: bytes, text: bool) -> bool:
+            if not text or self._decode is False:
+                return take(content)
+            try:
+                decoded = content.decode()
+            except UnicodeDecodeError:  # an error that ends the connection, which `receive` raises
+                return False
+            return take(decoded)
+
+        self._connection.take = offered
+
+    def send(self, message: WireMessage) -> Awaitable[None]:
         """Send a message. Raises ConnectionLost."""
+        try:
+            if self._connection.send_now(message):
+                return DONE
+        except Exception as error:
+            raise self._as_lost(error) from error
+        return self._send_later(message)
+
+    async def _send_later(self, message: WireMessage) -> None:
         try:
             await self._connection.send(message)
         except Exception as error:
@@ -146,7 +178,7 @@ class WebSocketWire:
     async def receive(self) -> WireMessage:
         """Return the next message. Raises ConnectionLost."""
         try:
-            return await self._connection.recv(self._decode)
+            return await self._connection.recv_or_push(self._decode)
         except Exception as error:
             raise self._as_lost(error) from error
 

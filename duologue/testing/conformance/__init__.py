@@ -13,12 +13,13 @@ A `Rig` starts an engine and gives access to the record of its far end. The rigs
 from __future__ import annotations
 
 from . import scenarios as scenarios
-from .rig import FarEnd, Fault, Rig
+from .rig import Conditions, FarEnd, Fault, Rig
 from .suite import POINTS, SCENARIOS, Scenario, Verdict, check, expected, run, scenario
 
 __all__ = [
     "POINTS",
     "SCENARIOS",
+    "Conditions",
     "FarEnd",
     "Fault",
     "Rig",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Any, Literal
 
 from ...agents.engine import Capabilities, Engine
@@ -154,6 +155,23 @@ class FarEnd(ABC):
         raise NotImplementedError
 
 
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """The conditions of a scenario for engines with connections. Other engines ignore them."""
+
+    connection: ConnectionSettings | None = None
+    """The limits of the engine's connection; None for the engine's own."""
+    setup_delay_s: float = 0.0
+    """Seconds before the far end sets a session up."""
+    transcript_delay_s: float = 0.0
+    """Seconds by which transcripts of the caller's words come later: the fault `late_transcript`."""
+    session_limit_s: float = 3600.0
+    """Seconds after which the far end closes a session: the fault `expiry`."""
+
+
+NORMAL = Conditions()
+
+
 class Rig(ABC):
     """Starts one engine for a scenario. A rig is data and one method."""
 
@@ -177,14 +195,6 @@ class Rig(ABC):
     def start(
         self,
         model: Model | Sequence[Sequence[Act]],
-        *,
-        connection: ConnectionSettings | None = None,
-        setup_delay_s: float = 0.0,
-        transcript_delay_s: float = 0.0,
-        session_limit_s: float = 3600.0,
+        conditions: Conditions = NORMAL,
     ) -> AbstractAsyncContextManager[FarEnd]:
-        """Start a new engine, and a far end with this model. The far end understands the suite's phrases.
-
-        `connection`, `setup_delay_s` (before a session is set up), `transcript_delay_s` (the fault late_transcript) and
-        `session_limit_s` (the fault expiry) are for engines with connections; others ignore them.
-        """
+        """Start a new engine, and a far end with this model. The far end understands the suite's phrases."""

@@ -1,11 +1,22 @@
-"""Parrot's options. They refuse every value that the vendor would refuse, with the option's name and range."""
+"""Parrot's models, voices and limits as data, and its options.
+
+The options refuse every value that the vendor would refuse, with the option's name and range.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from ...errors import ConfigurationError, check_range
-from .models import STT_MODELS, TTS_MODELS
+
+STT_MODELS = ("echo-1", "echo-2")
+TTS_MODELS = ("squawk-1",)
+VOICES = ("amber", "blue")
+LANGUAGES = ("en", "fr")
+STT_RATE = 16_000
+TTS_RATE = 24_000
+IDLE_S = 10.0
+"""Seconds of silence on the wire after which the server closes a connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,8 +19,7 @@ from ...services.remote import (
     WireMessage,
     fatal,
 )
-from .models import IDLE_S, LANGUAGES, STT_RATE
-from .options import ParrotSTTOptions
+from .options import IDLE_S, LANGUAGES, STT_RATE, ParrotSTTOptions
 from .wire import checked_key, decode_parrot, open_parrot, outgoing
 
 

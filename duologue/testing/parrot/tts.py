@@ -19,8 +19,7 @@ from ...services.remote import (
     WireMessage,
     fatal,
 )
-from .models import IDLE_S, TTS_RATE, VOICES
-from .options import ParrotTTSOptions
+from .options import IDLE_S, TTS_RATE, VOICES, ParrotTTSOptions
 from .wire import checked_key, decode_parrot, open_parrot, outgoing
 
 

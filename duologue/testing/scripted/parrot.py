@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, urlsplit
 import anyio
 
 from ...errors import IllegalState, MissingExtra
-from ..parrot.models import IDLE_S, STT_RATE, TTS_RATE
+from ..parrot.options import IDLE_S, STT_RATE, TTS_RATE
 from ..tones import tone
 from .server import SPEECH_CHARACTERS_PER_S
 

@@ -22,8 +22,12 @@ class PlayoutSettings:
     """Milliseconds by which audio is written ahead of real time: the far end's reserve against jitter."""
     max_buffer_s: float = 30.0
     """Seconds of audio that may wait. Beyond that a push of audio waits."""
+    fade_ms: float = 5.0
+    """Milliseconds of the fade at a cut in mid-speech, which prevents a click; 0 for none."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.fade_ms <= CHUNK_MS:
+            raise ConfigurationError(f"fade_ms is {self.fade_ms!r}: it lies between 0 and {CHUNK_MS}")
         if not CHUNK_MS <= self.lead_ms <= 10_000:
             raise ConfigurationError(f"lead_ms is {self.lead_ms!r}: it lies between {CHUNK_MS} and 10000")
         if not (math.isfinite(self.max_buffer_s) and self.max_buffer_s > 0):

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections import deque
 from collections.abc import Callable
 
 from ...frames import BotStartedSpeaking, BotStoppedSpeaking
-from ...processors.kernel.wake import Wake
+from ...processors.kernel.tasks import Wake
 from ...session.session import Session
 from .queue import QueuedSpeech, Span, SpeechQueue
 
@@ -30,7 +29,7 @@ class InFlight:
         played: Callable[[QueuedSpeech | None, bytes, float], None],
         lost: Callable[[QueuedSpeech, int], None],
     ) -> None:
-        self.spans: deque[Span] = deque()
+        self.spans: list[Span] = []
         self._sample_rate = sample_rate
         self._position, self._on_played, self._on_lost = position, played, lost
         self._written = 0  # samples since the beginning, without samples that were taken back
@@ -91,7 +90,7 @@ class InFlight:
                 spans[0] = speech, pcm[2 * count :]
                 pcm = pcm[: 2 * count]
             else:
-                spans.popleft()
+                spans.pop(0)
             self._played += count
             self._on_played(speech, pcm, (known - start) / self._sample_rate)
 
@@ -103,7 +102,7 @@ class InFlight:
             count = len(pcm) >> 1
             if self._played + count > limit or known >= self._played + count:
                 return
-            spans.popleft()
+            spans.pop(0)
             self._played += count
             if speech is not None:
                 self._on_lost(speech, count)

@@ -13,7 +13,8 @@ SLOTS = 10
 SLOT_S = PERIOD_S / SLOTS
 MAX_CATCH_UP_S = 10.0
 """Seconds of missed beats that are made up for. If the loop was blocked for longer, the others are skipped."""
-_CHOICE = 5  # takes the emptiest of this many slots from the wanted time on: at most 8 ms late
+_CHOICE = 5  # takes one of this many slots from the wanted time on: at most 8 ms late
+_FULL = 16  # registrations in a slot: up to here it is filled before another slot, which would be a wake-up of its own
 
 
 class Lateness:
@@ -69,9 +70,9 @@ class Beat:
 class Pacer:
     """Calls each registered function every 20 ms. `Pacer.get()` returns the pacer of the running loop.
 
-    The period has ten slots of 2 ms, and registrations are spread over them, so that the work of all calls does not
-    fall on one instant. Beats lie on a fixed grid of loop time and do not drift. After the loop was blocked, the missed
-    beats follow at once, in order. The timer runs only while a function is registered.
+    The period has ten slots of 2 ms. A few registrations share a slot, and thus a wake-up; many are spread over all
+    slots, and their work does not fall on one instant. Beats lie on a fixed grid of loop time and do not drift. After
+    the loop was blocked, the missed beats follow at once, in order. The timer runs only while a function is registered.
     """
 
     _of_loop: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, Pacer]] = WeakKeyDictionary()
@@ -107,13 +108,18 @@ class Pacer:
         """
         loop = asyncio.get_running_loop()
         first = math.ceil(max(start_at, loop.time()) / SLOT_S - 1e-4)
-        number = min(range(first, first + _CHOICE), key=lambda n: len(self._slots[n % SLOTS]))
+        number = min(range(first, first + _CHOICE), key=self._reluctance)
         beat = Beat(self, number, callback)
         self._slots[beat._slot][beat] = number
         self._count += 1
         if not self._running and (self._timer is None or number < self._next):
             self._set_timer(loop, number)
         return beat
+
+    def _reluctance(self, number: int) -> int:
+        """Return the least number for the best slot: the fullest below `_FULL`, else the emptiest."""
+        count = len(self._slots[number % SLOTS])
+        return count if count >= _FULL else -count
 
     def _remove(self, beat: Beat) -> None:
         del self._slots[beat._slot][beat]

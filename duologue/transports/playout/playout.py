@@ -13,8 +13,6 @@ from .in_flight import Account, InFlight
 from .pacer import PERIOD_S, Beat, Pacer
 from .queue import Intake, QueuedSpeech, SpeechQueue
 
-FADE_MS = 5.0
-"""Milliseconds of the fade at a cut in mid-speech, which prevents a click."""
 PLENTY_S = 0.06
 """Seconds of audio: more than a chunk plus the audio that a converter keeps."""
 
@@ -48,7 +46,8 @@ class Playout(PlayoutBase):
         self._loop = asyncio.get_running_loop()
         self._pacer = Pacer.get()
         self._chunk = sample_rate // CHUNKS_PER_S  # samples
-        self._fade_size = 2 * int(FADE_MS * sample_rate / 1000)  # bytes
+        self._fade_ms = settings.fade_ms
+        self._fade_size = 2 * int(settings.fade_ms * sample_rate / 1000)  # bytes
         self._lead = int(settings.lead_ms * sample_rate / 1000)
         self._queue = SpeechQueue(sample_rate, self._chunk)
         self._intake = Intake(self._queue, settings.max_buffer_s, self._accept)
@@ -209,7 +208,7 @@ class Playout(PlayoutBase):
     def fence(self) -> None:
         """Drop the stale audio, here and at the far end, and report what was played, to the sample: an interruption.
 
-        The last chunk written is a fade of `FADE_MS` from the place where the speech was cut.
+        The last chunk written is a fade of `fade_ms` from the place where the speech was cut.
         """
         if self._gone:
             return
@@ -260,6 +259,6 @@ class Playout(PlayoutBase):
         """Write the audio that would have come next, with a fade, so that the cut is less harsh."""
         if not pcm:
             return
-        chunk = fade_out(pcm, self._rate, FADE_MS).ljust(2 * self._chunk, b"\0")
+        chunk = fade_out(pcm, self._rate, self._fade_ms).ljust(2 * self._chunk, b"\0")
         self._in_flight.put([(None, chunk)], self._chunk)
         self._write_chunk(chunk)

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Iterator
 
 from ...audio.resample import Resampler
 from ...frames import ResponseStatus
-from ...processors.kernel.wake import Wake
+from ...processors.kernel.tasks import Wake
 
 REST_S = 0.03
 """Seconds for which less than a chunk waits for more audio, once the far end is dry, before it is written."""
@@ -284,7 +284,7 @@ class Intake:
     def __init__(self, queue: SpeechQueue, max_s: float, accept: Callable[[QueuedSpeech, bytes, int], None]) -> None:
         self._queue, self._max_s, self._accept = queue, max_s, accept
         self._step_s = min(1.0, max_s / 2)  # longer pieces are added in parts of this length
-        self.waiting: deque[Wake] = deque()
+        self.waiting: list[Wake] = []
         """The pushes that wait, oldest first."""
 
     def add(self, speech: QueuedSpeech, pcm: bytes, sample_rate: int) -> Awaitable[None] | None:
@@ -316,7 +316,7 @@ class Intake:
     async def _wait(self, first: bool) -> None:
         room = Wake()
         # A push of which a part was added goes on before the others.
-        (self.waiting.append if first else self.waiting.appendleft)(room)
+        self.waiting.insert(len(self.waiting) if first else 0, room)
         try:
             await room.wait()
         finally:
@@ -326,9 +326,9 @@ class Intake:
     def audio_left(self) -> None:
         """Let the oldest push go on if there is room: the queue has become shorter."""
         if self._queue.waiting_s + self._step_s <= self._max_s:
-            self.waiting.popleft().wake()
+            self.waiting.pop(0).wake()
 
     def queue_cut(self) -> None:
         """Let all pushes check again: an interruption has emptied the queue."""
         while self.waiting:
-            self.waiting.popleft().wake()
+            self.waiting.pop(0).wake()

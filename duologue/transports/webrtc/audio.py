@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from ...audio.pcm import fade_out
 from ...audio.resample import Resampler
 from ...errors import MissingExtra
-from ...processors.kernel.wake import Wake
+from ...processors.kernel.tasks import Wake
 from .codecs import RTP_RATES, CodecName, make_decoder, make_encoder
 
 try:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from ...processors.kernel.wake import Wake
+from ...processors.kernel.tasks import Wake
 from ...session.floor import Floor, Hold
 from ..client import byte_size
 from .connection import ClientSocket, Closed

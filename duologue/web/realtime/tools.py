@@ -9,8 +9,8 @@ from typing import Any
 
 import msgspec
 
-from ...agents.engine import Engine
-from ...agents.tool import ToolSpec, plain_specs
+from ...agents.engine import Engine, plain_specs
+from ...agents.tool import ToolSpec
 from ...errors import ConfigurationError
 from ...frames import Configure, Frame, HandoffCompleted, Input, ToolCall, ToolResult
 from ...processors.handoff.takeover import find_engine

@@ -15,7 +15,7 @@ from typing import Any
 import anyio
 import numpy as np
 
-from duologue.agents.agent import Agent
+from duologue.agents.agent import TOOL_NAME, Agent
 from duologue.agents.tool import Tool
 from duologue.frames import (
     EndOfTurn,
@@ -26,7 +26,7 @@ from duologue.frames import (
     Transfer,
 )
 from duologue.processors import Pipeline, Switch
-from duologue.processors.handoff.handoff import TOOL_NAME, Handoff
+from duologue.processors.handoff.handoff import Handoff
 from duologue.processors.tools import Tools
 from duologue.services.cascade import Cascade
 from duologue.services.google import GeminiLive, GeminiLiveOptions

@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 import pytest
 
-from duologue.agents.agent import Agent
+from duologue.agents.agent import TOOL_NAME, Agent
 from duologue.errors import ConfigurationError, ServiceError
 from duologue.frames import (
     BotText,
@@ -26,7 +26,7 @@ from duologue.frames import (
     UserTranscript,
 )
 from duologue.processors import Pipeline, Switch
-from duologue.processors.handoff.handoff import MAX_WAITING_HANDOFFS, TOOL_NAME, Handoff
+from duologue.processors.handoff.handoff import MAX_WAITING_HANDOFFS, Handoff
 from duologue.processors.tools import Tools
 from duologue.services.cascade import Cascade
 from duologue.services.stt import Transcription

@@ -5,7 +5,7 @@ from typing import Any
 import anyio
 import pytest
 
-from duologue.agents.agent import Agent, Flow, Stage
+from duologue.agents.agent import TOOL_NAME, Agent, Flow, Stage
 from duologue.agents.tool import Tool
 from duologue.errors import ConfigurationError
 from duologue.frames import (
@@ -21,7 +21,7 @@ from duologue.frames import (
     Transfer,
 )
 from duologue.processors import Pipeline, Processor, handles
-from duologue.processors.handoff.handoff import TOOL_NAME, Handoff
+from duologue.processors.handoff.handoff import Handoff
 from duologue.processors.tools import Tools
 from duologue.services.cascade import Cascade
 from duologue.services.llm import Request, ToolRequest
@@ -475,20 +475,20 @@ def test_what_cannot_work_is_refused_when_it_is_made() -> None:
 )
 async def test_a_call_that_cannot_begin_ends_with_the_reason(agents: list[Agent], message: str) -> None:
     engine = Cascade(MockSTT(), MockLLM(), MockTTS(voices=["anna", "bert"]))
-    outcome = await Session(Pipeline([engine, Handoff(agents)])).run()
+    outcome = await Session(Pipeline([engine, Handoff(agents), Tools()])).run()
     assert outcome.reason == "error"
     assert isinstance(outcome.error, ConfigurationError)
     assert message in str(outcome.error)
 
 
 async def test_a_hand_off_behind_the_tools_is_refused() -> None:
-    outcome = await Session(Pipeline([Cascade(MockSTT(), MockLLM(), MockTTS()), Tools(), Handoff([ann()])])).run()
-    assert "Tools stands before Handoff" in str(outcome.error)
+    with pytest.raises(ConfigurationError, match="Tools stands before Handoff"):
+        Session(Pipeline([Cascade(MockSTT(), MockLLM(), MockTTS()), Tools(), Handoff([ann()])]))
 
 
 async def test_without_an_engine_there_is_nobody_to_hand_over_to() -> None:
-    outcome = await Session(Pipeline([Handoff([ann()])])).run()
-    assert "there is no engine in the pipeline" in str(outcome.error)
+    with pytest.raises(ConfigurationError, match="there is no engine before Handoff"):
+        Session(Pipeline([Handoff([ann()]), Tools()]))
 
 
 # -- interruptions and tools -------------------------------------------------------------------------------------------

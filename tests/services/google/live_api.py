@@ -12,8 +12,7 @@ from google.genai.live import _t_live_connect_config
 
 from duologue.agents.engine import EngineConfig
 from duologue.services.google.dialect import GeminiDialect
-from duologue.services.google.models import live_family
-from duologue.services.google.options import GeminiLiveOptions
+from duologue.services.google.options import GeminiLiveOptions, live_family
 from duologue.services.native.dialect import Event
 
 FAMILY_MODELS = (

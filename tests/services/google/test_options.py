@@ -10,19 +10,20 @@ from google.genai import types
 from duologue.agents.engine import EngineConfig
 from duologue.agents.tool import Tool, ToolSpec
 from duologue.errors import ConfigurationError
-from duologue.services.google.models import (
+from duologue.services.google.options import (
     EXTENDED_THINKING_3_8,
     FLASH_LIVE_3_1,
     GEMINI_VOICES,
     LIVE_3_8,
     NATIVE_AUDIO_2_5,
     UNKNOWN,
+    GeminiLiveOptions,
     LiveFamily,
+    check,
     live_family,
+    resolved,
 )
-from duologue.services.google.options import GeminiLiveOptions, check, resolved
-from duologue.services.google.schema import openapi
-from duologue.services.google.wire_out import connect_config
+from duologue.services.google.setup import connect_config, openapi
 
 from .live_api import FAMILY_MODELS, setup_of
 

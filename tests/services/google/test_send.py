@@ -15,9 +15,8 @@ from duologue.errors import BadInput
 from duologue.frames import UserImage
 from duologue.services.context import Message, ToolRequest
 from duologue.services.google.dialect import NO_HISTORY, GeminiDialect
-from duologue.services.google.models import live_family
-from duologue.services.google.options import GeminiLiveOptions
-from duologue.services.google.wire_out import tools
+from duologue.services.google.options import GeminiLiveOptions, live_family
+from duologue.services.google.setup import tools
 
 from .live_api import FAMILY_MODELS, content, context_update_of, dialect, read, sent, speech
 

@@ -208,18 +208,18 @@ def test_a_slow_reader_holds_nobody_up() -> None:
 def test_an_abandoned_utterance_is_aborted() -> None:
     long_text = (QUESTION + " ") * 80
     synthesizer = Synthesizer()
-    begin = time.perf_counter()
+    begin = time.process_time()
     list(synthesizer.synthesize(long_text))
-    whole_s = time.perf_counter() - begin
+    whole_s = time.process_time() - begin
 
-    begin = time.perf_counter()
+    begin = time.process_time()
     for _ in range(4):
         abandoned = synthesizer.synthesize(long_text)
         next(abandoned)
         abandoned.close()
     list(synthesizer.synthesize("Next."))
 
-    assert time.perf_counter() - begin < whole_s
+    assert time.process_time() - begin < whole_s
 
 
 def test_closing_ends_a_wait_in_another_thread() -> None:
@@ -241,16 +241,16 @@ def test_closing_ends_a_wait_in_another_thread() -> None:
 
 def test_a_dropped_utterance_is_aborted() -> None:
     synthesizer = Synthesizer()
-    begin = time.perf_counter()
+    begin = time.process_time()
     list(synthesizer.synthesize((QUESTION + " ") * 80))
-    whole_s = time.perf_counter() - begin
+    whole_s = time.process_time() - begin
 
-    begin = time.perf_counter()
+    begin = time.process_time()
     for _ in range(4):
         next(synthesizer.synthesize((QUESTION + " ") * 80))
     list(synthesizer.synthesize("Next."))
 
-    assert time.perf_counter() - begin < whole_s
+    assert time.process_time() - begin < whole_s
 
 
 def test_nothing_runs_after_the_last_utterance() -> None:

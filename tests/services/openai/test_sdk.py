@@ -10,8 +10,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from importlib.metadata import version
-from importlib.util import find_spec
-from types import SimpleNamespace
 from typing import Any
 
 import anyio
@@ -297,8 +295,7 @@ def test_an_address_of_another_kind() -> None:
 
 @pytest.mark.parametrize("missing", ["openai", "websockets"])
 def test_without_the_sdk(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    util = SimpleNamespace(find_spec=lambda name: None if name == missing else find_spec(name))
-    monkeypatch.setattr("duologue.services.openai.wire.importlib", SimpleNamespace(util=util))
+    monkeypatch.setitem(sys.modules, missing, None)
     with pytest.raises(MissingExtra, match=rf"{missing}.*duologue\[openai\]"):
         OpenAIClient("sk-test", "")
 

@@ -59,7 +59,7 @@ def test_an_sdk_that_gives_a_close_code_as_its_status_is_understood() -> None:
     ("error", "final"),
     [
         (ConfigurationError("no voice"), True),
-        (MissingExtra("websockets", "web"), True),
+        (MissingExtra("websockets", "remote"), True),
         (ConnectionLost("gone", fatal=True), True),
         (ConnectionLost("gone"), False),
         (TypeError("a string"), False),

@@ -57,7 +57,9 @@ async def test_an_error_of_any_type_that_stays_ends_in_giving_up(error: BaseExce
     assert kept.outcome.error is not None
 
 
-@pytest.mark.parametrize("error", [ConfigurationError("no such voice"), MissingExtra("websockets", "web")], ids=named)
+@pytest.mark.parametrize(
+    "error", [ConfigurationError("no such voice"), MissingExtra("websockets", "remote")], ids=named
+)
 async def test_a_setting_that_cannot_be_applied_is_not_tried_again(error: Exception) -> None:
     service = KeptWords(MemoryWire)
     async with keeping(service, ends=False) as kept:

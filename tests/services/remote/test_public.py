@@ -5,8 +5,14 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+import pytest
+
+from duologue.errors import MissingExtra
 from duologue.services import remote
 
 NAMES = [
@@ -36,6 +42,9 @@ NAMES = [
 ]
 
 
+PARROT = partial(remote.open_websocket, extra="parrot")
+
+
 def test_the_public_names_are_these_and_each_can_be_imported() -> None:
     assert sorted(remote.__all__) == NAMES
     for name in NAMES:
@@ -47,6 +56,16 @@ def test_type_checkers_see_the_same_names() -> None:
     (block,) = [node for node in tree.body if isinstance(node, ast.If)]
     seen = {alias.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
     assert seen == {name: module for module, names in remote._HOMES.items() for name in names.split()}
+
+
+@pytest.mark.parametrize(("dial", "extra"), [(remote.open_websocket, "remote"), (PARROT, "parrot")])
+async def test_without_the_websockets_package_the_extra_of_the_service_is_named(
+    dial: Callable[[str], Awaitable[Any]], extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "websockets.asyncio.client", None)
+    with pytest.raises(MissingExtra, match=rf"websockets is not available .*'duologue\[{extra}\]'") as caught:
+        await dial("ws://127.0.0.1:9")
+    assert caught.value.extra == extra
 
 
 def test_a_service_without_a_connection_does_not_load_the_websockets_package() -> None:

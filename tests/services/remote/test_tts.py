@@ -292,6 +292,24 @@ async def test_a_response_without_audio_is_repeated_on_the_next_connection() -> 
         assert agent.tts.connections_made == 2
 
 
+async def test_a_response_keeps_its_language_when_another_is_configured_meanwhile() -> None:
+    async with line(silent=True, never_done=True) as agent:
+        agent.tts.language = "fr"
+        response = await agent.begins()
+        await anyio.sleep(0.5)
+        agent.tts.language = "de"
+        await agent.writes(response, "Bonjour. ")
+        await anyio.sleep(0.5)
+        agent.server.behaviour.silent = agent.server.behaviour.never_done = False
+        agent.connection.drop()
+        await agent.ends(response)
+        await agent.until_ended(1)
+        await agent.says("Guten Tag.")
+        await agent.until_ended(2)
+        opened = [message for got in agent.server.got for message in got.messages if message["type"] == "open"]
+        assert [message["language"] for message in opened] == ["fr", "fr", "de"]
+
+
 async def test_a_response_whose_audio_is_cut_by_a_loss_fails_and_the_next_one_is_spoken() -> None:
     async with line(pace=1.0, chunk_bytes=480) as agent:
         response = await agent.says("Hello there, my dear friend. ", "How are you?")

@@ -235,7 +235,15 @@ def test_a_rate_without_whole_chunks_is_refused(sample_rate: int) -> None:
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("lead_ms", 10.0), ("lead_ms", float("nan")), ("max_buffer_s", 0.0), ("max_buffer_s", float("inf"))],
+    [
+        ("lead_ms", 10.0),
+        ("lead_ms", float("nan")),
+        ("max_buffer_s", 0.0),
+        ("max_buffer_s", float("inf")),
+        ("fade_ms", -1.0),
+        ("fade_ms", 21.0),
+        ("fade_ms", float("nan")),
+    ],
 )
 def test_settings_that_make_no_sense_are_refused(name: str, value: float) -> None:
     with pytest.raises(ConfigurationError, match=name):

@@ -9,7 +9,7 @@ import pytest
 
 from duologue.frames import ResponseStarted
 from duologue.session.floor import Hold
-from duologue.transports.playout import playout as playout_module
+from duologue.transports import PlayoutSettings
 from duologue.transports.playout.pacer import Pacer
 from tests.transports.calls import RATE, AgentCall, calling, numbers, ramp
 
@@ -113,10 +113,10 @@ class Schedule:
 
 @pytest.mark.virtual_clock(limit_s=100_000)
 @pytest.mark.parametrize("part", range(4))
-async def test_whatever_happens_not_a_sample_is_lost_or_said_twice(part: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(playout_module, "FADE_MS", 0.0)  # a fade's samples have no numbers
+async def test_whatever_happens_not_a_sample_is_lost_or_said_twice(part: int) -> None:
+    settings = PlayoutSettings(fade_ms=0.0)  # a fade's samples have no numbers
     for seed in range(part * SCHEDULES // 4, (part + 1) * SCHEDULES // 4):
-        async with calling() as call:
+        async with calling(settings=settings) as call:
             schedule = Schedule(call, seed)
             try:
                 await schedule.run()

@@ -14,7 +14,6 @@ from duologue.frames import (
     WordTimes,
 )
 from duologue.transports import PlayoutSettings
-from duologue.transports.playout import playout as playout_module
 from duologue.transports.playout.pacer import Pacer
 from tests.audio.signals import tone
 from tests.transports.calls import RATE, SPEAKING, calling, numbers, ramp
@@ -189,9 +188,9 @@ async def test_in_any_order_of_tasks_what_stands_is_heard_and_what_is_void_is_no
 # -- pause and resume --------------------------------------------------------------------------------------------------
 
 
-async def heard_with_holds(holds: list[tuple[float, float]]) -> tuple[bytes, float, float]:
+async def heard_with_holds(holds: list[tuple[float, float]], **settings: float) -> tuple[bytes, float, float]:
     """What is heard of two seconds when the speech is held at some times for some time. Fades are left out."""
-    async with calling() as call:
+    async with calling(settings=PlayoutSettings(**settings)) as call:
         played: list[bytes] = []
         call.session.audio.played.add(lambda pcm, rate, at: played.append(pcm))
         call.far_end.watch(*SPEAKING)
@@ -209,10 +208,9 @@ async def heard_with_holds(holds: list[tuple[float, float]]) -> tuple[bytes, flo
         return b"".join(played), item.heard_s, stopped_at
 
 
-async def test_a_pause_loses_not_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(playout_module, "FADE_MS", 0.0)
-    whole, whole_s, whole_took = await heard_with_holds([])
-    parts, parts_s, parts_took = await heard_with_holds([(0.2, 0.7), (0.0333, 0.011), (0.5, 1.0)])
+async def test_a_pause_loses_not_a_sample() -> None:
+    whole, whole_s, whole_took = await heard_with_holds([], fade_ms=0.0)
+    parts, parts_s, parts_took = await heard_with_holds([(0.2, 0.7), (0.0333, 0.011), (0.5, 1.0)], fade_ms=0.0)
     assert numbers(parts) == numbers(whole) == list(range(2 * RATE))
     assert parts_s == whole_s == pytest.approx(2.0)
     assert parts_took == pytest.approx(whole_took + 1.711, abs=1e-3)

@@ -22,6 +22,7 @@ from duologue.session.host import Outcome
 from duologue.testing.webrtc import WebRTCClient
 from duologue.transports.webrtc.transport import WebRTCTransport
 from duologue.web.rtvi.messages import RtviWords
+from tests.patience import stopwatch, until
 from tests.web.webrtc_client import RATE, Engine, envelope, loudness, tone
 
 pytestmark = pytest.mark.real_clock
@@ -64,7 +65,7 @@ class Line:
     async def outcome(self) -> Outcome:
         """How the call ended."""
         assert self.running is not None
-        return await asyncio.wait_for(asyncio.shield(self.running), 10)
+        return await asyncio.wait_for(asyncio.shield(self.running), 60)
 
     @property
     def states(self) -> list[str]:
@@ -87,36 +88,8 @@ async def line(engine: Processor | None = None, **options: Any) -> AsyncIterator
     assert [thread.name for thread in threading.enumerate() if thread.name.endswith("-decoder")] == []
 
 
-async def until(condition: Any, within_s: float = 8.0) -> float:
-    """Look every 10 ms until it is so; how long that took."""
-    began = time.monotonic()
-    while not condition():
-        assert time.monotonic() - began < within_s
-        await asyncio.sleep(0.01)
-    return time.monotonic() - began
-
-
-@asynccontextmanager
-async def stalls() -> AsyncIterator[list[float]]:
-    """How long the machine kept the event loop waiting, whenever that was more than 40 ms."""
-    found: list[float] = []
-
-    async def watch() -> None:
-        while True:
-            began = time.monotonic()
-            await asyncio.sleep(0.01)
-            if (late := time.monotonic() - began - 0.01) > 0.04:
-                found.append(late)
-
-    task = asyncio.create_task(watch())
-    try:
-        yield found
-    finally:
-        task.cancel()
-
-
 async def test_a_tone_is_heard_at_both_ends_whole_and_true() -> None:
-    async with line() as it, WebRTCClient(it.request) as client, stalls() as stalled:
+    async with line() as it, WebRTCClient(it.request) as client, stopwatch() as watch:
         client.microphone.say(tone(1.5, 16_000, hz=440))
         await until(lambda: it.engine.heard)
         await it.engine.say(tone(1.5, RATE, hz=600))
@@ -130,9 +103,9 @@ async def test_a_tone_is_heard_at_both_ends_whole_and_true() -> None:
             sounding = np.flatnonzero(levels > 1000)
             assert len(sounding) == pytest.approx(150, abs=3)
             gaps = sounding[-1] - sounding[0] + 1 - len(sounding)
-            assert gaps <= 100 * sum(stalled), "no gap, but where the machine stood still"
+            assert gaps <= 100 * watch.stolen_s, "no gap, but where the machine stood still"
             begin = round(rate * (sounding[0] + 10) / 100) * 2
-            if stalled:
+            if watch.longest_s > 0.04:
                 continue
             assert loudness(pcm[begin : begin + 2 * rate], rate, hz) == pytest.approx(dbfs, abs=0.5)
         frames = it.engine.heard
@@ -218,7 +191,7 @@ async def test_a_restart_goes_on_with_the_same_call() -> None:
         count = len(it.engine.heard)
         it.transport.send_message({"after": 1})
         await client.until(lambda message: "after" in message)
-        await asyncio.wait_for(it.transport.output().playout.drain(), 5)
+        await asyncio.wait_for(it.transport.output().playout.drain(), 60)
         await until(lambda: len(it.engine.heard) > count + 25)
         assert it.heard_s == pytest.approx(1.5, abs=0.03)
         assert it.states == []
@@ -241,14 +214,15 @@ async def test_a_cut_of_the_network_holds_the_speech_and_it_goes_on_where_it_was
         await it.engine.say(tone(2.0, RATE, hz=600))
         await asyncio.sleep(0.7)
         client.cut()
-        cut = time.monotonic()
-        await until(lambda: it.states == ["lost"])
-        assert time.monotonic() - cut == pytest.approx(2.1, abs=0.4)
+        async with stopwatch() as watch:
+            await until(lambda: it.states == ["lost"])
+            assert watch.elapsed_s > 1.7
+            assert watch.fair_s < 2.5
         assert it.heard_s < 1.0
         await asyncio.sleep(1)
         client.mend()
         await until(lambda: it.states == ["lost", "reconnected"])
-        await asyncio.wait_for(it.transport.output().playout.drain(), 5)
+        await asyncio.wait_for(it.transport.output().playout.drain(), 60)
         assert it.heard_s == pytest.approx(2.0, abs=0.03)
         await asyncio.sleep(0.2)
         total = len([1 for level in envelope(client.heard_pcm(), 48_000) if level > 1000]) / 100
@@ -259,9 +233,10 @@ async def test_a_client_that_does_not_come_back_is_given_up() -> None:
     async with line(lost_s=1.0, reconnect_s=1.0) as it, WebRTCClient(it.request) as client:
         await until(lambda: it.engine.heard)
         client.cut()
-        began = time.monotonic()
-        assert (await it.outcome()).reason == "client lost"
-        assert 1.8 < time.monotonic() - began < 3.5
+        async with stopwatch() as watch:
+            assert (await it.outcome()).reason == "client lost"
+            assert watch.elapsed_s > 1.8
+            assert watch.fair_s < 3.5
         assert it.states == ["lost", "gone"]
         await it.transport.close("client lost")
 
@@ -283,7 +258,7 @@ async def test_a_client_without_a_microphones_sound_is_there_by_its_pings() -> N
         client.microphone.pause()
         await asyncio.sleep(1.5)
         await it.engine.say(tone(1.0, RATE, hz=600))
-        await asyncio.wait_for(it.transport.output().playout.drain(), 3)
+        await asyncio.wait_for(it.transport.output().playout.drain(), 60)
         assert it.heard_s == pytest.approx(1.0, abs=0.01)
         await asyncio.sleep(1)
         assert it.states == []
@@ -299,7 +274,7 @@ async def test_a_client_that_only_listens_is_there_by_its_reports() -> None:
         assert it.states == []
         it.transport.send_message({"nobody": "takes this"})
         await it.engine.say(tone(0.5, RATE, hz=600))
-        await asyncio.wait_for(it.transport.output().playout.drain(), 3)
+        await asyncio.wait_for(it.transport.output().playout.drain(), 60)
         await client.wait_for(lambda: envelope(client.heard_pcm(), 48_000).max() > 3000)
 
 
@@ -331,9 +306,9 @@ async def test_a_client_that_hangs_up_ends_the_call_at_once() -> None:
         async with WebRTCClient(it.request):
             await until(lambda: it.engine.heard)
             await it.engine.say(tone(20, RATE))
-        began = time.monotonic()
-        assert (await it.outcome()).reason == "client disconnected"
-        assert time.monotonic() - began < 0.5
+        async with stopwatch() as watch:
+            assert (await it.outcome()).reason == "client disconnected"
+            assert watch.fair_s < 0.5
         assert it.states == ["gone"]
 
 
@@ -346,9 +321,9 @@ async def test_who_does_not_connect_in_time_is_given_up() -> None:
         await until(lambda: reasons)
         assert reasons == ["not connected within 0.3 s"]
         await client.close()
-        began = time.monotonic()
-        await it.transport.close("late")
-        assert time.monotonic() - began < 1
+        async with stopwatch() as watch:
+            await it.transport.close("late")
+            assert watch.fair_s < 1
         with pytest.raises(IllegalState, match="closed"):
             await it.transport.renegotiate("v=0")
     assert it.running is None
@@ -385,7 +360,7 @@ async def test_malformed_and_oversize_messages_are_answered_and_harm_nothing() -
 async def test_ten_thousand_random_messages() -> None:
     rng = random.Random(20)
     async with line(messages_per_s=100_000) as it, WebRTCClient(it.request) as client:
-        for number in range(10_000):
+        for _ in range(10_000):
             kind = rng.randrange(4)
             if kind == 0:
                 client.send(rng.randbytes(rng.randrange(60)))
@@ -399,10 +374,9 @@ async def test_ten_thousand_random_messages() -> None:
                 client.send(
                     rng.choice(["{", '{"type":', "ping", "ping: x", '{"type":"signalling","message":5}', "1e999"])
                 )
-            if number % 100 == 0:
-                await asyncio.sleep(0.01)
+            await client.flush()
         client.send({"last": 1})
-        await until(lambda: {"last": 1} in it.messages, 90)
+        await until(lambda: {"last": 1} in it.messages)
         count = len(it.engine.heard)
         await until(lambda: len(it.engine.heard) > count + 10)
 

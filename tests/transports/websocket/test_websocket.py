@@ -17,7 +17,7 @@ from duologue.frames import BotPaused, BotResumed
 from duologue.session import Outcome, State
 from duologue.session.floor import Hold
 from duologue.testing import BareCall
-from duologue.transports.playout import playout as playout_module
+from duologue.transports import PlayoutSettings
 from duologue.transports.websocket import sender as sender_module
 from duologue.transports.websocket.connection import Closed
 from duologue.transports.websocket.sender import MAX_UNSENT_MESSAGES, Playback
@@ -84,6 +84,10 @@ class Wire:
         return [message for message in self.messages if message.get("type") == kind]
 
 
+NO_FADE = PlayoutSettings(fade_ms=0.0)
+"""A fade's samples have no numbers."""
+
+
 class WireCall(BareCall):
     """A call of a client at the other end of a `Wire`. It is cancelled at its end."""
 
@@ -92,10 +96,11 @@ class WireCall(BareCall):
         limits: WebSocketLimits | None = None,
         serializer: Serializer | None = None,
         processors: Sequence[Processor] = (),
+        settings: PlayoutSettings | None = None,
     ) -> None:
         self.wire = Wire()
         serializer = serializer or F1Serializer(output_sample_rate=RATE)
-        self.transport = WebSocketTransport(self.wire, serializer, limits=limits)
+        self.transport = WebSocketTransport(self.wire, serializer, limits=limits, settings=settings)
         pipeline = Pipeline([self.transport.input(), *processors, self.transport.output()])
         super().__init__(Session(pipeline), ends=False)
         self.agent = Agent(self.session)
@@ -114,7 +119,6 @@ class WireCall(BareCall):
 
 @pytest.fixture
 def _exact(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(playout_module, "FADE_MS", 0.0)  # a fade's samples have no numbers
     monkeypatch.setattr(sender_module, "AT_ONCE_S", 0.0)  # a tolerance that the virtual clock does not need
 
 
@@ -188,7 +192,7 @@ def check(call: WireCall, schedule: Schedule) -> None:
 async def test_not_a_sample_is_lost_or_heard_twice(interruptions: bool, stalls: bool) -> None:
     for seed in range(150):
         limits = WebSocketLimits(lost_s=1000, unsent_s=random.Random(seed).choice([0.1, 0.5, 1.5, 9.0]))
-        async with WireCall(limits) as call:
+        async with WireCall(limits, settings=NO_FADE) as call:
             schedule = Schedule(call, seed, interruptions=interruptions, stalls=stalls)
             try:
                 await schedule.run()
@@ -202,7 +206,7 @@ async def test_not_a_sample_is_lost_or_heard_twice(interruptions: bool, stalls: 
 @pytest.mark.usefixtures("_exact")
 async def test_what_a_client_acknowledges_is_what_was_heard() -> None:
     for seed in range(60):
-        async with WireCall() as call:
+        async with WireCall(settings=NO_FADE) as call:
             dice, first = random.Random(seed), 0
             call.wire.acknowledge()
             for _ in range(6):
@@ -228,7 +232,7 @@ async def test_what_a_client_acknowledges_is_what_was_heard() -> None:
 
 @pytest.mark.usefixtures("_exact")
 async def test_for_a_client_that_does_not_read_the_speech_is_held_and_goes_on() -> None:
-    async with WireCall(WebSocketLimits(unsent_s=0.5)) as call:
+    async with WireCall(WebSocketLimits(unsent_s=0.5), settings=NO_FADE) as call:
         states: list[str] = []
         call.session.on(BotPaused, lambda signal: states.append("paused"))
         call.session.on(BotResumed, lambda signal: states.append("resumed"))

@@ -37,7 +37,7 @@ const next = (type) => new Promise((resolve) => waiting.push({ type, resolve }))
 const patience = setTimeout(() => {
   console.log(JSON.stringify({ ...met, errors: [...met.errors, 'this takes too long'] }));
   process.exit(1);
-}, 40_000);
+}, 120_000);
 
 async function speak(seconds) {
   const piece = (24_000 / 50) * 2;

@@ -9,6 +9,7 @@ import anyio
 import pytest
 
 from duologue import Agent, Cascade, Handoff, Pipeline, Session
+from duologue.frames import EndOfTurn
 from duologue.processors.tools import Tools
 from duologue.services.context import ToolRequest
 from duologue.services.openai import OpenAIRealtime
@@ -170,7 +171,7 @@ async def test_a_native_engine_obeys_it_as_well() -> None:
 async def test_an_engine_that_finds_turns_itself_refuses_instructions_for_a_spoken_turn() -> None:
     mocks = Mocks()
     async with call(mocks, client_may_configure=True) as client:
-        mocks.sessions[0].pipeline.children[2].stt.finds_turns = True  # type: ignore[attr-defined]
+        mocks.sessions[0].pipeline.children[2].stt.gives = frozenset({EndOfTurn})  # type: ignore[attr-defined]
         await client.send("session.update", session=MANUAL)
         await client.append(speech(0.5))
         await client.send("input_audio_buffer.commit")

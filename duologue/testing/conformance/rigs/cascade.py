@@ -9,7 +9,7 @@ from typing import Any
 
 import anyio
 
-from ....agents.tool import plain_specs
+from ....agents.engine import plain_specs
 from ....errors import ConfigurationError, ServiceError
 from ....frames import Configure, Usage
 from ....processors.processor import Processor
@@ -18,12 +18,11 @@ from ....services.context import Message, Request, ToolRequest
 from ....services.llm import LLM
 from ....services.local.stt import SphinxSTT
 from ....services.local.tts import EspeakTTS
-from ....services.remote.connection import ConnectionSettings
 from ....services.stt import STT
 from ....services.tts import TTS
 from ...scripted.server import SPEECH_CHARACTERS_PER_S, Act, Asked, CallTool, Fail, Model, Speak, Wait
 from ..phrases import HELLO, PHRASES, THANKS
-from ..rig import FarEnd, Rig
+from ..rig import NORMAL, Conditions, FarEnd, Rig
 from .values import plain
 
 
@@ -167,13 +166,7 @@ class CascadeRig(Rig):
     )
 
     def start(
-        self,
-        model: Model | Sequence[Sequence[Act]],
-        *,
-        connection: ConnectionSettings | None = None,
-        setup_delay_s: float = 0.0,
-        transcript_delay_s: float = 0.0,
-        session_limit_s: float = 3600.0,
+        self, model: Model | Sequence[Sequence[Act]], conditions: Conditions = NORMAL
     ) -> AbstractAsyncContextManager[FarEnd]:
         """Start a cascade whose language model is the script."""
         return _started(model)

@@ -12,12 +12,11 @@ from typing import Any, Literal
 from ....frames import Configure
 from ....services.google.options import GeminiLiveOptions
 from ....services.google.realtime import GeminiLive
-from ....services.remote.connection import ConnectionSettings
 from ...scripted.google import ScriptedGemini
 from ...scripted.google_model import DEFAULT_INPUT_RATE
 from ...scripted.server import Act, Model
 from ..phrases import understand
-from ..rig import FarEnd, Rig
+from ..rig import NORMAL, Conditions, FarEnd, Rig
 from .served import FAR_TOO_LARGE, ServedEnd
 
 ALL_CONNECTIONS = 1_000_000
@@ -60,23 +59,17 @@ class GeminiRig(Rig):
         self.name = name if detects_turns else f"{name}, own turns"
 
     def start(
-        self,
-        model: Model | Sequence[Sequence[Act]],
-        *,
-        connection: ConnectionSettings | None = None,
-        setup_delay_s: float = 0.0,
-        transcript_delay_s: float = 0.0,
-        session_limit_s: float = 3600.0,
+        self, model: Model | Sequence[Sequence[Act]], conditions: Conditions = NORMAL
     ) -> AbstractAsyncContextManager[FarEnd]:
         """Start the engine over Google's SDK, and a server."""
         options = GeminiLiveOptions(turn_detection="server" if self.detects_turns else None)
-        make = partial(GeminiLive, self.model, api_key="test", options=options, connection=connection)
+        make = partial(GeminiLive, self.model, api_key="test", options=options, connection=conditions.connection)
         return _started(
             model,
             make,
-            setup_delay_s=setup_delay_s,
-            transcript_delay_s=transcript_delay_s,
-            session_limit_s=session_limit_s,
+            setup_delay_s=conditions.setup_delay_s,
+            transcript_delay_s=conditions.transcript_delay_s,
+            session_limit_s=conditions.session_limit_s,
         )
 
 

@@ -9,14 +9,12 @@ from functools import partial
 from typing import Any, Literal
 
 from ....frames import Configure
-from ....services.openai.models import SAMPLE_RATE
-from ....services.openai.options import OpenAIRealtimeOptions, ServerVad
+from ....services.openai.options import SAMPLE_RATE, OpenAIRealtimeOptions, ServerVad
 from ....services.openai.realtime import OpenAIRealtime
-from ....services.remote.connection import ConnectionSettings
 from ...scripted.openai import ScriptedOpenAI
 from ...scripted.server import Act, Model
 from ..phrases import understand
-from ..rig import FarEnd, Rig
+from ..rig import NORMAL, Conditions, FarEnd, Rig
 from .served import FAR_TOO_LARGE, ServedEnd
 
 
@@ -52,23 +50,17 @@ class OpenAIRig(Rig):
         self.name = "OpenAIRealtime" if detects_turns else "OpenAIRealtime, own turns"
 
     def start(
-        self,
-        model: Model | Sequence[Sequence[Act]],
-        *,
-        connection: ConnectionSettings | None = None,
-        setup_delay_s: float = 0.0,
-        transcript_delay_s: float = 0.0,
-        session_limit_s: float = 3600.0,
+        self, model: Model | Sequence[Sequence[Act]], conditions: Conditions = NORMAL
     ) -> AbstractAsyncContextManager[FarEnd]:
         """Start the engine over OpenAI's SDK, and a server."""
         options = OpenAIRealtimeOptions(turn_detection=ServerVad() if self.detects_turns else None)
-        make = partial(OpenAIRealtime, api_key="test", options=options, connection=connection)
+        make = partial(OpenAIRealtime, api_key="test", options=options, connection=conditions.connection)
         return _started(
             model,
             make,
-            setup_delay_s=setup_delay_s,
-            transcript_delay_s=transcript_delay_s,
-            session_limit_s=session_limit_s,
+            setup_delay_s=conditions.setup_delay_s,
+            transcript_delay_s=conditions.transcript_delay_s,
+            session_limit_s=conditions.session_limit_s,
         )
 
 

@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
-from typing import Any
 
 from ....frames import Configure
 from ....services.remote.connection import ConnectionSettings
 from ...parrot import ParrotSTT, ParrotTTS
-from ...parrot.models import STT_RATE
+from ...parrot.options import STT_RATE
 from ...scripted.parrot import ParrotGot, ScriptedParrot
 from ...scripted.server import Act, Model
 from ..phrases import understand
-from ..rig import FarEnd, Rig
+from ..rig import NORMAL, Conditions, FarEnd, Rig
 from .cascade import ScriptedEnd
 
 INTERIM_S = 0.3
@@ -63,22 +62,19 @@ class RemoteCascadeRig(Rig):
     )
 
     def start(
-        self,
-        model: Model | Sequence[Sequence[Act]],
-        *,
-        connection: ConnectionSettings | None = None,
-        setup_delay_s: float = 0.0,
-        transcript_delay_s: float = 0.0,
-        session_limit_s: float = 3600.0,
+        self, model: Model | Sequence[Sequence[Act]], conditions: Conditions = NORMAL
     ) -> AbstractAsyncContextManager[FarEnd]:
         """Start a cascade with the vendor's speech services, whose language model is the script."""
-        return _parrot_started(model, connection, setup_delay_s=setup_delay_s, answer_delay_s=transcript_delay_s)
+        return _parrot_started(model, conditions)
 
 
 @asynccontextmanager
-async def _parrot_started(
-    model: Model | Sequence[Sequence[Act]], connection: ConnectionSettings | None, **behaviour: Any
-) -> AsyncIterator[FarEnd]:
+async def _parrot_started(model: Model | Sequence[Sequence[Act]], conditions: Conditions) -> AsyncIterator[FarEnd]:
     ear = partial(understand, sample_rate=STT_RATE)
-    async with ScriptedParrot(transcripts=ear, interim_s=INTERIM_S, **behaviour) as server:
-        yield RemoteEnd(model, server, connection)
+    async with ScriptedParrot(
+        transcripts=ear,
+        interim_s=INTERIM_S,
+        setup_delay_s=conditions.setup_delay_s,
+        answer_delay_s=conditions.transcript_delay_s,
+    ) as server:
+        yield RemoteEnd(model, server, conditions.connection)

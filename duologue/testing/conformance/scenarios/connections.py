@@ -10,7 +10,7 @@ from ....services.remote.connection import ConnectionSettings
 from ...scripted.server import Act, Asked, Speak
 from ..call import Call, calling, squeezed
 from ..phrases import HELLO, LONDON, STORY, THANKS, WEATHER
-from ..rig import Rig
+from ..rig import Conditions, Rig
 from ..suite import scenario
 from .words import LONG
 
@@ -128,7 +128,7 @@ async def a_drop_in_mid_answer(rig: Rig, random: Random) -> None:
 @scenario("E8", faults=["drop", "refuse"], seeds=3)
 async def what_is_said_while_there_is_no_connection_is_heard(rig: Rig, random: Random) -> None:
     """Speech during refused attempts to reconnect arrives completely and in order. (pipecat 5465)"""
-    async with rig.start(answers, connection=ConnectionSettings(backoff_s=0.8)) as far:
+    async with rig.start(answers, Conditions(connection=ConnectionSettings(backoff_s=0.8))) as far:
         async with calling(rig, far) as call:
             await call.asks(HELLO)
             far.refuse(random.choice([1, 3]))
@@ -151,7 +151,7 @@ async def what_is_said_while_there_is_no_connection_is_heard(rig: Rig, random: R
 @scenario("E8", faults=["drop", "refuse"])
 async def an_engine_that_cannot_reconnect_ends_the_call(rig: Rig, random: Random) -> None:
     """If all attempts to reconnect fail, that is a fatal error, and the call ends with it."""
-    async with rig.start(answers, connection=ConnectionSettings(retry_for_s=4.0)) as far:
+    async with rig.start(answers, Conditions(connection=ConnectionSettings(retry_for_s=4.0))) as far:
         async with calling(rig, far, ends=False) as call:
             call.expect_error("")
             await call.asks(HELLO)
@@ -174,7 +174,7 @@ async def an_engine_that_cannot_reconnect_ends_the_call(rig: Rig, random: Random
 @scenario("E8", faults=["half_open"], seeds=3)
 async def a_half_open_connection_is_noticed(rig: Rig, random: Random) -> None:
     """The heartbeat detects a far end that neither reads nor writes; speech that it missed is repeated. (L 7368)"""
-    async with rig.start(answers, connection=QUICK) as far:
+    async with rig.start(answers, Conditions(connection=QUICK)) as far:
         async with calling(rig, far) as call:
             await call.asks(HELLO)
             await far.go_half_open()
@@ -198,7 +198,7 @@ async def a_connection_that_goes_half_open_in_mid_answer(rig: Rig, random: Rando
     def model(asked: Asked) -> list[Act]:
         return [Speak(LONG, pace=1.0)] if asked.connection == 1 else [Speak(rest)]
 
-    async with rig.start(model, connection=QUICK) as far:
+    async with rig.start(model, Conditions(connection=QUICK)) as far:
         async with calling(rig, far) as call:
             await call.says(STORY)
             await call.agent_begins()
@@ -213,7 +213,7 @@ async def a_connection_that_goes_half_open_in_mid_answer(rig: Rig, random: Rando
 async def a_session_that_expires_is_replaced(rig: Rig, random: Random) -> None:
     """A session that ends at the provider's limit is replaced; no words are lost, and none are sent twice."""
     phrases = [HELLO, WEATHER, LONDON, THANKS] * 2
-    async with rig.start(answers, session_limit_s=24.0) as far:
+    async with rig.start(answers, Conditions(session_limit_s=24.0)) as far:
         async with calling(rig, far) as call:
             lines = []
             for phrase in phrases:
@@ -345,7 +345,7 @@ async def what_is_said_while_the_engine_opens_is_heard(rig: Rig, random: Random)
     async def early(call: Call) -> None:
         lines.append(await call.says(HELLO))
 
-    async with rig.start(answers, setup_delay_s=1.5) as far:
+    async with rig.start(answers, Conditions(setup_delay_s=1.5)) as far:
         async with calling(rig, far, meanwhile=early) as call:
             await call.hears()
             await call.asks(THANKS)

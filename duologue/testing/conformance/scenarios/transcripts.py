@@ -8,7 +8,7 @@ from ....frames import BotText, EndOfTurn, ResponseStarted, SpeechStarted, UserT
 from ...scripted.server import Speak, Wait
 from ..call import calling, spoken_by
 from ..phrases import HELLO, LONDON, STORY, THANKS, WEATHER
-from ..rig import Rig
+from ..rig import Conditions, Rig
 from ..suite import scenario
 
 
@@ -58,7 +58,7 @@ async def interim_transcripts_do_not_enter_the_log(rig: Rig, random: Random) -> 
 async def a_late_transcript_stands_at_its_turn(rig: Rig, random: Random) -> None:
     """A transcript that arrives during its answer stands before that answer in the log."""
     long = "Well, there is much to say about that, and I will begin at the beginning of it all."
-    async with rig.start([[Speak(long)], [Speak("You are welcome.")]], transcript_delay_s=2.0) as far:
+    async with rig.start([[Speak(long)], [Speak("You are welcome.")]], Conditions(transcript_delay_s=2.0)) as far:
         async with calling(rig, far) as call:
             await call.says(STORY)
             began = await call.agent_begins()
@@ -76,7 +76,8 @@ async def a_late_transcript_stands_at_its_turn(rig: Rig, random: Random) -> None
 @scenario("E3", faults=["late_transcript"])
 async def late_transcripts_of_quick_turns_keep_their_order(rig: Rig, random: Random) -> None:
     """Two transcripts that arrive after the second answer has begun stand in their order."""
-    async with rig.start([[Speak("One.")], [Speak("Two, and a little more of it.")]], transcript_delay_s=4.0) as far:
+    model = [[Speak("One.")], [Speak("Two, and a little more of it.")]]
+    async with rig.start(model, Conditions(transcript_delay_s=4.0)) as far:
         async with calling(rig, far) as call:
             await call.says(HELLO)
             await call.agent_begins()

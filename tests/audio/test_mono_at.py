@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from duologue.audio.convert import MonoAt
+from duologue.audio.resample import MonoAt
 from duologue.testing.tones import tone
 
 

@@ -1,19 +1,18 @@
-"""The messages to Gemini Live: a session's set-up for the SDK's `connect`, and the conversation as contents."""
+"""The set-up of a Gemini Live session for the SDK's `connect`.
+
+Tools of older models are described by the subset of OpenAPI 3.0 that Gemini's `Schema` knows. The SDK's own
+`types.Schema.from_json_schema` (google-genai 3.6) refuses `const` and `exclusiveMinimum`, and drops the choices of
+`oneOf`.
+"""
 
 from __future__ import annotations
 
-from binascii import b2a_base64
 from collections.abc import Iterable
 from typing import Any
 
-import msgspec
-
 from ...agents.engine import EngineConfig
 from ...agents.tool import ToolSpec
-from ..context import Message
-from .models import DEFAULT_VOICE, GEMINI_IMAGE_TYPES, LiveFamily
-from .options import GeminiLiveOptions
-from .schema import openapi
+from .options import DEFAULT_VOICE, GeminiLiveOptions, LiveFamily
 
 
 def connect_config(
@@ -113,53 +112,48 @@ def _given(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def turns_of(messages: Iterable[Message]) -> list[dict[str, Any]]:
-    """Return messages as contents, in which user and model alternate."""
-    turns: list[dict[str, Any]] = []
-    for message in messages:
-        role = "model" if message.role == "assistant" else "user"
-        for part in _parts(message):
-            if not turns or turns[-1]["role"] != role:
-                turns.append({"role": role, "parts": []})
-            parts = turns[-1]["parts"]
-            if parts and "text" in part and "text" in parts[-1]:
-                parts[-1] = {"text": f"{parts[-1]['text']}\n{part['text']}"}
-            else:
-                parts.append(part)
-    return turns
+_KEYWORDS = """
+    description title format default nullable pattern minimum maximum minLength maxLength minItems maxItems
+    minProperties maxProperties required
+"""
+_KEPT_KEYWORDS = frozenset(_KEYWORDS.split())
 
 
-def _parts(message: Message) -> list[dict[str, Any]]:
-    if message.role == "system":
-        return [{"text": bracketed(message.text)}]
-    if message.role == "tool":
-        return [{"text": bracketed(f"Result of {message.name}: {message.text}")}]
-    parts: list[dict[str, Any]] = []
-    if message.image and message.mime in GEMINI_IMAGE_TYPES:
-        parts.append({"inline_data": blob(message.image, message.mime)})
-    elif message.image or message.url:
-        parts.append({"text": bracketed(f"An image: {message.url[:200] or message.mime}")})
-    if message.text:
-        parts.append({"text": message.text})
-    parts.extend({"text": bracketed(f"Called {call.name} with {to_json(call.arguments)}")} for call in message.calls)
-    return parts
+def openapi(schema: dict[str, Any]) -> dict[str, Any]:
+    """Return a JSON schema in OpenAPI's terms.
+
+    References are replaced by their targets, and keywords that OpenAPI lacks are left out. A schema inside itself
+    becomes any object.
+    """
+    return _converted(schema, schema.get("$defs", {}), frozenset())
 
 
-def bracketed(text: str) -> str:
-    """Return a text that neither side has spoken, in brackets."""
-    return f"[{text}]"
-
-
-def turn(role: str, text: str) -> dict[str, Any]:
-    """Return a text of one side as a content."""
-    return {"role": role, "parts": [{"text": text}]}
-
-
-def blob(data: bytes, mime: str) -> dict[str, str]:
-    """Return bytes in the form of the wire: base64 and a MIME type."""
-    return {"data": b2a_base64(data, newline=False).decode("ascii"), "mime_type": mime}
-
-
-def to_json(message: Any) -> str:
-    """Return a message as JSON."""
-    return msgspec.json.encode(message).decode()
+def _converted(schema: Any, definitions: dict[str, Any], inside: frozenset[str]) -> dict[str, Any]:
+    """Convert one schema. `inside` has the references whose targets contain it."""
+    if not isinstance(schema, dict):
+        return {}
+    if isinstance(reference := schema.get("$ref"), str):
+        if reference in inside:
+            return {"type": "OBJECT"}
+        target = _converted(definitions.get(reference.rpartition("/")[2]), definitions, inside | {reference})
+        rest = {name: value for name, value in schema.items() if name != "$ref"}
+        return {**target, **_converted(rest, definitions, inside)}
+    found = {name: value for name, value in schema.items() if name in _KEPT_KEYWORDS}
+    values = [schema["const"]] if "const" in schema else schema.get("enum", [])
+    if values and all(isinstance(value, str) for value in values):
+        found["enum"] = values
+    kinds = schema.get("type", [])
+    kinds = [{"type": kind} for kind in (kinds if isinstance(kinds, list) else [kinds])]
+    either = schema.get("anyOf", schema.get("oneOf", kinds if len(kinds) > 1 else []))
+    if len(kinds) == 1:
+        found["type"] = str(kinds[0]["type"]).upper()
+    if either:
+        real = [_converted(part, definitions, inside) for part in either if part != {"type": "null"}]
+        if len(real) < len(either):
+            found["nullable"] = True
+        found.update(real[0] if len(real) == 1 else {"anyOf": real})
+    if isinstance(properties := schema.get("properties"), dict):
+        found["properties"] = {name: _converted(part, definitions, inside) for name, part in properties.items()}
+    if "items" in schema:
+        found["items"] = _converted(schema["items"], definitions, inside)
+    return found

@@ -1,0 +1,59 @@
+"""`PushingConnection`: a connection of the `websockets` library that can give a message away as it arrives.
+
+The library wakes a task for each message, and writes through an asynchronous context manager. Both cost more than the
+work on a piece of audio. Everything else is the library's own: the frames, the handshakes, the errors, and the queue
+for the messages that nothing takes.
+
+Importing this module requires the package `websockets`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from websockets.asyncio.client import ClientConnection
+from websockets.frames import Frame, Opcode
+from websockets.protocol import State
+
+
+class PushingConnection(ClientConnection):
+    """Offers each message to `take` while a task waits in `recv_or_push` and nothing is queued for it."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.take: Callable[[bytes, bool], bool] | None = None
+        """Called with the content of a message, and True for text. Returns False for a message to be queued."""
+        self._offering = False
+
+    async def recv_or_push(self, decode: bool | None) -> str | bytes:
+        """Return the next message that `take` does not take."""
+        self._offering = True
+        try:
+            return await self.recv(decode)
+        finally:
+            self._offering = False
+
+    def process_event(self, event: Any) -> None:
+        """Process one event of the protocol. The library calls this in the callback of the socket."""
+        if self._offering and isinstance(event, Frame) and event.opcode in _DATA:
+            whole = event.fin and event.opcode is not Opcode.CONT
+            if whole and self.take is not None and self.take(bytes(event.data), event.opcode is Opcode.TEXT):
+                return
+            self._offering = False  # this message is queued, and later ones must not overtake it
+        super().process_event(event)
+
+    def send_now(self, message: str | bytes) -> bool:
+        """Send a message, and return True, if the connection is open and no sent data waits in the write buffer."""
+        protocol = self.protocol
+        if protocol.state is not State.OPEN or self.transport.get_write_buffer_size():
+            return False
+        if isinstance(message, str):
+            protocol.send_text(message.encode())
+        else:
+            protocol.send_binary(message)
+        self.send_data()
+        return True
+
+
+_DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)

@@ -1,0 +1,72 @@
+"""The memory of a session: what its start leaves behind, and its size."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import tracemalloc
+import weakref
+from typing import Any
+
+import anyio
+
+from duologue import Cascade, Endpointing, Interruption, MemoryTransport, Pipeline, Processor, Session, Tools, Vad
+from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
+
+IDLE_BYTES = 45_000
+"""Three quarters of the memory that a session of this pipeline took before anybody counted. It takes 36 kB."""
+
+
+class Opens(Processor):
+    """Keeps track of the task that opened it."""
+
+    def __init__(self) -> None:
+        self.closed = False
+        self.opened_by: weakref.ref[asyncio.Task[Any]] | None = None
+
+    async def open(self) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self.opened_by = weakref.ref(task)
+        await anyio.sleep(0.1)
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+async def test_the_tasks_that_opened_the_processors_are_forgotten() -> None:
+    processors = [Opens(), Opens()]
+    session = Session(Pipeline(processors))
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(session.run)
+        await anyio.sleep(1)
+        gc.collect()
+        assert [processor.opened_by and processor.opened_by() for processor in processors] == [None, None]
+        session.cancel()
+    assert all(processor.closed for processor in processors)
+
+
+def cascade_session() -> Session:
+    transport = MemoryTransport()
+    engine = Cascade(MockSTT(), MockLLM(), MockTTS())
+    turns = Vad(), Endpointing(), Interruption()
+    return Session(Pipeline([transport.input(), *turns, engine, Tools(), transport.output()]))
+
+
+async def test_an_idle_session_is_small() -> None:
+    async def allocated(sessions: int) -> int:
+        async with anyio.create_task_group() as tasks:
+            tracemalloc.start()
+            made = [cascade_session() for _ in range(sessions)]
+            for session in made:
+                tasks.start_soon(session.run)
+            await anyio.sleep(5)
+            gc.collect()
+            used, _ = tracemalloc.get_traced_memory()
+            tracemalloc.stop()
+            for session in made:
+                session.cancel()
+        return used
+
+    await allocated(5)  # what is imported and cached at first is not counted
+    assert await allocated(20) / 20 < IDLE_BYTES
