@@ -24,7 +24,7 @@ from ..processors.turns.endpointing import Endpointing
 from ..processors.turns.interruption import Interruption
 from ..processors.turns.vad import Vad
 from ..session.session import Session
-from ..web import VoiceApp, WebLimits, openai_realtime_app, routes, token_auth, uvicorn_options
+from ..web import VoiceApp, WebLimits, openai_realtime_app, routes, token_auth
 from ..web.gc import settle_heap
 from ..web.realtime.transport import RealtimeTransport
 
@@ -36,6 +36,9 @@ except ImportError as error:
     raise MissingExtra("a web server", "web", str(error)) from error
 
 KEY_VARIABLE = "DUOLOGUE_SERVER_KEY"
+PING_INTERVAL_S = 3.0
+PING_TIMEOUT_S = 4.0
+"""Seconds within which a WebSocket client must answer a ping; a client that does not is lost."""
 
 
 def run_serve(
@@ -82,7 +85,11 @@ def run_serve(
             Starlette(routes=[Mount("/", voice)], lifespan=_lifespan(stays)),
             log_level="warning",
             access_log=False,  # its lines would contain the tokens of query strings
-            **uvicorn_options(limits, openai_realtime=bool(openai_realtime)),
+            ws_max_size=limits.realtime_message_bytes if openai_realtime else limits.message_bytes,
+            ws_ping_interval=PING_INTERVAL_S,
+            ws_ping_timeout=PING_TIMEOUT_S,
+            ws_per_message_deflate=False,  # audio does not compress
+            timeout_graceful_shutdown=round(limits.shutdown_s),
         )
         settle_heap()
         server = _CallServer(config, voice)

@@ -7,7 +7,7 @@ from ..transports.client import ClientTransport
 
 try:
     from .app import VoiceApp, openai_realtime_app, routes
-    from .calls import Auth, ClientRefused, MakeSession, WebLimits, token_auth, uvicorn_options
+    from .calls import Auth, ClientRefused, MakeSession, WebLimits, token_auth
     from .realtime.transport import RealtimeTransport
 except ImportError as error:
     if (error.name or "").split(".")[0] != "starlette":
@@ -25,5 +25,4 @@ __all__ = [
     "openai_realtime_app",
     "routes",
     "token_auth",
-    "uvicorn_options",
 ]

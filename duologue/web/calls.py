@@ -82,32 +82,6 @@ class WebLimits:
         check_limits(self)
 
 
-PING_INTERVAL_S = 3.0
-PING_TIMEOUT_S = 4.0
-"""Seconds within which a WebSocket client must answer a ping; a client that does not is lost."""
-MAX_QUEUED_MESSAGES = 8
-
-
-def uvicorn_options(limits: WebLimits | None = None, *, openai_realtime: bool = False) -> dict[str, Any]:
-    """Return the options of `uvicorn.run` that belong to these limits.
-
-        uvicorn.run(app, **duologue.web.uvicorn_options())
-
-    The server then refuses messages that no endpoint takes before it has read them, does not decompress any, detects
-    half-open connections, and ends with the calls. `openai_realtime` is True for a server with that endpoint, whose
-    messages are larger.
-    """
-    limits = limits or WebLimits()
-    return {
-        "ws_max_size": max(limits.message_bytes, limits.realtime_message_bytes if openai_realtime else 0),
-        "ws_max_queue": MAX_QUEUED_MESSAGES,
-        "ws_per_message_deflate": False,  # audio does not compress, and a few bytes may expand to many
-        "ws_ping_interval": PING_INTERVAL_S,
-        "ws_ping_timeout": PING_TIMEOUT_S,
-        "timeout_graceful_shutdown": round(limits.shutdown_s),
-    }
-
-
 def token_auth(token: str) -> Auth:
     """Return an `Auth` that accepts clients with this token: as bearer, as `?token=`, or in OpenAI's subprotocol.
 
