@@ -9,6 +9,7 @@ import msgspec
 
 from ..errors import ConfigurationError
 from ..frames import Configure, Input, ToolResult
+from ..frames.text import check_data, check_texts
 from .tool import ToolSpec
 
 AnswerSetting = Literal["turn_instructions", "no_tools", "tool_choice"]
@@ -43,7 +44,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     tools: Literal["blocking", "async", "none"]
     """The tool calls of the model. After a "blocking" call it waits for the result; during an "async" one it speaks."""
     billing: Literal["token", "clock", "none"]
-    """What the provider charges for: tokens, the seconds of a connection, or nothing."""
+    """The unit of the provider's charges: tokens, the time of the connection, or none."""
     session_limit_s: float | None = None
     """Seconds after which the provider ends a connection; None without a limit."""
     affect: bool = False
@@ -72,6 +73,10 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     language: str = ""
     tools: tuple[ToolSpec, ...] = ()
     options: dict[str, Any] = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_texts(self, "instructions")
+        check_data(self, "options")
 
     @property
     def prompt(self) -> str:

@@ -1,4 +1,4 @@
-"""G.711 A-law, the 8-bit code of telephones outside America and Japan."""
+"""G.711 A-law, the 8-bit code of telephones in Europe."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .base import Input, Word
+from .text import check_data, check_texts
 
 
 class SpeechStarted(Input, frozen=True, kw_only=True, tag="SpeechStarted"):
@@ -51,6 +52,9 @@ class UserTranscript(Input, frozen=True, kw_only=True, tag="UserTranscript"):
     language: str = ""
     words: tuple[Word, ...] = ()
 
+    def __post_init__(self) -> None:
+        check_texts(self, "text")
+
 
 class UserText(Input, frozen=True, kw_only=True, tag="UserText"):
     """Text that the caller typed, or that `author` put into the conversation. Asks for an answer if `respond`.
@@ -63,6 +67,9 @@ class UserText(Input, frozen=True, kw_only=True, tag="UserText"):
     respond: bool = True
     id: str = ""
 
+    def __post_init__(self) -> None:
+        check_texts(self, "text", "author")
+
 
 class UserImage(Input, frozen=True, kw_only=True, tag="UserImage"):
     """An image, as bytes of type `mime` (for example image/jpeg), or by its `url`.
@@ -74,6 +81,9 @@ class UserImage(Input, frozen=True, kw_only=True, tag="UserImage"):
     mime: str = "image/jpeg"
     url: str = ""
     id: str = ""
+
+    def __post_init__(self) -> None:
+        check_texts(self, "url")
 
 
 class Dtmf(Input, frozen=True, kw_only=True, tag="Dtmf"):
@@ -92,6 +102,9 @@ class Say(Input, frozen=True, kw_only=True, tag="Say"):
     protected: bool = False
     turn: int = 0
 
+    def __post_init__(self) -> None:
+        check_texts(self, "text")
+
 
 class Respond(Input, frozen=True, kw_only=True, tag="Respond"):
     """The application asks the agent for a response now, with `instructions` for this one response.
@@ -102,6 +115,9 @@ class Respond(Input, frozen=True, kw_only=True, tag="Respond"):
 
     instructions: str = ""
     tool_choice: str = ""
+
+    def __post_init__(self) -> None:
+        check_texts(self, "instructions")
 
 
 class ToolResult(Input, frozen=True, kw_only=True, tag="ToolResult"):
@@ -118,3 +134,7 @@ class ToolResult(Input, frozen=True, kw_only=True, tag="ToolResult"):
     is_error: bool = False
     respond: bool = True
     final: bool = True
+
+    def __post_init__(self) -> None:
+        check_texts(self, "name")
+        check_data(self, "result")

@@ -10,7 +10,9 @@ import msgspec
 
 from ..errors import BadInput, IllegalState
 from ..frames import Word
-from .ledger import Heard, Ledger, Response, heard_text
+from ..frames.text import check_data, check_texts
+from .heard import heard_text
+from .ledger import Heard, Ledger, Response
 from .tool_calls import ToolCalls
 
 Kind = Literal["message", "tool_call", "tool_result", "handoff", "note"]
@@ -51,14 +53,18 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     heard_s: float = 0.0
     words: tuple[Word, ...] = ()
 
+    def __post_init__(self) -> None:
+        check_texts(self, "text", "written", "author", "name")
+        check_data(self, "data")
+
 
 class Conversation:
     """The log of a call. Items are appended, and replaced under their id while in progress.
 
     Holds at most `limit` items and `max_bytes` bytes. Beyond the limit of bytes, notes replace the oldest images. If
     that is not enough, and beyond the limit of items, the oldest items are removed, a tool call together with its
-    result; `forgotten` counts them. The newest item stays. `calls` is the register of the tool calls in the log. Errors
-    of listeners go to `failed`.
+    result; `forgotten` counts them. The newest item stays. `calls` is the register of the tool calls in the log,
+    `ledger` the playout ledger, whose responses become items. Errors of listeners go to `failed`.
     """
 
     def __init__(
@@ -72,6 +78,7 @@ class Conversation:
     ) -> None:
         self.session_id = session_id
         self.calls = ToolCalls()
+        self.ledger = LogKeeper(self, now).ledger
         self.forgotten = 0
         self._now = now
         self._limit = limit

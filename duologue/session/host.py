@@ -21,7 +21,7 @@ from ..processors.kernel.tasks import OpenMembers, Tasks, to_the_end
 from ..processors.kernel.wiring import check_wiring
 from .call_log import CallLog
 from .ending import Endings, name_of
-from .error_desk import ErrorDesk, ErrorPolicy
+from .error_desk import ErrorDesk, ErrorPolicy, end_on_fatal
 from .floor import Floor
 
 log = logging.getLogger("duologue")
@@ -305,7 +305,7 @@ class SessionHost:
         pipeline: Node,
         deadlines: Deadlines,
         floor: Floor,
-        on_error: ErrorPolicy,
+        on_error: ErrorPolicy | None,
         bottom: Callable[[type[Frame]], Target],
         log_words: bool = False,
     ) -> None:
@@ -319,7 +319,8 @@ class SessionHost:
         self._pipeline = pipeline
         self._fences: list[Callable[[], None]] = []
         # The parts, and their methods that others call directly.
-        desk = ErrorDesk(session_id, on_error, self.broadcast, self._fail)
+        desk = ErrorDesk(session_id, on_error or end_on_fatal, self.broadcast, self._fail, lambda: self.life.now())
+        self._close_desk = desk.close
         self.report = desk.report
         self.life = Life(session_id, deadlines, desk.report, lambda error: desk.report(error, "Session", fatal=True))
         self.begin_draining = self.life.begin_draining
@@ -370,6 +371,7 @@ class SessionHost:
                 lane.close()
             cut()
             self.broadcast(SessionEnding(reason=reason))
+            self._close_desk()
 
         async def ended(outcome: Outcome) -> None:
             self._log.ends(self.life.now(), outcome.reason, outcome.error, outcome.abandoned)

@@ -32,8 +32,8 @@ from ..processors.kernel.lane import DONE
 from ..processors.kernel.node import Node
 from ..processors.kernel.routes import drop
 from .audio import Access, CallAudio
-from .conversation import Conversation, LogKeeper
-from .error_desk import ErrorPolicy, end_on_fatal
+from .conversation import Conversation
+from .error_desk import ErrorPolicy
 from .feed import Feed
 from .floor import Floor
 from .hooks import HOOK_TIMEOUT_S, Hooks
@@ -51,7 +51,8 @@ class Session:
     """One call: its pipeline, conversation, playout ledger, floor, deadlines and tasks.
 
     `id` is the id of the transport's client by default, else a random one. `on_error` decides what an error does to
-    the call. With `idle_s`, an `Idle` signal is broadcast whenever nothing has happened for `idle_s` seconds.
+    the call; by default a fatal error ends it. With `idle_s`, an `Idle` signal is broadcast whenever nothing has
+    happened for `idle_s` seconds.
 
     The logger `duologue.call` has a line at INFO for the begin and the end of the call, each hand-off, connection and
     client, and at DEBUG for each turn and tool. Words, arguments and results are in it only with `log_words`.
@@ -67,7 +68,7 @@ class Session:
         id: str = "",
         agent: Agent | None = None,
         deadlines: Deadlines | None = None,
-        on_error: ErrorPolicy = end_on_fatal,
+        on_error: ErrorPolicy | None = None,
         idle_s: float | None = None,
         log_words: bool = False,
     ) -> None:
@@ -88,7 +89,8 @@ class Session:
         )
         self.calls = self.conversation.calls
         """The tool calls in the log."""
-        self.ledger = LogKeeper(self.conversation, self.now).ledger
+        self.ledger = self.conversation.ledger
+        """The seconds that each response has sent and played."""
         self.usage = UsageTotals()
         self.audio = CallAudio(self.host)
         """Both sides' audio as it is heard, and the caller's access."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ...agents.agent import TOOL_NAME, Agent, Cast, Flow, FlowState, Stage, configuration
+from ...agents.agent import TOOL_NAME, Agent, Cast, Flow, Stage, configuration
 from ...agents.engine import Engine, EngineConfig, plain_specs
 from ...errors import ConfigurationError, ServiceError, ToolError
 from ...frames import Configure, ConnectionChanged, HandoffFailed, Say, SessionStarted, ToolCall, ToolResult, Transfer
@@ -52,21 +52,15 @@ class Handoff(Processor):
         failover: Sequence[str] = (),
     ) -> None:
         self.cast = Cast(agents, flow)
-        """The agents, the flow, and the state of the flow."""
+        """The agents, the flow, and the call's place in it."""
+        self.agents = self.cast.agents
+        """All agents of the call by name."""
+        self.state = self.cast.state
+        """The state of the flow: phase, phase history, previous agent, number of hand-offs, context."""
         self.failover = tuple(failover)
         self.engines: Engines | None = None
         """The engines of the call, from `open` on."""
         self._asked: deque[_ByModel | _ByApplication | _Lost] = deque()  # the first is in progress
-
-    @property
-    def agents(self) -> Mapping[str, Agent]:
-        """All agents of the call by name."""
-        return self.cast.agents
-
-    @property
-    def state(self) -> FlowState:
-        """The state of the flow: phase, phase history, previous agent, number of hand-offs, context."""
-        return self.cast.state
 
     @property
     def agent(self) -> Agent:
@@ -76,23 +70,7 @@ class Handoff(Processor):
     def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
         """Require an engine before this processor, and `Tools` behind it if an agent has tools."""
         super().check_place(before, after)
-        if self.session.agent is not None:
-            raise ConfigurationError(
-                f"Session(agent={self.session.agent.name!r}) has no effect beside Handoff: give the agent to Handoff"
-            )
-        if not any(isinstance(node, Engine) for node in before):
-            raise ConfigurationError(
-                "there is no engine before Handoff: put it behind a native engine or a Cascade "
-                "(an STT, an LLM and a TTS become one engine as Cascade(stt, llm, tts))"
-            )
-        if any(isinstance(node, Tools) for node in before):
-            raise ConfigurationError("Tools stands before Handoff, and would get its calls: put it behind")
-        if not any(isinstance(node, Tools) for node in after):
-            for agent in self.cast.agents.values():
-                if agent.toolset:
-                    raise ConfigurationError(
-                        f"agent {agent.name!r} has tools, but nothing runs them: put Tools() behind Handoff"
-                    )
+        _check_place(self, before, after)
 
     async def open(self) -> None:
         """Set the first agent up.
@@ -170,7 +148,28 @@ class Handoff(Processor):
                 self._asked.popleft()
 
 
-async def _hand_over(handoff: Handoff, wanted: Wanted) -> str:
+def _check_place(handoff: Handoff, before: Sequence[Node], after: Sequence[Node]) -> None:
+    if handoff.session.agent is not None:
+        raise ConfigurationError(
+            f"Session(agent={handoff.session.agent.name!r}) has no effect beside Handoff: give the agent to Handoff"
+        )
+    if not any(isinstance(node, Engine) for node in before):
+        raise ConfigurationError(
+            "there is no engine before Handoff: put it behind a native engine or a Cascade "
+            "(an STT, an LLM and a TTS become one engine as Cascade(stt, llm, tts))"
+        )
+    if any(isinstance(node, Tools) for node in before):
+        raise ConfigurationError("Tools stands before Handoff, and would get its calls: put it behind")
+    if not any(isinstance(node, Tools) for node in after):
+        for agent in handoff.cast.agents.values():
+            if agent.toolset:
+                raise ConfigurationError(
+                    f"agent {agent.name!r} has tools, but nothing runs them: put Tools() behind Handoff"
+                )
+
+
+async def _move(handoff: Handoff, wanted: Wanted) -> str:
+    """Carry out a hand-off. Returns the reason if it fails, else ""."""
     assert handoff.engines is not None
     return await hand_over(handoff, handoff.cast, handoff.engines, wanted)
 
@@ -186,7 +185,7 @@ class _ByApplication:
         """Hand the call over. Raises ConfigurationError with the reason if that fails."""
         frame, name = self.frame, self.frame.target or self.handoff.agent.name
         wanted = Wanted(name, None, frame.reason, frame.summary, engine=frame.engine)
-        if error := await _hand_over(self.handoff, wanted):
+        if error := await _move(self.handoff, wanted):
             raise ConfigurationError(error)
 
 
@@ -215,7 +214,7 @@ class _ByModel:
             error, target = str(refusal), str(call.arguments.get("target", ""))
             handoff.broadcast(HandoffFailed(source=agent, target=target, error=error))
         else:
-            error = await _hand_over(handoff, Wanted(asked.target, asked.next_phase, asked.reason, asked.summary, call))
+            error = await _move(handoff, Wanted(asked.target, asked.next_phase, asked.reason, asked.summary, call))
         if error:
             await handoff.push_up(self._refusal(call, error, respond=not late))
 
@@ -252,7 +251,7 @@ class _Lost:
         for name in (*names[after:], *names[:after]):
             if name != self.engine:
                 wanted = Wanted(agent, phase, f"{self.engine} is lost: {self.reason}", engine=name)
-                error = await _hand_over(handoff, wanted)
+                error = await _move(handoff, wanted)
                 if not error:
                     return
                 tried.append(f"{name}: {error}")
@@ -260,7 +259,7 @@ class _Lost:
 
 
 def first_configuration(session: Session, config: EngineConfig, voices: str) -> tuple[Configure | None, str]:
-    """Return a function that adds the session's agent and the shared tools to an engine's configuration, and the
+    """Return the change that adds the session's agent and the shared tools to an engine's configuration, and the
     greeting to say.
 
     Returns None and "" if there is a `Handoff`, which does both. `voices` is the family of the engine's voices.

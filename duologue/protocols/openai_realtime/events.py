@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
+from ...frames.text import well_formed_data
 from .refusal import Refusal
 
 MAX_ID = 256
@@ -284,7 +285,7 @@ _MISSING = re.compile(r"missing required field `(\w+)`")
 
 
 def read_event(text: str | bytes) -> dict[str, Any]:
-    """Return the JSON object in a client's message. Half surrogate pairs in it are replaced. Raises Refusal."""
+    """Return the JSON object in a client's message, with well-formed texts. Raises Refusal."""
     try:
         # Unlike msgspec's decoder it takes half surrogate pairs: half an emoji is no reason to lose a message.
         event = json.loads(text, parse_constant=_no_constant)
@@ -292,7 +293,10 @@ def read_event(text: str | bytes) -> dict[str, Any]:
         raise Refusal("invalid_json", "The message is not JSON.") from None
     if not isinstance(event, dict):
         raise Refusal("invalid_json", "The message is not a JSON object.")
-    return _plain(event) if _may_be_odd(text) else event
+    if _may_be_deep(text) and _depth(event) > MAX_DEPTH:
+        raise Refusal("invalid_json", f"The message is nested more than {MAX_DEPTH} levels deep.")
+    sound: dict[str, Any] = well_formed_data(event)
+    return sound
 
 
 def _no_constant(name: str) -> Any:
@@ -345,21 +349,16 @@ def _refusal(text: str, where: str) -> Refusal:
     )
 
 
-def _may_be_odd(text: str | bytes) -> bool:
-    """Return True for a text that may hold half surrogate pairs, or may be nested too deeply."""
+def _may_be_deep(text: str | bytes) -> bool:
     if isinstance(text, str):
-        return "\\ud" in text or "\\uD" in text or text.count("{") + text.count("[") > MAX_DEPTH
-    return b"\\ud" in text or b"\\uD" in text or text.count(b"{") + text.count(b"[") > MAX_DEPTH
+        return text.count("{") + text.count("[") > MAX_DEPTH
+    return text.count(b"{") + text.count(b"[") > MAX_DEPTH
 
 
-def _plain(value: Any, depth: int = 0) -> Any:
-    """Return plain data with well-formed texts. Raises Refusal if it is nested too deeply."""
-    if isinstance(value, str):
-        return value if value.isascii() else value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    if depth > MAX_DEPTH:
-        raise Refusal("invalid_json", f"The message is nested more than {MAX_DEPTH} levels deep.")
-    if isinstance(value, dict):
-        return {_plain(key): _plain(part, depth + 1) for key, part in value.items()}
-    if isinstance(value, list):
-        return [_plain(part, depth + 1) for part in value]
-    return value
+def _depth(value: Any) -> int:
+    level, depth = [value], 0
+    while level and depth <= MAX_DEPTH:
+        depth += 1
+        inner = (part.values() if isinstance(part, dict) else part for part in level if isinstance(part, dict | list))
+        level = [part for parts in inner for part in parts]
+    return depth

@@ -66,7 +66,8 @@ class Uplink:
         """True if the provider receives all audio without gaps, False if it receives the audio of turns only."""
         self.in_turn = False
         """True between the messages that begin and end a turn."""
-        self._mono = MonoAt(sample_rate)
+        self._rate = sample_rate
+        self._mono: MonoAt | None = None  # made for the first audio that must be converted
         self._sent_bytes = 0  # sent since the last take_sent_s
         self._stream_bytes = 0  # sent on this connection
         self._latest: UserAudio | None = None  # the stream on this connection ends with it
@@ -80,8 +81,7 @@ class Uplink:
 
     def reset(self) -> None:
         """Prepare for audio that does not continue the last."""
-        self.in_turn = False
-        self._mono.reset()
+        self.in_turn, self._mono = False, None
 
     def begin_turn(self, connection: Connection[Dialect]) -> None:
         """Queue the messages that begin a turn."""
@@ -90,7 +90,11 @@ class Uplink:
 
     def send(self, connection: Connection[Dialect], frame: UserAudio) -> None:
         """Queue the message with a frame's audio."""
-        pcm = self._mono.process(frame.audio, frame.sample_rate, frame.channels)
+        pcm = frame.audio
+        if self._mono is None and (frame.channels != 1 or frame.sample_rate != self._rate):
+            self._mono = MonoAt(self._rate)
+        if self._mono is not None:
+            pcm = self._mono.process(pcm, frame.sample_rate, frame.channels)
         if pcm:
             connection.queue((connection.dialect.audio(pcm),))
             size = len(pcm)
@@ -101,7 +105,7 @@ class Uplink:
     def end_turn(self, connection: Connection[Dialect]) -> None:
         """Queue the rest of a turn's audio and the messages that end the turn."""
         self.in_turn = False
-        if rest := self._mono.flush():
+        if self._mono is not None and (rest := self._mono.flush()):
             connection.queue([connection.dialect.audio(rest)])
         connection.queue(connection.dialect.turn_ends())
 
@@ -116,7 +120,7 @@ class Uplink:
         return self._seconds_of(sent)
 
     def _seconds_of(self, size: int) -> float:
-        return size / (2 * self._mono.sample_rate)
+        return size / (2 * self._rate)
 
 
 class AudioRing:
@@ -144,9 +148,8 @@ class AudioRing:
         self._sent: deque[tuple[int, int, int]] = deque()  # not surely delivered: frame, message, samples
         self._untold: int | None = None  # the first frame of speech that the provider has not reported
         self._cut_turn = False  # True if the oldest frame lies in a turn whose beginning was dropped
-        self._seconds = 0.0
         self._untrimmed = 0  # frames since the last _trim
-        self._lost = 0
+        self._seconds, self._lost = 0.0, 0
 
     # -- the caller's frames ---------------------------------------------------------------------------------------
 
@@ -187,8 +190,7 @@ class AudioRing:
     def begin(self, start_s: float, preroll_s: float = PREROLL_S) -> Utterance:
         """Begin a turn at a session time, with as much of its pre-roll as is left."""
         after = max((u.last for u in self.utterances if u.last is not None), default=max(self._base, self._dealt_with))
-        first = self._back(start_s, preroll_s)
-        utterance = Utterance(max(first, after), start_s=start_s)
+        utterance = Utterance(max(self._back(start_s, preroll_s), after), start_s=start_s)
         self._untold = None
         self.utterances.append(utterance)
         return utterance
@@ -257,8 +259,7 @@ class AudioRing:
             self.uplink.connection.send(())
 
     def _flush(self, at_least: int = 0) -> None:
-        connection = self.uplink.connection
-        if connection is None or not connection.open:
+        if (connection := self.uplink.connection) is None or not connection.open:
             return
         here = self._base + len(self._frames)
         end = at_least if self.held else here
@@ -331,10 +332,9 @@ class AudioRing:
         """Forget everything."""
         self._base = self._next = self.here
         self._frames.clear()
-        self._seconds = 0.0
         self.utterances.clear()
         self._sent.clear()
-        self._untold, self._cut_turn = None, False
+        self._untold, self._cut_turn, self._seconds = None, False, 0.0
         self.uplink.reset()
 
     # -- bounds ----------------------------------------------------------------------------------------------------

@@ -57,7 +57,7 @@ async def open_websocket(
     """Open a WebSocket. With `wss://`, `ssl_context` or the process's own context is used.
 
     Raises ConnectionLost, `fatal` for a final refusal (see `errors.fatal`). Without the package `websockets` it raises
-    MissingExtra, which names `extra`: the extra that brings all that the vendor's service needs.
+    MissingExtra, which names `extra`: the extra that installs the packages of the vendor's service.
     """
     try:
         from websockets.asyncio.client import connect
