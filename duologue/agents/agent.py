@@ -13,6 +13,7 @@ import msgspec
 
 from ..errors import ConfigurationError, ToolError
 from ..frames import Configure
+from ..frames.text import well_formed, well_formed_data
 from .engine import language_line, plain_specs
 from .tool import Tool, ToolSpec
 

@@ -140,7 +140,7 @@ def test_names_are_as_models_give_them_back() -> None:
     apart = "Zoe\u0308"
     agent = Agent(name=apart, targets=(apart,))
     stage = Stage(phase=apart, agent=apart, next=apart, can_return_to={apart})
-    assert [agent.name, *agent.targets or (), stage.phase, stage.agent, *stage.reachable] == ["Zo\xeb"] * 6
+    assert [agent.name, *(agent.targets or ()), stage.phase, stage.agent, *stage.reachable] == ["Zo\xeb"] * 6
     assert Flow([stage]).first.agent == Transfer(target=apart).target
 
 
