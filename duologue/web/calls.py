@@ -310,9 +310,14 @@ class Calls:
             attach(transport, session)
         return session
 
+    def begin(self) -> None:
+        """Take calls, also after a shutdown: the server starts."""
+        self._closing = self.doorkeeper.closed = False
+
     async def shutdown(self) -> None:
         """End all calls within `shutdown_s`, and refuse new ones."""
         self._closing = True
+        self.doorkeeper.close()
         with anyio.move_on_after(self.limits.shutdown_s):
             async with anyio.create_task_group() as tasks:
                 for call in list(self._live.values()):

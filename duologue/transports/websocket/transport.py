@@ -23,7 +23,7 @@ from .serializers import Audio, F1Serializer, Malformed, Ping, Played, Serialize
 log = logging.getLogger("duologue")
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-"""Bytes of the largest message that any endpoint takes. The server itself should refuse larger ones."""
+"""Bytes of the largest message that any endpoint takes. The server itself should refuse larger messages."""
 RATE_WINDOW_S = 3.0
 """Seconds over which message rates are averaged."""
 MAX_BYTES_AT_ONCE = 16 * 1024 * 1024
