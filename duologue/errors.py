@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import fields
 from typing import Any
 
@@ -68,6 +69,16 @@ class IllegalState(DuologueError, RuntimeError):
     """An operation does not fit the state of its object. The message names both."""
 
     category = "internal"
+
+
+def without_credentials(text: str) -> str:
+    """Return a text without the user names, passwords and queries of the addresses in it."""
+    return re.sub(r"""(?<=//)[^\s'"]*@|\?[^\s'"]*=[^\s'"]*""", "", text)
+
+
+def public_address(url: str) -> str:
+    """Return an address without its credentials and its query. "" if it has no scheme: anything in it may be secret."""
+    return without_credentials(url) if "//" in url else ""
 
 
 def check_limits(limits: Any) -> None:

@@ -9,6 +9,7 @@ import msgspec
 
 from ..errors import ConfigurationError
 from ..frames import Configure, Input, ToolResult
+from ..frames.text import check_data, check_texts
 from .tool import ToolSpec
 
 
@@ -67,6 +68,10 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     language: str = ""
     tools: tuple[ToolSpec, ...] = ()
     options: dict[str, Any] = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_texts(self, "instructions")
+        check_data(self, "options")
 
     @property
     def prompt(self) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from ..errors import ConfigurationError, ToolError
+from ..frames.text import check_data, check_texts
 from ..processors.kernel.threads import TOOLS, PoolFull
 from .arguments import Arguments, plain_function
 from .docstrings import summary
@@ -25,6 +26,10 @@ class ToolSpec(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     description: str = ""
     parameters: dict[str, Any] = msgspec.field(default_factory=lambda: {"type": "object", "properties": {}})
+
+    def __post_init__(self) -> None:
+        check_texts(self, "description")
+        check_data(self, "parameters")
 
 
 class Tool:

@@ -45,6 +45,49 @@ def check_whole(audio: bytes, channels: int = 1, what: str = "audio") -> None:
         )
 
 
+class WholeSamples:
+    """Makes whole samples of a stream of PCM that is cut at any byte.
+
+    The beginning of a sample waits for the next piece. With several channels, a sample has a value of each.
+    """
+
+    __slots__ = ("_rest", "_size")
+
+    def __init__(self, channels: int = 1) -> None:
+        self._size = BYTES_PER_SAMPLE * channels
+        self._rest = b""
+
+    def take(self, piece: bytes) -> bytes:
+        """Take the next piece. Returns the samples that are complete, perhaps none."""
+        if not self._rest and not len(piece) % self._size:
+            return piece
+        piece = self._rest + piece
+        end = len(piece) - len(piece) % self._size
+        self._rest = piece[end:]
+        return piece[:end]
+
+    def reset(self) -> None:
+        """End the stream: drop the beginning of a sample that was not completed."""
+        self._rest = b""
+
+
+class MonoPieces:
+    """Makes mono of a stream of PCM that is cut at any byte. The number of channels may change on the way."""
+
+    __slots__ = ("_channels", "_whole")
+
+    def __init__(self) -> None:
+        self._channels = 1
+        self._whole = WholeSamples()
+
+    def take(self, piece: bytes, channels: int = 1) -> bytes:
+        """Take the next piece. Returns the samples that are complete, perhaps none."""
+        if channels != self._channels:
+            self._channels, self._whole = channels, WholeSamples(channels)
+        piece = self._whole.take(piece)
+        return piece if channels == 1 else downmix(piece, channels)
+
+
 def duration_s(pcm: bytes, sample_rate: int, channels: int = 1) -> float:
     """The duration of `pcm`, in seconds."""
     check_pcm(pcm, sample_rate, channels)

@@ -60,7 +60,7 @@ class WebRtcVad:
         """1.0 for speech, else 0.0. Raises BadInput for a frame of another size than `frame_samples`."""
         if len(frame) != self._frame_bytes:
             raise _wrong_size(frame, self.frame_samples)
-        speech = self._classify(frame, self.sample_rate)
+        speech = self._classify(frame, self.sample_rate, self.frame_samples)
         if self._unsettled:
             self._unsettled -= any(frame)
             return 0.0

@@ -85,11 +85,27 @@ def serve(
         ),
     ] = "",
     page: Annotated[bool, typer.Option("--page/--no-page", help="Serve the page to talk to it.")] = True,
+    controls: Annotated[
+        str,
+        typer.Option(help="What callers may do and see beside the conversation: all, or a list like transfer,usage."),
+    ] = "",
+    open_to_all: Annotated[
+        bool, typer.Option("--open", "--no-auth", help="Let everybody call who reaches the port, without a key.")
+    ] = False,
+    allowed_origin: Annotated[
+        list[str] | None, typer.Option(help="An origin of other pages that may call, like https://shop.example.")
+    ] = None,
+    allowed_host: Annotated[
+        list[str] | None, typer.Option(help="A name under which clients reach this server, like voice.shop.example.")
+    ] = None,
     client_may_configure: Annotated[
         bool, typer.Option(help="Let clients of OpenAI's API set the instructions and the voice.")
     ] = False,
 ) -> None:
-    """Serve your agents by WebRTC, WebSocket and a page. If DUOLOGUE_SERVER_KEY is set, clients must send it."""
+    """Serve your agents by WebRTC, WebSocket and a page.
+
+    Clients must send the key in DUOLOGUE_SERVER_KEY. If it is not set, a random key is printed with the address.
+    """
 
     def run() -> int:
         from .serve import run_serve
@@ -100,7 +116,11 @@ def serve(
             port,
             openai_realtime=openai_realtime,
             page=page,
+            controls=controls,
             client_may_configure=client_may_configure,
+            open_to_all=open_to_all,
+            allowed_origins=allowed_origin or (),
+            allowed_hosts=allowed_host or (),
         )
 
     _guarded(run)

@@ -1,6 +1,6 @@
 """A speech-to-speech model without a network: the offline services behind OpenAI's Realtime API, on loopback.
 
-    duologue serve --openai-realtime duologue.cli.local_model:model --client-may-configure
+    duologue serve --openai-realtime duologue.cli.local_model:model --client-may-configure --open
 
 Then `OpenAIRealtime(base_url="http://127.0.0.1:8765/v1")` is a native engine that needs no key.
 """

@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
+import re
+import secrets
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
-from types import FrameType
+from ipaddress import ip_address
 from typing import Any
 
 from rich.console import Console
@@ -24,12 +26,13 @@ from ..processors.tools import Tools
 from ..processors.turns.endpointing import Endpointing
 from ..processors.turns.interruption import Interruption
 from ..processors.turns.vad import Vad
-from ..session.loop_watch import LoopWatch
 from ..session.session import Session
 from ..web import VoiceApp, WebLimits, openai_realtime_app, routes, token_auth
+from ..web.auth import checked_token
 from ..web.gc import settle_heap
 from ..web.realtime.transport import RealtimeTransport
-from .process_end import ProcessEnd
+from ..web.rtvi.controls import ALL_CONTROLS, Control, checked_controls
+from ..web.server import uvicorn_options
 
 try:
     import uvicorn
@@ -39,9 +42,6 @@ except ImportError as error:
     raise MissingExtra("a web server", "web", str(error)) from error
 
 KEY_VARIABLE = "DUOLOGUE_SERVER_KEY"
-PING_INTERVAL_S = 3.0
-PING_TIMEOUT_S = 4.0
-"""Seconds within which a WebSocket client must answer a ping; a client that does not is lost."""
 
 
 def run_serve(
@@ -51,54 +51,79 @@ def run_serve(
     *,
     openai_realtime: str = "",
     page: bool = True,
+    controls: str = "",
     client_may_configure: bool = False,
-    api_key: str = "",
+    open_to_all: bool = False,
+    allowed_origins: Sequence[str] = (),
+    allowed_hosts: Sequence[str] = (),
 ) -> int:
     """Serve the targets `web` and `openai_realtime` (see `load`), until Ctrl-C or SIGTERM. Returns the exit code.
 
-    Port 0 takes a free port. Raises ConfigurationError if there is nothing to serve, or if the port is in use.
+    Clients must send the key in DUOLOGUE_SERVER_KEY. Without it, a random one is printed with the address; a host
+    beyond loopback is refused then. With `open_to_all` clients need none. Port 0 takes a free port. Raises
+    ConfigurationError if there is nothing to serve, if a key is missing, or if the port is in use.
     """
     if not web and not openai_realtime:
         raise ConfigurationError("there is nothing to serve: name module:factory, or --openai-realtime module:object")
-    key = api_key or os.environ.get(KEY_VARIABLE, "")
-    console = Console(highlight=False, soft_wrap=True)
     stays: list[AbstractAsyncContextManager[Any]] = []
     limits = WebLimits()
     make_call = load(openai_realtime, stays) if openai_realtime else None
-    if web:
-        voice = routes(
-            load(web, stays),
-            auth=token_auth(key) if key else None,
-            limits=limits,
-            page=page,
-            openai_realtime=make_call,
-            client_may_configure=client_may_configure,
-        )
-    else:
-        assert make_call is not None
-        voice = openai_realtime_app(
-            make_call, api_key=key or None, limits=limits, client_may_configure=client_may_configure
-        )
-    stays += [voice.lifespan(), LoopWatch()]
+    make_session = load(web, stays) if web else None
     with _listening(host, port) as listener:
-        _print_addresses(
-            console, f"http://{_host(host)}:{listener.getsockname()[1]}", bool(web), page, bool(openai_realtime), key
-        )
+        bound, port = listener.getsockname()[:2]
+        loopback = ip_address(bound).is_loopback
+        key, printed = _key(host, loopback=loopback, open_to_all=open_to_all)
+        options: dict[str, Any] = {
+            "limits": limits,
+            "allowed_origins": allowed_origins,
+            "allowed_hosts": _hosts(host, allowed_hosts) if loopback or allowed_hosts else None,
+            "client_may_configure": client_may_configure,
+        }
+        if make_session is not None:
+            voice = routes(
+                make_session,
+                auth=token_auth(key) if key else None,
+                page=page,
+                controls=_controls(controls),
+                openai_realtime=make_call,
+                **options,
+            )
+        else:
+            assert make_call is not None
+            voice = openai_realtime_app(make_call, api_key=key or None, **options)
+        stays.append(voice.lifespan())
+        _print_addresses(Console(highlight=False, soft_wrap=True), f"http://{_host(host)}:{port}", voice, printed)
         config = uvicorn.Config(
             Starlette(routes=[Mount("/", voice)], lifespan=_lifespan(stays)),
-            log_level="warning",
-            access_log=False,  # its lines would contain the tokens of query strings
-            ws_max_size=limits.realtime_message_bytes if openai_realtime else limits.message_bytes,
-            ws_ping_interval=PING_INTERVAL_S,
-            ws_ping_timeout=PING_TIMEOUT_S,
-            ws_per_message_deflate=False,  # audio does not compress
-            timeout_graceful_shutdown=round(limits.shutdown_s),
+            **uvicorn_options(limits, openai_realtime=make_call is not None),
         )
         settle_heap()
         server = _CallServer(config, voice)
         server.run([listener])
-        server.process_end.done()
     return 0 if server.started else 1
+
+
+def _key(host: str, *, loopback: bool, open_to_all: bool) -> tuple[str, str]:
+    """Return the key that clients must send, "" for none, and its form in the printed address."""
+    if (key := os.environ.get(KEY_VARIABLE)) is not None:
+        return checked_token(key, KEY_VARIABLE), f"<{KEY_VARIABLE}>"
+    if open_to_all:
+        return "", ""
+    if not loopback:
+        raise ConfigurationError(
+            f"anybody who reaches {host} could call at your expense: set {KEY_VARIABLE}, or say --open"
+        )
+    key = secrets.token_urlsafe(16)
+    return key, key
+
+
+def _hosts(host: str, allowed: Sequence[str]) -> list[str]:
+    return [*allowed, *([host.lower()] if re.fullmatch(r"[\w-]+(\.[\w-]+)*", host) else [])]
+
+
+def _controls(named: str) -> frozenset[Control]:
+    names: Any = [name.strip() for name in named.split(",") if name.strip()]
+    return ALL_CONTROLS if names == ["all"] else checked_controls(names)
 
 
 class _CallServer(uvicorn.Server):
@@ -107,11 +132,6 @@ class _CallServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, voice: VoiceApp) -> None:
         super().__init__(config)
         self._voice = voice
-        self.process_end = ProcessEnd()
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        self.process_end.begin()
-        super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self._voice.calls.shutdown()
@@ -159,13 +179,18 @@ def _host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
-def _print_addresses(console: Console, url: str, web: bool, page: bool, openai_realtime: bool, key: str) -> None:
-    if web and page:
-        console.print(f"Talk to it: {url}" + (f"/?token=<{KEY_VARIABLE}>" if key else ""), markup=False)
-    if web:
+def _print_addresses(console: Console, url: str, voice: VoiceApp, key: str) -> None:
+    paths = {getattr(route, "path", "") for route in voice.routes}
+    if "" in paths:
+        console.print(f"Talk to it: {url}" + (f"/?token={key}" if key else ""), markup=False)
+    if "/start" in paths:
         console.print(f"RTVI clients: {url}/start, or {url}/api/offer for WebRTC; {url}/ws for WebSockets", style="dim")
-    if openai_realtime:
-        console.print(f"OpenAI Realtime clients: base_url {url}/v1, or {url.replace('http', 'ws', 1)}/v1/realtime")
+    if "/v1/realtime" in paths:
+        console.print(
+            f"OpenAI Realtime clients: base_url {url}/v1, or {url.replace('http', 'ws', 1)}/v1/realtime"
+            + (f", api_key {key}" if key else ""),
+            markup=False,
+        )
     if not key:
         console.print(f"Anybody who reaches this port may call. Set {KEY_VARIABLE} to ask for a key.", style="dim")
 

@@ -25,6 +25,7 @@ from ..services.local.dialogue import Rule, RuleBook, Rules
 from ..services.openai import OpenAIRealtime
 from ..transports.client import ClientTransport
 from ..web.rtvi import rtvi
+from ..web.rtvi.controls import ALL_CONTROLS
 from .agents import BILLING_RULES, RECEPTION, agents, stages
 from .local_model import model_by, serving
 
@@ -121,6 +122,8 @@ class WebDemo:
             )
         )
         client = rtvi.of(transport)
+        client.controls = ALL_CONTROLS  # the caller of the demo is its operator
+        client.function_calls = "full"
 
         def hint(agent: str) -> None:
             client.send_server_message({"type": "duologue.hint", "phrases": THINGS_TO_SAY[agent]})

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from .base import Output
+from .text import check_data, check_texts
 
 ResponseStatus = Literal["completed", "interrupted", "failed"]
 
@@ -26,11 +27,17 @@ class ResponseEnded(Output, frozen=True, kw_only=True, tag="ResponseEnded"):
     status: ResponseStatus = "completed"
     reason: str = ""
 
+    def __post_init__(self) -> None:
+        check_texts(self, "reason")
+
 
 class BotText(Output, frozen=True, kw_only=True, tag="BotText"):
     """A piece of the agent's text, as the model generates it. The pieces, joined, are the text with its spaces."""
 
     text: str
+
+    def __post_init__(self) -> None:
+        check_texts(self, "text")
 
 
 class ToolCall(Output, frozen=True, kw_only=True, tag="ToolCall"):
@@ -39,3 +46,7 @@ class ToolCall(Output, frozen=True, kw_only=True, tag="ToolCall"):
     call_id: str
     name: str
     arguments: dict[str, Any] = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_texts(self, "name")
+        check_data(self, "arguments")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .base import Control
+from .text import check_data, check_texts
 
 
 class Configure(Control, frozen=True, kw_only=True, tag="Configure"):
@@ -21,6 +22,10 @@ class Configure(Control, frozen=True, kw_only=True, tag="Configure"):
     tools: tuple[dict[str, Any], ...] | None = None
     options: dict[str, Any] | None = None
 
+    def __post_init__(self) -> None:
+        check_texts(self, "instructions")
+        check_data(self, "tools", "options")
+
 
 class Transfer(Control, frozen=True, kw_only=True, tag="Transfer"):
     """Asks the `Handoff` processor to move the call to another agent, or to another engine.
@@ -33,8 +38,14 @@ class Transfer(Control, frozen=True, kw_only=True, tag="Transfer"):
     summary: str = ""
     engine: str = ""
 
+    def __post_init__(self) -> None:
+        check_texts(self, "target", "reason", "summary")
+
 
 class End(Control, frozen=True, kw_only=True, tag="End"):
     """Ends the call once all frames before it have been handled: speech in progress is played to its end."""
 
     reason: str = "ended"
+
+    def __post_init__(self) -> None:
+        check_texts(self, "reason")

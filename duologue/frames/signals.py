@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from .base import Signal
+from .text import check_data, check_texts
 
 
 class SessionStarted(Signal, frozen=True, kw_only=True, tag="SessionStarted"):
@@ -19,6 +20,9 @@ class SessionEnding(Signal, frozen=True, kw_only=True, tag="SessionEnding"):
     """The session has begun to end, for `reason`."""
 
     reason: str
+
+    def __post_init__(self) -> None:
+        check_texts(self, "reason")
 
 
 class Interrupted(Signal, frozen=True, kw_only=True, tag="Interrupted"):
@@ -56,6 +60,9 @@ class Transcribed(Signal, frozen=True, kw_only=True, tag="Transcribed"):
     utterance: str = ""
     language: str = ""
 
+    def __post_init__(self) -> None:
+        check_texts(self, "text")
+
 
 class AudioLevel(Signal, frozen=True, kw_only=True, tag="AudioLevel"):
     """The level of one side in the last 100 ms, in dB below full scale: -96 for silence. About ten times a second."""
@@ -80,6 +87,10 @@ class ToolCalled(Signal, frozen=True, kw_only=True, tag="ToolCalled"):
     arguments: dict[str, Any] = msgspec.field(default_factory=dict)
     turn: int = 0
 
+    def __post_init__(self) -> None:
+        check_texts(self, "name")
+        check_data(self, "arguments")
+
 
 class ApprovalWanted(Signal, frozen=True, kw_only=True, tag="ApprovalWanted"):
     """A tool that needs approval was called. It runs when an `ApprovalGiven` approves the call."""
@@ -88,6 +99,10 @@ class ApprovalWanted(Signal, frozen=True, kw_only=True, tag="ApprovalWanted"):
     name: str
     arguments: dict[str, Any] = msgspec.field(default_factory=dict)
     agent: str = ""
+
+    def __post_init__(self) -> None:
+        check_texts(self, "name")
+        check_data(self, "arguments")
 
 
 class ApprovalGiven(Signal, frozen=True, kw_only=True, tag="ApprovalGiven"):
@@ -98,6 +113,9 @@ class ApprovalGiven(Signal, frozen=True, kw_only=True, tag="ApprovalGiven"):
     by: str = ""
     reason: str = ""
 
+    def __post_init__(self) -> None:
+        check_texts(self, "by", "reason")
+
 
 class ClientChanged(Signal, frozen=True, kw_only=True, tag="ClientChanged"):
     """The state of the client's connection: `lost` while nothing arrives from the client, `reconnected` after that."""
@@ -105,6 +123,9 @@ class ClientChanged(Signal, frozen=True, kw_only=True, tag="ClientChanged"):
     state: Literal["connected", "lost", "reconnected", "gone"]
     transport: str = ""
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        check_texts(self, "reason")
 
 
 class BotStartedSpeaking(Signal, frozen=True, kw_only=True, tag="BotStartedSpeaking"):
@@ -153,6 +174,9 @@ class ErrorRaised(Signal, frozen=True, kw_only=True, tag="ErrorRaised"):
     message: str
     fatal: bool = False
 
+    def __post_init__(self) -> None:
+        check_texts(self, "message")
+
 
 class Usage(Signal, frozen=True, kw_only=True, tag="Usage"):
     """The consumption of one response or one transcript. The provider counts the tokens; the seconds are of audio.
@@ -190,6 +214,9 @@ class ConnectionChanged(Signal, frozen=True, kw_only=True, tag="ConnectionChange
     attempt: int = 0
     gap_ms: float = 0.0
 
+    def __post_init__(self) -> None:
+        check_texts(self, "reason")
+
 
 class ResumptionHandle(Signal, frozen=True, kw_only=True, tag="ResumptionHandle"):
     """The provider's handle for the conversation as it is now.
@@ -208,6 +235,9 @@ class HandoffStarted(Signal, frozen=True, kw_only=True, tag="HandoffStarted"):
     target: str
     reason: str = ""
 
+    def __post_init__(self) -> None:
+        check_texts(self, "reason")
+
 
 class HandoffCompleted(Signal, frozen=True, kw_only=True, tag="HandoffCompleted"):
     """The agent `target` has the call. For `gap_ms` milliseconds neither agent had it.
@@ -222,6 +252,9 @@ class HandoffCompleted(Signal, frozen=True, kw_only=True, tag="HandoffCompleted"
     engine: str = ""
     gap_ms: float = 0.0
 
+    def __post_init__(self) -> None:
+        check_texts(self, "reason", "summary")
+
 
 class HandoffFailed(Signal, frozen=True, kw_only=True, tag="HandoffFailed"):
     """A hand-off was refused or rolled back: `source` keeps the call."""
@@ -229,3 +262,6 @@ class HandoffFailed(Signal, frozen=True, kw_only=True, tag="HandoffFailed"):
     source: str
     target: str
     error: str
+
+    def __post_init__(self) -> None:
+        check_texts(self, "error")

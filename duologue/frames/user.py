@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .base import Input, Word
+from .text import check_data, check_texts
 
 
 class SpeechStarted(Input, frozen=True, kw_only=True, tag="SpeechStarted"):
@@ -46,6 +47,9 @@ class UserTranscript(Input, frozen=True, kw_only=True, tag="UserTranscript"):
     language: str = ""
     words: tuple[Word, ...] = ()
 
+    def __post_init__(self) -> None:
+        check_texts(self, "text")
+
 
 class UserText(Input, frozen=True, kw_only=True, tag="UserText"):
     """Text that the caller typed, or that `author` put into the conversation. Asks for an answer if `respond`."""
@@ -54,6 +58,9 @@ class UserText(Input, frozen=True, kw_only=True, tag="UserText"):
     author: str = "caller"
     respond: bool = True
 
+    def __post_init__(self) -> None:
+        check_texts(self, "text", "author")
+
 
 class UserImage(Input, frozen=True, kw_only=True, tag="UserImage"):
     """An image, as bytes of type `mime` (for example image/jpeg), or by its `url`."""
@@ -61,6 +68,9 @@ class UserImage(Input, frozen=True, kw_only=True, tag="UserImage"):
     image: bytes = b""
     mime: str = "image/jpeg"
     url: str = ""
+
+    def __post_init__(self) -> None:
+        check_texts(self, "url")
 
 
 class Dtmf(Input, frozen=True, kw_only=True, tag="Dtmf"):
@@ -79,11 +89,17 @@ class Say(Input, frozen=True, kw_only=True, tag="Say"):
     protected: bool = False
     turn: int = 0
 
+    def __post_init__(self) -> None:
+        check_texts(self, "text")
+
 
 class Respond(Input, frozen=True, kw_only=True, tag="Respond"):
     """The application asks the agent for a response now, with `instructions` for this one response."""
 
     instructions: str = ""
+
+    def __post_init__(self) -> None:
+        check_texts(self, "instructions")
 
 
 class ToolResult(Input, frozen=True, kw_only=True, tag="ToolResult"):
@@ -100,3 +116,7 @@ class ToolResult(Input, frozen=True, kw_only=True, tag="ToolResult"):
     is_error: bool = False
     respond: bool = True
     final: bool = True
+
+    def __post_init__(self) -> None:
+        check_texts(self, "name")
+        check_data(self, "result")

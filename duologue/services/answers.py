@@ -11,6 +11,7 @@ import msgspec
 from ..agents.engine import EngineConfig, Handover, Pending
 from ..errors import BadInput, ToolError
 from ..frames import (
+    ClientChanged,
     Configure,
     End,
     EndOfTurn,
@@ -65,6 +66,7 @@ class Answers(Processor):
         self._due: Counter[int] = Counter()  # the number of waiting jobs of each turn
         self._interruptions = 0
         self._leaving = False
+        self._unheard = False  # the client has gone: nobody can hear an answer
         self._kept: list[Input] = []
 
     async def _answer(self, turn: int, extra: str, asked: Input) -> None:
@@ -183,6 +185,12 @@ class Answers(Processor):
         if self._jobs is not None:
             await self._jobs.drain()
 
+    @handles(ClientChanged)
+    def client_changed(self, signal: ClientChanged) -> None:
+        """Give no further answers once the client has gone. Tools in progress run on."""
+        if signal.state == "gone":
+            self._unheard = True
+
     @handles(Interrupted)
     def interrupted(self, signal: Interrupted) -> None:
         """Drop the jobs of interrupted turns, and the texts that wait to be said."""
@@ -298,6 +306,9 @@ class Answers(Processor):
         floor, asked_in, turn = self.session.floor, _turn_of(frame), 0
         if self._leaving and not isinstance(frame, Say):
             self._kept.append(frame)
+            return
+        if self._unheard:
+            self.settle(asked_in)
             return
         try:
             if 0 < asked_in <= floor.fence:

@@ -12,6 +12,7 @@ from ..agents.engine import EngineConfig
 from ..errors import ConfigurationError, DeadlineExceeded, ServiceError
 from ..frames import (
     BotText,
+    ClientChanged,
     EndOfTurn,
     Input,
     ResponseEnded,
@@ -27,6 +28,7 @@ from ..processors.processor import handles
 from .answers import MAX_CALLS_PER_TURN, Answers, refusal
 from .context import DEFAULT_BUDGET, Budget, Message, Request, ToolRequest, messages
 from .sentences import SentenceSplitter
+from .thoughts import ModelText, ThoughtsGiven, begins_with_thoughts
 from .tts import TTS
 
 __all__ = ["LLM", "Budget", "Message", "Pieces", "Request", "ToolRequest", "messages"]
@@ -44,6 +46,10 @@ class LLM(Answers):
     once. A result that arrives after the turn of its call is the last message of the next request, which is made when
     nobody speaks.
 
+    A model's thoughts, as `<think>` marks them, are neither said nor logged. Set `thinks_first` for a model that marks
+    only their end: its text is held back until then. With None, models that are known to do so are found by name, and
+    others once it has happened: the answer is broken off and asked for again.
+
     The agent says `not_understood` when no word of the caller's speech was recognised, and `failure` when the model
     fails or gives no output for `timeout_s` seconds. With None it says nothing.
     """
@@ -56,6 +62,7 @@ class LLM(Answers):
     budget: Budget = DEFAULT_BUDGET
     """The part of the conversation that each request carries."""
     not_understood: str | None = "Sorry, I did not catch that."
+    thinks_first: bool | None = None
     failure: str | None = "Sorry, something went wrong. Could you say that again?"
 
     def generate(self, request: Request) -> Pieces:
@@ -66,6 +73,16 @@ class LLM(Answers):
         """Raise ConfigurationError for an option that the service does not take. By default it takes none."""
         if options:
             raise ConfigurationError(f"{self.name} takes no options: {', '.join(sorted(options))}")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._patience: Patience | None = None  # of the answer in progress
+
+    def client_changed(self, signal: ClientChanged) -> None:
+        """Cancel the answer in progress once the client has gone."""
+        super().client_changed(signal)
+        if self._unheard and self._patience is not None:
+            self._patience.give_up()
 
     # -- the caller -------------------------------------------------------------------------------------------------
 
@@ -139,6 +156,8 @@ class LLM(Answers):
             await self.push(ResponseStarted(turn=turn, response_id=response_id, agent=config.agent, voice=config.voice))
             try:
                 calls = await self._stream(turn, response_id, generate())
+            except ThoughtsGiven:
+                self._answer_without_thoughts(response_id)
             except Exception as error:
                 status, reason = "failed", str(error) or type(error).__name__
                 session.report(ServiceError(f"no answer: {reason}"), self.name)
@@ -146,37 +165,61 @@ class LLM(Answers):
                 if turn > session.floor.fence:
                     await self._call(turn, response_id, config, calls)
                 status = "completed"
-        if turn <= session.floor.fence:
+        if turn <= session.floor.fence or self._unheard:
             status, reason = "interrupted", ""
         await self.push(ResponseEnded(turn=turn, response_id=response_id, status=status, reason=reason))
         return status
+
+    def _answer_without_thoughts(self, response_id: str) -> None:
+        """Break off a response that has begun with thoughts, and ask for the answer again."""
+        self.thinks_first = True
+        told = "the model says its thoughts, and marks only their end: from now on its text waits for that"
+        self.session.report(ServiceError(told), self.name)
+        self.session.ledger.withdraw(response_id)
+        self.session.interrupt("thoughts")
+        self._unanswered = "words"
+        self.queue(EndOfTurn(at=self.session.now(), by="thoughts"))
 
     async def _stream(self, turn: int, response_id: str, pieces: Pieces) -> list[ToolRequest]:
         calls: list[ToolRequest] = []
         # A TTS calls the hooks for its sentences itself, behind all processors that change the text.
         splitter = SentenceSplitter() if self.session.hooks.has(BotText) and not self._is_spoken() else None
-        patience, ledger = Patience(), self.session.ledger
+        patience, said = Patience(), self._new_text()
+        self._patience = patience
         try:
-            while (piece := await patience.wait(anext(pieces, None), self.timeout_s)) is not None:
+            while not self._unheard and (piece := await patience.wait(anext(pieces, None), self.timeout_s)) is not None:
                 if isinstance(piece, str):
-                    ledger.write(response_id, piece)
-                    text = BotText(turn=turn, response_id=response_id, text=piece)
-                    if splitter is None:
-                        await self.push(text)
-                    else:
-                        await self._push_checked(text, splitter.feed(piece))
+                    await self._give(turn, response_id, said.feed(piece), splitter)
                 elif isinstance(piece, ToolRequest):
                     calls.append(piece)
                 else:
                     self.broadcast(msgspec.structs.replace(piece, turn=turn, response_id=response_id))
+            await self._give(turn, response_id, said.flush(), splitter)
             if splitter is not None:
                 await self._push_checked(BotText(turn=turn, response_id=response_id, text=""), [splitter.flush()])
             return calls
         except Overdue:
+            if self._unheard:
+                return []
             raise DeadlineExceeded(f"the model gave nothing for {self.timeout_s:g} s") from None
         finally:
             patience.end()
+            self._patience = None
             await close_pieces(pieces)
+
+    def _new_text(self) -> ModelText:
+        first = self.thinks_first
+        return ModelText(thinks_first=begins_with_thoughts(self.model) if first is None else first)
+
+    async def _give(self, turn: int, response_id: str, text: str, splitter: SentenceSplitter | None) -> None:
+        if not text:
+            return
+        self.session.ledger.write(response_id, text)
+        frame = BotText(turn=turn, response_id=response_id, text=text)
+        if splitter is None:
+            await self.push(frame)
+        else:
+            await self._push_checked(frame, splitter.feed(text))
 
     def _is_spoken(self) -> bool:
         return any(isinstance(leaf, TTS) for leaf in leaves(self.session.pipeline))

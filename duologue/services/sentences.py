@@ -1,11 +1,15 @@
-"""Prepares text for speech: cuts it into sentences while it is generated, and removes markup."""
+"""`SentenceSplitter`: cuts text into sentences while it is generated."""
 
 from __future__ import annotations
 
 import re
 
+from ..frames.scripts import PICTOGRAPHS, SENTENCE_TERMINALS, WITHOUT_STOPS, cluster_start
+
 MAX_SENTENCE = 400
 """Characters after which text is cut even without the end of a sentence."""
+MIN_CLAUSE = 30
+"""The least characters of a piece that ends at a space, in scripts without stops."""
 
 # fmt: off
 _ABBREVIATIONS = frozenset(
@@ -16,15 +20,15 @@ _ABBREVIATIONS = frozenset(
 )
 # fmt: on
 _BEFORE_NUMBERS = frozenset({"no", "nos", "fig", "vol"})
-_FULL_STOP = re.compile(r"""[.!?…]+["'”’)\]]*|[。！？]+["'”’)\]」』）]*""")
-_SURE = frozenset("。！？")
+_CLOSERS = rf"""\"'”’»›)\]}}」』）】〉》〕〗］｝｣*_~{PICTOGRAPHS}\u200d\ufe0f"""
+# `sure` are the stops of other scripts, which no space follows. `;` is the Greek question mark. `pause` is a space in a
+# script that has no stops.
+_STOP = re.compile(
+    rf"(?:[.!?…]+|(?P<sure>[{SENTENCE_TERMINALS}]+[.!?…{SENTENCE_TERMINALS}]*|(?<=[\u0370-\u03ff\u1f00-\u1fff]);))"
+    rf"[{_CLOSERS}]*|(?P<pause>(?<=[{WITHOUT_STOPS}])[ \u3000]+(?=[{WITHOUT_STOPS}]))"
+)
+_CLAUSE_END = re.compile(r"[ \u3000，、；：､،؛၊፣]")
 _OPENING = "(\"'“‘[*_"
-
-_LINK = re.compile(r"!?\[(?P<label>[^\[\]]*)\]\([^()\s]*\)")
-_LINE_MARKS = re.compile(r"^[ \t]*(?:#{1,6}|[-*+]|>+)[ \t]+", re.MULTILINE)
-_TAG = re.compile(r"</?[A-Za-z][^<>]*>")
-_EMPHASIS = re.compile(r"\*\*+|__+|~~+|`+|(?<![\w*])[*_](?=[^\s*_])|(?<=[^\s*_])[*_](?![\w*])")
-_TABLE = re.compile(r"[ \t]*\|[ \t]*")
 
 
 class SentenceSplitter:
@@ -32,8 +36,9 @@ class SentenceSplitter:
 
     A full stop ends a sentence at once, unless the next characters could show otherwise: after a digit ("3." may
     become "3.5"), a single letter ("J. Smith"), an abbreviation ("Dr."), or in an address ("www.example."). `!`, `?`, a
-    line break and the stops of Chinese and Japanese always end one. The pieces join to the text, and none has more
-    than `MAX_SENTENCE` characters and the space after them.
+    line break and the stops of other scripts, from Arabic to Chinese, always end one. Thai, Lao and Tibetan have no
+    stops: there a space ends a piece of at least `MIN_CLAUSE` characters. The pieces join to the text, and none has
+    more than `MAX_SENTENCE` characters and the space after them.
     """
 
     def __init__(self) -> None:
@@ -63,23 +68,25 @@ class SentenceSplitter:
         begin = len(text) - len(text.lstrip())
         newline = text.find("\n", begin)
         limit = len(text) if newline < 0 else newline
-        for stop in _FULL_STOP.finditer(text, begin, limit):
+        for stop in _STOP.finditer(text, begin, limit):
             end = stop.end()
             if end > MAX_SENTENCE:
                 break
-            sure = stop.group()[0] in _SURE
-            known = end < len(text)
-            if known and not sure and not text[end].isspace():
-                continue  # 3.5, example.com
-            if sure or stop.group()[0] != "." or len(stop.group()) > 1:
+            if stop["pause"]:
+                if stop.start() - begin >= MIN_CLAUSE:
+                    return end
+                continue
+            if stop["sure"]:
+                if _is_decimal_point(text, stop):
+                    continue
                 return self._with_space(end)
-            if not self._ambiguous(text, stop.start()):
+            if end < len(text) and not text[end].isspace():
+                continue  # 3.5, example.com
+            if not stop.group().startswith(".") or len(stop.group()) > 1 or not self._ambiguous(text, stop.start()):
                 return self._with_space(end)
         if 0 <= newline <= MAX_SENTENCE:
             return self._with_space(newline)
-        if len(text) > MAX_SENTENCE:
-            return self._with_space(text.rfind(" ", 1, MAX_SENTENCE) + 1 or MAX_SENTENCE)
-        return None
+        return self._with_space(_cut(text)) if len(text) > MAX_SENTENCE else None
 
     def _ambiguous(self, text: str, stop: int) -> bool:
         """Return True if a full stop does not end a sentence, or if later text may show that it does not."""
@@ -99,11 +106,14 @@ class SentenceSplitter:
         return end
 
 
-def without_markup(text: str) -> str:
-    """Return the text without the markup that models write: emphasis, headings, lists, code marks, link targets.
+def _is_decimal_point(text: str, stop: re.Match[str]) -> bool:
+    """Return True for a full-width full stop between digits, or behind one at the end of the text so far."""
+    if stop.group() != "．" or not text[: stop.start()][-1:].isdigit():
+        return False
+    return stop.end() == len(text) or text[stop.end()].isdigit()
 
-    Characters that belong to the words stay: "2 * 3", "a < b", "first_name@example.com", "C#".
-    """
-    text = _LINK.sub(lambda match: match["label"], text)
-    text = _EMPHASIS.sub("", _TAG.sub("", _LINE_MARKS.sub("", text)))
-    return _TABLE.sub(" ", text) if text.count("|") > 1 else text
+
+def _cut(text: str) -> int:
+    """Return the place at which a text without an end is cut: behind a clause or a word, never inside a character."""
+    ends = [mark.end() for mark in _CLAUSE_END.finditer(text, 1, MAX_SENTENCE)]
+    return ends[-1] if ends else cluster_start(text, MAX_SENTENCE) or MAX_SENTENCE

@@ -12,7 +12,7 @@ import msgspec
 from ..audio.resample import MonoAt
 from ..errors import DeadlineExceeded, ServiceError
 from ..frames import EndOfTurn, Frame, Input, SpeechStarted, SpeechStopped, Usage, UserAudio, UserTranscript, Word
-from ..processors.kernel.lane import Overdue, Patience
+from ..processors.kernel.lane import DONE, Overdue, Patience
 from ..processors.kernel.node import Node
 from ..processors.processor import Processor, handles
 from ..processors.turns.endpointing import check_turns
@@ -115,10 +115,7 @@ class STT(Processor):
     @handles(UserAudio, queued=True)
     async def audio(self, frame: UserAudio) -> None:
         """Keep or transcribe the audio, and push it on."""
-        if self._listening:
-            await self._hear(frame)
-        elif frame.audio:
-            self._keep(frame)
+        await self._hear_or_keep(frame)
         await self.push(frame)
 
     @handles(SpeechStarted, queued=True)
@@ -174,10 +171,7 @@ class STT(Processor):
     async def _relive(self, frame: Input) -> None:
         # The other service has pushed all of them on already, except the end of the turn.
         if isinstance(frame, UserAudio):
-            if self._listening:
-                await self._hear(frame)
-            elif frame.audio:
-                self._keep(frame)
+            await self._hear_or_keep(frame)
         elif isinstance(frame, SpeechStarted):
             await self._begin(frame)
         elif isinstance(frame, EndOfTurn):
@@ -195,6 +189,13 @@ class STT(Processor):
         await self._ask(None, self.begin)
         for frame in kept:
             await self._feed(self._converted(frame))
+
+    def _hear_or_keep(self, frame: UserAudio) -> Awaitable[None]:
+        if self._listening:
+            return self._hear(frame)
+        if frame.audio:
+            self._keep(frame)
+        return DONE
 
     async def _hear(self, frame: UserAudio) -> None:
         self._utterance.append(frame)

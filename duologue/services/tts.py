@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import AsyncIterator, Awaitable
 
 import msgspec
 
+from ..audio.pcm import WholeSamples
 from ..errors import DeadlineExceeded, ServiceError
 from ..frames import BotAudio, BotText, End, Frame, ResponseEnded, ResponseStarted, ToolCall, Usage, Word, WordTimes
 from ..processors.kernel.host import Target
 from ..processors.kernel.lane import DrainableLane, Overdue, Patience
 from ..processors.processor import Processor, handles
-from ..session.ledger import SPOKEN_CHARACTERS_PER_S
-from .sentences import SentenceSplitter, without_markup
+from ..session.heard import SPOKEN_CHARACTERS_PER_S, cut_text
+from .sentences import SentenceSplitter
+from .spoken_text import spoken
+from .word_times import WordAligner, in_proportion
 
 
 class SpeechChunk(msgspec.Struct, frozen=True, gc=False):
-    """A piece of synthesized speech: mono s16le, and the words that begin in it, timed from the text's start.
+    """A piece of synthesized speech: mono s16le cut at any byte, and the words that begin in it.
 
-    A service without word times leaves `words` empty.
+    The words are timed from the text's start, and may be as the vendor gives them: without spaces or punctuation, in
+    another case, character by character. A service without word times leaves `words` empty.
     """
 
     audio: bytes
@@ -59,7 +62,8 @@ class TTS(Processor):
         self._checks = False  # hooks check each sentence of the response in progress
         self._speaking = ResponseStarted()
         self._spoken_s = 0.0
-        self._spaced = True  # no words yet, or the last one has its space
+        self._words = WordAligner()  # of the response that is spoken
+        self._misfits_told = False
         self._characters = 0
         self._failure = ""
 
@@ -149,7 +153,7 @@ class TTS(Processor):
     async def _begin(self, frame: ResponseStarted) -> None:
         self._speaking = frame
         self._spoken_s, self._characters, self._failure = 0.0, 0, ""
-        self._spaced = True
+        self._words = WordAligner()
 
     async def _end(self, frame: ResponseEnded) -> None:
         if frame.response_id == self._speaking.response_id:
@@ -182,34 +186,31 @@ class TTS(Processor):
             await self._speak(checked)
 
     async def _speak(self, sentence: BotText) -> None:
-        text = without_markup(sentence.text)
-        if not any(map(str.isalnum, text)):
+        text, words = spoken(sentence.text), self._words
+        words.add(sentence.text, text)
+        if not text:
             return
-        begin, timed, said = self._spoken_s, False, ""
+        begin, whole = self._spoken_s, WholeSamples()
+        words.begin(begin)
         self._characters += len(text)
         chunks, patience = self.synthesize(text, self._speaking.voice), Patience()
         try:
             while (chunk := await patience.wait(anext(chunks, None), self.timeout_s)) is not None:
                 if chunk.words:
-                    # The space before a sentence belongs to its first word, and services leave it out.
-                    lead = "" if timed or self._spaced else text[: len(text) - len(text.lstrip())]
-                    timed = True
-                    said += "".join(word.text for word in chunk.words)
-                    words = tuple(Word(w.text, w.start_s + begin, w.end_s + begin) for w in chunk.words)
-                    if lead and not words[0].text[:1].isspace():
-                        words = (Word(lead + words[0].text, words[0].start_s, words[0].end_s), *words[1:])
-                    self._spaced = words[-1].text[-1:].isspace()
-                    await self._time(sentence, words)
-                elif not timed and self._spoken_s == begin:
+                    timed = words.align(Word(w.text, w.start_s + begin, w.end_s + begin) for w in chunk.words)
+                    await self._time(sentence, timed)
+                elif not words.timed and self._spoken_s == begin:
                     # An estimate, in case the caller interrupts before the whole length is known.
-                    await self._time(sentence, in_proportion(text, begin, begin + len(text) / SPOKEN_CHARACTERS_PER_S))
-                if chunk.audio:
-                    self._spoken_s += len(chunk.audio) / (2 * self.sample_rate)
+                    await self._time(
+                        sentence, self._estimated(sentence.text, text, len(text) / SPOKEN_CHARACTERS_PER_S)
+                    )
+                if pcm := whole.take(chunk.audio):
+                    self._spoken_s += len(pcm) / (2 * self.sample_rate)
                     await self.push(
                         BotAudio(
                             turn=sentence.turn,
                             response_id=sentence.response_id,
-                            audio=chunk.audio,
+                            audio=pcm,
                             sample_rate=self.sample_rate,
                         )
                     )
@@ -220,30 +221,48 @@ class TTS(Processor):
                 error = DeadlineExceeded(f"no audio for {self.timeout_s:g} s")
             self._failure = f"no speech for a sentence: {str(error) or type(error).__name__}"
             self.session.report(ServiceError(self._failure), self.name)
-            spoken_s = self._spoken_s - begin
-            if not timed:
-                said = text[: int(spoken_s * SPOKEN_CHARACTERS_PER_S)].rpartition(" ")[0]
-            self.session.ledger.correct_text(sentence.response_id, sentence.text, said)
-            text = said
+            await self._leave_out_rest(sentence, text, self._spoken_s - begin)
+        else:
+            if words.timed:
+                await self._time(sentence, words.rest(self._spoken_s))
+            else:
+                await self._time(sentence, self._estimated(sentence.text, text, self._spoken_s - begin))
+                words.skip()
+            self.tell_misfits(words)
         finally:
             patience.end()
             await _close(chunks)
-        if not timed and self._spoken_s > begin:
-            await self._time(sentence, in_proportion(text, begin, self._spoken_s))
+
+    async def _leave_out_rest(self, sentence: BotText, text: str, spoken_s: float) -> None:
+        """Remove the part of a sentence that was not spoken from the response."""
+        words = self._words
+        begin = len(words.text) - len(sentence.text)
+        if words.timed:
+            said = words.text[begin : words.place].rstrip()
+        else:
+            said = cut_text(text, int(spoken_s * SPOKEN_CHARACTERS_PER_S)).rstrip()
+            await self._time(sentence, in_proportion(said, words.begin_s, words.begin_s + spoken_s))
+        self.session.ledger.correct_text(sentence.response_id, sentence.text, said)
+        words.replace_rest(begin, said)
+
+    def _estimated(self, written: str, text: str, length_s: float) -> tuple[Word, ...]:
+        """Return the times of a sentence's words in proportion to its spoken characters."""
+        begin_s = self._words.begin_s
+        words = in_proportion(text, begin_s, begin_s + length_s)
+        return words if written == text else self._words.guess(words)
+
+    def tell_misfits(self, words: WordAligner) -> None:
+        """Report timed words that are not in the text, once."""
+        if words.misfits and not self._misfits_told:
+            self._misfits_told = True
+            told = ", ".join(repr(word[:32]) for word in words.misfits[:3])
+            self.session.report(
+                ServiceError(f"the service has timed words that are not in the text: {told}"), self.name
+            )
 
     async def _time(self, sentence: BotText, words: tuple[Word, ...]) -> None:
-        await self.push(WordTimes(turn=sentence.turn, response_id=sentence.response_id, words=words))
-
-
-def in_proportion(text: str, start_s: float, end_s: float) -> tuple[Word, ...]:
-    """Return word times in proportion to the characters, for services without word times."""
-    total, place = len(text), 0
-    words = []
-    for piece in re.findall(r"\s*\S+\s*", text):
-        begin = start_s + (end_s - start_s) * place / total
-        place += len(piece)
-        words.append(Word(piece, begin, start_s + (end_s - start_s) * place / total))
-    return tuple(words)
+        if words:
+            await self.push(WordTimes(turn=sentence.turn, response_id=sentence.response_id, words=words))
 
 
 async def _close(chunks: AsyncIterator[SpeechChunk]) -> None:

@@ -10,7 +10,9 @@ import msgspec
 
 from ..errors import BadInput, IllegalState
 from ..frames import Word
-from .ledger import Heard, Ledger, Response, heard_text
+from ..frames.text import check_data, check_texts
+from .heard import heard_text
+from .ledger import Heard, Ledger, Response
 from .tool_calls import ToolCalls
 
 Kind = Literal["message", "tool_call", "tool_result", "handoff", "note"]
@@ -50,6 +52,10 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     data: Any = None
     heard_s: float = 0.0
     words: tuple[Word, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_texts(self, "text", "written", "author", "name")
+        check_data(self, "data")
 
 
 class Conversation:

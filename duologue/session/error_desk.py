@@ -8,6 +8,7 @@ from typing import Literal
 
 from ..errors import DuologueError
 from ..frames import ErrorRaised, Frame
+from .logs import Repeats
 
 log = logging.getLogger("duologue")
 
@@ -16,6 +17,8 @@ ErrorPolicy = Callable[[ErrorRaised], Decision]
 
 MAX_BROADCAST = 16
 """Errors that are broadcast in one go: the first, and errors reported meanwhile. Others are not broadcast."""
+REPEATED, REPEATED_S = 10, 10.0
+"""Errors of one kind that are logged and broadcast at once, and the seconds after which each further one is."""
 
 
 def end_on_fatal(error: ErrorRaised) -> Decision:
@@ -26,8 +29,10 @@ def end_on_fatal(error: ErrorRaised) -> Decision:
 class ErrorDesk:
     """Broadcasts errors one at a time, in the order in which they are reported.
 
-    An error that is reported during the broadcast of another waits until that has ended.
-    `fail(error, at_once)` ends the session.
+    An error that is reported during the broadcast of another waits until that has ended. Of errors of the same type
+    from the same processor, `REPEATED` are logged and broadcast at once, and then one every `REPEATED_S` seconds, with
+    the number of those left out; the policy decides about each. `fail(error, at_once)` ends the session; `now` returns
+    session time in seconds.
     """
 
     def __init__(
@@ -36,12 +41,15 @@ class ErrorDesk:
         policy: ErrorPolicy,
         broadcast: Callable[[ErrorRaised], None],
         fail: Callable[[Exception, bool], None],
+        now: Callable[[], float],
     ) -> None:
         self._id = session_id
         self._policy = policy
         self._broadcast = broadcast
         self._fail = fail
-        self._waiting: list[tuple[ErrorRaised, Exception]] = []  # the first is being broadcast
+        self._now = now
+        self._repeats: Repeats[tuple[str, str]] = Repeats(REPEATED, REPEATED_S)
+        self._waiting: list[tuple[ErrorRaised, Exception, bool]] = []  # the first is being broadcast
 
     def report(self, error: Exception, processor: str, frame: Frame | None = None, *, fatal: bool = False) -> None:
         """Log an error, broadcast it as an `ErrorRaised` signal, and carry out the policy's decision.
@@ -54,29 +62,38 @@ class ErrorDesk:
             error = error.exceptions[0]  # the log has the others
         category = error.category if isinstance(error, DuologueError) else "internal"
         while_doing = f" (while handling {type(frame).__name__})" if frame is not None else ""
-        log.log(
-            logging.ERROR if category == "internal" else logging.WARNING,
-            "session %s: %s: %s%s",
-            self._id,
-            processor,
-            type(error).__name__,
-            while_doing,
-            exc_info=raised if category == "internal" else None,
-        )
+        kind = processor, type(error).__name__ + while_doing
+        left_out = 0 if fatal else self._repeats.take(kind, self._now())
+        more = f" (and {left_out} more like it)" if left_out else ""
+        if left_out is not None:
+            log.log(
+                logging.ERROR if category == "internal" else logging.WARNING,
+                "session %s: %s: %s%s",
+                self._id,
+                *kind,
+                more,
+                exc_info=raised if category == "internal" else None,
+            )
         if isinstance(frame, ErrorRaised) and not fatal:
             return
-        message = (str(error) or type(error).__name__) + while_doing
-        self._waiting.append((ErrorRaised(processor=processor, category=category, message=message, fatal=fatal), error))
+        message = (str(error) or type(error).__name__) + while_doing + more
+        signal = ErrorRaised(processor=processor, category=category, message=message, fatal=fatal)
+        self._waiting.append((signal, error, left_out is not None))
         if len(self._waiting) == 1:
             self._broadcast_all()
+
+    def close(self) -> None:
+        """Log how many errors were left out since the last of their kind: the session ends."""
+        for kind, count in self._repeats.left_out():
+            log.warning("session %s: %s (and %d more like it)", self._id, ": ".join(kind), count)
 
     def _broadcast_all(self) -> None:
         count = 0
         try:
             while self._waiting:
-                signal, error = self._waiting[0]
-                count += 1
-                if count <= MAX_BROADCAST:
+                signal, error, passes = self._waiting[0]
+                count += passes
+                if passes and count <= MAX_BROADCAST:
                     self._broadcast(signal)
                 if (decision := self._decide(signal)) != "continue":
                     self._fail(error, decision == "cancel")

@@ -23,7 +23,8 @@ from .call_events import (
 )
 from .conversation import Item
 from .feed_source import FeedSource
-from .ledger import Response, heard_position
+from .heard import heard_position
+from .ledger import Response
 
 MESSAGE_TICK_S = 0.1
 """The shortest time between two changes of the agent's messages."""

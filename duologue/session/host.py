@@ -319,7 +319,8 @@ class SessionHost:
         self._pipeline = pipeline
         self._fences: list[Callable[[], None]] = []
         # The parts, and their methods that others call directly.
-        desk = ErrorDesk(session_id, on_error or end_on_fatal, self.broadcast, self._fail)
+        desk = ErrorDesk(session_id, on_error or end_on_fatal, self.broadcast, self._fail, lambda: self.life.now())
+        self._close_desk = desk.close
         self.report = desk.report
         self.life = Life(session_id, deadlines, desk.report, lambda error: desk.report(error, "Session", fatal=True))
         self.begin_draining = self.life.begin_draining
@@ -370,6 +371,7 @@ class SessionHost:
                 lane.close()
             cut()
             self.broadcast(SessionEnding(reason=reason))
+            self._close_desk()
 
         async def ended(outcome: Outcome) -> None:
             self._log.ends(self.life.now(), outcome.reason, outcome.error, outcome.abandoned)

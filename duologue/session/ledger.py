@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..frames import ResponseEnded, Word
-
-SPOKEN_CHARACTERS_PER_S = 15.0
-"""The default speed of speech, in characters per second: 150 words of six characters a minute."""
-
-MAX_MARKUP = 24
-"""The most characters of markup between two spoken characters of a text."""
+from ..frames.text import joined
+from .heard import SPOKEN_CHARACTERS_PER_S, heard_text
 
 
 @dataclass(slots=True)
@@ -62,8 +58,13 @@ class Response:
 
     def add(self, text: str) -> None:
         """Append to the spoken text."""
-        self._spoken += text
-        self._taken += text
+        self._spoken = joined(self._spoken, text)
+        self._taken = joined(self._taken, text)
+
+    def clear(self) -> None:
+        """Remove all text."""
+        self.written = self._spoken = self._taken = ""
+        self.words.clear()
 
     def correct(self, text: str, said: str) -> None:
         """Replace a piece of the text."""
@@ -85,43 +86,6 @@ class Response:
             return ""
         total_s = self.sent_s if self.all_sent else max(self.sent_s, len(self.text) / SPOKEN_CHARACTERS_PER_S)
         return heard_text(self.text, self.words, self.played_s, total_s)
-
-
-def heard_text(text: str, words: Sequence[Word], seconds: float, total_s: float) -> str:
-    """Return the part of a text that is heard in `seconds` of `total_s`, by word times if known, else in proportion."""
-    if words:
-        # A word counts once half of it was played.
-        said = [w.text for w in words if (w.start_s + w.end_s) / 2 <= seconds + 1e-6]
-        return "".join(said).rstrip()
-    # Lengths converted between sample rates differ in the last bits.
-    cut = int(len(text) * min(1.0, seconds / total_s) + 1e-6) if total_s else 0
-    return text[: _word_boundary(text, cut)].rstrip()
-
-
-def _word_boundary(text: str, at: int) -> int:
-    """Return the nearest place at or before `at` that is not inside a word.
-
-    From Thai onwards in Unicode, scripts have no spaces between words: every character counts as a word.
-    """
-
-    def inside(character: str) -> bool:
-        return not character.isspace() and character < "\u0e00"
-
-    while 0 < at < len(text) and inside(text[at - 1]) and inside(text[at]):
-        at -= 1
-    return at
-
-
-def heard_position(text: str, heard: str) -> int:
-    """Return the number of characters of `text` up to the end of `heard`, which may lack unspoken markup."""
-    if text.startswith(heard):
-        return len(heard)
-    at = 0
-    for character in heard:
-        found = text.find(character, at, at + MAX_MARKUP)
-        if found >= 0:
-            at = found + 1
-    return at
 
 
 class LedgerWatcher(Protocol):
@@ -183,7 +147,7 @@ class Ledger:
     def write(self, response_id: str, text: str) -> None:
         """Append the model's text to a drafted response."""
         if response := self._open.get(response_id):
-            response.written += text
+            response.written = joined(response.written, text)
 
     def take(self, response_id: str, speaker: object) -> None:
         """Make `speaker` the speaker of a drafted response. Only the first to take a response counts."""
@@ -201,6 +165,13 @@ class Ledger:
         response.add(text)
         if self.watcher is not None:
             self.watcher.text_added(response, text)
+
+    def withdraw(self, response_id: str) -> None:
+        """Remove all text of a response: it was none for the caller."""
+        if response := self._open.get(response_id):
+            response.clear()
+            if self.watcher is not None:
+                self.watcher.changed(response)
 
     def correct_text(self, response_id: str, text: str, said: str) -> None:
         """Replace a piece of the response's text by `said`, the part of it that could be spoken."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
-from ..audio.pcm import MAX_SAMPLE_RATE, check_pcm
+from ..audio.pcm import WholeSamples, check_rate
 from ..errors import IllegalState, ServiceError
 from ..frames import (
     BotAudio,
@@ -14,6 +14,7 @@ from ..frames import (
     End,
     Frame,
     Input,
+    Respond,
     ResponseEnded,
     ResponseStarted,
     SessionEnding,
@@ -40,7 +41,7 @@ GAP_S = 0.25
 """Seconds of a gap after which audio does not continue the previous audio: the gap was silence."""
 EARLY_S = 2.0
 """Seconds by which audio that is fed faster than real time may run ahead."""
-_OF_THE_CALLER = (UserText, UserImage, Dtmf)
+_OF_THE_CALLER = (UserText, UserImage, Dtmf, Respond)
 """The frames that are dropped while the caller's access is revoked."""
 
 
@@ -65,21 +66,29 @@ class TransportInput(Processor):
         self._closed = False
         self._idle: asyncio.Future[None] | None = None
         self._call_audio: CallAudio | None = None  # None before it belongs to a session
+        self._whole = WholeSamples()
+        self._rate = 0  # of the latest audio
 
     def feed(self, pcm: bytes, sample_rate: int) -> None:
         """Take audio of the caller, s16le mono of any length, whose last sample was spoken now. Ignored after the end.
 
-        Call it in the event loop, at any time after the transport was made. Raises BadInput for a split sample and an
-        invalid rate.
+        Call it in the event loop, at any time after the transport was made. A piece may end inside a sample: its
+        beginning waits for the next piece. Raises BadInput for an invalid rate.
         """
-        if len(pcm) & 1 or not 1 <= sample_rate <= MAX_SAMPLE_RATE:
-            check_pcm(pcm, sample_rate)
+        if sample_rate != self._rate:
+            check_rate(sample_rate)
+            self._rate = sample_rate
+            self._whole.reset()
+        pcm = self._whole.take(pcm)
         if self._closed or not pcm:
             return
         if len(pcm) > 2 * sample_rate:  # at most a second is dropped or delivered at once
             for start in range(0, len(pcm), 2 * sample_rate):
-                self.feed(pcm[start : start + 2 * sample_rate], sample_rate)
-            return
+                self._add_piece(pcm[start : start + 2 * sample_rate], sample_rate)
+        else:
+            self._add_piece(pcm, sample_rate)
+
+    def _add_piece(self, pcm: bytes, sample_rate: int) -> None:
         pcm = self._allowed(pcm, sample_rate)
         self._fed_at = asyncio.get_running_loop().time()
         self._waiting_s += len(pcm) / (2 * sample_rate)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from ..agents.engine import Engine
 from ..frames import BotAudio, ClientChanged, Frame, Input
+from ..frames.text import well_formed_data
 from ..processors.kernel.groups import Group, leaves
 from ..processors.kernel.node import Node
 from ..session.session import Session
@@ -79,6 +80,8 @@ class ClientTransport:
         self._listeners: list[Callable[[Message], None]] = []
         self._early: deque[Message] | None = deque(maxlen=MAX_EARLY_MESSAGES)
         self._hung_up = False
+        self.on_hung_up: Callable[[str], None] = _ignore
+        """Called once with the reason when the client has gone for good."""
 
     def input(self) -> TransportInput:
         """The head of the pipeline."""
@@ -100,6 +103,7 @@ class ClientTransport:
 
     def received_message(self, message: Message) -> None:
         """Called by subclasses with a message of the client."""
+        message = well_formed_data(message)
         if self._early is not None:
             self._early.append(message)
         else:
@@ -121,7 +125,7 @@ class ClientTransport:
     # -- the caller ------------------------------------------------------------------------------------------------
 
     def feed(self, pcm: bytes, sample_rate: int) -> None:
-        """Take audio of the caller, s16le mono, with the last sample spoken now. Raises BadInput for a split sample."""
+        """Take audio of the caller, s16le mono cut at any byte, with the last sample spoken now."""
         self._input.feed(pcm, sample_rate)
 
     def feed_frame(self, frame: Input) -> None:
@@ -135,6 +139,7 @@ class ClientTransport:
             self._output.disconnect()
             self._input.hang_up(reason)
             self.changed("gone", reason)
+            self.on_hung_up(reason)
 
     @property
     def hung_up(self) -> bool:
@@ -239,6 +244,10 @@ def engine_input_rate(node: Node) -> int | None:
         return node.capabilities.input_sample_rate
     children = node.children if isinstance(node, Group) else ()
     return max((rate for child in children if (rate := engine_input_rate(child)) is not None), default=None)
+
+
+def _ignore(reason: str) -> None:
+    pass
 
 
 def byte_size(data: str | bytes) -> int:

@@ -20,7 +20,7 @@ WORKING_LIMIT_S = 30.0
 class WavTransport:
     """Plays a WAV file to the agent in real time, and writes the audio that the caller would hear to another file.
 
-    The file at `input_path` (mono or stereo, any rate) begins when the session starts. Silence follows until the agent
+    The file at `input_path` (any that `read_wav` reads) begins when the session starts. Silence follows until the agent
     has been silent, with no answer owed, for `tail_s` seconds. Then the call ends with the reason "input ended".
     The file at `output_path` is mono at `sample_rate`, lasts as long as the call, and has the agent's audio at the
     times at which it was heard.

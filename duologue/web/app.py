@@ -6,20 +6,24 @@ app.mount("/voice", voice)          # where voice = duologue.web.routes(make_ses
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
 from ..session.session import Session
 from ..transports.client import ClientTransport
 from . import page as page_files
 from . import signalling, sockets
-from .calls import Auth, Calls, MakeSession, WebLimits, token_auth
+from .auth import Auth, token_auth
+from .calls import Calls, MakeSession, WebLimits
+from .gate import Gate, Rules
 from .realtime.endpoint import MakeCall
 from .realtime.endpoint import routes as realtime_routes
+from .rtvi.controls import Control, checked_controls
 from .rtvi.messages import RtviWords
 from .rtvi.rtvi import Rtvi
 
@@ -33,7 +37,7 @@ class VoiceApp(Starlette):
     """
 
     def __init__(self, calls: Calls, served: Sequence[BaseRoute]) -> None:
-        super().__init__(routes=served, lifespan=self.lifespan)
+        super().__init__(routes=served, lifespan=self.lifespan, middleware=[Middleware(Gate, calls.rules)])
         self.calls = calls
 
     @property
@@ -69,6 +73,9 @@ def routes(
     auth: Auth | None = None,
     limits: WebLimits | None = None,
     page: bool = True,
+    controls: Collection[Control] = (),
+    allowed_origins: Collection[str] = (),
+    allowed_hosts: Collection[str] | None = None,
     ice_servers: Sequence[str] = (),
     openai_realtime: MakeCall | None = None,
     client_may_configure: bool = False,
@@ -76,16 +83,20 @@ def routes(
     """Return an application for calls by WebRTC (small-webrtc's and FastRTC's signalling) and WebSocket, with a page.
 
     `make_session(transport)` returns the session or the pipeline of each client that connects. `auth` is asked about
-    each request before anything else (see `token_auth`). With `page` the page is served at the mount's root, and
-    clients may use its controls: hand over, change the engine, approve tools. `ice_servers` are URLs (stun:…) for both
-    ends. With `openai_realtime`, clients of the OpenAI Realtime API are served as well; it makes their calls, as in
-    `openai_realtime_app`.
+    each request before anything else (see `token_auth`). With `page` the page is served at the mount's root.
+    `controls` are what clients may do and see beside the conversation, by default nothing: see
+    `RtviClient.controls`, which sets it for one client. `allowed_origins` are the origins of other pages that may
+    call, `allowed_hosts` the names under which the server may be reached: see `Rules`. `ice_servers` are URLs (stun:…)
+    for both ends. With `openai_realtime`, clients of the OpenAI Realtime API are served as well; it makes their calls,
+    as in `openai_realtime_app`. Raises ConfigurationError for an unknown control, a malformed origin or host.
     """
-    calls = Calls(make_session, auth, limits or WebLimits())
+    may = checked_controls(controls)
+    rules = Rules(allowed_origins, allowed_hosts, keyed=auth is not None)
+    calls = Calls(make_session, auth, limits or WebLimits(), rules)
 
     def attach_rtvi(transport: ClientTransport, session: Session) -> None:
         if isinstance(transport.words, RtviWords):
-            Rtvi(transport, session, controls=page).attach()
+            Rtvi(transport, session, page=page, controls=may).attach()
 
     calls.attach.append(attach_rtvi)
     served = [*signalling.routes(calls, ice_servers), *sockets.routes(calls)]
@@ -101,13 +112,18 @@ def openai_realtime_app(
     *,
     api_key: str | None = None,
     limits: WebLimits | None = None,
+    allowed_origins: Collection[str] = (),
+    allowed_hosts: Collection[str] | None = None,
     client_may_configure: bool = False,
 ) -> VoiceApp:
     """Return an application for clients of OpenAI's Realtime API alone, at /v1/realtime and /realtime.
 
     `make_call(transport)` returns the session or the pipeline of each call, built around the processors of a
     `RealtimeTransport`. With an `api_key` clients must send it, as a bearer token or in the subprotocol that browsers
-    use; an empty one raises ConfigurationError. `client_may_configure` lets clients set the instructions and the voice.
+    use; an empty one raises ConfigurationError. `allowed_origins` and `allowed_hosts` are those of `routes`.
+    `client_may_configure` lets clients set the instructions and the voice.
     """
-    calls = Calls(None, None if api_key is None else token_auth(api_key), limits or WebLimits())
+    auth = None if api_key is None else token_auth(api_key)
+    rules = Rules(allowed_origins, allowed_hosts, keyed=auth is not None)
+    calls = Calls(None, auth, limits or WebLimits(), rules)
     return VoiceApp(calls, realtime_routes(calls, make_call, client_may_configure))

@@ -13,13 +13,26 @@ from starlette.responses import JSONResponse, Response
 from ..session.call_events import FeedEvent, Speaking
 from ..session.session import Session
 from ..transports.client import ClientTransport, Message, Words
-from .calls import ClientRefused
+from .auth import address_of
+from .calls import own_id
+from .refusals import ClientRefused
 from .webrtc_host import Json, WebRTCHost, add_candidate, text
 
 KIND = "fastrtc"
-MAX_ID = 128
-_WITH_STATUS = {"unauthorized": 401, "malformed": 400, "too_large": 413, "not_available": 501}
-"""Refusals that keep their HTTP status, because FastRTC's clients cannot handle them."""
+_WITH_STATUS = frozenset(
+    {
+        "auth_timeout",
+        "bad_session_id",
+        "internal_error",
+        "malformed",
+        "not_available",
+        "too_large",
+        "too_many_wrong_keys",
+        "too_slow",
+        "unauthorized",
+    }
+)
+"""The codes of refusals that keep their HTTP status, because FastRTC's clients cannot handle them."""
 _LOG = {
     ("caller", True): "started_talking",
     ("caller", False): "pause_detected",
@@ -41,10 +54,11 @@ class FastRtcWords(Words):
 
 
 class FastRTC:
-    """`POST /webrtc/offer`."""
+    """`POST /webrtc/offer`. Its clients choose their ids, which count for their own address only."""
 
     def __init__(self, host: WebRTCHost) -> None:
         self._host = host
+        self._ids: dict[tuple[str, str], str] = {}  # by the client's address and its id: the id of the call
         host.calls.attach.append(attach_log)
 
     async def offer(self, request: Request) -> Response:
@@ -54,13 +68,12 @@ class FastRTC:
             self._host.require_webrtc()
             body = await self._host.body(request)
             webrtc_id = text(body, "webrtc_id")
-            if not 0 < len(webrtc_id) <= MAX_ID:
-                raise ClientRefused(
-                    400, "malformed", f"webrtc_id has {len(webrtc_id)} characters: 1 to {MAX_ID} are taken"
-                )
+            if not webrtc_id:
+                raise ClientRefused(400, "malformed", "webrtc_id is empty")
+            place = address_of(request.scope), webrtc_id
             if body.get("type") == "ice-candidate":
-                return JSONResponse(await self._candidate(webrtc_id, identity, body))
-            return JSONResponse(await self._answer(webrtc_id, identity, body))
+                return JSONResponse(await self._candidate(place, identity, body))
+            return JSONResponse(await self._answer(place, identity, body))
         except ClientRefused as refused:
             if refused.code in _WITH_STATUS:
                 return refused.response()
@@ -69,23 +82,26 @@ class FastRTC:
                 meta["limit"] = self._host.calls.limits.connections
             return JSONResponse({"status": "failed", "meta": meta})
 
-    async def _candidate(self, webrtc_id: str, identity: Any, body: Json) -> Json:
-        transport = self._host.find(webrtc_id, identity)
+    async def _candidate(self, place: tuple[str, str], identity: Any, body: Json) -> Json:
+        transport = self._host.find(self._ids.get(place, ""), identity)
         if transport is None:
-            raise ClientRefused(404, "unknown_connection", f"there is no connection {webrtc_id!r}")
+            raise ClientRefused(404, "unknown_connection", "there is no connection of this id")
         await add_candidate(transport, body.get("candidate"), "sdpMid", "sdpMLineIndex")
         return {"status": "success"}
 
-    async def _answer(self, webrtc_id: str, identity: Any, body: Json) -> Json:
-        sdp, type = text(body, "sdp"), text(body, "type")
-        if self._host.calls.get(webrtc_id) is not None:
-            raise ClientRefused(409, "connection_already_exists", f"the connection {webrtc_id!r} exists already")
-        self._host.calls.check_room()
+    async def _answer(self, place: tuple[str, str], identity: Any, body: Json) -> Json:
+        calls, (address, webrtc_id) = self._host.calls, place
+        sdp, type, id = text(body, "sdp"), text(body, "type"), own_id(webrtc_id)
+        self._ids = {known: call_id for known, call_id in self._ids.items() if calls.get(call_id) is not None}
+        if place in self._ids:
+            raise ClientRefused(409, "connection_already_exists", "there is a connection of this id already")
+        calls.check_room(identity, address)
         from ..transports.webrtc.transport import WebRTCTransport
 
-        transport = WebRTCTransport(webrtc_id, identity=identity, words=FastRtcWords(), **self._host.options())
+        transport = WebRTCTransport(id, identity=identity, words=FastRtcWords(), **self._host.options())
         transport.kind = KIND
-        return {"sdp": await self._host.accept(transport, sdp, type), "type": "answer"}
+        self._ids[place] = id
+        return {"sdp": await self._host.accept(transport, sdp, type, address), "type": "answer"}
 
 
 def attach_log(transport: ClientTransport, session: Session) -> None:

@@ -6,13 +6,16 @@ from contextlib import aclosing
 
 import anyio
 import msgspec
+from starlette.middleware import Middleware
 from starlette.routing import BaseRoute, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from ..errors import ConfigurationError
 from ..session.feed import CAPACITY, TooSlow
 from ..session.rows import Rows
-from .calls import Calls, ClientRefused, deny
+from .calls import Calls
+from .gate import Gate, take_token
+from .refusals import ClientRefused, deny
 
 MAX_LISTENERS = 100
 """The largest number of dashboards of a server. More are refused with status 503."""
@@ -28,7 +31,8 @@ def routes(calls: Calls, *, capacity: int = CAPACITY, max_listeners: int = MAX_L
     with code 1013 if more than `capacity` rows wait for it and cannot be merged, or if it takes none for `SEND_S`
     seconds; with 1008 if it sends anything. Code 1000 means that the call is over.
     """
-    return [WebSocketRoute("/listen/{call_id}", _Listening(calls, capacity, max_listeners).serve)]
+    listening = _Listening(calls, capacity, max_listeners)
+    return [WebSocketRoute("/listen/{call_id}", listening.serve, middleware=[Middleware(Gate, calls.rules)])]
 
 
 class _Listening:
@@ -56,12 +60,13 @@ class _Listening:
 
     async def _admit(self, socket: WebSocket) -> Rows:
         await self._calls.authorize(socket)
+        take_token(socket.scope)
         if self._count >= self._max_listeners:
             raise ClientRefused(503, "too_many_listeners", f"{self._max_listeners} dashboards listen already")
         call_id = socket.path_params["call_id"]
         call = self._calls.get(call_id)
         if call is None or call.session is None:
-            raise ClientRefused(404, "no_such_call", f"there is no call {call_id!r}, or it has not begun")
+            raise ClientRefused(404, "no_such_call", f"there is no call {call_id[:80]!r}, or it has not begun")
         mode = socket.query_params.get("mode", "live")
         try:
             return Rows(call.session, mode, capacity=self._capacity)  # type: ignore[arg-type] # checked there

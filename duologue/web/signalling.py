@@ -20,8 +20,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from ..errors import BadInput, IllegalState
-from .calls import Calls, ClientRefused
+from .auth import address_of, sent_token
+from .calls import Calls
 from .fastrtc import FastRTC
+from .refusals import ClientRefused
 from .rtvi.messages import RtviWords
 from .webrtc_host import Json, WebRTCHost, add_candidate, text
 
@@ -88,13 +90,13 @@ class _SmallWebRTC:
     async def _start(self, request: Request, identity: Any) -> Json:
         body = await self._host.body(request)
         kind = text(body, "transport", "webrtc")
-        self._calls.check_room()  # for a WebSocket too: browsers do not show the reason of its refusal
+        # For a WebSocket too: browsers do not show the reason of its refusal.
+        self._calls.check_room(identity, address_of(request.scope))
         if kind == "websocket":
             # The scheme is the server's; behind a proxy uvicorn needs --proxy-headers to know the outer one.
             url = request.url.replace(scheme="wss" if request.url.scheme in ("https", "wss") else "ws", query="")
             answer: Json = {"wsUrl": str(url).removesuffix("/start") + "/ws/protobuf"}
-            token = request.headers.get("authorization", "").removeprefix("Bearer ")
-            if token := token or request.query_params.get("token", ""):
+            if token := sent_token(request):
                 answer["token"] = token
             return answer
         if kind not in ("webrtc", "SmallWebRTC"):
@@ -124,12 +126,12 @@ class _SmallWebRTC:
         data = body.get("requestData", body.get("request_data"))
         if session_id is not None:
             data = self._claim(session_id, identity, data)
-        self._calls.check_room()
+        self._calls.check_room(identity, address_of(request.scope))
         transport = WebRTCTransport(
             session_id or uuid.uuid4().hex, identity=identity, data=data, words=RtviWords(), **self._host.options()
         )
         try:
-            answer = await self._host.accept(transport, sdp, type)
+            answer = await self._host.accept(transport, sdp, type, address_of(request.scope))
         except ClientRefused as refused:
             if session_id is not None and refused.status == 400:  # the client may try once more
                 until = asyncio.get_running_loop().time() + ANNOUNCED_S

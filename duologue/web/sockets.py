@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import logging
-import re
-import uuid
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl
 
 import anyio
 from starlette.routing import BaseRoute, WebSocketRoute
@@ -29,13 +26,13 @@ from ..transports.websocket.serializers import (
 )
 from ..transports.websocket.transport import WebSocketLimits, WebSocketTransport
 from . import wire_events
-from .calls import Call, Calls, ClientRefused, deny
+from .auth import address_of
+from .calls import Call, Calls, own_id
+from .gate import take_token
+from .refusals import ClientRefused, deny
 from .rtvi.messages import RtviWords
 
-log = logging.getLogger("duologue")
-
 Query = dict[str, str]
-_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _RTVI = RtviWords()
 
 
@@ -58,15 +55,9 @@ class WebSocketDoor:
 
     async def admit(self, socket: WebSocket) -> tuple[Any, Query]:
         """Return the client's identity, and the parameters of its request without the token. Raises ClientRefused."""
-        try:
-            identity = await self._calls.authorize(socket)
-        except ClientRefused:
-            raise
-        except Exception as error:
-            log.error("a client could not be authenticated: %s", type(error).__name__)
-            raise ClientRefused(500, "internal_error", "the client could not be authenticated") from error
-        finally:
-            query = _without_token(socket)
+        identity = await self._calls.authorize(socket)
+        take_token(socket.scope)
+        query = dict(parse_qsl(socket.scope.get("query_string", b"").decode("latin-1")))
         return identity, query
 
     def limits(self, message_bytes: int = 0) -> WebSocketLimits:
@@ -131,7 +122,7 @@ class _Endpoints(WebSocketDoor):
         try:
             await socket.accept()
             id = await self._fastrtc_id(wire)
-            call = self._open(wire, serializer, id, identity, query)
+            call = self._open(socket, serializer, id, identity, query)
         except (Closed, OSError, RuntimeError):  # the client did not wait
             return
         except ClientRefused as refused:
@@ -164,31 +155,17 @@ class _Endpoints(WebSocketDoor):
     async def _serve(self, socket: WebSocket, serializer_for: Callable[[Query], Serializer]) -> None:
         try:
             identity, query = await self.admit(socket)
-            self._calls.check_room()
-            call = self._open(StarletteWire(socket), serializer_for(query), _id(query), identity, query)
+            call = self._open(socket, serializer_for(query), query.get("session_id", ""), identity, query)
         except ClientRefused as refused:
             await deny(socket, refused.response())
             return
         await self.accept(socket, call)
 
-    def _open(self, wire: StarletteWire, serializer: Serializer, id: str, identity: Any, query: Query) -> Call:
-        transport = WebSocketTransport(wire, serializer, id=id, identity=identity, data=query, limits=self._limits)
-        return self._calls.open(transport)
-
-
-def _without_token(socket: WebSocket) -> Query:
-    """Return the query without the token, and remove the token from the request, because servers log its address."""
-    query = dict(parse_qsl(socket.scope.get("query_string", b"").decode("latin-1")))
-    if query.pop("token", None) is not None:
-        socket.scope["query_string"] = urlencode(query).encode()
-    return query
-
-
-def _id(query: Query) -> str:
-    id = query.get("session_id") or uuid.uuid4().hex
-    if not _ID.fullmatch(id):
-        raise ClientRefused(400, "bad_session_id", "session_id is not 1 to 64 letters, digits, - and _")
-    return id
+    def _open(self, socket: WebSocket, serializer: Serializer, id: str, identity: Any, query: Query) -> Call:
+        transport = WebSocketTransport(
+            StarletteWire(socket), serializer, id=own_id(id), identity=identity, data=query, limits=self._limits
+        )
+        return self._calls.open(transport, address=address_of(socket.scope))
 
 
 def _rate(query: Query, name: str, default: int, step: int) -> int:

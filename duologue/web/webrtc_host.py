@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+import anyio
 from starlette.requests import ClientDisconnect, Request
 
 from ..errors import BadInput, IllegalState, MissingExtra
-from .calls import Call, Calls, ClientRefused
+from ..frames.text import well_formed_data
+from .calls import Calls
+from .refusals import ClientRefused
 
 if TYPE_CHECKING:
     from ..transports.webrtc.transport import WebRTCTransport
@@ -24,7 +26,6 @@ class WebRTCHost:
     def __init__(self, calls: Calls, ice_servers: Sequence[str] = ()) -> None:
         self.calls = calls
         self.ice_servers = list(ice_servers)
-        self._ending: set[asyncio.Task[None]] = set()
         self._missing: MissingExtra | None = None
         try:  # here, because the import is slow and would stop the calls of a running server
             from ..transports.webrtc import transport as webrtc  # noqa: F401
@@ -37,22 +38,33 @@ class WebRTCHost:
             raise ClientRefused(501, "not_available", str(self._missing))
 
     async def body(self, request: Request) -> Json:
-        """Return the request's JSON object. Raises ClientRefused: 413 if it is too long, 400 if it is not an object."""
-        limit, data = self.calls.limits.message_bytes, b""
+        """Return the request's JSON object.
+
+        Raises ClientRefused: 408 if it is not complete in time, 413 if it is too long, 400 if it is not an object.
+        """
+        limit_s = self.calls.limits.request_s
         try:
-            async for piece in request.stream():
-                data += piece
-                if len(data) > limit:
-                    raise ClientRefused(413, "too_large", f"the request is longer than {limit} bytes")
+            with anyio.fail_after(limit_s):
+                data = await self._read(request)
+        except TimeoutError as error:
+            raise ClientRefused(408, "too_slow", f"the request was not complete within {limit_s:g} s") from error
         except ClientDisconnect as error:
             raise ClientRefused(400, "malformed", "the request was broken off") from error
         try:
-            value = json.loads(data)
+            value = well_formed_data(json.loads(data))
         except (ValueError, RecursionError) as error:
             raise ClientRefused(400, "malformed", "the request is not JSON") from error
         if not isinstance(value, dict):
             raise ClientRefused(400, "malformed", "the request is not a JSON object")
         return value
+
+    async def _read(self, request: Request) -> bytearray:
+        limit, data = self.calls.limits.message_bytes, bytearray()
+        async for piece in request.stream():
+            data += piece
+            if len(data) > limit:
+                raise ClientRefused(413, "too_large", f"the request is longer than {limit} bytes")
+        return data
 
     def options(self) -> Json:
         """Return the keyword arguments of transports."""
@@ -66,18 +78,18 @@ class WebRTCHost:
             "messages_per_s": limits.messages_per_s,
         }
 
-    async def accept(self, transport: WebRTCTransport, sdp: str, type: str) -> str:
-        """Take a call. Returns the answer to its first offer. Raises ClientRefused."""
-        call = self.calls.open(transport)
+    async def accept(self, transport: WebRTCTransport, sdp: str, type: str, address: str) -> str:
+        """Take a call of a client at `address`. Returns the answer to its first offer. Raises ClientRefused."""
+        call = self.calls.open(transport, address=address, connected=False)
         transport.on_connected = call.start
-        transport.on_abandoned = lambda reason: self._end(call, reason)
+        transport.on_abandoned = call.give_up
         try:
             return await transport.accept(sdp, type)
         except (BadInput, IllegalState) as error:
             await call.end("the offer could not be answered")
             raise ClientRefused(400, "bad_offer", str(error)) from error
         except BaseException:
-            self._end(call, "the offer was withdrawn")
+            call.give_up("the offer was withdrawn")
             raise
 
     def find(self, id: str, identity: Any) -> WebRTCTransport | None:
@@ -89,11 +101,6 @@ class WebRTCHost:
         if not isinstance(transport, WebRTCTransport) or transport.identity != identity or transport.hung_up:
             return None
         return transport
-
-    def _end(self, call: Call, reason: str) -> None:
-        task = asyncio.get_running_loop().create_task(call.end(reason), name=f"end of call {call.transport.id}")
-        self._ending.add(task)
-        task.add_done_callback(self._ending.discard)
 
 
 async def add_candidate(transport: WebRTCTransport, candidate: Any, mid_name: str, index_name: str) -> None:

@@ -3,13 +3,18 @@ from __future__ import annotations
 import struct
 import wave
 from pathlib import Path
+from typing import Literal
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
+from duologue.audio import mulaw
 from duologue.audio.wav import Wav, WavWriter, read_wav
 from duologue.errors import BadInput, IllegalState
+from duologue.protocols.openai_realtime.audio import encode_audio
 from tests.audio.signals import noise
 
 UTTERANCE = Path(__file__).parent / "data" / "utterance_2.wav"
@@ -54,15 +59,16 @@ def test_chunks_of_other_programs_are_passed_over(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
-        (wav_file(bytes(100), bits=8), "8 bits"),
-        (wav_file(bytes(300), bits=24), "24 bits"),
-        (wav_file(bytes(400), kind=3, bits=32), "format: 3"),
-        (wav_file(bytes(400), kind=7, bits=8), "format: 7"),
-        (wav_file(bytes(400), kind=0x11, bits=4), "format: 17"),
+        (wav_file(bytes(400), bits=64), "64 bits.*integer"),
+        (wav_file(bytes(400), kind=3, bits=16), "16 bits.*float"),
+        (wav_file(bytes(400), kind=0x11, bits=4), r"IMA ADPCM \(0x0011\)"),
+        (wav_file(bytes(400), kind=0x55, bits=16), r"MP3 \(0x0055\)"),
+        (wav_file(bytes(400), kind=0x4242, bits=16), r"unknown format \(0x4242\)"),
+        (wav_file(bytes(400), kind=0xFFFE), "too short for WAVE_FORMAT_EXTENSIBLE"),
         (wav_file(bytes(400), rate=0), "0 Hz"),
         (wav_file(bytes(400), rate=4_000_000_000), "4000000000 Hz"),
         (wav_file(bytes(400), channels=0), "channels"),
-        (wav_file(bytes(600), channels=3), "3 channels"),
+        (wav_file(bytes(600), channels=300), "300 channels"),
         (wav_file(b""), "no audio"),
         (wav_file(b"\0"), "no audio"),
         (wav_file(bytes(400), size=402), "truncated"),
@@ -72,7 +78,10 @@ def test_chunks_of_other_programs_are_passed_over(tmp_path: Path) -> None:
         (wav_file(bytes(400))[:40], "data chunk missing"),
         (b"RIFF", "ends inside its header"),
         (b"", "ends inside its header"),
-        (b"ID3\x04 not audio of this kind at all", "RIFF"),
+        (b"ID3\x04 not audio of this kind at all", "MP3.*RIFF"),
+        (b"OggS" + bytes(100), "Ogg"),
+        (b"fLaC" + bytes(100), "FLAC"),
+        (b"RIFF\0\0\0\0WAVEdata\0\0\0\0" + bytes(40), "fmt chunk.* is missing"),
         (b"RIFF\x10\0\0\0AVI LIST and more", "not a WAVE"),
     ],
 )
@@ -167,3 +176,130 @@ def test_a_split_sample_is_refused_and_not_written(tmp_path: Path) -> None:
         with pytest.raises(BadInput, match="6 bytes"):
             writer.write(bytes(6))
     assert read_wav(tmp_path / "a.wav").pcm == noise(20)
+
+
+# -- WAV as people have it ---------------------------------------------------------------------------------------------
+
+SAMPLES = np.frombuffer(noise(300), "<i2").astype(np.int64)
+GUID = b"\0\0\0\0\x10\0\x80\0\0\xaa\0\x38\x9b\x71"
+
+
+def riff(
+    *chunks: tuple[bytes, bytes], size: int | None = None, magic: bytes = b"RIFF", data_size: int | None = None
+) -> bytes:
+    """A RIFF file of these chunks, each padded to an even length."""
+    order = ">" if magic == b"RIFX" else "<"
+    body = b"WAVE"
+    for kind, content in chunks:
+        length = data_size if kind == b"data" and data_size is not None else len(content)
+        body += kind + struct.pack(f"{order}L", length) + content + bytes(len(content) % 2)
+    return magic + struct.pack(f"{order}L", len(body) if size is None else size) + body
+
+
+def fmt(kind: int, bits: int, channels: int = 1, block: int = 0, order: str = "<") -> tuple[bytes, bytes]:
+    block = block or channels * (bits // 8)
+    return b"fmt ", struct.pack(f"{order}HHLLHH", kind, channels, 16_000, 16_000 * block, block, bits)
+
+
+def extensible(kind: int, bits: int, container: int, channels: int = 1) -> tuple[bytes, bytes]:
+    block = channels * container // 8
+    head = struct.pack("<HHLLHH", 0xFFFE, channels, 16_000, 16_000 * block, block, container)
+    return b"fmt ", head + struct.pack("<HHLH", 22, bits, 3, kind) + GUID
+
+
+def integers(bits: int, samples: NDArray[np.int64] = SAMPLES, order: Literal["little", "big"] = "little") -> bytes:
+    """The samples as integers of these bits, at full scale."""
+    if bits == 8:
+        return bytes(int(s >> 8) + 128 for s in samples)
+    return b"".join((int(s) << (bits - 16)).to_bytes(bits // 8, order, signed=True) for s in samples)
+
+
+def read(tmp_path: Path, content: bytes) -> Wav:
+    path = tmp_path / "a.wav"
+    path.write_bytes(content)
+    return read_wav(path)
+
+
+@pytest.mark.parametrize(
+    ("content", "tolerance"),
+    [
+        (riff(fmt(1, 8), (b"data", integers(8))), 256),
+        (riff(fmt(1, 16), (b"data", integers(16))), 0),
+        (riff(fmt(1, 24), (b"data", integers(24))), 0),
+        (riff(fmt(1, 32), (b"data", integers(32))), 0),
+        (riff(fmt(1, 24, block=4), (b"data", integers(32))), 0),
+        (riff(fmt(1, 16, block=0xFFF), (b"data", integers(16))), 0),
+        (riff(fmt(3, 32), (b"data", (SAMPLES / 32768).astype("<f4").tobytes())), 0),
+        (riff(fmt(3, 64), (b"data", (SAMPLES / 32768).astype("<f8").tobytes())), 0),
+        (riff(extensible(1, 16, 16), (b"data", integers(16))), 0),
+        (riff(extensible(1, 24, 32), (b"data", integers(32))), 0),
+        (riff(extensible(3, 32, 32), (b"data", (SAMPLES / 32768).astype("<f4").tobytes())), 0),
+        (riff(fmt(7, 8), (b"data", mulaw.encode(SAMPLES.astype("<i2").tobytes()))), 1024),
+        (riff(fmt(6, 8), (b"data", encode_audio("audio/pcma", SAMPLES.astype("<i2").tobytes()))), 1024),
+        (riff(fmt(1, 16, order=">"), (b"data", integers(16, order="big")), magic=b"RIFX"), 0),
+        (riff(fmt(1, 24, order=">"), (b"data", integers(24, order="big")), magic=b"RIFX"), 0),
+        (
+            riff(fmt(3, 32, order=">"), (b"data", (SAMPLES / 32768).astype(">f4").tobytes()), magic=b"RIFX"),
+            0,
+        ),
+    ],
+)
+def test_every_coding_is_read(tmp_path: Path, content: bytes, tolerance: int) -> None:
+    found = read(tmp_path, content)
+    assert (found.sample_rate, found.channels) == (16_000, 1)
+    samples = np.frombuffer(found.pcm, "<i2").astype(np.int64)
+    assert len(samples) == len(SAMPLES)
+    assert int(np.abs(samples - SAMPLES).max()) <= tolerance
+
+
+def test_floats_beyond_full_scale_are_clipped_and_what_is_no_number_is_silence(tmp_path: Path) -> None:
+    values = np.array([2.0, -2.0, np.nan, np.inf, -np.inf, 1.0], "<f4").tobytes()
+    found = read(tmp_path, riff(fmt(3, 32), (b"data", values)))
+    assert np.frombuffer(found.pcm, "<i2").tolist() == [32767, -32768, 0, 32767, -32768, 32767]
+
+
+@pytest.mark.parametrize("channels", [2, 6])
+@pytest.mark.parametrize("bits", [16, 24])
+def test_channels_stay_interleaved(tmp_path: Path, channels: int, bits: int) -> None:
+    found = read(tmp_path, riff(extensible(1, bits, bits, channels), (b"data", integers(bits))))
+    assert found == Wav(SAMPLES.astype("<i2").tobytes(), 16_000, channels)
+
+
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFFFFF, None])
+@pytest.mark.parametrize("data_size", [0, 0xFFFFFFFF, 0x7FFFFFFF, 0x7FFFF000, 0x80000000, 0xFFFFFFDB])
+@pytest.mark.parametrize("extra", [(), ((b"LIST", b"INFOISFT\x05\0\0\0Lavf\0\0"),)])
+def test_an_unknown_length_means_all_of_the_file(
+    tmp_path: Path, size: int | None, data_size: int, extra: tuple[tuple[bytes, bytes], ...]
+) -> None:
+    if size is None and data_size == 0:
+        size = 36  # as it was when the header was written
+    content = riff(fmt(1, 16), *extra, (b"data", noise(100) + b"\0"), size=size, data_size=data_size)
+    assert read(tmp_path, content[:-1]).pcm == noise(100)
+
+
+@pytest.mark.parametrize("magic", [b"RF64", b"BW64"])
+@pytest.mark.parametrize(("said", "there"), [(200, 200), (100, 200), (0, 200), (2**64 - 1, 200)])
+def test_64_bit_sizes_are_read(tmp_path: Path, magic: bytes, said: int, there: int) -> None:
+    ds64 = b"ds64", struct.pack("<QQQL", 0, said, 0, 0)
+    data = noise(there // 2)
+    content = riff(ds64, fmt(1, 16), (b"data", data), magic=magic, size=0xFFFFFFFF, data_size=0xFFFFFFFF)
+    assert read(tmp_path, content).pcm == (data[:said] if 0 < said < there else data)
+
+
+def test_a_64_bit_size_that_is_more_than_there_is_is_an_error(tmp_path: Path) -> None:
+    ds64 = b"ds64", struct.pack("<QQQL", 0, 2**40, 0, 0)
+    content = riff(ds64, fmt(1, 16), (b"data", noise(100)), magic=b"RF64", size=0xFFFFFFFF, data_size=0xFFFFFFFF)
+    with pytest.raises(BadInput, match=f"truncated: its header says {2**40} bytes"):
+        read(tmp_path, content)
+
+
+def test_chunks_before_and_behind_the_audio_are_passed_over_padded_or_not(tmp_path: Path) -> None:
+    around = [(b"JUNK", bytes(27)), (b"bext", bytes(605)), (b"id3 ", b"ID3"), (b"LIST", b"INFO!")]
+    whole = riff(*around, fmt(1, 16), (b"fact", bytes(4)), (b"data", noise(100)), (b"LIST", b"INFO"), *around)
+    assert read(tmp_path, whole).pcm == noise(100)
+    unpadded = riff(fmt(1, 16)) + b"LIST" + struct.pack("<L", 5) + b"INFO!" + riff((b"data", noise(100)))[12:]
+    assert read(tmp_path, unpadded).pcm == noise(100)
+
+
+def test_a_sample_that_is_not_complete_is_left_out(tmp_path: Path) -> None:
+    assert read(tmp_path, riff(fmt(1, 16, 2), (b"data", noise(100) + b"\1\2\3"))).pcm == noise(100)

@@ -47,11 +47,22 @@ class Server:
 
 @contextmanager
 def running(
-    directory: Path, factory: str = "tests.browser.served:make_session", *options: str, token: str = ""
+    directory: Path,
+    factory: str = "tests.browser.served:make_session",
+    *options: str,
+    token: str = "",
+    closed: bool = False,
 ) -> Iterator[Server]:
-    """Serve `factory` until the end of the block, then stop as Ctrl-C does, which must go well."""
+    """Serve `factory` until the end of the block, then stop as Ctrl-C does, which must go well.
+
+    Without a token it is open to all, unless it is `closed`: then it makes a token.
+    """
     diary, output = directory / "diary.jsonl", directory / "output.txt"
-    environment = {**os.environ, "DUOLOGUE_TEST_DIARY": str(diary), "DUOLOGUE_SERVER_KEY": token}
+    environment = {**os.environ, "DUOLOGUE_TEST_DIARY": str(diary)}
+    if token:
+        environment["DUOLOGUE_SERVER_KEY"] = token
+    elif not closed:
+        options = (*options, "--open")
     command = [sys.executable, "-c", "from duologue.cli import main; main()", "serve", factory, "--port", "0", *options]
     with output.open("wb") as log:
         process = subprocess.Popen(

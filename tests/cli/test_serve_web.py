@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 import signal
 import socket
 import sys
+import time
 from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 import pytest
 from typer.testing import CliRunner
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from duologue.cli.app import app
 from duologue.cli.serve import KEY_VARIABLE, load
 from duologue.cli.web_demo import WebDemo
 from duologue.errors import ConfigurationError, IllegalState
 from duologue.transports.memory import MemoryTransport
+from duologue.web.rtvi import ALL_CONTROLS
 
 from ..browser.server import running
 
+EVIL = "http://evil.example"
 FACTORY = "tests.browser.served:make_session"
 
 
@@ -64,6 +71,111 @@ def test_the_key_is_asked_for_everywhere_and_is_written_nowhere(tmp_path: Path) 
     output = (tmp_path / "output.txt").read_text()
     assert "a-secret" not in output
     assert f"{server.url}/v1" in output
+
+
+def printed(directory: Path) -> str:
+    return (directory / "output.txt").read_text()
+
+
+def test_without_a_key_the_address_has_a_random_one(tmp_path: Path) -> None:
+    tokens = []
+    for directory in (tmp_path / "one", tmp_path / "two"):
+        directory.mkdir()
+        options = ("--openai-realtime", "duologue.cli.agents:agents")
+        with running(directory, FACTORY, *options, closed=True) as server:
+            [token] = re.findall(r"/\?token=([\w-]{20,})$", printed(directory), re.MULTILINE)
+            address = server.url.replace("http", "ws")
+            for path in ("/ws", "/ws/protobuf", "/websocket/offer", "/v1/realtime"):
+                with pytest.raises(Exception, match="401"), connect(address + path):
+                    pass
+                with connect(f"{address}{path}?token={token}"):
+                    pass
+            assert status(f"{server.url}/?token={token}") == 200
+            assert f"api_key {token}" in printed(directory)
+            tokens.append(token)
+    assert len(set(tokens)) == 2
+
+
+def test_a_served_name_is_loopback_or_named(tmp_path: Path) -> None:
+    with running(
+        tmp_path, FACTORY, "--allowed-host", "voice.example", "--allowed-origin", "https://a.example"
+    ) as server:
+        assert status(server.url + "/", Host="evil.example") == 421
+        assert status(server.url + "/", Host="server") == 421
+        assert status(server.url + "/", Host="voice.example") == 200
+        assert status(server.url + "/", Host="localhost") == 200
+        with (
+            pytest.raises(Exception, match="403"),
+            connect(server.url.replace("http", "ws") + "/ws", origin=Origin(EVIL)),
+        ):
+            pass
+        with connect(server.url.replace("http", "ws") + "/ws", origin=Origin("https://a.example")):
+            pass
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::"])
+def test_a_host_beyond_loopback_needs_a_key_or_to_be_open(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(KEY_VARIABLE, raising=False)
+    result = CliRunner().invoke(app, ["serve", "duologue.cli.agents:agents", "--host", host, "--port", "0"])
+    assert result.exit_code == 2
+    assert KEY_VARIABLE in result.output
+    assert "--open" in result.output
+
+
+@pytest.mark.parametrize("key", ["", "  "])
+def test_a_key_that_is_set_and_empty_is_refused(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, key)
+    result = CliRunner().invoke(app, ["serve", "duologue.cli.agents:agents", "--port", "0", "--open"])
+    assert result.exit_code == 2
+    assert f"{KEY_VARIABLE} is empty" in result.output
+
+
+def test_callers_get_the_controls_that_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ready = json.dumps({"label": "rtvi-ai", "type": "client-ready", "id": "1", "data": {"version": "2.2.0"}})
+
+    def controls(directory: Path, *options: str) -> list[str]:
+        directory.mkdir()
+        with (
+            running(directory, "duologue.cli.agents:agents", *options) as server,
+            connect(server.url.replace("http", "ws") + "/ws") as client,
+        ):
+            client.send(ready)
+            while True:
+                message = json.loads(client.recv(10))
+                if message["type"] == "server-message" and message["data"]["type"] == "duologue.state":
+                    return list(message["data"]["controls"])
+
+    assert controls(tmp_path / "none") == []
+    assert controls(tmp_path / "some", "--controls", "usage, transfer") == ["transfer", "usage"]
+    assert controls(tmp_path / "all", "--controls", "all") == sorted(ALL_CONTROLS)
+    result = CliRunner().invoke(app, ["serve", "duologue.cli.agents:agents", "--controls", "fly", "--port", "0"])
+    assert result.exit_code == 2
+    assert "fly" in result.output
+
+
+def test_a_server_that_stops_tells_each_call_and_waits_for_no_half_request(tmp_path: Path) -> None:
+    with running(tmp_path, FACTORY, "--openai-realtime", "duologue.cli.agents:agents") as server:
+        address, port = server.url.replace("http", "ws"), int(server.url.rpartition(":")[2])
+        half = [socket.create_connection(("127.0.0.1", port)) for _ in range(20)]
+        for number, connection in enumerate(half):
+            header = b"POST /start HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            connection.sendall(header + (b"Content-Length: 1000\r\n\r\n{" if number % 2 else b"X"))
+        with connect(address + "/ws") as call, connect(address + "/v1/realtime") as realtime:
+            call.recv(10)
+            realtime.recv(10)
+            began = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            for client in (call, realtime):
+                with contextlib.suppress(ConnectionClosed):
+                    while True:
+                        client.recv(10)
+                assert (client.close_code, client.close_reason) == (1001, "server is shutting down")
+            assert server.process.wait(10) == 0
+            assert time.monotonic() - began < 3
+        for connection in half:
+            connection.close()
+    assert "Traceback" not in printed(tmp_path)
+    assert "ERROR" not in printed(tmp_path)
 
 
 def test_agents_with_rules_are_served_as_they_are(tmp_path: Path) -> None:

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from duologue.services.sentences import MAX_SENTENCE, SentenceSplitter, without_markup
+from duologue.services.sentences import MAX_SENTENCE, SentenceSplitter
+from duologue.services.spoken_text import without_markup
 
 TEXTS = st.text(alphabet="abI Dr.e!?1\n。「」'\")…", max_size=60) | st.text(max_size=60)
 

@@ -253,6 +253,19 @@ async def test_the_end_of_the_speech_is_that_of_the_last_sound() -> None:
     assert (transcript.start_s, transcript.end_s) == (1.0, 2.5)
 
 
+async def test_what_follows_from_a_transcript_comes_before_its_usage_and_the_end_of_the_call_after_it() -> None:
+    happened: list[str] = []
+    async with line(Recorder()) as caller:
+        session = caller.call.session
+        session.observe(lambda processor, direction, frame: happened.append(type(frame).__name__))
+        await caller.utter()
+        await session.end()
+        await caller.until_quiet()
+    transcript = happened.index("UserTranscript")
+    assert happened[transcript:].index("EndOfTurn") < happened[transcript:].index("Usage")
+    assert happened.index("Usage") < happened.index("SessionEnding")
+
+
 async def test_usage_is_the_audio_that_was_fed() -> None:
     async with line(Recorder()) as caller:
         await caller.speak(*(piece(number) for number in range(100)))

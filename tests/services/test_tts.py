@@ -9,7 +9,8 @@ import pytest
 from duologue.frames import BotAudio, BotText, Interrupted, ResponseEnded, Say, ToolCall, Usage, Word, WordTimes
 from duologue.processors import Processor, handles
 from duologue.processors.tools import Tools
-from duologue.services.tts import SpeechChunk, in_proportion
+from duologue.services.tts import SpeechChunk
+from duologue.services.word_times import in_proportion
 from duologue.testing.mocks import MockLLM, MockTTS
 from duologue.transports import MemoryTransport
 from tests.services.story import Story, asks, story
@@ -177,7 +178,7 @@ async def test_word_times_count_from_the_start_of_the_response() -> None:
     async with story(llm=MockLLM(["One two. Three."]), tts=Timed()) as call:
         await call.types("Go.")
         await call.waits_until(5)
-    assert words(call) == [("One ", 0.0, 0.5), ("two. ", 0.5, 1.0), ("Three. ", 1.0, 1.5)]
+    assert words(call) == [("One ", 0.0, 0.5), ("two. ", 0.5, 1.0), ("Three.", 1.0, 1.5)]
     order = [type(f) for f in call.frames if isinstance(f, BotAudio | WordTimes)]
     assert order == [WordTimes, BotAudio] * 3, "before the audio that holds them"
 

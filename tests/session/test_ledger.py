@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 
 from duologue.frames import Word
 from duologue.session import Heard, Ledger
-from duologue.session.ledger import SPOKEN_CHARACTERS_PER_S, Response
+from duologue.session.heard import SPOKEN_CHARACTERS_PER_S
+from duologue.session.ledger import Response
 
 
 class Book:

@@ -234,7 +234,7 @@ async def test_too_many_other_frames_are_refused() -> None:
         assert call.is_over
 
 
-@pytest.mark.parametrize(("pcm", "rate"), [(b"abc", RATE), (b"ab", 0), (b"ab", 400_000)])
+@pytest.mark.parametrize(("pcm", "rate"), [(b"ab", 0), (b"ab", 400_000)])
 async def test_audio_that_is_none_is_refused_and_loses_nothing_else(pcm: bytes, rate: int) -> None:
     async with InputCall() as call:
         await asyncio.sleep(0.1)

@@ -46,7 +46,7 @@ async def get(path: str, mount: str = "/voice", *, page: bool = True) -> Answer:
     async def send(message: Any) -> None:
         sent.append(message)
 
-    scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": [(b"host", b"server")]}
+    scope = {"type": "http", "method": "GET", "path": path, "query_string": b"", "headers": [(b"host", b"localhost")]}
     await app(scope | {"server": ("server", 80), "scheme": "http", "root_path": ""}, receive, send)
     start = next(message for message in sent if message["type"] == "http.response.start")
     body = b"".join(message.get("body", b"") for message in sent)
@@ -77,7 +77,7 @@ async def test_the_page_is_at_the_root_of_the_mount_and_of_a_server() -> None:
 async def test_the_mount_without_a_slash_leads_to_the_page_whose_addresses_are_relative() -> None:
     response = await get("/voice")
     assert response.status == 307
-    assert response.headers["location"] == "http://server/voice/"
+    assert response.headers["location"] == "http://localhost/voice/"
 
 
 @pytest.mark.parametrize(

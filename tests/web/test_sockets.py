@@ -206,12 +206,7 @@ async def test_fastrtc() -> None:
         audio = await server.ears[0].until(0.02)
         assert audio[0].audio == bytes(320)
         assert audio[0].sample_rate == 8_000
-        assert server.transports[0].id == "abc"
-        async with connect(f"ws://{address}/websocket/offer") as second:
-            await second.send(json.dumps({"event": "start", "websocket_id": "abc"}))
-            answer = json.loads(await second.recv())
-            assert answer == {"status": "failed", "meta": {"error": "connection_already_exists"}}
-            await second.wait_closed()
+        assert server.transports[0].id.startswith("abc-")
         await server.sessions[0].send(UserText(text="Hi."))
         message = json.loads(await client.recv())
         assert message["event"] == "media"

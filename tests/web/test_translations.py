@@ -99,7 +99,9 @@ def test_a_call_whose_arguments_were_changed_does_not_start_twice() -> None:
 
 
 def test_the_pages_messages() -> None:
-    page = PageMessages("s1", lambda: {"agent": "Ann"}, {"m": Price(characters=2)})
+    page = PageMessages(
+        "s1", lambda: {"agent": "Ann"}, frozenset({"usage", "agents"}), prices={"m": Price(characters=2)}
+    )
     used = Usage(service="x", model="m", characters=1_000_000)
     told = [
         message

@@ -83,7 +83,7 @@ class Server:
         self.app = app
 
     async def ask(
-        self, path: str, body: Any = None, *, method: str = "POST", token: str = "", host: str = "duologue.test"
+        self, path: str, body: Any = None, *, method: str = "POST", token: str = "", host: str = "localhost"
     ) -> tuple[int, Any]:
         """One request: the status and the JSON of the answer. Text is sent as it is."""
         content = body.encode() if isinstance(body, str) else json.dumps(body).encode()

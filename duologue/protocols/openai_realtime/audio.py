@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+
+from ...audio import alaw, mulaw
 
 FORMAT_RATES = {"audio/pcm": 24_000, "audio/pcmu": 8_000, "audio/pcma": 8_000}
 """Formats and their sample rates in Hz."""
@@ -13,11 +14,7 @@ def decode_audio(kind: str, audio: bytes) -> bytes:
     """Return the audio of a format as s16le."""
     if kind == "audio/pcm":
         return audio
-
-    codes = np.frombuffer(audio, np.uint8)
-    levels = _mu_law_levels() if kind == "audio/pcmu" else _a_law_levels()
-    pcm: bytes = levels[codes].astype("<i2").tobytes()
-    return pcm
+    return mulaw.decode(audio) if kind == "audio/pcmu" else alaw.decode(audio)
 
 
 def encode_audio(kind: str, pcm: bytes) -> bytes:
@@ -37,20 +34,3 @@ def encode_audio(kind: str, pcm: bytes) -> bytes:
         code = (np.where(samples < 0, 0, 0x80) | segment << 4 | size >> (np.maximum(segment, 1) + 3) & 0xF) ^ 0x55
     audio: bytes = (code & 0xFF).astype(np.uint8).tobytes()
     return audio
-
-
-def _mu_law_levels() -> NDArray[np.int32]:
-
-    code = ~np.arange(256, dtype=np.int32) & 0xFF
-    size = ((code & 0xF) << 3) + 132 << (code >> 4 & 7)
-    levels: NDArray[np.int32] = np.where(code & 0x80, 132 - size, size - 132)
-    return levels
-
-
-def _a_law_levels() -> NDArray[np.int32]:
-
-    code = np.arange(256, dtype=np.int32) ^ 0x55
-    segment = code >> 4 & 7
-    size = ((code & 0xF) << 4) + 8 + np.where(segment, 256, 0) << np.maximum(segment - 1, 0)
-    levels: NDArray[np.int32] = np.where(code & 0x80, size, -size)
-    return levels

@@ -11,6 +11,8 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+from ...audio.pcm import WholeSamples
+from ...frames.text import well_formed_data
 from .audio import FORMAT_RATES, decode_audio
 from .backend import Backend
 from .config import OPENAI_VOICES, Refusal, default_session, response_settings, updated
@@ -177,7 +179,7 @@ class RealtimeServerSession:
     def receive(self, message: str | bytes) -> None:
         """Carry out one message of the client, or answer it with an `error` event."""
         try:
-            event = json.loads(message)
+            event = well_formed_data(json.loads(message))
         except (ValueError, RecursionError):
             event = None
         if not isinstance(event, dict):
@@ -270,6 +272,8 @@ class ServerInputBuffer:
         """Milliseconds of audio received since the session began."""
         self._begin_ms = 0.0  # the start of the buffer in that audio
         self._speech_item = ""  # the item id of the caller's turn in progress, "" while the caller is silent
+        self._kind = ""  # the format of the latest audio
+        self._whole = WholeSamples()
 
     def speech_started(self, at_ms: float, *, interrupt: bool = True) -> None:
         """Begin a turn of the caller. With `interrupt` cancel the active response, if the settings say that."""
@@ -324,9 +328,10 @@ class ServerInputBuffer:
             raise Refusal("invalid_value", "Invalid 'audio': expected base64.", "audio") from error
         if len(audio) > MAX_APPEND_BYTES:
             raise Refusal("invalid_value", f"Invalid 'audio': more than {MAX_APPEND_BYTES} bytes.", "audio")
-        pcm = decode_audio(self._session.config["audio"]["input"]["format"]["type"], audio)
-        if len(pcm) % 2:
-            raise Refusal("invalid_value", "Invalid 'audio': expected whole 16-bit samples.", "audio")
+        kind = self._session.config["audio"]["input"]["format"]["type"]
+        if kind != self._kind:
+            self._kind, self._whole = kind, WholeSamples()
+        pcm = self._whole.take(decode_audio(kind, audio))
         self.received_ms += len(pcm) / (2 * self._session.input_rate) * 1000
         self._backend.audio(pcm, self._session.input_rate)
 
@@ -344,6 +349,7 @@ class ServerInputBuffer:
     def clear(self) -> None:
         """Discard the audio in the buffer."""
         self._begin_ms, self._speech_item = self.received_ms, ""
+        self._whole.reset()
         self._backend.cleared()
         self._session.emit("input_audio_buffer.cleared")
 

@@ -129,6 +129,6 @@ class GeminiLive(SpeechToSpeech):
 
     def _key(self) -> str:
         key = self._api_key or next((value for name in KEY_VARIABLES if (value := os.environ.get(name))), "")
-        if not key:
+        if not key.strip():
             raise ConfigurationError(f"{self.model} needs a key: give api_key, or set {' or '.join(KEY_VARIABLES)}")
         return key

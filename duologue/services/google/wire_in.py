@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import msgspec
 
 from ...errors import BadInput
+from ...frames.text import from_json
 from .options import OUTPUT_RATE
 
 _RATE = re.compile(r";\s*rate=(\d+)")
@@ -20,7 +21,7 @@ class _Fields(msgspec.Struct, rename="camel", frozen=True):
 
 
 class Blob(_Fields, frozen=True):
-    """Bytes, base64 on the wire. Audio is mono s16le at 24 kHz."""
+    """Bytes, base64 on the wire. Audio is mono s16le at 24 kHz, cut at any byte."""
 
     mime_type: str = ""
     data: bytes = b""
@@ -36,8 +37,6 @@ class Blob(_Fields, frozen=True):
         rate = _RATE.search(self.mime_type)
         if rate is not None and rate[1] != str(OUTPUT_RATE):
             raise ValueError(f"mimeType is not audio of {OUTPUT_RATE} Hz: {self.mime_type[:64]!r}")
-        if len(self.data) % 2:
-            raise ValueError(f"data has an odd number of bytes: {len(self.data)}")
 
 
 class ContentPart(_Fields, frozen=True):
@@ -158,6 +157,15 @@ _KINDS: dict[str, tuple[str, msgspec.json.Decoder[Any]]] = {
 }
 _WITHOUT_MEANING = frozenset({"voiceActivity", "voiceActivityDetectionSignal"})
 _FRAME = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_OBJECT = msgspec.json.Decoder(dict[str, Any])
+
+
+def _parts(message: str | bytes) -> dict[str, Any]:
+    """Return the parts of a frame: raw, or decoded if an escape in it is half of a character."""
+    try:
+        return _FRAME.decode(message)
+    except msgspec.DecodeError:
+        return from_json(message, _OBJECT)  # type: ignore[no-any-return]
 
 
 def decode_frame(message: str | bytes) -> ServerFrame:
@@ -165,10 +173,11 @@ def decode_frame(message: str | bytes) -> ServerFrame:
     found = ServerFrame()
     kind = "message"
     try:
-        for kind, raw in _FRAME.decode(message).items():
+        for kind, raw in _parts(message).items():
             if kind in _KINDS:
                 name, decoder = _KINDS[kind]
-                setattr(found, name, decoder.decode(raw))
+                value = decoder.decode(raw) if isinstance(raw, msgspec.Raw) else msgspec.convert(raw, decoder.type)
+                setattr(found, name, value)
             elif kind not in _WITHOUT_MEANING:
                 found.unknown += (kind,)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:

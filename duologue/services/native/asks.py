@@ -11,7 +11,9 @@ from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ...audio.pcm import WholeSamples
 from ...frames import ToolResult
+from ...frames.text import TextPieces
 from ...processors.kernel.tasks import loop_time
 from ...session.session import Session
 from ..answers import MAX_CALLS_PER_TURN
@@ -208,6 +210,8 @@ class Reply:
     cut: set[str] = field(default_factory=set)
     """The items that were truncated."""
     calls: list[Called] = field(default_factory=list)
+    text: TextPieces = field(default_factory=TextPieces)
+    whole: WholeSamples = field(default_factory=WholeSamples)
 
 
 class Asks:

@@ -133,7 +133,7 @@ class NativeAnswers(NativeService):
         provider.live = True
         if (connection := provider.connection) is not None:
             if not parts.memory.resumed:
-                parts.memory.replay_on(connection)
+                parts.memory.replay_on(connection, lambda error: self.session.report(error, self.name))
             parts.caller.attach(connection)
         provider.notify()
 

@@ -210,7 +210,7 @@ class Link:
         memory.connected(resumed=resumed)
         how = "resumed by handle" if resumed else "fresh"
         if self._provider.live:
-            if not resumed and (replayed := memory.replay_on(connection)):
+            if not resumed and (replayed := memory.replay_on(connection, self.report)):
                 how = f"replayed {replayed} messages"
             self._parts.caller.attach(connection)
             # For readers of the log only: without a text it is not sent to the model.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ import msgspec
 
 from ...agents.engine import Capabilities, EngineConfig
 from ...agents.tool import ToolSpec
-from ...errors import ConfigurationError, MissingExtra
+from ...errors import ConfigurationError, MissingExtra, ServiceError
 from ...frames import EndOfTurn
 from ...session.conversation import Conversation, Item
 from ...session.ledger import Ledger
@@ -209,12 +209,23 @@ class ProviderMemory:
         self._conversation.calls.told(self._conversation.calls.news)
         return told
 
-    def replay_on(self, connection: Connection[Dialect]) -> int:
-        """Send the replay on a new connection. Returns the number of messages of caller and agent."""
-        replayed = self.replay()
-        if replayed:
-            connection.send(connection.dialect.history(replayed))
-        return sum(message.role in ("user", "assistant") for message in replayed)
+    def replay_on(self, connection: Connection[Dialect], report: Callable[[Exception], None]) -> int:
+        """Send the replay on a new connection, and `report` messages that cannot be sent.
+
+        Returns the number of messages of caller and agent that are sent.
+        """
+        told = self.replay()
+        if not told:
+            return 0
+        dialect = connection.dialect
+        try:
+            wire = dialect.history(told)
+        except Exception as error:  # a connection that knows less is better than one that is not set up
+            report(ServiceError(f"not all of the conversation is replayed: {error}"))
+            told = _tellable(dialect, told)
+            wire = dialect.history(told) if told else []
+        connection.send(wire)
+        return sum(message.role in ("user", "assistant") for message in told)
 
     def connected(self, *, resumed: bool) -> None:
         """Note that another session is in use, a resumed or a new one. A new one makes the handle void."""
@@ -244,6 +255,23 @@ class ProviderMemory:
         if item.kind in ("note", "handoff"):
             return not item.text or item.id in self._due
         return False
+
+
+def _tellable(dialect: Dialect, told: Sequence[Message]) -> tuple[Message, ...]:
+    """Return the messages that the dialect can translate. Calls and results stay in pairs."""
+
+    def can_be_told(message: Message) -> bool:
+        try:
+            dialect.history((message,))
+        except Exception:
+            return False
+        return True
+
+    told = tuple(message for message in told if can_be_told(message))
+    results = {message.call_id for message in told if message.role == "tool"}
+    told = tuple(message for message in told if all(call.call_id in results for call in message.calls))
+    calls = {call.call_id for message in told for call in message.calls}
+    return tuple(message for message in told if message.role != "tool" or message.call_id in calls)
 
 
 def _note(item: Item, *, late: bool = False) -> Note | None:

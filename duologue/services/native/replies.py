@@ -77,11 +77,14 @@ class Replies:
     def on_said(self, event: Said) -> None:
         """Put out text of a reply."""
         reply = self._asks.active.get(event.response)
-        if reply is None or reply.void or not event.text:
-            return
-        reply.said = True
-        self._session.ledger.add_text(reply.id, event.text)
-        self._outlet.put(BotText(turn=reply.turn, response_id=reply.id, text=event.text))
+        if reply is not None and not reply.void and event.text:
+            self._say(reply, reply.text.feed(event.text))
+
+    def _say(self, reply: Reply, text: str) -> None:
+        if text:
+            reply.said = True
+            self._session.ledger.add_text(reply.id, text)
+            self._outlet.put(BotText(turn=reply.turn, response_id=reply.id, text=text))
 
     def on_voiced(self, event: Voiced) -> None:
         """Put out audio of a reply."""
@@ -94,7 +97,8 @@ class Replies:
             return
         reply.said = True
         reply.audio_bytes += size
-        self._outlet.put(BotAudio(turn=reply.turn, response_id=reply.id, audio=event.pcm, sample_rate=self._rate))
+        if pcm := reply.whole.take(event.pcm):
+            self._outlet.put(BotAudio(turn=reply.turn, response_id=reply.id, audio=pcm, sample_rate=self._rate))
 
     def on_given(self, event: AudioComplete) -> None:
         """Mark a reply's audio as complete: a loss of the connection no longer breaks the reply off."""
@@ -124,6 +128,7 @@ class Replies:
             self._finish(reply.ask, "finished")
             return
         self._kept.append(reply)
+        self._say(reply, reply.text.flush())
         if event.status == "completed":
             self._call(reply)
         elif event.status == "failed":

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from ...frames import ResponseStatus, Usage
+from ...frames.text import from_json
 from ..native.dialect import Called, Consumed, Event, Refused, ResponseBegan, ResponseFinished, Said, Voiced
 from ..remote.connection import Recent
 from .options import SAMPLE_RATE
@@ -48,6 +49,7 @@ FINAL_ERRORS = frozenset(
 MAX_ERROR_TEXT = 500
 """The most characters of the provider's text in an error."""
 
+_ANY = msgspec.json.Decoder()
 _BYTES_PER_MS = SAMPLE_RATE * 2 // 1000
 _STATUS: dict[str, ResponseStatus] = {"completed": "completed", "cancelled": "interrupted"}
 
@@ -207,7 +209,7 @@ def _called(response: str, item: WireItem) -> Called:
 def _call_arguments(arguments: str) -> dict[str, Any]:
     """Return the arguments of a call. An empty text means none."""
     try:
-        plain = msgspec.json.decode(arguments or "{}")
+        plain = from_json(arguments or "{}", _ANY)
     except (msgspec.DecodeError, RecursionError):
         plain = None
     return plain if isinstance(plain, dict) else {MALFORMED: arguments[:1000]}

@@ -11,7 +11,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from ...errors import ConfigurationError, IncompatiblePackage, MissingExtra
+from ...errors import ConfigurationError, IncompatiblePackage, MissingExtra, public_address
 from ..remote.dialect import Wire
 from ..remote.errors import ConnectionLost, fatal
 from ..remote.tls import client_ssl_context
@@ -58,7 +58,8 @@ class OpenAIClient:
         if not key.isascii() or not key.isprintable() or " " in key:
             raise ConfigurationError("the OpenAI API key has characters that keys do not have (a space, a line's end?)")
         if self._base_url and not self._base_url.startswith(("http://", "https://")):
-            raise ConfigurationError(f"base_url is {self._base_url!r}: it begins with http:// or https://")
+            address = public_address(self._base_url)
+            raise ConfigurationError(f"base_url is {address!r}: it begins with http:// or https://")
 
     @property
     def _key(self) -> str:

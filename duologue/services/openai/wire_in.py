@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeAlias, get_args
 import msgspec
 
 from ...errors import BadInput
+from ...frames.text import from_json
 
 _MAX = 1e15  # the limit of every number: above all times and token counts, and exact as a float
 _Count = Annotated[float, msgspec.Meta(ge=0, le=_MAX)]
@@ -168,15 +169,11 @@ class SpokenTextDelta(_MessageBase, frozen=True, gc=False, tag="response.output_
 
 
 class AudioDelta(_MessageBase, frozen=True, gc=False, tag="response.output_audio.delta"):
-    """`delta` is mono s16le at 24 kHz, base64 on the wire."""
+    """`delta` is mono s16le at 24 kHz, cut at any byte, base64 on the wire."""
 
     response_id: str
     delta: bytes
     item_id: str | None = None
-
-    def __post_init__(self) -> None:
-        if len(self.delta) % 2:
-            raise ValueError(f"`delta` is {len(self.delta)} bytes: not whole 16-bit samples")
 
 
 class OutputItemDone(_MessageBase, frozen=True, tag="response.output_item.done"):
@@ -262,7 +259,7 @@ _DECODE_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError)
 def decode_message(message: str | bytes) -> ServerMessage | OtherMessage:
     """Return a message of the server. Raises BadInput that names the message and the invalid field."""
     try:
-        return _known_decoder.decode(message)
+        return from_json(message, _known_decoder)  # type: ignore[no-any-return]
     except _DECODE_ERRORS as error:
         return _decode_other(message, error)
 
@@ -270,7 +267,7 @@ def decode_message(message: str | bytes) -> ServerMessage | OtherMessage:
 def _decode_other(message: str | bytes, error: Exception) -> OtherMessage:
     """Return the `OtherMessage` for a message that failed with `error`. Raises BadInput for a malformed one."""
     try:
-        other = _other_decoder.decode(message)
+        other: OtherMessage = from_json(message, _other_decoder)
     except _DECODE_ERRORS as second:
         raise BadInput(f"a message from OpenAI is not a JSON object with a type: {second}") from second
     if other.type in _READ:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...errors import BadInput, ConfigurationError, ServiceError
+from ...errors import BadInput, ConfigurationError, ServiceError, without_credentials
 
 PASSING_STATUSES = frozenset((408, 409, 425, 429))
 """HTTP statuses from 400 to 499 that are not final: time-out, conflict, too early, too many requests."""
@@ -39,7 +39,7 @@ class ConnectionLost(ServiceError):
     """
 
     def __init__(self, reason: str, *, code: int = 0, fatal: bool = False) -> None:
-        super().__init__(reason)
+        super().__init__(without_credentials(reason))  # SDKs quote the address
         self.code = code
         self.fatal = fatal
 

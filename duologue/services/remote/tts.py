@@ -10,12 +10,14 @@ from typing import ClassVar, Literal
 
 import anyio
 
+from ...audio.pcm import WholeSamples
 from ...errors import DeadlineExceeded, ServiceError
 from ...frames import BotAudio, BotText, Interrupted, ResponseEnded, ResponseStarted, Word, WordTimes
 from ...processors.processor import handles
-from ...session.ledger import SPOKEN_CHARACTERS_PER_S
-from ..sentences import without_markup
-from ..tts import TTS, in_proportion
+from ...session.heard import SPOKEN_CHARACTERS_PER_S, cut_text
+from ..spoken_text import spoken
+from ..tts import TTS
+from ..word_times import WordAligner, in_proportion
 from .connection import Connection, ConnectionSettings
 from .dialect import ConnectionDialect, Event, Refused, WireMessage
 from .service import RemoteService, Setup
@@ -93,14 +95,10 @@ class SpeechContext:
         """Loop time of the latest text or audio."""
         self.spoken_s = 0.0
         """Seconds of audio pushed."""
-        self.timed = False
-        """True once the vendor has timed a word."""
-        self.place = 0
-        """Characters of the text whose words were timed."""
+        self.words = WordAligner()
         self.guessed = 0
         """Characters of the text whose times were guessed."""
-        self.odd = b""
-        """The first byte of a sample whose second byte has not come."""
+        self.whole = WholeSamples()
         self.scope = anyio.CancelScope()
         self.finished = anyio.Event()
         """Set once nothing more is pushed."""
@@ -110,6 +108,11 @@ class SpeechContext:
     def text(self) -> str:
         """The text that is spoken."""
         return "".join(text for _, text in self.sentences)
+
+    def in_proportion(self, length_s: float) -> tuple[Word, ...]:
+        """Return the times of the words in proportion to the spoken characters."""
+        words = in_proportion(self.text, 0.0, length_s)
+        return words if self.text == self.words.text else self.words.guess(words)
 
     @property
     def owed_since(self) -> float | None:
@@ -140,18 +143,6 @@ class SpeechContext:
             self._news = anyio.Event()
             with anyio.move_on_after(left_s):
                 await self._news.wait()
-
-    def verbatim(self, word: Word) -> str:
-        """Return the part of the text for a word, with the spaces around it, and move `place` behind it."""
-        text, bare = self.text, word.text.strip()
-        at = text.find(bare, self.place) if bare else -1
-        if at < 0 or text[self.place : at].strip(" \t\n\"'“”‘’([*_-"):
-            return word.text
-        end = at + len(bare)
-        while end < len(text) and text[end].isspace():
-            end += 1
-        begin, self.place = self.place, end
-        return text[begin:end]
 
 
 class RemoteTTS(RemoteService[TTSDialect], TTS):
@@ -205,8 +196,8 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             self._not_set_up = error
 
     async def _speak(self, sentence: BotText) -> None:
-        text = without_markup(sentence.text)
-        if not any(map(str.isalnum, text)):
+        text = spoken(sentence.text)
+        if not text:
             return
         context = self._context or self._open_context()
         if context.error is not None:
@@ -214,6 +205,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             return
         self._characters += len(text)
         context.sentences.append((sentence.text, text))
+        context.words.add(sentence.text, text)
         context.touch()
         if self.connection is not None:
             dialect = self.connection.dialect
@@ -279,25 +271,25 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             self.report(ServiceError(self._failure))
             self._leave_out(context)
             self._stop(context)
-        if not context.timed and context.spoken_s:
-            await self._time_words(context, in_proportion(context.text, 0.0, context.spoken_s))
+        if not context.spoken_s:
+            return
+        if context.words.timed:
+            await self._time_words(context, context.words.rest(context.spoken_s))
+        else:
+            await self._time_words(context, context.in_proportion(context.spoken_s))
+        self.tell_misfits(context.words)
 
     async def _give(self, context: SpeechContext, chunk: ContextAudio) -> None:
         if chunk.words:
-            context.timed = True
             dialect = self.connection.dialect if self.connection is not None else TTSDialect()
             begin = context.spoken_s if dialect.times_from == "chunk" else 0.0
-            words = [Word(context.verbatim(word), word.start_s + begin, word.end_s + begin) for word in chunk.words]
-            await self._time_words(context, tuple(words))
-        elif not context.timed and context.guessed < len(context.text):
+            timed = context.words.align(Word(w.text, w.start_s + begin, w.end_s + begin) for w in chunk.words)
+            await self._time_words(context, timed)
+        elif not context.words.timed and context.guessed < len(context.text):
             # An estimate, in case the caller interrupts before the whole length is known.
-            text = context.text
-            context.guessed = len(text)
-            await self._time_words(context, in_proportion(text, 0.0, len(text) / SPOKEN_CHARACTERS_PER_S))
-        pcm = context.odd + chunk.pcm
-        whole = len(pcm) & ~1
-        pcm, context.odd = pcm[:whole], pcm[whole:]
-        if pcm:
+            context.guessed = len(context.text)
+            await self._time_words(context, context.in_proportion(context.guessed / SPOKEN_CHARACTERS_PER_S))
+        if pcm := context.whole.take(chunk.pcm):
             context.spoken_s += len(pcm) / (2 * self.sample_rate)
             self._spoken_s = context.spoken_s
             response = context.response
@@ -307,19 +299,28 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
 
     async def _time_words(self, context: SpeechContext, words: tuple[Word, ...]) -> None:
         response = context.response
-        await self.push(WordTimes(turn=response.turn, response_id=response.response_id, words=words))
+        if words:
+            await self.push(WordTimes(turn=response.turn, response_id=response.response_id, words=words))
 
     def _leave_out(self, context: SpeechContext) -> None:
         """Remove the unspoken text from the response and from the context."""
-        left = context.place if context.timed else int(context.spoken_s * SPOKEN_CHARACTERS_PER_S)
+        words, timed = context.words, context.words.timed
+        left = words.place if timed else int(context.spoken_s * SPOKEN_CHARACTERS_PER_S)
         kept: list[tuple[str, str]] = []
         for written, text in context.sentences:
-            said = text if left >= len(text) else text[:left].rpartition(" ")[0]
-            left = max(0, left - len(text))
-            if said != text:
+            whole = written if timed else text
+            said = whole if left >= len(whole) else cut_text(whole, left).rstrip()
+            left = max(0, left - len(whole))
+            if said != whole:
                 self.session.ledger.correct_text(context.response.response_id, written, said)
-            kept.append((written, said))
+            kept.append((written, said) if said == whole else (said, said))
         context.sentences = kept
+        if timed:
+            words.replace_rest(0, "".join(written for written, _ in kept))
+        else:
+            context.words = WordAligner()
+            for written, said in kept:
+                context.words.add(written, said)
 
     # -- from the vendor -------------------------------------------------------------------------------------------
 

@@ -54,7 +54,7 @@ def outgoing(kind: str, **fields: str) -> str:
 def checked_key(api_key: str) -> str:
     """Return the key, by default PARROT_API_KEY. Raises ConfigurationError without one."""
     key = api_key or os.environ.get("PARROT_API_KEY", "")
-    if not key:
+    if not key.strip():
         raise ConfigurationError("Parrot needs an API key: set PARROT_API_KEY or give api_key")
     return key
 

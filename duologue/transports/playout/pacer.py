@@ -14,7 +14,7 @@ SLOT_S = PERIOD_S / SLOTS
 MAX_CATCH_UP_S = 10.0
 """Seconds of missed beats that are made up for. If the loop was blocked for longer, the others are skipped."""
 _CHOICE = 5  # takes one of this many slots from the wanted time on: at most 8 ms late
-_FULL = 16  # registrations in a slot: up to here it is filled before another slot, which would be a wake-up of its own
+_FULL = 8  # registrations in a slot: up to here it is filled first, since each slot in use is a wake-up of its own
 
 
 class Lateness:
@@ -108,7 +108,7 @@ class Pacer:
         """
         loop = asyncio.get_running_loop()
         first = math.ceil(max(start_at, loop.time()) / SLOT_S - 1e-4)
-        number = min(range(first, first + _CHOICE), key=self._reluctance)
+        number = min(range(first, first + _CHOICE), key=self._rank)
         beat = Beat(self, number, callback)
         self._slots[beat._slot][beat] = number
         self._count += 1
@@ -116,10 +116,14 @@ class Pacer:
             self._set_timer(loop, number)
         return beat
 
-    def _reluctance(self, number: int) -> int:
-        """Return the least number for the best slot: the fullest below `_FULL`, else the emptiest."""
+    def _rank(self, number: int) -> tuple[bool, int, int]:
+        """Return the least value for the best slot: the fullest below `_FULL`, else the emptiest.
+
+        Among empty slots every fifth is best: it is within reach of the most later registrations.
+        """
         count = len(self._slots[number % SLOTS])
-        return count if count >= _FULL else -count
+        full = count >= _FULL
+        return full, count if full else -count, number % _CHOICE
 
     def _remove(self, beat: Beat) -> None:
         del self._slots[beat._slot][beat]

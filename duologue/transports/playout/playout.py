@@ -154,10 +154,10 @@ class Playout(PlayoutBase):
             self._write_chunk(spans[0][1] if len(spans) == 1 else b"".join(pcm for _, pcm in spans))
             if self._intake.waiting:
                 self._intake.audio_left()
-            # Not if the transport has interrupted meanwhile.
-            first = spans[0][0] or spans[-1][0]
-            if self._account.audible_turn is None and first is not None and first in queue:
-                self._account.started(first.turn)
+            if self._account.audible_turn is None:
+                first = spans[0][0] or spans[-1][0]
+                if first is not None and first in queue:  # not if the transport has interrupted meanwhile
+                    self._account.started(first.turn)
 
     def _write_chunk(self, pcm: bytes) -> None:
         try:

@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import anyio
 
-from ...errors import ConfigurationError, MissingExtra, ServiceError
+from ...errors import ConfigurationError, MissingExtra, ServiceError, public_address, without_credentials
 from ..client import INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE
 from ..playout.base import PlayoutSettings
 from .connection import Closed
@@ -107,7 +107,7 @@ def _address(url: str, binary: bool, input_sample_rate: int, output_sample_rate:
     except ValueError:
         known = False
     if not known:
-        raise ConfigurationError(f"url is {url.partition('?')[0]!r}: it begins with ws:// or wss:// and names a server")
+        raise ConfigurationError(f"url is {public_address(url)!r}: it begins with ws:// or wss:// and names a server")
     query = dict(parse_qsl(parts.query)) | {
         "format": "binary" if binary else "json",
         "input_sample_rate": str(output_sample_rate),
@@ -141,4 +141,5 @@ async def _connected(
     except InvalidStatus as error:
         raise ServiceError(f"{where} refused the connection with status {error.response.status_code}") from error
     except (WebSocketException, OSError, EOFError) as error:
-        raise ServiceError(f"no connection to {where}: {error or type(error).__name__}") from error
+        reason = without_credentials(str(error)) or type(error).__name__
+        raise ServiceError(f"no connection to {where}: {reason}") from error

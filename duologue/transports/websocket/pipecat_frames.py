@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ...audio.pcm import downmix
-from ..client import Message
+from ...audio.pcm import MonoPieces
+from ..client import INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE, Message, Words
 from .serializers import (
     Audio,
     Malformed,
@@ -17,7 +17,6 @@ from .serializers import (
     checked_rate,
     json_object,
     to_json,
-    whole,
 )
 
 MAX_CHANNELS = 8
@@ -35,6 +34,16 @@ _VARINT_BYTES = 10
 class PipecatSerializer(Serializer):
     """The dialect of Pipecat's WebSocket client. An `InterruptionFrame` makes it drop its audio."""
 
+    def __init__(
+        self,
+        *,
+        input_sample_rate: int = INPUT_SAMPLE_RATE,
+        output_sample_rate: int = OUTPUT_SAMPLE_RATE,
+        words: Words | None = None,
+    ) -> None:
+        super().__init__(input_sample_rate=input_sample_rate, output_sample_rate=output_sample_rate, words=words)
+        self._pieces = MonoPieces()
+
     def parse(self, data: Wired) -> Received | None:
         if isinstance(data, str):
             raise Malformed("text_message", "this endpoint takes protobuf frames, not text messages")
@@ -46,7 +55,7 @@ class PipecatSerializer(Serializer):
             raise Malformed("bad_frame", "the frame's field is of the wrong kind")
         held = dict(fields(value))
         if number == _AUDIO:
-            return _audio(held)
+            return _audio(held, self._pieces)
         if number == _TEXT:
             return TypedText(_utf8(held.get(_TEXT_TEXT)))
         if number == _MESSAGE:
@@ -101,12 +110,11 @@ def _varint(data: bytes, place: int) -> tuple[int, int]:
     raise Malformed("bad_frame", "the frame ends within a number")
 
 
-def _audio(held: dict[int, Any]) -> Audio:
+def _audio(held: dict[int, Any], pieces: MonoPieces) -> Audio:
     pcm, rate, channels = held.get(_PCM, b""), held.get(_RATE, 0), held.get(_CHANNELS, 1)
     if not isinstance(pcm, bytes) or type(channels) is not int or not 1 <= channels <= MAX_CHANNELS:
         raise Malformed("bad_audio", f"the audio has no PCM, or not 1 to {MAX_CHANNELS} channels")
-    pcm = whole(pcm, channels)
-    return Audio(pcm if channels == 1 else downmix(pcm, channels), checked_rate(rate))
+    return Audio(pieces.take(pcm, channels), checked_rate(rate))
 
 
 def _utf8(value: Any) -> str:

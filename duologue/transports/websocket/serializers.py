@@ -10,8 +10,8 @@ from typing import Any
 import msgspec
 
 from ...audio import mulaw
-from ...audio.pcm import BYTES_PER_SAMPLE
 from ...errors import BadInput
+from ...frames.text import from_json
 from ..client import INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE, Message, Words
 
 MULAW_SAMPLE_RATE = 8_000
@@ -28,9 +28,12 @@ class Malformed(BadInput):
         self.code = code
 
 
+_ANY = msgspec.json.Decoder()
+
+
 @dataclass(frozen=True, slots=True)
 class Audio:
-    """Audio of the far end: s16le mono, `sample_rate` in Hz."""
+    """Audio of the far end: s16le mono, cut at any byte, `sample_rate` in Hz."""
 
     pcm: bytes
     sample_rate: int
@@ -135,13 +138,13 @@ class F1Serializer(Serializer):
 
     def parse(self, data: Wired) -> Received | None:
         if isinstance(data, bytes):
-            return Audio(whole(data), self.input_sample_rate)
+            return Audio(data, self.input_sample_rate)
         message = json_object(data)
         if self.words.owns(message):
             return message
         kind = message.get("type")
         if kind == "audio":
-            return Audio(whole(from_base64(message.get("data"))), self.input_sample_rate)
+            return Audio(from_base64(message.get("data")), self.input_sample_rate)
         if kind == "played":
             return Played(_milliseconds(message.get("ms")))
         if kind == "ping":
@@ -184,11 +187,11 @@ class F1ClientSerializer(Serializer):
 
     def parse(self, data: Wired) -> Received | None:
         if isinstance(data, bytes):
-            return Audio(whole(data), self.input_sample_rate)
+            return Audio(data, self.input_sample_rate)
         message = json_object(data)
         if message.get("type") == "audio" and "label" not in message:  # another protocol has a label
             rate = message.get("sample_rate", self.input_sample_rate)
-            return Audio(whole(from_base64(message.get("data"))), checked_rate(rate))
+            return Audio(from_base64(message.get("data")), checked_rate(rate))
         return None if message.get("type") == "pong" else message
 
     def audio(self, pcm: bytes) -> Wired:
@@ -250,7 +253,7 @@ class FastRtcSerializer(Serializer):
 def json_object(text: str | bytes) -> Message:
     """Parse a JSON object. Raises Malformed."""
     try:
-        found = msgspec.json.decode(text)
+        found = from_json(text, _ANY)
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         raise Malformed("bad_json", "the message is not JSON") from None
     if not isinstance(found, dict):
@@ -271,13 +274,6 @@ def from_base64(data: Any) -> bytes:
         return b64decode(data, validate=True)
     except ValueError:
         raise Malformed("bad_audio", "the audio is not base64") from None
-
-
-def whole(pcm: bytes, channels: int = 1) -> bytes:
-    """Return the PCM unchanged. Raises Malformed if it splits a sample."""
-    if len(pcm) % (BYTES_PER_SAMPLE * channels):
-        raise Malformed("bad_audio", f"audio of {len(pcm)} bytes splits a sample of 16 bit")
-    return pcm
 
 
 def checked_rate(rate: Any) -> int:

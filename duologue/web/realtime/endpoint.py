@@ -22,7 +22,9 @@ from starlette.websockets import WebSocket
 from ...processors.processor import Processor
 from ...session.session import Session
 from ...transports.websocket.connection import StarletteWire
-from ..calls import Calls, ClientRefused, deny
+from ..auth import address_of
+from ..calls import Calls
+from ..refusals import ClientRefused, deny
 from ..sockets import WebSocketDoor
 from .transport import RealtimeTransport
 
@@ -52,7 +54,6 @@ class _RealtimeDoor(WebSocketDoor):
         """Serve one call."""
         try:
             identity, query = await self.admit(socket)
-            self._calls.check_room()
             transport = RealtimeTransport(
                 StarletteWire(socket),
                 model=query.get("model") or "duologue",
@@ -63,7 +64,7 @@ class _RealtimeDoor(WebSocketDoor):
                 call_s=self._calls.limits.call_s,
                 client_may_configure=self._client_may_configure,
             )
-            call = self._calls.open(transport, lambda _: self._make_call(transport))
+            call = self._calls.open(transport, lambda _: self._make_call(transport), address=address_of(socket.scope))
         except ClientRefused as refused:
             await deny(socket, _response(refused))
             return

@@ -8,6 +8,7 @@ import uuid
 from typing import Any
 
 import anyio
+import msgspec
 
 from ...audio.vad import Detector
 from ...errors import ConfigurationError
@@ -131,6 +132,12 @@ class RealtimeTransport(WebSocketTransport):
         self._heard_at = self._loop.time()
         await super()._read()
 
+    def _take(self, data: Wired, now: float) -> None:
+        if self._input.in_session and self._input.session.audio.access == "revoked" and not _is_audio(data):
+            self._sender.put(self.serializer.error("access_revoked", "The caller's access was revoked."))
+        else:
+            super()._take(data, now)
+
     def _watch(self) -> None:
         if self._begun.is_set() and self._loop.time() - self._heard_at >= self._idle_s:
             self._cut(1001, f"Nothing was received for {self._idle_s:g} s.")
@@ -154,6 +161,18 @@ class RealtimeTransport(WebSocketTransport):
         if self._closing is None and reason == self.time_limit_reason(self._call_s):
             self._begin_closing(1001, reason)
         await super().close(reason, error=error)
+
+
+class _Event(msgspec.Struct):
+    type: str
+
+
+def _is_audio(data: Wired) -> bool:
+    """Return True for an event with the caller's audio, which becomes silence if they have no access."""
+    try:
+        return msgspec.json.decode(data, type=_Event).type == "input_audio_buffer.append"
+    except (msgspec.MsgspecError, UnicodeError):
+        return False
 
 
 class _RealtimeSerializer(Serializer):

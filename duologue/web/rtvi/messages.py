@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from ...audio.pcm import MAX_SAMPLE_RATE, downmix
+from ...audio.pcm import MAX_SAMPLE_RATE
 from ...errors import BadInput
 from ...frames import UserImage
 from ...services.answers import IMAGE_TYPES
@@ -117,11 +117,8 @@ class RawAudio(msgspec.Struct, frozen=True, rename="camel"):
     base64_audio_batch: list[str] = msgspec.field(default=[], name="base64AudioBatch")
 
     def pcm(self) -> bytes:
-        """Return the audio in mono. Raises BadInput for data that is not base64, or that splits a sample."""
-        pcm = b"".join(_bytes(text, "audio") for text in (self.base64_audio, *self.base64_audio_batch))
-        if len(pcm) % (2 * self.num_channels):
-            raise BadInput(f"{len(pcm)} bytes of audio are not whole samples of {self.num_channels} channel(s)")
-        return pcm if self.num_channels == 1 else downmix(pcm, self.num_channels)
+        """Return the audio, cut at any byte. Raises BadInput for data that is not base64."""
+        return b"".join(_bytes(text, "audio") for text in (self.base64_audio, *self.base64_audio_batch))
 
 
 def _bytes(text: str, what: str) -> bytes:

@@ -19,8 +19,9 @@ from ...session.call_events import (
     TurnTimed,
     UsageReported,
 )
-from ...session.rows import to_row
+from ...session.rows import Row, to_row
 from ...session.usage import PRICES, Prices, cost
+from .client import FunctionCallReport
 
 MAX_WANTED = 100
 """Tool calls that wait for approval. Beyond that the oldest are forgotten."""
@@ -31,11 +32,20 @@ PageMessage = dict[str, Any]
 class PageMessages:
     """Makes the page's messages: the active agent and engine, rows, hand-offs, times, cost, approvals.
 
-    `state()` returns the present fields of `duologue.state`.
+    `state()` returns the present fields of `duologue.state`. `may` has the controls of the client: messages about
+    anything else are left out. `function_calls` is how much the rows of tool calls tell: see `RtviClient`.
     """
 
-    def __init__(self, session_id: str, state: Callable[[], Mapping[str, Any]], prices: Prices = PRICES) -> None:
+    def __init__(
+        self,
+        session_id: str,
+        state: Callable[[], Mapping[str, Any]],
+        may: frozenset[str],
+        function_calls: FunctionCallReport = "name",
+        prices: Prices = PRICES,
+    ) -> None:
         self._session_id, self._state, self._prices = session_id, state, prices
+        self._may, self._function_calls = may, function_calls
         self._wanted: dict[str, ToolChanged] = {}
 
     def waits_for_approval(self, call_id: str) -> bool:
@@ -45,9 +55,11 @@ class PageMessages:
     def begin(self, log: Iterable[FeedEvent], totals: Iterable[Usage]) -> Iterator[PageMessage]:
         """Yield the messages that bring a page up to date, once it is ready. `log` is the feed's."""
         yield _page_message("state", **self._state())
-        yield self._usage(totals)
-        for wanted in self._wanted.values():
-            yield _approval_wanted(wanted)
+        if "usage" in self._may:
+            yield self._usage(totals)
+        if "approve" in self._may:
+            for wanted in self._wanted.values():
+                yield _approval_wanted(wanted)
         for event in log:
             yield from self._row(event)
 
@@ -56,33 +68,48 @@ class PageMessages:
         yield from self._row(event)
         match event:
             case HandedOff():
-                yield _handoff(event)
+                if "agents" in self._may:
+                    yield _handoff(event)
                 if event.state == "completed":
                     yield _page_message("state", **self._state())
             case AccessSwitched():
                 yield _page_message("state", **self._state())
-            case ConnectionMoved():
+            case ConnectionMoved() if "connections" in self._may:
                 fields = {name: getattr(event, name) for name in ("engine", "state", "reason", "how")}
                 yield _page_message("connection", **fields, gap_ms=round(event.gap_ms, 1))
             case SpeechHeld():
                 yield _page_message("hold", held=event.held)
-            case ToolChanged(state="waiting"):
+            case ToolChanged(state="waiting") if "approve" in self._may:
                 self._wanted[event.call_id] = event
                 while len(self._wanted) > MAX_WANTED:
                     del self._wanted[next(iter(self._wanted))]
                 yield _approval_wanted(event)
-            case ToolChanged(state="approved" | "denied"):
+            case ToolChanged(state="approved" | "denied") if "approve" in self._may:
                 yield _approval_given(event, self._wanted.pop(event.call_id, None))
-            case UsageReported():
+            case UsageReported() if "usage" in self._may:
                 yield self._usage(event.totals)
-            case TurnTimed():
+            case TurnTimed() if "latency" in self._may:
                 yield _turn_times(event)
             case CallEnding():
                 yield _page_message("ended", reason=event.reason)
 
     def _row(self, event: FeedEvent) -> Iterator[PageMessage]:
-        if (row := to_row(event, self._session_id)) is not None:
+        row = to_row(event, self._session_id)
+        if isinstance(row, Row):
+            row = self._seen(row)
+        if row is not None:
             yield _page_message("row", row=msgspec.to_builtins(row, str_keys=True))
+
+    def _seen(self, row: Row) -> Row | None:
+        """Return the part of a row that the client may see, None for none of it."""
+        if row.type == "message" or (row.type == "handoff" and "agents" in self._may):
+            return row
+        if row.type not in ("tool_call", "tool_result") or self._function_calls == "none":
+            return None  # a note is the application's
+        if self._function_calls == "full":
+            return row
+        metadata = {name: value for name, value in row.metadata.items() if name != "data"}
+        return msgspec.structs.replace(row, message="", metadata=metadata)
 
     def _usage(self, totals: Iterable[Usage]) -> PageMessage:
         totals = tuple(totals)

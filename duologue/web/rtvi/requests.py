@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from ...audio.pcm import MonoPieces
 from ...errors import BadInput, DuologueError
 from ...frames import Dtmf, Respond, UserText
 from ...session.host import State
@@ -32,7 +33,11 @@ MAX_REQUESTS = 16
 
 
 class RtviRequests:
-    """Carries out a client's requests. `ready(id, data)` and `measure()` are called when the client asks for them."""
+    """Carries out a client's requests, `client-ready` by `ready(id, data)`.
+
+    The application's messages of a muted caller are refused, and of a revoked one all requests but to leave: see
+    `Session.set_access`.
+    """
 
     def __init__(
         self,
@@ -41,13 +46,13 @@ class RtviRequests:
         client: RtviClient,
         *,
         ready: Callable[[str, ClientReady], None],
-        measure: Callable[[], None],
     ) -> None:
         self.show_after: int | None = None
         """The turn whose successor is shown and not spoken, None if there is none."""
         self._transport, self._session, self._client = transport, session, client
-        self._ready, self._measure = ready, measure
+        self._ready = ready
         self._answering = 0
+        self._pieces = MonoPieces()
 
     def received(self, message: Message) -> None:
         """Take a message of the client. Messages that are not RTVI's are ignored."""
@@ -64,6 +69,10 @@ class RtviRequests:
             self.refuse(id, what)
             return
         model, handle = known
+        access = self._session.audio.access
+        if (access == "revoked" and kind not in _OF_THE_REVOKED) or (access == "muted" and kind == "client-message"):
+            self.refuse(id, f"the caller is {access}")
+            return
         try:
             handle(self, id, read_data(message.get("data"), model))
         except Exception as error:
@@ -116,7 +125,7 @@ class RtviRequests:
             self._transport.feed_frame(Dtmf(digit=key))
 
     def _audio(self, id: str, data: RawAudio) -> None:
-        self._transport.feed(data.pcm(), data.sample_rate)
+        self._transport.feed(self._pieces.take(data.pcm(), data.num_channels), data.sample_rate)
 
     def _result(self, id: str, data: FunctionCallResult) -> None:
         if self._client.called(data.tool_call_id, data.result):
@@ -127,10 +136,6 @@ class RtviRequests:
     # -- the application's messages --------------------------------------------------------------------------------
 
     def _client_message(self, id: str, data: ClientMessage) -> None:
-        if data.t == "duologue.metrics":
-            self._measure()
-            self._respond(id, data.t, None)
-            return
         handler = self._client.handlers.get(data.t)
         if handler is None:
             raise BadInput(f"Unsupported client message {data.t[:64]!r}")
@@ -157,6 +162,8 @@ class RtviRequests:
         self._transport.send_message(envelope("server-response", {"t": t, "d": d}, id))
 
 
+_OF_THE_REVOKED = frozenset({"client-ready", "disconnect-bot", "raw-audio", "raw-audio-batch"})
+"""The requests of a revoked caller that are carried out. Their audio becomes silence."""
 _REQUESTS: dict[str, tuple[Any, Callable[[RtviRequests, str, Any], None]]] = {
     "client-ready": (ClientReady, RtviRequests._client_ready),
     "disconnect-bot": (dict[str, Any], RtviRequests._disconnect),

@@ -5,7 +5,9 @@ An application reaches the client of a call by `of(transport)`: see `RtviClient`
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from itertools import islice
+from typing import Any
 
 from ... import __version__
 from ...processors.kernel.groups import active_leaves
@@ -13,14 +15,14 @@ from ...processors.kernel.node import Node
 from ...services.llm import LLM
 from ...services.stt import STT
 from ...services.tts import TTS
-from ...session.call_events import CallBegan, FeedEvent, Level, ResponseOpened, TurnTimed
+from ...session.call_events import CallBegan, FeedEvent, Level, MessageChanged, ResponseOpened, TurnTimed
 from ...session.host import State
 from ...session.session import Session
 from ...transports.client import ClientTransport
 from .client import ClientTool, RtviClient, is_client_tool, of
+from .controls import Control, PageControls, checked_controls, page_state
 from .messages import PROTOCOL, ClientReady, envelope, version
 from .output import RtviMessage
-from .page_controls import PageControls, page_state
 from .page_messages import PageMessage, PageMessages
 from .requests import RtviRequests
 from .translation import RtviMessages
@@ -36,22 +38,31 @@ class Rtvi:
     """Speaks RTVI 2 with one client, or RTVI 1 with a client of that version.
 
     The client receives the earlier conversation and then the call's events, once it has sent `client-ready` and the
-    session runs. With `controls` it also receives the page's messages, and may use the page's controls.
+    session runs. With `page`, or with any control, it also receives the page's messages. `controls` are what it may do
+    and see, unless `RtviClient.controls` says so. Raises ConfigurationError for an unknown control.
     """
 
-    def __init__(self, transport: ClientTransport, session: Session, *, controls: bool = False) -> None:
+    def __init__(
+        self, transport: ClientTransport, session: Session, *, page: bool = False, controls: Collection[Control] = ()
+    ) -> None:
         self._transport, self._session = transport, session
         self._client = client = of(transport)
+        given: Any = controls if client.controls is None else client.controls
+        self._may = may = checked_controls(given)
         self._messages = RtviMessages(
             transport.id,
             function_calls=client.function_calls,
+            usage=client.metrics or "usage" in may,
             is_client_tool=lambda name: is_client_tool(session, name),
             processors=lambda: processors_of_stages(session),
         )
-        self._page = PageMessages(session.id, lambda: page_state(session), client.prices) if controls else None
-        self._requests = RtviRequests(transport, session, client, ready=self._client_ready, measure=self._measure)
+        self._page: PageMessages | None = None
+        if page or may:
+            self._page = PageMessages(
+                session.id, lambda: page_state(session, may), may, client.function_calls, client.prices
+            )
+        self._requests = RtviRequests(transport, session, client, ready=self._client_ready)
         self._asked: tuple[str, ClientReady] | None = None  # a client that is ready while the session is not
-        self._measuring = False
 
     def attach(self) -> None:
         """Listen to the client and to the call's feed."""
@@ -60,7 +71,7 @@ class Rtvi:
         if self._client.audio_levels:
             feed.on(self._happened, Level)
         if self._page is not None:
-            PageControls(self._session, self._page).attach(self._client)
+            PageControls(self._session, self._page, self._may).attach(self._client)
         self._transport.on_message(self._requests.received)
 
     # -- the hand-shake --------------------------------------------------------------------------------------------
@@ -86,10 +97,10 @@ class Rtvi:
         self._client.become_ready()
         if first:
             self._catch_up()
-            if self._page is not None or self._client.metrics:
-                self._measure()
+            if self._client.metrics or "latency" in self._may:
+                self._session.feed.on(self._happened, TurnTimed)
         if self._page is not None:
-            for message in self._page.begin(self._session.feed.snapshot(), self._session.usage):
+            for message in self._page.begin(filter(self._may_see, self._session.feed.snapshot()), self._session.usage):
                 self._send_to_page(message)
 
     def _catch_up(self) -> None:
@@ -97,20 +108,21 @@ class Rtvi:
         session = self._session
         skipped = max(0, len(session.conversation) - MAX_CATCH_UP)
         for message in self._messages.catch_up(
-            islice(session.feed.snapshot(), skipped, None),
+            filter(self._may_see, islice(session.feed.snapshot(), skipped, None)),
             caller_speaking=session.floor.caller_speaking,
             agent_speaking=session.floor.agent_speaking,
         ):
             self._send(message)
 
-    def _measure(self) -> None:
-        if not self._measuring:
-            self._measuring = True
-            self._session.feed.on(self._happened, TurnTimed)
-
     # -- the call's events -----------------------------------------------------------------------------------------
 
+    def _may_see(self, event: FeedEvent) -> bool:
+        """Return False for words that others than the caller have put into the conversation."""
+        return not (isinstance(event, MessageChanged) and event.item.author) or "whispers" in self._may
+
     def _happened(self, event: FeedEvent) -> None:
+        if not self._may_see(event):
+            return
         if isinstance(event, CallBegan):
             self._ready()
         elif isinstance(event, ResponseOpened):

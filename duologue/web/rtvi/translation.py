@@ -40,8 +40,9 @@ def utc_now() -> str:
 class RtviMessages:
     """Translates a call's events into RTVI's messages. `version` is the client's.
 
-    `user_id` names the caller. `is_client_tool(name)` returns True for a tool that runs in the client. `processors()`
-    returns the name of the processor for each stage of a turn. `timestamp()` returns the time of day.
+    `user_id` names the caller. With `usage` the client receives the consumption of services. `is_client_tool(name)`
+    returns True for a tool that runs in the client. `processors()` returns the name of the processor for each stage of
+    a turn. `timestamp()` returns the time of day.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class RtviMessages:
         user_id: str,
         *,
         function_calls: FunctionCallReport = "name",
+        usage: bool = False,
         is_client_tool: Callable[[str], bool] = lambda name: False,
         processors: Callable[[], Mapping[str, str]] = dict,
         timestamp: Callable[[], str] = utc_now,
@@ -57,6 +59,7 @@ class RtviMessages:
         """The turn whose answers are shown and not spoken."""
         self._user_id = user_id
         self._function_calls = function_calls
+        self._usage = usage
         self._is_client_tool = is_client_tool
         self._processors = processors
         self._timestamp = timestamp
@@ -102,7 +105,7 @@ class RtviMessages:
                 # The message of an unexpected error may contain secrets of the application.
                 message = "an internal error" if event.category == "internal" else event.message
                 yield "error", {"error": message, "fatal": event.fatal}
-            case UsageReported():
+            case UsageReported() if self._usage:
                 yield from _metrics(event.used)
             case Level():
                 value = round(min(1.0, 10 ** (event.dbfs / 20)), 4)

@@ -27,7 +27,6 @@ MALFORMED = [
         '{"serverContent": {"modelTurn": {"parts": [{"inlineData": {"data": "@@@"}}]}}}',
         r"parts\[0\]\.inlineData\.data",
     ),
-    ('{"serverContent": {"modelTurn": {"parts": [{"inlineData": {"data": "AAAA"}}]}}}', "odd number of bytes: 3"),
     ('{"serverContent": {"modelTurn": {"parts": [{"inlineData": ' + SLOW + "}]}}}", "rate=8000"),
     ('{"serverContent": {"inputTranscription": {"text": 1}}}', r"inputTranscription\.text"),
     ('{"toolCall": {"functionCalls": [{"name": "weather"}]}}', "id"),

@@ -293,6 +293,13 @@ def test_an_address_of_another_kind() -> None:
         OpenAIClient("sk-test", "ws://localhost/v1").check()
 
 
+@pytest.mark.parametrize("address", ["ftp://user:PASSWORD@host/v1", "user:PASSWORD@host/v1", "ws://h/v1?k=PASSWORD"])
+def test_an_address_is_quoted_without_its_password(address: str) -> None:
+    with pytest.raises(ConfigurationError, match="base_url is") as caught:
+        OpenAIClient("sk-test", address).check()
+    assert "PASSWORD" not in str(caught.value)
+
+
 @pytest.mark.parametrize("missing", ["openai", "websockets"])
 def test_without_the_sdk(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, missing, None)

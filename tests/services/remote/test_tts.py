@@ -168,7 +168,7 @@ async def test_words_have_absolute_times_and_join_to_the_text() -> None:
         response = await agent.says("Hello there. ", "How are **you**?")
         await agent.until_ended(1)
         words = agent.words(response)
-        assert "".join(word.text for word in words) == "Hello there. How are you?"
+        assert "".join(word.text for word in words) == "Hello there. How are **you**?"
         text = "Hello there. How are you?"
         for word in words:
             at = text.index(word.text.strip())

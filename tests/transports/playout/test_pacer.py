@@ -51,6 +51,18 @@ async def test_registrations_are_spread_over_the_slots() -> None:
         beat.cancel()
 
 
+async def test_a_few_registrations_share_their_wake_ups() -> None:
+    times: set[float] = set()
+    starts = [0.1 + number * PERIOD_S / 8 for number in range(8)]
+    beats = [Pacer.get().every_20ms(lambda: times.add(round(now(), 6)), start) for start in starts]
+    await asyncio.sleep(0.2 - now())
+    times.clear()
+    await asyncio.sleep(1.0)
+    assert len(times) == 100, "two in each 20 ms"
+    for beat in beats:
+        beat.cancel()
+
+
 async def test_one_timer_serves_everybody_and_stops_with_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
     loop = asyncio.get_running_loop()
     made: list[float] = []

@@ -146,3 +146,13 @@ async def test_a_server_that_sends_too_much() -> None:
         server.transport.send_message({"label": "rtvi-ai", "data": "x" * 2000})
         while not client.transport.hung_up:
             await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    "url", ["http://user:PASSWORD@host/ws", "user:PASSWORD@host", "wss://u:PASSWORD@127.0.0.1:9/ws"]
+)
+async def test_an_address_is_quoted_without_its_password(url: str) -> None:
+    with pytest.raises((ConfigurationError, ServiceError)) as caught:
+        async with WebSocketClientTransport.connect(url, connect_s=1):
+            pass
+    assert "PASSWORD" not in str(caught.value)

@@ -18,6 +18,7 @@ from duologue.testing import BareCall
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.transports.client import ClientTransport, Message
 from duologue.transports.playout.base import AudioSink
+from duologue.web.rtvi.controls import ALL_CONTROLS
 from duologue.web.rtvi.rtvi import Rtvi, RtviClient, of
 from tests.testing.scripted.openai_client import RATE
 from tests.web.realtime.calls import speech
@@ -160,16 +161,18 @@ class RtviCall(BareCall):
         """Begin to run: the client shakes hands while the session opens."""
         self.launch()
 
-    def attach(self, *, controls: bool = False) -> Client:
-        """Attach RTVI to the client, which is returned."""
-        Rtvi(self.client, self.session, controls=controls).attach()
+    def attach(self, *, page: bool = False, controls: bool = False) -> Client:
+        """Attach RTVI to the client, which is returned. With `controls` it has all of them."""
+        Rtvi(self.client, self.session, page=page, controls=ALL_CONTROLS if controls else ()).attach()
         return self.client
 
 
 @asynccontextmanager
-async def running(call: RtviCall, *, controls: bool = False, ready: bool = True) -> AsyncIterator[Client]:
+async def running(
+    call: RtviCall, *, page: bool = False, controls: bool = False, ready: bool = True
+) -> AsyncIterator[Client]:
     """Run a call; its client has shaken hands, unless it is not `ready`."""
-    client = call.attach(controls=controls)
+    client = call.attach(page=page, controls=controls)
     async with call:
         if ready:
             await client.ready()

@@ -12,6 +12,7 @@ from duologue.frames import ApprovalGiven, ApprovalWanted, ConnectionChanged
 from duologue.services.llm import Request, ToolRequest
 from duologue.session.latency import STAGES
 from duologue.session.usage import Price
+from duologue.web.rtvi.controls import ALL_CONTROLS
 from duologue.web.rtvi.rtvi import ClientTool
 from tests.web.rtvi.calls import RtviCall, running
 
@@ -35,6 +36,7 @@ async def test_the_page_is_told_who_has_the_call_on_which_engine() -> None:
                 "engine": "native",
                 "engines": ["native", "cascade"],
                 "access": "active",
+                "controls": sorted(ALL_CONTROLS),
             }
         ]
 

@@ -9,6 +9,7 @@ export class Agents {
   #list;
   #choose;
   #agents = [];
+  #open = false;
 
   /** `choose(name)` is called for the agent that the user hands the call to. */
   constructor(list, choose) {
@@ -16,9 +17,10 @@ export class Agents {
     this.#choose = choose;
   }
 
-  /** What the server says of them: `[{name, role, description}]`, and who has the call. */
-  update(agents, active) {
+  /** What the server says of them: `[{name, role, description}]`, who has the call, and whether it may be handed over. */
+  update(agents, active, open) {
     this.#agents = agents;
+    this.#open = open;
     for (const { name } of agents) this.hue(name);
     this.active = active;
     this.#list.replaceChildren(...(agents.length > 1 ? agents.map((agent) => this.#chip(agent)) : []));
@@ -30,7 +32,7 @@ export class Agents {
     chip.title = description ?? "";
     if (name === this.active) chip.setAttribute("aria-current", "true");
     else chip.setAttribute("aria-label", `Hand over to ${name}`);
-    chip.disabled = name === this.active;
+    chip.disabled = name === this.active || !this.#open;
     chip.addEventListener("click", () => this.#choose(name));
     return element("li", {}, chip);
   }

@@ -25,6 +25,7 @@ class App {
   #callerSpeaks = false;
   #agentSpeaks = false;
   #thinks = false;
+  #may = new Set(); // the controls that the server grants
 
   #agents = new Agents(byId("agents"), (target) =>
     this.#ask("duologue.transfer", { target, reason: "asked for on the page" }),
@@ -115,7 +116,7 @@ class App {
 
   #hold(held) {
     this.#microphone.held = held;
-    if (held && this.#agentSpeaks) this.#ask("duologue.interrupt", {}).catch(() => {});
+    if (held && this.#agentSpeaks && this.#may.has("interrupt")) this.#ask("duologue.interrupt", {}).catch(() => {});
   }
 
   #say(text) {
@@ -199,9 +200,12 @@ class App {
 
   // -- what is shown --------------------------------------------------------------------------------------------------
 
-  #showState({ agents = [], agent = "", engine = "", engines = [], access }) {
-    this.#agents.update(agents, agent);
-    this.#engine.update(engines, engine);
+  #showState({ agents = [], agent = "", engine = "", engines = [], access, controls = [] }) {
+    this.#may = new Set(controls);
+    const shown = { latency: this.#may.has("latency"), cost: this.#may.has("usage"), engine: engines.length > 0 };
+    for (const [panel, has] of Object.entries(shown)) byId(`${panel}-panel`).hidden = !has;
+    this.#agents.update(agents, agent, this.#may.has("transfer"));
+    this.#engine.update(engines, engine, this.#may.has("transfer"));
     this.#timeline.active(agent);
     if (agent) byId("agent").textContent = agent;
     byId("stage").dataset.hue = this.#agents.hue(agent);

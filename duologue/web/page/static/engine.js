@@ -23,8 +23,8 @@ export class Engine {
     select.addEventListener("change", () => choose(select.value).catch(() => (select.value = this.#active)));
   }
 
-  /** What the server says: the names, and the one in use. */
-  update(engines, active) {
+  /** What the server says: the names, the one in use, and whether another may be chosen. */
+  update(engines, active, open) {
     if (engines.join("\n") !== this.#engines.join("\n") || this.#select.disabled) {
       this.#engines = engines;
       const names = engines.length ? engines : [""];
@@ -33,7 +33,7 @@ export class Engine {
       );
     }
     this.#active = active;
-    this.#select.disabled = engines.length < 2;
+    this.#select.disabled = engines.length < 2 || !open;
     this.#select.value = active;
   }
 

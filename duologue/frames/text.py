@@ -1,0 +1,151 @@
+"""Well-formed text: what every text of a call is made, where it enters.
+
+A text that cannot be encoded (half of a surrogate pair, as clients send it that cut after so many UTF-16 units) would
+fail much later, where it is sent on or replayed. The constructors of frames and of log items call these functions.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import Any
+
+import msgspec
+
+REPLACEMENT = "\ufffd"
+"""Stands for what is not a character."""
+
+_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_LINE_END = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
+# Controls except tab and line feed, byte order marks, and the overrides that show text in another order than it has.
+_UNWANTED = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\ufeff\u202d\u202e]")
+_SUSPECT = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\u202d\u202e\ud800-\udfff\ufeff]")
+_OPEN_END = re.compile("[\ud800-\udbff\r]\\Z")
+
+_MAX_DEPTH = 200
+
+
+def well_formed(text: str) -> str:
+    """Return the text in Unicode's form NFC, with U+FFFD for lone surrogates and without controls.
+
+    Two surrogates that belong together become their character. Every line end becomes a line feed; tabs stay.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return _datum(_LINE_END.sub("\n", text))
+
+
+def _datum(text: str) -> str:
+    if text.isascii() and text.isprintable():
+        return text
+    if _SUSPECT.search(text):
+        text = _UNWANTED.sub("", _SURROGATE.sub(REPLACEMENT, _PAIR.sub(_joined, text)))
+    return unicodedata.normalize("NFC", text)
+
+
+def well_formed_data(value: Any) -> Any:
+    """Return plain data whose texts, and keys, are well-formed. Line ends stay as they are.
+
+    Data that is well-formed already is returned itself. Looks at the first 200 levels.
+    """
+    return _data(value, 0)
+
+
+def _data(value: Any, depth: int) -> Any:
+    if isinstance(value, str):
+        return _datum(value)
+    if depth > _MAX_DEPTH:
+        return value
+    if isinstance(value, dict):
+        pairs = [(_data(key, depth + 1), _data(part, depth + 1)) for key, part in value.items()]
+        same = all(key is old and part is value[old] for (key, part), old in zip(pairs, value, strict=True))
+        return value if same else dict(pairs)
+    if type(value) in (list, tuple):
+        parts = [_data(part, depth + 1) for part in value]
+        return value if all(map(_is, parts, value)) else type(value)(parts)
+    return value
+
+
+def _is(one: object, other: object) -> bool:
+    return one is other
+
+
+def _joined(pair: re.Match[str]) -> str:
+    high, low = map(ord, pair.group())
+    return chr(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))
+
+
+def check_texts(struct: msgspec.Struct, *names: str) -> None:
+    """Make text fields of a struct well-formed, in its `__post_init__`."""
+    for name in names:
+        text = getattr(struct, name)
+        if text and not (text.isascii() and text.isprintable()):
+            msgspec.structs.force_setattr(struct, name, well_formed(text))
+
+
+def check_data(struct: msgspec.Struct, *names: str) -> None:
+    """Make the texts in fields with plain data well-formed, in the `__post_init__` of a struct."""
+    for name in names:
+        value = getattr(struct, name)
+        if value and (clean := _data(value, 0)) is not value:
+            msgspec.structs.force_setattr(struct, name, clean)
+
+
+class TextPieces:
+    """Makes a text well-formed that comes in pieces, cut anywhere. The pieces, joined, are the text.
+
+    The first half of a surrogate pair, or of a line end, waits for the next piece.
+    """
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting = ""
+
+    def feed(self, piece: str) -> str:
+        """Take the next piece. Returns the text that is certain."""
+        if self._waiting:
+            piece, self._waiting = self._waiting + piece, ""
+        elif piece.isascii() and piece.isprintable():
+            return piece
+        if _OPEN_END.search(piece):
+            piece, self._waiting = piece[:-1], piece[-1]
+        return well_formed(piece)
+
+    def flush(self) -> str:
+        """End the text. Returns the rest of it."""
+        rest, self._waiting = self._waiting, ""
+        return well_formed(rest)
+
+
+def joined(text: str, piece: str) -> str:
+    """Return a well-formed text with a piece appended. A mark at the piece's begin may compose with the text's end."""
+    if not text or piece[:1].isascii() or unicodedata.is_normalized("NFC", text[-1] + piece[:1]):
+        return text + piece
+    return unicodedata.normalize("NFC", text + piece)
+
+
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def from_json(data: str | bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
+    """Decode JSON, also with escapes of lone surrogates, which msgspec refuses and many senders make.
+
+    Raises msgspec.DecodeError, UnicodeError or RecursionError for malformed JSON.
+    """
+    try:
+        return decoder.decode(data)
+    except msgspec.ValidationError:
+        raise
+    except msgspec.DecodeError:
+        raw = data.encode(errors="replace") if isinstance(data, str) else data
+        if not _SURROGATE_ESCAPE.search(raw):
+            raise
+        import json
+
+        try:
+            plain = json.loads(data)
+        except ValueError as error:
+            raise msgspec.DecodeError(str(error)) from error
+        return msgspec.convert(plain, decoder.type)
