@@ -320,13 +320,17 @@ class Patience:
         if due_at < self._looks_at:
             self._look_at(due_at)
         try:
-            return await awaitable
+            result = await awaitable
         except asyncio.CancelledError:
             if self._cut and task.uncancel() <= self._cancelling:
                 raise Overdue from None
             raise
         finally:
             self._task = None
+        if self._cut:  # the awaited code has ignored its cancellation
+            task.uncancel()
+            raise Overdue
+        return result
 
     def give_up(self) -> None:
         """End the wait in progress, if there is one."""
