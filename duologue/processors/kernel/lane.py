@@ -269,8 +269,11 @@ class DrainableLane(Lane):
         self._drains: list[asyncio.Event] = []
 
     async def drain(self) -> None:
-        """Wait until all frames in the queue are done, or the lane is closed. Returns at once in the worker."""
-        if not self._capacity or self.worker is asyncio.current_task():
+        """Wait until all frames in the queue are done, or the lane is closed.
+
+        Returns at once in the worker, and in a task for which it waits.
+        """
+        if not self._capacity or self._host.waits.in_a_circle(self):
             return
         done = asyncio.Event()
 

@@ -7,13 +7,18 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
-from ...errors import DeadlineExceeded, DuologueError, IllegalState
+from ...errors import DeadlineExceeded, DuologueError, IllegalState, ServiceError
 from .lane import Overdue
 from .node import Node
 from .tasks import stopped
 
 T = TypeVar("T")
 END: Any = object()
+
+Take = Callable[[Any], Awaitable[bool]]
+"""Takes a piece of a stream. Returns True if it was the last one."""
+Finish = Callable[[], Awaitable[None]]
+"""Called at the end of a stream."""
 
 CLOSING_S = 0.5
 """Seconds that work which is over may take to close before it is cancelled."""
@@ -53,12 +58,13 @@ class Work(Generic[T]):
         """Return the result of `coroutine`. Raises its error, Overdue after the limit, Stopped after `stop`."""
         return await self._run(self._caught(coroutine))
 
-    async def read(self, stream: AsyncIterator[Any], take: Callable[[Any], Awaitable[bool]]) -> None:
-        """Call `take` with each piece of a stream until its end, and close it. `take` returns True to end it early.
+    async def read(self, stream: AsyncIterator[Any], take: Take, finish: Finish | None = None) -> None:
+        """Call `take` with each piece of a stream until its end, then `finish`. `take` returns True to end it early.
 
-        The limit is for each piece since the last one that `touch` has confirmed. Raises as `run` does.
+        The stream is closed after that, for which nobody waits. The limit is for the time since the last piece that
+        `touch` has confirmed. Raises as `run` does.
         """
-        await self._run(self._read(stream, take))
+        await self._run(self._read(stream, take, finish))
 
     def touch(self) -> None:
         """Record that the work has brought something: its limit begins again."""
@@ -103,10 +109,12 @@ class Work(Generic[T]):
 
     async def _wait(self, seconds: float) -> None:
         loop = asyncio.get_running_loop()
+        assert self._task is not None
         self._news = loop.create_future()
         timer = loop.call_later(seconds, self._wake) if seconds < math.inf else None
         try:
-            await self._news
+            with self._owner.host.waits.noted(self._task):
+                await self._news
         finally:
             self._news = None
             if timer is not None:
@@ -147,13 +155,13 @@ class Work(Generic[T]):
             self._note_stray()
         self._settle()
 
-    async def _read(self, stream: AsyncIterator[Any], take: Callable[[Any], Awaitable[bool]]) -> None:
+    async def _read(self, stream: AsyncIterator[Any], take: Take, finish: Finish | None) -> None:
         try:
-            await self._read_all(stream, take)
+            await self._read_all(stream, take, finish)
         finally:
             await close_stream(stream)
 
-    async def _read_all(self, stream: AsyncIterator[Any], take: Callable[[Any], Awaitable[bool]]) -> None:
+    async def _read_all(self, stream: AsyncIterator[Any], take: Take, finish: Finish | None) -> None:
         try:
             while not self.over:
                 self._owes = True
@@ -163,7 +171,10 @@ class Work(Generic[T]):
                     break
                 self._idle += 1
                 if self._idle > MAX_IDLE_PIECES:
-                    raise DuologueError(f"{self._name} gives piece after piece and nothing in them")
+                    raise ServiceError(f"{self._name} gives piece after piece and nothing in them")
+            if finish is not None and not self.over:
+                self._owes = False
+                await finish()
         except Exception as error:
             self._error = error
         except asyncio.CancelledError:
