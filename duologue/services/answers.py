@@ -73,12 +73,18 @@ class Answers(Processor):
         """Answer `asked` in this turn, with `extra` instructions for this answer, and with its choice of tools."""
         raise NotImplementedError
 
+    async def _may_begin(self) -> None:
+        """Wait until an answer may begin. The texts that arrive meanwhile are answered as well."""
+
     async def _speak(self, turn: int, config: EngineConfig, text: str) -> None:
         """Say a text word for word in this turn."""
         raise NotImplementedError
 
     async def _not_understood(self, config: EngineConfig) -> int:
-        """Answer speech without words. Returns the turn of the answer, 0 for none."""
+        """Answer speech without words, or speech that no service could transcribe.
+
+        Returns the turn of the answer, 0 for none.
+        """
         raise NotImplementedError
 
     async def open(self) -> None:
@@ -306,6 +312,8 @@ class Answers(Processor):
     async def _work(self, frame: Input, config: EngineConfig) -> None:
         """Do one job. `config` is the configuration at the time of its request."""
         floor, asked_in, turn = self.session.floor, _turn_of(frame), 0
+        if isinstance(frame, Respond) or (self._unanswered == "words" and not isinstance(frame, Say | ToolResult)):
+            await self._may_begin()
         if self._leaving and not isinstance(frame, Say):
             self._kept.append(frame)
             return
@@ -325,7 +333,7 @@ class Answers(Processor):
             elif isinstance(frame, ToolResult | Respond) or self._unanswered == "words":
                 turn = floor.begin()
                 await self._answer(turn, frame.instructions if isinstance(frame, _WITH_SETTINGS) else "", frame)
-            elif self._unanswered == "noise":
+            elif self._unanswered in ("noise", "failed"):
                 turn = await self._not_understood(config)
         except Exception as error:
             self.session.report(error, self.name, frame)

@@ -15,6 +15,8 @@ from ..session.conversation import Conversation, Item, byte_length
 from ..session.ledger import Ledger
 from ..session.tool_calls import PENDING, late_text
 
+BYTES_PER_TOKEN = 4
+"""Bytes of UTF-8 that are counted as one token: an English text has four characters for each."""
 SAY = "Say exactly this, word for word, and nothing else: "
 """The instruction that makes a speech-to-speech model say a text of the application."""
 IMAGE_LEFT_OUT = "(an image that was shown before)"
@@ -260,3 +262,13 @@ def _recent(told: Sequence[Message], limit: int) -> tuple[Message, ...]:
     if words is None or any(message is words for message in told[begin:]):
         return tuple(told[begin:])
     return (words, *told[begin:])
+
+
+def estimated_tokens(request: Request) -> int:
+    """Return an estimate of a request's tokens: `BYTES_PER_TOKEN` bytes of text each."""
+    size = byte_length(request.instructions)
+    for message in request.messages:
+        size += byte_length(message.text)
+        for call in message.calls:
+            size += byte_length(call.arguments)
+    return size // BYTES_PER_TOKEN
