@@ -33,7 +33,7 @@ from ..web import VoiceApp, WebLimits, openai_realtime_app, routes, token_auth
 from ..web.auth import checked_token
 from ..web.gc import settle_heap
 from ..web.realtime.transport import RealtimeTransport
-from ..web.rtvi.controls import ALL_CONTROLS, Control, checked_controls
+from ..web.rtvi.controls import ALL_CONTROLS, ControlName, checked_controls
 from ..web.server import uvicorn_options
 from .process_end import ProcessEnd
 
@@ -125,7 +125,7 @@ def _hosts(host: str, allowed: Sequence[str]) -> list[str]:
     return [*allowed, *([host.lower()] if re.fullmatch(r"[\w-]+(\.[\w-]+)*", host) else [])]
 
 
-def _controls(named: str) -> frozenset[Control]:
+def _controls(named: str) -> frozenset[ControlName]:
     names: Any = [name.strip() for name in named.split(",") if name.strip()]
     return ALL_CONTROLS if names == ["all"] else checked_controls(names)
 
