@@ -227,7 +227,7 @@ class Calls:
         """The origins and hosts from which clients are admitted."""
         self.limits = limits
         self.endings = Endings()
-        """The application's work with each call that has ended. The client has been told of the end before it begins."""
+        """The application's work with each call that has ended. It begins when the client has been told."""
         self.attach: list[Attach] = []
         """Functions that are called with each transport and session before it runs: translators of messages."""
         self.doorkeeper = Doorkeeper(auth)

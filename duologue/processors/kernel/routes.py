@@ -191,7 +191,8 @@ def _guard_output(handler: Target, host: Host, processor: Node) -> Target:
 def _report(error: Exception, host: Host, processor: Node, frame: Frame, failures: int) -> None:
     """Report an error of a handler. A bug (category `internal`) that each of `MAX_FAILURES` frames meets is fatal."""
     if failures == MAX_FAILURES and getattr(error, "category", "internal") == "internal":
-        broken = DuologueError(f"{processor.name} has failed {failures} times in a row: {error or type(error).__name__}")
+        what = str(error) or type(error).__name__
+        broken = DuologueError(f"{processor.name} has failed {failures} times in a row: {what}")
         broken.__cause__ = error
         host.report(broken, processor.name, frame, fatal=True)
     else:
