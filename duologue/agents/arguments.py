@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import re
 import typing
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -153,7 +154,11 @@ def _schema(struct: type[msgspec.Struct]) -> dict[str, Any]:
         if not hasattr(kind, "model_json_schema"):
             raise NotImplementedError
         schema: dict[str, Any] = kind.model_json_schema(ref_template="#/$defs/{model}")
-        for name, definition in schema.pop("$defs", {}).items():
+        inner = schema.pop("$defs", {})
+        if "$ref" not in schema:  # a model that contains itself has one
+            inner[name := re.sub(r"\W", "_", kind.__name__)] = schema
+            schema = {"$ref": f"#/$defs/{name}"}
+        for name, definition in inner.items():
             if moved.setdefault(name, definition) != definition:
                 raise ValueError(f"two types are named {name}")
         return schema

@@ -148,14 +148,16 @@ class Answers(Processor):
                 return  # the log says that already
             conversation.update(call.result_id, **content)
             calls.came_late(call.id)
-            if frame.respond:
+            if frame.respond and floor.fence < frame.turn == floor.turn and calls.waits(frame.turn):
+                calls.continue_after(frame.turn)  # with the results of the other calls
+            elif frame.respond:
                 self._tell_late()
             return
         names = {"call_id": frame.call_id, "name": frame.name}
         conversation.add("tool_result", "tool", turn=frame.turn, **names, **content)
         if not frame.final:
             calls.replaceable(frame.call_id, "late")
-        elif frame.turn <= floor.fence:
+        elif frame.turn <= floor.fence or frame.turn < floor.turn:  # the turn of the call is over
             if frame.is_error and not frame.respond:
                 calls.replaceable(frame.call_id, "cancelled")
             else:

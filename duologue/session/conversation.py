@@ -231,7 +231,7 @@ class Conversation:
         for call in self.calls.open():
             if call.item_id:
                 self.add("tool_result", "tool", turn=call.turn, call_id=call.id, name=call.name, data=ended, text=text)
-        for call in self.calls.late():
+        for call in self.calls.end_late():
             self.update(call.result_id, data=ended, text=text)
 
     def rows(self) -> list[dict[str, Any]]:

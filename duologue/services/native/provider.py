@@ -181,10 +181,11 @@ class ProviderMemory:
     def take_due(self, dialect: Dialect) -> list[str]:
         """Return the messages for all due items, which are then no longer due."""
         due = self.due()
-        notes = [note for item in due if (note := _note(item)) is not None]
         self._due.clear()
         calls = self._conversation.calls
-        calls.told(call for item in due if (call := calls.get(item.call_id)) is not None)
+        late = {call.id: call for call in calls.news}
+        notes = [note for item in due if (note := _note(item, late=item.call_id in late)) is not None]
+        calls.told(late[item.call_id] for item in due if item.call_id in late)
         return [message for text, role in notes for message in dialect.text(text, role=role)]
 
     def result_given(self, call_id: str) -> None:
@@ -273,12 +274,16 @@ def _tellable(dialect: Dialect, told: Sequence[Message]) -> tuple[Message, ...]:
     return tuple(message for message in told if message.role != "tool" or message.call_id in calls)
 
 
-def _note(item: Item) -> Note | None:
-    """Return the text that describes an item to the model, None for an item that the model knows already."""
+def _note(item: Item, *, late: bool = False) -> Note | None:
+    """Return the text that describes an item to the model, None for an item that the model knows already.
+
+    `late` is True for the result of a tool that the model has been told is still running, or cancelled.
+    """
     if item.kind in ("note", "handoff"):
         return Note(item.text, "system") if item.text and item.role == "system" else None
     if item.kind == "tool_result":
-        return Note(late_text(item.name, item.text), "system")
+        text = late_text(item.name, item.text) if late else f"The tool {item.name} has returned: {item.text}"
+        return Note(text, "system")
     if item.kind == "message" and item.role == "caller" and item.author and item.text:
         return Note(f"[{item.author}] {item.text}", "user")
     return None
