@@ -1,10 +1,10 @@
-"""Services that do not end what they begin, or give what nobody asked for: each fault has its outcome, the call goes on."""
+"""Services that do not end what they begin, or give what nobody asked for: each has its outcome, and the call goes on."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import anyio
@@ -12,7 +12,8 @@ import pytest
 
 from duologue.errors import ServiceError
 from duologue.frames import BotText, Say, ToolCall, UserText
-from duologue.services.llm import LLM, Request, ToolRequest
+from duologue.services.llm import Request, ToolRequest
+from duologue.services.spending import Spending
 from duologue.services.stt import Transcription
 from duologue.services.tts import SpeechChunk
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
@@ -26,10 +27,8 @@ STUBBORN_S = 60
 async def ignores_cancellation() -> None:
     """Swallow every cancellation for `STUBBORN_S` seconds."""
     for _ in range(STUBBORN_S):
-        try:
+        with suppress(asyncio.CancelledError):
             await asyncio.sleep(1)
-        except asyncio.CancelledError:
-            pass
 
 
 @asynccontextmanager
@@ -40,7 +39,7 @@ async def calling(**services: Any) -> AsyncIterator[Story]:
     await anyio.sleep(2 * STUBBORN_S)
 
 
-# -- the model -----------------------------------------------------------------------------------------------------------
+# -- the model ---------------------------------------------------------------------------------------------------------
 
 
 class BadLLM(MockLLM):
@@ -380,8 +379,6 @@ async def test_the_first_text_does_not_wait() -> None:
 
 
 async def test_a_call_whose_budget_is_used_up_ends() -> None:
-    from duologue.services.spending import Spending
-
     llm = MockLLM(["Fine."])
     llm.spending = Spending(requests=2)
     async with calling(llm=llm) as call:
@@ -395,7 +392,7 @@ async def test_a_call_whose_budget_is_used_up_ends() -> None:
     assert "budget is used up: 2 requests" in call.errors[0].message
 
 
-# -- speech --------------------------------------------------------------------------------------------------------------
+# -- speech ------------------------------------------------------------------------------------------------------------
 
 
 class BadTTS(MockTTS):
@@ -521,7 +518,7 @@ async def test_a_service_that_keeps_failing_to_speak_ends_the_call_with_a_reason
     assert str(call.outcome.error) == "BadTTS failed 3 times in a row: no voice today"
 
 
-# -- recognition ---------------------------------------------------------------------------------------------------------
+# -- recognition -------------------------------------------------------------------------------------------------------
 
 
 class BadSTT(MockSTT):
