@@ -71,7 +71,7 @@ class Answers(Processor):
         self._texts_wait = False  # a job that answers typed texts has not begun
 
     async def _answer(self, turn: int, extra: str, asked: Input) -> None:
-        """Answer `asked` in this turn, with `extra` instructions for this answer."""
+        """Answer `asked` in this turn, with `extra` instructions for this answer, and with its choice of tools."""
         raise NotImplementedError
 
     async def _may_begin(self) -> None:
@@ -120,7 +120,7 @@ class Answers(Processor):
         floor, by_caller = self.session.floor, frame.author == "caller"
         if by_caller and frame.respond and floor.owner == "agent" and not floor.is_protected(floor.turn):
             self.session.interrupt("typed input")
-        self._log_caller(frame.text, author="" if by_caller else frame.author)
+        self._log_caller(frame.text, id=frame.id, author="" if by_caller else frame.author)
         if frame.respond:
             self._unanswered = "words"
             self.queue(frame)
@@ -132,7 +132,7 @@ class Answers(Processor):
         if not frame.url and frame.mime not in IMAGE_TYPES:
             raise BadInput(f"an image of type {frame.mime!r}: models take {', '.join(sorted(IMAGE_TYPES))}")
         source = {"mime": frame.mime, "url": frame.url, "image": frame.image}
-        self._log_caller("", name="image", data=source)
+        self._log_caller("", id=frame.id, name="image", data=source)
         await self.push(frame)
 
     @handles(Say, Respond)
@@ -155,14 +155,16 @@ class Answers(Processor):
                 return  # the log says that already
             conversation.update(call.result_id, **content)
             calls.came_late(call.id)
-            if frame.respond:
+            if frame.respond and floor.fence < frame.turn == floor.turn and calls.waits(frame.turn):
+                calls.continue_after(frame.turn)  # with the results of the other calls
+            elif frame.respond:
                 self._tell_late()
             return
         names = {"call_id": frame.call_id, "name": frame.name}
         conversation.add("tool_result", "tool", turn=frame.turn, **names, **content)
         if not frame.final:
             calls.replaceable(frame.call_id, "late")
-        elif frame.turn <= floor.fence:
+        elif frame.turn <= floor.fence or frame.turn < floor.turn:  # the turn of the call is over
             if frame.is_error and not frame.respond:
                 calls.replaceable(frame.call_id, "cancelled")
             else:
@@ -338,13 +340,21 @@ class Answers(Processor):
                 await self._answer(turn, "", frame)
             elif isinstance(frame, ToolResult | Respond) or self._unanswered == "words":
                 turn = floor.begin()
-                await self._answer(turn, frame.instructions if isinstance(frame, Respond) else "", frame)
+                await self._answer(turn, frame.instructions if isinstance(frame, _WITH_SETTINGS) else "", frame)
             elif self._unanswered in ("noise", "failed"):
                 turn = await self._not_understood(config)
         except Exception as error:
             self.session.report(error, self.name, frame)
         for each in {asked_in, turn} - {0}:
             self.settle(each)
+
+
+_WITH_SETTINGS = (Respond, EndOfTurn)
+
+
+def tool_choice_of(frame: Input) -> str:
+    """Return the choice of tools for the answer to a frame: see `Respond`."""
+    return frame.tool_choice if isinstance(frame, _WITH_SETTINGS) else ""
 
 
 def _turn_of(frame: Input) -> int:

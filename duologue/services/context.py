@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, Literal
 
@@ -37,8 +37,7 @@ class ToolRequest(msgspec.Struct, frozen=True, kw_only=True):
 class Message(msgspec.Struct, frozen=True, kw_only=True):
     """One message of a request.
 
-    `calls` are the tool calls of an assistant's message; `call_id` is the call that a tool's message answers. A system
-    message with a `call_id` tells of a result that came after the turn of its call.
+    `calls` are the tool calls of an assistant's message; `call_id` is the call that a tool's message answers.
     """
 
     role: Literal["system", "user", "assistant", "tool"]
@@ -52,12 +51,17 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """One request to a model: the instructions, the conversation so far, and the tools."""
+    """One request to a model: the instructions, the conversation so far, and the tools.
+
+    `tool_choice` is "required" or the name of a tool that the model must call, or "" to leave it to the model. Only a
+    service with `LLM.chooses_tools` receives another value than "".
+    """
 
     instructions: str
     messages: tuple[Message, ...]
     tools: tuple[ToolSpec, ...] = ()
     options: dict[str, Any] = msgspec.field(default_factory=dict)
+    tool_choice: str = ""
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,12 +99,11 @@ def messages(
 
     Consecutive items of one side are one message. An agent's message is its heard text. A response that is not settled
     is sent with its whole text so far, and corrected later if the caller interrupts it. A tool call without a result is
-    answered "pending", because models require a result for every call; without `open_calls` it is left out. A call
-    whose result came late and is news (`ToolCalls.news`) is also answered "pending": the last message tells the result.
+    answered "pending", because models require a result for every call; without `open_calls` it is left out. The last
+    message tells the results that came late (`ToolCalls.news`).
     """
     items, hidden = _within(conversation, ledger, budget)
     results = {item.call_id: item for item in items if item.kind == "tool_result"}
-    late = _late(conversation, items, ledger)
     out: list[Message] = []
     asked: list[Item] = []
     for item in items:
@@ -109,7 +112,7 @@ def messages(
                 asked.append(item)
             continue
         if asked:
-            _add_calls(out, asked, results, late)
+            _add_calls(out, asked, results)
         if _is_words(item):  # else its transcript is still to come
             _add(out, Message(role="user", text=f"[{item.author}] {item.text}" if item.author else item.text))
         elif _is_image(item):
@@ -119,17 +122,15 @@ def messages(
         elif item.role == "agent" and (text := item.text or ledger.text_of(item.id)):
             _add(out, Message(role="assistant", text=text))
     if asked:
-        _add_calls(out, asked, results, late)
-    told = _recent(out, budget.messages)
-    news = [Message(role="system", text=text, call_id=call_id) for call_id, text in late.items()]
-    return (*told, *news) if news else told
+        _add_calls(out, asked, results)
+    return (*_recent(out, budget.messages), *_news(conversation, items, ledger))
 
 
-def _late(conversation: Conversation, items: Sequence[Item], ledger: Ledger) -> dict[str, str]:
-    """Return the texts that tell of late results, by call.
+def _news(conversation: Conversation, items: Sequence[Item], ledger: Ledger) -> list[Message]:
+    """Return messages on results that came late, for a model that may look at the last messages only.
 
-    Not told as late are a result that no message follows, and one that the caller's words follow, if no model was asked
-    in between.
+    A result that no message follows needs none, nor does one that the caller's words follow, if no model was asked in
+    between.
     """
     news = {call.id: call for call in conversation.calls.news}
     follows: set[str] = set()
@@ -142,7 +143,9 @@ def _late(conversation: Conversation, items: Sequence[Item], ledger: Ledger) -> 
         elif item.text or _is_image(item) or (item.role == "agent" and ledger.text_of(item.id)):
             follows.add("user" if item.role == "caller" else item.role)
     results = {call.id: conversation.get(call.result_id) for call in news.values()}
-    return {call_id: late_text(item.name, item.text) for call_id, item in results.items() if item is not None}
+    return [
+        Message(role="system", text=late_text(item.name, item.text)) for item in results.values() if item is not None
+    ]
 
 
 def _within(conversation: Conversation, ledger: Ledger, budget: Budget) -> tuple[list[Item], set[str]]:
@@ -239,13 +242,13 @@ def _shows_image(message: Message) -> bool:
     return bool(message.image or message.url)
 
 
-def _add_calls(out: list[Message], asked: list[Item], results: dict[str, Item], late: Container[str]) -> None:
+def _add_calls(out: list[Message], asked: list[Item], results: dict[str, Item]) -> None:
     """Append the calls of one response, joined to the text before them, and then their results."""
     calls = tuple(ToolRequest(call_id=item.call_id, name=item.name, arguments=item.data) for item in asked)
     _add(out, Message(role="assistant"))
     out[-1] = msgspec.structs.replace(out[-1], calls=calls)
     for item in asked:
-        result = results.get(item.call_id) if item.call_id not in late else None
+        result = results.get(item.call_id)
         text = result.text if result is not None else _PENDING
         out.append(Message(role="tool", text=text, call_id=item.call_id, name=item.name))
     asked.clear()

@@ -29,7 +29,7 @@ from ..processors.kernel.tasks import loop_time
 from ..processors.kernel.work import Stopped, close_stream
 from ..processors.processor import handles
 from .answering import PIECES, Answering
-from .answers import MAX_CALLS_PER_TURN, Answers, refusal
+from .answers import MAX_CALLS_PER_TURN, Answers, refusal, tool_choice_of
 from .context import DEFAULT_BUDGET, Budget, Message, Request, ToolRequest, messages
 from .contract import stream_of
 from .spending import DEFAULT_SPENDING, Spending, Spent
@@ -75,6 +75,8 @@ class LLM(Answers):
     max_answer_s: float = 300.0
     """The longest time from a request to the end of its answer, in seconds."""
     max_answer_characters: int = 32_768
+    chooses_tools: bool = False
+    """True if the service obeys `Request.tool_choice`."""
     budget: Budget = DEFAULT_BUDGET
     """The part of the conversation that each request carries."""
     request_every_s: float = 0.3
@@ -164,6 +166,7 @@ class LLM(Answers):
     async def _answer(self, turn: int, extra: str, asked: Input) -> None:
         # The present configuration: there may have been a hand-off since the request.
         config, failure, news = self.config, self.failure, self.session.calls.news
+        choice = tool_choice_of(asked)
         self._unanswered = ""
         if not self._may_spend():
             return
@@ -172,13 +175,16 @@ class LLM(Answers):
             messages=messages(self.session.conversation, self.session.ledger, budget=self.budget),
             tools=config.tools,
             options=config.options,
+            tool_choice=choice if self.chooses_tools and choice != "none" else "",
         )
         self.session.calls.asking()
         calls = self.session.calls.asked_in(turn)
-        if calls < MAX_CALLS_PER_TURN:
+        if calls < MAX_CALLS_PER_TURN and choice != "none":
             status = await self._respond(turn, config, lambda: self._asked(request), model=True)
         else:
-            self.session.report(ServiceError(f"{calls} tool calls in one turn: it goes on without tools"), self.name)
+            if choice != "none":
+                error = f"{calls} tool calls in one turn: it goes on without tools"
+                self.session.report(ServiceError(error), self.name)
             bare = msgspec.structs.replace(request, tools=())
             status = await self._respond(turn, config, lambda: without_calls(self._asked(bare)), model=True)
         if status == "completed":

@@ -180,6 +180,14 @@ class ToolCalls:
             self._late.pop(call_id, None)
             self._news[call_id] = call
 
+    def end_late(self) -> list[RegisteredCall]:
+        """Return the late calls, which get no other result any more."""
+        ended = self.late()
+        for call in ended:
+            call.state = "answered"
+        self._late.clear()
+        return ended
+
     @property
     def news(self) -> tuple[RegisteredCall, ...]:
         """The calls with a late result that no model has been told yet, oldest result first."""

@@ -792,6 +792,7 @@ async def test_a_tool_may_say_something_while_it_works() -> None:
         "assistant:  [search]",
         "tool: found",
         "assistant: This takes a moment.",
+        "system: The result of search, asked for before: found",
     ]
 
 

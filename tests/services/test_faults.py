@@ -1,4 +1,4 @@
-"""Services that do not end what they begin, or give what nobody asked for: each has its outcome, and the call goes on."""
+"""Services that do not end what they begin, or give nothing: each fault has its outcome, and the call goes on."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ class Rules:
 
     def _reply(self, messages: Sequence[Message], tools: Collection[str], known: Memory) -> RulesReply:
         state = self._replay(messages, known)
-        spoken = [message for message in messages if message.role != "system" or message.call_id]
+        spoken = [message for message in messages if message.role != "system"]
         calls, results, said_since = _last_calls(spoken)
         mine = state.calling if state.calling and _same_calls(state.calling.calls, calls) else None
         if spoken and spoken[-1].role == "tool" and not mine:
@@ -383,9 +383,6 @@ def _last_calls(spoken: Sequence[Message]) -> tuple[tuple[ToolRequest, ...], lis
         return (), [], []
     since = spoken[at + 1 :]
     contents = {message.call_id: message.text for message in since if message.role == "tool"}
-    for message in since:
-        if message.role == "system":  # a result that came late
-            contents[message.call_id] = message.text.partition(": ")[2]
     results: list[Any] = []
     for call in spoken[at].calls:
         content = contents.get(call.call_id)
