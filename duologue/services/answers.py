@@ -27,7 +27,9 @@ from ..frames import (
 )
 from ..processors.handoff.handoff import first_configuration
 from ..processors.kernel.lane import DrainableLane
+from ..processors.kernel.node import Node
 from ..processors.processor import Processor, handles
+from .contract import check_made, check_opened
 
 IMAGE_TYPES = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
 """The MIME types of images that models take."""
@@ -56,7 +58,11 @@ class Answers(Processor):
     interrupted is answered as soon as nobody speaks. Subclasses implement `_answer` and `_speak`.
     """
 
+    is_made = False
+    """True once `__init__` has run."""
+
     def __init__(self) -> None:
+        self.is_made = True
         self.config = EngineConfig()
         """The configuration. A response uses the one in force when it begins."""
         self._jobs: DrainableLane | None = None
@@ -87,6 +93,15 @@ class Answers(Processor):
         Returns the turn of the answer, 0 for none.
         """
         raise NotImplementedError
+
+    def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
+        """Require that `__init__` has run."""
+        check_made(self, Answers)
+        super().check_place(before, after)
+
+    def check_opened(self) -> None:
+        """Require that `open` has run."""
+        check_opened(self, self._jobs is not None)
 
     async def open(self) -> None:
         """Start the worker that gives one response after the other. Overriding methods call this first."""
