@@ -106,7 +106,7 @@ class ToolResult(Input, frozen=True, kw_only=True, tag="ToolResult"):
     """The result of a tool call, on its way up to the engine. Any JSON value is a result, also a falsy one.
 
     When all results of a turn's calls are in, the engine continues its answer, once. With `respond=False` a result
-    does not ask for that.
+    does not ask for that. A result that is not `final` says that the tool still runs; the final one takes its place.
     """
 
     call_id: str
@@ -115,6 +115,7 @@ class ToolResult(Input, frozen=True, kw_only=True, tag="ToolResult"):
     turn: int = 0
     is_error: bool = False
     respond: bool = True
+    final: bool = True
 
     def __post_init__(self) -> None:
         check_texts(self, "name")

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ..agents.engine import EngineConfig, Handover, Pending
-from ..errors import BadInput
+from ..errors import BadInput, ToolError
 from ..frames import (
     ClientChanged,
     Configure,
@@ -143,14 +143,25 @@ class Answers(Processor):
         """Log a result of a tool. The last one of its turn lets the answer go on."""
         calls, conversation, floor = self.session.calls, self.session.conversation, self.session.floor
         call, content = calls.get(frame.call_id), {"data": frame.result, "text": as_text(frame.result)}
-        if call is not None and call.result_id and frame.turn <= floor.fence:
-            if frame.is_error:
-                return  # it was answered as cancelled already
-            # The log has "cancelled", but the tool has run to its end.
+        if call is not None and call.state in ("late", "cancelled"):
+            if frame.is_error and call.state == "cancelled":
+                return  # the log says that already
             conversation.update(call.result_id, **content)
-        else:
-            names = {"call_id": frame.call_id, "name": frame.name}
-            conversation.add("tool_result", "tool", turn=frame.turn, **names, **content)
+            calls.came_late(call.id)
+            if frame.respond and floor.fence < frame.turn == floor.turn and calls.waits(frame.turn):
+                calls.continue_after(frame.turn)  # with the results of the other calls
+            elif frame.respond:
+                self._tell_late()
+            return
+        names = {"call_id": frame.call_id, "name": frame.name}
+        conversation.add("tool_result", "tool", turn=frame.turn, **names, **content)
+        if not frame.final:
+            calls.replaceable(frame.call_id, "late")
+        elif frame.turn <= floor.fence or frame.turn < floor.turn:  # the turn of the call is over
+            if frame.is_error and not frame.respond:
+                calls.replaceable(frame.call_id, "cancelled")
+            else:
+                calls.came_late(frame.call_id)
         if frame.respond and not self.session.draining:
             calls.continue_after(frame.turn)
         if calls.waits(frame.turn):
@@ -160,11 +171,15 @@ class Answers(Processor):
         elif frame.turn > floor.fence:
             self.queue(frame)
         else:
-            # The turn of the call was interrupted. The next answer will include the result. If nobody speaks, it is due
-            # now.
-            self._unanswered = "words"
-            if not floor.caller_speaking:
-                self.queue(EndOfTurn(at=self.session.now(), by="tool result"))
+            self._tell_late()
+
+    def _tell_late(self) -> None:
+        # The turn of the call is over. The next answer will include the result. If nobody speaks, it is due now.
+        if self.session.draining:
+            return
+        self._unanswered = "words"
+        if not self.session.floor.caller_speaking:
+            self.queue(EndOfTurn(at=self.session.now(), by="tool result"))
 
     @handles(End)
     async def end(self, frame: End) -> None:
@@ -211,6 +226,22 @@ class Answers(Processor):
                 )
             )
         return made
+
+    def allowed(self, turn: int, made: Sequence[ToolCall]) -> Sequence[ToolCall]:
+        """Return the calls, just logged, that are within the limit of their turn: the first ones."""
+        beyond = self.session.calls.asked_in(turn) - MAX_CALLS_PER_TURN
+        return made[: max(0, len(made) - max(0, beyond))]
+
+    def refuse(self, calls: Sequence[ToolCall], *, respond: bool = True) -> None:
+        """Answer logged calls that are beyond the limit of their turn with an error, and report that."""
+        if not calls:
+            return
+        asked = self.session.calls.asked_in(calls[0].turn)
+        goes_on = "answer without them" if respond else "the answer ends here"
+        error = f"{asked} tool calls in one turn: {goes_on}"
+        self.session.report(ToolError(error), self.name)
+        for call in calls:
+            self.take_result(refusal(call, error, respond=respond))
 
     def settle(self, turn: int) -> None:
         """End the turn, unless one of its jobs or results is still to come."""
@@ -314,3 +345,11 @@ def _is_void_after_interruption(frame: Input) -> bool:
 
 def as_text(result: Any) -> str:
     return result if isinstance(result, str) else msgspec.json.encode(result).decode()
+
+
+def refusal(call: ToolCall, error: str, *, respond: bool) -> ToolResult:
+    """Return the result of a call that is not made."""
+    result = {"error": error}
+    return ToolResult(
+        call_id=call.call_id, name=call.name, turn=call.turn, result=result, is_error=True, respond=respond
+    )

@@ -19,14 +19,13 @@ from ..frames import (
     ResponseStarted,
     ResponseStatus,
     ToolCall,
-    ToolResult,
     Usage,
     UserTranscript,
 )
 from ..processors.kernel.groups import leaves
 from ..processors.kernel.lane import Overdue, Patience
 from ..processors.processor import handles
-from .answers import MAX_CALLS_PER_TURN, Answers
+from .answers import MAX_CALLS_PER_TURN, Answers, refusal
 from .context import DEFAULT_BUDGET, Budget, Message, Request, ToolRequest, messages
 from .sentences import SentenceSplitter
 from .thoughts import ModelText, ThoughtsGiven, begins_with_thoughts
@@ -44,7 +43,8 @@ class LLM(Answers):
     A service implements `generate`. This class logs the caller's words and every tool call with its result, begins a
     turn when the caller has finished, and gives one response at a time: pieces of text as they arrive, tool calls only
     at the end of a response that was not interrupted. When all results of a turn's calls are in, the answer goes on,
-    once. A result that arrives after its turn was interrupted is answered as soon as nobody speaks.
+    once. A result that arrives after the turn of its call is the last message of the next request, which is made when
+    nobody speaks.
 
     A model's thoughts, as `<think>` marks them, are neither said nor logged. Set `thinks_first` for a model that marks
     only their end: its text is held back until then. With None, models that are known to do so are found by name, and
@@ -122,7 +122,7 @@ class LLM(Answers):
 
     async def _answer(self, turn: int, extra: str, asked: Input) -> None:
         # The present configuration: there may have been a hand-off since the request.
-        config, failure = self.config, self.failure
+        config, failure, news = self.config, self.failure, self.session.calls.news
         self._unanswered = ""
         request = Request(
             instructions="\n\n".join(part for part in (config.prompt, extra) if part),
@@ -130,6 +130,7 @@ class LLM(Answers):
             tools=config.tools,
             options=config.options,
         )
+        self.session.calls.asking()
         calls = self.session.calls.asked_in(turn)
         if calls < MAX_CALLS_PER_TURN:
             status = await self._respond(turn, config, lambda: self.generate(request))
@@ -137,7 +138,9 @@ class LLM(Answers):
             self.session.report(ServiceError(f"{calls} tool calls in one turn: it goes on without tools"), self.name)
             bare = msgspec.structs.replace(request, tools=())
             status = await self._respond(turn, config, lambda: without_calls(self.generate(bare)))
-        if status == "failed" and failure:
+        if status == "completed":
+            self.session.calls.told(news)
+        elif status == "failed" and failure:
             await self._respond(turn, config, lambda: fixed(failure))
 
     async def _respond(self, turn: int, config: EngineConfig, generate: Callable[[], Pieces]) -> ResponseStatus:
@@ -229,7 +232,9 @@ class LLM(Answers):
 
     async def _call(self, turn: int, response_id: str, config: EngineConfig, requests: list[ToolRequest]) -> None:
         """Log the calls, then make them, one after the other."""
-        waiting = deque(self.log_calls(turn, response_id, config.agent, requests))
+        made = self.log_calls(turn, response_id, config.agent, requests)
+        waiting = deque(self.allowed(turn, made))
+        self.refuse(made[len(waiting) :])
         try:
             while waiting and turn > self.session.floor.fence:
                 await self.push(waiting[0])
@@ -237,12 +242,7 @@ class LLM(Answers):
                     waiting.popleft()
         finally:
             for call in waiting:  # interrupted before they were made, or on the way to their runner
-                cancelled = {"error": "cancelled: the caller interrupted"}
-                self.take_result(
-                    ToolResult(
-                        call_id=call.call_id, name=call.name, turn=turn, result=cancelled, is_error=True, respond=False
-                    )
-                )
+                self.take_result(refusal(call, "cancelled: the caller interrupted", respond=False))
 
 
 async def fixed(text: str) -> Pieces:
@@ -251,11 +251,17 @@ async def fixed(text: str) -> Pieces:
 
 
 async def without_calls(pieces: Pieces) -> Pieces:
-    """Yield all pieces except tool requests."""
+    """Yield all pieces except tool requests. Raises ServiceError if there are only tool requests."""
+    said = called = False
     try:
         async for piece in pieces:
-            if not isinstance(piece, ToolRequest):
+            if isinstance(piece, ToolRequest):
+                called = True
+            else:
+                said = said or isinstance(piece, str)
                 yield piece
+        if called and not said:
+            raise ServiceError("the model calls tools although it has none")
     finally:
         await close_pieces(pieces)
 

@@ -216,6 +216,16 @@ class Conversation:
             if removed is not None:
                 self._call(removed, item)
 
+    def end_calls(self) -> None:
+        """Give each tool call that has none a result: it ended with the call of the caller."""
+        ended = {"error": "the call ended before the tool had a result"}
+        text = msgspec.json.encode(ended).decode()
+        for call in self.calls.open():
+            if call.item_id:
+                self.add("tool_result", "tool", turn=call.turn, call_id=call.id, name=call.name, data=ended, text=text)
+        for call in self.calls.end_late():
+            self.update(call.result_id, data=ended, text=text)
+
     def rows(self) -> list[dict[str, Any]]:
         """Return plain rows: role, message, id, timestamp, type, metadata and session id."""
         return [self._row(item) for item in self._items if item.kind != "message" or item.text]
