@@ -25,10 +25,15 @@ class SpeechStopped(Input, frozen=True, kw_only=True, tag="SpeechStopped"):
 
 
 class EndOfTurn(Input, frozen=True, kw_only=True, tag="EndOfTurn"):
-    """The caller has finished and expects an answer. `at` is the session time of the speech's end, `by` the cause."""
+    """The caller has finished and expects an answer. `at` is the session time of the speech's end, `by` the cause.
+
+    `instructions` and `tool_choice` are for this one answer, as in `Respond`.
+    """
 
     at: float = 0.0
     by: str = "silence"
+    instructions: str = ""
+    tool_choice: str = ""
 
 
 class UserTranscript(Input, frozen=True, kw_only=True, tag="UserTranscript"):
@@ -52,22 +57,30 @@ class UserTranscript(Input, frozen=True, kw_only=True, tag="UserTranscript"):
 
 
 class UserText(Input, frozen=True, kw_only=True, tag="UserText"):
-    """Text that the caller typed, or that `author` put into the conversation. Asks for an answer if `respond`."""
+    """Text that the caller typed, or that `author` put into the conversation. Asks for an answer if `respond`.
+
+    `id` is that of its item in the log, "" for a new one.
+    """
 
     text: str
     author: str = "caller"
     respond: bool = True
+    id: str = ""
 
     def __post_init__(self) -> None:
         check_texts(self, "text", "author")
 
 
 class UserImage(Input, frozen=True, kw_only=True, tag="UserImage"):
-    """An image, as bytes of type `mime` (for example image/jpeg), or by its `url`."""
+    """An image, as bytes of type `mime` (for example image/jpeg), or by its `url`.
+
+    `id` is that of its item in the log, "" for a new one.
+    """
 
     image: bytes = b""
     mime: str = "image/jpeg"
     url: str = ""
+    id: str = ""
 
     def __post_init__(self) -> None:
         check_texts(self, "url")
@@ -94,9 +107,14 @@ class Say(Input, frozen=True, kw_only=True, tag="Say"):
 
 
 class Respond(Input, frozen=True, kw_only=True, tag="Respond"):
-    """The application asks the agent for a response now, with `instructions` for this one response."""
+    """The application asks the agent for a response now, with `instructions` for this one response.
+
+    `tool_choice` is for this response as well: "none", "required" or the name of a tool; "" leaves it to the model.
+    An engine that cannot obey it (`Capabilities.answer_settings`) leaves it to the model, too.
+    """
 
     instructions: str = ""
+    tool_choice: str = ""
 
     def __post_init__(self) -> None:
         check_texts(self, "instructions")

@@ -70,7 +70,7 @@ class Answers(Processor):
         self._kept: list[Input] = []
 
     async def _answer(self, turn: int, extra: str, asked: Input) -> None:
-        """Answer `asked` in this turn, with `extra` instructions for this answer."""
+        """Answer `asked` in this turn, with `extra` instructions for this answer, and with its choice of tools."""
         raise NotImplementedError
 
     async def _speak(self, turn: int, config: EngineConfig, text: str) -> None:
@@ -113,7 +113,7 @@ class Answers(Processor):
         floor, by_caller = self.session.floor, frame.author == "caller"
         if by_caller and frame.respond and floor.owner == "agent" and not floor.is_protected(floor.turn):
             self.session.interrupt("typed input")
-        self._log_caller(frame.text, author="" if by_caller else frame.author)
+        self._log_caller(frame.text, id=frame.id, author="" if by_caller else frame.author)
         if frame.respond:
             self._unanswered = "words"
             self.queue(frame)
@@ -125,7 +125,7 @@ class Answers(Processor):
         if not frame.url and frame.mime not in IMAGE_TYPES:
             raise BadInput(f"an image of type {frame.mime!r}: models take {', '.join(sorted(IMAGE_TYPES))}")
         source = {"mime": frame.mime, "url": frame.url, "image": frame.image}
-        self._log_caller("", name="image", data=source)
+        self._log_caller("", id=frame.id, name="image", data=source)
         await self.push(frame)
 
     @handles(Say, Respond)
@@ -324,13 +324,21 @@ class Answers(Processor):
                 await self._answer(turn, "", frame)
             elif isinstance(frame, ToolResult | Respond) or self._unanswered == "words":
                 turn = floor.begin()
-                await self._answer(turn, frame.instructions if isinstance(frame, Respond) else "", frame)
+                await self._answer(turn, frame.instructions if isinstance(frame, _WITH_SETTINGS) else "", frame)
             elif self._unanswered == "noise":
                 turn = await self._not_understood(config)
         except Exception as error:
             self.session.report(error, self.name, frame)
         for each in {asked_in, turn} - {0}:
             self.settle(each)
+
+
+_WITH_SETTINGS = (Respond, EndOfTurn)
+
+
+def tool_choice_of(frame: Input) -> str:
+    """Return the choice of tools for the answer to a frame: see `Respond`."""
+    return frame.tool_choice if isinstance(frame, _WITH_SETTINGS) else ""
 
 
 def _turn_of(frame: Input) -> int:

@@ -47,12 +47,17 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """One request to a model: the instructions, the conversation so far, and the tools."""
+    """One request to a model: the instructions, the conversation so far, and the tools.
+
+    `tool_choice` is "required" or the name of a tool that the model must call, or "" to leave it to the model. Only a
+    service with `LLM.chooses_tools` receives another value than "".
+    """
 
     instructions: str
     messages: tuple[Message, ...]
     tools: tuple[ToolSpec, ...] = ()
     options: dict[str, Any] = msgspec.field(default_factory=dict)
+    tool_choice: str = ""
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):

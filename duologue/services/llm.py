@@ -25,7 +25,7 @@ from ..frames import (
 from ..processors.kernel.groups import leaves
 from ..processors.kernel.lane import Overdue, Patience
 from ..processors.processor import handles
-from .answers import MAX_CALLS_PER_TURN, Answers, refusal
+from .answers import MAX_CALLS_PER_TURN, Answers, refusal, tool_choice_of
 from .context import DEFAULT_BUDGET, Budget, Message, Request, ToolRequest, messages
 from .sentences import SentenceSplitter
 from .thoughts import ModelText, ThoughtsGiven, begins_with_thoughts
@@ -59,6 +59,8 @@ class LLM(Answers):
 
     model: str = ""
     timeout_s: float = 20.0
+    chooses_tools: bool = False
+    """True if the service obeys `Request.tool_choice`."""
     budget: Budget = DEFAULT_BUDGET
     """The part of the conversation that each request carries."""
     not_understood: str | None = "Sorry, I did not catch that."
@@ -123,19 +125,23 @@ class LLM(Answers):
     async def _answer(self, turn: int, extra: str, asked: Input) -> None:
         # The present configuration: there may have been a hand-off since the request.
         config, failure, news = self.config, self.failure, self.session.calls.news
+        choice = tool_choice_of(asked)
         self._unanswered = ""
         request = Request(
             instructions="\n\n".join(part for part in (config.prompt, extra) if part),
             messages=messages(self.session.conversation, self.session.ledger, budget=self.budget),
             tools=config.tools,
             options=config.options,
+            tool_choice=choice if self.chooses_tools and choice != "none" else "",
         )
         self.session.calls.asking()
         calls = self.session.calls.asked_in(turn)
-        if calls < MAX_CALLS_PER_TURN:
+        if calls < MAX_CALLS_PER_TURN and choice != "none":
             status = await self._respond(turn, config, lambda: self.generate(request))
         else:
-            self.session.report(ServiceError(f"{calls} tool calls in one turn: it goes on without tools"), self.name)
+            if choice != "none":
+                error = f"{calls} tool calls in one turn: it goes on without tools"
+                self.session.report(ServiceError(error), self.name)
             bare = msgspec.structs.replace(request, tools=())
             status = await self._respond(turn, config, lambda: without_calls(self.generate(bare)))
         if status == "completed":

@@ -78,6 +78,7 @@ def routes(
     allowed_origins: Collection[str] = (),
     allowed_hosts: Collection[str] | None = None,
     ice_servers: Sequence[str] = (),
+    public_candidates_only: bool = False,
     openai_realtime: MakeCall | None = None,
     client_may_configure: bool = False,
 ) -> VoiceApp:
@@ -88,8 +89,10 @@ def routes(
     `controls` are the rights of all clients beyond the conversation: see `duologue.web.rtvi.ControlName`, and
     `RtviClient.controls` for those of one client. `allowed_origins` are the origins of other pages that may
     call, `allowed_hosts` the names under which the server may be reached: see `Rules`. `ice_servers` are URLs (stun:…)
-    for both ends. With `openai_realtime`, clients of the OpenAI Realtime API are served as well; it makes their calls,
-    as in `openai_realtime_app`. Raises ConfigurationError for an unknown control, a malformed origin or host.
+    for both ends. With `public_candidates_only` clients of WebRTC are not tried at addresses of private networks: right
+    for a server whose clients come from the internet. With `openai_realtime`, clients of the OpenAI Realtime API are
+    served as well; it makes their calls, as in `openai_realtime_app`. Raises ConfigurationError for an unknown control,
+    a malformed origin or host.
     """
     may = checked_controls(controls)
     rules = Rules(allowed_origins, allowed_hosts, keyed=auth is not None)
@@ -100,7 +103,10 @@ def routes(
             Rtvi(transport, session, page=page, controls=may).attach()
 
     calls.attach.append(attach_rtvi)
-    served = [*signalling.routes(calls, ice_servers), *sockets.routes(calls)]
+    served = [
+        *signalling.routes(calls, ice_servers, public_candidates_only=public_candidates_only),
+        *sockets.routes(calls),
+    ]
     if openai_realtime is not None:
         served += realtime_routes(calls, openai_realtime, client_may_configure)
     if page:

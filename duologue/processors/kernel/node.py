@@ -13,6 +13,7 @@ from ...errors import ConfigurationError, IllegalState
 from ...frames import Control, Frame, Input, Output, Signal
 from .host import Host, Target
 from .lane import Lane
+from .names import check_names
 
 FrameFamily = type[Frame]
 FRAME_FAMILIES: tuple[FrameFamily, ...] = (Signal, Input, Output, Control)
@@ -296,8 +297,9 @@ class Node:
 
     @classmethod
     def spec(cls) -> Spec:
-        """Return the frames that the class handles. Raises ConfigurationError for invalid handlers."""
+        """Return the frames that the class handles. Raises ConfigurationError for invalid handlers and names."""
         found = cls.__dict__.get("_spec")
         if found is None:
+            check_names(cls)
             found = cls._spec = read_spec(cls)
         return found

@@ -138,3 +138,5 @@ SYNTHESIS = Pool("synthesis", _CORES)
 """Threads for the synthesis of speech."""
 TOOLS = Pool("tools", 128, max_waiting=0)
 """Threads for the tools that are plain functions. They wait for the network and not for a core."""
+RECORDINGS = Pool("recordings", 8)
+"""Threads for writing to disks: a disk that hangs holds up other recordings at most."""

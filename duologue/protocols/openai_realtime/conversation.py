@@ -6,13 +6,14 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from .config import Refusal
+from .events import ItemGiven, read_object
 from .items import new_item
+from .refusal import Refusal
 from .response import ServerItem
 
 MAX_SERVER_ITEMS = 5_000
 """Items that a session keeps. Beyond that the oldest are dropped."""
-MAX_ITEM_BYTES = 32 * 1024 * 1024
+MAX_ITEM_BYTES = 16 * 1024 * 1024
 """Bytes of these items, counted when they are added. Beyond that the oldest are dropped."""
 
 
@@ -37,7 +38,7 @@ class ServerConversation:
         """Tell the client that an item is complete."""
         self._emit("conversation.item.done", item=dict(item.wire), previous_item_id=self._before(item))
 
-    def place_after(self, previous: Any) -> int:
+    def place_after(self, previous: str | None) -> int:
         """Return the place after an item's id: the first for "root", the last for None. Raises Refusal."""
         if previous is None:
             return len(self.items)
@@ -48,6 +49,7 @@ class ServerConversation:
     def delete(self, item: ServerItem) -> None:
         """Remove an item."""
         self.items.remove(item)
+        item.deleted = True
         self._bytes -= item.size
         self._emit("conversation.item.deleted", item_id=item.id)
 
@@ -62,14 +64,14 @@ class ServerConversation:
         item.wire["content"] = [{"type": "output_audio"} for _ in item.wire["content"]]
         self._emit("conversation.item.truncated", item_id=item.id, content_index=0, audio_end_ms=end_ms)
 
-    def find(self, item_id: Any, code: str) -> ServerItem:
+    def find(self, item_id: str | None, code: str) -> ServerItem:
         """Return the item with this id. Raises Refusal with this code."""
         for item in reversed(self.items):
             if item.id == item_id:
                 return item
         raise Refusal(code, f"The item with id '{item_id}' does not exist.", "item_id")
 
-    def take(self, given: Any) -> ServerItem:
+    def take(self, given: ItemGiven) -> ServerItem:
         """Return a new item from the client's data, not yet added. Raises Refusal."""
         calls = {item.wire["call_id"] for item in self.items if item.wire["type"] == "function_call"}
         item = new_item(given, self._new_id("item"), calls)
@@ -79,9 +81,8 @@ class ServerConversation:
 
     def take_input(self, given: Any) -> ServerItem:
         """Return an item of a response's own input: from the conversation, or a new one. Raises Refusal."""
-        if isinstance(given, dict) and given.get("type") == "item_reference":
-            return self.find(given.get("id"), "item_not_found")
-        return self.take(given)
+        item = read_object(given, ItemGiven, "response.input[]")
+        return self.find(item.id, "item_not_found") if item.type == "item_reference" else self.take(item)
 
     def _before(self, item: ServerItem) -> str | None:
         place = self.items.index(item) if item in self.items else 0  # it may have been deleted meanwhile

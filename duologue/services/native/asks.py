@@ -275,7 +275,7 @@ class Asks:
         if self._results_given[turn] == given:
             del self._results_given[turn]
 
-    async def ask(self, turn: int, extra: str = "", *, by_itself: bool = False) -> bool:
+    async def ask(self, turn: int, extra: str = "", *, tool_choice: str = "", by_itself: bool = False) -> bool:
         """Get a response for a turn, with `extra` instructions. Returns False if no connection is left.
 
         Returns when the provider has sent the whole response. With `by_itself` the provider begins without a request.
@@ -297,7 +297,8 @@ class Asks:
                 self._tags += 1
                 ask.tag = f"ask_{self._tags}"
                 connection.send(self._memory.take_due(connection.dialect))
-                connection.send(connection.dialect.respond(ask.tag, extra, tools=not ask.last))
+                choice = "none" if ask.last else tool_choice
+                connection.send(connection.dialect.respond(ask.tag, extra, choice))
             try:
                 outcome = await answer
             finally:

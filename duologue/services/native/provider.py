@@ -61,13 +61,13 @@ class NativeService(Answers):
         """Return a translator for one connection."""
         raise NotImplementedError
 
-    def owe_answer(self, by: str, at: float | None = None) -> None:
+    def owe_answer(self, by: str, end: EndOfTurn | None = None) -> None:
         """Request an answer to the caller's words, after the answers that are owed already.
 
-        `by` and `at` have the meaning that they have in `EndOfTurn`; `at` is now by default.
+        `by` is the cause, as in `EndOfTurn`; `end` is the end of the turn that it answers, by default one now.
         """
         self._unanswered = "words"
-        self.queue(EndOfTurn(at=self.session.now() if at is None else at, by=by))
+        self.queue(msgspec.structs.replace(end or EndOfTurn(at=self.session.now()), by=by))
 
 
 class Provider:

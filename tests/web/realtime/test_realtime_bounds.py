@@ -21,6 +21,7 @@ from duologue.errors import ConfigurationError
 from duologue.frames import HandoffCompleted, SessionEnding
 from duologue.processors.kernel.groups import leaves
 from duologue.protocols.openai_realtime.conversation import MAX_ITEM_BYTES, ServerConversation
+from duologue.protocols.openai_realtime.events import ContentPart, ItemGiven
 from duologue.session.host import State
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.testing.websocket import calling
@@ -123,7 +124,7 @@ async def test_events_that_wait_are_limited_in_number() -> None:
 
 
 async def test_events_that_wait_are_limited_in_bytes() -> None:
-    text = [{"type": "input_text", "text": "x" * 100_000}]
+    text = [{"type": "input_text", "text": "x" * 60_000}]
     item = {"id": "long", "type": "message", "role": "user", "content": text}
     create = json.dumps({"type": "conversation.item.create", "item": item})
     wire = StuckWire(create, json.dumps({"type": "conversation.item.retrieve", "item_id": "long"}), every_s=0.02)
@@ -137,14 +138,14 @@ async def test_items_are_kept_within_a_number_of_bytes() -> None:
     ids = iter(range(1_000_000))
     conversation = ServerConversation(lambda kind, **fields: events.append(kind), lambda kind: f"{kind}_{next(ids)}")
     image = "data:image/png;base64," + "A" * 1_000_000
-    content = [{"type": "input_image", "image_url": image}]
+    given = ItemGiven(type="message", role="user", content=[ContentPart(type="input_image", image_url=image)])
     for _ in range(100):
-        conversation.add(conversation.take({"type": "message", "role": "user", "content": content}))
+        conversation.add(conversation.take(given))
     assert sum(len(json.dumps(item.wire)) for item in conversation.items) <= MAX_ITEM_BYTES
     assert conversation.items[-1].id == "item_99"
     for item in list(conversation.items):
         conversation.delete(item)
-    conversation.add(conversation.take({"type": "message", "role": "user", "content": content}))
+    conversation.add(conversation.take(given))
     assert len(conversation.items) == 1
 
 
