@@ -22,6 +22,7 @@ import anyio
 
 from benchmarks._report import arguments, report
 from benchmarks.chaos.calls import Maker, cascade_call
+from benchmarks.chaos.providers import native_call, remote_call
 from benchmarks.chaos.services import STUBBORN_S
 from benchmarks.chaos.tally import Dice, Level, Tally
 from duologue.testing.clock import run
@@ -43,42 +44,53 @@ MUST_BE_0 = (
 
 async def calls(make: Maker, count: int, seed: int) -> dict[str, Any]:
     """Make calls one after the other, and return their figures."""
-    tally, before, warm = Tally(), Level(), None
+    tally, tasks, warm_mb = Tally(), asyncio.all_tasks(), 0.0
     for number in range(count):
         if number == min(WARM, count // 5):
-            await anyio.sleep(STUBBORN_S)
-            warm = Level()
+            warm_mb = Level().memory_mb
         dice = Dice(f"{seed}-{number}", tally)
-        await make(dice, tally).run()
+        async with make(dice, tally) as call:
+            await call.run()
+    del call
     await anyio.sleep(2 * STUBBORN_S)
-    await asyncio.sleep(0)
-    after = Level()
-    growth_mb = after.memory_mb - warm.memory_mb if warm else 0.0
+    memory_mb = Level().memory_mb
     return {
         **tally.figures(),
-        **after.left(before, tally),
-        "memory_mb": round(after.memory_mb, 1),
-        "memory_growth_mb": round(growth_mb, 2),
+        "sessions_left": len(tally.sessions),
+        "tasks_left": len(asyncio.all_tasks() - tasks),
+        "memory_mb": round(memory_mb, 1),
+        "memory_growth_mb": round(memory_mb - warm_mb, 2),
     }
 
 
-def faults_of(part: str, figures: dict[str, Any]) -> list[str]:
+def part(make: Maker, count: int, seed: int) -> dict[str, Any]:
+    """Return the figures of calls, and what is left after them."""
+    before = Level()
+    figures = run(calls, make, count, seed, limit_s=math.inf)
+    return {**figures, **before.left()}
+
+
+def faults_of(name: str, figures: dict[str, Any]) -> list[str]:
     """Return what must not be so in a part's figures."""
-    wrong = [f"{part}: {name} is {figures[name]}" for name in MUST_BE_0 if figures.get(name)]
+    wrong = [f"{name}: {what} is {figures[what]}" for what in MUST_BE_0 if figures.get(what)]
     if figures.get("memory_growth_mb", 0.0) > MAX_GROWTH_MB:
-        wrong.append(f"{part}: memory has grown by {figures['memory_growth_mb']} MB")
+        wrong.append(f"{name}: memory has grown by {figures['memory_growth_mb']} MB")
     return wrong
 
 
-def main(count: int, seed: int) -> dict[str, Any]:
+def main(count: int, seed: int, only: str = "") -> dict[str, Any]:
     """Run all parts."""
     logging.disable(logging.CRITICAL)
-    parts: dict[str, Any] = {"cascade": run(calls, cascade_call, count, seed, limit_s=math.inf)}
-    return {**parts, "wrong": [fault for part, figures in parts.items() for fault in faults_of(part, figures)]}
+    makers = {"cascade": (cascade_call, 1.0), "native": (native_call, 0.1), "remote": (remote_call, 0.1)}
+    parts: dict[str, Any] = {}
+    for name, (make, share) in makers.items():
+        if only in ("", name):
+            parts[name] = part(make, max(1, round(share * count)), seed)
+    return {**parts, "wrong": [fault for name, figures in parts.items() for fault in faults_of(name, figures)]}
 
 
 if __name__ == "__main__":
-    options = arguments("Calls under random faults.", {"calls": 2000, "seed": 1})
-    figures = main(options.calls, options.seed)
+    options = arguments("Calls under random faults.", {"calls": 2000, "seed": 1, "part": ""})
+    figures = main(options.calls, options.seed, options.part)
     report(figures, as_json=options.json)
     sys.exit(bool(figures["wrong"]))

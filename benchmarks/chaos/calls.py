@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import lru_cache
 
 import anyio
@@ -15,7 +16,7 @@ from benchmarks.chaos.services import ChaosLLM, ChaosSTT, ChaosTTS, Clumsy, Ear,
 from benchmarks.chaos.tally import Dice, Tally
 from duologue import Agent, Cascade, Handoff, Pipeline, Processor, Session, Switch, Tools
 from duologue.errors import DuologueError
-from duologue.frames import ErrorRaised, SessionStarted, Transfer, UserText
+from duologue.frames import ErrorRaised, SessionStarted, Transfer
 from duologue.processors.turns.endpointing import Endpointing
 from duologue.processors.turns.interruption import Interruption
 from duologue.processors.turns.vad import Vad
@@ -77,7 +78,7 @@ class ChaosCall:
         loop = asyncio.get_running_loop()
         started = asyncio.Event()
         self.session.on(SessionStarted, lambda signal: started.set())
-        ending = self._dice.choice((*ORDERLY, *ORDERLY, "run is cancelled", "is cancelled"))
+        ending = self._dice.choice((*ORDERLY, "hangs up", "hangs up", "ends", "run is cancelled", "is cancelled"))
         self._tally.endings[ending] += 1
         running = loop.create_task(self.session.run())
         running.add_done_callback(lambda task: started.set())
@@ -207,8 +208,9 @@ class ChaosCall:
                 tally.fail(f"{text!r} is missing in the log", dice)
 
 
-def cascade_call(dice: Dice, tally: Tally) -> ChaosCall:
-    """Return a call of a cascade, or of two between which the agents move."""
+@asynccontextmanager
+async def cascade_call(dice: Dice, tally: Tally) -> AsyncIterator[ChaosCall]:
+    """Make a call of a cascade, or of two between which the agents move."""
 
     def cascade() -> Cascade:
         return Cascade(ChaosSTT(dice), ChaosLLM(dice, NAMES), ChaosTTS(dice))
@@ -216,7 +218,7 @@ def cascade_call(dice: Dice, tally: Tally) -> ChaosCall:
     names = ("a", "b") if dice.random.random() < 0.3 else ()
     engine: Processor = Switch({name: cascade() for name in names}) if names else cascade()
     parts = [Vad(), Endpointing(), Interruption(), Clumsy(dice, "above"), engine]
-    return ChaosCall(dice, tally, parts, engines=names)
+    yield ChaosCall(dice, tally, parts, engines=names)
 
 
-Maker = Callable[[Dice, Tally], ChaosCall]
+Maker = Callable[[Dice, Tally], AbstractAsyncContextManager[ChaosCall]]

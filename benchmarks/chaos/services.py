@@ -201,7 +201,10 @@ def tools(dice: Dice) -> list[Tool]:
         time.sleep(BLOCK_S)
         return "done"
 
-    return [Tool(look_up, timeout_s=dice.choice((2.0, 20.0)), cancel_on_interruption=dice.choice((True, False))), Tool(block)]
+    return [
+        Tool(look_up, timeout_s=dice.choice((2.0, 20.0)), cancel_on_interruption=dice.choice((True, False))),
+        Tool(block),
+    ]
 
 
 def typed(number: int) -> UserText:

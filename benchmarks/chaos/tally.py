@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
+import ctypes
 import gc
-import os
 import threading
+import time
 import weakref
 from collections import Counter
 from collections.abc import Sequence
@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import psutil
 
 from duologue import Session
+from duologue.processors.kernel.threads import IDLE_S
 
 T = TypeVar("T")
 
@@ -96,26 +97,22 @@ class Tally:
 
 
 class Level:
-    """What the process holds at one moment: compare two of them."""
+    """What the process holds at one moment, apart from its event loop."""
 
     def __init__(self) -> None:
         gc.collect()
-        process = psutil.Process()
-        self.tasks = {task.get_name() for task in asyncio.all_tasks()}
+        ctypes.CDLL(None).malloc_trim(0)
         self.threads = threading.active_count()
-        self.descriptors = process.num_fds()
-        self.memory_mb = process.memory_full_info().uss / MB
+        self.descriptors = psutil.Process().num_fds()
+        self.memory_mb = psutil.Process().memory_full_info().uss / MB
 
-    def left(self, earlier: Level, tally: Tally) -> dict[str, Any]:
-        """Return what there is more than `earlier`, apart from memory."""
+    def left(self) -> dict[str, int]:
+        """Return what there is more now. Threads of pools get the time after which they end when they are idle."""
+        until = time.monotonic() + IDLE_S + 5
+        while threading.active_count() > self.threads and time.monotonic() < until:
+            time.sleep(0.1)
+        now = Level()
         return {
-            "sessions_left": len(tally.sessions),
-            "tasks_left": len(self.tasks - earlier.tasks),
-            "threads_left": max(0, self.threads - earlier.threads),
-            "descriptors_left": max(0, self.descriptors - earlier.descriptors),
+            "threads_left": max(0, now.threads - self.threads),
+            "descriptors_left": max(0, now.descriptors - self.descriptors),
         }
-
-
-def cores() -> int:
-    """Return the number of this process's cores."""
-    return len(os.sched_getaffinity(0))
