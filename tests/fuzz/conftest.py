@@ -11,9 +11,7 @@ VARIABLE = "DUOLOGUE_FUZZ_SECONDS"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the option. In a run of all tests it comes too late, and the variable remains."""
-    parser.addoption(
-        "--fuzz-seconds", type=float, default=0.0, help="fuzz for this many seconds in all, with new seeds"
-    )
+    parser.addoption("--fuzz-seconds", type=float, default=0.0, help="fuzz for this many seconds, with new seeds")
 
 
 @pytest.fixture(scope="session")

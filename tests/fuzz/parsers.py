@@ -35,7 +35,7 @@ from duologue.services.openai.dialect import OpenAIDialect
 from duologue.services.openai.options import OpenAIRealtimeOptions
 from duologue.services.sentences import SentenceSplitter
 from duologue.services.spoken_text import spoken
-from duologue.services.thoughts import ModelText
+from duologue.services.thoughts import ModelText, ThoughtsGiven
 from duologue.testing.parrot.stt import ParrotSTTDialect
 from duologue.testing.parrot.wire import decode_parrot
 from duologue.transports.websocket.pipecat_frames import PipecatSerializer

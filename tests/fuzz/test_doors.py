@@ -1,4 +1,4 @@
-"""Hostile clients at all doors of a server: none comes in, nothing breaks, and a quiet caller beside them is answered."""
+"""Hostile clients at all doors of a server: none comes in, nothing breaks, and a quiet caller is answered."""
 
 from __future__ import annotations
 
