@@ -28,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 START_S = 60.0
 SETTLE_S = 30.0
 """Seconds after which a server must have let go of all clients: longer than its limits for offers and drains."""
-ASK_EVERY_S = 1.5
+ASK_EVERY_S = 1.0
 MAX_GROWTH_MB = 40.0
 SERVE = """
 import logging

@@ -61,7 +61,7 @@ def make_session(transport: Any) -> Session:
         for name in ("Front", "Back")
     ]
     model = MockLLM(_reply, first_token_s=0.02, token_s=0.001)
-    engine = Cascade(MockSTT(delay_s=0.01), model, MockTTS(seconds_per_sentence=1.0))
+    engine = Cascade(MockSTT(delay_s=0.01), model, MockTTS(seconds_per_sentence=0.4))
     turns: list[Any] = [Vad(), Endpointing(), Interruption()]
     client_tools: list[Any] = []
     if isinstance(transport, RealtimeTransport):
