@@ -111,8 +111,8 @@ def plain_specs(specs: Iterable[ToolSpec]) -> tuple[dict[str, Any], ...]:
     return tuple(msgspec.to_builtins(spec) for spec in specs)
 
 
-Pending = Literal["", "noise", "words"]
-"""The content of a turn: nothing, speech that was not understood, or words."""
+Pending = Literal["", "noise", "failed", "words"]
+"""The content of a turn: nothing, speech that was not understood, speech that no service could transcribe, or words."""
 
 
 class Handover(msgspec.Struct, frozen=True, kw_only=True):

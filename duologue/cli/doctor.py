@@ -17,7 +17,14 @@ CORE = "(core)"
 EXTRAS: dict[str, tuple[str, dict[str, str]]] = {
     CORE: (
         "pipelines, turn-taking, WAV",
-        {"anyio": "anyio", "msgspec": "msgspec", "numpy": "numpy", "soxr": "soxr", "webrtcvad": "webrtcvad-wheels"},
+        {
+            "anyio": "anyio",
+            "msgspec": "msgspec",
+            "numpy": "numpy",
+            "regex": "regex",
+            "soxr": "soxr",
+            "webrtcvad": "webrtcvad-wheels",
+        },
     ),
     "local": ("offline speech", {"pocketsphinx": "pocketsphinx", "espeakng_loader": "espeakng-loader"}),
     "remote": ("vendors' services over a WebSocket", {"websockets": "websockets"}),

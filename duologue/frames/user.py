@@ -39,7 +39,8 @@ class EndOfTurn(Input, frozen=True, kw_only=True, tag="EndOfTurn"):
 class UserTranscript(Input, frozen=True, kw_only=True, tag="UserTranscript"):
     """The caller's words. Interim texts (`final=False`) replace each other until the final one.
 
-    `start_s` and `end_s` are session times of the speech. A final text of "" means speech that was not understood.
+    `start_s` and `end_s` are session times of the speech. A final text of "" means speech that was not understood, or,
+    if `failed`, speech that was not transcribed because the service failed.
     `utterance` is the same in all texts of one utterance, and the id of its item in the log; "" if it is not known.
     """
 
@@ -51,6 +52,7 @@ class UserTranscript(Input, frozen=True, kw_only=True, tag="UserTranscript"):
     confidence: float = 1.0
     language: str = ""
     words: tuple[Word, ...] = ()
+    failed: bool = False
 
     def __post_init__(self) -> None:
         check_texts(self, "text")

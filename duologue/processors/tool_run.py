@@ -122,7 +122,7 @@ class ToolRun:
             if tool.in_thread and (not work.done() or work.cancelled()):
                 self._session.host.life.tasks.leave_behind(self.name)
                 log.warning("session %s: %s still runs at the end of the call", self._session.id, described(self.call))
-            elif self._stop.done() and not work.cancelled():
+            elif self._stop.done() and work.done() and not work.cancelled():
                 after_s = loop_time() - began_at
                 log.info("session %s: %s has ended after %.1f s", self._session.id, described(self.call), after_s)
 

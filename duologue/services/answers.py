@@ -27,7 +27,9 @@ from ..frames import (
 )
 from ..processors.handoff.handoff import first_configuration
 from ..processors.kernel.lane import DrainableLane
+from ..processors.kernel.node import Node
 from ..processors.processor import Processor, handles
+from .contract import check_made, check_opened
 
 IMAGE_TYPES = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
 """The MIME types of images that models take."""
@@ -56,7 +58,11 @@ class Answers(Processor):
     interrupted is answered as soon as nobody speaks. Subclasses implement `_answer` and `_speak`.
     """
 
+    is_made = False
+    """True once `__init__` has run."""
+
     def __init__(self) -> None:
+        self.is_made = True
         self.config = EngineConfig()
         """The configuration. A response uses the one in force when it begins."""
         self._jobs: DrainableLane | None = None
@@ -68,23 +74,39 @@ class Answers(Processor):
         self._leaving = False
         self._unheard = False  # the client has gone: nobody can hear an answer
         self._kept: list[Input] = []
+        self._texts_wait = False  # a job that answers typed texts has not begun
 
     async def _answer(self, turn: int, extra: str, asked: Input) -> None:
         """Answer `asked` in this turn, with `extra` instructions for this answer, and with its choice of tools."""
         raise NotImplementedError
+
+    async def _may_begin(self) -> None:
+        """Wait until an answer may begin. The texts that arrive meanwhile are answered as well."""
 
     async def _speak(self, turn: int, config: EngineConfig, text: str) -> None:
         """Say a text word for word in this turn."""
         raise NotImplementedError
 
     async def _not_understood(self, config: EngineConfig) -> int:
-        """Answer speech without words. Returns the turn of the answer, 0 for none."""
+        """Answer speech without words, or speech that no service could transcribe.
+
+        Returns the turn of the answer, 0 for none.
+        """
         raise NotImplementedError
+
+    def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
+        """Require that `__init__` has run."""
+        check_made(self, Answers)
+        super().check_place(before, after)
+
+    def check_opened(self) -> None:
+        """Require that `open` has run."""
+        check_opened(self, self._jobs is not None)
 
     async def open(self) -> None:
         """Start the worker that gives one response after the other. Overriding methods call this first."""
         self._jobs = DrainableLane(self)
-        self._leaving = False
+        self._leaving = self._texts_wait = False
 
     def first_change(self, voices: str) -> Configure | None:
         """Return the change to the session's agent, None without an agent, and keep the agent's greeting for later.
@@ -270,6 +292,7 @@ class Answers(Processor):
         waiting = [frame for frame in self._jobs.take("up") if isinstance(frame, Input)]
         left = Handover(asked=(*self._kept, *waiting), said=self._said, unanswered=self._unanswered)
         self._kept.clear()
+        self._texts_wait = False
         self._said = self._unanswered = ""
         self._due.clear()
         return left
@@ -289,13 +312,19 @@ class Answers(Processor):
     # -- one job after the other -------------------------------------------------------------------------------------
 
     def queue(self, frame: Input) -> None:
-        """Queue a job. It is done with the present configuration."""
+        """Queue a job. It is done with the present configuration. Texts that wait already are answered together."""
         assert self._jobs is not None
+        if isinstance(frame, UserText):
+            if self._texts_wait:
+                return
+            self._texts_wait = not self._jobs.full
         config, turn, before = self.config, _turn_of(frame), self._interruptions
-        self._due[turn] += 1
+        self._due[turn] += not self._jobs.full  # a full lane refuses the job
 
         async def work(frame: Input) -> None:
             self._due[turn] -= 1
+            if isinstance(frame, UserText):
+                self._texts_wait = False
             if before == self._interruptions or not _is_void_after_interruption(frame):
                 await self._work(frame, config)
             elif turn:
@@ -306,6 +335,8 @@ class Answers(Processor):
     async def _work(self, frame: Input, config: EngineConfig) -> None:
         """Do one job. `config` is the configuration at the time of its request."""
         floor, asked_in, turn = self.session.floor, _turn_of(frame), 0
+        if isinstance(frame, Respond) or (self._unanswered == "words" and not isinstance(frame, Say | ToolResult)):
+            await self._may_begin()
         if self._leaving and not isinstance(frame, Say):
             self._kept.append(frame)
             return
@@ -325,7 +356,7 @@ class Answers(Processor):
             elif isinstance(frame, ToolResult | Respond) or self._unanswered == "words":
                 turn = floor.begin()
                 await self._answer(turn, frame.instructions if isinstance(frame, _WITH_SETTINGS) else "", frame)
-            elif self._unanswered == "noise":
+            elif self._unanswered in ("noise", "failed"):
                 turn = await self._not_understood(config)
         except Exception as error:
             self.session.report(error, self.name, frame)

@@ -257,6 +257,9 @@ class Node:
     async def open(self) -> None:
         """Acquire resources. Called once, before any frame. Must end within the session's `start_s`."""
 
+    def check_opened(self) -> None:
+        """Raise ConfigurationError if `open` was overridden and does not call the base's. Called after each `open`."""
+
     async def close(self) -> None:
         """Release resources. Called once after `open`, even if that failed. Must end within the session's `close_s`."""
 

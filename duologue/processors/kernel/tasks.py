@@ -111,7 +111,7 @@ class OpenMembers:
         Raises the first error of a processor, in their order, and DeadlineExceeded, naming the processors that take
         longer than `start_s`. The calling code then has to close them.
         """
-        jobs = {self._tasks.start(processor.name, processor.open()): processor for processor in processors}
+        jobs = {self._tasks.start(processor.name, self._open(processor)): processor for processor in processors}
         self._opening.update({processor: task for task, processor in jobs.items()})
         limit_s = self._deadlines.start_s
         try:
@@ -132,6 +132,10 @@ class OpenMembers:
             raise DeadlineExceeded(f"{names} did not open within {limit_s} s")
         # A task that is kept costs half a kilobyte, for the rest of the call.
         self._opening.update(dict.fromkeys(self._opening.keys() & set(processors)))
+
+    async def _open(self, processor: Member) -> None:
+        await processor.open()
+        processor.check_opened()
 
     async def close(self, processors: Collection[Member] | None = None) -> list[str]:
         """Close the open processors among these, by default all open processors.

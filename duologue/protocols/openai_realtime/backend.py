@@ -12,7 +12,7 @@ class Backend(Protocol):
     """The model behind a session, and its turn detection. The methods must not block."""
 
     def configure(self, session: dict[str, Any], changed: Set[str]) -> None:
-        """Apply the settings in `session`, of which those named in `changed` were given. Raises Refusal for bad ones.
+        """Apply the settings in `session`, of which those named in `changed` were given. Raises Refusal.
 
         May alter `session`, which the client receives afterwards.
         """

@@ -60,7 +60,7 @@ class TurnDetection(ClientEvent, frozen=True):
 
 
 class Transcription(ClientEvent, frozen=True):
-    """The transcription of the caller's speech. What it asks for is left to the engine."""
+    """The transcription of the caller's speech. The engine has its own settings for it."""
 
     model: Word | None = None
     language: Word | None = None
@@ -287,7 +287,7 @@ _MISSING = re.compile(r"missing required field `(\w+)`")
 def read_event(text: str | bytes) -> dict[str, Any]:
     """Return the JSON object in a client's message, with well-formed texts. Raises Refusal."""
     try:
-        # Unlike msgspec's decoder it takes half surrogate pairs: half an emoji is no reason to lose a message.
+        # Unlike msgspec's decoder it takes half surrogate pairs: half an emoji must not cost a message.
         event = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError):
         raise Refusal("invalid_json", "The message is not JSON.") from None

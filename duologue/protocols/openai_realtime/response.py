@@ -11,7 +11,7 @@ from .audio import FORMAT_RATES, encode_audio
 FinalStatus = Literal["completed", "cancelled", "failed", "incomplete"]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class ServerItem:
     """An item of the conversation. `wire` is its public form, `text` its words as the session remembers them."""
 

@@ -47,7 +47,7 @@ MAX_MEDIA = 8
 MAX_ADDRESSES = 20
 """Addresses of a client that are tried over the whole connection, from its offers and later. Others are ignored.
 
-The server sends packets to each of them, whoever is there."""
+The server sends packets to each of them, and they may belong to others."""
 MAX_PEER_CANDIDATES = 100
 """Candidates that a client may send after its offer."""
 MAX_UNSENT_BYTES = 1024 * 1024

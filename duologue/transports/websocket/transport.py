@@ -23,11 +23,13 @@ from .serializers import Audio, F1Serializer, Malformed, Ping, Played, Serialize
 log = logging.getLogger("duologue")
 
 MAX_MESSAGE_BYTES = 4 * 1024 * 1024
-"""Bytes of the largest message that any endpoint takes. The server itself should refuse larger ones."""
+"""Bytes of the largest message that any endpoint takes. The server itself should refuse larger messages."""
 RATE_WINDOW_S = 3.0
 """Seconds over which message rates are averaged."""
 MAX_BYTES_AT_ONCE = 16 * 1024 * 1024
 """Bytes that a far end may send at once, beyond its rate. One that sends more is cut off."""
+NO_ROOM_S = 0.01
+"""Seconds between two looks whether a far end that asks for much takes it."""
 YIELD_BYTES = 8 * 1024
 MESSAGE_COST = 512
 """After messages of this many bytes, each counted with its cost, the reader lets other tasks run: a far end that sends
@@ -159,6 +161,8 @@ class WebSocketTransport(ClientTransport):
             if since_yield > YIELD_BYTES:
                 since_yield = 0
                 await asyncio.sleep(0)
+            while not (self._sender.has_room or self._sender.closed):
+                await asyncio.sleep(NO_ROOM_S)  # nothing is asked of us that cannot be sent
             try:
                 data = await self._wire.receive()
             except Closed as closed:

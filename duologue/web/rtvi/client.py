@@ -134,7 +134,7 @@ class ClientTool(Tool):
     def __init__(self, schema: Mapping[str, Any], **options: Any) -> None:
         spec = Tool.from_schema(schema, _run_in_client).spec
 
-        def call() -> None:
+        async def call() -> None:  # not in a thread
             """Stands in for the signature, which the schema gives."""
 
         super().__init__(call, name=spec.name, **options)
