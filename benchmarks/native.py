@@ -10,8 +10,8 @@ the same instructions take up to twice as long.
 `in_ms` runs from the moment in which a microphone gives its frame to the transport until the message with it has been
 given to the socket; `out_ms` from the moment in which the SDK returns a message with audio until the `BotAudio` has
 left the engine. `pace_late_ms` is the lateness of the playout's beats. The rows "sockets" are connections of the
-`websockets` library alone, without SDK and engine, with the same messages at the same pace. Both SDKs are built on that
-library, so an engine cannot cost less. `--profile 1` prints the functions that took the most time instead.
+`websockets` library alone, without SDK and engine, with the same messages at the same pace, read and sent as the
+library's documentation recommends. `--profile 1` prints the functions that took the most time instead.
 """
 
 from __future__ import annotations

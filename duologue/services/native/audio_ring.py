@@ -280,7 +280,10 @@ class AudioRing:
                 self.uplink.send(connection, frame)
         elif not self.uplink.server_turns:
             self._mark(connection, frame)
-        if connection.queued > queued:
+        if len(pieces) == 1:
+            if connection.queued > queued:
+                self._sent.append((number, connection.queued, _sample_count(frame)))
+        elif connection.queued > queued:
             for place, piece in enumerate(pieces, number):
                 self._sent.append((place, connection.queued, _sample_count(piece)))
 

@@ -261,6 +261,9 @@ class Outlet:
 
     def put(self, frame: Output) -> None:
         """Queue a frame. Never waits. Speech beyond `MAX_SPEECH` frames is refused, and reported once per response."""
+        if isinstance(frame, BotAudio) and len(self._lane) < MAX_SPEECH:  # the most frequent frame
+            self._lane.put(self._owner.push, frame)
+            return
         if isinstance(frame, BotText):
             self._sentences.add(frame)
         elif isinstance(frame, ResponseStarted | ResponseEnded):

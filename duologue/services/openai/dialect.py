@@ -28,7 +28,7 @@ from ..native.dialect import (
     TurnTranscribed,
     Unknown,
 )
-from ..remote.connection import Recent
+from ..remote.connection import Recent, Seen
 from .options import (
     DEFAULT_VOICE,
     OPENAI_IMAGE_TYPES,
@@ -108,7 +108,7 @@ class OpenAIDialect(Dialect):
         """Ids and settings of the changes that the provider has not answered."""
         self.server_turns = detects_turns(self._wanted[1])
         self._session = SessionInfo()
-        self._seen = Recent[bool](1024)
+        self._seen = Seen(1024)
         """Ids of the messages that were read."""
         self._responses = Responses(model)
         self._partial = Recent[str](64)
@@ -219,10 +219,8 @@ class OpenAIDialect(Dialect):
     def read(self, message: str | bytes) -> list[Event]:
         """Return the events of a message, none for a repeated message. Raises BadInput for a malformed one."""
         got = decode_message(message)
-        if event_id := got.event_id:
-            if event_id in self._seen:
-                return []
-            self._seen[event_id] = True
+        if got.event_id and not self._seen.add(got.event_id):
+            return []
         return self._readers[type(got)](got)
 
     def _on_other(self, message: OtherMessage) -> list[Event]:

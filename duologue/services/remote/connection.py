@@ -279,14 +279,13 @@ class Connection(Generic[D]):
         if not self.open:
             return False
         self._understand(message)
-        events, act_now = self._events, self._act_now
-        while events:
+        while self._events and self.open:
             try:
-                if not act_now(self, events[0]):
+                if not self._act_now(self, self._events[0]):
                     return False
             except Exception as error:
                 self._owner.report(error)
-            events.popleft()
+            self._events.popleft()
         return True
 
     def _understand(self, message: WireMessage) -> None:
@@ -361,6 +360,24 @@ class Connection(Generic[D]):
         for task in self._tasks:
             if task is not me:
                 task.cancel()
+
+
+class Seen:
+    """Tells new ids of the far end from repeated ones. It knows at least the latest `limit` ids, at most twice that."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._new: set[str] = set()
+        self._old: set[str] = set()
+
+    def add(self, key: str) -> bool:
+        """Return True for an id that is not known, which then is."""
+        if key in self._new or key in self._old:
+            return False
+        if len(self._new) >= self._limit:
+            self._old, self._new = self._new, set()
+        self._new.add(key)
+        return True
 
 
 class Recent(dict[str, Value]):

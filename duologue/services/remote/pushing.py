@@ -13,8 +13,10 @@ from collections.abc import Callable
 from typing import Any
 
 from websockets.asyncio.client import ClientConnection
-from websockets.frames import Frame, Opcode
+from websockets.frames import Opcode
 from websockets.protocol import State
+
+_DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 
 
 class PushingConnection(ClientConnection):
@@ -36,7 +38,7 @@ class PushingConnection(ClientConnection):
 
     def process_event(self, event: Any) -> None:
         """Process one event of the protocol. The library calls this in the callback of the socket."""
-        if self._offering and isinstance(event, Frame) and event.opcode in _DATA:
+        if self._offering and event.opcode in _DATA:
             whole = event.fin and event.opcode is not Opcode.CONT
             if whole and self.take is not None and self.take(bytes(event.data), event.opcode is Opcode.TEXT):
                 return
@@ -54,6 +56,3 @@ class PushingConnection(ClientConnection):
             protocol.send_binary(message)
         self.send_data()
         return True
-
-
-_DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)

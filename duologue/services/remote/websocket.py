@@ -38,13 +38,16 @@ _dialled: ContextVar[list[PushingConnection]] = ContextVar("_dialled")
 
 
 def check_websockets(extra: str) -> None:
-    """Raise MissingExtra or IncompatiblePackage unless `websockets` is installed and takes `create_connection`."""
+    """Raise MissingExtra or IncompatiblePackage unless `websockets` is installed and has the functions used here."""
     try:
-        from websockets.asyncio.client import connect
+        from websockets.asyncio.client import ClientConnection, connect
     except ImportError as error:
         raise MissingExtra("websockets", extra, str(error)) from error
     if "create_connection" not in inspect.signature(connect).parameters:
         raise IncompatiblePackage("websockets", "connect(create_connection=…)", extra)
+    for method in ("process_event", "send_data"):
+        if not hasattr(ClientConnection, method):
+            raise IncompatiblePackage("websockets", f"ClientConnection.{method}", extra)
 
 
 async def open_websocket(
