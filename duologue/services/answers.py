@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ..agents.engine import EngineConfig, Handover, Pending
-from ..errors import BadInput
+from ..errors import BadInput, ToolError
 from ..frames import (
     ClientChanged,
     Configure,
@@ -212,6 +212,22 @@ class Answers(Processor):
             )
         return made
 
+    def allowed(self, turn: int, made: Sequence[ToolCall]) -> Sequence[ToolCall]:
+        """Return the calls, just logged, that are within the limit of their turn: the first ones."""
+        beyond = self.session.calls.asked_in(turn) - MAX_CALLS_PER_TURN
+        return made[: max(0, len(made) - max(0, beyond))]
+
+    def refuse(self, calls: Sequence[ToolCall], *, respond: bool = True) -> None:
+        """Answer logged calls that are beyond the limit of their turn with an error, and report that."""
+        if not calls:
+            return
+        asked = self.session.calls.asked_in(calls[0].turn)
+        goes_on = "answer without them" if respond else "the answer ends here"
+        error = f"{asked} tool calls in one turn: {goes_on}"
+        self.session.report(ToolError(error), self.name)
+        for call in calls:
+            self.take_result(refusal(call, error, respond=respond))
+
     def settle(self, turn: int) -> None:
         """End the turn, unless one of its jobs or results is still to come."""
         if not self._due[turn] and not self.session.calls.waits(turn):
@@ -314,3 +330,11 @@ def _is_void_after_interruption(frame: Input) -> bool:
 
 def as_text(result: Any) -> str:
     return result if isinstance(result, str) else msgspec.json.encode(result).decode()
+
+
+def refusal(call: ToolCall, error: str, *, respond: bool) -> ToolResult:
+    """Return the result of a call that is not made."""
+    result = {"error": error}
+    return ToolResult(
+        call_id=call.call_id, name=call.name, turn=call.turn, result=result, is_error=True, respond=respond
+    )

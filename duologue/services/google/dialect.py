@@ -126,8 +126,11 @@ class GeminiDialect(Dialect):
             )
         return [_realtime("video", blob(image.image, image.mime))]
 
-    def respond(self, tag: str, instructions: str = "") -> list[str]:
-        """Return the messages that ask for a response, with a note of its instructions. They stop one in progress."""
+    def respond(self, tag: str, instructions: str = "", *, tools: bool = True) -> list[str]:
+        """Return the messages that ask for a response, with a note of its instructions. They stop one in progress.
+
+        The server cannot forbid the `tools` of a response.
+        """
         if instructions:
             return self._tell(bracketed(f"For your next response: {instructions}"), tag)
         # Models that take text as realtime input answer nothing but text.

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from typing import Literal
@@ -16,6 +16,7 @@ from ...frames import ToolResult
 from ...frames.text import TextPieces
 from ...processors.kernel.tasks import loop_time
 from ...session.session import Session
+from ..answers import MAX_CALLS_PER_TURN
 from .audio_ring import AudioRing, Utterance
 from .dialect import Called
 from .provider import Provider, ProviderMemory
@@ -179,6 +180,8 @@ class Ask:
     """The outcome, for the task that asked."""
     said: bool = False
     """True if part of the reply was said before the connection was lost."""
+    last: bool = False
+    """True if its turn has reached the limit of tool calls, and the model was told."""
 
     def settle(self, outcome: ReplyOutcome) -> None:
         if self.answer is not None and not self.answer.done():
@@ -225,7 +228,8 @@ class Asks:
         self._tags = 0
         self._begun = 0  # the number of replies that have begun
         self._unwanted: Ask | None = None  # interrupted before the provider began the reply by itself
-        self._results_given: set[int] = set()  # turns whose results went to the connection that made the calls
+        # The numbers of results, by turn, that went to the connection that made the calls.
+        self._results_given: Counter[int] = Counter()
 
     @property
     def busy(self) -> bool:
@@ -253,18 +257,23 @@ class Asks:
     async def go_on(self, turn: int) -> bool:
         """Continue a turn with the results of its tools. Returns False if no connection is left."""
         dialect, by_itself = self._provider.dialect, False
-        begun = self._begun
-        if turn in self._results_given and dialect is not None and dialect.answers_results:
+        begun, given = self._begun, self._results_given[turn]
+        if given and dialect is not None and dialect.answers_results:
             by_itself = True
         else:
             await self._provider.until(lambda: not (self.busy or self._turns.waiting) or self._provider.given_up)
             if self._begun > begun:
-                self._results_given.discard(turn)
+                self._forget_given(turn, given)
                 return True  # the caller spoke meanwhile, and the answer to that included the results
         try:
             return await self.ask(turn, by_itself=by_itself)
         finally:
-            self._results_given.discard(turn)
+            self._forget_given(turn, given)
+
+    def _forget_given(self, turn: int, given: int) -> None:
+        """Forget the results of a turn that the model has answered, unless there are newer ones."""
+        if self._results_given[turn] == given:
+            del self._results_given[turn]
 
     async def ask(self, turn: int, extra: str = "", *, by_itself: bool = False) -> bool:
         """Get a response for a turn, with `extra` instructions. Returns False if no connection is left.
@@ -281,11 +290,14 @@ class Asks:
             answer: asyncio.Future[ReplyOutcome] = asyncio.get_running_loop().create_future()
             ask = Ask("", turn, self._turns.latest_taken, sent_at=loop_time(), answer=answer)
             self._open.append(ask)
+            calls = self._session.calls.asked_in(turn)
+            # A provider that goes on by itself has been told once it has the refusal of a call beyond the limit.
+            ask.last = calls > MAX_CALLS_PER_TURN if by_itself else calls >= MAX_CALLS_PER_TURN
             if not by_itself:
                 self._tags += 1
                 ask.tag = f"ask_{self._tags}"
                 connection.send(self._memory.take_due(connection.dialect))
-                connection.send(connection.dialect.respond(ask.tag, extra))
+                connection.send(connection.dialect.respond(ask.tag, extra, tools=not ask.last))
             try:
                 outcome = await answer
             finally:
@@ -308,7 +320,7 @@ class Asks:
         provider_id = self._session.calls.claim(result.call_id, self._provider.connection)
         if provider_id is None:
             return False
-        self._results_given.add(result.turn)
+        self._results_given[result.turn] += 1
         if (dialect := self._provider.dialect) is not None:
             self._provider.send(dialect.tool_result(provider_id, result.name, result.result, respond=result.respond))
         return True

@@ -75,8 +75,11 @@ class Dialect(ConnectionDialect):
         """Return the messages for an image. They ask for no answer. Raises BadInput for an unknown type."""
         raise NotImplementedError
 
-    def respond(self, tag: str, instructions: str = "") -> list[str]:
-        """Return the messages that ask for a response now. `ResponseBegan` has the tag if the provider repeats it."""
+    def respond(self, tag: str, instructions: str = "", *, tools: bool = True) -> list[str]:
+        """Return the messages that ask for a response now. `ResponseBegan` has the tag if the provider repeats it.
+
+        Without `tools` the model may call none in this response, if the provider can forbid it.
+        """
         raise NotImplementedError
 
     def tool_result(self, call_id: str, name: str, result: Any, *, respond: bool) -> list[str]:

@@ -6,7 +6,7 @@ from collections import deque
 
 import msgspec
 
-from ...errors import ConfigurationError, ServiceError, ToolError
+from ...errors import ConfigurationError, ServiceError
 from ...frames import (
     BotAudio,
     BotText,
@@ -15,12 +15,10 @@ from ...frames import (
     ResponseEnded,
     ResponseStarted,
     ResponseStatus,
-    ToolResult,
     Usage,
 )
 from ...processors.kernel.lane import DrainableLane
 from ...processors.processor import Processor
-from ..answers import MAX_CALLS_PER_TURN
 from ..sentences import SentenceSplitter
 from .asks import Ask, Asks, Reply, ReplyOutcome, Turns
 from .audio_ring import AudioRing
@@ -173,20 +171,19 @@ class Replies:
     # -- tools -----------------------------------------------------------------------------------------------------
 
     def _call(self, reply: Reply) -> None:
-        """Log the calls, then make them."""
-        service, turn = self._service, reply.turn
-        before = self._session.calls.asked_in(turn)
-        calls = service.log_calls(turn, reply.id, service.config.agent, reply.calls, self._provider.connection)
-        for number, call in enumerate(calls, before + 1):
-            if number <= MAX_CALLS_PER_TURN:
-                self._outlet.put(call)
-                continue
-            error = f"{number} tool calls in one turn: answer without them"
-            self._session.report(ToolError(error), service.name)
-            refusal = {"error": error}
-            service.take_result(
-                ToolResult(call_id=call.call_id, name=call.name, turn=turn, result=refusal, is_error=True)
-            )
+        """Log the calls, then make them. Those beyond the limit of the turn are refused.
+
+        If the model was told of the limit before, it is not asked again in this turn.
+        """
+        service, provider, turn = self._service, self._provider, reply.turn
+        made = service.log_calls(turn, reply.id, service.config.agent, reply.calls, provider.connection)
+        allowed = service.allowed(turn, made)
+        for call in allowed:
+            self._outlet.put(call)
+        last, dialect = reply.ask.last, provider.dialect
+        if last and dialect is not None and dialect.answers_results:  # it would answer the refusals by itself
+            self._session.calls.disown(provider.connection, {call.call_id for call in reply.calls})
+        service.refuse(made[len(allowed) :], respond=not last)
 
     # -- cut replies -----------------------------------------------------------------------------------------------
 
