@@ -20,10 +20,11 @@ from ...processors.processor import Processor
 from ...processors.turns.interruption import may_interrupt
 from ...processors.turns.vad import SpeechGate, Vad
 from ..remote.connection import Connection
-from .asks import TRANSCRIPT_WAIT_S, Asks, Turns
+from .asks import Asks
 from .audio_ring import RECENT_S, AudioRing, Utterance
 from .dialect import Dialect, SpeechBegan, SpeechCeased, TurnTaken, TurnTranscribed
 from .provider import NativeService, Provider
+from .turns import TRANSCRIPT_WAIT_S, Turns
 
 NOISE_S = 10.0
 """Seconds after which a turn that the provider has neither transcribed nor answered counts as noise."""
@@ -74,6 +75,7 @@ class Caller:
         if at is None:
             return
         if gate.speaking:
+            self._asks.caller_moved()
             self._asks.expect_none()
             if self._ring.going_on is None:
                 self._ring.begin(at)
@@ -92,6 +94,7 @@ class Caller:
 
     def _started(self, frame: SpeechStarted) -> None:
         self._ears = True
+        self._asks.caller_moved()
         if not self.follows_provider and self._ring.going_on is None:
             utterance = self._ring.begin(frame.at)
             utterance.id = frame.utterance
@@ -122,6 +125,7 @@ class Caller:
     async def on_speech_began(self, event: SpeechBegan) -> None:
         """Begin a turn at the provider's report of speech, and interrupt the agent."""
         at = self._ring.uplink.session_time(event.at_ms)
+        self._asks.caller_moved()
         self._asks.expect_none()
         self._ring.begin(at, RECENT_S).item = event.item
         if not self._ears:
@@ -196,7 +200,7 @@ class Caller:
         if by_itself:
             if not dismissed and may_interrupt(self._session):
                 self._session.interrupt()  # the hold waits for words, which come after the answer has begun
-            turn = floor.begin()
+            turn = floor.begin(protected=self._provider.uninterruptible)
             self._turns.place(utterance, turn)
             if not self._ring.held:  # held audio has not reached the provider
                 self._asks.expect(turn, utterance)

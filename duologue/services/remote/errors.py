@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from ...errors import BadInput, ConfigurationError, ServiceError, without_credentials
 
 PASSING_STATUSES = frozenset((408, 409, 425, 429))
@@ -29,6 +31,25 @@ FINAL_REASONS = (
 """Parts of vendors' reasons that are final. Compared in lower case."""
 PASSING_REASONS = ("session_expired", "inactivity")
 """Parts of vendors' reasons that are never final, because a new connection helps."""
+
+
+MAX_REASON = 1000
+"""The most characters of a vendor's reason that are read."""
+_WAIT = re.compile(
+    r"(?:again|retry|wait|retrydelay|retry-after)\W{0,4}(?:in|after|for|at least)?\W{0,4}"
+    r"((?:\d+(?:\.\d+)?\s*(?:milliseconds?|minutes?|seconds?|mins?|secs?|ms|m|s)\b\s*|"
+    r"\d+(?:\.\d+)?m(?=\d))+)",
+    re.IGNORECASE,
+)
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|mil|m|s)", re.IGNORECASE)
+_UNIT_S = {"ms": 0.001, "mil": 0.001, "m": 60.0, "s": 1.0}
+
+
+def named_wait_s(text: str) -> float:
+    """Return the seconds after which a vendor's error message wants another request ("try again in 1m2.5s"), else 0."""
+    named = _WAIT.search(text[:MAX_REASON])
+    parts = _PART.findall(named[1]) if named is not None else ()
+    return sum(float(number) * _UNIT_S[unit.lower()] for number, unit in parts)
 
 
 class ConnectionLost(ServiceError):

@@ -314,6 +314,7 @@ class Keeper(Generic[Config, D]):
             if warning := self._health.warning():
                 self._tell("expiring", warning)
             self._health.look(self.connection)
+            self._service.look()
 
     async def _reconnect(self) -> bool:
         error = self._error or ConnectionLost("the connection is lost")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import http
 import json
-import time
 from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -60,7 +60,10 @@ class ScriptedOpenAI(ScriptedServer[OpenAIConnection]):
         """Return the connection over an accepted socket."""
         assert socket.request is not None
         model = parse_qs(urlsplit(socket.request.path).query).get("model", [""])[0]
-        expires_at = int(time.time() + min(self.behaviour.session_limit_s, FOREVER_S))
+        # In whole seconds of the clock that the handshake has told.
+        assert socket.response is not None
+        now = parsedate_to_datetime(socket.response.headers["Date"]).timestamp()
+        expires_at = int(now + min(self.behaviour.session_limit_s, FOREVER_S))
         return OpenAIConnection(self, socket, got, model, expires_at, refuses_updates=lambda: self.refuse_updates)
 
 
