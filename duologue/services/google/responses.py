@@ -17,6 +17,7 @@ from ..native.dialect import (
     Event,
     GoingAway,
     HandleGiven,
+    Odd,
     Opened,
     Refused,
     ResponseBegan,
@@ -198,6 +199,7 @@ class Responses:
         if (error := got.error) is not None:
             events.append(Refused(code=error.status or str(error.code), message=error.message))
         events.extend(Unknown(kind=kind) for kind in got.unknown)
+        events.extend(Odd(problem=problem) for problem in got.odd)
 
     def _begin(self, events: list[Event]) -> None:
         """Begin a response unless one is in progress."""

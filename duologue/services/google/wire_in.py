@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import msgspec
 
 from ...errors import BadInput
+from ...frames.text import from_json
 from ..remote.lenient import plain_base64, read_leniently
 from .options import OUTPUT_RATE
 
@@ -178,15 +179,18 @@ class ServerFrame(msgspec.Struct, rename="camel"):
     session_resumption_update: ResumptionUpdate | None = None
     error: ServerError | None = None
     unknown: tuple[str, ...] = ()
+    odd: tuple[str, ...] = ()
+    """The problems of the fields that were left out."""
 
 
 _KINDS: dict[str, tuple[str, msgspec.json.Decoder[Any]]] = {
     field.encode_name: (field.name, msgspec.json.Decoder(field.type))
     for field in msgspec.structs.fields(ServerFrame)
-    if field.name != "unknown"
+    if field.name not in ("unknown", "odd")
 }
 _WITHOUT_MEANING = frozenset({"voiceActivity", "voiceActivityDetectionSignal"})
 _FRAME = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_OBJECT = msgspec.json.Decoder(dict[str, Any])
 _DECODE_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError)
 _NOTHING_SAID = ServerContent()
 _OPAQUE = frozenset({"args"})
@@ -218,14 +222,13 @@ def _decode_odd(message: str | bytes, kind: str, error: Exception | None) -> Ser
     """
     found = ServerFrame()
     try:
-        plain = msgspec.json.decode(message)
-        if not isinstance(plain, dict):
-            raise BadInput(f"Gemini Live's {kind[:64]} is malformed: {error}")
-        for told, value in plain.items():
+        for told, value in from_json(message, _OBJECT).items():
             kind = _camel(told)
             if kind in _KINDS:
                 name, decoder = _KINDS[kind]
-                setattr(found, name, read_leniently(_usual(value), decoder.type))
+                problems: list[str] = []
+                setattr(found, name, read_leniently(_usual(value), decoder.type, problems))
+                found.odd += tuple(f"{kind}: {problem}" for problem in problems)
             elif kind not in _WITHOUT_MEANING:
                 found.unknown += (told,)
     except _DECODE_ERRORS as odd:

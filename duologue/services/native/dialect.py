@@ -234,6 +234,12 @@ class HandleGiven(Event, frozen=True, kw_only=True):
     handle: str
 
 
+class Odd(Event, frozen=True, kw_only=True):
+    """A field of a message did not fit, and the message was read without it."""
+
+    problem: str
+
+
 class Unknown(Event, frozen=True, kw_only=True):
     """A message of the unknown type `kind`. Messages of known types without use yield no event."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -30,6 +31,7 @@ from .dialect import (
     Event,
     GoingAway,
     HandleGiven,
+    Odd,
     Refused,
     ResponseBegan,
     ResponseFinished,
@@ -47,8 +49,8 @@ from .replies import Replies
 from .reply import Ask
 from .turns import Turns
 
-MAX_UNKNOWN = 64
-"""The most kinds of unknown messages that are remembered as reported."""
+MAX_REPORTED = 64
+"""The most kinds of odd messages that are remembered as reported."""
 
 
 class Parts:
@@ -85,7 +87,7 @@ class Link:
         self._keeper = Keeper(self, settings)
         self._reconfigure = Reconfigure(settings.connect_timeout_s)
         self._patience_s = settings.response_s
-        self._unknown = Recent[bool](MAX_UNKNOWN)
+        self._reported = Recent[bool](MAX_REPORTED)
 
     async def open(self) -> None:
         """Connect. Raises ConnectionLost, DeadlineExceeded or ConfigurationError."""
@@ -295,20 +297,22 @@ class Link:
                 self._on_refused(event)
             case Crossed():
                 replies.on_refused(event.tag)
+            case Odd():
+                self._report_once(f"a message of the provider was read without a field: {event.problem}")
             case Unknown():
-                self._on_unknown(event.kind)
+                self._report_once(f"the provider sent {event.kind!r}, which is not known here")
 
     def _on_handle(self, handle: str) -> None:
         if handle:
             self._parts.memory.handle_given(handle)
             self._service.broadcast(ResumptionHandle(engine=self.name, handle=handle))
 
-    def _on_unknown(self, kind: str) -> None:
-        """Report a kind of message that is not known here, once."""
-        if kind not in self._unknown:
-            self._unknown[kind] = True
-            error = ServiceError(f"the provider sent {kind!r}, which is not known here")
-            self._session.report(error, self.name)
+    def _report_once(self, problem: str) -> None:
+        """Report a problem that is likely to come back, once."""
+        kind = re.sub(r"\d+", "0", problem)
+        if kind not in self._reported:
+            self._reported[kind] = True
+            self._session.report(ServiceError(problem), self.name)
 
     def _on_refused(self, event: Refused) -> None:
         if self._reconfigure.on_refused(event):

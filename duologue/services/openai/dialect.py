@@ -21,6 +21,7 @@ from ..native.dialect import (
     Crossed,
     Dialect,
     Event,
+    Odd,
     Opened,
     Refused,
     SpeechBegan,
@@ -256,10 +257,12 @@ class OpenAIDialect(Dialect):
 
     def read(self, message: str | bytes) -> list[Event]:
         """Return the events of a message, none for a repeated message. Raises BadInput for a malformed one."""
-        got = decode_message(message)
+        odd: list[str] = []
+        got = decode_message(message, odd)
         if got.event_id and not self._seen.add(got.event_id):
             return []
-        return self._readers[type(got)](got)
+        events = self._readers[type(got)](got)
+        return [*events, *(Odd(problem=problem) for problem in odd)] if odd else events
 
     def _on_other(self, message: OtherMessage) -> list[Event]:
         return [] if message.known else [Unknown(kind=message.type[:100])]

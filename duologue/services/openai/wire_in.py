@@ -1,7 +1,7 @@
 """The messages of an OpenAI Realtime server as structs. A message is checked as a whole before any part is used.
 
-A field that the protocol allows to be null or absent is None here, and a field that servers of others leave out is, too.
-Unused fields are not kept. A field that does not fit is left out if the message has a use without it.
+A field that the protocol allows to be null or absent, or that servers of others leave out, is None here. Unused
+fields are not kept. A field that does not fit is left out if the message has a use without it.
 """
 
 from __future__ import annotations
@@ -277,33 +277,37 @@ _NO_MEANING = frozenset(
 _READ: dict[Any, type[ServerMessage]] = {kind.__struct_config__.tag: kind for kind in get_args(ServerMessage)}
 _WITH_AUDIO = AudioDelta.__struct_config__.tag
 _known_decoder = msgspec.json.Decoder(ServerMessage)
+_plain_decoder = msgspec.json.Decoder(dict[str, Any])
 _other_decoder = msgspec.json.Decoder(OtherMessage)
 _DECODE_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
-def decode_message(message: str | bytes) -> ServerMessage | OtherMessage:
-    """Return a message of the server. Raises BadInput that names the message and the invalid field."""
+def decode_message(message: str | bytes, left_out: list[str]) -> ServerMessage | OtherMessage:
+    """Return a message of the server, and append to `left_out` the problems of fields that it was read without.
+
+    Raises BadInput that names the message and the invalid field.
+    """
     try:
         return from_json(message, _known_decoder)  # type: ignore[no-any-return]
     except _DECODE_ERRORS as error:
-        return _decode_other(message, error)
+        return _decode_other(message, error, left_out)
 
 
-def _decode_other(message: str | bytes, error: Exception) -> ServerMessage | OtherMessage:
+def _decode_other(message: str | bytes, error: Exception, left_out: list[str]) -> ServerMessage | OtherMessage:
     """Return a message that failed with `error`: one of another type, or one with odd fields, which are left out.
 
     Raises BadInput for one that is of no use without them.
     """
     try:
-        other = _other_decoder.decode(message)
+        other: OtherMessage = from_json(message, _other_decoder)
     except _DECODE_ERRORS as second:
         raise BadInput(f"a message from OpenAI is not a JSON object with a type: {second}") from second
     if other.type not in _READ:
         return other
     try:
-        plain = msgspec.json.decode(message)
+        plain = from_json(message, _plain_decoder)
         if other.type == _WITH_AUDIO:
             plain["delta"] = plain_base64(plain.get("delta"))
-        return read_leniently(plain, _READ[other.type])
+        return read_leniently(plain, _READ[other.type], left_out)
     except _DECODE_ERRORS:
         raise BadInput(f"{other.type} from OpenAI is malformed: {error}") from error

@@ -17,19 +17,23 @@ _STEP = re.compile(r"\.([A-Za-z_][\w-]*)|\[(\d+)\]")
 _BASE64 = str.maketrans("-_", "+/", " \t\r\n=")
 
 
-def read_leniently(plain: Any, kind: type[T]) -> T:
-    """Return plain JSON data as `kind`, without the fields and elements that do not fit. Changes `plain`.
+def read_leniently(plain: Any, kind: type[T] | Any, left_out: list[str]) -> T:
+    """Return plain JSON data as `kind`, without the fields and elements that do not fit.
 
-    Numbers may be texts. Raises msgspec.ValidationError, the first one, if what is left lacks a field without a default.
+    Removes these from `plain`, and appends the problem of each to `left_out`.
+
+    Numbers may be texts. Raises the first msgspec.ValidationError if what is left lacks a field without a default.
     """
     first: msgspec.ValidationError | None = None
     for _ in range(MAX_LEFT_OUT):
         try:
-            return msgspec.convert(plain, kind, strict=False)
+            read: T = msgspec.convert(plain, kind, strict=False)
+            return read
         except msgspec.ValidationError as error:
             first = first or error
             if not _leave_out(plain, str(error)):
                 break
+            left_out.append(str(error))
     assert first is not None
     raise first
 

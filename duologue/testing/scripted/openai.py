@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http
 import json
+import time
 from collections.abc import Sequence
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -61,8 +62,8 @@ class ScriptedOpenAI(ScriptedServer[OpenAIConnection]):
         assert socket.request is not None
         model = parse_qs(urlsplit(socket.request.path).query).get("model", [""])[0]
         # In whole seconds of the clock that the handshake has told.
-        assert socket.response is not None
-        now = parsedate_to_datetime(socket.response.headers["Date"]).timestamp()
+        told = socket.response.headers.get("Date") if socket.response is not None else None
+        now = parsedate_to_datetime(told).timestamp() if told else time.time()
         expires_at = int(now + min(self.behaviour.session_limit_s, FOREVER_S))
         return OpenAIConnection(self, socket, got, model, expires_at, refuses_updates=lambda: self.refuse_updates)
 

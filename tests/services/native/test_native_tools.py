@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import pytest
 
 from duologue import Tool, Tools
@@ -103,5 +104,5 @@ async def test_words_of_the_caller_do_not_undo_an_approval(provider: Provider) -
         assert results(call) == ["paid 42"]
         assert call.session.floor.owner == "caller"
         call.session.broadcast(ApprovalGiven(call_id=wanted[0].call_id, approved=True, by="Bob"))
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         assert "Bob has approved the tool call" in call.errors[-1].message
