@@ -68,6 +68,8 @@ class MockLLM(LLM):
     function of the request. `requests` are the requests so far.
     """
 
+    chooses_tools = True
+
     def __init__(
         self,
         replies: Sequence[MockReply | Sequence[MockReply]] | Callable[[Request], MockReply | Iterable[MockReply]] = (

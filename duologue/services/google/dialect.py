@@ -137,10 +137,10 @@ class GeminiDialect(Dialect):
             )
         return [_realtime("video", blob(image.image, image.mime))]
 
-    def respond(self, tag: str, instructions: str = "", *, tools: bool = True) -> list[str]:
+    def respond(self, tag: str, instructions: str = "", tool_choice: str = "") -> list[str]:
         """Return the messages that ask for a response, with a note of its instructions. They stop one in progress.
 
-        The server cannot forbid the `tools` of a response.
+        The choice of tools is left to the model: the server cannot be told.
         """
         if instructions:
             return self._tell(bracketed(f"For your next response: {instructions}"), tag)

@@ -101,7 +101,9 @@ class Asks:
         if self._results_given[turn] == given:
             del self._results_given[turn]
 
-    async def ask(self, turn: int, extra: str = "", *, by_itself: bool = False, again: bool = False) -> bool:
+    async def ask(
+        self, turn: int, extra: str = "", *, tool_choice: str = "", by_itself: bool = False, again: bool = False
+    ) -> bool:
         """Get a response for a turn, with `extra` instructions. Returns False if no connection is left.
 
         Returns when the provider has sent the whole response. With `by_itself` the provider begins without a request.
@@ -115,7 +117,9 @@ class Asks:
             if connection is None:
                 return False
             self.drop_stray()
-            ask = self._send(connection, turn, extra, by_itself=by_itself, again=again)
+            ask = self._expected(turn, by_itself=by_itself, again=again)
+            if not by_itself:
+                self._send(ask, connection, extra, tool_choice)
             assert ask.answer is not None
             try:
                 outcome = await ask.answer
@@ -148,21 +152,22 @@ class Asks:
         """Get the response that the provider has failed to give by itself. Returns False if no connection is left."""
         return not await self._may_go_on_after(failed) or await self.ask(failed.turn, again=True)
 
-    def _send(self, connection: Connection[Dialect], turn: int, extra: str, *, by_itself: bool, again: bool) -> Ask:
-        """Ask for a reply, or expect one that the provider begins by itself."""
+    def _expected(self, turn: int, *, by_itself: bool, again: bool) -> Ask:
+        """Add an ask whose outcome this task waits for."""
         answer: asyncio.Future[ReplyOutcome] = asyncio.get_running_loop().create_future()
         ask = Ask("", turn, self._turns.latest_taken, sent_at=loop_time(), answer=answer)
         ask.again, ask.moves = again, self._turns.moves
-        self._open.append(ask)
         calls = self._session.calls.asked_in(turn)
         # A provider that goes on by itself has been told once it has the refusal of a call beyond the limit.
         ask.last = calls > MAX_CALLS_PER_TURN if by_itself else calls >= MAX_CALLS_PER_TURN
-        if not by_itself:
-            self._tags += 1
-            ask.tag = f"ask_{self._tags}"
-            connection.send(self._memory.take_due(connection.dialect))
-            connection.send(connection.dialect.respond(ask.tag, extra, tools=not ask.last))
+        self._open.append(ask)
         return ask
+
+    def _send(self, ask: Ask, connection: Connection[Dialect], extra: str, tool_choice: str) -> None:
+        self._tags += 1
+        ask.tag = f"ask_{self._tags}"
+        connection.send(self._memory.take_due(connection.dialect))
+        connection.send(connection.dialect.respond(ask.tag, extra, "none" if ask.last else tool_choice))
 
     def may_ask_again(self, ask: Ask, failure: str) -> bool:
         """Return True if a reply that failed unheard is to be asked for once more."""

@@ -113,7 +113,7 @@ class Caller:
         if self._server_turns:
             self._service.spawn(self._forget_noise, utterance)
         else:
-            self._take_turn(utterance, by_itself=self._answers_turns)
+            self._take_turn(utterance, frame, by_itself=self._answers_turns)
 
     async def _forget_noise(self, utterance: Utterance) -> None:
         await anyio.sleep(NOISE_S)
@@ -156,8 +156,9 @@ class Caller:
         utterance.item = event.item
         end_s = utterance.end_s or now
         self._ring.end(utterance, end_s, heard_until_s=end_s)
-        self._take_turn(utterance, by_itself=event.answered)
-        await self._service.push(EndOfTurn(at=utterance.end_s, by="server"))
+        end = EndOfTurn(at=utterance.end_s, by="server")
+        self._take_turn(utterance, end, by_itself=event.answered)
+        await self._service.push(end)
 
     async def on_transcribed(self, event: TurnTranscribed) -> None:
         """Take the transcript of a turn, or of a part of it. `Transcripts` asks the hooks about it."""
@@ -193,7 +194,7 @@ class Caller:
 
     # -- turns -----------------------------------------------------------------------------------------------------
 
-    def _take_turn(self, utterance: Utterance, *, by_itself: bool) -> None:
+    def _take_turn(self, utterance: Utterance, end: EndOfTurn, *, by_itself: bool) -> None:
         """Complete a turn: give it its place in the log, and request or expect an answer."""
         floor = self._session.floor
         dismissed = floor.take_dismissed()
@@ -209,11 +210,11 @@ class Caller:
         if dismissed:
             return
         if may_interrupt(self._session):
-            self._service.spawn(self._owe_when_decided, utterance)
+            self._service.spawn(self._owe_when_decided, utterance, end)
         else:
-            self._service.owe_answer("turn", utterance.end_s)
+            self._service.owe_answer("turn", replace(end, at=utterance.end_s))
 
-    async def _owe_when_decided(self, utterance: Utterance) -> None:
+    async def _owe_when_decided(self, utterance: Utterance, end: EndOfTurn) -> None:
         """Owe an answer to speech over the agent, unless its words turn out to be a backchannel."""
 
         def decided() -> bool:
@@ -223,7 +224,7 @@ class Caller:
             await self._provider.until(decided)
         dismissed = self._session.floor.take_dismissed()
         if utterance in self._turns.waiting and not dismissed:
-            self._service.owe_answer("turn", utterance.end_s)
+            self._service.owe_answer("turn", replace(end, at=utterance.end_s))
 
     @property
     def awaits_unasked(self) -> Utterance | None:

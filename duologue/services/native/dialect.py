@@ -92,10 +92,10 @@ class Dialect(ConnectionDialect):
         """Return the messages for an image. They ask for no answer. Raises BadInput for an unknown type."""
         raise NotImplementedError
 
-    def respond(self, tag: str, instructions: str = "", *, tools: bool = True) -> list[str]:
+    def respond(self, tag: str, instructions: str = "", tool_choice: str = "") -> list[str]:
         """Return the messages that ask for a response now. `ResponseBegan` has the tag if the provider repeats it.
 
-        Without `tools` the model may call none in this response, if the provider can forbid it.
+        `tool_choice` is that of `Respond`; a dialect whose engine has no such capability ignores it.
         """
         raise NotImplementedError
 

@@ -33,6 +33,7 @@ from ...processors.kernel.node import Node
 from ...processors.processor import handles
 from ...processors.turns.endpointing import check_turns
 from ...session.host import State
+from ..answers import tool_choice_of
 from ..context import SAY
 from ..remote.connection import ConnectionSettings
 from ..remote.errors import ConnectionLost
@@ -86,7 +87,11 @@ class NativeAnswers(NativeService):
         self._unanswered = ""
         replies = self.parts.asks
         with self.session.floor.scope(turn):
-            if not await (replies.go_on(turn) if isinstance(asked, ToolResult) else replies.ask(turn, extra)):
+            if isinstance(asked, ToolResult):
+                answered = await replies.go_on(turn)
+            else:
+                answered = await replies.ask(turn, extra, tool_choice=tool_choice_of(asked))
+            if not answered:
                 self._unanswered = "words"
                 self._kept.append(asked)  # for the engine that takes over the call
 

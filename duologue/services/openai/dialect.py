@@ -215,13 +215,15 @@ class OpenAIDialect(Dialect):
             raise BadInput(f"an image of type {image.mime!r}: OpenAI takes {' and '.join(OPENAI_IMAGE_TYPES)}")
         return [create_message("user", [image_content(image.image, image.mime, image.url)])]
 
-    def respond(self, tag: str, instructions: str = "", *, tools: bool = True) -> list[str]:
+    def respond(self, tag: str, instructions: str = "", tool_choice: str = "") -> list[str]:
         """Return the request for a response. Its instructions include the session's, which they would replace."""
         response: dict[str, Any] = {"metadata": {"tag": tag}}
         if instructions:
             response["instructions"] = "\n\n".join(filter(None, (self._wanted[0].prompt, instructions)))
-        if not tools:
-            response["tool_choice"] = "none"
+        if tool_choice in ("none", "required"):
+            response["tool_choice"] = tool_choice
+        elif tool_choice:
+            response["tool_choice"] = {"type": "function", "name": tool_choice}
         return [to_json({"type": "response.create", "event_id": tag, "response": response})]
 
     def tool_result(self, call_id: str, name: str, result: Any, *, respond: bool) -> list[str]:

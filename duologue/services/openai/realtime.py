@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ...agents.engine import Capabilities, EngineConfig
+from ...agents.engine import AnswerSetting, Capabilities, EngineConfig
 from ...agents.tool import ToolSpec
 from ...errors import ConfigurationError
 from ..native.dialect import Dialect
@@ -67,8 +67,15 @@ class OpenAIRealtime(SpeechToSpeech):
             tools="async",
             billing="token",
             voices="openai",
+            answer_settings=self._answer_settings(),
             session_limit_s=SESSION_LIMIT_S,
         )
+
+    def _answer_settings(self) -> frozenset[AnswerSetting]:
+        settings: set[AnswerSetting] = {"no_tools", "tool_choice"}
+        if self.options.turn_detection is None:
+            settings.add("turn_instructions")
+        return frozenset(settings)
 
     def check_config(self, config: EngineConfig) -> None:
         """Raise ConfigurationError for a missing key, or with the name of a setting that the model refuses."""

@@ -272,6 +272,12 @@ _NO_MEANING = frozenset(
         "response.output_audio_transcript.done",
         "response.output_item.added",
         "response.output_text.done",
+        "response.reasoning_summary_part.added",
+        "response.reasoning_summary_part.done",
+        "response.reasoning_summary_text.delta",
+        "response.reasoning_summary_text.done",
+        "response.reasoning_text.delta",
+        "response.reasoning_text.done",
     )
 )
 _READ: dict[Any, type[ServerMessage]] = {kind.__struct_config__.tag: kind for kind in get_args(ServerMessage)}

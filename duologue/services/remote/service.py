@@ -27,6 +27,8 @@ class RemoteService(Processor, Generic[D]):
 
     extra: str = ""
     """The extra of Duologue that installs the service's packages."""
+    reopens: bool = False
+    """False: the keeper opens the connection again."""
     replaceable: bool = False
     """True if another engine can take the call when the connection is given up."""
 
