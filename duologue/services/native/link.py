@@ -10,7 +10,7 @@ from typing import Any
 import anyio
 
 from ...agents.engine import EngineConfig
-from ...errors import ConfigurationError, DeadlineExceeded, ServiceError
+from ...errors import BadInput, ConfigurationError, DeadlineExceeded, ServiceError
 from ...frames import ConnectionChanged, Respond, ResumptionHandle
 from ...processors.turns.interruption import may_interrupt
 from ..remote.connection import Connection, ConnectionSettings, Recent, dial
@@ -298,21 +298,21 @@ class Link:
             case Crossed():
                 replies.on_refused(event.tag)
             case Odd():
-                self._report_once(f"a message of the provider was read without a field: {event.problem}")
+                self._report_once(BadInput(f"a message of the provider was read without a field: {event.problem}"))
             case Unknown():
-                self._report_once(f"the provider sent {event.kind!r}, which is not known here")
+                self._report_once(ServiceError(f"the provider sent {event.kind!r}, which is not known here"))
 
     def _on_handle(self, handle: str) -> None:
         if handle:
             self._parts.memory.handle_given(handle)
             self._service.broadcast(ResumptionHandle(engine=self.name, handle=handle))
 
-    def _report_once(self, problem: str) -> None:
-        """Report a problem that is likely to come back, once."""
-        kind = re.sub(r"\d+", "0", problem)
+    def _report_once(self, error: Exception) -> None:
+        """Report an error that is likely to come back, once."""
+        kind = re.sub(r"\d+", "0", str(error))
         if kind not in self._reported:
             self._reported[kind] = True
-            self._session.report(ServiceError(problem), self.name)
+            self._session.report(error, self.name)
 
     def _on_refused(self, event: Refused) -> None:
         if self._reconfigure.on_refused(event):

@@ -15,7 +15,7 @@ import msgspec
 
 from ...errors import ConfigurationError, IncompatiblePackage, MissingExtra, public_address
 from ..remote.dialect import Wire
-from ..remote.errors import ConnectionLost, fatal
+from ..remote.errors import ConnectionLost, asked_pause_s, fatal
 from ..remote.tls import client_ssl_context
 from ..remote.websocket import (
     MAX_RECEIVED_BYTES,
@@ -134,7 +134,9 @@ def lost(error: Exception) -> ConnectionLost:
     from websockets.exceptions import InvalidStatus
 
     if isinstance(error, InvalidStatus):
-        return _refusal_lost(error.response.status_code, bytes(error.response.body or b""))
+        refused = _refusal_lost(error.response.status_code, bytes(error.response.body or b""))
+        refused.retry_after_s = asked_pause_s(error.response.headers)
+        return refused
     if isinstance(error, OpenAIError):
         return ConnectionLost(f"no connection to OpenAI: {error}", fatal=True)
     return websocket_lost(error)
