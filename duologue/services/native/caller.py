@@ -157,7 +157,9 @@ class Caller:
         end_s = utterance.end_s or now
         self._ring.end(utterance, end_s, heard_until_s=end_s)
         end = EndOfTurn(at=utterance.end_s, by="server")
-        self._take_turn(utterance, end, by_itself=event.answered)
+        # A provider that may not interrupt its response may fail to begin the next one.
+        by_itself = event.answered and not (self._provider.uninterruptible and self._asks.active)
+        self._take_turn(utterance, end, by_itself=by_itself)
         await self._service.push(end)
 
     async def on_transcribed(self, event: TurnTranscribed) -> None:
