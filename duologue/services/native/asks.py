@@ -127,6 +127,7 @@ class Asks:
                 return False
             if spoken is not None and spoken not in self._turns.waiting:
                 return True  # the provider has answered it by itself meanwhile
+            spoken = None
             self.drop_stray()
             ask = self._expected(turn, by_itself=by_itself, again=again)
             if not by_itself:
