@@ -33,6 +33,7 @@ class OpenAIRig(Rig):
             "duplicate",
             "late_transcript",
             "refuse_change",
+            "unfinished",
         }
     )
     voices = ("ash", "coral")
