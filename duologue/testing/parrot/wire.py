@@ -11,6 +11,7 @@ import msgspec
 
 from ...errors import BadInput, ConfigurationError
 from ...frames import Word
+from ...frames.text import from_json
 from ...services.remote import Wire, WireMessage, open_websocket
 
 
@@ -41,8 +42,8 @@ _decoder = msgspec.json.Decoder(ParrotMessage)
 def decode_parrot(message: WireMessage) -> ParrotMessage:
     """Return a message of Parrot's as a struct. Raises BadInput for a malformed one."""
     try:
-        return _decoder.decode(message)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        return from_json(message, _decoder)  # type: ignore[no-any-return]
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise BadInput(f"not a message of Parrot's: {error}") from error
 
 
