@@ -61,7 +61,7 @@ class DictLLM(MockLLM):
 
 
 class StrLLM(MockLLM):
-    async def generate(self, request: Any) -> Any:
+    async def generate(self, request: Any) -> Any:  # type: ignore[override]
         return "hi"
 
 
