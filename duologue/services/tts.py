@@ -20,7 +20,7 @@ from ..session.heard import SPOKEN_CHARACTERS_PER_S, cut_text
 from .contract import check_made, check_opened, stream_of, wrong_piece
 from .recovery import Recovery
 from .sentences import SentenceSplitter
-from .spoken_text import spoken
+from .spoken_text import space_after, spoken
 from .word_times import WordAligner, in_proportion
 
 T = TypeVar("T")
@@ -306,6 +306,7 @@ class TTS(Processor):
         else:
             said = cut_text(text, int(spoken_s * SPOKEN_CHARACTERS_PER_S)).rstrip()
             await self._time(sentence, in_proportion(said, words.begin_s, words.begin_s + spoken_s))
+        said += space_after(sentence.text) if said else ""
         self.session.ledger.correct_text(sentence.response_id, sentence.text, said)
         words.replace_rest(begin, said)
 

@@ -16,7 +16,7 @@ from ...errors import DeadlineExceeded, ServiceError
 from ...frames import BotAudio, BotText, Interrupted, ResponseEnded, ResponseStarted, Word, WordTimes
 from ...processors.processor import handles
 from ...session.heard import SPOKEN_CHARACTERS_PER_S, cut_text
-from ..spoken_text import spoken
+from ..spoken_text import space_after, spoken
 from ..tts import MAX_SPEECH_S, TTS
 from ..word_times import WordAligner, in_proportion
 from .connection import Connection, ConnectionSettings
@@ -364,6 +364,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         for written, text in context.sentences:
             whole = written if timed else text
             said = whole if left >= len(whole) else cut_text(whole, left).rstrip()
+            said += space_after(whole) if said and said != whole else ""
             left = max(0, left - len(whole))
             if said != whole:
                 self.session.ledger.correct_text(context.response.response_id, written, said)
