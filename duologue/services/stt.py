@@ -108,6 +108,7 @@ class STT(Processor):
         if not self._recovery.opening:
             self._recovery.begin()
             self._released = False
+            self._patience = Patience(self._leave_behind, self.session.deadlines.stop_s)
 
     def check_opened(self) -> None:
         """Require that `open` has run."""
@@ -264,9 +265,21 @@ class STT(Processor):
                 self._check_interim(interim)
                 await self.tell_interim(interim)
         except Overdue:
+            task = asyncio.current_task()
+            assert self._lane is not None and task is not None
+            if task is not self._lane.worker:  # it was left behind: the lane has gone on without it
+                task.cancel()
+                await asyncio.sleep(0)
             self._note_overdue()
         except Exception as error:
             self._failed = error
+
+    def _leave_behind(self) -> None:
+        """Go on without a `feed` that ignores its cancellation."""
+        self._note_overdue()
+        self._patience = Patience(self._leave_behind, self.session.deadlines.stop_s)
+        assert self._lane is not None
+        self._lane.leave_behind(f"its cancellation for {self.session.deadlines.stop_s:g} s")
 
     def _check_interim(self, interim: object) -> None:
         if not isinstance(interim, str):
