@@ -266,7 +266,8 @@ class STT(Processor):
                 await self.tell_interim(interim)
         except Overdue:
             task = asyncio.current_task()
-            assert self._lane is not None and task is not None
+            assert self._lane is not None
+            assert task is not None
             if task is not self._lane.worker:  # it was left behind: the lane has gone on without it
                 task.cancel()
                 await asyncio.sleep(0)
