@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -71,6 +72,9 @@ class STT(Processor):
 
     replaceable: bool = False
     """True while another engine can take the call if this service fails for good."""
+
+    failure: Exception | None = None
+    """The error with which the service was given up."""
 
     is_made = False
     """True once `__init__` has run."""
@@ -301,7 +305,7 @@ class STT(Processor):
         self._listening = False
         fed_s = self._fed_s
         said = await self._ask(self._final_text)
-        if self._failed is not None:
+        if self._failed is not None and not self._released:
             said = await self._once_more()
         heard = said or self.partial()
         # After what follows from the transcript: the caller waits for that.
@@ -322,10 +326,10 @@ class STT(Processor):
 
     async def _begin_anew(self) -> None:
         await self._recovery.ready()
-        await self.in_work("begin", result_of(self, "begin", self.begin(), object), self.timeout_s)
+        await self.in_work("begin", result_of(self, "begin", self.begin, object), self.timeout_s)
 
     async def _final_text(self) -> Transcription:
-        said = await self.in_work("finish", result_of(self, "finish", self.finish(), Transcription), self.timeout_s)
+        said = await self.in_work("finish", result_of(self, "finish", self.finish, Transcription), self.timeout_s)
         if not isinstance(said.text, str):
             raise ConfigurationError(f"{self.name}.finish returns a text of type {type(said.text).__name__}, not str")
         self._recovery.worked()
@@ -341,7 +345,7 @@ class STT(Processor):
             if self._failed is None:
                 return said
             self._recovery.failed(self._failed)
-        if self._recovery.lost is None:
+        if self.failure is None:
             if not self._released:
                 self.session.report(_reported(self._failed), self.name)
         elif self.replaceable and not self._released:
@@ -359,12 +363,12 @@ class STT(Processor):
         for frame in [frame for frame in self._utterance if isinstance(frame, UserAudio)]:
             block += self._converted(frame)
             if len(block) >= 2 * self.sample_rate:
-                await self.in_work("feed", result_of(self, "feed", self.feed(block), object), self.timeout_s)
+                await self.in_work("feed", result_of(self, "feed", partial(self.feed, block), object), self.timeout_s)
                 block = b""
         if self._mono is not None:
             block += self._mono.flush()
         if block:
-            await self.in_work("feed", result_of(self, "feed", self.feed(block), object), self.timeout_s)
+            await self.in_work("feed", result_of(self, "feed", partial(self.feed, block), object), self.timeout_s)
         return await self._final_text()
 
     async def in_work(self, method: str, call: Coroutine[Any, Any, Result], limit_s: float) -> Result:

@@ -75,6 +75,9 @@ class TTS(Processor):
     replaceable: bool = False
     """True while another engine can take the call if this service fails for good."""
 
+    failure: Exception | None = None
+    """The error with which the service was given up."""
+
     is_made = False
     """True once `__init__` has run."""
 
@@ -238,7 +241,7 @@ class TTS(Processor):
                 break
             log.info("session %s: %s is asked once more: %s", self.session.id, self.name, error)
         self._failure = f"no speech for a sentence: {str(error) or type(error).__name__}"
-        if self._recovery.lost is None:
+        if self.failure is None:
             self.session.report(ServiceError(self._failure), self.name)
         await self._leave_out_rest(sentence, text, self._spoken_s - begin_s)
 

@@ -173,11 +173,11 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
 
     async def _give_until_done(self, context: SpeechContext) -> None:
         error = await self._give_chunks(context)
-        if error is not None and self._may_repeat(context, error) and self._repeat(context):
+        if error is not None and self._recovery.failed(error) and not context.spoken_s and self._repeat(context):
             log.info("session %s: %s is asked once more: %s", self.session.id, self.name, error)
             error = await self._give_chunks(context)
             if error is not None:
-                self._count_failure(error)
+                self._recovery.failed(error)
         if error is None:
             self._recovery.worked()
         else:
@@ -208,13 +208,6 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         except Exception as error:
             return error
         return None
-
-    def _may_repeat(self, context: SpeechContext, error: Exception) -> bool:
-        return self._count_failure(error) and not context.spoken_s
-
-    def _count_failure(self, error: Exception) -> bool:
-        """Note a failure. Returns False if the service, or its connection, has been given up."""
-        return self.failure is None and self._recovery.failed(error)
 
     def _repeat(self, context: SpeechContext) -> bool:
         """Send a context without audio once more, as a new one. Returns False if that cannot be done now."""
