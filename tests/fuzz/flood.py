@@ -29,6 +29,8 @@ from tests.fuzz.mutation import Mutator
 
 DOORS = ("/ws", "/ws?format=binary", "/ws/protobuf", "/websocket/offer", "/v1/realtime?model=m")
 PATHS = ("/start", "/api/offer", "/webrtc/offer", "/sessions/guess/api/offer", "/", "/ws", "/../etc/passwd")
+PEER_S = 30.0
+"""Seconds for the messages of one peer connection, which may not take them any more."""
 Make = Callable[[Mutator], "str | bytes"]
 
 
@@ -236,7 +238,7 @@ class Flood:
             number += 1
             mutator = Mutator(f"data channel-{self._seed}-{number}")
             try:
-                async with WebRTCClient(send, listen=False) as peer:
+                async with asyncio.timeout(PEER_S), WebRTCClient(send, listen=False) as peer:
                     for place in range(mutator.random.randint(10, 300)):
                         peer.send(rtvi(mutator).encode("utf-8", "replace").decode()[:60_000])
                         self.figures.sent["data channel"] += 1
