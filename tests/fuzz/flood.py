@@ -52,7 +52,7 @@ class Figures:
 
 def plain(mutator: Mutator) -> str | bytes:
     """A message for /ws."""
-    return mutator.noise() if mutator.chance(0.05) else mutator.message(samples.F1)
+    return mutator.noise() if mutator.chance(0.05) else mutator.message(samples.PLAIN)
 
 
 def rtvi(mutator: Mutator) -> str:

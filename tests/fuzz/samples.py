@@ -17,7 +17,7 @@ def rtvi(kind: str, data: Any = None) -> dict[str, Any]:
     return {"label": "rtvi-ai", "type": kind, "id": "1", **({} if data is None else {"data": data})}
 
 
-F1 = [
+PLAIN = [
     {"type": "audio", "data": AUDIO},
     {"type": "played", "ms": 120},
     {"type": "ping"},
