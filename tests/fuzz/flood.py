@@ -268,17 +268,16 @@ def request(url: str, method: str, body: bytes, token: str) -> tuple[int, bytes]
 
 def signalling(mutator: Mutator) -> tuple[str, str, bytes]:
     """Return the method, the path and the body of a request."""
-    method, path, valid = mutator.random.choice(
-        (
-            ("POST", "/start", samples.START),
-            ("POST", "/api/offer", samples.OFFER),
-            ("POST", "/api/offer", samples.OFFER),
-            ("POST", "/webrtc/offer", samples.FASTRTC_OFFER),
-            ("PATCH", "/api/offer", samples.PATCH),
-            ("POST", mutator.random.choice(PATHS), samples.OFFER),
-            ("PATCH", "/sessions/guess/api/offer", samples.PATCH),
-        )
+    requests: tuple[tuple[str, str, list[Any]], ...] = (
+        ("POST", "/start", samples.START),
+        ("POST", "/api/offer", samples.OFFER),
+        ("POST", "/api/offer", samples.OFFER),
+        ("POST", "/webrtc/offer", samples.FASTRTC_OFFER),
+        ("PATCH", "/api/offer", samples.PATCH),
+        ("POST", mutator.random.choice(PATHS), samples.OFFER),
+        ("PATCH", "/sessions/guess/api/offer", samples.PATCH),
     )
+    method, path, valid = mutator.random.choice(requests)
     if mutator.chance(0.6) and "sdp" in valid[0]:
         sdp = mutator.mangled(samples.SDP.encode(), 4).decode("latin-1")
         lines = sdp.split("\r\n")

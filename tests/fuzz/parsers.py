@@ -143,7 +143,7 @@ def realtime(mutator: Mutator) -> None:
     if not _backends or mutator.chance(0.002):
         _backends[:] = [Silent()]
     session = _backends[0].session
-    message: str | bytes = mutator.message(samples.REALTIME)
+    message = mutator.message(samples.REALTIME)
     if mutator.chance(0.3) and session.items:
         message = message.replace("item_1", mutator.random.choice(session.items).id)
     session.receive(mutator.noise() if mutator.chance(0.02) else message)
