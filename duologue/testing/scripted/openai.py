@@ -24,6 +24,8 @@ FOREVER_S = 1e9
 class ScriptedOpenAI(ScriptedServer[OpenAIConnection]):
     """OpenAI's Realtime API, scripted."""
 
+    part = "openai"
+
     def __init__(self, model: Model | Sequence[Sequence[Act]] = (), **behaviour: Any) -> None:
         if not callable(model):
             for answer in model:
@@ -61,6 +63,7 @@ class ScriptedOpenAI(ScriptedServer[OpenAIConnection]):
         assert socket.request is not None
         model = parse_qs(urlsplit(socket.request.path).query).get("model", [""])[0]
         expires_at = int(time.time() + min(self.behaviour.session_limit_s, FOREVER_S))
+        expires_at += 0 if self.manners is None else int(self.manners.clock_s)
         return OpenAIConnection(self, socket, got, model, expires_at, refuses_updates=lambda: self.refuse_updates)
 
 
