@@ -48,9 +48,17 @@ class IncompatiblePackage(ConfigurationError):
 
 
 class ServiceError(DuologueError):
-    """A service (speech-to-text, language model, text-to-speech, engine) failed."""
+    """A service (speech-to-text, language model, text-to-speech, engine) failed.
+
+    `retry_after_s` is the time in seconds after which the vendor takes the request again, None if it is not known: a
+    model's answer is asked for once more then.
+    """
 
     category = "service"
+
+    def __init__(self, *args: object, retry_after_s: float | None = None) -> None:
+        super().__init__(*args)
+        self.retry_after_s = retry_after_s
 
 
 class ToolError(DuologueError):

@@ -13,6 +13,7 @@ import msgspec
 
 from ..errors import ConfigurationError, ToolError
 from ..frames import Configure
+from ..frames.text import well_formed, well_formed_data
 from .engine import language_line, plain_specs
 from .tool import Tool, ToolSpec
 
@@ -49,6 +50,9 @@ class Agent:
     """The same as `tools`, all of them `Tool` objects."""
 
     def __post_init__(self) -> None:
+        # As models and clients give names back.
+        object.__setattr__(self, "name", well_formed(self.name))
+        object.__setattr__(self, "targets", well_formed_data(self.targets))
         if not self.name.strip():
             raise ConfigurationError("an agent needs a name")
         made = tuple(t if isinstance(t, Tool) else Tool(t) for t in self.tools)
@@ -122,6 +126,12 @@ class Stage:
     next: str | None = None
     can_return_to: frozenset[str] | set[str] | tuple[str, ...] = ()
     description: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "phase", well_formed(self.phase))
+        object.__setattr__(self, "agent", well_formed(self.agent))
+        object.__setattr__(self, "next", well_formed_data(self.next))
+        object.__setattr__(self, "can_return_to", frozenset(map(well_formed, self.can_return_to)))
 
     @property
     def reachable(self) -> tuple[str, ...]:

@@ -12,6 +12,9 @@ from ..frames import Configure, Input, ToolResult
 from ..frames.text import check_data, check_texts
 from .tool import ToolSpec
 
+AnswerSetting = Literal["turn_instructions", "no_tools", "tool_choice"]
+"""A setting of one answer: instructions for the answer to speech, no tools, a choice of tools."""
+
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """The abilities of an engine as data."""
@@ -50,6 +53,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """True if hooks may change a sentence before it is spoken. Otherwise they can only block it."""
     conformance: int = 1
     """The version of the conformance suite for which the engine was written."""
+    answer_settings: frozenset[AnswerSetting] = frozenset()
+    """The settings that one answer can have. All engines take instructions for an answer that `Respond` asks for."""
     voices: str = ""
     """The family of the engine's voices, by which an `Agent` can name a voice for each engine."""
 
@@ -106,8 +111,8 @@ def plain_specs(specs: Iterable[ToolSpec]) -> tuple[dict[str, Any], ...]:
     return tuple(msgspec.to_builtins(spec) for spec in specs)
 
 
-Pending = Literal["", "noise", "words"]
-"""The content of a turn: nothing, speech that was not understood, or words."""
+Pending = Literal["", "noise", "failed", "words"]
+"""The content of a turn: nothing, speech that was not understood, speech that no service could transcribe, or words."""
 
 
 class Handover(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
-import wave
 from os import PathLike, fspath
 from types import TracebackType
 from typing import TYPE_CHECKING, BinaryIO, NamedTuple
@@ -176,11 +176,22 @@ class WavWriter:
         self.channels = channels
         self._size = 0
         self._file = open(path, "wb")  # noqa: SIM115 - it lives as long as the writer
-        self._writer = wave.Wave_write(self._file)
-        self._writer.setparams((channels, BYTES_PER_SAMPLE, sample_rate, 0, "NONE", ""))
-        # The header is made with the first write, for the size of that write. Written now it says zero.
-        self._writer.writeframesraw(b"")
-        self._file.flush()
+        try:
+            self._file.write(self._header())
+            self._file.flush()
+        except OSError:
+            self._release()
+            raise
+
+    def _release(self) -> None:
+        with contextlib.suppress(OSError):  # what could not be written is lost
+            self._file.close()
+
+    def _header(self) -> bytes:
+        frame, rate, bits = BYTES_PER_SAMPLE * self.channels, self.sample_rate, 8 * BYTES_PER_SAMPLE
+        riff = struct.pack("<4sI4s", b"RIFF", self._size + 36, b"WAVE")
+        format = struct.pack("<4sIHHIIHH", b"fmt ", 16, 1, self.channels, rate, rate * frame, frame, bits)
+        return riff + format + struct.pack("<4sI", b"data", self._size)
 
     @property
     def duration_s(self) -> float:
@@ -193,22 +204,30 @@ class WavWriter:
         check_whole(pcm, self.channels)
         if self._size + len(pcm) > _MAX_DATA_BYTES:
             raise BadInput(f"{fspath(self.path)}: a WAV file cannot hold more than {_MAX_DATA_BYTES} bytes of audio")
-        self._writer.writeframesraw(pcm)
+        self._file.write(pcm)
         self._size += len(pcm)
 
     def flush(self) -> None:
         """Hand all audio so far to the operating system, with a matching header."""
         self._check_open()
-        self._writer.writeframes(b"")
+        self._file.flush()  # the audio first: the header must not promise more
+        self._file.seek(0)
+        self._file.write(self._header())
+        self._file.seek(0, os.SEEK_END)
         self._file.flush()
 
     def close(self) -> None:
         """Complete the file. Closing twice is harmless."""
         if not self._file.closed:
             try:
-                self._writer.close()
+                self.flush()
             finally:
-                self._file.close()
+                self._release()
+
+    @property
+    def closed(self) -> bool:
+        """True once the file is closed."""
+        return self._file.closed
 
     def _check_open(self) -> None:
         if self._file.closed:

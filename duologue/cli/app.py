@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -14,8 +15,18 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("duologue"))
+        raise typer.Exit
+
+
 @app.callback()
-def _root() -> None:
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
     """Real-time voice agents: pipelines of typed frames."""
 
 
@@ -57,11 +68,14 @@ def latency(
 
 
 @app.command()
-def doctor() -> None:
+def doctor(
+    target: Annotated[str, typer.Argument(help="module:object, as for serve: print the wiring of a call.")] = "",
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
     """Print the installed extras, the keys that are set, and the packages that are missing."""
     from .doctor import run_doctor
 
-    raise typer.Exit(run_doctor())
+    raise typer.Exit(run_doctor(target, as_json=json))
 
 
 @app.command()
@@ -87,7 +101,7 @@ def serve(
     page: Annotated[bool, typer.Option("--page/--no-page", help="Serve the page to talk to it.")] = True,
     controls: Annotated[
         str,
-        typer.Option(help="What callers may do and see beside the conversation: all, or a list like transfer,usage."),
+        typer.Option(help="Rights of callers beyond the conversation: all, or a list like transfer,usage."),
     ] = "",
     open_to_all: Annotated[
         bool, typer.Option("--open", "--no-auth", help="Let everybody call who reaches the port, without a key.")

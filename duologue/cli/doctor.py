@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import importlib.metadata
 import importlib.util
+import inspect
+import json
 import os
 import sys
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
+CORE = "(core)"
 EXTRAS: dict[str, tuple[str, dict[str, str]]] = {
-    "(core)": (
+    CORE: (
         "pipelines, turn-taking, WAV",
-        {"anyio": "anyio", "msgspec": "msgspec", "numpy": "numpy", "soxr": "soxr", "webrtcvad": "webrtcvad-wheels"},
+        {
+            "anyio": "anyio",
+            "msgspec": "msgspec",
+            "numpy": "numpy",
+            "regex": "regex",
+            "soxr": "soxr",
+            "webrtcvad": "webrtcvad-wheels",
+        },
     ),
     "local": ("offline speech", {"pocketsphinx": "pocketsphinx", "espeakng_loader": "espeakng-loader"}),
     "remote": ("vendors' services over a WebSocket", {"websockets": "websockets"}),
@@ -40,49 +49,96 @@ KEYS = {
     "OPENAI_API_KEY": "OpenAI",
     "GOOGLE_API_KEY": "Gemini",
     "GEMINI_API_KEY": "Gemini",
-    "DEEPGRAM_API_KEY": "Deepgram",
-    "ELEVENLABS_API_KEY": "ElevenLabs",
 }
 
 
-def run_doctor(console: Console | None = None) -> int:
-    """Print the report. Returns 0 if a call can be made offline, else 1."""
-    console = console or Console()
-    version = importlib.metadata.version("duologue")
-    console.print(f"duologue {version}, Python {sys.version.split()[0]}, {sys.platform}")
-    table = Table("extra", "for", "package", "installed", "how to get it")
-    missing: set[str] = set()
-    for extra, (purpose, modules) in EXTRAS.items():
-        for module, distribution in modules.items():
-            found = _is_there(module)
-            if not found:
-                missing.add(extra)
-            name = "duologue" if extra == "(core)" else f"duologue\\[{extra}]"
-            table.add_row(
-                extra,
-                purpose,
-                distribution,
-                f"[green]{importlib.metadata.version(distribution)}" if found else "[red]no",
-                "" if found else f"pip install '{name}'",
-            )
-    console.print(table)
-    for module, place in SDKS.items():
-        if _is_there(module):
-            console.print(f"{module}: {_fit(place)}")
-    keys = Table("key", "service", "set")
-    for key, service in KEYS.items():
-        keys.add_row(key, service, "[green]yes" if os.environ.get(key) else "no")
-    console.print(keys)
-    console.print(f"sound devices: {_sound()}")
-    ready = not missing & {"(core)", "local"}
-    console.print("an offline call: " + ("[green]ready[/], try `duologue demo`" if ready else "[red]not ready"))
-    return 0 if ready else 1
+def run_doctor(target: str = "", *, as_json: bool = False, show: Callable[[str], None] = print) -> int:
+    """Show the report, line by line. Returns 0 if a call can be made offline, else 1.
+
+    `target`, "module:object" as in `duologue serve`, names a function that makes calls: the wiring of one is shown, or
+    the reason for which it is refused, with status 1. `as_json` shows one JSON object.
+    """
+    report = examine(target)
+    if as_json:
+        show(json.dumps(report, indent=2))
+    else:
+        for line in _lines(report):
+            show(line)
+    return 0 if report["ready"] and not report.get("refused") else 1
+
+
+def examine(target: str = "") -> dict[str, Any]:
+    """Return the report as data."""
+    packages = [
+        {
+            "extra": extra,
+            "for": purpose,
+            "package": distribution,
+            "installed": importlib.metadata.version(distribution) if _is_there(module) else None,
+            "install": f"pip install 'duologue{'' if extra == CORE else f'[{extra}]'}'",
+        }
+        for extra, (purpose, modules) in EXTRAS.items()
+        for module, distribution in modules.items()
+    ]
+    missing = {package["extra"] for package in packages if package["installed"] is None}
+    report: dict[str, Any] = {
+        "duologue": importlib.metadata.version("duologue"),
+        "python": sys.version.split()[0],
+        "platform": sys.platform,
+        "packages": packages,
+        "sdks": {module: _fit(place) for module, place in SDKS.items() if _is_there(module)},
+        "keys": {key: bool(os.environ.get(key)) for key in KEYS},
+        "sound": _sound(),
+        "ready": not missing & {CORE, "local"},
+    }
+    if target:
+        try:
+            report["wiring"] = _wiring(target)
+        except Exception as error:
+            report["refused"] = f"{type(error).__name__}: {error}"
+    return report
+
+
+def _lines(report: dict[str, Any]) -> Iterator[str]:
+    yield f"duologue {report['duologue']}, Python {report['python']}, {report['platform']}"
+    for package in report["packages"]:
+        version = package["installed"]
+        state = version if version else f"missing: {package['install']}"
+        yield f"{package['extra']:<8}  {package['package']:<18}  {state}"
+    for module, state in report["sdks"].items():
+        yield f"{module}: {state}"
+    for key, is_set in report["keys"].items():
+        yield f"{key}: {'set' if is_set else 'not set'}"
+    yield f"sound devices: {report['sound']}"
+    yield "an offline call: " + ("ready, try `duologue demo`" if report["ready"] else "not ready")
+    if "wiring" in report:
+        yield "the wiring of a call:"
+        yield from report["wiring"].splitlines()
+    if "refused" in report:
+        yield f"no call can be made: {report['refused']}"
+
+
+def _wiring(target: str) -> str:
+    """Return the wiring of a call that the target makes for a transport in memory. Raises the error of making it."""
+    from ..processors.kernel.wiring import draw
+    from ..session.session import Session
+    from ..transports.memory import MemoryTransport
+    from .serve import load
+
+    async def make() -> str:
+        made = load(target)(MemoryTransport())
+        if inspect.isawaitable(made):
+            made = await made
+        session = made if isinstance(made, Session) else Session(made)
+        return draw(session.pipeline)
+
+    return asyncio.run(make())
 
 
 def _is_there(module: str) -> bool:
     try:
         return importlib.util.find_spec(module) is not None
-    except ModuleNotFoundError:  # its parent package is missing
+    except (ModuleNotFoundError, ValueError):  # its parent package is missing, or it is blocked
         return False
 
 
@@ -91,8 +147,8 @@ def _fit(place: str) -> str:
     try:
         importlib.import_module(place).check_sdk()
     except Exception as error:  # also an error of the package while it is imported
-        return f"[red]{escape(str(error))}"
-    return "[green]ok"
+        return str(error)
+    return "ok"
 
 
 def _sound() -> str:

@@ -13,6 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, contextmanager
 from ipaddress import ip_address
+from types import FrameType
 from typing import Any
 
 from rich.console import Console
@@ -26,13 +27,15 @@ from ..processors.tools import Tools
 from ..processors.turns.endpointing import Endpointing
 from ..processors.turns.interruption import Interruption
 from ..processors.turns.vad import Vad
+from ..session.loop_watch import LoopWatch
 from ..session.session import Session
 from ..web import VoiceApp, WebLimits, openai_realtime_app, routes, token_auth
 from ..web.auth import checked_token
 from ..web.gc import settle_heap
 from ..web.realtime.transport import RealtimeTransport
-from ..web.rtvi.controls import ALL_CONTROLS, Control, checked_controls
+from ..web.rtvi.controls import ALL_CONTROLS, ControlName, checked_controls
 from ..web.server import uvicorn_options
+from .process_end import ProcessEnd
 
 try:
     import uvicorn
@@ -91,7 +94,7 @@ def run_serve(
         else:
             assert make_call is not None
             voice = openai_realtime_app(make_call, api_key=key or None, **options)
-        stays.append(voice.lifespan())
+        stays += [voice.lifespan(), LoopWatch()]
         _print_addresses(Console(highlight=False, soft_wrap=True), f"http://{_host(host)}:{port}", voice, printed)
         config = uvicorn.Config(
             Starlette(routes=[Mount("/", voice)], lifespan=_lifespan(stays)),
@@ -100,6 +103,7 @@ def run_serve(
         settle_heap()
         server = _CallServer(config, voice)
         server.run([listener])
+        server.process_end.done()
     return 0 if server.started else 1
 
 
@@ -121,7 +125,7 @@ def _hosts(host: str, allowed: Sequence[str]) -> list[str]:
     return [*allowed, *([host.lower()] if re.fullmatch(r"[\w-]+(\.[\w-]+)*", host) else [])]
 
 
-def _controls(named: str) -> frozenset[Control]:
+def _controls(named: str) -> frozenset[ControlName]:
     names: Any = [name.strip() for name in named.split(",") if name.strip()]
     return ALL_CONTROLS if names == ["all"] else checked_controls(names)
 
@@ -132,6 +136,11 @@ class _CallServer(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, voice: VoiceApp) -> None:
         super().__init__(config)
         self._voice = voice
+        self.process_end = ProcessEnd()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        self.process_end.begin()
+        super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await self._voice.calls.shutdown()

@@ -25,16 +25,22 @@ class SpeechStopped(Input, frozen=True, kw_only=True, tag="SpeechStopped"):
 
 
 class EndOfTurn(Input, frozen=True, kw_only=True, tag="EndOfTurn"):
-    """The caller has finished and expects an answer. `at` is the session time of the speech's end, `by` the cause."""
+    """The caller has finished and expects an answer. `at` is the session time of the speech's end, `by` the cause.
+
+    `instructions` and `tool_choice` are for this one answer, as in `Respond`.
+    """
 
     at: float = 0.0
     by: str = "silence"
+    instructions: str = ""
+    tool_choice: str = ""
 
 
 class UserTranscript(Input, frozen=True, kw_only=True, tag="UserTranscript"):
     """The caller's words. Interim texts (`final=False`) replace each other until the final one.
 
-    `start_s` and `end_s` are session times of the speech. A final text of "" means speech that was not understood.
+    `start_s` and `end_s` are session times of the speech. A final text of "" means speech that was not understood, or,
+    if `failed`, speech that was not transcribed because the service failed.
     `utterance` is the same in all texts of one utterance, and the id of its item in the log; "" if it is not known.
     """
 
@@ -46,28 +52,37 @@ class UserTranscript(Input, frozen=True, kw_only=True, tag="UserTranscript"):
     confidence: float = 1.0
     language: str = ""
     words: tuple[Word, ...] = ()
+    failed: bool = False
 
     def __post_init__(self) -> None:
         check_texts(self, "text")
 
 
 class UserText(Input, frozen=True, kw_only=True, tag="UserText"):
-    """Text that the caller typed, or that `author` put into the conversation. Asks for an answer if `respond`."""
+    """Text that the caller typed, or that `author` put into the conversation. Asks for an answer if `respond`.
+
+    `id` is that of its item in the log, "" for a new one.
+    """
 
     text: str
     author: str = "caller"
     respond: bool = True
+    id: str = ""
 
     def __post_init__(self) -> None:
         check_texts(self, "text", "author")
 
 
 class UserImage(Input, frozen=True, kw_only=True, tag="UserImage"):
-    """An image, as bytes of type `mime` (for example image/jpeg), or by its `url`."""
+    """An image, as bytes of type `mime` (for example image/jpeg), or by its `url`.
+
+    `id` is that of its item in the log, "" for a new one.
+    """
 
     image: bytes = b""
     mime: str = "image/jpeg"
     url: str = ""
+    id: str = ""
 
     def __post_init__(self) -> None:
         check_texts(self, "url")
@@ -94,9 +109,14 @@ class Say(Input, frozen=True, kw_only=True, tag="Say"):
 
 
 class Respond(Input, frozen=True, kw_only=True, tag="Respond"):
-    """The application asks the agent for a response now, with `instructions` for this one response."""
+    """The application asks the agent for a response now, with `instructions` for this one response.
+
+    `tool_choice` is for this response as well: "none", "required" or the name of a tool; "" leaves it to the model.
+    An engine that cannot obey it (`Capabilities.answer_settings`) leaves it to the model, too.
+    """
 
     instructions: str = ""
+    tool_choice: str = ""
 
     def __post_init__(self) -> None:
         check_texts(self, "instructions")
@@ -106,7 +126,7 @@ class ToolResult(Input, frozen=True, kw_only=True, tag="ToolResult"):
     """The result of a tool call, on its way up to the engine. Any JSON value is a result, also a falsy one.
 
     When all results of a turn's calls are in, the engine continues its answer, once. With `respond=False` a result
-    does not ask for that.
+    does not ask for that. A result that is not `final` says that the tool still runs; the final one takes its place.
     """
 
     call_id: str
@@ -115,6 +135,7 @@ class ToolResult(Input, frozen=True, kw_only=True, tag="ToolResult"):
     turn: int = 0
     is_error: bool = False
     respond: bool = True
+    final: bool = True
 
     def __post_init__(self) -> None:
         check_texts(self, "name")

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import msgspec
 
 from ..agents.engine import EngineConfig, Handover, Pending
-from ..errors import BadInput
+from ..errors import BadInput, ToolError
 from ..frames import (
     ClientChanged,
     Configure,
@@ -70,15 +70,21 @@ class Answers(Processor):
         self._kept: list[Input] = []
 
     async def _answer(self, turn: int, extra: str, asked: Input) -> None:
-        """Answer `asked` in this turn, with `extra` instructions for this answer."""
+        """Answer `asked` in this turn, with `extra` instructions for this answer, and with its choice of tools."""
         raise NotImplementedError
+
+    async def _may_begin(self) -> None:
+        """Wait until an answer may begin. The texts that arrive meanwhile are answered as well."""
 
     async def _speak(self, turn: int, config: EngineConfig, text: str) -> None:
         """Say a text word for word in this turn."""
         raise NotImplementedError
 
     async def _not_understood(self, config: EngineConfig) -> int:
-        """Answer speech without words. Returns the turn of the answer, 0 for none."""
+        """Answer speech without words, or speech that no service could transcribe.
+
+        Returns the turn of the answer, 0 for none.
+        """
         raise NotImplementedError
 
     async def open(self) -> None:
@@ -113,7 +119,7 @@ class Answers(Processor):
         floor, by_caller = self.session.floor, frame.author == "caller"
         if by_caller and frame.respond and floor.owner == "agent" and not floor.is_protected(floor.turn):
             self.session.interrupt("typed input")
-        self._log_caller(frame.text, author="" if by_caller else frame.author)
+        self._log_caller(frame.text, id=frame.id, author="" if by_caller else frame.author)
         if frame.respond:
             self._unanswered = "words"
             self.queue(frame)
@@ -125,7 +131,7 @@ class Answers(Processor):
         if not frame.url and frame.mime not in IMAGE_TYPES:
             raise BadInput(f"an image of type {frame.mime!r}: models take {', '.join(sorted(IMAGE_TYPES))}")
         source = {"mime": frame.mime, "url": frame.url, "image": frame.image}
-        self._log_caller("", name="image", data=source)
+        self._log_caller("", id=frame.id, name="image", data=source)
         await self.push(frame)
 
     @handles(Say, Respond)
@@ -143,14 +149,25 @@ class Answers(Processor):
         """Log a result of a tool. The last one of its turn lets the answer go on."""
         calls, conversation, floor = self.session.calls, self.session.conversation, self.session.floor
         call, content = calls.get(frame.call_id), {"data": frame.result, "text": as_text(frame.result)}
-        if call is not None and call.result_id and frame.turn <= floor.fence:
-            if frame.is_error:
-                return  # it was answered as cancelled already
-            # The log has "cancelled", but the tool has run to its end.
+        if call is not None and call.state in ("late", "cancelled"):
+            if frame.is_error and call.state == "cancelled":
+                return  # the log says that already
             conversation.update(call.result_id, **content)
-        else:
-            names = {"call_id": frame.call_id, "name": frame.name}
-            conversation.add("tool_result", "tool", turn=frame.turn, **names, **content)
+            calls.came_late(call.id)
+            if frame.respond and floor.fence < frame.turn == floor.turn and calls.waits(frame.turn):
+                calls.continue_after(frame.turn)  # with the results of the other calls
+            elif frame.respond:
+                self._tell_late()
+            return
+        names = {"call_id": frame.call_id, "name": frame.name}
+        conversation.add("tool_result", "tool", turn=frame.turn, **names, **content)
+        if not frame.final:
+            calls.replaceable(frame.call_id, "late")
+        elif frame.turn <= floor.fence or frame.turn < floor.turn:  # the turn of the call is over
+            if frame.is_error and not frame.respond:
+                calls.replaceable(frame.call_id, "cancelled")
+            else:
+                calls.came_late(frame.call_id)
         if frame.respond and not self.session.draining:
             calls.continue_after(frame.turn)
         if calls.waits(frame.turn):
@@ -160,11 +177,15 @@ class Answers(Processor):
         elif frame.turn > floor.fence:
             self.queue(frame)
         else:
-            # The turn of the call was interrupted. The next answer will include the result. If nobody speaks, it is due
-            # now.
-            self._unanswered = "words"
-            if not floor.caller_speaking:
-                self.queue(EndOfTurn(at=self.session.now(), by="tool result"))
+            self._tell_late()
+
+    def _tell_late(self) -> None:
+        # The turn of the call is over. The next answer will include the result. If nobody speaks, it is due now.
+        if self.session.draining:
+            return
+        self._unanswered = "words"
+        if not self.session.floor.caller_speaking:
+            self.queue(EndOfTurn(at=self.session.now(), by="tool result"))
 
     @handles(End)
     async def end(self, frame: End) -> None:
@@ -211,6 +232,26 @@ class Answers(Processor):
                 )
             )
         return made
+
+    def allowed(self, turn: int, made: Sequence[ToolCall]) -> Sequence[ToolCall]:
+        """Return the calls, just logged, that are within the limit of their turn: the first ones."""
+        beyond = self.session.calls.asked_in(turn) - MAX_CALLS_PER_TURN
+        return made[: max(0, len(made) - max(0, beyond))]
+
+    def refuse(self, calls: Sequence[ToolCall], *, respond: bool = True) -> None:
+        """Answer logged calls that are beyond the limit of their turn with an error, and report that."""
+        if not calls:
+            return
+        asked = self.session.calls.asked_in(calls[0].turn)
+        goes_on = "answer without them" if respond else "the answer ends here"
+        error = f"{asked} tool calls in one turn: {goes_on}"
+        self.session.report(ToolError(error), self.name)
+        for call in calls:
+            self.take_result(refusal(call, error, respond=respond))
+
+    def begin_turn(self, *, protected: bool = False) -> int:
+        """Begin a turn of the agent and return its number. The caller cannot interrupt a protected turn."""
+        return self.session.floor.begin(protected=protected)
 
     def settle(self, turn: int) -> None:
         """End the turn, unless one of its jobs or results is still to come."""
@@ -275,6 +316,8 @@ class Answers(Processor):
     async def _work(self, frame: Input, config: EngineConfig) -> None:
         """Do one job. `config` is the configuration at the time of its request."""
         floor, asked_in, turn = self.session.floor, _turn_of(frame), 0
+        if isinstance(frame, Respond) or (self._unanswered == "words" and not isinstance(frame, Say | ToolResult)):
+            await self._may_begin()
         if self._leaving and not isinstance(frame, Say):
             self._kept.append(frame)
             return
@@ -286,20 +329,28 @@ class Answers(Processor):
                 if isinstance(frame, ToolResult):  # interrupted while it waited: the next answer includes the result
                     self._unanswered = "words"
             elif isinstance(frame, Say):
-                turn = asked_in if asked_in == floor.turn > 0 else floor.begin(protected=frame.protected)
+                turn = asked_in if asked_in == floor.turn > 0 else self.begin_turn(protected=frame.protected)
                 await self._speak(turn, config, frame.text)
             elif asked_in and asked_in == floor.turn and "words" not in (self._said, self._unanswered):
                 turn = asked_in
                 await self._answer(turn, "", frame)
             elif isinstance(frame, ToolResult | Respond) or self._unanswered == "words":
-                turn = floor.begin()
-                await self._answer(turn, frame.instructions if isinstance(frame, Respond) else "", frame)
-            elif self._unanswered == "noise":
+                turn = self.begin_turn()
+                await self._answer(turn, frame.instructions if isinstance(frame, _WITH_SETTINGS) else "", frame)
+            elif self._unanswered in ("noise", "failed"):
                 turn = await self._not_understood(config)
         except Exception as error:
             self.session.report(error, self.name, frame)
         for each in {asked_in, turn} - {0}:
             self.settle(each)
+
+
+_WITH_SETTINGS = (Respond, EndOfTurn)
+
+
+def tool_choice_of(frame: Input) -> str:
+    """Return the choice of tools for the answer to a frame: see `Respond`."""
+    return frame.tool_choice if isinstance(frame, _WITH_SETTINGS) else ""
 
 
 def _turn_of(frame: Input) -> int:
@@ -314,3 +365,11 @@ def _is_void_after_interruption(frame: Input) -> bool:
 
 def as_text(result: Any) -> str:
     return result if isinstance(result, str) else msgspec.json.encode(result).decode()
+
+
+def refusal(call: ToolCall, error: str, *, respond: bool) -> ToolResult:
+    """Return the result of a call that is not made."""
+    result = {"error": error}
+    return ToolResult(
+        call_id=call.call_id, name=call.name, turn=call.turn, result=result, is_error=True, respond=respond
+    )

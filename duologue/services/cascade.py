@@ -8,10 +8,10 @@ from itertools import count
 
 import msgspec
 
-from ..agents.engine import Capabilities, EngineConfig, Handover, plain_specs
+from ..agents.engine import AnswerSetting, Capabilities, EngineConfig, Handover, plain_specs
 from ..agents.tool import ToolSpec
 from ..errors import ConfigurationError
-from ..frames import Configure, Control
+from ..frames import Configure, Control, EndOfTurn
 from ..processors.pipeline import Pipeline
 from ..processors.processor import Processor, handles
 from .llm import LLM
@@ -142,8 +142,17 @@ class Cascade(Pipeline):
             tools="blocking",
             billing="token",
             text_may_change=True,
+            answer_settings=self._answer_settings(),
             voices=self.tts.voices,
         )
+
+    def _answer_settings(self) -> frozenset[AnswerSetting]:
+        settings: set[AnswerSetting] = {"no_tools"}
+        if self.llm.chooses_tools:
+            settings.add("tool_choice")
+        if EndOfTurn not in self.stt.gives:  # else the service ends the turns, whatever was said before it
+            settings.add("turn_instructions")
+        return frozenset(settings)
 
     def check(self, change: Configure) -> None:
         """Raise ConfigurationError for an unknown voice, a malformed tool, or an option that the model refuses."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from itertools import chain
 from typing import Any, Literal
@@ -12,11 +13,15 @@ from ..agents.tool import ToolSpec
 from ..errors import ConfigurationError
 from ..session.conversation import Conversation, Item, byte_length
 from ..session.ledger import Ledger
+from ..session.tool_calls import PENDING, late_text
 
+BYTES_PER_TOKEN = 4
+"""Bytes of UTF-8 that are counted as one token: an English text has four characters for each."""
 SAY = "Say exactly this, word for word, and nothing else: "
 """The instruction that makes a speech-to-speech model say a text of the application."""
 IMAGE_LEFT_OUT = "(an image that was shown before)"
 """Replaces an image that does not fit into a request."""
+_PENDING = json.dumps(PENDING)
 
 
 class ToolRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,12 +49,17 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """One request to a model: the instructions, the conversation so far, and the tools."""
+    """One request to a model: the instructions, the conversation so far, and the tools.
+
+    `tool_choice` is "required" or the name of a tool that the model must call, or "" to leave it to the model. Only a
+    service with `LLM.chooses_tools` receives another value than "".
+    """
 
     instructions: str
     messages: tuple[Message, ...]
     tools: tuple[ToolSpec, ...] = ()
     options: dict[str, Any] = msgspec.field(default_factory=dict)
+    tool_choice: str = ""
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
@@ -81,7 +91,8 @@ def messages(
 
     Consecutive items of one side are one message. An agent's message is its heard text. A response that is not settled
     is sent with its whole text so far, and corrected later if the caller interrupts it. A tool call without a result is
-    answered "pending", because models require a result for every call; without `open_calls` it is left out.
+    answered "pending", because models require a result for every call; without `open_calls` it is left out. The last
+    message tells the results that came late (`ToolCalls.news`).
     """
     items, hidden = _within(conversation, ledger, budget)
     results = {item.call_id: item for item in items if item.kind == "tool_result"}
@@ -104,7 +115,29 @@ def messages(
             _add(out, Message(role="assistant", text=text))
     if asked:
         _add_calls(out, asked, results)
-    return _recent(out, budget.messages)
+    return (*_recent(out, budget.messages), *_news(conversation, items, ledger))
+
+
+def _news(conversation: Conversation, items: Sequence[Item], ledger: Ledger) -> list[Message]:
+    """Return messages on results that came late, for a model that may look at the last messages only.
+
+    A result that no message follows needs none, nor does one that the caller's words follow, if no model was asked in
+    between.
+    """
+    news = {call.id: call for call in conversation.calls.news}
+    follows: set[str] = set()
+    for item in reversed(items) if news else ():
+        if item.kind in ("tool_call", "tool_result"):
+            if item.call_id in news and (
+                not follows or ("user" in follows and not news[item.call_id].asked_while_open)
+            ):
+                del news[item.call_id]
+        elif item.text or _is_image(item) or (item.role == "agent" and ledger.text_of(item.id)):
+            follows.add("user" if item.role == "caller" else item.role)
+    results = {call.id: conversation.get(call.result_id) for call in news.values()}
+    return [
+        Message(role="system", text=late_text(item.name, item.text)) for item in results.values() if item is not None
+    ]
 
 
 def _within(conversation: Conversation, ledger: Ledger, budget: Budget) -> tuple[list[Item], set[str]]:
@@ -195,7 +228,7 @@ def _add_calls(out: list[Message], asked: list[Item], results: dict[str, Item]) 
     out[-1] = msgspec.structs.replace(out[-1], calls=calls)
     for item in asked:
         result = results.get(item.call_id)
-        text = result.text if result is not None else '{"status": "pending"}'
+        text = result.text if result is not None else _PENDING
         out.append(Message(role="tool", text=text, call_id=item.call_id, name=item.name))
     asked.clear()
 
@@ -229,3 +262,13 @@ def _recent(told: Sequence[Message], limit: int) -> tuple[Message, ...]:
     if words is None or any(message is words for message in told[begin:]):
         return tuple(told[begin:])
     return (words, *told[begin:])
+
+
+def estimated_tokens(request: Request) -> int:
+    """Return an estimate of a request's tokens: `BYTES_PER_TOKEN` bytes of text each."""
+    size = byte_length(request.instructions)
+    for message in request.messages:
+        size += byte_length(message.text)
+        for call in message.calls:
+            size += byte_length(call.arguments)
+    return size // BYTES_PER_TOKEN

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -9,28 +11,29 @@ from typing import Any
 import msgspec
 
 from ..agents.engine import EngineConfig
-from ..errors import ConfigurationError, DeadlineExceeded, ServiceError
+from ..errors import ConfigurationError, ServiceError
 from ..frames import (
     BotText,
     ClientChanged,
     EndOfTurn,
     Input,
+    Interrupted,
     ResponseEnded,
     ResponseStarted,
     ResponseStatus,
     ToolCall,
-    ToolResult,
     Usage,
     UserTranscript,
 )
-from ..processors.kernel.groups import leaves
-from ..processors.kernel.lane import Overdue, Patience
+from ..processors.kernel.tasks import loop_time
+from ..processors.kernel.work import Stopped, close_stream
 from ..processors.processor import handles
-from .answers import MAX_CALLS_PER_TURN, Answers
+from .answering import PIECES, Answering
+from .answers import MAX_CALLS_PER_TURN, Answers, refusal, tool_choice_of
 from .context import DEFAULT_BUDGET, Budget, Message, Request, ToolRequest, messages
-from .sentences import SentenceSplitter
-from .thoughts import ModelText, ThoughtsGiven, begins_with_thoughts
-from .tts import TTS
+from .contract import stream_of
+from .spending import DEFAULT_SPENDING, Spending, Spent
+from .thoughts import ThoughtsGiven
 
 __all__ = ["LLM", "Budget", "Message", "Pieces", "Request", "ToolRequest", "messages"]
 
@@ -44,14 +47,23 @@ class LLM(Answers):
     A service implements `generate`. This class logs the caller's words and every tool call with its result, begins a
     turn when the caller has finished, and gives one response at a time: pieces of text as they arrive, tool calls only
     at the end of a response that was not interrupted. When all results of a turn's calls are in, the answer goes on,
-    once. A result that arrives after its turn was interrupted is answered as soon as nobody speaks.
+    once. A result that arrives after the turn of its call is the last message of the next request, which is made when
+    nobody speaks.
 
     A model's thoughts, as `<think>` marks them, are neither said nor logged. Set `thinks_first` for a model that marks
     only their end: its text is held back until then. With None, models that are known to do so are found by name, and
     others once it has happened: the answer is broken off and asked for again.
 
-    The agent says `not_understood` when no word of the caller's speech was recognised, and `failure` when the model
-    fails or gives no output for `timeout_s` seconds. With None it says nothing.
+    An answer without a word and without a call, and one that fails before its first word, is asked for once more, but
+    not if the caller speaks meanwhile. An error with `retry_after_s` (ServiceError) says how long to wait for that. An
+    answer that brings nothing for `timeout_s` seconds is given up. An answer that takes longer than `max_answer_s`
+    seconds, or has more than `max_answer_characters`, is cut.
+
+    The agent says `not_understood` when no word of the caller's speech was recognised, and `failure` when the model has
+    not answered, or no service could transcribe the caller's speech. With None it says nothing.
+
+    Requests begin at least `request_every_s` seconds apart, apart from those with the results of tools: texts that are
+    typed meanwhile get one answer. A call that has used up its `spending` ends with the reason "cap".
     """
 
     gives = frozenset({BotText, ToolCall})
@@ -59,8 +71,18 @@ class LLM(Answers):
 
     model: str = ""
     timeout_s: float = 20.0
+    """The longest time without a piece of an answer, in seconds."""
+    max_answer_s: float = 300.0
+    """The longest time from a request to the end of its answer, in seconds."""
+    max_answer_characters: int = 32_768
+    chooses_tools: bool = False
+    """True if the service obeys `Request.tool_choice`."""
     budget: Budget = DEFAULT_BUDGET
     """The part of the conversation that each request carries."""
+    request_every_s: float = 0.3
+    """The shortest time from one request to the next, in seconds."""
+    spending: Spending = DEFAULT_SPENDING
+    """The requests and tokens of one call."""
     not_understood: str | None = "Sorry, I did not catch that."
     thinks_first: bool | None = None
     failure: str | None = "Sorry, something went wrong. Could you say that again?"
@@ -76,13 +98,27 @@ class LLM(Answers):
 
     def __init__(self) -> None:
         super().__init__()
-        self._patience: Patience | None = None  # of the answer in progress
+        self._answering: Answering | None = None  # the answer in progress
+        self._requested_at = -math.inf  # loop time
+        self.spent = Spent()
+        """The requests and tokens of the call so far."""
+
+    async def open(self) -> None:
+        """Start the worker that gives one response after the other. Overriding methods call this first."""
+        await super().open()
+        self._requested_at = -math.inf
 
     def client_changed(self, signal: ClientChanged) -> None:
         """Cancel the answer in progress once the client has gone."""
         super().client_changed(signal)
-        if self._unheard and self._patience is not None:
-            self._patience.give_up()
+        if self._unheard and self._answering is not None:
+            self._answering.stop()
+
+    def interrupted(self, signal: Interrupted) -> None:
+        """Cancel the answer in progress, and drop the jobs of interrupted turns."""
+        super().interrupted(signal)
+        if self._answering is not None and self._answering.turn <= signal.turn:
+            self._answering.stop()
 
     # -- the caller -------------------------------------------------------------------------------------------------
 
@@ -92,8 +128,8 @@ class LLM(Answers):
         if frame.final and frame.text:
             self._log_caller(frame.text, id=frame.utterance, at=frame.start_s, ended_at=frame.end_s)
             self._said = "words"
-        elif frame.final and not self._said:
-            self._said = "noise"
+        elif frame.final and self._said in ("", "noise"):
+            self._said = "failed" if frame.failed else "noise"
         await self.push(frame)
 
     @handles(EndOfTurn)
@@ -109,9 +145,11 @@ class LLM(Answers):
     # -- the agent --------------------------------------------------------------------------------------------------
 
     async def _not_understood(self, config: EngineConfig) -> int:
-        floor, text, turn = self.session.floor, self.not_understood, 0
-        self._unanswered = ""
-        self.session.conversation.add("note", "caller", turn=floor.turn + 1, text="(not understood)")
+        floor, turn = self.session.floor, 0
+        failed, self._unanswered = self._unanswered == "failed", ""
+        text = self.failure if failed else self.not_understood
+        note = "(not transcribed: the service failed)" if failed else "(not understood)"
+        self.session.conversation.add("note", "caller", turn=floor.turn + 1, text=note)
         if text and floor.owner == "caller":  # while the agent speaks, it was a noise
             turn = floor.begin()
             await self._respond(turn, config, lambda: fixed(text))
@@ -120,28 +158,63 @@ class LLM(Answers):
     async def _speak(self, turn: int, config: EngineConfig, text: str) -> None:
         await self._respond(turn, config, lambda: fixed(text))
 
+    async def _may_begin(self) -> None:
+        wait_s = self._requested_at + self.request_every_s - loop_time()
+        if wait_s > 0:
+            await asyncio.sleep(wait_s)
+
     async def _answer(self, turn: int, extra: str, asked: Input) -> None:
         # The present configuration: there may have been a hand-off since the request.
-        config, failure = self.config, self.failure
+        config, failure, news = self.config, self.failure, self.session.calls.news
+        choice = tool_choice_of(asked)
         self._unanswered = ""
+        if not self._may_spend():
+            return
         request = Request(
             instructions="\n\n".join(part for part in (config.prompt, extra) if part),
             messages=messages(self.session.conversation, self.session.ledger, budget=self.budget),
             tools=config.tools,
             options=config.options,
+            tool_choice=choice if self.chooses_tools and choice != "none" else "",
         )
+        self.session.calls.asking()
         calls = self.session.calls.asked_in(turn)
-        if calls < MAX_CALLS_PER_TURN:
-            status = await self._respond(turn, config, lambda: self.generate(request))
+        if calls < MAX_CALLS_PER_TURN and choice != "none":
+            status = await self._respond(turn, config, lambda: self._asked(request), model=True)
         else:
-            self.session.report(ServiceError(f"{calls} tool calls in one turn: it goes on without tools"), self.name)
+            if choice != "none":
+                error = f"{calls} tool calls in one turn: it goes on without tools"
+                self.session.report(ServiceError(error), self.name)
             bare = msgspec.structs.replace(request, tools=())
-            status = await self._respond(turn, config, lambda: without_calls(self.generate(bare)))
-        if status == "failed" and failure:
+            status = await self._respond(turn, config, lambda: without_calls(self._asked(bare)), model=True)
+        if status == "completed":
+            self.session.calls.told(news)
+        elif status == "failed" and self.session.floor.caller_speaking:
+            self._unanswered = "words"  # the end of the caller's turn asks for the answer
+        elif status == "failed" and failure:
             await self._respond(turn, config, lambda: fixed(failure))
 
-    async def _respond(self, turn: int, config: EngineConfig, generate: Callable[[], Pieces]) -> ResponseStatus:
-        """Give one response between its brackets. The fence cancels it at once; it ends as interrupted then."""
+    def _may_spend(self) -> bool:
+        """Return False, and end the call, if its budget is used up."""
+        if not self.spent.beyond(self.spending):
+            return True
+        if not self.session.draining:
+            self.session.report(ServiceError(f"the call's budget is used up: {self.spent}"), self.name)
+            self.spawn(self.session.end, "cap")
+        return False
+
+    def _asked(self, request: Request) -> Pieces:
+        self._requested_at = loop_time()
+        self.spent.ask(request)
+        return stream_of(self, "generate", self.generate(request), PIECES)
+
+    async def _respond(
+        self, turn: int, config: EngineConfig, generate: Callable[[], Pieces], *, model: bool = False
+    ) -> ResponseStatus:
+        """Give one response between its brackets. The fence cancels it at once; it ends as interrupted then.
+
+        An answer of the `model` that fails before its first word, or has none, is asked for once more.
+        """
         session = self.session
         if turn <= session.floor.fence:
             return "interrupted"
@@ -149,19 +222,22 @@ class LLM(Answers):
         status: ResponseStatus = "interrupted"
         reason = ""
         session.ledger.open(response_id, turn, config.agent, drafted=True)
-        with session.floor.scope(turn):
-            await self.push(ResponseStarted(turn=turn, response_id=response_id, agent=config.agent, voice=config.voice))
-            try:
-                calls = await self._stream(turn, response_id, generate())
-            except ThoughtsGiven:
-                self._answer_without_thoughts(response_id)
-            except Exception as error:
-                status, reason = "failed", str(error) or type(error).__name__
-                session.report(ServiceError(f"no answer: {reason}"), self.name)
-            else:
-                if turn > session.floor.fence:
-                    await self._call(turn, response_id, config, calls)
-                status = "completed"
+        await self.push(ResponseStarted(turn=turn, response_id=response_id, agent=config.agent, voice=config.voice))
+        answer = self._answering = Answering(self, turn, response_id)
+        try:
+            await answer.give(generate, again=model)
+            status = "completed"
+            if answer.calls and turn > session.floor.fence:
+                await self._call(answer, response_id, config)
+        except Stopped:
+            pass
+        except ThoughtsGiven:
+            self._answer_without_thoughts(response_id)
+        except Exception as error:
+            status, reason = "failed", str(error) or type(error).__name__
+            session.report(ServiceError(f"no answer: {reason}"), self.name)
+        finally:
+            self._answering = None
         if turn <= session.floor.fence or self._unheard:
             status, reason = "interrupted", ""
         await self.push(ResponseEnded(turn=turn, response_id=response_id, status=status, reason=reason))
@@ -177,72 +253,23 @@ class LLM(Answers):
         self._unanswered = "words"
         self.queue(EndOfTurn(at=self.session.now(), by="thoughts"))
 
-    async def _stream(self, turn: int, response_id: str, pieces: Pieces) -> list[ToolRequest]:
-        calls: list[ToolRequest] = []
-        # A TTS calls the hooks for its sentences itself, behind all processors that change the text.
-        splitter = SentenceSplitter() if self.session.hooks.has(BotText) and not self._is_spoken() else None
-        patience, said = Patience(), self._new_text()
-        self._patience = patience
-        try:
-            while not self._unheard and (piece := await patience.wait(anext(pieces, None), self.timeout_s)) is not None:
-                if isinstance(piece, str):
-                    await self._give(turn, response_id, said.feed(piece), splitter)
-                elif isinstance(piece, ToolRequest):
-                    calls.append(piece)
-                else:
-                    self.broadcast(msgspec.structs.replace(piece, turn=turn, response_id=response_id))
-            await self._give(turn, response_id, said.flush(), splitter)
-            if splitter is not None:
-                await self._push_checked(BotText(turn=turn, response_id=response_id, text=""), [splitter.flush()])
-            return calls
-        except Overdue:
-            if self._unheard:
-                return []
-            raise DeadlineExceeded(f"the model gave nothing for {self.timeout_s:g} s") from None
-        finally:
-            patience.end()
-            self._patience = None
-            await close_pieces(pieces)
-
-    def _new_text(self) -> ModelText:
-        first = self.thinks_first
-        return ModelText(thinks_first=begins_with_thoughts(self.model) if first is None else first)
-
-    async def _give(self, turn: int, response_id: str, text: str, splitter: SentenceSplitter | None) -> None:
-        if not text:
-            return
-        self.session.ledger.write(response_id, text)
-        frame = BotText(turn=turn, response_id=response_id, text=text)
-        if splitter is None:
-            await self.push(frame)
-        else:
-            await self._push_checked(frame, splitter.feed(text))
-
-    def _is_spoken(self) -> bool:
-        return any(isinstance(leaf, TTS) for leaf in leaves(self.session.pipeline))
-
-    async def _push_checked(self, text: BotText, sentences: list[str]) -> None:
-        for sentence in sentences:
-            checked = await self.session.hooks.sentence(msgspec.structs.replace(text, text=sentence))
-            if checked is not None and checked.text:
-                await self.push(checked)
-
-    async def _call(self, turn: int, response_id: str, config: EngineConfig, requests: list[ToolRequest]) -> None:
+    async def _call(self, answer: Answering, response_id: str, config: EngineConfig) -> None:
         """Log the calls, then make them, one after the other."""
-        waiting = deque(self.log_calls(turn, response_id, config.agent, requests))
+        made = self.log_calls(answer.turn, response_id, config.agent, answer.calls)
+        waiting = deque(self.allowed(answer.turn, made))
+        self.refuse(made[len(waiting) :])
         try:
-            while waiting and turn > self.session.floor.fence:
-                await self.push(waiting[0])
-                if turn > self.session.floor.fence:
-                    waiting.popleft()
+            await answer.work("calls").run(self._make(waiting, answer.turn))
         finally:
             for call in waiting:  # interrupted before they were made, or on the way to their runner
-                cancelled = {"error": "cancelled: the caller interrupted"}
-                self.take_result(
-                    ToolResult(
-                        call_id=call.call_id, name=call.name, turn=turn, result=cancelled, is_error=True, respond=False
-                    )
-                )
+                self.take_result(refusal(call, "cancelled: the caller interrupted", respond=False))
+            waiting.clear()
+
+    async def _make(self, waiting: deque[ToolCall], turn: int) -> None:
+        while waiting and turn > self.session.floor.fence:
+            await self.push(waiting[0])
+            if waiting and turn > self.session.floor.fence:
+                waiting.popleft()
 
 
 async def fixed(text: str) -> Pieces:
@@ -251,17 +278,16 @@ async def fixed(text: str) -> Pieces:
 
 
 async def without_calls(pieces: Pieces) -> Pieces:
-    """Yield all pieces except tool requests."""
+    """Yield all pieces except tool requests. Raises ServiceError if there are only tool requests."""
+    said = called = False
     try:
         async for piece in pieces:
-            if not isinstance(piece, ToolRequest):
+            if isinstance(piece, ToolRequest):
+                called = True
+            else:
+                said = said or isinstance(piece, str)
                 yield piece
+        if called and not said:
+            raise ServiceError("the model calls tools although it has none")
     finally:
-        await close_pieces(pieces)
-
-
-async def close_pieces(pieces: Pieces) -> None:
-    """Close the model's answer, complete or not."""
-    end = getattr(pieces, "aclose", None)
-    if end is not None:
-        await end()
+        await close_stream(pieces)

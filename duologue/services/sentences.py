@@ -27,6 +27,7 @@ _STOP = re.compile(
     rf"(?:[.!?…]+|(?P<sure>[{SENTENCE_TERMINALS}]+[.!?…{SENTENCE_TERMINALS}]*|(?<=[\u0370-\u03ff\u1f00-\u1fff]);))"
     rf"[{_CLOSERS}]*|(?P<pause>(?<=[{WITHOUT_STOPS}])[ \u3000]+(?=[{WITHOUT_STOPS}]))"
 )
+_HINT = re.compile(rf"[.!?…;\n{SENTENCE_TERMINALS}{WITHOUT_STOPS}]")
 _CLAUSE_END = re.compile(r"[ \u3000，、；：､،؛၊፣]")
 _OPENING = "(\"'“‘[*_"
 
@@ -43,14 +44,18 @@ class SentenceSplitter:
 
     def __init__(self) -> None:
         self._text = ""
+        self._hinted = False  # the text may have an end, which is not certain yet
 
     def feed(self, text: str) -> list[str]:
         """Append text. Returns the sentences that it completes."""
         self._text += text
+        if not self._hinted and len(self._text) <= MAX_SENTENCE and _HINT.search(text) is None:
+            return []
         done: list[str] = []
         while (end := self._end()) is not None:
             done.append(self._text[:end])
             self._text = self._text[end:]
+        self._hinted = _HINT.search(self._text) is not None
         return done
 
     @property
@@ -60,7 +65,7 @@ class SentenceSplitter:
 
     def flush(self) -> str:
         """End the text. Returns the rest of it."""
-        rest, self._text = self._text, ""
+        rest, self._text, self._hinted = self._text, "", False
         return rest
 
     def _end(self) -> int | None:

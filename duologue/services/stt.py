@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
 from ..audio.resample import MonoAt
-from ..errors import DeadlineExceeded, ServiceError
+from ..errors import ConfigurationError, DeadlineExceeded, ServiceError
 from ..frames import EndOfTurn, Frame, Input, SpeechStarted, SpeechStopped, Usage, UserAudio, UserTranscript, Word
 from ..processors.kernel.lane import DONE, Overdue, Patience
 from ..processors.kernel.node import Node
+from ..processors.kernel.work import Work
 from ..processors.processor import Processor, handles
 from ..processors.turns.endpointing import check_turns
+from .contract import check_made, check_opened, result_of
+from .recovery import Recovery
 
 Result = TypeVar("Result")
+
+log = logging.getLogger("duologue")
 
 
 class Transcription(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,9 +43,11 @@ class STT(Processor):
     start, because a detector is sure only some time after the first sound. The final transcript precedes the
     `EndOfTurn` in the stream. Without speech there is no transcript.
 
-    A service that fails, or takes longer than `timeout_s` for one of these calls, is not called again until the next
-    utterance. The transcript of this one is `partial()`, by default empty. An utterance longer than `max_utterance_s`
-    is transcribed in parts of that length.
+    A service that fails, or takes longer than `timeout_s` for one of these calls, is left alone until the end of the
+    utterance. Then it is closed and opened again, and gets the whole utterance once more. If that fails, too, the error
+    is reported, and the transcript is `partial()`; an empty one is marked as `failed`. After three failures in a row
+    the service is given up: see `Recovery`. An utterance longer than `max_utterance_s` is transcribed in parts of that
+    length.
     """
 
     sample_rate: int = 16_000
@@ -58,18 +66,29 @@ class STT(Processor):
     gives = frozenset({UserTranscript})
     follows = frozenset({UserAudio})
 
+    reopens: bool = True
+    """True if `close` and `open` mend the service after a failure. False for one that keeps its connection itself."""
+
     replaceable: bool = False
     """True while another engine can take the call if this service fails for good."""
 
+    is_made = False
+    """True once `__init__` has run."""
+
     def __init__(self) -> None:
+        self.is_made = True
+        self._recovery = Recovery(self)
+        self._opened = False
         self._recent: list[UserAudio] = []
         self._recent_s = 0.0
         self._mono: MonoAt | None = None  # made for the first audio that must be converted
         self._listening = False
         self._ending = False  # the end of the turn awaits its transcript
-        self._failed = False
+        self._failed: Exception | None = None  # the error of the utterance in progress
         self._released = False
+        self._leaves: asyncio.Future[None] | None = None  # resolved once the speech is released
         self._patience = Patience()
+        self._work: Work[Any] | None = None
         self._utterance: list[Input] = []  # frames without a transcript
         self._started_at = 0.0
         self._utterance_id = ""
@@ -77,14 +96,22 @@ class STT(Processor):
         self._fed_s = 0.0
 
     def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
-        """Require the ends of the caller's turns, unless the service gives them itself."""
+        """Require the ends of the caller's turns, unless the service gives them itself, and that `__init__` has run."""
+        check_made(self, STT)
         super().check_place(before, after)
         if EndOfTurn not in self.gives:
             check_turns(self, before, after)
 
     async def open(self) -> None:
         """Begin to listen. Overriding methods call this first."""
-        self._released = False
+        self._opened = True
+        if not self._recovery.opening:
+            self._recovery.begin()
+            self._released = False
+
+    def check_opened(self) -> None:
+        """Require that `open` has run."""
+        check_opened(self, self._opened)
 
     async def begin(self) -> None:
         """Begin an utterance."""
@@ -156,6 +183,10 @@ class STT(Processor):
         speech = (*self._utterance, *self._recent)
         self._released, self._listening = True, False
         self._patience.give_up()
+        if self._work is not None:
+            self._work.stop()
+        if self._leaves is not None and not self._leaves.done():
+            self._leaves.set_result(None)
         self._utterance = []
         self._recent.clear()
         self._recent_s = 0.0
@@ -180,13 +211,13 @@ class STT(Processor):
     # -- the service -----------------------------------------------------------------------------------------------
 
     async def _begin(self, start: SpeechStarted) -> None:
-        self._listening, self._failed = True, False
+        self._listening, self._failed = True, None
         self._started_at, self._fed_s = start.at, 0.0
         kept, self._recent_s = list(self._recent), 0.0
         self._recent.clear()
         self._utterance_id = start.utterance or self.session.conversation.new_id()
         self._utterance = [*kept, msgspec.structs.replace(start, utterance=self._utterance_id)]
-        await self._ask(None, self.begin)
+        await self._ask(self._begin_anew)
         for frame in kept:
             await self._feed(self._converted(frame))
 
@@ -224,8 +255,22 @@ class STT(Processor):
         return self._mono.process(frame.audio, frame.sample_rate, frame.channels)
 
     async def _feed(self, pcm: bytes) -> None:
-        if pcm and (interim := await self._ask("", self.feed, pcm)):
-            await self.tell_interim(interim)
+        if not pcm or self._failed is not None:
+            return
+        # In this task, because it is called for each piece of audio, and nearly always returns at once.
+        try:
+            interim = await self._patience.wait(self.feed(pcm), self.timeout_s)
+            if interim:
+                self._check_interim(interim)
+                await self.tell_interim(interim)
+        except Overdue:
+            self._note_overdue()
+        except Exception as error:
+            self._failed = error
+
+    def _check_interim(self, interim: object) -> None:
+        if not isinstance(interim, str):
+            raise ConfigurationError(f"{self.name}.feed returns {type(interim).__name__}, not str")
 
     async def tell_interim(self, text: str) -> None:
         """Push an interim text of the utterance in progress, for services whose texts arrive at any time."""
@@ -240,38 +285,96 @@ class STT(Processor):
         if self._mono is not None:
             await self._feed(self._mono.flush())
         self._listening = False
-        said = await self._ask(None, self.finish) or self.partial()
+        fed_s = self._fed_s
+        said = await self._ask(self._final_text)
+        if self._failed is not None:
+            said = await self._once_more()
+        heard = said or self.partial()
         # After what follows from the transcript: the caller waits for that.
-        usage = Usage(service=self.name, model=self.model, input_audio_s=self._fed_s)
+        usage = Usage(service=self.name, model=self.model, input_audio_s=fed_s)
         asyncio.get_running_loop().call_soon(self.broadcast, usage)
         await self._tell(
             UserTranscript(
-                text=said.text.strip(),
+                text=heard.text.strip(),
                 start_s=self._started_at,
                 end_s=end_s,
                 utterance=self._utterance_id,
-                confidence=said.confidence,
-                language=said.language,
-                words=said.words,
+                confidence=heard.confidence,
+                language=heard.language,
+                words=heard.words,
+                failed=said is None and not heard.text.strip(),
             )
         )
 
-    async def _ask(self, otherwise: Result, call: Callable[..., Awaitable[Result]], *args: Any) -> Result:
-        """Return the service's answer, or `otherwise` after a failure and for the rest of that utterance."""
-        if self._failed:
-            return otherwise
-        try:
-            return await self._patience.wait(call(*args), self.timeout_s)
-        except Overdue:
-            if not self._released:
-                self._fail(DeadlineExceeded(f"no transcript: the service took longer than {self.timeout_s:g} s"))
-        except Exception as error:
-            self._fail(ServiceError(f"no transcript: {str(error) or type(error).__name__}"))
-        return otherwise
+    async def _begin_anew(self) -> None:
+        await self._recovery.ready()
+        await self.in_work("begin", result_of(self, "begin", self.begin(), object), self.timeout_s)
 
-    def _fail(self, error: Exception) -> None:
-        self._failed = True
-        self.session.report(error, self.name)
+    async def _final_text(self) -> Transcription:
+        said = await self.in_work("finish", result_of(self, "finish", self.finish(), Transcription), self.timeout_s)
+        if not isinstance(said.text, str):
+            raise ConfigurationError(f"{self.name}.finish returns a text of type {type(said.text).__name__}, not str")
+        self._recovery.worked()
+        return said
+
+    async def _once_more(self) -> Transcription | None:
+        """Give the service the utterance once more after a failure. Returns None if that fails, too."""
+        again = self._recovery.failed(self._failed or ServiceError("it has failed")) and self.reopens
+        if again and not self._released and not isinstance(self._failed, ConfigurationError):
+            log.info("session %s: %s gets an utterance once more: %s", self.session.id, self.name, self._failed)
+            self._failed = None
+            said = await self._ask(self._transcribe_anew)
+            if self._failed is None:
+                return said
+            self._recovery.failed(self._failed)
+        if self._recovery.lost is None:
+            if not self._released:
+                self.session.report(_reported(self._failed), self.name)
+        elif self.replaceable and not self._released:
+            # The next engine takes the utterance, unless the change of engines fails.
+            self._leaves = asyncio.get_running_loop().create_future()
+            await asyncio.wait({self._leaves}, timeout=self.timeout_s)
+        return None
+
+    async def _transcribe_anew(self) -> Transcription:
+        """Give the service the whole utterance."""
+        await self._begin_anew()
+        if self._mono is not None:
+            self._mono.reset()
+        block = b""
+        for frame in [frame for frame in self._utterance if isinstance(frame, UserAudio)]:
+            block += self._converted(frame)
+            if len(block) >= 2 * self.sample_rate:
+                await self.in_work("feed", result_of(self, "feed", self.feed(block), object), self.timeout_s)
+                block = b""
+        if self._mono is not None:
+            block += self._mono.flush()
+        if block:
+            await self.in_work("feed", result_of(self, "feed", self.feed(block), object), self.timeout_s)
+        return await self._final_text()
+
+    async def in_work(self, method: str, call: Coroutine[Any, Any, Result], limit_s: float) -> Result:
+        """Run code of the service in a task of its own. Raises Overdue after `limit_s` seconds."""
+        work: Work[Result] = Work(self, f"{self.name}.{method}", limit_s)
+        self._work = work
+        try:
+            return await work.run(call)
+        finally:
+            self._work = None
+
+    async def _ask(self, call: Callable[[], Awaitable[Result]]) -> Result | None:
+        """Return the service's answer, or None after a failure and for the rest of that utterance."""
+        if self._failed is None:
+            try:
+                return await call()
+            except Overdue:
+                self._note_overdue()
+            except Exception as error:
+                self._failed = error
+        return None
+
+    def _note_overdue(self) -> None:
+        self._failed = DeadlineExceeded(f"the service took longer than {self.timeout_s:g} s")
 
     async def _tell(self, transcript: UserTranscript) -> None:
         if self._released:
@@ -287,3 +390,9 @@ class STT(Processor):
         if told is not None:
             await self.push_up(told)  # turn-taking sits above
             await self.push(told)
+
+
+def _reported(error: Exception | None) -> Exception:
+    """Return the error to report for a failure of the service."""
+    message = f"no transcript: {str(error) or type(error).__name__}"
+    return DeadlineExceeded(message) if isinstance(error, DeadlineExceeded) else ServiceError(message)

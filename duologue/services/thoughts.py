@@ -88,7 +88,8 @@ class Thoughts:
 
     def feed(self, piece: str) -> str:
         """Take the next piece. Returns the text that is certainly no thought."""
-        if not self._begun and not self._inside and not any(sign in piece for sign in "<[◁"):
+        plain = "<" not in piece and "[" not in piece and "◁" not in piece
+        if plain and not self._begun and not self._inside:
             return self._give(piece)
         text = self._begun + piece
         self._begun = ""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable
+import logging
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -10,12 +12,23 @@ from ..audio.pcm import WholeSamples
 from ..errors import DeadlineExceeded, ServiceError
 from ..frames import BotAudio, BotText, End, Frame, ResponseEnded, ResponseStarted, ToolCall, Usage, Word, WordTimes
 from ..processors.kernel.host import Target
-from ..processors.kernel.lane import DrainableLane, Overdue, Patience
+from ..processors.kernel.lane import DrainableLane, Overdue
+from ..processors.kernel.node import Node
+from ..processors.kernel.work import Work
 from ..processors.processor import Processor, handles
 from ..session.heard import SPOKEN_CHARACTERS_PER_S, cut_text
+from .contract import check_made, check_opened, stream_of, wrong_piece
+from .recovery import Recovery
 from .sentences import SentenceSplitter
 from .spoken_text import spoken
 from .word_times import WordAligner, in_proportion
+
+T = TypeVar("T")
+
+log = logging.getLogger("duologue")
+
+MAX_SPEECH_S = 30.0
+"""The longest speech of a sentence without characters, in seconds."""
 
 
 class SpeechChunk(msgspec.Struct, frozen=True, gc=False):
@@ -36,8 +49,10 @@ class TTS(Processor):
     at once; the audio follows in the order of the text, and the end of the response after its audio. With hooks on
     `BotText`, text goes on sentence by sentence, as the hooks return it. An interruption cancels the synthesis at once.
 
-    The ledger takes the response's text here. A sentence that cannot be spoken, or that has no audio within `timeout_s`
-    seconds, is reported and left out of the text; the response ends as failed.
+    The ledger takes the response's text here. A sentence that fails before its first audio, or has none within
+    `timeout_s` seconds, is spoken once more, after the service was closed and opened again. A sentence that cannot be
+    spoken is reported and left out of the text; the response ends as failed. Audio beyond `MAX_SPEECH_S` seconds and
+    `max_s_per_character` is cut. After three failures in a row the service is given up: see `Recovery`.
     """
 
     gives = frozenset({BotAudio})
@@ -52,10 +67,20 @@ class TTS(Processor):
     language: str = ""
     """The agent's language, from its configuration; "" means the service's default."""
 
+    max_s_per_character: float = 1.0
+    """The longest speech of a sentence: seconds for each of its characters, beside `MAX_SPEECH_S`."""
+    reopens: bool = True
+    """True if `close` and `open` mend the service after a failure. False for one that keeps its connection itself."""
+
     replaceable: bool = False
     """True while another engine can take the call if this service fails for good."""
 
+    is_made = False
+    """True once `__init__` has run."""
+
     def __init__(self) -> None:
+        self.is_made = True
+        self._recovery = Recovery(self)
         self._splitter: SentenceSplitter | None = None  # of the response in progress, made for its first text
         self._sentences: DrainableLane | None = None
         self._writing = ResponseStarted()
@@ -74,13 +99,24 @@ class TTS(Processor):
     def check_voice(self, voice: str) -> None:
         """Raise ConfigurationError if the service does not have this voice. By default any is accepted."""
 
+    def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
+        """Require that `__init__` has run."""
+        check_made(self, TTS)
+        super().check_place(before, after)
+
     async def open(self) -> None:
         """Start the queue of sentences. Text and tool calls do not wait in it. Overriding methods call this first."""
-        self._sentences = DrainableLane(self)
+        if not self._recovery.opening:
+            self._recovery.begin()
+            self._sentences = DrainableLane(self)
+
+    def check_opened(self) -> None:
+        """Require that `open` has run."""
+        check_opened(self, self._sentences is not None)
 
     async def close(self) -> None:
         """Stop speaking. Overriding methods call this, too."""
-        if self._sentences is not None:
+        if self._sentences is not None and not self._recovery.opening:
             self._sentences.close()
 
     async def drain(self) -> None:
@@ -190,48 +226,76 @@ class TTS(Processor):
         words.add(sentence.text, text)
         if not text:
             return
-        begin, whole = self._spoken_s, WholeSamples()
-        words.begin(begin)
         self._characters += len(text)
-        chunks, patience = self.synthesize(text, self._speaking.voice), Patience()
-        try:
-            while (chunk := await patience.wait(anext(chunks, None), self.timeout_s)) is not None:
-                if chunk.words:
-                    timed = words.align(Word(w.text, w.start_s + begin, w.end_s + begin) for w in chunk.words)
-                    await self._time(sentence, timed)
-                elif not words.timed and self._spoken_s == begin:
-                    # An estimate, in case the caller interrupts before the whole length is known.
-                    await self._time(
-                        sentence, self._estimated(sentence.text, text, len(text) / SPOKEN_CHARACTERS_PER_S)
-                    )
-                if pcm := whole.take(chunk.audio):
-                    self._spoken_s += len(pcm) / (2 * self.sample_rate)
-                    await self.push(
-                        BotAudio(
-                            turn=sentence.turn,
-                            response_id=sentence.response_id,
-                            audio=pcm,
-                            sample_rate=self.sample_rate,
-                        )
-                    )
-            if self._spoken_s == begin:
-                raise ServiceError("the service gave no audio")
-        except Exception as error:
-            if isinstance(error, Overdue):
-                error = DeadlineExceeded(f"no audio for {self.timeout_s:g} s")
-            self._failure = f"no speech for a sentence: {str(error) or type(error).__name__}"
+        begin_s = self._spoken_s
+        for again in (True, False):
+            error = await self._synthesize(sentence, text)
+            if error is None:
+                self._recovery.worked()
+                await self._time_rest(sentence, text, begin_s)
+                return
+            if not (self._recovery.failed(error) and again) or self._spoken_s > begin_s:
+                break
+            log.info("session %s: %s is asked once more: %s", self.session.id, self.name, error)
+        self._failure = f"no speech for a sentence: {str(error) or type(error).__name__}"
+        if self._recovery.lost is None:
             self.session.report(ServiceError(self._failure), self.name)
-            await self._leave_out_rest(sentence, text, self._spoken_s - begin)
+        await self._leave_out_rest(sentence, text, self._spoken_s - begin_s)
+
+    async def _synthesize(self, sentence: BotText, text: str) -> Exception | None:
+        """Push the speech of a sentence. Returns the error with which it failed, None for success."""
+        begin_s, whole, words = self._spoken_s, WholeSamples(), self._words
+        words.begin(begin_s)
+        longest_s = MAX_SPEECH_S + self.max_s_per_character * len(text)
+        work: Work[None] = Work(self, f"{self.name}.synthesize", self.timeout_s)
+
+        async def take(chunk: SpeechChunk) -> bool:
+            if not isinstance(chunk, SpeechChunk):
+                raise wrong_piece(self, "synthesize", chunk, "SpeechChunk")
+            if chunk.words:
+                timed = words.align(Word(w.text, w.start_s + begin_s, w.end_s + begin_s) for w in chunk.words)
+                await self._time(sentence, timed)
+            elif not words.timed and self._spoken_s == begin_s:
+                # An estimate, in case the caller interrupts before the whole length is known.
+                await self._time(sentence, self._estimated(sentence.text, text, len(text) / SPOKEN_CHARACTERS_PER_S))
+            if pcm := whole.take(chunk.audio):
+                self._spoken_s += len(pcm) / (2 * self.sample_rate)
+                await self.push(
+                    BotAudio(
+                        turn=sentence.turn, response_id=sentence.response_id, audio=pcm, sample_rate=self.sample_rate
+                    )
+                )
+                work.touch()
+            return self._spoken_s - begin_s > longest_s
+
+        try:
+            await self._recovery.ready()
+            chunks = self.synthesize(text, self._speaking.voice)
+            await work.read(stream_of(self, "synthesize", chunks, "SpeechChunk"), take)
+            if self._spoken_s == begin_s:
+                raise ServiceError("the service gave no audio")
+            if self._spoken_s - begin_s > longest_s:
+                raise ServiceError(f"more than {longest_s:g} s of audio for {len(text)} characters: the rest is cut")
+        except Overdue:
+            return DeadlineExceeded(f"no audio for {self.timeout_s:g} s")
+        except Exception as error:
+            return error
+        return None
+
+    async def in_work(self, method: str, call: Coroutine[Any, Any, T], limit_s: float) -> T:
+        """Run code of the service in a task of its own. Raises Overdue after `limit_s` seconds."""
+        work: Work[T] = Work(self, f"{self.name}.{method}", limit_s)
+        return await work.run(call)
+
+    async def _time_rest(self, sentence: BotText, text: str, begin_s: float) -> None:
+        """Time the words of a sentence that was spoken to its end, as far as the service has not timed them."""
+        words = self._words
+        if words.timed:
+            await self._time(sentence, words.rest(self._spoken_s))
         else:
-            if words.timed:
-                await self._time(sentence, words.rest(self._spoken_s))
-            else:
-                await self._time(sentence, self._estimated(sentence.text, text, self._spoken_s - begin))
-                words.skip()
-            self.tell_misfits(words)
-        finally:
-            patience.end()
-            await _close(chunks)
+            await self._time(sentence, self._estimated(sentence.text, text, self._spoken_s - begin_s))
+            words.skip()
+        self.tell_misfits(words)
 
     async def _leave_out_rest(self, sentence: BotText, text: str, spoken_s: float) -> None:
         """Remove the part of a sentence that was not spoken from the response."""
@@ -263,9 +327,3 @@ class TTS(Processor):
     async def _time(self, sentence: BotText, words: tuple[Word, ...]) -> None:
         if words:
             await self.push(WordTimes(turn=sentence.turn, response_id=sentence.response_id, words=words))
-
-
-async def _close(chunks: AsyncIterator[SpeechChunk]) -> None:
-    close = getattr(chunks, "aclose", None)
-    if close is not None:
-        await close()

@@ -207,14 +207,32 @@ class Conversation:
         return self.update(item_id, text=text, heard_s=heard_s, words=words, status="interrupted")
 
     def remove(self, item_id: str) -> None:
-        """Remove an item of which the caller heard nothing. Does nothing for an unknown id."""
-        place = self._find(item_id)
-        if place is None:
+        """Remove an item that was not heard, or that is not to be known. Does nothing for an unknown id.
+
+        A tool call and its result are removed together.
+        """
+        item = self.get(item_id)
+        if item is None:
             return
-        item = self._drop(place)
-        for _, removed in tuple(self._listeners):
-            if removed is not None:
-                self._call(removed, item)
+        ids = [item_id]
+        if item.kind in ("tool_call", "tool_result") and (call := self.calls.forget(item.call_id)) is not None:
+            ids = [call.item_id, call.result_id]
+        for each in ids:
+            if (place := self._find(each)) is not None:
+                item = self._drop(place)
+                for _, removed in tuple(self._listeners):
+                    if removed is not None:
+                        self._call(removed, item)
+
+    def end_calls(self) -> None:
+        """Give each tool call that has none a result: it ended with the call of the caller."""
+        ended = {"error": "the call ended before the tool had a result"}
+        text = msgspec.json.encode(ended).decode()
+        for call in self.calls.open():
+            if call.item_id:
+                self.add("tool_result", "tool", turn=call.turn, call_id=call.id, name=call.name, data=ended, text=text)
+        for call in self.calls.end_late():
+            self.update(call.result_id, data=ended, text=text)
 
     def rows(self) -> list[dict[str, Any]]:
         """Return plain rows: role, message, id, timestamp, type, metadata and session id."""

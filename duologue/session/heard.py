@@ -34,10 +34,11 @@ def heard_text(text: str, words: Sequence[Word], seconds: float, total_s: float)
 def _said(words: Sequence[Word], seconds: float) -> str:
     said: list[str] = []
     for word in words:
+        if word.start_s > seconds:
+            break
         if word.end_s > seconds + 1e-6 and _UNSPACED.search(word.text):
-            if word.start_s < seconds:
-                played = (seconds - word.start_s) / (word.end_s - word.start_s)
-                said.append(cut_text(word.text, int(len(word.text) * played + 0.5)))
+            played = (seconds - word.start_s) / (word.end_s - word.start_s)
+            said.append(cut_text(word.text, int(len(word.text) * played + 0.5)))
         elif (word.start_s + word.end_s) / 2 <= seconds + 1e-6:
             said.append(word.text)
     return "".join(said)

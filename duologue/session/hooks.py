@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
 
-import anyio
 import msgspec
 
-from ..errors import ConfigurationError, DeadlineExceeded
+from ..errors import ConfigurationError, DeadlineExceeded, DuologueError
 from ..frames import BotText, Signal, ToolCall, ToolCalled, ToolResult, Transcribed, UserTranscript
-from ..processors.kernel.tasks import stray
+from ..processors.kernel.tasks import stopped
 from .conversation import Conversation
 from .host import Report
 
@@ -31,9 +30,22 @@ class _Hook:
 
 
 class Hooks:
-    """The hooks of a session, called one after the other. `Session.intercept` says what they may do."""
+    """The hooks of a session, called one after the other. `Session.intercept` says what they may do.
 
-    def __init__(self, report: Report, broadcast: Callable[[Signal], None], conversation: Conversation) -> None:
+    `start` runs a coroutine under a name, in a task of the session. A hook that is late is cancelled twice within
+    `stop_s` seconds, then left behind.
+    """
+
+    def __init__(
+        self,
+        report: Report,
+        broadcast: Callable[[Signal], None],
+        conversation: Conversation,
+        start: Callable[[str, Coroutine[Any, Any, Any]], asyncio.Task[Any]],
+        stop_s: float,
+    ) -> None:
+        self._start = start
+        self._stop_s = stop_s
         self._report = report
         self._broadcast = broadcast
         self._conversation = conversation
@@ -135,18 +147,36 @@ class Hooks:
 
     async def _ask(self, hook: _Hook, frame: UserTranscript | BotText | ToolCall, *expected: type) -> Any:
         kind = type(frame).__name__
-        with anyio.move_on_after(hook.timeout_s) as scope:
-            try:
-                answer = hook.function(frame)
-                if inspect.isawaitable(answer):
-                    answer = await answer
-            except asyncio.CancelledError as error:
-                raise stray(error) from None
-        if scope.cancelled_caught:
-            raise DeadlineExceeded(f"a hook on {kind} took longer than {hook.timeout_s:g} s")
+        answer = hook.function(frame)
+        if inspect.isawaitable(answer):
+            answer = await self._within(hook, answer, kind)
         if answer is not None and not isinstance(answer, expected):
             raise ConfigurationError(f"a hook on {kind} returned {type(answer).__name__}")
         return answer
+
+    async def _within(self, hook: _Hook, answer: Awaitable[Any], kind: str) -> Any:
+        """Return what a hook answers in time. Raises DeadlineExceeded otherwise."""
+        task = self._start(f"hook on {kind}", _awaited(answer))
+        try:
+            await asyncio.wait({task}, timeout=hook.timeout_s)
+        except asyncio.CancelledError:
+            task.cancel()
+            raise
+        if task.done():
+            if task.cancelled():
+                raise DuologueError(f"a hook on {kind}: it awaited something that was cancelled")
+            return task.result()
+        self._start(f"hook on {kind}", self._stop(task, kind))
+        raise DeadlineExceeded(f"a hook on {kind} took longer than {hook.timeout_s:g} s")
+
+    async def _stop(self, task: asyncio.Task[Any], kind: str) -> None:
+        if not await stopped(task, self._stop_s):
+            error = DeadlineExceeded(f"a hook on {kind} ignored its cancellation for {self._stop_s:g} s: left behind")
+            self._report(error, "hook")
+
+
+async def _awaited(answer: Awaitable[Any]) -> Any:
+    return await answer
 
 
 def _transcribed(frame: UserTranscript) -> Transcribed:

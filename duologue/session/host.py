@@ -401,13 +401,15 @@ class SessionHost:
             self.start_task(self._pipeline, self.end("error"))
 
     def start_task(
-        self, owner: Member, coroutine: Coroutine[Any, Any, T], frame: Frame | None = None
+        self, owner: Member, coroutine: Coroutine[Any, Any, T], frame: Frame | None = None, *, name: str = ""
     ) -> asyncio.Task[T]:
         """Run a coroutine in a task of the session. An error is reported as raised while handling `frame`.
 
+        `name` is the name of the task, by default its owner's.
+
         Raises IllegalState outside a running session.
         """
-        return self._start_task(owner.name, coroutine, frame)
+        return self._start_task(name or owner.name, coroutine, frame)
 
     def _start_task(self, owner: str, coroutine: Coroutine[Any, Any, T], frame: Frame | None) -> asyncio.Task[T]:
         state = self.life.state

@@ -10,12 +10,13 @@ from statistics import median
 from typing import Protocol
 
 from ..errors import MissingExtra
-from ..frames import BotAudio, BotStartedSpeaking, BotText, EndOfTurn, Frame, UserTranscript
+from ..frames import BotAudio, BotStartedSpeaking, BotText, EndOfTurn, Frame, ToolCall, ToolResult, UserTranscript
 from ..processors.kernel.host import Direction
 from ..processors.kernel.node import Node
 
-STAGES = ("endpointing", "transcript", "first_token", "first_audio", "transport")
-"""The stages of a turn's latency, in order."""
+STAGES = ("endpointing", "transcript", "tool", "first_token", "first_audio", "transport")
+"""The stages of a turn's latency, in order. `tool` is the time in which tools ran before the first token, and
+`first_token` the time of the model's requests before and after."""
 SAME_SPEECH_S = 0.3
 """Two detectors place the end of the same speech at most this many seconds apart."""
 
@@ -38,15 +39,20 @@ class TurnLatency:
     first_token: float | None = None
     first_audio: float | None = None
     heard: float | None = None
+    tool_s: float = 0.0
+    """Seconds in which tools ran before the first token."""
 
     @property
     def stages_ms(self) -> dict[str, float]:
         """The milliseconds of each of `STAGES`; they add up to `total_ms`. A stage that did not happen has 0."""
-        times = [self.turn_end, self.transcript, self.first_token, self.first_audio, self.heard]
+        times = [self.turn_end, self.transcript, None, self.first_token, self.first_audio, self.heard]
         out, before = {}, self.speech_end
         for stage, time in zip(STAGES, times, strict=True):
             out[stage] = max(0.0, (time - before) * 1000) if time is not None else 0.0
             before = max(before, time) if time is not None else before
+        answer = "first_token" if self.first_token is not None else "first_audio"
+        out["tool"] = min(self.tool_s * 1000, out[answer])
+        out[answer] -= out["tool"]
         return out
 
     @property
@@ -63,6 +69,8 @@ class LatencyMeter:
         self._session = session
         self._limit = limit
         self._open: TurnLatency | None = None
+        self._tools: set[str] = set()  # calls that run
+        self._tools_since = 0.0
         self._stop = session.observe(self._see)
 
     def __iter__(self) -> Iterator[TurnLatency]:
@@ -79,13 +87,17 @@ class LatencyMeter:
                 return  # another detector has found the end of the same speech
             if self._open is None or self._open.speech_end != frame.at:
                 self._open = TurnLatency(0, frame.at, now)
+                self._tools.clear()
                 self.turns.append(self._open)
                 del self.turns[: -self._limit]
             return
         turn = self._open
         if turn is None:
             return
-        if isinstance(frame, UserTranscript):
+        if isinstance(frame, ToolCall | ToolResult):
+            if turn.first_token is None and turn.first_audio is None:
+                self._see_tool(turn, frame, now)
+        elif isinstance(frame, UserTranscript):
             if frame.final and turn.transcript is None:
                 turn.transcript = now
         elif isinstance(frame, BotText):
@@ -96,6 +108,16 @@ class LatencyMeter:
                 turn.first_audio = now
         elif isinstance(frame, BotStartedSpeaking) and turn.first_audio is not None:
             turn.heard, self._open = now, None
+
+    def _see_tool(self, turn: TurnLatency, frame: ToolCall | ToolResult, now: float) -> None:
+        if isinstance(frame, ToolCall):
+            if not self._tools:
+                self._tools_since = now
+            self._tools.add(frame.call_id)
+        elif frame.call_id in self._tools:
+            self._tools.discard(frame.call_id)
+            if not self._tools:
+                turn.tool_s += now - self._tools_since
 
     def median_ms(self) -> float:
         """Return the median of all turns' totals in milliseconds; 0 without turns."""

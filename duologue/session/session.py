@@ -96,7 +96,7 @@ class Session:
         """Both sides' audio as it is heard, and the caller's access."""
         self.feed = Feed(self)
         """The call as events, for watchers."""
-        self.hooks = Hooks(self.report, self.broadcast, self.conversation)
+        self.hooks = Hooks(self.report, self.broadcast, self.conversation, self._start_named, self.deadlines.stop_s)
         self.usage.follow(self.on)
         self.host.check_wiring()
         if agent is not None:
@@ -124,6 +124,7 @@ class Session:
             self.floor.close()
             for heard in self.ledger.cut(self.floor.turn):
                 log.debug("session %s: response %s was cut by the end", self.id, heard.response_id)
+            self.conversation.end_calls()
 
         return await self.host.run(cut)
 
@@ -156,12 +157,17 @@ class Session:
         """True while an `End` is on its way: earlier frames are still handled, but nothing new should begin."""
         return self.host.life.draining
 
-    def start_task(self, owner: Node, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    def start_task(self, owner: Node, coroutine: Coroutine[Any, Any, T], *, name: str = "") -> asyncio.Task[T]:
         """Run a coroutine in a task that is cancelled when the session ends. Its error is reported.
+
+        `name` is the name of the task, by default its owner's.
 
         Raises IllegalState outside a running session.
         """
-        return self.host.start_task(owner, coroutine)
+        return self.host.start_task(owner, coroutine, name=name)
+
+    def _start_named(self, name: str, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        return self.host.life.tasks.start(name, coroutine)
 
     def report(self, error: Exception, processor: str, frame: Frame | None = None, *, fatal: bool = False) -> None:
         """Broadcast an error as an `ErrorRaised` signal, and apply the session's error policy."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container
+from collections.abc import Container, Iterable
 from contextvars import ContextVar
 from dataclasses import dataclass
 from itertools import count
@@ -12,8 +12,27 @@ from typing import Literal
 from ..errors import BadInput
 from ..frames import ToolCall
 
-CallState = Literal["asked", "approval", "running", "answered"]
-"""The state of a tool call. A call that was cancelled is `answered` as well: its result is an error."""
+CallState = Literal["asked", "approval", "running", "late", "cancelled", "answered"]
+"""The state of a tool call. The log says of a `late` call that it still runs, and of a `cancelled` call that it was
+cancelled. If a result comes all the same, it takes the place of that text, and the call is `answered`."""
+
+PENDING = {"status": "pending"}
+"""Stands for the result of a call that is open, in requests to models, which require a result for every call."""
+STILL_RUNNING = "still running; its result will follow"
+"""The status of a late call in the log."""
+
+
+def still_running(why: str) -> dict[str, str]:
+    """Return the result of a call that is told as late, for a reason."""
+    return {"status": STILL_RUNNING, "reason": why}
+
+
+def late_text(name: str, result: str) -> str:
+    """Return the text that tells a model of a result that has come late."""
+    return f"{LATE_BEGINS} {name}, asked for before: {result}"
+
+
+LATE_BEGINS = "The result of"
 
 running_call: ContextVar[str] = ContextVar("running_call", default="")
 """The id of the tool call whose function is running in this task; empty outside a tool."""
@@ -41,11 +60,13 @@ class RegisteredCall:
     """The id of the log's item with its arguments; empty for a call that is not logged."""
     result_id: str = ""
     """The id of the log's item with its result; empty while there is none."""
+    asked_while_open: bool = False
+    """True if a model was asked for an answer while the call had no result."""
 
     @property
     def open(self) -> bool:
-        """True until the call has a result."""
-        return self.state != "answered"
+        """True until the log has a result of the call, if only that it still runs."""
+        return self.state in ("asked", "approval", "running")
 
 
 class ToolCalls:
@@ -60,6 +81,8 @@ class ToolCalls:
         self._open: dict[str, RegisteredCall] = {}
         self._asked_in: Counter[int] = Counter()
         self._to_continue: set[int] = set()
+        self._late: dict[str, RegisteredCall] = {}
+        self._news: dict[str, RegisteredCall] = {}
 
     def new_id(self, wanted: str) -> str:
         """Return `wanted` if no other call has it, else an id derived from it. Some models use an id twice."""
@@ -94,7 +117,9 @@ class ToolCalls:
         registered = self._calls.get(call.call_id)
         if registered is None:
             registered = self.ask(call.call_id, name=call.name, turn=call.turn)
-        registered.runner, registered.state = runner, "running"
+        registered.runner = runner
+        if registered.open:
+            registered.state = "running"
         return registered
 
     def answer(self, call_id: str, *, result_id: str = "") -> RegisteredCall:
@@ -116,6 +141,8 @@ class ToolCalls:
         if call is None:
             return None
         self._open.pop(call_id, None)
+        self._late.pop(call_id, None)
+        self._news.pop(call_id, None)
         self._asked_in[call.turn] -= 1
         if not self._asked_in[call.turn]:
             del self._asked_in[call.turn]
@@ -136,6 +163,49 @@ class ToolCalls:
     def asked_in(self, turn: int) -> int:
         """Return the number of calls of a turn, answered or not."""
         return self._asked_in.get(turn, 0)
+
+    # -- late results ----------------------------------------------------------------------------------------------
+
+    def replaceable(self, call_id: str, state: Literal["late", "cancelled"]) -> None:
+        """Record that the log says of the call that it still runs, or was cancelled: a result may take that place."""
+        if (call := self._calls.get(call_id)) is not None:
+            call.state = state
+            if state == "late":
+                self._late[call_id] = call
+
+    def came_late(self, call_id: str) -> None:
+        """Record that the log has a result which the model may have missed: it came after the turn of its call."""
+        if (call := self._calls.get(call_id)) is not None:
+            call.state = "answered"
+            self._late.pop(call_id, None)
+            self._news[call_id] = call
+
+    def end_late(self) -> list[RegisteredCall]:
+        """Return the late calls, which get no other result any more."""
+        ended = self.late()
+        for call in ended:
+            call.state = "answered"
+        self._late.clear()
+        return ended
+
+    @property
+    def news(self) -> tuple[RegisteredCall, ...]:
+        """The calls with a late result that no model has been told yet, oldest result first."""
+        return tuple(self._news.values())
+
+    def asking(self) -> None:
+        """Record that a model is asked for an answer, and learns which calls have no result yet."""
+        for call in (*self._open.values(), *self.late()):
+            call.asked_while_open = True
+
+    def told(self, calls: Iterable[RegisteredCall]) -> None:
+        """Record that the model knows the results of these calls."""
+        for call in calls:
+            self._news.pop(call.id, None)
+
+    def late(self) -> list[RegisteredCall]:
+        """Return the calls whose result in the log says that the tool still runs."""
+        return list(self._late.values())
 
     # -- the connection that asked ---------------------------------------------------------------------------------
 

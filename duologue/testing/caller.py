@@ -13,7 +13,7 @@ import numpy as np
 from ..audio.pcm import BYTES_PER_SAMPLE, rms_dbfs
 from ..audio.resample import Resampler
 from ..errors import BadInput, ConfigurationError, DeadlineExceeded, IllegalState
-from ..processors.kernel.tasks import in_thread
+from ..processors.kernel.threads import SYNTHESIS
 from ..transports.memory import MemoryTransport
 from ..transports.playout.pacer import PERIOD_S, Beat, Pacer
 
@@ -90,7 +90,7 @@ class SimulatedCaller:
         """Speak. Returns when the last sample has been sent. Raises BadInput for a text without words."""
         pcm = self._voices.get(text)
         if pcm is None:
-            pcm = await in_thread(self._synthesize, text)
+            pcm = await SYNTHESIS.run(self._synthesize, text)
             if len(self._voices) < 100:
                 self._voices[text] = pcm
         return await self.play(pcm, self.sample_rate, text)

@@ -72,6 +72,8 @@ class MockLLM(LLM):
     that the service shows.
     """
 
+    chooses_tools = True
+
     def __init__(
         self,
         replies: Sequence[MockReply | Sequence[MockReply]] | Callable[[Request], MockReply | Iterable[MockReply]] = (

@@ -8,7 +8,7 @@ import json
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from ..errors import DeadlineExceeded, DuologueError, MissingExtra
 
 try:
     import av
-    from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+    from aiortc import RTCConfiguration, RTCPeerConnection, RTCRtpSender, RTCSessionDescription
     from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 except ImportError as error:
     raise MissingExtra("WebRTC", "webrtc", str(error)) from error
@@ -87,6 +87,7 @@ class WebRTCClient:
             await client.until(lambda message: message["type"] == "bot-ready")
             client.heard     # [(arrival, s16le mono at 48 kHz)]
 
+    `codecs` are the names of the audio codecs that it offers, by default all.
     `request` sends an HTTP request to the server. Methods that wait raise DeadlineExceeded after 10 s.
     """
 
@@ -102,17 +103,21 @@ class WebRTCClient:
         pings: bool = True,
         listen: bool = True,
         channel: bool = True,
+        codecs: Sequence[str] = (),
     ) -> None:
         self.microphone = microphone or Microphone()
         self.messages: list[Json] = []
         """All messages of the data channel."""
         self.heard: deque[tuple[float, bytes]] = deque(maxlen=int(MAX_HEARD_S / PACKET_S))
         """Pieces of 20 ms of audio, each with the time of its arrival (`time.monotonic`)."""
+        self.heard_rate = HEARD_RATE
+        """The sample rate of these pieces in Hz: 8,000 if the server sends G.711."""
         self.places: deque[int] = deque(maxlen=self.heard.maxlen)
         """The number of each of these pieces among the sent pieces: numbers of lost pieces are missing."""
         self.id = id if signalling == "fastrtc" else ""
         """The server's id of this connection."""
         self._request, self._path, self._signalling, self._data = request, path, signalling, data
+        self._codecs = {f"audio/{codec}" for codec in codecs}
         self._pings, self._listens, self._has_channel = pings, listen, channel
         self._pc: RTCPeerConnection | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -134,7 +139,10 @@ class WebRTCClient:
     async def offer(self, *, restart: bool = False) -> Json:
         """Begin a connection. Returns the body of its first request."""
         self._pc = pc = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-        pc.addTransceiver(self.microphone, direction="sendrecv")
+        audio = pc.addTransceiver(self.microphone, direction="sendrecv")
+        if self._codecs:
+            known = RTCRtpSender.getCapabilities("audio").codecs
+            audio.setCodecPreferences([codec for codec in known if codec.mimeType in self._codecs])
         label = "chat"
         if self._signalling == "small":
             pc.addTransceiver("video", direction="sendrecv")
@@ -298,8 +306,11 @@ class WebRTCClient:
         with contextlib.suppress(MediaStreamError):
             while True:
                 frame: Any = await track.recv()
-                pcm = bytes(frame.planes[0])[: 4 * frame.samples]
-                self.heard.append((time.monotonic(), downmix(pcm, 2)))
+                pcm = bytes(frame.planes[0])
+                channels = len(frame.layout.channels)
+                pcm = pcm[: 2 * channels * frame.samples]
+                self.heard.append((time.monotonic(), pcm if channels == 1 else downmix(pcm, channels)))
+                self.heard_rate = frame.sample_rate
                 self.places.append(round(frame.pts / (HEARD_RATE * PACKET_S)))
                 self._wake()
 

@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Literal
 
 from ..agents.engine import Engine
-from ..frames import BotAudio, ClientChanged, Frame, Input
+from ..errors import BadInput
+from ..frames import BotAudio, ClientChanged, Frame, Input, UserImage
 from ..frames.text import well_formed_data
 from ..processors.kernel.groups import Group, leaves
 from ..processors.kernel.node import Node
 from ..session.session import Session
-from .base import TransportInput, TransportOutput
+from .base import Allowance, TransportInput, TransportOutput
 from .playout.base import AudioSink, PlayoutSettings
 
 Message = dict[str, Any]
 """A JSON object, to or from a client."""
 INPUT_SAMPLE_RATE = 16_000
 OUTPUT_SAMPLE_RATE = 24_000
+MAX_AUDIO_AHEAD_S = 60.0
+"""Seconds by which a client's audio may run ahead of real time. A client that sends more is cut off."""
+IMAGES_PER_S = 0.1
+MAX_IMAGES = 10
+"""Images that a client may send at once, and one more every ten seconds. More are refused."""
 MAX_EARLY_MESSAGES = 100
 """Messages of a client that wait until the session runs. Beyond that the oldest messages are dropped."""
 
@@ -78,6 +85,8 @@ class ClientTransport:
         self._input = self.make_input()
         self._output = self.make_output(output_sample_rate, settings)
         self._listeners: list[Callable[[Message], None]] = []
+        self._audio_s = Allowance(1.05, MAX_AUDIO_AHEAD_S)  # a microphone's clock may be fast
+        self._images = Allowance(IMAGES_PER_S, MAX_IMAGES)
         self._early: deque[Message] | None = deque(maxlen=MAX_EARLY_MESSAGES)
         self._hung_up = False
         self.on_hung_up: Callable[[str], None] = _ignore
@@ -125,12 +134,29 @@ class ClientTransport:
     # -- the caller ------------------------------------------------------------------------------------------------
 
     def feed(self, pcm: bytes, sample_rate: int) -> None:
-        """Take audio of the caller, s16le mono cut at any byte, with the last sample spoken now."""
+        """Take audio of the caller, s16le mono cut at any byte, with the last sample spoken now.
+
+        Audio that runs more than `MAX_AUDIO_AHEAD_S` ahead of real time ends the call.
+        """
+        if not self._audio_s.take(len(pcm) / (2 * max(1, sample_rate)), asyncio.get_running_loop().time()):
+            self.cut_off("audio too far ahead of real time")
+            return
         self._input.feed(pcm, sample_rate)
 
     def feed_frame(self, frame: Input) -> None:
-        """Take other input of the caller, at its place among the audio."""
+        """Take other input of the caller, at its place among the audio. Raises BadInput for too many images."""
+        if isinstance(frame, UserImage):
+            self.count_image()
         self._input.feed_frame(frame)
+
+    def count_image(self) -> None:
+        """Count an image of the client. Raises BadInput if it has sent too many: see `MAX_IMAGES`."""
+        if not self._images.take(1, asyncio.get_running_loop().time()):
+            raise BadInput(f"more than {MAX_IMAGES} images, and {60 * IMAGES_PER_S:g} a minute")
+
+    def cut_off(self, reason: str) -> None:
+        """End the call of a client that exceeds a limit. Transports also tell the client."""
+        self.hang_up(reason)
 
     def hang_up(self, reason: str = "client disconnected") -> None:
         """End the call once earlier input has been handled: the client has gone, and hears nothing from now on."""

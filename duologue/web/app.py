@@ -23,7 +23,7 @@ from .calls import Calls, MakeSession, WebLimits
 from .gate import Gate, Rules
 from .realtime.endpoint import MakeCall
 from .realtime.endpoint import routes as realtime_routes
-from .rtvi.controls import Control, checked_controls
+from .rtvi.controls import ControlName, checked_controls
 from .rtvi.messages import RtviWords
 from .rtvi.rtvi import Rtvi
 
@@ -56,11 +56,12 @@ class VoiceApp(Starlette):
 
     @asynccontextmanager
     async def lifespan(self, app: Any = None) -> AsyncIterator[None]:
-        """End all calls when the server stops.
+        """Take calls while the server runs, and end them when it stops. May be used again after that.
 
         Use this as the lifespan of the application on which the routes are mounted, or as a part of it. Without it,
         calls are cut off with the server.
         """
+        self.calls.begin()
         try:
             yield
         finally:
@@ -73,10 +74,11 @@ def routes(
     auth: Auth | None = None,
     limits: WebLimits | None = None,
     page: bool = True,
-    controls: Collection[Control] = (),
+    controls: Collection[ControlName] = (),
     allowed_origins: Collection[str] = (),
     allowed_hosts: Collection[str] | None = None,
     ice_servers: Sequence[str] = (),
+    public_candidates_only: bool = False,
     openai_realtime: MakeCall | None = None,
     client_may_configure: bool = False,
 ) -> VoiceApp:
@@ -84,11 +86,13 @@ def routes(
 
     `make_session(transport)` returns the session or the pipeline of each client that connects. `auth` is asked about
     each request before anything else (see `token_auth`). With `page` the page is served at the mount's root.
-    `controls` are what clients may do and see beside the conversation, by default nothing: see
-    `RtviClient.controls`, which sets it for one client. `allowed_origins` are the origins of other pages that may
+    `controls` are the rights of all clients beyond the conversation: see `duologue.web.rtvi.ControlName`, and
+    `RtviClient.controls` for those of one client. `allowed_origins` are the origins of other pages that may
     call, `allowed_hosts` the names under which the server may be reached: see `Rules`. `ice_servers` are URLs (stun:…)
-    for both ends. With `openai_realtime`, clients of the OpenAI Realtime API are served as well; it makes their calls,
-    as in `openai_realtime_app`. Raises ConfigurationError for an unknown control, a malformed origin or host.
+    for both ends. With `public_candidates_only` clients of WebRTC are not tried at addresses of private networks: right
+    for a server whose clients come from the internet. With `openai_realtime`, clients of the OpenAI Realtime API are
+    served as well; it makes their calls, as in `openai_realtime_app`. Raises ConfigurationError for an unknown control,
+    a malformed origin or host.
     """
     may = checked_controls(controls)
     rules = Rules(allowed_origins, allowed_hosts, keyed=auth is not None)
@@ -99,7 +103,10 @@ def routes(
             Rtvi(transport, session, page=page, controls=may).attach()
 
     calls.attach.append(attach_rtvi)
-    served = [*signalling.routes(calls, ice_servers), *sockets.routes(calls)]
+    served = [
+        *signalling.routes(calls, ice_servers, public_candidates_only=public_candidates_only),
+        *sockets.routes(calls),
+    ]
     if openai_realtime is not None:
         served += realtime_routes(calls, openai_realtime, client_may_configure)
     if page:

@@ -82,6 +82,9 @@ class Doorkeeper:
         self._auth = auth
         self._guesses: dict[str, Allowance] = {}
         self._waiting = 0
+        self.closed = False
+        """True while the server stops."""
+        self._asking: set[anyio.CancelScope] = set()
 
     async def identify(self, connection: HTTPConnection) -> Any:
         """Return the identity of a client, None without an `Auth`.
@@ -91,22 +94,33 @@ class Doorkeeper:
         """
         if self._auth is None:
             return None
-        try:
-            with anyio.fail_after(AUTH_S):
+        identity: Any = None
+        with anyio.move_on_after(AUTH_S) as asking:
+            self._asking.add(asking)
+            try:
                 identity = self._auth(connection)
                 if inspect.isawaitable(identity):
                     identity = await identity
-        except ClientRefused:
-            raise
-        except TimeoutError as error:
-            log.error("a client could not be authenticated: the Auth gave no answer within %g s", AUTH_S)
-            raise ClientRefused(503, "auth_timeout", "the client could not be authenticated in time") from error
-        except Exception as error:
-            log.error("a client could not be authenticated: %s", type(error).__name__)
-            raise ClientRefused(500, "internal_error", "the client could not be authenticated") from error
+            except ClientRefused:
+                raise
+            except Exception as error:
+                log.error("a client could not be authenticated: %s", type(error).__name__)
+                raise ClientRefused(500, "internal_error", "the client could not be authenticated") from error
+            finally:
+                self._asking.discard(asking)
+        if asking.cancelled_caught:
+            if not self.closed:
+                log.error("a client could not be authenticated: the Auth gave no answer within %g s", AUTH_S)
+            raise ClientRefused(503, "auth_timeout", "the client could not be authenticated in time")
         if not identity:
             await self._refuse(address_of(connection.scope))
         return identity
+
+    def close(self) -> None:
+        """Refuse the clients about whom the `Auth` has not decided: the server stops."""
+        self.closed = True
+        for asking in tuple(self._asking):
+            asking.cancel()
 
     async def _refuse(self, address: str) -> None:
         self.wrong_keys += 1

@@ -22,6 +22,7 @@ from ..processors.processor import Processor
 from ..session.host import Outcome
 from ..session.session import Session
 from ..transports.client import SHUTTING_DOWN, ClientTransport
+from ..transports.websocket.transport import MAX_MESSAGE_BYTES
 from .auth import ANYBODY, Auth, Doorkeeper
 from .gate import Rules
 from .refusals import ClientRefused
@@ -66,10 +67,12 @@ class WebLimits:
     """Seconds that a call waits for a lost WebRTC client to come back."""
     message_bytes: int = 256 * 1024
     """Bytes of one message or request, text as UTF-8. A client that sends more is cut off."""
-    realtime_message_bytes: int = 24 * 1024 * 1024
-    """Bytes of one event of the OpenAI Realtime API: 15 MiB of audio are 20 MiB of base64."""
+    realtime_message_bytes: int = MAX_MESSAGE_BYTES
+    """Bytes of one event of the OpenAI Realtime API: a minute of audio in base64."""
     messages_per_s: int = 500
     """Messages a second from one client, averaged over a few seconds. A client that sends more is cut off."""
+    bytes_per_s: int = 1024 * 1024
+    """Bytes of messages a second from one client, beyond the first 16 MiB. A client that sends more is cut off."""
     unsent_s: float = 1.5
     """Seconds of the agent's audio that a WebSocket client has not taken. Beyond that the agent's speech is held."""
     shutdown_s: float = 5.0
@@ -307,9 +310,14 @@ class Calls:
             attach(transport, session)
         return session
 
+    def begin(self) -> None:
+        """Take calls, also after a shutdown: the server starts."""
+        self._closing = self.doorkeeper.closed = False
+
     async def shutdown(self) -> None:
         """End all calls within `shutdown_s`, and refuse new ones."""
         self._closing = True
+        self.doorkeeper.close()
         with anyio.move_on_after(self.limits.shutdown_s):
             async with anyio.create_task_group() as tasks:
                 for call in list(self._live.values()):

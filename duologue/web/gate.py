@@ -29,9 +29,9 @@ class Rules:
     A browser names the origin of the page that makes a request. It is admitted if it is that of the request's own host,
     or one of `allowed_origins` ("https://shop.example", or "*" for all). Programs other than browsers name none.
 
-    `allowed_hosts` are the names under which clients may reach the server, without the port ("*" for all). IP addresses
-    and localhost are always admitted: a hostile page can make a name of its own lead to this server, but not these. By
-    default all names are admitted if the clients authenticate themselves, else names without a dot.
+    `allowed_hosts` are the names under which clients may reach the server, without the port ("*" for all). IP
+    addresses, localhost and names without a dot are always admitted: a hostile page can make a name of its own lead to
+    this server, but not these. By default other names are admitted if the clients authenticate themselves.
 
     Raises ConfigurationError for an origin or a host that is malformed.
     """
@@ -51,7 +51,6 @@ class Rules:
             self._hosts = frozenset({ANY} if keyed else ())
         else:
             self._hosts = frozenset(map(_checked_host, allowed_hosts))
-        self._dotless = allowed_hosts is None
 
     def check(self, scope: Scope) -> None:
         """Raise ClientRefused for a request from elsewhere: 421 for its host, 403 for its origin, 415 for its type."""
@@ -71,10 +70,9 @@ class Rules:
         return host is not None and (
             ANY in self._hosts
             or host in self._hosts
-            or _is_address(host)
-            or host == "localhost"
+            or "." not in host
             or host.endswith(".localhost")
-            or (self._dotless and "." not in host)
+            or _is_address(host)
         )
 
     def _admits_origin(self, origin: str, authority: str) -> bool:

@@ -38,9 +38,9 @@ MAX_CANDIDATES_AT_ONCE = 50
 """Candidates in one request. More are refused."""
 
 
-def routes(calls: Calls, ice_servers: Sequence[str] = ()) -> list[BaseRoute]:
+def routes(calls: Calls, ice_servers: Sequence[str] = (), *, public_candidates_only: bool = False) -> list[BaseRoute]:
     """Return the endpoints. Without the extra `webrtc` they answer offers with status 501."""
-    host = WebRTCHost(calls, ice_servers)
+    host = WebRTCHost(calls, ice_servers, public_candidates_only=public_candidates_only)
     small = _SmallWebRTC(host)
     return [
         Route("/start", small.start, methods=["POST"]),

@@ -67,6 +67,7 @@ class WebSocketDoor:
             lost_s=limits.lost_s,
             message_bytes=message_bytes or limits.message_bytes,
             messages_per_s=limits.messages_per_s,
+            bytes_per_s=limits.bytes_per_s,
             unsent_s=limits.unsent_s,
         )
 

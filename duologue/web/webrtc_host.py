@@ -23,8 +23,9 @@ Json = dict[str, Any]
 class WebRTCHost:
     """Takes WebRTC calls for both kinds of signalling."""
 
-    def __init__(self, calls: Calls, ice_servers: Sequence[str] = ()) -> None:
+    def __init__(self, calls: Calls, ice_servers: Sequence[str] = (), *, public_candidates_only: bool = False) -> None:
         self.calls = calls
+        self._public_only = public_candidates_only
         self.ice_servers = list(ice_servers)
         self._missing: MissingExtra | None = None
         try:  # here, because the import is slow and would stop the calls of a running server
@@ -71,11 +72,13 @@ class WebRTCHost:
         limits = self.calls.limits
         return {
             "ice_servers": self.ice_servers,
+            "public_candidates_only": self._public_only,
             "connect_s": limits.connect_s,
             "lost_s": limits.lost_s,
             "reconnect_s": limits.reconnect_s,
             "message_bytes": limits.message_bytes,
             "messages_per_s": limits.messages_per_s,
+            "bytes_per_s": limits.bytes_per_s,
         }
 
     async def accept(self, transport: WebRTCTransport, sdp: str, type: str, address: str) -> str:

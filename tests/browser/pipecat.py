@@ -35,6 +35,7 @@ def make_session(transport: ClientTransport) -> Session:
     """The session of a call."""
     llm = RulesLLM(RULES)
     client = of(transport)
+    client.metrics = True
     client.on_client_message("who am I", lambda data: {"connection": transport.kind, "given": data})
     client.send_server_message({"welcome": transport.kind})
     return Session(

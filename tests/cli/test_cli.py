@@ -2,41 +2,49 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 import sys
 from importlib.metadata import version
 from types import ModuleType
 
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 import duologue.cli
+from duologue import Cascade, Endpointing, Pipeline, Vad
 from duologue.cli.app import app
 from duologue.cli.doctor import run_doctor
 from duologue.errors import IncompatiblePackage
+from duologue.testing import MockLLM, MockSTT, MockTTS
+from duologue.transports import MemoryTransport
 
 MISSING = "realtime.connect(websocket_connection_options=…)"
 
 
+def examined(target: str = "") -> tuple[int, list[str]]:
+    lines: list[str] = []
+    return run_doctor(target, show=lines.append), lines
+
+
 def test_doctor_says_that_an_offline_call_can_be_made(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-value")
-    console = Console(record=True, width=160, file=open("/dev/null", "w"))  # noqa: SIM115
-    assert run_doctor(console) == 0
-    text = console.export_text()
+    status, lines = examined()
+    assert status == 0
+    text = "\n".join(lines)
     assert "an offline call: ready" in text
     assert "pocketsphinx" in text
+    assert "OPENAI_API_KEY: set" in lines
     assert "sk-secret-value" not in text
-    console.file.close()
 
 
 def test_doctor_names_a_missing_extra_and_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pocketsphinx", None)
-    console = Console(record=True, width=160, file=open("/dev/null", "w"))  # noqa: SIM115
-    assert run_doctor(console) == 1
-    text = console.export_text()
-    assert "pip install 'duologue[local]'" in text
-    assert "not ready" in text
-    console.file.close()
+    status, lines = examined()
+    assert status == 1
+    (line,) = [line for line in lines if "pocketsphinx" in line]
+    assert line.endswith("missing: pip install 'duologue[local]'")
+    assert "an offline call: not ready" in lines
 
 
 def test_doctor_says_whether_each_sdk_fits(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,14 +52,54 @@ def test_doctor_says_whether_each_sdk_fits(monkeypatch: pytest.MonkeyPatch) -> N
         raise IncompatiblePackage("openai", MISSING, "openai")
 
     monkeypatch.setattr("duologue.services.openai.wire.check_sdk", refuse)
-    console = Console(record=True, width=160, file=open("/dev/null", "w"))  # noqa: SIM115
-    assert run_doctor(console) == 0
-    lines = console.export_text().splitlines()
+    status, lines = examined()
+    assert status == 0
     assert "google.genai: ok" in lines
     assert "aiortc: ok" in lines
     (line,) = [line for line in lines if line.startswith("openai: ")]
     assert line == f"openai: openai {version('openai')} has no {MISSING}: pip install 'duologue[openai]'"
-    console.file.close()
+
+
+def sound(transport: MemoryTransport) -> Pipeline:
+    return Pipeline([transport.input(), Vad(), Endpointing(), Cascade(MockSTT(), MockLLM(), MockTTS())])
+
+
+def miswired(transport: MemoryTransport) -> Pipeline:
+    return Pipeline([transport.input(), Endpointing(), Cascade(MockSTT(), MockLLM(), MockTTS())])
+
+
+def test_doctor_shows_the_wiring_of_a_call() -> None:
+    status, lines = examined(f"{__name__}:sound")
+    assert status == 0
+    wiring = lines[lines.index("the wiring of a call:") + 1 :]
+    assert wiring[:3] == ["Pipeline", "  TransportInput", "  Vad"]
+    assert wiring[-1] == "    MockTTS"
+
+
+def test_doctor_names_the_mend_of_a_miswired_call() -> None:
+    status, lines = examined(f"{__name__}:miswired")
+    assert status == 1
+    assert lines[-1] == (
+        "no call can be made: ConfigurationError: Endpointing gets no SpeechStarted frames: put Vad before it"
+    )
+
+
+def test_doctor_speaks_json() -> None:
+    result = CliRunner().invoke(app, ["doctor", "--json", f"{__name__}:sound"])
+    report = json.loads(result.output)
+    assert report["ready"] is True
+    assert report["wiring"].startswith("Pipeline\n  TransportInput\n")
+
+
+def test_doctor_needs_no_extra() -> None:
+    code = "import sys; sys.modules.update(typer=None, rich=None); import duologue.cli; duologue.cli.main()"
+    done = subprocess.run([sys.executable, "-c", code, "doctor"], capture_output=True, text=True, check=False)
+    assert "an offline call: ready" in done.stdout
+    assert done.returncode == 0
+
+
+def test_the_version_can_be_asked_for() -> None:
+    assert CliRunner().invoke(app, ["--version"]).output.strip() == version("duologue")
 
 
 def test_talk_without_sound_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from duologue.agents.agent import Agent, Flow, Stage
 from duologue.agents.engine import EngineConfig
 from duologue.agents.tool import ToolSpec
 from duologue.frames import (
@@ -133,6 +134,14 @@ def test_the_log_and_its_rows_are_well_formed() -> None:
     assert (item.text, item.author) == (CLEAN, CLEAN)
     assert log.update(item.id, text=DIRT + ".").text == CLEAN + "."
     msgspec.json.encode(log.rows())
+
+
+def test_names_are_as_models_give_them_back() -> None:
+    apart = "Zoe\u0308"
+    agent = Agent(name=apart, targets=(apart,))
+    stage = Stage(phase=apart, agent=apart, next=apart, can_return_to={apart})
+    assert [agent.name, *(agent.targets or ()), stage.phase, stage.agent, *stage.reachable] == ["Zo\xeb"] * 6
+    assert Flow([stage]).first.agent == Transfer(target=apart).target
 
 
 class Shape(msgspec.Struct):

@@ -96,8 +96,8 @@ async def test_nobody_decides_in_time() -> None:
     assert paid == []
 
 
-async def test_an_interruption_ends_the_wait() -> None:
-    async with story(tools(), llm=model()) as call:
+async def test_an_interruption_ends_the_wait_if_the_tool_says_so() -> None:
+    async with story(tools(cancel_on_interruption=True), llm=model()) as call:
         given: list[ApprovalGiven] = []
         call.session.on(ApprovalGiven, given.append)
         await call.types("Pay five.")
@@ -111,8 +111,8 @@ async def test_an_interruption_ends_the_wait() -> None:
     assert paid == []
 
 
-async def test_a_tool_that_goes_on_despite_interruptions_goes_on_waiting() -> None:
-    async with story(tools(cancel_on_interruption=False), llm=model()) as call:
+async def test_an_interruption_does_not_end_the_wait() -> None:
+    async with story(tools(), llm=model()) as call:
         await call.types("Pay five.")
         await call.waits_until(1.0)
         call.session.interrupt()

@@ -1,20 +1,27 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import io
+import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from duologue.audio import wav
 from duologue.audio.pcm import deinterleave, silence
-from duologue.audio.wav import read_wav
+from duologue.audio.wav import WavWriter, read_wav
 from duologue.errors import BadInput
 from duologue.frames import BotAudio, ErrorRaised, UserAudio
 from duologue.processors import Pipeline, Processor, handles
 from duologue.processors.recorder import MAX_FUTURE_S, Recorder, Tape
 from duologue.session import Session
 from tests.audio.signals import level_db, snr_db, tone
+from tests.patience import until
 from tests.transports.calls import RATE, AgentCall, calling, numbers, ramp
 
 pytestmark = pytest.mark.virtual_clock
@@ -271,3 +278,78 @@ async def test_two_responses_of_different_turns_are_both_recorded(tmp_path: Path
     assert not loud[4100:15_900].any()
     assert loud[16_000:20_000].mean() > 0.8
     assert silence(0.1, 8000) == right[-800:].tobytes()
+
+
+@pytest.mark.real_clock
+async def test_a_disk_that_hangs_stops_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hanging, write = threading.Event(), WavWriter.write
+
+    def slow(self: WavWriter, pcm: bytes) -> None:
+        hanging.wait(20)
+        write(self, pcm)
+
+    monkeypatch.setattr(WavWriter, "write", slow)
+    monkeypatch.setattr("duologue.processors.recorder.MAX_UNWRITTEN_S", 6.0)
+    monkeypatch.setattr("duologue.processors.recorder.MAX_FUTURE_S", 60.0)
+    errors: list[ErrorRaised] = []
+    try:
+        async with calling(Recorder(tmp_path / "call.wav")) as call:
+            call.session.on(ErrorRaised, errors.append)
+            began = asyncio.get_running_loop().time()
+            for n in range(100):
+                await call.session.send(UserAudio(audio=ramp(0, 1600), at=n / 10))
+                await asyncio.sleep(0.001)
+            assert asyncio.get_running_loop().time() - began < 5
+            assert ["the disk is 6 s behind" in error.message for error in errors] == [True]
+            hanging.set()
+    finally:
+        hanging.set()
+    await until(lambda: len(read_wav(tmp_path / "call.wav").pcm) > 0)
+
+
+async def test_a_disk_that_is_slow_for_a_while_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, write = tmp_path / "call.wav", WavWriter.write
+
+    def slow(self: WavWriter, pcm: bytes) -> None:
+        time.sleep(0.01)
+        write(self, pcm)
+
+    monkeypatch.setattr(WavWriter, "write", slow)
+    async with calling(Recorder(path)) as call:
+        await speak(call, ramp(0, 4000), RATE)
+        await asyncio.sleep(100)
+        await speak(call, ramp(4000, 4000), RATE)
+        await asyncio.sleep(1)
+    left, _ = channels(path)
+    assert len(left) == pytest.approx(101.5 * RATE, abs=0.03 * RATE)
+    assert sorted(left[left != 0]) == list(range(1, 8001))
+
+
+class SmallDisk(io.FileIO):
+    """A file on a disk that is full after 2,000 bytes."""
+
+    def write(self, data: Any) -> int:
+        if self.tell() + len(data) > 2000:
+            raise OSError(28, "No space left on device")
+        return super().write(data)
+
+
+def test_a_file_that_cannot_be_completed_leaves_no_noise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python's `wave` tries once more when its object is collected, and prints what comes of it."""
+    path = tmp_path / "call.wav"
+
+    monkeypatch.setattr(wav, "open", lambda path, mode: io.BufferedWriter(SmallDisk(path, mode)), raising=False)
+    writer = WavWriter(path, RATE)
+    monkeypatch.undo()
+    writer.write(ramp(0, 500))
+    writer.flush()
+    writer.write(ramp(500, 3000))
+    with pytest.raises(OSError, match="No space left"):
+        writer.close()
+    assert writer.closed
+    del writer
+    gc.collect()
+    assert capsys.readouterr().err == ""
+    assert numbers(read_wav(path).pcm) == list(range(500))

@@ -454,10 +454,12 @@ def raising(error: BaseException) -> Tool:
 @pytest.mark.parametrize(
     ("error", "text"),
     [
-        (ValueError("no such city"), "no such city"),
-        (KeyError(), "KeyError"),
-        (TimeoutError("too late"), "too late"),
-        (asyncio.CancelledError(), "CancelledError"),
+        (ToolError("there is no such city"), "there is no such city"),
+        (ToolError(), "the tool failed"),
+        (ValueError("postgres://admin:hunter2@db"), "the tool failed"),
+        (KeyError(), "the tool failed"),
+        (TimeoutError("too late"), "the tool failed"),
+        (asyncio.CancelledError(), "the tool failed"),
     ],
 )
 async def test_a_tool_that_raises_gives_an_error_and_the_answer_goes_on(error: BaseException, text: str) -> None:
@@ -477,7 +479,8 @@ async def test_a_plain_function_may_run_out_of_an_iterator() -> None:
     async with story(Tools([first]), llm=MockLLM([asks("first"), "None."])) as call:
         await call.types("First?")
         await call.waits_until(3)
-        assert results(call) == {"c1": {"error": "StopIteration"}}
+        assert results(call) == {"c1": {"error": "the tool failed"}}
+        assert [e.message for e in call.errors] == ["tool 'first': RuntimeError: StopIteration"]
 
 
 @pytest.mark.parametrize(
@@ -789,6 +792,7 @@ async def test_a_tool_may_say_something_while_it_works() -> None:
         "assistant:  [search]",
         "tool: found",
         "assistant: This takes a moment.",
+        "system: The result of search, asked for before: found",
     ]
 
 

@@ -66,6 +66,7 @@ def test_a_cascade_is_an_engine_and_says_what_it_can_do() -> None:
         tools="blocking",
         billing="token",
         text_may_change=True,
+        answer_settings=frozenset({"no_tools", "tool_choice", "turn_instructions"}),
     )
 
 

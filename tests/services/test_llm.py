@@ -525,7 +525,7 @@ def noting(name: str, ran: list[str]) -> Tool:
 
 
 async def test_a_model_that_fails_is_reported_and_the_caller_is_told() -> None:
-    llm = Failing(0)
+    llm = Failing(0, 1)
     async with story(llm=llm) as call:
         await call.types("Hello?")
         await call.waits_until(5)
@@ -544,7 +544,7 @@ async def test_a_model_that_fails_is_reported_and_the_caller_is_told() -> None:
 
 
 async def test_the_failure_may_be_left_unsaid() -> None:
-    llm = Failing(0)
+    llm = Failing(0, 1)
     llm.failure = None
     async with story(llm=llm) as call:
         await call.types("Hello?")
@@ -624,7 +624,7 @@ class TextOnly:
 
 
 async def test_an_interruption_at_the_end_of_a_failure_leaves_it_at_that() -> None:
-    text = TextOnly(Failing(0))
+    text = TextOnly(Failing(0, 1))
     async with running(text.llm, SlowEnds(), text.sink) as call:
         await call.types("Hello?")
         await anyio.sleep(0.1)

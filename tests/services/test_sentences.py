@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from duologue.services.sentences import MAX_SENTENCE, SentenceSplitter
+from duologue.services.sentences import MAX_SENTENCE, MIN_CLAUSE, SentenceSplitter
 from duologue.services.spoken_text import without_markup
 
 TEXTS = st.text(alphabet="abI Dr.e!?1\n。「」'\")…", max_size=60) | st.text(max_size=60)
@@ -108,6 +108,18 @@ def test_it_ends_there_once_the_next_characters_show_that_it_was_one(begun: str,
         ("What? No", ["What? ", "No"]),
         ("It is 3.5 km. Or 4. Go", ["It is 3.5 km. ", "Or 4. ", "Go"]),
         ("See example.com or a/b.c now", ["See example.com or a/b.c now"]),
+        ("It is **good.** Yes", ["It is **good.** ", "Yes"]),
+        ("Great!😀 Yes", ["Great!😀 ", "Yes"]),
+        ("दुकान खुली है। शाम को बंद॥ हाँ", ["दुकान खुली है। ", "शाम को बंद॥ ", "हाँ"]),
+        ("دکان کھلی ہے۔ کیا آپ؟ جی", ["دکان کھلی ہے۔ ", "کیا آپ؟ ", "جی"]),
+        ("ሱቃችን ክፍት ነው። ማታ፧ አዎ", ["ሱቃችን ክፍት ነው። ", "ማታ፧ ", "አዎ"]),
+        ("Բարեւ ձեզ։ Այո", ["Բարեւ ձեզ։ ", "Այո"]),
+        ("မင်္ဂလာပါ။ဟုတ်ကဲ့။", ["မင်္ဂလာပါ။", "ဟုတ်ကဲ့။"]),
+        ("សួស្តី។ បាទ៕ ចាស", ["សួស្តី។ ", "បាទ៕ ", "ចាស"]),
+        ("今日は３．５度です．はい｡「ええ！」と", ["今日は３．５度です．", "はい｡", "「ええ！」", "と"]),
+        ("Τι κάνεις; Καλά. Ναι", ["Τι κάνεις; ", "Καλά. ", "Ναι"]),
+        ("One; two. So", ["One; two. ", "So"]),
+        ("ܫܠܡܐ܀ ܐܝܢ", ["ܫܠܡܐ܀ ", "ܐܝܢ"]),
     ],
 )
 def test_where_sentences_end(text: str, pieces: list[str]) -> None:
@@ -173,3 +185,37 @@ def test_what_belongs_to_the_words_is_spoken(text: str) -> None:
 @given(TEXTS)
 def test_markup_is_taken_out_of_any_text(text: str) -> None:
     assert len(without_markup(text)) <= len(text)
+
+
+THAI = "ร้านของเราเปิดทุกวันตั้งแต่เก้าโมงเช้า ถึงหกโมงเย็น วันเสาร์เราเปิดสิบโมงเช้า ยินดีต้อนรับทุกท่านค่ะ"
+
+
+def test_scripts_without_stops_are_cut_at_spaces_where_a_piece_is_long_enough() -> None:
+    pieces = split(*THAI)
+    assert "".join(pieces) == THAI
+    assert len(pieces) == 3
+    assert all(len(piece) >= MIN_CLAUSE for piece in pieces[:-1])
+    assert split("ราคา 500 บาท นะ") == ["ราคา 500 บาท นะ"]
+
+
+@pytest.mark.parametrize("mark", "，、；،")
+def test_text_without_spaces_is_cut_behind_a_clause(mark: str) -> None:
+    text = ("字" * 150 + mark) * 4
+    assert [len(piece) for piece in split(text)] == [302, 302]
+
+
+def test_a_cut_is_never_inside_a_character() -> None:
+    family = "👨‍👩‍👧‍👦"
+    pieces = split("字" * (MAX_SENTENCE - 3) + family + "字")
+    assert pieces == ["字" * (MAX_SENTENCE - 3), family + "字"]
+
+
+STOPS = st.sampled_from([". ", "! ", "? ", "。", "！", "। ", "۔ ", "؟ ", "። ", "։ ", "။", "។ ", "\n"])
+
+
+@given(st.lists(st.tuples(st.sampled_from(["यह घर", "ein Haus", "家", "بيت", "ቤት"]), STOPS), max_size=8), st.data())
+def test_the_sentences_are_the_same_however_the_text_is_cut(parts: list[tuple[str, str]], data: st.DataObject) -> None:
+    text = "".join(word + stop for word, stop in parts)
+    ends = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=10)))
+    pieces = [text[begin:end] for begin, end in zip([0, *ends], [*ends, len(text)], strict=True)]
+    assert [p.strip() for p in split(*pieces) if p.strip()] == [p.strip() for p in split(text) if p.strip()]

@@ -42,15 +42,15 @@ class Recorder(STT):
 
 
 class Failing(Recorder):
-    """Fails, or hangs, in one of its three calls, in the first utterance."""
+    """Fails, or hangs, in one of its three calls, in the first `times` utterances that it is given."""
 
-    def __init__(self, where: str, *, hangs: bool = False) -> None:
+    def __init__(self, where: str, *, hangs: bool = False, times: int = 2) -> None:
         super().__init__()
-        self.where, self.hangs = where, hangs
+        self.where, self.hangs, self.times = where, hangs, times
         self.asked = 0
 
     async def _do(self, what: str) -> None:
-        if what == self.where and len(self.utterances) == 1:
+        if what == self.where and len(self.utterances) <= self.times:
             self.asked += 1
             if self.hangs:
                 await anyio.sleep_forever()
@@ -356,7 +356,7 @@ async def test_a_service_that_fails_costs_one_transcript_and_nothing_else(where:
     stt = Failing(where, hangs=hangs)
     async with line(stt) as caller:
         await caller.utter(0, 10)
-        await caller.until_quiet(10)
+        await caller.until_quiet(15)
         await caller.utter(10, 10)
         await caller.until_quiet()
     one = ["SpeechStarted", *["UserAudio"] * 10, "SpeechStopped", "UserTranscript", "EndOfTurn"]
@@ -365,13 +365,13 @@ async def test_a_service_that_fails_costs_one_transcript_and_nothing_else(where:
     errors = caller.call.errors
     assert [error.category for error in errors] == ["timeout" if hangs else "service"]
     assert ("longer than 5 s" if hangs else "the line is dead") in errors[0].message
-    assert stt.asked == 1, "it is left alone until the next utterance"
+    assert stt.asked == 2, "it is left alone until the end of the utterance, and then asked once more"
 
 
 async def test_the_rest_of_a_conversion_may_fail_too() -> None:
     class FailsAtTheEnd(Recorder):
         async def feed(self, pcm: bytes) -> str:
-            if len(self.utterances[-1]) > 15_000:
+            if len(self.utterances[-1]) + len(pcm) > 15_800:
                 raise ConnectionError("the line is dead")
             return await super().feed(pcm)
 

@@ -293,9 +293,9 @@ async def test_a_sentence_without_audio_was_not_said() -> None:
 async def test_a_service_that_hangs_is_not_waited_for_for_ever() -> None:
     async with story(llm=MockLLM(["It hangs. Then goes on."]), tts=Broken(seconds_per_sentence=1.0)) as call:
         await call.types("Go.")
-        await call.waits_until(10)
-        assert call.errors == []
         await call.waits_until(20)
+        assert call.errors == []
+        await call.waits_until(30)
         assert [e.message for e in call.errors] == ["no speech for a sentence: no audio for 10 s"]
         assert call.log[1].strip() == "agent: Then goes on."
         assert call.is_quiet()
@@ -316,3 +316,22 @@ async def test_speech_of_the_application_is_spoken_too() -> None:
     async with story(tts=tts) as call:
         await call.session.send(Say(text="Welcome to us. How are you?"))
     assert [text.strip() for text in tts.spoken] == ["Welcome to us.", "How are you?"]
+
+
+@pytest.mark.parametrize("size", [1, 3, 4063])
+async def test_speech_in_odd_pieces_is_heard_whole(size: int) -> None:  # pipecat 4952, 5090
+    speech = bytes(range(256)) * (4 if size == 1 else 100)
+
+    class Streamed(MockTTS):
+        async def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
+            for start in range(0, len(speech), size):
+                yield SpeechChunk(speech[start : start + size])
+            yield SpeechChunk(b"\1")  # half a sample is no error
+            yield SpeechChunk(b"")
+
+    async with story(llm=MockLLM(["Hello. There."]), tts=Streamed()) as call:
+        await call.types("Go.")
+        await call.waits_until(5)
+        assert b"".join(frame.audio for frame in call.came(BotAudio)) == speech * 2
+        assert call.log == ["caller: Go.", "agent: Hello. There."]
+        assert not call.errors

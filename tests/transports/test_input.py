@@ -277,3 +277,27 @@ async def test_nothing_is_taken_after_the_end() -> None:
 async def test_an_output_has_no_playout_before_it_is_open() -> None:
     with pytest.raises(IllegalState, match="not open"):
         _ = MemoryTransport(RATE).output().playout
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 641, 100_001])
+async def test_pieces_that_split_samples_wait_for_the_rest(size: int) -> None:
+    """Every door feeds the pipeline here: WebSockets, RTVI, the OpenAI endpoint, WebRTC, memory."""
+    count = 60_000 if size > 1000 else 400
+    audio = ramp(0, count)
+    async with InputCall() as call:
+        await asyncio.sleep(0.1)
+        for start in range(0, len(audio), size):
+            call.head.feed(audio[start : start + size], RATE)
+        call.head.feed(b"\1", RATE)  # never completed, and no error
+        await asyncio.sleep(0.1)
+        assert numbers(call.ear.pcm) == list(range(count))
+        assert not call.errors
+
+
+async def test_another_rate_begins_a_new_stream() -> None:
+    async with InputCall() as call:
+        await asyncio.sleep(0.1)
+        call.head.feed(ramp(0, 10) + b"\7", RATE)
+        call.head.feed(ramp(10, 10), 2 * RATE)
+        await asyncio.sleep(0.1)
+        assert numbers(call.ear.pcm) == list(range(20))

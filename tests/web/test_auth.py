@@ -89,4 +89,11 @@ async def test_an_authentication_that_does_not_answer_refuses_in_time(caplog: py
         assert await refused(Doorkeeper(auth), connection()) == status
         assert anyio.current_time() - began <= AUTH_S + 0.1
     assert "password" not in caplog.text
+    keeper = Doorkeeper(silent)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(refused, keeper, connection())
+        await anyio.sleep(1)
+        began = anyio.current_time()
+        keeper.close()  # the server stops
+    assert anyio.current_time() - began < 0.1
     assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2

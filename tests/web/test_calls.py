@@ -144,6 +144,18 @@ async def test_at_shutdown_calls_end_in_time_and_no_more_are_taken() -> None:
     assert {task.get_name() for task in asyncio.all_tasks()} & {"call quick", "call stuck"} == set()
 
 
+async def test_an_application_may_start_and_stop_more_than_once() -> None:
+    voice = routes(pipeline, page=False)
+    for number in range(3):
+        async with voice.lifespan():
+            call = voice.calls.open(client := Client(f"c{number}"))
+            call.start()
+            await anyio.sleep(0.5)
+        assert client.closed == [("server is shutting down", False)]
+        with pytest.raises(ClientRefused):
+            voice.calls.open(Client("between"))
+
+
 async def test_the_authentication_callback_says_who_it_is() -> None:
     async def check(asked: HTTPConnection) -> str:
         await anyio.sleep(0.1)

@@ -13,7 +13,7 @@ from duologue.audio.resample import Resampler
 from duologue.cli.app import app
 from duologue.cli.serve import load
 from duologue.errors import ConfigurationError
-from duologue.processors.kernel.tasks import in_thread
+from duologue.processors.kernel.threads import SYNTHESIS
 from duologue.services.local.synthesizer import ESPEAK_RATE, Synthesizer
 from duologue.web.realtime.endpoint import MakeCall
 from duologue.web.realtime.transport import RealtimeTransport
@@ -27,7 +27,7 @@ async def say(client: Client, text: str) -> None:
         converter = Resampler(ESPEAK_RATE, RATE)
         return converter.process(b"".join(piece.audio for piece in speech)) + converter.flush()
 
-    await client.speak(await in_thread(synthesize) + silence(0.8))
+    await client.speak(await SYNTHESIS.run(synthesize) + silence(0.8))
 
 
 def transcript(done: dict[str, object]) -> str:

@@ -111,7 +111,7 @@ async def test_a_client_that_trickles_its_candidates() -> None:
         ({}, 400, "sdp is missing"),
         ({"sdp": 5, "type": "offer"}, 400, "sdp is missing or not a text"),
         ({"sdp": "v=0", "type": "offer"}, 400, "no audio"),
-        ({"sdp": "v=0\nm=audio x", "type": "offer"}, 400, "cannot be answered"),
+        ({"sdp": "v=0\nm=audio x", "type": "offer"}, 400, "none of the codecs"),
         ({"sdp": "v=0", "type": "offer", "pc_id": "nobody"}, 404, "no connection 'nobody'"),
         ({"sdp": "v=0", "type": "offer", "pc_id": "nobody", "restart_pc": True}, 404, "no connection"),
         ('{"sdp": "' + "x" * 300_000 + '"}', 413, "longer than 262144 bytes"),

@@ -83,7 +83,14 @@ class Server:
         self.app = app
 
     async def ask(
-        self, path: str, body: Any = None, *, method: str = "POST", token: str = "", host: str = "localhost"
+        self,
+        path: str,
+        body: Any = None,
+        *,
+        method: str = "POST",
+        token: str = "",
+        host: str = "localhost",
+        address: str = "127.0.0.1",
     ) -> tuple[int, Any]:
         """One request: the status and the JSON of the answer. Text is sent as it is."""
         content = body.encode() if isinstance(body, str) else json.dumps(body).encode()
@@ -93,6 +100,7 @@ class Server:
             headers.append((b"authorization", f"Bearer {token}".encode()))
         scope = {"type": "http", "method": method, "path": path, "raw_path": path.encode(), "root_path": ""}
         scope |= {"scheme": "http", "query_string": query.encode(), "headers": headers, "server": (host, 80)}
+        scope["client"] = address, 50_000
         pieces = [content[start : start + 65536] for start in range(0, len(content), 65536)] or [b""]
         sent: list[Any] = []
 

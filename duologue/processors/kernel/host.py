@@ -46,6 +46,9 @@ class Member(Protocol):
     async def open(self) -> None:
         """Acquire resources."""
 
+    def check_opened(self) -> None:
+        """Raise ConfigurationError if `open` was overridden and does not call the base's."""
+
     async def close(self) -> None:
         """Release resources."""
 

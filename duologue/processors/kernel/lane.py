@@ -269,8 +269,11 @@ class DrainableLane(Lane):
         self._drains: list[asyncio.Event] = []
 
     async def drain(self) -> None:
-        """Wait until all frames in the queue are done, or the lane is closed. Returns at once in the worker."""
-        if not self._capacity or self.worker is asyncio.current_task():
+        """Wait until all frames in the queue are done, or the lane is closed.
+
+        Returns at once in the worker, and in a task for which it waits.
+        """
+        if not self._capacity or self._host.waits.in_a_circle(self):
             return
         done = asyncio.Event()
 
@@ -320,13 +323,17 @@ class Patience:
         if due_at < self._looks_at:
             self._look_at(due_at)
         try:
-            return await awaitable
+            result = await awaitable
         except asyncio.CancelledError:
             if self._cut and task.uncancel() <= self._cancelling:
                 raise Overdue from None
             raise
         finally:
             self._task = None
+        if self._cut:  # the awaited code has ignored its cancellation
+            task.uncancel()
+            raise Overdue
+        return result
 
     def give_up(self) -> None:
         """End the wait in progress, if there is one."""

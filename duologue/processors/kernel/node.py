@@ -13,6 +13,7 @@ from ...errors import ConfigurationError, IllegalState
 from ...frames import Control, Frame, Input, Output, Signal
 from .host import Host, Target
 from .lane import Lane
+from .names import check_names
 
 FrameFamily = type[Frame]
 FRAME_FAMILIES: tuple[FrameFamily, ...] = (Signal, Input, Output, Control)
@@ -256,6 +257,9 @@ class Node:
     async def open(self) -> None:
         """Acquire resources. Called once, before any frame. Must end within the session's `start_s`."""
 
+    def check_opened(self) -> None:
+        """Raise ConfigurationError if `open` was overridden and does not call the base's. Called after each `open`."""
+
     async def close(self) -> None:
         """Release resources. Called once after `open`, even if that failed. Must end within the session's `close_s`."""
 
@@ -296,8 +300,9 @@ class Node:
 
     @classmethod
     def spec(cls) -> Spec:
-        """Return the frames that the class handles. Raises ConfigurationError for invalid handlers."""
+        """Return the frames that the class handles. Raises ConfigurationError for invalid handlers and names."""
         found = cls.__dict__.get("_spec")
         if found is None:
+            check_names(cls)
             found = cls._spec = read_spec(cls)
         return found

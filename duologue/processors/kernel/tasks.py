@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Collection, Coroutine
-from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
 from typing import Any, TypeVar
 
 import anyio
@@ -28,6 +25,7 @@ class Tasks:
         self._session_id = session_id
         self._owners: dict[asyncio.Task[Any], str] = {}
         self._left_behind: set[asyncio.Task[Any]] = set()
+        self._threads: set[str] = set()  # work in threads that was left behind
 
     def start(
         self, owner: str, coroutine: Coroutine[Any, Any, T], failed: Callable[[Exception], None] | None = None
@@ -50,6 +48,10 @@ class Tasks:
 
         task.add_done_callback(ended)
         return task
+
+    def leave_behind(self, name: str) -> None:
+        """Name work in a thread, which nothing can stop, among the tasks that are left behind."""
+        self._threads.add(name)
 
     def cancel(self) -> None:
         """Cancel all tasks but the running one."""
@@ -86,7 +88,7 @@ class Tasks:
             if insist:
                 self.cancel()
         self._left_behind |= left
-        return sorted({self._owners[task] for task in left})
+        return sorted({self._owners[task] for task in left} | self._threads)
 
 
 class OpenMembers:
@@ -109,7 +111,7 @@ class OpenMembers:
         Raises the first error of a processor, in their order, and DeadlineExceeded, naming the processors that take
         longer than `start_s`. The calling code then has to close them.
         """
-        jobs = {self._tasks.start(processor.name, processor.open()): processor for processor in processors}
+        jobs = {self._tasks.start(processor.name, self._open(processor)): processor for processor in processors}
         self._opening.update({processor: task for task, processor in jobs.items()})
         limit_s = self._deadlines.start_s
         try:
@@ -130,6 +132,10 @@ class OpenMembers:
             raise DeadlineExceeded(f"{names} did not open within {limit_s} s")
         # A task that is kept costs half a kilobyte, for the rest of the call.
         self._opening.update(dict.fromkeys(self._opening.keys() & set(processors)))
+
+    async def _open(self, processor: Member) -> None:
+        await processor.open()
+        processor.check_opened()
 
     async def close(self, processors: Collection[Member] | None = None) -> list[str]:
         """Close the open processors among these, by default all open processors.
@@ -158,6 +164,19 @@ class OpenMembers:
             await processor.close()
         except Exception as error:
             self._report(error, processor.name)
+
+
+async def stopped(task: asyncio.Task[Any], patience_s: float) -> bool:
+    """Cancel a task, and once more after half of `patience_s` seconds. Returns False if it still runs after that.
+
+    Such a task is left behind. Cancelling this ends the wait, not the task.
+    """
+    for _ in range(2):
+        task.cancel()
+        await asyncio.wait({task}, timeout=patience_s / 2)
+        if task.done():
+            return True
+    return False
 
 
 async def to_the_end(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -215,17 +234,3 @@ class Wake:
         """End the wait. Does nothing if no task waits."""
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
-
-
-@lru_cache(maxsize=1)
-def _executor() -> ThreadPoolExecutor:
-    # One pool for all calls of the process: more threads than cores do not help.
-    return ThreadPoolExecutor(max_workers=max(2, (os.cpu_count() or 2)), thread_name_prefix="duologue")
-
-
-async def in_thread(function: Callable[..., T], *args: Any) -> T:
-    """Run `function(*args)` in the process's worker pool. Cancelling ends the wait, not the work.
-
-    It uses the event loop's `run_in_executor`, which a virtual clock can wait for.
-    """
-    return await asyncio.get_running_loop().run_in_executor(_executor(), function, *args)

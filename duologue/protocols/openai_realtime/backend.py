@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Set
 from typing import Any, Protocol
 
 from .response import ServerItem, ServerResponse
@@ -10,8 +11,8 @@ from .response import ServerItem, ServerResponse
 class Backend(Protocol):
     """The model behind a session, and its turn detection. The methods must not block."""
 
-    def configure(self, session: dict[str, Any], change: dict[str, Any]) -> None:
-        """Apply the settings in `session`, of which `change` is new. Raises Refusal for impossible ones.
+    def configure(self, session: dict[str, Any], changed: Set[str]) -> None:
+        """Apply the settings in `session`, of which those named in `changed` were given. Raises Refusal.
 
         May alter `session`, which the client receives afterwards.
         """
@@ -38,7 +39,10 @@ class Backend(Protocol):
         """Forget the part of an item after `audio_end_ms`, which the caller did not hear."""
 
     def check_response(self, asked: dict[str, Any]) -> None:
-        """Raise Refusal if a response cannot have the settings that the client's `response.create` asks for."""
+        """Raise Refusal if a response cannot have the settings that the client's `response.create` asks for.
+
+        May remove settings from `asked`: the response then has those of the session.
+        """
 
     def respond(self, response: ServerResponse) -> None:
         """Fill a response that has begun."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from ...errors import BadInput
 from .audio import FORMAT_RATES
+from .events import SessionChange, given, read_object, read_tools
+from .refusal import Refusal
 
 OPENAI_VOICES = frozenset({"alloy", "ash", "ballad", "cedar", "coral", "echo", "marin", "sage", "shimmer", "verse"})
 TURN_DETECTION: dict[str, dict[str, Any]] = {
@@ -26,15 +27,6 @@ TURN_DETECTION: dict[str, dict[str, Any]] = {
         "interrupt_response": True,
     },
 }
-
-
-class Refusal(BadInput):
-    """A client's event cannot be carried out. `code` and `param` are those of the `error` event."""
-
-    def __init__(self, code: str, message: str, param: str | None = None) -> None:
-        super().__init__(message)
-        self.code = code
-        self.param = param
 
 
 def default_session(session_id: str, model: str, *, voice: str, instructions: str, expires_at: int) -> dict[str, Any]:
@@ -74,129 +66,76 @@ def updated(
     voice_fixed: bool,
     passed_over: frozenset[str] = frozenset(),
 ) -> dict[str, Any]:
-    """Return the session object with a change applied. Omitted settings stay; unknown ones are kept unchanged.
+    """Return the session object with a change applied. Settings that are omitted or null stay.
 
-    `voices` None allows any voice. `voice_fixed` is True once the model has spoken. Changes of the settings in
-    `passed_over` ("instructions", "voice", "model") are ignored. Raises Refusal for a change that is not valid.
+    Unknown settings are kept unchanged. `voices` None allows any voice. `voice_fixed` is True once the model has
+    spoken. Changes of the settings in `passed_over` ("instructions", "voice", "model") are ignored. Raises Refusal for
+    a change that is not valid.
     """
-    change = _require_object(change, "session")
-    kind = _require(change, "type", "session")
-    if kind != "realtime":
-        raise _invalid("session.type", kind, ("realtime",))
-    if "model" not in passed_over and change.get("model") not in (None, session["model"]):
+    wanted = given(read_object(change, SessionChange, "session"))
+    if "model" not in passed_over and wanted.get("model", session["model"]) != session["model"]:
         raise Refusal("invalid_value", "The model of a session cannot be changed.", "session.model")
+    if "tools" in wanted:
+        wanted["tools"] = read_tools(wanted["tools"], "session.tools")
     new = copy.deepcopy(session)
-    kept = {"audio", "id", "object", "expires_at", "model", *passed_over}
-    new.update(copy.deepcopy({key: value for key, value in change.items() if key not in kept}))
-    audio = _require_object(change.get("audio") or {}, "session.audio")
-    _merge_input(new["audio"]["input"], _require_object(audio.get("input") or {}, "session.audio.input"))
-    output = _require_object(audio.get("output") or {}, "session.audio.output")
-    output = {key: value for key, value in output.items() if key not in passed_over}
+    own = {"audio", "id", "object", "expires_at", "model", *passed_over}
+    unknown = {
+        name: copy.deepcopy(value)
+        for name, value in change.items()
+        if value is not None and name not in SessionChange.__struct_fields__
+    }
+    new.update({name: value for name, value in {**unknown, **wanted}.items() if name not in own})
+    audio = wanted.get("audio", {})
+    _merge_input(new["audio"]["input"], audio.get("input", {}))
+    output = {name: value for name, value in audio.get("output", {}).items() if name not in passed_over}
     _merge_output(new["audio"]["output"], output, "session.audio.output", voices, voice_fixed)
-    _check_settings(new, "session")
     return new
 
 
 def response_settings(
     session: dict[str, Any], asked: dict[str, Any], *, voices: frozenset[str] | None, voice_fixed: bool
 ) -> dict[str, Any]:
-    """Return the settings of one response: those of the session, overridden by its request. Raises Refusal."""
+    """Return the settings of one response: those of the session, overridden by its request. Raises Refusal.
+
+    `asked` has the fields that were given.
+    """
     names = ("output_modalities", "instructions", "tools", "tool_choice", "max_output_tokens")
     settings = {name: copy.deepcopy(asked.get(name, session[name])) for name in names}
     output = copy.deepcopy(session["audio"]["output"])
-    change = _require_object(
-        _require_object(asked.get("audio") or {}, "response.audio").get("output") or {}, "response.audio.output"
-    )
+    change = asked.get("audio", {}).get("output", {})
     _merge_output(output, change, "response.audio.output", voices, voice_fixed)
     settings["audio"] = {"output": output}
-    _check_settings(settings, "response")
     return settings
 
 
 def _merge_input(settings: dict[str, Any], change: dict[str, Any]) -> None:
-    settings.update(copy.deepcopy(change))
+    settings.update(change)
     settings["format"] = _checked_format(settings["format"], "session.audio.input.format")
-    if change.get("turn_detection") is not None:
-        where = "session.audio.input.turn_detection"
-        turns = _require_object(change["turn_detection"], where)
-        kind = turns.get("type")
-        if kind not in TURN_DETECTION:
-            raise _invalid(f"{where}.type", kind, TURN_DETECTION)
-        settings["turn_detection"] = {**TURN_DETECTION[kind], **turns}
-        for name, high in (("prefix_padding_ms", 60_000), ("silence_duration_ms", 60_000), ("threshold", 1)):
-            if name in turns and not _is_number(turns[name], 0, high):
-                raise _invalid(f"{where}.{name}", turns[name], (f"0 to {high}",))
-        if turns.get("eagerness", "auto") not in ("low", "medium", "high", "auto"):
-            raise _invalid(f"{where}.eagerness", turns["eagerness"], ("low", "medium", "high", "auto"))
-    for name in ("transcription", "noise_reduction"):
-        if settings[name] is not None:
-            _require_object(settings[name], f"session.audio.input.{name}")
+    if (turns := change.get("turn_detection")) is not None:
+        known = TURN_DETECTION[turns["type"]]
+        settings["turn_detection"] = {**known, **{name: value for name, value in turns.items() if name in known}}
 
 
 def _merge_output(
     settings: dict[str, Any], change: dict[str, Any], where: str, voices: frozenset[str] | None, voice_fixed: bool
 ) -> None:
     before = settings["voice"]
-    settings.update({key: copy.deepcopy(value) for key, value in change.items() if value is not None})
+    settings.update(change)
     settings["format"] = _checked_format(settings["format"], f"{where}.format")
     voice = settings["voice"]
     if voice != before:
         if isinstance(voice, str) and voices is not None and voice not in voices:
             raise _invalid(f"{where}.voice", voice, sorted(voices))
-        if not isinstance(voice, str | dict):
-            raise Refusal("invalid_type", f"Invalid type for '{where}.voice'.", f"{where}.voice")
         if voice_fixed:
             message = "Cannot update a conversation's voice if assistant audio is present."
             raise Refusal("cannot_update_voice", message, f"{where}.voice")
-    if not _is_number(settings["speed"], 0.25, 1.5):
-        raise _invalid(f"{where}.speed", settings["speed"], ("0.25 to 1.5",))
 
 
-def _check_settings(settings: dict[str, Any], where: str) -> None:
-    if settings["output_modalities"] not in (["audio"], ["text"]):
-        raise _invalid(f"{where}.output_modalities", settings["output_modalities"], (["audio"], ["text"]))
-    if not isinstance(settings["instructions"], str):
-        raise Refusal("invalid_type", f"'{where}.instructions' must be a string.", f"{where}.instructions")
-    limit = settings["max_output_tokens"]
-    if limit != "inf" and not (type(limit) is int and 1 <= limit <= 4096):
-        raise _invalid(f"{where}.max_output_tokens", limit, ("inf", "1 to 4096"))
-    if not isinstance(settings["tools"], list):
-        raise Refusal("invalid_type", f"'{where}.tools' must be a list.", f"{where}.tools")
-    for place, tool in enumerate(settings["tools"]):
-        here = f"{where}.tools[{place}]"
-        kind = _require(_require_object(tool, here), "type", here)
-        if kind not in ("function", "mcp"):
-            raise _invalid(f"{here}.type", kind, ("function", "mcp"))
-        if kind == "function" and not isinstance(_require(tool, "name", here), str):
-            raise Refusal("invalid_type", f"'{here}.name' must be a string.", f"{here}.name")
-
-
-def _checked_format(value: Any, where: str) -> dict[str, Any]:
-    kind = _require_object(value, where).get("type")
-    if kind not in FORMAT_RATES:
-        raise _invalid(f"{where}.type", kind, FORMAT_RATES)
-    if kind != "audio/pcm":
-        return {"type": kind}
-    if value.get("rate", 24_000) != 24_000:
-        raise _invalid(f"{where}.rate", value["rate"], (24_000,))
-    return {"type": kind, "rate": 24_000}
-
-
-def _require_object(value: Any, where: str) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise Refusal("invalid_type", f"Invalid type for '{where}': expected an object.", where)
-    return value
-
-
-def _require(fields: dict[str, Any], name: str, where: str) -> Any:
-    if not fields.get(name):
-        message = f"Missing required parameter: '{where}.{name}'."
-        raise Refusal("missing_required_parameter", message, f"{where}.{name}")
-    return fields[name]
-
-
-def _is_number(value: Any, low: float, high: float) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and low <= value <= high
+def _checked_format(value: dict[str, Any], where: str) -> dict[str, Any]:
+    kind, rate = value["type"], FORMAT_RATES[value["type"]]
+    if value.get("rate", rate) != rate:
+        raise _invalid(f"{where}.rate", value["rate"], (rate,))
+    return {"type": kind, "rate": rate} if kind == "audio/pcm" else {"type": kind}
 
 
 def _invalid(where: str, value: Any, supported: Any) -> Refusal:

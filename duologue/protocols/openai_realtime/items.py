@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Container
 from typing import Any
 
-from .config import Refusal
+from .events import MAX_TEXT, ContentPart, ItemGiven, given
+from .refusal import Refusal
 from .response import ServerItem
 
 _CONTENT = {
@@ -13,48 +14,39 @@ _CONTENT = {
     "user": ("input_text", "input_audio", "input_image"),
     "assistant": ("output_text", "output_audio"),
 }
-_TEXTS = ("text", "transcript", "audio", "image_url")
 _FIELDS = {"function_call": ("call_id", "name", "arguments"), "function_call_output": ("call_id", "output")}
 
 
-def new_item(given: Any, new_id: str, call_ids: Container[str]) -> ServerItem:
+def new_item(item: ItemGiven, new_id: str, call_ids: Container[str]) -> ServerItem:
     """Return the item in a client's data, under its own id if it has one, else under `new_id`.
 
-    Raises Refusal for malformed data, and for the result of a call that is not among `call_ids`.
+    Raises Refusal for incomplete data, and for the result of a call that is not among `call_ids`.
     """
-    if not isinstance(given, dict):
-        raise Refusal("missing_required_parameter", "Missing required parameter: 'item'.", "item")
-    item_id, kind = given.get("id") or new_id, given.get("type")
-    if not isinstance(item_id, str):
-        raise Refusal("invalid_type", "Invalid type for 'item.id': expected a string.", "item.id")
-    wire = {"id": item_id, "object": "realtime.item", "type": kind, "status": "completed"}
-    if kind == "message":
-        return _new_message(wire, given.get("role"), given.get("content"))
-    if not isinstance(kind, str) or kind not in _FIELDS:
-        raise Refusal("invalid_value", f"Invalid value for 'item.type': {kind!r}.", "item.type")
-    fields = {name: given.get(name) for name in _FIELDS[kind]}
+    wire = {"id": item.id or new_id, "object": "realtime.item", "type": item.type, "status": "completed"}
+    if item.type == "message":
+        return _new_message(wire, item.role or "", item.content or [])
+    if item.type not in _FIELDS:
+        raise Refusal("invalid_value", f"Invalid value for 'item.type': {item.type!r}.", "item.type")
+    fields = {name: getattr(item, name) for name in _FIELDS[item.type]}
     for name, value in fields.items():
-        if not isinstance(value, str):
+        if value is None or (name != "output" and name != "arguments" and not value):
             message = f"Missing required parameter: 'item.{name}'."
             raise Refusal("missing_required_parameter", message, f"item.{name}")
-    if kind == "function_call_output" and fields["call_id"] not in call_ids:
+    if item.type == "function_call_output" and fields["call_id"] not in call_ids:
         message = f"Tool call ID '{fields['call_id']}' not found in conversation."
         raise Refusal("invalid_tool_call_id", message, "item.call_id")
     return ServerItem(wire | fields, text=fields.get("output") or "")
 
 
-def _new_message(wire: dict[str, Any], role: Any, content: Any) -> ServerItem:
-    if not isinstance(role, str) or role not in _CONTENT or not isinstance(content, list) or not content:
+def _new_message(wire: dict[str, Any], role: str, content: list[ContentPart]) -> ServerItem:
+    if not role or not content:
         raise Refusal("invalid_value", "A message needs a role and content.", "item")
-    texts: list[str] = []
-    shown: list[dict[str, Any]] = []
     for place, part in enumerate(content):
-        where = f"item.content[{place}]"
-        if not isinstance(part, dict) or part.get("type") not in _CONTENT[role]:
+        if part.type not in _CONTENT[role]:
             allowed = ", ".join(f"'{name}'" for name in _CONTENT[role])
-            raise Refusal("invalid_value", f"Content of a {role} message is {allowed}.", f"{where}.type")
-        if any(not isinstance(part.get(name) or "", str) for name in _TEXTS):
-            raise Refusal("invalid_type", f"Invalid type in '{where}': expected strings.", where)
-        texts.append(part.get("text") or part.get("transcript") or "")
-        shown.append({key: value for key, value in part.items() if key != "audio"})
-    return ServerItem(wire | {"role": role, "content": shown}, text=" ".join(filter(None, texts)))
+            raise Refusal("invalid_value", f"Content of a {role} message is {allowed}.", f"item.content[{place}].type")
+    text = " ".join(filter(None, (part.text or part.transcript for part in content)))
+    if len(text) > MAX_TEXT:
+        raise Refusal("string_above_max_length", f"An item has at most {MAX_TEXT} characters of text.", "item.content")
+    shown = [{name: value for name, value in given(part).items() if name != "audio"} for part in content]
+    return ServerItem(wire | {"role": role, "content": shown}, text=text)

@@ -11,7 +11,7 @@ from .audio import FORMAT_RATES, encode_audio
 FinalStatus = Literal["completed", "cancelled", "failed", "incomplete"]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class ServerItem:
     """An item of the conversation. `wire` is its public form, `text` its words as the session remembers them."""
 
@@ -21,8 +21,12 @@ class ServerItem:
     """Milliseconds of the model's audio in this item."""
     cut: bool = False
     """True once the client has truncated the item: its transcript is not sent any more."""
-    source: str = ""
-    """The backend's own id of the item."""
+    by_client: bool = False
+    """True for an item that the client has added."""
+    deleted: bool = False
+    """True once the client has deleted the item."""
+    sources: tuple[str, ...] = ()
+    """The backend's own ids of the item."""
     size: int = 0
     """Bytes of `wire` when the item was added to the conversation."""
 
@@ -80,7 +84,7 @@ class ServerResponse:
         self.speaks: bool = settings["output_modalities"] == ["audio"]
         self.output: list[ServerItem] = []
         self.source = ""
-        """The `source` of the items that begin after this is set."""
+        """The backend's own id of the items that begin after this is set."""
         self.status: FinalStatus | Literal["in_progress"] = "in_progress"
         self._owner = owner
         self._metadata = metadata
@@ -171,7 +175,7 @@ class ServerResponse:
                 "call_id": call_id,
                 "arguments": "",
             },
-            source=self.source,
+            sources=(self.source,) if self.source else (),
         )
         self._add(item)
         where = {"response_id": self.id, "item_id": item.id, "output_index": len(self.output) - 1, "call_id": call_id}
@@ -214,7 +218,7 @@ class ServerResponse:
                 "role": "assistant",
                 "content": [],
             },
-            source=self.source,
+            sources=(self.source,) if self.source else (),
         )
         self._add(item)
         part = {"type": "audio", "transcript": ""} if self.speaks else {"type": "text", "text": ""}

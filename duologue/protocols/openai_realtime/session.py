@@ -7,16 +7,32 @@ keeps the conversation, the position of the input audio buffer and the responses
 from __future__ import annotations
 
 import base64
-import json
 from collections.abc import Callable
 from typing import Any
 
 from ...audio.pcm import WholeSamples
-from ...frames.text import well_formed_data
 from .audio import FORMAT_RATES, decode_audio
 from .backend import Backend
-from .config import OPENAI_VOICES, Refusal, default_session, response_settings, updated
+from .config import OPENAI_VOICES, default_session, response_settings, updated
 from .conversation import ServerConversation
+from .events import (
+    MAX_ID,
+    MAX_SHOWN,
+    Append,
+    Bare,
+    ClientEvent,
+    ItemCreate,
+    ItemNamed,
+    ItemTruncate,
+    ResponseCancel,
+    ResponseCreate,
+    SessionUpdate,
+    given,
+    read_event,
+    read_object,
+    read_tools,
+)
+from .refusal import Refusal
 from .response import ServerItem, ServerResponse
 
 MAX_APPEND_BYTES = 15 * 1024 * 1024
@@ -100,7 +116,8 @@ class RealtimeServerSession:
         about: str | None = None,
         kind: str = "invalid_request_error",
     ) -> None:
-        """Send an `error` event; `about` is the id of the client's event."""
+        """Send an `error` event; `about` is the id of the client's event. A long message is cut."""
+        message = message if len(message) <= MAX_SHOWN else f"{message[:MAX_SHOWN]}…"
         self.emit("error", error={"type": kind, "code": code, "message": message, "param": param, "event_id": about})
 
     def new_id(self, kind: str) -> str:
@@ -136,7 +153,7 @@ class RealtimeServerSession:
             self.active = None
 
     def respond(self, asked: dict[str, Any]) -> ServerResponse:
-        """Begin a response. `asked` is the `response` of a `response.create`. Raises Refusal."""
+        """Begin a response. `asked` has the fields that its `response.create` gives. Raises Refusal."""
         in_conversation = asked.get("conversation", "auto") != "none"
         if in_conversation and self.active is not None:
             raise Refusal(
@@ -146,22 +163,18 @@ class RealtimeServerSession:
             )
         if len(self._responses) >= MAX_ACTIVE_RESPONSES:
             raise Refusal("too_many_responses", f"{MAX_ACTIVE_RESPONSES} responses are in progress already.")
+        if "tools" in asked:
+            asked["tools"] = read_tools(asked["tools"], "response.tools")
         self._backend.check_response(asked)
         settings = response_settings(self.config, asked, voices=self._voices, voice_fixed=self._voice_fixed())
-        given, metadata = asked.get("input"), asked.get("metadata")
-        if given is not None and not isinstance(given, list):
-            raise Refusal("invalid_type", "Invalid type for 'response.input': expected a list.", "response.input")
-        if metadata is not None and not isinstance(metadata, dict):
-            message = "Invalid type for 'response.metadata': expected an object."
-            raise Refusal("invalid_type", message, "response.metadata")
         response = ServerResponse(
             self,
             self.new_id("resp"),
             settings,
-            metadata=metadata,
+            metadata=asked.get("metadata"),
             in_conversation=in_conversation,
-            input=None if given is None else [self.conversation.take_input(one) for one in given],
-            own_instructions=asked.get("instructions") or "",
+            input=[self.conversation.take_input(item) for item in asked["input"]] if "input" in asked else None,
+            own_instructions=asked.get("instructions", ""),
         )
         self._responses[response.id] = response
         if in_conversation:
@@ -178,82 +191,71 @@ class RealtimeServerSession:
 
     def receive(self, message: str | bytes) -> None:
         """Carry out one message of the client, or answer it with an `error` event."""
+        about: Any = None
         try:
-            event = well_formed_data(json.loads(message))
-        except (ValueError, RecursionError):
-            event = None
-        if not isinstance(event, dict):
-            self.error("invalid_json", "The message is not a JSON object.")
-            return
-        about = event.get("event_id")
-        about = about if isinstance(about, str) else None
-        kind = event.get("type")
-        handler = _EVENT_HANDLERS.get(kind) if isinstance(kind, str) else None
-        try:
-            if handler is None:
-                supported = ", ".join(f"'{name}'" for name in _EVENT_HANDLERS)
-                raise Refusal("invalid_value", f"Invalid value: {kind!r}. Supported values are: {supported}.", "type")
-            handler(self, event)
+            event = read_event(message)
+            about, kind = event.get("event_id"), event.get("type")
+            known = _EVENTS.get(kind) if isinstance(kind, str) else None
+            if known is None:
+                supported = ", ".join(f"'{name}'" for name in _EVENTS)
+                message = f"Invalid value: {_shown(kind)}. Supported values are: {supported}."
+                raise Refusal("invalid_value", message, "type")
+            model, handler = known
+            handler(self, read_object(event, model))
         except Refusal as error:
+            about = about[:MAX_ID] if isinstance(about, str) else None
             self.error(error.code, str(error), param=error.param, about=about)
 
-    def _session_update(self, event: dict[str, Any]) -> None:
-        change = event.get("session")
-        if change is None:
-            raise Refusal("missing_required_parameter", "Missing required parameter: 'session'.", "session")
+    def _session_update(self, event: SessionUpdate) -> None:
+        change = event.session
         config = updated(
             self.config, change, voices=self._voices, voice_fixed=self._voice_fixed(), passed_over=self._fixed
         )
-        self._backend.configure(config, change)
+        self._backend.configure(config, {name for name, value in change.items() if value is not None})
         self.config = config
         if self.turn_detection is None:
             self.input.forget_speech()
         self.emit("session.updated", session=config)
 
-    def _item_create(self, event: dict[str, Any]) -> None:
-        item = self.conversation.take(event.get("item"))
-        place = self.conversation.place_after(event.get("previous_item_id"))
+    def _item_create(self, event: ItemCreate) -> None:
+        item = self.conversation.take(event.item)
+        item.by_client = True
+        place = self.conversation.place_after(event.previous_item_id)
         self._backend.created(item, place == len(self.items))
         self.conversation.add(item, place)
         self.conversation.done(item)
 
-    def _item_delete(self, event: dict[str, Any]) -> None:
-        item = self.conversation.find(event.get("item_id"), "item_delete_invalid_item_id")
+    def _item_delete(self, event: ItemNamed) -> None:
+        item = self.conversation.find(event.item_id, "item_delete_invalid_item_id")
         self._backend.deleted(item)
         self.conversation.delete(item)
 
-    def _item_retrieve(self, event: dict[str, Any]) -> None:
-        self.conversation.show(self.conversation.find(event.get("item_id"), "item_retrieve_invalid_item_id"))
+    def _item_retrieve(self, event: ItemNamed) -> None:
+        self.conversation.show(self.conversation.find(event.item_id, "item_retrieve_invalid_item_id"))
 
-    def _item_truncate(self, event: dict[str, Any]) -> None:
-        item = self.conversation.find(event.get("item_id"), "item_truncate_invalid_item_id")
-        end_ms = event.get("audio_end_ms")
+    def _item_truncate(self, event: ItemTruncate) -> None:
+        item, end_ms = self.conversation.find(event.item_id, "item_truncate_invalid_item_id"), event.audio_end_ms
         if item.wire.get("role") != "assistant":
             raise Refusal("invalid_value", "Only messages of the assistant can be truncated.", "item_id")
-        if event.get("content_index") != 0:
+        if event.content_index:
             raise Refusal("invalid_value", "Invalid 'content_index': expected 0.", "content_index")
-        if not isinstance(end_ms, int) or end_ms < 0:
-            raise Refusal("invalid_value", "Invalid 'audio_end_ms': expected an integer from 0 on.", "audio_end_ms")
         if end_ms > item.audio_ms + 1:
             message = f"Audio content of {item.audio_ms:.0f}ms is already shorter than {end_ms}ms"
             raise Refusal("invalid_value", message, "audio_end_ms")
         self._backend.truncated(item, end_ms)
         self.conversation.truncate(item, end_ms)
 
-    def _response_create(self, event: dict[str, Any]) -> None:
-        asked = event.get("response") or {}
-        if not isinstance(asked, dict):
-            raise Refusal("invalid_type", "Invalid type for 'response': expected an object.", "response")
-        self.respond(asked)
+    def _response_create(self, event: ResponseCreate) -> None:
+        self.respond(given(event.response) if event.response is not None else {})
 
-    def _response_cancel(self, event: dict[str, Any]) -> None:
-        wanted = event.get("response_id")
-        response = self.active if wanted is None else self._responses.get(str(wanted))
+    def _response_cancel(self, event: ResponseCancel) -> None:
+        wanted = event.response_id
+        response = self.active if wanted is None else self._responses.get(wanted)
         if response is None:
             raise Refusal("response_cancel_not_active", "Cancellation failed: no active response found")
         self.cancel(response, "client_cancelled")
 
-    def _output_clear(self, event: dict[str, Any]) -> None:
+    def _output_clear(self, event: Bare) -> None:
         raise Refusal("invalid_value", "There is no output audio buffer on a WebSocket.", "type")
 
     def _voice_fixed(self) -> bool:
@@ -320,11 +322,11 @@ class ServerInputBuffer:
         self._session.item_done(item)
         return item
 
-    def append(self, event: dict[str, Any]) -> None:
-        """Take the audio of a client's `append` event. Raises Refusal."""
+    def append(self, text: str) -> None:
+        """Take audio, as base64. Raises Refusal."""
         try:
-            audio = base64.b64decode(event["audio"], validate=True)
-        except (KeyError, TypeError, ValueError) as error:
+            audio = base64.b64decode(text, validate=True)
+        except ValueError as error:
             raise Refusal("invalid_value", "Invalid 'audio': expected base64.", "audio") from error
         if len(audio) > MAX_APPEND_BYTES:
             raise Refusal("invalid_value", f"Invalid 'audio': more than {MAX_APPEND_BYTES} bytes.", "audio")
@@ -358,16 +360,23 @@ class ServerInputBuffer:
         self._speech_item = ""
 
 
-_EVENT_HANDLERS: dict[str, Callable[[RealtimeServerSession, dict[str, Any]], None]] = {
-    "session.update": RealtimeServerSession._session_update,
-    "input_audio_buffer.append": lambda session, event: session.input.append(event),
-    "input_audio_buffer.commit": lambda session, event: session.input.commit_all(),
-    "input_audio_buffer.clear": lambda session, event: session.input.clear(),
-    "conversation.item.create": RealtimeServerSession._item_create,
-    "conversation.item.delete": RealtimeServerSession._item_delete,
-    "conversation.item.retrieve": RealtimeServerSession._item_retrieve,
-    "conversation.item.truncate": RealtimeServerSession._item_truncate,
-    "response.create": RealtimeServerSession._response_create,
-    "response.cancel": RealtimeServerSession._response_cancel,
-    "output_audio_buffer.clear": RealtimeServerSession._output_clear,
+def _shown(value: Any) -> str:
+    """Return the beginning of a client's value."""
+    text = repr(value)
+    return text if len(text) <= MAX_ID else f"{text[:MAX_ID]}…"
+
+
+_Handler = Callable[[RealtimeServerSession, Any], None]
+_EVENTS: dict[str, tuple[type[ClientEvent], _Handler]] = {
+    "session.update": (SessionUpdate, RealtimeServerSession._session_update),
+    "input_audio_buffer.append": (Append, lambda session, event: session.input.append(event.audio)),
+    "input_audio_buffer.commit": (Bare, lambda session, event: session.input.commit_all()),
+    "input_audio_buffer.clear": (Bare, lambda session, event: session.input.clear()),
+    "conversation.item.create": (ItemCreate, RealtimeServerSession._item_create),
+    "conversation.item.delete": (ItemNamed, RealtimeServerSession._item_delete),
+    "conversation.item.retrieve": (ItemNamed, RealtimeServerSession._item_retrieve),
+    "conversation.item.truncate": (ItemTruncate, RealtimeServerSession._item_truncate),
+    "response.create": (ResponseCreate, RealtimeServerSession._response_create),
+    "response.cancel": (ResponseCancel, RealtimeServerSession._response_cancel),
+    "output_audio_buffer.clear": (Bare, RealtimeServerSession._output_clear),
 }

@@ -33,6 +33,7 @@ from types import MappingProxyType
 from typing import Any, Protocol
 
 from ...errors import BadInput, ConfigurationError, ToolError
+from ...session.tool_calls import PENDING, STILL_RUNNING
 from ..context import Message, ToolRequest
 from ._patterns import Slot, words_of
 from ._rules import RESERVED, CompiledRule, Memory, Rule, ToolUse, Wording, check_names, names_of, say
@@ -47,7 +48,6 @@ MAX_REPEATS = 2
 
 _CACHED_UTTERANCES = 1_024
 _FALLBACK = -1
-_PENDING = {"status": "pending"}
 _HESITATIONS = frozenset({"um", "uh", "er", "erm", "hmm", "please"})
 _LEAD_IN = re.compile(r"(my name is|i am|it is|this is|that is|in|at|on|to|for|from) (?=.)", re.IGNORECASE)
 _IDENTITY_ROLE = re.compile(r"^--- Agent Identity ---\s*^Role:[ \t]*(.+?)[ \t]*$", re.MULTILINE)
@@ -185,7 +185,7 @@ class Rules:
     def _conclusion(self, decision: _Move, calls: Sequence[ToolRequest], results: Sequence[Any]) -> str:
         assert decision.rule
         then = decision.rule.rule.then
-        if any(result == _PENDING for result in results):
+        if any(_is_pending(result) for result in results):
             return say(self._waiting, decision.memory, decision.count)
         result = results[0] if len(results) == 1 else list(results)
         if callable(then):
@@ -389,11 +389,15 @@ def _last_calls(spoken: Sequence[Message]) -> tuple[tuple[ToolRequest, ...], lis
         if content is None and spoken[-1].role == "tool":
             raise BadInput(f"the call {call.call_id!r} of {call.name} has no result")
         try:
-            results.append(_PENDING if content is None else json.loads(content))
+            results.append(PENDING if content is None else json.loads(content))
         except ValueError:
             results.append(content)
     said = [message.text for message in since if message.role == "assistant"]
     return spoken[at].calls, results, said
+
+
+def _is_pending(result: object) -> bool:
+    return isinstance(result, Mapping) and result.get("status") in (PENDING["status"], STILL_RUNNING)
 
 
 def _error_in(result: object) -> str | None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ...errors import ConfigurationError
 from ...frames import Word
-from ...processors.kernel.tasks import in_thread
+from ...processors.kernel.threads import RECOGNITION
 from ..stt import STT, Transcription
 from .grammar import Grammar
 from .recognizer import Recognition, Recognizer
@@ -61,7 +61,7 @@ class SphinxSTT(STT):
         self._step += pcm
         if len(self._step) < STEP_S * 2 * self.sample_rate:
             return ""
-        said = await in_thread(self._decode, bytes(self._step))
+        said = await RECOGNITION.run(self._decode, bytes(self._step))
         self._step.clear()
         if said == self._interim:
             return ""
@@ -74,7 +74,7 @@ class SphinxSTT(STT):
 
     async def finish(self) -> Transcription:
         """Return the transcript, with the times of its words."""
-        found = await in_thread(self._end, bytes(self._step))
+        found = await RECOGNITION.run(self._end, bytes(self._step))
         self._step.clear()
         words = tuple(Word(w.word + " ", w.start_s, w.end_s) for w in found.words)
         return Transcription(text=found.text, confidence=found.confidence, language="en", words=words)

@@ -271,7 +271,7 @@ class _Worker:
                 raise ServiceError(f"{MAX_WAITING_TEXTS} texts wait for espeak-ng already")
             self._waiting.append(utterance)
             if not self._running:
-                threading.Thread(target=self._run, name="espeak-ng").start()
+                threading.Thread(target=self._run, name="espeak-ng", daemon=True).start()
                 self._running = True
 
     def _run(self) -> None:

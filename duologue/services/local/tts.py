@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Mapping
 from functools import lru_cache
 
-from ...processors.kernel.tasks import in_thread
+from ...processors.kernel.threads import SYNTHESIS
 from ..tts import TTS, SpeechChunk
 from .synthesizer import ESPEAK_RATE, Synthesizer
 
@@ -46,7 +46,7 @@ class EspeakTTS(TTS):
         """Yield the speech of `text`. A thread makes it, and stops when the iterator is closed."""
         pieces = self._synthesizer(voice).synthesize(text)
         try:
-            while (piece := await in_thread(next, pieces, None)) is not None:
+            while (piece := await SYNTHESIS.run(next, pieces, None)) is not None:
                 yield SpeechChunk(piece.audio, piece.words)
         finally:
             pieces.close()

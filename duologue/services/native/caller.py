@@ -20,10 +20,11 @@ from ...processors.processor import Processor
 from ...processors.turns.interruption import may_interrupt
 from ...processors.turns.vad import SpeechGate, Vad
 from ..remote.connection import Connection
-from .asks import TRANSCRIPT_WAIT_S, Asks, Turns
+from .asks import Asks
 from .audio_ring import RECENT_S, AudioRing, Utterance
 from .dialect import Dialect, SpeechBegan, SpeechCeased, TurnTaken, TurnTranscribed
 from .provider import NativeService, Provider
+from .turns import TRANSCRIPT_WAIT_S, Turns
 
 NOISE_S = 10.0
 """Seconds after which a turn that the provider has neither transcribed nor answered counts as noise."""
@@ -74,6 +75,7 @@ class Caller:
         if at is None:
             return
         if gate.speaking:
+            self._asks.caller_moved()
             self._asks.expect_none()
             if self._ring.going_on is None:
                 self._ring.begin(at)
@@ -92,6 +94,7 @@ class Caller:
 
     def _started(self, frame: SpeechStarted) -> None:
         self._ears = True
+        self._asks.caller_moved()
         if not self.follows_provider and self._ring.going_on is None:
             utterance = self._ring.begin(frame.at)
             utterance.id = frame.utterance
@@ -110,7 +113,7 @@ class Caller:
         if self._server_turns:
             self._service.spawn(self._forget_noise, utterance)
         else:
-            self._take_turn(utterance, by_itself=self._answers_turns)
+            self._take_turn(utterance, frame, by_itself=self._answers_turns)
 
     async def _forget_noise(self, utterance: Utterance) -> None:
         await anyio.sleep(NOISE_S)
@@ -122,6 +125,7 @@ class Caller:
     async def on_speech_began(self, event: SpeechBegan) -> None:
         """Begin a turn at the provider's report of speech, and interrupt the agent."""
         at = self._ring.uplink.session_time(event.at_ms)
+        self._asks.caller_moved()
         self._asks.expect_none()
         self._ring.begin(at, RECENT_S).item = event.item
         if not self._ears:
@@ -152,8 +156,9 @@ class Caller:
         utterance.item = event.item
         end_s = utterance.end_s or now
         self._ring.end(utterance, end_s, heard_until_s=end_s)
-        self._take_turn(utterance, by_itself=event.answered)
-        await self._service.push(EndOfTurn(at=utterance.end_s, by="server"))
+        end = EndOfTurn(at=utterance.end_s, by="server")
+        self._take_turn(utterance, end, by_itself=event.answered)
+        await self._service.push(end)
 
     async def on_transcribed(self, event: TurnTranscribed) -> None:
         """Take the transcript of a turn, or of a part of it. `Transcripts` asks the hooks about it."""
@@ -189,14 +194,14 @@ class Caller:
 
     # -- turns -----------------------------------------------------------------------------------------------------
 
-    def _take_turn(self, utterance: Utterance, *, by_itself: bool) -> None:
+    def _take_turn(self, utterance: Utterance, end: EndOfTurn, *, by_itself: bool) -> None:
         """Complete a turn: give it its place in the log, and request or expect an answer."""
         floor = self._session.floor
         dismissed = floor.take_dismissed()
         if by_itself:
             if not dismissed and may_interrupt(self._session):
                 self._session.interrupt()  # the hold waits for words, which come after the answer has begun
-            turn = floor.begin()
+            turn = floor.begin(protected=self._provider.uninterruptible)
             self._turns.place(utterance, turn)
             if not self._ring.held:  # held audio has not reached the provider
                 self._asks.expect(turn, utterance)
@@ -205,11 +210,11 @@ class Caller:
         if dismissed:
             return
         if may_interrupt(self._session):
-            self._service.spawn(self._owe_when_decided, utterance)
+            self._service.spawn(self._owe_when_decided, utterance, end)
         else:
-            self._service.owe_answer("turn", utterance.end_s)
+            self._service.owe_answer("turn", replace(end, at=utterance.end_s))
 
-    async def _owe_when_decided(self, utterance: Utterance) -> None:
+    async def _owe_when_decided(self, utterance: Utterance, end: EndOfTurn) -> None:
         """Owe an answer to speech over the agent, unless its words turn out to be a backchannel."""
 
         def decided() -> bool:
@@ -219,7 +224,7 @@ class Caller:
             await self._provider.until(decided)
         dismissed = self._session.floor.take_dismissed()
         if utterance in self._turns.waiting and not dismissed:
-            self._service.owe_answer("turn", utterance.end_s)
+            self._service.owe_answer("turn", replace(end, at=utterance.end_s))
 
     @property
     def awaits_unasked(self) -> Utterance | None:

@@ -32,9 +32,26 @@ class Dialect(ConnectionDialect):
     """True if the provider reports the caller's speech: `SpeechBegan`, `SpeechCeased`, `TurnTaken`."""
     holds_text: bool = False
     """True if the dialect holds a text that asks for no answer back until the next text that does."""
+    announces_responses: ClassVar[bool] = True
+    """True if `ResponseBegan` is a message of the provider. If False, the first piece of a response stands for it."""
     server_turns: bool = True
     """True if the provider finds the ends of the caller's turns in a stream of audio without gaps. If False, the
     pipeline finds them, and only the audio of turns is sent."""
+
+    @property
+    def speaks(self) -> bool:
+        """True if the model answers with audio, False if it was told to answer with text only."""
+        return True
+
+    @property
+    def may_be_silent(self) -> bool:
+        """True if the model may leave the caller without an answer, and may speak without being asked."""
+        return False
+
+    @property
+    def interruptible(self) -> bool:
+        """True if the caller's speech interrupts the agent, False if the provider was told that it does not."""
+        return True
 
     # -- set-up ----------------------------------------------------------------------------------------------------
 
@@ -75,8 +92,11 @@ class Dialect(ConnectionDialect):
         """Return the messages for an image. They ask for no answer. Raises BadInput for an unknown type."""
         raise NotImplementedError
 
-    def respond(self, tag: str, instructions: str = "") -> list[str]:
-        """Return the messages that ask for a response now. `ResponseBegan` has the tag if the provider repeats it."""
+    def respond(self, tag: str, instructions: str = "", tool_choice: str = "") -> list[str]:
+        """Return the messages that ask for a response now. `ResponseBegan` has the tag if the provider repeats it.
+
+        `tool_choice` is that of `Respond`; a dialect whose engine has no such capability ignores it.
+        """
         raise NotImplementedError
 
     def tool_result(self, call_id: str, name: str, result: Any, *, respond: bool) -> list[str]:
@@ -88,6 +108,10 @@ class Dialect(ConnectionDialect):
     def cancel(self, response: str) -> list[str]:
         """Return the messages that stop a response; none if the provider stops by itself or cannot stop."""
         return []
+
+    def give_up(self, response: str) -> list[str]:
+        """Return the messages that stop a response of which nothing has come for long, and drop its later pieces."""
+        return self.cancel(response)
 
     def truncate(self, item: str, heard_ms: int) -> list[str]:
         """Return the messages that cut an item to the first `heard_ms`; none if the provider cannot truncate."""
@@ -188,6 +212,12 @@ class ResponseFinished(Event, frozen=True, kw_only=True):
     usage: Usage | None = None
 
 
+class Crossed(Event, frozen=True, kw_only=True):
+    """The provider has not taken the request for a response with this tag, because it gives another one."""
+
+    tag: str
+
+
 class Consumed(Event, frozen=True, kw_only=True):
     """Consumption that is not reported with a response."""
 
@@ -202,6 +232,12 @@ class HandleGiven(Event, frozen=True, kw_only=True):
     """The handle that resumes the session, "" while it cannot be resumed."""
 
     handle: str
+
+
+class Odd(Event, frozen=True, kw_only=True):
+    """A field of a message did not fit, and the message was read without it."""
+
+    problem: str
 
 
 class Unknown(Event, frozen=True, kw_only=True):

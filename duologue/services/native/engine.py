@@ -33,12 +33,14 @@ from ...processors.kernel.node import Node
 from ...processors.processor import handles
 from ...processors.turns.endpointing import check_turns
 from ...session.host import State
+from ..answers import tool_choice_of
 from ..context import SAY
 from ..remote.connection import ConnectionSettings
 from ..remote.errors import ConnectionLost
-from .asks import TRANSCRIPT_WAIT_S, Ask
 from .link import Link, Parts
 from .provider import NativeService
+from .reply import Ask
+from .turns import TRANSCRIPT_WAIT_S
 
 
 class NativeAnswers(NativeService):
@@ -85,7 +87,11 @@ class NativeAnswers(NativeService):
         self._unanswered = ""
         replies = self.parts.asks
         with self.session.floor.scope(turn):
-            if not await (replies.go_on(turn) if isinstance(asked, ToolResult) else replies.ask(turn, extra)):
+            if isinstance(asked, ToolResult):
+                answered = await replies.go_on(turn)
+            else:
+                answered = await replies.ask(turn, extra, tool_choice=tool_choice_of(asked))
+            if not answered:
                 self._unanswered = "words"
                 self._kept.append(asked)  # for the engine that takes over the call
 
@@ -93,6 +99,30 @@ class NativeAnswers(NativeService):
         with self.session.floor.scope(turn):
             if not await self.parts.asks.ask(turn, SAY + text):
                 self._kept.append(Say(text=text))
+
+    def ask_again(self, failed: Ask) -> None:
+        """Request once more the answer that the provider has failed to give by itself."""
+        assert self._jobs is not None
+        self._unanswered = "words"
+        self._due[failed.turn] += 1
+
+        async def work(frame: Input) -> None:
+            self._due[failed.turn] -= 1
+            try:
+                with self.session.floor.scope(failed.turn):
+                    if self._leaving or not await self.parts.asks.ask_once_more(failed):
+                        self._kept.append(frame)  # for the engine that takes over the call
+                    else:
+                        self._unanswered = ""
+            except Exception as error:
+                self.session.report(error, self.name)
+            self.settle(failed.turn)
+
+        self._jobs.put_up(work, EndOfTurn(at=self.session.now(), by="no answer"))
+
+    def begin_turn(self, *, protected: bool = False) -> int:
+        """Begin a turn of the agent. It is protected if the provider was told not to be interrupted."""
+        return super().begin_turn(protected=protected or self.parts.provider.uninterruptible)
 
     async def _not_understood(self, config: EngineConfig) -> int:
         self._unanswered = ""
@@ -328,7 +358,9 @@ class SpeechToSpeech(NativeAnswers):
         provider = self.parts.provider
         if frame.author != "caller":
             self._send_due()
-        elif (dialect := provider.dialect) is not None:
+            return
+        self.parts.asks.caller_moved()
+        if (dialect := provider.dialect) is not None:
             provider.send(dialect.text(frame.text))
 
     @handles(UserImage)

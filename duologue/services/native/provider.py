@@ -15,11 +15,13 @@ from ...errors import ConfigurationError, MissingExtra, ServiceError
 from ...frames import EndOfTurn
 from ...session.conversation import Conversation, Item
 from ...session.ledger import Ledger
+from ...session.tool_calls import late_text
 from ..answers import Answers
 from ..context import Budget, Message, messages
 from ..remote.connection import Connection
 from ..remote.dialect import Wire
 from .dialect import Dialect
+from .reply import Ask
 
 MAX_NOTES = 256
 """The most items of the log that wait until the model is silent; the oldest are dropped."""
@@ -60,13 +62,17 @@ class NativeService(Answers):
         """Return a translator for one connection."""
         raise NotImplementedError
 
-    def owe_answer(self, by: str, at: float | None = None) -> None:
+    def ask_again(self, failed: Ask) -> None:
+        """Request once more the answer that the provider has failed to give by itself."""
+        raise NotImplementedError
+
+    def owe_answer(self, by: str, end: EndOfTurn | None = None) -> None:
         """Request an answer to the caller's words, after the answers that are owed already.
 
-        `by` and `at` have the meaning that they have in `EndOfTurn`; `at` is now by default.
+        `by` is the cause, as in `EndOfTurn`; `end` is the end of the turn that it answers, by default one now.
         """
         self._unanswered = "words"
-        self.queue(EndOfTurn(at=self.session.now() if at is None else at, by=by))
+        self.queue(msgspec.structs.replace(end or EndOfTurn(at=self.session.now()), by=by))
 
 
 class Provider:
@@ -89,6 +95,11 @@ class Provider:
     def dialect(self) -> Dialect | None:
         """The dialect of the connection in use, None while the engine does not have the call or is not connected."""
         return self.connection.dialect if self.live and self.connection is not None else None
+
+    @property
+    def uninterruptible(self) -> bool:
+        """True if the provider was told that the caller's speech does not interrupt the agent."""
+        return (dialect := self.dialect) is not None and not dialect.interruptible
 
     def send(self, messages: Iterable[str]) -> None:
         """Send messages on the connection in use, if the engine has the call."""
@@ -179,8 +190,12 @@ class ProviderMemory:
 
     def take_due(self, dialect: Dialect) -> list[str]:
         """Return the messages for all due items, which are then no longer due."""
-        notes = [note for item in self.due() if (note := _note(item)) is not None]
+        due = self.due()
         self._due.clear()
+        calls = self._conversation.calls
+        late = {call.id: call for call in calls.news}
+        notes = [note for item in due if (note := _note(item, late=item.call_id in late)) is not None]
+        calls.told(late[item.call_id] for item in due if item.call_id in late)
         return [message for text, role in notes for message in dialect.text(text, role=role)]
 
     def result_given(self, call_id: str) -> None:
@@ -188,6 +203,8 @@ class ProviderMemory:
         for item in self.due():
             if item.call_id == call_id:
                 del self._due[item.id]
+        if (call := self._conversation.calls.get(call_id)) is not None:
+            self._conversation.calls.told((call,))
 
     # -- a new session ---------------------------------------------------------------------------------------------
 
@@ -198,7 +215,9 @@ class ProviderMemory:
         """
         self._due.clear()
         budget = Budget(messages=limit or self._replay_messages)
-        return messages(self._conversation, self._ledger, open_calls=False, budget=budget)
+        told = messages(self._conversation, self._ledger, open_calls=False, budget=budget)
+        self._conversation.calls.told(self._conversation.calls.news)
+        return told
 
     def replay_on(self, connection: Connection[Dialect], report: Callable[[Exception], None]) -> int:
         """Send the replay on a new connection, and `report` messages that cannot be sent.
@@ -265,12 +284,16 @@ def _tellable(dialect: Dialect, told: Sequence[Message]) -> tuple[Message, ...]:
     return tuple(message for message in told if message.role != "tool" or message.call_id in calls)
 
 
-def _note(item: Item) -> Note | None:
-    """Return the text that describes an item to the model, None for an item that the model knows already."""
+def _note(item: Item, *, late: bool = False) -> Note | None:
+    """Return the text that describes an item to the model, None for an item that the model knows already.
+
+    `late` is True for the result of a tool that the model has been told is still running, or cancelled.
+    """
     if item.kind in ("note", "handoff"):
         return Note(item.text, "system") if item.text and item.role == "system" else None
     if item.kind == "tool_result":
-        return Note(f"The tool {item.name} has returned: {item.text}", "system")
+        text = late_text(item.name, item.text) if late else f"The tool {item.name} has returned: {item.text}"
+        return Note(text, "system")
     if item.kind == "message" and item.role == "caller" and item.author and item.text:
         return Note(f"[{item.author}] {item.text}", "user")
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ...agents.engine import Capabilities, EngineConfig
+from ...agents.engine import AnswerSetting, Capabilities, EngineConfig
 from ...agents.tool import ToolSpec
 from ...errors import ConfigurationError
 from ..native.dialect import Dialect
@@ -12,11 +12,8 @@ from ..native.engine import SpeechToSpeech
 from ..remote.connection import ConnectionSettings
 from ..remote.dialect import Wire
 from .dialect import OpenAIDialect
-from .options import DEFAULT_MODEL, DEFAULT_VOICE, SAMPLE_RATE, OpenAIRealtimeOptions, check, resolved
+from .options import DEFAULT_MODEL, DEFAULT_VOICE, SAMPLE_RATE, SESSION_LIMIT_S, OpenAIRealtimeOptions, check, resolved
 from .wire import OpenAIClient
-
-SESSION_LIMIT_S = 3600.0
-"""The provider's limit of a session, in seconds."""
 
 
 class OpenAIRealtime(SpeechToSpeech):
@@ -70,8 +67,15 @@ class OpenAIRealtime(SpeechToSpeech):
             tools="async",
             billing="token",
             voices="openai",
+            answer_settings=self._answer_settings(),
             session_limit_s=SESSION_LIMIT_S,
         )
+
+    def _answer_settings(self) -> frozenset[AnswerSetting]:
+        settings: set[AnswerSetting] = {"no_tools", "tool_choice"}
+        if self.options.turn_detection is None:
+            settings.add("turn_instructions")
+        return frozenset(settings)
 
     def check_config(self, config: EngineConfig) -> None:
         """Raise ConfigurationError for a missing key, or with the name of a setting that the model refuses."""
@@ -84,7 +88,9 @@ class OpenAIRealtime(SpeechToSpeech):
 
     def dialect(self, config: EngineConfig, handle: str) -> Dialect:
         """Return the translator for one connection."""
-        return OpenAIDialect(self.model, config, self.options, voice=self._voice)
+        return OpenAIDialect(
+            self.model, config, self.options, voice=self._voice, provider_now=self._client.provider_now
+        )
 
     async def close(self) -> None:
         """End the connection, and release the SDK's client."""

@@ -27,6 +27,8 @@ class RemoteService(Processor, Generic[D]):
 
     extra: str = ""
     """The extra of Duologue that installs the service's packages."""
+    reopens: bool = False
+    """False: the keeper opens the connection again."""
     replaceable: bool = False
     """True if another engine can take the call when the connection is given up."""
 
@@ -59,6 +61,9 @@ class RemoteService(Processor, Generic[D]):
     def waits_since(self) -> float | None:
         """Return the loop time since which the vendor owes an answer, None if it owes none."""
         return None
+
+    def look(self) -> None:
+        """Check that what the vendor has begun goes on."""
 
     def attached(self, connection: Connection[D]) -> None:
         """Send to this connection from now on, beginning with the messages that the vendor still needs."""

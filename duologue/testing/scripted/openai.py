@@ -6,6 +6,7 @@ import http
 import json
 import time
 from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -62,8 +63,10 @@ class ScriptedOpenAI(ScriptedServer[OpenAIConnection]):
         """Return the connection over an accepted socket."""
         assert socket.request is not None
         model = parse_qs(urlsplit(socket.request.path).query).get("model", [""])[0]
-        expires_at = int(time.time() + min(self.behaviour.session_limit_s, FOREVER_S))
-        expires_at += 0 if self.manners is None else int(self.manners.clock_s)
+        # In whole seconds of the clock that the handshake has told.
+        told = socket.response.headers.get("Date") if socket.response is not None else None
+        now = parsedate_to_datetime(told).timestamp() if told else time.time()
+        expires_at = int(now + min(self.behaviour.session_limit_s, FOREVER_S))
         return OpenAIConnection(self, socket, got, model, expires_at, refuses_updates=lambda: self.refuse_updates)
 
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Set
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection
 
 from ...audio.resample import Resampler
 from ...errors import IllegalState
-from ...protocols.openai_realtime.config import Refusal
+from ...protocols.openai_realtime.refusal import Refusal
 from ...protocols.openai_realtime.response import ServerItem, ServerResponse
 from ...protocols.openai_realtime.session import RealtimeServerSession
 from ...services.context import Message, ToolRequest
@@ -109,7 +109,7 @@ class OpenAIConnection(ScriptedConnection):
 
     # -- the backend -----------------------------------------------------------------------------------------------
 
-    def configure(self, session: dict[str, Any], change: dict[str, Any]) -> None:
+    def configure(self, session: dict[str, Any], changed: Set[str]) -> None:
         """Record the settings."""
         if self._refuses_updates():
             raise Refusal("invalid_value", "This change cannot be made now.", "session")

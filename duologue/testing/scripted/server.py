@@ -14,6 +14,7 @@ import ssl
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from email.utils import formatdate, parsedate_to_datetime
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
 
@@ -251,6 +252,7 @@ class ScriptedServer(Generic[ConnectionType]):
             0,
             ssl=self._tls,
             process_request=self.admit,
+            process_response=self._tell_time,
             compression=None,
             ping_interval=None,
             max_size=None,
@@ -286,6 +288,12 @@ class ScriptedServer(Generic[ConnectionType]):
     @abstractmethod
     def connect(self, socket: ServerConnection, got: Got) -> ConnectionType:
         """Return the connection over an accepted socket."""
+
+    def _tell_time(self, socket: ServerConnection, request: Request, response: Response) -> None:
+        """Tell the time of the vendor's clock."""
+        if self.manners is not None and self.manners.clock_s and "Date" in response.headers:
+            now = parsedate_to_datetime(response.headers.pop("Date")).timestamp()
+            response.headers["Date"] = formatdate(now + self.manners.clock_s, usegmt=True)
 
     async def _accept(self, socket: ServerConnection) -> None:
         got = Got(number=len(self.got) + 1)

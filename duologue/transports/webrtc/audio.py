@@ -1,4 +1,4 @@
-"""Opus both ways: the agent's audio as 20 ms packets, the caller's as PCM in order.
+"""Audio both ways: the agent's as encoded 20 ms packets, the caller's as PCM in order.
 
 aiortc would encode 96 kb/s of stereo in a thread, and delay the caller's packets in a buffer of 80 ms, which grows to
 320 ms with the first lost packet. Here the sender gets packets that are encoded already, and `JitterBuffer` replaces
@@ -17,6 +17,7 @@ from ...audio.pcm import fade_out
 from ...audio.resample import Resampler
 from ...errors import MissingExtra
 from ...processors.kernel.tasks import Wake
+from .codecs import RTP_RATES, CodecName, make_decoder, make_encoder
 
 try:
     import av
@@ -28,11 +29,8 @@ if TYPE_CHECKING:
     from aiortc.rtp import RtpPacket
 
 PACKET_S = 0.02
-RTP_RATE = 48_000
+RTP_RATE = 48_000  # of the timestamps that the track gives to aiortc, whatever the codec
 PACKET_SAMPLES = RTP_RATE // 50
-BIT_RATE = 32_000
-COMPLEXITY = "3"
-"""libopus's complexity, 0 to 10. A higher one costs up to 40 % more and improves speech at this bit rate little."""
 SETTLE = 5
 """Packets of silence until the encoder has forgotten the speech. Then the last packet is repeated."""
 EARLY_SPEECH_S = 0.02
@@ -51,8 +49,8 @@ MAX_FILL_S = 1.0
 """Gaps up to this length, in seconds, are filled, so that later audio keeps its time. Longer gaps are not."""
 
 
-class OpusVoice:
-    """The agent's audio between the playout and the wire: 20 ms chunks in, Opus packets out.
+class Voice:
+    """The agent's audio between the playout and the wire: 20 ms chunks in, encoded packets out.
 
     `left` is the number of samples that have left since the last `clear`.
     """
@@ -64,7 +62,8 @@ class OpusVoice:
         self._chunk = sample_rate // 50
         self._rate = sample_rate
         self._queue: deque[bytes] = deque()
-        self._encoder = _opus_encoder(sample_rate)
+        self._codec: CodecName = "opus"
+        self._encoder = make_encoder(self._codec, sample_rate)
         self._silent = 0  # consecutive packets of silence
         self._silence = b""
 
@@ -83,26 +82,23 @@ class OpusVoice:
         left, self.left = self.left, 0
         return left
 
-    def next_packet(self) -> bytes:
-        """Return the next 20 ms as an Opus packet: speech if there is any, else silence."""
+    def next_packet(self, codec: CodecName = "opus") -> bytes:
+        """Return the next 20 ms as a packet of a codec: speech if there is any, else silence."""
+        if codec != self._codec:
+            self._codec, self._silent = codec, 0
+            self._encoder = make_encoder(codec, self._rate)
         if self._queue:
             self._silent = 0
             self.left += self._chunk
-            return self._encode(self._queue.popleft())
+            return self._encoder.encode(self._queue.popleft())
         if self._silent < SETTLE:
             self._silent += 1
-            self._silence = self._encode(bytes(2 * self._chunk))
+            self._silence = self._encoder.encode(bytes(2 * self._chunk))
         return self._silence
-
-    def _encode(self, chunk: bytes) -> bytes:
-        frame = av.AudioFrame(format="s16", layout="mono", samples=self._chunk)
-        frame.sample_rate = self._rate
-        frame.planes[0].update(chunk)
-        return bytes(self._encoder.encode(frame)[0])
 
 
 class VoiceTrack(MediaStreamTrack):
-    """Sends an `OpusVoice`'s packets every 20 ms over one peer connection.
+    """Sends an `Voice`'s packets every 20 ms over one peer connection.
 
     Speech after silence leaves at once, up to 20 ms before its time. The silence after it makes up for that, so that
     the stream's clock stays right.
@@ -110,7 +106,7 @@ class VoiceTrack(MediaStreamTrack):
 
     kind = "audio"
 
-    def __init__(self, voice: OpusVoice, on_sent: Callable[[], None]) -> None:
+    def __init__(self, voice: Voice, on_sent: Callable[[], None]) -> None:
         super().__init__()
         self._voice, self._on_sent = voice, on_sent
         self._clock = asyncio.get_running_loop()
@@ -118,6 +114,8 @@ class VoiceTrack(MediaStreamTrack):
         self._early_s = 0.0
         self._pts = -PACKET_SAMPLES
         self._speech = Wake()
+        self.codec: CodecName = "opus"
+        """The codec of the packets."""
 
     async def recv(self) -> av.Packet[Any]:
         """Return the next packet, at its time. Raises MediaStreamError once the track has been stopped."""
@@ -136,7 +134,7 @@ class VoiceTrack(MediaStreamTrack):
                 self._pts += missed * PACKET_SAMPLES
             await self._wait(now)
         self._pts += PACKET_SAMPLES
-        packet = av.Packet(self._voice.next_packet())
+        packet = av.Packet(self._voice.next_packet(self.codec))
         packet.pts, packet.time_base = self._pts, Fraction(1, RTP_RATE)
         self._on_sent()
         return packet
@@ -168,7 +166,7 @@ class JitterBuffer:
 
     def __init__(self, sample_rate: int, on_audio: Callable[[bytes], None], on_packet: Callable[[], None]) -> None:
         self._on_audio, self._on_packet = on_audio, on_packet
-        self._decoder = _opus_decoder()
+        self.use_codec("opus")
         self._sample_rate = sample_rate
         self._resampler: Resampler | None = None  # made with the first audio
         self._source: int | None = None
@@ -177,6 +175,10 @@ class JitterBuffer:
         self._patience: asyncio.TimerHandle | None = None  # runs while a packet is missing
         self._timestamp: int | None = None  # at which the last packet ended
         self._last = b""
+
+    def use_codec(self, codec: CodecName) -> None:
+        """Decode this codec from now on."""
+        self._decoder, self._rtp_rate = make_decoder(codec), RTP_RATES[codec]
 
     def use_rate(self, sample_rate: int) -> None:
         """Convert to `sample_rate` from now on. `on_audio` first receives the rest at the previous rate."""
@@ -217,7 +219,7 @@ class JitterBuffer:
         self._wait_for_missing(decoded=bool(heard))
         if heard:
             if self._resampler is None:
-                self._resampler = Resampler(RTP_RATE, self._sample_rate)
+                self._resampler = Resampler(self._rtp_rate, self._sample_rate)
             if pcm := self._resampler.process(b"".join(heard)):
                 self._on_audio(pcm)
 
@@ -236,13 +238,9 @@ class JitterBuffer:
         gap = b""
         if self._timestamp is not None:
             missing = _signed(packet.timestamp - self._timestamp, 32)
-            if 0 < missing <= MAX_FILL_S * RTP_RATE:
+            if 0 < missing <= MAX_FILL_S * self._rtp_rate:
                 gap = self._conceal(missing)
-        try:
-            frames = self._decoder.decode(av.Packet(packet.payload)) if packet.payload else []
-        except av.FFmpegError:
-            frames = []
-        pcm = b"".join(bytes(frame.planes[0])[: 2 * frame.samples] for frame in frames)
+        pcm = self._decoder.decode(packet.payload)
         # If a packet cannot be decoded, its time is filled when the next packet comes.
         if pcm or self._timestamp is None:
             self._timestamp = packet.timestamp + len(pcm) // 2
@@ -257,27 +255,7 @@ class JitterBuffer:
 
         echo = np.frombuffer(self._last, "<i2")[: -samples - 1 : -1].tobytes()
         self._last = b""
-        return fade_out(echo, RTP_RATE, 1000 * PACKET_S).ljust(2 * samples, b"\0")
-
-
-def _opus_encoder(sample_rate: int) -> Any:
-    encoder: Any = av.CodecContext.create("libopus", "w")
-    encoder.format, encoder.layout, encoder.sample_rate = "s16", "mono", sample_rate
-    encoder.bit_rate, encoder.time_base = BIT_RATE, Fraction(1, sample_rate)
-    encoder.options = {
-        "application": "voip",
-        "compression_level": COMPLEXITY,
-        "fec": "1",
-        "frame_duration": "20",
-        "packet_loss": "10",
-    }
-    return encoder
-
-
-def _opus_decoder() -> Any:
-    decoder: Any = av.CodecContext.create("libopus", "r")
-    decoder.format, decoder.layout, decoder.sample_rate = "s16", "mono", RTP_RATE
-    return decoder
+        return fade_out(echo, self._rtp_rate, 1000 * PACKET_S).ljust(2 * samples, b"\0")
 
 
 def _signed(difference: int, bits: int) -> int:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
+import ipaddress
 import json
 import logging
 import re
@@ -16,6 +18,7 @@ from ...errors import BadInput, ConfigurationError, MissingExtra
 try:
     import aiortc
     from aiortc import (
+        RTCCertificate,
         RTCConfiguration,
         RTCIceServer,
         RTCIceTransport,
@@ -25,6 +28,7 @@ try:
         RTCSessionDescription,
         RTCTransportStats,
     )
+    from aiortc.rtcdtlstransport import RTCDtlsFingerprint
     from aiortc.sdp import candidate_from_sdp
 except ImportError as error:
     raise MissingExtra("WebRTC", "webrtc", str(error)) from error
@@ -32,21 +36,35 @@ except ImportError as error:
 from ..base import Allowance
 from ..client import Message, byte_size
 from .audio import JitterBuffer, VoiceTrack
+from .codecs import RTP_RATES, CodecName, offered_codec
 
 log = logging.getLogger("duologue")
 
+MAX_SDP = 32 * 1024
+"""Characters of an offer: an offer is parsed in the event loop."""
 MAX_MEDIA = 8
 """Media sections that an offer may have. Each takes sockets until they are bundled."""
+MAX_ADDRESSES = 20
+"""Addresses of a client that are tried over the whole connection, from its offers and later. Others are ignored.
+
+The server sends packets to each of them, and they may belong to others."""
 MAX_PEER_CANDIDATES = 100
-"""Candidates that a client may send over the whole connection."""
+"""Candidates that a client may send after its offer."""
 MAX_UNSENT_BYTES = 1024 * 1024
 """Bytes of messages that wait for the client to take them. Beyond that new messages are dropped."""
 CHECKS_S = 0.03
 HANDSHAKE_LOOKS = 10
+MAX_BYTES_AT_ONCE = 16 * 1024 * 1024
+"""Bytes of messages that a client may send at once, beyond its rate."""
 BURST_S = 3.0
 """A client may send as many messages at once as in this many seconds."""
 MAX_WAITING_MESSAGES = 1_000
 """Messages that wait for the data channel. Beyond that the oldest messages are dropped."""
+CIPHERS = (
+    b"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-ECDSA-CHACHA20-POLY1305:ECDHE-ECDSA-AES128-SHA:ECDHE-ECDSA-AES256-SHA:"
+    b"ECDHE-RSA-AES128-GCM-SHA256:ECDHE-RSA-AES256-GCM-SHA384:ECDHE-RSA-CHACHA20-POLY1305"
+)
+"""aiortc's suites, and those for clients whose certificate is RSA, such as GStreamer."""
 PEER_CLOSE_S = 3.0
 """Seconds within which a connection must be closed."""
 
@@ -57,12 +75,31 @@ def check_sdk() -> None:
 
     Raises ConfigurationError, naming the package, its version and the attribute, if one is missing.
     """
-    for owner, attribute in ((RTCRtpReceiver, "_RTCRtpReceiver__jitter_buffer"), (RTCIceTransport, "_connection")):
-        if attribute not in owner.__init__.__code__.co_names:
+    attributes: list[tuple[type, str]] = [
+        (RTCRtpReceiver, "_RTCRtpReceiver__jitter_buffer"),
+        (RTCIceTransport, "_connection"),
+        (RTCPeerConnection, "_RTCPeerConnection__certificates"),
+        (RTCCertificate, "_create_ssl_context"),
+    ]
+    for owner, attribute in attributes:
+        if attribute not in vars(owner) and attribute not in owner.__init__.__code__.co_names:  # type: ignore[misc]
             raise ConfigurationError(
                 f"WebRTC cannot be used with aiortc {aiortc.__version__}: its {owner.__name__} has no "
                 f"attribute {attribute}. Install a version that has it, such as aiortc 1.16"
             )
+
+
+class Certificate(RTCCertificate):
+    """A certificate that more clients accept than aiortc's own."""
+
+    def getFingerprints(self) -> list[RTCDtlsFingerprint]:  # noqa: N802 - aiortc's name
+        """Return one fingerprint: libdatachannel often refuses a certificate that has several."""
+        return [one for one in super().getFingerprints() if one.algorithm == "sha-256"]
+
+    def _create_ssl_context(self, srtp_profiles: list[Any]) -> Any:
+        context = super()._create_ssl_context(srtp_profiles)
+        context.set_cipher_list(CIPHERS)
+        return context
 
 
 class Peer:
@@ -77,6 +114,7 @@ class Peer:
         hearing: JitterBuffer,
         *,
         ice_servers: Sequence[str] = (),
+        public_candidates_only: bool = False,
         on_state: Callable[[Peer, str], None],
         on_message: Callable[[str | bytes], None],
         on_channel: Callable[[Peer], None],
@@ -84,6 +122,9 @@ class Peer:
         # Not None, which means a public STUN server.
         servers = [RTCIceServer(urls=list(ice_servers))] if ice_servers else []
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=servers))
+        self._pc._RTCPeerConnection__certificates = [Certificate.generateCertificate()]  # type: ignore[attr-defined]
+        self._track, self._hearing, self._public_only = track, hearing, public_candidates_only
+        self._addresses: set[tuple[str, str]] = set()
         self._on_state, self._on_message, self._on_channel = on_state, on_message, on_channel
         self._channel: Any = None
         self._fingerprints: set[str] = set()
@@ -91,8 +132,7 @@ class Peer:
         self._answering: asyncio.Task[str] | None = None
         self._closing = False
         self._audio = self._pc.addTransceiver(track, direction="sendrecv")
-        opus = [codec for codec in RTCRtpSender.getCapabilities("audio").codecs if codec.mimeType == "audio/opus"]
-        self._audio.setCodecPreferences(opus)
+        self._codec: CodecName | None = None
         hearing.install(self._audio.receiver)
         self._pc.on("connectionstatechange", self._state_changed)
         self._pc.on("datachannel", self._channel_opened)
@@ -101,17 +141,21 @@ class Peer:
         """Return the answer to an offer, with all our candidates. Raises BadInput if it cannot be answered."""
         if type != "offer":
             raise BadInput(f"type is {type!r}: an offer is wanted")
+        if len(sdp) > MAX_SDP:
+            raise BadInput(f"the offer has {len(sdp)} characters: at most {MAX_SDP} are taken")
         if sdp.count("\nm=") > MAX_MEDIA:
             raise BadInput(f"the offer has {sdp.count(chr(10) + 'm=')} media sections: at most {MAX_MEDIA} are taken")
         if "\nm=audio" not in sdp:
             raise BadInput("the offer has no audio")
+        if self._codec is None:
+            self._use_codec(sdp)
         # In its own task: a client that withdraws its request must not leave sockets half open.
         self._answering = asyncio.get_running_loop().create_task(self._answer(sdp, type))
         return await asyncio.shield(self._answering)
 
     async def _answer(self, sdp: str, type: str) -> str:
         try:
-            await self._pc.setRemoteDescription(RTCSessionDescription(sdp, type))
+            await self._pc.setRemoteDescription(RTCSessionDescription(self._with_few_addresses(sdp), type))
             for transceiver in self._pc.getTransceivers():
                 if transceiver is not self._audio:
                     transceiver.direction = "inactive"
@@ -120,6 +164,36 @@ class Peer:
             raise BadInput(f"the offer cannot be answered: {type_name(error)}: {error}") from error
         self._fingerprints = fingerprints(sdp)
         return str(self._pc.localDescription.sdp)
+
+    def _use_codec(self, sdp: str) -> None:
+        """Use the best codec of the first offer, alone: a client cannot change to another one in mid-call."""
+        codec = offered_codec(sdp)
+        if codec is None:
+            raise BadInput(f"the offer's audio has none of the codecs {', '.join(RTP_RATES)}")
+        self._codec = self._track.codec = codec
+        self._hearing.use_codec(codec)
+        known = RTCRtpSender.getCapabilities("audio").codecs
+        self._audio.setCodecPreferences([each for each in known if each.mimeType == f"audio/{codec}"])
+
+    def _with_few_addresses(self, sdp: str) -> str:
+        """Return an offer without the candidates that are not tried."""
+        lines = sdp.splitlines(keepends=True)
+        return "".join(line for line in lines if not line.startswith("a=candidate:") or self._tries(line))
+
+    def _tries(self, candidate: str) -> bool:
+        """Return True for a candidate whose address is tried, or which is malformed."""
+        parts = candidate.split()
+        if len(parts) < 8:
+            return True
+        address = (parts[4], parts[5])
+        if address in self._addresses:
+            return True
+        if parts[2].lower() != "udp" or (self._public_only and not _is_public(parts[4])):
+            return False
+        if len(self._addresses) >= MAX_ADDRESSES:
+            return False
+        self._addresses.add(address)
+        return True
 
     def is_same(self, sdp: str) -> bool:
         """Return True for an offer of the client of this connection."""
@@ -134,6 +208,8 @@ class Peer:
         try:
             if not text:
                 await self._pc.addIceCandidate(None)
+                return
+            if not self._tries(text):
                 return
             parsed = candidate_from_sdp(text)
             parsed.sdpMid, parsed.sdpMLineIndex = sdp_mid, sdp_mline_index
@@ -191,10 +267,14 @@ class TooManyMessages(Exception):
 
 
 class IncomingMessages:
-    """Reads a client's messages: JSON objects of at most `message_bytes`, on average `messages_per_s` of them."""
+    """Reads a client's messages: JSON objects of at most `message_bytes`, on average `messages_per_s` of them.
 
-    def __init__(self, message_bytes: int, messages_per_s: int) -> None:
-        self._message_bytes, self._messages_per_s = message_bytes, messages_per_s
+    `bytes_per_s` is the average size of all of them, beyond the first 16 MiB.
+    """
+
+    def __init__(self, message_bytes: int, messages_per_s: int, bytes_per_s: int) -> None:
+        self._message_bytes = message_bytes
+        self._bytes = Allowance(bytes_per_s, MAX_BYTES_AT_ONCE)
         self._allowance = Allowance(messages_per_s, messages_per_s * BURST_S)
 
     def read(self, data: str | bytes, now: float) -> Message | None:
@@ -203,8 +283,10 @@ class IncomingMessages:
         Raises BadInput for a malformed message, and TooManyMessages.
         """
         if not self._allowance.take(1, now):
-            raise TooManyMessages(f"more than {self._messages_per_s} messages a second")
-        if (size := byte_size(data)) > self._message_bytes:
+            raise TooManyMessages("client sends too many messages")
+        if not self._bytes.take(size := byte_size(data), now):
+            raise TooManyMessages("client sends too many bytes")
+        if size > self._message_bytes:
             raise BadInput(f"a message of {size} bytes: at most {self._message_bytes} are taken")
         if isinstance(data, str) and data.startswith("ping"):
             return None
@@ -257,11 +339,23 @@ async def close_connection(pc: RTCPeerConnection) -> None:
         await asyncio.wait_for(pc.close(), PEER_CLOSE_S)
     except TimeoutError:
         log.warning("a peer connection could not be closed in %g s", PEER_CLOSE_S)
+    except Exception as error:  # aiortc raises several for a connection whose offer made no sense
+        log.warning("a peer connection was not closed as it should be: %s", type_name(error))
+        for transport in transports:
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(transport.stop(), PEER_CLOSE_S)
     if connecting:
         # The connecting task checks every 20 ms, and may have begun its consent checks before it sees the end.
         await asyncio.sleep(CHECKS_S)
         for transport in transports:
             await transport._connection.close()
+
+
+def _is_public(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_global
+    except ValueError:  # a name, of the local network
+        return False
 
 
 def fingerprints(sdp: str) -> set[str]:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from ...errors import IllegalState
 from ...session.floor import Floor, Hold
-from .audio import OpusVoice
+from .audio import Voice
 
 STALLED_S = 1.0
 """Seconds without a sign of life after which the speech is on hold. Audio that may be unheard is played again."""
@@ -235,7 +235,7 @@ class ConfirmedVoice:
     Audio that left within `AHEAD_OF_EAR_S` before the sign of life is not confirmed by it.
     """
 
-    def __init__(self, voice: OpusVoice, presence: Presence) -> None:
+    def __init__(self, voice: Voice, presence: Presence) -> None:
         self.gone = False
         """True once the client has gone for good, and plays nothing more."""
         self._voice, self._presence = voice, presence

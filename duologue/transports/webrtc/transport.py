@@ -1,4 +1,4 @@
-"""`WebRTCTransport`: a call from a browser, with Opus both ways and messages on a data channel."""
+"""`WebRTCTransport`: a call from a browser or a gateway, with audio both ways and messages on a data channel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from ...errors import BadInput, IllegalState
 from ..client import OUTPUT_SAMPLE_RATE, ClientTransport, Message, Words
 from ..playout.base import AudioSink, PlayoutSettings
-from .audio import JitterBuffer, OpusVoice, VoiceTrack
+from .audio import JitterBuffer, Voice, VoiceTrack
 from .peer import IncomingMessages, OutgoingMessages, Peer, TooManyMessages, check_sdk
 from .presence import ClientState, ConfirmedVoice, Presence
 
@@ -31,6 +31,8 @@ class WebRTCTransport(ClientTransport):
     `reconnect_s`; meanwhile the agent's speech is on hold. Audio counts as heard if it left before the client's last
     sign of life.
 
+    With `public_candidates_only` the client's addresses in private networks are not tried.
+
     Messages of the client are dropped with an error message if they are not JSON objects or are longer than
     `message_bytes`; a client that sends more than `messages_per_s` is cut off. Messages to the client wait for the data
     channel. New messages are dropped while `MAX_UNSENT_BYTES` of earlier messages have not been taken.
@@ -45,11 +47,13 @@ class WebRTCTransport(ClientTransport):
         identity: Any = None,
         data: Any = None,
         ice_servers: Sequence[str] = (),
+        public_candidates_only: bool = False,
         connect_s: float = 15.0,
         lost_s: float = 5.0,
         reconnect_s: float = 10.0,
         message_bytes: int = 256 * 1024,
         messages_per_s: int = 500,
+        bytes_per_s: int = 1024 * 1024,
         words: Words | None = None,
         settings: PlayoutSettings | None = None,
     ) -> None:
@@ -59,12 +63,12 @@ class WebRTCTransport(ClientTransport):
         )
         self.on_connected: Callable[[], None] = _nothing
         self.on_abandoned: Callable[[str], None] = _ignore
-        self._ice_servers = ice_servers
+        self._ice_servers, self._public_only = ice_servers, public_candidates_only
         self._connect_s = connect_s
-        self._incoming = IncomingMessages(message_bytes, messages_per_s)
+        self._incoming = IncomingMessages(message_bytes, messages_per_s, bytes_per_s)
         self._outgoing = OutgoingMessages(id)
         self._loop = asyncio.get_running_loop()
-        self._voice = OpusVoice(OUTPUT_SAMPLE_RATE)
+        self._voice = Voice(OUTPUT_SAMPLE_RATE)
         self._presence = Presence(
             id,
             lost_s=lost_s,
@@ -141,6 +145,7 @@ class WebRTCTransport(ClientTransport):
             VoiceTrack(self._voice, self._confirmed.packet_left),
             hearing,
             ice_servers=self._ice_servers,
+            public_candidates_only=self._public_only,
             on_state=self._peer_changed,
             on_message=lambda data: self._message_came(peer, data),
             on_channel=self._channel_opened,
@@ -240,11 +245,16 @@ class WebRTCTransport(ClientTransport):
             self._say(self.words.error(str(error)))
             return
         except TooManyMessages as error:
-            self._say(self.words.error(str(error)))
-            self.hang_up("client sends too many messages")
+            self.cut_off(str(error))
             return
         if message is not None:
             self.received_message(message)
+
+    def cut_off(self, reason: str) -> None:
+        """Tell the client the reason, and end the call."""
+        if not self.hung_up:
+            self._say(self.words.error(reason))
+            self.hang_up(reason)
 
     # -- the end ---------------------------------------------------------------------------------------------------
 

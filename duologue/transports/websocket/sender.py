@@ -91,6 +91,11 @@ class Sender:
         """Return the seconds for which the socket has not taken the message that is being sent."""
         return now - self._sending_since if self._sending_since is not None else 0.0
 
+    @property
+    def has_room(self) -> bool:
+        """True while the client takes its messages in time."""
+        return self._outbox.has_room
+
     def room(self) -> Awaitable[None] | None:
         """Return None while the client takes its messages in time, else an awaitable that waits for that."""
         return None if self.closed or self._outbox.has_room else self._outbox.room()

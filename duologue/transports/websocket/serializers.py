@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +15,7 @@ from ..client import INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE, Message, Words
 
 MULAW_SAMPLE_RATE = 8_000
 MIN_SAMPLE_RATE, MAX_SAMPLE_RATE = 8_000, 96_000
+MAX_PLAYED_MS = 1e12
 RATE_STEP = 25
 """Sample rates must be multiples of this, in Hz. All customary rates are."""
 
@@ -285,6 +285,6 @@ def checked_rate(rate: Any) -> int:
 
 
 def _milliseconds(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < math.inf:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_PLAYED_MS:
         raise Malformed("bad_message", "ms is not a number of milliseconds")
     return float(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from ...frames import UserAudio, UserTranscript
@@ -20,6 +21,8 @@ class CallerTurns:
 
     def __init__(self, protocol: RealtimeServerSession) -> None:
         self.protocol = protocol
+        self.forget: Callable[[str], None] = lambda log_id: None
+        """Removes an item from the log."""
         self.silence_ms: float = SILENCE_MS
         """Milliseconds of silence that end a turn."""
         self.under_way = 0
@@ -27,7 +30,7 @@ class CallerTurns:
         self.waits = False
         """True while a spoken turn waits for the client to ask for its answer."""
         self._ending = False
-        self._transcripts = TurnTranscripts(protocol.transcribed)
+        self._transcripts = TurnTranscripts(protocol.transcribed, lambda log_id: self.forget(log_id))
         self._passed_ms = 0.0
         self._offset_ms = 0.0  # session time minus position in the client's audio
 
@@ -80,7 +83,8 @@ class CallerTurns:
 
     def said(self, frame: UserTranscript) -> None:
         """Note the text of some of the caller's speech. It is sent to the client once the turn is over."""
-        self._transcripts.said(frame.text, self.place_ms(frame.start_s), self.place_ms(frame.end_s))
+        start_ms, end_ms = self.place_ms(frame.start_s), self.place_ms(frame.end_s)
+        self._transcripts.said(frame.text, start_ms, end_ms, frame.utterance)
         if not self.under_way:
             self._transcripts.settle()
 

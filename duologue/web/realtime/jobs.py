@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 
-from ...protocols.openai_realtime.config import Refusal
+from ...protocols.openai_realtime.refusal import Refusal
 
 MAX_JOBS = 1_000
 """Requests of a client that the pipeline has not taken. More are refused."""

@@ -241,7 +241,10 @@ class RealtimeOutput(ClientOutput):
             item = session.conversation.get(response_id)
             if item is None:
                 continue
-            session.conversation.shorten(response_id, heard_s)
+            if heard_s > 0:
+                session.conversation.shorten(response_id, heard_s)
+            else:
+                session.conversation.remove(response_id)
             if item.turn == session.floor.turn > session.floor.fence and session.floor.owner == "caller":
                 session.interrupt("truncated")  # an engine with its own memory must cut it as well
 

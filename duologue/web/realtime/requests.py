@@ -3,29 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import logging
+import re
+from base64 import b64decode
+from collections.abc import Callable, Set
 from typing import Any, Protocol
 
-import msgspec
-
-from ...errors import ConfigurationError
-from ...frames import Configure, Frame, Input, UserImage, UserText
-from ...protocols.openai_realtime.config import Refusal
+from ...errors import BadInput
+from ...frames import Frame, Input, UserImage, UserText
+from ...protocols.openai_realtime.refusal import Refusal
 from ...protocols.openai_realtime.response import ServerItem, ServerResponse
 from ...protocols.openai_realtime.session import RealtimeServerSession
+from ...services.answers import IMAGE_TYPES
 from .caller import CallerTurns
 from .jobs import Jobs
-from .tools import ClientTools, PastCall, PastMessage, PastResult, tool_spec
+from .settings import ClientSettings, choice_of
+from .tools import ClientTools, ItemsForgotten, PastCall, PastMessage, PastResult
 from .turns import AnswerWanted, BufferCleared, BufferCommitted
 
-_NOT_HERE: dict[str, Any] = {
-    "max_output_tokens": "inf",
-    "tracing": None,
-    "truncation": "auto",
-    "prompt": None,
-    "include": None,
-}
-"""Settings that a client cannot change, and their values."""
+log = logging.getLogger("duologue")
+
+_IMAGE = re.compile(r"data:([a-z]+/[a-z+.-]+);base64,", re.ASCII)
 
 
 class Head(Protocol):
@@ -39,6 +37,12 @@ class Head(Protocol):
 
     def put(self, frame: Frame) -> None:
         """Push any frame, in its place among the audio."""
+
+    def count_image(self) -> None:
+        """Count an image of the client. Raises BadInput if it has sent too many."""
+
+    def new_log_id(self) -> str:
+        """Return a new id for an item of the log."""
 
 
 class AgentSide(Protocol):
@@ -58,7 +62,7 @@ class AgentSide(Protocol):
 
 
 class ClientRequests:
-    """The backend of the protocol session. `agent` and `configure_turns` are set when the processors are made."""
+    """The backend of the protocol session. `agent` is set when the processors are made."""
 
     def __init__(
         self,
@@ -84,40 +88,14 @@ class ClientRequests:
         )
         self.caller = CallerTurns(self.protocol)
         self.agent: AgentSide
-        self.configure_turns: Callable[[dict[str, Any] | None], None] = lambda detection: None
         self._head = head
         self._jobs = jobs
         self._tools = tools
-        self._client_may_configure = client_may_configure
+        self.settings = ClientSettings(self.protocol, self.caller, tools, head.put, may_configure=client_may_configure)
 
-    def configure(self, session: dict[str, Any], change: dict[str, Any]) -> None:
-        """Configure the engine, as far as the client is allowed to. Settings without effect here keep fixed values."""
-        if session["tool_choice"] != "auto":
-            raise Refusal("invalid_value", "Only the tool_choice 'auto' is supported.", "session.tool_choice")
-        if session["audio"]["output"]["speed"] != 1:
-            raise Refusal("invalid_value", "Only the speed 1.0 is supported.", "session.audio.output.speed")
-        session |= _NOT_HERE
-        session["audio"]["input"]["noise_reduction"] = None
-        frame, specs = Configure(), self._tools.specs
-        if "tools" in change:
-            specs = tuple(map(tool_spec, session["tools"]))
-            frame = self._tools.with_tools(specs)
-        if self._client_may_configure:
-            voice = (change.get("audio") or {}).get("output", {}).get("voice")
-            if voice is not None and not isinstance(voice, str):
-                raise Refusal("invalid_value", "Only voices with a name are supported.", "session.audio.output.voice")
-            frame = msgspec.structs.replace(frame, instructions=change.get("instructions"), voice=voice)
-        if frame != Configure():
-            try:
-                self._tools.engine().check(frame)
-            except ConfigurationError as error:
-                raise Refusal("invalid_value", str(error), "session") from error
-            self._head.put(frame)
-        self._tools.use(specs)
-        detection = session["audio"]["input"]["turn_detection"]
-        if detection is not None and "idle_timeout_ms" in detection:
-            detection["idle_timeout_ms"] = None
-        self.configure_turns(detection)
+    def configure(self, session: dict[str, Any], changed: Set[str]) -> None:
+        """Configure the engine, as far as the client is allowed to."""
+        self.settings.configure(session, changed)
 
     # -- the caller's audio ----------------------------------------------------------------------------------------
 
@@ -145,42 +123,65 @@ class ClientRequests:
         if not at_end:
             raise Refusal("invalid_value", "Items can only be added at the end.", "previous_item_id")
         wire = item.wire
-        if wire["type"] == "function_call":
-            self._called(wire)
-        elif wire["type"] == "function_call_output":
+        if wire["type"] == "function_call_output":
             self._answered(wire)
+            return
+        if not self.settings.may_configure and (wire["type"] != "message" or wire["role"] != "user"):
+            what = f"messages of role {wire['role']!r}" if wire["type"] == "message" else "tool calls of its own"
+            raise Refusal("invalid_value", f"A client of this server cannot add {what}.", "item")
+        item.sources = (self._head.new_log_id(),)
+        if wire["type"] == "function_call":
+            self._called(item)
         elif wire["role"] == "assistant":
-            self._feed(PastMessage(text=item.text))
+            self._feed(PastMessage(text=item.text, id=item.sources[0]))
         else:
             self._shown(item)
 
     def _shown(self, item: ServerItem) -> None:
-        wire = item.wire
-        for part in wire["content"]:
+        wire, ids = item.wire, list(item.sources)
+        images: list[UserImage] = []
+        for place, part in enumerate(wire["content"]):
             if part["type"] == "input_audio":
                 raise Refusal("invalid_value", "Audio goes into the input audio buffer.", "item.content")
             if part["type"] == "input_image":
-                self._feed(UserImage(url=part.get("image_url", "")))
+                ids.append(self._head.new_log_id())
+                images.append(_image(part.get("image_url", ""), ids[-1], f"item.content[{place}].image_url"))
+        if not item.text and not images:
+            raise Refusal("invalid_value", "The message is empty.", "item.content")
+        try:
+            for _ in images:
+                self._head.count_image()
+        except BadInput as error:
+            raise Refusal("rate_limit_exceeded", str(error), "item.content") from error
+        for part in wire["content"]:
+            if part.get("image_url", "").startswith("data:"):
+                del part["image_url"]  # it is not sent back
+        for image in images:
+            self._feed(image)
+        item.sources = tuple(ids)
         if item.text:
-            self._feed(UserText(text=item.text, author="caller" if wire["role"] == "user" else "system", respond=False))
+            author = "caller" if wire["role"] == "user" else "system"
+            self._feed(UserText(text=item.text, author=author, respond=False, id=ids[0]))
 
-    def _called(self, wire: dict[str, Any]) -> None:
+    def _called(self, item: ServerItem) -> None:
         """Take a call that was made in another session. Its result follows."""
+        wire = item.wire
         try:
             arguments = json.loads(wire["arguments"] or "{}")
-        except ValueError:
+        except (ValueError, RecursionError):
             arguments = None
         if not isinstance(arguments, dict):
             raise Refusal("invalid_value", "The arguments are not a JSON object.", "item.arguments")
         if self._item("function_call", wire["call_id"]) is not None:
             raise Refusal("invalid_value", "This call is there already.", "item.call_id")
-        self._feed(PastCall(call_id=wire["call_id"], name=wire["name"], arguments=arguments))
+        call = PastCall(call_id=wire["call_id"], name=wire["name"], arguments=arguments, id=item.sources[0])
+        self._feed(call)
 
     def _answered(self, wire: dict[str, Any]) -> None:
         call_id, call = wire["call_id"], self._item("function_call", wire["call_id"])
         if self._item("function_call_output", call_id) is not None:
             raise Refusal("invalid_tool_call_id", "This call has its result already.", "item.call_id")
-        if call is not None and not call.source:
+        if call is not None and call.by_client:
             self._feed(PastResult(call_id=call_id, name=call.wire["name"], result=wire["output"]))
         else:
             self._tools.answer(call_id, wire["output"])
@@ -191,35 +192,36 @@ class ClientRequests:
         return next(found, None)
 
     def deleted(self, item: ServerItem) -> None:
-        """Forget a message of the agent."""
-        if not item.source or item.wire["type"] != "message":
-            raise Refusal("invalid_value", "Only what the agent said can be deleted.", "item_id")
-        self.agent.cut(item.source, 0.0)
+        """Forget an item. A tool call and its result are forgotten together."""
+        wire = item.wire
+        if wire["type"] != "message":
+            self._tools.abandon(wire["call_id"])
+            self._feed(ItemsForgotten(call_id=wire["call_id"]))
+        elif wire["role"] == "assistant" and not item.by_client:
+            for source in item.sources:
+                self.agent.cut(source, 0.0)
+        else:
+            self._feed(ItemsForgotten(ids=item.sources))
 
     def truncated(self, item: ServerItem, audio_end_ms: int) -> None:
         """Cut a message of the agent, of which the rest was not heard."""
-        self.agent.cut(item.source, audio_end_ms / 1000)
+        for source in item.sources:
+            self.agent.cut(source, audio_end_ms / 1000)
 
     # -- responses -------------------------------------------------------------------------------------------------
 
     def check_response(self, asked: dict[str, Any]) -> None:
         """Raise Refusal for a response that the application's agent cannot give in its one conversation."""
-        for name in ("input", "tools", "tool_choice", "prompt"):
-            if asked.get(name):
-                raise Refusal("invalid_value", f"'response.{name}' is not supported.", f"response.{name}")
-        if asked.get("conversation") == "none":
-            message = "Responses out of band are not supported."
-            raise Refusal("invalid_value", message, "response.conversation")
-        if asked.get("instructions") and self.caller.waits:
-            message = "Instructions for the answer to a spoken turn are not supported: set those of the session."
-            raise Refusal("invalid_value", message, "response.instructions")
+        self.settings.check_response(asked)
 
     def respond(self, response: ServerResponse) -> None:
         """Ask the engine for a response."""
         if self.agent.spontaneous:
             return
         self.caller.waits = False
-        self._feed(AnswerWanted(instructions=response.own_instructions))  # after the results that came before it
+        choice = choice_of(response.settings["tool_choice"])
+        # A job: after the results that came before it.
+        self._feed(AnswerWanted(instructions=response.own_instructions, tool_choice=choice))
         self.agent.watch(response)
 
     def cancelled(self, response: ServerResponse) -> dict[str, Any] | None:
@@ -231,3 +233,20 @@ class ClientRequests:
             self._head.feed_frame(frame)
 
         self._jobs.request(feed)
+
+
+def _image(url: str, log_id: str, where: str) -> UserImage:
+    """Return an image that a client gives by its address or as a data URL. Raises Refusal."""
+    if url.startswith(("https://", "http://")):
+        return UserImage(url=url, id=log_id)
+    found = _IMAGE.match(url)
+    if found is None or found[1] not in IMAGE_TYPES:
+        message = f"An image is a web address or a data URL with base64 of {', '.join(sorted(IMAGE_TYPES))}."
+        raise Refusal("invalid_value", message, where)
+    try:
+        image = b64decode(url[found.end() :], validate=True)
+    except ValueError as error:
+        raise Refusal("invalid_value", "The image is not base64.", where) from error
+    if not image:
+        raise Refusal("invalid_value", "The image is empty.", where)
+    return UserImage(image=image, mime=found[1], id=log_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable
 from typing import Any
 
@@ -17,15 +18,18 @@ from ...processors.kernel.groups import leaves
 from ...processors.processor import Processor, handles
 from ...processors.switch import Switch
 from ...processors.tools import Tools
-from ...protocols.openai_realtime.config import Refusal
+from ...protocols.openai_realtime.refusal import Refusal
 from ...protocols.openai_realtime.response import ServerResponse
 from .jobs import Jobs
+
+log = logging.getLogger("duologue")
 
 
 class PastMessage(Input, frozen=True, kw_only=True):
     """A message of the agent in another session, which the client adds to the conversation."""
 
     text: str
+    id: str
 
 
 class PastCall(Input, frozen=True, kw_only=True):
@@ -34,6 +38,7 @@ class PastCall(Input, frozen=True, kw_only=True):
     call_id: str
     name: str
     arguments: dict[str, Any]
+    id: str
 
 
 class PastResult(Input, frozen=True, kw_only=True):
@@ -44,13 +49,21 @@ class PastResult(Input, frozen=True, kw_only=True):
     result: str
 
 
+class ItemsForgotten(Input, frozen=True, kw_only=True):
+    """The client deletes items of the log: those with these ids, or a tool call with its result."""
+
+    ids: tuple[str, ...] = ()
+    call_id: str = ""
+
+
 class ClientTools(Processor):
     """Takes the calls of the client's tools out of the stream. Its place is between the engine and any `Tools`."""
 
     def __init__(self, jobs: Jobs, put: Callable[[Frame], None]) -> None:
         self._jobs = jobs
         self._put = put  # pushes a frame at the head of the pipeline
-        self._specs: tuple[ToolSpec, ...] = ()
+        self._given: tuple[ToolSpec, ...] = ()  # the client's tools
+        self._specs: tuple[ToolSpec, ...] = ()  # those of them that the agent has none of the same name for
         self._own_specs: tuple[ToolSpec, ...] = ()
         self._calls: dict[str, list[ToolCall]] = {}  # by the response that makes them, until it has ended
         self._own_calls: set[str] = set()  # the responses in progress that call the application's tools
@@ -76,18 +89,20 @@ class ClientTools(Processor):
 
     # -- the tools -------------------------------------------------------------------------------------------------
 
+    def usable(self, specs: tuple[ToolSpec, ...]) -> tuple[ToolSpec, ...]:
+        """Return the client's tools without those that have the name of an agent's tool, which goes first."""
+        own = {spec.name for spec in self._own_specs}
+        if taken := [spec.name for spec in specs if spec.name in own]:
+            log.warning("tools of a client are passed over, because the agent has tools of these names: %s", taken)
+        return tuple(spec for spec in specs if spec.name not in own)
+
     def with_tools(self, specs: tuple[ToolSpec, ...]) -> Configure:
         """Return the change that gives the engine these tools of the client beside the application's."""
-        return Configure(tools=plain_specs((*self._own_specs, *specs)))
+        return Configure(tools=plain_specs((*self._own_specs, *self.usable(specs))))
 
     def use(self, specs: tuple[ToolSpec, ...]) -> None:
         """Set the client's tools."""
-        self._specs = specs
-
-    @property
-    def specs(self) -> tuple[ToolSpec, ...]:
-        """The client's tools."""
-        return self._specs
+        self._given, self._specs = specs, self.usable(specs)
 
     def _is_the_clients(self, name: str) -> bool:
         return any(spec.name == name for spec in self._specs)
@@ -97,7 +112,8 @@ class ClientTools(Processor):
         """Give the new agent the client's tools as well."""
 
         async def add() -> None:
-            self._own_specs = tuple(spec for spec in self.engine().config.tools if not self._is_the_clients(spec.name))
+            self._own_specs = tuple(spec for spec in self.engine().config.tools if spec not in self._given)
+            self.use(self._given)
             if self._specs:
                 self._put(self.with_tools(self._specs))
 
@@ -151,6 +167,13 @@ class ClientTools(Processor):
         call.runner = None
         self._give(call_id, call.name, call.turn, output)
 
+    def abandon(self, call_id: str) -> None:
+        """Answer a call with an error if the client still runs it: the client has deleted it."""
+        call = self.session.calls.get(call_id)
+        if call is not None and call.runner is self:
+            call.runner = None
+            self._give(call_id, call.name, call.turn, {"error": "cancelled by the client"}, is_error=True)
+
     def _give(self, call_id: str, name: str, turn: int, result: Any, *, is_error: bool = False) -> None:
         frame = ToolResult(call_id=call_id, name=name, result=result, turn=turn, is_error=is_error, respond=False)
         self._jobs.add(lambda: self.push_up(frame))
@@ -161,15 +184,28 @@ class ClientTools(Processor):
     async def remember(self, frame: PastMessage) -> None:
         """Log a message of the agent. It arrives here after the caller's earlier words."""
         turn = self.session.floor.turn + 1
-        self.session.conversation.add("message", "agent", text=frame.text, turn=turn)
+        self.session.conversation.add("message", "agent", id=frame.id, text=frame.text, turn=turn)
 
     @handles(PastCall)
     async def remember_call(self, frame: PastCall) -> None:
         """Log a call of the agent."""
         turn = self.session.floor.turn + 1
         self.session.conversation.add(
-            "tool_call", "agent", turn=turn, call_id=frame.call_id, name=frame.name, data=frame.arguments
+            "tool_call",
+            "agent",
+            id=frame.id,
+            turn=turn,
+            call_id=frame.call_id,
+            name=frame.name,
+            data=frame.arguments,
         )
+
+    @handles(ItemsForgotten)
+    async def forget(self, frame: ItemsForgotten) -> None:
+        """Remove items from the log."""
+        call = self.session.calls.get(frame.call_id)
+        for item_id in (*frame.ids, call.item_id if call is not None else ""):
+            self.session.conversation.remove(item_id)
 
     @handles(PastResult)
     async def remember_result(self, frame: PastResult) -> None:

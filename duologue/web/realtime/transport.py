@@ -12,7 +12,7 @@ import msgspec
 
 from ...audio.vad import Detector
 from ...errors import ConfigurationError
-from ...frames import Frame
+from ...frames import Frame, Input
 from ...processors.kernel.groups import leaves
 from ...processors.kernel.node import Node
 from ...protocols.openai_realtime.session import RealtimeServerSession
@@ -92,7 +92,7 @@ class RealtimeTransport(WebSocketTransport):
     def turns(self, detector: Detector | None = None) -> RealtimeTurns:
         """Return the processor for turn-taking. Call this once. The default detector is that of `Vad`."""
         self._turns = RealtimeTurns(self._requests.caller, detector)
-        self._requests.configure_turns = self._turns.configure
+        self._requests.settings.configure_turns = self._turns.configure
         return self._turns
 
     def client_tools(self) -> ClientTools:
@@ -102,6 +102,14 @@ class RealtimeTransport(WebSocketTransport):
     def put(self, frame: Frame) -> None:
         """Push any frame at the head of the pipeline, in its place among the audio."""
         self._input.put(frame)
+
+    def feed_frame(self, frame: Input) -> None:
+        """Take other input of the client, at its place among the audio. Its images have been counted already."""
+        self._input.feed_frame(frame)
+
+    def new_log_id(self) -> str:
+        """Return a new id for an item of the log."""
+        return self._input.session.conversation.new_id()
 
     # -- the call --------------------------------------------------------------------------------------------------
 
@@ -122,7 +130,8 @@ class RealtimeTransport(WebSocketTransport):
         super().started()
         protocol = self._requests.protocol
         self._tools.begin()
-        self._requests.configure_turns(protocol.turn_detection)
+        self._requests.caller.forget = self._input.session.conversation.remove
+        self._requests.settings.configure_turns(protocol.turn_detection)
         self._input.spawn(self._jobs.work)
         protocol.open()
         self._begun.set()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
+from msgspec.structs import replace
+
 from ...audio.vad import Detector
 from ...errors import ServiceError
 from ...frames import EndOfTurn, Input, Respond, SpeechStarted, SpeechStopped, UserAudio
@@ -29,9 +31,10 @@ class BufferCleared(Input, frozen=True, kw_only=True):
 
 
 class AnswerWanted(Input, frozen=True, kw_only=True):
-    """The client asks for a response, with `instructions` for this one."""
+    """The client asks for a response, with `instructions` and a `tool_choice` for this one: see `Respond`."""
 
     instructions: str = ""
+    tool_choice: str = ""
 
 
 class RealtimeTurns(Pipeline):
@@ -143,10 +146,11 @@ class _TurnGate(Processor):
     @handles(AnswerWanted)
     async def answer(self, frame: AnswerWanted) -> None:
         """Let the engine answer the turn that waits, or else respond to the log."""
+        settings = {"instructions": frame.instructions, "tool_choice": frame.tool_choice}
         if self._held is not None:
-            await self._end(self._held)
+            await self._end(replace(self._held, **settings))
         else:
-            await self.push(Respond(instructions=frame.instructions))
+            await self.push(Respond(**settings))
 
     async def take(self, audio: list[UserAudio]) -> None:
         """Push the audio of a turn that the client has committed."""

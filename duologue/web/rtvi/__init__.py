@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     from .client import RtviClient as RtviClient
     from .client import of as of
     from .controls import ALL_CONTROLS as ALL_CONTROLS
-    from .controls import Control as Control
+    from .controls import ControlName as ControlName
     from .rtvi import Rtvi as Rtvi
 
-_HOMES = {"client": "ClientTool RtviClient of", "controls": "ALL_CONTROLS Control", "rtvi": "Rtvi"}
+_HOMES = {"client": "ClientTool RtviClient of", "controls": "ALL_CONTROLS ControlName", "rtvi": "Rtvi"}
 
 _names, __getattr__ = lazily(__name__, _HOMES, globals())
 __all__ = [*_names]

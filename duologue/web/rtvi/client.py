@@ -36,14 +36,14 @@ class RtviClient:
 
     `function_calls` is how much the client receives of each tool call: only that it was made ("none"), its name, or its
     arguments and result as well ("full"). With `audio_levels` it receives the levels of both sides, with `metrics` the
-    times of each turn and the consumption. `controls` are what it may do and see beside the conversation, for example
-    `{"transfer", "usage"}`: see `duologue.web.rtvi.Control`. Set these in `make_session`.
+    times of each turn and the consumption. `controls` are its rights beyond the conversation, for example
+    `{"transfer", "usage"}`. Set these in `make_session`.
     """
 
     def __init__(self, transport: ClientTransport) -> None:
         self.function_calls: FunctionCallReport = "name"
         self.controls: Collection[str] | None = None
-        """What the client may do and see beside the conversation; None for the `controls` of `routes`."""
+        """The client's rights beyond the conversation: see `ControlName`; None for the `controls` of `routes`."""
         self.audio_levels = False
         self.metrics = False
         self.prices: Prices = PRICES
@@ -134,7 +134,7 @@ class ClientTool(Tool):
     def __init__(self, schema: Mapping[str, Any], **options: Any) -> None:
         spec = Tool.from_schema(schema, _run_in_client).spec
 
-        def call() -> None:
+        async def call() -> None:  # not in a thread
             """Stands in for the signature, which the schema gives."""
 
         super().__init__(call, name=spec.name, **options)

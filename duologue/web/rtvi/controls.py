@@ -1,4 +1,4 @@
-"""`Control`: what a client may do and see beside the conversation; `PageControls` carries out its requests for it."""
+"""`ControlName`: a right of a client beyond the conversation; `PageControls` carries out its requests."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from ...session.session import Session
 from .client import RtviClient
 from .page_messages import PageMessages
 
-Control = Literal["transfer", "approve", "interrupt", "agents", "usage", "latency", "connections", "whispers"]
-"""What a client may do and see beside the conversation:
+ControlName = Literal["transfer", "approve", "interrupt", "agents", "usage", "latency", "connections", "whispers"]
+"""A right of a client beyond the conversation:
 
 `transfer`: hand over to another agent or engine. `approve`: see the tool calls that wait for approval, and decide.
 `interrupt`: interrupt the agent without speaking. `agents`: the names, roles and descriptions of all agents, and
 hand-offs. `usage`: consumption and cost. `latency`: the times of each turn. `connections`: the state of the services'
 connections. `whispers`: words that others than the caller have put into the conversation.
 """
-ALL_CONTROLS: frozenset[Control] = frozenset(get_args(Control))
+ALL_CONTROLS: frozenset[ControlName] = frozenset(get_args(ControlName))
 
 
-def checked_controls(controls: Collection[Control]) -> frozenset[Control]:
+def checked_controls(controls: Collection[ControlName]) -> frozenset[ControlName]:
     """Return the controls as a set. Raises ConfigurationError for an unknown one."""
     if isinstance(controls, str) or not ALL_CONTROLS.issuperset(controls):
-        known = ", ".join(get_args(Control))
+        known = ", ".join(get_args(ControlName))
         raise ConfigurationError(f"controls is {controls!r}: give a list of {known}")
     return frozenset(controls)
 
@@ -58,7 +58,7 @@ class ApprovalDecision(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class PageControls:
     """Carries out the requests of a page that `may` do them. `messages` knows the calls that wait for approval."""
 
-    def __init__(self, session: Session, messages: PageMessages, may: frozenset[Control]) -> None:
+    def __init__(self, session: Session, messages: PageMessages, may: frozenset[ControlName]) -> None:
         self._session, self._messages, self._may = session, messages, may
         self._handoff = find_handoff(session)
 
@@ -87,7 +87,7 @@ class PageControls:
         self._session.interrupt("client")
 
 
-def page_state(session: Session, may: frozenset[Control]) -> dict[str, Any]:
+def page_state(session: Session, may: frozenset[ControlName]) -> dict[str, Any]:
     """Return the fields of `duologue.state`: the caller's access, the active agent, and what the client may see."""
     agent, sees_all = session.agent, bool({"agents", "transfer"} & may)
     engine, engines = "", list[str]()

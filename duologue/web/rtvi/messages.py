@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from ...audio.pcm import MAX_SAMPLE_RATE
 from ...errors import BadInput
 from ...frames import UserImage
 from ...services.answers import IMAGE_TYPES
 from ...transports.client import Message, Words
+from ...transports.websocket.serializers import MAX_SAMPLE_RATE, MIN_SAMPLE_RATE, RATE_STEP
 
 LABEL = "rtvi-ai"
 PROTOCOL = "2.2.0"
@@ -111,7 +111,7 @@ class DtmfKeys(msgspec.Struct, frozen=True):
 class RawAudio(msgspec.Struct, frozen=True, rename="camel"):
     """Audio in a message, apart from the transport's own: PCM s16le as base64."""
 
-    sample_rate: Annotated[int, msgspec.Meta(ge=1, le=MAX_SAMPLE_RATE)]
+    sample_rate: Annotated[int, msgspec.Meta(ge=MIN_SAMPLE_RATE, le=MAX_SAMPLE_RATE, multiple_of=RATE_STEP)]
     num_channels: Annotated[int, msgspec.Meta(ge=1, le=8)] = 1
     base64_audio: str = ""
     base64_audio_batch: list[str] = msgspec.field(default=[], name="base64AudioBatch")

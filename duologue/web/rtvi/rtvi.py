@@ -20,7 +20,7 @@ from ...session.host import State
 from ...session.session import Session
 from ...transports.client import ClientTransport
 from .client import ClientTool, RtviClient, is_client_tool, of
-from .controls import Control, PageControls, checked_controls, page_state
+from .controls import ControlName, PageControls, checked_controls, page_state
 from .messages import PROTOCOL, ClientReady, envelope, version
 from .output import RtviMessage
 from .page_messages import PageMessage, PageMessages
@@ -38,12 +38,17 @@ class Rtvi:
     """Speaks RTVI 2 with one client, or RTVI 1 with a client of that version.
 
     The client receives the earlier conversation and then the call's events, once it has sent `client-ready` and the
-    session runs. With `page`, or with any control, it also receives the page's messages. `controls` are what it may do
-    and see, unless `RtviClient.controls` says so. Raises ConfigurationError for an unknown control.
+    session runs. With `page`, or with any control, it also receives the page's messages. `controls` are its
+    rights, unless `RtviClient.controls` has others. Raises ConfigurationError for an unknown control.
     """
 
     def __init__(
-        self, transport: ClientTransport, session: Session, *, page: bool = False, controls: Collection[Control] = ()
+        self,
+        transport: ClientTransport,
+        session: Session,
+        *,
+        page: bool = False,
+        controls: Collection[ControlName] = (),
     ) -> None:
         self._transport, self._session = transport, session
         self._client = client = of(transport)

@@ -28,7 +28,7 @@ from duologue.frames import (
 )
 from duologue.processors import Pipeline, Processor, handles
 from duologue.session import Session
-from duologue.session.error_desk import MAX_BROADCAST, Decision, end_on_fatal
+from duologue.session.error_desk import REPEATED, Decision, end_on_fatal
 from tests.session.calls import Relay, Sink, Slow, Top, in_background, running, settled
 
 pytestmark = pytest.mark.virtual_clock
@@ -496,9 +496,9 @@ async def test_a_handler_of_errors_that_causes_another_error_each_time_hears_of_
 
     async with running(Echo(), Failing(ServiceError("down"))) as call:
         await call.types("hi")
-        assert [error.processor for error in call.errors] == ["Failing", *["Echo"] * (MAX_BROADCAST - 1)]
+        assert [error.processor for error in call.errors] == ["Failing", *["Echo"] * REPEATED]
         await call.types("still there?")
-        assert call.errors[MAX_BROADCAST].processor == "Failing"
+        assert call.errors[REPEATED + 1].processor == "Failing"
 
 
 async def test_an_error_that_is_reported_while_another_is_told_is_told_and_decided_too() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Set
 from typing import Any
 
 import pytest
@@ -26,7 +27,7 @@ class Backend:
         SERVER_EVENT.validate_python(event)
         self.events.append(event)
 
-    def configure(self, session: dict[str, Any], change: dict[str, Any]) -> None: ...
+    def configure(self, session: dict[str, Any], changed: Set[str]) -> None: ...
 
     def audio(self, pcm: bytes, rate: int) -> None: ...
 

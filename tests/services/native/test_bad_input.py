@@ -196,14 +196,13 @@ def audio_message(provider: Provider, data: str) -> str:
     return json.dumps(what)
 
 
-@pytest.mark.parametrize("message", ["no base64", "odd", "no json", "a list", "no text"])
+@pytest.mark.parametrize("message", ["no base64", "no json", "a list", "no text"])
 @pytest.mark.parametrize("provider", PROVIDERS)
 async def test_a_malformed_message_of_the_providers_is_reported_and_the_call_goes_on(
     provider: Provider, message: str
 ) -> None:
     raw: dict[str, str | bytes] = {
         "no base64": audio_message(provider, "Hello, this is text!"),
-        "odd": audio_message(provider, "AAAA"),
         "no json": "Bad Gateway",
         "a list": "[1, 2]",
         "no text": b"\xff\xfe\x00",

@@ -171,9 +171,10 @@ async def test_words_have_absolute_times_and_join_to_the_text() -> None:
         assert "".join(word.text for word in words) == "Hello there. How are **you**?"
         text = "Hello there. How are you?"
         for word in words:
-            at = text.index(word.text.strip())
+            said = word.text.strip().replace("*", "")
+            at = text.index(said)
             assert word.start_s == pytest.approx(at / 15, abs=0.002)
-            assert word.end_s == pytest.approx((at + len(word.text.strip())) / 15, abs=0.002)
+            assert word.end_s == pytest.approx((at + len(said)) / 15, abs=0.002)
 
 
 async def test_without_word_times_they_are_in_proportion() -> None:

@@ -323,9 +323,8 @@ async def test_a_malformed_message_gets_an_error() -> None:
         await client.send("session.explode", event_id="e")
         error = await client.refused()
         assert (error["code"], error["param"], error["event_id"]) == ("invalid_value", "type", "e")
-        for audio in ("!", base64.b64encode(b"abc").decode()):
-            await client.send("input_audio_buffer.append", audio=audio)
-            assert (await client.refused())["param"] == "audio"
+        await client.send("input_audio_buffer.append", audio="!")
+        assert (await client.refused())["param"] == "audio"
         assert not server.got[0].audio
 
 

@@ -104,7 +104,7 @@ async def test_audio_of_no_known_response_is_played(response_id: str) -> None:
 
 async def test_a_failed_response_was_said_as_far_as_it_came() -> None:
     async with calling() as call:
-        response = await call.agent.begin("this goes on for a while")
+        response = await call.agent.begin("w0 w1 w2 w3 w4 w5 w6 w7 w8 w9")
         words = tuple(Word(f"w{n} ", n / 10, (n + 1) / 10) for n in range(10))
         await call.session.send(WordTimes(turn=response.turn, response_id=response.response_id, words=words))
         await call.agent.audio(response, ramp(0, 4800))

@@ -14,7 +14,7 @@ from aiortc.mediastreams import MediaStreamError
 from aiortc.rtp import RtpPacket
 
 from duologue.testing.tones import pieces, tone
-from duologue.transports.webrtc.audio import JitterBuffer, OpusVoice, VoiceTrack
+from duologue.transports.webrtc.audio import JitterBuffer, Voice, VoiceTrack
 
 RATE = 24_000
 CHUNK = RATE // 50
@@ -22,7 +22,7 @@ CHUNK = RATE // 50
 
 def packets(pcm: bytes, *, first: int = 0, timestamp: int = 0) -> list[RtpPacket]:
     """A caller's packets: `pcm` at 24 kHz."""
-    voice = OpusVoice(RATE)
+    voice = Voice(RATE)
     made = []
     for number, chunk in enumerate(pieces(pcm, RATE)):
         voice.write(chunk)
@@ -167,7 +167,7 @@ async def test_a_new_stream_begins_anew() -> None:
 
 
 async def test_what_has_left_is_counted_until_the_rest_is_dropped() -> None:
-    voice = OpusVoice(RATE)
+    voice = Voice(RATE)
     for chunk in pieces(tone(0.2, RATE), RATE):
         voice.write(chunk)
     for _ in range(4):
@@ -178,7 +178,7 @@ async def test_what_has_left_is_counted_until_the_rest_is_dropped() -> None:
 
 
 async def test_silence_costs_no_encoding_and_is_silent() -> None:
-    voice = OpusVoice(RATE)
+    voice = Voice(RATE)
     for chunk in pieces(tone(0.2, RATE), RATE):
         voice.write(chunk)
     payloads = [voice.next_packet() for _ in range(100)]
@@ -191,7 +191,7 @@ async def test_silence_costs_no_encoding_and_is_silent() -> None:
 
 
 async def test_packets_leave_every_20_ms_and_speech_at_once() -> None:
-    loop, voice = asyncio.get_running_loop(), OpusVoice(RATE)
+    loop, voice = asyncio.get_running_loop(), Voice(RATE)
     left: list[tuple[float, int]] = []
     track = VoiceTrack(voice, lambda: None)
 
@@ -221,7 +221,7 @@ async def test_packets_leave_every_20_ms_and_speech_at_once() -> None:
 
 
 async def test_a_loop_that_was_blocked_sends_the_speech_it_has_and_no_late_silence() -> None:
-    voice = OpusVoice(RATE)
+    voice = Voice(RATE)
     track = VoiceTrack(voice, lambda: None)
     for chunk in pieces(tone(0.06, RATE), RATE):
         voice.write(chunk)

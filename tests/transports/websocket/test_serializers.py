@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duologue.audio import mulaw
+from duologue.audio.pcm import downmix
 from duologue.errors import BadInput
 from duologue.transports.websocket.pipecat_frames import PipecatSerializer, fields
 from duologue.transports.websocket.serializers import (
@@ -249,3 +250,25 @@ def test_mulaw_is_off_by_at_most_a_step(sample: int) -> None:
 def test_a_payload_of_silence() -> None:
     event = text_of({"event": "media", "media": {"payload": b64encode(b"\xff" * 160).decode()}})
     assert FastRtcSerializer().parse(event) == Audio(bytes(320), 8_000)
+
+
+# -- any bytes, any text -----------------------------------------------------------------------------------------------
+
+
+@given(st.binary(min_size=1, max_size=60), st.integers(2, 6), st.lists(st.integers(0, 60), max_size=6))
+def test_pipecats_audio_of_several_channels_may_be_cut_anywhere(data: bytes, channels: int, cuts: list[int]) -> None:
+    pipecat, found = PipecatSerializer(), b""
+    ends = sorted(min(cut, len(data)) for cut in cuts)
+    for begin, end in zip([0, *ends], [*ends, len(data)], strict=True):
+        frame = b"\x1a" + bytes([end - begin]) + data[begin:end] + b"\x20\x80\x7d\x28" + bytes([channels])
+        received = pipecat.parse(b"\x12" + bytes([len(frame)]) + frame)
+        assert isinstance(received, Audio)
+        found += received.pcm
+    assert found == downmix(data[: len(data) - len(data) % (2 * channels)], channels)
+
+
+def test_half_a_character_is_no_reason_to_refuse_a_message() -> None:
+    words = F1Serializer(words=RtviWords())
+    message = words.parse('{"label":"rtvi-ai","type":"send-text","data":{"content":"a\\ud83d"}}')
+    assert isinstance(message, dict)
+    assert message["data"]["content"] == "a\ud83d"

@@ -61,6 +61,11 @@ async def test_candidates_come_one_by_one() -> None:
         await caller.wait_for(lambda: bool(calls.sessions), "the session")
         status, answer = await server.ask(PATH, {**trickle, "webrtc_id": "other"})
         assert (status, answer["status"], answer["meta"]["error"]) == (200, "failed", "unknown_connection")
+        # The same id at another address is another connection's.
+        status, answer = await server.ask(PATH, trickle, address="203.0.113.5")
+        assert (status, answer["status"], answer["meta"]["error"]) == (200, "failed", "unknown_connection")
+        status, answer = await server.ask(PATH, body, address="203.0.113.5")
+        assert (status, answer["type"]) == (200, "answer")
         status, answer = await server.ask(PATH, {**trickle, "candidate": {"candidate": "1 2 3", "sdpMid": "0"}})
         assert (status, answer["meta"]["error"]) == (200, "bad_candidate")
         await caller.close()

@@ -239,7 +239,7 @@ async def test_manual_turns() -> None:
 
 async def test_text_in_and_text_out() -> None:
     mocks = Mocks(["Fine."])
-    async with call(mocks) as client:
+    async with call(mocks, client_may_configure=True) as client:
         await client.update(output_modalities=["text"])
         await client.type("A note.", role="system")
         await client.type("Earlier.", role="assistant")
@@ -278,9 +278,9 @@ async def test_the_client_may_set_instructions_and_voice_only_where_that_is_allo
             await client.until("response.done")
             request = mocks.llms[0].requests[0]
             assert request.instructions == ("Be rude." if allowed else "Be kind.")
-            if allowed:
-                await client.send("session.update", session={"type": "realtime", "audio": {"output": {"voice": "bob"}}})
-                assert "bob" in (await client.refused())["message"]
+            session = await client.update(audio={"output": {"voice": "bob"}}, tools=[WEATHER])
+            assert session["audio"]["output"]["voice"] == ("ash" if allowed else "default")
+            assert session["tools"] == [WEATHER]
 
 
 @pytest.mark.parametrize(
@@ -298,15 +298,18 @@ async def test_what_cannot_be_done_is_refused(response: dict[str, Any], param: s
         assert (error["param"], error["event_id"]) == (param, "r")
 
 
-async def test_instructions_for_the_answer_to_a_spoken_turn_are_refused() -> None:
-    async with call(Mocks()) as client:
+async def test_instructions_for_the_answer_to_a_spoken_turn() -> None:
+    mocks = Mocks(["Bien.", "Fine."])
+    async with call(mocks, client_may_configure=True) as client:
         await client.send("session.update", session=MANUAL)
-        await client.append(speech(0.5))
-        await client.send("input_audio_buffer.commit")
-        await client.send("response.create", response={"instructions": "In French."})
-        assert (await client.refused())["param"] == "response.instructions"
-        await client.send("response.create")
-        await client.until("response.done")
+        for response in ({"instructions": "In French."}, None):
+            await client.append(speech(0.5))
+            await client.send("input_audio_buffer.commit")
+            await client.send("response.create", response=response)
+            await client.until("response.done")
+        asked = [request.instructions for request in mocks.llms[0].requests]
+        assert asked == ["Be kind.\n\nIn French.", "Be kind."]
+        assert mocks.asked(0) == [("user", "hello there")]
 
 
 async def test_settings_that_have_no_meaning_here() -> None:

@@ -12,6 +12,7 @@ import anyio
 import pytest
 
 from duologue import Agent, Pipeline, Session
+from duologue.audio.pcm import interleave
 from duologue.errors import ConfigurationError, ServiceError, ToolError
 from duologue.frames import AudioLevel, Dtmf, ErrorRaised, Frame, UserAudio
 from duologue.services.llm import Request, ToolRequest
@@ -425,6 +426,24 @@ async def test_keys_and_raw_audio_reach_the_pipeline() -> None:
         assert list(dict.fromkeys(digits)) == ["1", "#", "5"]
         rates = {(f.sample_rate, len(f.audio)) for f in seen if isinstance(f, UserAudio)}
         assert rates == {(RATE, len(speech(0.1))), (2 * RATE, len(speech(0.1)))}
+        assert client.told("error-response") == []
+
+
+async def test_a_text_with_half_a_character_is_taken_and_audio_may_be_cut_anywhere() -> None:
+    call = RtviCall()
+    audio = speech(0.1)
+    stereo = interleave(audio, audio)
+    async with running(call) as client:
+        seen: list[UserAudio] = []
+        call.session.observe(lambda node, way, frame: seen.append(frame) if isinstance(frame, UserAudio) else None)
+        for start in range(0, len(stereo), 1001):
+            piece = base64.b64encode(stereo[start : start + 1001]).decode()
+            client.say("raw-audio", {"base64Audio": piece, "sampleRate": 2 * RATE, "numChannels": 2})
+        client.say("send-text", {"content": "Hello \ud83d", "options": {"run_immediately": True}})
+        await client.until("bot-started-speaking")
+        heard = {(frame.at, frame.audio) for frame in seen if frame.sample_rate == 2 * RATE}
+        assert b"".join(pcm for _, pcm in sorted(heard)) == audio
+        assert [item.text for item in call.session.conversation if item.role == "caller"] == ["Hello \ufffd"]
         assert client.told("error-response") == []
 
 

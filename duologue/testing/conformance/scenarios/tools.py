@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 
 from ....agents.tool import Tool
+from ....errors import ToolError
 from ....frames import ConnectionChanged, Interrupted, ResponseStarted, ToolCall, ToolResult
 from ...scripted.server import Act, Asked, CallTool, Speak, Twice, Wait
 from ..call import calling
@@ -221,11 +222,11 @@ async def a_result_for_a_connection_that_is_gone_is_told_once(rig: Rig, random: 
 
 @scenario("E4")
 async def a_tool_that_fails_is_answered(rig: Rig, random: Random) -> None:
-    """The error of a tool that raises, or does not exist, reaches the model as the result."""
+    """The text of a `ToolError`, and that there is no such tool, reach the model as results."""
 
     async def weather(city: str) -> str:
         """The weather of a city."""
-        raise ValueError(f"no station in {city}")
+        raise ToolError(f"no station in {city}")
 
     def model(asked: Asked) -> list[Act]:
         if asked.said == WEATHER:

@@ -4,6 +4,7 @@ const LIMIT = 8;
 const STAGES = {
   endpointing: "Speech end",
   transcript: "Transcript",
+  tool: "Tools",
   first_token: "First token",
   first_audio: "First audio",
   transport: "Transport",

@@ -1,0 +1,5 @@
+"""`python -m duologue`: the `duologue` command."""
+
+from .cli import main
+
+main()

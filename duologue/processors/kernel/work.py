@@ -1,0 +1,200 @@
+"""`Work`: code that others wrote, in a task of its own, within a time limit."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+from ...errors import DeadlineExceeded, DuologueError, IllegalState, ServiceError
+from .lane import Overdue
+from .node import Node
+from .tasks import stopped
+
+T = TypeVar("T")
+END: Any = object()
+
+Take = Callable[[Any], Awaitable[bool]]
+"""Takes a piece of a stream. Returns True if it was the last one."""
+Finish = Callable[[], Awaitable[None]]
+"""Called at the end of a stream."""
+
+CLOSING_S = 0.5
+"""Seconds that work which is over may take to close before it is cancelled."""
+MAX_IDLE_PIECES = 1_000
+"""Pieces in a row that bring nothing. After these the stream has failed."""
+
+
+class Stopped(Exception):
+    """The work was stopped by `Work.stop`."""
+
+
+class Work(Generic[T]):
+    """Runs code that others wrote in a task of its own, which may ignore its cancellation.
+
+    The waiting task goes on as soon as the work has its result, is stopped, or has brought nothing for `limit_s`
+    seconds. Work that does not end then is cancelled twice within the session's `stop_s`, as asyncio does it, and left
+    behind. `name` is the name of the task, in errors and outcomes. One object does one piece of work.
+    """
+
+    def __init__(self, owner: Node, name: str, limit_s: float) -> None:
+        self.over = False
+        """True once nobody waits for the work any more: it must give nothing."""
+        self._owner = owner
+        self._name = name
+        self._limit_s = limit_s
+        self._task: asyncio.Task[None] | None = None
+        self._since = 0.0  # loop time at which it began to owe something
+        self._owes = True
+        self._idle = 0  # pieces since the last one that brought something
+        self._result: T | None = None
+        self._error: Exception | None = None
+        self._settled = False
+        self._stopped = False
+        self._news: asyncio.Future[None] | None = None
+
+    async def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Return the result of `coroutine`. Raises its error, Overdue after the limit, Stopped after `stop`."""
+        return await self._run(self._caught(coroutine))
+
+    async def read(self, stream: AsyncIterator[Any], take: Take, finish: Finish | None = None) -> None:
+        """Call `take` with each piece of a stream until its end, then `finish`. `take` returns True to end it early.
+
+        The stream is closed after that, for which nobody waits. The limit is for the time since the last piece that
+        `touch` has confirmed. Raises as `run` does.
+        """
+        await self._run(self._read(stream, take, finish))
+
+    def touch(self) -> None:
+        """Record that the work has brought something: its limit begins again."""
+        self._since = asyncio.get_running_loop().time()
+        self._idle = 0
+
+    def stop(self) -> None:
+        """Stop the work, now. The waiting task gets Stopped."""
+        self.over = self._stopped = True
+        self._wake()
+
+    # -- the waiting task ------------------------------------------------------------------------------------------
+
+    async def _run(self, work: Coroutine[Any, Any, None]) -> T:
+        if self._stopped:
+            work.close()
+            raise Stopped
+        loop = asyncio.get_running_loop()
+        self.touch()
+        self._task = task = self._owner.host.start_task(self._owner, work)
+        task.add_done_callback(self._ended)
+        try:
+            while not (self._settled or self._stopped or task.done()):
+                left_s = self._since + self._limit_s - loop.time() if self._owes else self._limit_s
+                if left_s <= 1e-6:
+                    await asyncio.sleep(0)  # a result that has arrived meanwhile has priority
+                    if not self._settled and self._owes and self._since + self._limit_s <= loop.time() + 1e-6:
+                        raise Overdue
+                    continue
+                await self._wait(left_s)
+            if self._stopped and not self._settled:
+                raise Stopped
+            if self._error is not None:
+                raise self._error
+            if not self._settled:  # the end of the session has cancelled it
+                raise Stopped
+            return self._result  # type: ignore[return-value]
+        finally:
+            self.over = True
+            if not task.done():
+                self._leave(task)
+
+    async def _wait(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        assert self._task is not None
+        self._news = loop.create_future()
+        timer = loop.call_later(seconds, self._wake) if seconds < math.inf else None
+        try:
+            with self._owner.host.waits.noted(self._task):
+                await self._news
+        finally:
+            self._news = None
+            if timer is not None:
+                timer.cancel()
+
+    def _wake(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._wake()
+
+    def _leave(self, task: asyncio.Task[None]) -> None:
+        """Let the work close, or stop it."""
+        closing = self._settled
+        if not closing and not task.cancelling():
+            task.cancel()
+        try:
+            self._owner.host.start_task(self._owner, self._insist(task, closing))
+        except IllegalState:
+            task.cancel()
+
+    async def _insist(self, task: asyncio.Task[None], closing: bool) -> None:
+        stop_s = self._owner.host.deadlines.stop_s
+        await asyncio.wait({task}, timeout=CLOSING_S if closing else stop_s / 2)
+        if not task.done() and not await stopped(task, stop_s if closing else stop_s / 2):
+            error = f"{self._name} ignored its cancellation for {stop_s:g} s: left behind"
+            self._owner.host.report(DeadlineExceeded(error), self._owner.name)
+
+    # -- the task of the work --------------------------------------------------------------------------------------
+
+    async def _caught(self, coroutine: Coroutine[Any, Any, T]) -> None:
+        try:
+            self._result = await coroutine
+        except Exception as error:
+            self._error = error
+        except asyncio.CancelledError:
+            self._note_stray()
+        self._settle()
+
+    async def _read(self, stream: AsyncIterator[Any], take: Take, finish: Finish | None) -> None:
+        try:
+            await self._read_all(stream, take, finish)
+        finally:
+            await close_stream(stream)
+
+    async def _read_all(self, stream: AsyncIterator[Any], take: Take, finish: Finish | None) -> None:
+        try:
+            while not self.over:
+                self._owes = True
+                piece = await anext(stream, END)
+                self._owes = False
+                if self.over or piece is END or await take(piece):
+                    break
+                self._idle += 1
+                if self._idle > MAX_IDLE_PIECES:
+                    raise ServiceError(f"{self._name} gives piece after piece and nothing in them")
+            if finish is not None and not self.over:
+                self._owes = False
+                await finish()
+        except Exception as error:
+            self._error = error
+        except asyncio.CancelledError:
+            self._note_stray()
+        self._settle()
+
+    def _note_stray(self) -> None:
+        """Raise CancelledError again if the task itself is being cancelled, else note it as the work's error."""
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        self._error = DuologueError("it awaited something that was cancelled")
+
+    def _settle(self) -> None:
+        self._settled, self._owes = True, False
+        self._wake()
+
+
+async def close_stream(stream: AsyncIterator[Any]) -> None:
+    """Close a stream of pieces, complete or not."""
+    close = getattr(stream, "aclose", None)
+    if close is not None:
+        await close()

@@ -1,0 +1,168 @@
+"""`Answering`: one answer of a model, from the request to its last piece."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from ..errors import ConfigurationError, DeadlineExceeded, ServiceError
+from ..frames import BotText, Usage
+from ..processors.kernel.groups import leaves
+from ..processors.kernel.lane import Overdue
+from ..processors.kernel.tasks import loop_time
+from ..processors.kernel.work import Stopped, Work
+from .context import ToolRequest
+from .contract import wrong_piece
+from .sentences import SentenceSplitter
+from .thoughts import ModelText, ThoughtsGiven, begins_with_thoughts
+from .tts import TTS
+
+if TYPE_CHECKING:
+    from .llm import LLM, Pieces
+
+log = logging.getLogger("duologue")
+
+MAX_RETRY_AFTER_S = 10.0
+"""The longest `retry_after_s` of an error that is waited for. A caller waits no longer for an answer."""
+MAX_CALLS = 64
+"""Tool calls of one answer. Further ones are not read."""
+PIECES = "str, ToolRequest or Usage"
+
+
+class Answering:
+    """Reads one answer of a model, and pushes its text. A text of the application is read like an answer."""
+
+    def __init__(self, llm: LLM, turn: int, response_id: str) -> None:
+        self.turn = turn
+        self.calls: list[ToolRequest] = []
+        self._llm = llm
+        self._session = llm.session
+        self._response_id = response_id
+        self._work: Work[Any] | None = None
+        self._stopped = False
+        self._characters = 0
+        self._ends_at = math.inf  # loop time
+
+    def stop(self) -> None:
+        """Stop it, now."""
+        self._stopped = True
+        if self._work is not None:
+            self._work.stop()
+
+    def work(self, what: str, limit_s: float = math.inf) -> Work[Any]:
+        """Return work for a part of the answer, which `stop` stops as well."""
+        work = self._work = Work(self._llm, f"{self._llm.name}.{what}", limit_s)
+        if self._stopped:
+            work.stop()
+        return work
+
+    async def give(self, generate: Callable[[], Pieces], *, again: bool) -> None:
+        """Read an answer, and once more if it is empty or fails before its first word, if `again`.
+
+        Raises Stopped after `stop`, and the error of an answer that has failed.
+        """
+        try:
+            await self._read(generate, model=again)
+            return
+        except (Stopped, ThoughtsGiven):
+            raise
+        except Exception as error:
+            wait_s = self._retry_after(error) if again else None
+            if wait_s is None:
+                raise
+            log.info("session %s: %s is asked once more: %s", self._session.id, self._llm.name, error)
+            self.calls.clear()
+            if wait_s:
+                await self.work("pause").run(asyncio.sleep(wait_s))
+            if self._session.floor.caller_speaking:
+                raise
+        await self._read(generate, model=True)
+
+    def _retry_after(self, error: Exception) -> float | None:
+        """Return the seconds after which the answer may be asked for again, None if it may not be."""
+        if self._characters or self._session.floor.caller_speaking or getattr(error, "fatal", False):
+            return None
+        if isinstance(error, ConfigurationError | DeadlineExceeded):
+            return None
+        wait_s: float = getattr(error, "retry_after_s", None) or 0.0
+        return wait_s if wait_s <= MAX_RETRY_AFTER_S else None
+
+    async def _read(self, generate: Callable[[], Pieces], *, model: bool) -> None:
+        llm, hooks = self._llm, self._session.hooks
+        work = self.work("generate", llm.timeout_s)
+        # A TTS calls the hooks for its sentences itself, behind all processors that change the text.
+        splitter = SentenceSplitter() if hooks.has(BotText) and not self._is_spoken() else None
+        first = llm.thinks_first
+        said = ModelText(thinks_first=begins_with_thoughts(llm.model) if first is None else first)
+        self._ends_at = loop_time() + llm.max_answer_s
+
+        async def take(piece: object) -> bool:
+            if isinstance(piece, str):
+                if piece:
+                    await self._push(said.feed(piece), splitter)
+                    work.touch()
+            elif isinstance(piece, ToolRequest):
+                self._take_call(piece)
+                work.touch()
+            elif isinstance(piece, Usage):
+                llm.broadcast(msgspec.structs.replace(piece, turn=self.turn, response_id=self._response_id))
+                if model:
+                    llm.spent.count(piece)
+            else:
+                raise wrong_piece(llm, "generate", piece, PIECES)
+            return self._is_too_long()
+
+        try:
+            await work.read(generate(), take, lambda: self._finish(said, splitter))
+        except Overdue:
+            raise DeadlineExceeded(f"the model gave nothing for {llm.timeout_s:g} s") from None
+        if model and not self._characters and not self.calls:
+            raise ServiceError("the model gave no words")
+
+    def _take_call(self, call: ToolRequest) -> None:
+        if not isinstance(call.arguments, dict):
+            kind = type(call.arguments).__name__
+            raise ServiceError(f"the model gave arguments for the tool {call.name!r} that are {kind}, not an object")
+        if len(self.calls) < MAX_CALLS:
+            self.calls.append(call)
+
+    def _is_too_long(self) -> bool:
+        llm = self._llm
+        if self._characters > llm.max_answer_characters:
+            limit = f"{llm.max_answer_characters} characters"
+        elif loop_time() > self._ends_at:
+            limit = f"{llm.max_answer_s:g} s"
+        else:
+            return False
+        self._session.report(ServiceError(f"an answer is longer than {limit}: the rest is left out"), llm.name)
+        return True
+
+    async def _finish(self, said: ModelText, splitter: SentenceSplitter | None) -> None:
+        await self._push(said.flush(), splitter)
+        if splitter is not None:
+            await self._push_checked([splitter.flush()])
+
+    async def _push(self, text: str, splitter: SentenceSplitter | None) -> None:
+        if not text:
+            return
+        self._characters += len(text)
+        self._session.ledger.write(self._response_id, text)
+        if splitter is None:
+            await self._llm.push(BotText(turn=self.turn, response_id=self._response_id, text=text))
+        else:
+            await self._push_checked(splitter.feed(text))
+
+    async def _push_checked(self, sentences: list[str]) -> None:
+        for sentence in sentences:
+            frame = BotText(turn=self.turn, response_id=self._response_id, text=sentence)
+            checked = await self._session.hooks.sentence(frame)
+            if checked is not None and checked.text:
+                await self._llm.push(checked)
+
+    def _is_spoken(self) -> bool:
+        return any(isinstance(leaf, TTS) for leaf in leaves(self._session.pipeline))

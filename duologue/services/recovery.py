@@ -1,0 +1,110 @@
+"""`Recovery`: opens a service again that has failed, and gives it up when it keeps failing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from typing import Any, Protocol, TypeVar
+
+from ..errors import ConfigurationError, DeadlineExceeded, ServiceError
+from ..frames import ConnectionChanged, Signal
+from ..processors.kernel.lane import Overdue
+
+T = TypeVar("T")
+
+log = logging.getLogger("duologue")
+
+MAX_FAILURES = 3
+"""Failures in a row after which a service is given up."""
+BACKOFF_S = 0.25
+"""Seconds before a service is opened again. Doubles with each failure in a row."""
+
+
+class Recovering(Protocol):
+    """The part of a service that its recovery uses."""
+
+    reopens: bool
+    timeout_s: float
+    replaceable: bool
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def session(self) -> Any: ...
+    def broadcast(self, signal: Signal) -> None: ...
+    async def open(self) -> None: ...
+    async def close(self) -> None: ...
+    async def in_work(self, method: str, call: Coroutine[Any, Any, T], limit_s: float) -> T: ...
+
+
+class Recovery:
+    """Counts the failures in a row of one service, and opens it again in between.
+
+    A service that `reopens` is closed and opened before it is used again after a failure, `BACKOFF_S` seconds later,
+    then twice that. After `MAX_FAILURES` in a row it is given up: a `ConnectionChanged` signal with state "lost" lets a
+    `Handoff` with `failover` change the engine; without one the error is fatal.
+    """
+
+    def __init__(self, service: Recovering) -> None:
+        self.opening = False
+        """True while the service is closed and opened again. The bases' own `open` and `close` do nothing then."""
+        self.lost: Exception | None = None
+        """The error after which the service was given up."""
+        self._service = service
+        self._failures = 0
+        self._closed = False  # it has failed and was not opened again
+
+    def worked(self) -> None:
+        """Note that the service has done its work."""
+        self._failures, self._closed = 0, False
+
+    def begin(self) -> None:
+        """Forget the failures: the engine opens."""
+        self._failures, self._closed, self.lost = 0, False, None
+
+    def failed(self, error: Exception) -> bool:
+        """Note a failure. Returns True if the service may be used again."""
+        self._failures += 1
+        self._closed = self._service.reopens and not isinstance(error, ConfigurationError)
+        if self._failures >= MAX_FAILURES:
+            self.give_up(error)
+        return self.lost is None
+
+    def give_up(self, error: Exception) -> None:
+        """Report that the service is lost. Does nothing if it is lost already."""
+        if self.lost is not None:
+            return
+        service = self._service
+        times = f"failed {self._failures} times in a row: {error}"
+        self.lost = ServiceError(f"{service.name} {times}")
+        service.broadcast(ConnectionChanged(engine=service.name, state="lost", reason=times))
+        service.session.report(self.lost, service.name, fatal=not self._service.replaceable)
+
+    async def ready(self) -> None:
+        """Open the service again if it has failed. Raises the error of its `open`, DeadlineExceeded or Stopped."""
+        if self.lost is not None:
+            raise self.lost
+        if not self._closed:
+            return
+        service = self._service
+        log.info("session %s: %s is opened again", service.session.id, service.name)
+        pause_s = BACKOFF_S * 2 ** (self._failures - 1)
+        await service.in_work("back-off", asyncio.sleep(pause_s), pause_s + service.timeout_s)
+        self.opening = True
+        try:
+            try:
+                await self._call("close", service.close)
+            except Exception as error:  # it has failed anyway
+                log.info("session %s: %s did not close: %s", service.session.id, service.name, error)
+            await self._call("open", service.open)
+        finally:
+            self.opening = False
+        self._closed = False
+
+    async def _call(self, method: str, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        service = self._service
+        try:
+            await service.in_work(method, function(), service.timeout_s)
+        except Overdue:
+            raise DeadlineExceeded(f"{service.name}.{method} took longer than {service.timeout_s:g} s") from None
