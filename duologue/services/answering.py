@@ -148,6 +148,8 @@ class Answering:
             await self._push_checked([splitter.flush()])
 
     async def _push(self, text: str, splitter: SentenceSplitter | None) -> None:
+        if not self._characters:
+            text = text.lstrip()
         if not text:
             return
         self._characters += len(text)

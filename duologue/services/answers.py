@@ -27,7 +27,9 @@ from ..frames import (
 )
 from ..processors.handoff.handoff import first_configuration
 from ..processors.kernel.lane import DrainableLane
+from ..processors.kernel.node import Node
 from ..processors.processor import Processor, handles
+from .contract import check_made, check_opened
 
 IMAGE_TYPES = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
 """The MIME types of images that models take."""
@@ -56,7 +58,11 @@ class Answers(Processor):
     interrupted is answered as soon as nobody speaks. Subclasses implement `_answer` and `_speak`.
     """
 
+    is_made = False
+    """True once `__init__` has run."""
+
     def __init__(self) -> None:
+        self.is_made = True
         self.config = EngineConfig()
         """The configuration. A response uses the one in force when it begins."""
         self._jobs: DrainableLane | None = None
@@ -68,6 +74,7 @@ class Answers(Processor):
         self._leaving = False
         self._unheard = False  # the client has gone: nobody can hear an answer
         self._kept: list[Input] = []
+        self._texts_wait = False  # a job that answers typed texts has not begun
 
     async def _answer(self, turn: int, extra: str, asked: Input) -> None:
         """Answer `asked` in this turn, with `extra` instructions for this answer, and with its choice of tools."""
@@ -87,10 +94,19 @@ class Answers(Processor):
         """
         raise NotImplementedError
 
+    def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
+        """Require that `__init__` has run."""
+        check_made(self, Answers)
+        super().check_place(before, after)
+
+    def check_opened(self) -> None:
+        """Require that `open` has run."""
+        check_opened(self, self._jobs is not None)
+
     async def open(self) -> None:
         """Start the worker that gives one response after the other. Overriding methods call this first."""
         self._jobs = DrainableLane(self)
-        self._leaving = False
+        self._leaving = self._texts_wait = False
 
     def first_change(self, voices: str) -> Configure | None:
         """Return the change to the session's agent, None without an agent, and keep the agent's greeting for later.
@@ -280,6 +296,7 @@ class Answers(Processor):
         waiting = [frame for frame in self._jobs.take("up") if isinstance(frame, Input)]
         left = Handover(asked=(*self._kept, *waiting), said=self._said, unanswered=self._unanswered)
         self._kept.clear()
+        self._texts_wait = False
         self._said = self._unanswered = ""
         self._due.clear()
         return left
@@ -299,13 +316,19 @@ class Answers(Processor):
     # -- one job after the other -------------------------------------------------------------------------------------
 
     def queue(self, frame: Input) -> None:
-        """Queue a job. It is done with the present configuration."""
+        """Queue a job. It is done with the present configuration. Texts that wait already are answered together."""
         assert self._jobs is not None
+        if isinstance(frame, UserText):
+            if self._texts_wait:
+                return
+            self._texts_wait = not self._jobs.full
         config, turn, before = self.config, _turn_of(frame), self._interruptions
-        self._due[turn] += 1
+        self._due[turn] += not self._jobs.full  # a full lane refuses the job
 
         async def work(frame: Input) -> None:
             self._due[turn] -= 1
+            if isinstance(frame, UserText):
+                self._texts_wait = False
             if before == self._interruptions or not _is_void_after_interruption(frame):
                 await self._work(frame, config)
             elif turn:

@@ -14,6 +14,7 @@ from ..errors import ConfigurationError
 from ..frames import Configure, Control, EndOfTurn
 from ..processors.pipeline import Pipeline
 from ..processors.processor import Processor, handles
+from .contract import check_made
 from .llm import LLM
 from .stt import STT
 from .tts import TTS
@@ -85,7 +86,8 @@ class Cascade(Pipeline):
     replaces them. The tools of the pipeline's `Tools` are added to either. The heard text follows the word times, if
     the TTS gives them.
 
-    Raises ConfigurationError for a voice that the TTS does not have, and for two tools of one name.
+    Raises ConfigurationError for a voice that the TTS does not have, for two tools of one name, and for a service
+    whose `__init__` does not call that of its base.
     """
 
     def __init__(
@@ -100,6 +102,10 @@ class Cascade(Pipeline):
         voice: str = "",
         tools: tuple[ToolSpec, ...] = (),
     ) -> None:
+        for service, base in ((stt, STT), (llm, LLM), (tts, TTS)):
+            if not isinstance(service, base):
+                raise ConfigurationError(f"a cascade is made of an STT, an LLM and a TTS, not {service!r}")
+            check_made(service, base)
         self.stt, self.llm, self.tts = stt, llm, tts
         self.heard, self.spoken = tuple(heard), tuple(spoken)
         self._heard_all, self._wrote_all = _Checkpoint(), _Checkpoint()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Any, Literal
 
@@ -15,8 +15,10 @@ from ..session.conversation import Conversation, Item, byte_length
 from ..session.ledger import Ledger
 from ..session.tool_calls import PENDING, late_text
 
-BYTES_PER_TOKEN = 4
-"""Bytes of UTF-8 that are counted as one token: an English text has four characters for each."""
+BYTES_PER_TOKEN = 3
+"""Bytes of UTF-8 that are counted as one token. English has about four, Chinese about three."""
+ITEMS_PER_MESSAGE = 4
+"""Items of the log that are read for each message of a budget."""
 SAY = "Say exactly this, word for word, and nothing else: "
 """The instruction that makes a speech-to-speech model say a text of the application."""
 IMAGE_LEFT_OUT = "(an image that was shown before)"
@@ -63,22 +65,28 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits of the conversation in a request: the newest messages that fit are sent.
+    """Limits of the conversation in a request: the newest turns that fit are sent, each as a whole.
 
-    `messages` is the number of messages of caller and agent; results and notes among them are sent as well.
-    `text_bytes` limits texts, arguments and results in UTF-8. `image_bytes` limits images; older images are mentioned
-    and not sent. A tool call and its result are kept together. The newest turn and the newest words of the caller are
-    always sent. The instructions and tools are not counted.
+    `messages` is the number of messages of caller and agent; results and notes among them are sent as well. `tokens`
+    limits texts, arguments and results; a token is estimated as `BYTES_PER_TOKEN` bytes. `image_bytes` limits images;
+    older images are mentioned and not sent. A tool call and its result are kept together. The newest turn is sent even
+    if it is longer, without its earlier texts if the caller typed several, and so are the newest words of the caller.
+    The instructions and tools are not counted.
     """
 
     messages: int = 400
-    text_bytes: int = 256 * 1024
+    tokens: int = 32_000
     image_bytes: int = 4 * 1024 * 1024
 
     def __post_init__(self) -> None:
         for name in self.__struct_fields__:
             if getattr(self, name) < 0:
                 raise ConfigurationError(f"a budget's {name} must not be negative, not {getattr(self, name)}")
+
+    @property
+    def text_bytes(self) -> int:
+        """The limit of texts, arguments and results in bytes of UTF-8."""
+        return self.tokens * BYTES_PER_TOKEN
 
 
 DEFAULT_BUDGET = Budget()
@@ -141,13 +149,14 @@ def _news(conversation: Conversation, items: Sequence[Item], ledger: Ledger) -> 
 
 
 def _within(conversation: Conversation, ledger: Ledger, budget: Budget) -> tuple[list[Item], set[str]]:
-    """Return the newest items within the budget, oldest first, and the ids of the images that do not fit.
+    """Return the items of the newest turns within the budget, oldest first, and the ids of the images that do not fit.
 
-    The time it takes grows with these items, not with the conversation. It errs on the side of too many items.
+    The time it takes grows with these items, not with the conversation.
     """
     if _all_fit(conversation, ledger, budget):
         return list(conversation), set()
     text_left, images_left = budget.text_bytes, budget.image_bytes
+    items_left = ITEMS_PER_MESSAGE * max(1, budget.messages)
     newest = next((item.turn for item in reversed(conversation) if item.turn), -1)
     found: list[Item] = []
     hidden: set[str] = set()
@@ -156,13 +165,16 @@ def _within(conversation: Conversation, ledger: Ledger, budget: Budget) -> tuple
     for item in backwards:
         shown, size = _sizes(item, ledger)
         text_left -= size
+        items_left -= 1
         now = _side(item)
         sides += bool(now) and now != side
         side = now if now or not size else ""
-        if item.turn != newest and (text_left < 0 or sides > budget.messages + 1):
-            if not heard_caller:
-                found += _newest_words(item, backwards)
-            break
+        if text_left < 0 or items_left < 0 or sides > budget.messages:
+            if item.turn != newest:
+                _end_before(item, found, backwards)
+                break
+            if heard_caller and _is_words(item):
+                break
         if shown:
             images_left -= shown
             if images_left < 0 and item.turn != newest:
@@ -173,16 +185,25 @@ def _within(conversation: Conversation, ledger: Ledger, budget: Budget) -> tuple
     return found, hidden
 
 
+def _end_before(item: Item, found: list[Item], before: Iterator[Item]) -> None:
+    """Remove the rest of the turn of `item`, which does not fit, and add the caller's words if there are none."""
+    rest: list[Item] = []
+    while found and item.turn and found[-1].turn == item.turn:
+        rest.append(found.pop())
+    if not any(map(_is_words, found)):
+        found += _newest_words(chain(reversed(rest), [item], before))
+
+
 def _all_fit(conversation: Conversation, ledger: Ledger, budget: Budget) -> bool:
     """Return True if the whole conversation is sure to fit into the budget."""
     size = conversation.size + sum(byte_length(response.text) for response in ledger.unsettled)
     return size <= min(budget.text_bytes, budget.image_bytes) and len(conversation) <= budget.messages
 
 
-def _newest_words(last: Item, before: Iterator[Item]) -> list[Item]:
-    """Return the items of the caller's newest turn with words, among `last` and the items before it, newest first."""
+def _newest_words(backwards: Iterable[Item]) -> list[Item]:
+    """Return the items of the caller's newest turn with words, newest first."""
     words: list[Item] = []
-    for item in chain([last], before):
+    for item in backwards:
         if _is_words(item) and (not words or item.turn == words[0].turn):
             words.append(item)
         elif words:

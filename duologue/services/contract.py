@@ -15,7 +15,7 @@ def check_made(service: object, base: type) -> None:
     """Raise ConfigurationError if the subclass has not called `super().__init__()`. The base's sets `is_made`."""
     if not vars(service).get("is_made"):
         raise ConfigurationError(
-            f"{type(service).__name__}.__init__ must call super().__init__(): {base.__name__} is not set up without it"
+            f"{type(service).__name__}.__init__ must call super().__init__(): the {base.__name__} is not set up"
         )
 
 

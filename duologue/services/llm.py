@@ -255,21 +255,23 @@ class LLM(Answers):
 
     async def _call(self, answer: Answering, response_id: str, config: EngineConfig) -> None:
         """Log the calls, then make them, one after the other."""
-        made = self.log_calls(answer.turn, response_id, config.agent, answer.calls)
-        waiting = deque(self.allowed(answer.turn, made))
-        self.refuse(made[len(waiting) :])
+        waiting: deque[ToolCall] = deque()
+
+        async def make() -> None:
+            made = self.log_calls(answer.turn, response_id, config.agent, answer.calls)
+            waiting.extend(self.allowed(answer.turn, made))
+            self.refuse(made[len(waiting) :])
+            while waiting and answer.turn > self.session.floor.fence:
+                await self.push(waiting[0])
+                if waiting and answer.turn > self.session.floor.fence:
+                    waiting.popleft()
+
         try:
-            await answer.work("calls").run(self._make(waiting, answer.turn))
+            await answer.work("calls").run(make())
         finally:
             for call in waiting:  # interrupted before they were made, or on the way to their runner
                 self.take_result(refusal(call, "cancelled: the caller interrupted", respond=False))
             waiting.clear()
-
-    async def _make(self, waiting: deque[ToolCall], turn: int) -> None:
-        while waiting and turn > self.session.floor.fence:
-            await self.push(waiting[0])
-            if waiting and turn > self.session.floor.fence:
-                waiting.popleft()
 
 
 async def fixed(text: str) -> Pieces:

@@ -181,7 +181,7 @@ def test_any_log_makes_a_request_that_a_model_accepts(operations: list[str], dat
         elif what in ("agent", "note", "handoff"):
             getattr(log, what)("words", turn)
     check(log.messages)
-    for budget in (Budget(messages=limit), Budget(text_bytes=limit)):
+    for budget in (Budget(messages=limit), Budget(tokens=limit // 3)):
         within = messages(log.conversation, log.ledger, budget=budget)
         check(within)
         assert len(within) <= len(log.messages)
@@ -260,7 +260,7 @@ def chat(turns: int, text: str = "") -> Log:
 
 def test_the_newest_messages_are_sent_and_notes_among_them() -> None:
     log = chat(10).note("A note.", 10).caller("q11", 11)
-    assert within(log, messages=4) == ["assistant: a9", "user: q10", "assistant: a10", "system: A note.", "user: q11"]
+    assert within(log, messages=4) == ["user: q10", "assistant: a10", "system: A note.", "user: q11"]
     assert within(log, messages=1) == ["user: q11"]
     assert len(within(log)) == 22
 
@@ -276,17 +276,17 @@ def test_a_call_and_its_results_are_kept_or_left_out_together() -> None:
     log.agent("Found.", 4).caller("thanks", 5)
     for limit in range(1, 12):
         lines = within(log, messages=limit)
-        assert ("assistant: I look. [tool_c1] [tool_c2]" in lines) == ("tool: ok" in lines) == (limit >= 3)
+        assert ("assistant: I look. [tool_c1] [tool_c2]" in lines) == ("tool: ok" in lines) == (limit >= 4)
     for limit in range(0, 400, 10):
-        within(log, text_bytes=limit)
+        within(log, tokens=limit // 3)
 
 
 def test_bytes_count_in_utf_8_and_the_newest_turn_is_always_sent_whole() -> None:
     log = chat(10, "é" * 48)  # 100 bytes a message
-    assert len(within(log, text_bytes=1_000)) in (9, 10)
-    assert len(within(log, text_bytes=0)) == 2
+    assert len(within(log, tokens=350)) == 10
+    assert len(within(log, tokens=0)) == 2
     log.caller("look", 11).call("c1", 11).result("c1", "x" * 100_000, 11)
-    assert [len(line) for line in within(log, text_bytes=10)] == [10, 21, 100_006]
+    assert [len(line) for line in within(log, tokens=3)] == [10, 21, 100_006]
 
 
 def test_the_newest_words_of_the_caller_are_sent_however_old() -> None:
@@ -294,7 +294,7 @@ def test_the_newest_words_of_the_caller_are_sent_however_old() -> None:
     for turn in range(3, 40):
         log.agent(f"a{turn}", turn).call(f"c{turn}", turn).result(f"c{turn}", turn=turn)
     assert within(log, messages=1)[0] == "user: first half,\nsecond half"
-    assert within(log, text_bytes=10)[0] == "user: first half,\nsecond half"
+    assert within(log, tokens=3)[0] == "user: first half,\nsecond half"
 
 
 def test_images_that_do_not_fit_are_named_and_what_was_said_stays() -> None:
@@ -319,8 +319,8 @@ def test_400_images_in_the_log_are_no_request_of_76_megabytes() -> None:
 
 
 def test_a_negative_budget_is_refused() -> None:
-    with pytest.raises(ConfigurationError, match="a budget's text_bytes must not be negative, not -1"):
-        Budget(text_bytes=-1)
+    with pytest.raises(ConfigurationError, match="a budget's tokens must not be negative, not -1"):
+        Budget(tokens=-1)
 
 
 def test_the_time_that_a_request_takes_does_not_grow_with_the_log() -> None:

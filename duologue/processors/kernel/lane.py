@@ -88,6 +88,11 @@ class Lane:
         """True while a frame waits or its handler runs."""
         return self._running is not None or bool(self._queue)
 
+    @property
+    def full(self) -> bool:
+        """True while frames that travel upstream are refused."""
+        return len(self._queue) >= self._limit
+
     def put(self, target: Target, frame: Frame, held: bool = False) -> Awaitable[None]:
         """Queue `target(frame)`. Waits while the lane is full."""
         if len(self._queue) < self._capacity:  # then no push waits: free room goes to waiting pushes at once

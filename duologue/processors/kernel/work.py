@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
@@ -53,9 +54,11 @@ class Work(Generic[T]):
         self._settled = False
         self._stopped = False
         self._news: asyncio.Future[None] | None = None
+        self._begun: Coroutine[Any, Any, T] | None = None
 
     async def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Return the result of `coroutine`. Raises its error, Overdue after the limit, Stopped after `stop`."""
+        self._begun = coroutine
         return await self._run(self._caught(coroutine))
 
     async def read(self, stream: AsyncIterator[Any], take: Take, finish: Finish | None = None) -> None:
@@ -81,6 +84,7 @@ class Work(Generic[T]):
     async def _run(self, work: Coroutine[Any, Any, None]) -> T:
         if self._stopped:
             work.close()
+            self._forget()
             raise Stopped
         loop = asyncio.get_running_loop()
         self.touch()
@@ -95,7 +99,7 @@ class Work(Generic[T]):
                         raise Overdue
                     continue
                 await self._wait(left_s)
-            if self._stopped and not self._settled:
+            if self._stopped:
                 raise Stopped
             if self._error is not None:
                 raise self._error
@@ -125,7 +129,14 @@ class Work(Generic[T]):
             self._news.set_result(None)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        self._forget()
         self._wake()
+
+    def _forget(self) -> None:
+        """Close a coroutine that was cancelled before it began."""
+        if self._begun is not None and inspect.getcoroutinestate(self._begun) == inspect.CORO_CREATED:
+            self._begun.close()
+        self._begun = None
 
     def _leave(self, task: asyncio.Task[None]) -> None:
         """Let the work close, or stop it."""

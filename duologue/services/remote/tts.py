@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Sequence
 from math import inf
@@ -16,11 +17,13 @@ from ...frames import BotAudio, BotText, Interrupted, ResponseEnded, ResponseSta
 from ...processors.processor import handles
 from ...session.heard import SPOKEN_CHARACTERS_PER_S, cut_text
 from ..spoken_text import spoken
-from ..tts import TTS
+from ..tts import MAX_SPEECH_S, TTS
 from ..word_times import WordAligner, in_proportion
 from .connection import Connection, ConnectionSettings
 from .dialect import ConnectionDialect, Event, Refused, WireMessage
 from .service import RemoteService, Setup
+
+log = logging.getLogger("duologue")
 
 MAX_UNPLAYED_S = 600.0
 """The most seconds of a response's audio that may wait for the playout. Beyond them the response fails."""
@@ -123,7 +126,22 @@ class SpeechContext:
     def touch(self) -> None:
         """Note that text or audio has come: restart the deadline, and wake the waiting task."""
         self.touched_at = asyncio.get_running_loop().time()
+        self.wake()
+
+    def wake(self) -> None:
+        """Let the waiting task look again."""
         self._news.set()
+
+    def begin_again(self, context_id: str) -> None:
+        """Forget what has come: the vendor gets the text once more, as another context."""
+        self.id, self.opened, self.error = context_id, False, None
+        self.heard = self.done = False
+        self.chunks.clear()
+        self.waiting_bytes = self.guessed = 0
+        self.whole = WholeSamples()
+        self.words = WordAligner()
+        for written, text in self.sentences:
+            self.words.add(written, text)
 
     async def next(self, timeout_s: float) -> ContextAudio | None:
         """Return the next audio, None at the end. Raises the context's error or DeadlineExceeded."""
@@ -150,8 +168,9 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
 
     A service implements `dial` and `dialect`. Each response is a context. Sentences go to the vendor as they are
     written, and audio goes out as it comes. Audio of a cancelled context is dropped. A context fails if no audio, or no
-    end, comes within `timeout_s` seconds: the response ends as failed, without its unspoken text. When the connection
-    is lost, a context without audio is repeated on the next connection, and a context with audio fails.
+    end, comes within `timeout_s` seconds. One without audio is sent once more. Otherwise the response ends as failed,
+    without its unspoken text. When the connection is lost, a context without audio is repeated on the next connection,
+    and a context with audio fails.
     """
 
     def __init__(self, *, connection: ConnectionSettings | None = None) -> None:
@@ -260,12 +279,15 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             context.finished.set()
 
     async def _give_until_done(self, context: SpeechContext) -> None:
-        try:
-            while (chunk := await context.next(self.timeout_s)) is not None:
-                await self._give(context, chunk)
-            if not context.spoken_s:
-                raise ServiceError("the service gave no audio")
-        except Exception as error:
+        error = await self._give_chunks(context)
+        if error is not None and self._may_repeat(context, error) and self._repeat(context):
+            log.info("session %s: %s is asked once more: %s", self.session.id, self.name, error)
+            error = await self._give_chunks(context)
+            if error is not None:
+                self._count_failure(error)
+        if error is None:
+            self._recovery.worked()
+        else:
             context.error = error
             self._failure = f"no speech for a response: {str(error) or type(error).__name__}"
             self.report(ServiceError(self._failure))
@@ -278,6 +300,38 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         else:
             await self._time_words(context, context.in_proportion(context.spoken_s))
         self.tell_misfits(context.words)
+
+    async def _give_chunks(self, context: SpeechContext) -> Exception | None:
+        """Push the audio of a context until its end. Returns the error with which it failed, None for success."""
+        try:
+            while (chunk := await context.next(self.timeout_s)) is not None:
+                await self._give(context, chunk)
+                longest_s = MAX_SPEECH_S + self.max_s_per_character * len(context.text)
+                if context.spoken_s > longest_s:
+                    told = f"more than {longest_s:g} s of audio for {len(context.text)} characters: the rest is cut"
+                    return ServiceError(told)
+            if not context.spoken_s:
+                raise ServiceError("the service gave no audio")
+        except Exception as error:
+            return error
+        return None
+
+    def _may_repeat(self, context: SpeechContext, error: Exception) -> bool:
+        return self._count_failure(error) and not context.spoken_s
+
+    def _count_failure(self, error: Exception) -> bool:
+        """Note a failure. Returns False if the service, or its connection, has been given up."""
+        return self.failure is None and self._recovery.failed(error)
+
+    def _repeat(self, context: SpeechContext) -> bool:
+        """Send a context without audio once more, as a new one. Returns False if that cannot be done now."""
+        if self.connection is None or self.held or self.failure is not None or self._not_set_up is not None:
+            return False
+        self._stop(context)
+        self._contexts += 1
+        context.begin_again(f"context_{self._contexts}")
+        self._send_again(self.connection, context)
+        return True
 
     async def _give(self, context: SpeechContext, chunk: ContextAudio) -> None:
         if chunk.words:
@@ -331,13 +385,15 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             if context is None or event.context != context.id or context.error is not None:
                 self.dropped_bytes += len(event.pcm)
                 return
-            context.heard = context.heard or bool(event.pcm)
+            if event.pcm:
+                context.heard = True
+                context.touch()
             context.chunks.append(event)
             context.waiting_bytes += len(event.pcm)
             if context.waiting_bytes > MAX_UNPLAYED_S * self.sample_rate * 2:
                 context.error = ServiceError(f"more than {MAX_UNPLAYED_S:g} s of audio wait")
                 context.chunks.clear()
-            context.touch()
+            context.wake()
         elif isinstance(event, ContextDone):
             if context is not None and event.context == context.id:
                 context.done = True
@@ -363,9 +419,12 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
     def attached(self, connection: Connection[TTSDialect]) -> None:
         """Send the response in progress again if it has no audio yet. A response with audio cannot continue."""
         self.detached()
-        context, dialect = self._context, connection.dialect
-        if context is None or context.error is not None or context.done:
-            return
+        context = self._context
+        if context is not None and context.error is None and not context.done:
+            self._send_again(connection, context)
+
+    def _send_again(self, connection: Connection[TTSDialect], context: SpeechContext) -> None:
+        dialect = connection.dialect
         context.opened = True
         messages = list(dialect.open(context.id, context.response.voice, context.language))
         for _, text in context.sentences:

@@ -269,11 +269,38 @@ async def test_a_context_without_audio_fails_and_its_text_was_not_said() -> None
         assert len(agent.errors) == 1
 
 
+@pytest.mark.parametrize("fault", ["it is refused", "it hangs"])
+async def test_a_context_without_audio_is_sent_once_more(fault: str) -> None:
+    async with line(silent=True, never_done=True, timeout_s=2) as agent:
+        before = len(agent.server.connections)
+        response = await agent.says("Hello there.")
+        await anyio.sleep(0.5)
+        agent.server.behaviour.silent = agent.server.behaviour.never_done = False
+        if fault == "it is refused":
+            await agent.connection.send("error", context="context_1", code="busy", message="Later.")
+        (ended,) = await agent.until_ended(1)
+        assert ended.status == "completed"
+        assert agent.audio(response) == spoken("Hello there.")
+        assert agent.errors == []
+        assert len(agent.server.connections) == before
+
+
+async def test_a_vendor_that_keeps_giving_no_audio_is_told_as_lost() -> None:
+    async with line(silent=True) as agent:
+        for number in range(1, 3):
+            await agent.says("Hello there.")
+            await agent.until_ended(number)
+        assert agent.errors[-1].fatal or agent.errors[-2].fatal
+        assert any("failed 3 times in a row" in error.message for error in agent.errors)
+
+
 async def test_a_refused_context_fails_and_the_next_response_is_spoken() -> None:
     async with line(silent=True, never_done=True) as agent:
         await agent.says("Hello there.")
         await anyio.sleep(0.5)
-        await agent.connection.send("error", context="context_1", code="bad_text", message="Not this.")
+        for context in ("context_1", "context_2"):
+            await agent.connection.send("error", context=context, code="bad_text", message="Not this.")
+            await anyio.sleep(0.3)
         (ended,) = await agent.until_ended(1)
         assert (ended.status, "bad_text" in ended.reason) == ("failed", True)
         agent.server.behaviour.silent = agent.server.behaviour.never_done = False
