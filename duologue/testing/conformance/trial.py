@@ -79,7 +79,7 @@ class Trial:
 
     def _check_told(self, call: Call) -> None:
         """Check that a fault that cost an answer was reported, unless the answer was void."""
-        if not self.broken or call.came(Interrupted):
+        if not self.broken or not self.manners.lost or call.came(Interrupted):
             return
         failed = [frame for frame in call.came(ResponseEnded) if frame.status == "failed"]
         lost = [change for change in call.came(ConnectionChanged) if change.state == "reconnecting"]

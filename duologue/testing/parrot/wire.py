@@ -12,6 +12,7 @@ import msgspec
 from ...errors import BadInput, ConfigurationError
 from ...frames import Word
 from ...services.remote import Wire, WireMessage, open_websocket
+from ...services.remote.lenient import read_leniently
 
 
 class ParrotMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,10 +40,19 @@ _decoder = msgspec.json.Decoder(ParrotMessage)
 
 
 def decode_parrot(message: WireMessage) -> ParrotMessage:
-    """Return a message of Parrot's as a struct. Raises BadInput for a malformed one."""
+    """Return a message of Parrot's as a struct, without fields that do not fit. Raises BadInput for a malformed one."""
     try:
         return _decoder.decode(message)
+    except msgspec.ValidationError:
+        return _leniently(message)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadInput(f"not a message of Parrot's: {error}") from error
+
+
+def _leniently(message: WireMessage) -> ParrotMessage:
+    try:
+        return read_leniently(msgspec.json.decode(message), ParrotMessage, [])
+    except msgspec.ValidationError as error:
         raise BadInput(f"not a message of Parrot's: {error}") from error
 
 

@@ -51,11 +51,13 @@ class ScriptedConnection:
 
     def close(self, code: int = 1011, reason: str = "") -> None:
         """Close the connection, or break it off if `code` is 0."""
+        self._flush()
         self._post(Close(code, reason))
         self._stop()
 
     def go_half_open(self) -> None:
         """Stop reading and writing, and do not close."""
+        self._flush()
         self._post(HalfOpen())
         self._stop()
 
@@ -148,6 +150,10 @@ class ScriptedConnection:
         self._timers.clear()
         for task in self._tasks:
             task.cancel()
+
+    def _flush(self) -> None:
+        for message in () if self._filter is None else self._filter.flush():
+            self._post(self.encode(message))
 
     def _post(self, frame: str | bytes | Close | HalfOpen | Wait) -> None:
         if self.over:

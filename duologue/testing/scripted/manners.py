@@ -100,7 +100,7 @@ FAULTS: Mapping[str, Fault] = {fault.name: fault for fault in (
     _fault("nulls", "openai gemini listen speak",
            "Optional fields are null."),
     _fault("odd-types", "openai gemini listen speak",
-           "Fields of no importance have another type."),
+           "Fields of no importance have another type.", explains=("without a field",)),
     _fault("rate-limit", "openai gemini speak llm tts",
            "An answer is refused by a rate limit, which says when to ask again.", costs=True),
     _fault("wrong-clock", "openai",
@@ -113,6 +113,8 @@ FAULTS: Mapping[str, Fault] = {fault.name: fault for fault in (
 
 PRE_EMPTIVE = ("empty-answer", "words-without-audio", "stall-before", "rate-limit")
 """The faults that spoil an answer before its first word."""
+LOSING = ("empty-answer", "words-without-audio", "rate-limit")
+"""The faults after which an answer is not heard; a stall may be another one."""
 
 
 def faults_of(*parts: Part) -> tuple[str, ...]:
@@ -146,6 +148,8 @@ class Manners:
             raise ConfigurationError(f"unknown faults {unknown}: there are {', '.join(FAULTS)}")
         self.shown: list[Shown] = []
         """The faults that were shown, in order."""
+        self.lost = 0
+        """The number of answers that cannot be heard unless the client asks again."""
         self.language: Language = Language()
         if "other-language" in self.faults:
             self.language = self.random.choice(list(LANGUAGES.values()))
@@ -198,8 +202,10 @@ class Manners:
         return self.random.uniform(0.0, PAUSE_S) if self.draw("pause", part, where, 0.2) else 0.0
 
     def stall_s(self) -> float:
-        """Return the length of a stall in seconds: 3, or `inf`."""
-        return self.random.choice([3.0, math.inf])
+        """Return the length of a stall in seconds: 3, or `inf`, which loses the answer."""
+        stall_s = self.random.choice([3.0, math.inf])
+        self.lost += math.isinf(stall_s)
+        return stall_s
 
     def late_s(self) -> float:
         """Return the seconds between an end and what comes after it."""
@@ -221,6 +227,7 @@ class Manners:
         if self._latest.get(part, "clean") != "clean" or not self.draw(fault, part, where):
             return False
         self._latest[part] = "spoiled"
+        self.lost += fault in LOSING
         return True
 
     def limit(self) -> tuple[str, str]:
@@ -355,6 +362,10 @@ class MannersFilter(ABC):
         if self._overtaken_s is None:
             self._overtaken_s = self.manners.random.uniform(0.05, OVERTAKEN_S)
         self.late(self._overtaken_s, message)
+
+    def flush(self) -> Iterator[dict[str, Any]]:
+        """Yield the messages that were held back, because the connection ends."""
+        return iter(())
 
     def send_late(self, message: dict[str, Any]) -> None:
         """Send a message up to `LATE_S` from now."""

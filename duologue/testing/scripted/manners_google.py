@@ -116,7 +116,7 @@ class GeminiManners(MannersFilter):
             return
         overtakes = "modelTurn" in content
         if self._held and not overtakes:
-            yield from self._overtaken()
+            yield from self.flush()
         if overtakes:
             yield from self._audio(message, content)
         elif content.get("turnComplete"):
@@ -126,7 +126,7 @@ class GeminiManners(MannersFilter):
             if "generationComplete" in content and manners.draw("repeated-end", "gemini", f"generated {self._where}"):
                 yield self._spoil(message)
         if self._held and overtakes:
-            yield from self._overtaken()
+            yield from self.flush()
 
     def _audio(self, message: ServerMessage, content: ServerMessage) -> Iterator[ServerMessage]:
         (part,) = content["modelTurn"]["parts"]
@@ -153,7 +153,8 @@ class GeminiManners(MannersFilter):
         if self._in_answer and manners.draw("repeated-end", "gemini", f"end {self._where}"):
             yield self._spoil({"serverContent": message["serverContent"]})
 
-    def _overtaken(self) -> Iterator[ServerMessage]:
+    def flush(self) -> Iterator[ServerMessage]:
+        """Yield the words that were held back."""
         held, self._held = self._held, []
         yield from (self._spoil(one) for one in held)
 
