@@ -92,11 +92,11 @@ class MockLLM(LLM):
 
     async def generate(self, request: Request) -> AsyncIterator[str | ToolRequest | Usage]:
         """Yield the next reply."""
-        own = partial(self._generate, request)
+        own = partial(self._mock_reply, request)
         async for token in own() if self._manners is None else self._manners.reply(own):
             yield token
 
-    async def _generate(self, request: Request) -> AsyncIterator[str | ToolRequest | Usage]:
+    async def _mock_reply(self, request: Request) -> AsyncIterator[str | ToolRequest | Usage]:
         self.requests.append(request)
         if callable(self._replies):
             reply = self._replies(request)
@@ -157,11 +157,11 @@ class MockTTS(TTS):
 
     async def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
         """Yield the tone."""
-        own = self._synthesize(text, voice)
+        own = self._mock_speech(text, voice)
         async for chunk in own if self._manners is None else self._manners.speech(own):
             yield chunk
 
-    async def _synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
+    async def _mock_speech(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
         self.spoken.append(text)
         self.voices_used.append(voice)
         due = loop_time() + self._first_audio_s
