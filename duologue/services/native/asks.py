@@ -111,11 +111,14 @@ class Asks:
         unheard and the caller has neither spoken nor written since.
         """
         provider, crossed, losses = self._provider, 0, 0
+        wanted = None if extra else self._turns.latest_taken
         while True:
             await provider.until(lambda: provider.given_up or (provider.connection is not None and not self.busy))
             connection = provider.connection
             if connection is None:
                 return False
+            if wanted is not None and wanted not in self._turns.waiting:
+                return True  # the provider has answered it by itself meanwhile
             self.drop_stray()
             ask = self._expected(turn, by_itself=by_itself, again=again)
             if not by_itself:

@@ -157,7 +157,9 @@ class Caller:
         end_s = utterance.end_s or now
         self._ring.end(utterance, end_s, heard_until_s=end_s)
         end = EndOfTurn(at=utterance.end_s, by="server")
-        self._take_turn(utterance, end, by_itself=event.answered)
+        # A provider that may not interrupt its response may fail to begin the next one.
+        by_itself = event.answered and not (self._provider.uninterruptible and self._asks.active)
+        self._take_turn(utterance, end, by_itself=by_itself)
         await self._service.push(end)
 
     async def on_transcribed(self, event: TurnTranscribed) -> None:
@@ -232,6 +234,18 @@ class Caller:
         if self.follows_provider or not self._server_turns:
             return None
         return self._turns.latest_understood
+
+    def overdue(self, patience_s: float) -> Utterance | None:
+        """Return the latest turn with words that the provider has not begun to answer for `patience_s` seconds.
+
+        None for a provider that reports turns, whose answer is expected from then on, and for a model that need not
+        answer.
+        """
+        turn, dialect = self.awaits_unasked, self._provider.dialect
+        if turn is None or turn.open or dialect is None or dialect.may_be_silent or self._asks.busy:
+            return None
+        late = self._session.now() - turn.end_s > patience_s
+        return turn if late and not (self._asks.waits_for_tools or self._session.floor.caller_speaking) else None
 
     def ignored_since(self, told_at: float) -> float | None:
         """Return the loop time since which the provider has ignored two turns that ended after `told_at`, else None."""

@@ -27,6 +27,8 @@ from .turns import Turns
 
 KEPT_REPLIES = 64
 """The most finished replies that are kept, because they may still be cut while they are played."""
+PROACTIVE_S = 0.3
+"""Seconds of audio of the shortest reply that a model may give when it likes to."""
 STRAY_S = 1.0
 """Seconds of audio after which a reply that nobody expects is not the end of the reply before."""
 
@@ -251,7 +253,8 @@ class Replies:
         stray, dialect = self._stray_of(event.response), self._provider.dialect
         if stray is None:
             return
-        if stray.audio_bytes and dialect is not None and dialect.may_be_silent:
+        whole = stray.audio_bytes >= PROACTIVE_S * 2 * self._rate
+        if whole and dialect is not None and dialect.may_be_silent:
             self._take_stray(event.response)  # the model speaks when it likes to
             return
         self._asks.stray = None

@@ -58,14 +58,13 @@ class ConnectionLost(ServiceError):
     """A connection has ended, or could not be made.
 
     `code` is the close code or the HTTP status (0 without one). A `fatal` error is final: another attempt would fail
-    in the same way. `retry_after_s` are the seconds that the vendor wants to have passed before the next attempt.
+    in the same way.
     """
 
-    def __init__(self, reason: str, *, code: int = 0, fatal: bool = False, retry_after_s: float = 0.0) -> None:
-        super().__init__(without_credentials(reason))  # SDKs quote the address
+    def __init__(self, reason: str, *, code: int = 0, fatal: bool = False, retry_after_s: float | None = None) -> None:
+        super().__init__(without_credentials(reason), retry_after_s=retry_after_s)  # SDKs quote the address
         self.code = code
         self.fatal = fatal
-        self.retry_after_s = retry_after_s
 
 
 def fatal(*, status: int = 0, code: int = 0, reason: str = "", setting_up: bool = False) -> bool:
@@ -132,10 +131,10 @@ def final_tls(error: BaseException) -> bool:
     return False
 
 
-def asked_pause_s(headers: Mapping[str, str]) -> float:
-    """Return the seconds in the header `Retry-After` of a refusal, 0 without one. Its other form, a date, counts as 0."""
+def asked_pause_s(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds in the header `Retry-After` of a refusal, None without one and for a date."""
     told = headers.get("Retry-After", "").strip()
-    return float(told) if re.fullmatch(r"\d{1,6}", told) else 0.0
+    return float(told) if re.fullmatch(r"\d{1,6}", told) else None
 
 
 def as_lost(error: BaseException) -> ConnectionLost:

@@ -87,7 +87,7 @@ class Attempts(Generic[Config, D]):
             if handle:  # a refused handle is not offered again
                 refused = True
                 continue
-            wanted_s = last.retry_after_s if isinstance(last, ConnectionLost) else 0.0
+            wanted_s = (last.retry_after_s if isinstance(last, ConnectionLost) else None) or 0.0
             await anyio.sleep(min(max(pause_s, wanted_s), max(0.0, until - now())))
             pause_s = min(2 * pause_s, LONGEST_BACKOFF_S)
             attempt += 1

@@ -34,6 +34,8 @@ class ScriptedOpenAI(ScriptedServer[OpenAIConnection]):
         super().__init__(model, **behaviour)
         self.refuse_updates = False
         """True: every `session.update` is refused, the first one included."""
+        self.echoes = True
+        """False: responses come without the metadata of their requests, as from servers that leave it out."""
 
     @property
     def url(self) -> str:
@@ -67,7 +69,15 @@ class ScriptedOpenAI(ScriptedServer[OpenAIConnection]):
         told = socket.response.headers.get("Date") if socket.response is not None else None
         now = parsedate_to_datetime(told).timestamp() if told else time.time()
         expires_at = int(now + min(self.behaviour.session_limit_s, FOREVER_S))
-        return OpenAIConnection(self, socket, got, model, expires_at, refuses_updates=lambda: self.refuse_updates)
+        return OpenAIConnection(
+            self,
+            socket,
+            got,
+            model,
+            expires_at,
+            refuses_updates=lambda: self.refuse_updates,
+            echoes=lambda: self.echoes,
+        )
 
 
 def check_acts(acts: Sequence[Act]) -> None:

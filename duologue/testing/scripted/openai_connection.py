@@ -40,11 +40,12 @@ class OpenAIConnection(ScriptedConnection):
         expires_at: int,
         *,
         refuses_updates: Callable[[], bool],
+        echoes: Callable[[], bool],
     ) -> None:
         super().__init__(server, socket, got)
         self.session = RealtimeServerSession(self._emit, self, model=model, tag=str(got.number), expires_at=expires_at)
         self._model_name = model
-        self._refuses_updates = refuses_updates
+        self._refuses_updates, self._echoes = refuses_updates, echoes
         self._answers: dict[str, asyncio.Task[None]] = {}
         """The task for each response in progress, by the id of the response."""
         self._call_count = 0
@@ -105,6 +106,8 @@ class OpenAIConnection(ScriptedConnection):
     def _emit(self, event: dict[str, Any]) -> None:
         if event["type"].startswith("conversation.item."):
             self.got.history[:] = _as_messages(self.session.items)
+        if "response" in event and not self._echoes():
+            event["response"].pop("metadata", None)
         self.send(event)
 
     # -- the backend -----------------------------------------------------------------------------------------------
