@@ -10,7 +10,7 @@ from itertools import groupby
 from typing import Any, TypeVar
 
 import anyio
-import msgspec
+from msgspec import structs
 
 from ...agents.agent import Agent
 from ...agents.tool import Tool
@@ -50,7 +50,6 @@ NOISE_DBFS = -75.0
 """The level of noise in the caller's audio: too low for any detector. It makes every piece of audio different."""
 
 
-T = TypeVar("T")
 F = TypeVar("F", bound=Frame)
 
 
@@ -96,17 +95,17 @@ class Call(SimulatedCall):
 
     def came(self, kind: type[F]) -> list[F]:
         """Return the signals or frames of a type, in order, with their words in English."""
-        return [self._read(frame) if isinstance(frame, _WORDS) else frame for frame in super().came(kind)]
+        return [
+            structs.replace(frame, text=self.far.language.read(frame.text)) if isinstance(frame, _WORDS) else frame
+            for frame in super().came(kind)
+        ]
 
     def line(self, item: Item) -> str:
         """Return the line of an item in `log`, in English."""
-        return super().line(self._read(item))
+        return super().line(structs.replace(item, text=self.far.language.read(item.text)))
 
     def _said(self, role: str) -> list[str]:
         return [self.far.language.read(text) for text in super()._said(role)]
-
-    def _read(self, words: T) -> T:
-        return msgspec.structs.replace(words, text=self.far.language.read(words.text))  # type: ignore[attr-defined]
 
     # -- the rules of every call -----------------------------------------------------------------------------------
 

@@ -67,14 +67,10 @@ class Trial:
         self.manners.stop()
         await call.settles(SETTLED_S)
         for _ in range(QUESTIONS):
-            heard = len(call.came(BotStartedSpeaking))
             await call.says(THANKS)
-            try:
-                await call.until(lambda heard=heard: len(call.came(BotStartedSpeaking)) > heard, "an answer")
-            except AssertionError:
-                continue
-            await call.settles(SETTLED_S)
-            return
+            if await _answered(call):
+                await call.settles(SETTLED_S)
+                return
         raise AssertionError("the call does not go on after the faults: the last questions have no answer")
 
     def _check_told(self, call: Call) -> None:
@@ -84,6 +80,15 @@ class Trial:
         failed = [frame for frame in call.came(ResponseEnded) if frame.status == "failed"]
         lost = [change for change in call.came(ConnectionChanged) if change.state == "reconnecting"]
         assert call.errors or failed or lost, "an answer was lost, and nothing was reported"
+
+
+async def _answered(call: Call) -> bool:
+    before = len(call.came(BotStartedSpeaking))
+    try:
+        await call.until(lambda: len(call.came(BotStartedSpeaking)) > before, "an answer")
+    except AssertionError:
+        return False
+    return True
 
 
 current_trial: ContextVar[Trial | None] = ContextVar("current_trial", default=None)

@@ -28,8 +28,8 @@ class GeminiManners(MannersFilter):
         self._silent = False
         """True: nothing more of the answer is sent."""
         self._wordless = self._endless = False
-        self._late: list[ServerMessage] | None = None
-        """What is held back until after the end of an answer with late pieces."""
+        self._late: dict[str, ServerMessage] | None = None
+        """The latest words, which are held back, and a copy of the latest audio, of an answer with late pieces."""
         self._stall_after = 0
         """The pieces that are left until the stall, 0 without one."""
         self._held: list[ServerMessage] = []
@@ -59,14 +59,15 @@ class GeminiManners(MannersFilter):
             if self._wordless:
                 return
             if self._late is not None and content["outputTranscription"].get("text"):
-                yield from (self._spoil(one) for one in self._late if one is not message)
-                self._late = [message]
+                if before := self._late.get("words"):
+                    yield self._spoil(before)
+                self._late["words"] = message
                 return
         yield from self._in_order(message, content)
         if ends and self._in_answer:
-            late = self._late or ()
+            late = self._late or {}
             self._end()
-            for one in late:
+            for one in late.values():
                 self.send_late(one)
 
     @property
@@ -80,7 +81,7 @@ class GeminiManners(MannersFilter):
         if manners.draw("audio-without-words", "gemini", self._where):
             self._wordless = True
         elif manners.draw("late-pieces", "gemini", self._where):
-            self._late = []
+            self._late = {}
         if manners.spoil("missing-end", "gemini", self._where):
             self._endless = True
         elif manners.spoil("stall-in-the-middle", "gemini", self._where):
@@ -139,7 +140,7 @@ class GeminiManners(MannersFilter):
             for one in parts:
                 yield self._spoil({"serverContent": {"modelTurn": {"role": "model", "parts": [one]}}})
         if self._late is not None:
-            self._late = [*self._late, message][-2:]
+            self._late["audio"] = message
 
     def _turn_complete(self, message: ServerMessage) -> Iterator[ServerMessage]:
         manners = self.manners
@@ -170,13 +171,19 @@ class GeminiManners(MannersFilter):
         return message
 
 
+OPTIONAL = (
+    "serverContent", "toolCall", "toolCallCancellation", "usageMetadata", "goAway", "sessionResumptionUpdate",
+)  # fmt: skip
+OPTIONAL_CONTENT = (
+    "modelTurn", "turnComplete", "interrupted", "groundingMetadata", "generationComplete", "inputTranscription",
+    "outputTranscription", "urlContextMetadata", "waitingForInput",
+)  # fmt: skip
+
+
 def _with_nulls(message: ServerMessage) -> ServerMessage:
-    keys = ("serverContent", "toolCall", "toolCallCancellation", "usageMetadata", "goAway", "sessionResumptionUpdate")
-    message = dict.fromkeys(keys) | message
+    message = dict.fromkeys(OPTIONAL) | message
     if content := message["serverContent"]:
-        keys = ("modelTurn", "turnComplete", "interrupted", "groundingMetadata", "generationComplete",
-                "inputTranscription", "outputTranscription", "urlContextMetadata", "waitingForInput")  # fmt: skip
-        message["serverContent"] = dict.fromkeys(keys) | content
+        message["serverContent"] = dict.fromkeys(OPTIONAL_CONTENT) | content
     return message
 
 

@@ -33,8 +33,8 @@ class OpenAIManners(MannersFilter):
         """The responses of which nothing more is sent."""
         self._wordless: set[str] = set()
         self._endless: set[str] = set()
-        self._late: dict[str, list[Event]] = {}
-        """What is held back until after the end, for the responses with late pieces."""
+        self._late: dict[str, dict[str, Event]] = {}
+        """The latest words, which are held back, and a copy of the latest audio, for responses with late pieces."""
         self._stalling: dict[str, int] = {}
         """The pieces that are left until the stall, for each response that stalls."""
         self._held: list[Event] = []
@@ -62,9 +62,9 @@ class OpenAIManners(MannersFilter):
                 return
             message = _without_words(message)
         if kind == WORDS and response_id in self._late:
-            held = self._late[response_id]
-            yield from (self._spoil(event) for event in held)
-            held[:] = [message]
+            if before := self._late[response_id].get(kind):
+                yield self._spoil(before)
+            self._late[response_id][kind] = message
             return
         if kind == DONE and response_id in self._endless and not _cancelled(message):
             return
@@ -72,7 +72,7 @@ class OpenAIManners(MannersFilter):
         if kind in REPEATED and manners.draw("repeated-end", "openai", f"{kind} of {response_id}"):
             yield self._spoil(message)
         if kind == DONE:
-            for event in self._late.pop(response_id, ()):
+            for event in self._late.pop(response_id, {}).values():
                 self.send_late(event)
 
     def _begin(self, response_id: str) -> None:
@@ -81,7 +81,7 @@ class OpenAIManners(MannersFilter):
         if manners.draw("audio-without-words", "openai", where):
             self._wordless.add(response_id)
         elif manners.draw("late-pieces", "openai", where):
-            self._late[response_id] = []
+            self._late[response_id] = {}
         if manners.spoil("missing-end", "openai", where):
             self._endless.add(response_id)
         elif manners.spoil("stall-in-the-middle", "openai", where):
@@ -113,7 +113,7 @@ class OpenAIManners(MannersFilter):
             for piece in self.manners.cut(base64.b64decode(message["delta"]), "openai", message["response_id"]):
                 yield self._spoil(message | {"delta": base64.b64encode(piece).decode()})
             if message["response_id"] in self._late:
-                self._late[message["response_id"]] = [*self._late[message["response_id"]], message][-2:]
+                self._late[message["response_id"]][AUDIO] = message
         else:
             yield self._spoil(message)
         if self._held and overtakes:
@@ -135,7 +135,7 @@ class OpenAIManners(MannersFilter):
 
 
 def _cancelled(message: Event) -> bool:
-    return message["type"] == DONE and message["response"]["status"] == "cancelled"
+    return bool(message["type"] == DONE and message["response"]["status"] == "cancelled")
 
 
 def _without_words(message: Event) -> Event:
