@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
-def arguments(description: str, options: Mapping[str, float | int] | None = None) -> argparse.Namespace:
-    """Parse `--json` and the given numeric options."""
+def arguments(description: str, options: Mapping[str, float | int | str] | None = None) -> argparse.Namespace:
+    """Parse `--json` and the given options."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--json", action="store_true", help="print one line of JSON")
     for name, default in (options or {}).items():

@@ -68,8 +68,8 @@ class SampleFormat:
 
     def _from_floats(self, data: bytes) -> bytes:
         values = np.frombuffer(data, f"{self.order}f{self.width}").astype(np.float64)
-        values = np.nan_to_num(values * 32768, nan=0.0, posinf=32767, neginf=-32768)
-        pcm: bytes = np.clip(np.rint(values), -32768, 32767).astype("<i2").tobytes()
+        values = np.clip(np.nan_to_num(values, nan=0.0), -1.0, 1.0) * 32768  # 64 bits hold what overflows if multiplied
+        pcm: bytes = np.minimum(np.rint(values), 32767).astype("<i2").tobytes()
         return pcm
 
     def _upper_three_bytes(self, data: bytes) -> NDArray[np.int32]:

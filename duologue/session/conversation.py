@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Literal
 
@@ -74,6 +75,7 @@ class Conversation:
         limit: int = MAX_ITEMS,
         failed: Callable[[Exception], None] | None = None,
         *,
+        started_at: Callable[[], datetime | None] = lambda: None,
         max_bytes: int = MAX_BYTES,
     ) -> None:
         self.session_id = session_id
@@ -81,6 +83,7 @@ class Conversation:
         self.ledger = LogKeeper(self, now).ledger
         self.forgotten = 0
         self._now = now
+        self._started_at = started_at
         self._limit = limit
         self._max_bytes = max_bytes
         self._failed = failed
@@ -235,7 +238,7 @@ class Conversation:
             self.update(call.result_id, data=ended, text=text)
 
     def rows(self) -> list[dict[str, Any]]:
-        """Return plain rows: role, message, id, timestamp, type, metadata and session id."""
+        """Return plain rows: role, message, id, timestamp, time, type, metadata and session id, as in `Row`."""
         return [self._row(item) for item in self._items if item.kind != "message" or item.text]
 
     def _row(self, item: Item) -> dict[str, Any]:
@@ -253,6 +256,7 @@ class Conversation:
             "message": item.text,
             "id": item.id,
             "timestamp": round(item.at, 3),
+            "time": time_of_day(self._started_at(), item.at),
             "type": item.kind,
             "metadata": metadata,
             "session_id": self.session_id,
@@ -344,6 +348,13 @@ class LogKeeper:
             ended_at=self._now(),
             words=tuple(w for w in response.words if w.start_s < heard.seconds),
         )
+
+
+def time_of_day(started_at: datetime | None, at: float) -> str:
+    """Return the wall-clock time, in the form of ISO 8601, `at` seconds after `started_at`. Returns "" without that."""
+    if started_at is None:
+        return ""
+    return (started_at + timedelta(seconds=at)).isoformat(timespec="milliseconds")
 
 
 def _has_image(item: Item) -> bool:

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any, Literal
-
-import anyio
 
 from ..errors import ConfigurationError
 from ..frames import (
@@ -21,6 +18,7 @@ from ..frames import (
     SessionStarted,
     Signal,
 )
+from .turn_scope import TurnScope
 
 Owner = Literal["caller", "agent"]
 VoiceListener = Callable[[float, float], None]
@@ -57,7 +55,7 @@ class Floor:
         """Called at every sign of life. Code that changes one of the attributes above calls it too."""
         self._working: frozenset[int] = frozenset()
         self._protected: frozenset[int] = frozenset()
-        self._scopes: dict[anyio.CancelScope, int] = {}
+        self._scopes: dict[TurnScope, None] = {}
         self._holds = Holds()
         self._voice_listeners: tuple[VoiceListener, ...] = ()
 
@@ -164,20 +162,13 @@ class Floor:
 
     # -- interruptions ---------------------------------------------------------------------------------------------
 
-    @contextmanager
-    def scope(self, turn: int) -> Iterator[anyio.CancelScope]:
-        """A cancel scope for work on a turn. It is cancelled when the fence reaches the turn, or has reached it.
+    def scope(self, turn: int) -> TurnScope:
+        """Return a block for work on a turn: `with floor.scope(turn):`. The fence cancels it when it reaches the turn.
 
-        The block then ends without an exception, and the scope's `cancel_called` is True.
+        If it has reached the turn already, the first await is cancelled. The block then ends without an exception, and
+        the scope's `cancel_called` is True.
         """
-        with anyio.CancelScope() as scope:
-            self._scopes[scope] = turn
-            if turn <= self.fence:
-                scope.cancel()
-            try:
-                yield scope
-            finally:
-                del self._scopes[scope]
+        return TurnScope(turn, self._scopes, void=turn <= self.fence)
 
     def raise_fence(self) -> int:
         """Make all output up to the latest turn void, end the holds that are not lasting, and return that turn."""
@@ -185,9 +176,8 @@ class Floor:
         self._working = self._protected = frozenset()
         if self.held:
             self._holds.end(lasting=False)
-        for scope, turn in list(self._scopes.items()):
-            if turn <= self.fence:
-                scope.cancel()
+        for scope in [scope for scope in self._scopes if scope.turn <= self.fence]:
+            scope.cancel()
         self.touched()
         return self.fence
 

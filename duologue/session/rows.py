@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
+from datetime import datetime
 from typing import Any, Literal, Protocol
 
 import msgspec
 
 from ..errors import ConfigurationError
 from .call_events import CallEnding, FeedEvent, MessageChanged, MessageGone, Noted, ToolChanged
-from .conversation import Item, Kind, Role
+from .conversation import Item, Kind, Role, time_of_day
 from .feed import CAPACITY, Backlog, Feed
 
 RowMode = Literal["live", "coalesce", "append"]
@@ -18,15 +19,16 @@ RowMode = Literal["live", "coalesce", "append"]
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """A row of the conversation. Later rows of the same `id` replace it until it is `final`.
 
-    `timestamp` is session time in seconds. `metadata` has turn and status, and agent, author, name, call_id and data
-    where they apply. For a message of the agent, `heard` is the number of characters of `message` that the caller has
-    heard.
+    `timestamp` is session time in seconds, `time` the wall-clock time (ISO 8601, UTC), "" before `run`. `metadata` has
+    turn and status, and agent, author, name, call_id and data where they apply. For a message of the agent, `heard` is
+    the number of characters of `message` that the caller has heard.
     """
 
     role: Role
     message: str
     id: str
     timestamp: float
+    time: str
     type: Kind
     metadata: dict[str, Any]
     session_id: str
@@ -50,6 +52,8 @@ class RowSource(Protocol):
     def id(self) -> str: ...
     @property
     def feed(self) -> Feed: ...
+    @property
+    def started_at(self) -> datetime | None: ...
 
 
 class Rows:
@@ -70,7 +74,7 @@ class Rows:
             raise ConfigurationError(f"rows come live, coalesce or append, not {mode!r}")
         if capacity < 1:
             raise ConfigurationError(f"a capacity of {capacity} rows holds none")
-        self._session_id, self._feed = session.id, session.feed
+        self._session, self._feed = session, session.feed
         self._mode: RowMode = mode
         self._capacity = capacity
         self._feed.attach()
@@ -80,7 +84,7 @@ class Rows:
         in_mode = _in_mode(self._mode)
 
         def tell(event: FeedEvent) -> None:
-            row = to_row(event, self._session_id)
+            row = to_row(event, self._session.id, self._session.started_at)
             if row is not None and (told := in_mode(row)) is not None:
                 listener(told)
 
@@ -134,20 +138,22 @@ def _join_rows(before: RowEvent, after: RowEvent) -> RowEvent:
     return after
 
 
-def to_row(event: FeedEvent, session_id: str) -> RowEvent | None:
+def to_row(event: FeedEvent, session_id: str, started_at: datetime | None) -> RowEvent | None:
     """Return the row that an event of a call's feed adds or changes; None for other events."""
+    call = session_id, started_at
     match event:
         case MessageChanged():
             heard = {"heard": event.heard_chars} if event.item.role == "agent" else {}
-            return _row(event.item, event.text, session_id, final=event.final, **heard)
+            return _row(event.item, event.text, call, final=event.final, **heard)
         case MessageGone():
             return Removed(id=event.id)
         case ToolChanged(item=Item() as item) | Noted(item=item):
-            return _row(item, item.text, session_id, final=True)
+            return _row(item, item.text, call, final=True)
     return None
 
 
-def _row(item: Item, message: str, session_id: str, *, final: bool, **metadata: Any) -> Row:
+def _row(item: Item, message: str, call: tuple[str, datetime | None], *, final: bool, **metadata: Any) -> Row:
+    session_id, started_at = call
     metadata = {"turn": item.turn, "status": item.status, **metadata}
     for name in ("agent", "author", "name", "call_id"):
         if value := getattr(item, name):
@@ -161,6 +167,7 @@ def _row(item: Item, message: str, session_id: str, *, final: bool, **metadata: 
         message=message,
         id=item.id,
         timestamp=round(item.at, 3),
+        time=time_of_day(started_at, item.at),
         type=item.kind,
         metadata=metadata,
         session_id=session_id,

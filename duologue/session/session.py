@@ -85,7 +85,10 @@ class Session:
         self.now: Callable[[], float] = self.host.life.now
         """Returns session time in seconds: 0 when `run` began."""
         self.conversation = Conversation(
-            self.id, self.now, failed=lambda error: self.report(error, "conversation listener")
+            self.id,
+            self.now,
+            failed=lambda error: self.report(error, "conversation listener"),
+            started_at=lambda: self.started_at,
         )
         self.calls = self.conversation.calls
         """The tool calls in the log."""

@@ -41,7 +41,7 @@ async def serving(app: Any, **options: Any) -> AsyncIterator[str]:
             await task
 
 
-class F1Client:
+class WebSocketClient:
     """Keeps the server's messages, and plays its audio, one piece after the other, until a message clears it.
 
     `events` are all messages except audio; `heard` are the pieces of audio with the loop time at which each is played.
@@ -120,12 +120,12 @@ class F1Client:
 
 
 @asynccontextmanager
-async def calling(url: str, token: str = "", **options: Any) -> AsyncIterator[F1Client]:
+async def calling(url: str, token: str = "", **options: Any) -> AsyncIterator[WebSocketClient]:
     """Connect a client to `url` (ws://…/ws). `options` are those of `websockets.connect`."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     options = {"compression": None, "ping_interval": None, "additional_headers": headers} | options
     async with connect(url, **options) as connection:
-        client = F1Client(connection)
+        client = WebSocketClient(connection)
         try:
             yield client
         finally:

@@ -19,7 +19,7 @@ from ..transports.client import ClientTransport
 from . import page as page_files
 from . import signalling, sockets
 from .auth import Auth, token_auth
-from .calls import Calls, MakeSession, WebLimits
+from .calls import Calls, MakeSession, OnEnded, WebLimits
 from .gate import Gate, Rules
 from .realtime.endpoint import MakeCall
 from .realtime.endpoint import routes as realtime_routes
@@ -71,6 +71,7 @@ class VoiceApp(Starlette):
 def routes(
     make_session: MakeSession | None = None,
     *,
+    on_ended: OnEnded | None = None,
     auth: Auth | None = None,
     limits: WebLimits | None = None,
     page: bool = True,
@@ -84,19 +85,22 @@ def routes(
 ) -> VoiceApp:
     """Return an application for calls by WebRTC (small-webrtc's and FastRTC's signalling) and WebSocket, with a page.
 
-    `make_session(transport)` returns the session or the pipeline of each client that connects. `auth` is asked about
-    each request before anything else (see `token_auth`). With `page` the page is served at the mount's root.
-    `controls` are the rights of all clients beyond the conversation: see `duologue.web.rtvi.ControlName`, and
-    `RtviClient.controls` for those of one client. `allowed_origins` are the origins of other pages that may
-    call, `allowed_hosts` the names under which the server may be reached: see `Rules`. `ice_servers` are URLs (stun:…)
-    for both ends. With `public_candidates_only` clients of WebRTC are not tried at addresses of private networks: right
-    for a server whose clients come from the internet. With `openai_realtime`, clients of the OpenAI Realtime API are
-    served as well; it makes their calls, as in `openai_realtime_app`. Raises ConfigurationError for an unknown control,
-    a malformed origin or host.
+    `make_session(transport)` returns the session or the pipeline of each client that connects. When a call has ended
+    and its client knows it, `on_ended(session, outcome)` is called, a `def` or an `async def`, for work such as saving
+    the conversation; it may take `Deadlines.farewell_s` seconds. `auth` is asked about each request before anything
+    else (see `token_auth`). With `page` the page is served at the mount's root. `controls` are the rights of all
+    clients beyond the conversation: see `duologue.web.rtvi.ControlName`, and `RtviClient.controls` for those of one
+    client. `allowed_origins` are the origins of other pages that may call, `allowed_hosts` the names under which the
+    server may be reached: see `Rules`. `ice_servers` are URLs (stun:…) for both ends. With `public_candidates_only`
+    clients of WebRTC are not tried at addresses of private networks: right for a server whose clients come from the
+    internet. With `openai_realtime`, clients of the OpenAI Realtime API are served as well; it makes their calls, as in
+    `openai_realtime_app`. Raises ConfigurationError for an unknown control, a malformed origin or host.
     """
     may = checked_controls(controls)
     rules = Rules(allowed_origins, allowed_hosts, keyed=auth is not None)
     calls = Calls(make_session, auth, limits or WebLimits(), rules)
+    if on_ended is not None:
+        calls.endings.add(on_ended)
 
     def attach_rtvi(transport: ClientTransport, session: Session) -> None:
         if isinstance(transport.words, RtviWords):
@@ -117,6 +121,7 @@ def routes(
 def openai_realtime_app(
     make_call: MakeCall,
     *,
+    on_ended: OnEnded | None = None,
     api_key: str | None = None,
     limits: WebLimits | None = None,
     allowed_origins: Collection[str] = (),
@@ -126,11 +131,13 @@ def openai_realtime_app(
     """Return an application for clients of OpenAI's Realtime API alone, at /v1/realtime and /realtime.
 
     `make_call(transport)` returns the session or the pipeline of each call, built around the processors of a
-    `RealtimeTransport`. With an `api_key` clients must send it, as a bearer token or in the subprotocol that browsers
-    use; an empty one raises ConfigurationError. `allowed_origins` and `allowed_hosts` are those of `routes`.
-    `client_may_configure` lets clients set the instructions and the voice.
+    `RealtimeTransport`. `on_ended` is that of `routes`. With an `api_key` clients must send it, as a bearer token or in
+    the subprotocol that browsers use; an empty one raises ConfigurationError. `allowed_origins` and `allowed_hosts` are
+    those of `routes`. `client_may_configure` lets clients set the instructions and the voice.
     """
     auth = None if api_key is None else token_auth(api_key)
     rules = Rules(allowed_origins, allowed_hosts, keyed=auth is not None)
     calls = Calls(None, auth, limits or WebLimits(), rules)
+    if on_ended is not None:
+        calls.endings.add(on_ended)
     return VoiceApp(calls, realtime_routes(calls, make_call, client_may_configure))

@@ -19,6 +19,7 @@ from starlette.requests import HTTPConnection
 
 from ..errors import ConfigurationError, DeadlineExceeded, check_limits
 from ..processors.processor import Processor
+from ..session.ending import Endings
 from ..session.host import Outcome
 from ..session.session import Session
 from ..transports.client import SHUTTING_DOWN, ClientTransport
@@ -35,6 +36,8 @@ _ID = re.compile(r"[A-Za-z0-9_.:-]{1,128}")
 MakeSession = Callable[[ClientTransport], Session | Processor | Awaitable[Session | Processor]]
 """Makes the session of a call around its transport. A pipeline is wrapped in a session."""
 Attach = Callable[[ClientTransport, Session], None]
+OnEnded = Callable[[Session, Outcome], Any]
+"""The application's work with a call that has ended: a `def` or an `async def`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +119,7 @@ class Call:
         self.connected = True
         run = self._finish(Outcome("the server has too many calls")) if full else self._run()
         self._task = asyncio.get_running_loop().create_task(run, name=f"call {self.transport.id}")
+        self._calls.keep(self._task)
 
     async def end(self, reason: str) -> None:
         """End the call, in any state, and wait until it is over."""
@@ -168,6 +172,10 @@ class Call:
         finally:
             with anyio.CancelScope(shield=True):
                 await self._finish(outcome)
+                if self.session is not None:
+                    await self._calls.endings.run(
+                        self.session.id, self.session.deadlines.farewell_s, self.session, outcome
+                    )
 
     async def _made(self) -> Session:
         """Return the session. Raises _GivenUp if the call ends before that, and DeadlineExceeded after its limit."""
@@ -218,11 +226,14 @@ class Calls:
         self.rules = rules or Rules(keyed=auth is not None)
         """The origins and hosts from which clients are admitted."""
         self.limits = limits
+        self.endings = Endings()
+        """The application's work with each call that has ended. It begins when the client has been told."""
         self.attach: list[Attach] = []
         """Functions that are called with each transport and session before it runs: translators of messages."""
         self.doorkeeper = Doorkeeper(auth)
         self._live: dict[str, Call] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._runs: set[asyncio.Task[Any]] = set()  # of calls, with the work at their end
         self._closing = False
 
     def __len__(self) -> int:
@@ -315,13 +326,20 @@ class Calls:
         self._closing = self.doorkeeper.closed = False
 
     async def shutdown(self) -> None:
-        """End all calls within `shutdown_s`, and refuse new ones."""
+        """End all calls within `shutdown_s`, the application's work with them included, and refuse new ones."""
         self._closing = True
         self.doorkeeper.close()
         with anyio.move_on_after(self.limits.shutdown_s):
             async with anyio.create_task_group() as tasks:
                 for call in list(self._live.values()):
                     tasks.start_soon(call.end, SHUTTING_DOWN)
+            if self._runs:
+                await asyncio.wait(self._runs)
+
+    def keep(self, task: asyncio.Task[Any]) -> None:
+        """Keep the task of a call until it ends."""
+        self._runs.add(task)
+        task.add_done_callback(self._runs.discard)
 
     def spawn(self, coroutine: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
         """Run a coroutine in a task that may outlive its caller. Its exception is its caller's, if there is one."""

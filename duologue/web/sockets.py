@@ -19,7 +19,7 @@ from ..transports.websocket.serializers import (
     MIN_SAMPLE_RATE,
     MULAW_SAMPLE_RATE,
     RATE_STEP,
-    F1Serializer,
+    DuologueSerializer,
     FastRtcSerializer,
     Malformed,
     Serializer,
@@ -189,7 +189,8 @@ def _f1_serializer(query: Query) -> Serializer:
     format = query.get("format", "json")
     if format not in ("json", "binary"):
         raise ClientRefused(400, "bad_format", "format is neither json nor binary")
-    return F1Serializer(binary=format == "binary", words=_RTVI, **_rates(query, INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE))
+    rates = _rates(query, INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE)
+    return DuologueSerializer(binary=format == "binary", words=_RTVI, **rates)
 
 
 def _pipecat_serializer(query: Query) -> Serializer:

@@ -15,7 +15,7 @@ REMEMBERED = 64
 """Messages of the agent that are remembered as sent. Beyond that the oldest are forgotten."""
 
 WireEvent = tuple[str, dict[str, Any]]
-"""The name of an event of `F1Serializer`, and its fields."""
+"""The name of an event of `DuologueSerializer`, and its fields."""
 
 
 class WireEvents:

@@ -188,6 +188,7 @@ def test_the_conversation_as_rows() -> None:
         "message": "Is it open?",
         "id": "u1",
         "timestamp": 1.235,
+        "time": "",
         "type": "message",
         "metadata": {"turn": 1, "status": "complete", "ended_at": 2.0},
         "session_id": "s1",

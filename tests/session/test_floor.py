@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
+
 import anyio
 import pytest
 
@@ -130,6 +133,63 @@ async def test_work_for_a_turn_ends_the_moment_that_the_turn_is_void() -> None:
         too_late = await in_background(work, 1)
         await too_late
         assert done == ["cut 1 at 3", "all of 2", "cut 1 at 13"]
+
+
+async def test_work_that_ignores_its_cancellation_costs_no_cpu() -> None:
+    async with running(Relay()) as call:
+        floor, turns = call.session.floor, 0
+
+        async def stubborn(turn: int) -> None:
+            nonlocal turns
+            with floor.scope(turn) as scope:
+                until = call.session.now() + 30
+                while call.session.now() < until:
+                    turns += 1
+                    with suppress(asyncio.CancelledError):
+                        await asyncio.sleep(until - call.session.now())
+                await anyio.sleep(5)
+            assert scope.cancel_called
+
+        task = await in_background(stubborn, floor.begin())
+        await anyio.sleep(1)
+        call.session.interrupt()
+        await task
+        assert turns == 3, "it is cancelled twice, and not at every turn of the loop"
+        assert call.session.now() == pytest.approx(35)
+        assert not task.cancelled()
+
+
+async def test_a_block_that_interrupts_itself_leaves_the_code_after_it_alone() -> None:
+    async with running(Relay()) as call:
+        floor = call.session.floor
+        with floor.scope(floor.begin()) as scope:
+            call.session.interrupt()
+        assert scope.cancel_called
+        await anyio.sleep(1)
+        with floor.scope(floor.begin()):
+            call.session.interrupt()
+            await anyio.sleep(1)
+            raise AssertionError("it goes on")
+        assert call.session.now() == pytest.approx(1)
+
+
+async def test_a_cancellation_from_elsewhere_ends_more_than_the_block() -> None:
+    async with running(Relay()) as call:
+        floor = call.session.floor
+
+        async def work() -> None:
+            with floor.scope(floor.begin()):
+                await anyio.sleep(10)
+            raise AssertionError("it goes on")
+
+        for both in (False, True):
+            task = await in_background(work)
+            await anyio.sleep(1)
+            task.cancel()
+            if both:
+                call.session.interrupt()
+            await asyncio.wait({task})
+            assert task.cancelled()
 
 
 def test_holding_back_and_letting_go_reaches_every_playout() -> None:

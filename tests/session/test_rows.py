@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import anyio.lowlevel
@@ -312,3 +313,25 @@ def _now(rows: Rows) -> list[Row]:
     found: list[RowEvent] = []
     rows.listen(found.append)()
     return [event for event in found if isinstance(event, Row)]
+
+
+async def test_rows_have_the_time_of_day_and_the_id_of_their_call() -> None:
+    before = datetime.now(UTC)
+    async with story(stt=ears(), llm=MockLLM(["Yes."])) as call:
+        session = call.session
+        session.conversation.add("message", "caller", text="before the call", turn=0)
+        events = heard(session)
+        await call.waits_until(2.0)
+        await call.types("Are you there?")
+        await call.waits_until(4.0)
+    rows = [event for event in events if isinstance(event, Row)]
+    assert session.started_at is not None
+    assert before <= session.started_at <= datetime.now(UTC)
+    for row in rows:
+        offset = datetime.fromisoformat(row.time) - session.started_at
+        assert offset.total_seconds() == pytest.approx(row.timestamp, abs=0.002)
+        assert row.session_id == session.id
+    assert {row.timestamp for row in rows} >= {0.0, 2.0}
+    kept = session.conversation.rows()
+    latest = {row.id: row.time for row in rows}
+    assert {row["id"]: row["time"] for row in kept} == {row["id"]: latest[row["id"]] for row in kept}

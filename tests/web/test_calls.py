@@ -10,7 +10,7 @@ import anyio
 import pytest
 from starlette.requests import HTTPConnection
 
-from duologue import Pipeline, Session
+from duologue import Outcome, Pipeline, Processor, Session
 from duologue.errors import ConfigurationError
 from duologue.transports.client import ClientTransport, Message
 from duologue.transports.playout.base import AudioSink
@@ -200,3 +200,63 @@ async def test_who_makes_sessions_may_be_given_later_by_assignment_or_by_a_call(
     async with voice.lifespan():
         pass
     assert client.closed == [("server is shutting down", False)]
+
+
+# -- the application's work with a call that has ended ----------------------------------------------------------------
+
+
+async def test_on_ended_has_the_outcome_of_each_call_when_its_client_knows_of_the_end() -> None:
+    saved: list[tuple[str, str, list[tuple[str, bool]]]] = []
+    clients = {id: Client(id) for id in ("c1", "c2")}
+
+    async def save(session: Session, outcome: Outcome) -> None:
+        told = list(clients[session.id].closed)
+        await anyio.sleep(3)
+        saved.append((session.id, outcome.reason, told))
+
+    server = routes(pipeline, on_ended=save).calls
+    for client in clients.values():
+        server.open(client).start()
+    await anyio.sleep(1)
+    clients["c1"].hang_up("client disconnected")
+    await anyio.sleep(0.1)
+    assert len(server) == 1, "the work at the end takes no place of a call"
+    await anyio.sleep(3)
+    assert saved == [("c1", "client disconnected", [("client disconnected", False)])]
+    await server.shutdown()  # waits for the work
+    assert [id for id, *_ in saved] == ["c1", "c2"]
+
+
+async def test_on_ended_that_fails_or_takes_too_long_is_named_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    def fails(session: Session, outcome: Outcome) -> None:
+        raise OSError("the database is down")
+
+    async def hangs(session: Session, outcome: Outcome) -> None:
+        await anyio.sleep_forever()
+
+    for work in (fails, hangs):
+        server = routes(pipeline, on_ended=work).calls
+        server.open(client := Client()).start()
+        await anyio.sleep(1)
+        client.hang_up("client disconnected")
+        await anyio.sleep(11)
+    texts = [record.getMessage() for record in caplog.records]
+    assert any("fails failed" in text for text in texts)
+    assert any("hangs did not end within 10 s" in text for text in texts)
+
+
+async def test_on_ended_knows_a_call_that_failed() -> None:
+    outcomes: list[Outcome] = []
+
+    class Broken(Processor):
+        async def open(self) -> None:
+            await super().open()
+            raise OSError("no sound")
+
+    server = routes(
+        lambda transport: Pipeline([transport.input(), Broken(), transport.output()]),
+        on_ended=lambda session, outcome: outcomes.append(outcome),
+    ).calls
+    server.open(Client()).start()
+    await anyio.sleep(1)
+    assert [str(outcome.error) for outcome in outcomes] == ["no sound"]

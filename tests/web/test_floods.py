@@ -14,7 +14,7 @@ import pytest
 
 from duologue.testing.websocket import calling, serving
 from duologue.transports.websocket.connection import Closed
-from duologue.transports.websocket.serializers import F1Serializer, Malformed, Wired
+from duologue.transports.websocket.serializers import DuologueSerializer, Malformed, Wired
 from duologue.transports.websocket.transport import MAX_MESSAGE_BYTES, WebSocketTransport
 from duologue.web import WebLimits
 from duologue.web.realtime.transport import RealtimeTransport
@@ -96,7 +96,7 @@ async def test_a_message_that_the_server_should_have_refused_is_named_in_the_log
 @pytest.mark.parametrize("ms", [1e13, 10**400, -1, float("inf"), True, "5", None])
 def test_an_impossible_position_is_malformed(ms: Any) -> None:
     with pytest.raises(Malformed):
-        F1Serializer().parse(json.dumps({"type": "played", "ms": ms}))
+        DuologueSerializer().parse(json.dumps({"type": "played", "ms": ms}))
 
 
 class EagerWire:

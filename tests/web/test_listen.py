@@ -6,6 +6,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from typing import Any
 
 import anyio
@@ -96,6 +97,7 @@ async def test_a_dashboard_gets_what_was_said_so_far_and_what_follows_until_the_
         await server.session.send(UserText(text="Before.", author="supervisor", respond=False))
         async with server.dashboard() as socket:
             first = await row(socket)
+            assert datetime.fromisoformat(first.pop("time")).tzinfo is not None
             assert first == {
                 "role": "caller",
                 "message": "Before.",

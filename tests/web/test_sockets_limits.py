@@ -17,7 +17,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 from duologue import Session
 from duologue.frames import UserText
 from duologue.session.host import State
-from duologue.testing.websocket import F1Client, calling, serving
+from duologue.testing.websocket import WebSocketClient, calling, serving
 from duologue.transports.client import ClientTransport
 from duologue.web import ClientRefused, WebLimits, token_auth
 
@@ -145,7 +145,7 @@ async def test_fastrtcs_clients_must_say_so_in_time() -> None:
 # -- what clients may use up -------------------------------------------------------------------------------------------
 
 
-async def closed(client: F1Client, app: Any) -> tuple[int, str]:
+async def closed(client: WebSocketClient, app: Any) -> tuple[int, str]:
     """How the connection was closed; the call is over as well."""
     how = await client.until_closed()
     with anyio.fail_after(20):

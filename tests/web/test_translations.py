@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from duologue.cli.view import ViewRows
@@ -134,19 +135,20 @@ def test_wire_events() -> None:
 
 
 def test_rows() -> None:
-    row = to_row(said("Hello there.", 5), "s1")
+    row = to_row(said("Hello there.", 5), "s1", datetime(2027, 1, 1, 12, tzinfo=UTC))
     assert row == Row(
         role="agent",
         message="Hello there.",
         id="r",
         timestamp=0.0,
+        time="2027-01-01T12:00:00.000+00:00",
         type="message",
         metadata={"turn": 1, "status": "in_progress", "heard": 5, "agent": "Ann"},
         session_id="s1",
         final=False,
     )
-    assert to_row(MessageGone(id="r"), "s1") == Removed(id="r")
-    assert to_row(ANSWER[0], "s1") is None
+    assert to_row(MessageGone(id="r"), "s1", None) == Removed(id="r")
+    assert to_row(ANSWER[0], "s1", None) is None
 
 
 def test_the_command_lines_view() -> None:

@@ -149,7 +149,7 @@ class Host(Protocol):
     def waits(self) -> Waits:
         """The record of which tasks wait for which others."""
 
-    def report(self, error: Exception, processor: str, frame: Frame | None = None) -> None:
+    def report(self, error: Exception, processor: str, frame: Frame | None = None, *, fatal: bool = False) -> None:
         """Report an error."""
 
     def start_task(

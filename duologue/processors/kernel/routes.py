@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Protocol
 
-from ...errors import BadInput
+from ...errors import BadInput, DuologueError
 from ...frames import Control, End, Frame, Output, Signal
 from .host import Direction, Host, Target
 from .lane import DONE, Lane
@@ -148,12 +148,21 @@ class LeafPort:
         return at_once
 
 
+MAX_FAILURES = 50
+"""Frames in a row that a handler may fail with. After that the processor is broken, and the call fails."""
+
+
 def _guard(handler: Target, host: Host, processor: Node) -> Target:
+    failures = 0  # in a row
+
     async def call(frame: Frame) -> None:
+        nonlocal failures
         try:
             await handler(frame)
+            failures = 0
         except Exception as error:
-            host.report(error, processor.name, frame)
+            failures += 1
+            _report(error, host, processor, frame, failures)
         except asyncio.CancelledError as error:
             host.report(stray(error), processor.name, frame)
 
@@ -161,19 +170,33 @@ def _guard(handler: Target, host: Host, processor: Node) -> Target:
 
 
 def _guard_output(handler: Target, host: Host, processor: Node) -> Target:
-    floor = host.floor
+    floor, failures = host.floor, 0
 
     async def call(frame: Output) -> None:
+        nonlocal failures
         if frame.turn <= floor.fence:
             return
         try:
             await handler(frame)
+            failures = 0
         except Exception as error:
-            host.report(error, processor.name, frame)
+            failures += 1
+            _report(error, host, processor, frame, failures)
         except asyncio.CancelledError as error:
             host.report(stray(error), processor.name, frame)
 
     return call
+
+
+def _report(error: Exception, host: Host, processor: Node, frame: Frame, failures: int) -> None:
+    """Report an error of a handler. A bug (category `internal`) that each of `MAX_FAILURES` frames meets is fatal."""
+    if failures == MAX_FAILURES and getattr(error, "category", "internal") == "internal":
+        what = str(error) or type(error).__name__
+        broken = DuologueError(f"{processor.name} has failed {failures} times in a row: {what}")
+        broken.__cause__ = error
+        host.report(broken, processor.name, frame, fatal=True)
+    else:
+        host.report(error, processor.name, frame)
 
 
 def _guard_control(handler: Target, host: Host, processor: Node, routes: dict[type[Frame], Target]) -> Target:

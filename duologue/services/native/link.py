@@ -231,10 +231,11 @@ class Link:
     def _join(self, connection: Connection[Dialect], resumed: bool) -> str:
         memory = self._parts.memory
         memory.connected(resumed=resumed)
-        how = "resumed by handle" if resumed else "fresh"
-        if self._provider.live:
-            if not resumed and (replayed := memory.replay_on(connection, self.report)):
-                how = f"replayed {replayed} messages"
+        live, replayed = self._provider.live, 0
+        if not resumed:  # before it is live, the replay is still to come
+            replayed = memory.replay_on(connection, self.report) if live else memory.to_replay()
+        how = "resumed by handle" if resumed else f"replayed {replayed} messages" if replayed else "fresh"
+        if live:
             self._parts.caller.attach(connection)
             # For readers of the log only: without a text it is not sent to the model.
             data = {"engine": self.name, "connection": how}

@@ -214,10 +214,17 @@ class ProviderMemory:
         Without a `limit`, the one of the connection's settings counts.
         """
         self._due.clear()
-        budget = Budget(messages=limit or self._replay_messages)
-        told = messages(self._conversation, self._ledger, open_calls=False, budget=budget)
+        told = self._latest(limit)
         self._conversation.calls.told(self._conversation.calls.news)
         return told
+
+    def _latest(self, limit: int = 0) -> tuple[Message, ...]:
+        budget = Budget(messages=limit or self._replay_messages)
+        return messages(self._conversation, self._ledger, open_calls=False, budget=budget)
+
+    def to_replay(self) -> int:
+        """Return the number of messages of caller and agent that a new session is going to receive."""
+        return _spoken(self._latest())
 
     def replay_on(self, connection: Connection[Dialect], report: Callable[[Exception], None]) -> int:
         """Send the replay on a new connection, and `report` messages that cannot be sent.
@@ -235,7 +242,7 @@ class ProviderMemory:
             told = _tellable(dialect, told)
             wire = dialect.history(told) if told else []
         connection.send(wire)
-        return sum(message.role in ("user", "assistant") for message in told)
+        return _spoken(told)
 
     def connected(self, *, resumed: bool) -> None:
         """Note that another session is in use, a resumed or a new one. A new one makes the handle void."""
@@ -265,6 +272,10 @@ class ProviderMemory:
         if item.kind in ("note", "handoff"):
             return not item.text or item.id in self._due
         return False
+
+
+def _spoken(told: tuple[Message, ...]) -> int:
+    return sum(message.role in ("user", "assistant") for message in told)
 
 
 def _tellable(dialect: Dialect, told: Sequence[Message]) -> tuple[Message, ...]:

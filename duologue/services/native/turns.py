@@ -54,9 +54,12 @@ class Turns:
 
     @property
     def transcript_is_late(self) -> bool:
-        """True while a turn that was answered within `TRANSCRIPT_WAIT_S` may still be transcribed."""
+        """True while a turn that was answered within `TRANSCRIPT_WAIT_S` may still be transcribed.
+
+        A turn without a place in the log was noise: the provider did not answer it, but something else.
+        """
         since = loop_time() - TRANSCRIPT_WAIT_S
-        return any(turn.answered_at > since for turn in self._late)
+        return any(turn.log_id and turn.answered_at > since for turn in self._late)
 
     def __contains__(self, utterance: Utterance) -> bool:
         return utterance in self._late or utterance in self._ring.utterances

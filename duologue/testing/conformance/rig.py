@@ -186,6 +186,8 @@ class Rig(ABC):
     """The names of its far ends in a plan of faults; none if these have no manners."""
     manners: Manners | None = None
     """The faults that the far ends show in the calls that are started next."""
+    may_be_silent: bool = False
+    """True if the model may leave a turn of the caller without an answer (Gemini's proactive audio)."""
     detects_turns: bool = False
     """True if the engine finds the caller's turns, False if `Vad`, `Endpointing` and `Interruption` do."""
     interim: bool = False

@@ -74,8 +74,8 @@ class Trial:
         raise AssertionError("the call does not go on after the faults: the last questions have no answer")
 
     def _check_told(self, call: Call) -> None:
-        """Check that a fault that cost an answer was reported, unless the answer was void."""
-        if not self.broken or not self.manners.lost or call.came(Interrupted):
+        """Check that a fault that cost an answer was reported, unless the answer was void or silence is one."""
+        if not self.broken or not self.manners.lost or call.came(Interrupted) or call.rig.may_be_silent:
             return
         failed = [frame for frame in call.came(ResponseEnded) if frame.status == "failed"]
         lost = [change for change in call.came(ConnectionChanged) if change.state == "reconnecting"]

@@ -11,6 +11,7 @@ import msgspec
 
 from ...errors import BadInput, ConfigurationError
 from ...frames import Word
+from ...frames.text import from_json
 from ...services.remote import Wire, WireMessage, open_websocket
 from ...services.remote.lenient import read_leniently
 
@@ -42,10 +43,15 @@ _decoder = msgspec.json.Decoder(ParrotMessage)
 def decode_parrot(message: WireMessage) -> ParrotMessage:
     """Return a message of Parrot's as a struct, without fields that do not fit. Raises BadInput for a malformed one."""
     try:
+<<<<<<< HEAD
         return _decoder.decode(message)
     except msgspec.ValidationError:
         return _leniently(message)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
+=======
+        return from_json(message, _decoder)  # type: ignore[no-any-return]
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+>>>>>>> native
         raise BadInput(f"not a message of Parrot's: {error}") from error
 
 

@@ -24,6 +24,7 @@ import anyio
 import msgspec
 
 from ...errors import ConfigurationError, ServiceError
+from ...processors.kernel.tasks import loop_time
 from ...services.tts import SpeechChunk
 from .languages import LANGUAGES, Language
 from .server import SPEECH_CHARACTERS_PER_S, Act, Asked, Fail, Model, Speak, Wait
@@ -352,6 +353,8 @@ class MannersFilter(ABC):
         self.manners = manners
         self.late = late
         self._overtaken_s: float | None = None
+        self._overtaken: list[tuple[float, dict[str, Any]]] = []
+        """The transcripts that were overtaken, each with the loop time at which it is sent."""
 
     @abstractmethod
     def send(self, message: dict[str, Any]) -> Iterator[dict[str, Any] | Wait]:
@@ -361,11 +364,12 @@ class MannersFilter(ABC):
         """Send a transcript of the caller's words later; all of a connection by the same time, for their own order."""
         if self._overtaken_s is None:
             self._overtaken_s = self.manners.random.uniform(0.05, OVERTAKEN_S)
+        self._overtaken.append((loop_time() + self._overtaken_s, message))
         self.late(self._overtaken_s, message)
 
     def flush(self) -> Iterator[dict[str, Any]]:
         """Yield the messages that were held back, because the connection ends."""
-        return iter(())
+        yield from (message for at, message in self._overtaken if at > loop_time())
 
     def send_late(self, message: dict[str, Any]) -> None:
         """Send a message up to `LATE_S` from now."""

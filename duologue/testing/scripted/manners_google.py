@@ -117,7 +117,7 @@ class GeminiManners(MannersFilter):
             return
         overtakes = "modelTurn" in content
         if self._held and not overtakes:
-            yield from self.flush()
+            yield from self._release()
         if overtakes:
             yield from self._audio(message, content)
         elif content.get("turnComplete"):
@@ -127,7 +127,7 @@ class GeminiManners(MannersFilter):
             if "generationComplete" in content and manners.draw("repeated-end", "gemini", f"generated {self._where}"):
                 yield self._spoil(message)
         if self._held and overtakes:
-            yield from self.flush()
+            yield from self._release()
 
     def _audio(self, message: ServerMessage, content: ServerMessage) -> Iterator[ServerMessage]:
         (part,) = content["modelTurn"]["parts"]
@@ -155,7 +155,11 @@ class GeminiManners(MannersFilter):
             yield self._spoil({"serverContent": message["serverContent"]})
 
     def flush(self) -> Iterator[ServerMessage]:
-        """Yield the words that were held back."""
+        """Yield the messages that were held back, because the connection ends."""
+        yield from super().flush()
+        yield from self._release()
+
+    def _release(self) -> Iterator[ServerMessage]:
         held, self._held = self._held, []
         yield from (self._spoil(one) for one in held)
 

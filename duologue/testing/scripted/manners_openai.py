@@ -108,7 +108,7 @@ class OpenAIManners(MannersFilter):
             return
         overtakes = kind == AUDIO or kind.startswith("response.output_item")
         if self._held and not overtakes:
-            yield from self.flush()
+            yield from self._release()
         if kind == AUDIO:
             for piece in self.manners.cut(base64.b64decode(message["delta"]), "openai", message["response_id"]):
                 yield self._spoil(message | {"delta": base64.b64encode(piece).decode()})
@@ -117,10 +117,14 @@ class OpenAIManners(MannersFilter):
         else:
             yield self._spoil(message)
         if self._held and overtakes:
-            yield from self.flush()
+            yield from self._release()
 
     def flush(self) -> Iterator[Event]:
-        """Yield the words that were held back."""
+        """Yield the messages that were held back, because the connection ends."""
+        yield from super().flush()
+        yield from self._release()
+
+    def _release(self) -> Iterator[Event]:
         held, self._held = self._held, []
         yield from (self._spoil(event) for event in held)
 

@@ -1,4 +1,4 @@
-"""`WebSocketClientTransport`: a pipeline as the client of a server that uses `F1Serializer`'s dialect."""
+"""`WebSocketClientTransport`: a pipeline as the client of a server that uses `DuologueSerializer`'s dialect."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ...errors import ConfigurationError, MissingExtra, ServiceError, public_add
 from ..client import INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE
 from ..playout.base import PlayoutSettings
 from .connection import Closed
-from .serializers import F1ClientSerializer, Wired
+from .serializers import DuologueClientSerializer, Wired
 from .transport import WebSocketLimits, WebSocketTransport
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class WebSocketClientTransport(WebSocketTransport):
         """
         limits = limits or WebSocketLimits()
         rates = {"input_sample_rate": input_sample_rate, "output_sample_rate": output_sample_rate}
-        serializer = F1ClientSerializer(binary=binary, **rates)
+        serializer = DuologueClientSerializer(binary=binary, **rates)
         address, where = _address(url, binary, input_sample_rate, output_sample_rate)
         connection = await _connected(address, where, token, connect_s, limits, options)
         transport = cls(_ClientWire(connection), serializer, limits=limits, settings=settings)

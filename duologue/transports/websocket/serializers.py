@@ -117,7 +117,7 @@ class Serializer:
         return None
 
 
-class F1Serializer(Serializer):
+class DuologueSerializer(Serializer):
     """JSON objects with a `type`, and audio as base64 or, both ways, as binary messages of PCM.
 
     `binary` selects the form of outgoing audio; incoming audio may have either form. Objects that `words` owns are
@@ -172,8 +172,8 @@ class F1Serializer(Serializer):
         return '{"type":"pong"}'
 
 
-class F1ClientSerializer(Serializer):
-    """The client's end of `F1Serializer`. Everything from the server but audio is a message for the listeners."""
+class DuologueClientSerializer(Serializer):
+    """The client's end of `DuologueSerializer`. Everything from the server but audio is a message for the listeners."""
 
     def __init__(
         self,

@@ -18,7 +18,7 @@ from ..playout.base import AudioSink, PlayoutSettings
 from ..playout.in_flight import CONFIRM_S
 from .connection import ClientSocket, Closed
 from .sender import Sender
-from .serializers import Audio, F1Serializer, Malformed, Ping, Played, Serializer, Stop, TypedText, Wired
+from .serializers import Audio, DuologueSerializer, Malformed, Ping, Played, Serializer, Stop, TypedText, Wired
 
 log = logging.getLogger("duologue")
 
@@ -93,7 +93,7 @@ class WebSocketTransport(ClientTransport):
         limits: WebSocketLimits | None = None,
         settings: PlayoutSettings | None = None,
     ) -> None:
-        self.serializer = serializer or F1Serializer()
+        self.serializer = serializer or DuologueSerializer()
         rate = self.serializer.output_sample_rate
         super().__init__(
             id or uuid.uuid4().hex,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -43,8 +44,10 @@ class PageMessages:
         may: frozenset[str],
         function_calls: FunctionCallReport = "name",
         prices: Prices = PRICES,
+        *,
+        started_at: Callable[[], datetime | None] = lambda: None,
     ) -> None:
-        self._session_id, self._state, self._prices = session_id, state, prices
+        self._session_id, self._started_at, self._state, self._prices = session_id, started_at, state, prices
         self._may, self._function_calls = may, function_calls
         self._wanted: dict[str, ToolChanged] = {}
 
@@ -94,7 +97,7 @@ class PageMessages:
                 yield _page_message("ended", reason=event.reason)
 
     def _row(self, event: FeedEvent) -> Iterator[PageMessage]:
-        row = to_row(event, self._session_id)
+        row = to_row(event, self._session_id, self._started_at())
         if isinstance(row, Row):
             row = self._seen(row)
         if row is not None:

@@ -64,7 +64,12 @@ class Rtvi:
         self._page: PageMessages | None = None
         if page or may:
             self._page = PageMessages(
-                session.id, lambda: page_state(session, may), may, client.function_calls, client.prices
+                session.id,
+                lambda: page_state(session, may),
+                may,
+                client.function_calls,
+                client.prices,
+                started_at=lambda: session.started_at,
             )
         self._requests = RtviRequests(transport, session, client, ready=self._client_ready)
         self._asked: tuple[str, ClientReady] | None = None  # a client that is ready while the session is not

@@ -17,8 +17,8 @@ from duologue.errors import BadInput
 from duologue.transports.websocket.pipecat_frames import PipecatSerializer, fields
 from duologue.transports.websocket.serializers import (
     Audio,
-    F1ClientSerializer,
-    F1Serializer,
+    DuologueClientSerializer,
+    DuologueSerializer,
     FastRtcSerializer,
     Malformed,
     Ping,
@@ -36,9 +36,9 @@ JSON = st.recursive(
     max_leaves=10,
 )
 DIALECTS = [
-    F1Serializer(words=RtviWords()),
-    F1Serializer(words=RtviWords(), binary=True),
-    F1ClientSerializer(),
+    DuologueSerializer(words=RtviWords()),
+    DuologueSerializer(words=RtviWords(), binary=True),
+    DuologueClientSerializer(),
     PipecatSerializer(),
     FastRtcSerializer(),
 ]
@@ -53,8 +53,8 @@ def text_of(message: dict[str, Any]) -> str:
 
 @given(PCM, st.booleans(), st.sampled_from([8_000, 16_000, 24_000, 48_000]))
 def test_audio_comes_back_in_json_and_binary(pcm: bytes, binary: bool, rate: int) -> None:
-    server = F1Serializer(binary=binary, input_sample_rate=rate, output_sample_rate=rate)
-    client = F1ClientSerializer(binary=binary, input_sample_rate=rate, output_sample_rate=rate)
+    server = DuologueSerializer(binary=binary, input_sample_rate=rate, output_sample_rate=rate)
+    client = DuologueClientSerializer(binary=binary, input_sample_rate=rate, output_sample_rate=rate)
     assert client.parse(server.audio(pcm)) == Audio(pcm, rate)
     assert server.parse(client.audio(pcm)) == Audio(pcm, rate)
 
@@ -86,25 +86,25 @@ def test_messages_come_back(message: dict[str, Any]) -> None:
 
 
 def test_the_kinds_of_messages_in_json() -> None:
-    f1 = F1Serializer()
-    assert f1.parse('{"type":"ping"}') == Ping()
-    assert f1.parse('{"type":"played","ms":20.5}') == Played(20.5)
-    assert f1.pong() == '{"type":"pong"}'
-    assert f1.clear() == '{"type":"clear_audio"}'
-    assert json.loads(str(f1.error("code", "text"))) == {"type": "error", "code": "code", "message": "text"}
+    ours = DuologueSerializer()
+    assert ours.parse('{"type":"ping"}') == Ping()
+    assert ours.parse('{"type":"played","ms":20.5}') == Played(20.5)
+    assert ours.pong() == '{"type":"pong"}'
+    assert ours.clear() == '{"type":"clear_audio"}'
+    assert json.loads(str(ours.error("code", "text"))) == {"type": "error", "code": "code", "message": "text"}
 
 
 def test_only_the_given_words_are_known_on_a_channel() -> None:
     ready = text_of({"label": "rtvi-ai", "type": "client-ready"})
-    assert F1Serializer(words=RtviWords()).parse(ready) == json.loads(ready)
+    assert DuologueSerializer(words=RtviWords()).parse(ready) == json.loads(ready)
     with pytest.raises(Malformed, match="type"):
-        F1Serializer().parse(ready)
+        DuologueSerializer().parse(ready)
     assert PipecatSerializer().error("code", "text") is None
     assert b"rtvi-ai" in bytes(PipecatSerializer(words=RtviWords()).error("code", "text") or b"")  # type: ignore[arg-type]
 
 
 def test_the_client_hears_of_everything() -> None:
-    client = F1ClientSerializer()
+    client = DuologueClientSerializer()
     assert client.parse('{"type":"pong"}') is None
     assert client.parse('{"type":"speaking","who":"user"}') == {"type": "speaking", "who": "user"}
     assert client.clear() is None
@@ -136,7 +136,7 @@ def test_frames_as_the_protobuf_compiler_makes_them() -> None:
     assert list(fields(b"\x08\x96\x01")) == [(1, 150)]
 
 
-BAD_F1 = [
+BAD_OURS = [
     "",
     "[]",
     "null",
@@ -187,7 +187,7 @@ BAD_FASTRTC = [
 @pytest.mark.parametrize(
     ("dialect", "data"),
     [
-        *((F1Serializer(), data) for data in BAD_F1),
+        *((DuologueSerializer(), data) for data in BAD_OURS),
         *((PipecatSerializer(words=RtviWords()), data) for data in BAD_PIPECAT),
         *((FastRtcSerializer(), data) for data in BAD_FASTRTC),
     ],
@@ -216,7 +216,7 @@ def test_nothing_that_looks_like_a_frame_does_harm(parts: list[bytes]) -> None:
 def test_a_refusal_quotes_nothing_of_the_message() -> None:
     for data in ('{"type":"secret"}', '{"type":"audio","data":"secret!"}', "secret", '{"type":"played","ms":"secret"}'):
         with pytest.raises(Malformed) as caught:
-            F1Serializer().parse(data)
+            DuologueSerializer().parse(data)
         assert "secret" not in str(caught.value)
 
 
@@ -268,7 +268,7 @@ def test_pipecats_audio_of_several_channels_may_be_cut_anywhere(data: bytes, cha
 
 
 def test_half_a_character_is_no_reason_to_refuse_a_message() -> None:
-    words = F1Serializer(words=RtviWords())
+    words = DuologueSerializer(words=RtviWords())
     message = words.parse('{"label":"rtvi-ai","type":"send-text","data":{"content":"a\\ud83d"}}')
     assert isinstance(message, dict)
     assert message["data"]["content"] == "a\ud83d"

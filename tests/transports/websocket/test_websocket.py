@@ -21,7 +21,7 @@ from duologue.transports import PlayoutSettings
 from duologue.transports.websocket import sender as sender_module
 from duologue.transports.websocket.connection import Closed
 from duologue.transports.websocket.sender import MAX_UNSENT_MESSAGES, Playback
-from duologue.transports.websocket.serializers import F1Serializer, FastRtcSerializer, Serializer, Wired
+from duologue.transports.websocket.serializers import DuologueSerializer, FastRtcSerializer, Serializer, Wired
 from duologue.transports.websocket.transport import WebSocketLimits, WebSocketTransport
 from tests.transports.calls import RATE, Agent, numbers, ramp
 
@@ -99,7 +99,7 @@ class WireCall(BareCall):
         settings: PlayoutSettings | None = None,
     ) -> None:
         self.wire = Wire()
-        serializer = serializer or F1Serializer(output_sample_rate=RATE)
+        serializer = serializer or DuologueSerializer(output_sample_rate=RATE)
         self.transport = WebSocketTransport(self.wire, serializer, limits=limits, settings=settings)
         pipeline = Pipeline([self.transport.input(), *processors, self.transport.output()])
         super().__init__(Session(pipeline), ends=False)

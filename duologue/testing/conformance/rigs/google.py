@@ -56,6 +56,7 @@ class GeminiRig(Rig):
     def __init__(self, model: str = "gemini-3.8-live", *, detects_turns: bool = True) -> None:
         self.model = model
         self.detects_turns = detects_turns
+        self.may_be_silent = "3.8" in model
         number = re.search(r"\d+\.\d+", model)
         name = f"GeminiLive {number[0] if number else model}"
         self.name = name if detects_turns else f"{name}, own turns"
