@@ -38,26 +38,22 @@ class ParrotMessage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _decoder = msgspec.json.Decoder(ParrotMessage)
+_plain = msgspec.json.Decoder()
 
 
 def decode_parrot(message: WireMessage) -> ParrotMessage:
     """Return a message of Parrot's as a struct, without fields that do not fit. Raises BadInput for a malformed one."""
     try:
-<<<<<<< HEAD
-        return _decoder.decode(message)
+        return from_json(message, _decoder)  # type: ignore[no-any-return]
     except msgspec.ValidationError:
         return _leniently(message)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-=======
-        return from_json(message, _decoder)  # type: ignore[no-any-return]
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
->>>>>>> native
         raise BadInput(f"not a message of Parrot's: {error}") from error
 
 
 def _leniently(message: WireMessage) -> ParrotMessage:
     try:
-        return read_leniently(msgspec.json.decode(message), ParrotMessage, [])
+        return read_leniently(from_json(message, _plain), ParrotMessage, [])
     except msgspec.ValidationError as error:
         raise BadInput(f"not a message of Parrot's: {error}") from error
 
