@@ -45,7 +45,10 @@ LATE_S = 1.5
 """The most seconds between an end and what comes after it."""
 CLOCK_S = 7200.0
 """Seconds by which a wrong clock is wrong."""
-TINY_BYTES, HUGE_BYTES = 3, 1 << 20
+ODD_BYTES = (1, 3, 777, 4801)
+"""The sizes of odd pieces."""
+HUGE_MS = 8_000
+"""Milliseconds of audio in a huge piece."""
 WORDS = "Um, one moment."
 """The words of an answer without audio: they are no part of any script."""
 UNKNOWN = "moon_phase"
@@ -246,10 +249,10 @@ class Manners:
             case "stall-before" if math.isinf(stall_s := self.stall_s()):
                 return [Wait(stall_s)]
             case "stall-before":
-                return [Wait(3.0), *self._in_language(model(self.read(asked)))]
+                return [Wait(3.0), *self._as_said(part, model(self.read(asked)))]
             case "rate-limit":
                 return [Fail(*self.limit())]
-        acts = self._in_language(model(self.read(asked)))
+        acts = self._as_said(part, model(self.read(asked)))
         pause_s = self.pause_s(part, "before the answer")
         return [Wait(pause_s), *acts] if pause_s else acts
 
@@ -259,12 +262,18 @@ class Manners:
         history = tuple(msgspec.structs.replace(message, text=read(message.text)) for message in asked.history)
         return replace(asked, said=read(asked.said), instructions=read(asked.instructions), history=history)
 
-    def _in_language(self, acts: Sequence[Act]) -> list[Act]:
-        say = self.language.write
-        return [
-            Speak(say(act.text), _seconds(act), act.audio, act.pace, act.chunk_ms) if isinstance(act, Speak) else act
-            for act in acts
-        ]
+    def _as_said(self, part: Part, acts: Sequence[Act]) -> list[Act]:
+        """Return acts with their words in the vendor's language, and audio that is not paced perhaps in one piece."""
+        return [self._said(part, act) if isinstance(act, Speak) else act for act in acts]
+
+    def _said(self, part: Part, act: Speak) -> Speak:
+        huge = not act.pace and self.draw("odd-pieces", part, "one huge piece", 0.2)
+        return replace(
+            act,
+            text=self.language.write(act.text),
+            seconds=_seconds(act),
+            chunk_ms=HUGE_MS if huge else act.chunk_ms,
+        )
 
     def cut(self, data: bytes, part: Part, where: str = "") -> list[bytes]:
         """Return data in pieces of odd sizes, if these are drawn, else in one."""
@@ -272,7 +281,7 @@ class Manners:
             return [data]
         pieces, start = [], 0
         while start < len(data):
-            size = self.random.choice([1, TINY_BYTES, 777, 4801])
+            size = self.random.choice(ODD_BYTES)
             pieces.append(data[start : start + size])
             start += size
             if len(pieces) >= MAX_PIECES:
