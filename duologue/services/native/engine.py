@@ -243,7 +243,11 @@ class SpeechToSpeech(NativeAnswers):
     def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
         """Require a detector of turns if the provider does not find them."""
         super().check_place(before, after)
-        if not self.dialect(self.config, "").server_turns:
+        try:
+            server_turns = self.dialect(self.config, "").server_turns
+        except ConfigurationError:
+            return  # a setting that is refused when the engine opens
+        if not server_turns:
             check_turns(self, before, after)
 
     # -- configuration ---------------------------------------------------------------------------------------------

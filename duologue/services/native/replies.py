@@ -156,7 +156,8 @@ class Replies:
             self._session.report(ServiceError(f"no answer: {failure}"), self._service.name)
         # Calls go on with the answer, and the words before them are not repeated.
         failed = bool(failure) and not (event.status == "completed" and reply.calls)
-        again = failed and not heard and self._asks.may_ask_again(reply.ask, failure)
+        vain = voiceless and dialect is not None and not dialect.gives_voice
+        again = failed and not (heard or vain) and self._asks.may_ask_again(reply.ask, failure)
         self._end(reply, "failed" if failed else event.status, failure or event.reason)
         self._finish(reply.ask, "again" if again else "finished")
 

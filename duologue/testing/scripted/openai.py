@@ -25,6 +25,8 @@ FOREVER_S = 1e9
 class ScriptedOpenAI(ScriptedServer[OpenAIConnection]):
     """OpenAI's Realtime API, scripted."""
 
+    part = "openai"
+
     def __init__(self, model: Model | Sequence[Sequence[Act]] = (), **behaviour: Any) -> None:
         if not callable(model):
             for answer in model:
