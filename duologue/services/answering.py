@@ -5,25 +5,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol
 
 import msgspec
 
 from ..errors import ConfigurationError, DeadlineExceeded, ServiceError
-from ..frames import BotText, Usage
+from ..frames import BotText, Frame, Signal, Usage
 from ..processors.kernel.groups import leaves
+from ..processors.kernel.host import LaneOwner
 from ..processors.kernel.lane import Overdue
 from ..processors.kernel.tasks import loop_time
 from ..processors.kernel.work import Stopped, Work
 from .context import ToolRequest
 from .contract import wrong_piece
 from .sentences import SentenceSplitter
+from .spending import Spent
 from .thoughts import ModelText, ThoughtsGiven, begins_with_thoughts
 from .tts import TTS
 
-if TYPE_CHECKING:
-    from .llm import LLM, Pieces
+Pieces = AsyncIterator[str | ToolRequest | Usage]
+"""An answer of a model, piece by piece."""
 
 log = logging.getLogger("duologue")
 
@@ -34,10 +36,26 @@ MAX_CALLS = 64
 PIECES = "str, ToolRequest or Usage"
 
 
+class Model(LaneOwner, Protocol):
+    """The part of an `LLM` that its answers use."""
+
+    model: str
+    timeout_s: float
+    max_answer_s: float
+    max_answer_characters: int
+    thinks_first: bool | None
+    spent: Spent
+
+    @property
+    def session(self) -> Any: ...
+    def push(self, frame: Frame) -> Awaitable[None]: ...
+    def broadcast(self, signal: Signal) -> None: ...
+
+
 class Answering:
     """Reads one answer of a model, and pushes its text. A text of the application is read like an answer."""
 
-    def __init__(self, llm: LLM, turn: int, response_id: str) -> None:
+    def __init__(self, llm: Model, turn: int, response_id: str) -> None:
         self.turn = turn
         self.calls: list[ToolRequest] = []
         self._llm = llm

@@ -265,6 +265,10 @@ class Answers(Processor):
         for call in calls:
             self.take_result(refusal(call, error, respond=respond))
 
+    def begin_turn(self, *, protected: bool = False) -> int:
+        """Begin a turn of the agent and return its number. The caller cannot interrupt a protected turn."""
+        return self.session.floor.begin(protected=protected)
+
     def settle(self, turn: int) -> None:
         """End the turn, unless one of its jobs or results is still to come."""
         if not self._due[turn] and not self.session.calls.waits(turn):
@@ -348,13 +352,13 @@ class Answers(Processor):
                 if isinstance(frame, ToolResult):  # interrupted while it waited: the next answer includes the result
                     self._unanswered = "words"
             elif isinstance(frame, Say):
-                turn = asked_in if asked_in == floor.turn > 0 else floor.begin(protected=frame.protected)
+                turn = asked_in if asked_in == floor.turn > 0 else self.begin_turn(protected=frame.protected)
                 await self._speak(turn, config, frame.text)
             elif asked_in and asked_in == floor.turn and "words" not in (self._said, self._unanswered):
                 turn = asked_in
                 await self._answer(turn, "", frame)
             elif isinstance(frame, ToolResult | Respond) or self._unanswered == "words":
-                turn = floor.begin()
+                turn = self.begin_turn()
                 await self._answer(turn, frame.instructions if isinstance(frame, _WITH_SETTINGS) else "", frame)
             elif self._unanswered in ("noise", "failed"):
                 turn = await self._not_understood(config)

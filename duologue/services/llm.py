@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -22,13 +22,12 @@ from ..frames import (
     ResponseStarted,
     ResponseStatus,
     ToolCall,
-    Usage,
     UserTranscript,
 )
 from ..processors.kernel.tasks import loop_time
 from ..processors.kernel.work import Stopped, close_stream
 from ..processors.processor import handles
-from .answering import PIECES, Answering
+from .answering import PIECES, Answering, Pieces
 from .answers import MAX_CALLS_PER_TURN, Answers, refusal, tool_choice_of
 from .context import DEFAULT_BUDGET, Budget, Message, Request, ToolRequest, messages
 from .contract import stream_of
@@ -36,9 +35,6 @@ from .spending import DEFAULT_SPENDING, Spending, Spent
 from .thoughts import ThoughtsGiven
 
 __all__ = ["LLM", "Budget", "Message", "Pieces", "Request", "ToolRequest", "messages"]
-
-Pieces = AsyncIterator[str | ToolRequest | Usage]
-"""An answer of a model, piece by piece."""
 
 
 class LLM(Answers):

@@ -40,6 +40,8 @@ class Response:
     played_s: float = 0.0
     all_sent: bool = False
     """True once the last of its audio has reached the playout."""
+    voiceless: bool = False
+    """True if its words were to be spoken, and came without audio: none of them is heard."""
     _spoken: str = ""
     _taken: str = ""  # as `_spoken`, without corrections
 
@@ -80,6 +82,8 @@ class Response:
         return self.all_sent and self.played_s >= self.sent_s - 1e-6
 
     def _heard_text(self) -> str:
+        if self.voiceless:
+            return ""
         if self.complete:
             return self.text
         if self.played_s <= 0:
@@ -201,6 +205,11 @@ class Ledger:
                 self._started(response)
             if self.watcher is not None:
                 self.watcher.changed(response)
+
+    def unvoiced(self, response_id: str) -> None:
+        """Record that the words of a response came without the audio that was to speak them: none of them is heard."""
+        if response := self._open.get(response_id):
+            response.voiceless = True
 
     def all_given(self, frame: ResponseEnded) -> None:
         """Record that a response is complete: its `ResponseEnded` has come through the pipeline."""

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 from ...errors import DeadlineExceeded, DuologueError, IllegalState, ServiceError
+from .host import LaneOwner
 from .lane import Overdue
-from .node import Node
 from .tasks import stopped
 
 T = TypeVar("T")
@@ -39,7 +39,7 @@ class Work(Generic[T]):
     behind. `name` is the name of the task, in errors and outcomes. One object does one piece of work.
     """
 
-    def __init__(self, owner: Node, name: str, limit_s: float) -> None:
+    def __init__(self, owner: LaneOwner, name: str, limit_s: float) -> None:
         self.over = False
         """True once nobody waits for the work any more: it must give nothing."""
         self._owner = owner

@@ -39,6 +39,7 @@ class GeminiDialect(Dialect):
 
     answers_results = True
     acknowledges_updates = False
+    announces_responses = False
 
     def __init__(
         self,
@@ -58,6 +59,16 @@ class GeminiDialect(Dialect):
         self._in_turn = False
         self._held: deque[str] = deque(maxlen=MAX_KEPT)
         """Texts that are held back until a text with a tag."""
+
+    @property
+    def may_be_silent(self) -> bool:
+        """True with proactive audio."""
+        return self._family.proactive if self._options.proactive_audio is None else self._options.proactive_audio
+
+    @property
+    def interruptible(self) -> bool:
+        """False with NO_INTERRUPTION."""
+        return not self._options.uninterruptible
 
     # -- set-up ----------------------------------------------------------------------------------------------------
 
@@ -143,6 +154,8 @@ class GeminiDialect(Dialect):
         answer. It always answers results of blocking tools.
         """
         response: dict[str, Any] = {"id": call_id, "name": name, "response": {"result": result}}
+        if self._responses.is_unnamed(call_id):
+            del response["id"]
         calls = self._responses.calls.get(call_id) or CallGroup()
         others = calls.open - {call_id}
         non_blocking = (self._options.tool_behavior or self._family.tools) == "NON_BLOCKING"
@@ -153,8 +166,16 @@ class GeminiDialect(Dialect):
         except (TypeError, ValueError, RecursionError) as error:
             raise BadInput(f"the result of tool {name!r} is not a JSON value: {error}") from error
         calls.open, calls.wanted = others, calls.wanted or respond
-        self._responses.awaited |= "scheduling" not in response and not others
+        if "scheduling" not in response and not others:
+            self._responses.results_given(blocking=not non_blocking)
         return [message]
+
+    # -- interruption ----------------------------------------------------------------------------------------------
+
+    def give_up(self, response: str) -> list[str]:
+        """Return no message, because the provider has none that stops the model. What still comes is dropped."""
+        self._responses.give_up(response)
+        return []
 
     def _tell(self, text: str, tag: str | None) -> list[str]:
         realtime = self._family.text == "realtime"

@@ -61,6 +61,8 @@ class LiveFamily(msgspec.Struct, frozen=True, kw_only=True):
     thinking_budget: bool = False
     thinking_level: ThinkingLevel | None = None
     """The default level, for a family that requires one."""
+    proactive: bool = False
+    """True if proactive audio is always on: the model may leave the caller without an answer."""
     refuses: dict[str, str] = msgspec.field(default_factory=dict)
     """Options that these models refuse at any value, with the reasons."""
     video: bool = True
@@ -96,6 +98,7 @@ LIVE_3_8 = LiveFamily(
     models=r"gemini-3\.8-live" + _SNAPSHOT,
     context_update=True,
     tools="NON_BLOCKING",
+    proactive=True,
     refuses={
         "proactive_audio": "it is always on",
         "enable_affective_dialog": "it was removed",
@@ -113,6 +116,7 @@ EXTENDED_THINKING_3_8 = LiveFamily(
     thinking_levels=frozenset({"LOW", "MEDIUM", "HIGH"}),
     thinking_budget=True,
     thinking_level="LOW",
+    proactive=True,
     refuses={
         "proactive_audio": "it is always on",
         "enable_affective_dialog": "it was removed",

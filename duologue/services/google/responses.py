@@ -17,6 +17,7 @@ from ..native.dialect import (
     Event,
     GoingAway,
     HandleGiven,
+    Odd,
     Opened,
     Refused,
     ResponseBegan,
@@ -28,6 +29,7 @@ from ..native.dialect import (
 )
 from ..remote.connection import Recent
 from .options import GeminiLiveOptions, LiveFamily
+from .partial_calls import PartialCalls
 from .wire_in import ModalityTokens, ServerContent, ServerFrame, UsageMetadata, WireToolCall
 
 MAX_KEPT = 256
@@ -62,13 +64,16 @@ class Responses:
         """True while the model owes an answer to a turn or to results without a request."""
         self.calls = Recent[CallGroup](MAX_KEPT)
         """The group of each call, by call id."""
+        self._partial = PartialCalls()
         self._opened = False
         self._response = ""
         """The response in progress, "" without one."""
         self._said_something = False
         """True once the model has spoken or called a tool in its current turn."""
         self._cut = False
-        """True from an interruption of the model to the end of its turn."""
+        """True from an interruption of the model, or from when it was given up, to the end of its turn."""
+        self._caller_spoke = False
+        """True if the caller was understood since the model has begun or ended a turn."""
         self._working = False
         """True while the model announces a continuation of this response."""
         self._usage: Usage | None = None
@@ -96,6 +101,28 @@ class Responses:
         self._read_rest(got, events)
         return events
 
+    @property
+    def _drops(self) -> bool:
+        """True while what comes belongs to an answer that is over, because no other can have begun."""
+        return self._cut and self._options.input_transcription and not (self.tags or self.awaited or self._caller_spoke)
+
+    def give_up(self, response: str) -> None:
+        """End a response of which nothing has come for long. What still comes of its turn is dropped."""
+        if response == self._response:
+            self._response, self._usage = "", None
+            self._cut = self._said_something = True
+            self._caller_spoke = False
+
+    def is_unnamed(self, call_id: str) -> bool:
+        """Return True for a call to which the provider has given no id."""
+        return call_id in self._partial.unnamed
+
+    def results_given(self, *, blocking: bool) -> None:
+        """Note that the model owes an answer to the results of its calls. After `blocking` calls its turn goes on."""
+        self.awaited = True
+        if blocking:
+            self._said_something = False
+
     def _read_speech(self, content: ServerContent, events: list[Event]) -> None:
         if (heard := content.input_transcription) is not None:
             self._caller_language = heard.language_code or self._caller_language
@@ -103,9 +130,12 @@ class Responses:
             if heard.finished:
                 self._end_caller(events)
             elif heard.text and self._caller_said.strip():
+                self._caller_spoke = True
                 events.append(self._transcribed(final=False))
         for part in content.model_turn.parts:
             if pcm := part.pcm:
+                if self._drops:
+                    continue
                 self._begin(events)
                 events.append(Voiced(response=self._response, pcm=pcm))
             elif part.text and not part.thought and not self._options.output_transcription:
@@ -117,16 +147,17 @@ class Responses:
             events.append(Said(response=self._response, text=said.text))
 
     def _read_calls(self, call: WireToolCall, events: list[Event]) -> None:
-        new = [asked for asked in call.function_calls if asked.id not in self.calls]
-        calls = CallGroup()
-        for asked in new:
-            if asked.id in self.calls:
+        asked = [whole for piece in call.function_calls if (whole := self._partial.take(piece, events)) is not None]
+        calls, made = CallGroup(), False
+        for whole in asked:
+            if whole.id in self.calls:
                 continue
+            made = True
             self._begin(events)
-            calls.open.add(asked.id)
-            self.calls[asked.id] = calls
-            events.append(Called(response=self._response, call_id=asked.id, name=asked.name, arguments=asked.args))
-        if new:
+            calls.open.add(whole.id)
+            self.calls[whole.id] = calls
+            events.append(Called(response=self._response, call_id=whole.id, name=whole.name, arguments=whole.args))
+        if made:
             self._finish(events)
 
     def _read_end(self, content: ServerContent, events: list[Event]) -> None:
@@ -147,13 +178,13 @@ class Responses:
             return
         reason = content.turn_complete_reason
         outcome: Literal["completed", "failed"] = "completed" if reason in _NO_FAILURE else "failed"
-        asked = bool(self.tags) or self.awaited
+        asked = bool(self.tags) or self.awaited or (self._caller_spoke and reason != "NEED_MORE_INPUT")
         if content.turn_complete and not self._said_something and (asked or outcome == "failed"):
             self._begin(events)  # the model was asked and has said nothing
         if not self._cut:
             self._end_caller(events)
         self._finish(events, outcome, reason)
-        self._said_something = self._cut = False
+        self._said_something = self._cut = self._caller_spoke = False
 
     def _read_rest(self, got: ServerFrame, events: list[Event]) -> None:
         if got.tool_call_cancellation is not None and got.tool_call_cancellation.ids:
@@ -168,13 +199,14 @@ class Responses:
         if (error := got.error) is not None:
             events.append(Refused(code=error.status or str(error.code), message=error.message))
         events.extend(Unknown(kind=kind) for kind in got.unknown)
+        events.extend(Odd(problem=problem) for problem in got.odd)
 
     def _begin(self, events: list[Event]) -> None:
         """Begin a response unless one is in progress."""
         self._said_something = True
         if self._response:
             return
-        self._cut = self.awaited = False
+        self._cut = self.awaited = self._caller_spoke = False
         self._end_caller(events)
         self.count += 1
         self._response = f"r{self.count}"
@@ -191,6 +223,7 @@ class Responses:
     def _end_caller(self, events: list[Event]) -> None:
         """Append the caller's transcript as final."""
         if self._caller_said.strip():
+            self._caller_spoke = True
             events.append(self._transcribed(final=True))
         self._caller_said = self._caller_language = ""
 

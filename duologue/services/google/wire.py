@@ -19,7 +19,7 @@ import anyio
 
 from ...errors import IncompatiblePackage, MissingExtra
 from ..remote.dialect import WireMessage
-from ..remote.errors import ConnectionLost, fatal
+from ..remote.errors import ConnectionLost, asked_pause_s, fatal, final_tls
 from ..remote.tls import client_ssl_context
 from ..remote.websocket import MAX_RECEIVED_BYTES, WebSocketWire, check_websockets, create_connection, dialled
 
@@ -166,13 +166,14 @@ def lost(error: Exception, *, setting_up: bool = False, resumed: bool = False) -
     if isinstance(error, InvalidStatus):
         status = error.response.status_code
         text = f"the server refuses the connection: HTTP {status}"
-        return ConnectionLost(text, code=status, fatal=fatal(status=status))
+        pause_s = asked_pause_s(error.response.headers)
+        return ConnectionLost(text, code=status, fatal=fatal(status=status), retry_after_s=pause_s)
     if isinstance(error, ConnectionClosed):
         code, reason = (error.rcvd.code, error.rcvd.reason) if error.rcvd else (1006, "")
     elif isinstance(error, APIError):
         code, reason = error.code or 0, str(error.details or "")
     else:
-        return ConnectionLost(f"{type(error).__name__}: {error}")
+        return ConnectionLost(f"{type(error).__name__}: {error}", fatal=final_tls(error))
     text = f"closed with {code}{': ' if reason else ''}{reason}"
     status = code if code < 1000 else 0  # an APIError has a status or a close code
     final = fatal(status=status, code=code, reason=reason, setting_up=setting_up) and not resumed

@@ -9,10 +9,13 @@ import msgspec
 
 from ...errors import BadInput
 from ...frames.text import from_json
+from ..remote.lenient import plain_base64, read_leniently
 from .options import OUTPUT_RATE
 
 _RATE = re.compile(r";\s*rate=(\d+)")
-_DURATION = re.compile(r"\d{1,9}(\.\d{1,9})?s")
+_DURATION = re.compile(r"\d{1,9}(\.\d{1,9})?S|PT(\d{1,9}(\.\d{1,9})?[HMS])+")
+_DURATION_PART = re.compile(r"(\d+(?:\.\d+)?)([HMS])")
+_UNIT_S = {"H": 3600.0, "M": 60.0, "S": 1.0}
 _Count = Annotated[int, msgspec.Meta(ge=0)]
 
 
@@ -75,14 +78,30 @@ class ServerContent(_Fields, frozen=True):
     interaction_status: str = ""
 
 
-class FunctionCall(_Fields, frozen=True):
-    id: str
-    name: str
-    args: dict[str, Any] = {}
+class PartialArg(_Fields, frozen=True):
+    """A piece of a call's arguments: the value at `json_path`, or the next piece of a text that `will_continue`."""
 
-    def __post_init__(self) -> None:
-        if not self.id or not self.name:
-            raise ValueError("a function call needs an id and a name")
+    json_path: str = ""
+    string_value: str | None = None
+    number_value: float | None = None
+    bool_value: bool | None = None
+    will_continue: bool = False
+
+    @property
+    def value(self) -> str | float | bool | None:
+        """The value; None for a null."""
+        values = (self.string_value, self.bool_value, self.number_value)
+        return next((value for value in values if value is not None), None)
+
+
+class FunctionCall(_Fields, frozen=True):
+    """A call, or a piece of one: the last piece has no `will_continue`. Only the first piece needs a name."""
+
+    id: str = ""
+    name: str = ""
+    args: dict[str, Any] = {}
+    partial_args: list[PartialArg] = []
+    will_continue: bool = False
 
 
 class WireToolCall(_Fields, frozen=True):
@@ -112,16 +131,28 @@ class SetupComplete(_Fields, frozen=True):
     session_id: str = ""
 
 
+class Duration(_Fields, frozen=True):
+    seconds: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 0.0
+    nanos: Annotated[float, msgspec.Meta(ge=0, le=1e9)] = 0.0
+
+
 class GoAwayNotice(_Fields, frozen=True):
-    time_left: str = "0s"
+    """`time_left` is a duration like "9.5s"; some proxies write it as ISO 8601, a number, or an object."""
+
+    time_left: str | float | Duration = "0s"
 
     @property
     def left_s(self) -> float:
-        """`time_left`, a duration like "9.5s", in seconds."""
-        return float(self.time_left.removesuffix("s"))
+        """`time_left` in seconds."""
+        left = self.time_left
+        if isinstance(left, Duration):
+            return max(0.0, left.seconds + left.nanos / 1e9)
+        if not isinstance(left, str):
+            return max(0.0, left)
+        return sum(float(number) * _UNIT_S[unit] for number, unit in _DURATION_PART.findall(left.upper()))
 
     def __post_init__(self) -> None:
-        if not _DURATION.fullmatch(self.time_left):
+        if isinstance(self.time_left, str) and not _DURATION.fullmatch(self.time_left.upper()):
             raise ValueError(f"timeLeft is not a duration: {self.time_left[:64]!r}")
 
 
@@ -131,7 +162,7 @@ class ResumptionUpdate(_Fields, frozen=True):
 
 
 class ServerError(_Fields, frozen=True):
-    code: int = 0
+    code: int | str = 0
     message: str = ""
     status: str = ""
 
@@ -148,24 +179,22 @@ class ServerFrame(msgspec.Struct, rename="camel"):
     session_resumption_update: ResumptionUpdate | None = None
     error: ServerError | None = None
     unknown: tuple[str, ...] = ()
+    odd: tuple[str, ...] = ()
+    """The problems of the fields that were left out."""
 
 
 _KINDS: dict[str, tuple[str, msgspec.json.Decoder[Any]]] = {
     field.encode_name: (field.name, msgspec.json.Decoder(field.type))
     for field in msgspec.structs.fields(ServerFrame)
-    if field.name != "unknown"
+    if field.name not in ("unknown", "odd")
 }
 _WITHOUT_MEANING = frozenset({"voiceActivity", "voiceActivityDetectionSignal"})
 _FRAME = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _OBJECT = msgspec.json.Decoder(dict[str, Any])
-
-
-def _parts(message: str | bytes) -> dict[str, Any]:
-    """Return the parts of a frame: raw, or decoded if an escape in it is half of a character."""
-    try:
-        return _FRAME.decode(message)
-    except msgspec.DecodeError:
-        return from_json(message, _OBJECT)  # type: ignore[no-any-return]
+_DECODE_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError)
+_NOTHING_SAID = ServerContent()
+_OPAQUE = frozenset({"args"})
+"""Fields whose contents are the model's own."""
 
 
 def decode_frame(message: str | bytes) -> ServerFrame:
@@ -173,13 +202,55 @@ def decode_frame(message: str | bytes) -> ServerFrame:
     found = ServerFrame()
     kind = "message"
     try:
-        for kind, raw in _parts(message).items():
+        for kind, raw in _FRAME.decode(message).items():
             if kind in _KINDS:
                 name, decoder = _KINDS[kind]
-                value = decoder.decode(raw) if isinstance(raw, msgspec.Raw) else msgspec.convert(raw, decoder.type)
-                setattr(found, name, value)
+                setattr(found, name, decoder.decode(raw))
             elif kind not in _WITHOUT_MEANING:
                 found.unknown += (kind,)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise BadInput(f"Gemini Live's {kind[:64]} is malformed: {error}") from error
+    except _DECODE_ERRORS as error:
+        return _decode_odd(message, kind, error)
+    if any("_" in kind for kind in found.unknown) or found.server_content == _NOTHING_SAID:
+        return _decode_odd(message, "message", None)
     return found
+
+
+def _decode_odd(message: str | bytes, kind: str, error: Exception | None) -> ServerFrame:
+    """Return a frame in an unusual form of protobuf's JSON: nulls, names in snake_case, the other alphabet of base64.
+
+    Fields that do not fit are left out. Raises BadInput for a kind that is of no use without them.
+    """
+    found = ServerFrame()
+    try:
+        for told, value in from_json(message, _OBJECT).items():
+            kind = _camel(told)
+            if kind in _KINDS:
+                name, decoder = _KINDS[kind]
+                problems: list[str] = []
+                setattr(found, name, read_leniently(_usual(value), decoder.type, problems))
+                found.odd += tuple(f"{kind}: {problem}" for problem in problems)
+            elif kind not in _WITHOUT_MEANING:
+                found.unknown += (told,)
+    except _DECODE_ERRORS as odd:
+        raise BadInput(f"Gemini Live's {kind[:64]} is malformed: {error or odd}") from odd
+    return found
+
+
+def _usual(value: Any) -> Any:
+    """Return a part of a frame without nulls, with names in camelCase and base64 in its usual form."""
+    if isinstance(value, list):
+        return [_usual(part) for part in value if part is not None]
+    if not isinstance(value, dict):
+        return value
+    usual: dict[str, Any] = {}
+    for told, part in value.items():
+        name = _camel(told)
+        if part is None:
+            continue
+        usual[name] = part if name in _OPAQUE else plain_base64(part) if name == "data" else _usual(part)
+    return usual
+
+
+def _camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part[:1].upper() + part[1:] for part in rest)

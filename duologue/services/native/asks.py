@@ -1,220 +1,41 @@
-"""`Turns`: the caller's turns until each has its transcript and its answer. `Asks`: the replies to them that are owed.
-
-`Asks` asks the provider for replies, and tracks the pending asks and the replies in progress.
-"""
+"""`Asks`: asks the provider for replies, and tracks the pending asks and the replies in progress."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
-from collections.abc import Collection
-from dataclasses import dataclass, field
-from typing import Literal
+from collections import Counter
 
-from ...audio.pcm import WholeSamples
+import anyio
+
+from ...errors import ServiceError
 from ...frames import ToolResult
-from ...frames.text import TextPieces
 from ...processors.kernel.tasks import loop_time
 from ...session.session import Session
 from ..answers import MAX_CALLS_PER_TURN
-from .audio_ring import AudioRing, Utterance
-from .dialect import Called
+from ..remote.connection import Connection
+from ..remote.errors import named_wait_s
+from .audio_ring import Utterance
+from .dialect import Dialect
 from .provider import Provider, ProviderMemory
+from .reply import Ask, Reply, ReplyOutcome, Stray
+from .turns import Turns
 
-TRANSCRIPT_WAIT_S = 2.0
-"""Seconds to wait for the transcript of an answered turn before another engine or connection takes over."""
-MAX_LATE = 32
-"""The most answered turns that wait for their transcript."""
 UNWANTED_S = 5.0
 """Seconds for which a reply that was interrupted before it began is still recognised and discarded."""
 
-ReplyOutcome = Literal["finished", "lost", "again"]
+MAX_WAIT_S = 10.0
+"""The longest time that a provider may name before it is asked once more, in seconds."""
+MAX_LOSSES = 2
+"""The most losses of a connection after which the same reply is asked for on the next one."""
+MAX_CROSSED = 3
+"""The most requests for one reply that may cross another reply of the provider."""
+CROSSED_S = 0.25
+"""Seconds before the next request after the first that crossed another reply; twice as long after the second."""
 
 CONTINUE = (
     "The connection broke while you were speaking, and the caller has heard only the beginning of your answer. "
     "Go on from there, without repeating it."
 )
-
-
-class Turns:
-    """Tracks the caller's turns. A turn waits until it is answered; its transcript may come even later."""
-
-    def __init__(self, session: Session, ring: AudioRing, provider: Provider) -> None:
-        self._session = session
-        self._ring = ring
-        self._provider = provider
-        self._late: deque[Utterance] = deque(maxlen=MAX_LATE)
-
-    @property
-    def waiting(self) -> Collection[Utterance]:
-        """The turns without an answer, oldest first."""
-        return self._ring.utterances
-
-    @property
-    def latest_taken(self) -> Utterance | None:
-        """The latest complete turn without an answer."""
-        return next((turn for turn in reversed(self._ring.utterances) if not turn.open), None)
-
-    @property
-    def any_taken(self) -> bool:
-        """True if a complete turn has no answer."""
-        return any(not turn.open for turn in self._ring.utterances)
-
-    @property
-    def latest_understood(self) -> Utterance | None:
-        """The latest turn with words and without an answer."""
-        return next((turn for turn in reversed(self._ring.utterances) if turn.text), None)
-
-    @property
-    def unanswered_items(self) -> set[str]:
-        """The ids of the log's items for turns without an answer."""
-        return {turn.log_id for turn in self._ring.utterances if turn.log_id}
-
-    @property
-    def transcript_is_late(self) -> bool:
-        """True while a turn that was answered within `TRANSCRIPT_WAIT_S` may still be transcribed.
-
-        A turn without a place in the log was noise: the provider did not answer it, but something else.
-        """
-        since = loop_time() - TRANSCRIPT_WAIT_S
-        return any(turn.log_id and turn.answered_at > since for turn in self._late)
-
-    def __contains__(self, utterance: Utterance) -> bool:
-        return utterance in self._late or utterance in self._ring.utterances
-
-    def find(self, item: str) -> Utterance | None:
-        """Return the turn with the provider's id `item`, else the oldest turn without an id and a transcript."""
-        turns = [*self._late, *self._ring.utterances]
-        named = next((turn for turn in turns if item and turn.item == item), None)
-        return named or next((turn for turn in turns if not turn.item and not turn.transcribed), None)
-
-    def name(self, utterance: Utterance) -> str:
-        """Return our id of an utterance, which its transcripts and its item of the log carry."""
-        utterance.id = utterance.id or self._session.conversation.new_id()
-        return utterance.id
-
-    def place(self, utterance: Utterance, turn: int) -> None:
-        """Give a turn its number and its place in the log before the transcript arrives."""
-        utterance.turn = turn
-        if not utterance.log_id:
-            utterance.log_id = self._session.conversation.add(
-                "message",
-                "caller",
-                id=self.name(utterance),
-                turn=turn,
-                at=utterance.start_s,
-                ended_at=utterance.end_s,
-                status="in_progress",
-            ).id
-
-    def take_unasked(self, turn: int) -> Utterance | None:
-        """Number the turn that the provider answers by itself, and return it. None if all turns have an answer."""
-        utterance = next((u for u in self._ring.utterances if not u.turn or u.text is not None), None)
-        if utterance is not None:
-            self.place(utterance, turn)
-        return utterance
-
-    def answered(self, utterance: Utterance) -> None:
-        """Mark a turn and those before it as answered: they need no audio any longer, but may still get transcripts."""
-        turns = self._ring.utterances
-        for turn in turns[: turns.index(utterance) + 1] if utterance in turns else ():
-            self._ring.settle(turn)
-            if turn.text is None:
-                turn.answered_at = loop_time()
-                self._late.append(turn)
-
-    def complete(self, utterance: Utterance, text: str) -> None:
-        """Give a turn its final transcript, "" if it holds no words."""
-        late = utterance in self._late
-        if late:
-            self._late.remove(utterance)
-        elif utterance.open:
-            self._ring.end(utterance, utterance.end_s or self._session.now())
-        if text:
-            self.place(utterance, utterance.turn or self._session.floor.turn + 1)
-            utterance.text = text
-            if self._session.conversation.get(utterance.log_id) is not None:
-                self._session.conversation.update(utterance.log_id, text=text, status="complete")
-        if late or not text:
-            self.settle(utterance)
-
-    def settle(self, utterance: Utterance) -> None:
-        """Forget a turn that needs nothing more. A turn without a transcript is removed from the log."""
-        self._ring.settle(utterance)
-        if utterance.text is None:
-            self._unplace(utterance)
-        self._provider.notify()
-
-    def leave_to_the_log(self) -> bool:
-        """Settle the transcribed turns, and remove the others from the log because their audio is sent again.
-
-        Returns True if a transcribed turn has no answer.
-        """
-        for utterance in self._late:
-            self._unplace(utterance)
-        self._late.clear()
-        understood = [utterance for utterance in self._ring.utterances if utterance.text is not None]
-        for utterance in understood:
-            self._ring.settle(utterance)
-        for utterance in self._ring.utterances:
-            utterance.transcribed = False
-            if utterance.log_id:
-                self._unplace(utterance)
-        return bool(understood)
-
-    def _unplace(self, utterance: Utterance) -> None:
-        self._session.conversation.remove(utterance.log_id)
-        utterance.log_id, utterance.turn, utterance.item = "", 0, ""
-
-
-@dataclass(slots=True, eq=False)
-class Ask:
-    """A reply that was asked for, or that the provider is expected to begin by itself; the latter has no `tag`."""
-
-    tag: str
-    turn: int
-    utterance: Utterance | None = None
-    """The latest of the caller's turns that it answers."""
-    sent_at: float = 0.0
-    """Loop time at which it was sent, or at which the provider began to owe the reply."""
-    void: bool = False
-    """True once the caller has interrupted: the reply is stopped if it begins."""
-    answer: asyncio.Future[ReplyOutcome] | None = None
-    """The outcome, for the task that asked."""
-    said: bool = False
-    """True if part of the reply was said before the connection was lost."""
-    last: bool = False
-    """True if its turn has reached the limit of tool calls, and the model was told."""
-
-    def settle(self, outcome: ReplyOutcome) -> None:
-        if self.answer is not None and not self.answer.done():
-            self.answer.set_result(outcome)
-
-
-@dataclass(slots=True, eq=False)
-class Reply:
-    """A reply that has begun."""
-
-    provider_id: str
-    ask: Ask
-    turn: int
-    id: str = ""
-    """The id of the response, "" if none was opened."""
-    void: bool = False
-    """True once its output is dropped."""
-    said: bool = False
-    """True once part of it has gone out."""
-    given: bool = False
-    """True once all its audio has come."""
-    audio_bytes: int = 0
-    """Bytes of audio that have gone out."""
-    items: dict[str, int] = field(default_factory=dict)
-    """Bytes of audio received for each of the provider's items, in order."""
-    cut: set[str] = field(default_factory=set)
-    """The items that were truncated."""
-    calls: list[Called] = field(default_factory=list)
-    text: TextPieces = field(default_factory=TextPieces)
-    whole: WholeSamples = field(default_factory=WholeSamples)
 
 
 class Asks:
@@ -223,6 +44,7 @@ class Asks:
     def __init__(self, session: Session, provider: Provider, turns: Turns, memory: ProviderMemory) -> None:
         self.active: dict[str, Reply] = {}
         """The replies in progress, by the provider's id."""
+        self.stray: Stray | None = None
         self._session = session
         self._provider = provider
         self._turns = turns
@@ -231,6 +53,7 @@ class Asks:
         self._tags = 0
         self._begun = 0  # the number of replies that have begun
         self._unwanted: Ask | None = None  # interrupted before the provider began the reply by itself
+        self._echoes = False  # True once the provider has repeated a tag
         # The numbers of results, by turn, that went to the connection that made the calls.
         self._results_given: Counter[int] = Counter()
 
@@ -278,42 +101,94 @@ class Asks:
         if self._results_given[turn] == given:
             del self._results_given[turn]
 
-    async def ask(self, turn: int, extra: str = "", *, tool_choice: str = "", by_itself: bool = False) -> bool:
+    async def ask(
+        self, turn: int, extra: str = "", *, tool_choice: str = "", by_itself: bool = False, again: bool = False
+    ) -> bool:
         """Get a response for a turn, with `extra` instructions. Returns False if no connection is left.
 
         Returns when the provider has sent the whole response. With `by_itself` the provider begins without a request.
-        Asks again if the connection is lost meanwhile, and once if the provider fails before it says anything.
+        Asks anew if the connection is lost meanwhile, and once more, unless this is asked `again`, if the reply fails
+        unheard and the caller has neither spoken nor written since.
         """
-        provider, failures = self._provider, 0
+        provider, crossed, losses = self._provider, 0, 0
+        wanted = None if extra else self._turns.latest_taken
         while True:
             await provider.until(lambda: provider.given_up or (provider.connection is not None and not self.busy))
             connection = provider.connection
             if connection is None:
                 return False
-            answer: asyncio.Future[ReplyOutcome] = asyncio.get_running_loop().create_future()
-            ask = Ask("", turn, self._turns.latest_taken, sent_at=loop_time(), answer=answer)
-            self._open.append(ask)
-            calls = self._session.calls.asked_in(turn)
-            # A provider that goes on by itself has been told once it has the refusal of a call beyond the limit.
-            ask.last = calls > MAX_CALLS_PER_TURN if by_itself else calls >= MAX_CALLS_PER_TURN
+            if wanted is not None and wanted not in self._turns.waiting:
+                return True  # the provider has answered it by itself meanwhile
+            self.drop_stray()
+            ask = self._expected(turn, by_itself=by_itself, again=again)
             if not by_itself:
-                self._tags += 1
-                ask.tag = f"ask_{self._tags}"
-                connection.send(self._memory.take_due(connection.dialect))
-                choice = "none" if ask.last else tool_choice
-                connection.send(connection.dialect.respond(ask.tag, extra, choice))
+                self._send(ask, connection, extra, tool_choice)
+            assert ask.answer is not None
             try:
-                outcome = await answer
+                outcome = await ask.answer
             finally:
                 ask.void = True  # for a wait that was cancelled before the reply began
-            if outcome == "finished" or (outcome == "again" and failures):
-                return True
-            if outcome == "lost" and CONTINUE in extra and self._spoken_since(ask):
-                return True  # the newer turn will be answered
-            failures += outcome == "again"
             by_itself = False
-            if ask.said and CONTINUE not in extra:
-                extra = f"{extra}\n\n{CONTINUE}".strip()
+            if outcome == "finished":
+                return True
+            if outcome == "again":
+                if not await self._may_go_on_after(ask):
+                    return True
+                again = True
+            elif outcome == "crossed":
+                crossed += 1
+                if crossed > MAX_CROSSED:
+                    self._answered(ask)
+                    raise ServiceError(f"no answer: the provider has not taken {crossed} requests")
+                await anyio.sleep(CROSSED_S * crossed)
+            else:
+                losses += 1
+                if losses > MAX_LOSSES:
+                    self._answered(ask)
+                    raise ServiceError(f"no answer: {losses} connections were lost before it was there")
+                if CONTINUE in extra and self._spoken_since(ask):
+                    return True  # the newer turn will be answered
+                if ask.said and CONTINUE not in extra:
+                    extra = f"{extra}\n\n{CONTINUE}".strip()
+
+    async def ask_once_more(self, failed: Ask) -> bool:
+        """Get the response that the provider has failed to give by itself. Returns False if no connection is left."""
+        return not await self._may_go_on_after(failed) or await self.ask(failed.turn, again=True)
+
+    def _expected(self, turn: int, *, by_itself: bool, again: bool) -> Ask:
+        """Add an ask whose outcome this task waits for."""
+        answer: asyncio.Future[ReplyOutcome] = asyncio.get_running_loop().create_future()
+        ask = Ask("", turn, self._turns.latest_taken, sent_at=loop_time(), answer=answer)
+        ask.again, ask.moves = again, self._turns.moves
+        calls = self._session.calls.asked_in(turn)
+        # A provider that goes on by itself has been told once it has the refusal of a call beyond the limit.
+        ask.last = calls > MAX_CALLS_PER_TURN if by_itself else calls >= MAX_CALLS_PER_TURN
+        self._open.append(ask)
+        return ask
+
+    def _send(self, ask: Ask, connection: Connection[Dialect], extra: str, tool_choice: str) -> None:
+        self._tags += 1
+        ask.tag = f"ask_{self._tags}"
+        connection.send(self._memory.take_due(connection.dialect))
+        connection.send(connection.dialect.respond(ask.tag, extra, "none" if ask.last else tool_choice))
+
+    def may_ask_again(self, ask: Ask, failure: str) -> bool:
+        """Return True if a reply that failed unheard is to be asked for once more."""
+        ask.wait_s = named_wait_s(failure)
+        stands = ask.awaited and not (ask.void or ask.again) and ask.turn > self._session.floor.fence
+        return stands and ask.wait_s <= MAX_WAIT_S and ask.moves == self._turns.moves
+
+    async def _may_go_on_after(self, failed: Ask) -> bool:
+        """Wait as long as the provider wants. Returns False if the caller has spoken or written meanwhile."""
+        await anyio.sleep(failed.wait_s)
+        if failed.moves == self._turns.moves:
+            return True
+        self._answered(failed)
+        return False
+
+    def _answered(self, ask: Ask) -> None:
+        if ask.utterance is not None:
+            self._turns.answered(ask.utterance)
 
     def _spoken_since(self, ask: Ask) -> bool:
         """Return True if the caller has begun another turn since the one that the ask answers."""
@@ -334,15 +209,26 @@ class Asks:
     def expect(self, turn: int, utterance: Utterance | None) -> None:
         """Expect the provider to answer the caller's turn by itself."""
         self._unwanted = None
-        self._open.append(Ask("", turn, utterance, sent_at=loop_time()))
+        self._open.append(Ask("", turn, utterance, sent_at=loop_time(), moves=self._turns.moves))
 
     def expect_none(self) -> None:
         """Expect no unasked answer: the caller goes on speaking, and the provider waits for the rest of the turn."""
         self._unwanted = None
         self._open = [ask for ask in self._open if ask.tag]
 
+    def caller_moved(self) -> None:
+        """Note that the caller has begun to speak, or has written."""
+        self._turns.moves += 1
+        self.drop_stray()
+
+    @property
+    def expects_reply(self) -> bool:
+        """True if a reply is due: one was asked for, or the caller has spoken."""
+        return bool(self._open or self._turns.waiting or self._unwanted is not None)
+
     def begin(self, tag: str, provider_id: str) -> Reply:
         """Begin a reply. Its tag, or without one its order, identifies the ask that it answers."""
+        self._echoes = self._echoes or bool(tag)
         ask = self._take(tag) or self._unasked()
         reply = Reply(provider_id, ask, ask.turn)
         if not ask.tag:  # one reply at a time: the provider has refused those it was asked for
@@ -353,6 +239,8 @@ class Asks:
 
     def _take(self, tag: str) -> Ask | None:
         ask = next((ask for ask in self._open if ask.tag == tag), None)
+        if self._open and not (tag or self._echoes):
+            ask = self._open[0]  # a provider that repeats no tags
         if ask is None:
             ask, self._unwanted = self._unwanted, None
             return ask if ask is not None and loop_time() - ask.sent_at < UNWANTED_S else None
@@ -361,16 +249,31 @@ class Asks:
 
     def _unasked(self) -> Ask:
         """Return the ask for an unexpected reply."""
-        turn = self._session.floor.begin()
-        return Ask("", turn, self._turns.take_unasked(turn))
+        turn = self._session.floor.begin(protected=self._provider.uninterruptible)
+        return Ask("", turn, self._turns.take_unasked(turn), moves=self._turns.moves)
 
-    def refuse(self, tag: str = "") -> bool:
-        """Give up the ask with this tag, or every tagged ask if `tag` is "". Returns True if there was one."""
+    def refuse(self, tag: str = "", failure: str = "") -> bool:
+        """Take the refusal of the ask with this tag, or of every tagged ask if `tag` is "".
+
+        Without the reason of a `failure` another reply is in the way. Returns True if there was such an ask.
+        """
         refused = [ask for ask in self._open if ask.tag and ask.tag == (tag or ask.tag)]
         for ask in refused:
             self._open.remove(ask)
-            ask.settle("again")
+            if not failure:
+                ask.settle("crossed")
+            elif self.may_ask_again(ask, failure):
+                ask.settle("again")
+            else:
+                self._answered(ask)
+                ask.settle("finished")
         return bool(refused)
+
+    def drop_stray(self) -> None:
+        """Drop a stray: it was the end of the reply before."""
+        stray, self.stray = self.stray, None
+        if stray is not None and (dialect := self._provider.dialect) is not None:
+            self._provider.send(dialect.give_up(stray.provider_id))
 
     # -- void replies ----------------------------------------------------------------------------------------------
 
@@ -396,5 +299,5 @@ class Asks:
         self._open.clear()
         self.active.clear()
         self._results_given.clear()
-        self._unwanted = None
+        self._unwanted = self.stray = None
         return owed

@@ -48,6 +48,8 @@ class Utterance:
     start_s: float = 0.0
     """Session time of its start; `end_s` is that of its end."""
     end_s: float = 0.0
+    overdue: bool = False
+    """True once its answer was asked for because the provider had not begun one."""
     answered_at: float = 0.0
     """Loop time at which its answer ended."""
 

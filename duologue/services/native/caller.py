@@ -20,10 +20,11 @@ from ...processors.processor import Processor
 from ...processors.turns.interruption import may_interrupt
 from ...processors.turns.vad import SpeechGate, Vad
 from ..remote.connection import Connection
-from .asks import TRANSCRIPT_WAIT_S, Asks, Turns
+from .asks import Asks
 from .audio_ring import RECENT_S, AudioRing, Utterance
 from .dialect import Dialect, SpeechBegan, SpeechCeased, TurnTaken, TurnTranscribed
 from .provider import NativeService, Provider
+from .turns import TRANSCRIPT_WAIT_S, Turns
 
 NOISE_S = 10.0
 """Seconds after which a turn that the provider has neither transcribed nor answered counts as noise."""
@@ -74,6 +75,7 @@ class Caller:
         if at is None:
             return
         if gate.speaking:
+            self._asks.caller_moved()
             self._asks.expect_none()
             if self._ring.going_on is None:
                 self._ring.begin(at)
@@ -92,6 +94,7 @@ class Caller:
 
     def _started(self, frame: SpeechStarted) -> None:
         self._ears = True
+        self._asks.caller_moved()
         if not self.follows_provider and self._ring.going_on is None:
             utterance = self._ring.begin(frame.at)
             utterance.id = frame.utterance
@@ -122,6 +125,7 @@ class Caller:
     async def on_speech_began(self, event: SpeechBegan) -> None:
         """Begin a turn at the provider's report of speech, and interrupt the agent."""
         at = self._ring.uplink.session_time(event.at_ms)
+        self._asks.caller_moved()
         self._asks.expect_none()
         self._ring.begin(at, RECENT_S).item = event.item
         if not self._ears:
@@ -153,7 +157,9 @@ class Caller:
         end_s = utterance.end_s or now
         self._ring.end(utterance, end_s, heard_until_s=end_s)
         end = EndOfTurn(at=utterance.end_s, by="server")
-        self._take_turn(utterance, end, by_itself=event.answered)
+        # A provider that may not interrupt its response may fail to begin the next one.
+        by_itself = event.answered and not (self._provider.uninterruptible and self._asks.active)
+        self._take_turn(utterance, end, by_itself=by_itself)
         await self._service.push(end)
 
     async def on_transcribed(self, event: TurnTranscribed) -> None:
@@ -197,7 +203,7 @@ class Caller:
         if by_itself:
             if not dismissed and may_interrupt(self._session):
                 self._session.interrupt()  # the hold waits for words, which come after the answer has begun
-            turn = floor.begin()
+            turn = floor.begin(protected=self._provider.uninterruptible)
             self._turns.place(utterance, turn)
             if not self._ring.held:  # held audio has not reached the provider
                 self._asks.expect(turn, utterance)
@@ -228,6 +234,18 @@ class Caller:
         if self.follows_provider or not self._server_turns:
             return None
         return self._turns.latest_understood
+
+    def overdue(self, patience_s: float) -> Utterance | None:
+        """Return the latest turn with words that the provider has not begun to answer for `patience_s` seconds.
+
+        None for a provider that reports turns, whose answer is expected from then on, and for a model that need not
+        answer.
+        """
+        turn, dialect = self.awaits_unasked, self._provider.dialect
+        if turn is None or turn.open or dialect is None or dialect.may_be_silent or self._asks.busy:
+            return None
+        late = self._session.now() - turn.end_s > patience_s
+        return turn if late and not (self._asks.waits_for_tools or self._session.floor.caller_speaking) else None
 
     def ignored_since(self, told_at: float) -> float | None:
         """Return the loop time since which the provider has ignored two turns that ended after `told_at`, else None."""

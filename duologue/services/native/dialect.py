@@ -32,9 +32,31 @@ class Dialect(ConnectionDialect):
     """True if the provider reports the caller's speech: `SpeechBegan`, `SpeechCeased`, `TurnTaken`."""
     holds_text: bool = False
     """True if the dialect holds a text that asks for no answer back until the next text that does."""
+    announces_responses: ClassVar[bool] = True
+    """True if `ResponseBegan` is a message of the provider. If False, the first piece of a response stands for it."""
     server_turns: bool = True
     """True if the provider finds the ends of the caller's turns in a stream of audio without gaps. If False, the
     pipeline finds them, and only the audio of turns is sent."""
+
+    @property
+    def speaks(self) -> bool:
+        """True if the model answers with audio, False if it was told to answer with text only."""
+        return True
+
+    @property
+    def gives_voice(self) -> bool:
+        """True if the provider has shown that it gives audio. Some servers of others never do."""
+        return True
+
+    @property
+    def may_be_silent(self) -> bool:
+        """True if the model may leave the caller without an answer, and may speak without being asked."""
+        return False
+
+    @property
+    def interruptible(self) -> bool:
+        """True if the caller's speech interrupts the agent, False if the provider was told that it does not."""
+        return True
 
     # -- set-up ----------------------------------------------------------------------------------------------------
 
@@ -91,6 +113,10 @@ class Dialect(ConnectionDialect):
     def cancel(self, response: str) -> list[str]:
         """Return the messages that stop a response; none if the provider stops by itself or cannot stop."""
         return []
+
+    def give_up(self, response: str) -> list[str]:
+        """Return the messages that stop a response of which nothing has come for long, and drop its later pieces."""
+        return self.cancel(response)
 
     def truncate(self, item: str, heard_ms: int) -> list[str]:
         """Return the messages that cut an item to the first `heard_ms`; none if the provider cannot truncate."""
@@ -191,6 +217,12 @@ class ResponseFinished(Event, frozen=True, kw_only=True):
     usage: Usage | None = None
 
 
+class Crossed(Event, frozen=True, kw_only=True):
+    """The provider has not taken the request for a response with this tag, because it gives another one."""
+
+    tag: str
+
+
 class Consumed(Event, frozen=True, kw_only=True):
     """Consumption that is not reported with a response."""
 
@@ -205,6 +237,12 @@ class HandleGiven(Event, frozen=True, kw_only=True):
     """The handle that resumes the session, "" while it cannot be resumed."""
 
     handle: str
+
+
+class Odd(Event, frozen=True, kw_only=True):
+    """A field of a message did not fit, and the message was read without it."""
+
+    problem: str
 
 
 class Unknown(Event, frozen=True, kw_only=True):

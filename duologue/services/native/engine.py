@@ -37,9 +37,10 @@ from ..answers import tool_choice_of
 from ..context import SAY
 from ..remote.connection import ConnectionSettings
 from ..remote.errors import ConnectionLost
-from .asks import TRANSCRIPT_WAIT_S, Ask
 from .link import Link, Parts
 from .provider import NativeService
+from .reply import Ask
+from .turns import TRANSCRIPT_WAIT_S
 
 
 class NativeAnswers(NativeService):
@@ -98,6 +99,30 @@ class NativeAnswers(NativeService):
         with self.session.floor.scope(turn):
             if not await self.parts.asks.ask(turn, SAY + text):
                 self._kept.append(Say(text=text))
+
+    def ask_again(self, failed: Ask) -> None:
+        """Request once more the answer that the provider has failed to give by itself."""
+        assert self._jobs is not None
+        self._unanswered = "words"
+        self._due[failed.turn] += 1
+
+        async def work(frame: Input) -> None:
+            self._due[failed.turn] -= 1
+            try:
+                with self.session.floor.scope(failed.turn):
+                    if self._leaving or not await self.parts.asks.ask_once_more(failed):
+                        self._kept.append(frame)  # for the engine that takes over the call
+                    else:
+                        self._unanswered = ""
+            except Exception as error:
+                self.session.report(error, self.name)
+            self.settle(failed.turn)
+
+        self._jobs.put_up(work, EndOfTurn(at=self.session.now(), by="no answer"))
+
+    def begin_turn(self, *, protected: bool = False) -> int:
+        """Begin a turn of the agent. It is protected if the provider was told not to be interrupted."""
+        return super().begin_turn(protected=protected or self.parts.provider.uninterruptible)
 
     async def _not_understood(self, config: EngineConfig) -> int:
         self._unanswered = ""
@@ -218,7 +243,11 @@ class SpeechToSpeech(NativeAnswers):
     def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
         """Require a detector of turns if the provider does not find them."""
         super().check_place(before, after)
-        if not self.dialect(self.config, "").server_turns:
+        try:
+            server_turns = self.dialect(self.config, "").server_turns
+        except ConfigurationError:
+            return  # a setting that is refused when the engine opens
+        if not server_turns:
             check_turns(self, before, after)
 
     # -- configuration ---------------------------------------------------------------------------------------------
@@ -333,7 +362,9 @@ class SpeechToSpeech(NativeAnswers):
         provider = self.parts.provider
         if frame.author != "caller":
             self._send_due()
-        elif (dialect := provider.dialect) is not None:
+            return
+        self.parts.asks.caller_moved()
+        if (dialect := provider.dialect) is not None:
             provider.send(dialect.text(frame.text))
 
     @handles(UserImage)

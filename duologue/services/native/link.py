@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Callable, Coroutine
 from typing import Any
 
 import anyio
 
 from ...agents.engine import EngineConfig
-from ...errors import ConfigurationError, DeadlineExceeded, ServiceError
+from ...errors import BadInput, ConfigurationError, DeadlineExceeded, ServiceError
 from ...frames import ConnectionChanged, Respond, ResumptionHandle
 from ...processors.turns.interruption import may_interrupt
-from ..remote.connection import Connection, ConnectionSettings, dial
+from ..remote.connection import Connection, ConnectionSettings, Recent, dial
 from ..remote.errors import ConnectionLost
 from ..remote.keeper import Keeper
-from .asks import CONTINUE, Ask, Asks, Turns
+from .asks import CONTINUE, Asks
 from .audio_ring import AudioRing
 from .caller import Caller
 from .dialect import (
@@ -24,11 +25,13 @@ from .dialect import (
     CallsCancelled,
     Configured,
     Consumed,
+    Crossed,
     CutShort,
     Dialect,
     Event,
     GoingAway,
     HandleGiven,
+    Odd,
     Refused,
     ResponseBegan,
     ResponseFinished,
@@ -40,8 +43,14 @@ from .dialect import (
     Unknown,
     Voiced,
 )
+from .outlet import Outlet
 from .provider import NativeService, Provider, ProviderMemory
-from .replies import Outlet, Replies
+from .replies import Replies
+from .reply import Ask
+from .turns import Turns
+
+MAX_REPORTED = 64
+"""The most kinds of odd messages that are remembered as reported."""
 
 
 class Parts:
@@ -77,6 +86,8 @@ class Link:
         self._provider = parts.provider
         self._keeper = Keeper(self, settings)
         self._reconfigure = Reconfigure(settings.connect_timeout_s)
+        self._patience_s = settings.response_s
+        self._reported = Recent[bool](MAX_REPORTED)
 
     async def open(self) -> None:
         """Connect. Raises ConnectionLost, DeadlineExceeded or ConfigurationError."""
@@ -182,6 +193,18 @@ class Link:
         ignored = self._parts.caller.ignored_since(connection.told_at) if connection is not None else None
         return min((at for at in (ignored, self._parts.asks.waits_since) if at is not None), default=None)
 
+    def look(self) -> None:
+        """End the replies that have brought nothing for too long, and ask for one that the provider does not begin."""
+        parts = self._parts
+        parts.replies.look(self._patience_s)
+        overdue = parts.caller.overdue(self._patience_s)
+        if overdue is not None and not overdue.overdue:
+            overdue.overdue = True
+            error = f"no answer: the model has sent nothing for {self._patience_s:g} s after the caller's turn"
+            self._session.report(ServiceError(error), self.name)
+            turn = self._service.begin_turn()
+            self._service.ask_again(Ask("", turn, overdue, moves=parts.turns.moves))
+
     def take(self, connection: Connection[Dialect] | None, resumed: bool) -> str:
         """Use another connection from now on, or none. Returns a text on how its session knows the log."""
         before, self._provider.connection = self._provider.connection, connection
@@ -281,20 +304,30 @@ class Link:
                 self._keeper.going_away(event.left_s)
             case Refused():
                 self._on_refused(event)
+            case Crossed():
+                replies.on_refused(event.tag)
+            case Odd():
+                self._report_once(BadInput(f"a message of the provider was read without a field: {event.problem}"))
             case Unknown():
-                error = ServiceError(f"the provider sent {event.kind!r}, which is not known here")
-                self._session.report(error, self.name)
+                self._report_once(ServiceError(f"the provider sent {event.kind!r}, which is not known here"))
 
     def _on_handle(self, handle: str) -> None:
         if handle:
             self._parts.memory.handle_given(handle)
             self._service.broadcast(ResumptionHandle(engine=self.name, handle=handle))
 
+    def _report_once(self, error: Exception) -> None:
+        """Report an error that is likely to come back, once."""
+        kind = re.sub(r"\d+", "0", str(error))
+        if kind not in self._reported:
+            self._reported[kind] = True
+            self._session.report(error, self.name)
+
     def _on_refused(self, event: Refused) -> None:
         if self._reconfigure.on_refused(event):
             return
-        self._parts.replies.on_refused(event.about)
         error = f"{event.code}: {event.message}"
+        self._parts.replies.on_refused(event.about, error)
         self._session.report(ServiceError(error), self.name)
         if event.fatal and self._provider.connection is not None:
             self._keeper.lost(self._provider.connection, ConnectionLost(error, fatal=True))

@@ -21,6 +21,7 @@ from ..context import Budget, Message, messages
 from ..remote.connection import Connection
 from ..remote.dialect import Wire
 from .dialect import Dialect
+from .reply import Ask
 
 MAX_NOTES = 256
 """The most items of the log that wait until the model is silent; the oldest are dropped."""
@@ -61,6 +62,10 @@ class NativeService(Answers):
         """Return a translator for one connection."""
         raise NotImplementedError
 
+    def ask_again(self, failed: Ask) -> None:
+        """Request once more the answer that the provider has failed to give by itself."""
+        raise NotImplementedError
+
     def owe_answer(self, by: str, end: EndOfTurn | None = None) -> None:
         """Request an answer to the caller's words, after the answers that are owed already.
 
@@ -90,6 +95,11 @@ class Provider:
     def dialect(self) -> Dialect | None:
         """The dialect of the connection in use, None while the engine does not have the call or is not connected."""
         return self.connection.dialect if self.live and self.connection is not None else None
+
+    @property
+    def uninterruptible(self) -> bool:
+        """True if the provider was told that the caller's speech does not interrupt the agent."""
+        return (dialect := self.dialect) is not None and not dialect.interruptible
 
     def send(self, messages: Iterable[str]) -> None:
         """Send messages on the connection in use, if the engine has the call."""

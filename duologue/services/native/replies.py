@@ -6,31 +6,31 @@ from collections import deque
 
 import msgspec
 
-from ...errors import ConfigurationError, ServiceError
+from ...errors import ServiceError
 from ...frames import (
     BotAudio,
     BotText,
     Interrupted,
-    Output,
     ResponseEnded,
     ResponseStarted,
     ResponseStatus,
     Usage,
 )
-from ...processors.kernel.lane import DrainableLane
-from ...processors.processor import Processor
-from ..sentences import SentenceSplitter
-from .asks import Ask, Asks, Reply, ReplyOutcome, Turns
+from ...processors.kernel.tasks import loop_time
+from .asks import Asks
 from .audio_ring import AudioRing
 from .dialect import AudioComplete, Called, CallsCancelled, ResponseBegan, ResponseFinished, Said, Voiced
+from .outlet import Outlet
 from .provider import NativeService, Provider
+from .reply import Ask, Reply, ReplyOutcome, Stray
+from .turns import Turns
 
 KEPT_REPLIES = 64
 """The most finished replies that are kept, because they may still be cut while they are played."""
-MAX_SPEECH = 16_384
-"""The most frames of speech that wait for the playout. Further speech is refused, a response's brackets never."""
-MAX_SENTENCES = 256
-"""The most sentences that wait for a hook."""
+PROACTIVE_S = 0.3
+"""Seconds of audio of the shortest reply that a model may give when it likes to."""
+STRAY_S = 1.0
+"""Seconds of audio after which a reply that nobody expects is not the end of the reply before."""
 
 
 class Replies:
@@ -51,14 +51,22 @@ class Replies:
         self._asks = asks
         self._outlet = outlet
         self._rate = service.capabilities.output_sample_rate
-        self._kept: deque[Reply] = deque(maxlen=KEPT_REPLIES)
+        self._kept: deque[Reply] = deque(maxlen=KEPT_REPLIES)  # of the connection in use
         self._cut_last: Reply | None = None  # a cut reply that has ended, but whose consumption is still to come
 
     # -- the provider's events -------------------------------------------------------------------------------------
 
     def on_began(self, event: ResponseBegan) -> None:
-        """Begin a reply, and its response unless it is void."""
+        """Begin a reply, and its response unless it is void or a stray."""
         self._cut_last = None
+        dialect, asks = self._provider.dialect, self._asks
+        announced = bool(event.tag) or dialect is None or dialect.announces_responses
+        if not announced and self._kept and not asks.expects_reply:
+            asks.stray = Stray(event.response)
+            return
+        self._begin(event)
+
+    def _begin(self, event: ResponseBegan) -> None:
         reply, session = self._asks.begin(event.tag, event.response), self._session
         if reply.ask.void or reply.turn <= session.floor.fence:
             reply.void = True
@@ -69,16 +77,20 @@ class Replies:
         session.ledger.open(reply.id, reply.turn, config.agent)
         self._outlet.put(ResponseStarted(turn=reply.turn, response_id=reply.id, agent=config.agent, voice=config.voice))
 
-    def on_refused(self, tag: str) -> None:
-        """Take the provider's refusal of the ask with this tag."""
-        if tag and self._asks.refuse(tag):
+    def on_refused(self, tag: str, failure: str = "") -> None:
+        """Take the provider's refusal of the ask with this tag. Without a `failure` another reply was in the way."""
+        if tag and self._asks.refuse(tag, failure):
             self._provider.notify()
 
     def on_said(self, event: Said) -> None:
         """Put out text of a reply."""
         reply = self._asks.active.get(event.response)
-        if reply is not None and not reply.void and event.text:
-            self._say(reply, reply.text.feed(event.text))
+        if reply is None:
+            self._stray_said(event)
+        elif event.text:
+            reply.text_size += len(event.text)
+            if not reply.void:
+                self._say(reply, reply.text.feed(event.text))
 
     def _say(self, reply: Reply, text: str) -> None:
         if text:
@@ -90,6 +102,7 @@ class Replies:
         """Put out audio of a reply."""
         reply = self._asks.active.get(event.response)
         if reply is None or not event.pcm:
+            self._stray_voiced(event)
             return
         size = len(event.pcm)
         reply.items[event.item] = reply.items.get(event.item, 0) + size
@@ -107,6 +120,7 @@ class Replies:
 
     def on_called(self, event: Called) -> None:
         """Keep a reply's tool call until the reply is over."""
+        self._take_stray(event.response)
         reply = self._asks.active.get(event.response)
         if reply is not None and not reply.void:
             reply.calls.append(event)
@@ -117,6 +131,7 @@ class Replies:
 
     def on_finished(self, event: ResponseFinished) -> None:
         """End a reply and its response, and make its tool calls."""
+        self._stray_finished(event)
         reply = self._asks.active.pop(event.response, None)
         if reply is None:
             return
@@ -129,13 +144,36 @@ class Replies:
             return
         self._kept.append(reply)
         self._say(reply, reply.text.flush())
+        speaks = (dialect := self._provider.dialect) is None or dialect.speaks
+        heard = bool(reply.audio_bytes) if speaks else reply.said
+        voiceless = reply.said and not heard
+        if voiceless:
+            self._session.ledger.unvoiced(reply.id)
         if event.status == "completed":
             self._call(reply)
-        elif event.status == "failed":
-            error = ServiceError(f"no answer: {event.reason or 'the model failed'}")
-            self._session.report(error, self._service.name)
-        self._end(reply, event.status, event.reason)
-        self._finish(reply.ask, "again" if event.status == "failed" and not reply.said else "finished")
+        failure = self._failure(event, reply, voiceless)
+        if failure:
+            self._session.report(ServiceError(f"no answer: {failure}"), self._service.name)
+        # Calls go on with the answer, and the words before them are not repeated.
+        failed = bool(failure) and not (event.status == "completed" and reply.calls)
+        vain = voiceless and dialect is not None and not dialect.gives_voice
+        again = failed and not (heard or vain) and self._asks.may_ask_again(reply.ask, failure)
+        self._end(reply, "failed" if failed else event.status, failure or event.reason)
+        self._finish(reply.ask, "again" if again else "finished")
+
+    def _failure(self, event: ResponseFinished, reply: Reply, voiceless: bool) -> str:
+        """Return the reason why a reply is not the answer that was asked for, "" if it is."""
+        if event.status == "failed":
+            return event.reason or "the model failed"
+        if event.status != "completed":
+            return ""
+        if voiceless:
+            return "the model sent words without a voice"
+        dialect = self._provider.dialect
+        silent = not (reply.said or reply.calls) and reply.ask.awaited
+        if silent and (reply.ask.tag or dialect is None or not dialect.may_be_silent):
+            return f"the model said nothing{f': {event.reason}' if event.reason else ''}"
+        return ""
 
     def on_consumed(self, usage: Usage) -> None:
         """Take consumption that is not reported with a reply: that of a cut reply, or of a transcript."""
@@ -159,14 +197,83 @@ class Replies:
 
     def _finish(self, ask: Ask, outcome: ReplyOutcome) -> None:
         ask.settle(outcome)
-        if ask.utterance is not None:
-            self._turns.answered(ask.utterance)
-        if ask.answer is None:
-            self._service.settle(ask.turn)
+        if outcome != "again":
+            if ask.utterance is not None:
+                self._turns.answered(ask.utterance)
+            if ask.answer is None:
+                self._service.settle(ask.turn)
+        elif ask.answer is None:
+            self._service.ask_again(ask)
         self._provider.notify()
 
     def _end(self, reply: Reply, status: ResponseStatus, reason: str = "") -> None:
         self._outlet.put(ResponseEnded(turn=reply.turn, response_id=reply.id, status=status, reason=reason))
+
+    # -- replies that do not end, or did not begin -------------------------------------------------------------------
+
+    def look(self, patience_s: float) -> None:
+        """End the replies that have brought nothing for `patience_s` seconds. The provider is told to stop them."""
+        dialect = self._provider.dialect
+        if dialect is None:
+            return
+        for reply in list(self._asks.active.values()):
+            if reply.quiet_for_s(2 * self._rate) <= patience_s:
+                continue
+            self._provider.send(dialect.give_up(reply.provider_id))
+            if reply.given and not reply.void:  # only its end is missing
+                self.on_finished(ResponseFinished(response=reply.provider_id))
+            else:
+                reason = f"the model has sent nothing for {patience_s:g} s"
+                self.on_finished(ResponseFinished(response=reply.provider_id, status="failed", reason=reason))
+        stray = self._asks.stray
+        if stray is not None and loop_time() - stray.began_at > patience_s:
+            self._asks.drop_stray()
+
+    def _stray_of(self, response: str) -> Stray | None:
+        stray = self._asks.stray
+        return stray if stray is not None and stray.provider_id == response else None
+
+    def _stray_said(self, event: Said) -> None:
+        stray = self._stray_of(event.response)
+        if stray is None:
+            return
+        last = self._kept[-1] if self._kept else None
+        if stray.audio_bytes or last is None:
+            stray.pieces.append(event)
+        elif not last.void and last.text_size:  # late words of the reply before, if that is still played
+            self._session.ledger.add_text(last.id, event.text)
+
+    def _stray_voiced(self, event: Voiced) -> None:
+        if (stray := self._stray_of(event.response)) is not None:
+            stray.pieces.append(event)
+            stray.audio_bytes += len(event.pcm)
+            if stray.audio_bytes >= STRAY_S * 2 * self._rate:
+                self._take_stray(event.response)
+
+    def _stray_finished(self, event: ResponseFinished) -> None:
+        stray, dialect = self._stray_of(event.response), self._provider.dialect
+        if stray is None:
+            return
+        whole = stray.audio_bytes >= PROACTIVE_S * 2 * self._rate
+        if whole and dialect is not None and dialect.may_be_silent:
+            self._take_stray(event.response)  # the model speaks when it likes to
+            return
+        self._asks.stray = None
+        if event.usage is not None:
+            self._account(event.usage)
+
+    def _take_stray(self, response: str) -> None:
+        """Make a stray a reply."""
+        stray = self._stray_of(response)
+        if stray is None:
+            return
+        self._asks.stray = None
+        self._begin(ResponseBegan(response=response))
+        for piece in stray.pieces:
+            if isinstance(piece, Voiced):
+                self.on_voiced(piece)
+            else:
+                self.on_said(piece)
 
     # -- tools -----------------------------------------------------------------------------------------------------
 
@@ -239,113 +346,3 @@ class Replies:
         self._cut_last = None
         self._kept.clear()  # items of a closed connection cannot be truncated
         return owed
-
-
-class Outlet:
-    """Pushes output in order, in a task of its own: the playout may make it wait, but never the provider's reader.
-
-    Each response is bracketed: a `ResponseEnded` follows a `ResponseStarted` that was pushed, and no other.
-    """
-
-    def __init__(self, owner: Processor) -> None:
-        self._owner = owner
-        self._session = owner.session
-        # A lane refuses frames beyond four times its capacity. Only brackets and tool calls may exceed MAX_SPEECH.
-        self._lane = DrainableLane(owner, MAX_SPEECH)
-        self._begun: set[str] = set()  # responses whose ResponseStarted was pushed
-        self._sentences = SpokenSentences(owner)
-        self._refused = ""  # the latest response with refused speech
-
-    def put(self, frame: Output) -> None:
-        """Queue a frame. Never waits. Speech beyond `MAX_SPEECH` frames is refused, and reported once per response."""
-        if isinstance(frame, BotAudio) and len(self._lane) < MAX_SPEECH:  # the most frequent frame
-            self._lane.put(self._owner.push, frame)
-            return
-        if isinstance(frame, BotText):
-            self._sentences.add(frame)
-        elif isinstance(frame, ResponseStarted | ResponseEnded):
-            if isinstance(frame, ResponseEnded):
-                self._sentences.end(frame)
-            self._lane.put_up(self._push_bracket, frame)
-            return
-        if len(self._lane) < MAX_SPEECH or not isinstance(frame, BotAudio | BotText):
-            self._lane.put_up(self._owner.push, frame)
-        elif self._refused != frame.response_id:
-            self._refused = frame.response_id
-            error = f"{MAX_SPEECH} frames of speech wait for the playout: the rest of the response is dropped"
-            self._session.report(ServiceError(error), self._owner.name)
-
-    async def _push_bracket(self, frame: ResponseStarted | ResponseEnded) -> None:
-        fence = self._session.floor.fence
-        if isinstance(frame, ResponseStarted):
-            if frame.turn > fence:
-                self._begun.add(frame.response_id)
-        elif frame.response_id not in self._begun:
-            return  # it was interrupted before its ResponseStarted was pushed
-        else:
-            self._begun.remove(frame.response_id)
-            if frame.turn <= fence:
-                frame = msgspec.structs.replace(frame, status="interrupted", reason="")
-        await self._owner.push(frame)
-
-    async def drain(self) -> None:
-        """Wait until all queued frames have been pushed."""
-        await self._lane.drain()
-
-    def close(self) -> None:
-        """Drop the queued frames."""
-        self._sentences.close()
-        self._lane.close()
-
-
-class SpokenSentences:
-    """Asks the hooks about one sentence at a time, in a task of its own: the provider's reader does not wait.
-
-    The audio of a sentence arrives before its text is known, and cannot be changed. If a hook blocks the sentence, the
-    response is interrupted, and its remaining audio is not played. If a hook changes the sentence, an error is reported
-    and the sentence stays.
-    """
-
-    def __init__(self, owner: Processor) -> None:
-        self._owner = owner
-        self._session = owner.session
-        self._lane = DrainableLane(owner, MAX_SENTENCES)
-        self._splitter: SentenceSplitter | None = None
-        self._response_id = ""  # the response whose sentences are being split
-
-    def add(self, frame: BotText) -> None:
-        """Add text of a response."""
-        if not self._session.hooks.has(BotText):
-            return
-        if self._splitter is None or frame.response_id != self._response_id:
-            self._splitter, self._response_id = SentenceSplitter(), frame.response_id
-        for sentence in self._splitter.feed(frame.text):
-            self._put(msgspec.structs.replace(frame, text=sentence))
-
-    def end(self, frame: ResponseEnded) -> None:
-        """End a response: the rest of its text counts as a sentence."""
-        if self._splitter is None or frame.response_id != self._response_id:
-            return
-        rest, self._splitter = self._splitter.flush(), None
-        if rest.strip():
-            self._put(BotText(turn=frame.turn, response_id=frame.response_id, text=rest))
-
-    def _put(self, sentence: BotText) -> None:
-        self._lane.put_up(self._ask, sentence)
-
-    async def _ask(self, sentence: BotText) -> None:
-        name, report = self._owner.name, self._session.report
-        allowed = await self._session.hooks.sentence(sentence)
-        if allowed is None:
-            ledger = self._session.ledger
-            if any(response.id == sentence.response_id for response in ledger.unsettled):
-                self._session.interrupt("blocked")
-            else:
-                report(ServiceError("a hook blocked a sentence after it had been heard"), name, sentence)
-        elif allowed.text != sentence.text:
-            error = f"{name} has spoken a sentence before its text is known: a hook can block it, not change it"
-            report(ConfigurationError(error), name, sentence)
-
-    def close(self) -> None:
-        """Stop asking the hooks."""
-        self._lane.close()

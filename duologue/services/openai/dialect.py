@@ -18,8 +18,10 @@ from ..context import Message
 from ..native.dialect import (
     Configured,
     Consumed,
+    Crossed,
     Dialect,
     Event,
+    Odd,
     Opened,
     Refused,
     SpeechBegan,
@@ -31,7 +33,9 @@ from ..native.dialect import (
 from ..remote.connection import Recent, Seen
 from .options import (
     DEFAULT_VOICE,
+    MIN_LIFETIME_S,
     OPENAI_IMAGE_TYPES,
+    SESSION_LIMIT_S,
     OpenAIRealtimeOptions,
     changed_settings,
     detects_turns,
@@ -44,7 +48,6 @@ from .wire_in import (
     AudioDelta,
     BufferSpeechStarted,
     BufferSpeechStopped,
-    ErrorDetail,
     ErrorMessage,
     InputCommitted,
     OtherMessage,
@@ -56,6 +59,7 @@ from .wire_in import (
     SessionUpdated,
     SpokenTextDelta,
     TextDelta,
+    TimeoutTriggered,
     TranscriptCompleted,
     TranscriptDelta,
     TranscriptFailed,
@@ -64,18 +68,27 @@ from .wire_in import (
 )
 
 _SETUP_ID = "setup"
-_RACE_CODES = frozenset(
+_CROSSED = "conversation_already_has_active_response"
+"""The error of a request for a response that crossed a response of the provider's own."""
+_RACES = frozenset(
     (
         "response_cancel_not_active",
         "conversation_already_has_active_response",
+        "conversation_item_not_found",
         "input_audio_buffer_commit_empty",
         "item_truncate_invalid_item_id",
         "item_delete_invalid_item_id",
         "item_not_found",
     )
 )
-"""Errors of requests that crossed a message of the provider. They have no consequence."""
-_RACE_TEXTS = ("Cancellation failed", "Audio content of ", "Only model output audio messages can be truncated")
+"""Errors of requests that crossed a message of the provider, by code or by type. They have no consequence."""
+_RACE_TEXTS = (
+    "Cancellation failed",
+    "Audio content of ",
+    "Only model output audio messages can be truncated",
+    "No conversation item with id",
+    "Conversation already has an active response",
+)
 """How the messages of these errors begin, for errors with another code."""
 _MAX_UNANSWERED = 64  # the most changes of the session that wait for an answer
 _MAX_TRANSCRIPT = 100_000  # the most characters in the transcript of an item
@@ -85,7 +98,8 @@ _SessionSettings: TypeAlias = tuple[EngineConfig, dict[str, Any]]
 class OpenAIDialect(Dialect):
     """Translates for one connection to OpenAI Realtime.
 
-    The session begins with `config`, whose options override `options`; `voice` is for agents without one. A call whose
+    The session begins with `config`, whose options override `options`; `voice` is for agents without one. `now` is the
+    time of this machine, `provider_now` that of the provider, if it is known: seconds since the epoch. A call whose
     arguments are not a JSON object has `responses.MALFORMED` as its only argument.
     """
 
@@ -100,14 +114,19 @@ class OpenAIDialect(Dialect):
         *,
         voice: str = DEFAULT_VOICE,
         now: Callable[[], float] = time.time,
+        provider_now: Callable[[], float | None] = lambda: None,
     ) -> None:
         self._options, self._voice = options, voice
-        self._now = now
+        self._now, self._provider_now = now, provider_now
         self._applied = self._wanted = self._settings_of(config)
         self._unanswered: deque[tuple[str, _SessionSettings]] = deque()
         """Ids and settings of the changes that the provider has not answered."""
         self.server_turns = detects_turns(self._wanted[1])
         self._session = SessionInfo()
+        self._item = ""
+        """The item of the caller's latest speech, for messages that do not name theirs."""
+        self._silent = Recent[bool](16)
+        """The items that hold the silence after which the model speaks by itself."""
         self._seen = Seen(1024)
         """Ids of the messages that were read."""
         self._responses = Responses(model)
@@ -122,6 +141,7 @@ class OpenAIDialect(Dialect):
             BufferSpeechStarted: self._on_speech_started,
             BufferSpeechStopped: self._on_speech_stopped,
             InputCommitted: self._on_committed,
+            TimeoutTriggered: self._on_timeout,
             TranscriptDelta: self._on_transcript_delta,
             TranscriptCompleted: self._on_transcript_completed,
             TranscriptFailed: self._on_transcript_failed,
@@ -136,6 +156,22 @@ class OpenAIDialect(Dialect):
 
     def _settings_of(self, config: EngineConfig) -> _SessionSettings:
         return config, session_settings(config, resolved(self._options, config.options), self._voice)
+
+    @property
+    def speaks(self) -> bool:
+        """True unless the output is text only."""
+        return "audio" in self._applied[1]["output_modalities"]
+
+    @property
+    def gives_voice(self) -> bool:
+        """True once audio has come, or a response whose modality is audio."""
+        return self._responses.gives_voice
+
+    @property
+    def interruptible(self) -> bool:
+        """False if the provider finds the turns and was told not to interrupt its response."""
+        detection = self._input["turn_detection"]
+        return detection is None or bool(detection["interrupt_response"])
 
     # -- set-up ----------------------------------------------------------------------------------------------------
 
@@ -207,6 +243,12 @@ class OpenAIDialect(Dialect):
             [] if self._responses.is_over(response) else [to_json({"type": "response.cancel", "response_id": response})]
         )
 
+    def give_up(self, response: str) -> list[str]:
+        """Return the cancellation of a response. Whatever still comes of it gives no event."""
+        messages = self.cancel(response)
+        self._responses.give_up(response)
+        return messages
+
     def truncate(self, item: str, heard_ms: int) -> list[str]:
         """Return the message that cuts an item at `heard_ms`, or deletes an unheard one; none for a fully heard one."""
         end_ms = self._responses.cut_ms(item, heard_ms)
@@ -222,10 +264,12 @@ class OpenAIDialect(Dialect):
 
     def read(self, message: str | bytes) -> list[Event]:
         """Return the events of a message, none for a repeated message. Raises BadInput for a malformed one."""
-        got = decode_message(message)
+        odd: list[str] = []
+        got = decode_message(message, odd)
         if got.event_id and not self._seen.add(got.event_id):
             return []
-        return self._readers[type(got)](got)
+        events = self._readers[type(got)](got)
+        return [*events, *(Odd(problem=problem) for problem in odd)] if odd else events
 
     def _on_other(self, message: OtherMessage) -> list[Event]:
         return [] if message.known else [Unknown(kind=message.type[:100])]
@@ -240,12 +284,23 @@ class OpenAIDialect(Dialect):
         update_id, self._applied = self._unanswered.popleft()
         if update_id != _SETUP_ID:
             return [Configured(update_id=update_id)]
+        return [Opened(session_id=self._session.id or "", left_s=self._left_s())]
+
+    def _left_s(self) -> float | None:
+        """Return the seconds until the session ends, by the provider's clock if it is known. None without a limit.
+
+        By the clock of this machine, which may be wrong, only a plausible lifetime counts.
+        """
         expires_at = self._session.expires_at
-        left_s = max(0.0, expires_at - self._now()) if expires_at else None
-        return [Opened(session_id=self._session.id or "", left_s=left_s)]
+        if not expires_at:
+            return None
+        if (now := self._provider_now()) is not None:
+            return max(0.0, expires_at - now)
+        left_s = expires_at - self._now()
+        return left_s if MIN_LIFETIME_S <= left_s <= SESSION_LIMIT_S else SESSION_LIMIT_S
 
     def _on_error(self, message: ErrorMessage) -> list[Event]:
-        error = message.error or ErrorDetail()
+        error = message.detail
         kind, text, about = error.type or "", error.message or "", error.event_id or ""
         code = error.code or kind or "error"
         fatal = code in FINAL_ERRORS or kind in FINAL_ERRORS
@@ -253,46 +308,61 @@ class OpenAIDialect(Dialect):
             fatal = fatal or (about == _SETUP_ID and kind == "invalid_request_error")
             self._unanswered = deque(entry for entry in self._unanswered if entry[0] != about)
             self._wanted = self._unanswered[-1][1] if self._unanswered else self._applied
-        elif code in _RACE_CODES or text.startswith(_RACE_TEXTS):
+        elif _CROSSED in (code, kind) or text.startswith(_RACE_TEXTS[-1]):
+            return [Crossed(tag=about)] if about else []
+        elif code in _RACES or kind in _RACES or text.startswith(_RACE_TEXTS):
             return []
         return [Refused(code=code, message=text[:MAX_ERROR_TEXT], about=about, fatal=fatal)]
 
     # -- the caller's turns ----------------------------------------------------------------------------------------
 
     def _on_speech_started(self, message: BufferSpeechStarted) -> list[Event]:
-        return [SpeechBegan(item=message.item_id or "", at_ms=message.audio_start_ms or 0.0)]
+        self._item = message.item_id or ""
+        return [SpeechBegan(item=self._item, at_ms=message.audio_start_ms or 0.0)]
 
     def _on_speech_stopped(self, message: BufferSpeechStopped) -> list[Event]:
         # The provider's time includes the silence by which it found the end of the speech.
         silence_ms = (self._input["turn_detection"] or {}).get("silence_duration_ms") or 0
         at_ms = max(0.0, (message.audio_end_ms or 0.0) - silence_ms)
-        return [SpeechCeased(item=message.item_id or "", at_ms=at_ms)]
+        return [SpeechCeased(item=message.item_id or self._item, at_ms=at_ms)]
+
+    def _on_timeout(self, message: TimeoutTriggered) -> list[Event]:
+        # The provider commits the silence as an item: the caller has not spoken.
+        self._silent[message.item_id or ""] = True
+        return []
 
     def _on_committed(self, message: InputCommitted) -> list[Event]:
+        self._item = item = message.item_id or self._item
+        if self._silent.pop(item, False):
+            return []
         detection = self._input["turn_detection"]
         answered = detection is not None and detection["create_response"]
-        return [TurnTaken(item=message.item_id, answered=answered)]
+        return [TurnTaken(item=item, answered=answered)]
 
     def _on_transcript_delta(self, message: TranscriptDelta) -> list[Event]:
-        item, delta = message.item_id, message.delta
+        item, delta = message.item_id or self._item, message.delta
         if item in self._transcribed or not delta:
             return []
         self._partial[item] = text = (self._partial.get(item, "") + delta)[:_MAX_TRANSCRIPT]
         return [TurnTranscribed(item=item, text=text, final=False)]
 
     def _on_transcript_completed(self, message: TranscriptCompleted) -> list[Event]:
-        language = message.languages[0].code or "" if message.languages else ""
-        transcript = TurnTranscribed(item=message.item_id, text=message.transcript or "", language=language)
+        spoken = message.languages[0] if message.languages else ""
+        language = spoken if isinstance(spoken, str) else spoken.code or ""
+        transcript = TurnTranscribed(
+            item=message.item_id or self._item, text=message.transcript or "", language=language
+        )
         return [*self._final(transcript), *self._consumed(message.usage)]
 
     def _on_transcript_failed(self, message: TranscriptFailed) -> list[Event]:
-        return self._final(TurnTranscribed(item=message.item_id, text=""))
+        return self._final(TurnTranscribed(item=message.item_id or self._item, text=""))
 
     def _final(self, transcript: TurnTranscribed) -> list[Event]:
         self._partial.pop(transcript.item, None)
         if transcript.item in self._transcribed:
             return []
-        self._transcribed[transcript.item] = True
+        if transcript.item:
+            self._transcribed[transcript.item] = True
         return [transcript]
 
     def _consumed(self, usage: WireUsage | None) -> list[Event]:

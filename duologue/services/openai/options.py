@@ -19,6 +19,10 @@ from ...protocols.openai_realtime.config import OPENAI_VOICES
 DEFAULT_MODEL = "gpt-realtime-2.1"
 DEFAULT_VOICE = "marin"
 OPENAI_IMAGE_TYPES = ("image/jpeg", "image/png")
+SESSION_LIMIT_S = 3600.0
+"""The provider's limit of a session, in seconds."""
+MIN_LIFETIME_S = 60.0
+"""The shortest lifetime of a session that is believed by the clock of this machine, in seconds."""
 SAMPLE_RATE = 24_000
 """The sample rate of the audio in both directions, in Hz: the only rate of the API's PCM."""
 

@@ -12,11 +12,8 @@ from ..native.engine import SpeechToSpeech
 from ..remote.connection import ConnectionSettings
 from ..remote.dialect import Wire
 from .dialect import OpenAIDialect
-from .options import DEFAULT_MODEL, DEFAULT_VOICE, SAMPLE_RATE, OpenAIRealtimeOptions, check, resolved
+from .options import DEFAULT_MODEL, DEFAULT_VOICE, SAMPLE_RATE, SESSION_LIMIT_S, OpenAIRealtimeOptions, check, resolved
 from .wire import OpenAIClient
-
-SESSION_LIMIT_S = 3600.0
-"""The provider's limit of a session, in seconds."""
 
 
 class OpenAIRealtime(SpeechToSpeech):
@@ -91,7 +88,9 @@ class OpenAIRealtime(SpeechToSpeech):
 
     def dialect(self, config: EngineConfig, handle: str) -> Dialect:
         """Return the translator for one connection."""
-        return OpenAIDialect(self.model, config, self.options, voice=self._voice)
+        return OpenAIDialect(
+            self.model, config, self.options, voice=self._voice, provider_now=self._client.provider_now
+        )
 
     async def close(self) -> None:
         """End the connection, and release the SDK's client."""

@@ -9,7 +9,7 @@ import msgspec
 
 from ...frames import ResponseStatus, Usage
 from ...frames.text import from_json
-from ..native.dialect import Called, Consumed, Event, Refused, ResponseBegan, ResponseFinished, Said, Voiced
+from ..native.dialect import Called, Consumed, Event, Refused, ResponseBegan, ResponseFinished, Said, Unknown, Voiced
 from ..remote.connection import Recent
 from .options import SAMPLE_RATE
 from .wire_in import (
@@ -75,12 +75,24 @@ class Responses:
         self._over = Recent[bool](256)
         self._audio = Recent[_ItemAudio](64)
         """The received audio by item, without the items that have none."""
+        self._unnamed = 0  # the number of responses without an id of the provider's
         self.spoken = False
         """True once audio has come on this connection."""
+        self._audible = False  # True once a response has named audio as its modality
+
+    @property
+    def gives_voice(self) -> bool:
+        """True once audio has come, or a response whose modality is audio."""
+        return self.spoken or self._audible
 
     def is_over(self, response: str) -> bool:
         """Return True if the response has ended."""
         return response in self._over
+
+    def give_up(self, response: str) -> None:
+        """End a response: its later messages give no event."""
+        self._calls.pop(response, None)
+        self._over[response] = True
 
     def cut_ms(self, item: str, heard_ms: int) -> int | None:
         """Return the ms at which to cut an item that was heard to `heard_ms`, None if there is nothing to cut."""
@@ -92,6 +104,14 @@ class Responses:
             return None
         return max(0, min(heard_ms, received_ms))
 
+    def _id(self, told: str | None) -> str:
+        """Return the id of a message's response: the one in progress, or a new one, if the message has no id."""
+        return told or next(reversed(self._calls), "") or self._new_id()
+
+    def _new_id(self) -> str:
+        self._unnamed += 1
+        return f"unnamed_{self._unnamed}"
+
     def _begin(self, response: str, tag: str = "") -> list[Event]:
         if response in self._calls:
             return []
@@ -102,17 +122,20 @@ class Responses:
 
     def on_created(self, message: ResponseCreated) -> list[Event]:
         response = message.response
-        return [] if response.id in self._over else self._begin(response.id, response.tag)
+        self._audible |= "audio" in (response.output_modalities or ())
+        # Without an id it cannot be the response in progress.
+        response_id = response.id or self._new_id()
+        return [] if response_id in self._over else self._begin(response_id, response.tag)
 
     def on_text(self, message: TextDelta | SpokenTextDelta) -> list[Event]:
-        response, delta = message.response_id, message.delta
+        response, delta = message.response_id or self._id(None), message.delta
         if response in self._over or not delta:
             return []
         said = Said(response=response, text=delta)
         return [said] if response in self._calls else [*self._begin(response), said]
 
     def on_audio(self, message: AudioDelta) -> list[Event]:
-        response, item, pcm = message.response_id, message.item_id or "", message.delta
+        response, item, pcm = message.response_id or self._id(None), message.item_id or "", message.delta
         if response in self._over or not pcm:
             return []
         audio = self._audio.get(item)
@@ -124,7 +147,7 @@ class Responses:
         return [voiced] if response in self._calls else [*self._begin(response), voiced]
 
     def on_item_done(self, message: OutputItemDone) -> list[Event]:
-        response, item = message.response_id, message.item
+        response, item = self._id(message.response_id), message.item
         if item is None:
             return []
         audio = self._audio.get(item.id or "")
@@ -133,29 +156,33 @@ class Responses:
         if item.type != "function_call" or response in self._over:
             return []
         began = self._begin(response)
-        self._calls[response][item.call_id or ""] = item
+        self._calls[response][item.call_key] = item
         return began
 
     def on_done(self, message: ResponseDone) -> list[Event]:
         response = message.response
-        if response.id in self._over:
+        response_id = self._id(response.id)
+        if response_id in self._over:
             return []
         usage = self._usage(response.usage)
         status, reason, code = _outcome(response)
-        if response.id not in self._calls and not (response.output or response.tag or status == "failed"):
-            self._over[response.id] = True
+        if response_id not in self._calls and not (response.output or response.tag or status == "failed"):
+            self._over[response_id] = True
             return [] if usage is None else [Consumed(usage=usage)]
-        events = self._begin(response.id, response.tag)
-        calls = {item.call_id or "": item for item in response.output or () if item.type == "function_call"}
+        events = self._begin(response_id, response.tag)
+        calls = {item.call_key: item for item in response.output or () if item.type == "function_call"}
         if response.status in (None, "completed"):
-            events += [_called(response.id, item) for item in (calls | self._calls[response.id]).values()]
-        events.append(ResponseFinished(response=response.id, status=status, reason=reason, usage=usage))
+            for item in (calls | self._calls[response_id]).values():
+                events.append(
+                    _called(response_id, item) if item.name else Unknown(kind="a function call without a name")
+                )
+        events.append(ResponseFinished(response=response_id, status=status, reason=reason, usage=usage))
         if code in FINAL_ERRORS:
             error = _error_of(response)
             text = (error.message or "")[:MAX_ERROR_TEXT]
             events.append(Refused(code=code, message=text, about=response.tag, fatal=True))
-        del self._calls[response.id]
-        self._over[response.id] = True
+        del self._calls[response_id]
+        self._over[response_id] = True
         return events
 
     def _usage(self, usage: WireUsage | None) -> Usage | None:
@@ -200,9 +227,9 @@ def _outcome(response: WireResponse) -> tuple[ResponseStatus, str, str]:
 def _called(response: str, item: WireItem) -> Called:
     return Called(
         response=response,
-        call_id=item.call_id or "",
+        call_id=item.call_key,
         name=item.name or "",
-        arguments=_call_arguments(item.arguments or ""),
+        arguments=item.arguments if isinstance(item.arguments, dict) else _call_arguments(item.arguments or ""),
     )
 
 

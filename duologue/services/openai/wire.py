@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import os
+import time
+from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 import anyio
 import anyio.to_thread
 import msgspec
 
-from ...errors import ConfigurationError, IncompatiblePackage, MissingExtra, public_address
+from ...errors import ConfigurationError, IncompatiblePackage, MissingExtra, check_installed, public_address
 from ..remote.dialect import Wire
-from ..remote.errors import ConnectionLost, fatal
+from ..remote.errors import ConnectionLost, asked_pause_s, fatal
 from ..remote.tls import client_ssl_context
 from ..remote.websocket import (
     MAX_RECEIVED_BYTES,
@@ -26,6 +27,8 @@ from ..remote.websocket import (
 
 if TYPE_CHECKING:  # an optional dependency
     from openai import AsyncOpenAI
+
+    from ..remote.pushing import PushingConnection
 
 
 def check_sdk() -> None:
@@ -43,12 +46,11 @@ class OpenAIClient:
     """The SDK's client of one engine, made at its first use. Raises MissingExtra without the SDK."""
 
     def __init__(self, api_key: str, base_url: str) -> None:
-        for module in ("openai", "websockets"):
-            if importlib.util.find_spec(module) is None:
-                raise MissingExtra(module, "openai")
+        check_installed("openai", "openai", "websockets")
         self._api_key, self._base_url = api_key, base_url
         self._client: AsyncOpenAI | None = None
         self._making = anyio.Lock()
+        self._ahead_s: float | None = None  # the provider's clock minus `time.monotonic`
 
     def check(self) -> None:
         """Raise ConfigurationError for a missing or malformed key, or an address with an unknown scheme."""
@@ -91,7 +93,12 @@ class OpenAIClient:
             await opened.close()
             problem = IncompatiblePackage("openai", "websocket_connection_options['create_connection']", "openai")
             raise ConnectionLost(str(problem), fatal=True) from problem
+        self._ahead_s = _clock_of(connections[-1])
         return WebSocketWire(connections[-1], lost, decode=False)
+
+    def provider_now(self) -> float | None:
+        """Return the provider's time in seconds since the epoch, None if its latest handshake did not tell it."""
+        return None if self._ahead_s is None else time.monotonic() + self._ahead_s
 
     def _make_client(self) -> AsyncOpenAI:
         check_sdk()
@@ -109,13 +116,24 @@ class OpenAIClient:
             await client.close()
 
 
+def _clock_of(connection: PushingConnection) -> float | None:
+    """Return the time in the headers of a handshake, minus `time.monotonic`. None without one."""
+    try:
+        told = connection.response.headers["Date"] if connection.response is not None else ""
+        return parsedate_to_datetime(told).timestamp() - time.monotonic()
+    except (KeyError, TypeError, ValueError, LookupError):
+        return None
+
+
 def lost(error: Exception) -> ConnectionLost:
     """Return the ConnectionLost for an error of the SDK or of `websockets`."""
     from openai import OpenAIError
     from websockets.exceptions import InvalidStatus
 
     if isinstance(error, InvalidStatus):
-        return _refusal_lost(error.response.status_code, bytes(error.response.body or b""))
+        refused = _refusal_lost(error.response.status_code, bytes(error.response.body or b""))
+        refused.retry_after_s = asked_pause_s(error.response.headers)
+        return refused
     if isinstance(error, OpenAIError):
         return ConnectionLost(f"no connection to OpenAI: {error}", fatal=True)
     return websocket_lost(error)

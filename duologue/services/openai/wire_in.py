@@ -1,6 +1,7 @@
 """The messages of an OpenAI Realtime server as structs. A message is checked as a whole before any part is used.
 
-A field that the protocol allows to be null or absent is None here. Unused fields are not kept.
+A field that the protocol allows to be null or absent, or that servers of others leave out, is None here. Unused
+fields are not kept. A field that does not fit is left out if the message has a use without it.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import msgspec
 
 from ...errors import BadInput
 from ...frames.text import from_json
+from ..remote.lenient import plain_base64, read_leniently
 
 _MAX = 1e15  # the limit of every number: above all times and token counts, and exact as a float
 _Count = Annotated[float, msgspec.Meta(ge=0, le=_MAX)]
@@ -60,11 +62,12 @@ class WireItem(_Fields, frozen=True):
     status: str | None = None
     call_id: str | None = None
     name: str | None = None
-    arguments: str | None = None
+    arguments: str | dict[str, Any] | None = None
 
-    def __post_init__(self) -> None:
-        if self.type == "function_call" and (self.call_id is None or self.name is None):
-            raise ValueError("a function call needs a `call_id` and a `name`")
+    @property
+    def call_key(self) -> str:
+        """The id of the call, or of the item if it has none."""
+        return self.call_id or self.id or ""
 
 
 class StatusDetails(_Fields, frozen=True):
@@ -81,10 +84,11 @@ class Metadata(_Fields, frozen=True):
 
 
 class WireResponse(_Fields, frozen=True):
-    id: str
+    id: str | None = None
     status: str | None = None
     status_details: StatusDetails | None = None
     metadata: Metadata | None = None
+    output_modalities: list[str] | None = None
     output: list[WireItem] | None = None
     usage: WireUsage | None = None
 
@@ -113,7 +117,18 @@ class _MessageBase(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
 
 
 class ErrorMessage(_MessageBase, frozen=True, tag="error"):
-    error: ErrorDetail | None = None
+    """An error. Some servers send its text only, or its fields beside the type."""
+
+    error: ErrorDetail | str | None = None
+    code: str | None = None
+    message: str | None = None
+
+    @property
+    def detail(self) -> ErrorDetail:
+        """The error in its usual form."""
+        if isinstance(self.error, ErrorDetail):
+            return self.error
+        return ErrorDetail(code=self.code, message=self.error or self.message)
 
 
 class SessionCreated(_MessageBase, frozen=True, tag="session.created"):
@@ -135,23 +150,29 @@ class BufferSpeechStopped(_MessageBase, frozen=True, tag="input_audio_buffer.spe
 
 
 class InputCommitted(_MessageBase, frozen=True, tag="input_audio_buffer.committed"):
-    item_id: str
+    item_id: str | None = None
+
+
+class TimeoutTriggered(_MessageBase, frozen=True, tag="input_audio_buffer.timeout_triggered"):
+    """The model speaks by itself after a silence, which the provider commits as an item."""
+
+    item_id: str | None = None
 
 
 class TranscriptDelta(_MessageBase, frozen=True, tag="conversation.item.input_audio_transcription.delta"):
-    item_id: str
+    item_id: str | None = None
     delta: str | None = None
 
 
 class TranscriptCompleted(_MessageBase, frozen=True, tag="conversation.item.input_audio_transcription.completed"):
-    item_id: str
+    item_id: str | None = None
     transcript: str | None = None
-    languages: list[Language] | None = None
+    languages: list[Language | str] | None = None
     usage: WireUsage | None = None
 
 
 class TranscriptFailed(_MessageBase, frozen=True, tag="conversation.item.input_audio_transcription.failed"):
-    item_id: str
+    item_id: str | None = None
 
 
 class ResponseCreated(_MessageBase, frozen=True, tag="response.created"):
@@ -159,26 +180,26 @@ class ResponseCreated(_MessageBase, frozen=True, tag="response.created"):
 
 
 class TextDelta(_MessageBase, frozen=True, gc=False, tag="response.output_text.delta"):
-    response_id: str
     delta: str
+    response_id: str | None = None
 
 
 class SpokenTextDelta(_MessageBase, frozen=True, gc=False, tag="response.output_audio_transcript.delta"):
-    response_id: str
     delta: str
+    response_id: str | None = None
 
 
 class AudioDelta(_MessageBase, frozen=True, gc=False, tag="response.output_audio.delta"):
     """`delta` is mono s16le at 24 kHz, cut at any byte, base64 on the wire."""
 
-    response_id: str
     delta: bytes
     item_id: str | None = None
+    response_id: str | None = None
 
 
 class OutputItemDone(_MessageBase, frozen=True, tag="response.output_item.done"):
-    response_id: str
     item: WireItem | None = None
+    response_id: str | None = None
 
 
 class ResponseDone(_MessageBase, frozen=True, tag="response.done"):
@@ -189,7 +210,11 @@ class OtherMessage(msgspec.Struct, frozen=True):
     """A message of another type: one of the protocol without use here (`known`), or an unknown one."""
 
     type: str
-    event_id: str | None = None
+
+    @property
+    def event_id(self) -> str | None:
+        """None: a repeated message of no use is of no use either."""
+        return None
 
     @property
     def known(self) -> bool:
@@ -204,6 +229,7 @@ ServerMessage: TypeAlias = (
     | BufferSpeechStarted
     | BufferSpeechStopped
     | InputCommitted
+    | TimeoutTriggered
     | TranscriptDelta
     | TranscriptCompleted
     | TranscriptFailed
@@ -227,7 +253,6 @@ _NO_MEANING = frozenset(
         "conversation.item.truncated",
         "input_audio_buffer.cleared",
         "input_audio_buffer.dtmf_event_received",
-        "input_audio_buffer.timeout_triggered",
         "mcp_list_tools.completed",
         "mcp_list_tools.failed",
         "mcp_list_tools.in_progress",
@@ -256,26 +281,40 @@ _NO_MEANING = frozenset(
         "response.reasoning_text.done",
     )
 )
-_READ: frozenset[Any] = frozenset(kind.__struct_config__.tag for kind in get_args(ServerMessage))
+_READ: dict[Any, type[ServerMessage]] = {kind.__struct_config__.tag: kind for kind in get_args(ServerMessage)}
+_WITH_AUDIO = AudioDelta.__struct_config__.tag
 _known_decoder = msgspec.json.Decoder(ServerMessage)
+_plain_decoder = msgspec.json.Decoder(dict[str, Any])
 _other_decoder = msgspec.json.Decoder(OtherMessage)
 _DECODE_ERRORS = (msgspec.DecodeError, UnicodeError, RecursionError)
 
 
-def decode_message(message: str | bytes) -> ServerMessage | OtherMessage:
-    """Return a message of the server. Raises BadInput that names the message and the invalid field."""
+def decode_message(message: str | bytes, left_out: list[str]) -> ServerMessage | OtherMessage:
+    """Return a message of the server, and append to `left_out` the problems of fields that it was read without.
+
+    Raises BadInput that names the message and the invalid field.
+    """
     try:
         return from_json(message, _known_decoder)  # type: ignore[no-any-return]
     except _DECODE_ERRORS as error:
-        return _decode_other(message, error)
+        return _decode_other(message, error, left_out)
 
 
-def _decode_other(message: str | bytes, error: Exception) -> OtherMessage:
-    """Return the `OtherMessage` for a message that failed with `error`. Raises BadInput for a malformed one."""
+def _decode_other(message: str | bytes, error: Exception, left_out: list[str]) -> ServerMessage | OtherMessage:
+    """Return a message that failed with `error`: one of another type, or one with odd fields, which are left out.
+
+    Raises BadInput for one that is of no use without them.
+    """
     try:
         other: OtherMessage = from_json(message, _other_decoder)
     except _DECODE_ERRORS as second:
         raise BadInput(f"a message from OpenAI is not a JSON object with a type: {second}") from second
-    if other.type in _READ:
+    if other.type not in _READ:
+        return other
+    try:
+        plain = from_json(message, _plain_decoder)
+        if other.type == _WITH_AUDIO:
+            plain["delta"] = plain_base64(plain.get("delta"))
+        return read_leniently(plain, _READ[other.type], left_out)
+    except _DECODE_ERRORS:
         raise BadInput(f"{other.type} from OpenAI is malformed: {error}") from error
-    return other

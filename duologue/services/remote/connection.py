@@ -39,6 +39,9 @@ class ConnectionSettings:
     """Seconds between pings, and within which the pong must come."""
     stall_s: float = 15.0
     """Seconds for which a provider may owe an answer although it answers pings; then its connection is replaced."""
+    response_s: float = 15.0
+    """Seconds for which a response of a native engine may bring nothing, before its first piece or after any other.
+    Then it ends as failed, and the provider is told to stop it."""
     retry_for_s: float = 30.0
     """Seconds for all attempts after a loss; then the connection is given up."""
     failover_after_s: float = 4.0
@@ -60,6 +63,7 @@ class ConnectionSettings:
             connect_timeout_s=(0.1, 60),
             heartbeat_s=(0.5, 60),
             stall_s=(1, 300),
+            response_s=(1, 300),
             retry_for_s=(0, 600),
             failover_after_s=(0, 600),
             backoff_s=(0.01, 8),
@@ -105,6 +109,9 @@ class KeptService(ConnectionOwner, Protocol[Config, D]):
 
     def waits_since(self) -> float | None:
         """Return the loop time since which the provider owes an answer, None if it owes none."""
+
+    def look(self) -> None:
+        """Check that what the provider has begun goes on. Called with each check of the connection."""
 
     def hold(self, held: bool) -> None:
         """Hold the caller's audio back, or release it."""

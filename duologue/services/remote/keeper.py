@@ -23,6 +23,8 @@ LATE_NEWS_S = 0.3
 """Seconds to wait for late reports of speech, with the caller's audio held back, before a moment counts as quiet."""
 FORCE_S = 3.0
 """Seconds before its end at which a connection is replaced without a quiet point."""
+REFRESH_EVERY_S = 30.0
+"""Seconds from one replacement of a connection near its end to the next, at least."""
 LONGEST_BACKOFF_S = 8.0
 """The longest pause between two attempts, in seconds."""
 
@@ -85,7 +87,8 @@ class Attempts(Generic[Config, D]):
             if handle:  # a refused handle is not offered again
                 refused = True
                 continue
-            await anyio.sleep(min(pause_s, max(0.0, until - now())))
+            wanted_s = (last.retry_after_s if isinstance(last, ConnectionLost) else None) or 0.0
+            await anyio.sleep(min(max(pause_s, wanted_s), max(0.0, until - now())))
             pause_s = min(2 * pause_s, LONGEST_BACKOFF_S)
             attempt += 1
 
@@ -101,6 +104,7 @@ class Health(Generic[Config, D]):
         self.why = ""
         """The reason for that end."""
         self._window_s = 0.0
+        self._refreshed_at = -math.inf
         self._warned = False
         self._checking = False
         self._checked_at = 0.0
@@ -125,7 +129,13 @@ class Health(Generic[Config, D]):
     @property
     def refresh_at(self) -> float:
         """Loop time from which the connection should be replaced."""
-        return self.ends_at - self._window_s if self._settings.refresh else math.inf
+        if not self._settings.refresh:
+            return math.inf
+        return max(self.ends_at - self._window_s, self._refreshed_at + REFRESH_EVERY_S)
+
+    def refreshed(self) -> None:
+        """Note that the connection is replaced because of its end."""
+        self._refreshed_at = loop_time()
 
     def warning(self) -> str:
         """Return once why and when the connection ends, otherwise ""."""
@@ -314,6 +324,7 @@ class Keeper(Generic[Config, D]):
             if warning := self._health.warning():
                 self._tell("expiring", warning)
             self._health.look(self.connection)
+            self._service.look()
 
     async def _reconnect(self) -> bool:
         error = self._error or ConnectionLost("the connection is lost")
@@ -359,6 +370,7 @@ class Keeper(Generic[Config, D]):
                 continue
             try:
                 if await self._may_switch(old, new, resumed, force_at):
+                    self._health.refreshed()
                     self._take(new, resumed)
                 else:
                     service.spawn(new.close)

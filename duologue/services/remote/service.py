@@ -62,6 +62,9 @@ class RemoteService(Processor, Generic[D]):
         """Return the loop time since which the vendor owes an answer, None if it owes none."""
         return None
 
+    def look(self) -> None:
+        """Check that what the vendor has begun goes on."""
+
     def attached(self, connection: Connection[D]) -> None:
         """Send to this connection from now on, beginning with the messages that the vendor still needs."""
 

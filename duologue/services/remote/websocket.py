@@ -23,7 +23,7 @@ import anyio
 from ...errors import IncompatiblePackage, MissingExtra
 from ...processors.kernel.lane import DONE
 from .dialect import WireMessage
-from .errors import ConnectionLost, fatal
+from .errors import ConnectionLost, asked_pause_s, fatal, final_tls
 from .tls import client_ssl_context
 
 if TYPE_CHECKING:  # an optional dependency, loaded with the first connection
@@ -122,9 +122,11 @@ def websocket_lost(error: Exception) -> ConnectionLost:
         status, body = error.response.status_code, bytes(error.response.body or b"")[:1000]
         # The body may repeat a part of the key: it is evaluated but not shown.
         final = fatal(status=status, reason=body.decode("utf-8", "replace"))
-        return ConnectionLost(f"the provider refused the connection: HTTP {status}", code=status, fatal=final)
+        pause_s = asked_pause_s(error.response.headers)
+        text = f"the provider refused the connection: HTTP {status}"
+        return ConnectionLost(text, code=status, fatal=final, retry_after_s=pause_s)
     # ImportError: the proxy in the environment needs another package.
-    final = isinstance(error, InvalidURI | InvalidProxy | ImportError)
+    final = isinstance(error, InvalidURI | InvalidProxy | ImportError) or final_tls(error)
     return ConnectionLost(f"no connection: {error or type(error).__name__}", fatal=final)
 
 

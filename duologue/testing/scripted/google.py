@@ -28,6 +28,8 @@ _PATH = re.compile(r"/ws/google\.ai\.generativelanguage\.v1(alpha|beta)?\.Genera
 class ScriptedGemini(ScriptedServer[GeminiConnection]):
     """Gemini's Live API, scripted. The client must trust the server's certificate: `ssl_context` does."""
 
+    part = "gemini"
+
     def __init__(self, model: Model | Sequence[Sequence[Act]] = (), **behaviour: Any) -> None:
         super().__init__(model, tls=loopback().server, **behaviour)
         self.ssl_context = loopback().client

@@ -6,6 +6,7 @@ import http
 import json
 import time
 from collections.abc import Sequence
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -24,6 +25,8 @@ FOREVER_S = 1e9
 class ScriptedOpenAI(ScriptedServer[OpenAIConnection]):
     """OpenAI's Realtime API, scripted."""
 
+    part = "openai"
+
     def __init__(self, model: Model | Sequence[Sequence[Act]] = (), **behaviour: Any) -> None:
         if not callable(model):
             for answer in model:
@@ -31,6 +34,8 @@ class ScriptedOpenAI(ScriptedServer[OpenAIConnection]):
         super().__init__(model, **behaviour)
         self.refuse_updates = False
         """True: every `session.update` is refused, the first one included."""
+        self.echoes = True
+        """False: responses come without the metadata of their requests, as from servers that leave it out."""
 
     @property
     def url(self) -> str:
@@ -60,8 +65,19 @@ class ScriptedOpenAI(ScriptedServer[OpenAIConnection]):
         """Return the connection over an accepted socket."""
         assert socket.request is not None
         model = parse_qs(urlsplit(socket.request.path).query).get("model", [""])[0]
-        expires_at = int(time.time() + min(self.behaviour.session_limit_s, FOREVER_S))
-        return OpenAIConnection(self, socket, got, model, expires_at, refuses_updates=lambda: self.refuse_updates)
+        # In whole seconds of the clock that the handshake has told.
+        told = socket.response.headers.get("Date") if socket.response is not None else None
+        now = parsedate_to_datetime(told).timestamp() if told else time.time()
+        expires_at = int(now + min(self.behaviour.session_limit_s, FOREVER_S))
+        return OpenAIConnection(
+            self,
+            socket,
+            got,
+            model,
+            expires_at,
+            refuses_updates=lambda: self.refuse_updates,
+            echoes=lambda: self.echoes,
+        )
 
 
 def check_acts(acts: Sequence[Act]) -> None:

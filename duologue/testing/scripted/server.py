@@ -14,8 +14,9 @@ import ssl
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from email.utils import formatdate, parsedate_to_datetime
 from types import TracebackType
-from typing import Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
 
 from ...errors import IllegalState, MissingExtra
 from ...services.context import Message
@@ -26,6 +27,9 @@ try:
     from websockets.http11 import Request, Response
 except ImportError as error:
     raise MissingExtra("a scripted server", "testing", str(error)) from error
+
+if TYPE_CHECKING:
+    from .manners import Manners, Part
 
 SPEECH_CHARACTERS_PER_S = 15.0
 """Characters a second in a scripted model's speech, for a `Speak` without `seconds`."""
@@ -206,14 +210,24 @@ ConnectionType = TypeVar("ConnectionType", bound=Served)
 class ScriptedServer(Generic[ConnectionType]):
     """A vendor's API on loopback, open inside its `async with`.
 
-    `model` is a function of an `Asked`, or a sequence of answers. `behaviour` has the other arguments as fields. An
-    error in the script, for example of a model that raises, is raised at the end of the `async with`.
+    `model` is a function of an `Asked`, or a sequence of answers. `manners` are the faults that the vendor shows, none
+    by default. `behaviour` has the other arguments as fields. An error in the script, for example of a model that
+    raises, is raised at the end of the `async with`.
     """
 
+    part: Part
+    """The name of the vendor in a plan of faults."""
+
     def __init__(
-        self, model: Model | Sequence[Sequence[Act]] = (), *, tls: ssl.SSLContext | None = None, **behaviour: Any
+        self,
+        model: Model | Sequence[Sequence[Act]] = (),
+        *,
+        manners: Manners | None = None,
+        tls: ssl.SSLContext | None = None,
+        **behaviour: Any,
     ) -> None:
         self.model = model if callable(model) else scripted(model)
+        self.manners = manners
         self.behaviour = Behaviour(**behaviour)
         self.got: list[Got] = []
         """The record of each connection, in the order of their acceptance."""
@@ -238,6 +252,7 @@ class ScriptedServer(Generic[ConnectionType]):
             0,
             ssl=self._tls,
             process_request=self.admit,
+            process_response=self._tell_time,
             compression=None,
             ping_interval=None,
             max_size=None,
@@ -259,7 +274,12 @@ class ScriptedServer(Generic[ConnectionType]):
 
     def ask(self, asked: Asked) -> Sequence[Act]:
         """Return the model's acts for a response."""
-        return self.model(asked)
+        return self.model(asked) if self.manners is None else self.manners.answer(self.part, self.model, asked)
+
+    def understand(self, pcm: bytes) -> str:
+        """Return the transcript of a turn of the caller, in the vendor's language."""
+        text = self.behaviour.understand(pcm)
+        return text if self.manners is None else self.manners.language.write(text)
 
     @abstractmethod
     def admit(self, socket: ServerConnection, request: Request) -> Response | None:
@@ -268,6 +288,12 @@ class ScriptedServer(Generic[ConnectionType]):
     @abstractmethod
     def connect(self, socket: ServerConnection, got: Got) -> ConnectionType:
         """Return the connection over an accepted socket."""
+
+    def _tell_time(self, socket: ServerConnection, request: Request, response: Response) -> None:
+        """Tell the time of the vendor's clock."""
+        if self.manners is not None and self.manners.clock_s and "Date" in response.headers:
+            now = parsedate_to_datetime(response.headers.pop("Date")).timestamp()
+            response.headers["Date"] = formatdate(now + self.manners.clock_s, usegmt=True)
 
     async def _accept(self, socket: ServerConnection) -> None:
         got = Got(number=len(self.got) + 1)

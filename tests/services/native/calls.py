@@ -204,6 +204,7 @@ class CountedCall(BareCall):
 async def calling(
     provider: Provider,
     model: Model | Sequence[Sequence[Act]] = agrees,
+    /,
     *,
     manual: bool = False,
     ears: bool | None = None,

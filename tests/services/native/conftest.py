@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import ssl
-from types import SimpleNamespace
 
 import pytest
 
-import duologue.testing.scripted.openai as openai_server
-from duologue.services.openai.dialect import OpenAIDialect
 from duologue.testing.tls import loopback
 
 
@@ -22,12 +19,3 @@ def quick_client(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempP
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "GOOGLE_API_KEY", "GEMINI_API_KEY"):
         monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture(autouse=True)
-def same_second(monkeypatch: pytest.MonkeyPatch) -> None:
-    """OpenAI's server tells the end of a session in whole seconds of the real clock: it must not matter which."""
-    now = SimpleNamespace(time=lambda: 1_800_000_000.0)
-    monkeypatch.setattr(openai_server, "time", now)
-    assert OpenAIDialect.__init__.__kwdefaults__ is not None
-    monkeypatch.setitem(OpenAIDialect.__init__.__kwdefaults__, "now", now.time)

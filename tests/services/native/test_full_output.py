@@ -7,7 +7,7 @@ import pytest
 
 from duologue import Processor, handles
 from duologue.frames import BotAudio, ResponseEnded
-from duologue.services.native.replies import MAX_SPEECH
+from duologue.services.native.outlet import MAX_SPEECH
 from duologue.testing.scripted.server import Speak
 from tests.services.native.calls import PROVIDERS, CountedCall, Provider
 

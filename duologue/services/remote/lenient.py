@@ -1,0 +1,64 @@
+"""Reading messages that do not quite fit their type: a field of no importance does not cost the whole message."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, TypeVar
+
+import msgspec
+
+MAX_LEFT_OUT = 64
+"""The most fields of one message that are left out."""
+
+T = TypeVar("T")
+
+_PLACE = re.compile(r" - at `\$(.*)`$", re.DOTALL)
+_STEP = re.compile(r"\.([A-Za-z_][\w-]*)|\[(\d+)\]")
+_BASE64 = str.maketrans("-_", "+/", " \t\r\n=")
+
+
+def read_leniently(plain: Any, kind: type[T] | Any, left_out: list[str]) -> T:
+    """Return plain JSON data as `kind`, without the fields and elements that do not fit.
+
+    Removes these from `plain`, and appends the problem of each to `left_out`.
+
+    Numbers may be texts. Raises the first msgspec.ValidationError if what is left lacks a field without a default.
+    """
+    first: msgspec.ValidationError | None = None
+    for _ in range(MAX_LEFT_OUT):
+        try:
+            read: T = msgspec.convert(plain, kind, strict=False)
+            return read
+        except msgspec.ValidationError as error:
+            first = first or error
+            if not _leave_out(plain, str(error)):
+                break
+            left_out.append(str(error))
+    assert first is not None
+    raise first
+
+
+def _leave_out(plain: Any, error: str) -> bool:
+    """Remove the value that an error names. Returns False if that is the whole message."""
+    place = _PLACE.search(error)
+    steps = [name or int(index) for name, index in _STEP.findall(place[1])] if place is not None else []
+    if not steps:
+        return False
+    try:
+        for step in steps[:-1]:
+            plain = plain[step]
+        del plain[steps[-1]]
+    except (KeyError, IndexError, TypeError):
+        return False
+    return True
+
+
+def plain_base64(text: Any) -> Any:
+    """Return base64 of either alphabet, with or without padding and breaks of lines, in the usual form.
+
+    Other values than texts are returned as they are.
+    """
+    if not isinstance(text, str):
+        return text
+    text = text.translate(_BASE64)
+    return text + "=" * (-len(text) % 4)
