@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from .mocks import MockSTT as MockSTT
     from .mocks import MockTTS as MockTTS
     from .scripted.google import ScriptedGemini as ScriptedGemini
+    from .scripted.manners import FAULTS as FAULTS
+    from .scripted.manners import Manners as Manners
     from .scripted.openai import ScriptedOpenAI as ScriptedOpenAI
 
 _HOMES = {
@@ -30,6 +32,7 @@ _HOMES = {
     "clock": "Deadlock run sweep",
     "mocks": "MockLLM MockSTT MockTTS",
     "scripted.google": "ScriptedGemini",
+    "scripted.manners": "FAULTS Manners",
     "scripted.openai": "ScriptedOpenAI",
 }
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
-from functools import lru_cache
-from typing import TypeAlias
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, TypeAlias
 
 from ..errors import ConfigurationError
 from ..frames import Usage
@@ -13,6 +13,9 @@ from ..processors.kernel.tasks import loop_time
 from ..services.llm import LLM, Request, ToolRequest
 from ..services.stt import STT, Transcription
 from ..services.tts import TTS, SpeechChunk
+
+if TYPE_CHECKING:
+    from .scripted.manners import Manners
 
 
 class MockSTT(STT):
@@ -65,7 +68,8 @@ class MockLLM(LLM):
     """Streams replies: the first token after `first_token_s` seconds, then one every `token_s` seconds.
 
     `replies` are texts, tool requests or lists of both, given one after the other, then the last one again; or a
-    function of the request. `requests` are the requests so far.
+    function of the request. `requests` are the requests so far that were answered from it. `manners` are the faults
+    that the service shows.
     """
 
     chooses_tools = True
@@ -78,14 +82,21 @@ class MockLLM(LLM):
         *,
         first_token_s: float = 0.15,
         token_s: float = 0.01,
+        manners: Manners | None = None,
     ) -> None:
         super().__init__()
+        self._manners = manners
         self._replies = replies
         self._first_token_s, self._token_s = first_token_s, token_s
         self.requests: list[Request] = []
 
     async def generate(self, request: Request) -> AsyncIterator[str | ToolRequest | Usage]:
         """Yield the next reply."""
+        own = partial(self._mock_reply, request)
+        async for token in own() if self._manners is None else self._manners.reply(own):
+            yield token
+
+    async def _mock_reply(self, request: Request) -> AsyncIterator[str | ToolRequest | Usage]:
         self.requests.append(request)
         if callable(self._replies):
             reply = self._replies(request)
@@ -111,7 +122,7 @@ class MockTTS(TTS):
 
     The first audio comes after `first_audio_s` seconds, the rest `speed` times faster than real time, in pieces of
     `chunk_s`, at most one second. Like many services it has no word times. It has `voices`, by default any. `spoken`
-    are the texts that it began to speak, `voices_used` the voice of each.
+    are the texts that it began to speak, `voices_used` the voice of each. `manners` are the faults that it shows.
     """
 
     def __init__(
@@ -124,8 +135,10 @@ class MockTTS(TTS):
         chunk_s: float = 0.1,
         sample_rate: int = 24_000,
         voices: Collection[str] | None = None,
+        manners: Manners | None = None,
     ) -> None:
         super().__init__()
+        self._manners = manners
         self.sample_rate = sample_rate
         self._voices = voices
         self._first_audio_s = first_audio_s
@@ -144,6 +157,11 @@ class MockTTS(TTS):
 
     async def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
         """Yield the tone."""
+        own = self._mock_speech(text, voice)
+        async for chunk in own if self._manners is None else self._manners.speech(own):
+            yield chunk
+
+    async def _mock_speech(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
         self.spoken.append(text)
         self.voices_used.append(voice)
         due = loop_time() + self._first_audio_s

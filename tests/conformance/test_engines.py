@@ -38,4 +38,4 @@ def test_an_engine_obeys_the_contract(
 
 def test_the_page_has_the_current_table() -> None:
     page = PAGE.read_text(encoding="utf-8")
-    assert page == written(page, anyio.run(foreseen, RIGS)), "python -m duologue.testing.conformance --write"
+    assert page == written(page, anyio.run(foreseen, RIGS), RIGS), "python -m duologue.testing.conformance --write"

@@ -44,6 +44,11 @@ class Dialect(ConnectionDialect):
         return True
 
     @property
+    def gives_voice(self) -> bool:
+        """True if the provider has shown that it gives audio. Some servers of others never do."""
+        return True
+
+    @property
     def may_be_silent(self) -> bool:
         """True if the model may leave the caller without an answer, and may speak without being asked."""
         return False

@@ -163,6 +163,11 @@ class OpenAIDialect(Dialect):
         return "audio" in self._applied[1]["output_modalities"]
 
     @property
+    def gives_voice(self) -> bool:
+        """True once audio has come, or a response whose modality is audio."""
+        return self._responses.gives_voice
+
+    @property
     def interruptible(self) -> bool:
         """False if the provider finds the turns and was told not to interrupt its response."""
         detection = self._input["turn_detection"]

@@ -78,6 +78,12 @@ class Responses:
         self._unnamed = 0  # the number of responses without an id of the provider's
         self.spoken = False
         """True once audio has come on this connection."""
+        self._audible = False  # True once a response has named audio as its modality
+
+    @property
+    def gives_voice(self) -> bool:
+        """True once audio has come, or a response whose modality is audio."""
+        return self.spoken or self._audible
 
     def is_over(self, response: str) -> bool:
         """Return True if the response has ended."""
@@ -116,6 +122,7 @@ class Responses:
 
     def on_created(self, message: ResponseCreated) -> list[Event]:
         response = message.response
+        self._audible |= "audio" in (response.output_modalities or ())
         # Without an id it cannot be the response in progress.
         response_id = response.id or self._new_id()
         return [] if response_id in self._over else self._begin(response_id, response.tag)

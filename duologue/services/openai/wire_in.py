@@ -88,6 +88,7 @@ class WireResponse(_Fields, frozen=True):
     status: str | None = None
     status_details: StatusDetails | None = None
     metadata: Metadata | None = None
+    output_modalities: list[str] | None = None
     output: list[WireItem] | None = None
     usage: WireUsage | None = None
 

@@ -15,6 +15,7 @@ from __future__ import annotations
 from . import scenarios as scenarios
 from .rig import Conditions, FarEnd, Fault, Rig
 from .suite import POINTS, SCENARIOS, Scenario, Verdict, check, expected, run, scenario
+from .trial import TrialVerdict, check_under_faults
 
 __all__ = [
     "POINTS",
@@ -24,8 +25,10 @@ __all__ = [
     "Fault",
     "Rig",
     "Scenario",
+    "TrialVerdict",
     "Verdict",
     "check",
+    "check_under_faults",
     "expected",
     "run",
     "scenario",

@@ -1,12 +1,17 @@
-"""Runs the suite on Duologue's engines, or updates the page with its table.
+"""Runs the suite on Duologue's engines, also under faults, or updates the page with its tables.
 
 python -m duologue.testing.conformance                    run all scenarios, and print a line for each
 python -m duologue.testing.conformance E4                 run the scenarios whose id begins with "E4"
-python -m duologue.testing.conformance --write [PAGE]     write the table without a run, by default docs/conformance.md
+python -m duologue.testing.conformance --faults --seeds 200
+                                                          run 200 seeds on each engine under the family of faults
+python -m duologue.testing.conformance --faults=nulls,pause --engine OpenAIRealtime --first 17 --seeds 1 -v
+                                                          run one seed under these faults, and print its plan
+python -m duologue.testing.conformance --write [PAGE]     write the tables without a run, by default docs/conformance.md
 """
 
 from __future__ import annotations
 
+import argparse
 import logging
 import sys
 from pathlib import Path
@@ -14,22 +19,42 @@ from pathlib import Path
 import anyio
 
 from . import SCENARIOS, check
+from .rig import Rig
 from .rigs import all_rigs
 from .table import foreseen, table, write
+from .trials import Played, outcomes, play_all
 
 PAGE = Path("docs/conformance.md")
 
 
 def main(arguments: list[str]) -> int:
     """Run the command. Returns the number of scenarios that failed."""
+    parser = argparse.ArgumentParser(prog="python -m duologue.testing.conformance")
+    parser.add_argument("prefix", nargs="?", default="", help="the beginning of the scenarios' ids, for example E4")
+    parser.add_argument("--engine", action="append", help="the name of an engine, by default all; may be repeated")
+    parser.add_argument("--faults", nargs="?", const="", help="play under faults: these, or two or three for each seed")
+    parser.add_argument("--seeds", type=int, default=200, help="the number of seeds on each engine, with --faults")
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--jobs", type=int, default=1, help="the number of processes, with --faults")
+    parser.add_argument("-v", "--verbose", action="store_true", help="print the plan and the error of each trial")
+    parser.add_argument("--write", nargs="?", const=PAGE, type=Path, help="write the tables into this page")
+    chosen = parser.parse_args(arguments)
     rigs = all_rigs()
-    if arguments[:1] == ["--write"]:
-        write(Path(arguments[1]) if arguments[1:] else PAGE, anyio.run(foreseen, rigs))
+    names = [rig.name for rig in rigs]
+    if unknown := set(chosen.engine or ()) - set(names):
+        parser.error(f"no engine {', '.join(sorted(unknown))}: there are {', '.join(names)}")
+    rigs = [rig for rig in rigs if not chosen.engine or rig.name in chosen.engine]
+    if chosen.write:
+        write(chosen.write, anyio.run(foreseen, rigs), rigs)
         return 0
     logging.disable(logging.ERROR)  # the scenarios cause errors, and check them
+    return _without_faults(chosen, rigs) if chosen.faults is None else _with_faults(chosen, rigs)
+
+
+def _without_faults(chosen: argparse.Namespace, rigs: list[Rig]) -> int:
     results: dict[tuple[str, str], str] = {}
     for scenario in SCENARIOS.values():
-        if not scenario.id.startswith(arguments[0] if arguments else ""):
+        if not scenario.id.startswith(chosen.prefix):
             continue
         for rig in rigs:
             try:
@@ -40,6 +65,22 @@ def main(arguments: list[str]) -> int:
             print(f"{rig.name:50} {scenario.id:70} {verdict}")
     print(table(results))
     return sum(verdict.startswith("FAIL") for verdict in results.values())
+
+
+def _with_faults(chosen: argparse.Namespace, rigs: list[Rig]) -> int:
+    seeds = range(chosen.first, chosen.first + chosen.seeds)
+    faults = tuple(chosen.faults.split(",")) if chosen.faults else None
+    names = [rig.name for rig in rigs]
+    results: list[Played] = []
+    for one in play_all(all_rigs, names, seeds, prefix=chosen.prefix, faults=faults, jobs=chosen.jobs):
+        results.append(one)
+        if one.failed or chosen.verbose:
+            plan = one.plan if chosen.verbose else one.plan.partition("\n")[0]
+            print(f"{one.rig}, seed {one.seed}, {one.scenario}: {one.verdict}\n  {plan}", flush=True)
+        if chosen.verbose and one.failed:
+            print(one.details)
+    print(outcomes(results))
+    return sum(one.failed for one in results)
 
 
 if __name__ == "__main__":

@@ -7,9 +7,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from itertools import groupby
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import anyio
+from msgspec import structs
 
 from ...agents.agent import Agent
 from ...agents.tool import Tool
@@ -17,6 +18,7 @@ from ...frames import (
     BotStartedSpeaking,
     BotText,
     Configure,
+    Frame,
     Interrupted,
     Output,
     ResponseEnded,
@@ -35,6 +37,7 @@ from ...processors.turns.interruption import Interruption
 from ...processors.turns.vad import Vad
 from ...services.context import Message
 from ...session import Deadlines, Session
+from ...session.conversation import Item
 from ...transports.memory import MemoryTransport
 from ..call import Call as SimulatedCall
 from ..call import Probe
@@ -44,6 +47,9 @@ from .rig import FarEnd, Rig
 
 NOISE_DBFS = -75.0
 """The level of noise in the caller's audio: too low for any detector. It makes every piece of audio different."""
+
+
+F = TypeVar("F", bound=Frame)
 
 
 class Call(SimulatedCall):
@@ -84,6 +90,22 @@ class Call(SimulatedCall):
         """Return the states of the engine's connection in order, without repetitions."""
         return [state for state, _ in groupby(super().states)]
 
+    # -- the results in English: a far end may speak another language -------------------------------------------------
+
+    def came(self, kind: type[F]) -> list[F]:
+        """Return the signals or frames of a type, in order, with their words in English."""
+        return [
+            structs.replace(frame, text=self.far.language.read(frame.text)) if isinstance(frame, _WORDS) else frame
+            for frame in super().came(kind)
+        ]
+
+    def line(self, item: Item) -> str:
+        """Return the line of an item in `log`, in English."""
+        return super().line(structs.replace(item, text=self.far.language.read(item.text)))
+
+    def _said(self, role: str) -> list[str]:
+        return [self.far.language.read(text) for text in super()._said(role)]
+
     # -- the rules of every call -----------------------------------------------------------------------------------
 
     def check(self) -> None:
@@ -91,7 +113,9 @@ class Call(SimulatedCall):
         self._check_responses()
         self._check_log()
         for message in (error.message for error in self.errors):
-            assert any(part in message for part in self._expected), f"an error that nobody expected: {message}"
+            manners = self.rig.manners
+            explained = any(part in message for part in self._expected) or (manners and manners.explains(message))
+            assert explained, f"an error that nobody expected: {message}"
         assert not self.outcome.abandoned, f"left behind at the end: {self.outcome.abandoned}"
 
     def _check_responses(self) -> None:
@@ -137,7 +161,7 @@ class Call(SimulatedCall):
                 same = [other for other in items if other.call_id == item.call_id]
                 assert [other.kind for other in same] == ["tool_call", "tool_result"], f"E4: calls and results: {same}"
         said: dict[str, str] = {}
-        for text in self.came(BotText):
+        for text in super().came(BotText):
             said[text.response_id] = said.get(text.response_id, "") + text.text
         for item in items:
             if item.kind == "message" and item.role == "agent" and item.id in said:
@@ -157,9 +181,23 @@ class Call(SimulatedCall):
         return "\n".join(lines)
 
 
+class Judge(Protocol):
+    """Judges the calls of a scenario in the place of `Call.check` alone."""
+
+    def forgives(self, error: Exception) -> bool:
+        """Return True if the call goes on after a broken promise of the scenario."""
+
+    async def conclude(self, call: Call, ends: bool) -> None:
+        """End a call, or wait for its end if not `ends`, and check it."""
+
+
+current_judge: ContextVar[Judge | None] = ContextVar("current_judge", default=None)
+"""The judge of the running scenario, None for `Call.check`."""
+
 latest: ContextVar[Call | None] = ContextVar("latest", default=None)
 """The call of the running scenario."""
 
+_WORDS = (BotText, UserTranscript)
 _TOLD = (ResponseStarted, ResponseEnded, ToolCall, UserTranscript)
 
 
@@ -223,12 +261,20 @@ async def calling(
             await meanwhile(call)
     try:
         yield call
+    except Exception as error:
+        if (judge := current_judge.get()) is None or not judge.forgives(error):
+            session.cancel("the scenario failed")
+            await call.over()
+            raise
     except BaseException:
         session.cancel("the scenario failed")
         await call.over()
         raise
-    await (call.end() if ends else call.over())
-    call.check()
+    if (judge := current_judge.get()) is None:
+        await (call.end() if ends else call.over())
+        call.check()
+    else:
+        await judge.conclude(call, ends)
 
 
 def first_word_at(call: Call, turn: int) -> float:

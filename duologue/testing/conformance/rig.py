@@ -14,6 +14,8 @@ from ...frames import Configure
 from ...processors.processor import Processor
 from ...services.context import Message
 from ...services.remote.connection import ConnectionSettings
+from ..scripted.languages import Language
+from ..scripted.manners import Manners, Part
 from ..scripted.server import Act, Asked, Model, scripted
 
 Fault = Literal[
@@ -29,8 +31,12 @@ Fault = Literal[
     "late_transcript",
     "refuse_change",
     "cancel_calls",
+    "unfinished",
 ]
-"""The faults that a far end can produce. An engine without a connection has none of them."""
+"""The faults that a far end can produce. An engine without a connection has none of them.
+
+`unfinished`: a response stops without an end, is empty, or has words and no audio.
+"""
 
 
 class FarEnd(ABC):
@@ -40,9 +46,11 @@ class FarEnd(ABC):
     faults that its `Rig.faults` names.
     """
 
-    def __init__(self, model: Model | Sequence[Sequence[Act]]) -> None:
+    def __init__(self, model: Model | Sequence[Sequence[Act]], manners: Manners | None = None) -> None:
         self.asked: list[Asked] = []
-        """The requests for a response that the model has received."""
+        """The requests for a response that the model has received, in English."""
+        self.language = Language() if manners is None else manners.language
+        """The language of the words on the wire."""
         self._model = model if callable(model) else scripted(model)
 
     def note(self, asked: Asked) -> Sequence[Act]:
@@ -178,6 +186,12 @@ class Rig(ABC):
     name: str = ""
     faults: frozenset[Fault] = frozenset()
     """The faults that the far end can produce."""
+    parts: tuple[Part, ...] = ()
+    """The names of its far ends in a plan of faults; none if these have no manners."""
+    manners: Manners | None = None
+    """The faults that the far ends show in the calls that are started next."""
+    may_be_silent: bool = False
+    """True if the model may leave a turn of the caller without an answer (Gemini's proactive audio)."""
     detects_turns: bool = False
     """True if the engine finds the caller's turns, False if `Vad`, `Endpointing` and `Interruption` do."""
     interim: bool = False

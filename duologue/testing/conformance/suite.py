@@ -109,10 +109,14 @@ async def run(rig: Rig, scenario: Scenario, seed: int = 0) -> Verdict:
     For an engine that declares that it lacks the ability, `refused` of the scenario is run instead. Raises
     ConfigurationError if the scenario has none.
     """
+    return await run_test(rig, scenario, random.Random(f"{scenario.id} {seed}"))
+
+
+async def run_test(rig: Rig, scenario: Scenario, source: random.Random) -> Verdict:
+    """Run one scenario on one rig with a source of random numbers. See `run`."""
     verdict = await expected(rig, scenario)
     if verdict == "n/a":
         return verdict
-    source = random.Random(f"{scenario.id} {seed}")
     test = scenario.test if verdict == "holds" else scenario.refused
     if test is None:
         raise ConfigurationError(f"scenario {scenario.id} does not say how {rig.name} is to refuse what it cannot do")

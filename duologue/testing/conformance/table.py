@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from ...errors import BadInput
 from .rig import Rig
 from .suite import POINTS, SCENARIOS, Verdict, expected
+from .trials import who_shows
 
 Results = Mapping[tuple[str, str], Verdict | str]
 """Verdicts by the names of rig and scenario. Values that are not a `Verdict` count as failures."""
 
 BEGIN = "<!-- made by python -m duologue.testing.conformance --write -->"
+FAULTS = "### The faults, and the far ends that show them"
 END = "<!-- end of what is made -->"
 
 
@@ -71,15 +73,15 @@ def listing(results: Results) -> str:
     return "\n".join(lines).rstrip()
 
 
-def written(page: str, results: Results) -> str:
-    """Return the page with the table and the list between its marks. Raises BadInput without the marks."""
+def written(page: str, results: Results, rigs: Sequence[Rig]) -> str:
+    """Return the page with the tables and the list between its marks. Raises BadInput without the marks."""
     before, begin, rest = page.partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise BadInput(f"the page has no place for the table: it needs the lines {BEGIN!r} and {END!r}")
-    return f"{before}{BEGIN}\n\n{table(results)}\n\n{listing(results)}\n\n{END}{after}"
+    return f"{before}{BEGIN}\n\n{table(results)}\n\n{listing(results)}\n\n{FAULTS}\n\n{who_shows(rigs)}\n\n{END}{after}"
 
 
-def write(path: Path, results: Results) -> None:
-    """Write the table into a page."""
-    path.write_text(written(path.read_text(encoding="utf-8"), results), encoding="utf-8")
+def write(path: Path, results: Results, rigs: Sequence[Rig]) -> None:
+    """Write the tables into a page."""
+    path.write_text(written(path.read_text(encoding="utf-8"), results, rigs), encoding="utf-8")

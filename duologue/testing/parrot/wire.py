@@ -13,6 +13,7 @@ from ...errors import BadInput, ConfigurationError
 from ...frames import Word
 from ...frames.text import from_json
 from ...services.remote import Wire, WireMessage, open_websocket
+from ...services.remote.lenient import read_leniently
 
 
 class ParrotMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,13 +38,23 @@ class ParrotMessage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _decoder = msgspec.json.Decoder(ParrotMessage)
+_plain = msgspec.json.Decoder()
 
 
 def decode_parrot(message: WireMessage) -> ParrotMessage:
-    """Return a message of Parrot's as a struct. Raises BadInput for a malformed one."""
+    """Return a message of Parrot's as a struct, without fields that do not fit. Raises BadInput for a malformed one."""
     try:
         return from_json(message, _decoder)  # type: ignore[no-any-return]
+    except msgspec.ValidationError:
+        return _leniently(message)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise BadInput(f"not a message of Parrot's: {error}") from error
+
+
+def _leniently(message: WireMessage) -> ParrotMessage:
+    try:
+        return read_leniently(from_json(message, _plain), ParrotMessage, [])
+    except msgspec.ValidationError as error:
         raise BadInput(f"not a message of Parrot's: {error}") from error
 
 

@@ -15,6 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from ...errors import BadInput
 from ..tones import pieces, tone
+from .manners_filter import MannersFilter
 from .server import (
     SCRIPTED_RATE,
     SPEECH_CHARACTERS_PER_S,
@@ -40,7 +41,8 @@ class ScriptedConnection:
         self.socket = socket
         self.over = False
         """True once the connection reads nothing more, and sends only the messages in its queue."""
-        self._out: asyncio.Queue[str | bytes | Close | HalfOpen] = asyncio.Queue()
+        self._out: asyncio.Queue[str | bytes | Close | HalfOpen | Wait] = asyncio.Queue()
+        self._filter = self.mannered()
         self._twice = False
         self._timers: set[asyncio.Handle] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -49,17 +51,31 @@ class ScriptedConnection:
 
     def close(self, code: int = 1011, reason: str = "") -> None:
         """Close the connection, or break it off if `code` is 0."""
+        self._flush()
         self._post(Close(code, reason))
         self._stop()
 
     def go_half_open(self) -> None:
         """Stop reading and writing, and do not close."""
+        self._flush()
         self._post(HalfOpen())
         self._stop()
 
     def send(self, message: dict[str, Any] | str | bytes) -> None:
-        """Send a message unchanged."""
-        self._post(self.encode(message) if isinstance(message, dict) else message)
+        """Send a message, unchanged but for the server's manners."""
+        if self._filter is not None and isinstance(message, dict):
+            for part in self._filter.send(message):
+                self._post(part if isinstance(part, Wait) else self.encode(part))
+        else:
+            self._post(self.encode(message) if isinstance(message, dict) else message)
+
+    def mannered(self) -> MannersFilter | None:
+        """Return the filter that shows the server's faults on this connection, None without any."""
+        return None
+
+    def send_late(self, delay_s: float, message: dict[str, Any]) -> None:
+        """Send a message after a delay, unless the connection is over by then."""
+        self.later(delay_s, lambda: self._post(self.encode(message)))
 
     def send_twice(self) -> None:
         """Send the next message twice."""
@@ -135,7 +151,11 @@ class ScriptedConnection:
         for task in self._tasks:
             task.cancel()
 
-    def _post(self, frame: str | bytes | Close | HalfOpen) -> None:
+    def _flush(self) -> None:
+        for message in () if self._filter is None else self._filter.flush():
+            self._post(self.encode(message))
+
+    def _post(self, frame: str | bytes | Close | HalfOpen | Wait) -> None:
         if self.over:
             return
         self._out.put_nowait(frame)
@@ -149,7 +169,9 @@ class ScriptedConnection:
                 frame = await self._out.get()
                 if delay_s := self.server.behaviour.delay_s:
                     await asyncio.sleep(delay_s)
-                if isinstance(frame, HalfOpen):
+                if isinstance(frame, Wait):
+                    await asyncio.sleep(frame.seconds)
+                elif isinstance(frame, HalfOpen):
                     self.socket.transport.pause_reading()
                 elif not isinstance(frame, Close):
                     await self.socket.send(frame)

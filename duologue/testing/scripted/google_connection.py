@@ -25,9 +25,9 @@ from .google_rules import (
     parsed,
     text_of,
     unknown_field,
-    words_with_space,
 )
 from .google_wire import GeminiMemory, GeminiWire
+from .languages import words_after_space
 from .server import Got, ScriptedServer
 
 
@@ -247,7 +247,7 @@ class GeminiConnection(GeminiWire):
         span, self.turn_start = (self.turn_start, at), None
         transcript, self._transcript = self._transcript, ""
         start, end = (BYTES_PER_SAMPLE * place for place in span)
-        said = transcript or self.server.behaviour.understand(bytes(self.got.audio[start:end]))
+        said = transcript or self.server.understand(bytes(self.got.audio[start:end]))
         self.got.turns.append(span)
         self.got.history.append(Message(role="user", text=said))
         if said and "inputAudioTranscription" in self.setup:
@@ -258,7 +258,7 @@ class GeminiConnection(GeminiWire):
         self._model.ask(said)
 
     def _transcribe(self, said: str) -> None:
-        words = words_with_space(said)
+        words = words_after_space(said)
         for part in (words[: len(words) // 2], words[len(words) // 2 :]):
             if part:
                 self.send_content(inputTranscription={"text": "".join(part)})

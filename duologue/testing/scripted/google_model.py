@@ -14,8 +14,9 @@ import msgspec
 from ...audio.pcm import BYTES_PER_SAMPLE
 from ...services.context import Message, ToolRequest
 from .connection import forever
-from .google_rules import GeminiRefusal, words_with_space
+from .google_rules import GeminiRefusal
 from .google_wire import GeminiWire
+from .languages import words_after_space
 from .server import SCRIPTED_RATE, Act, CallTool, Fail, Speak, Wait
 
 DEFAULT_INPUT_RATE = 16_000
@@ -103,7 +104,7 @@ class GeminiModel:
             await forever()  # this task is cancelled already, and ends here
 
     async def _speak(self, act: Speak) -> None:
-        async for words, part in self._wire.spoken(act, words_with_space(act.text)):
+        async for words, part in self._wire.spoken(act, words_after_space(act.text)):
             data = base64.b64encode(part).decode()
             blob = {"mimeType": f"audio/pcm;rate={SCRIPTED_RATE}", "data": data}
             if part:

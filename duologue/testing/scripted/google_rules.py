@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -166,8 +165,3 @@ def messages_of(content: dict[str, Any]) -> list[Message]:
         role: Literal["assistant", "user"] = "assistant" if content.get("role") == "model" else "user"
         out.insert(0, Message(role=role, text=text, calls=tuple(calls)))
     return out
-
-
-def words_with_space(text: str) -> list[str]:
-    """Return the words of a text, each with the space before it."""
-    return re.findall(r"\s*\S+", text)

@@ -12,6 +12,7 @@ from websockets.asyncio.server import ServerConnection
 from ...services.context import Message
 from .connection import ScriptedConnection
 from .google_rules import GEMINI_FAMILIES, GeminiRefusal
+from .manners_google import GeminiManners
 from .server import Act, GoAway, Got, ScriptedServer
 
 MAX_HANDLES = 1_000
@@ -65,6 +66,11 @@ class GeminiWire(ScriptedConnection):
     def send_content(self, **content: Any) -> None:
         """Send `serverContent`: a part of the model's turn, or its state."""
         self.send({"serverContent": content})
+
+    def mannered(self) -> GeminiManners | None:
+        """Return the filter that shows the server's faults on this connection, None without any."""
+        manners = self.server.manners
+        return None if manners is None else GeminiManners(manners, self.send_late)
 
     def encode(self, message: dict[str, Any]) -> bytes:
         """Return a message in UTF-8: the provider sends binary frames."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
 from collections.abc import Callable, Sequence, Set
 from typing import Any
 
@@ -18,6 +17,8 @@ from ...protocols.openai_realtime.session import RealtimeServerSession
 from ...services.context import Message, ToolRequest
 from ..tones import TurnFinder
 from .connection import ScriptedConnection, forever
+from .languages import words_before_space
+from .manners_openai import OpenAIManners
 from .server import SCRIPTED_RATE, Act, Asked, CallTool, Fail, Got, ScriptedServer, Speak
 
 START_MS = 40
@@ -68,6 +69,11 @@ class OpenAIConnection(ScriptedConnection):
     def end_turn(self) -> None:
         """End the caller's turn."""
         self.session.input.speech_stopped(self.session.input.received_ms)
+
+    def mannered(self) -> OpenAIManners | None:
+        """Return the filter that shows the server's faults on this connection, None without any."""
+        manners = self.server.manners
+        return None if manners is None else OpenAIManners(manners, self.send_late)
 
     # -- life ------------------------------------------------------------------------------------------------------
 
@@ -141,7 +147,7 @@ class OpenAIConnection(ScriptedConnection):
         samples = self.session.input_rate / 1000
         start, end = round(start_ms * samples), round(end_ms * samples)
         self.got.turns.append((start, end))
-        item.text = self._transcript or self.server.behaviour.understand(bytes(self.got.audio[2 * start : 2 * end]))
+        item.text = self._transcript or self.server.understand(bytes(self.got.audio[2 * start : 2 * end]))
         self._transcript = None
         seconds, delay_s = (end_ms - start_ms) / 1000, self.server.behaviour.transcript_delay_s
         self.later(delay_s, lambda: self.session.transcribed(item, item.text, seconds))
@@ -156,7 +162,7 @@ class OpenAIConnection(ScriptedConnection):
 
     def truncated(self, item: ServerItem, audio_end_ms: int) -> None:
         """Remove the unheard words from the history."""
-        words = _spaced_words(item.text)
+        words = words_before_space(item.text)
         if item.audio_ms:
             words = words[: int(len(words) * audio_end_ms / item.audio_ms + 1e-9)]
         item.text = "".join(words).rstrip()
@@ -216,7 +222,7 @@ class OpenAIConnection(ScriptedConnection):
             await forever()  # this task is cancelled already, and ends here
 
     async def _speak(self, act: Speak, response: ServerResponse) -> None:
-        words = _spaced_words(act.text)
+        words = words_before_space(act.text)
         if words and response.output and response.output[-1].text:
             words[0] = " " + words[0]
         if not response.speaks:
@@ -254,11 +260,6 @@ class OpenAIConnection(ScriptedConnection):
 def _voice(settings: dict[str, Any]) -> str:
     voice = settings["audio"]["output"]["voice"]
     return voice if isinstance(voice, str) else str(voice.get("id", ""))
-
-
-def _spaced_words(text: str) -> list[str]:
-    """Return the words of a text, each with the space after it."""
-    return re.findall(r"\s*\S+\s*", text)
 
 
 def _as_messages(items: Sequence[ServerItem]) -> list[Message]:

@@ -19,6 +19,7 @@ import anyio
 from ...errors import IllegalState, MissingExtra
 from ..parrot.options import IDLE_S, STT_RATE, TTS_RATE
 from ..tones import tone
+from .manners import UNKNOWN, Manners, Part, sleep
 from .server import SPEECH_CHARACTERS_PER_S
 
 try:
@@ -29,6 +30,8 @@ try:
 except ImportError as error:
     raise MissingExtra("a scripted server", "testing", str(error)) from error
 
+RARELY = 0.1
+"""The probability of an unknown message before a message."""
 WORD_S = 0.3
 """Seconds of each word in a transcript without word times."""
 
@@ -89,10 +92,11 @@ class ScriptedParrot:
     """Parrot's server. An async context manager: while it is open, `url` is the `base_url` of the services.
 
     `behaviour` may be changed at any time. `got` has one entry for each connection since the start; `connections` has
-    the open connections.
+    the open connections. `manners` are the faults that both services show.
     """
 
-    def __init__(self, *, tls: ssl.SSLContext | None = None, **behaviour: Any) -> None:
+    def __init__(self, *, manners: Manners | None = None, tls: ssl.SSLContext | None = None, **behaviour: Any) -> None:
+        self.manners = manners
         self.behaviour = ParrotBehaviour(**behaviour)
         self.got: list[ParrotGot] = []
         self.connections: list[ParrotConnection] = []
@@ -146,7 +150,7 @@ class ScriptedParrot:
         url = urlsplit(socket.request.path)
         got = ParrotGot(url.path, parse_qs(url.query, keep_blank_values=True))
         kind = ListeningParrot if url.path == "/listen" else SpeakingParrot
-        connection = kind(socket, got, self.behaviour)
+        connection = kind(socket, got, self.behaviour, self.manners or Manners(faults=[]))
         self.got.append(got)
         self.connections.append(connection)
         try:
@@ -159,7 +163,10 @@ class ScriptedParrot:
 class ParrotConnection:
     """An open connection."""
 
-    def __init__(self, socket: ServerConnection, got: ParrotGot, behaviour: ParrotBehaviour) -> None:
+    part: Part
+
+    def __init__(self, socket: ServerConnection, got: ParrotGot, behaviour: ParrotBehaviour, manners: Manners) -> None:
+        self.manners = manners
         self.got = got
         self.behaviour = behaviour
         self._socket = socket
@@ -182,8 +189,19 @@ class ParrotConnection:
         """Send a message."""
         if self._frozen:
             await anyio.sleep_forever()
+        manners = self.manners
+        if pause_s := manners.pause_s(self.part, f"before {kind}"):
+            await anyio.sleep(pause_s)
+        messages = [{"type": kind, **fields}]
+        if manners.draw("nulls", self.part, kind):
+            messages = [dict.fromkeys(("confidence", "left_s", "code", "message")) | messages[0]]
+        if manners.draw("odd-types", self.part, kind):
+            messages = [messages[0] | {"confidence": "high", "left_s": [1], "code": 7}]
+        if manners.draw("unknown-events", self.part, f"before {kind}", RARELY):
+            messages.insert(0, {"type": UNKNOWN, "phase": "full"})
         with suppress(ConnectionClosed):
-            await self._socket.send(json.dumps({"type": kind, **fields}))
+            for message in messages:
+                await self._socket.send(json.dumps(message))
 
     async def run(self) -> None:
         """Serve the connection until it ends."""
@@ -223,8 +241,10 @@ class ParrotConnection:
 class ListeningParrot(ParrotConnection):
     """Speech-to-text: `finish` is answered with the utterance's text."""
 
-    def __init__(self, socket: ServerConnection, got: ParrotGot, behaviour: ParrotBehaviour) -> None:
-        super().__init__(socket, got, behaviour)
+    part = "listen"
+
+    def __init__(self, socket: ServerConnection, got: ParrotGot, behaviour: ParrotBehaviour, manners: Manners) -> None:
+        super().__init__(socket, got, behaviour, manners)
         self._from = 0
         self._interims = 0
 
@@ -236,7 +256,7 @@ class ListeningParrot(ParrotConnection):
         if due > self._interims:
             self._interims = due
             if text := self._so_far(due):
-                self._start(self.send("text", text=text))
+                self._start(self.send("text", text=self.manners.language.write(text)))
 
     def _so_far(self, words: int) -> str:
         transcripts = self.behaviour.transcripts
@@ -250,7 +270,7 @@ class ListeningParrot(ParrotConnection):
             pcm = bytes(self.got.audio[self._from :])
             began_s, self._from, self._interims = self._from / (2 * STT_RATE), len(self.got.audio), 0
             self.got.utterances.append(pcm)
-            self._start(self._answer(self._understood(pcm), began_s))
+            self._start(self._answer(self.manners.language.write(self._understood(pcm)), began_s))
 
     def _understood(self, pcm: bytes) -> str:
         transcripts = self.behaviour.transcripts
@@ -262,21 +282,32 @@ class ListeningParrot(ParrotConnection):
 
     async def _answer(self, text: str, began_s: float) -> None:
         await anyio.sleep(self.behaviour.answer_delay_s)
+        manners, where = self.manners, f"answer {text!r}"
+        if manners.draw("stall-before", self.part, where):
+            await sleep(manners.stall_s())
+        ends = not manners.draw("missing-end", self.part, where)
+        split = self.behaviour.split_answer or manners.draw("odd-pieces", self.part, where)
         timed = [(w, began_s + n * WORD_S, began_s + (n + 1) * WORD_S) for n, w in enumerate(text.split())]
-        for _ in range(self.behaviour.answers):
-            if self.behaviour.split_answer:
+        for _ in range(self.behaviour.answers + manners.draw("repeated-end", self.part, where)):
+            if split:
                 for word in timed:
                     await self.send("text", text=word[0], final=True, words=[word])
-                await self.send("text", final=True, last=True)
+                if ends:
+                    await self.send("text", final=True, last=True)
             else:
-                await self.send("text", text=text, final=True, last=True, confidence=0.9, words=timed)
+                await self.send("text", text=text, final=True, last=ends, confidence=0.9, words=timed)
+        if manners.draw("late-pieces", self.part, where):
+            await anyio.sleep(manners.late_s())
+            await self.send("text", text=text)
 
 
 class SpeakingParrot(ParrotConnection):
     """Text-to-speech: each sentence is a tone whose length follows its characters."""
 
-    def __init__(self, socket: ServerConnection, got: ParrotGot, behaviour: ParrotBehaviour) -> None:
-        super().__init__(socket, got, behaviour)
+    part = "speak"
+
+    def __init__(self, socket: ServerConnection, got: ParrotGot, behaviour: ParrotBehaviour, manners: Manners) -> None:
+        super().__init__(socket, got, behaviour, manners)
         self._contexts: dict[str, asyncio.Queue[str | None]] = {}
         self._speaking: dict[str, asyncio.Task[None]] = {}
         self._speed = float(got.query.get("speed", ["1"])[0])
@@ -302,14 +333,32 @@ class SpeakingParrot(ParrotConnection):
             await self._send_audio(context, bytes(self.behaviour.chunk_bytes), [])
 
     async def _speak(self, context: str, texts: asyncio.Queue[str | None]) -> None:
+        manners, where = self.manners, f"context {context}"
+        spoiled = manners.spoils(self.part, where)
+        if spoiled == "stall-before":
+            await sleep(manners.stall_s())
+        elif spoiled == "rate-limit":
+            code, message = manners.limit()
+            await self.send("error", context=context, code=code, message=message)
+            return
+        stalls = manners.spoil("stall-in-the-middle", self.part, where)
+        ends = not manners.spoil("missing-end", self.part, where)
+        with_words = not manners.draw("audio-without-words", self.part, where)
         while (text := await texts.get()) is not None:
-            if self.behaviour.silent:
+            if self.behaviour.silent or spoiled == "empty-answer":
                 continue
-            await self._say(context, text)
-        if not self.behaviour.never_done:
-            await self.send("done", context=context)
+            if spoiled == "words-without-audio":
+                await self._send_audio(context, b"", [(word, 0.0, 0.0) for word in text.split()])
+                continue
+            await self._say(context, text, with_words=with_words, stalls=stalls)
+        for _ in range(1 + manners.draw("repeated-end", self.part, where)):
+            if ends and not self.behaviour.never_done:
+                await self.send("done", context=context)
+        if manners.draw("late-pieces", self.part, where):
+            await anyio.sleep(manners.late_s())
+            await self._send_audio(context, bytes(self.behaviour.chunk_bytes), [("late", 0.0, 0.1)])
 
-    async def _say(self, context: str, text: str) -> None:
+    async def _say(self, context: str, text: str, *, with_words: bool, stalls: bool) -> None:
         rate = SPEECH_CHARACTERS_PER_S * self._speed
         pcm = tone(len(text) / rate, TTS_RATE)
         words, place = [], 0
@@ -322,7 +371,13 @@ class SpeakingParrot(ParrotConnection):
             chunk = pcm[start : start + self.behaviour.chunk_bytes]
             begin_s, end_s = start / (2 * TTS_RATE), (start + len(chunk)) / (2 * TTS_RATE)
             timed = [(w, round(b - begin_s, 6), round(e - begin_s, 6)) for w, b, e in words if begin_s <= b < end_s]
-            await self._send_audio(context, chunk, timed if self.behaviour.with_words else [])
+            if stalls and start:
+                await sleep(self.manners.stall_s())
+                stalls = False
+            first, *rest = self.manners.cut(chunk, self.part, f"context {context}")
+            await self._send_audio(context, first, timed if with_words and self.behaviour.with_words else [])
+            for piece in rest:
+                await self._send_audio(context, piece, [])
             if self.behaviour.pace:
                 await anyio.sleep((end_s - sent_s) / self.behaviour.pace)
             sent_s = end_s

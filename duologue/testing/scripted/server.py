@@ -14,12 +14,14 @@ import ssl
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from email.utils import formatdate, parsedate_to_datetime
 from types import TracebackType
 from typing import Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
 
 from ...errors import IllegalState, MissingExtra
 from ...services.context import Message
 from ..tls import HOST
+from .manners import Manners
 
 try:
     from websockets.asyncio.server import Server, ServerConnection, serve
@@ -206,14 +208,21 @@ ConnectionType = TypeVar("ConnectionType", bound=Served)
 class ScriptedServer(Generic[ConnectionType]):
     """A vendor's API on loopback, open inside its `async with`.
 
-    `model` is a function of an `Asked`, or a sequence of answers. `behaviour` has the other arguments as fields. An
-    error in the script, for example of a model that raises, is raised at the end of the `async with`.
+    `model` is a function of an `Asked`, or a sequence of answers. `manners` are the faults that the vendor shows, none
+    by default. `behaviour` has the other arguments as fields. An error in the script, for example of a model that
+    raises, is raised at the end of the `async with`.
     """
 
     def __init__(
-        self, model: Model | Sequence[Sequence[Act]] = (), *, tls: ssl.SSLContext | None = None, **behaviour: Any
+        self,
+        model: Model | Sequence[Sequence[Act]] = (),
+        *,
+        manners: Manners | None = None,
+        tls: ssl.SSLContext | None = None,
+        **behaviour: Any,
     ) -> None:
         self.model = model if callable(model) else scripted(model)
+        self.manners = manners
         self.behaviour = Behaviour(**behaviour)
         self.got: list[Got] = []
         """The record of each connection, in the order of their acceptance."""
@@ -238,6 +247,7 @@ class ScriptedServer(Generic[ConnectionType]):
             0,
             ssl=self._tls,
             process_request=self.admit,
+            process_response=self._tell_time,
             compression=None,
             ping_interval=None,
             max_size=None,
@@ -261,6 +271,11 @@ class ScriptedServer(Generic[ConnectionType]):
         """Return the model's acts for a response."""
         return self.model(asked)
 
+    def understand(self, pcm: bytes) -> str:
+        """Return the transcript of a turn of the caller, in the vendor's language."""
+        text = self.behaviour.understand(pcm)
+        return text if self.manners is None else self.manners.language.write(text)
+
     @abstractmethod
     def admit(self, socket: ServerConnection, request: Request) -> Response | None:
         """Return the response that refuses a connection, None to accept it."""
@@ -268,6 +283,12 @@ class ScriptedServer(Generic[ConnectionType]):
     @abstractmethod
     def connect(self, socket: ServerConnection, got: Got) -> ConnectionType:
         """Return the connection over an accepted socket."""
+
+    def _tell_time(self, socket: ServerConnection, request: Request, response: Response) -> None:
+        """Tell the time of the vendor's clock."""
+        if self.manners is not None and self.manners.clock_s and "Date" in response.headers:
+            now = parsedate_to_datetime(response.headers.pop("Date")).timestamp()
+            response.headers["Date"] = formatdate(now + self.manners.clock_s, usegmt=True)
 
     async def _accept(self, socket: ServerConnection) -> None:
         got = Got(number=len(self.got) + 1)

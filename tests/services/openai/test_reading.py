@@ -324,29 +324,15 @@ def raw_audio(delta: Any, **fields: Any) -> bytes:
         (b'{"type": 1}', "not a JSON object with a type"),
         (b'{"type": "response.created"}', r"response\.created .*: .*missing.*`response`"),
         (b'{"type": "response.created", "response": []}', r"response\.created .*: Expected `object`.*response`"),
-        (b'{"type": "response.done", "response": {"id": 1}}', r"response\.done .*: Expected `str`.*\.id`"),
-        (b'{"type": "response.done", "response": {"id": "r", "output": [1]}}', r"Expected `object`.*output\[0\]"),
-        (
-            b'{"type": "response.done", "response": {"id": "r", "usage": {"input_tokens": -1}}}',
-            "`float` >= 0",
-        ),
-        (
-            b'{"type": "response.done", "response": {"id": "r", "usage": {"input_tokens": "1"}}}',
-            "float.*input_to",
-        ),
         (
             b'{"type": "response.output_audio_transcript.delta", "response_id": "r", "delta": 1}',
             "`str`.*delta",
         ),
         (b'{"type": "response.output_audio_transcript.delta", "response_id": "r"}', "missing.*`delta`"),
-        (b'{"type": "error", "error": "no"}', r"Expected `object.*\.error`"),
-        (b'{"type": "session.created", "session": {"expires_at": 1e300}}', r"Expected `float` .*expires_at"),
         (raw_audio(17), r"response\.output_audio\.delta .*: Expected `bytes`.*delta`"),
         (raw_audio(None), r"response\.output_audio\.delta .*: Expected `bytes`.*delta`"),
         (raw_audio("AA*="), r"response\.output_audio\.delta .*: Invalid base64.*delta`"),
-        (raw_audio("AAA"), r"response\.output_audio\.delta .*: Invalid base64.*delta`"),
         (raw_audio("ä"), r"response\.output_audio\.delta .*: Invalid base64.*delta`"),
-        (raw_audio("AAAA", response_id=None), r"response\.output_audio\.delta .*: Expected `str`.*response_id`"),
     ],
 )
 def test_a_malformed_message_is_named_and_changes_nothing(message: bytes, problem: str) -> None:

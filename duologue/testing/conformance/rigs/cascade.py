@@ -20,7 +20,9 @@ from ....services.local.stt import SphinxSTT
 from ....services.local.tts import EspeakTTS
 from ....services.stt import STT
 from ....services.tts import TTS
+from ...scripted.manners import Manners
 from ...scripted.server import SPEECH_CHARACTERS_PER_S, Act, Asked, CallTool, Fail, Model, Speak, Wait
+from ...scripted.spoiled import spoiled
 from ..phrases import HELLO, PHRASES, THANKS
 from ..rig import NORMAL, Conditions, FarEnd, Rig
 from .values import plain
@@ -54,7 +56,17 @@ class ScriptedLLM(LLM):
             history=request.messages,
             said=last[0].text if last and last[0].role == "user" else "",
         )
-        for act in self._far.note(asked):
+        manners = self._far.manners
+        tokens = self._perform(spoiled(manners, "llm", self._far.note, asked))
+        async for token in tokens if manners is None else manners.tokens(tokens):
+            said += len(token) if isinstance(token, str) else 0
+            yield token
+        tokens_in = sum(len(message.text) for message in request.messages) // 4
+        yield Usage(service=self.name, model="scripted", input_tokens=1 + tokens_in, output_tokens=1 + said // 4)
+
+    async def _perform(self, acts: Sequence[Act]) -> AsyncIterator[str | ToolRequest]:
+        said = 0
+        for act in acts:
             match act:
                 case Speak():
                     for word in re.findall(r"\S+\s*", f" {act.text}" if said else act.text):
@@ -72,8 +84,6 @@ class ScriptedLLM(LLM):
                     raise ServiceError(f"{act.code}: {act.message}")
                 case _:
                     raise ConfigurationError(f"{act!r} cannot be scripted here: a cascade has no connection")
-        tokens_in = sum(len(message.text) for message in request.messages) // 4
-        yield Usage(service=self.name, model="scripted", input_tokens=1 + tokens_in, output_tokens=1 + said // 4)
 
 
 class _Ear(SphinxSTT):
@@ -93,17 +103,25 @@ class _Mouth(EspeakTTS):
 
     used = ""
 
+    def __init__(self, manners: Manners | None) -> None:
+        super().__init__()
+        self._manners = manners
+
     async def synthesize(self, text: str, voice: str) -> AsyncIterator[Any]:
         self.used = voice
-        async for chunk in super().synthesize(text, voice):
+        chunks = super().synthesize(text, voice)
+        async for chunk in chunks if self._manners is None else self._manners.speech(chunks):
             yield chunk
 
 
 class ScriptedEnd(FarEnd):
     """A cascade whose language model is a script."""
 
-    def __init__(self, model: Model | Sequence[Sequence[Act]], stt: STT, tts: TTS) -> None:
-        super().__init__(model)
+    def __init__(
+        self, model: Model | Sequence[Sequence[Act]], stt: STT, tts: TTS, manners: Manners | None = None
+    ) -> None:
+        super().__init__(model, manners)
+        self.manners = manners
         self.options: dict[str, Any] = {}
         """The options of the latest request."""
         self._engine = Cascade(stt, ScriptedLLM(self), tts)
@@ -139,9 +157,9 @@ class ScriptedEnd(FarEnd):
 
 
 class _LocalEnd(ScriptedEnd):
-    def __init__(self, model: Model | Sequence[Sequence[Act]]) -> None:
-        self._ear, self._mouth = _Ear(), _Mouth()
-        super().__init__(model, self._ear, self._mouth)
+    def __init__(self, model: Model | Sequence[Sequence[Act]], manners: Manners | None) -> None:
+        self._ear, self._mouth = _Ear(), _Mouth(manners)
+        super().__init__(model, self._ear, self._mouth, manners)
 
     @property
     def voice(self) -> str:
@@ -156,6 +174,7 @@ class CascadeRig(Rig):
     """Local services without a connection that could fail. Needs the extra `local`."""
 
     name = "Cascade"
+    parts = ("llm", "tts")
     interim = True
     voices = ("en-us+f3", "en-gb")
     option = ("temperature", 0.5)
@@ -169,9 +188,9 @@ class CascadeRig(Rig):
         self, model: Model | Sequence[Sequence[Act]], conditions: Conditions = NORMAL
     ) -> AbstractAsyncContextManager[FarEnd]:
         """Start a cascade whose language model is the script."""
-        return _started(model)
+        return _started(model, self.manners)
 
 
 @asynccontextmanager
-async def _started(model: Model | Sequence[Sequence[Act]]) -> AsyncIterator[FarEnd]:
-    yield _LocalEnd(model)
+async def _started(model: Model | Sequence[Sequence[Act]], manners: Manners | None) -> AsyncIterator[FarEnd]:
+    yield _LocalEnd(model, manners)

@@ -14,6 +14,7 @@ from ....services.google.options import GeminiLiveOptions
 from ....services.google.realtime import GeminiLive
 from ...scripted.google import ScriptedGemini
 from ...scripted.google_model import DEFAULT_INPUT_RATE
+from ...scripted.manners import Manners
 from ...scripted.server import Act, Model
 from ..phrases import understand
 from ..rig import NORMAL, Conditions, FarEnd, Rig
@@ -25,6 +26,7 @@ ALL_CONNECTIONS = 1_000_000
 class GeminiRig(Rig):
     """Gemini Live. With `detects_turns` the provider finds the turns, otherwise the pipeline does."""
 
+    parts = ("gemini",)
     faults = frozenset(
         {
             "drop",
@@ -39,6 +41,7 @@ class GeminiRig(Rig):
             "late_transcript",
             "refuse_change",
             "cancel_calls",
+            "unfinished",
         }
     )
     interim = True
@@ -54,6 +57,7 @@ class GeminiRig(Rig):
     def __init__(self, model: str = "gemini-3.8-live", *, detects_turns: bool = True) -> None:
         self.model = model
         self.detects_turns = detects_turns
+        self.may_be_silent = "3.8" in model
         number = re.search(r"\d+\.\d+", model)
         name = f"GeminiLive {number[0] if number else model}"
         self.name = name if detects_turns else f"{name}, own turns"
@@ -67,6 +71,7 @@ class GeminiRig(Rig):
         return _started(
             model,
             make,
+            self.manners,
             setup_delay_s=conditions.setup_delay_s,
             transcript_delay_s=conditions.transcript_delay_s,
             session_limit_s=conditions.session_limit_s,
@@ -75,9 +80,12 @@ class GeminiRig(Rig):
 
 @asynccontextmanager
 async def _started(
-    model: Model | Sequence[Sequence[Act]], make: Callable[..., GeminiLive], **behaviour: Any
+    model: Model | Sequence[Sequence[Act]],
+    make: Callable[..., GeminiLive],
+    manners: Manners | None,
+    **behaviour: Any,
 ) -> AsyncIterator[FarEnd]:
-    far = _GeminiEnd(model, behaviour)
+    far = _GeminiEnd(model, manners, behaviour)
     async with far.server:
         far.made = make(base_url=far.server.url, ssl_context=far.server.ssl_context)
         yield far
@@ -88,10 +96,12 @@ class _GeminiEnd(ServedEnd):
     made: GeminiLive
     result_key = "result"
 
-    def __init__(self, model: Model | Sequence[Sequence[Act]], behaviour: dict[str, Any]) -> None:
-        super().__init__(model)
+    def __init__(
+        self, model: Model | Sequence[Sequence[Act]], manners: Manners | None, behaviour: dict[str, Any]
+    ) -> None:
+        super().__init__(model, manners)
         ear = partial(understand, sample_rate=DEFAULT_INPUT_RATE)
-        self._server = ScriptedGemini(self.note, transcripts=ear, **behaviour)
+        self._server = ScriptedGemini(self.note, manners=manners, transcripts=ear, **behaviour)
 
     @property
     def server(self) -> ScriptedGemini:

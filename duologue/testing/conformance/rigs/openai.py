@@ -11,6 +11,7 @@ from typing import Any, Literal
 from ....frames import Configure
 from ....services.openai.options import SAMPLE_RATE, OpenAIRealtimeOptions, ServerVad
 from ....services.openai.realtime import OpenAIRealtime
+from ...scripted.manners import Manners
 from ...scripted.openai import ScriptedOpenAI
 from ...scripted.server import Act, Model
 from ..phrases import understand
@@ -21,6 +22,7 @@ from .served import FAR_TOO_LARGE, ServedEnd
 class OpenAIRig(Rig):
     """OpenAI Realtime. With `detects_turns` the provider finds the turns, otherwise the pipeline does."""
 
+    parts = ("openai",)
     faults = frozenset(
         {
             "drop",
@@ -33,6 +35,7 @@ class OpenAIRig(Rig):
             "duplicate",
             "late_transcript",
             "refuse_change",
+            "unfinished",
         }
     )
     voices = ("ash", "coral")
@@ -58,6 +61,7 @@ class OpenAIRig(Rig):
         return _started(
             model,
             make,
+            self.manners,
             setup_delay_s=conditions.setup_delay_s,
             transcript_delay_s=conditions.transcript_delay_s,
             session_limit_s=conditions.session_limit_s,
@@ -66,9 +70,12 @@ class OpenAIRig(Rig):
 
 @asynccontextmanager
 async def _started(
-    model: Model | Sequence[Sequence[Act]], make: Callable[..., OpenAIRealtime], **behaviour: Any
+    model: Model | Sequence[Sequence[Act]],
+    make: Callable[..., OpenAIRealtime],
+    manners: Manners | None,
+    **behaviour: Any,
 ) -> AsyncIterator[FarEnd]:
-    far = _OpenAIEnd(model, behaviour)
+    far = _OpenAIEnd(model, manners, behaviour)
     async with far.server:
         far.made = make(base_url=far.server.url)
         yield far
@@ -78,10 +85,12 @@ async def _started(
 class _OpenAIEnd(ServedEnd):
     made: OpenAIRealtime
 
-    def __init__(self, model: Model | Sequence[Sequence[Act]], behaviour: dict[str, Any]) -> None:
-        super().__init__(model)
+    def __init__(
+        self, model: Model | Sequence[Sequence[Act]], manners: Manners | None, behaviour: dict[str, Any]
+    ) -> None:
+        super().__init__(model, manners)
         ear = partial(understand, sample_rate=SAMPLE_RATE)
-        self._server = ScriptedOpenAI(self.note, transcripts=ear, **behaviour)
+        self._server = ScriptedOpenAI(self.note, manners=manners, transcripts=ear, **behaviour)
 
     @property
     def server(self) -> ScriptedOpenAI:

@@ -10,6 +10,7 @@ from ....frames import Configure
 from ....services.remote.connection import ConnectionSettings
 from ...parrot import ParrotSTT, ParrotTTS
 from ...parrot.options import STT_RATE
+from ...scripted.manners import Manners
 from ...scripted.parrot import ParrotGot, ScriptedParrot
 from ...scripted.server import Act, Model
 from ..phrases import understand
@@ -24,11 +25,15 @@ class RemoteEnd(ScriptedEnd):
     """Both services of the vendor, and a language model that follows a script."""
 
     def __init__(
-        self, model: Model | Sequence[Sequence[Act]], server: ScriptedParrot, connection: ConnectionSettings | None
+        self,
+        model: Model | Sequence[Sequence[Act]],
+        server: ScriptedParrot,
+        connection: ConnectionSettings | None,
+        manners: Manners | None,
     ) -> None:
         stt = ParrotSTT(api_key="test", base_url=server.url, connection=connection)
         tts = ParrotTTS(api_key="test", base_url=server.url, connection=connection)
-        super().__init__(model, stt, tts)
+        super().__init__(model, stt, tts, manners)
         self._server = server
 
     def _got(self, path: str) -> list[ParrotGot]:
@@ -52,6 +57,7 @@ class RemoteCascadeRig(Rig):
     """
 
     name = "RemoteCascade"
+    parts = ("llm", "listen", "speak")
     interim = True
     voices = ("amber", "blue")
     option = ("temperature", 0.5)
@@ -65,16 +71,19 @@ class RemoteCascadeRig(Rig):
         self, model: Model | Sequence[Sequence[Act]], conditions: Conditions = NORMAL
     ) -> AbstractAsyncContextManager[FarEnd]:
         """Start a cascade with the vendor's speech services, whose language model is the script."""
-        return _parrot_started(model, conditions)
+        return _parrot_started(model, conditions, self.manners)
 
 
 @asynccontextmanager
-async def _parrot_started(model: Model | Sequence[Sequence[Act]], conditions: Conditions) -> AsyncIterator[FarEnd]:
+async def _parrot_started(
+    model: Model | Sequence[Sequence[Act]], conditions: Conditions, manners: Manners | None
+) -> AsyncIterator[FarEnd]:
     ear = partial(understand, sample_rate=STT_RATE)
     async with ScriptedParrot(
+        manners=manners,
         transcripts=ear,
         interim_s=INTERIM_S,
         setup_delay_s=conditions.setup_delay_s,
         answer_delay_s=conditions.transcript_delay_s,
     ) as server:
-        yield RemoteEnd(model, server, conditions.connection)
+        yield RemoteEnd(model, server, conditions.connection, manners)

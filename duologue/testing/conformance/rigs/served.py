@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from typing import Any, Protocol
 
+import msgspec
+
 from ....processors.processor import Processor
 from ....services.context import Message
 from ....services.native.engine import SpeechToSpeech
@@ -45,7 +47,10 @@ class ServedEnd(FarEnd):
 
     @property
     def history(self) -> tuple[Message, ...]:
-        return tuple(self.server.got[-1].history)
+        read = self.language.read
+        return tuple(
+            msgspec.structs.replace(message, text=read(message.text)) for message in self.server.got[-1].history
+        )
 
     @property
     def results(self) -> list[tuple[str, Any]]:
