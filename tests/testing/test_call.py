@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from duologue import Cascade, Endpointing, IllegalState, Interruption, MemoryTransport, Pipeline, Session, Vad
+from duologue import (
+    Cascade,
+    ConfigurationError,
+    Endpointing,
+    IllegalState,
+    Interruption,
+    MemoryTransport,
+    Pipeline,
+    Session,
+    Vad,
+)
 from duologue.frames import BotText, Interrupted, ResponseEnded, UserText
 from duologue.processors import Processor, handles
 from duologue.session.conversation import Item
