@@ -64,7 +64,7 @@ class Bystander:
                 sent += 1
                 if time.monotonic() - began > next_at and self._asked_at is None:
                     next_at = time.monotonic() - began + ASK_EVERY_S
-                    await connection.send(json.dumps(samples.rtvi("send-text", {"content": "hello"})))
+                    await connection.send(json.dumps(samples.rtvi("send-text", {"content": samples.QUIET})))
                     self.asked, self._asked_at = self.asked + 1, time.monotonic()
                 await asyncio.sleep(max(0.0, began + sent * 0.02 - time.monotonic()))
             last = time.monotonic() + PATIENCE_S

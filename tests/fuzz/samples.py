@@ -11,6 +11,9 @@ PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(40)).decode()
 SECRET = "SECRET-OF-THE-SERVER"
 """Is in the instructions, the tools and the results of the served agents, and must reach no client."""
 
+QUIET = "a question of the quiet caller"
+"""Is always answered at once, without a tool."""
+
 
 def rtvi(kind: str, data: Any = None) -> dict[str, Any]:
     """Return an RTVI message."""
