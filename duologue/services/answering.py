@@ -133,12 +133,13 @@ class Answering:
                     llm.spent.count(piece)
             else:
                 raise wrong_piece(llm, "generate", piece, PIECES)
-            return self._is_too_long()
+            return self._characters > llm.max_answer_characters or work.since > self._ends_at
 
         try:
             await work.read(generate(), take, lambda: self._finish(said, splitter))
         except Overdue:
             raise DeadlineExceeded(f"the model gave nothing for {llm.timeout_s:g} s") from None
+        self._report_cut()
         if model and not self._characters and not self.calls:
             raise ServiceError("the model gave no words")
 
@@ -149,16 +150,15 @@ class Answering:
         if len(self.calls) < MAX_CALLS:
             self.calls.append(call)
 
-    def _is_too_long(self) -> bool:
+    def _report_cut(self) -> None:
         llm = self._llm
         if self._characters > llm.max_answer_characters:
             limit = f"{llm.max_answer_characters} characters"
         elif loop_time() > self._ends_at:
             limit = f"{llm.max_answer_s:g} s"
         else:
-            return False
+            return
         self._session.report(ServiceError(f"an answer is longer than {limit}: the rest is left out"), llm.name)
-        return True
 
     async def _finish(self, said: ModelText, splitter: SentenceSplitter | None) -> None:
         await self._push(said.flush(), splitter)

@@ -90,7 +90,8 @@ class NativeAnswers(NativeService):
             if isinstance(asked, ToolResult):
                 answered = await replies.go_on(turn)
             else:
-                answered = await replies.ask(turn, extra, tool_choice=tool_choice_of(asked))
+                spoken = self.parts.turns.latest_taken if isinstance(asked, EndOfTurn) else None
+                answered = await replies.ask(turn, extra, tool_choice=tool_choice_of(asked), spoken=spoken)
             if not answered:
                 self._unanswered = "words"
                 self._kept.append(asked)  # for the engine that takes over the call

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mappin
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from itertools import groupby
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import anyio
 from msgspec import structs
@@ -44,7 +44,6 @@ from ..call import Probe
 from ..caller import Line, SimulatedCaller
 from .phrases import spoken
 from .rig import FarEnd, Rig
-from .trial import current_trial
 
 NOISE_DBFS = -75.0
 """The level of noise in the caller's audio: too low for any detector. It makes every piece of audio different."""
@@ -182,6 +181,19 @@ class Call(SimulatedCall):
         return "\n".join(lines)
 
 
+class Judge(Protocol):
+    """Judges the calls of a scenario in the place of `Call.check` alone."""
+
+    def forgives(self, error: Exception) -> bool:
+        """Return True if the call goes on after a broken promise of the scenario."""
+
+    async def conclude(self, call: Call, ends: bool) -> None:
+        """End a call, or wait for its end if not `ends`, and check it."""
+
+
+current_judge: ContextVar[Judge | None] = ContextVar("current_judge", default=None)
+"""The judge of the running scenario, None for `Call.check`."""
+
 latest: ContextVar[Call | None] = ContextVar("latest", default=None)
 """The call of the running scenario."""
 
@@ -250,20 +262,19 @@ async def calling(
     try:
         yield call
     except Exception as error:
-        if (trial := current_trial.get()) is None or not trial.lenient:
+        if (judge := current_judge.get()) is None or not judge.forgives(error):
             session.cancel("the scenario failed")
             await call.over()
             raise
-        trial.broken.append(error)
     except BaseException:
         session.cancel("the scenario failed")
         await call.over()
         raise
-    if (trial := current_trial.get()) is None:
+    if (judge := current_judge.get()) is None:
         await (call.end() if ends else call.over())
         call.check()
     else:
-        await trial.conclude(call, ends)
+        await judge.conclude(call, ends)
 
 
 def first_word_at(call: Call, turn: int) -> float:

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import random
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from ...errors import ConfigurationError
 from ...frames import BotStartedSpeaking, ConnectionChanged, Interrupted, ResponseEnded
 from .. import clock
 from ..scripted.manners import Manners
+from .call import Call, current_judge
 from .phrases import THANKS
-
-if TYPE_CHECKING:
-    from .call import Call
-    from .rig import Rig
-    from .suite import Scenario
+from .rig import Rig
+from .suite import Scenario, run_test
 
 TrialVerdict = Literal["holds", "weakened", "cannot", "n/a"]
 """As `Verdict`. "weakened": a fault cost an answer, which was reported; the rules hold, and the call goes on."""
@@ -44,6 +41,11 @@ class Trial:
         """The rules that were broken."""
         self.calls = 0
         """The number of calls that have been judged."""
+
+    def forgives(self, error: Exception) -> bool:
+        """Note a broken promise. Returns True if the run is lenient."""
+        self.broken.append(error)
+        return self.lenient
 
     async def conclude(self, call: Call, ends: bool) -> None:
         """End a call of the scenario, and check it. Raises the first error, which is noted as well."""
@@ -91,10 +93,6 @@ async def _answered(call: Call) -> bool:
     return True
 
 
-current_trial: ContextVar[Trial | None] = ContextVar("current_trial", default=None)
-"""The trial of the running scenario, None without faults."""
-
-
 def check_under_faults(
     rig: Rig, scenario: Scenario, seed: int, faults: tuple[str, ...] | None = None
 ) -> tuple[TrialVerdict, Manners]:
@@ -126,12 +124,10 @@ def check_under_faults(
 
 
 async def _run(rig: Rig, scenario: Scenario, trial: Trial) -> TrialVerdict:
-    from .suite import run_test
-
     rig.manners = trial.manners
-    token = current_trial.set(trial)
+    token = current_judge.set(trial)
     try:
         return await run_test(rig, scenario, random.Random(f"{scenario.id} {trial.manners.seed}"))
     finally:
-        current_trial.reset(token)
+        current_judge.reset(token)
         rig.manners = None

@@ -15,7 +15,7 @@ from websockets.exceptions import ConnectionClosed
 
 from ...errors import BadInput
 from ..tones import pieces, tone
-from .manners import MannersFilter
+from .manners_filter import MannersFilter
 from .server import (
     SCRIPTED_RATE,
     SPEECH_CHARACTERS_PER_S,

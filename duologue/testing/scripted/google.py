@@ -20,15 +20,14 @@ from websockets.http11 import Request, Response
 from ..tls import loopback
 from .google_connection import GeminiConnection
 from .google_wire import GeminiMemory
-from .server import Act, Got, Model, ScriptedServer
+from .server import Act, Asked, Got, Model, ScriptedServer
+from .spoiled import spoiled
 
 _PATH = re.compile(r"/ws/google\.ai\.generativelanguage\.v1(alpha|beta)?\.GenerativeService\.BidiGenerateContent")
 
 
 class ScriptedGemini(ScriptedServer[GeminiConnection]):
     """Gemini's Live API, scripted. The client must trust the server's certificate: `ssl_context` does."""
-
-    part = "gemini"
 
     def __init__(self, model: Model | Sequence[Sequence[Act]] = (), **behaviour: Any) -> None:
         super().__init__(model, tls=loopback().server, **behaviour)
@@ -39,6 +38,10 @@ class ScriptedGemini(ScriptedServer[GeminiConnection]):
     def url(self) -> str:
         """The SDK's `base_url`. Raises IllegalState outside of the `async with`."""
         return f"https://{self.address}"
+
+    def ask(self, asked: Asked) -> Sequence[Act]:
+        """Return the model's acts for a response."""
+        return spoiled(self.manners, "gemini", self.model, asked)
 
     def admit(self, socket: ServerConnection, request: Request) -> Response | None:
         """Refuse other paths, and as many connections as `Behaviour.refuse` says."""

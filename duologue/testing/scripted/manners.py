@@ -15,19 +15,16 @@ from __future__ import annotations
 
 import math
 import random
-from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, TypeAlias, TypeVar
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, TypeVar
 
 import anyio
 import msgspec
 
 from ...errors import ConfigurationError, ServiceError
-from ...processors.kernel.tasks import loop_time
 from ...services.tts import SpeechChunk
 from .languages import LANGUAGES, Language
-from .server import SPEECH_CHARACTERS_PER_S, Act, Asked, Fail, Model, Speak, Wait
 
 Part: TypeAlias = Literal["openai", "gemini", "listen", "speak", "llm", "tts"]
 """A far end with manners: a scripted vendor, Parrot's two services, and a mock LLM and TTS."""
@@ -39,18 +36,12 @@ PAUSE_S = 0.3
 """The longest pause that changes nothing, in seconds: audio of this length is on its way."""
 MAX_WAIT_S = 4.0
 """The longest wait that a rate limit names, in seconds."""
-OVERTAKEN_S = 0.4
-"""The most seconds by which the transcript of the caller's words is overtaken by other events."""
 LATE_S = 1.5
 """The most seconds between an end and what comes after it."""
 CLOCK_S = 7200.0
 """Seconds by which a wrong clock is wrong."""
 ODD_BYTES = (1, 3, 777, 4801)
 """The sizes of odd pieces."""
-HUGE_MS = 8_000
-"""Milliseconds of audio in a huge piece."""
-WORDS = "Um, one moment."
-"""The words of an answer without audio: they are no part of any script."""
 UNKNOWN = "moon_phase"
 """The name of an event that no vendor has."""
 
@@ -239,42 +230,6 @@ class Manners:
         wait_s = round(self.random.uniform(0.5, MAX_WAIT_S), 1)
         return "rate_limit_exceeded", f"Rate limit reached for requests. Please try again in {wait_s}s."
 
-    def answer(self, part: Part, model: Model, asked: Asked) -> Sequence[Act]:
-        """Return the acts for an answer. The model is not asked for one that is spoiled before its first word."""
-        match self.spoils(part, f"answer to {asked.said!r}"):
-            case "empty-answer":
-                return []
-            case "words-without-audio":
-                return [Speak(WORDS, seconds=0.0)]
-            case "stall-before" if math.isinf(stall_s := self.stall_s()):
-                return [Wait(stall_s)]
-            case "stall-before":
-                return [Wait(3.0), *self._as_said(part, model(self.read(asked)))]
-            case "rate-limit":
-                return [Fail(*self.limit())]
-        acts = self._as_said(part, model(self.read(asked)))
-        pause_s = self.pause_s(part, "before the answer")
-        return [Wait(pause_s), *acts] if pause_s else acts
-
-    def read(self, asked: Asked) -> Asked:
-        """Return a request with its texts in English."""
-        read = self.language.read
-        history = tuple(msgspec.structs.replace(message, text=read(message.text)) for message in asked.history)
-        return replace(asked, said=read(asked.said), instructions=read(asked.instructions), history=history)
-
-    def _as_said(self, part: Part, acts: Sequence[Act]) -> list[Act]:
-        """Return acts with their words in the vendor's language, and audio that is not paced perhaps in one piece."""
-        return [self._said(part, act) if isinstance(act, Speak) else act for act in acts]
-
-    def _said(self, part: Part, act: Speak) -> Speak:
-        huge = not act.pace and self.draw("odd-pieces", part, "one huge piece", 0.2)
-        return replace(
-            act,
-            text=self.language.write(act.text),
-            seconds=_seconds(act),
-            chunk_ms=HUGE_MS if huge else act.chunk_ms,
-        )
-
     def cut(self, data: bytes, part: Part, where: str = "") -> list[bytes]:
         """Return data in pieces of odd sizes, if these are drawn, else in one."""
         if not data or not self.draw("odd-pieces", part, where):
@@ -352,39 +307,6 @@ class Manners:
                 yield SpeechChunk(small)
 
 
-class MannersFilter(ABC):
-    """Shows the faults of a plan in the messages of one connection.
-
-    `late` sends a message after some seconds, past this filter.
-    """
-
-    def __init__(self, manners: Manners, late: Callable[[float, dict[str, Any]], None]) -> None:
-        self.manners = manners
-        self.late = late
-        self._overtaken_s: float | None = None
-        self._overtaken: list[tuple[float, dict[str, Any]]] = []
-        """The transcripts that were overtaken, each with the loop time at which it is sent."""
-
-    @abstractmethod
-    def send(self, message: dict[str, Any]) -> Iterator[dict[str, Any] | Wait]:
-        """Yield what goes over the wire in the place of a message."""
-
-    def overtaken(self, message: dict[str, Any]) -> None:
-        """Send a transcript of the caller's words later; all of a connection by the same time, for their own order."""
-        if self._overtaken_s is None:
-            self._overtaken_s = self.manners.random.uniform(0.05, OVERTAKEN_S)
-        self._overtaken.append((loop_time() + self._overtaken_s, message))
-        self.late(self._overtaken_s, message)
-
-    def flush(self) -> Iterator[dict[str, Any]]:
-        """Yield the messages that were held back, because the connection ends."""
-        yield from (message for at, message in self._overtaken if at > loop_time())
-
-    def send_late(self, message: dict[str, Any]) -> None:
-        """Send a message up to `LATE_S` from now."""
-        self.late(self.manners.late_s(), message)
-
-
 MAX_PIECES = 40
 """The most small pieces into which one piece of audio is cut; the last has the rest."""
 
@@ -392,7 +314,3 @@ MAX_PIECES = 40
 async def sleep(seconds: float) -> None:
     """Sleep for some seconds, for ever if they are infinite."""
     await (anyio.sleep_forever() if math.isinf(seconds) else anyio.sleep(seconds))
-
-
-def _seconds(act: Speak) -> float | None:
-    return len(act.text) / SPEECH_CHARACTERS_PER_S if act.seconds is None and not act.audio else act.seconds

@@ -7,7 +7,8 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .manners import Manners, MannersFilter
+from .manners import Manners
+from .manners_filter import MannersFilter
 from .server import Wait
 
 ServerMessage = dict[str, Any]

@@ -8,7 +8,8 @@ import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from .manners import UNKNOWN, Manners, MannersFilter
+from .manners import UNKNOWN, Manners
+from .manners_filter import MannersFilter
 from .server import Wait
 
 Event = dict[str, Any]

@@ -17,6 +17,7 @@ from websockets.http11 import Request, Response
 from ...errors import ConfigurationError
 from .openai_connection import OpenAIConnection
 from .server import Act, Asked, GoAway, Got, Model, ScriptedServer
+from .spoiled import spoiled
 
 FOREVER_S = 1e9
 """The limit that a session without one announces, in seconds."""
@@ -24,8 +25,6 @@ FOREVER_S = 1e9
 
 class ScriptedOpenAI(ScriptedServer[OpenAIConnection]):
     """OpenAI's Realtime API, scripted."""
-
-    part = "openai"
 
     def __init__(self, model: Model | Sequence[Sequence[Act]] = (), **behaviour: Any) -> None:
         if not callable(model):
@@ -44,7 +43,7 @@ class ScriptedOpenAI(ScriptedServer[OpenAIConnection]):
 
     def ask(self, asked: Asked) -> Sequence[Act]:
         """Return the model's acts for a response."""
-        acts = list(super().ask(asked))
+        acts = list(spoiled(self.manners, "openai", self.model, asked))
         check_acts(acts)
         return acts
 

@@ -16,20 +16,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from email.utils import formatdate, parsedate_to_datetime
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
+from typing import Any, Generic, Literal, Protocol, Self, TypeAlias, TypeVar
 
 from ...errors import IllegalState, MissingExtra
 from ...services.context import Message
 from ..tls import HOST
+from .manners import Manners
 
 try:
     from websockets.asyncio.server import Server, ServerConnection, serve
     from websockets.http11 import Request, Response
 except ImportError as error:
     raise MissingExtra("a scripted server", "testing", str(error)) from error
-
-if TYPE_CHECKING:
-    from .manners import Manners, Part
 
 SPEECH_CHARACTERS_PER_S = 15.0
 """Characters a second in a scripted model's speech, for a `Speak` without `seconds`."""
@@ -215,9 +213,6 @@ class ScriptedServer(Generic[ConnectionType]):
     raises, is raised at the end of the `async with`.
     """
 
-    part: Part
-    """The name of the vendor in a plan of faults."""
-
     def __init__(
         self,
         model: Model | Sequence[Sequence[Act]] = (),
@@ -274,7 +269,7 @@ class ScriptedServer(Generic[ConnectionType]):
 
     def ask(self, asked: Asked) -> Sequence[Act]:
         """Return the model's acts for a response."""
-        return self.model(asked) if self.manners is None else self.manners.answer(self.part, self.model, asked)
+        return self.model(asked)
 
     def understand(self, pcm: bytes) -> str:
         """Return the transcript of a turn of the caller, in the vendor's language."""

@@ -18,6 +18,7 @@ from duologue.testing.scripted.manners import faults_of
 from duologue.testing.scripted.manners_google import GeminiManners
 from duologue.testing.scripted.manners_openai import OpenAIManners
 from duologue.testing.scripted.server import Asked, Fail, Speak, Wait
+from duologue.testing.scripted.spoiled import spoiled
 
 ASKED = Asked(connection=1, instructions="", voice="", tools=(), history=(), said="hello")
 
@@ -159,8 +160,8 @@ def test_an_answer_that_is_spoiled_leaves_the_script_where_it_was() -> None:
     for fault, acts in expected.items():
         left, manners = iter(script), Always(1, [fault])
         model = partial(_next_of, left)
-        assert manners.answer("openai", model, ASKED) == acts
-        (act,) = manners.answer("openai", model, ASKED)
+        assert spoiled(manners, "openai", model, ASKED) == acts
+        (act,) = spoiled(manners, "openai", model, ASKED)
         assert isinstance(act, Speak)
         assert act.text == "One.", "the answer after a spoiled one is spared"
 
@@ -170,7 +171,7 @@ def _next_of(script: Iterator[list[Speak]], asked: Asked) -> list[Speak]:
 
 
 def test_a_rate_limit_names_the_wait() -> None:
-    (act,) = Always(1, ["rate-limit"]).answer("gemini", lambda asked: [], ASKED)
+    (act,) = spoiled(Always(1, ["rate-limit"]), "gemini", lambda asked: [], ASKED)
     assert isinstance(act, Fail)
     assert "try again in " in act.message
 

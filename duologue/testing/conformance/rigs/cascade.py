@@ -22,6 +22,7 @@ from ....services.stt import STT
 from ....services.tts import TTS
 from ...scripted.manners import Manners
 from ...scripted.server import SPEECH_CHARACTERS_PER_S, Act, Asked, CallTool, Fail, Model, Speak, Wait
+from ...scripted.spoiled import spoiled
 from ..phrases import HELLO, PHRASES, THANKS
 from ..rig import NORMAL, Conditions, FarEnd, Rig
 from .values import plain
@@ -56,11 +57,8 @@ class ScriptedLLM(LLM):
             said=last[0].text if last and last[0].role == "user" else "",
         )
         manners = self._far.manners
-        if manners is None:
-            stream = self._perform(self._far.note(asked))
-        else:
-            stream = manners.tokens(self._perform(manners.answer("llm", self._far.note, asked)))
-        async for token in stream:
+        tokens = self._perform(spoiled(manners, "llm", self._far.note, asked))
+        async for token in tokens if manners is None else manners.tokens(tokens):
             said += len(token) if isinstance(token, str) else 0
             yield token
         tokens_in = sum(len(message.text) for message in request.messages) // 4
