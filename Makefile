@@ -5,7 +5,7 @@ DEMO := demo
 PORT ?= 8000
 JS := tests/web/js
 
-.PHONY: demo talk test lint bench js clean
+.PHONY: demo talk test lint bench chaos js clean
 
 demo: .venv/demo.stamp
 	$(BIN)/duologue demo --out $(DEMO)
@@ -24,6 +24,10 @@ lint: .venv/dev.stamp
 
 bench: .venv/dev.stamp
 	for module in hop turn interrupt sessions memory imports resample virtual native handoff webrtc websocket; do $(BIN)/python -m benchmarks.$$module --json; done
+
+# Half an hour: calls under random faults, hostile inputs, and SIGTERM with calls of all kinds.
+chaos: .venv/dev.stamp
+	for module in chaos fuzz sigterm; do $(BIN)/python -m benchmarks.$$module --json || exit 1; done
 
 .venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import fields
+from importlib.util import find_spec
 from typing import Any
 
 
@@ -34,6 +35,17 @@ class MissingExtra(DuologueError, ImportError):
         detail = f" ({cause})" if cause else ""
         super().__init__(f"{what} is not available{detail}: pip install 'duologue[{extra}]'")
         self.extra = extra
+
+
+def check_installed(extra: str, *modules: str) -> None:
+    """Raise MissingExtra, naming the `extra`, for the first of these modules that is not installed. Loads none."""
+    for module in modules:
+        try:
+            found = find_spec(module)
+        except ModuleNotFoundError:  # not even its package
+            found = None
+        if found is None:
+            raise MissingExtra(module, extra)
 
 
 class IncompatiblePackage(ConfigurationError):

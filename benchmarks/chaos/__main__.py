@@ -7,7 +7,8 @@ of remote services, over real sockets, under faults of their providers. The last
 answers beside clients that flood the server.
 
 The exit status is 1 if anything is hung, lost or left, a result came twice, or memory has grown by more than
-`MAX_GROWTH_MB` since call `WARM`.
+`MAX_GROWTH_MB` since call `WARM`, or the quiet caller's 95th percentile is more than `MAX_RATIO` times that without a
+flood. `--part` runs one part: cascade, native, remote or doors.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import anyio
 
 from benchmarks._report import arguments, report
 from benchmarks.chaos.calls import Maker, cascade_call
+from benchmarks.chaos.doors import MAX_RATIO, quiet_caller
 from benchmarks.chaos.providers import native_call, remote_call
 from benchmarks.chaos.services import STUBBORN_S
 from benchmarks.chaos.tally import Dice, Level, Tally
@@ -73,8 +75,12 @@ def part(make: Maker, count: int, seed: int) -> dict[str, Any]:
 def faults_of(name: str, figures: dict[str, Any]) -> list[str]:
     """Return what must not be so in a part's figures."""
     wrong = [f"{name}: {what} is {figures[what]}" for what in MUST_BE_0 if figures.get(what)]
+    if figures.get("asked", 0) > figures.get("answered", 0):
+        wrong.append(f"{name}: {figures['asked'] - figures['answered']} questions were not answered")
     if figures.get("memory_growth_mb", 0.0) > MAX_GROWTH_MB:
         wrong.append(f"{name}: memory has grown by {figures['memory_growth_mb']} MB")
+    if figures.get("p95_ratio", 0.0) > MAX_RATIO:
+        wrong.append(f"{name}: the quiet caller waits {figures['p95_ratio']} times as long")
     return wrong
 
 
@@ -86,6 +92,8 @@ def main(count: int, seed: int, only: str = "") -> dict[str, Any]:
     for name, (make, share) in makers.items():
         if only in ("", name):
             parts[name] = part(make, max(1, round(share * count)), seed)
+    if only in ("", "doors"):
+        parts["doors"] = asyncio.run(quiet_caller(min(20.0, max(5.0, count / 100))))
     return {**parts, "wrong": [fault for name, figures in parts.items() for fault in faults_of(name, figures)]}
 
 

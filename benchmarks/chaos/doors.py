@@ -1,4 +1,8 @@
-"""A quiet caller's answers at a live server, alone and beside seven clients that flood it."""
+"""A quiet caller's answers at a live server, alone and beside seven clients that flood it.
+
+`server_waited_for_core_beside_flood` is the part of the time in which other programs kept the server from its core: if
+it is not near 0, the machine is too busy for these figures.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +23,7 @@ async def quiet_caller(seconds: float) -> dict[str, Any]:
     """Return the times of the answers, in `ROUNDS` rounds of `seconds` without and with a flood."""
     alone_s: list[float] = []
     beside_s: list[float] = []
-    asked, used_s = 0, 0.0
+    asked, used_s, waited_s = 0, 0.0, 0.0
     with tempfile.TemporaryDirectory() as directory:
         async with server(Path(directory)) as (url, process):
             await _call(url, 2.0)
@@ -39,9 +43,9 @@ async def quiet_caller(seconds: float) -> dict[str, Any]:
                 )
                 assert flood.stdin is not None
                 await asyncio.sleep(2.0)
-                used_s -= cpu_s(process.pid)
+                used_s, waited_s = used_s - cpu_s(process.pid), waited_s - queued_s(process.pid)
                 caller = await _call(url, seconds)
-                used_s += cpu_s(process.pid)
+                used_s, waited_s = used_s + cpu_s(process.pid), waited_s + queued_s(process.pid)
                 beside_s += caller.answers_s
                 asked += caller.asked
                 flood.stdin.close()
@@ -56,7 +60,13 @@ async def quiet_caller(seconds: float) -> dict[str, Any]:
         **_times("beside_flood", beside_ms),
         "p95_ratio": round(p95[1] / p95[0], 2) if p95[0] else 0.0,
         "server_core_used_beside_flood": round(used_s / (ROUNDS * seconds), 2),
+        "server_waited_for_core_beside_flood": round(waited_s / (ROUNDS * seconds), 2),
     }
+
+
+def queued_s(pid: int) -> float:
+    """Return the seconds for which the process was ready and other processes had the cores. Linux only."""
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
 
 
 def _times(name: str, values: list[float]) -> dict[str, float]:

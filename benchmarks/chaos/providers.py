@@ -61,7 +61,7 @@ PARROT = (
     "sends late audio",
     "is late",
 )
-MALFORMED = (
+MALFORMED: tuple[str | bytes, ...] = (
     '{"type": ',
     "[]",
     "null",

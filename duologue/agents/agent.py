@@ -15,6 +15,7 @@ from ..errors import ConfigurationError, ToolError
 from ..frames import Configure
 from ..frames.text import well_formed, well_formed_data
 from .engine import language_line, plain_specs
+from .fields import check_several, check_strings, named_fields
 from .tool import Tool, ToolSpec
 
 TOOL_NAME = "handoff_conversation"
@@ -23,6 +24,7 @@ MAX_HISTORY = 100
 """Phases that the history of a flow's state keeps."""
 
 
+@named_fields
 @dataclass(frozen=True, kw_only=True)
 class Agent:
     """A persona that talks to the caller: its instructions, its voice, its tools, and the agents that may follow it.
@@ -31,7 +33,7 @@ class Agent:
     whose engine serves it; "" if there is only one engine. The agent says `greeting` when it takes the call, `farewell`
     when it hands the call on. `voice` is one of the engine's voices or, for an agent that several kinds of engines may
     serve, one for each family of voices: {"openai": "marin", "gemini": "Kore", "espeak": "en-us+f3"}. Functions in
-    `tools` become `Tool` objects.
+    `tools` become `Tool` objects. Raises ConfigurationError, with the mend, for an unknown or wrong field.
     """
 
     name: str
@@ -50,6 +52,13 @@ class Agent:
     """The same as `tools`, all of them `Tool` objects."""
 
     def __post_init__(self) -> None:
+        texts = "name", "role", "description", "scope", "instructions", "language", "engine", "greeting", "farewell"
+        check_strings(self, *texts)
+        if not isinstance(self.voice, Mapping):
+            check_strings(self, "voice")
+        check_several("Agent", "tools", self.tools, "tools=[f]")
+        if self.targets is not None:
+            check_several("Agent", "targets", self.targets, 'targets=("Billing",)')
         # As models and clients give names back.
         object.__setattr__(self, "name", well_formed(self.name))
         object.__setattr__(self, "targets", well_formed_data(self.targets))
@@ -95,8 +104,11 @@ def configuration(agent: Agent, more_tools: Iterable[ToolSpec] = (), voices: str
 
 def by_name(agents: Iterable[Agent]) -> dict[str, Agent]:
     """Return the agents by name. Raises ConfigurationError without agents, or for two of one name."""
+    check_several("the call", "agents", agents, "[Agent(…), Agent(…)]")
     found: dict[str, Agent] = {}
     for agent in agents:
+        if not isinstance(agent, Agent):
+            raise ConfigurationError(f"{agent!r} is not an Agent")
         if agent.name in found:
             raise ConfigurationError(f"two agents are named {agent.name!r}")
         found[agent.name] = agent
@@ -114,6 +126,7 @@ def _twice(names: Iterable[str]) -> str | None:
     return None
 
 
+@named_fields
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """A phase of the call and the agent that leads it.
@@ -128,6 +141,10 @@ class Stage:
     description: str = ""
 
     def __post_init__(self) -> None:
+        check_strings(self, "phase", "agent", "description")
+        if self.next is not None:
+            check_strings(self, "next")
+        check_several("Stage", "can_return_to", self.can_return_to, 'can_return_to=("menu",)')
         object.__setattr__(self, "phase", well_formed(self.phase))
         object.__setattr__(self, "agent", well_formed(self.agent))
         object.__setattr__(self, "next", well_formed_data(self.next))
@@ -148,7 +165,10 @@ class Flow:
 
     def __init__(self, stages: Iterable[Stage]) -> None:
         self.stages: dict[str, Stage] = {}
+        check_several("Flow", "stages", stages, "[Stage(…), Stage(…)]")
         for stage in stages:
+            if not isinstance(stage, Stage):
+                raise ConfigurationError(f"a flow is made of Stage objects, not of {stage!r}")
             if stage.phase in self.stages:
                 raise ConfigurationError(f"the flow has two stages for the phase {stage.phase!r}")
             self.stages[stage.phase] = stage

@@ -27,7 +27,6 @@ from ..processors.tools import Tools
 from ..processors.turns.endpointing import Endpointing
 from ..processors.turns.interruption import Interruption
 from ..processors.turns.vad import Vad
-from ..session.loop_watch import LoopWatch
 from ..session.session import Session
 from ..web import VoiceApp, WebLimits, openai_realtime_app, routes, token_auth
 from ..web.auth import checked_token
@@ -94,7 +93,7 @@ def run_serve(
         else:
             assert make_call is not None
             voice = openai_realtime_app(make_call, api_key=key or None, **options)
-        stays += [voice.lifespan(), LoopWatch()]
+        stays.append(voice.lifespan())
         _print_addresses(Console(highlight=False, soft_wrap=True), f"http://{_host(host)}:{port}", voice, printed)
         config = uvicorn.Config(
             Starlette(routes=[Mount("/", voice)], lifespan=_lifespan(stays)),

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from ..agents.agent import Agent
+from ..agents.fields import check_several
 from ..agents.tool import Tool, ToolSpec
 from ..errors import ConfigurationError, IllegalState, ToolError
 from ..frames import ApprovalGiven, Interrupted, ResponseStarted, ToolCall, ToolResult
@@ -49,6 +50,7 @@ class Tools(Processor):
     ) -> None:
         if result_max_length <= 0:
             raise ConfigurationError(f"result_max_length must be positive, not {result_max_length}")
+        check_several("Tools", "tools", tools, "Tools([f])")
         self._own: dict[str, Tool] = {}
         for tool in (t if isinstance(t, Tool) else Tool(t) for t in tools):
             if tool.name in self._own:

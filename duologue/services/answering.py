@@ -5,25 +5,27 @@ from __future__ import annotations
 import asyncio
 import logging
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, Protocol
 
 import msgspec
 
 from ..errors import ConfigurationError, DeadlineExceeded, ServiceError
-from ..frames import BotText, Usage
+from ..frames import BotText, Frame, Signal, Usage
 from ..processors.kernel.groups import leaves
+from ..processors.kernel.host import LaneOwner
 from ..processors.kernel.lane import Overdue
 from ..processors.kernel.tasks import loop_time
 from ..processors.kernel.work import Stopped, Work
 from .context import ToolRequest
 from .contract import wrong_piece
 from .sentences import SentenceSplitter
+from .spending import Spent
 from .thoughts import ModelText, ThoughtsGiven, begins_with_thoughts
 from .tts import TTS
 
-if TYPE_CHECKING:
-    from .llm import LLM, Pieces
+Pieces = AsyncIterator[str | ToolRequest | Usage]
+"""An answer of a model, piece by piece."""
 
 log = logging.getLogger("duologue")
 
@@ -34,10 +36,26 @@ MAX_CALLS = 64
 PIECES = "str, ToolRequest or Usage"
 
 
+class Model(LaneOwner, Protocol):
+    """The part of an `LLM` that its answers use."""
+
+    model: str
+    timeout_s: float
+    max_answer_s: float
+    max_answer_characters: int
+    thinks_first: bool | None
+    spent: Spent
+
+    @property
+    def session(self) -> Any: ...
+    def push(self, frame: Frame) -> Awaitable[None]: ...
+    def broadcast(self, signal: Signal) -> None: ...
+
+
 class Answering:
     """Reads one answer of a model, and pushes its text. A text of the application is read like an answer."""
 
-    def __init__(self, llm: LLM, turn: int, response_id: str) -> None:
+    def __init__(self, llm: Model, turn: int, response_id: str) -> None:
         self.turn = turn
         self.calls: list[ToolRequest] = []
         self._llm = llm
@@ -115,12 +133,13 @@ class Answering:
                     llm.spent.count(piece)
             else:
                 raise wrong_piece(llm, "generate", piece, PIECES)
-            return self._is_too_long()
+            return self._characters > llm.max_answer_characters or work.since > self._ends_at
 
         try:
             await work.read(generate(), take, lambda: self._finish(said, splitter))
         except Overdue:
             raise DeadlineExceeded(f"the model gave nothing for {llm.timeout_s:g} s") from None
+        self._report_cut()
         if model and not self._characters and not self.calls:
             raise ServiceError("the model gave no words")
 
@@ -131,16 +150,15 @@ class Answering:
         if len(self.calls) < MAX_CALLS:
             self.calls.append(call)
 
-    def _is_too_long(self) -> bool:
+    def _report_cut(self) -> None:
         llm = self._llm
         if self._characters > llm.max_answer_characters:
             limit = f"{llm.max_answer_characters} characters"
         elif loop_time() > self._ends_at:
             limit = f"{llm.max_answer_s:g} s"
         else:
-            return False
+            return
         self._session.report(ServiceError(f"an answer is longer than {limit}: the rest is left out"), llm.name)
-        return True
 
     async def _finish(self, said: ModelText, splitter: SentenceSplitter | None) -> None:
         await self._push(said.flush(), splitter)

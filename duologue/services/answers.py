@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import math
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any, Protocol
@@ -28,6 +30,7 @@ from ..frames import (
 from ..processors.handoff.handoff import first_configuration
 from ..processors.kernel.lane import DrainableLane
 from ..processors.kernel.node import Node
+from ..processors.kernel.tasks import loop_time
 from ..processors.processor import Processor, handles
 from .contract import check_made, check_opened
 
@@ -58,6 +61,9 @@ class Answers(Processor):
     interrupted is answered as soon as nobody speaks. Subclasses implement `_answer` and `_speak`.
     """
 
+    answer_every_s: float = 0.3
+    """The shortest time from one answer to the next, in seconds. The results of tools do not wait for it."""
+
     is_made = False
     """True once `__init__` has run."""
 
@@ -74,14 +80,12 @@ class Answers(Processor):
         self._leaving = False
         self._unheard = False  # the client has gone: nobody can hear an answer
         self._kept: list[Input] = []
+        self._answered_at = -math.inf  # loop time at which the latest answer began
         self._texts_wait = False  # a job that answers typed texts has not begun
 
     async def _answer(self, turn: int, extra: str, asked: Input) -> None:
         """Answer `asked` in this turn, with `extra` instructions for this answer, and with its choice of tools."""
         raise NotImplementedError
-
-    async def _may_begin(self) -> None:
-        """Wait until an answer may begin. The texts that arrive meanwhile are answered as well."""
 
     async def _speak(self, turn: int, config: EngineConfig, text: str) -> None:
         """Say a text word for word in this turn."""
@@ -107,6 +111,7 @@ class Answers(Processor):
         """Start the worker that gives one response after the other. Overriding methods call this first."""
         self._jobs = DrainableLane(self)
         self._leaving = self._texts_wait = False
+        self._answered_at = -math.inf
 
     def first_change(self, voices: str) -> Configure | None:
         """Return the change to the session's agent, None without an agent, and keep the agent's greeting for later.
@@ -340,7 +345,10 @@ class Answers(Processor):
         """Do one job. `config` is the configuration at the time of its request."""
         floor, asked_in, turn = self.session.floor, _turn_of(frame), 0
         if isinstance(frame, Respond) or (self._unanswered == "words" and not isinstance(frame, Say | ToolResult)):
-            await self._may_begin()
+            wait_s = self._answered_at + self.answer_every_s - loop_time()
+            if wait_s > 0:  # texts that arrive meanwhile are answered as well
+                await asyncio.sleep(wait_s)
+            self._answered_at = loop_time()
         if self._leaving and not isinstance(frame, Say):
             self._kept.append(frame)
             return

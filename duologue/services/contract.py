@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeVar
 
 from ..errors import ConfigurationError
@@ -47,8 +47,9 @@ def wrong_piece(service: object, method: str, piece: object, gives: str) -> Conf
     return ConfigurationError(f"{type(service).__name__}.{method} yields {type(piece).__name__}, not {gives}")
 
 
-async def result_of(service: object, method: str, given: Awaitable[T] | Any, gives: type[T]) -> T:
+async def result_of(service: object, method: str, call: Callable[[], Any], gives: type[T]) -> T:
     """Return the result of an `async def` method. Raises ConfigurationError if it is of another type."""
+    given = call()
     if not inspect.isawaitable(given):
         raise ConfigurationError(f"{type(service).__name__}.{method} returns {type(given).__name__}: use `async def`")
     result = await given

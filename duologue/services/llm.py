@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import math
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -22,13 +20,11 @@ from ..frames import (
     ResponseStarted,
     ResponseStatus,
     ToolCall,
-    Usage,
     UserTranscript,
 )
-from ..processors.kernel.tasks import loop_time
 from ..processors.kernel.work import Stopped, close_stream
 from ..processors.processor import handles
-from .answering import PIECES, Answering
+from .answering import PIECES, Answering, Pieces
 from .answers import MAX_CALLS_PER_TURN, Answers, refusal, tool_choice_of
 from .context import DEFAULT_BUDGET, Budget, Message, Request, ToolRequest, messages
 from .contract import stream_of
@@ -36,9 +32,6 @@ from .spending import DEFAULT_SPENDING, Spending, Spent
 from .thoughts import ThoughtsGiven
 
 __all__ = ["LLM", "Budget", "Message", "Pieces", "Request", "ToolRequest", "messages"]
-
-Pieces = AsyncIterator[str | ToolRequest | Usage]
-"""An answer of a model, piece by piece."""
 
 
 class LLM(Answers):
@@ -62,8 +55,7 @@ class LLM(Answers):
     The agent says `not_understood` when no word of the caller's speech was recognised, and `failure` when the model has
     not answered, or no service could transcribe the caller's speech. With None it says nothing.
 
-    Requests begin at least `request_every_s` seconds apart, apart from those with the results of tools: texts that are
-    typed meanwhile get one answer. A call that has used up its `spending` ends with the reason "cap".
+    A call that has used up its `spending` ends with the reason "cap".
     """
 
     gives = frozenset({BotText, ToolCall})
@@ -79,8 +71,6 @@ class LLM(Answers):
     """True if the service obeys `Request.tool_choice`."""
     budget: Budget = DEFAULT_BUDGET
     """The part of the conversation that each request carries."""
-    request_every_s: float = 0.3
-    """The shortest time from one request to the next, in seconds."""
     spending: Spending = DEFAULT_SPENDING
     """The requests and tokens of one call."""
     not_understood: str | None = "Sorry, I did not catch that."
@@ -99,14 +89,8 @@ class LLM(Answers):
     def __init__(self) -> None:
         super().__init__()
         self._answering: Answering | None = None  # the answer in progress
-        self._requested_at = -math.inf  # loop time
         self.spent = Spent()
         """The requests and tokens of the call so far."""
-
-    async def open(self) -> None:
-        """Start the worker that gives one response after the other. Overriding methods call this first."""
-        await super().open()
-        self._requested_at = -math.inf
 
     def client_changed(self, signal: ClientChanged) -> None:
         """Cancel the answer in progress once the client has gone."""
@@ -158,11 +142,6 @@ class LLM(Answers):
     async def _speak(self, turn: int, config: EngineConfig, text: str) -> None:
         await self._respond(turn, config, lambda: fixed(text))
 
-    async def _may_begin(self) -> None:
-        wait_s = self._requested_at + self.request_every_s - loop_time()
-        if wait_s > 0:
-            await asyncio.sleep(wait_s)
-
     async def _answer(self, turn: int, extra: str, asked: Input) -> None:
         # The present configuration: there may have been a hand-off since the request.
         config, failure, news = self.config, self.failure, self.session.calls.news
@@ -204,7 +183,6 @@ class LLM(Answers):
         return False
 
     def _asked(self, request: Request) -> Pieces:
-        self._requested_at = loop_time()
         self.spent.ask(request)
         return stream_of(self, "generate", self.generate(request), PIECES)
 

@@ -27,6 +27,7 @@ class Recovering(Protocol):
     reopens: bool
     timeout_s: float
     replaceable: bool
+    failure: Exception | None
 
     @property
     def name(self) -> str: ...
@@ -49,8 +50,6 @@ class Recovery:
     def __init__(self, service: Recovering) -> None:
         self.opening = False
         """True while the service is closed and opened again. The bases' own `open` and `close` do nothing then."""
-        self.lost: Exception | None = None
-        """The error after which the service was given up."""
         self._service = service
         self._failures = 0
         self._closed = False  # it has failed and was not opened again
@@ -61,30 +60,29 @@ class Recovery:
 
     def begin(self) -> None:
         """Forget the failures: the engine opens."""
-        self._failures, self._closed, self.lost = 0, False, None
+        self._failures, self._closed, self._service.failure = 0, False, None
 
     def failed(self, error: Exception) -> bool:
         """Note a failure. Returns True if the service may be used again."""
+        if self._service.failure is not None:
+            return False
         self._failures += 1
         self._closed = self._service.reopens and not isinstance(error, ConfigurationError)
         if self._failures >= MAX_FAILURES:
-            self.give_up(error)
-        return self.lost is None
+            self._give_up(error)
+        return self._service.failure is None
 
-    def give_up(self, error: Exception) -> None:
-        """Report that the service is lost. Does nothing if it is lost already."""
-        if self.lost is not None:
-            return
+    def _give_up(self, error: Exception) -> None:
         service = self._service
         times = f"failed {self._failures} times in a row: {error}"
-        self.lost = ServiceError(f"{service.name} {times}")
+        service.failure = ServiceError(f"{service.name} {times}")
         service.broadcast(ConnectionChanged(engine=service.name, state="lost", reason=times))
-        service.session.report(self.lost, service.name, fatal=not self._service.replaceable)
+        service.session.report(service.failure, service.name, fatal=not self._service.replaceable)
 
     async def ready(self) -> None:
         """Open the service again if it has failed. Raises the error of its `open`, DeadlineExceeded or Stopped."""
-        if self.lost is not None:
-            raise self.lost
+        if self._service.failure is not None:
+            raise self._service.failure
         if not self._closed:
             return
         service = self._service

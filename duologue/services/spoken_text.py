@@ -38,3 +38,8 @@ def spoken(text: str) -> str:
     if not text.isascii():
         text = _EMOJI_AND_SPACE.sub("", text)
     return text if any(map(str.isalnum, text)) else ""
+
+
+def space_after(text: str) -> str:
+    """Return the white space at the end of a text."""
+    return text[len(text.rstrip()) :]

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import math
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
@@ -72,6 +73,9 @@ class STT(Processor):
     replaceable: bool = False
     """True while another engine can take the call if this service fails for good."""
 
+    failure: Exception | None = None
+    """The error with which the service was given up."""
+
     is_made = False
     """True once `__init__` has run."""
 
@@ -108,6 +112,7 @@ class STT(Processor):
         if not self._recovery.opening:
             self._recovery.begin()
             self._released = False
+            self._patience = Patience(self._leave_behind, self.session.deadlines.stop_s)
 
     def check_opened(self) -> None:
         """Require that `open` has run."""
@@ -264,9 +269,22 @@ class STT(Processor):
                 self._check_interim(interim)
                 await self.tell_interim(interim)
         except Overdue:
+            task = asyncio.current_task()
+            assert self._lane is not None
+            assert task is not None
+            if task is not self._lane.worker:  # it was left behind: the lane has gone on without it
+                task.cancel()
+                await asyncio.sleep(0)
             self._note_overdue()
         except Exception as error:
             self._failed = error
+
+    def _leave_behind(self) -> None:
+        """Go on without a `feed` that ignores its cancellation."""
+        self._note_overdue()
+        self._patience = Patience(self._leave_behind, self.session.deadlines.stop_s)
+        assert self._lane is not None
+        self._lane.leave_behind(f"its cancellation for {self.session.deadlines.stop_s:g} s")
 
     def _check_interim(self, interim: object) -> None:
         if not isinstance(interim, str):
@@ -287,7 +305,7 @@ class STT(Processor):
         self._listening = False
         fed_s = self._fed_s
         said = await self._ask(self._final_text)
-        if self._failed is not None:
+        if self._failed is not None and not self._released:
             said = await self._once_more()
         heard = said or self.partial()
         # After what follows from the transcript: the caller waits for that.
@@ -308,10 +326,10 @@ class STT(Processor):
 
     async def _begin_anew(self) -> None:
         await self._recovery.ready()
-        await self.in_work("begin", result_of(self, "begin", self.begin(), object), self.timeout_s)
+        await self.in_work("begin", result_of(self, "begin", self.begin, object), self.timeout_s)
 
     async def _final_text(self) -> Transcription:
-        said = await self.in_work("finish", result_of(self, "finish", self.finish(), Transcription), self.timeout_s)
+        said = await self.in_work("finish", result_of(self, "finish", self.finish, Transcription), self.timeout_s)
         if not isinstance(said.text, str):
             raise ConfigurationError(f"{self.name}.finish returns a text of type {type(said.text).__name__}, not str")
         self._recovery.worked()
@@ -327,7 +345,7 @@ class STT(Processor):
             if self._failed is None:
                 return said
             self._recovery.failed(self._failed)
-        if self._recovery.lost is None:
+        if self.failure is None:
             if not self._released:
                 self.session.report(_reported(self._failed), self.name)
         elif self.replaceable and not self._released:
@@ -345,12 +363,12 @@ class STT(Processor):
         for frame in [frame for frame in self._utterance if isinstance(frame, UserAudio)]:
             block += self._converted(frame)
             if len(block) >= 2 * self.sample_rate:
-                await self.in_work("feed", result_of(self, "feed", self.feed(block), object), self.timeout_s)
+                await self.in_work("feed", result_of(self, "feed", partial(self.feed, block), object), self.timeout_s)
                 block = b""
         if self._mono is not None:
             block += self._mono.flush()
         if block:
-            await self.in_work("feed", result_of(self, "feed", self.feed(block), object), self.timeout_s)
+            await self.in_work("feed", result_of(self, "feed", partial(self.feed, block), object), self.timeout_s)
         return await self._final_text()
 
     async def in_work(self, method: str, call: Coroutine[Any, Any, Result], limit_s: float) -> Result:

@@ -20,7 +20,7 @@ from ..session.heard import SPOKEN_CHARACTERS_PER_S, cut_text
 from .contract import check_made, check_opened, stream_of, wrong_piece
 from .recovery import Recovery
 from .sentences import SentenceSplitter
-from .spoken_text import spoken
+from .spoken_text import space_after, spoken
 from .word_times import WordAligner, in_proportion
 
 T = TypeVar("T")
@@ -74,6 +74,9 @@ class TTS(Processor):
 
     replaceable: bool = False
     """True while another engine can take the call if this service fails for good."""
+
+    failure: Exception | None = None
+    """The error with which the service was given up."""
 
     is_made = False
     """True once `__init__` has run."""
@@ -238,7 +241,7 @@ class TTS(Processor):
                 break
             log.info("session %s: %s is asked once more: %s", self.session.id, self.name, error)
         self._failure = f"no speech for a sentence: {str(error) or type(error).__name__}"
-        if self._recovery.lost is None:
+        if self.failure is None:
             self.session.report(ServiceError(self._failure), self.name)
         await self._leave_out_rest(sentence, text, self._spoken_s - begin_s)
 
@@ -306,6 +309,7 @@ class TTS(Processor):
         else:
             said = cut_text(text, int(spoken_s * SPOKEN_CHARACTERS_PER_S)).rstrip()
             await self._time(sentence, in_proportion(said, words.begin_s, words.begin_s + spoken_s))
+        said += space_after(sentence.text) if said else ""
         self.session.ledger.correct_text(sentence.response_id, sentence.text, said)
         words.replace_rest(begin, said)
 

@@ -13,7 +13,7 @@ import anyio
 
 from ..agents.agent import Agent
 from ..agents.engine import Engine
-from ..errors import ConfigurationError, ToolError
+from ..errors import ConfigurationError, IllegalState, ToolError
 from ..frames import (
     BotText,
     End,
@@ -120,8 +120,15 @@ class Session:
     async def run(self) -> Outcome:
         """Run the call until it ends, and return its outcome. Cancelling this ends the call at once.
 
-        Raises IllegalState if the session has run before. Errors in the call are not raised: see `Outcome.error`.
+        Raises IllegalState if the session has run before, and outside asyncio. Errors in the call are not raised: see
+        `Outcome.error`.
         """
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise IllegalState(
+                "a session runs on asyncio's event loop: use anyio.run(main) without a backend, or asyncio.run(main())"
+            ) from None
 
         def cut() -> None:
             self.floor.close()

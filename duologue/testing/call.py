@@ -67,9 +67,13 @@ class BareCall:
     """A session that runs for the length of a block, without a caller, and its results.
 
     The block begins when the session has started; at its end the call ends in order, or is cancelled if not `ends`. If
-    the block raises, the call is cancelled. All times are session times in seconds. Use it inside an event loop; in
-    tests, under the virtual clock.
+    the block raises, the call is cancelled. If the session cannot start, the block does not begin: the error of the
+    outcome is raised, unless the call `may_fail`. All times are session times in seconds. Use it inside an event loop;
+    in tests, under the virtual clock.
     """
+
+    may_fail = False
+    """True for a test of calls that cannot start: the block begins then, too."""
 
     def __init__(self, session: Session, *, ends: bool = True) -> None:
         self.session = session
@@ -89,6 +93,8 @@ class BareCall:
 
     async def __aenter__(self) -> Self:
         await self.start()
+        if self._outcome is not None and self._outcome.error is not None and not self.may_fail:
+            raise self._outcome.error
         return self
 
     async def __aexit__(
@@ -300,5 +306,5 @@ class Call(BareCall):
         return await self.caller.wait_for_agent_to_start()
 
     async def waits(self, seconds: float) -> None:
-        """The caller is silent for a while. Raises IllegalState when the call is over."""
+        """The caller is silent for a while, or until the agent hangs up. Raises IllegalState after the call's end."""
         await self.caller.silence(seconds)

@@ -120,9 +120,9 @@ class SimulatedCaller:
         return line
 
     async def silence(self, seconds: float) -> None:
-        """Say nothing for a while. The microphone stays open."""
+        """Say nothing for a while, or until the agent hangs up. The microphone stays open."""
         until = self._loop.time() + seconds
-        await self._until(lambda: self._loop.time() >= until - 1e-6)
+        await self._until(lambda: self._beat is None or self._loop.time() >= until - 1e-6)
 
     async def wait_for_agent_to_start(self, timeout_s: float = 30.0) -> float:
         """Wait until the agent speaks, if it does not already. Returns the session time at which it began.

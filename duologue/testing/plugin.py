@@ -48,6 +48,22 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     for marker in _MARKERS:
         config.addinivalue_line("markers", marker)
+    if config.getini("duologue_virtual_clock") and _asyncio_mode(config) == "auto":
+        config.issue_config_time_warning(
+            pytest.PytestWarning(
+                "duologue_virtual_clock has no effect: pytest-asyncio, in its mode auto, takes all async tests and "
+                "runs them in real time. Set asyncio_mode = strict."
+            ),
+            2,
+        )
+
+
+def _asyncio_mode(config: pytest.Config) -> str:
+    """Return the mode of pytest-asyncio, "" without it."""
+    try:
+        return str(config.getoption("asyncio_mode", None) or config.getini("asyncio_mode"))
+    except (KeyError, ValueError):
+        return ""
 
 
 def _is_ours(item: pytest.Item) -> bool:

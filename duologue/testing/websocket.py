@@ -11,10 +11,14 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
-from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import ConnectionClosed
 
 from ..errors import MissingExtra
+
+try:
+    from websockets.asyncio.client import ClientConnection, connect
+    from websockets.exceptions import ConnectionClosed
+except ImportError as error:
+    raise MissingExtra("a WebSocket client", "testing", str(error)) from error
 
 
 @asynccontextmanager

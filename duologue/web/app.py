@@ -14,6 +14,7 @@ from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.routing import BaseRoute
 
+from ..session.loop_watch import LoopWatch
 from ..session.session import Session
 from ..transports.client import ClientTransport
 from . import page as page_files
@@ -59,13 +60,14 @@ class VoiceApp(Starlette):
         """Take calls while the server runs, and end them when it stops. May be used again after that.
 
         Use this as the lifespan of the application on which the routes are mounted, or as a part of it. Without it,
-        calls are cut off with the server.
+        calls are cut off with the server. The log names code that blocks the event loop: see `LoopWatch`.
         """
         self.calls.begin()
-        try:
-            yield
-        finally:
-            await self.calls.shutdown()
+        async with LoopWatch():
+            try:
+                yield
+            finally:
+                await self.calls.shutdown()
 
 
 def routes(

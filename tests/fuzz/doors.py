@@ -28,6 +28,8 @@ ROOT = Path(__file__).parents[2]
 START_S = 60.0
 SETTLE_S = 30.0
 """Seconds after which a server must have let go of all clients: longer than its limits for offers and drains."""
+PATIENCE_S = 20.0
+"""Seconds within which the bystander's last question must be answered."""
 ASK_EVERY_S = 1.0
 MAX_GROWTH_MB = 40.0
 SERVE = """
@@ -60,15 +62,14 @@ class Bystander:
             while not until.is_set():
                 await connection.send(bytes(640))
                 sent += 1
-                if time.monotonic() - began > next_at:
-                    next_at += ASK_EVERY_S
-                    await connection.send(json.dumps(samples.rtvi("send-text", {"content": "hello"})))
+                if time.monotonic() - began > next_at and self._asked_at is None:
+                    next_at = time.monotonic() - began + ASK_EVERY_S
+                    await connection.send(json.dumps(samples.rtvi("send-text", {"content": samples.QUIET})))
                     self.asked, self._asked_at = self.asked + 1, time.monotonic()
                 await asyncio.sleep(max(0.0, began + sent * 0.02 - time.monotonic()))
-            for _ in range(100):
-                if self._asked_at is None:
-                    break
-                await asyncio.sleep(0.1)
+            last = time.monotonic() + PATIENCE_S
+            while self._asked_at is not None and time.monotonic() < last:
+                await asyncio.sleep(0.05)
             reader.cancel()
 
     async def _read(self, connection: Any) -> None:

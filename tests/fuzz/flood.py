@@ -29,6 +29,8 @@ from tests.fuzz.mutation import Mutator
 
 DOORS = ("/ws", "/ws?format=binary", "/ws/protobuf", "/websocket/offer", "/v1/realtime?model=m")
 PATHS = ("/start", "/api/offer", "/webrtc/offer", "/sessions/guess/api/offer", "/", "/ws", "/../etc/passwd")
+PEER_S = 30.0
+"""Seconds for the messages of one peer connection, which may not take them any more."""
 Make = Callable[[Mutator], "str | bytes"]
 
 
@@ -50,7 +52,7 @@ class Figures:
 
 def plain(mutator: Mutator) -> str | bytes:
     """A message for /ws."""
-    return mutator.noise() if mutator.chance(0.05) else mutator.message(samples.F1)
+    return mutator.noise() if mutator.chance(0.05) else mutator.message(samples.PLAIN)
 
 
 def rtvi(mutator: Mutator) -> str:
@@ -236,7 +238,7 @@ class Flood:
             number += 1
             mutator = Mutator(f"data channel-{self._seed}-{number}")
             try:
-                async with WebRTCClient(send, listen=False) as peer:
+                async with asyncio.timeout(PEER_S), WebRTCClient(send, listen=False) as peer:
                     for place in range(mutator.random.randint(10, 300)):
                         peer.send(rtvi(mutator).encode("utf-8", "replace").decode()[:60_000])
                         self.figures.sent["data channel"] += 1
@@ -266,17 +268,16 @@ def request(url: str, method: str, body: bytes, token: str) -> tuple[int, bytes]
 
 def signalling(mutator: Mutator) -> tuple[str, str, bytes]:
     """Return the method, the path and the body of a request."""
-    method, path, valid = mutator.random.choice(
-        (
-            ("POST", "/start", samples.START),
-            ("POST", "/api/offer", samples.OFFER),
-            ("POST", "/api/offer", samples.OFFER),
-            ("POST", "/webrtc/offer", samples.FASTRTC_OFFER),
-            ("PATCH", "/api/offer", samples.PATCH),
-            ("POST", mutator.random.choice(PATHS), samples.OFFER),
-            ("PATCH", "/sessions/guess/api/offer", samples.PATCH),
-        )
+    requests: tuple[tuple[str, str, list[Any]], ...] = (
+        ("POST", "/start", samples.START),
+        ("POST", "/api/offer", samples.OFFER),
+        ("POST", "/api/offer", samples.OFFER),
+        ("POST", "/webrtc/offer", samples.FASTRTC_OFFER),
+        ("PATCH", "/api/offer", samples.PATCH),
+        ("POST", mutator.random.choice(PATHS), samples.OFFER),
+        ("PATCH", "/sessions/guess/api/offer", samples.PATCH),
     )
+    method, path, valid = mutator.random.choice(requests)
     if mutator.chance(0.6) and "sdp" in valid[0]:
         sdp = mutator.mangled(samples.SDP.encode(), 4).decode("latin-1")
         lines = sdp.split("\r\n")

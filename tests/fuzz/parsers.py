@@ -40,8 +40,8 @@ from duologue.testing.parrot.stt import ParrotSTTDialect
 from duologue.testing.parrot.wire import decode_parrot
 from duologue.transports.websocket.pipecat_frames import PipecatSerializer
 from duologue.transports.websocket.serializers import (
-    F1ClientSerializer,
-    F1Serializer,
+    DuologueClientSerializer,
+    DuologueSerializer,
     FastRtcSerializer,
     Serializer,
 )
@@ -126,7 +126,7 @@ _RTVI = (ClientMessage, ClientReady, DtmfKeys, FunctionCallResult, RawAudio, Sen
 
 def rtvi(mutator: Mutator) -> None:
     """The data of RTVI's requests."""
-    found = F1Serializer(words=RtviWords()).parse(mutator.message(samples.RTVI))
+    found = DuologueSerializer(words=RtviWords()).parse(mutator.message(samples.RTVI))
     if isinstance(found, dict) and is_plain(found):
         read = read_data(found.get("data"), mutator.random.choice(_RTVI))
         if isinstance(read, SendFile):
@@ -143,7 +143,7 @@ def realtime(mutator: Mutator) -> None:
     if not _backends or mutator.chance(0.002):
         _backends[:] = [Silent()]
     session = _backends[0].session
-    message: str | bytes = mutator.message(samples.REALTIME)
+    message = mutator.message(samples.REALTIME)
     if mutator.chance(0.3) and session.items:
         message = message.replace("item_1", mutator.random.choice(session.items).id)
     session.receive(mutator.noise() if mutator.chance(0.02) else message)
@@ -270,8 +270,8 @@ def _read(dialect: Any, mutator: Mutator, valid: list[Any]) -> None:
 
 
 TARGETS: dict[str, Target] = {
-    "plain JSON": serializer(lambda: F1Serializer(words=RtviWords()), samples.F1),
-    "plain JSON, the client's end": serializer(F1ClientSerializer, samples.F1),
+    "plain JSON": serializer(lambda: DuologueSerializer(words=RtviWords()), samples.PLAIN),
+    "plain JSON, the client's end": serializer(DuologueClientSerializer, samples.PLAIN),
     "FastRTC's WebSocket": serializer(FastRtcSerializer, samples.FASTRTC),
     "protobuf": protobuf,
     "RTVI": rtvi,

@@ -11,13 +11,16 @@ PNG = base64.b64encode(b"\x89PNG\r\n\x1a\n" + bytes(40)).decode()
 SECRET = "SECRET-OF-THE-SERVER"
 """Is in the instructions, the tools and the results of the served agents, and must reach no client."""
 
+QUIET = "a question of the quiet caller"
+"""Is always answered at once, without a tool."""
+
 
 def rtvi(kind: str, data: Any = None) -> dict[str, Any]:
     """Return an RTVI message."""
     return {"label": "rtvi-ai", "type": kind, "id": "1", **({} if data is None else {"data": data})}
 
 
-F1 = [
+PLAIN = [
     {"type": "audio", "data": AUDIO},
     {"type": "played", "ms": 120},
     {"type": "ping"},
@@ -91,7 +94,7 @@ REALTIME = [
     {"type": "response.cancel", "response_id": "resp_1"},
     {"type": "output_audio_buffer.clear"},
 ]
-START = [
+START: list[Any] = [
     {"transport": "webrtc", "createDailyRoom": False, "enableDefaultIceServers": True, "body": {"a": 1}},
     {"transport": "websocket"},
 ]
@@ -105,11 +108,11 @@ SDP = (
     "a=max-message-size:65536\r\na=ice-ufrag:abcd\r\na=ice-pwd:0123456789012345678901\r\n"
     "a=fingerprint:sha-256 " + ":".join(["AB"] * 32) + "\r\na=setup:actpass\r\n"
 )
-OFFER = [
+OFFER: list[Any] = [
     {"sdp": SDP, "type": "offer", "pc_id": None, "restart_pc": False, "requestData": {"a": 1}},
     {"sdp": SDP, "type": "offer", "pc_id": "guessed", "restart_pc": True},
 ]
-FASTRTC_OFFER = [
+FASTRTC_OFFER: list[Any] = [
     {"sdp": SDP, "type": "offer", "webrtc_id": "w1"},
     {
         "type": "ice-candidate",
@@ -117,7 +120,7 @@ FASTRTC_OFFER = [
         "candidate": {"candidate": "candidate:1 1 udp 1 127.0.0.1 9 typ host"},
     },
 ]
-PATCH = [
+PATCH: list[Any] = [
     {
         "pc_id": "guessed",
         "candidates": [{"candidate": "candidate:1 1 udp 1 10.0.0.1 9 typ host", "sdp_mid": "0", "sdp_mline_index": 0}],
@@ -198,7 +201,13 @@ WAVS = [
 
 # -- vendors -----------------------------------------------------------------------------------------------------------
 
-_RESPONSE = {"id": "resp_1", "status": "in_progress", "output": [], "metadata": {"duologue": "a1"}, "usage": None}
+_RESPONSE: dict[str, Any] = {
+    "id": "resp_1",
+    "status": "in_progress",
+    "output": [],
+    "metadata": {"duologue": "a1"},
+    "usage": None,
+}
 _USAGE = {
     "total_tokens": 10,
     "input_tokens": 5,

@@ -17,7 +17,7 @@ from duologue.processors.turns.vad import Vad
 from duologue.services.llm import Request, ToolRequest
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.web import RealtimeTransport
-from tests.fuzz.samples import SECRET
+from tests.fuzz.samples import QUIET, SECRET
 
 BREACH = "DUOLOGUE_FUZZ_BREACH"
 _numbers = itertools.count(1)
@@ -41,6 +41,8 @@ def _reply(request: Request) -> str | ToolRequest:
         return "Done."
     if SECRET in last.text:
         return "No."
+    if last.text == QUIET:
+        return "Hello there, this is the answer."
     number = next(_numbers)
     if number % 50 == 1:
         return ToolRequest(call_id="c1" if number == 1 else f"c{number}", name="refund", arguments={"dollars": 42})

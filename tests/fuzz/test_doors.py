@@ -10,7 +10,7 @@ import pytest
 from tests.fuzz.doors import fuzz_doors, unexpected
 from tests.fuzz.test_parsers import SHARE
 
-INPUTS = 6_000
+INPUTS = 3_000
 
 pytestmark = pytest.mark.real_clock
 

@@ -599,6 +599,26 @@ async def test_a_service_that_keeps_failing_to_hear_ends_the_call_with_a_reason(
     assert "Sorry, I did not catch that." not in " ".join(call.log)
 
 
+async def test_a_feed_that_ignores_its_cancellation_is_left_behind_and_the_utterance_is_heard() -> None:
+    class Stubborn(MockSTT):
+        async def feed(self, pcm: bytes) -> str:
+            if len(self.heard) == 1 and self.heard[-1] > 3_000:
+                await ignores_cancellation()
+            return await super().feed(pcm)
+
+    async with calling(stt=Stubborn(["Hello."]), llm=MockLLM(["Fine."])) as call:
+        await call.says(1.0)
+        await call.waits(15)
+        assert call.log == ["caller: Hello.", "agent: Fine."]
+        await call.types("Hello?")
+        await call.waits(STUBBORN_S)
+        assert call.log[-1] == "agent: Fine."
+        assert call.is_quiet()
+        assert [error.message for error in call.errors] == [
+            "the handler of UserAudio ignored its cancellation for 2 s: left behind"
+        ]
+
+
 async def test_typed_text_and_speech_of_the_application_go_on_after_a_service_that_does_not_answer() -> None:
     async with calling(stt=BadSTT("stubborn", times=2), llm=MockLLM(["Fine."])) as call:
         await call.says(0.5)

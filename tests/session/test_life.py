@@ -396,3 +396,9 @@ async def test_what_takes_too_long_about_the_end_is_cut() -> None:
         pass
     assert call.outcome == Outcome("ended", abandoned=("Dawdles",))
     assert call.session.now() == pytest.approx(10)  # farewell_s
+
+
+def test_a_session_outside_asyncio_says_what_it_needs() -> None:
+    running = Session(Pipeline([Relay()])).run()  # as trio drives it
+    with pytest.raises(IllegalState, match=r"runs on asyncio's event loop: use anyio.run\(main\)"):
+        running.send(None)

@@ -192,3 +192,21 @@ def test_markers_mean_what_they_say(pytester: pytest.Pytester, marker: str, comp
     result = run_pytest(pytester)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines([complaint])
+
+
+def test_pytest_asyncios_mode_auto_takes_the_tests_and_is_warned_about(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\nduologue_virtual_clock = true\nasyncio_mode = auto\n")
+    pytester.makepyfile("def test_nothing(): pass")
+    # Its option, as pytest-asyncio adds it.
+    pytester.syspathinsert()
+    pytester.makepyfile(
+        like_pytest_asyncio="""
+        def pytest_addoption(parser):
+            parser.addini("asyncio_mode", "the mode", default="strict")
+            parser.addoption("--asyncio-mode", dest="asyncio_mode", default=None)
+        """
+    )
+    result = run_pytest(pytester, "-p", "like_pytest_asyncio")
+    result.stdout.fnmatch_lines(["*duologue_virtual_clock has no effect: pytest-asyncio*"])
+    result = run_pytest(pytester, "-p", "like_pytest_asyncio", "--asyncio-mode=strict")
+    result.stdout.no_fnmatch_line("*duologue_virtual_clock has no effect*")

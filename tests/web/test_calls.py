@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import Any
 
 import anyio
@@ -260,3 +261,19 @@ async def test_on_ended_knows_a_call_that_failed() -> None:
     server.open(Client()).start()
     await anyio.sleep(1)
     assert [str(outcome.error) for outcome in outcomes] == ["no sound"]
+
+
+@pytest.mark.real_clock
+async def test_code_that_blocks_all_calls_is_named_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    def named() -> bool:
+        return any("the event loop is blocked" in text and "time.sleep" in text for text in caplog.messages)
+
+    voice = routes(pipeline)
+    async with voice.lifespan():
+        await asyncio.sleep(0.3)
+        for _ in range(20):  # once is enough, if the machine gives the watch a moment meanwhile
+            time.sleep(1.0)  # noqa: ASYNC251
+            await asyncio.sleep(0.3)
+            if named():
+                break
+    assert named()

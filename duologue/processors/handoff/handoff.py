@@ -59,7 +59,7 @@ class Handoff(Processor):
         """The state of the flow: phase, phase history, previous agent, number of hand-offs, context."""
         self.failover = tuple(failover)
         self.engines: Engines | None = None
-        """The engines of the call, from `open` on."""
+        """The engines of the call, once the pipeline belongs to a session."""
         self._asked: deque[_ByModel | _ByApplication | _Lost] = deque()  # the first is in progress
 
     @property
@@ -68,33 +68,18 @@ class Handoff(Processor):
         return self.cast.agent
 
     def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
-        """Require an engine before this processor, and `Tools` behind it if an agent has tools."""
+        """Require an engine before this processor, `Tools` behind it if an agent has tools, and the named engines."""
         super().check_place(before, after)
         _check_place(self, before, after)
+        self.engines = _checked_engines(self)
 
     async def open(self) -> None:
-        """Set the first agent up.
-
-        Raises ConfigurationError if the engine of an agent does not exist, and if the first agent's engine is not
-        active.
-        """
-        cast, engines = self.cast, Engines(self.session.pipeline)
-        for agent in cast.agents.values():
-            engines.name_for(agent)
-        first, active = cast.agent, engines.active
-        if active and first.engine not in ("", active):
-            raise ConfigurationError(
-                f"the call begins with agent {first.name!r} on engine {first.engine!r}, but with the engine "
-                f"{active!r} active: give the Switch active={first.engine!r}"
-            )
-        for name in self.failover:
-            if name not in engines.named:
-                there = ", ".join(engines.named) or "only one"
-                raise ConfigurationError(f"failover names the engine {name!r}; there is {there}")
+        """Set the first agent up."""
+        assert self.engines is not None
+        cast, engines = self.cast, self.engines
         for engine in engines.named.values():
             engine.replaceable = bool(self.failover)
-        self.engines = engines
-        engine = engines.named[active]
+        first, engine = cast.agent, engines.named[engines.active]
         await engine.configure(configured_for(self.session, cast, first, cast.state.phase, engine))
         self.session.agent = first
 
@@ -166,6 +151,23 @@ def _check_place(handoff: Handoff, before: Sequence[Node], after: Sequence[Node]
                 raise ConfigurationError(
                     f"agent {agent.name!r} has tools, but nothing runs them: put Tools() behind Handoff"
                 )
+
+
+def _checked_engines(handoff: Handoff) -> Engines:
+    cast, engines = handoff.cast, Engines(handoff.session.pipeline)
+    for agent in cast.agents.values():
+        engines.name_for(agent)
+    first, active = cast.agent, engines.active
+    if active and first.engine not in ("", active):
+        raise ConfigurationError(
+            f"the call begins with agent {first.name!r} on engine {first.engine!r}, but with the engine "
+            f"{active!r} active: give the Switch active={first.engine!r}"
+        )
+    for name in handoff.failover:
+        if name not in engines.named:
+            there = ", ".join(engines.named) if active else "only one"
+            raise ConfigurationError(f"failover names the engine {name!r}; there is {there}")
+    return engines
 
 
 async def _move(handoff: Handoff, wanted: Wanted) -> str:

@@ -16,7 +16,7 @@ import msgspec
 
 from ...agents.agent import Agent, Cast
 from ...agents.engine import Engine, EngineConfig, plain_specs
-from ...errors import ConfigurationError
+from ...errors import ConfigurationError, DeadlineExceeded
 from ...frames import Configure, Frame, HandoffCompleted, HandoffFailed, HandoffStarted, Say, ToolCall, ToolResult
 from ...session.host import State
 from ...session.session import Session
@@ -293,7 +293,7 @@ class Takeover:
             return
         assert self._switch is not None
         before = self._new.config
-        await self._new.configure(self._configured)
+        await self._configure(self._configured)
         self._before = before
         self._change = await self._opened.enter_async_context(self._switch.change(self._name))
         if not self._change.needed:
@@ -322,7 +322,7 @@ class Takeover:
     async def move(self) -> None:
         """Give the call to the new engine, or the new configuration to the same engine."""
         if self._change is None:
-            await self._new.configure(self._configured)
+            await self._configure(self._configured)
             for frame in self._exchange.commit(self._began):
                 await self._exchange.tell(frame)
             return
@@ -337,13 +337,20 @@ class Takeover:
                 )
             )
 
+    async def _configure(self, change: Configure) -> None:
+        limit_s = self._session.deadlines.drain_s
+        with anyio.move_on_after(limit_s) as scope:
+            await self._new.configure(change)
+        if scope.cancelled_caught:
+            raise DeadlineExceeded(f"the engine was not configured within {limit_s:g} s")
+
     async def finish(self) -> None:
         """Close the engine that does not have the call. After a failure, undo the preparation."""
         await self._opened.aclose()
         failed = self._before is not None and not self.outcome.done()
         if failed and self._session.state in (State.CONNECTING, State.ACTIVE):
             assert self._before is not None
-            await to_the_end(self._new.configure(_restoring(self._before)))
+            await to_the_end(self._configure(_restoring(self._before)))
 
 
 def _restoring(config: EngineConfig) -> Configure:

@@ -223,12 +223,19 @@ class Lane:
             asyncio.get_running_loop().call_later(stop_s, self._leave_behind, entry, stop_s)
 
     def _leave_behind(self, entry: Entry, after_s: float) -> None:
-        if self._running is entry and self._capacity:
-            what = f"the handler of {type(entry[1]).__name__} ignored an interruption for {after_s} s: left behind"
-            self._running = self._fenced = None
-            self.held -= entry[2]
-            self.worker = self._host.start_task(self._owner, self._work())
-            self._host.report(DeadlineExceeded(what), self._owner.name)
+        if self._running is entry:
+            self.leave_behind(f"an interruption for {after_s} s")
+
+    def leave_behind(self, ignored: str) -> None:
+        """Leave the handler at work behind, which has `ignored` something, and go on with another worker."""
+        entry = self._running
+        if entry is None or not self._capacity:
+            return
+        what = f"the handler of {type(entry[1]).__name__} ignored {ignored}: left behind"
+        self._running = self._fenced = None
+        self.held -= entry[2]
+        self.worker = self._host.start_task(self._owner, self._work())
+        self._host.report(DeadlineExceeded(what), self._owner.name)
 
     def take(self, direction: Direction) -> list[Frame]:
         """Remove and return the waiting `Input` and `Control` of a direction, oldest first. Drop its `Output`."""
@@ -306,12 +313,14 @@ class Overdue(Exception):
 class Patience:
     """A time limit for each wait of a task. One timer serves all waits, since one per wait costs more than most waits.
 
-    It cancels a wait once, as `asyncio.timeout` does. Use it for one wait at a time.
+    It cancels a wait once, as `asyncio.timeout` does. Use it for one wait at a time. `ignored` is called if the awaited
+    code has not obeyed `stop_s` seconds later.
     """
 
-    __slots__ = ("_cancelling", "_cut", "_due_at", "_looks_at", "_task", "_timer")
+    __slots__ = ("_cancelling", "_cut", "_due_at", "_ignored", "_looks_at", "_stop_s", "_task", "_timer")
 
-    def __init__(self) -> None:
+    def __init__(self, ignored: Callable[[], None] | None = None, stop_s: float = 0.0) -> None:
+        self._ignored, self._stop_s = ignored, stop_s
         self._task: asyncio.Task[Any] | None = None  # while it waits
         self._cancelling = 0  # number of its cancellations before the wait
         self._due_at = 0.0
@@ -351,6 +360,12 @@ class Patience:
         else:
             self._cut = True
             self._task.cancel()
+            if self._ignored is not None:
+                asyncio.get_running_loop().call_later(self._stop_s, self._look_again, self._task, self._due_at)
+
+    def _look_again(self, task: asyncio.Task[Any], due_at: float) -> None:
+        if self._ignored is not None and self._cut and self._task is task and self._due_at == due_at:
+            self._ignored()
 
     def end(self) -> None:
         """Cancel the timer. Another wait may follow."""

@@ -9,8 +9,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
 from ...errors import DeadlineExceeded, DuologueError, IllegalState, ServiceError
+from .host import LaneOwner
 from .lane import Overdue
-from .node import Node
 from .tasks import stopped
 
 T = TypeVar("T")
@@ -39,14 +39,15 @@ class Work(Generic[T]):
     behind. `name` is the name of the task, in errors and outcomes. One object does one piece of work.
     """
 
-    def __init__(self, owner: Node, name: str, limit_s: float) -> None:
+    def __init__(self, owner: LaneOwner, name: str, limit_s: float) -> None:
         self.over = False
         """True once nobody waits for the work any more: it must give nothing."""
         self._owner = owner
         self._name = name
         self._limit_s = limit_s
         self._task: asyncio.Task[None] | None = None
-        self._since = 0.0  # loop time at which it began to owe something
+        self.since = 0.0
+        """Loop time of the latest `touch`."""
         self._owes = True
         self._idle = 0  # pieces since the last one that brought something
         self._result: T | None = None
@@ -71,7 +72,7 @@ class Work(Generic[T]):
 
     def touch(self) -> None:
         """Record that the work has brought something: its limit begins again."""
-        self._since = asyncio.get_running_loop().time()
+        self.since = asyncio.get_running_loop().time()
         self._idle = 0
 
     def stop(self) -> None:
@@ -92,10 +93,10 @@ class Work(Generic[T]):
         task.add_done_callback(self._ended)
         try:
             while not (self._settled or self._stopped or task.done()):
-                left_s = self._since + self._limit_s - loop.time() if self._owes else self._limit_s
+                left_s = self.since + self._limit_s - loop.time() if self._owes else self._limit_s
                 if left_s <= 1e-6:
                     await asyncio.sleep(0)  # a result that has arrived meanwhile has priority
-                    if not self._settled and self._owes and self._since + self._limit_s <= loop.time() + 1e-6:
+                    if not self._settled and self._owes and self.since + self._limit_s <= loop.time() + 1e-6:
                         raise Overdue
                     continue
                 await self._wait(left_s)
@@ -168,29 +169,26 @@ class Work(Generic[T]):
 
     async def _read(self, stream: AsyncIterator[Any], take: Take, finish: Finish | None) -> None:
         try:
-            await self._read_all(stream, take, finish)
+            try:
+                while not self.over:
+                    self._owes = True
+                    piece = await anext(stream, END)
+                    self._owes = False
+                    if self.over or piece is END or await take(piece):
+                        break
+                    self._idle += 1
+                    if self._idle > MAX_IDLE_PIECES:
+                        raise ServiceError(f"{self._name} gives piece after piece and nothing in them")
+                if finish is not None and not self.over:
+                    self._owes = False
+                    await finish()
+            except Exception as error:
+                self._error = error
+            except asyncio.CancelledError:
+                self._note_stray()
+            self._settle()
         finally:
             await close_stream(stream)
-
-    async def _read_all(self, stream: AsyncIterator[Any], take: Take, finish: Finish | None) -> None:
-        try:
-            while not self.over:
-                self._owes = True
-                piece = await anext(stream, END)
-                self._owes = False
-                if self.over or piece is END or await take(piece):
-                    break
-                self._idle += 1
-                if self._idle > MAX_IDLE_PIECES:
-                    raise ServiceError(f"{self._name} gives piece after piece and nothing in them")
-            if finish is not None and not self.over:
-                self._owes = False
-                await finish()
-        except Exception as error:
-            self._error = error
-        except asyncio.CancelledError:
-            self._note_stray()
-        self._settle()
 
     def _note_stray(self) -> None:
         """Raise CancelledError again if the task itself is being cancelled, else note it as the work's error."""

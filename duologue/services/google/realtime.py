@@ -11,7 +11,7 @@ import anyio.to_thread
 
 from ...agents.engine import Capabilities, EngineConfig
 from ...agents.tool import ToolSpec
-from ...errors import ConfigurationError
+from ...errors import ConfigurationError, check_installed
 from ..native.dialect import Dialect
 from ..native.engine import SpeechToSpeech
 from ..remote.connection import ConnectionSettings
@@ -57,6 +57,7 @@ class GeminiLive(SpeechToSpeech):
         handle: str = "",
         connection: ConnectionSettings | None = None,
     ) -> None:
+        check_installed("google", "google.genai", "websockets")
         if not model:
             raise ConfigurationError("Gemini Live needs the name of a model")
         self.model = model

@@ -102,23 +102,32 @@ class Asks:
             del self._results_given[turn]
 
     async def ask(
-        self, turn: int, extra: str = "", *, tool_choice: str = "", by_itself: bool = False, again: bool = False
+        self,
+        turn: int,
+        extra: str = "",
+        *,
+        tool_choice: str = "",
+        spoken: Utterance | None = None,
+        by_itself: bool = False,
+        again: bool = False,
     ) -> bool:
         """Get a response for a turn, with `extra` instructions. Returns False if no connection is left.
 
-        Returns when the provider has sent the whole response. With `by_itself` the provider begins without a request.
+        Returns when the provider has sent the whole response, or has answered `spoken`, a turn of the caller, before it
+        was asked. With `by_itself` the provider begins without a request.
+
         Asks anew if the connection is lost meanwhile, and once more, unless this is asked `again`, if the reply fails
         unheard and the caller has neither spoken nor written since.
         """
         provider, crossed, losses = self._provider, 0, 0
-        wanted = None if extra else self._turns.latest_taken
         while True:
             await provider.until(lambda: provider.given_up or (provider.connection is not None and not self.busy))
             connection = provider.connection
             if connection is None:
                 return False
-            if wanted is not None and wanted not in self._turns.waiting:
+            if spoken is not None and spoken not in self._turns.waiting:
                 return True  # the provider has answered it by itself meanwhile
+            spoken = None
             self.drop_stray()
             ask = self._expected(turn, by_itself=by_itself, again=again)
             if not by_itself:

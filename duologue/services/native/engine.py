@@ -90,7 +90,8 @@ class NativeAnswers(NativeService):
             if isinstance(asked, ToolResult):
                 answered = await replies.go_on(turn)
             else:
-                answered = await replies.ask(turn, extra, tool_choice=tool_choice_of(asked))
+                spoken = self.parts.turns.latest_taken if isinstance(asked, EndOfTurn) else None
+                answered = await replies.ask(turn, extra, tool_choice=tool_choice_of(asked), spoken=spoken)
             if not answered:
                 self._unanswered = "words"
                 self._kept.append(asked)  # for the engine that takes over the call
@@ -243,7 +244,11 @@ class SpeechToSpeech(NativeAnswers):
     def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
         """Require a detector of turns if the provider does not find them."""
         super().check_place(before, after)
-        if not self.dialect(self.config, "").server_turns:
+        try:
+            server_turns = self.dialect(self.config, "").server_turns
+        except ConfigurationError:
+            return  # a setting that is refused when the engine opens
+        if not server_turns:
             check_turns(self, before, after)
 
     # -- configuration ---------------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ from ...frames import (
     Usage,
 )
 from ...processors.kernel.tasks import loop_time
+from ...session.ledger import Ledger
 from .asks import Asks
 from .audio_ring import AudioRing
 from .dialect import AudioComplete, Called, CallsCancelled, ResponseBegan, ResponseFinished, Said, Voiced
@@ -52,7 +53,13 @@ class Replies:
         self._outlet = outlet
         self._rate = service.capabilities.output_sample_rate
         self._kept: deque[Reply] = deque(maxlen=KEPT_REPLIES)  # of the connection in use
+        self._strays = Strays(self, provider, asks, self._session.ledger, self._rate)
         self._cut_last: Reply | None = None  # a cut reply that has ended, but whose consumption is still to come
+
+    @property
+    def latest(self) -> Reply | None:
+        """The latest reply of the connection that has ended."""
+        return self._kept[-1] if self._kept else None
 
     # -- the provider's events -------------------------------------------------------------------------------------
 
@@ -64,9 +71,10 @@ class Replies:
         if not announced and self._kept and not asks.expects_reply:
             asks.stray = Stray(event.response)
             return
-        self._begin(event)
+        self.begin(event)
 
-    def _begin(self, event: ResponseBegan) -> None:
+    def begin(self, event: ResponseBegan) -> None:
+        """Begin a reply, and its response unless it is void."""
         reply, session = self._asks.begin(event.tag, event.response), self._session
         if reply.ask.void or reply.turn <= session.floor.fence:
             reply.void = True
@@ -86,7 +94,7 @@ class Replies:
         """Put out text of a reply."""
         reply = self._asks.active.get(event.response)
         if reply is None:
-            self._stray_said(event)
+            self._strays.on_said(event)
         elif event.text:
             reply.text_size += len(event.text)
             if not reply.void:
@@ -102,7 +110,7 @@ class Replies:
         """Put out audio of a reply."""
         reply = self._asks.active.get(event.response)
         if reply is None or not event.pcm:
-            self._stray_voiced(event)
+            self._strays.on_voiced(event)
             return
         size = len(event.pcm)
         reply.items[event.item] = reply.items.get(event.item, 0) + size
@@ -120,7 +128,7 @@ class Replies:
 
     def on_called(self, event: Called) -> None:
         """Keep a reply's tool call until the reply is over."""
-        self._take_stray(event.response)
+        self._strays.take(event.response)
         reply = self._asks.active.get(event.response)
         if reply is not None and not reply.void:
             reply.calls.append(event)
@@ -131,12 +139,12 @@ class Replies:
 
     def on_finished(self, event: ResponseFinished) -> None:
         """End a reply and its response, and make its tool calls."""
-        self._stray_finished(event)
+        self._strays.on_finished(event)
         reply = self._asks.active.pop(event.response, None)
         if reply is None:
             return
         if event.usage is not None:
-            self._account(self._with_reply(event.usage, reply))
+            self.account(self._with_reply(event.usage, reply))
         if reply.void:
             self._cut_last = reply if event.usage is None else None
             self._truncate(reply, 0.0)
@@ -181,9 +189,9 @@ class Replies:
         if reply is not None and usage.model in ("", self._service.model):
             self._cut_last = None
             usage = self._with_reply(usage, reply)
-        self._account(usage)
+        self.account(usage)
 
-    def _account(self, usage: Usage) -> None:
+    def account(self, usage: Usage) -> None:
         """Broadcast consumption. For the engine's own model it includes the audio sent since the last report."""
         service = self._service
         if usage.model in ("", service.model):
@@ -228,52 +236,6 @@ class Replies:
         stray = self._asks.stray
         if stray is not None and loop_time() - stray.began_at > patience_s:
             self._asks.drop_stray()
-
-    def _stray_of(self, response: str) -> Stray | None:
-        stray = self._asks.stray
-        return stray if stray is not None and stray.provider_id == response else None
-
-    def _stray_said(self, event: Said) -> None:
-        stray = self._stray_of(event.response)
-        if stray is None:
-            return
-        last = self._kept[-1] if self._kept else None
-        if stray.audio_bytes or last is None:
-            stray.pieces.append(event)
-        elif not last.void and last.text_size:  # late words of the reply before, if that is still played
-            self._session.ledger.add_text(last.id, event.text)
-
-    def _stray_voiced(self, event: Voiced) -> None:
-        if (stray := self._stray_of(event.response)) is not None:
-            stray.pieces.append(event)
-            stray.audio_bytes += len(event.pcm)
-            if stray.audio_bytes >= STRAY_S * 2 * self._rate:
-                self._take_stray(event.response)
-
-    def _stray_finished(self, event: ResponseFinished) -> None:
-        stray, dialect = self._stray_of(event.response), self._provider.dialect
-        if stray is None:
-            return
-        whole = stray.audio_bytes >= PROACTIVE_S * 2 * self._rate
-        if whole and dialect is not None and dialect.may_be_silent:
-            self._take_stray(event.response)  # the model speaks when it likes to
-            return
-        self._asks.stray = None
-        if event.usage is not None:
-            self._account(event.usage)
-
-    def _take_stray(self, response: str) -> None:
-        """Make a stray a reply."""
-        stray = self._stray_of(response)
-        if stray is None:
-            return
-        self._asks.stray = None
-        self._begin(ResponseBegan(response=response))
-        for piece in stray.pieces:
-            if isinstance(piece, Voiced):
-                self.on_voiced(piece)
-            else:
-                self.on_said(piece)
 
     # -- tools -----------------------------------------------------------------------------------------------------
 
@@ -346,3 +308,60 @@ class Replies:
         self._cut_last = None
         self._kept.clear()  # items of a closed connection cannot be truncated
         return owed
+
+
+class Strays:
+    """Keeps the reply that nobody expects until it is clear whether it is one, or the end of the reply before."""
+
+    def __init__(self, replies: Replies, provider: Provider, asks: Asks, ledger: Ledger, rate: int) -> None:
+        self._replies, self._provider, self._asks = replies, provider, asks
+        self._ledger, self._rate = ledger, rate
+
+    def _named(self, response: str) -> Stray | None:
+        stray = self._asks.stray
+        return stray if stray is not None and stray.provider_id == response else None
+
+    def on_said(self, event: Said) -> None:
+        """Take text of the stray. Without audio before it, it belongs to the reply before, if that is still played."""
+        stray = self._named(event.response)
+        if stray is None:
+            return
+        last = self._replies.latest
+        if stray.audio_bytes or last is None:
+            stray.pieces.append(event)
+        elif not last.void and last.text_size:
+            self._ledger.add_text(last.id, event.text)
+
+    def on_voiced(self, event: Voiced) -> None:
+        """Keep audio of the stray. With enough of it the stray becomes a reply."""
+        if (stray := self._named(event.response)) is not None:
+            stray.pieces.append(event)
+            stray.audio_bytes += len(event.pcm)
+            if stray.audio_bytes >= STRAY_S * 2 * self._rate:
+                self.take(event.response)
+
+    def on_finished(self, event: ResponseFinished) -> None:
+        """Drop the stray at its end, unless the model may speak without being asked."""
+        stray, dialect = self._named(event.response), self._provider.dialect
+        if stray is None:
+            return
+        whole = stray.audio_bytes >= PROACTIVE_S * 2 * self._rate
+        if whole and dialect is not None and dialect.may_be_silent:
+            self.take(event.response)  # the model speaks when it likes to
+            return
+        self._asks.stray = None
+        if event.usage is not None:
+            self._replies.account(event.usage)
+
+    def take(self, response: str) -> None:
+        """Make a stray a reply."""
+        stray = self._named(response)
+        if stray is None:
+            return
+        self._asks.stray = None
+        self._replies.begin(ResponseBegan(response=response))
+        for piece in stray.pieces:
+            if isinstance(piece, Voiced):
+                self._replies.on_voiced(piece)
+            else:
+                self._replies.on_said(piece)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import inspect
 import os
 import time
@@ -13,7 +12,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from ...errors import ConfigurationError, IncompatiblePackage, MissingExtra, public_address
+from ...errors import ConfigurationError, IncompatiblePackage, MissingExtra, check_installed, public_address
 from ..remote.dialect import Wire
 from ..remote.errors import ConnectionLost, asked_pause_s, fatal
 from ..remote.tls import client_ssl_context
@@ -47,9 +46,7 @@ class OpenAIClient:
     """The SDK's client of one engine, made at its first use. Raises MissingExtra without the SDK."""
 
     def __init__(self, api_key: str, base_url: str) -> None:
-        for module in ("openai", "websockets"):
-            if importlib.util.find_spec(module) is None:
-                raise MissingExtra(module, "openai")
+        check_installed("openai", "openai", "websockets")
         self._api_key, self._base_url = api_key, base_url
         self._client: AsyncOpenAI | None = None
         self._making = anyio.Lock()

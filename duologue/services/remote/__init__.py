@@ -22,12 +22,12 @@ if TYPE_CHECKING:
     from .errors import ConnectionLost as ConnectionLost
     from .errors import fatal as fatal
     from .service import Setup as Setup
+    from .speech_context import ContextAudio as ContextAudio
+    from .speech_context import ContextDone as ContextDone
     from .stt import Recognized as Recognized
     from .stt import RemoteSTT as RemoteSTT
     from .stt import STTDialect as STTDialect
     from .tls import client_ssl_context as client_ssl_context
-    from .tts import ContextAudio as ContextAudio
-    from .tts import ContextDone as ContextDone
     from .tts import RemoteTTS as RemoteTTS
     from .tts import TTSDialect as TTSDialect
     from .turns import TurnBegan as TurnBegan
@@ -42,7 +42,8 @@ _HOMES = {
     "service": "Setup",
     "stt": "Recognized RemoteSTT STTDialect",
     "tls": "client_ssl_context",
-    "tts": "ContextAudio ContextDone RemoteTTS TTSDialect",
+    "speech_context": "ContextAudio ContextDone",
+    "tts": "RemoteTTS TTSDialect",
     "turns": "TurnBegan TurnEnded TurnHoldingSTT",
     "websocket": "open_websocket",
 }

@@ -2,45 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections import deque
 from collections.abc import Sequence
-from math import inf
 from typing import ClassVar, Literal
 
-import anyio
-
-from ...audio.pcm import WholeSamples
-from ...errors import DeadlineExceeded, ServiceError
+from ...errors import ServiceError
 from ...frames import BotAudio, BotText, Interrupted, ResponseEnded, ResponseStarted, Word, WordTimes
 from ...processors.processor import handles
 from ...session.heard import SPOKEN_CHARACTERS_PER_S, cut_text
-from ..spoken_text import spoken
+from ..spoken_text import space_after, spoken
 from ..tts import MAX_SPEECH_S, TTS
-from ..word_times import WordAligner, in_proportion
+from ..word_times import WordAligner
 from .connection import Connection, ConnectionSettings
 from .dialect import ConnectionDialect, Event, Refused, WireMessage
 from .service import RemoteService, Setup
+from .speech_context import ContextAudio, ContextDone, SpeechContext
 
 log = logging.getLogger("duologue")
 
 MAX_UNPLAYED_S = 600.0
 """The most seconds of a response's audio that may wait for the playout. Beyond them the response fails."""
-
-
-class ContextAudio(Event, frozen=True, kw_only=True):
-    """Audio of a context (mono s16le, cut at any byte), and the words that begin in it if the vendor times words."""
-
-    context: str
-    pcm: bytes = b""
-    words: tuple[Word, ...] = ()
-
-
-class ContextDone(Event, frozen=True, kw_only=True):
-    """The vendor has sent all audio of a context."""
-
-    context: str
 
 
 class TTSDialect(ConnectionDialect):
@@ -73,94 +54,6 @@ class TTSDialect(ConnectionDialect):
     def cancel(self, context: str) -> Sequence[WireMessage]:
         """Return the messages that stop a context. Its later audio is dropped."""
         return ()
-
-
-class SpeechContext:
-    """The speech of one response: the text that was sent, and the audio that has come."""
-
-    def __init__(self, context_id: str, response: ResponseStarted, language: str) -> None:
-        self.id = context_id
-        self.response = response
-        self.language = language
-        self.sentences: list[tuple[str, str]] = []
-        """Each sentence as the model wrote it, and as it is spoken."""
-        self.opened = False
-        """True once the context was opened on a connection."""
-        self.ended = False
-        """True once no more text follows."""
-        self.chunks: deque[ContextAudio] = deque()
-        """Audio that has come and is not pushed yet."""
-        self.waiting_bytes = 0
-        self.heard = self.done = False
-        """`heard` is True once audio has come, `done` once all has come."""
-        self.error: Exception | None = None
-        self.touched_at = asyncio.get_running_loop().time()
-        """Loop time of the latest text or audio."""
-        self.spoken_s = 0.0
-        """Seconds of audio pushed."""
-        self.words = WordAligner()
-        self.guessed = 0
-        """Characters of the text whose times were guessed."""
-        self.whole = WholeSamples()
-        self.scope = anyio.CancelScope()
-        self.finished = anyio.Event()
-        """Set once nothing more is pushed."""
-        self._news = anyio.Event()
-
-    @property
-    def text(self) -> str:
-        """The text that is spoken."""
-        return "".join(text for _, text in self.sentences)
-
-    def in_proportion(self, length_s: float) -> tuple[Word, ...]:
-        """Return the times of the words in proportion to the spoken characters."""
-        words = in_proportion(self.text, 0.0, length_s)
-        return words if self.text == self.words.text else self.words.guess(words)
-
-    @property
-    def owed_since(self) -> float | None:
-        """Loop time since which the vendor owes audio or the end. None while it may be waiting for text."""
-        owed = self.sentences and (self.ended or not self.heard)
-        return self.touched_at if owed and not (self.done or self.error) else None
-
-    def touch(self) -> None:
-        """Note that text or audio has come: restart the deadline, and wake the waiting task."""
-        self.touched_at = asyncio.get_running_loop().time()
-        self.wake()
-
-    def wake(self) -> None:
-        """Let the waiting task look again."""
-        self._news.set()
-
-    def begin_again(self, context_id: str) -> None:
-        """Forget what has come: the vendor gets the text once more, as another context."""
-        self.id, self.opened, self.error = context_id, False, None
-        self.heard = self.done = False
-        self.chunks.clear()
-        self.waiting_bytes = self.guessed = 0
-        self.whole = WholeSamples()
-        self.words = WordAligner()
-        for written, text in self.sentences:
-            self.words.add(written, text)
-
-    async def next(self, timeout_s: float) -> ContextAudio | None:
-        """Return the next audio, None at the end. Raises the context's error or DeadlineExceeded."""
-        while True:
-            if self.chunks:
-                chunk = self.chunks.popleft()
-                self.waiting_bytes -= len(chunk.pcm)
-                return chunk
-            if self.error is not None:
-                raise self.error
-            if self.done:
-                return None
-            owed_since, now = self.owed_since, asyncio.get_running_loop().time()
-            left_s = inf if owed_since is None else owed_since + timeout_s - now
-            if left_s <= 0:
-                raise DeadlineExceeded(f"no audio for {timeout_s:g} s")
-            self._news = anyio.Event()
-            with anyio.move_on_after(left_s):
-                await self._news.wait()
 
 
 class RemoteTTS(RemoteService[TTSDialect], TTS):
@@ -280,11 +173,11 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
 
     async def _give_until_done(self, context: SpeechContext) -> None:
         error = await self._give_chunks(context)
-        if error is not None and self._may_repeat(context, error) and self._repeat(context):
+        if error is not None and self._recovery.failed(error) and not context.spoken_s and self._repeat(context):
             log.info("session %s: %s is asked once more: %s", self.session.id, self.name, error)
             error = await self._give_chunks(context)
             if error is not None:
-                self._count_failure(error)
+                self._recovery.failed(error)
         if error is None:
             self._recovery.worked()
         else:
@@ -315,13 +208,6 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         except Exception as error:
             return error
         return None
-
-    def _may_repeat(self, context: SpeechContext, error: Exception) -> bool:
-        return self._count_failure(error) and not context.spoken_s
-
-    def _count_failure(self, error: Exception) -> bool:
-        """Note a failure. Returns False if the service, or its connection, has been given up."""
-        return self.failure is None and self._recovery.failed(error)
 
     def _repeat(self, context: SpeechContext) -> bool:
         """Send a context without audio once more, as a new one. Returns False if that cannot be done now."""
@@ -364,6 +250,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         for written, text in context.sentences:
             whole = written if timed else text
             said = whole if left >= len(whole) else cut_text(whole, left).rstrip()
+            said += space_after(whole) if said and said != whole else ""
             left = max(0, left - len(whole))
             if said != whole:
                 self.session.ledger.correct_text(context.response.response_id, written, said)

@@ -31,8 +31,12 @@ Fault = Literal[
     "late_transcript",
     "refuse_change",
     "cancel_calls",
+    "unfinished",
 ]
-"""The faults that a far end can produce. An engine without a connection has none of them."""
+"""The faults that a far end can produce. An engine without a connection has none of them.
+
+`unfinished`: a response stops without an end, is empty, or has words and no audio.
+"""
 
 
 class FarEnd(ABC):

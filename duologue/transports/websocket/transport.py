@@ -6,6 +6,7 @@ import asyncio
 import logging
 import uuid
 from dataclasses import dataclass
+from time import perf_counter
 from typing import Any
 
 import anyio
@@ -14,6 +15,7 @@ from ...errors import check_limits
 from ...frames import UserText
 from ..base import Allowance
 from ..client import SHUTTING_DOWN, ClientTransport, Message, byte_size
+from ..pace import Pace
 from ..playout.base import AudioSink, PlayoutSettings
 from ..playout.in_flight import CONFIRM_S
 from .connection import ClientSocket, Closed
@@ -108,6 +110,7 @@ class WebSocketTransport(ClientTransport):
         self._wire: ClientSocket = wire
         self._loop = asyncio.get_running_loop()
         self._guard = Guard(self.limits)
+        self._pace = Pace()
         self._sender = Sender(
             wire,
             self.serializer,
@@ -169,7 +172,7 @@ class WebSocketTransport(ClientTransport):
                 self._sender.closed = True
                 self.hang_up(SHUTTING_DOWN if closed.code == _SERVICE_RESTART else "client disconnected")
                 return
-            self._heard_at = now()
+            self._heard_at, began = now(), perf_counter()
             try:
                 size = len(data) if isinstance(data, bytes) else byte_size(data)
                 since_yield += size + MESSAGE_COST
@@ -179,6 +182,8 @@ class WebSocketTransport(ClientTransport):
                 self._cut(exceeded.code, exceeded.reason)
             except Exception as error:
                 self._failed(error)
+            if pause_s := self._pace.pause_s(perf_counter() - began, self._heard_at):
+                await asyncio.sleep(pause_s)
 
     def _take(self, data: Wired, now: float) -> None:
         try:

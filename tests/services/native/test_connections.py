@@ -403,3 +403,18 @@ async def test_two_calls_in_one_process_know_nothing_of_each_other(provider: Pro
         assert other.states == ["connecting", "active"]
         assert one.answered == one.understood == [f"0-{one.turns[0].end}"]
         assert other.answered == other.understood == [f"0-{other.turns[0].end}"]
+
+
+@pytest.mark.parametrize("provider", PROVIDERS)
+async def test_a_conversation_that_was_put_in_before_the_call_is_called_replayed(provider: Provider) -> None:
+    async with provider.server() as server:
+        call = CountedCall(provider, server, provider.engine(server))
+        log = call.session.conversation
+        log.add("message", "caller", text="My name is Ann.", turn=0)
+        log.add("message", "agent", text="Hello, Ann.", turn=0)
+        async with call:
+            await call.waits(1)
+        (first,) = [change.how for _, change in call.changes if change.state == "active"]
+        assert first == "replayed 2 messages"
+        texts = [message.text for got in server.got for message in got.history]
+        assert texts == ["My name is Ann.", "Hello, Ann."]

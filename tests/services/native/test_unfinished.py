@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
+import ssl
 from typing import Any
 
 import pytest
 
+from duologue import Pipeline, Session
 from duologue.frames import BotAudio, ResponseEnded, ResponseStarted, Say, UserText
-from duologue.services.openai import OpenAIRealtime, OpenAIRealtimeOptions, ServerVad
+from duologue.services.google import GeminiLiveOptions
+from duologue.services.openai import OpenAIRealtimeOptions, ServerVad
+from duologue.services.openai.dialect import OpenAIDialect
 from duologue.services.remote.connection import ConnectionSettings
+from duologue.testing import BareCall
+from duologue.testing.scripted.openai import ScriptedOpenAI
 from duologue.testing.scripted.server import Act, Asked, Fail, Raw, Speak, Wait
+from duologue.transports.memory import MemoryTransport
 from tests.services.native.calls import GEMINI, MODES, OPENAI, PROVIDERS, CountedCall, Provider, calling
 
 Answers = list[list[Act]]
@@ -53,8 +61,6 @@ def sent(call: CountedCall, kind: str) -> list[dict[str, Any]]:
 
 def counting(answers: Answers) -> tuple[list[float], Any]:
     """A model that gives one answer after the other, and the times at which it was asked."""
-    import asyncio
-
     times: list[float] = []
     waiting = list(answers)
 
@@ -320,10 +326,6 @@ def late_id(call: CountedCall) -> str:
 
 
 async def test_late_words_belong_to_the_answer_that_is_still_played() -> None:
-    from duologue import Pipeline, Session
-    from duologue.testing import BareCall
-    from duologue.transports.memory import MemoryTransport
-
     async with GEMINI.server([[Speak("It is", seconds=3.0)]]) as server:
         transport = MemoryTransport()
         pipeline = Pipeline([transport.input(), GEMINI.engine(server), transport.output()])
@@ -362,8 +364,6 @@ async def test_a_long_answer_that_nobody_asked_for_is_heard() -> None:
 async def test_where_the_provider_may_not_be_interrupted_the_caller_does_not_silence_the_agent(
     provider: Provider, ears: bool
 ) -> None:
-    from duologue.services.google import GeminiLiveOptions
-
     options: Any = OpenAIRealtimeOptions(turn_detection=ServerVad(silence_duration_ms=200, interrupt_response=False))
     if provider is GEMINI:
         options = GeminiLiveOptions(silence_duration_ms=200, activity_handling="NO_INTERRUPTION")
@@ -387,8 +387,8 @@ async def test_where_the_provider_may_not_be_interrupted_the_caller_does_not_sil
 async def test_a_server_that_repeats_no_metadata_is_asked_once() -> None:
     times, model = counting([[Speak("Hi there!", seconds=0.5)], [Speak("Yes?", seconds=0.5)]])
     async with OPENAI.server(model) as server:
-        assert not isinstance(server, OpenAIRealtime)
-        server.echoes = False  # type: ignore[union-attr]
+        assert isinstance(server, ScriptedOpenAI)
+        server.echoes = False
         engine = OPENAI.engine(server)
         async with CountedCall(OPENAI, server, engine) as call:
             await asks(call, "typed")
@@ -402,8 +402,6 @@ async def test_a_server_that_repeats_no_metadata_is_asked_once() -> None:
 
 
 async def test_a_wrong_clock_does_not_replace_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    from duologue.services.openai.dialect import OpenAIDialect
-
     assert OpenAIDialect.__init__.__kwdefaults__ is not None
     now = OpenAIDialect.__init__.__kwdefaults__["now"]
     monkeypatch.setitem(OpenAIDialect.__init__.__kwdefaults__, "now", lambda: now() + 7_200)
@@ -419,3 +417,37 @@ async def test_unknown_messages_are_reported_once_for_each_kind() -> None:
             call.server.connections[0].send(json.dumps({"type": "session.moon", "event_id": f"m{number}"}))
         await call.waits(1)
         assert len(call.errors) == 2
+
+
+# -- the connection ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_certificate_that_is_not_trusted_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with GEMINI.server() as server:
+        engine = GEMINI.engine(server, ssl_context=ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+        dials, dial = [], engine.dial
+
+        async def counted(*args: Any) -> Any:
+            dials.append(args)
+            return await dial(*args)
+
+        monkeypatch.setattr(engine, "dial", counted)
+        outcome = await Session(Pipeline([engine])).run()
+        assert "certificate" in str(outcome).lower()
+        assert len(dials) == 1
+        assert not server.got
+
+
+async def test_a_provider_that_always_goes_away_is_not_dialled_all_the_time() -> None:
+    def model(asked: Asked) -> list[Act]:
+        return [Speak("Yes.", seconds=0.2)]
+
+    async with GEMINI.server(model) as server:
+        engine = GEMINI.engine(server)
+        async with CountedCall(GEMINI, server, engine) as call:
+            for _ in range(50):
+                if server.connections:
+                    server.connections[-1].send({"goAway": {"timeLeft": "50s"}})
+                    server.connections[-1].send({"goAway": {"timeLeft": "5s"}})
+                await call.waits(1.0)
+            assert len(server.got) <= 3

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass
 
 import pytest
 
 from duologue.errors import BadInput, ConfigurationError, MissingExtra, check_range
-from duologue.services.remote.errors import ConnectionLost, as_lost, fatal
+from duologue.services.remote.errors import ConnectionLost, as_lost, asked_pause_s, fatal, named_wait_s
+from duologue.services.remote.websocket import websocket_lost
 
 
 @pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 422])
@@ -89,3 +91,44 @@ def test_a_range_names_the_field_the_value_and_the_bounds(speed: object) -> None
 def test_both_bounds_belong_to_a_range() -> None:
     check_range(Settings(0.5), speed=(0.5, 2))
     check_range(Settings(2), speed=(0.5, 2))
+
+
+def test_failures_of_tls_are_final_unless_the_network_may_be_their_cause() -> None:
+    def wrapped(error: Exception) -> Exception:
+        outer = OSError("no connection")
+        outer.__cause__ = error
+        return outer
+
+    broken = ssl.SSLError(1, "[SSL: UNEXPECTED_EOF_WHILE_READING] EOF occurred")
+    broken.reason = "UNEXPECTED_EOF_WHILE_READING"
+    refused = ssl.SSLError(1, "[SSL: TLSV1_ALERT_PROTOCOL_VERSION] tlsv1 alert protocol version")
+    refused.reason = "TLSV1_ALERT_PROTOCOL_VERSION"
+    assert as_lost(ssl.SSLCertVerificationError(1, "certificate has expired")).fatal
+    assert as_lost(wrapped(refused)).fatal
+    assert websocket_lost(wrapped(ssl.SSLCertVerificationError(1, "self-signed"))).fatal
+    assert not as_lost(broken).fatal
+    assert not as_lost(wrapped(ConnectionResetError())).fatal
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("Rate limit reached. Please try again in 2s.", 2),
+        ("Please try again in 1m2.5s. Visit the page.", 62.5),
+        ("try again in 20ms", 0.02),
+        ("Please retry after 3 seconds", 3),
+        ('"retryDelay": "17s"', 17),
+        ("Please retry in 44.25s.", 44.25),
+        ("try again later", 0),
+        ("The limit is 40000 tokens in 60s", 0),
+        ("", 0),
+    ],
+)
+def test_the_time_that_a_vendor_names_is_read(text: str, seconds: float) -> None:
+    assert named_wait_s(text) == pytest.approx(seconds)
+
+
+def test_the_pause_of_a_refusal_is_read_in_seconds() -> None:
+    assert asked_pause_s({"Retry-After": " 12 "}) == 12
+    assert asked_pause_s({"Retry-After": "Wed, 21 Oct 2026 07:28:00 GMT"}) is None
+    assert asked_pause_s({}) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import re
 from typing import Any
 
@@ -173,6 +174,23 @@ async def test_offers_that_are_too_long_or_without_a_codec_are_refused() -> None
         with pytest.raises(BadInput, match="none of the codecs opus, PCMU, PCMA"):
             await it.transport.accept("v=0\r\nm=audio 9 UDP/TLS/RTP/SAVPF 9\r\na=rtpmap:9 G722/8000\r\n")
         await client.close()
+
+
+@real_clock
+async def test_an_offer_whose_bundle_has_no_first_section_is_refused_and_leaves_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    before = asyncio.all_tasks()
+    async with line() as it:
+        client = WebRTCClient(it.request)
+        sdp = (await client.offer())["sdp"]
+        with pytest.raises(BadInput, match="BUNDLE group begins with a media section that it does not have"):
+            await it.transport.accept(sdp.replace("a=group:BUNDLE 0", "a=group:BUNDLE 77 0"))
+        await client.close()
+    await until(lambda: asyncio.all_tasks() == before)
+    gc.collect()
+    assert "never retrieved" not in caplog.text
+    assert "Traceback" not in caplog.text
 
 
 async def test_a_connection_that_cannot_be_closed_as_it_should_is_closed_all_the_same(

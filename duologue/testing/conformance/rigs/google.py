@@ -41,6 +41,7 @@ class GeminiRig(Rig):
             "late_transcript",
             "refuse_change",
             "cancel_calls",
+            "unfinished",
         }
     )
     interim = True

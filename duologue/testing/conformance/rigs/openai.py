@@ -35,6 +35,7 @@ class OpenAIRig(Rig):
             "duplicate",
             "late_transcript",
             "refuse_change",
+            "unfinished",
         }
     )
     voices = ("ash", "coral")

@@ -10,6 +10,7 @@ from . import (
     memory,
     tools,
     transcripts,
+    unfinished,
     usage,
 )
 
@@ -23,5 +24,6 @@ __all__ = [
     "memory",
     "tools",
     "transcripts",
+    "unfinished",
     "usage",
 ]
