@@ -130,12 +130,15 @@ _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 
 
 def from_json(data: str | bytes, decoder: msgspec.json.Decoder[Any]) -> Any:
-    """Decode JSON, also with escapes of lone surrogates, which msgspec refuses and many senders make.
+    """Decode JSON, also with lone surrogates or escapes of them, which msgspec refuses and many senders make.
 
     Raises msgspec.DecodeError, UnicodeError or RecursionError for malformed JSON.
     """
     try:
         return decoder.decode(data)
+    except UnicodeEncodeError:
+        assert isinstance(data, str)
+        return from_json(_SURROGATE.sub(lambda half: f"\\u{ord(half[0]):04x}", data), decoder)
     except msgspec.ValidationError:
         raise
     except msgspec.DecodeError:

@@ -7,7 +7,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import Enum
 from typing import Any, Protocol, TypeVar
 
@@ -17,7 +17,7 @@ from ..processors.kernel.groups import LinkedPipeline, Tap, active_leaves, activ
 from ..processors.kernel.host import Deadlines, Fenced, Member, Target, Waits
 from ..processors.kernel.lane import DONE
 from ..processors.kernel.node import Node
-from ..processors.kernel.tasks import OpenMembers, Tasks, to_the_end
+from ..processors.kernel.tasks import OpenMembers, Tasks, to_the_end, wall_time
 from ..processors.kernel.wiring import check_wiring
 from .call_log import CallLog
 from .ending import Endings, name_of
@@ -100,7 +100,7 @@ class Life:
         Cancelling this ends the session at once. Raises IllegalState if it has run before.
         """
         self._move(State.CONNECTING)
-        self.started_at = datetime.now(UTC)
+        self.started_at = wall_time()
         loop = asyncio.get_running_loop()
         self._clock, self._began = loop.time, loop.time()
         self._over = loop.create_future()

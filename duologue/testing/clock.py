@@ -34,6 +34,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextvars import Context
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple, Unpack
 
@@ -159,6 +160,10 @@ class VirtualClockLoop(_SelectorLoop):
 
     def time(self) -> float:
         return self._now_s
+
+    def wall_time(self) -> datetime:
+        """Return the virtual time of day: the clock begins on 2026-01-01."""
+        return datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=self._now_s)
 
     def create_task(self, coro: Any, **options: Any) -> asyncio.Task[Any]:
         task = super().create_task(coro, **options)

@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import re
+import signal
 import sys
 import time
 from collections import Counter
@@ -14,6 +15,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import mean
 from typing import Any
 
 import psutil
@@ -33,7 +35,8 @@ PATIENCE_S = 20.0
 ASK_EVERY_S = 1.0
 MAX_GROWTH_MB = 40.0
 SERVE = """
-import logging
+import faulthandler, logging, signal
+faulthandler.register(signal.SIGUSR1)
 logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(name)s: %(message)s")
 from duologue.cli import main
 main()
@@ -97,6 +100,8 @@ class Seen:
     memory_mb: float = 0.0
     memory_growth_mb: float = 0.0
     threads_left: int = 0
+    threads: list[str] = field(default_factory=list)
+    """Where the server's threads are, if there are some left."""
     descriptors_left: int = 0
     seconds: float = 0.0
 
@@ -162,12 +167,10 @@ async def fuzz_doors(
         bystander, over = Bystander(url), asyncio.Event()
         calling = asyncio.create_task(bystander.call(over))
         finished = asyncio.create_task(flood.communicate())
-        warm_at = time.monotonic() + min(60.0, max(3.0, inputs / 10_000))
-        warm_mb = 0.0
+        used_mb: list[float] = []
         while not finished.done() and process.returncode is None:
             await asyncio.sleep(0.2)
-            if not warm_mb and time.monotonic() > warm_at:
-                warm_mb = _memory_mb(held)
+            used_mb.append(_memory_mb(held))
         over.set()
         with contextlib.suppress(OSError, WebSocketException):
             await calling
@@ -176,7 +179,7 @@ async def fuzz_doors(
             flood.terminate()
         else:
             seen.memory_mb = round(_memory_mb(held), 1)
-            seen.memory_growth_mb = round(seen.memory_mb - (warm_mb or seen.memory_mb), 1)
+            seen.memory_growth_mb = round(_growth_mb(used_mb), 1)
         told, _ = await finished
         if told:
             figures = json.loads(told)
@@ -191,6 +194,11 @@ async def fuzz_doors(
                 await asyncio.sleep(0.5)
             seen.threads_left = max(0, held.num_threads() - before[0])
             seen.descriptors_left = max(0, held.num_fds() - before[1])
+        if seen.threads_left:
+            process.send_signal(signal.SIGUSR1)  # where each thread is, to the server's output
+            await asyncio.sleep(0.5)
+            dump = (directory / "output.txt").read_text(errors="replace")
+            seen.threads = re.findall(r"^Thread 0x\w+ .*:\n((?:  File .*\n){1,3})", dump, re.M)
     log = (directory / "output.txt").read_text(errors="replace")
     seen.unexpected, seen.warnings = unexpected(log), _grouped(log, "WARNING")
     if (directory / "breach.txt").exists():
@@ -225,6 +233,12 @@ def unexpected(log: str) -> dict[str, int]:
 def _grouped(log: str, level: str) -> dict[str, int]:
     lines = re.findall(rf"^{level}[: ][^\n]*", log, re.M)
     return dict(Counter(re.sub(r"\b[0-9a-f]{8,}\b|\d+", "#", line)[:160] for line in lines).most_common(25))
+
+
+def _growth_mb(used_mb: list[float]) -> float:
+    """Return the mean of the last quarter beyond that of the second: calls come and go, and buffers with them."""
+    quarter = len(used_mb) // 4
+    return mean(used_mb[-quarter:]) - mean(used_mb[quarter : 2 * quarter]) if quarter else 0.0
 
 
 def _memory_mb(process: psutil.Process) -> float:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine
+from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import anyio
@@ -208,6 +209,12 @@ def stray(error: asyncio.CancelledError) -> DuologueError:
 def loop_time() -> float:
     """Return the running event loop's time in seconds."""
     return asyncio.get_running_loop().time()
+
+
+def wall_time() -> datetime:
+    """Return the time of day: the event loop's own if it has one, as the virtual clock does."""
+    own = getattr(asyncio.get_running_loop(), "wall_time", None)
+    return own() if own is not None else datetime.now(UTC)
 
 
 class Wake:

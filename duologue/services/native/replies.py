@@ -76,6 +76,10 @@ class Replies:
     def begin(self, event: ResponseBegan) -> None:
         """Begin a reply, and its response unless it is void."""
         reply, session = self._asks.begin(event.tag, event.response), self._session
+        dialect = self._provider.dialect
+        if reply.ask.tag and not event.tag and dialect is not None and dialect.announces_responses:
+            # Known by its order alone, from a server that repeats no tags: asked for once more, it may come twice.
+            reply.ask.again = True
         if reply.ask.void or reply.turn <= session.floor.fence:
             reply.void = True
             self._cancel(reply)

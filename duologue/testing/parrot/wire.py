@@ -44,18 +44,16 @@ _plain = msgspec.json.Decoder()
 def decode_parrot(message: WireMessage) -> ParrotMessage:
     """Return a message of Parrot's as a struct, without fields that do not fit. Raises BadInput for a malformed one."""
     try:
-        return from_json(message, _decoder)  # type: ignore[no-any-return]
-    except msgspec.ValidationError:
-        return _leniently(message)
+        return _read(message)
     except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
         raise BadInput(f"not a message of Parrot's: {error}") from error
 
 
-def _leniently(message: WireMessage) -> ParrotMessage:
+def _read(message: WireMessage) -> ParrotMessage:
     try:
+        return from_json(message, _decoder)  # type: ignore[no-any-return]
+    except msgspec.ValidationError:  # it may also be malformed, behind the field that does not fit
         return read_leniently(from_json(message, _plain), ParrotMessage, [])
-    except msgspec.ValidationError as error:
-        raise BadInput(f"not a message of Parrot's: {error}") from error
 
 
 def outgoing(kind: str, **fields: str) -> str:

@@ -569,9 +569,14 @@ async def test_an_ear_that_hangs_does_not_keep_the_callers_words() -> None:
 )
 async def test_engines_that_are_not_there_are_known_before_the_call(agents: tuple[Agent, ...], message: str) -> None:
     engines = Switch({"one": Engine(), "two": Engine()})
-    outcome = await Session(Pipeline([engines, Handoff(agents)])).run()
-    assert isinstance(outcome.error, ConfigurationError)
-    assert message in str(outcome.error)
+    with pytest.raises(ConfigurationError, match=message):
+        Session(Pipeline([engines, Handoff(agents)]))
+
+
+async def test_failover_names_engines_that_are_there() -> None:
+    for engine, there in ((Switch({"one": Engine(), "two": Engine()}), "one, two"), (Engine(), "only one")):
+        with pytest.raises(ConfigurationError, match=f"failover names the engine 'three'; there is {there}"):
+            Session(Pipeline([engine, Handoff([Agent(name="Ann")], failover=["three"])]))
 
 
 # -- after the switch --------------------------------------------------------------------------------------------------

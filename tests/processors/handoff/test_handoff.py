@@ -465,20 +465,18 @@ def test_what_cannot_work_is_refused_when_it_is_made() -> None:
         Handoff([ann(targets=("Zoe",))])
 
 
-@pytest.mark.parametrize(
-    ("agents", "message"),
-    [
-        ([ann(engine="native")], "wants engine 'native', but there is only one"),
-        ([ann(), bob(engine="native")], "wants engine 'native', but there is only one"),
-        ([ann(voice="zoe")], "no voice 'zoe'"),
-    ],
-)
-async def test_a_call_that_cannot_begin_ends_with_the_reason(agents: list[Agent], message: str) -> None:
+@pytest.mark.parametrize("agents", [[ann(engine="native")], [ann(), bob(engine="native")]])
+async def test_an_engine_that_is_not_there_is_refused_when_the_session_is_made(agents: list[Agent]) -> None:
+    with pytest.raises(ConfigurationError, match="wants engine 'native', but there is only one"):
+        Session(Pipeline([Cascade(MockSTT(), MockLLM(), MockTTS()), Handoff(agents), Tools()]))
+
+
+async def test_a_call_that_cannot_begin_ends_with_the_reason() -> None:
     engine = Cascade(MockSTT(), MockLLM(), MockTTS(voices=["anna", "bert"]))
-    outcome = await Session(Pipeline([engine, Handoff(agents), Tools()])).run()
+    outcome = await Session(Pipeline([engine, Handoff([ann(voice="zoe")]), Tools()])).run()
     assert outcome.reason == "error"
     assert isinstance(outcome.error, ConfigurationError)
-    assert message in str(outcome.error)
+    assert "no voice 'zoe'" in str(outcome.error)
 
 
 async def test_a_hand_off_behind_the_tools_is_refused() -> None:

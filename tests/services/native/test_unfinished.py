@@ -419,6 +419,17 @@ async def test_unknown_messages_are_reported_once_for_each_kind() -> None:
         assert len(call.errors) == 2
 
 
+async def test_a_server_that_repeats_no_metadata_is_not_asked_once_more_for_words_without_a_voice() -> None:
+    times, model = counting([[Speak("Hi there!", seconds=0.0)]])
+    async with OPENAI.server(model) as server:
+        server.echoes = False  # type: ignore[union-attr]
+        async with CountedCall(OPENAI, server, OPENAI.engine(server)) as call:
+            await asks(call, "typed")
+            await call.waits(5)
+            assert len(times) == 1
+            assert call.errors
+
+
 # -- the connection ----------------------------------------------------------------------------------------------------
 
 
