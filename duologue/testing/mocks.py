@@ -68,7 +68,7 @@ class MockLLM(LLM):
     """Streams replies: the first token after `first_token_s` seconds, then one every `token_s` seconds.
 
     `replies` are texts, tool requests or lists of both, given one after the other, then the last one again; or a
-    function of the request. `requests` are the requests so far that were answered from it. `manners` are the faults
+    function of the request. `requests` are the requests that were answered from it. `manners` are the faults
     that the service shows.
     """
 

@@ -26,7 +26,8 @@ class Language:
     def read(self, text: str) -> str:
         """Return the English text of one in this script. English stays as it is."""
         for mark, written in self.marks.items():
-            text = text.replace(written, mark).replace(written.strip(), mark)
+            added = written.removeprefix(mark)  # it may come in another piece than the mark
+            text = text.replace(added, mark if added == written else "")
         return text.translate({ord(letter): plain for plain, letter in self._letters})
 
     @property
@@ -49,7 +50,7 @@ LANGUAGES = {
         Language("Chinese", _from(0x4E00, 7), {" ": "的", ".": "。", ",": "，", "?": "？"}),
         Language("Thai", "".join(map(chr, [*range(0x0E01, 0x0E2F), 0x0E30, *range(0x0E40, 0x0E45)])), {" ": "ๆ"}),
         Language("Arabic", _from(0x0671), {",": "،", "?": "؟"}),
-        Language("emoji", "", {".": ". 🙂", "?": "? 👍🏽"}),
+        Language("emoji", "", {".": ".🙂", "?": "?👍🏽"}),
     )
 }
 """The languages of the fault `other-language`, by name."""

@@ -249,7 +249,7 @@ class Manners:
     async def tokens(self, tokens: AsyncIterator[T]) -> AsyncIterator[T | str]:
         """Yield the tokens of a language model with pauses, stalls, and cuts within words.
 
-        What spoils a whole answer is drawn by `answer`.
+        The faults that spoil a whole answer are drawn by `reply`, or by `spoiled` for a scripted model.
         """
         stalls = self.spoil("stall-in-the-middle", "llm", "in an answer")
         number = 0
@@ -279,7 +279,7 @@ class Manners:
             case "rate-limit":
                 raise ServiceError(": ".join(self.limit()))
         async for token in self.tokens(generate()):
-            yield token
+            yield self.language.write(token) if isinstance(token, str) else token
 
     async def speech(self, pieces: AsyncIterator[SpeechChunk]) -> AsyncIterator[SpeechChunk]:
         """Yield the audio of one sentence of a text-to-speech service, spoiled, paused, stalled or cut as drawn.

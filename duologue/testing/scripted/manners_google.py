@@ -20,7 +20,7 @@ STALL_AFTER = 3
 
 
 class GeminiManners(MannersFilter):
-    """One connection. What is drawn for an answer holds until its `turnComplete`: answers have no ids."""
+    """One connection. The faults of an answer hold until its `turnComplete`: answers have no ids."""
 
     def __init__(self, manners: Manners, late: Callable[[float, ServerMessage], None]) -> None:
         super().__init__(manners, late)

@@ -25,7 +25,7 @@ REPEATED = (DONE, "response.output_item.done", TRANSCRIBED, "input_audio_buffer.
 
 
 class OpenAIManners(MannersFilter):
-    """One connection. What is drawn for a response holds for all of its events."""
+    """One connection. The faults of a response hold for all of its events."""
 
     def __init__(self, manners: Manners, late: Callable[[float, Event], None]) -> None:
         super().__init__(manners, late)

@@ -13,7 +13,7 @@ from .manners import Manners, Part
 from .server import SPEECH_CHARACTERS_PER_S, Act, Asked, Fail, Model, Speak, Wait
 
 WORDS = "Um, one moment."
-"""The words of an answer without audio: they are no part of any script."""
+"""The words of an answer without audio: no script has them."""
 HUGE_MS = 8_000
 """Milliseconds of audio in a huge piece."""
 HUGE_OFTEN = 0.2

@@ -249,3 +249,27 @@ def test_each_fault_has_a_name_a_line_and_a_far_end() -> None:
         assert fault.summary.endswith(".")
         assert "\n" not in fault.summary
         assert fault.parts
+
+
+async def test_a_mock_model_keeps_its_script_for_the_next_request() -> None:
+    asked = 0
+
+    async def generate() -> AsyncIterator[str]:
+        nonlocal asked
+        asked += 1
+        yield "Hello."
+
+    manners = Always(1, ["empty-answer"])
+    assert [token async for token in manners.reply(generate)] == []
+    assert not asked
+    assert [token async for token in manners.reply(generate)] == ["Hello."]
+
+
+async def test_a_mock_model_speaks_another_language() -> None:
+    async def generate() -> AsyncIterator[str]:
+        yield "Hello."
+
+    manners = Manners(1, ["other-language"])
+    (token,) = [token async for token in manners.reply(generate)]
+    assert token != "Hello."
+    assert manners.language.read(token) == "Hello."
