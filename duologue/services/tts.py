@@ -16,12 +16,12 @@ from ..processors.kernel.lane import DrainableLane, Overdue
 from ..processors.kernel.node import Node
 from ..processors.kernel.work import Work
 from ..processors.processor import Processor, handles
-from ..session.heard import SPOKEN_CHARACTERS_PER_S, cut_text
 from .contract import check_made, check_opened, stream_of, wrong_piece
 from .recovery import Recovery
+from .response_speech import ResponseSpeech
 from .sentences import SentenceSplitter
-from .spoken_text import space_after, spoken
-from .word_times import WordAligner, in_proportion
+from .spoken_text import spoken
+from .word_times import WordAligner
 
 T = TypeVar("T")
 
@@ -88,12 +88,8 @@ class TTS(Processor):
         self._sentences: DrainableLane | None = None
         self._writing = ResponseStarted()
         self._checks = False  # hooks check each sentence of the response in progress
-        self._speaking = ResponseStarted()
-        self._spoken_s = 0.0
-        self._words = WordAligner()  # of the response that is spoken
+        self._speech = ResponseSpeech(self._writing)  # of the response that is spoken
         self._misfits_told = False
-        self._characters = 0
-        self._failure = ""
 
     def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
         """Yield the speech of `text`. A `voice` of "" is the service's default. An interruption cancels it."""
@@ -140,9 +136,8 @@ class TTS(Processor):
         self._checks = self.session.hooks.has(BotText)
         if frame.response_id:
             ledger = self.session.ledger
-            ledger.open(
-                frame.response_id, frame.turn, frame.agent, drafted=True
-            )  # a response of another processor is not open yet
+            # A response of another processor is not open yet.
+            ledger.open(frame.response_id, frame.turn, frame.agent, drafted=True)
             ledger.take(frame.response_id, self)
         await self.push(frame)
         await self._put(self._begin, frame)
@@ -190,26 +185,25 @@ class TTS(Processor):
         return self._sentences.put(target, frame)
 
     async def _begin(self, frame: ResponseStarted) -> None:
-        self._speaking = frame
-        self._spoken_s, self._characters, self._failure = 0.0, 0, ""
-        self._words = WordAligner()
+        self._speech = ResponseSpeech(frame)
 
     async def _end(self, frame: ResponseEnded) -> None:
-        if frame.response_id == self._speaking.response_id:
-            if self._characters:
+        speech = self._speech
+        if frame.response_id == speech.response.response_id:
+            if speech.characters:
                 self.broadcast(
                     Usage(
                         service=self.name,
                         model=self.model,
                         turn=frame.turn,
                         response_id=frame.response_id,
-                        characters=self._characters,
-                        output_audio_s=self._spoken_s,
+                        characters=speech.characters,
+                        output_audio_s=speech.spoken_s,
                     )
                 )
-                self._characters = 0
-            if self._failure and frame.status == "completed":
-                frame = msgspec.structs.replace(frame, status="failed", reason=self._failure)
+                speech.characters = 0
+            if speech.failure and frame.status == "completed":
+                frame = msgspec.structs.replace(frame, status="failed", reason=speech.failure)
         if frame.turn <= self.session.floor.fence and frame.status != "interrupted":
             frame = msgspec.structs.replace(frame, status="interrupted", reason="")
         await self.push(frame)
@@ -225,59 +219,56 @@ class TTS(Processor):
             await self._speak(checked)
 
     async def _speak(self, sentence: BotText) -> None:
-        text, words = spoken(sentence.text), self._words
-        words.add(sentence.text, text)
+        text, speech = spoken(sentence.text), self._speech
+        speech.words.add(sentence.text, text)
         if not text:
             return
-        self._characters += len(text)
-        begin_s = self._spoken_s
+        speech.characters += len(text)
         for again in (True, False):
-            error = await self._synthesize(sentence, text)
+            error = await self._synthesize(sentence, text, speech)
             if error is None:
                 self._recovery.worked()
-                await self._time_rest(sentence, text, begin_s)
+                await self._time(sentence, speech.times_of_rest(sentence, text))
+                self.tell_misfits(speech.words)
                 return
-            if not (self._recovery.failed(error) and again) or self._spoken_s > begin_s:
+            if not (self._recovery.failed(error) and again) or speech.sentence_s:
                 break
             log.info("session %s: %s is asked once more: %s", self.session.id, self.name, error)
-        self._failure = f"no speech for a sentence: {str(error) or type(error).__name__}"
+        speech.failure = f"no speech for a sentence: {str(error) or type(error).__name__}"
         if self.failure is None:
-            self.session.report(ServiceError(self._failure), self.name)
-        await self._leave_out_rest(sentence, text, self._spoken_s - begin_s)
+            self.session.report(ServiceError(speech.failure), self.name)
+        said, times = speech.leave_out_rest(sentence, text)
+        await self._time(sentence, times)
+        self.session.ledger.correct_text(sentence.response_id, sentence.text, said)
 
-    async def _synthesize(self, sentence: BotText, text: str) -> Exception | None:
+    async def _synthesize(self, sentence: BotText, text: str, speech: ResponseSpeech) -> Exception | None:
         """Push the speech of a sentence. Returns the error with which it failed, None for success."""
-        begin_s, whole, words = self._spoken_s, WholeSamples(), self._words
-        words.begin(begin_s)
-        longest_s = MAX_SPEECH_S + self.max_s_per_character * len(text)
+        begin_s = speech.begin()
+        whole, longest_s = WholeSamples(), MAX_SPEECH_S + self.max_s_per_character * len(text)
         work: Work[None] = Work(self, f"{self.name}.synthesize", self.timeout_s)
 
         async def take(chunk: SpeechChunk) -> bool:
             if not isinstance(chunk, SpeechChunk):
                 raise wrong_piece(self, "synthesize", chunk, "SpeechChunk")
-            if chunk.words:
-                timed = words.align(Word(w.text, w.start_s + begin_s, w.end_s + begin_s) for w in chunk.words)
-                await self._time(sentence, timed)
-            elif not words.timed and self._spoken_s == begin_s:
-                # An estimate, in case the caller interrupts before the whole length is known.
-                await self._time(sentence, self._estimated(sentence.text, text, len(text) / SPOKEN_CHARACTERS_PER_S))
+            if chunk.words or speech.spoken_s == begin_s:
+                await self._time(sentence, speech.times(sentence, text, chunk.words))
             if pcm := whole.take(chunk.audio):
-                self._spoken_s += len(pcm) / (2 * self.sample_rate)
+                speech.spoken_s += len(pcm) / (2 * self.sample_rate)
                 await self.push(
                     BotAudio(
                         turn=sentence.turn, response_id=sentence.response_id, audio=pcm, sample_rate=self.sample_rate
                     )
                 )
                 work.touch()
-            return self._spoken_s - begin_s > longest_s
+            return speech.spoken_s - begin_s > longest_s
 
         try:
             await self._recovery.ready()
-            chunks = self.synthesize(text, self._speaking.voice)
+            chunks = self.synthesize(text, speech.response.voice)
             await work.read(stream_of(self, "synthesize", chunks, "SpeechChunk"), take)
-            if self._spoken_s == begin_s:
+            if not speech.sentence_s:
                 raise ServiceError("the service gave no audio")
-            if self._spoken_s - begin_s > longest_s:
+            if speech.sentence_s > longest_s:
                 raise ServiceError(f"more than {longest_s:g} s of audio for {len(text)} characters: the rest is cut")
         except Overdue:
             return DeadlineExceeded(f"no audio for {self.timeout_s:g} s")
@@ -290,43 +281,13 @@ class TTS(Processor):
         work: Work[T] = Work(self, f"{self.name}.{method}", limit_s)
         return await work.run(call)
 
-    async def _time_rest(self, sentence: BotText, text: str, begin_s: float) -> None:
-        """Time the words of a sentence that was spoken to its end, as far as the service has not timed them."""
-        words = self._words
-        if words.timed:
-            await self._time(sentence, words.rest(self._spoken_s))
-        else:
-            await self._time(sentence, self._estimated(sentence.text, text, self._spoken_s - begin_s))
-            words.skip()
-        self.tell_misfits(words)
-
-    async def _leave_out_rest(self, sentence: BotText, text: str, spoken_s: float) -> None:
-        """Remove the part of a sentence that was not spoken from the response."""
-        words = self._words
-        begin = len(words.text) - len(sentence.text)
-        if words.timed:
-            said = words.text[begin : words.place].rstrip()
-        else:
-            said = cut_text(text, int(spoken_s * SPOKEN_CHARACTERS_PER_S)).rstrip()
-            await self._time(sentence, in_proportion(said, words.begin_s, words.begin_s + spoken_s))
-        said += space_after(sentence.text) if said else ""
-        self.session.ledger.correct_text(sentence.response_id, sentence.text, said)
-        words.replace_rest(begin, said)
-
-    def _estimated(self, written: str, text: str, length_s: float) -> tuple[Word, ...]:
-        """Return the times of a sentence's words in proportion to its spoken characters."""
-        begin_s = self._words.begin_s
-        words = in_proportion(text, begin_s, begin_s + length_s)
-        return words if written == text else self._words.guess(words)
-
     def tell_misfits(self, words: WordAligner) -> None:
         """Report timed words that are not in the text, once."""
         if words.misfits and not self._misfits_told:
             self._misfits_told = True
             told = ", ".join(repr(word[:32]) for word in words.misfits[:3])
-            self.session.report(
-                ServiceError(f"the service has timed words that are not in the text: {told}"), self.name
-            )
+            error = ServiceError(f"the service has timed words that are not in the text: {told}")
+            self.session.report(error, self.name)
 
     async def _time(self, sentence: BotText, words: tuple[Word, ...]) -> None:
         if words:

@@ -5,14 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from math import inf
+from typing import Literal
 
 import anyio
 
 from ...audio.pcm import WholeSamples
-from ...errors import DeadlineExceeded
+from ...errors import DeadlineExceeded, ServiceError
 from ...frames import ResponseStarted, Word
+from ...session.heard import SPOKEN_CHARACTERS_PER_S, cut_text
+from ..spoken_text import space_after
 from ..word_times import WordAligner, in_proportion
 from .dialect import Event
+
+MAX_UNPLAYED_S = 600.0
+"""The most seconds of a response's audio that may wait for the playout. Beyond them the response fails."""
 
 
 class ContextAudio(Event, frozen=True, kw_only=True):
@@ -54,7 +60,7 @@ class SpeechContext:
         """Seconds of audio pushed."""
         self.words = WordAligner()
         self.guessed = 0
-        """Characters of the text whose times were guessed."""
+        """The number of sentences whose times were guessed."""
         self.whole = WholeSamples()
         self.scope = anyio.CancelScope()
         self.finished = anyio.Event()
@@ -66,10 +72,66 @@ class SpeechContext:
         """The text that is spoken."""
         return "".join(text for _, text in self.sentences)
 
-    def in_proportion(self, length_s: float) -> tuple[Word, ...]:
+    def take(self, audio: ContextAudio, sample_rate: int) -> None:
+        """Take audio that has come. More than `MAX_UNPLAYED_S` seconds that wait fail the context."""
+        if audio.pcm:
+            self.heard = True
+            self.touch()
+        self.chunks.append(audio)
+        self.waiting_bytes += len(audio.pcm)
+        if self.waiting_bytes > MAX_UNPLAYED_S * sample_rate * 2:
+            self.error = ServiceError(f"more than {MAX_UNPLAYED_S:g} s of audio wait")
+            self.chunks.clear()
+        self.wake()
+
+    def times_of(self, audio: ContextAudio, times_from: Literal["chunk", "context"]) -> tuple[Word, ...]:
+        """Return the times of words that are known with this audio, in seconds of the context's audio.
+
+        `times_from` is the zero of the vendor's times. Without them the times are an estimate, made once for each new
+        sentence, in case the caller interrupts before the whole length is known.
+        """
+        if audio.words:
+            begin = self.spoken_s if times_from == "chunk" else 0.0
+            return self.words.align(Word(w.text, w.start_s + begin, w.end_s + begin) for w in audio.words)
+        if self.words.timed or self.guessed == len(self.sentences):
+            return ()
+        self.guessed = len(self.sentences)
+        return self._in_proportion(len(self.text) / SPOKEN_CHARACTERS_PER_S)
+
+    def times_of_rest(self) -> tuple[Word, ...]:
+        """Return the times of the words that were not timed before the end of the audio."""
+        return self.words.rest(self.spoken_s) if self.words.timed else self._in_proportion(self.spoken_s)
+
+    def _in_proportion(self, length_s: float) -> tuple[Word, ...]:
         """Return the times of the words in proportion to the spoken characters."""
         words = in_proportion(self.text, 0.0, length_s)
         return words if self.text == self.words.text else self.words.guess(words)
+
+    def leave_out_rest(self) -> list[tuple[str, str]]:
+        """Remove the text that was not spoken. Returns each sentence that is cut, and the part that was spoken."""
+        words, timed = self.words, self.words.timed
+        left = words.place if timed else int(self.spoken_s * SPOKEN_CHARACTERS_PER_S)
+        kept: list[tuple[str, str]] = []
+        cut: list[tuple[str, str]] = []
+        for written, text in self.sentences:
+            whole = written if timed else text
+            said = whole if left >= len(whole) else cut_text(whole, left).rstrip()
+            said += space_after(whole) if said and said != whole else ""
+            left = max(0, left - len(whole))
+            if said != whole:
+                cut.append((written, said))
+            kept.append((written, said) if said == whole else (said, said))
+        self.sentences = kept
+        if timed:
+            words.replace_rest(0, "".join(written for written, _ in kept))
+        else:
+            self._align_anew()
+        return cut
+
+    def _align_anew(self) -> None:
+        self.words = WordAligner()
+        for written, text in self.sentences:
+            self.words.add(written, text)
 
     @property
     def owed_since(self) -> float | None:
@@ -93,9 +155,7 @@ class SpeechContext:
         self.chunks.clear()
         self.waiting_bytes = self.guessed = 0
         self.whole = WholeSamples()
-        self.words = WordAligner()
-        for written, text in self.sentences:
-            self.words.add(written, text)
+        self._align_anew()
 
     async def next(self, timeout_s: float) -> ContextAudio | None:
         """Return the next audio, None at the end. Raises the context's error or DeadlineExceeded."""

@@ -9,19 +9,14 @@ from typing import ClassVar, Literal
 from ...errors import ServiceError
 from ...frames import BotAudio, BotText, Interrupted, ResponseEnded, ResponseStarted, Word, WordTimes
 from ...processors.processor import handles
-from ...session.heard import SPOKEN_CHARACTERS_PER_S, cut_text
-from ..spoken_text import space_after, spoken
+from ..spoken_text import spoken
 from ..tts import MAX_SPEECH_S, TTS
-from ..word_times import WordAligner
 from .connection import Connection, ConnectionSettings
 from .dialect import ConnectionDialect, Event, Refused, WireMessage
 from .service import RemoteService, Setup
 from .speech_context import ContextAudio, ContextDone, SpeechContext
 
 log = logging.getLogger("duologue")
-
-MAX_UNPLAYED_S = 600.0
-"""The most seconds of a response's audio that may wait for the playout. Beyond them the response fails."""
 
 
 class TTSDialect(ConnectionDialect):
@@ -115,7 +110,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         if context.error is not None:
             self.session.ledger.correct_text(sentence.response_id, sentence.text, "")
             return
-        self._characters += len(text)
+        self._speech.characters += len(text)
         context.sentences.append((sentence.text, text))
         context.words.add(sentence.text, text)
         context.touch()
@@ -124,7 +119,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             self.connection.send([*dialect.text(context.id, text), *dialect.flush(context.id)])
 
     def _open_context(self) -> SpeechContext:
-        response = self._speaking
+        response = self._speech.response
         self._contexts += 1
         context = self._context = SpeechContext(f"context_{self._contexts}", response, self._language)
         context.error = self.failure or self._not_set_up
@@ -182,16 +177,15 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             self._recovery.worked()
         else:
             context.error = error
-            self._failure = f"no speech for a response: {str(error) or type(error).__name__}"
-            self.report(ServiceError(self._failure))
-            self._leave_out(context)
+            failure = self._speech.failure = f"no speech for a response: {str(error) or type(error).__name__}"
+            self.report(ServiceError(failure))
+            for written, said in context.leave_out_rest():
+                self.session.ledger.correct_text(context.response.response_id, written, said)
             self._stop(context)
         if not context.spoken_s:
             return
-        if context.words.timed:
-            await self._time_words(context, context.words.rest(context.spoken_s))
-        else:
-            await self._time_words(context, context.in_proportion(context.spoken_s))
+        if words := context.times_of_rest():
+            await self._time_words(context, words)
         self.tell_misfits(context.words)
 
     async def _give_chunks(self, context: SpeechContext) -> Exception | None:
@@ -220,18 +214,12 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         return True
 
     async def _give(self, context: SpeechContext, chunk: ContextAudio) -> None:
-        if chunk.words:
-            dialect = self.connection.dialect if self.connection is not None else TTSDialect()
-            begin = context.spoken_s if dialect.times_from == "chunk" else 0.0
-            timed = context.words.align(Word(w.text, w.start_s + begin, w.end_s + begin) for w in chunk.words)
-            await self._time_words(context, timed)
-        elif not context.words.timed and context.guessed < len(context.text):
-            # An estimate, in case the caller interrupts before the whole length is known.
-            context.guessed = len(context.text)
-            await self._time_words(context, context.in_proportion(context.guessed / SPOKEN_CHARACTERS_PER_S))
+        dialect = self.connection.dialect if self.connection is not None else TTSDialect()
+        if words := context.times_of(chunk, dialect.times_from):
+            await self._time_words(context, words)
         if pcm := context.whole.take(chunk.pcm):
             context.spoken_s += len(pcm) / (2 * self.sample_rate)
-            self._spoken_s = context.spoken_s
+            self._speech.spoken_s = context.spoken_s
             response = context.response
             await self.push(
                 BotAudio(turn=response.turn, response_id=response.response_id, audio=pcm, sample_rate=self.sample_rate)
@@ -239,29 +227,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
 
     async def _time_words(self, context: SpeechContext, words: tuple[Word, ...]) -> None:
         response = context.response
-        if words:
-            await self.push(WordTimes(turn=response.turn, response_id=response.response_id, words=words))
-
-    def _leave_out(self, context: SpeechContext) -> None:
-        """Remove the unspoken text from the response and from the context."""
-        words, timed = context.words, context.words.timed
-        left = words.place if timed else int(context.spoken_s * SPOKEN_CHARACTERS_PER_S)
-        kept: list[tuple[str, str]] = []
-        for written, text in context.sentences:
-            whole = written if timed else text
-            said = whole if left >= len(whole) else cut_text(whole, left).rstrip()
-            said += space_after(whole) if said and said != whole else ""
-            left = max(0, left - len(whole))
-            if said != whole:
-                self.session.ledger.correct_text(context.response.response_id, written, said)
-            kept.append((written, said) if said == whole else (said, said))
-        context.sentences = kept
-        if timed:
-            words.replace_rest(0, "".join(written for written, _ in kept))
-        else:
-            context.words = WordAligner()
-            for written, said in kept:
-                context.words.add(written, said)
+        await self.push(WordTimes(turn=response.turn, response_id=response.response_id, words=words))
 
     # -- from the vendor -------------------------------------------------------------------------------------------
 
@@ -272,15 +238,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             if context is None or event.context != context.id or context.error is not None:
                 self.dropped_bytes += len(event.pcm)
                 return
-            if event.pcm:
-                context.heard = True
-                context.touch()
-            context.chunks.append(event)
-            context.waiting_bytes += len(event.pcm)
-            if context.waiting_bytes > MAX_UNPLAYED_S * self.sample_rate * 2:
-                context.error = ServiceError(f"more than {MAX_UNPLAYED_S:g} s of audio wait")
-                context.chunks.clear()
-            context.wake()
+            context.take(event, self.sample_rate)
         elif isinstance(event, ContextDone):
             if context is not None and event.context == context.id:
                 context.done = True

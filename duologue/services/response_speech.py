@@ -1,0 +1,75 @@
+"""`ResponseSpeech`: the speech of one response of a text-to-speech service, and where its words are in it."""
+
+from __future__ import annotations
+
+from ..frames import BotText, ResponseStarted, Word
+from ..session.heard import SPOKEN_CHARACTERS_PER_S, cut_text
+from .spoken_text import space_after
+from .word_times import WordAligner, in_proportion
+
+
+class ResponseSpeech:
+    """Counts the audio of one response, and times the words of the sentence in progress.
+
+    `text` is a sentence's part that is read aloud. All times are in seconds of the response's audio.
+    """
+
+    def __init__(self, response: ResponseStarted) -> None:
+        self.response = response
+        self.spoken_s = 0.0
+        """Seconds of audio so far."""
+        self.characters = 0
+        """Characters that the service was asked to speak, and that are not told as usage yet."""
+        self.failure = ""
+        """Why a part of the response was not spoken, "" if all was."""
+        self.words = WordAligner()
+
+    def begin(self) -> float:
+        """Begin a sentence, or begin it again. Returns where its audio begins."""
+        self.words.begin(self.spoken_s)
+        return self.spoken_s
+
+    @property
+    def sentence_s(self) -> float:
+        """Seconds of audio of the sentence in progress."""
+        return self.spoken_s - self.words.begin_s
+
+    def times(self, sentence: BotText, text: str, timed: tuple[Word, ...]) -> tuple[Word, ...]:
+        """Return the times of words that are known with a chunk: `timed` by the service, from the text's start.
+
+        Without timed words, an estimate, in case the caller interrupts before the whole length is known.
+        """
+        words = self.words
+        if timed:
+            begin_s = words.begin_s
+            return words.align(Word(w.text, w.start_s + begin_s, w.end_s + begin_s) for w in timed)
+        if words.timed:
+            return ()
+        return self._estimated(sentence.text, text, len(text) / SPOKEN_CHARACTERS_PER_S)
+
+    def times_of_rest(self, sentence: BotText, text: str) -> tuple[Word, ...]:
+        """End a sentence that was spoken. Returns the times of its words that the service has not timed."""
+        if self.words.timed:
+            return self.words.rest(self.spoken_s)
+        words = self._estimated(sentence.text, text, self.sentence_s)
+        self.words.skip()
+        return words
+
+    def _estimated(self, written: str, text: str, length_s: float) -> tuple[Word, ...]:
+        """Return the times of a sentence's words in proportion to its spoken characters."""
+        begin_s = self.words.begin_s
+        words = in_proportion(text, begin_s, begin_s + length_s)
+        return words if written == text else self.words.guess(words)
+
+    def leave_out_rest(self, sentence: BotText, text: str) -> tuple[str, tuple[Word, ...]]:
+        """End a sentence that has failed. Returns the part of it that was spoken, and the times of its words."""
+        words, times = self.words, tuple[Word, ...]()
+        begin = len(words.text) - len(sentence.text)
+        if words.timed:
+            said = words.text[begin : words.place].rstrip()
+        else:
+            said = cut_text(text, int(self.sentence_s * SPOKEN_CHARACTERS_PER_S)).rstrip()
+            times = in_proportion(said, words.begin_s, self.spoken_s)
+        said += space_after(sentence.text) if said else ""
+        words.replace_rest(begin, said)
+        return said, times
