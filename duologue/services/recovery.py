@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from ..errors import ConfigurationError, DeadlineExceeded, ServiceError
 from ..frames import ConnectionChanged, Signal
+from ..processors.kernel.host import LaneOwner
 from ..processors.kernel.lane import Overdue
-
-T = TypeVar("T")
+from ..processors.kernel.work import Work
 
 log = logging.getLogger("duologue")
 
@@ -21,7 +21,7 @@ BACKOFF_S = 0.25
 """Seconds before a service is opened again. Doubles with each failure in a row."""
 
 
-class Recovering(Protocol):
+class Recovering(LaneOwner, Protocol):
     """The part of a service that its recovery uses."""
 
     reopens: bool
@@ -30,13 +30,10 @@ class Recovering(Protocol):
     failure: Exception | None
 
     @property
-    def name(self) -> str: ...
-    @property
     def session(self) -> Any: ...
     def broadcast(self, signal: Signal) -> None: ...
     async def open(self) -> None: ...
     async def close(self) -> None: ...
-    async def in_work(self, method: str, call: Coroutine[Any, Any, T], limit_s: float) -> T: ...
 
 
 class Recovery:
@@ -53,6 +50,7 @@ class Recovery:
         self._service = service
         self._failures = 0
         self._closed = False  # it has failed and was not opened again
+        self._work: Work[None] | None = None  # the back-off, `close` or `open`
 
     def worked(self) -> None:
         """Note that the service has done its work."""
@@ -88,7 +86,7 @@ class Recovery:
         service = self._service
         log.info("session %s: %s is opened again", service.session.id, service.name)
         pause_s = BACKOFF_S * 2 ** (self._failures - 1)
-        await service.in_work("back-off", asyncio.sleep(pause_s), pause_s + service.timeout_s)
+        await self._run("back-off", asyncio.sleep(pause_s), pause_s + service.timeout_s)
         self.opening = True
         try:
             try:
@@ -103,6 +101,19 @@ class Recovery:
     async def _call(self, method: str, function: Callable[[], Coroutine[Any, Any, None]]) -> None:
         service = self._service
         try:
-            await service.in_work(method, function(), service.timeout_s)
+            await self._run(method, function(), service.timeout_s)
         except Overdue:
             raise DeadlineExceeded(f"{service.name}.{method} took longer than {service.timeout_s:g} s") from None
+
+    async def _run(self, what: str, call: Coroutine[Any, Any, None], limit_s: float) -> None:
+        """Run code of the service in a task of its own. Raises Overdue after `limit_s` seconds."""
+        self._work = Work(self._service, f"{self._service.name}.{what}", limit_s)
+        try:
+            await self._work.run(call)
+        finally:
+            self._work = None
+
+    def stop(self) -> None:
+        """Stop what `ready` does at present: it raises Stopped."""
+        if self._work is not None:
+            self._work.stop()

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Coroutine, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Sequence
 
 import msgspec
 
@@ -22,8 +21,6 @@ from .response_speech import ResponseSpeech
 from .sentences import SentenceSplitter
 from .spoken_text import spoken
 from .word_times import WordAligner
-
-T = TypeVar("T")
 
 log = logging.getLogger("duologue")
 
@@ -275,11 +272,6 @@ class TTS(Processor):
         except Exception as error:
             return error
         return None
-
-    async def in_work(self, method: str, call: Coroutine[Any, Any, T], limit_s: float) -> T:
-        """Run code of the service in a task of its own. Raises Overdue after `limit_s` seconds."""
-        work: Work[T] = Work(self, f"{self.name}.{method}", limit_s)
-        return await work.run(call)
 
     def tell_misfits(self, words: WordAligner) -> None:
         """Report timed words that are not in the text, once."""

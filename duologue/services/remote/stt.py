@@ -207,7 +207,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
     def _abandon(self) -> None:
         """Give up the utterance in progress, and its connection: the vendor still has the audio."""
         spoken, self._spoken = self._spoken, None
-        if spoken is not None and self.connection is not None and not self._released:
+        if spoken is not None and self.connection is not None and not self._speech.released:
             self.connection.lose("an utterance was not answered")
 
     async def _until_answered(self, spoken: SpokenAudio, answer: asyncio.Future[None]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import anyio
 
-from ...audio.resample import MonoAt
 from ...errors import DeadlineExceeded
 from ...frames import EndOfTurn, Input, SpeechStarted, SpeechStopped, Usage, UserAudio, UserTranscript
 from ...processors.processor import handles
@@ -63,21 +62,18 @@ class TurnHoldingSTT(RemoteSTT):
     async def audio(self, frame: UserAudio) -> None:
         """Send the audio, and pass it on."""
         await self._stream(frame)
-        if self._in_turn and self._fed_s >= self.max_utterance_s:
-            self._fed_s = 0.0
+        if self._in_turn and self._speech.fed_s >= self.max_utterance_s:
+            self._speech.fed_s = 0.0
             self.spawn(self._force_end, self._turns)
         await self.push(frame)
 
     async def _stream(self, frame: UserAudio) -> None:
-        if self._mono is None:
-            self._mono = MonoAt(self.sample_rate)
         self._stream_at = frame.at + frame.duration_s
         if self._in_turn:
-            self._fed_s += frame.duration_s
-            self._utterance.append(frame)
+            self._speech.add(frame)
         elif frame.audio:
-            self._keep(frame)
-        pcm = self._mono.process(frame.audio, frame.sample_rate, frame.channels)
+            self._speech.keep(frame)
+        pcm = self._speech.converted(frame)
         if pcm and self._spoken is not None:
             await self.feed(pcm)
 
@@ -120,12 +116,9 @@ class TurnHoldingSTT(RemoteSTT):
         if self._in_turn:
             return  # a new connection reports the same turn again
         self._in_turn, self._turns = True, self._turns + 1
-        self._utterance_id = self.session.conversation.new_id()
-        started = SpeechStarted(at=at, utterance=self._utterance_id)
-        self._utterance = [*self._recent, started]
-        self._recent.clear()
-        self._recent_s = 0.0
-        self._listening, self._started_at, self._fed_s = True, at, 0.0
+        started = SpeechStarted(at=at, utterance=self.session.conversation.new_id())
+        self._speech.begin(started)
+        self._listening = True
         self._spoken.keep(int(self.connection_settings.ring_s * self.sample_rate) * 2)
         self.session.floor.caller_speaks(True, at)
         if may_interrupt(self.session):
@@ -142,18 +135,18 @@ class TurnHoldingSTT(RemoteSTT):
         self._spoken = self._between_turns()
         self._spoken.began_s = self._sent_s
         self.session.floor.caller_speaks(False, at)
-        self.broadcast(Usage(service=self.name, model=self.model, input_audio_s=self._fed_s))
+        self.broadcast(Usage(service=self.name, model=self.model, input_audio_s=self._speech.fed_s))
         transcript = UserTranscript(
             text=said.text,
-            start_s=self._started_at,
+            start_s=self._speech.began_at,
             end_s=at,
             confidence=said.confidence,
             language=said.language,
             words=said.words,
-            utterance=self._utterance_id,
+            utterance=self._speech.utterance,
         )
         end = EndOfTurn(at=at, by="server")
-        self._utterance.append(end)
+        self._speech.add(end)
         # In the lane, because the vendor's reader must not wait for a slow hook.
         assert self._lane is not None
         self._lane.put_all(self._let_out, [SpeechStopped(at=at), transcript, end], up=False)
@@ -161,9 +154,9 @@ class TurnHoldingSTT(RemoteSTT):
     async def _let_out(self, frame: SpeechStopped | UserTranscript | EndOfTurn) -> None:
         if isinstance(frame, UserTranscript):
             await self._tell(frame)
-        elif not self._released:
+        elif not self._speech.released:
             if isinstance(frame, EndOfTurn) and not self._in_turn:
-                self._utterance.clear()
+                self._speech.clear()
             await self.push(frame)
 
     async def _force_end(self, turn: int) -> None:

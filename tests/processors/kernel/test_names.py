@@ -26,9 +26,9 @@ class QueueTTS(TTS):
         yield SpeechChunk(audio=b"\0\0")
 
 
-class FailedSTT(STT):
+class ListeningSTT(STT):
     async def feed(self, pcm: bytes) -> str:
-        self._failed: Any = True
+        self._listening: Any = True
         return ""
 
     async def finish(self) -> Transcription:
@@ -56,7 +56,7 @@ class Lane(Processor):
     ("make", "names"),
     [
         (lambda: Cascade(MockSTT(), MockLLM(), QueueTTS()), ("QueueTTS", "_queue", "TTS")),
-        (lambda: Cascade(FailedSTT(), MockLLM(), MockTTS()), ("FailedSTT", "_failed", "STT")),
+        (lambda: Cascade(ListeningSTT(), MockLLM(), MockTTS()), ("ListeningSTT", "_listening", "STT")),
         (lambda: Cascade(MockSTT(), NamedLLM(), MockTTS()), ("NamedLLM", "_answer", "LLM")),
         (Head.spec, ("Head", "_queue", "TransportInput")),
         (Lane.spec, ("Lane", "_lane", "Node")),

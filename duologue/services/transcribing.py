@@ -1,0 +1,187 @@
+"""`Transcribing`: gives a speech-to-text service its utterances, with limits, and once more after a failure."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from ..errors import ConfigurationError, DeadlineExceeded, ServiceError
+from ..frames import Word
+from ..processors.kernel.lane import Lane, Overdue, Patience
+from ..processors.kernel.work import Work
+from .caller_speech import CallerSpeech
+from .contract import result_of
+from .recovery import Recovering, Recovery
+
+Result = TypeVar("Result")
+
+log = logging.getLogger("duologue")
+
+
+class Transcription(msgspec.Struct, frozen=True, kw_only=True):
+    """The text of an utterance, "" for none. Word times are in seconds from the utterance's start."""
+
+    text: str
+    confidence: float = 1.0
+    language: str = ""
+    words: tuple[Word, ...] = ()
+
+
+class Transcriber(Recovering, Protocol):
+    """The part of an `STT` that this class uses."""
+
+    async def begin(self) -> None: ...
+    async def feed(self, pcm: bytes) -> str: ...
+    async def finish(self) -> Transcription: ...
+    async def tell_interim(self, text: str) -> None: ...
+
+
+class Transcribing:
+    """Calls one service for one utterance after the other, and counts its failures.
+
+    A service that has failed is left alone until the end of the utterance, and gets the whole of it again then.
+    """
+
+    def __init__(self, service: Transcriber, speech: CallerSpeech) -> None:
+        self.recovery = Recovery(service)
+        self.patience = Patience()
+        """Limits the waits of the lane's task. It is given up once the speech is released."""
+        self._service, self._speech = service, speech
+        self._failed: Exception | None = None  # the error of the utterance in progress
+        self._leaves: asyncio.Future[None] | None = None  # resolved once the speech is released
+        self._work: Work[Any] | None = None
+        self._lane: Lane | None = None
+
+    def open(self, lane: Lane) -> None:
+        """Forget the failures: the engine opens. `lane` is the service's."""
+        self._lane = lane
+        self.recovery.begin()
+        self._have_patience()
+
+    def _have_patience(self) -> None:
+        self.patience = Patience(self._leave_behind, self._service.session.deadlines.stop_s)
+
+    def stop(self) -> None:
+        """Stop all calls: the speech was released."""
+        self.patience.give_up()
+        self.recovery.stop()
+        if self._work is not None:
+            self._work.stop()
+        if self._leaves is not None and not self._leaves.done():
+            self._leaves.set_result(None)
+
+    async def begin(self) -> None:
+        """Begin an utterance."""
+        self._failed = None
+        await self._ask(self._begin_anew)
+
+    async def feed(self, pcm: bytes) -> None:
+        """Give the service more audio of the utterance, and push the interim text that it returns."""
+        if not pcm or self._failed is not None:
+            return
+        # In this task, because it is called for each piece of audio, and nearly always returns at once.
+        service = self._service
+        try:
+            interim = await self.patience.wait(service.feed(pcm), service.timeout_s)
+            if interim:
+                if not isinstance(interim, str):
+                    raise ConfigurationError(f"{service.name}.feed returns {type(interim).__name__}, not str")
+                await service.tell_interim(interim)
+        except Overdue:
+            task = asyncio.current_task()
+            assert self._lane is not None
+            assert task is not None
+            if task is not self._lane.worker:  # it was left behind: the lane has gone on without it
+                task.cancel()
+                await asyncio.sleep(0)
+            self._note_overdue()
+        except Exception as error:
+            self._failed = error
+
+    def _leave_behind(self) -> None:
+        """Go on without a `feed` that ignores its cancellation."""
+        self._note_overdue()
+        self._have_patience()
+        assert self._lane is not None
+        self._lane.leave_behind(f"its cancellation for {self._service.session.deadlines.stop_s:g} s")
+
+    async def finish(self) -> Transcription | None:
+        """End the utterance. Returns its text, None if the service has failed twice."""
+        said = await self._ask(self._final_text)
+        if self._failed is not None and not self._speech.released:
+            return await self._once_more(self._failed)
+        return said
+
+    async def _begin_anew(self) -> None:
+        await self.recovery.ready()
+        await self._in_work("begin", self._service.begin, object)
+
+    async def _final_text(self) -> Transcription:
+        said = await self._in_work("finish", self._service.finish, Transcription)
+        if not isinstance(said.text, str):
+            kind = type(said.text).__name__
+            raise ConfigurationError(f"{self._service.name}.finish returns a text of type {kind}, not str")
+        self.recovery.worked()
+        return said
+
+    async def _once_more(self, error: Exception) -> Transcription | None:
+        """Give the service the utterance once more after a failure. Returns None if that fails, too."""
+        service, speech = self._service, self._speech
+        again = self.recovery.failed(error) and service.reopens
+        if again and not speech.released and not isinstance(error, ConfigurationError):
+            log.info("session %s: %s gets an utterance once more: %s", service.session.id, service.name, error)
+            self._failed = None
+            said = await self._ask(self._transcribe_anew)
+            if self._failed is None:
+                return said
+            self.recovery.failed(self._failed)
+        if service.failure is None:
+            if not speech.released:
+                service.session.report(_reported(self._failed), service.name)
+        elif service.replaceable and not speech.released:
+            # The next engine takes the utterance, unless the change of engines fails.
+            self._leaves = asyncio.get_running_loop().create_future()
+            await asyncio.wait({self._leaves}, timeout=service.timeout_s)
+        return None
+
+    async def _transcribe_anew(self) -> Transcription:
+        """Give the service the whole utterance."""
+        await self._begin_anew()
+        for block in self._speech.blocks():
+            await self._in_work("feed", partial(self._service.feed, block), object)
+        return await self._final_text()
+
+    async def _in_work(self, method: str, call: Callable[[], Any], gives: type[Result]) -> Result:
+        """Run a method of the service in a task of its own. Raises Overdue after `timeout_s` seconds."""
+        service = self._service
+        work: Work[Result] = Work(service, f"{service.name}.{method}", service.timeout_s)
+        self._work = work
+        try:
+            return await work.run(result_of(service, method, call, gives))
+        finally:
+            self._work = None
+
+    async def _ask(self, call: Callable[[], Awaitable[Result]]) -> Result | None:
+        """Return the service's answer, or None after a failure and for the rest of that utterance."""
+        if self._failed is None:
+            try:
+                return await call()
+            except Overdue:
+                self._note_overdue()
+            except Exception as error:
+                self._failed = error
+        return None
+
+    def _note_overdue(self) -> None:
+        self._failed = DeadlineExceeded(f"the service took longer than {self._service.timeout_s:g} s")
+
+
+def _reported(error: Exception | None) -> Exception:
+    """Return the error to report for a failure of the service."""
+    message = f"no transcript: {str(error) or type(error).__name__}"
+    return DeadlineExceeded(message) if isinstance(error, DeadlineExceeded) else ServiceError(message)
