@@ -25,9 +25,10 @@ from ..frames import (
 from ..processors.kernel.work import Stopped, close_stream
 from ..processors.processor import handles
 from .answering import PIECES, Answering, Pieces
-from .answers import MAX_CALLS_PER_TURN, Answers, refusal, tool_choice_of
+from .answers import Answers, log_caller, tool_choice_of
 from .context import DEFAULT_BUDGET, Budget, Message, Request, ToolRequest, messages
 from .contract import stream_of
+from .logged_calls import MAX_CALLS_PER_TURN, log_calls, refusal, refused
 from .spending import DEFAULT_SPENDING, Spending, Spent
 from .thoughts import ThoughtsGiven
 
@@ -110,7 +111,7 @@ class LLM(Answers):
     async def transcript(self, frame: UserTranscript) -> None:
         """Log the caller's words."""
         if frame.final and frame.text:
-            self._log_caller(frame.text, id=frame.utterance, at=frame.start_s, ended_at=frame.end_s)
+            log_caller(self.session, frame.text, id=frame.utterance, at=frame.start_s, ended_at=frame.end_s)
             self._said = "words"
         elif frame.final and self._said in ("", "noise"):
             self._said = "failed" if frame.failed else "noise"
@@ -236,9 +237,10 @@ class LLM(Answers):
         waiting: deque[ToolCall] = deque()
 
         async def make() -> None:
-            made = self.log_calls(answer.turn, response_id, config.agent, answer.calls)
-            waiting.extend(self.allowed(answer.turn, made))
-            self.refuse(made[len(waiting) :])
+            made, beyond = log_calls(self.session, answer.turn, response_id, config.agent, answer.calls)
+            waiting.extend(made)
+            for result in refused(self.session, self.name, beyond, respond=True):
+                self.take_result(result)
             while waiting and answer.turn > self.session.floor.fence:
                 await self.push(waiting[0])
                 if waiting and answer.turn > self.session.floor.fence:

@@ -11,7 +11,7 @@ from ...errors import ServiceError
 from ...frames import ToolResult
 from ...processors.kernel.tasks import loop_time
 from ...session.session import Session
-from ..answers import MAX_CALLS_PER_TURN
+from ..logged_calls import MAX_CALLS_PER_TURN
 from ..remote.connection import Connection
 from ..remote.errors import named_wait_s
 from .audio_ring import Utterance

@@ -103,12 +103,9 @@ class NativeAnswers(NativeService):
 
     def ask_again(self, failed: Ask) -> None:
         """Request once more the answer that the provider has failed to give by itself."""
-        assert self._jobs is not None
         self._unanswered = "words"
-        self._due[failed.turn] += 1
 
         async def work(frame: Input) -> None:
-            self._due[failed.turn] -= 1
             try:
                 with self.session.floor.scope(failed.turn):
                     if self._leaving or not await self.parts.asks.ask_once_more(failed):
@@ -119,7 +116,7 @@ class NativeAnswers(NativeService):
                 self.session.report(error, self.name)
             self.settle(failed.turn)
 
-        self._jobs.put_up(work, EndOfTurn(at=self.session.now(), by="no answer"))
+        self._jobs.put(EndOfTurn(at=self.session.now(), by="no answer"), work, failed.turn)
 
     def begin_turn(self, *, protected: bool = False) -> int:
         """Begin a turn of the agent. It is protected if the provider was told not to be interrupted."""

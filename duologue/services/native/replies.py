@@ -18,6 +18,7 @@ from ...frames import (
 )
 from ...processors.kernel.tasks import loop_time
 from ...session.ledger import Ledger
+from ..logged_calls import log_calls, refused
 from .asks import Asks
 from .audio_ring import AudioRing
 from .dialect import AudioComplete, Called, CallsCancelled, ResponseBegan, ResponseFinished, Said, Voiced
@@ -249,14 +250,14 @@ class Replies:
         If the model was told of the limit before, it is not asked again in this turn.
         """
         service, provider, turn = self._service, self._provider, reply.turn
-        made = service.log_calls(turn, reply.id, service.config.agent, reply.calls, provider.connection)
-        allowed = service.allowed(turn, made)
-        for call in allowed:
+        made, beyond = log_calls(self._session, turn, reply.id, service.config.agent, reply.calls, provider.connection)
+        for call in made:
             self._outlet.put(call)
         last, dialect = reply.ask.last, provider.dialect
         if last and dialect is not None and dialect.answers_results:  # it would answer the refusals by itself
             self._session.calls.disown(provider.connection, {call.call_id for call in reply.calls})
-        service.refuse(made[len(allowed) :], respond=not last)
+        for result in refused(self._session, service.name, beyond, respond=not last):
+            service.take_result(result)
 
     # -- cut replies -----------------------------------------------------------------------------------------------
 
