@@ -28,11 +28,6 @@ class AnswerQueue:
         self._interruptions = 0
         self._texts_wait = False  # a job that answers typed texts has not begun
 
-    @property
-    def opened(self) -> bool:
-        """True once `open` has run."""
-        return self._lane is not None
-
     def open(self) -> None:
         """Start the task that does the jobs."""
         self._lane, self._texts_wait = DrainableLane(self._answers), False

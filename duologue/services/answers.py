@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -25,19 +24,18 @@ from ..frames import (
     UserText,
 )
 from ..processors.handoff.handoff import first_configuration
-from ..processors.kernel.node import Node
 from ..processors.kernel.tasks import loop_time
-from ..processors.processor import Processor, handles
+from ..processors.processor import handles
 from ..session.session import Session
 from .answer_queue import AnswerQueue, turn_of
-from .contract import check_made, check_opened
+from .contract import Service
 from .logged_calls import log_result
 
 IMAGE_TYPES = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
 """The MIME types of images that models take."""
 
 
-class Answers(Processor):
+class Answers(Service):
     """Decides when the agent answers, and logs typed text, images, tool calls and their results.
 
     It does one job at a time: an answer to the caller, a text of the application, an answer with the results of tools.
@@ -48,11 +46,8 @@ class Answers(Processor):
     answer_every_s: float = 0.3
     """The shortest time from one answer to the next, in seconds. The results of tools do not wait for it."""
 
-    is_made = False
-    """True once `__init__` has run."""
-
     def __init__(self) -> None:
-        self.is_made = True
+        super().__init__()
         self.config = EngineConfig()
         """The configuration. A response uses the one in force when it begins."""
         self._jobs = AnswerQueue(self)
@@ -79,17 +74,9 @@ class Answers(Processor):
         """
         raise NotImplementedError
 
-    def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
-        """Require that `__init__` has run."""
-        check_made(self, Answers)
-        super().check_place(before, after)
-
-    def check_opened(self) -> None:
-        """Require that `open` has run."""
-        check_opened(self, self._jobs.opened)
-
     async def open(self) -> None:
         """Start the worker that gives one response after the other. Overriding methods call this first."""
+        await super().open()
         self._jobs.open()
         self._leaving = False
         self._answered_at = -math.inf

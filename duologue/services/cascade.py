@@ -105,7 +105,7 @@ class Cascade(Pipeline):
         for service, base in ((stt, STT), (llm, LLM), (tts, TTS)):
             if not isinstance(service, base):
                 raise ConfigurationError(f"a cascade is made of an STT, an LLM and a TTS, not {service!r}")
-            check_made(service, base)
+            check_made(service)
         self.stt, self.llm, self.tts = stt, llm, tts
         self.heard, self.spoken = tuple(heard), tuple(spoken)
         self._heard_all, self._wrote_all = _Checkpoint(), _Checkpoint()

@@ -3,26 +3,49 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, TypeVar
 
 from ..errors import ConfigurationError
+from ..processors.kernel.node import Node
+from ..processors.processor import Processor
 
 T = TypeVar("T")
 
 
-def check_made(service: object, base: type) -> None:
-    """Raise ConfigurationError if the subclass has not called `super().__init__()`. The base's sets `is_made`."""
+class Service(Processor):
+    """The base of the services that applications derive from. Their `__init__` and `open` call those of their base."""
+
+    is_made = False
+    """True once `__init__` has run."""
+
+    def __init__(self) -> None:
+        self.is_made = True
+        self._opened = False
+
+    def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
+        """Require that `__init__` has run."""
+        check_made(self)
+        super().check_place(before, after)
+
+    async def open(self) -> None:
+        """Note that the service opens. Overriding methods call this first."""
+        self._opened = True
+
+    def check_opened(self) -> None:
+        """Raise ConfigurationError if the subclass has overridden `open` without calling `super().open()`."""
+        if not self._opened:
+            raise ConfigurationError(f"{type(self).__name__}.open must begin with `await super().open()`")
+
+
+def check_made(service: Service) -> None:
+    """Raise ConfigurationError if the subclass has not called `super().__init__()`."""
     if not vars(service).get("is_made"):
+        package = __name__.partition(".")[0]
+        base = next(base for base in type(service).__mro__ if base.__module__.partition(".")[0] == package)
         raise ConfigurationError(
             f"{type(service).__name__}.__init__ must call super().__init__(): the {base.__name__} is not set up"
         )
-
-
-def check_opened(service: object, opened: bool) -> None:
-    """Raise ConfigurationError if the subclass has overridden `open` without calling `super().open()`."""
-    if not opened:
-        raise ConfigurationError(f"{type(service).__name__}.open must begin with `await super().open()`")
 
 
 def stream_of(service: object, method: str, given: Any, gives: str) -> AsyncIterator[Any]:

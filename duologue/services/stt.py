@@ -11,16 +11,16 @@ import msgspec
 from ..frames import EndOfTurn, Frame, Input, SpeechStarted, SpeechStopped, Usage, UserAudio, UserTranscript
 from ..processors.kernel.lane import DONE, Overdue
 from ..processors.kernel.node import Node
-from ..processors.processor import Processor, handles
+from ..processors.processor import handles
 from ..processors.turns.endpointing import check_turns
 from .caller_speech import CallerSpeech
-from .contract import check_made, check_opened
+from .contract import Service
 from .transcribing import Transcribing, Transcription
 
 __all__ = ["STT", "Transcription"]
 
 
-class STT(Processor):
+class STT(Service):
     """Turns the caller's audio into `UserTranscript` frames, which go both down and up.
 
     A service implements `begin`, `feed` and `finish`; one with a connection derives from `RemoteSTT` instead. Between
@@ -60,36 +60,27 @@ class STT(Processor):
     failure: Exception | None = None
     """The error with which the service was given up."""
 
-    is_made = False
-    """True once `__init__` has run."""
-
     def __init__(self) -> None:
-        self.is_made = True
+        super().__init__()
         self._speech = CallerSpeech(self)
         self._transcribing = Transcribing(self, self._speech)
-        self._opened = False
         self._listening = False
         self._ending = False  # the end of the turn awaits its transcript
         self._stopped_at = 0.0
 
     def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
         """Require the ends of the caller's turns, unless the service gives them itself, and that `__init__` has run."""
-        check_made(self, STT)
         super().check_place(before, after)
         if EndOfTurn not in self.gives:
             check_turns(self, before, after)
 
     async def open(self) -> None:
         """Begin to listen. Overriding methods call this first."""
-        self._opened = True
+        await super().open()
         if not self._transcribing.recovery.opening:
             assert self._lane is not None
             self._speech.released = False
             self._transcribing.open(self._lane)
-
-    def check_opened(self) -> None:
-        """Require that `open` has run."""
-        check_opened(self, self._opened)
 
     async def begin(self) -> None:
         """Begin an utterance."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable
 
 import msgspec
 
@@ -12,10 +12,9 @@ from ..errors import DeadlineExceeded, ServiceError
 from ..frames import BotAudio, BotText, End, Frame, ResponseEnded, ResponseStarted, ToolCall, Usage, Word, WordTimes
 from ..processors.kernel.host import Target
 from ..processors.kernel.lane import DrainableLane, Overdue
-from ..processors.kernel.node import Node
 from ..processors.kernel.work import Work
-from ..processors.processor import Processor, handles
-from .contract import check_made, check_opened, stream_of, wrong_piece
+from ..processors.processor import handles
+from .contract import Service, stream_of, wrong_piece
 from .recovery import Recovery
 from .response_speech import ResponseSpeech
 from .sentences import SentenceSplitter
@@ -39,7 +38,7 @@ class SpeechChunk(msgspec.Struct, frozen=True, gc=False):
     words: tuple[Word, ...] = ()
 
 
-class TTS(Processor):
+class TTS(Service):
     """Turns the agent's text into audio, sentence by sentence, while the text is still being generated.
 
     A service implements `synthesize`, and `check_voice` if it knows its voices. Text and tool calls go on downstream
@@ -75,11 +74,8 @@ class TTS(Processor):
     failure: Exception | None = None
     """The error with which the service was given up."""
 
-    is_made = False
-    """True once `__init__` has run."""
-
     def __init__(self) -> None:
-        self.is_made = True
+        super().__init__()
         self._recovery = Recovery(self)
         self._splitter: SentenceSplitter | None = None  # of the response in progress, made for its first text
         self._sentences: DrainableLane | None = None
@@ -95,20 +91,12 @@ class TTS(Processor):
     def check_voice(self, voice: str) -> None:
         """Raise ConfigurationError if the service does not have this voice. By default any is accepted."""
 
-    def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
-        """Require that `__init__` has run."""
-        check_made(self, TTS)
-        super().check_place(before, after)
-
     async def open(self) -> None:
         """Start the queue of sentences. Text and tool calls do not wait in it. Overriding methods call this first."""
+        await super().open()
         if not self._recovery.opening:
             self._recovery.begin()
             self._sentences = DrainableLane(self)
-
-    def check_opened(self) -> None:
-        """Require that `open` has run."""
-        check_opened(self, self._sentences is not None)
 
     async def close(self) -> None:
         """Stop speaking. Overriding methods call this, too."""
