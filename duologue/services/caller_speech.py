@@ -31,8 +31,9 @@ class CallerSpeech:
         """Seconds of its audio that were converted."""
         self.released = False
         """True once another service transcribes the speech."""
+        self.frames: list[Input] = []
+        """The frames of the utterance in progress, oldest first. More are appended."""
         self._listener = listener
-        self._frames: list[Input] = []  # of the utterance
         self._recent: list[UserAudio] = []
         self._recent_s = 0.0
         self._mono: MonoAt | None = None  # made for the first audio that must be converted
@@ -50,12 +51,8 @@ class CallerSpeech:
         """Begin an utterance with the audio from before it. Returns that audio."""
         kept, self._recent, self._recent_s = self._recent, [], 0.0
         self.utterance, self.began_at, self.fed_s = start.utterance, start.at, 0.0
-        self._frames = [*kept, start]
+        self.frames = [*kept, start]
         return kept
-
-    def add(self, frame: Input) -> None:
-        """Append a frame to the utterance."""
-        self._frames.append(frame)
 
     def converted(self, frame: UserAudio) -> bytes:
         """Return the next audio of the utterance as the service takes it."""
@@ -75,7 +72,7 @@ class CallerSpeech:
         if self._mono is not None:
             self._mono.reset()
         block = b""
-        for frame in [frame for frame in self._frames if isinstance(frame, UserAudio)]:
+        for frame in [frame for frame in self.frames if isinstance(frame, UserAudio)]:
             block += self.converted(frame)
             if len(block) >= 2 * self._listener.sample_rate:
                 yield block
@@ -87,17 +84,17 @@ class CallerSpeech:
     def transcribed(self, utterance: str) -> None:
         """Forget an utterance that has its transcript, except the end of the turn."""
         if utterance == self.utterance:
-            self._frames = [frame for frame in self._frames if isinstance(frame, EndOfTurn)]
+            self.frames = [frame for frame in self.frames if isinstance(frame, EndOfTurn)]
 
     def clear(self) -> None:
         """Forget the utterance: all of it was pushed on."""
-        self._frames.clear()
+        self.frames.clear()
 
     def release(self) -> tuple[Input, ...]:
         """Return all speech that has no transcript: the utterance, then the audio kept after it. Forget it here."""
-        speech = (*self._frames, *self._recent)
+        speech = (*self.frames, *self._recent)
         self.released = True
-        self._frames, self._recent, self._recent_s = [], [], 0.0
+        self.frames, self._recent, self._recent_s = [], [], 0.0
         if self._mono is not None:
             self._mono.reset()
         return speech

@@ -131,7 +131,7 @@ class STT(Service):
     async def end_of_turn(self, frame: EndOfTurn) -> None:
         """Push the final transcript, then the end of the turn."""
         if self._listening:
-            self._speech.add(frame)
+            self._speech.frames.append(frame)
             self._ending = True
             try:
                 await self._finish(max(frame.at, self._stopped_at))
@@ -187,7 +187,7 @@ class STT(Service):
 
     async def _hear(self, frame: UserAudio) -> None:
         speech = self._speech
-        speech.add(frame)
+        speech.frames.append(frame)
         await self._transcribing.feed(speech.converted(frame))
         if speech.fed_s >= self.max_utterance_s and self._listening:
             end_s = frame.at + frame.duration_s

@@ -70,7 +70,7 @@ class TurnHoldingSTT(RemoteSTT):
     async def _stream(self, frame: UserAudio) -> None:
         self._stream_at = frame.at + frame.duration_s
         if self._in_turn:
-            self._speech.add(frame)
+            self._speech.frames.append(frame)
         elif frame.audio:
             self._speech.keep(frame)
         pcm = self._speech.converted(frame)
@@ -146,7 +146,7 @@ class TurnHoldingSTT(RemoteSTT):
             utterance=self._speech.utterance,
         )
         end = EndOfTurn(at=at, by="server")
-        self._speech.add(end)
+        self._speech.frames.append(end)
         # In the lane, because the vendor's reader must not wait for a slow hook.
         assert self._lane is not None
         self._lane.put_all(self._let_out, [SpeechStopped(at=at), transcript, end], up=False)
