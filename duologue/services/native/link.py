@@ -13,8 +13,9 @@ from ...agents.engine import EngineConfig
 from ...errors import BadInput, ConfigurationError, DeadlineExceeded, ServiceError
 from ...frames import ConnectionChanged, Respond, ResumptionHandle
 from ...processors.turns.interruption import may_interrupt
-from ..remote.connection import Connection, ConnectionSettings, Recent, dial
+from ..remote.connection import Connection, ConnectionSettings, dial
 from ..remote.errors import ConnectionLost
+from ..remote.ids import Recent
 from ..remote.keeper import Keeper
 from .asks import CONTINUE, Asks
 from .audio_ring import AudioRing
