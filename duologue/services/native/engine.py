@@ -37,7 +37,8 @@ from ..answers import tool_choice_of
 from ..context import SAY
 from ..remote.connection import ConnectionSettings
 from ..remote.errors import ConnectionLost
-from .link import Link, Parts
+from .link import Link
+from .parts import Parts
 from .provider import NativeService
 from .reply import Ask
 from .turns import TRANSCRIPT_WAIT_S

@@ -91,8 +91,10 @@ class KeptService(ConnectionOwner, Protocol[Config, D]):
 
     config: Config
     """The configuration of the next connection."""
-    replaceable: bool
-    """True if another engine can take the call when this one gives up."""
+
+    @property
+    def replaceable(self) -> bool:
+        """True if another engine can take the call when this one gives up."""
 
     async def connect(self, config: Config, handle: str) -> Connection[D]:
         """Return a connection that is set up. Raises any error if it cannot be made."""
