@@ -134,7 +134,7 @@ class NativeAnswers(NativeService):
         """Log a result, and send it to the connection that made the call. Another connection receives it as text."""
         super().take_result(frame)
         parts = self.parts
-        if parts.asks.give_result(frame):
+        if parts.asks.results.give(frame):
             parts.memory.result_given(frame.call_id)
             return
         self._send_due()

@@ -114,7 +114,7 @@ class Link:
         """Return True if nobody speaks, and no answer is owed or in progress."""
         return not (
             self._parts.asks.busy
-            or self._parts.asks.waits_for_tools
+            or self._parts.asks.results.awaited
             or self._parts.turns.waiting
             or self._parts.turns.transcript_is_late
             or self._session.floor.caller_speaking
@@ -123,7 +123,7 @@ class Link:
     def was_quiet(self, age_s: float) -> bool:
         """Return True if nothing is in progress except speech of the caller that began less than `age_s` ago."""
         at = self._session.now() - age_s
-        if self._parts.asks.busy or self._parts.asks.waits_for_tools:
+        if self._parts.asks.busy or self._parts.asks.results.awaited:
             return False
         return all(utterance.start_s >= at for utterance in self._parts.turns.waiting)
 

@@ -178,8 +178,7 @@ class Replies:
     def _finish(self, ask: Ask, outcome: ReplyOutcome) -> None:
         ask.settle(outcome)
         if outcome != "again":
-            if ask.utterance is not None:
-                self._turns.answered(ask.utterance)
+            self._turns.answered(ask.utterance)
             if ask.answer is None:
                 self._service.settle(ask.turn)
         elif ask.answer is None:
