@@ -36,7 +36,7 @@ ASK_EVERY_S = 1.0
 MAX_GROWTH_MB = 40.0
 SERVE = """
 import faulthandler, logging, signal
-faulthandler.register(signal.SIGUSR1)
+faulthandler.register(signal.SIGUSR1, all_threads=True)
 logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(name)s: %(message)s")
 from duologue.cli import main
 main()
@@ -162,7 +162,7 @@ async def fuzz_doors(
     async with server(directory) as (url, process):
         held = psutil.Process(process.pid)
         await _talk(url, quiet_s)
-        before = held.num_threads() + LOOP_THREADS, held.num_fds()
+        before = len(await _threads(directory, process)) + LOOP_THREADS, held.num_fds()
         flood = await _start_flood(url, seed, inputs, seconds)
         bystander, over = Bystander(url), asyncio.Event()
         calling = asyncio.create_task(bystander.call(over))
@@ -190,21 +190,28 @@ async def fuzz_doors(
         seen.asked, seen.answers_s = bystander.asked, bystander.answers_s
         if not seen.crashed:
             until = time.monotonic() + SETTLE_S
-            while time.monotonic() < until and (held.num_threads() > before[0] or held.num_fds() > before[1]):
+            while time.monotonic() < until and held.num_fds() > before[1]:
                 await asyncio.sleep(0.5)
-            seen.threads_left = max(0, held.num_threads() - before[0])
             seen.descriptors_left = max(0, held.num_fds() - before[1])
-        if seen.threads_left:
-            process.send_signal(signal.SIGUSR1)  # where each thread is, to the server's output
-            await asyncio.sleep(0.5)
-            dump = (directory / "output.txt").read_text(errors="replace")
-            seen.threads = re.findall(r"^Thread 0x\w+ .*:\n((?:  File .*\n){1,3})", dump, re.M)
+            threads = await _threads(directory, process)
+            seen.threads_left = max(0, len(threads) - before[0])
+            seen.threads = threads if seen.threads_left else []
     log = (directory / "output.txt").read_text(errors="replace")
     seen.unexpected, seen.warnings = unexpected(log), _grouped(log, "WARNING")
     if (directory / "breach.txt").exists():
         seen.ways_in.append((directory / "breach.txt").read_text().splitlines()[0])
     seen.seconds = round(time.monotonic() - began, 1)
     return seen
+
+
+async def _threads(directory: Path, process: asyncio.subprocess.Process) -> list[str]:
+    """Return the place of each of the server's Python threads. Codecs have threads of their own beside them."""
+    output = directory / "output.txt"
+    size = output.stat().st_size
+    process.send_signal(signal.SIGUSR1)
+    await asyncio.sleep(0.5)
+    dump = output.read_bytes()[size:].decode(errors="replace")
+    return re.findall(r"^(?:Thread|Current thread) 0x\w+ .*:\n((?:  File .*\n){1,3})", dump, re.MULTILINE)
 
 
 async def _talk(url: str, seconds: float) -> Bystander:

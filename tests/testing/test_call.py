@@ -4,7 +4,17 @@ from __future__ import annotations
 
 import pytest
 
-from duologue import Cascade, Endpointing, IllegalState, Interruption, MemoryTransport, Pipeline, Session, Vad
+from duologue import (
+    Cascade,
+    ConfigurationError,
+    Endpointing,
+    IllegalState,
+    Interruption,
+    MemoryTransport,
+    Pipeline,
+    Session,
+    Vad,
+)
 from duologue.frames import BotText, Interrupted, ResponseEnded, UserText
 from duologue.processors import Processor, handles
 from duologue.session.conversation import Item
@@ -115,3 +125,31 @@ async def test_a_subclass_writes_the_log_in_its_own_way() -> None:
     async with Shouting.through(Counts()) as call:
         await call.types("1", "2")
     assert call.log == ["2!"]
+
+
+class Shut(Processor):
+    """Cannot be opened."""
+
+    async def open(self) -> None:
+        await super().open()
+        raise ConfigurationError("the door is shut")
+
+
+async def test_a_call_that_cannot_start_raises_the_reason_unless_it_may_fail() -> None:
+    with pytest.raises(ConfigurationError, match="the door is shut"):
+        async with BareCall.through(Shut()):
+            pytest.fail("the block began")
+    call = BareCall.through(Shut())
+    call.may_fail = True
+    async with call:
+        assert call.is_over
+    assert isinstance(call.outcome.error, ConfigurationError)
+
+
+async def test_a_caller_who_waits_while_the_agent_hangs_up_waits_no_longer() -> None:
+    async with Call.through(engine()) as call:
+        call.session.start_task(call.session.pipeline, call.session.end("the agent has hung up"))
+        await call.waits(30)
+        assert call.session.now() < 5
+    assert call.outcome.reason == "the agent has hung up"
+    assert call.outcome.error is None

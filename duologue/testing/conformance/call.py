@@ -18,6 +18,7 @@ from ...frames import (
     BotStartedSpeaking,
     BotText,
     Configure,
+    ErrorRaised,
     Frame,
     Interrupted,
     Output,
@@ -98,6 +99,12 @@ class Call(SimulatedCall):
             structs.replace(frame, text=self.far.language.read(frame.text)) if isinstance(frame, _WORDS) else frame
             for frame in super().came(kind)
         ]
+
+    @property
+    def errors(self) -> list[ErrorRaised]:
+        """All errors that were raised, except those that only tell of a fault of the plan that costs nothing."""
+        manners = self.rig.manners
+        return [error for error in super().errors if manners is None or not manners.is_noise(error.message)]
 
     def line(self, item: Item) -> str:
         """Return the line of an item in `log`, in English."""

@@ -104,6 +104,7 @@ class GeminiModel:
             await forever()  # this task is cancelled already, and ends here
 
     async def _speak(self, act: Speak) -> None:
+        begun = self._slot is not None and bool(self._in_history().text)
         async for words, part in self._wire.spoken(act, words_after_space(act.text)):
             data = base64.b64encode(part).decode()
             blob = {"mimeType": f"audio/pcm;rate={SCRIPTED_RATE}", "data": data}
@@ -112,15 +113,14 @@ class GeminiModel:
             samples = len(part) // BYTES_PER_SAMPLE
             self._spoken += samples
             self._plays_until = max(self._plays_until, self._loop.time()) + samples / SCRIPTED_RATE
-            self._say(words)
+            self._say(f" {words}" if begun and words and not words.startswith(" ") else words)
+            begun = begun and not words
 
     def _say(self, text: str) -> None:
         """Add text to the model's answer."""
         if not text:
             return
         message = self._in_history()
-        if message.text and not text.startswith(" "):
-            text = " " + text
         self._to_history(msgspec.structs.replace(message, text=message.text + text))
         if "outputAudioTranscription" in self._wire.setup:
             self._wire.send_content(outputTranscription={"text": text})

@@ -42,7 +42,7 @@ CLOCK_S = 7200.0
 """Seconds by which a wrong clock is wrong."""
 ODD_BYTES = (1, 3, 777, 4801)
 """The sizes of odd pieces."""
-UNKNOWN = "moon_phase"
+UNKNOWN = "tide_table"
 """The name of an event that no vendor has."""
 
 T = TypeVar("T")
@@ -91,7 +91,7 @@ FAULTS: Mapping[str, Fault] = {fault.name: fault for fault in (
     _fault("odd-pieces", "openai gemini listen speak llm tts",
            "Audio and words are cut into pieces of odd numbers of bytes, tiny and huge ones."),
     _fault("unknown-events", "openai gemini listen speak",
-           "Events of an unknown type come between the others.", explains=("moon",)),
+           "Events of an unknown type come between the others.", explains=("tide",)),
     _fault("nulls", "openai gemini listen speak",
            "Optional fields are null."),
     _fault("odd-types", "openai gemini listen speak",
@@ -169,8 +169,12 @@ class Manners:
 
     def explains(self, message: str) -> bool:
         """Return True if a fault that was shown explains an error with this message."""
-        faults = [FAULTS[name] for name in {shown.fault for shown in self.shown}]
-        return any(fault.costs or any(text in message.lower() for text in fault.explains) for fault in faults)
+        return bool(self.cost) or self.is_noise(message)
+
+    def is_noise(self, message: str) -> bool:
+        """Return True if an error with this message tells of a fault that was shown and costs nothing."""
+        texts = (text for name in {shown.fault for shown in self.shown} for text in FAULTS[name].explains)
+        return any(text in message.lower() for text in texts)
 
     def __repr__(self) -> str:
         return f"Manners({self.seed}, {list(self.faults)})"

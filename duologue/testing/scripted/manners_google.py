@@ -48,7 +48,7 @@ class GeminiManners(MannersFilter):
                 self._end()
             return
         if "setupComplete" not in message and manners.draw("unknown-events", "gemini", str(list(message)), RARELY):
-            yield {"moonPhase": {"phase": "full"}}
+            yield {"tideTable": {"high": []}}
         if piece:
             if pause_s := manners.pause_s("gemini", self._where):
                 yield Wait(pause_s)

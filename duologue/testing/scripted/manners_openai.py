@@ -50,7 +50,7 @@ class OpenAIManners(MannersFilter):
         if response_id in self._silent and not _cancelled(message):
             return
         if manners.draw("unknown-events", "openai", f"before {kind}", RARELY):
-            yield {"type": f"session.{UNKNOWN}", "event_id": "event_moon", "phase": "full"}
+            yield {"type": f"session.{UNKNOWN}", "event_id": "event_tide", "high": []}
         if kind in (WORDS, AUDIO):
             if pause_s := manners.pause_s("openai", f"in {response_id}"):
                 yield Wait(pause_s)

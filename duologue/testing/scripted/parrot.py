@@ -198,7 +198,7 @@ class ParrotConnection:
         if manners.draw("odd-types", self.part, kind):
             messages = [messages[0] | {"confidence": "high", "left_s": [1], "code": 7}]
         if manners.draw("unknown-events", self.part, f"before {kind}", RARELY):
-            messages.insert(0, {"type": UNKNOWN, "phase": "full"})
+            messages.insert(0, {"type": UNKNOWN, "high": []})
         with suppress(ConnectionClosed):
             for message in messages:
                 await self._socket.send(json.dumps(message))

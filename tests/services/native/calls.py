@@ -210,6 +210,7 @@ async def calling(
     ears: bool | None = None,
     behaviour: dict[str, Any] | None = None,
     connection: ConnectionSettings | None = None,
+    may_fail: bool = False,
     **settings: Any,
 ) -> AsyncIterator[CountedCall]:
     """A call over an engine of the provider's.
@@ -218,5 +219,7 @@ async def calling(
     """
     async with provider.server(model, **behaviour or {}) as server:
         engine = provider.engine(server, manual=manual, connection=connection, **settings)
-        async with CountedCall(provider, server, engine, ears=ears if ears is not None else manual) as call:
+        call = CountedCall(provider, server, engine, ears=ears if ears is not None else manual)
+        call.may_fail = may_fail
+        async with call:
             yield call
