@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from ...frames import Usage
-from .audio_ring import Uplink
 from .provider import NativeService
 from .reply import Reply
+from .uplink import Uplink
 
 
 class Consumption:
