@@ -239,28 +239,12 @@ class Conversation:
 
     def rows(self) -> list[dict[str, Any]]:
         """Return plain rows: role, message, id, timestamp, time, type, metadata and session id, as in `Row`."""
-        return [self._row(item) for item in self._items if item.kind != "message" or item.text]
-
-    def _row(self, item: Item) -> dict[str, Any]:
-        metadata: dict[str, Any] = {"turn": item.turn}
-        if item.kind == "message":
-            metadata["status"] = item.status
-        for key in ("ended_at", "heard_s"):
-            if value := getattr(item, key):
-                metadata[key] = round(value, 3)
-        for key in ("written", "agent", "author", "call_id", "name", "data"):
-            if (value := getattr(item, key)) not in ("", None) or (key == "data" and item.kind == "tool_result"):
-                metadata[key] = value
-        return {
-            "role": item.role,
-            "message": item.text,
-            "id": item.id,
-            "timestamp": round(item.at, 3),
-            "time": time_of_day(self._started_at(), item.at),
-            "type": item.kind,
-            "metadata": metadata,
-            "session_id": self.session_id,
-        }
+        started_at = self._started_at()
+        return [
+            _row(item, time_of_day(started_at, item.at), self.session_id)
+            for item in self._items
+            if item.kind != "message" or item.text
+        ]
 
     def _tell(self, item: Item) -> None:
         for listener, _ in tuple(self._listeners):
@@ -355,6 +339,28 @@ def time_of_day(started_at: datetime | None, at: float) -> str:
     if started_at is None:
         return ""
     return (started_at + timedelta(seconds=at)).isoformat(timespec="milliseconds")
+
+
+def _row(item: Item, time: str, session_id: str) -> dict[str, Any]:
+    metadata: dict[str, Any] = {"turn": item.turn}
+    if item.kind == "message":
+        metadata["status"] = item.status
+    for key in ("ended_at", "heard_s"):
+        if value := getattr(item, key):
+            metadata[key] = round(value, 3)
+    for key in ("written", "agent", "author", "call_id", "name", "data"):
+        if (value := getattr(item, key)) not in ("", None) or (key == "data" and item.kind == "tool_result"):
+            metadata[key] = value
+    return {
+        "role": item.role,
+        "message": item.text,
+        "id": item.id,
+        "timestamp": round(item.at, 3),
+        "time": time,
+        "type": item.kind,
+        "metadata": metadata,
+        "session_id": session_id,
+    }
 
 
 def _has_image(item: Item) -> bool:

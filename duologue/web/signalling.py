@@ -13,7 +13,7 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -26,9 +26,6 @@ from .fastrtc import FastRTC
 from .refusals import ClientRefused
 from .rtvi.messages import RtviWords
 from .webrtc_host import Json, WebRTCHost, add_candidate, text
-
-if TYPE_CHECKING:
-    from ..transports.webrtc.transport import WebRTCTransport
 
 ANNOUNCED_S = 60.0
 """Seconds that a session from `/start` waits for its offer."""
@@ -150,7 +147,9 @@ class _SmallWebRTC:
         return data if data is not None else waiting.data
 
     async def _again(self, pc_id: str, identity: Any, sdp: str, type: str, *, restart: bool) -> Json:
-        transport = self._find(pc_id, identity)
+        transport = self._host.find(pc_id, identity)
+        if transport is None:
+            raise _unknown(pc_id)
         try:
             if restart:
                 answer = await transport.restart(sdp, type)
@@ -168,7 +167,9 @@ class _SmallWebRTC:
         self._host.require_webrtc()
         body = await self._host.body(request)
         pc_id = text(body, "pc_id")
-        transport = self._find(pc_id, identity)
+        transport = self._host.find(pc_id, identity)
+        if transport is None:
+            raise _unknown(pc_id)
         candidates = body.get("candidates")
         if not isinstance(candidates, list) or len(candidates) > MAX_CANDIDATES_AT_ONCE:
             raise ClientRefused(400, "malformed", f"candidates is not a list of at most {MAX_CANDIDATES_AT_ONCE}")
@@ -176,8 +177,6 @@ class _SmallWebRTC:
             await add_candidate(transport, candidate, "sdp_mid", "sdp_mline_index")
         return {"status": "success"}
 
-    def _find(self, pc_id: str, identity: Any) -> WebRTCTransport:
-        transport = self._host.find(pc_id, identity)
-        if transport is None:
-            raise ClientRefused(404, "unknown_connection", f"there is no connection {pc_id[:50]!r}")
-        return transport
+
+def _unknown(pc_id: str) -> ClientRefused:
+    return ClientRefused(404, "unknown_connection", f"there is no connection {pc_id[:50]!r}")

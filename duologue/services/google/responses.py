@@ -27,7 +27,7 @@ from ..native.dialect import (
     Unknown,
     Voiced,
 )
-from ..remote.connection import Recent
+from ..remote.ids import Recent
 from .options import GeminiLiveOptions, LiveFamily
 from .partial_calls import PartialCalls
 from .wire_in import ModalityTokens, ServerContent, ServerFrame, UsageMetadata, WireToolCall

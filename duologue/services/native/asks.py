@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 
 import anyio
 
 from ...errors import ServiceError
-from ...frames import ToolResult
 from ...processors.kernel.tasks import loop_time
 from ...session.session import Session
 from ..logged_calls import MAX_CALLS_PER_TURN
@@ -18,6 +16,7 @@ from .audio_ring import Utterance
 from .dialect import Dialect
 from .provider import Provider, ProviderMemory
 from .reply import Ask, Reply, ReplyOutcome, Stray
+from .results import Results
 from .turns import Turns
 
 UNWANTED_S = 5.0
@@ -45,6 +44,7 @@ class Asks:
         self.active: dict[str, Reply] = {}
         """The replies in progress, by the provider's id."""
         self.stray: Stray | None = None
+        self.results = Results(session, provider)
         self._session = session
         self._provider = provider
         self._turns = turns
@@ -54,8 +54,6 @@ class Asks:
         self._begun = 0  # the number of replies that have begun
         self._unwanted: Ask | None = None  # interrupted before the provider began the reply by itself
         self._echoes = False  # True once the provider has repeated a tag
-        # The numbers of results, by turn, that went to the connection that made the calls.
-        self._results_given: Counter[int] = Counter()
 
     @property
     def busy(self) -> bool:
@@ -63,15 +61,9 @@ class Asks:
         return bool(self._open or self.active)
 
     @property
-    def waits_for_tools(self) -> bool:
-        """True while the connection in use waits for tool results."""
-        connection = self._provider.connection
-        return connection is not None and self._session.calls.owned(connection)
-
-    @property
     def goes_on(self) -> bool:
         """True while the model answers, or will answer without a request."""
-        return self.busy or self.waits_for_tools or bool(self._results_given) or self._turns.any_taken
+        return self.busy or self.results.awaited or self.results.given or self._turns.any_taken
 
     @property
     def waits_since(self) -> float | None:
@@ -83,23 +75,18 @@ class Asks:
     async def go_on(self, turn: int) -> bool:
         """Continue a turn with the results of its tools. Returns False if no connection is left."""
         dialect, by_itself = self._provider.dialect, False
-        begun, given = self._begun, self._results_given[turn]
+        begun, given = self._begun, self.results.of(turn)
         if given and dialect is not None and dialect.answers_results:
             by_itself = True
         else:
             await self._provider.until(lambda: not (self.busy or self._turns.waiting) or self._provider.given_up)
             if self._begun > begun:
-                self._forget_given(turn, given)
+                self.results.forget(turn, given)
                 return True  # the caller spoke meanwhile, and the answer to that included the results
         try:
             return await self.ask(turn, by_itself=by_itself)
         finally:
-            self._forget_given(turn, given)
-
-    def _forget_given(self, turn: int, given: int) -> None:
-        """Forget the results of a turn that the model has answered, unless there are newer ones."""
-        if self._results_given[turn] == given:
-            del self._results_given[turn]
+            self.results.forget(turn, given)
 
     async def ask(
         self,
@@ -147,13 +134,13 @@ class Asks:
             elif outcome == "crossed":
                 crossed += 1
                 if crossed > MAX_CROSSED:
-                    self._answered(ask)
+                    self._turns.answered(ask.utterance)
                     raise ServiceError(f"no answer: the provider has not taken {crossed} requests")
                 await anyio.sleep(CROSSED_S * crossed)
             else:
                 losses += 1
                 if losses > MAX_LOSSES:
-                    self._answered(ask)
+                    self._turns.answered(ask.utterance)
                     raise ServiceError(f"no answer: {losses} connections were lost before it was there")
                 if CONTINUE in extra and self._spoken_since(ask):
                     return True  # the newer turn will be answered
@@ -192,26 +179,12 @@ class Asks:
         await anyio.sleep(failed.wait_s)
         if failed.moves == self._turns.moves:
             return True
-        self._answered(failed)
+        self._turns.answered(failed.utterance)
         return False
-
-    def _answered(self, ask: Ask) -> None:
-        if ask.utterance is not None:
-            self._turns.answered(ask.utterance)
 
     def _spoken_since(self, ask: Ask) -> bool:
         """Return True if the caller has begun another turn since the one that the ask answers."""
         return any(utterance is not ask.utterance for utterance in list(self._turns.waiting)[-1:])
-
-    def give_result(self, result: ToolResult) -> bool:
-        """Send a result to the connection that waits for it. Returns False if none is waiting."""
-        provider_id = self._session.calls.claim(result.call_id, self._provider.connection)
-        if provider_id is None:
-            return False
-        self._results_given[result.turn] += 1
-        if (dialect := self._provider.dialect) is not None:
-            self._provider.send(dialect.tool_result(provider_id, result.name, result.result, respond=result.respond))
-        return True
 
     # -- expected replies ------------------------------------------------------------------------------------------
 
@@ -274,7 +247,7 @@ class Asks:
             elif self.may_ask_again(ask, failure):
                 ask.settle("again")
             else:
-                self._answered(ask)
+                self._turns.answered(ask.utterance)
                 ask.settle("finished")
         return bool(refused)
 
@@ -307,6 +280,6 @@ class Asks:
             ask.settle("lost")
         self._open.clear()
         self.active.clear()
-        self._results_given.clear()
+        self.results.clear()
         self._unwanted = self.stray = None
         return owed

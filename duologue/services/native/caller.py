@@ -245,7 +245,7 @@ class Caller:
         if turn is None or turn.open or dialect is None or dialect.may_be_silent or self._asks.busy:
             return None
         late = self._session.now() - turn.end_s > patience_s
-        return turn if late and not (self._asks.waits_for_tools or self._session.floor.caller_speaking) else None
+        return turn if late and not (self._asks.results.awaited or self._session.floor.caller_speaking) else None
 
     def ignored_since(self, told_at: float) -> float | None:
         """Return the loop time since which the provider has ignored two turns that ended after `told_at`, else None."""

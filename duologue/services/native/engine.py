@@ -37,7 +37,8 @@ from ..answers import tool_choice_of
 from ..context import SAY
 from ..remote.connection import ConnectionSettings
 from ..remote.errors import ConnectionLost
-from .link import Link, Parts
+from .link import Link
+from .parts import Parts
 from .provider import NativeService
 from .reply import Ask
 from .turns import TRANSCRIPT_WAIT_S
@@ -130,7 +131,7 @@ class NativeAnswers(NativeService):
         """Log a result, and send it to the connection that made the call. Another connection receives it as text."""
         super().take_result(frame)
         parts = self.parts
-        if parts.asks.give_result(frame):
+        if parts.asks.results.give(frame):
             parts.memory.result_given(frame.call_id)
             return
         self._send_due()

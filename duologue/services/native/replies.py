@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 
-import msgspec
-
 from ...errors import ServiceError
 from ...frames import (
     BotAudio,
@@ -14,14 +12,13 @@ from ...frames import (
     ResponseEnded,
     ResponseStarted,
     ResponseStatus,
-    Usage,
 )
 from ...processors.kernel.tasks import loop_time
 from ...session.ledger import Ledger
 from ..logged_calls import log_calls, refused
 from .asks import Asks
-from .audio_ring import AudioRing
-from .dialect import AudioComplete, Called, CallsCancelled, ResponseBegan, ResponseFinished, Said, Voiced
+from .consumption import Consumption
+from .dialect import AudioComplete, Called, CallsCancelled, Dialect, ResponseBegan, ResponseFinished, Said, Voiced
 from .outlet import Outlet
 from .provider import NativeService, Provider
 from .reply import Ask, Reply, ReplyOutcome, Stray
@@ -43,19 +40,24 @@ class Replies:
     """
 
     def __init__(
-        self, service: NativeService, provider: Provider, ring: AudioRing, turns: Turns, asks: Asks, outlet: Outlet
+        self,
+        service: NativeService,
+        provider: Provider,
+        consumption: Consumption,
+        turns: Turns,
+        asks: Asks,
+        outlet: Outlet,
     ) -> None:
         self._service = service
         self._session = service.session
         self._provider = provider
-        self._ring = ring
+        self._consumption = consumption
         self._turns = turns
         self._asks = asks
         self._outlet = outlet
         self._rate = service.capabilities.output_sample_rate
         self._kept: deque[Reply] = deque(maxlen=KEPT_REPLIES)  # of the connection in use
-        self._strays = Strays(self, provider, asks, self._session.ledger, self._rate)
-        self._cut_last: Reply | None = None  # a cut reply that has ended, but whose consumption is still to come
+        self._strays = Strays(self, provider, consumption, asks, self._session.ledger, self._rate)
 
     @property
     def latest(self) -> Reply | None:
@@ -66,7 +68,7 @@ class Replies:
 
     def on_began(self, event: ResponseBegan) -> None:
         """Begin a reply, and its response unless it is void or a stray."""
-        self._cut_last = None
+        self._consumption.cut = None
         dialect, asks = self._provider.dialect, self._asks
         announced = bool(event.tag) or dialect is None or dialect.announces_responses
         if not announced and self._kept and not asks.expects_reply:
@@ -149,9 +151,9 @@ class Replies:
         if reply is None:
             return
         if event.usage is not None:
-            self.account(self._with_reply(event.usage, reply))
+            self._consumption.of_reply(event.usage, reply)
         if reply.void:
-            self._cut_last = reply if event.usage is None else None
+            self._consumption.cut = reply if event.usage is None else None
             self._truncate(reply, 0.0)
             self._finish(reply.ask, "finished")
             return
@@ -164,7 +166,7 @@ class Replies:
             self._session.ledger.unvoiced(reply.id)
         if event.status == "completed":
             self._call(reply)
-        failure = self._failure(event, reply, voiceless)
+        failure = _failure(event, reply, dialect, voiceless=voiceless)
         if failure:
             self._session.report(ServiceError(f"no answer: {failure}"), self._service.name)
         # Calls go on with the answer, and the words before them are not repeated.
@@ -174,45 +176,10 @@ class Replies:
         self._end(reply, "failed" if failed else event.status, failure or event.reason)
         self._finish(reply.ask, "again" if again else "finished")
 
-    def _failure(self, event: ResponseFinished, reply: Reply, voiceless: bool) -> str:
-        """Return the reason why a reply is not the answer that was asked for, "" if it is."""
-        if event.status == "failed":
-            return event.reason or "the model failed"
-        if event.status != "completed":
-            return ""
-        if voiceless:
-            return "the model sent words without a voice"
-        dialect = self._provider.dialect
-        silent = not (reply.said or reply.calls) and reply.ask.awaited
-        if silent and (reply.ask.tag or dialect is None or not dialect.may_be_silent):
-            return f"the model said nothing{f': {event.reason}' if event.reason else ''}"
-        return ""
-
-    def on_consumed(self, usage: Usage) -> None:
-        """Take consumption that is not reported with a reply: that of a cut reply, or of a transcript."""
-        reply = self._cut_last
-        if reply is not None and usage.model in ("", self._service.model):
-            self._cut_last = None
-            usage = self._with_reply(usage, reply)
-        self.account(usage)
-
-    def account(self, usage: Usage) -> None:
-        """Broadcast consumption. For the engine's own model it includes the audio sent since the last report."""
-        service = self._service
-        if usage.model in ("", service.model):
-            sent_s = self._ring.uplink.take_sent_s()
-            usage = msgspec.structs.replace(usage, model=service.model, input_audio_s=sent_s)
-        service.broadcast(msgspec.structs.replace(usage, service=service.name))
-
-    def _with_reply(self, usage: Usage, reply: Reply) -> Usage:
-        audio_s = reply.audio_bytes / (2 * self._rate)
-        return msgspec.structs.replace(usage, turn=reply.turn, response_id=reply.id, output_audio_s=audio_s)
-
     def _finish(self, ask: Ask, outcome: ReplyOutcome) -> None:
         ask.settle(outcome)
         if outcome != "again":
-            if ask.utterance is not None:
-                self._turns.answered(ask.utterance)
+            self._turns.answered(ask.utterance)
             if ask.answer is None:
                 self._service.settle(ask.turn)
         elif ask.answer is None:
@@ -310,7 +277,7 @@ class Replies:
                     owed.append(reply.ask)
             reply.ask.settle("lost")
         owed += self._asks.abandon()
-        self._cut_last = None
+        self._consumption.cut = None
         self._kept.clear()  # items of a closed connection cannot be truncated
         return owed
 
@@ -318,9 +285,11 @@ class Replies:
 class Strays:
     """Keeps the reply that nobody expects until it is clear whether it is one, or the end of the reply before."""
 
-    def __init__(self, replies: Replies, provider: Provider, asks: Asks, ledger: Ledger, rate: int) -> None:
+    def __init__(
+        self, replies: Replies, provider: Provider, consumption: Consumption, asks: Asks, ledger: Ledger, rate: int
+    ) -> None:
         self._replies, self._provider, self._asks = replies, provider, asks
-        self._ledger, self._rate = ledger, rate
+        self._consumption, self._ledger, self._rate = consumption, ledger, rate
 
     def _named(self, response: str) -> Stray | None:
         stray = self._asks.stray
@@ -356,7 +325,7 @@ class Strays:
             return
         self._asks.stray = None
         if event.usage is not None:
-            self._replies.account(event.usage)
+            self._consumption.account(event.usage)
 
     def take(self, response: str) -> None:
         """Make a stray a reply."""
@@ -370,3 +339,17 @@ class Strays:
                 self._replies.on_voiced(piece)
             else:
                 self._replies.on_said(piece)
+
+
+def _failure(event: ResponseFinished, reply: Reply, dialect: Dialect | None, *, voiceless: bool) -> str:
+    """Return the reason why a reply is not the answer that was asked for, "" if it is."""
+    if event.status == "failed":
+        return event.reason or "the model failed"
+    if event.status != "completed":
+        return ""
+    if voiceless:
+        return "the model sent words without a voice"
+    silent = not (reply.said or reply.calls) and reply.ask.awaited
+    if silent and (reply.ask.tag or dialect is None or not dialect.may_be_silent):
+        return f"the model said nothing{f': {event.reason}' if event.reason else ''}"
+    return ""

@@ -96,8 +96,11 @@ class Turns:
             self.place(utterance, turn)
         return utterance
 
-    def answered(self, utterance: Utterance) -> None:
-        """Mark a turn and those before it as answered: they need no audio any longer, but may still get transcripts."""
+    def answered(self, utterance: Utterance | None) -> None:
+        """Mark a turn, if there is one, and those before it as answered.
+
+        They need no audio any longer, but may still get transcripts.
+        """
         turns = self._ring.utterances
         for turn in turns[: turns.index(utterance) + 1] if utterance in turns else ():
             self._ring.settle(turn)

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import binascii
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, ClassVar, TypeAlias
-
-import msgspec
+from typing import Any, ClassVar
 
 from ...agents.engine import EngineConfig
 from ...errors import BadInput
@@ -17,20 +13,17 @@ from ...frames import UserImage
 from ..context import Message
 from ..native.dialect import (
     Configured,
-    Consumed,
     Crossed,
     Dialect,
     Event,
     Odd,
     Opened,
     Refused,
-    SpeechBegan,
-    SpeechCeased,
-    TurnTaken,
-    TurnTranscribed,
     Unknown,
 )
-from ..remote.connection import Recent, Seen
+from ..remote.ids import Seen
+from .input_items import InputItems
+from .items import create_message, create_result, history_items, image_content, to_json
 from .options import (
     DEFAULT_VOICE,
     MIN_LIFETIME_S,
@@ -42,9 +35,9 @@ from .options import (
     resolved,
     session_settings,
 )
-from .responses import FINAL_ERRORS, MAX_ERROR_TEXT, Responses, token_usage
+from .responses import FINAL_ERRORS, MAX_ERROR_TEXT, Responses
+from .settings import SETUP_ID, SessionSettings, SettingsInForce
 from .wire_in import (
-    NOTHING_USED,
     AudioDelta,
     BufferSpeechStarted,
     BufferSpeechStopped,
@@ -63,11 +56,9 @@ from .wire_in import (
     TranscriptCompleted,
     TranscriptDelta,
     TranscriptFailed,
-    WireUsage,
     decode_message,
 )
 
-_SETUP_ID = "setup"
 _CROSSED = "conversation_already_has_active_response"
 """The error of a request for a response that crossed a response of the provider's own."""
 _RACES = frozenset(
@@ -90,9 +81,6 @@ _RACE_TEXTS = (
     "Conversation already has an active response",
 )
 """How the messages of these errors begin, for errors with another code."""
-_MAX_UNANSWERED = 64  # the most changes of the session that wait for an answer
-_MAX_TRANSCRIPT = 100_000  # the most characters in the transcript of an item
-_SessionSettings: TypeAlias = tuple[EngineConfig, dict[str, Any]]
 
 
 class OpenAIDialect(Dialect):
@@ -118,33 +106,24 @@ class OpenAIDialect(Dialect):
     ) -> None:
         self._options, self._voice = options, voice
         self._now, self._provider_now = now, provider_now
-        self._applied = self._wanted = self._settings_of(config)
-        self._unanswered: deque[tuple[str, _SessionSettings]] = deque()
-        """Ids and settings of the changes that the provider has not answered."""
-        self.server_turns = detects_turns(self._wanted[1])
+        self._settings = SettingsInForce(self._settings_of(config))
+        self.server_turns = detects_turns(self._settings.wanted[1])
         self._session = SessionInfo()
-        self._item = ""
-        """The item of the caller's latest speech, for messages that do not name theirs."""
-        self._silent = Recent[bool](16)
-        """The items that hold the silence after which the model speaks by itself."""
         self._seen = Seen(1024)
         """Ids of the messages that were read."""
         self._responses = Responses(model)
-        self._partial = Recent[str](64)
-        """The incomplete transcripts by item."""
-        self._transcribed = Recent[bool](256)
-        """The items with a final transcript."""
+        self._input = InputItems(self._settings)
         self._readers: dict[type, Callable[[Any], list[Event]]] = {
             ErrorMessage: self._on_error,
             SessionCreated: self._on_session_created,
             SessionUpdated: self._on_session_updated,
-            BufferSpeechStarted: self._on_speech_started,
-            BufferSpeechStopped: self._on_speech_stopped,
-            InputCommitted: self._on_committed,
-            TimeoutTriggered: self._on_timeout,
-            TranscriptDelta: self._on_transcript_delta,
-            TranscriptCompleted: self._on_transcript_completed,
-            TranscriptFailed: self._on_transcript_failed,
+            BufferSpeechStarted: self._input.on_began,
+            BufferSpeechStopped: self._input.on_ceased,
+            InputCommitted: self._input.on_committed,
+            TimeoutTriggered: self._input.on_timeout,
+            TranscriptDelta: self._input.on_transcript_delta,
+            TranscriptCompleted: self._input.on_transcript,
+            TranscriptFailed: self._input.on_no_transcript,
             ResponseCreated: self._responses.on_created,
             TextDelta: self._responses.on_text,
             SpokenTextDelta: self._responses.on_text,
@@ -154,13 +133,13 @@ class OpenAIDialect(Dialect):
             OtherMessage: self._on_other,
         }
 
-    def _settings_of(self, config: EngineConfig) -> _SessionSettings:
+    def _settings_of(self, config: EngineConfig) -> SessionSettings:
         return config, session_settings(config, resolved(self._options, config.options), self._voice)
 
     @property
     def speaks(self) -> bool:
         """True unless the output is text only."""
-        return "audio" in self._applied[1]["output_modalities"]
+        return "audio" in self._settings.applied[1]["output_modalities"]
 
     @property
     def gives_voice(self) -> bool:
@@ -170,25 +149,25 @@ class OpenAIDialect(Dialect):
     @property
     def interruptible(self) -> bool:
         """False if the provider finds the turns and was told not to interrupt its response."""
-        detection = self._input["turn_detection"]
+        detection = self._settings.input["turn_detection"]
         return detection is None or bool(detection["interrupt_response"])
 
     # -- set-up ----------------------------------------------------------------------------------------------------
 
     def setup(self) -> list[str]:
         """Return the message with every setting."""
-        self._unanswered.append((_SETUP_ID, self._wanted))
-        return [to_json({"type": "session.update", "event_id": _SETUP_ID, "session": self._wanted[1]})]
+        settings = self._settings.wanted
+        self._settings.send(SETUP_ID, settings)
+        return [_session_update(SETUP_ID, settings[1])]
 
     def update(self, update_id: str, config: EngineConfig) -> list[str] | None:
         """Return the message that changes the session, None if it needs a new one: see `changed_settings`."""
         wanted = self._settings_of(config)
-        change = changed_settings(self._wanted[1], wanted[1], spoken=self._responses.spoken)
-        if change is None or len(self._unanswered) >= _MAX_UNANSWERED:
+        change = changed_settings(self._settings.wanted[1], wanted[1], spoken=self._responses.spoken)
+        if change is None or self._settings.full:
             return None
-        self._unanswered.append((update_id, wanted))
-        self._wanted = wanted
-        return [to_json({"type": "session.update", "event_id": update_id, "session": change})]
+        self._settings.send(update_id, wanted)
+        return [_session_update(update_id, change)]
 
     # -- the caller and the conversation ---------------------------------------------------------------------------
 
@@ -224,7 +203,7 @@ class OpenAIDialect(Dialect):
         """Return the request for a response. Its instructions include the session's, which they would replace."""
         response: dict[str, Any] = {"metadata": {"tag": tag}}
         if instructions:
-            response["instructions"] = "\n\n".join(filter(None, (self._wanted[0].prompt, instructions)))
+            response["instructions"] = "\n\n".join(filter(None, (self._settings.wanted[0].prompt, instructions)))
         if tool_choice in ("none", "required"):
             response["tool_choice"] = tool_choice
         elif tool_choice:
@@ -279,12 +258,10 @@ class OpenAIDialect(Dialect):
         return []
 
     def _on_session_updated(self, message: SessionUpdated) -> list[Event]:
-        if not self._unanswered:
-            return []
-        update_id, self._applied = self._unanswered.popleft()
-        if update_id != _SETUP_ID:
-            return [Configured(update_id=update_id)]
-        return [Opened(session_id=self._session.id or "", left_s=self._left_s())]
+        update_id = self._settings.confirm()
+        if update_id == SETUP_ID:
+            return [Opened(session_id=self._session.id or "", left_s=self._left_s())]
+        return [Configured(update_id=update_id)] if update_id else []
 
     def _left_s(self) -> float | None:
         """Return the seconds until the session ends, by the provider's clock if it is known. None without a limit.
@@ -304,137 +281,14 @@ class OpenAIDialect(Dialect):
         kind, text, about = error.type or "", error.message or "", error.event_id or ""
         code = error.code or kind or "error"
         fatal = code in FINAL_ERRORS or kind in FINAL_ERRORS
-        if any(update_id == about for update_id, _ in self._unanswered):
-            fatal = fatal or (about == _SETUP_ID and kind == "invalid_request_error")
-            self._unanswered = deque(entry for entry in self._unanswered if entry[0] != about)
-            self._wanted = self._unanswered[-1][1] if self._unanswered else self._applied
+        if self._settings.refuse(about):
+            fatal = fatal or (about == SETUP_ID and kind == "invalid_request_error")
         elif _CROSSED in (code, kind) or text.startswith(_RACE_TEXTS[-1]):
             return [Crossed(tag=about)] if about else []
         elif code in _RACES or kind in _RACES or text.startswith(_RACE_TEXTS):
             return []
         return [Refused(code=code, message=text[:MAX_ERROR_TEXT], about=about, fatal=fatal)]
 
-    # -- the caller's turns ----------------------------------------------------------------------------------------
 
-    def _on_speech_started(self, message: BufferSpeechStarted) -> list[Event]:
-        self._item = message.item_id or ""
-        return [SpeechBegan(item=self._item, at_ms=message.audio_start_ms or 0.0)]
-
-    def _on_speech_stopped(self, message: BufferSpeechStopped) -> list[Event]:
-        # The provider's time includes the silence by which it found the end of the speech.
-        silence_ms = (self._input["turn_detection"] or {}).get("silence_duration_ms") or 0
-        at_ms = max(0.0, (message.audio_end_ms or 0.0) - silence_ms)
-        return [SpeechCeased(item=message.item_id or self._item, at_ms=at_ms)]
-
-    def _on_timeout(self, message: TimeoutTriggered) -> list[Event]:
-        # The provider commits the silence as an item: the caller has not spoken.
-        self._silent[message.item_id or ""] = True
-        return []
-
-    def _on_committed(self, message: InputCommitted) -> list[Event]:
-        self._item = item = message.item_id or self._item
-        if self._silent.pop(item, False):
-            return []
-        detection = self._input["turn_detection"]
-        answered = detection is not None and detection["create_response"]
-        return [TurnTaken(item=item, answered=answered)]
-
-    def _on_transcript_delta(self, message: TranscriptDelta) -> list[Event]:
-        item, delta = message.item_id or self._item, message.delta
-        if item in self._transcribed or not delta:
-            return []
-        self._partial[item] = text = (self._partial.get(item, "") + delta)[:_MAX_TRANSCRIPT]
-        return [TurnTranscribed(item=item, text=text, final=False)]
-
-    def _on_transcript_completed(self, message: TranscriptCompleted) -> list[Event]:
-        spoken = message.languages[0] if message.languages else ""
-        language = spoken if isinstance(spoken, str) else spoken.code or ""
-        transcript = TurnTranscribed(
-            item=message.item_id or self._item, text=message.transcript or "", language=language
-        )
-        return [*self._final(transcript), *self._consumed(message.usage)]
-
-    def _on_transcript_failed(self, message: TranscriptFailed) -> list[Event]:
-        return self._final(TurnTranscribed(item=message.item_id or self._item, text=""))
-
-    def _final(self, transcript: TurnTranscribed) -> list[Event]:
-        self._partial.pop(transcript.item, None)
-        if transcript.item in self._transcribed:
-            return []
-        if transcript.item:
-            self._transcribed[transcript.item] = True
-        return [transcript]
-
-    def _consumed(self, usage: WireUsage | None) -> list[Event]:
-        if usage is None or usage == NOTHING_USED:
-            return []
-        transcription = self._input["transcription"]
-        return [Consumed(usage=token_usage(usage, transcription["model"] if transcription else ""))]
-
-    @property
-    def _input(self) -> dict[str, Any]:
-        """Return the settings of the caller's audio that are in force."""
-        settings: dict[str, Any] = self._applied[1]["audio"]["input"]
-        return settings
-
-
-def to_json(message: Any) -> str:
-    """Return a message as JSON."""
-    return msgspec.json.encode(message).decode()
-
-
-def create_item(fields: dict[str, Any]) -> str:
-    """Return the message that appends an item to the conversation."""
-    return to_json({"type": "conversation.item.create", "item": fields})
-
-
-def create_message(role: str, content: list[dict[str, Any]]) -> str:
-    """Return the message that appends a text or an image of one side."""
-    return create_item({"type": "message", "role": role, "content": content})
-
-
-def create_result(call_id: str, result: Any) -> str:
-    """Return the message that appends a tool's result: a string unchanged, other values as JSON."""
-    output = result if isinstance(result, str) else to_json(result)
-    return create_item({"type": "function_call_output", "call_id": call_id, "output": output})
-
-
-def image_content(data: bytes, mime: str, url: str) -> dict[str, Any]:
-    """Return an image as content of a message: its url, or its bytes if it has none."""
-    return {"type": "input_image", "image_url": url or f"data:{mime};base64,{base64.b64encode(data).decode()}"}
-
-
-def history_items(messages: Sequence[Message]) -> list[str]:
-    """Return the messages that replay a conversation, without calls that lack a result and results of unknown calls."""
-    asked = {call.call_id for message in messages for call in message.calls}
-    answered = {message.call_id for message in messages if message.role == "tool"}
-    out: list[str] = []
-    for message in messages:
-        if message.role == "tool":
-            if message.call_id in asked:
-                out.append(create_result(message.call_id, message.text))
-            continue
-        if content := _content(message):
-            out.append(create_message(message.role, content))
-        out.extend(
-            create_item(
-                {
-                    "type": "function_call",
-                    "call_id": call.call_id,
-                    "name": call.name,
-                    "arguments": to_json(call.arguments),
-                }
-            )
-            for call in message.calls
-            if call.call_id in answered
-        )
-    return out
-
-
-def _content(message: Message) -> list[dict[str, Any]]:
-    content: list[dict[str, Any]] = []
-    if message.text:
-        content.append({"type": "output_text" if message.role == "assistant" else "input_text", "text": message.text})
-    if message.role == "user" and (message.image or message.url):
-        content.append(image_content(message.image, message.mime or "image/jpeg", message.url))
-    return content
+def _session_update(update_id: str, settings: dict[str, Any]) -> str:
+    return to_json({"type": "session.update", "event_id": update_id, "session": settings})

@@ -10,7 +10,7 @@ import msgspec
 from ...frames import ResponseStatus, Usage
 from ...frames.text import from_json
 from ..native.dialect import Called, Consumed, Event, Refused, ResponseBegan, ResponseFinished, Said, Unknown, Voiced
-from ..remote.connection import Recent
+from ..remote.ids import Recent
 from .options import SAMPLE_RATE
 from .wire_in import (
     NOTHING_USED,

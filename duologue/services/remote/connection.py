@@ -25,7 +25,6 @@ WIRE_CLOSE_S = 2.0
 """Seconds within which a wire must close."""
 
 Config = TypeVar("Config")
-Value = TypeVar("Value")
 D = TypeVar("D", bound=ConnectionDialect)
 
 
@@ -92,8 +91,10 @@ class KeptService(ConnectionOwner, Protocol[Config, D]):
 
     config: Config
     """The configuration of the next connection."""
-    replaceable: bool
-    """True if another engine can take the call when this one gives up."""
+
+    @property
+    def replaceable(self) -> bool:
+        """True if another engine can take the call when this one gives up."""
 
     async def connect(self, config: Config, handle: str) -> Connection[D]:
         """Return a connection that is set up. Raises any error if it cannot be made."""
@@ -367,40 +368,6 @@ class Connection(Generic[D]):
         for task in self._tasks:
             if task is not me:
                 task.cancel()
-
-
-class Seen:
-    """Tells new ids of the far end from repeated ones. It knows at least the latest `limit` ids, at most twice that."""
-
-    def __init__(self, limit: int) -> None:
-        self._limit = limit
-        self._new: set[str] = set()
-        self._old: set[str] = set()
-
-    def add(self, key: str) -> bool:
-        """Return True for an id that is not known, which then is."""
-        if key in self._new or key in self._old:
-            return False
-        if len(self._new) >= self._limit:
-            self._old, self._new = self._new, set()
-        self._new.add(key)
-        return True
-
-
-class Recent(dict[str, Value]):
-    """A dictionary that drops its oldest entry when a new key exceeds `limit` entries.
-
-    It holds data on ids that the far end of a connection chooses.
-    """
-
-    def __init__(self, limit: int) -> None:
-        super().__init__()
-        self._limit = limit
-
-    def __setitem__(self, key: str, value: Value) -> None:
-        if len(self) >= self._limit and key not in self:
-            del self[next(iter(self))]
-        super().__setitem__(key, value)
 
 
 async def dial(wire: Awaitable[Wire], make: Callable[[Wire], Connection[D]]) -> Connection[D]:

@@ -61,8 +61,8 @@ class WebRTCTransport(ClientTransport):
         super().__init__(
             id, identity=identity, data=data, words=words, output_sample_rate=OUTPUT_SAMPLE_RATE, settings=settings
         )
-        self.on_connected: Callable[[], None] = _nothing
-        self.on_abandoned: Callable[[str], None] = _ignore
+        self.on_connected: Callable[[], None] = lambda: None
+        self.on_abandoned: Callable[[str], None] = lambda reason: None
         self._ice_servers, self._public_only = ice_servers, public_candidates_only
         self._connect_s = connect_s
         self._incoming = IncomingMessages(message_bytes, messages_per_s, bytes_per_s)
@@ -73,7 +73,7 @@ class WebRTCTransport(ClientTransport):
             id,
             lost_s=lost_s,
             reconnect_s=reconnect_s,
-            packets=self._packets_received,
+            packets=lambda: _packets_received(self._peer),
             floor=lambda: self._output.session.floor if self._output.in_session else None,
             changed=self.changed,
             gone=self.hang_up,
@@ -184,9 +184,6 @@ class WebRTCTransport(ClientTransport):
         else:
             self._presence.fail(closed=state == "closed")
 
-    async def _packets_received(self) -> int:
-        return await self._peer.packets_received() if self._peer is not None else 0
-
     def _sign_of_life(self, peer: Peer, *, audio: bool = False) -> None:
         if peer is self._peer:  # not a connection that was replaced
             self._presence.sign_of_life(audio=audio)
@@ -273,7 +270,5 @@ class WebRTCTransport(ClientTransport):
             await asyncio.wait(self._closings)
 
 
-def _nothing() -> None: ...
-
-
-def _ignore(reason: str) -> None: ...
+async def _packets_received(peer: Peer | None) -> int:
+    return await peer.packets_received() if peer is not None else 0
