@@ -241,7 +241,7 @@ class Conversation:
         """Return plain rows: role, message, id, timestamp, time, type, metadata and session id, as in `Row`."""
         started_at = self._started_at()
         return [
-            _row(item, time_of_day(started_at, item.at), self.session_id)
+            _plain_row(item, time_of_day(started_at, item.at), self.session_id)
             for item in self._items
             if item.kind != "message" or item.text
         ]
@@ -341,7 +341,7 @@ def time_of_day(started_at: datetime | None, at: float) -> str:
     return (started_at + timedelta(seconds=at)).isoformat(timespec="milliseconds")
 
 
-def _row(item: Item, time: str, session_id: str) -> dict[str, Any]:
+def _plain_row(item: Item, time: str, session_id: str) -> dict[str, Any]:
     metadata: dict[str, Any] = {"turn": item.turn}
     if item.kind == "message":
         metadata["status"] = item.status

@@ -149,7 +149,7 @@ class _SmallWebRTC:
     async def _again(self, pc_id: str, identity: Any, sdp: str, type: str, *, restart: bool) -> Json:
         transport = self._host.find(pc_id, identity)
         if transport is None:
-            raise _unknown(pc_id)
+            raise _no_connection(pc_id)
         try:
             if restart:
                 answer = await transport.restart(sdp, type)
@@ -169,7 +169,7 @@ class _SmallWebRTC:
         pc_id = text(body, "pc_id")
         transport = self._host.find(pc_id, identity)
         if transport is None:
-            raise _unknown(pc_id)
+            raise _no_connection(pc_id)
         candidates = body.get("candidates")
         if not isinstance(candidates, list) or len(candidates) > MAX_CANDIDATES_AT_ONCE:
             raise ClientRefused(400, "malformed", f"candidates is not a list of at most {MAX_CANDIDATES_AT_ONCE}")
@@ -178,5 +178,5 @@ class _SmallWebRTC:
         return {"status": "success"}
 
 
-def _unknown(pc_id: str) -> ClientRefused:
+def _no_connection(pc_id: str) -> ClientRefused:
     return ClientRefused(404, "unknown_connection", f"there is no connection {pc_id[:50]!r}")
