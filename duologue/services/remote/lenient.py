@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
 
 import msgspec
+
+from ...errors import BadInput
+from ...frames.text import from_json
 
 MAX_LEFT_OUT = 64
 """The most fields of one message that are left out."""
@@ -36,6 +40,25 @@ def read_leniently(plain: Any, kind: type[T] | Any, left_out: list[str]) -> T:
             left_out.append(str(error))
     assert first is not None
     raise first
+
+
+def message_reader(kind: type[T], vendor: str) -> Callable[[str | bytes], T]:
+    """Return a function that reads a message of a vendor as `kind`, without the fields that do not fit.
+
+    It raises BadInput for a malformed message, and for one that lacks a field without a default.
+    """
+    decoder, plain = msgspec.json.Decoder(kind), msgspec.json.Decoder()
+
+    def read(message: str | bytes) -> T:
+        try:
+            try:
+                return cast(T, from_json(message, decoder))
+            except msgspec.ValidationError:  # it may also be malformed, behind the field that does not fit
+                return read_leniently(from_json(message, plain), kind, [])
+        except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+            raise BadInput(f"not a message of {vendor}'s: {error}") from error
+
+    return read
 
 
 def _leave_out(plain: Any, error: str) -> bool:

@@ -9,11 +9,10 @@ from urllib.parse import urlencode
 
 import msgspec
 
-from ...errors import BadInput, ConfigurationError
+from ...errors import ConfigurationError
 from ...frames import Word
-from ...frames.text import from_json
-from ...services.remote import Wire, WireMessage, open_websocket
-from ...services.remote.lenient import read_leniently
+from ...services.remote import Wire, open_websocket
+from ...services.remote.lenient import message_reader
 
 
 class ParrotMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,23 +36,7 @@ class ParrotMessage(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(Word(f"{text} ", start_s, end_s) for text, start_s, end_s in self.words)
 
 
-_decoder = msgspec.json.Decoder(ParrotMessage)
-_plain = msgspec.json.Decoder()
-
-
-def decode_parrot(message: WireMessage) -> ParrotMessage:
-    """Return a message of Parrot's as a struct, without fields that do not fit. Raises BadInput for a malformed one."""
-    try:
-        return _read(message)
-    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
-        raise BadInput(f"not a message of Parrot's: {error}") from error
-
-
-def _read(message: WireMessage) -> ParrotMessage:
-    try:
-        return from_json(message, _decoder)  # type: ignore[no-any-return]
-    except msgspec.ValidationError:  # it may also be malformed, behind the field that does not fit
-        return read_leniently(from_json(message, _plain), ParrotMessage, [])
+decode_parrot = message_reader(ParrotMessage, "Parrot")
 
 
 def outgoing(kind: str, **fields: str) -> str:
