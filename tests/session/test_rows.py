@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import asyncio
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import anyio.lowlevel
@@ -10,6 +10,7 @@ import pytest
 from duologue.agents.tool import Tool
 from duologue.errors import ConfigurationError
 from duologue.frames import BotStoppedSpeaking, Transcribed
+from duologue.processors.kernel.tasks import wall_time
 from duologue.processors.tools import Tools
 from duologue.session import Session
 from duologue.session.feed import TooSlow
@@ -316,7 +317,7 @@ def _now(rows: Rows) -> list[Row]:
 
 
 async def test_rows_have_the_time_of_day_and_the_id_of_their_call() -> None:
-    before = datetime.now(UTC)
+    before = wall_time()
     async with story(stt=ears(), llm=MockLLM(["Yes."])) as call:
         session = call.session
         session.conversation.add("message", "caller", text="before the call", turn=0)
@@ -326,7 +327,7 @@ async def test_rows_have_the_time_of_day_and_the_id_of_their_call() -> None:
         await call.waits_until(4.0)
     rows = [event for event in events if isinstance(event, Row)]
     assert session.started_at is not None
-    assert before <= session.started_at <= datetime.now(UTC)
+    assert before <= session.started_at <= wall_time()
     for row in rows:
         offset = datetime.fromisoformat(row.time) - session.started_at
         assert offset.total_seconds() == pytest.approx(row.timestamp, abs=0.002)

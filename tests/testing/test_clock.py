@@ -118,7 +118,8 @@ class TestTime:
             pass
 
         run(main, seed=0)  # what is imported and cached at first is not counted
-        assert steps(lambda: run(main, seed=1)) < 8_000
+        # The least of three: a garbage collection runs other code's finalizers.
+        assert min(steps(lambda: run(main, seed=1)) for _ in range(3)) < 8_000
 
 
 class TestNothingLeftToDo:

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import uuid
 from dataclasses import dataclass
-from time import perf_counter
 from typing import Any
 
 import anyio
@@ -172,7 +171,7 @@ class WebSocketTransport(ClientTransport):
                 self._sender.closed = True
                 self.hang_up(SHUTTING_DOWN if closed.code == _SERVICE_RESTART else "client disconnected")
                 return
-            self._heard_at, began = now(), perf_counter()
+            self._heard_at = now()
             try:
                 size = len(data) if isinstance(data, bytes) else byte_size(data)
                 since_yield += size + MESSAGE_COST
@@ -182,7 +181,7 @@ class WebSocketTransport(ClientTransport):
                 self._cut(exceeded.code, exceeded.reason)
             except Exception as error:
                 self._failed(error)
-            if pause_s := self._pace.pause_s(perf_counter() - began, self._heard_at):
+            if pause_s := self._pace.pause_s(now() - self._heard_at, self._heard_at):
                 await asyncio.sleep(pause_s)
 
     def _take(self, data: Wired, now: float) -> None:
