@@ -111,10 +111,12 @@ class OpenAIManners(MannersFilter):
         if self._held and not overtakes:
             yield from self._release()
         if kind == AUDIO:
-            for piece in self.manners.cut(base64.b64decode(message["delta"]), "openai", message["response_id"]):
-                yield self._spoil(message | {"delta": base64.b64encode(piece).decode()})
+            pieces = self.manners.cut(base64.b64decode(message["delta"]), "openai", message["response_id"])
+            for number, piece in enumerate(pieces):  # each is an event of its own, with its own id
+                own = {"event_id": f"{message['event_id']}_{number}", "delta": base64.b64encode(piece).decode()}
+                yield self._spoil(message | own)
             if message["response_id"] in self._late:
-                self._late[message["response_id"]][AUDIO] = message
+                self._late[message["response_id"]][AUDIO] = message | {"event_id": f"{message['event_id']}_late"}
         else:
             yield self._spoil(message)
         if self._held and overtakes:
