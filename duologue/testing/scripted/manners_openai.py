@@ -112,11 +112,10 @@ class OpenAIManners(MannersFilter):
             yield from self._release()
         if kind == AUDIO:
             pieces = self.manners.cut(base64.b64decode(message["delta"]), "openai", message["response_id"])
-            for number, piece in enumerate(pieces):  # each is an event of its own, with its own id
-                own = {"event_id": f"{message['event_id']}_{number}", "delta": base64.b64encode(piece).decode()}
-                yield self._spoil(message | own)
+            for number, piece in enumerate(pieces):
+                yield self._spoil(_renamed(message, number) | {"delta": base64.b64encode(piece).decode()})
             if message["response_id"] in self._late:
-                self._late[message["response_id"]][AUDIO] = message | {"event_id": f"{message['event_id']}_late"}
+                self._late[message["response_id"]][AUDIO] = _renamed(message, "late")
         else:
             yield self._spoil(message)
         if self._held and overtakes:
@@ -139,6 +138,11 @@ class OpenAIManners(MannersFilter):
         if manners.draw("odd-types", "openai", kind):
             message = _with_odd_types(message)
         return message
+
+
+def _renamed(message: Event, part: int | str) -> Event:
+    """Return an event that was made of another, with an id of its own: clients leave out ids that repeat."""
+    return message | {"event_id": f"{message['event_id']}_{part}"} if part and "event_id" in message else message
 
 
 def _cancelled(message: Event) -> bool:
