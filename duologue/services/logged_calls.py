@@ -91,14 +91,15 @@ def log_result(session: Session, frame: ToolResult) -> Due:
         return ""
     names = {"call_id": frame.call_id, "name": frame.name}
     conversation.add("tool_result", "tool", turn=frame.turn, **names, **content)
+    over = frame.turn <= floor.fence or frame.turn < floor.turn  # the turn of the call
     if not frame.final:
         calls.replaceable(frame.call_id, "late")
-    elif frame.turn <= floor.fence or frame.turn < floor.turn:  # the turn of the call is over
+    elif over:
         if frame.is_error and not frame.respond:
             calls.replaceable(frame.call_id, "cancelled")
         else:
             calls.came_late(frame.call_id)
-    if frame.respond and not session.draining:
+    if frame.respond and not session.draining and (frame.final or not over):  # "still running" is no news later on
         calls.continue_after(frame.turn)
     if calls.waits(frame.turn):
         return ""

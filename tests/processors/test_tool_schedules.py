@@ -6,7 +6,7 @@ import asyncio
 from collections import Counter
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from duologue import Cascade, Tool, Tools
@@ -61,6 +61,11 @@ def tool(number: int, plan: dict[str, Any]) -> Tool:
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(plans=st.lists(tools, min_size=1, max_size=3), events=events, hangs_up_s=st.sampled_from([0.3, 2.0, 40.0]))
+@example(  # "still running" comes after another turn: nothing is asked because of it
+    plans=[{"takes_s": 3.0, "ends": "result", "stubborn": True, "timeout_s": 1.0, "cancel": None, "approval": "yes"}],
+    events=[("type", 0.5)],
+    hangs_up_s=40.0,
+)
 def test_each_call_has_one_result_in_the_log(
     plans: list[dict[str, Any]], events: list[tuple[str, float]], hangs_up_s: float
 ) -> None:
