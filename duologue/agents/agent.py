@@ -12,8 +12,9 @@ from typing import Any
 import msgspec
 
 from ..errors import ConfigurationError, ToolError
-from ..frames import Configure
+from ..frames import Configure, ToolCall
 from ..frames.text import well_formed, well_formed_data
+from ..processors.kernel.node import Node
 from .engine import language_line, plain_specs
 from .fields import check_several, check_strings, named_fields
 from .tool import Tool, ToolSpec
@@ -100,6 +101,14 @@ def configuration(agent: Agent, more_tools: Iterable[ToolSpec] = (), voices: str
         language=agent.language,
         tools=plain_specs(specs.values()),
     )
+
+
+def check_tools_run(agent: Agent, nodes: Iterable[Node]) -> None:
+    """Raise ConfigurationError if the agent has tools, and none of these nodes takes their calls."""
+    if agent.toolset and not any(ToolCall in node.follows for node in nodes):
+        raise ConfigurationError(
+            f"agent {agent.name!r} has tools, but nothing runs them: put Tools() behind the engine"
+        )
 
 
 def by_name(agents: Iterable[Agent]) -> dict[str, Agent]:

@@ -59,6 +59,10 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """The family of the engine's voices, by which an `Agent` can name a voice for each engine."""
 
 
+NO_ENGINE = "(an STT, an LLM and a TTS become one engine as Cascade(stt, llm, tts))"
+"""The mend that an error names if a pipeline has services, but not an engine."""
+
+
 def language_line(language: str) -> str:
     """Return the instruction to answer in a language."""
     return f"Language: Always respond in {language}"

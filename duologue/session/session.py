@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import anyio
 
-from ..agents.agent import Agent
-from ..agents.engine import Engine
+from ..agents.agent import Agent, check_tools_run
+from ..agents.engine import NO_ENGINE, Engine
 from ..errors import ConfigurationError, IllegalState, ToolError
 from ..frames import (
     BotText,
@@ -279,14 +279,8 @@ class Session:
 
 def _check_agent(agent: Agent, nodes: list[Node]) -> None:
     if not any(isinstance(node, Engine) for node in nodes):
-        raise ConfigurationError(
-            f"nothing takes the agent {agent.name!r}: the pipeline has no engine "
-            "(an STT, an LLM and a TTS become one engine as Cascade(stt, llm, tts))"
-        )
-    if agent.toolset and not any(ToolCall in node.follows for node in nodes):
-        raise ConfigurationError(
-            f"agent {agent.name!r} has tools, but nothing runs them: put Tools() behind the engine"
-        )
+        raise ConfigurationError(f"nothing takes the agent {agent.name!r}: the pipeline has no engine {NO_ENGINE}")
+    check_tools_run(agent, nodes)
 
 
 def _call_id(pipeline: Node) -> str:

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ...agents.agent import TOOL_NAME, Agent, Cast, Flow, Stage, configuration
-from ...agents.engine import Engine, EngineConfig, plain_specs
+from ...agents.agent import TOOL_NAME, Agent, Cast, Flow, Stage, check_tools_run, configuration
+from ...agents.engine import NO_ENGINE, Engine, EngineConfig, plain_specs
 from ...errors import ConfigurationError, ServiceError, ToolError
 from ...frames import Configure, ConnectionChanged, HandoffFailed, Say, SessionStarted, ToolCall, ToolResult, Transfer
 from ...session.session import Session
@@ -140,17 +140,13 @@ def _check_place(handoff: Handoff, before: Sequence[Node], after: Sequence[Node]
         )
     if not any(isinstance(node, Engine) for node in before):
         raise ConfigurationError(
-            "there is no engine before Handoff: put it behind a native engine or a Cascade "
-            "(an STT, an LLM and a TTS become one engine as Cascade(stt, llm, tts))"
+            f"there is no engine before Handoff: put it behind a native engine or a Cascade {NO_ENGINE}"
         )
     if any(isinstance(node, Tools) for node in before):
         raise ConfigurationError("Tools stands before Handoff, and would get its calls: put it behind")
-    if not any(isinstance(node, Tools) for node in after):
-        for agent in handoff.cast.agents.values():
-            if agent.toolset:
-                raise ConfigurationError(
-                    f"agent {agent.name!r} has tools, but nothing runs them: put Tools() behind Handoff"
-                )
+    tools = [node for node in after if isinstance(node, Tools)]
+    for agent in handoff.cast.agents.values():
+        check_tools_run(agent, tools)
 
 
 def _checked_engines(handoff: Handoff) -> Engines:
