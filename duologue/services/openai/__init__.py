@@ -11,12 +11,17 @@ from .options import (
     Tracing,
 )
 from .realtime import OpenAIRealtime
+from .stt import OpenAISTT
+from .stt_options import OpenAIFileSTTOptions, OpenAISTTOptions
 
 __all__ = [
     "FunctionChoice",
     "InputTranscription",
+    "OpenAIFileSTTOptions",
     "OpenAIRealtime",
     "OpenAIRealtimeOptions",
+    "OpenAISTT",
+    "OpenAISTTOptions",
     "RetentionRatio",
     "SemanticVad",
     "ServerVad",

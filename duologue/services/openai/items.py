@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import binascii
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,12 @@ from ..context import Message
 def to_json(message: Any) -> str:
     """Return a message as JSON."""
     return msgspec.json.encode(message).decode()
+
+
+def append_audio(pcm: bytes) -> str:
+    """Return the message that appends audio to the input buffer. `pcm` is mono s16le at 24 kHz."""
+    audio = binascii.b2a_base64(pcm, newline=False).decode("ascii")
+    return f'{{"type":"input_audio_buffer.append","audio":"{audio}"}}'
 
 
 def create_item(fields: dict[str, Any]) -> str:
