@@ -46,6 +46,17 @@ class ListeningCall(RemoteCall):
             await self.session.send(piece(self.number, self.stt.sample_rate))
             self.number += 1
 
+    async def says(self, pcm: bytes) -> None:
+        """The caller says what is in `pcm`, which has the service's sample rate."""
+        await self.begins()
+        rate = self.stt.sample_rate
+        for start in range(0, len(pcm), rate // 25):
+            await anyio.sleep(PIECE_S)
+            at = self.number * PIECE_S
+            await self.session.send(UserAudio(audio=pcm[start : start + rate // 25], sample_rate=rate, at=at))
+            self.number += 1
+        await self.stops()
+
     async def stops(self) -> None:
         at = self.number * PIECE_S
         await self.session.send(SpeechStopped(at=at))
