@@ -1,5 +1,7 @@
 """OpenAI's services. They need the extra `openai`."""
 
+from .chat_options import OpenAIChatOptions
+from .llm import OpenAILLM
 from .options import (
     FunctionChoice,
     InputTranscription,
@@ -17,7 +19,9 @@ from .stt_options import OpenAIFileSTTOptions, OpenAISTTOptions
 __all__ = [
     "FunctionChoice",
     "InputTranscription",
+    "OpenAIChatOptions",
     "OpenAIFileSTTOptions",
+    "OpenAILLM",
     "OpenAIRealtime",
     "OpenAIRealtimeOptions",
     "OpenAISTT",
