@@ -40,7 +40,7 @@ def _datum(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     if _SUSPECT.search(text):
-        text = _UNWANTED.sub("", _SURROGATE.sub(REPLACEMENT, _PAIR.sub(_joined, text)))
+        text = _UNWANTED.sub("", _SURROGATE.sub(REPLACEMENT, _PAIR.sub(_code_point, text)))
     return unicodedata.normalize("NFC", text)
 
 
@@ -71,7 +71,7 @@ def _is(one: object, other: object) -> bool:
     return one is other
 
 
-def _joined(pair: re.Match[str]) -> str:
+def _code_point(pair: re.Match[str]) -> str:
     high, low = map(ord, pair.group())
     return chr(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))
 
@@ -127,6 +127,11 @@ def joined(text: str, piece: str) -> str:
 
 
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def to_json(value: Any) -> str:
+    """Return plain data as the text of a JSON value, without spaces."""
+    return msgspec.json.encode(value).decode()
 
 
 def from_json(data: str | bytes, decoder: msgspec.json.Decoder[Any]) -> Any:

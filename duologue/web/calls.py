@@ -25,7 +25,7 @@ from ..session.session import Session
 from ..transports.client import SHUTTING_DOWN, ClientTransport
 from ..transports.websocket.transport import MAX_MESSAGE_BYTES
 from .auth import ANYBODY, Auth, Doorkeeper
-from .gate import Rules
+from .gate import Admission
 from .refusals import ClientRefused
 
 log = logging.getLogger("duologue")
@@ -220,10 +220,10 @@ class Calls:
     """All calls of a server, by the id of their connection."""
 
     def __init__(
-        self, make_session: MakeSession | None, auth: Auth | None, limits: WebLimits, rules: Rules | None = None
+        self, make_session: MakeSession | None, auth: Auth | None, limits: WebLimits, admission: Admission | None = None
     ) -> None:
         self.make_session = make_session
-        self.rules = rules or Rules(keyed=auth is not None)
+        self.admission = admission or Admission(keyed=auth is not None)
         """The origins and hosts from which clients are admitted."""
         self.limits = limits
         self.endings = Endings()

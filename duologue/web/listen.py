@@ -32,7 +32,7 @@ def routes(calls: Calls, *, capacity: int = CAPACITY, max_listeners: int = MAX_L
     seconds; with 1008 if it sends anything. Code 1000 means that the call is over.
     """
     listening = _Listening(calls, capacity, max_listeners)
-    return [WebSocketRoute("/listen/{call_id}", listening.serve, middleware=[Middleware(Gate, calls.rules)])]
+    return [WebSocketRoute("/listen/{call_id}", listening.serve, middleware=[Middleware(Gate, calls.admission)])]
 
 
 class _Listening:

@@ -7,11 +7,10 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import msgspec
-
 from ...agents.engine import EngineConfig
 from ...errors import BadInput
 from ...frames import UserImage
+from ...frames.text import to_json
 from ..context import Message
 from ..native.dialect import Dialect, Event
 from .options import DEFAULT_VOICE, GEMINI_IMAGE_TYPES, INPUT_RATE, GeminiLiveOptions, LiveFamily
@@ -250,8 +249,3 @@ def turn(role: str, text: str) -> dict[str, Any]:
 def blob(data: bytes, mime: str) -> dict[str, str]:
     """Return bytes in the form of the wire: base64 and a MIME type."""
     return {"data": b2a_base64(data, newline=False).decode("ascii"), "mime_type": mime}
-
-
-def to_json(message: Any) -> str:
-    """Return a message as JSON."""
-    return msgspec.json.encode(message).decode()

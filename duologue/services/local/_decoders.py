@@ -56,7 +56,7 @@ class Decoders:
         self.grammar = grammar
         if grammar is None:
             # Without the second pass over the whole utterance, which would hold the interpreter at its end.
-            self._words = _make_decoder(
+            self._words = _sphinx_decoder(
                 lm=str(model_path("en-us/en-us.lm.bin")),
                 dict=str(model_path("en-us/cmudict-en-us.dict")),
                 fwdflat=False,
@@ -64,13 +64,13 @@ class Decoders:
                 maxwpf=10,
             )
         else:
-            self._words = _make_decoder(lm=None, dict=None)
+            self._words = _sphinx_decoder(lm=None, dict=None)
             with _failures():
                 for word, phones in grammar.pronunciations.items():
                     self._words.add_word(word, phones, False)
                 self._words.add_jsgf_string("grammar", grammar.jsgf)
                 self._words.activate_search("grammar")
-        self._phones = _make_decoder(lm=None, dict=None)
+        self._phones = _sphinx_decoder(lm=None, dict=None)
         self._phones.add_word("a", "AH", False)
         self._phones.add_jsgf_string("any", _ANY_WORD)
         self._phones.add_allphone_file("phones", None)
@@ -126,7 +126,7 @@ class Decoders:
         ]
 
 
-class Pool:
+class DecoderPool:
     """Lends decoders. Keeps at most `limit` pairs, used ones included, and drops the longest unused first."""
 
     def __init__(self, limit: int) -> None:
@@ -167,7 +167,7 @@ class Pool:
         del self._idle[: max(0, len(self._idle) + self._lent - self.limit)]
 
 
-def _make_decoder(**options: Any) -> pocketsphinx.Decoder:
+def _sphinx_decoder(**options: Any) -> pocketsphinx.Decoder:
     try:
         from pocketsphinx import Decoder
     except ImportError as error:

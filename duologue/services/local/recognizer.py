@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ...audio.pcm import check_pcm, check_whole
 from ...audio.resample import Resampler
 from ...errors import BadInput, ConfigurationError, IllegalState
-from ._decoders import DECODE_BYTES, FRAMES_PER_S, MODEL_RATE, Decoders, Pool, Stretch, is_narrow_band, widened
+from ._decoders import DECODE_BYTES, FRAMES_PER_S, MODEL_RATE, DecoderPool, Decoders, Stretch, is_narrow_band, widened
 from .grammar import Grammar, model_path
 
 __all__ = ["MAX_UTTERANCE_S", "Grammar", "Recognition", "Recognizer", "TimedWord"]
@@ -36,8 +36,8 @@ _OPEN_EVIDENCE = 8.4
 # A word of 1.5 s is noise that was stretched into a word: the longest of 4,000 words of people took 1.0 s.
 _LONGEST_WORD = int(1.5 * FRAMES_PER_S)
 
-_grammar_decoders = Pool(MAX_GRAMMAR_DECODERS)
-_open_decoders = Pool(MAX_OPEN_DECODERS)
+_grammar_decoders = DecoderPool(MAX_GRAMMAR_DECODERS)
+_open_decoders = DecoderPool(MAX_OPEN_DECODERS)
 
 
 class TimedWord(NamedTuple):
