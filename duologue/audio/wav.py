@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 # The sizes in a WAV header are 32 bits wide and count the rest of the header as well.
 _MAX_DATA_BYTES = 2**32 - 64
-# Sizes that are none: the header was written to a pipe or a stream. ffmpeg and speech APIs write all ones, sox the
-# others, each with and without the 36 bytes of the header; libsndfile writes 0.
+# Sizes that mean an unknown one: the header was written to a pipe or a stream. ffmpeg and speech APIs set all bits, sox
+# writes the others, each with and without the 36 bytes of the header; libsndfile writes 0.
 _UNKNOWN = frozenset({0xFFFFFFFF, 0xFFFFFFFF - 36, 0x7FFFFFFF, 0x7FFFFFFF - 36, 0x80000000, 0x7FFFF000})
 _UNKNOWN_64 = frozenset({0, 0xFFFFFFFF, 2**63 - 1, 2**64 - 1})
 _CHUNKS = frozenset(
@@ -196,7 +196,7 @@ class WavWriter:
 
     @property
     def duration_s(self) -> float:
-        """Seconds of audio written so far."""
+        """Seconds of audio that were written."""
         return self._size / (BYTES_PER_SAMPLE * self.channels * self.sample_rate)
 
     def write(self, pcm: bytes) -> None:
@@ -209,7 +209,7 @@ class WavWriter:
         self._size += len(pcm)
 
     def flush(self) -> None:
-        """Hand all audio so far to the operating system, with a matching header."""
+        """Hand all written audio to the operating system, with a matching header."""
         self._check_open()
         self._file.flush()  # the audio first: the header must not promise more
         self._file.seek(0)

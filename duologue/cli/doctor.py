@@ -1,4 +1,4 @@
-"""`duologue doctor`: lists the packages that are installed and fit, the missing ones, and how to get them."""
+"""`duologue doctor`: lists the packages that are installed and fit, those that are missing, and how to get them."""
 
 from __future__ import annotations
 

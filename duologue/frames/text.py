@@ -1,7 +1,7 @@
-"""Well-formed text: what every text of a call is made, where it enters.
+"""Makes the texts of a call well-formed where they enter.
 
-A text that cannot be encoded (half of a surrogate pair, as clients send it that cut after so many UTF-16 units) would
-fail much later, where it is sent on or replayed. The constructors of frames and of log items call these functions.
+A text that cannot be encoded (clients that cut a text by UTF-16 units send half of a surrogate pair) would fail much
+later, where it is sent on or replayed. The constructors of frames and of log items call these functions.
 """
 
 from __future__ import annotations

@@ -118,7 +118,7 @@ class Store(Protocol):
         """Append audio."""
 
     def flush(self) -> None:
-        """Hand all audio so far to the operating system."""
+        """Hand all written audio to the operating system."""
 
     def close(self) -> None:
         """Complete the file."""

@@ -11,9 +11,9 @@ MAX_PAUSE_S = 1.0
 
 
 class Pace:
-    """Tells the reader of a connection how long to wait, so that a client who floods it slows down itself alone.
+    """Tells the reader of a connection how long to wait: a client that floods it slows down itself alone.
 
-    What the reader does not read waits in the client's network.
+    Messages that the reader does not read wait in the client's network.
     """
 
     __slots__ = ("_at", "_spent_s")

@@ -25,7 +25,7 @@ OVER, READ_ONLY, SLOW = 1000, 1008, 1013
 
 
 def routes(calls: Calls, *, capacity: int = CAPACITY, max_listeners: int = MAX_LISTENERS) -> list[BaseRoute]:
-    """Return the endpoint, which sends a JSON object for each row, beginning with the earlier ones; see `Rows`.
+    """Return the endpoint, which sends a JSON object for each row, earlier rows first; see `Rows`.
 
     `?mode=` is live (the default), coalesce or append. The authentication is that of the calls. A dashboard is cut off
     with code 1013 if more than `capacity` rows wait for it and cannot be merged, or if it takes none for `SEND_S`

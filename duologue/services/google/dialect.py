@@ -139,7 +139,7 @@ class GeminiDialect(Dialect):
     def respond(self, tag: str, instructions: str = "", tool_choice: str = "") -> list[str]:
         """Return the messages that ask for a response, with a note of its instructions. They stop one in progress.
 
-        The choice of tools is left to the model: the server cannot be told.
+        The model alone chooses its tools: the protocol has no field for the choice.
         """
         if instructions:
             return self._tell(bracketed(f"For your next response: {instructions}"), tag)
@@ -172,7 +172,7 @@ class GeminiDialect(Dialect):
     # -- interruption ----------------------------------------------------------------------------------------------
 
     def give_up(self, response: str) -> list[str]:
-        """Return no message, because the provider has none that stops the model. What still comes is dropped."""
+        """Return no message: the provider has none that stops the model. Later output of the response is dropped."""
         self._responses.give_up(response)
         return []
 

@@ -99,7 +99,7 @@ class Decoders:
             self._phones.end_utt()
 
     def text(self) -> str:
-        """Return the best path so far, after the end the best whole sentence of the grammar; "" without one."""
+        """Return the text of the best path; after the end, the best whole sentence of the grammar. "" without one."""
         best = self._words.hyp()
         return best.hypstr if best else ""
 
@@ -127,7 +127,7 @@ class Decoders:
 
 
 class DecoderPool:
-    """Lends decoders. Keeps at most `limit` pairs, used ones included, and drops the longest unused first."""
+    """Lends pairs of decoders. Keeps at most `limit`, those in use included, and drops the longest unused first."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -136,7 +136,7 @@ class DecoderPool:
         self._lent = 0
 
     def lend(self, grammar: Grammar | None, *, beyond_limit: bool = False) -> Decoders | None:
-        """Return decoders for the grammar, new ones if none are free; None if all are lent, unless `beyond_limit`."""
+        """Return decoders for the grammar, made anew if none are free; None if all are lent, unless `beyond_limit`."""
         with self._lock:
             if self._lent >= self.limit and not beyond_limit:
                 return None
@@ -172,8 +172,8 @@ def _sphinx_decoder(**options: Any) -> pocketsphinx.Decoder:
         from pocketsphinx import Decoder
     except ImportError as error:
         raise MissingExtra("offline speech recognition", "local", str(error)) from error
-    # Without the search for the best path through the lattice of words, which costs a quarter more and does not find
-    # better ones. The normalisation is that of whole utterances until the first piece of one is decoded.
+    # Without the search for the best path through the lattice of words, which costs a quarter more and finds no
+    # better paths. The normalisation is that of whole utterances until the first piece of one is decoded.
     with _failures():
         return Decoder(loglevel="FATAL", bestpath=False, cmn="batch", **options)
 

@@ -107,7 +107,7 @@ class Recognizer:
         utterance.add(pcm)
 
     def partial(self) -> str:
-        """Return the words so far if they would be accepted, else ""; from 1.2 s on. They may still change."""
+        """Return the words, which may still change, if they would be accepted, else "". There are none before 1.2 s."""
         return self._started("partial").recognition(self._threshold).text
 
     def finish(self) -> Recognition:
@@ -161,7 +161,7 @@ class _Decoding:
         self._ended = True
 
     def recognition(self, threshold: float) -> Recognition:
-        """Return the result for the audio so far, or for the whole utterance after its end."""
+        """Return the result for the audio that was fed, after the end for the whole utterance."""
         if not self._decoders or (self._grammar and self._size > _MAX_UTTERANCE_BYTES):
             return Recognition()
         text = self._decoders.text()

@@ -149,7 +149,7 @@ class OpenAIDialect(Dialect):
 
     @property
     def interruptible(self) -> bool:
-        """False if the provider finds the turns and was told not to interrupt its response."""
+        """False if the provider finds the turns and is set not to interrupt its response."""
         detection = self._settings.input["turn_detection"]
         return detection is None or bool(detection["interrupt_response"])
 
