@@ -31,8 +31,8 @@ class STT(Service):
     A service that fails, or takes longer than `timeout_s` for one of these calls, is left alone until the end of the
     utterance. Then it is closed and opened again, and gets the whole utterance once more. If that fails, too, the error
     is reported, and the transcript is `partial()`; an empty one is marked as `failed`. After three failures in a row
-    the service is given up, unless it left a partial text: see `Recovery`. An utterance longer than `max_utterance_s` is transcribed in parts of that
-    length.
+    the service is given up, unless it left a partial text: see `Recovery`. An utterance longer than `max_utterance_s`
+    is transcribed in parts of that length.
     """
 
     sample_rate: int = 16_000

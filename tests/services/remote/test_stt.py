@@ -196,7 +196,7 @@ async def test_an_utterance_that_is_never_answered_ends_in_time_with_the_text_th
         assert caller.server.got[-1].utterances == [said]
 
 
-@pytest.mark.parametrize("interim_s, left, goes_on", [(0.2, "one two", True), (0.0, "", False)])
+@pytest.mark.parametrize(("interim_s", "left", "goes_on"), [(0.2, "one two", True), (0.0, "", False)])
 async def test_a_vendor_that_ends_no_utterance_is_kept_while_its_interim_texts_serve(
     interim_s: float, left: str, goes_on: bool
 ) -> None:
