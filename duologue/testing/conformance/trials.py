@@ -62,8 +62,7 @@ def play(rig: Rig, seed: int, prefix: str = "", faults: tuple[str, ...] | None =
         problem = f"{type(error).__name__}: {error}".partition("\n")[0]
         details = "".join(traceback.format_exception(error))
         return Played(rig.name, scenario.id, seed, problem, plan, frozenset(), details)
-    shown = frozenset(one.fault for one in manners.shown)
-    return Played(rig.name, scenario.id, seed, verdict, str(manners), shown)
+    return Played(rig.name, scenario.id, seed, verdict, str(manners), frozenset(manners.names))
 
 
 def play_all(
