@@ -14,7 +14,7 @@ from ...errors import check_limits
 from ...frames import UserText
 from ..base import Allowance
 from ..client import SHUTTING_DOWN, ClientTransport, Message, byte_size
-from ..pace import Pace
+from ..pace import Crowd, Pace
 from ..playout.base import AudioSink, PlayoutSettings
 from ..playout.in_flight import CONFIRM_S
 from .connection import ClientSocket, Closed
@@ -109,7 +109,7 @@ class WebSocketTransport(ClientTransport):
         self._wire: ClientSocket = wire
         self._loop = asyncio.get_running_loop()
         self._guard = Guard(self.limits)
-        self._pace = Pace()
+        self._pace = Pace(Crowd.here(), self._loop.time())
         self._sender = Sender(
             wire,
             self.serializer,
