@@ -91,10 +91,12 @@ class Endless:
 
 
 class Slow(DuologueSerializer):
-    """Takes 2 ms for each message."""
+    """Works 2 ms for each message."""
 
     def parse(self, data: Wired) -> Received | None:
-        time.sleep(0.002)
+        until = time.thread_time() + 0.002
+        while time.thread_time() < until:
+            pass
         return None
 
 
@@ -108,3 +110,23 @@ async def test_a_flood_of_messages_is_read_slowly() -> None:
     read, took_s = wire.read, time.monotonic() - began
     await transport.close()
     assert 2 < read <= (AT_ONCE_S + (NEED + CROWD_SHARE) * took_s) / 0.002 + 2
+
+
+class Waits(DuologueSerializer):
+    """Does nothing for 2 ms with each message, as if another thread or another process had the core."""
+
+    def parse(self, data: Wired) -> Received | None:
+        time.sleep(0.002)
+        return None
+
+
+@pytest.mark.real_clock
+async def test_the_time_of_others_does_not_count() -> None:
+    wire = Endless()
+    transport = WebSocketTransport(wire, Waits())
+    began = time.monotonic()
+    transport.open()
+    while wire.read < 100:
+        await asyncio.sleep(0.01)
+        assert time.monotonic() - began < 60
+    await transport.close()
