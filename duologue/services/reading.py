@@ -96,19 +96,21 @@ _OF_COUNTRY = {
     ("$", "CO"): "COP",
     ("¥", "CN"): "CNY",
 }
-# A character of a word, but not of the scripts from Thai on, which have no spaces around a number.
-_WORD = r"[^\W\u0e00-\uffff]"
 _LEAST_PHONE_DIGITS = 7
 _MOST_DIGITS = 15
 """Digits of the longest number that is said as one. Longer ones are said digit by digit."""
 
+# A character of a word, but not of the scripts from Thai on, which have no spaces around a number.
+_WORD = r"[^\W\u0e00-\uffff]"
+
+_IN_ADDRESS = r"[^\s<>\"'()\[\]{}\u0e00-\uffff]"
 _URL = re.compile(
-    r"(?:https?://|(?<![\w@.])www\.)[^\s<>\"'()\[\]{}]+|(?<![\w@./-])[\w-]+(?:\.[\w-]+)*\.(?:com|org|net|io|dev|ai)\b(?:/[^\s<>\"'()\[\]{}]*)?",
-    re.IGNORECASE,
+    rf"(?:(?i:https?)://|(?<!{_WORD}|[@.])(?i:www)\.){_IN_ADDRESS}+"
+    rf"|(?<!{_WORD}|[@./-])(?:{_WORD}|-)+(?:\.(?:{_WORD}|-)+)*\.(?i:com|org|net|io|dev|ai)(?!{_WORD})(?:/{_IN_ADDRESS}*)?"
 )
-_EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(?:\.[\w-]+)*\.\w{2,}")
-_ISO_DATE = re.compile(r"(?<![\w./-])(\d{4})-(\d{2})-(\d{2})(?![\w/-]|\.\d)")
-_DATE = re.compile(r"(?<![\w./-])\d{1,2}([./-])\d{1,2}\1\d{4}(?![\w/-]|\.\d)")
+_EMAIL = re.compile(rf"(?<!{_WORD}|[.+-])(?:{_WORD}|[.+-])+@(?:{_WORD}|-)+(?:\.(?:{_WORD}|-)+)*\.{_WORD}{{2,}}")
+_ISO_DATE = re.compile(rf"(?<!{_WORD}|[./-])([0-9]{{4}})-([0-9]{{2}})-([0-9]{{2}})(?!{_WORD}|[/-]|\.\d)")
+_DATE = re.compile(rf"(?<!{_WORD}|[./-])[0-9]{{1,2}}([./-])[0-9]{{1,2}}\1[0-9]{{4}}(?!{_WORD}|[/-]|\.\d)")
 _TIME = re.compile(r"(?<![\w.:/-])([01]?\d|2[0-3]):([0-5]\d)(?![\w:]|\.\d)")
 _VERSION = re.compile(r"(?<![\w.,])v?\d+(?:\.\d+){2,}(?![\w])")
 _HINT = re.compile(r"[\d@]|://|www\.|\.[a-z]{2,3}\b", re.IGNORECASE)
@@ -165,7 +167,7 @@ class _Rules:
         babel = _library("babel")
         try:
             self.locale: Any = babel.Locale.parse(name.replace("-", "_"))
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, babel.UnknownLocaleError) as error:
             raise ConfigurationError(
                 f"unknown locale {name!r}: name a language, or a language and a country"
             ) from error
@@ -180,14 +182,15 @@ class _Rules:
         self._point: str = point if isinstance(point, str) and point.isalpha() else ""
         groups = re.escape(group) + ("" if not group.isspace() and group not in "\u202f\xa0" else " \xa0\u202f")
         self._groups = re.compile(f"[{groups}]")
-        whole = rf"(?:\d{{1,3}}(?:[{groups}]\d{{3}})+|\d+)"
-        number = rf"{whole}(?:{re.escape(self._decimal)}\d+)?"
-        ends = rf"(?!{_WORD}|[.,:/-]\d)"
-        begins = rf"(?<!{_WORD}|[.,:/])(?<!\d[-–])"
-        self._number = re.compile(rf"{begins}(?:(?<!\S)[-−])?{number}{ends}")
+        whole = rf"(?:[0-9]{{1,3}}(?:[{groups}][0-9]{{3}})+|[0-9]+)"
+        number = rf"{whole}(?:{re.escape(self._decimal)}[0-9]+)?"
+        ends = rf"(?!{_WORD}|[.,:/．-]\d)"
+        begins = rf"(?<!{_WORD}|[.,:/．])(?<!\d[-–])"
         units = "|".join(sorted(map(re.escape, _UNITS), key=len, reverse=True))
+        signed = rf"(?:(?<![^\s\u0e00-\uffff])[-−])?{number}"
+        self._number = re.compile(rf"{begins}{signed}{ends}")
         self._measure = re.compile(
-            rf"{begins}((?:(?<!\S)[-−])?{number})[ \xa0\u202f]?({units})(?!{_WORD}|[/²³])|(?<!{_WORD})%(\d+){ends}"
+            rf"{begins}({signed})[ \xa0\u202f]?({units})(?!{_WORD}|[/²³])|(?<!{_WORD})%([0-9]+){ends}"
         )
         signs = "|".join(sorted(map(re.escape, _CURRENCIES), key=len, reverse=True))
         codes = "[A-Z]{3}"
@@ -237,6 +240,7 @@ class _Rules:
         said: str = _library("babel.dates").format_date(when, "long", locale=self.locale)
         if self.language != "en":
             return said
+        said = re.sub(r"^(\d{1,2}) ", r"\1 of ", said)  # "12 May 2026", as in Britain
         said = re.sub(r"\b\d{4}\b", lambda found: self._words(int(found[0]), "year"), said)
         return re.sub(r"\b\d{1,2}\b", lambda found: self._words(int(found[0]), "ordinal"), said)
 

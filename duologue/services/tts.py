@@ -135,7 +135,7 @@ class TTS(Service):
         if not self._checks:
             self.session.ledger.speak(frame.response_id, frame.text, self)
             await self.push(frame)
-        splitter = self._splitter = self._splitter or SentenceSplitter()
+        splitter = self._splitter = self._splitter or SentenceSplitter(self.language)
         for sentence in splitter.feed(frame.text):
             await self._queue(sentence)
 
