@@ -34,7 +34,7 @@ from duologue.services.google.options import GeminiLiveOptions, live_family
 from duologue.services.openai.dialect import OpenAIDialect
 from duologue.services.openai.options import OpenAIRealtimeOptions
 from duologue.services.sentences import SentenceSplitter
-from duologue.services.spoken_text import spoken
+from duologue.services.spoken_text import Reader
 from duologue.services.thoughts import ModelText, ThoughtsGiven
 from duologue.testing.parrot.stt import ParrotSTTDialect
 from duologue.testing.parrot.wire import decode_parrot
@@ -230,7 +230,8 @@ def texts(mutator: Mutator) -> None:
     good = well_formed(text)
     good.encode()
     assert well_formed(good) == good
-    spoken(good)
+    read = Reader().read(good)
+    assert read.shown == good
     well_formed_data(mutator.changed({"a": [text, {"b": text}], text: None}))
 
 
