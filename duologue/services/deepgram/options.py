@@ -19,12 +19,13 @@ KEYTERM_WORDS = 500
 """The most words of all keyterms: the limit is 500 tokens, and a word is at least one."""
 MAX_TAG = 128
 """The longest tag, in characters."""
-HINTABLE = ["en", "es", "fr", "de", "hi", "ru", "pt", "ja", "it", "nl"]
-"""Languages that Flux and Nova-3 recognise together, for `language_hints`."""
+EOT_THRESHOLD = 0.7
+EOT_TIMEOUT_MS = 5000
+"""Flux's own threshold and time-out of an end of a turn."""
 
 _LANGUAGE = re.compile(r"[A-Za-z]{2,3}(-[A-Za-z0-9]{2,8})*|multi")
 _NOVA = re.compile(r"(nova|enhanced|base|whisper)([-\w]*)|[a-z]+|[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-_FLUX = re.compile(r"flux-general-(en|multi)([-\w]*)")
+FLUX_MODELS = ("flux-general-en", "flux-general-multi")
 
 
 def check_texts(name: str, texts: object, longest: int = 1000) -> None:
@@ -118,10 +119,8 @@ class DeepgramSTTOptions:
 
     def __post_init__(self) -> None:
         if not _NOVA.fullmatch(self.model):
-            hint = (
-                ": use DeepgramFluxSTT" if _FLUX.fullmatch(self.model) else ": for example nova-3 or nova-2-phonecall"
-            )
-            raise ConfigurationError(f"model is {self.model!r}{hint}")
+            hint = "use DeepgramFluxSTT" if self.model.startswith("flux") else "it is nova-3 or nova-2-phonecall, e.g."
+            raise ConfigurationError(f"model is {self.model!r}: {hint}")
         if self.language:
             check_language("language", self.language)
         nova_3 = self.model.startswith("nova-3")
@@ -162,6 +161,177 @@ class DeepgramSTTOptions:
             replace=self.replace,
             interim_results=self.interim_results,
             endpointing=endpointing,
+            tag=self.tag,
+            mip_opt_out=self.mip_opt_out,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeepgramFluxOptions:
+    """Options of `DeepgramFluxSTT`. Raises ConfigurationError for a value that Deepgram would refuse.
+
+    None leaves a setting to the vendor.
+    """
+
+    model: str = "flux-general-en"
+    """flux-general-en, or flux-general-multi for ten languages."""
+    eot_threshold: float | None = None
+    """The probability at which a turn ends, from 0.5 to 1; 1 for never, and None for 0.7."""
+    eager_eot_threshold: float | None = None
+    """The probability at which a turn has ended perhaps, from 0.3 to 0.9, at most `eot_threshold`; None for no such
+    reports."""
+    eot_timeout_ms: int | None = None
+    """Milliseconds of silence that end a turn in any case, from 500 to 60,000; None for 5000."""
+    keyterms: tuple[str, ...] = ()
+    """Words and names that the model should expect, at most 500 words in all."""
+    language_hints: tuple[str, ...] = ()
+    """Languages to expect, by default that of the agent. For flux-general-multi."""
+    numerals: bool | None = None
+    profanity_filter: bool | None = None
+    redact: tuple[str, ...] = ()
+    tag: tuple[str, ...] = ()
+    mip_opt_out: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.model not in FLUX_MODELS:
+            raise ConfigurationError(f"model is {self.model!r}: it is {' or '.join(FLUX_MODELS)}")
+        for name, bounds in _FLUX_BOUNDS.items():
+            if getattr(self, name) is not None:
+                check_range(self, **{name: bounds})
+        threshold = EOT_THRESHOLD if self.eot_threshold is None else self.eot_threshold
+        eager = self.eager_eot_threshold
+        if eager is not None and eager > threshold:
+            raise ConfigurationError(f"eager_eot_threshold is {eager}: it is at most eot_threshold, {threshold}")
+        check_keyterms(self.keyterms)
+        check_hints(self.language_hints, self.model == "flux-general-multi", "flux-general-multi")
+        check_texts("redact", self.redact)
+        check_texts("tag", self.tag, MAX_TAG)
+
+    @property
+    def ends_within_s(self) -> float:
+        """Seconds of silence after which a turn has ended."""
+        return (EOT_TIMEOUT_MS if self.eot_timeout_ms is None else self.eot_timeout_ms) / 1000
+
+    def query(self, language: str, sample_rate: int) -> dict[str, object]:
+        """Return the arguments of the SDK's `connect`, with the agent's language as a hint if there is no other."""
+        return present(
+            model=self.model,
+            encoding="linear16",
+            sample_rate=sample_rate,
+            eot_threshold=self.eot_threshold,
+            eager_eot_threshold=self.eager_eot_threshold,
+            eot_timeout_ms=self.eot_timeout_ms,
+            keyterm=self.keyterms,
+            language_hint=self.hints(language),
+            numerals=self.numerals,
+            profanity_filter=self.profanity_filter,
+            redact=self.redact,
+            tag=self.tag,
+            mip_opt_out=self.mip_opt_out,
+        )
+
+    def hints(self, language: str) -> tuple[str, ...]:
+        """Return the language hints: those of the options, else the agent's language."""
+        if self.model != "flux-general-multi" or not language:
+            return self.language_hints
+        return self.language_hints or (language.partition("-")[0].lower(),)
+
+
+_FLUX_BOUNDS: dict[str, tuple[float, float]] = {
+    "eot_threshold": (0.5, 1.0),
+    "eager_eot_threshold": (0.3, 0.9),
+    "eot_timeout_ms": (500, 60_000),
+}
+
+
+MAX_TEXT = 2000
+"""The most characters of one `Speak` message."""
+FLUSHES_PER_MINUTE = 20
+"""The number of `Flush` messages that Aura obeys in 60 s."""
+AURA_RATES = (8_000, 16_000, 24_000, 32_000, 48_000)
+FLUX_RATES = (*AURA_RATES, 44_100)
+AURA_VOICES = {
+    "en": "aura-2-thalia-en",
+    "es": "aura-2-celeste-es",
+    "de": "aura-2-viktoria-de",
+    "nl": "aura-2-rhea-nl",
+    "fr": "aura-2-agathe-fr",
+    "it": "aura-2-livia-it",
+    "ja": "aura-2-izanami-ja",
+}
+"""A voice for each language that Aura speaks, for agents without one."""
+FLUX_VOICES = {"en": "flux-alexis-en"}
+"""The same for Flux TTS."""
+
+
+def check_rate(sample_rate: int, rates: tuple[int, ...]) -> None:
+    """Raise ConfigurationError for a sample rate that Deepgram does not offer."""
+    if sample_rate not in rates:
+        raise ConfigurationError(f"sample_rate is {sample_rate!r}: it is one of {', '.join(map(str, sorted(rates)))}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeepgramTTSOptions:
+    """Options of `DeepgramTTS`. Raises ConfigurationError for a value that Deepgram would refuse.
+
+    None leaves a setting to the vendor.
+    """
+
+    voice: str = ""
+    """The voice for agents without one, such as aura-2-thalia-en; "" for one of the agent's language."""
+    sample_rate: int = 24_000
+    speed: float | None = None
+    """The speed relative to the usual one, from 0.7 to 1.5. Not all languages have it."""
+    mip_opt_out: bool | None = None
+
+    def __post_init__(self) -> None:
+        check_rate(self.sample_rate, AURA_RATES)
+        if self.speed is not None:
+            check_range(self, speed=(0.7, 1.5))
+
+    def query(self) -> dict[str, object]:
+        """Return the arguments of the SDK's `connect` apart from the voice."""
+        return present(
+            encoding="linear16", sample_rate=self.sample_rate, speed=self.speed, mip_opt_out=self.mip_opt_out
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeepgramFluxTTSOptions:
+    """Options of `DeepgramFluxTTS`. Raises ConfigurationError for a value that Deepgram would refuse.
+
+    None leaves a setting to the vendor.
+    """
+
+    voice: str = ""
+    """The voice for agents without one, such as flux-alexis-en; "" for one of the agent's language."""
+    sample_rate: int = 24_000
+    speed: float | None = None
+    """The speed relative to the usual one, from 0.5 to 1.5 in steps of 0.05."""
+    expressivity: int | None = None
+    """From -2 (calm) to 2 (animated)."""
+    tag: tuple[str, ...] = ()
+    mip_opt_out: bool | None = None
+
+    def __post_init__(self) -> None:
+        check_rate(self.sample_rate, FLUX_RATES)
+        if self.speed is not None:
+            check_range(self, speed=(0.5, 1.5))
+            if abs(self.speed * 20 - round(self.speed * 20)) > 1e-6:
+                raise ConfigurationError(f"speed is {self.speed!r}: it is a multiple of 0.05")
+        if self.expressivity is not None:
+            check_range(self, expressivity=(-2, 2))
+            if int(self.expressivity) != self.expressivity:
+                raise ConfigurationError(f"expressivity is {self.expressivity!r}: it is a whole number")
+        check_texts("tag", self.tag, MAX_TAG)
+
+    def query(self) -> dict[str, object]:
+        """Return the arguments of the SDK's `connect` apart from the voice."""
+        return present(
+            encoding="linear16",
+            sample_rate=self.sample_rate,
+            speed=self.speed,
+            expressivity=self.expressivity,
             tag=self.tag,
             mip_opt_out=self.mip_opt_out,
         )

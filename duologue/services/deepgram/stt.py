@@ -25,6 +25,10 @@ NO_TEXT_S = 2.0
 """The same for an utterance of which no text has come."""
 
 
+ROUNDING_S = 0.02
+"""Seconds by which the vendor's times may differ from the length of the audio that was sent."""
+
+
 class _Word(msgspec.Struct, frozen=True, kw_only=True):
     word: str
     start: float
@@ -119,7 +123,7 @@ class DeepgramSTTDialect(STTDialect):
     def _results(self, got: ListenMessage) -> Sequence[Event]:
         end_s, final = got.start + got.duration, bool(got.is_final)
         last = self._answers(end_s, bool(got.from_finalize), final)
-        if end_s <= self._began_s and not last:
+        if end_s <= self._began_s + ROUNDING_S and not last:
             return ()  # of an utterance that is over
         alternatives = got.channel.alternatives if isinstance(got.channel, _Channel) else ()
         if not alternatives:
@@ -146,7 +150,7 @@ class DeepgramSTTDialect(STTDialect):
         if finalized and len(asked) > 1 and end_s < (asked[-2] + asked[-1]) / 2:
             asked.pop(0)  # a late answer to an earlier one
             return False
-        if not finalized and not (final and end_s >= asked[-1] and end_s > self._began_s):
+        if not finalized and not (final and end_s >= asked[-1] - ROUNDING_S > self._began_s):
             return False
         asked.clear()
         return True

@@ -1,4 +1,4 @@
-"""The SDK's client of Deepgram: it authenticates and makes the request, and the wire is the connection that it asks for.
+"""The SDK's client of Deepgram: it authenticates and makes the request, and the wire is the connection that results.
 
 The SDK is not used to read messages: it returns None for a message of an unknown type, names a class by chance for two
 types of one shape, and builds pydantic models, at 1.2 ms for a result of ten words (msgspec takes 20 µs).
@@ -74,9 +74,7 @@ class DeepgramClient:
         if not key.strip():
             raise ConfigurationError("Deepgram needs an API key: set DEEPGRAM_API_KEY or give api_key")
         if not key.isascii() or not key.isprintable() or " " in key:
-            raise ConfigurationError(
-                "the DEEPGRAM_API_KEY has characters that keys do not have (a space, a line's end?)"
-            )
+            raise ConfigurationError("DEEPGRAM_API_KEY has characters that keys do not have (a space, a line's end?)")
         scheme, _, host = (base_url or BASE_URL).rstrip("/").partition("://")
         if scheme not in ("ws", "wss", "http", "https") or not host:
             raise ConfigurationError(f"base_url is {public_address(base_url)!r}: it begins with wss:// or https://")

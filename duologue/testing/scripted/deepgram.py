@@ -16,7 +16,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import parse_qs, urlsplit
 
 import anyio
@@ -25,6 +25,9 @@ from ...errors import IllegalState, MissingExtra
 from ..tls import HOST
 from .deepgram_rules import MODELS, PARAMETERS
 from .manners import Manners
+
+if TYPE_CHECKING:  # they import this module
+    from .deepgram_connection import DeepgramConnection
 
 try:
     from websockets.asyncio.server import Server, ServerConnection, serve
@@ -66,8 +69,10 @@ class DeepgramBehaviour:
     """Flux: milliseconds of silence that end a turn."""
     eager_ms: float = 200.0
     """Flux: milliseconds of silence after which an end of the turn is likely, if the client wants to know that."""
+    eager_texts: list[str] = field(default_factory=list)
+    """Flux: the texts of the next eager ends; the text of the turn if there are none."""
     turn_detection: Literal["energy", "told"] = "energy"
-    """Flux: turns are found by the audio's level, or by calls of the connection's methods."""
+    """Flux: turns are found by the audio's level, or by calls of `ListeningFlux.tell`."""
 
     chunk_bytes: int = 4_800
     """Bytes of audio in each message; an odd number splits samples."""
@@ -124,7 +129,7 @@ class ScriptedDeepgram:
         self.manners = manners or Manners(faults=[])
         self.behaviour = DeepgramBehaviour(**behaviour)
         self.got: list[DeepgramGot] = []
-        self.connections: list[Any] = []
+        self.connections: list[DeepgramConnection] = []
         self.failures: list[Exception] = []
         """Errors of the script."""
         self._tls = tls
@@ -196,9 +201,16 @@ class ScriptedDeepgram:
         return Response(status, http.HTTPStatus(status).phrase, headers, body)
 
     async def _handle(self, socket: ServerConnection) -> None:
-        from .deepgram_listen import ListeningFlux, ListeningNova
+        from .deepgram_flux import ListeningFlux
+        from .deepgram_listen import ListeningNova
+        from .deepgram_speak import SpeakingAura, SpeakingFlux
 
-        kinds = {"/v1/listen": ListeningNova, "/v2/listen": ListeningFlux}
+        kinds: dict[str, type[DeepgramConnection]] = {
+            "/v1/listen": ListeningNova,
+            "/v2/listen": ListeningFlux,
+            "/v1/speak": SpeakingAura,
+            "/v2/speak": SpeakingFlux,
+        }
         assert socket.request is not None
         url = urlsplit(socket.request.path)
         query = parse_qs(url.query, keep_blank_values=True)

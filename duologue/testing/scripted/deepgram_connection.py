@@ -14,7 +14,7 @@ from websockets.exceptions import ConnectionClosed
 
 from ...errors import BadInput
 from .deepgram_rules import check_sent, read_taken
-from .manners import UNKNOWN, Part
+from .manners import UNKNOWN, Part, sleep
 
 if TYPE_CHECKING:
     from .deepgram import DeepgramGot, ScriptedDeepgram
@@ -39,7 +39,7 @@ class DeepgramConnection:
         self.manners, self.behaviour = server.manners, server.behaviour
         self._socket = socket
         self._frozen = False
-        self._outbox: asyncio.Queue[dict[str, Any] | str | bytes] = asyncio.Queue()
+        self._outbox: asyncio.Queue[dict[str, Any] | str | bytes | float] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
 
     # -- for tests ---------------------------------------------------------------------------------------------------
@@ -84,6 +84,11 @@ class DeepgramConnection:
     def send_audio(self, pcm: bytes) -> None:
         """Send audio."""
         self._outbox.put_nowait(pcm)
+
+    def wait(self, seconds: float) -> None:
+        """Send nothing for some seconds, behind the messages so far; `inf` means for ever."""
+        if seconds:
+            self._outbox.put_nowait(seconds)
 
     def forget_unsent(self) -> None:
         """Drop all messages that were not written yet."""
@@ -168,6 +173,9 @@ class DeepgramConnection:
             message = await self._outbox.get()
             if self._frozen:
                 await anyio.sleep_forever()
+            if isinstance(message, float):
+                await sleep(message)
+                continue
             for part in await self._mannered(message) if isinstance(message, dict) else [message]:
                 with suppress(ConnectionClosed):
                     await self._socket.send(part)

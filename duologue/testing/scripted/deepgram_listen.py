@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import anyio
@@ -182,11 +181,3 @@ class ListeningNova(Listening):
             channels=1,
         )
         await self.written()
-
-
-class ListeningFlux(Listening):
-    """`/v2/listen`."""
-
-    async def refuse(self, message: str, reason: str) -> None:
-        """Send an error, and close."""
-        raise NotImplementedError(json.dumps(reason))

@@ -133,7 +133,7 @@ def check_sent(path: str, message: dict[str, Any]) -> None:
 
 
 def _check(types: _Types, path: str, message: Any) -> None:
-    kind = types.get(message.get("type")) if isinstance(message, dict) else None
+    kind = types.get(str(message.get("type"))) if isinstance(message, dict) else None
     if kind is None:
         raise BadInput(f"{path} has no such message: {str(message)[:200]}")
     _check_keys(kind, message, message["type"])
