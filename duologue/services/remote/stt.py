@@ -301,7 +301,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
             self._take(event)
         elif isinstance(event, Refused):
             error = ServiceError(f"{event.code}: {event.message}")
-            if not self._fail_answer(error):
+            if event.about or not self._fail_answer(error):  # else it is about the utterance
                 self.report(error)
 
     def _take(self, heard: Recognized) -> None:

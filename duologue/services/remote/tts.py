@@ -46,6 +46,10 @@ class TTSDialect(ConnectionDialect):
         """Return the messages for the end of a context's text. Their answer is `ContextDone`, after all audio."""
         raise NotImplementedError
 
+    def is_spoken(self, context: str) -> bool:
+        """Return True if all audio of a context that has ended has come, and no `ContextDone` follows."""
+        return False
+
     def cancel(self, context: str) -> Sequence[WireMessage]:
         """Return the messages that stop a context. Its later audio is dropped."""
         return ()
@@ -139,7 +143,11 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             context.ended = True
             context.touch()
             if self.connection is not None and not context.finished.is_set():
-                self.connection.send(self.connection.dialect.end(context.id))
+                dialect = self.connection.dialect
+                self.connection.send(dialect.end(context.id))
+                if dialect.is_spoken(context.id):
+                    context.done = True
+                    context.touch()
             await context.finished.wait()
             if self._context is context:
                 self._context = None
