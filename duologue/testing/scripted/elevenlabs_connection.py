@@ -60,6 +60,8 @@ class ElevenLabsBehaviour:
     """Seconds between a commit and its transcript."""
     answers: int = 1
     """The number of answers to each commit."""
+    refuse_session: str = ""
+    """The type of the error with which a session of speech-to-text is refused instead of started, "" for none."""
     session_limit_s: float = 5_400.0
     """Seconds after which a session of speech-to-text is ended."""
 
