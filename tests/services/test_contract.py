@@ -49,7 +49,7 @@ class NoneTTS(MockTTS):
     ],
 )
 async def test_what_a_tts_gives_is_checked(tts: Callable[[], TTS], error: str) -> None:
-    async with story(llm=MockLLM(["Fine."]), tts=tts()) as call:  # type: ignore[arg-type]
+    async with story(llm=MockLLM(["Fine."]), tts=tts()) as call:
         await call.types("Hello?")
         await call.waits(3)
         assert [told.message for told in call.errors] == [f"no speech for a sentence: {error}"]

@@ -13,14 +13,19 @@ from .options import (
     Tracing,
 )
 from .realtime import OpenAIRealtime
+from .stt import OpenAISTT
+from .stt_options import OpenAIFileSTTOptions, OpenAISTTOptions
 
 __all__ = [
     "FunctionChoice",
     "InputTranscription",
     "OpenAIChatOptions",
+    "OpenAIFileSTTOptions",
     "OpenAILLM",
     "OpenAIRealtime",
     "OpenAIRealtimeOptions",
+    "OpenAISTT",
+    "OpenAISTTOptions",
     "RetentionRatio",
     "SemanticVad",
     "ServerVad",

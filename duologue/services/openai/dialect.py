@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -24,12 +23,10 @@ from ..native.dialect import (
 )
 from ..remote.ids import Seen
 from .input_items import InputItems
-from .items import create_message, create_result, history_items, image_content
+from .items import append_audio, create_message, create_result, history_items, image_content
 from .options import (
     DEFAULT_VOICE,
-    MIN_LIFETIME_S,
     OPENAI_IMAGE_TYPES,
-    SESSION_LIMIT_S,
     OpenAIRealtimeOptions,
     changed_settings,
     detects_turns,
@@ -37,7 +34,7 @@ from .options import (
     session_settings,
 )
 from .responses import FINAL_ERRORS, MAX_ERROR_TEXT, Responses
-from .settings import SETUP_ID, SessionSettings, SettingsInForce
+from .settings import SETUP_ID, SessionSettings, SettingsInForce, session_left_s
 from .wire_in import (
     AudioDelta,
     BufferSpeechStarted,
@@ -174,8 +171,7 @@ class OpenAIDialect(Dialect):
 
     def audio(self, pcm: bytes) -> str:
         """Return the message that appends audio to the input buffer. `pcm` is mono s16le at 24 kHz."""
-        audio = binascii.b2a_base64(pcm, newline=False).decode("ascii")
-        return f'{{"type":"input_audio_buffer.append","audio":"{audio}"}}'
+        return append_audio(pcm)
 
     def turn_begins(self) -> list[str]:
         """Return the message that clears the input buffer of an abandoned turn."""
@@ -261,21 +257,9 @@ class OpenAIDialect(Dialect):
     def _on_session_updated(self, message: SessionUpdated) -> list[Event]:
         update_id = self._settings.confirm()
         if update_id == SETUP_ID:
-            return [Opened(session_id=self._session.id or "", left_s=self._left_s())]
+            left_s = session_left_s(self._session.expires_at, self._now(), self._provider_now())
+            return [Opened(session_id=self._session.id or "", left_s=left_s)]
         return [Configured(update_id=update_id)] if update_id else []
-
-    def _left_s(self) -> float | None:
-        """Return the seconds until the session ends, by the provider's clock if it is known. None without a limit.
-
-        By the clock of this machine, which may be wrong, only a plausible lifetime counts.
-        """
-        expires_at = self._session.expires_at
-        if not expires_at:
-            return None
-        if (now := self._provider_now()) is not None:
-            return max(0.0, expires_at - now)
-        left_s = expires_at - self._now()
-        return left_s if MIN_LIFETIME_S <= left_s <= SESSION_LIMIT_S else SESSION_LIMIT_S
 
     def _on_error(self, message: ErrorMessage) -> list[Event]:
         error = message.detail

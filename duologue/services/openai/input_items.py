@@ -71,10 +71,8 @@ class InputItems:
 
     def on_transcript(self, message: TranscriptCompleted) -> list[Event]:
         """The final transcript of a turn has come."""
-        spoken = message.languages[0] if message.languages else ""
-        language = spoken if isinstance(spoken, str) else spoken.code or ""
         transcript = TurnTranscribed(
-            item=message.item_id or self._item, text=message.transcript or "", language=language
+            item=message.item_id or self._item, text=message.transcript or "", language=message.language
         )
         return [*self._final(transcript), *self._consumed(message.usage)]
 

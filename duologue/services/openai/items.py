@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import base64
+import binascii
 from collections.abc import Sequence
 from typing import Any
 
 from ...frames.text import to_json
 from ..context import Message
+
+
+def append_audio(pcm: bytes) -> str:
+    """Return the message that appends audio to the input buffer. `pcm` is mono s16le at 24 kHz."""
+    audio = binascii.b2a_base64(pcm, newline=False).decode("ascii")
+    return f'{{"type":"input_audio_buffer.append","audio":"{audio}"}}'
 
 
 def create_item(fields: dict[str, Any]) -> str:

@@ -38,6 +38,8 @@ class ModelFamily(msgspec.Struct, frozen=True, kw_only=True):
 
 _ONLY_FAMILY_2 = "it is for the models of the family gpt-realtime-2"
 _NO_KEYWORDS = "gpt-transcribe and gpt-live-transcribe have keywords"
+_ONE_LANGUAGE = "gpt-transcribe and gpt-live-transcribe take several languages"
+_NO_DELAY = "gpt-realtime-whisper has a delay"
 
 REALTIME_FAMILIES = (
     ModelFamily(
@@ -48,9 +50,22 @@ REALTIME_FAMILIES = (
 TRANSCRIPTION_FAMILIES = (
     ModelFamily(
         models=r"gpt-realtime-whisper.*",
-        refuses={"keywords": _NO_KEYWORDS, "prompt": "the model has no prompt"},
+        refuses={"keywords": _NO_KEYWORDS, "languages": _ONE_LANGUAGE, "prompt": "the model has no prompt"},
     ),
-    ModelFamily(models=r"whisper-1.*|gpt-4o-.*", refuses={"keywords": _NO_KEYWORDS}),
+    ModelFamily(
+        models=r"gpt-4o-transcribe-diarize.*",
+        refuses={
+            "keywords": _NO_KEYWORDS,
+            "languages": _ONE_LANGUAGE,
+            "delay": _NO_DELAY,
+            "prompt": "the model has no prompt",
+        },
+    ),
+    ModelFamily(
+        models=r"whisper-1.*|gpt-4o-.*",
+        refuses={"keywords": _NO_KEYWORDS, "languages": _ONE_LANGUAGE, "delay": _NO_DELAY},
+    ),
+    ModelFamily(models=r"gpt-(live-)?transcribe.*", refuses={"delay": _NO_DELAY}),
 )
 
 
@@ -181,7 +196,7 @@ def check(model: str, config: EngineConfig, options: OpenAIRealtimeOptions) -> N
     transcription = options.transcription
     if transcription is not None:
         for name, reason in refused_options(transcription.model, TRANSCRIPTION_FAMILIES).items():
-            if getattr(transcription, name):
+            if getattr(transcription, name, None):
                 raise ConfigurationError(
                     f"OpenAI option transcription.{name}: {transcription.model} does not take it: {reason}"
                 )
@@ -266,12 +281,17 @@ def _unsets(old: dict[str, Any], new: dict[str, Any]) -> bool:
     )
 
 
+def language_code(language: str) -> str:
+    """Return the ISO 639-1 code of a language tag ("en-US"), "" if it has none."""
+    code = language.lower().partition("-")[0]
+    return code if re.fullmatch("[a-z]{2}", code) else ""
+
+
 def _transcription(transcription: InputTranscription | None, agent_language: str) -> dict[str, Any] | None:
     if transcription is None:
         return None
     settings: dict[str, Any] = {"model": transcription.model}
-    code = agent_language.lower().partition("-")[0]
-    if language := transcription.language or (code if re.fullmatch("[a-z]{2}", code) else ""):
+    if language := transcription.language or language_code(agent_language):
         settings["language"] = language
     if transcription.prompt:
         settings["prompt"] = transcription.prompt

@@ -1,4 +1,4 @@
-"""`SettingsInForce`: the settings of one session of OpenAI Realtime, and their changes."""
+"""The settings of one session of OpenAI Realtime, their changes (`SettingsInForce`), and its time."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections import deque
 from typing import Any, TypeAlias
 
 from ...agents.engine import EngineConfig
+from .options import MIN_LIFETIME_S, SESSION_LIMIT_S
 
 SETUP_ID = "setup"
 """The id of the first settings."""
@@ -13,6 +14,20 @@ MAX_UNANSWERED = 64
 """The most changes that wait for an answer."""
 
 SessionSettings: TypeAlias = tuple[EngineConfig, dict[str, Any]]
+
+
+def session_left_s(expires_at: float | None, now: float, provider_now: float | None) -> float | None:
+    """Return the seconds until a session ends, by the provider's clock if it is known. None without a limit.
+
+    The times are seconds since the epoch. By the clock of this machine (`now`), which may be wrong, only a plausible
+    lifetime counts.
+    """
+    if not expires_at:
+        return None
+    if provider_now is not None:
+        return max(0.0, expires_at - provider_now)
+    left_s = expires_at - now
+    return left_s if MIN_LIFETIME_S <= left_s <= SESSION_LIMIT_S else SESSION_LIMIT_S
 
 
 class SettingsInForce:

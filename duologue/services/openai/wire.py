@@ -67,8 +67,11 @@ class OpenAIClient:
     def _key(self) -> str:
         return self._api_key or os.environ.get("OPENAI_API_KEY", "")
 
-    async def dial(self, model: str) -> Wire:
-        """Open a connection. Raises ConnectionLost, ConfigurationError without a key."""
+    async def dial(self, model: str = "", **query: str) -> Wire:
+        """Open a connection for a model, with further fields of the `query`.
+
+        Raises ConnectionLost, ConfigurationError without a key.
+        """
         self.check()
         async with self._making:
             if self._client is None:
@@ -83,7 +86,9 @@ class OpenAIClient:
         }
         if self._client.base_url.scheme == "https":
             options["ssl"] = client_ssl_context()
-        connecting = self._client.realtime.connect(model=model, websocket_connection_options=options)  # type: ignore[arg-type]
+        wanted: dict[str, Any] = {"model": model} if model else {}
+        wanted |= {"extra_query": query, "websocket_connection_options": options}
+        connecting = self._client.realtime.connect(**wanted)
         try:
             with dialled() as connections:
                 opened = await connecting.enter()

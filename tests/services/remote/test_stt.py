@@ -243,11 +243,23 @@ async def test_a_second_answer_is_dropped() -> None:
         assert caller.transcripts(final=False) == []
 
 
-async def test_a_refused_utterance_is_reported_and_the_next_one_works() -> None:
+async def test_a_refused_utterance_is_sent_once_more() -> None:
+    async with line(transcripts=["hello"], answers=0) as caller:
+        audio = await caller.utters()
+        await anyio.sleep(0.2)
+        caller.server.behaviour.answers = 1
+        await caller.connection.send("error", code="overloaded", message="Once more, please.")
+        assert await caller.until_transcribed(1) == ["hello"]
+        assert caller.server.got[0].utterances == [audio, audio]
+        assert not caller.errors
+
+
+async def test_an_utterance_that_is_refused_twice_is_reported_and_the_next_one_works() -> None:
     async with line(transcripts=["second"], answers=0) as caller:
         await caller.utters()
-        await anyio.sleep(0.2)
-        await caller.connection.send("error", code="too_short", message="No speech.")
+        for _ in range(2):
+            await anyio.sleep(0.2)
+            await caller.connection.send("error", code="too_short", message="No speech.")
         await caller.until_transcribed(1)
         assert ["too_short" in error.message for error in caller.errors] == [True]
         caller.server.behaviour.answers = 1
