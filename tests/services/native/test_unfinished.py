@@ -127,7 +127,7 @@ async def test_an_interrupted_answer_without_an_end_keeps_nothing_back(provider:
         await call.says()
         await call.waits(0.5)
         if provider is OPENAI:  # the server does not answer the cancellation
-            call.server.connections[0].session.receive = lambda message: None
+            call.server.connections[0].session.receive = lambda message: None  # type: ignore[union-attr]
         call.session.interrupt()
         await call.waits(8)
         assert not call.engine.parts.asks.busy
@@ -439,7 +439,7 @@ async def test_unknown_messages_are_reported_once_for_each_kind() -> None:
 async def test_a_server_that_repeats_no_metadata_is_not_asked_once_more_for_words_without_a_voice() -> None:
     times, model = counting([[Speak("Hi there!", seconds=0.0)]])
     async with OPENAI.server(model) as server:
-        server.echoes = False
+        server.echoes = False  # type: ignore[union-attr]
         async with CountedCall(OPENAI, server, OPENAI.engine(server)) as call:
             await asks(call, "typed")
             await call.waits(5)
