@@ -9,8 +9,9 @@ from typing import Any, Protocol
 
 import anyio
 
-from ..frames import BotText
+from ..frames import BotText, ResponseStarted
 from .contract import stream_of
+from .spoken_text import Reader, Rules
 
 MAX_HELD_BYTES = 2**20
 """Audio of a sentence that is kept until its turn comes: 20 s at 24 kHz. Then its synthesis waits."""
@@ -20,6 +21,8 @@ class Speaker(Protocol):
     """The part of a `TTS` that this class uses."""
 
     ahead: int
+    language: str
+    reading: Rules | None
 
     @property
     def session(self) -> Any: ...
@@ -39,13 +42,17 @@ class Ahead:
         """True while a sentence is spoken."""
         self._speaker = speaker
         self._waiting: deque[Begun] = deque()
+        self._response: ResponseStarted | None = None
+        self._reader = Reader()
 
-    def queue(self, sentence: BotText, text: str, voice: str) -> None:
+    def queue(self, sentence: BotText, response: ResponseStarted) -> None:
         """Take a sentence that waits for its turn."""
         while self._waiting and self._speaker.session.floor.is_stale(self._waiting[0].sentence):
             self._waiting.popleft()
-        if text:
-            self._waiting.append(Begun(self._speaker, sentence, text, voice))
+        if response is not self._response:
+            self._response, self._reader = response, Reader(self._speaker.reading, self._speaker.language)
+        if text := self._reader.read(sentence.text).text:
+            self._waiting.append(Begun(self._speaker, sentence, text, response.voice))
             if self.busy:
                 self._begin()
 
@@ -53,15 +60,23 @@ class Ahead:
         for begun in list(self._waiting)[: self._speaker.ahead]:
             begun.begin()
 
-    def take(self, sentence: BotText) -> AsyncIterator[Any] | None:
-        """Return the speech of a sentence whose turn has come, None if it was not begun. The next ones begin."""
+    def take(self, sentence: BotText, text: str) -> AsyncIterator[Any] | None:
+        """Return the speech of a sentence whose turn has come, None if it was not begun. The next ones begin.
+
+        `text` is what is said for the sentence now.
+        """
         self.busy = True
         found = None
         if any(begun.sentence is sentence for begun in self._waiting):
             while (found := self._waiting.popleft()).sentence is not sentence:
                 found.cancel()
         self._begin()
-        return found.pieces() if found is not None and found.is_begun else None
+        if found is None or not found.is_begun:
+            return None
+        if found.text != text:  # the language has changed
+            found.cancel()
+            return None
+        return found.pieces()
 
     def close(self) -> None:
         """Cancel what was begun."""
@@ -75,7 +90,7 @@ class Begun:
     def __init__(self, speaker: Speaker, sentence: BotText, text: str, voice: str) -> None:
         self.sentence = sentence
         self.is_begun = False
-        self._speaker, self._text, self._voice = speaker, text, voice
+        self._speaker, self.text, self._voice = speaker, text, voice
         self._scope = anyio.CancelScope()
         self._pieces: deque[Any] = deque()
         self._held = 0
@@ -97,7 +112,7 @@ class Begun:
         try:
             with self._scope, self._speaker.session.floor.scope(self.sentence.turn):
                 stream = stream_of(
-                    self._speaker, "synthesize", self._speaker.synthesize(self._text, self._voice), "SpeechChunk"
+                    self._speaker, "synthesize", self._speaker.synthesize(self.text, self._voice), "SpeechChunk"
                 )
                 try:
                     async for piece in stream:

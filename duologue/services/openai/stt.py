@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 from ...errors import ServiceError
+from ...frames.text import to_json
 from ...protocols.openai_realtime.session import MIN_COMMIT_MS
 from ..remote import (
     ConnectionSettings,
@@ -20,7 +21,7 @@ from ..remote import (
     WireMessage,
 )
 from ..remote.ids import Recent, Seen
-from .items import append_audio, to_json
+from .items import append_audio
 from .options import SAMPLE_RATE, TRANSCRIPTION_FAMILIES
 from .responses import FINAL_ERRORS, MAX_ERROR_TEXT
 from .settings import SETUP_ID, session_left_s

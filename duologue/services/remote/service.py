@@ -133,7 +133,7 @@ class RemoteService(Processor, Generic[D]):
         if connection is not self.connection:
             return
         if isinstance(event, GoingAway):
-            self._keeper.going_away(event.left_s)
+            self._keeper.going_away(event.left_s, event.reason)
         elif isinstance(event, Refused) and event.fatal:
             self._keeper.lost(connection, ConnectionLost(f"{event.code}: {event.message}", fatal=True))
         else:
