@@ -13,11 +13,13 @@ def all_rigs() -> list[Rig]:
     from .cascade import CascadeRig
     from .google import GeminiRig
     from .openai import OpenAIRig
+    from .openai_audio import OpenAIAudioRig
     from .remote import RemoteCascadeRig
 
     return [
         CascadeRig(),
         RemoteCascadeRig(),
+        OpenAIAudioRig(),
         OpenAIRig(),
         OpenAIRig(detects_turns=False),
         GeminiRig(),
