@@ -40,7 +40,14 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("services",),
     ("services.remote",),
     ("services.native",),
-    ("services.openai", "services.google", "services.local", "services.elevenlabs"),
+    (
+        "services.openai",
+        "services.google",
+        "services.local",
+        "services.elevenlabs",
+        "services.piper",
+        "services.whisper",
+    ),
 )
 """The layers inside `services`: the bases, connections, native engines, the vendors."""
 
