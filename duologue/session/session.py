@@ -29,15 +29,15 @@ from ..frames import (
 from ..processors.kernel.groups import Tap, leaves, members
 from ..processors.kernel.host import Deadlines, Target
 from ..processors.kernel.lane import DONE
-from ..processors.kernel.node import Node
-from ..processors.kernel.routes import drop
+from ..processors.kernel.node import Node, drop
 from .audio import Access, CallAudio
 from .conversation import Conversation
 from .error_desk import ErrorPolicy
 from .feed import Feed
 from .floor import Floor
 from .hooks import HOOK_TIMEOUT_S, Hooks
-from .host import Outcome, SessionHost, State
+from .host import SessionHost
+from .life import Outcome, State
 from .usage import UsageTotals
 
 log = logging.getLogger("duologue")
@@ -82,7 +82,7 @@ class Session:
             self, self.id, pipeline, self.deadlines, self.floor, on_error, _Bottom(self).resolve, log_words
         )
         """Runs the pipeline."""
-        self.now: Callable[[], float] = self.host.life.now
+        self.now: Callable[[], float] = self.host.now
         """Returns session time in seconds: 0 when `run` began."""
         self.conversation = Conversation(
             self.id,
