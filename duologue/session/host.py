@@ -165,7 +165,7 @@ class SessionHost:
         desk = ErrorDesk(session_id, on_error or end_on_fatal, self.broadcast, self._fail, self.now)
         self._close_desk = desk.close
         self.report = desk.report
-        self.life = Life(session_id, deadlines, desk.report, lambda error: desk.report(error, "Session", fatal=True))
+        self.life = Life(session_id, deadlines, desk)
         self.begin_draining = self.life.begin_draining
         self.is_open = self.life.opened.has
         self.bus = Bus(self.life, desk.report, self._start_task)

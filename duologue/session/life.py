@@ -15,6 +15,7 @@ from ..errors import DeadlineExceeded, DuologueError, IllegalState
 from ..frames import End
 from ..processors.kernel.host import Deadlines, Member
 from ..processors.kernel.tasks import Tasks, to_the_end, wall_time
+from .error_desk import ErrorDesk
 
 log = logging.getLogger("duologue")
 
@@ -40,31 +41,29 @@ _MOVES: dict[State, set[State]] = {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a session ended. `abandoned` names the processors that missed their deadline and were left behind."""
+    """How a session ended. `abandoned` names the processors that missed their deadline and were left behind.
+
+    `error` ended the call. `bug` is the first error of the category `internal`: the call may have gone on after it.
+    """
 
     reason: str
     error: BaseException | None = None
     abandoned: tuple[str, ...] = ()
+    bug: Exception | None = None
 
 
 class Life:
     """The phases of a session: connecting, active, ending, ended. Each has its deadline. Runs once."""
 
-    def __init__(
-        self,
-        session_id: str,
-        deadlines: Deadlines,
-        report: Callable[[Exception, str], None],
-        failed: Callable[[Exception], None],
-    ) -> None:
+    def __init__(self, session_id: str, deadlines: Deadlines, desk: ErrorDesk) -> None:
         self.state = State.NEW
         self.started_at: datetime | None = None
         """The wall-clock time at which `run` began; None before that."""
         self.tasks = Tasks(session_id)
-        self.opened = OpenMembers(self.tasks, deadlines, report)
+        self.opened = OpenMembers(self.tasks, deadlines, desk.report)
         self._id = session_id
         self._deadlines = deadlines
-        self._failed = failed
+        self._desk = desk
         self.clock: Callable[[], float] | None = None
         """The loop's clock; None before `run`."""
         self.began = 0.0
@@ -114,7 +113,7 @@ class Life:
             self._move(State.ACTIVE)
             active()
         except Exception as error:
-            self._failed(error)
+            self._desk.report(error, "Session", fatal=True)
             self.finish("error", error)
 
     async def _stop(self, ending: Callable[[str], None], ended: Callable[[Outcome], Awaitable[None]]) -> Outcome:
@@ -136,7 +135,7 @@ class Life:
             log.error("session %s: %s did not close within %g s", self._id, ", ".join(late), deadlines.close_s)
         abandoned += ignored + late + await self.tasks.wait(deadlines.stop_s)  # tasks started while closing
         self._move(State.ENDED)
-        outcome = Outcome(self._reason or "", self._error, tuple(dict.fromkeys(abandoned)))
+        outcome = Outcome(self._reason or "", self._error, tuple(dict.fromkeys(abandoned)), self._desk.bug)
         await ended(outcome)
         return outcome
 

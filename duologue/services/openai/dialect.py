@@ -8,11 +8,10 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-import msgspec
-
 from ...agents.engine import EngineConfig
 from ...errors import BadInput
 from ...frames import UserImage
+from ...frames.text import to_json
 from ..context import Message
 from ..native.dialect import (
     Configured,
@@ -156,7 +155,7 @@ class OpenAIDialect(Dialect):
 
     @property
     def interruptible(self) -> bool:
-        """False if the provider finds the turns and was told not to interrupt its response."""
+        """False if the provider finds the turns and is set not to interrupt its response."""
         detection = self._settings.input["turn_detection"]
         return detection is None or bool(detection["interrupt_response"])
 
@@ -300,11 +299,6 @@ class OpenAIDialect(Dialect):
 
 def _session_update(update_id: str, settings: dict[str, Any]) -> str:
     return to_json({"type": "session.update", "event_id": update_id, "session": settings})
-
-
-def to_json(message: Any) -> str:
-    """Return a message as JSON."""
-    return msgspec.json.encode(message).decode()
 
 
 def create_item(fields: dict[str, Any]) -> str:
