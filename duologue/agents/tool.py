@@ -22,6 +22,7 @@ from .docstrings import parameter_descriptions, summary
 _STRUCT = "_Arguments"
 _LIMITS = ("gt", "ge", "lt", "le", "multiple_of", "pattern", "min_length", "max_length")
 _CHANGEABLE = (list, dict, set, bytearray)
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 
 class Arguments:
@@ -192,9 +193,6 @@ def _validated(kind: Any, value: Any) -> Any:
         problems = error.errors() if hasattr(error, "errors") else []
         places = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in problems)
         raise ValueError("; ".join(places) or str(error)) from error
-
-
-_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_-]{0,63}")
 
 
 class ToolSpec(WellFormed, msgspec.Struct, frozen=True, kw_only=True):

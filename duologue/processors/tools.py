@@ -29,6 +29,9 @@ MAX_THREADS = 16
 INTERRUPTED = "the caller interrupted"
 FAILED = "the tool failed"
 """All that a model learns of an error that is not a `ToolError`."""
+log = logging.getLogger("duologue")
+RESULT_MAX_LENGTH = 16_384
+"""Characters of a result that reach the model. The rest is cut, with a notice."""
 
 
 class Told(NamedTuple):
@@ -210,12 +213,6 @@ def described(call: ToolCall) -> str:
 def decided(signal: ApprovalGiven) -> str:
     """Return the beginning of a sentence on a decision."""
     return f"{signal.by or 'somebody'} has {'approved' if signal.approved else 'denied'}"
-
-
-log = logging.getLogger("duologue")
-
-RESULT_MAX_LENGTH = 16_384
-"""Characters of a result that reach the model. The rest is cut, with a notice."""
 
 
 def shared_tools(pipeline: Node) -> tuple[ToolSpec, ...]:

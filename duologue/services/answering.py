@@ -1,4 +1,4 @@
-"""`Answering`: one answer of a model, from the request to its last piece."""
+"""`Answering`: one answer of a model, from the request to its last piece. `Spending`: the budget of a call."""
 
 from __future__ import annotations
 
@@ -21,6 +21,15 @@ from .sentences import SentenceSplitter
 from .service import wrong_piece
 from .thoughts import ModelText, ThoughtsGiven, begins_with_thoughts
 from .tts import TTS
+
+Pieces = AsyncIterator[str | ToolRequest | Usage]
+"""An answer of a model, piece by piece."""
+log = logging.getLogger("duologue")
+MAX_RETRY_AFTER_S = 10.0
+"""The longest `retry_after_s` of an error that is waited for. A caller waits no longer for an answer."""
+MAX_CALLS = 64
+"""Tool calls of one answer. Further ones are not read."""
+PIECES = "str, ToolRequest or Usage"
 
 
 class Spending(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,18 +75,6 @@ class Spent:
 
     def __str__(self) -> str:
         return f"{self.requests} requests, {self.tokens} tokens"
-
-
-Pieces = AsyncIterator[str | ToolRequest | Usage]
-"""An answer of a model, piece by piece."""
-
-log = logging.getLogger("duologue")
-
-MAX_RETRY_AFTER_S = 10.0
-"""The longest `retry_after_s` of an error that is waited for. A caller waits no longer for an answer."""
-MAX_CALLS = 64
-"""Tool calls of one answer. Further ones are not read."""
-PIECES = "str, ToolRequest or Usage"
 
 
 class Model(LaneOwner, Protocol):

@@ -17,6 +17,9 @@ from ..processors.kernel.lane import Lane, Overdue, Patience
 from ..processors.kernel.tasks import Work
 from .service import Recovering, Recovery, result_of
 
+Result = TypeVar("Result")
+log = logging.getLogger("duologue")
+
 
 class Listener(Protocol):
     """The settings of a service that say which audio it takes."""
@@ -107,11 +110,6 @@ class CallerSpeech:
         if self._mono is not None:
             self._mono.reset()
         return speech
-
-
-Result = TypeVar("Result")
-
-log = logging.getLogger("duologue")
 
 
 class Transcription(msgspec.Struct, frozen=True, kw_only=True):

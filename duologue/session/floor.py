@@ -22,6 +22,11 @@ from ..frames import (
 
 INSIST_S = 1.0
 """Seconds after which work that ignores its cancellation is cancelled once more, for the last time."""
+Owner = Literal["caller", "agent"]
+VoiceListener = Callable[[float, float], None]
+"""Called with the session times of the first and the latest voiced frame of the caller's speech, in seconds."""
+Edge = Callable[[tuple[str, ...]], None]
+"""Called with the names of the owners of the holds when the agent's speech is put on hold, or resumes."""
 
 
 class TurnScope:
@@ -85,13 +90,6 @@ class TurnScope:
         return (
             bool(self._cancels) and isinstance(error, asyncio.CancelledError) and task.cancelling() <= self._cancelling
         )
-
-
-Owner = Literal["caller", "agent"]
-VoiceListener = Callable[[float, float], None]
-"""Called with the session times of the first and the latest voiced frame of the caller's speech, in seconds."""
-Edge = Callable[[tuple[str, ...]], None]
-"""Called with the names of the owners of the holds when the agent's speech is put on hold, or resumes."""
 
 
 class Floor:

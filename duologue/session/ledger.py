@@ -1,4 +1,4 @@
-"""The playout ledger: the audio sent and played of each response, and the text that was heard of it."""
+"""`Ledger`: the seconds that each response has sent and played. `heard_text`: the text that the caller heard of it."""
 
 from __future__ import annotations
 

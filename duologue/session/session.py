@@ -23,7 +23,6 @@ from ..frames import (
     ResponseStarted,
     Signal,
     ToolCall,
-    ToolResult,
     UserTranscript,
 )
 from ..processors.kernel.groups import Tap, leaves, members
@@ -38,6 +37,7 @@ from .floor import Floor
 from .hooks import HOOK_TIMEOUT_S, Hooks
 from .host import SessionHost
 from .life import Outcome, State
+from .tool_calls import call_refused
 from .usage import UsageTotals
 
 log = logging.getLogger("duologue")
@@ -335,9 +335,7 @@ class _Bottom:
         # Without a result, the agent would owe the caller an answer for ever.
         error = f"the tool {call.name!r} cannot be called: nobody in the pipeline runs tools"
         self._session.report(ToolError(error), "Session")
-        await self._session.host.linked.send_up(
-            ToolResult(call_id=call.call_id, name=call.name, turn=call.turn, result={"error": error}, is_error=True)
-        )
+        await self._session.host.linked.send_up(call_refused(call, error))
 
 
 def run(session: Session) -> Outcome:

@@ -23,7 +23,7 @@ STILL_RUNNING = "still running; its result will follow"
 
 
 def still_running(why: str) -> dict[str, str]:
-    """Return the result of a call that is told as late, for a reason."""
+    """Return the result of a call that still runs, for a reason."""
     return {"status": STILL_RUNNING, "reason": why}
 
 

@@ -32,6 +32,14 @@ MAX_EARLY_MESSAGES = 100
 
 SHUTTING_DOWN = "server is shutting down"
 """The reason of a call that ended because its server stops."""
+NEED = 0.01
+"""The part of a core that the messages of each client may take in any case. Audio in real time takes less."""
+CROWD_SHARE = 0.05
+"""The part of a core for the messages of all clients beyond that, together."""
+AT_ONCE_S = 0.02
+"""Seconds of work that a client may save up from its own part; and the same for all clients together."""
+MAX_PAUSE_S = 1.0
+"""The longest pause: a client that is not read for seconds would count as lost."""
 
 
 class Words:
@@ -284,16 +292,6 @@ def byte_size(data: str | bytes) -> int:
     return len(data.encode(errors="surrogatepass"))
 
 
-NEED = 0.01
-"""The part of a core that the messages of each client may take in any case. Audio in real time takes less."""
-CROWD_SHARE = 0.05
-"""The part of a core for the messages of all clients beyond that, together."""
-AT_ONCE_S = 0.02
-"""Seconds of work that a client may save up from its own part; and the same for all clients together."""
-MAX_PAUSE_S = 1.0
-"""The longest pause: a client that is not read for seconds would count as lost."""
-
-
 class Crowd:
     """The time that all clients of an event loop may take together, beyond the need of each."""
 
@@ -320,7 +318,7 @@ class Crowd:
 class Pace:
     """Tells the reader of a connection how long to wait, so that clients that flood it slow down themselves alone.
 
-    What the reader does not read waits in the client's network. A new connection has nothing saved up: a client gains
+    Messages that are not read wait in the client's network. A new connection has nothing saved up: a client gains
     nothing by connecting again, or by many connections.
     """
 

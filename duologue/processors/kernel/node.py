@@ -19,6 +19,9 @@ from .lane import DONE, Lane
 from .names import check_private_names
 from .tasks import stray
 
+MAX_FAILURES = 50
+"""Frames in a row that a handler may fail with. After that the processor is broken, and the call fails."""
+
 
 def _gives(node: Node, kind: type[Frame]) -> bool:
     return any(issubclass(given, kind) for given in node.gives)
@@ -297,10 +300,6 @@ class LeafPort:
             return put(take, frame)
 
         return at_once
-
-
-MAX_FAILURES = 50
-"""Frames in a row that a handler may fail with. After that the processor is broken, and the call fails."""
 
 
 def _guard_handler(handler: Target, host: Host, processor: Node) -> Target:

@@ -20,6 +20,21 @@ from .provider import Provider, ProviderMemory
 from .reply import Ask, Reply, ReplyOutcome, Stray
 from .turns import Turns
 
+UNWANTED_S = 5.0
+"""Seconds for which a reply that was interrupted before it began is still recognised and discarded."""
+MAX_WAIT_S = 10.0
+"""The longest time that a provider may name before it is asked once more, in seconds."""
+MAX_LOSSES = 2
+"""The most losses of a connection after which the same reply is asked for on the next one."""
+MAX_CROSSED = 3
+"""The most requests for one reply that may cross another reply of the provider."""
+CROSSED_S = 0.25
+"""Seconds before the next request after the first that crossed another reply; twice as long after the second."""
+CONTINUE = (
+    "The connection broke while you were speaking, and the caller has heard only the beginning of your answer. "
+    "Go on from there, without repeating it."
+)
+
 
 class Results:
     """Gives results to the connection that made the calls, and counts by turn those that no answer includes yet."""
@@ -62,24 +77,6 @@ class Results:
     def clear(self) -> None:
         """Forget the results of a connection that has ended."""
         self._given.clear()
-
-
-UNWANTED_S = 5.0
-"""Seconds for which a reply that was interrupted before it began is still recognised and discarded."""
-
-MAX_WAIT_S = 10.0
-"""The longest time that a provider may name before it is asked once more, in seconds."""
-MAX_LOSSES = 2
-"""The most losses of a connection after which the same reply is asked for on the next one."""
-MAX_CROSSED = 3
-"""The most requests for one reply that may cross another reply of the provider."""
-CROSSED_S = 0.25
-"""Seconds before the next request after the first that crossed another reply; twice as long after the second."""
-
-CONTINUE = (
-    "The connection broke while you were speaking, and the caller has heard only the beginning of your answer. "
-    "Go on from there, without repeating it."
-)
 
 
 class Asks:

@@ -16,6 +16,17 @@ from ...processors.turns.vad import split
 from ..remote.connection import Connection
 from .dialect import Dialect
 
+PREROLL_S = 0.5
+"""Pre-roll in seconds: detectors report speech some time after its first sound."""
+RECENT_S = 2.0
+"""Seconds of audio without reported speech to keep, for providers that report speech late."""
+MAX_PIECE_S = 0.5
+"""Longest audio of one message to a provider, in seconds."""
+TRIM_EVERY = 25
+"""The number of frames after which unneeded frames are dropped."""
+MAX_OLD_FRAMES = 4_096
+"""The most unneeded frames to keep."""
+
 
 class Uplink:
     """Queues the caller's audio as messages on the connection in use, at the provider's sample rate."""
@@ -81,18 +92,6 @@ class Uplink:
 
     def _seconds_of(self, size: int) -> float:
         return size / (2 * self._rate)
-
-
-PREROLL_S = 0.5
-"""Pre-roll in seconds: detectors report speech some time after its first sound."""
-RECENT_S = 2.0
-"""Seconds of audio without reported speech to keep, for providers that report speech late."""
-MAX_PIECE_S = 0.5
-"""Longest audio of one message to a provider, in seconds."""
-TRIM_EVERY = 25
-"""The number of frames after which unneeded frames are dropped."""
-MAX_OLD_FRAMES = 4_096
-"""The most unneeded frames to keep."""
 
 
 @dataclass(slots=True, eq=False)

@@ -50,9 +50,12 @@ from .replies import Consumption, Replies
 from .reply import Ask
 from .turns import Turns
 
+MAX_REPORTED = 64
+"""The most kinds of odd messages that are remembered as reported."""
+
 
 class Parts:
-    """The parts of an engine. Each uses only earlier ones."""
+    """The parts of an engine. Each uses only parts above it."""
 
     def __init__(self, service: NativeService, settings: ConnectionSettings) -> None:
         session, ring_s = service.session, settings.ring_s
@@ -132,10 +135,6 @@ class Reconfigure:
             return False
         answer.set_result(refused)
         return True
-
-
-MAX_REPORTED = 64
-"""The most kinds of odd messages that are remembered as reported."""
 
 
 class Events:

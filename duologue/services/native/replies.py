@@ -19,6 +19,13 @@ from .provider import NativeService, Provider
 from .reply import Ask, Reply, ReplyOutcome, Stray
 from .turns import Turns
 
+KEPT_REPLIES = 64
+"""The most finished replies that are kept, because they may still be cut while they are played."""
+PROACTIVE_S = 0.3
+"""Seconds of audio of the shortest reply that a model may give when it likes to."""
+STRAY_S = 1.0
+"""Seconds of audio after which a reply that nobody expects is not the end of the reply before."""
+
 
 class Consumption:
     """Broadcasts each `Usage` of the provider, with the engine's name and the seconds of audio.
@@ -57,14 +64,6 @@ class Consumption:
 
     def _is_own(self, usage: Usage) -> bool:
         return usage.model in ("", self._service.model)
-
-
-KEPT_REPLIES = 64
-"""The most finished replies that are kept, because they may still be cut while they are played."""
-PROACTIVE_S = 0.3
-"""Seconds of audio of the shortest reply that a model may give when it likes to."""
-STRAY_S = 1.0
-"""Seconds of audio after which a reply that nobody expects is not the end of the reply before."""
 
 
 class Replies:

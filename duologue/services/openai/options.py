@@ -26,6 +26,14 @@ MIN_LIFETIME_S = 60.0
 """The shortest lifetime of a session that is believed by the clock of this machine, in seconds."""
 SAMPLE_RATE = 24_000
 """The sample rate of the audio in both directions, in Hz: the only rate of the API's PCM."""
+_ONLY_FAMILY_2 = "it is for the models of the family gpt-realtime-2"
+_NO_KEYWORDS = "gpt-transcribe and gpt-live-transcribe have keywords"
+_TOOL_NAME_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+SETUP_ID = "setup"
+"""The id of the first settings."""
+MAX_UNANSWERED = 64
+"""The most changes that wait for an answer."""
+SessionSettings: TypeAlias = tuple[EngineConfig, dict[str, Any]]
 
 
 class ModelFamily(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,9 +44,6 @@ class ModelFamily(msgspec.Struct, frozen=True, kw_only=True):
     refuses: dict[str, str]
     """Options that these models refuse at any value, with the reasons."""
 
-
-_ONLY_FAMILY_2 = "it is for the models of the family gpt-realtime-2"
-_NO_KEYWORDS = "gpt-transcribe and gpt-live-transcribe have keywords"
 
 REALTIME_FAMILIES = (
     ModelFamily(
@@ -58,9 +63,6 @@ TRANSCRIPTION_FAMILIES = (
 def refused_options(model: str, families: Iterable[ModelFamily]) -> dict[str, str]:
     """Return the options that a model refuses, with the reasons."""
     return next((family.refuses for family in families if re.fullmatch(family.models, model)), {})
-
-
-_TOOL_NAME_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class ServerVad(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="server_vad"):
@@ -279,14 +281,6 @@ def _transcription(transcription: InputTranscription | None, agent_language: str
     if transcription.keywords:
         settings["keywords"] = list(transcription.keywords)
     return settings
-
-
-SETUP_ID = "setup"
-"""The id of the first settings."""
-MAX_UNANSWERED = 64
-"""The most changes that wait for an answer."""
-
-SessionSettings: TypeAlias = tuple[EngineConfig, dict[str, Any]]
 
 
 class SettingsInForce:

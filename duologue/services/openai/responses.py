@@ -50,6 +50,29 @@ from .wire_in import (
 )
 
 _MAX_TRANSCRIPT = 100_000  # the most characters in the transcript of an item
+SERVICE = "OpenAIRealtime"
+"""`Usage.service`."""
+MALFORMED = "malformed_arguments"
+"""The name of the only argument of a call whose arguments are not a JSON object. Its value is the model's text.
+
+No tool has an argument with this name: the call is answered with an error that the model can act upon. A run of the
+tool without arguments could do something that nobody asked for.
+"""
+FINAL_ERRORS = frozenset(
+    (
+        "account_deactivated",
+        "billing_hard_limit_reached",
+        "insufficient_quota",
+        "invalid_api_key",
+        "model_not_found",
+    )
+)
+"""Codes and types of errors that are final."""
+MAX_ERROR_TEXT = 500
+"""The most characters of the provider's text in an error."""
+_ANY = msgspec.json.Decoder()
+_BYTES_PER_MS = SAMPLE_RATE * 2 // 1000
+_STATUS: dict[str, ResponseStatus] = {"completed": "completed", "cancelled": "interrupted"}
 
 
 class InputItems:
@@ -126,32 +149,6 @@ class InputItems:
             return []
         transcription = self._settings.input["transcription"]
         return [Consumed(usage=token_usage(usage, transcription["model"] if transcription else ""))]
-
-
-SERVICE = "OpenAIRealtime"
-"""`Usage.service`."""
-MALFORMED = "malformed_arguments"
-"""The name of the only argument of a call whose arguments are not a JSON object. Its value is the model's text.
-
-No tool has an argument with this name: the call is answered with an error that the model can act upon. A run of the
-tool without arguments could do something that nobody asked for.
-"""
-FINAL_ERRORS = frozenset(
-    (
-        "account_deactivated",
-        "billing_hard_limit_reached",
-        "insufficient_quota",
-        "invalid_api_key",
-        "model_not_found",
-    )
-)
-"""Codes and types of errors that are final."""
-MAX_ERROR_TEXT = 500
-"""The most characters of the provider's text in an error."""
-
-_ANY = msgspec.json.Decoder()
-_BYTES_PER_MS = SAMPLE_RATE * 2 // 1000
-_STATUS: dict[str, ResponseStatus] = {"completed": "completed", "cancelled": "interrupted"}
 
 
 @dataclass(slots=True)
