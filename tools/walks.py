@@ -4,7 +4,8 @@
     python -m tools.walks --files    # and the files, in the order in which they are entered
 
 Each walk is traced in a call on the virtual clock, over a real socket where an engine has one. The test kit and the
-scripted vendor's half of the protocol are left out, with all that they call. A hop is a change of file between two calls that follow each other.
+scripted vendor's half of the protocol are left out, with all that they call. A hop is a change of file between two
+calls that follow each other.
 
 One rule holds for all walks. A walk is not the first event of its kind in its call, which also fills caches such as the
 routes. It has everything that runs between its beginning and its end, in all tasks, and it ends when the event has
