@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
 import anyio
 
 from ...agents.engine import EngineConfig
 from ...errors import BadInput, ConfigurationError, DeadlineExceeded, ServiceError
-from ...frames import ConnectionChanged, Respond, ResumptionHandle
+from ...frames import Respond, ResumptionHandle
 from ...processors.turns.interruption import may_interrupt
 from ..remote.connection import Connection, ConnectionSettings, dial
 from ..remote.errors import ConnectionLost
@@ -235,7 +235,9 @@ class Link:
         self._session = service.session
         self._parts = parts
         self._provider = parts.provider
+        self.broadcast, self.spawn = service.broadcast, service.spawn
         self._keeper = Keeper(self, settings)
+        self.give_up = self._keeper.give_up
         self._reconfigure = Reconfigure(settings.connect_timeout_s)
         self._patience_s = settings.response_s
         self._events = Events(service, parts, self._keeper, self._reconfigure)
@@ -253,10 +255,6 @@ class Link:
         if connection is not None and not await self._reconfigure.apply(connection, config):
             await self._keeper.replace(config, "a change that takes a new connection")
         self._service.config = config
-
-    def give_up(self, error: Exception) -> None:
-        """Stop connecting for good, and report the error."""
-        self._keeper.give_up(error)
 
     async def close(self) -> None:
         """End the connection."""
@@ -293,10 +291,6 @@ class Link:
             lambda wire: Connection(self, wire, dialect, self._events.read, self._keeper.lost, self._events.act_now),
         )
 
-    def broadcast(self, signal: ConnectionChanged) -> None:
-        """Broadcast a signal."""
-        self._service.broadcast(signal)
-
     def report(self, error: Exception) -> None:
         """Report an error that the connection survives."""
         self._session.report(error, self.name)
@@ -304,10 +298,6 @@ class Link:
     def start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` in a task that ends with the session."""
         return self._session.start_task(self._service, work)
-
-    def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
-        """Run a function in a task of the session."""
-        self._service.spawn(function, *args)
 
     def hold(self, held: bool) -> None:
         """Hold the caller's audio back, or release it unless a change of engines holds it too."""
