@@ -1,4 +1,4 @@
-"""Processors and hooks inside a cascade: what was spoken is what was said, whoever changed it."""
+"""Processors and hooks inside a cascade: the log has the words that were spoken, from whichever processor they come."""
 
 from __future__ import annotations
 

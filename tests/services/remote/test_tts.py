@@ -77,7 +77,7 @@ class TTSCall(RemoteCall):
         return b"".join(frame.audio for frame in frames)
 
     def words(self, response_id: str) -> list[Word]:
-        """As the ledger keeps them: later times take the place of earlier ones."""
+        """As the ledger keeps them: later times take the place of earlier times."""
         kept: list[Word] = []
         for frame in self.sink.frames:
             if isinstance(frame, WordTimes) and frame.response_id == response_id:

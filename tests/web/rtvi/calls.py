@@ -1,4 +1,4 @@
-"""A call with mocked services, and a client that speaks RTVI and keeps what it is told."""
+"""A call with mocked services, and a client that speaks RTVI and keeps its messages."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Client(ClientTransport):
             self.feed(voice[start : start + piece], RATE)
             await anyio.sleep(0.02)
 
-    # what the client has been told
+    # the messages to the client
 
     def told(self, kind: str) -> list[Any]:
         """The data of all messages of a type."""

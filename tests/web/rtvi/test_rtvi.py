@@ -1,4 +1,4 @@
-"""RTVI with a client: the hand-shake, what it is told of the call, and what it may do."""
+"""RTVI with a client: the hand-shake, the messages about the call, and the client's rights."""
 
 from __future__ import annotations
 
@@ -408,7 +408,7 @@ async def test_server_messages_wait_for_the_client() -> None:
         assert client.told("server-message") == [{"welcome": True}, [1, None]]
 
 
-# -- what else a client does, and is told --------------------------------------------------------------------------
+# -- other messages of a client, and to it --------------------------------------------------------------------------
 
 
 async def test_keys_and_raw_audio_reach_the_pipeline() -> None:
