@@ -67,7 +67,8 @@ class SampleFormat:
         return _rounded(self._upper_three_bytes(data))
 
     def _from_floats(self, data: bytes) -> bytes:
-        values = np.frombuffer(data, f"{self.order}f{self.width}").astype(np.float64)
+        with np.errstate(invalid="ignore"):  # some NaN bit patterns are signals
+            values = np.frombuffer(data, f"{self.order}f{self.width}").astype(np.float64)
         values = np.clip(np.nan_to_num(values, nan=0.0), -1.0, 1.0) * 32768  # 64 bits hold what overflows if multiplied
         pcm: bytes = np.minimum(np.rint(values), 32767).astype("<i2").tobytes()
         return pcm

@@ -26,6 +26,7 @@ from ..transports.client import SHUTTING_DOWN, ClientTransport
 from ..transports.websocket.transport import MAX_MESSAGE_BYTES
 from .auth import ANYBODY, Auth, Doorkeeper
 from .gate import Admission
+from .openings import Openings
 from .refusals import ClientRefused
 
 log = logging.getLogger("duologue")
@@ -231,6 +232,7 @@ class Calls:
         self.attach: list[Attach] = []
         """Functions that are called with each transport and session before it runs: translators of messages."""
         self.doorkeeper = Doorkeeper(auth)
+        self.openings = Openings()
         self._live: dict[str, Call] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._runs: set[asyncio.Task[Any]] = set()  # of calls, with the work at their end

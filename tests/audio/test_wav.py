@@ -258,6 +258,14 @@ def test_floats_beyond_full_scale_are_clipped_and_what_is_no_number_is_silence(t
     assert np.frombuffer(found.pcm, "<i2").tolist() == [32767, -32768, 0, 32767, -32768, 32767]
 
 
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("signal", [0x7F800001, 0xFF800001, 0x7FBFFFFF])
+def test_a_signalling_nan_is_silence_like_any_other(tmp_path: Path, signal: int) -> None:
+    values = np.array([signal, 0], "<u4").tobytes()
+    found = read(tmp_path, riff(fmt(3, 32), (b"data", values)))
+    assert np.frombuffer(found.pcm, "<i2").tolist() == [0, 0]
+
+
 @pytest.mark.parametrize("channels", [2, 6])
 @pytest.mark.parametrize("bits", [16, 24])
 def test_channels_stay_interleaved(tmp_path: Path, channels: int, bits: int) -> None:

@@ -26,6 +26,7 @@ def spoiled(manners: Manners | None, part: Part, model: Model, asked: Asked) -> 
         return model(asked)
     match manners.spoils(part, f"answer to {asked.said!r}"):
         case "empty-answer":
+            manners.silences += asked.spoken
             return []
         case "words-without-audio":
             return [Speak(WORDS, seconds=0.0)]

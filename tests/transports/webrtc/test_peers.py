@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from duologue.errors import BadInput
 from duologue.testing.webrtc import WebRTCClient
 from duologue.transports.webrtc.codecs import make_decoder, make_encoder, offered_codec
-from duologue.transports.webrtc.peer import MAX_ADDRESSES, MAX_SDP, close_connection
+from duologue.transports.webrtc.peer import MAX_ADDRESSES, MAX_SDP, close_connection, has_fingerprint
 from tests.patience import until
 from tests.transports.webrtc.test_webrtc import line
 from tests.web.webrtc_client import RATE, envelope, loudness, tone
@@ -180,6 +180,49 @@ async def test_an_offer_whose_bundle_has_no_first_section_is_refused_and_leaves_
     gc.collect()
     assert "never retrieved" not in caplog.text
     assert "Traceback" not in caplog.text
+
+
+@real_clock
+async def test_an_offer_without_a_fingerprint_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    async with line() as it:
+        client = WebRTCClient(it.request)
+        sdp = (await client.offer())["sdp"]
+        with pytest.raises(BadInput, match="the offer's audio has no fingerprint"):
+            await it.transport.accept(re.sub(r"a=fingerprint:.*\r\n", "", sdp))
+        await client.close()
+    gc.collect()
+    assert "never retrieved" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("session", "audio", "other", "named"),
+    [(True, False, False, True), (False, True, False, True), (False, False, True, False), (False, False, False, False)],
+)
+def test_the_fingerprint_is_that_of_the_offer_or_of_its_audio(
+    session: bool, audio: bool, other: bool, named: bool
+) -> None:
+    line = "a=fingerprint:sha-256 AB:CD\r\n"
+    parts = ["v=0\r\n", "m=audio 9 UDP/TLS/RTP/SAVPF 0\r\n", "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n"]
+    sdp = "".join(part + (line if has else "") for part, has in zip(parts, (session, audio, other), strict=True))
+    assert has_fingerprint(sdp) is named
+
+
+@real_clock
+async def test_a_section_that_cannot_be_connected_does_no_harm(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def connect(self: RTCPeerConnection) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(RTCPeerConnection, "_RTCPeerConnection__connect", connect)
+    async with line() as it:
+        client = WebRTCClient(it.request)
+        with caplog.at_level("INFO", "duologue"):
+            await it.transport.accept((await client.offer())["sdp"])
+            await until(lambda: "a media section of an offer could not be connected" in caplog.text)
+        await client.close()
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 async def test_a_connection_that_cannot_be_closed_as_it_should_is_closed_all_the_same(
