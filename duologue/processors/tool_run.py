@@ -18,7 +18,7 @@ T = TypeVar("T")
 log = logging.getLogger("duologue")
 
 MAX_THREADS = 16
-"""Plain functions of one call that run at the same time, those left behind included. Further calls are refused."""
+"""Plain functions of one call that run at the same time, those left behind included. Further ones are refused."""
 INTERRUPTED = "the caller interrupted"
 FAILED = "the tool failed"
 """All that a model learns of an error that is not a `ToolError`."""
@@ -52,7 +52,7 @@ class ToolRun:
     """One running tool call: its approval, its function and its limits.
 
     The function runs in a task of its own. An interruption, or the end of `Tool.timeout_s`, cancels that task twice, as
-    asyncio does it. A function that ignores this, or that runs in a thread, is left behind: the model learns that it
+    asyncio does it. A function that ignores this, or that runs in a thread, is left behind: the model is told that it
     still runs, and later its result.
     """
 
@@ -127,7 +127,7 @@ class ToolRun:
                 log.info("session %s: %s has ended after %.1f s", self._session.id, described(self.call), after_s)
 
     def _left_behind(self) -> Told:
-        """Report that the function cannot be stopped, and return the result that the model receives meanwhile."""
+        """Report that the function cannot be stopped, and return what the model is told of that."""
         why = self._stop.result()
         how = "runs in a thread" if self.tool.in_thread else "ignores its cancellation"
         error = f"tool {self.tool.name!r}: {why}; it {how} and goes on: left behind"

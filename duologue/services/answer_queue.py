@@ -38,7 +38,7 @@ class AnswerQueue:
             self._lane.close()
 
     async def drain(self) -> None:
-        """Wait until all jobs that were put are done."""
+        """Wait until all jobs so far are done."""
         if self._lane is not None:
             await self._lane.drain()
 

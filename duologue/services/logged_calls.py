@@ -15,7 +15,7 @@ MAX_CALLS_PER_TURN = 16
 """Tool calls of one turn. After that the model must answer without tools."""
 
 Due: TypeAlias = Literal["", "end", "answer", "late"]
-"""The effect of a result: nothing yet, the end of its turn, an answer in its turn, or one after its turn."""
+"""What a result makes due: nothing yet, the end of its turn, an answer in its turn, or one after its turn."""
 
 
 class AskedTool(Protocol):
@@ -99,7 +99,7 @@ def log_result(session: Session, frame: ToolResult) -> Due:
             calls.replaceable(frame.call_id, "cancelled")
         else:
             calls.came_late(frame.call_id)
-    if frame.respond and not session.draining and (frame.final or not over):  # "still running" is old by then
+    if frame.respond and not session.draining and (frame.final or not over):  # "still running" is no news later on
         calls.continue_after(frame.turn)
     if calls.waits(frame.turn):
         return ""

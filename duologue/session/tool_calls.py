@@ -23,7 +23,7 @@ STILL_RUNNING = "still running; its result will follow"
 
 
 def still_running(why: str) -> dict[str, str]:
-    """Return the result "still running" of a call, with the reason."""
+    """Return the result of a call that is told as late, for a reason."""
     return {"status": STILL_RUNNING, "reason": why}
 
 
@@ -190,7 +190,7 @@ class ToolCalls:
 
     @property
     def news(self) -> tuple[RegisteredCall, ...]:
-        """The calls with a late result that no model has received yet, oldest result first."""
+        """The calls with a late result that no model has been told yet, oldest result first."""
         return tuple(self._news.values())
 
     def asking(self) -> None:

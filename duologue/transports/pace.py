@@ -42,7 +42,7 @@ class Crowd:
 class Pace:
     """Tells the reader of a connection how long to wait, so that clients that flood it slow down themselves alone.
 
-    Messages that the reader does not read wait in the client's network. A new connection has nothing saved up: a client gains
+    What the reader does not read waits in the client's network. A new connection has nothing saved up: a client gains
     nothing by connecting again, or by many connections.
     """
 

@@ -15,7 +15,7 @@ from .turns import Turns
 
 
 class Parts:
-    """The parts of an engine. Each uses only those above it."""
+    """The parts of an engine. Each uses only earlier ones."""
 
     def __init__(self, service: NativeService, settings: ConnectionSettings) -> None:
         session, ring_s = service.session, settings.ring_s
