@@ -128,6 +128,7 @@ class RtviCall(BareCall):
         agents: Sequence[Agent] = (),
         engines: Sequence[str] = (),
         agent: Agent | None = None,
+        may_fail: bool = False,
     ) -> None:
         self.client = Client()
         self.llm = MockLLM(replies)
@@ -155,7 +156,7 @@ class RtviCall(BareCall):
             id="s1",
             agent=agent,
         )
-        super().__init__(session, ends=False)
+        super().__init__(session, ends=False, may_fail=may_fail)
 
     async def start(self) -> None:
         """Begin to run: the client shakes hands while the session opens."""
