@@ -228,8 +228,8 @@ class Tools(Processor):
     exceeds its time limit, or if the call is unknown, cancelled by an interruption, denied, or refused by a hook
     (`Session.intercept`). A result longer than `result_max_length` characters is cut, with a notice.
 
-    A function that cannot be stopped has the result "still running" at first, in whose place its own result is told and
-    logged later. At most `MAX_THREADS` plain functions of a call run at the same time; further ones are refused.
+    A function that cannot be stopped has the result "still running" at first, in whose place its own result is sent and
+    logged later. At most `MAX_THREADS` plain functions of a call run at the same time; further calls are refused.
     """
 
     follows = frozenset({ToolCall})

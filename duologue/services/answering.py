@@ -28,7 +28,7 @@ log = logging.getLogger("duologue")
 MAX_RETRY_AFTER_S = 10.0
 """The longest `retry_after_s` of an error that is waited for. A caller waits no longer for an answer."""
 MAX_CALLS = 64
-"""Tool calls of one answer. Further ones are not read."""
+"""Tool calls of one answer. Further calls are not read."""
 PIECES = "str, ToolRequest or Usage"
 
 

@@ -100,7 +100,7 @@ class LLM(Answers):
         super().__init__()
         self._answering: Answering | None = None  # the answer in progress
         self.spent = Spent()
-        """The requests and tokens of the call so far."""
+        """The requests and tokens that the call has used."""
 
     def client_changed(self, signal: ClientChanged) -> None:
         """Cancel the answer in progress once the client has gone."""

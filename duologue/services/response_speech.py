@@ -227,9 +227,9 @@ class ResponseSpeech:
     def __init__(self, response: ResponseStarted) -> None:
         self.response = response
         self.spoken_s = 0.0
-        """Seconds of audio so far."""
+        """Seconds of audio that have been spoken."""
         self.characters = 0
-        """Characters that the service was asked to speak, and that are not told as usage yet."""
+        """Characters that the service was asked to speak, and that are not reported as usage yet."""
         self.failure = ""
         """Why a part of the response was not spoken, "" if all was."""
         self.words = WordAligner()

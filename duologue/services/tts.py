@@ -102,7 +102,7 @@ class TTS(Service):
             self._sentences.close()
 
     async def drain(self) -> None:
-        """Wait until all text so far has been pushed as audio."""
+        """Wait until all text that was taken has been pushed as audio."""
         if self._sentences is not None:
             await self._sentences.drain()
 

@@ -34,7 +34,7 @@ MAX_UTTERANCES = 64
 class FeedMessages:
     """Follows the log and the ledger of a call, and emits an event for every visible change.
 
-    It follows nothing before `attach`. `watched()` returns False while there is no watcher.
+    It follows nothing before `attach`. `watched()` returns False while nobody watches.
     """
 
     def __init__(self, session: FeedSource, emit: Callable[[FeedEvent], None], watched: Callable[[], bool]) -> None:

@@ -326,7 +326,7 @@ async def test_speech_in_odd_pieces_is_heard_whole(size: int) -> None:  # pipeca
         async def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
             for start in range(0, len(speech), size):
                 yield SpeechChunk(speech[start : start + size])
-            yield SpeechChunk(b"\1")  # half a sample is no error
+            yield SpeechChunk(b"\1")  # half a sample is not an error
             yield SpeechChunk(b"")
 
     async with story(llm=MockLLM(["Hello. There."]), tts=Streamed()) as call:

@@ -1,4 +1,4 @@
-"""Who may call by WebSocket, what clients may use up, and what one client's trouble does to the others."""
+"""Admission by WebSocket, the limits of clients, and the trouble of one client beside the others."""
 
 from __future__ import annotations
 

@@ -199,7 +199,7 @@ class Asks:
         ask = Ask("", turn, self._turns.latest_taken, sent_at=loop_time(), answer=answer)
         ask.again, ask.moves = again, self._turns.moves
         calls = self._session.calls.asked_in(turn)
-        # A provider that goes on by itself has been told once it has the refusal of a call beyond the limit.
+        # A provider that goes on by itself knows the limit once it has the refusal of a call beyond it.
         ask.last = calls > MAX_CALLS_PER_TURN if by_itself else calls >= MAX_CALLS_PER_TURN
         self._open.append(ask)
         return ask
@@ -279,7 +279,7 @@ class Asks:
     def refuse(self, tag: str = "", failure: str = "") -> bool:
         """Take the refusal of the ask with this tag, or of every tagged ask if `tag` is "".
 
-        Without the reason of a `failure` another reply is in the way. Returns True if there was such an ask.
+        Without the reason of a `failure` another reply is in the way. Returns True if an ask was refused.
         """
         refused = [ask for ask in self._open if ask.tag and ask.tag == (tag or ask.tag)]
         for ask in refused:

@@ -119,7 +119,7 @@ class NativeAnswers(NativeService):
         self._jobs.put(EndOfTurn(at=self.session.now(), by="no answer"), work, failed.turn)
 
     def begin_turn(self, *, protected: bool = False) -> int:
-        """Begin a turn of the agent. It is protected if the provider was told not to be interrupted."""
+        """Begin a turn of the agent. It is protected if the provider is set not to be interrupted."""
         return super().begin_turn(protected=protected or self.parts.provider.uninterruptible)
 
     async def _not_understood(self, config: EngineConfig) -> int:

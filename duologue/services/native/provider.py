@@ -98,7 +98,7 @@ class Provider:
 
     @property
     def uninterruptible(self) -> bool:
-        """True if the provider was told that the caller's speech does not interrupt the agent."""
+        """True if the provider is set not to be interrupted by the caller's speech."""
         return (dialect := self.dialect) is not None and not dialect.interruptible
 
     def send(self, messages: Iterable[str]) -> None:
@@ -298,7 +298,7 @@ def _tellable(dialect: Dialect, told: Sequence[Message]) -> tuple[Message, ...]:
 def _note(item: Item, *, late: bool = False) -> Note | None:
     """Return the text that describes an item to the model, None for an item that the model knows already.
 
-    `late` is True for the result of a tool that the model has been told is still running, or cancelled.
+    `late` is True for the result of a tool that the model knows as still running, or cancelled.
     """
     if item.kind in ("note", "handoff"):
         return Note(item.text, "system") if item.text and item.role == "system" else None

@@ -226,7 +226,7 @@ class Replies:
     # -- replies that do not end, or did not begin -------------------------------------------------------------------
 
     def look(self, patience_s: float) -> None:
-        """End the replies that have brought nothing for `patience_s` seconds. The provider is told to stop them."""
+        """End the replies that have brought nothing for `patience_s` seconds. The provider is asked to stop them."""
         dialect = self._provider.dialect
         if dialect is None:
             return
@@ -248,7 +248,7 @@ class Replies:
     def _call(self, reply: Reply) -> None:
         """Log the calls, then make them. Those beyond the limit of the turn are refused.
 
-        If the model was told of the limit before, it is not asked again in this turn.
+        If the model knew of the limit before, it is not asked again in this turn.
         """
         service, provider, turn = self._service, self._provider, reply.turn
         made, beyond = log_calls(self._session, turn, reply.id, service.config.agent, reply.calls, provider.connection)

@@ -1,4 +1,4 @@
-"""Who may call, for how long, and what one call's trouble does to the others."""
+"""Admission, the length of calls, and the trouble of one call beside the others."""
 
 from __future__ import annotations
 

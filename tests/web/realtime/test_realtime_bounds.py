@@ -1,4 +1,4 @@
-"""What a Realtime client may make the server keep: requests without reading, failing jobs, and both doors at once."""
+"""The memory that a Realtime client may take: requests without reading, failing jobs, and both doors at once."""
 
 from __future__ import annotations
 
