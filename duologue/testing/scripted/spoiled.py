@@ -17,7 +17,7 @@ WORDS = "Um, one moment."
 HUGE_MS = 8_000
 """Milliseconds of audio in a huge piece."""
 HUGE_OFTEN = 0.2
-"""The probability of a huge piece, if the plan has odd ones."""
+"""The probability of a huge piece, if the plan has odd pieces."""
 
 
 def spoiled(manners: Manners | None, part: Part, model: Model, asked: Asked) -> Sequence[Act]:
