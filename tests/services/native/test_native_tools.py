@@ -61,6 +61,19 @@ async def test_the_limit_of_tool_calls_ends_a_loop(provider: Provider) -> None:
         assert len(call.errors) <= 2
 
 
+async def test_an_empty_answer_to_a_result_is_reported_and_asked_for_once_more(provider: Provider) -> None:
+    async def look() -> str:
+        """Look."""
+        return "sunny"
+
+    answers: list[list[Act]] = [[CallTool("look", {})], [], [Speak("It is sunny.")]]
+    async with calling(provider, lambda asked: answers.pop(0), look) as call:
+        await call.says()
+        await call.waits(8)
+        assert [error.message for error in call.errors] == ["no answer: the model said nothing"]
+        assert call.log[-1] == "agent: It is sunny."
+
+
 async def test_the_result_of_a_function_that_goes_on_is_told_last(provider: Provider) -> None:
     async def book() -> str:
         """Book a table."""
