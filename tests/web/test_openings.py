@@ -40,7 +40,8 @@ async def test_calls_beyond_those_at_once_wait_for_their_turn() -> None:
 async def test_a_call_that_would_wait_too_long_is_refused_and_takes_no_turn() -> None:
     openings = Openings()
     await anyio.sleep(10)
-    waiting, refused = [], 0
+    waiting: list[None] = []
+    refused = 0
 
     async def one() -> None:
         nonlocal refused
