@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from . import alaw, mulaw
+from .g711 import A_LAW, MU_LAW
 
 _NAMES = {
     0x0002: "Microsoft ADPCM",
@@ -54,9 +54,9 @@ class SampleFormat:
     def to_pcm(self, data: bytes) -> bytes:
         """Convert whole blocks to s16le. Integers are rounded, floats scaled by 32,768; both are clipped."""
         if self.coding == "µ-law":
-            return mulaw.decode(data)
+            return MU_LAW.decode(data)
         if self.coding == "A-law":
-            return alaw.decode(data)
+            return A_LAW.decode(data)
         if self.coding == "float":
             return self._from_floats(data)
         if self.width == 1:

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from duologue.audio import mulaw
+from duologue.audio.g711 import MU_LAW
 from duologue.audio.wav import Wav, WavWriter, read_wav
 from duologue.errors import BadInput, IllegalState
 from duologue.protocols.openai_realtime.audio import encode_audio
@@ -234,7 +234,7 @@ def read(tmp_path: Path, content: bytes) -> Wav:
         (riff(extensible(1, 16, 16), (b"data", integers(16))), 0),
         (riff(extensible(1, 24, 32), (b"data", integers(32))), 0),
         (riff(extensible(3, 32, 32), (b"data", (SAMPLES / 32768).astype("<f4").tobytes())), 0),
-        (riff(fmt(7, 8), (b"data", mulaw.encode(SAMPLES.astype("<i2").tobytes()))), 1024),
+        (riff(fmt(7, 8), (b"data", MU_LAW.encode(SAMPLES.astype("<i2").tobytes()))), 1024),
         (riff(fmt(6, 8), (b"data", encode_audio("audio/pcma", SAMPLES.astype("<i2").tobytes()))), 1024),
         (riff(fmt(1, 16, order=">"), (b"data", integers(16, order="big")), magic=b"RIFX"), 0),
         (riff(fmt(1, 24, order=">"), (b"data", integers(24, order="big")), magic=b"RIFX"), 0),

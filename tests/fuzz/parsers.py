@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 from duologue.agents.engine import EngineConfig
-from duologue.audio import alaw, mulaw
+from duologue.audio.g711 import A_LAW, MU_LAW
 from duologue.audio.pcm import MAX_SAMPLE_RATE
 from duologue.audio.resample import MonoAt, Resampler
 from duologue.audio.wav import read_wav
@@ -203,7 +203,7 @@ def mono(mutator: Mutator) -> None:
 def telephone(mutator: Mutator) -> None:
     """µ-law and A-law of any bytes."""
     noise = mutator.noise()
-    for law in (mulaw, alaw):
+    for law in (MU_LAW, A_LAW):
         assert len(law.decode(noise)) == 2 * len(noise)
         law.encode(noise)
 

@@ -70,7 +70,7 @@ PEER_CLOSE_S = 3.0
 
 
 @functools.cache
-def check_sdk() -> None:
+def check_aiortc() -> None:
     """Check that the installed aiortc has the private attributes that are used here.
 
     Raises ConfigurationError, naming the package, its version and the attribute, if one is missing.

@@ -55,7 +55,7 @@ class AgentSide(Protocol):
         """Interrupt the agent for the client. Returns the usage of its response."""
 
     def watch(self, response: ServerResponse) -> None:
-        """End the response once there is no work on it any more."""
+        """End the response once nothing works on it any more."""
 
 
 class ClientRequests:
