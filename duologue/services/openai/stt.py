@@ -21,12 +21,10 @@ from ..remote import (
     WireMessage,
 )
 from ..remote.ids import Recent, Seen
-from .items import append_audio
-from .options import SAMPLE_RATE, TRANSCRIPTION_FAMILIES, language_code
+from .options import SAMPLE_RATE, SETUP_ID, TRANSCRIPTION_FAMILIES, language_code, session_left_s
 from .responses import FINAL_ERRORS, MAX_ERROR_TEXT
-from .settings import SETUP_ID, session_left_s
 from .stt_options import DEFAULT_STT_MODEL, OpenAISTTOptions, check_model
-from .wire import OpenAIClient
+from .wire import OpenAIClient, append_audio
 from .wire_in import (
     ErrorMessage,
     InputCommitted,
