@@ -40,7 +40,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("services",),
     ("services.remote",),
     ("services.native",),
-    ("services.openai", "services.google", "services.local"),
+    ("services.openai", "services.google", "services.local", "services.deepgram"),
 )
 """The layers inside `services`: the bases, connections, native engines, the vendors."""
 
