@@ -6,6 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from .server import SPEECH_CHARACTERS_PER_S
+
 
 @dataclass(kw_only=True)
 class DeepgramBehaviour:
@@ -44,6 +46,8 @@ class DeepgramBehaviour:
     turn_detection: Literal["energy", "told"] = "energy"
     """Flux: turns are found by the audio's level, or by calls of `ListeningFlux.tell`."""
 
+    characters_per_s: float = SPEECH_CHARACTERS_PER_S
+    """Characters of text in a second of speech."""
     chunk_bytes: int = 4_800
     """Bytes of audio in each message; an odd number splits samples."""
     pace: float = 0.0

@@ -11,7 +11,6 @@ import anyio
 from ...processors.kernel.tasks import loop_time
 from ..tones import tone
 from .deepgram_connection import REQUEST_ID, DeepgramConnection
-from .server import SPEECH_CHARACTERS_PER_S
 
 MAX_TEXT = 2000
 """The longest text of a message; a longer one ends the connection with 1008 DATA-0001."""
@@ -29,7 +28,7 @@ class Speaking(DeepgramConnection):
         super().__init__(*parts)
         self.rate = int(self.got.query["sample_rate"][0])
         speed = float(self.got.query.get("speed", ["1"])[0])
-        self._characters_per_s = SPEECH_CHARACTERS_PER_S * speed
+        self._characters_per_s = self.behaviour.characters_per_s * speed
         self.spoken_s = 0.0
         """Seconds of audio sent on the connection."""
 
