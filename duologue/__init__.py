@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from .services.cascade import Cascade as Cascade
     from .services.llm import LLM as LLM
     from .services.native.engine import SpeechToSpeech as SpeechToSpeech
+    from .services.reading import Reading as Reading
     from .services.stt import STT as STT
     from .services.tts import TTS as TTS
     from .session.conversation import Conversation as Conversation
@@ -87,6 +88,7 @@ _HOMES = {
     "services.cascade": "Cascade",
     "services.llm": "LLM",
     "services.native.engine": "SpeechToSpeech",
+    "services.reading": "Reading",
     "services.stt": "STT",
     "services.tts": "TTS",
     "session.conversation": "Conversation Item",

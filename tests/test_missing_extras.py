@@ -48,6 +48,13 @@ for expression in make:
     [
         ("websockets", ["duologue.services.openai.OpenAIRealtime()", "duologue.services.google.GeminiLive()"]),
         ("openai", ["duologue.services.openai.OpenAIRealtime()"]),
+        (
+            "deepgram",
+            [
+                f"duologue.services.deepgram.{name}()"
+                for name in ("DeepgramSTT", "DeepgramFluxSTT", "DeepgramTTS", "DeepgramFluxTTS")
+            ],
+        ),
         ("google", ["duologue.services.google.GeminiLive()"]),
         ("google.genai", ["duologue.services.google.GeminiLive()"]),
         ("starlette,uvicorn", ["importlib.import_module('duologue.web')"]),

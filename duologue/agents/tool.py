@@ -46,10 +46,10 @@ class Tool:
     `approval_timeout_s` seconds; without approval the result is an error.
 
     Each call may take `timeout_s` seconds, the wait for approval not counted. Then the function is cancelled. With
-    `cancel_on_interruption` an interruption cancels it too; without it the call goes on, and its result is told when it
-    is there. By default it is True, and False with `needs_approval`: words of the caller do not undo an approval.
-    A function that cannot be cancelled (a plain `def`, or an `async def` that ignores its cancellation) runs on. The
-    model is told that, and receives the result when it is there.
+    `cancel_on_interruption` an interruption cancels it too; without it the call goes on, and the model receives its
+    result when it is there. By default it is True, and False with `needs_approval`: words of the caller do not undo an
+    approval. A function that cannot be cancelled (a plain `def`, or an `async def` that ignores its cancellation) runs
+    on. The model learns that, and receives the result when it is there.
 
     Raises ConfigurationError for a name that providers refuse, or a signature that cannot be described by a schema.
     """

@@ -1,7 +1,7 @@
-"""Well-formed text: what every text of a call is made, where it enters.
+"""Makes the texts of a call well-formed where they enter.
 
-A text that cannot be encoded (half of a surrogate pair, as clients send it that cut after so many UTF-16 units) would
-fail much later, where it is sent on or replayed. The constructors of frames and of log items call these functions.
+A text that cannot be encoded (clients that cut a text by UTF-16 units send half of a surrogate pair) would fail much
+later, where it is sent on or replayed. The constructors of frames and of log items call these functions.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def _datum(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     if _SUSPECT.search(text):
-        text = _UNWANTED.sub("", _SURROGATE.sub(REPLACEMENT, _PAIR.sub(_joined, text)))
+        text = _UNWANTED.sub("", _SURROGATE.sub(REPLACEMENT, _PAIR.sub(_code_point, text)))
     return unicodedata.normalize("NFC", text)
 
 
@@ -71,7 +71,7 @@ def _is(one: object, other: object) -> bool:
     return one is other
 
 
-def _joined(pair: re.Match[str]) -> str:
+def _code_point(pair: re.Match[str]) -> str:
     high, low = map(ord, pair.group())
     return chr(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))
 
@@ -127,6 +127,11 @@ def joined(text: str, piece: str) -> str:
 
 
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def to_json(value: Any) -> str:
+    """Return plain data as the text of a JSON value, without spaces."""
+    return msgspec.json.encode(value).decode()
 
 
 def from_json(data: str | bytes, decoder: msgspec.json.Decoder[Any]) -> Any:

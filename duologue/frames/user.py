@@ -24,6 +24,35 @@ class SpeechStopped(Input, frozen=True, kw_only=True, tag="SpeechStopped"):
     at: float = 0.0
 
 
+class EagerEndOfTurn(Input, frozen=True, kw_only=True, tag="EagerEndOfTurn"):
+    """The caller has probably finished. `text` is what they said in the turn, `at` the session time of its end.
+
+    It comes after the turn's `SpeechStarted`, which has the same `utterance`. Then follows either `TurnResumed`,
+    because the caller goes on, and possibly another `EagerEndOfTurn`; or the final `UserTranscript` and the
+    `EndOfTurn`. If the final text equals `text`, an answer to it that was prepared meanwhile is the answer to the turn.
+    A turn may end without this frame, and after a change of engines in mid-turn nothing follows it.
+
+    Nothing that is prepared may reach the caller, the log or a tool before the `EndOfTurn`. Processors that prepare
+    nothing ignore these two frames: the caller's turn goes on.
+    """
+
+    at: float = 0.0
+    text: str = ""
+    utterance: str = ""
+    confidence: float = 1.0
+    """The probability that the turn has ended, from 0 to 1; 1 if it is not known."""
+
+    def __post_init__(self) -> None:
+        check_texts(self, "text")
+
+
+class TurnResumed(Input, frozen=True, kw_only=True, tag="TurnResumed"):
+    """The caller goes on after an `EagerEndOfTurn`: the turn has not ended. `at` is the session time of its report."""
+
+    at: float = 0.0
+    utterance: str = ""
+
+
 class EndOfTurn(Input, frozen=True, kw_only=True, tag="EndOfTurn"):
     """The caller has finished and expects an answer. `at` is the session time of the speech's end, `by` the cause.
 

@@ -12,7 +12,7 @@ import msgspec
 from ..agents.agent import Agent
 from ..agents.fields import check_several
 from ..agents.tool import Tool, ToolSpec
-from ..errors import ConfigurationError, IllegalState, ToolError
+from ..errors import BadInput, ConfigurationError, ToolError
 from ..frames import ApprovalGiven, Interrupted, ResponseStarted, ToolCall, ToolResult
 from .kernel.groups import leaves
 from .kernel.node import Node
@@ -84,7 +84,7 @@ class Tools(Processor):
     def approval_given(self, signal: ApprovalGiven) -> None:
         """Pass the decision to the tool call that waits for it.
 
-        Raises IllegalState, naming who decided, for a call that waits for no decision.
+        Raises BadInput, naming who decided, for a call that waits for no decision.
         """
         call = self.session.calls.get(signal.call_id)
         runner = call.runner if call is not None else None
@@ -93,7 +93,7 @@ class Tools(Processor):
                 runner.decide(signal)
         elif (call is None or not call.open) and self._speaks_for_all():
             gone = "has its result already" if call is not None else "was never made"
-            raise IllegalState(f"{decided(signal)} the tool call {signal.call_id!r}, which {gone}")
+            raise BadInput(f"{decided(signal)} the tool call {signal.call_id!r}, which {gone}")
 
     def _speaks_for_all(self) -> bool:
         """Return True if this is the first `Tools` of the pipeline, and none of them announces an outcome itself."""

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import msgspec
 
+from ..agents.engine import EngineConfig
 from ..errors import ConfigurationError, DeadlineExceeded, ServiceError
 from ..frames import BotText, Frame, Signal, Usage
 from ..processors.kernel.groups import leaves
@@ -45,6 +46,7 @@ class Model(LaneOwner, Protocol):
     max_answer_characters: int
     thinks_first: bool | None
     spent: Spent
+    config: EngineConfig
 
     @property
     def session(self) -> Any: ...
@@ -114,7 +116,7 @@ class Answering:
         llm, hooks = self._llm, self._session.hooks
         work = self.work("generate", llm.timeout_s)
         # A TTS calls the hooks for its sentences itself, behind all processors that change the text.
-        splitter = SentenceSplitter() if hooks.has(BotText) and not self._is_spoken() else None
+        splitter = SentenceSplitter(llm.config.language) if hooks.has(BotText) and not self._is_spoken() else None
         first = llm.thinks_first
         said = ModelText(thinks_first=begins_with_thoughts(llm.model) if first is None else first)
         self._ends_at = loop_time() + llm.max_answer_s

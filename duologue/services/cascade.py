@@ -16,6 +16,7 @@ from ..processors.pipeline import Pipeline
 from ..processors.processor import Processor, handles
 from .contract import check_made
 from .llm import LLM
+from .reading import Reading
 from .stt import STT
 from .tts import TTS
 
@@ -82,6 +83,9 @@ class Cascade(Pipeline):
     The log and the model's later requests have the spoken text; `Item.written` keeps the model's own. For whole
     sentences use `Session.intercept(BotText, …)`: its hooks run last before the TTS.
 
+    `reading` says numbers, addresses and the like in words; without it the TTS's own is used, by default none. The log
+    and the page show the text as the model wrote it, also for an answer that was cut.
+
     `instructions`, `voice` and `tools` are the first configuration, until an `Agent` of the session or a `Handoff`
     replaces them. The tools of the pipeline's `Tools` are added to either. The heard text follows the word times, if
     the TTS gives them.
@@ -98,6 +102,7 @@ class Cascade(Pipeline):
         *,
         heard: Iterable[Processor] = (),
         spoken: Iterable[Processor] = (),
+        reading: Reading | None = None,
         instructions: str = "",
         voice: str = "",
         tools: tuple[ToolSpec, ...] = (),
@@ -107,6 +112,7 @@ class Cascade(Pipeline):
                 raise ConfigurationError(f"a cascade is made of an STT, an LLM and a TTS, not {service!r}")
             check_made(service)
         self.stt, self.llm, self.tts = stt, llm, tts
+        tts.reading = reading or tts.reading
         self.heard, self.spoken = tuple(heard), tuple(spoken)
         self._heard_all, self._wrote_all = _Checkpoint(), _Checkpoint()
         # The settings are behind the STT, so that a `Configure` cannot overtake speech that waits for its transcript.

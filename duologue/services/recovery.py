@@ -41,7 +41,8 @@ class Recovery:
 
     A service that `reopens` is closed and opened before it is used again after a failure, `BACKOFF_S` seconds later,
     then twice that. After `MAX_FAILURES` in a row it is given up: a `ConnectionChanged` signal with state "lost" lets a
-    `Handoff` with `failover` change the engine; without one the error is fatal.
+    `Handoff` with `failover` change the engine; without one the error is fatal. A failure that has left a part of the
+    work is never the last one without a failover: a slow service is better than the end of the call.
     """
 
     def __init__(self, service: Recovering) -> None:
@@ -60,15 +61,19 @@ class Recovery:
         """Forget the failures: the engine opens."""
         self._failures, self._closed, self._service.failure = 0, False, None
 
-    def failed(self, error: Exception) -> bool:
-        """Note a failure. Returns True if the service may be used again."""
-        if self._service.failure is not None:
+    def failed(self, error: Exception, *, in_part: bool = False) -> bool:
+        """Note a failure, of which a part of the work is left if `in_part`.
+
+        Returns True if the service may be used again.
+        """
+        service = self._service
+        if service.failure is not None:
             return False
-        self._failures += 1
-        self._closed = self._service.reopens and not isinstance(error, ConfigurationError)
-        if self._failures >= MAX_FAILURES:
+        self._failures = min(self._failures + 1, MAX_FAILURES)
+        self._closed = service.reopens and not isinstance(error, ConfigurationError)
+        if self._failures == MAX_FAILURES and (service.replaceable or not in_part):
             self._give_up(error)
-        return self._service.failure is None
+        return service.failure is None
 
     def _give_up(self, error: Exception) -> None:
         service = self._service

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from ..frames import BotText, ResponseStarted, Word
+from ..frames import ResponseStarted, Word
 from ..session.heard import SPOKEN_CHARACTERS_PER_S, cut_text
-from .spoken_text import space_after
+from .spoken_text import Reader, Spoken, space_after
 from .word_times import WordAligner, in_proportion
 
 
 class ResponseSpeech:
     """Counts the audio of one response, and times the words of the sentence in progress.
 
-    `text` is a sentence's part that is read aloud. All times are in seconds of the response's audio.
+    All times are in seconds of the response's audio.
     """
 
-    def __init__(self, response: ResponseStarted) -> None:
+    def __init__(self, response: ResponseStarted, reader: Reader | None = None) -> None:
         self.response = response
+        self.reader = reader or Reader()
         self.spoken_s = 0.0
         """Seconds of audio so far."""
         self.characters = 0
@@ -34,7 +35,7 @@ class ResponseSpeech:
         """Seconds of audio of the sentence in progress."""
         return self.spoken_s - self.words.begin_s
 
-    def times(self, sentence: BotText, text: str, timed: tuple[Word, ...]) -> tuple[Word, ...]:
+    def times(self, sentence: Spoken, timed: tuple[Word, ...]) -> tuple[Word, ...]:
         """Return the times of words that are known with a chunk: `timed` by the service, from the text's start.
 
         Without timed words, an estimate, in case the caller interrupts before the whole length is known.
@@ -45,31 +46,32 @@ class ResponseSpeech:
             return words.align(Word(w.text, w.start_s + begin_s, w.end_s + begin_s) for w in timed)
         if words.timed:
             return ()
-        return self._estimated(sentence.text, text, len(text) / SPOKEN_CHARACTERS_PER_S)
+        return self._estimated(sentence, len(sentence.text) / SPOKEN_CHARACTERS_PER_S)
 
-    def times_of_rest(self, sentence: BotText, text: str) -> tuple[Word, ...]:
+    def times_of_rest(self, sentence: Spoken) -> tuple[Word, ...]:
         """End a sentence that was spoken. Returns the times of its words that the service has not timed."""
         if self.words.timed:
             return self.words.rest(self.spoken_s)
-        words = self._estimated(sentence.text, text, self.sentence_s)
+        words = self._estimated(sentence, self.sentence_s)
         self.words.skip()
         return words
 
-    def _estimated(self, written: str, text: str, length_s: float) -> tuple[Word, ...]:
+    def _estimated(self, sentence: Spoken, length_s: float) -> tuple[Word, ...]:
         """Return the times of a sentence's words in proportion to its spoken characters."""
         begin_s = self.words.begin_s
-        words = in_proportion(text, begin_s, begin_s + length_s)
-        return words if written == text else self.words.guess(words)
+        words = in_proportion(sentence.text, begin_s, begin_s + length_s)
+        return words if sentence.shown == sentence.text else self.words.guess(words)
 
-    def leave_out_rest(self, sentence: BotText, text: str) -> tuple[str, tuple[Word, ...]]:
+    def leave_out_rest(self, sentence: Spoken) -> tuple[str, tuple[Word, ...]]:
         """End a sentence that has failed. Returns the part of it that was spoken, and the times of its words."""
         words, times = self.words, tuple[Word, ...]()
-        begin = len(words.text) - len(sentence.text)
+        begin = len(words.text) - len(sentence.shown)
         if words.timed:
             said = words.text[begin : words.place].rstrip()
         else:
-            said = cut_text(text, int(self.sentence_s * SPOKEN_CHARACTERS_PER_S)).rstrip()
+            heard = cut_text(sentence.text, int(self.sentence_s * SPOKEN_CHARACTERS_PER_S))
+            said = sentence.up_to(len(heard)).shown.rstrip()
             times = in_proportion(said, words.begin_s, self.spoken_s)
-        said += space_after(sentence.text) if said else ""
+        said += space_after(sentence.shown) if said else ""
         words.replace_rest(begin, said)
         return said, times

@@ -38,6 +38,7 @@ class Transcriber(Recovering, Protocol):
     async def begin(self) -> None: ...
     async def feed(self, pcm: bytes) -> str: ...
     async def finish(self) -> Transcription: ...
+    def partial(self) -> Transcription: ...
     async def tell_interim(self, text: str) -> None: ...
 
 
@@ -132,14 +133,14 @@ class Transcribing:
     async def _once_more(self, error: Exception) -> Transcription | None:
         """Give the service the utterance once more after a failure. Returns None if that fails, too."""
         service, speech = self._service, self._speech
-        again = self.recovery.failed(error) and service.reopens
+        again = self._failed_with(error) and service.reopens
         if again and not speech.released and not isinstance(error, ConfigurationError):
             log.info("session %s: %s gets an utterance once more: %s", service.session.id, service.name, error)
             self._failed = None
             said = await self._ask(self._transcribe_anew)
             if self._failed is None:
                 return said
-            self.recovery.failed(self._failed)
+            self._failed_with(self._failed)
         if service.failure is None:
             if not speech.released:
                 service.session.report(_reported(self._failed), service.name)
@@ -148,6 +149,9 @@ class Transcribing:
             self._leaves = asyncio.get_running_loop().create_future()
             await asyncio.wait({self._leaves}, timeout=service.timeout_s)
         return None
+
+    def _failed_with(self, error: Exception) -> bool:
+        return self.recovery.failed(error, in_part=bool(self._service.partial().text.strip()))
 
     async def _transcribe_anew(self) -> Transcription:
         """Give the service the whole utterance."""

@@ -10,6 +10,7 @@ from math import isfinite
 
 from ..frames import Word
 from ..frames.scripts import UNSPACED
+from .spoken_text import Spoken
 
 _UNSPACED = re.compile(f"[{UNSPACED}]")
 _STEP_S = 1e-6  # the least time between the starts of two words
@@ -23,6 +24,7 @@ class WordAligner:
     Vendors leave out spaces and punctuation, change case, join words or give single characters, speak numbers as
     words, and lose or add words. Each word is looked for at the present place of the text, or a few words behind it.
     Words that are not found there get the text up to the next one that is; without any such text they are `misfits`.
+    The words said for a number or an address give one word: the number or the address.
     """
 
     def __init__(self) -> None:
@@ -37,37 +39,49 @@ class WordAligner:
         self._letters: list[str] = []
         self._spans: list[tuple[int, int]] = []  # of the letters in the text
         self._next = 0  # the first letter that was not timed
-        self._new: list[tuple[int, str, str]] = []
+        self._starts: set[int] = set()  # letters that begin a word said for something else
+        self._new: list[tuple[int, Spoken]] = []
         self._waiting: list[Word] = []
         self.begin_s = 0.0
         """Where the present sentence begins, in seconds of the response's audio."""
         self._first = True
         self._start_s = -1.0
         self._end_s = 0.0
+        self._held_s: float | None = None  # where the words said for something begin, of which some were timed
 
-    def add(self, written: str, spoken: str) -> None:
-        """Append a piece of text. `spoken` is the part of it that is read aloud."""
-        self._new.append((len(self.text), written, spoken))
-        self.text += written
+    def add(self, text: Spoken) -> None:
+        """Append a piece of text."""
+        self._new.append((len(self.text), text))
+        self.text += text.shown
 
     def _read(self) -> None:
         """Read the letters of the new text. Only vendors that time words need them."""
-        for base, written, spoken in self._new:
-            at = 0
-            for character in spoken:
-                found = written.find(character, at)
-                if found < 0:
-                    continue
-                at = found + 1
-                for letter in _letters(character):
-                    self._letters.append(letter)
-                    self._spans.append((base + found, base + at))
+        for base, text in self._new:
+            for shown, said in text.pieces:
+                if said == shown:
+                    for at, character in enumerate(shown, base):
+                        for letter in _letters(character):
+                            self._letters.append(letter)
+                            self._spans.append((at, at + 1))
+                else:
+                    self._read_words(said, base, base + len(shown))
+                base += len(shown)
         self._new.clear()
+
+    def _read_words(self, said: str, start: int, end: int) -> None:
+        """Read words that are said for the text between two places. Only the last letter is worth that text."""
+        for word in said.split():
+            self._starts.add(len(self._letters))
+            for letter in (letter for character in word for letter in _letters(character)):
+                self._letters.append(letter)
+                self._spans.append((start, start))
+        if self._spans and self._spans[-1] == (start, start):
+            self._spans[-1] = (start, end)
 
     def begin(self, begin_s: float) -> None:
         """Begin a sentence, whose audio begins at `begin_s` of the response's audio."""
         self.begin_s, self._end_s, self.timed = begin_s, begin_s, False
-        self._first = True
+        self._first, self._held_s = True, None
 
     def align(self, words: Iterable[Word]) -> tuple[Word, ...]:
         """Return the words as the text has them. Words that do not fit wait for the next one that does."""
@@ -86,14 +100,18 @@ class WordAligner:
             if self._waiting:
                 self._settle(place, found)
             self._next = place + len(letters)
-            found.append(self._word(self._end_of(self._next), word.start_s, word.end_s))
+            end = self._end_of(self._next)
+            if end > self.place:
+                found.append(self._word(end, word.start_s, word.end_s))
+            elif self._held_s is None:
+                self._held_s = word.start_s
         return tuple(found)
 
     def guess(self, words: Iterable[Word]) -> tuple[Word, ...]:
         """Return the words as the text has them, and stay at the present place: better times will follow."""
-        state = self.place, self._next, self._start_s, self._end_s, self._first, self.timed
+        state = self.place, self._next, self._start_s, self._end_s, self._first, self._held_s, self.timed
         found = (*self.align(words), *self.rest(self._end_s))
-        self.place, self._next, self._start_s, self._end_s, self._first, self.timed = state
+        self.place, self._next, self._start_s, self._end_s, self._first, self._held_s, self.timed = state
         return found
 
     def rest(self, end_s: float) -> tuple[Word, ...]:
@@ -123,11 +141,15 @@ class WordAligner:
         while self._spans and self._spans[-1][1] > self.place:
             self._letters.pop()
             self._spans.pop()
+            self._starts.discard(len(self._spans))
         self._next = len(self._letters)
 
     def _word(self, end: int, start_s: float, end_s: float) -> Word:
         if self._first:  # the silence before the first word belongs to it
             start_s, self._first = self.begin_s, False
+        elif self._held_s is not None:
+            start_s = self._held_s
+        self._held_s = None
         if not isfinite(start_s):
             start_s = self._end_s
         start_s = max(start_s, self._start_s + _STEP_S)
@@ -170,7 +192,7 @@ class WordAligner:
 
     def _is_boundary(self, place: int) -> bool:
         """Return True if a word may begin at this letter."""
-        if not 0 < place < len(self._letters):
+        if not 0 < place < len(self._letters) or place in self._starts:
             return True
         return self._spans[place - 1][1] < self._spans[place][0] or self._is_unspaced(place)
 

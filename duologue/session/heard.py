@@ -14,7 +14,7 @@ SPOKEN_CHARACTERS_PER_S = 15.0
 MAX_MARKUP = 24
 """The most characters of markup between two spoken characters of a text."""
 
-_UNSPACED = re.compile(f"[{UNSPACED}]")
+_UNSPACED = re.compile(f"(?!\u0e3f)[{UNSPACED}]")  # the sign of the baht is no letter
 
 
 def heard_text(text: str, words: Sequence[Word], seconds: float, total_s: float) -> str:
@@ -38,10 +38,17 @@ def _said(words: Sequence[Word], seconds: float) -> str:
             break
         if word.end_s > seconds + 1e-6 and _UNSPACED.search(word.text):
             played = (seconds - word.start_s) / (word.end_s - word.start_s)
-            said.append(cut_text(word.text, int(len(word.text) * played + 0.5)))
+            said.append(cut_text(word.text, _unspaced_end(word.text, int(len(word.text) * played + 0.5))))
         elif (word.start_s + word.end_s) / 2 <= seconds + 1e-6:
             said.append(word.text)
     return "".join(said)
+
+
+def _unspaced_end(text: str, at: int) -> int:
+    """Return the nearest place at or before `at` behind a character of a script without spaces."""
+    while 0 < at < len(text) and not _UNSPACED.match(text[at - 1]):
+        at -= 1
+    return at
 
 
 def cut_text(text: str, at: int, *, words: bool = True) -> str:

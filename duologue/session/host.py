@@ -51,31 +51,29 @@ _MOVES: dict[State, set[State]] = {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How a session ended. `abandoned` names the processors that missed their deadline and were left behind."""
+    """How a session ended. `abandoned` names the processors that missed their deadline and were left behind.
+
+    `error` ended the call. `bug` is the first error of the category `internal`: the call may have gone on after it.
+    """
 
     reason: str
     error: BaseException | None = None
     abandoned: tuple[str, ...] = ()
+    bug: Exception | None = None
 
 
 class Life:
     """The phases of a session: connecting, active, ending, ended. Each has its deadline. Runs once."""
 
-    def __init__(
-        self,
-        session_id: str,
-        deadlines: Deadlines,
-        report: Callable[[Exception, str], None],
-        failed: Callable[[Exception], None],
-    ) -> None:
+    def __init__(self, session_id: str, deadlines: Deadlines, desk: ErrorDesk) -> None:
         self.state = State.NEW
         self.started_at: datetime | None = None
         """The wall-clock time at which `run` began; None before that."""
         self.tasks = Tasks(session_id)
-        self.opened = OpenMembers(self.tasks, deadlines, report)
+        self.opened = OpenMembers(self.tasks, deadlines, desk.report)
         self._id = session_id
         self._deadlines = deadlines
-        self._failed = failed
+        self._desk = desk
         self._clock: Callable[[], float] | None = None
         self._began = 0.0
         self._drain_timer: asyncio.TimerHandle | None = None
@@ -125,7 +123,7 @@ class Life:
             self._move(State.ACTIVE)
             active()
         except Exception as error:
-            self._failed(error)
+            self._desk.report(error, "Session", fatal=True)
             self.finish("error", error)
 
     async def _stop(self, ending: Callable[[str], None], ended: Callable[[Outcome], Awaitable[None]]) -> Outcome:
@@ -147,7 +145,7 @@ class Life:
             log.error("session %s: %s did not close within %g s", self._id, ", ".join(late), deadlines.close_s)
         abandoned += ignored + late + await self.tasks.wait(deadlines.stop_s)  # tasks started while closing
         self._move(State.ENDED)
-        outcome = Outcome(self._reason or "", self._error, tuple(dict.fromkeys(abandoned)))
+        outcome = Outcome(self._reason or "", self._error, tuple(dict.fromkeys(abandoned)), self._desk.bug)
         await ended(outcome)
         return outcome
 
@@ -322,7 +320,7 @@ class SessionHost:
         desk = ErrorDesk(session_id, on_error or end_on_fatal, self.broadcast, self._fail, lambda: self.life.now())
         self._close_desk = desk.close
         self.report = desk.report
-        self.life = Life(session_id, deadlines, desk.report, lambda error: desk.report(error, "Session", fatal=True))
+        self.life = Life(session_id, deadlines, desk)
         self.begin_draining = self.life.begin_draining
         self.require_running = self.life.require_running
         self.is_open = self.life.opened.has

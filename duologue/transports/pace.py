@@ -1,29 +1,61 @@
-"""`Pace`: the share of the process's time that the messages of one client may take."""
+"""`Pace`: the share of the process's time that the messages of clients may take."""
 
 from __future__ import annotations
 
-SHARE = 0.05
-"""The part of a core for the messages of one client. Audio in real time takes less than a hundredth."""
+import asyncio
+from typing import ClassVar
+from weakref import WeakKeyDictionary
+
+NEED = 0.01
+"""The part of a core that the messages of each client may take in any case. Audio in real time takes less."""
+CROWD_SHARE = 0.05
+"""The part of a core for the messages of all clients beyond that, together."""
 AT_ONCE_S = 0.02
-"""Seconds of work that a client may ask for at once, beyond its share."""
+"""Seconds of work that a client may save up from its own part; and the same for all clients together."""
 MAX_PAUSE_S = 1.0
 """The longest pause: a client that is not read for seconds would count as lost."""
 
 
-class Pace:
-    """Tells the reader of a connection how long to wait, so that a client who floods it slows down itself alone.
+class Crowd:
+    """The time that all clients of an event loop may take together, beyond the need of each."""
 
-    What the reader does not read waits in the client's network.
-    """
+    __slots__ = ("__weakref__", "_at", "_spent_s")
 
-    __slots__ = ("_at", "_spent_s")
+    _of_loop: ClassVar[WeakKeyDictionary[asyncio.AbstractEventLoop, Crowd]] = WeakKeyDictionary()
 
     def __init__(self) -> None:
-        self._spent_s = 0.0  # of what the client may ask for at once
+        self._spent_s = 0.0
         self._at = 0.0
+
+    @classmethod
+    def here(cls) -> Crowd:
+        """Return that of the running event loop."""
+        return cls._of_loop.setdefault(asyncio.get_running_loop(), cls())
+
+    def pause_s(self, took_s: float, now: float) -> float:
+        """Return the seconds to wait after `took_s` seconds of work, at loop time `now`."""
+        self._spent_s = max(0.0, self._spent_s - (now - self._at) * CROWD_SHARE) + took_s
+        self._at = now
+        return min(MAX_PAUSE_S, max(0.0, self._spent_s - AT_ONCE_S) / CROWD_SHARE)
+
+
+class Pace:
+    """Tells the reader of a connection how long to wait, so that clients that flood it slow down themselves alone.
+
+    What the reader does not read waits in the client's network. A new connection has nothing saved up: a client gains
+    nothing by connecting again, or by many connections.
+    """
+
+    __slots__ = ("_at", "_crowd", "_spent_s")
+
+    def __init__(self, crowd: Crowd, now: float) -> None:
+        self._crowd = crowd
+        self._spent_s = AT_ONCE_S  # of what the client may save up
+        self._at = now
 
     def pause_s(self, took_s: float, now: float) -> float:
         """Return the seconds to wait after a message that took `took_s` seconds, at loop time `now`; mostly 0."""
-        self._spent_s = max(0.0, self._spent_s - (now - self._at) * SHARE) + took_s
+        spent_s = max(0.0, self._spent_s - (now - self._at) * NEED) + took_s
         self._at = now
-        return min(MAX_PAUSE_S, max(0.0, self._spent_s - AT_ONCE_S) / SHARE)
+        self._spent_s = min(spent_s, AT_ONCE_S)
+        return self._crowd.pause_s(spent_s - AT_ONCE_S, now) if spent_s > AT_ONCE_S else 0.0

@@ -599,6 +599,19 @@ async def test_a_service_that_keeps_failing_to_hear_ends_the_call_with_a_reason(
     assert "Sorry, I did not catch that." not in " ".join(call.log)
 
 
+async def test_a_service_that_keeps_failing_but_leaves_a_partial_text_is_kept() -> None:
+    class HalfDeaf(BadSTT):
+        def partial(self) -> Transcription:
+            return Transcription(text="Hel")
+
+    async with calling(stt=HalfDeaf("finish", times=6), llm=MockLLM(["Fine."])) as call:
+        for _ in range(4):
+            await call.says(0.5)
+            await call.waits(12)
+        assert [line for line in call.log if line.startswith("caller")] == ["caller: Hel"] * 3 + ["caller: Hello."]
+        assert [error.message for error in call.errors] == ["no transcript: the socket is closed"] * 3
+
+
 async def test_a_feed_that_ignores_its_cancellation_is_left_behind_and_the_utterance_is_heard() -> None:
     class Stubborn(MockSTT):
         async def feed(self, pcm: bytes) -> str:

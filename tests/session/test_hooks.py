@@ -137,7 +137,7 @@ BROKEN = [
 
 @pytest.mark.parametrize(("hook", "why"), BROKEN)
 async def test_a_transcript_passes_unchanged_if_its_hook_fails(hook: Callable[[Any], Any], why: str) -> None:
-    async with story(stt=MockSTT(["hello"])) as call:
+    async with story(stt=MockSTT(["hello"]), may_fail=True) as call:
         call.session.intercept(UserTranscript, hook)
         await call.says()
         await call.waits_until(6.0)
@@ -222,7 +222,7 @@ async def test_a_hook_may_answer_a_call_itself() -> None:
 
 @pytest.mark.parametrize(("hook", "why"), BROKEN)
 async def test_a_call_is_refused_if_its_hook_fails(hook: Callable[[Any], Any], why: str) -> None:
-    async with story(Tools([pay]), llm=payer()) as call:
+    async with story(Tools([pay]), llm=payer(), may_fail=True) as call:
         await one_call(call, hook)
     assert paid == []
     (result,) = results(call.session)

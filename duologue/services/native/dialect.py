@@ -50,7 +50,7 @@ class Dialect(ConnectionDialect):
 
     @property
     def may_be_silent(self) -> bool:
-        """True if the model may leave the caller without an answer, and may speak without being asked."""
+        """True if the model may end a spoken turn without an answer, and may speak without being asked."""
         return False
 
     @property

@@ -134,16 +134,23 @@ class Link:
         return min((at for at in (ignored, self._parts.asks.waits_since) if at is not None), default=None)
 
     def look(self) -> None:
-        """End the replies that have brought nothing for too long, and ask for one that the provider does not begin."""
+        """End the replies that have brought nothing for too long, and ask for one that the provider does not begin.
+
+        A model that may be silent is not asked, but it says that it is: a turn of which nothing comes is reported.
+        """
         parts = self._parts
         parts.replies.look(self._patience_s)
         overdue = parts.caller.overdue(self._patience_s)
-        if overdue is not None and not overdue.overdue:
+        dialect = self._provider.dialect
+        if overdue is not None and not overdue.overdue and dialect is not None:
             overdue.overdue = True
             error = f"no answer: the model has sent nothing for {self._patience_s:g} s after the caller's turn"
             self._session.report(ServiceError(error), self.name)
-            turn = self._service.begin_turn()
-            self._service.ask_again(Ask("", turn, overdue, moves=parts.turns.moves))
+            if dialect.may_be_silent:
+                parts.turns.answered(overdue)
+                self._provider.notify()
+            else:
+                self._service.ask_again(Ask("", self._service.begin_turn(), overdue, moves=parts.turns.moves))
 
     def take(self, connection: Connection[Dialect] | None, resumed: bool) -> str:
         """Use another connection from now on, or none. Returns a text on how its session knows the log."""

@@ -350,6 +350,7 @@ def _failure(event: ResponseFinished, reply: Reply, dialect: Dialect | None, *, 
     if voiceless:
         return "the model sent words without a voice"
     silent = not (reply.said or reply.calls) and reply.ask.awaited
-    if silent and (reply.ask.tag or dialect is None or not dialect.may_be_silent):
+    # A request, or the result of a tool, must be answered by every model.
+    if silent and (reply.ask.answer is not None or dialect is None or not dialect.may_be_silent):
         return f"the model said nothing{f': {event.reason}' if event.reason else ''}"
     return ""

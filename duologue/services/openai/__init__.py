@@ -1,5 +1,7 @@
 """OpenAI's services. They need the extra `openai`."""
 
+from .chat_options import OpenAIChatOptions
+from .llm import OpenAILLM
 from .options import (
     FunctionChoice,
     InputTranscription,
@@ -15,6 +17,8 @@ from .realtime import OpenAIRealtime
 __all__ = [
     "FunctionChoice",
     "InputTranscription",
+    "OpenAIChatOptions",
+    "OpenAILLM",
     "OpenAIRealtime",
     "OpenAIRealtimeOptions",
     "RetentionRatio",

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from ...agents.engine import EngineConfig
 from ...errors import BadInput
 from ...frames import UserImage
+from ...frames.text import to_json
 from ..context import Message
 from ..native.dialect import (
     Configured,
@@ -23,7 +24,7 @@ from ..native.dialect import (
 )
 from ..remote.ids import Seen
 from .input_items import InputItems
-from .items import create_message, create_result, history_items, image_content, to_json
+from .items import create_message, create_result, history_items, image_content
 from .options import (
     DEFAULT_VOICE,
     MIN_LIFETIME_S,
@@ -148,7 +149,7 @@ class OpenAIDialect(Dialect):
 
     @property
     def interruptible(self) -> bool:
-        """False if the provider finds the turns and was told not to interrupt its response."""
+        """False if the provider finds the turns and is set not to interrupt its response."""
         detection = self._settings.input["turn_detection"]
         return detection is None or bool(detection["interrupt_response"])
 

@@ -6,14 +6,8 @@ import base64
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
-
+from ...frames.text import to_json
 from ..context import Message
-
-
-def to_json(message: Any) -> str:
-    """Return a message as JSON."""
-    return msgspec.json.encode(message).decode()
 
 
 def create_item(fields: dict[str, Any]) -> str:

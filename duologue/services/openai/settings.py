@@ -47,7 +47,7 @@ class SettingsInForce:
         return change_id
 
     def refuse(self, change_id: str) -> bool:
-        """Forget a change that the provider has refused. Returns False if no such change waits for an answer."""
+        """Forget a change that the provider has refused. Returns False if it does not wait for an answer."""
         left = [entry for entry in self._unanswered if entry[0] != change_id]
         if len(left) == len(self._unanswered):
             return False

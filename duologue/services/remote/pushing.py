@@ -42,7 +42,7 @@ class PushingConnection(ClientConnection):
             whole = event.fin and event.opcode is not Opcode.CONT
             if whole and self.take is not None and self.take(bytes(event.data), event.opcode is Opcode.TEXT):
                 return
-            self._offering = False  # this message is queued, and later ones must not overtake it
+            self._offering = False  # this message is queued, and later messages must not overtake it
         super().process_event(event)
 
     def send_now(self, message: str | bytes) -> bool:

@@ -162,7 +162,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
         """Begin an utterance. Connects again if the language changed or the previous utterance was not answered."""
         if self.failure is not None:
             raise self.failure
-        self._abandon()
+        self.abandon()
         self._interim = ""
         try:
             await self.use_setup(self.setup())
@@ -197,14 +197,9 @@ class RemoteSTT(RemoteService[STTDialect], STT):
 
     def partial(self) -> Transcription:
         """Return the text that has come of an utterance that failed."""
-        spoken = self._spoken
-        if spoken is None:
-            return Transcription(text="")
-        text = self._transcription(spoken)
-        self._abandon()
-        return text
+        return Transcription(text="") if self._spoken is None else self._transcription(self._spoken)
 
-    def _abandon(self) -> None:
+    def abandon(self) -> None:
         """Give up the utterance in progress, and its connection: the vendor still has the audio."""
         spoken, self._spoken = self._spoken, None
         if spoken is not None and self.connection is not None and not self._speech.released:
@@ -306,7 +301,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
             self._take(event)
         elif isinstance(event, Refused):
             error = ServiceError(f"{event.code}: {event.message}")
-            if not self._fail_answer(error):
+            if event.about or not self._fail_answer(error):  # else it is about the utterance
                 self.report(error)
 
     def _take(self, heard: Recognized) -> None:

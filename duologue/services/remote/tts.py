@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from ...errors import ServiceError
 from ...frames import BotAudio, BotText, Interrupted, ResponseEnded, ResponseStarted, Word, WordTimes
 from ...processors.processor import handles
-from ..spoken_text import spoken
+from ..spoken_text import Reader
 from ..tts import MAX_SPEECH_S, TTS
 from .connection import Connection, ConnectionSettings
 from .dialect import ConnectionDialect, Event, Refused, WireMessage
@@ -45,6 +45,10 @@ class TTSDialect(ConnectionDialect):
     def end(self, context: str) -> Sequence[WireMessage]:
         """Return the messages for the end of a context's text. Their answer is `ContextDone`, after all audio."""
         raise NotImplementedError
+
+    def is_spoken(self, context: str) -> bool:
+        """Return True if all audio of a context that has ended has come, and no `ContextDone` follows."""
+        return False
 
     def cancel(self, context: str) -> Sequence[WireMessage]:
         """Return the messages that stop a context. Its later audio is dropped."""
@@ -103,25 +107,29 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             self._not_set_up = error
 
     async def _speak(self, sentence: BotText) -> None:
-        text = spoken(sentence.text)
+        context = self._context
+        reader = context.reader if context is not None else Reader(self.reading, self._language)
+        spoken = reader.read(sentence.text)
+        text = spoken.text
         if not text:
             return
-        context = self._context or self._open_context()
+        if context is None:
+            context = self._open_context(reader)
         if context.error is not None:
             self.session.ledger.correct_text(sentence.response_id, sentence.text, "")
             return
         self._speech.characters += len(text)
-        context.sentences.append((sentence.text, text))
-        context.words.add(sentence.text, text)
+        context.sentences.append(spoken)
+        context.words.add(spoken)
         context.touch()
         if self.connection is not None:
             dialect = self.connection.dialect
             self.connection.send([*dialect.text(context.id, text), *dialect.flush(context.id)])
 
-    def _open_context(self) -> SpeechContext:
+    def _open_context(self, reader: Reader) -> SpeechContext:
         response = self._speech.response
         self._contexts += 1
-        context = self._context = SpeechContext(f"context_{self._contexts}", response, self._language)
+        context = self._context = SpeechContext(f"context_{self._contexts}", response, self._language, reader)
         context.error = self.failure or self._not_set_up
         self.spawn(self._give_all, context)
         if self.connection is not None and context.error is None:
@@ -135,7 +143,11 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             context.ended = True
             context.touch()
             if self.connection is not None and not context.finished.is_set():
-                self.connection.send(self.connection.dialect.end(context.id))
+                dialect = self.connection.dialect
+                self.connection.send(dialect.end(context.id))
+                if dialect.is_spoken(context.id):
+                    context.done = True
+                    context.touch()
             await context.finished.wait()
             if self._context is context:
                 self._context = None
@@ -272,8 +284,8 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         dialect = connection.dialect
         context.opened = True
         messages = list(dialect.open(context.id, context.response.voice, context.language))
-        for _, text in context.sentences:
-            messages += [*dialect.text(context.id, text), *dialect.flush(context.id)]
+        for sentence in context.sentences:
+            messages += [*dialect.text(context.id, sentence.text), *dialect.flush(context.id)]
         if context.ended:
             messages += dialect.end(context.id)
         context.touch()

@@ -251,7 +251,7 @@ class RealtimeOutput(ClientOutput):
     # -- responses without output ----------------------------------------------------------------------------------
 
     def watch(self, response: ServerResponse) -> None:
-        """End the response once there is no work on it any more."""
+        """End the response once nothing works on it any more."""
         self.spawn(self._watch, response)
 
     async def _watch(self, response: ServerResponse) -> None:

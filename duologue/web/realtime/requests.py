@@ -58,7 +58,7 @@ class AgentSide(Protocol):
         """Interrupt the agent for the client. Returns the usage of its response."""
 
     def watch(self, response: ServerResponse) -> None:
-        """End the response once there is no work on it any more."""
+        """End the response once nothing works on it any more."""
 
 
 class ClientRequests:
@@ -145,7 +145,7 @@ class ClientRequests:
                 raise Refusal("invalid_value", "Audio goes into the input audio buffer.", "item.content")
             if part["type"] == "input_image":
                 ids.append(self._head.new_log_id())
-                images.append(_image(part.get("image_url", ""), ids[-1], f"item.content[{place}].image_url"))
+                images.append(_user_image(part.get("image_url", ""), ids[-1], f"item.content[{place}].image_url"))
         if not item.text and not images:
             raise Refusal("invalid_value", "The message is empty.", "item.content")
         try:
@@ -235,7 +235,7 @@ class ClientRequests:
         self._jobs.request(feed)
 
 
-def _image(url: str, log_id: str, where: str) -> UserImage:
+def _user_image(url: str, log_id: str, where: str) -> UserImage:
     """Return an image that a client gives by its address or as a data URL. Raises Refusal."""
     if url.startswith(("https://", "http://")):
         return UserImage(url=url, id=log_id)

@@ -172,14 +172,14 @@ class RealtimeTransport(WebSocketTransport):
         await super().close(reason, error=error)
 
 
-class _Event(msgspec.Struct):
+class _EventType(msgspec.Struct):
     type: str
 
 
 def _is_audio(data: Wired) -> bool:
     """Return True for an event with the caller's audio, which becomes silence if they have no access."""
     try:
-        return msgspec.json.decode(data, type=_Event).type == "input_audio_buffer.append"
+        return msgspec.json.decode(data, type=_EventType).type == "input_audio_buffer.append"
     except (msgspec.MsgspecError, UnicodeError):
         return False
 

@@ -45,7 +45,7 @@ class _SpokenResponse:
 
     @property
     def text(self) -> str:
-        """The generated text so far."""
+        """The text that the model has generated."""
         return "".join(segment.raw for segment in self.segments) + self.splitter.pending
 
 

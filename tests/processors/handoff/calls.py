@@ -152,6 +152,7 @@ class SwapCall(BareCall):
         gemini: ScriptedGemini,
         *agents: Agent,
         engine_of_first: str = "",
+        may_fail: bool = False,
         **options: Any,
     ) -> None:
         self.lines = Lines()
@@ -190,7 +191,7 @@ class SwapCall(BareCall):
 
         tools = Tools([Tool(look, cancel_on_interruption=False)])
         pipeline = [self.transport.input(), self.switch, self.handoff, tools, self.transport.output()]
-        super().__init__(Session(Pipeline(pipeline)))
+        super().__init__(Session(Pipeline(pipeline)), may_fail=may_fail)
         self._level, self._left = 0, 0
         self._microphone: asyncio.Task[None] | None = None
 

@@ -111,7 +111,7 @@ async def test_an_engine_that_is_not_there_from_the_beginning_is_replaced() -> N
 
 
 async def test_the_call_ends_with_the_reason_when_no_engine_is_left() -> None:
-    async with swap_call(agent("Ann"), engine_of_first="openai", failover=["openai", "gemini"]) as call:
+    async with swap_call(agent("Ann"), engine_of_first="openai", failover=["openai", "gemini"], may_fail=True) as call:
         call.openai.behaviour.refuse = call.gemini.behaviour.refuse = 10**6
         call.openai.connections[0].close(0, "")
         await anyio.sleep(30.0)

@@ -204,6 +204,23 @@ async def test_a_model_with_proactive_audio_may_be_silent() -> None:
         assert not call.errors
 
 
+async def test_a_model_with_proactive_audio_that_sends_nothing_at_all_is_reported_and_not_asked() -> None:
+    times, model = counting([[Wait(math.inf)]])
+    async with calling(GEMINI, model, connection=ConnectionSettings(response_s=6)) as call:
+        await call.says()
+        await call.waits(30)
+        assert [error.message for error in call.errors] == [
+            "no answer: the model has sent nothing for 6 s after the caller's turn"
+        ]
+        assert len(times) == 1
+        call.server.connections[-1].go_away(10)  # type: ignore[union-attr]
+        await call.waits(1)
+        assert len(call.server.got) == 2, "the turn is over: the connection can be replaced at once"
+        await call.says()
+        await call.waits(5)
+        assert told(call) == [("Yes.", "complete")]
+
+
 async def test_text_is_an_answer_where_text_was_asked_for() -> None:
     options = OpenAIRealtimeOptions(output_modalities=("text",))
     async with calling(OPENAI, [[Speak("The code is 4711.")]], options=options) as call:

@@ -196,6 +196,33 @@ async def test_an_utterance_that_is_never_answered_ends_in_time_with_the_text_th
         assert caller.server.got[-1].utterances == [said]
 
 
+@pytest.mark.parametrize(("interim_s", "left", "goes_on"), [(0.2, "one two", True), (0.0, "", False)])
+async def test_a_vendor_that_ends_no_utterance_is_kept_while_its_interim_texts_serve(
+    interim_s: float, left: str, goes_on: bool
+) -> None:
+    async with line(transcripts=["one two three"], interim_s=interim_s, answers=0, ends=goes_on) as caller:
+        for count in range(1, 4):
+            await caller.utters()
+            assert (await caller.until_transcribed(count))[-1] == left
+        await caller.waits(1)
+        assert caller.is_over is not goes_on
+        if goes_on:
+            assert [error.fatal for error in caller.errors] == [False] * 3
+            caller.server.behaviour.answers = 1
+            await caller.utters()
+            assert (await caller.until_transcribed(4))[3] == "one two three"
+
+
+async def test_a_vendor_that_ends_no_utterance_is_left_if_another_engine_can_take_the_call() -> None:
+    async with line(transcripts=["one two three"], interim_s=0.2, answers=0) as caller:
+        caller.stt.replaceable = True
+        for _ in range(3):
+            await caller.utters()
+            await caller.waits(6)
+        assert "lost" in caller.states
+        assert not caller.fatal
+
+
 async def test_an_answer_that_comes_too_late_is_not_the_next_utterances() -> None:
     async with line(transcripts=["first", "second"], answer_delay_s=6.0) as caller:
         await caller.utters()

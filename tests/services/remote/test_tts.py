@@ -13,76 +13,26 @@ import pytest
 from duologue.errors import ConfigurationError
 from duologue.frames import (
     BotAudio,
-    BotText,
     ResponseEnded,
     ResponseStarted,
     ToolCall,
-    Word,
-    WordTimes,
 )
-from duologue.processors import Pipeline
 from duologue.services.remote.connection import ConnectionSettings
-from duologue.session import Session
 from duologue.testing.parrot import ParrotTTS, ParrotTTSOptions
 from duologue.testing.scripted.parrot import ScriptedParrot, SpeakingParrot
 from duologue.testing.scripted.server import SPEECH_CHARACTERS_PER_S
 from duologue.testing.tls import loopback
 from duologue.testing.tones import tone
-from tests.services.remote.calls import RemoteCall
-from tests.session.calls import Sink, settled
+from tests.services.remote.calls import WritingCall
+from tests.session.calls import settled
 
 
-class TTSCall(RemoteCall):
+class TTSCall(WritingCall):
     """A call through a TTS, with an agent that writes."""
 
     def __init__(self, server: ScriptedParrot, tts: ParrotTTS, *, ends: bool = True) -> None:
-        self.server, self.tts, self.sink = server, tts, Sink()
-        super().__init__(Session(Pipeline([tts, self.sink])), ends=ends)
-
-    async def begins(self, voice: str = "") -> str:
-        """A response begins. Returns its id."""
-        session = self.session
-        turn = session.floor.begin()
-        response_id = session.ledger.new_id()
-        session.ledger.open(response_id, turn)
-        await session.send(ResponseStarted(turn=turn, response_id=response_id, voice=voice))
-        return response_id
-
-    async def writes(self, response_id: str, *texts: str) -> None:
-        session = self.session
-        for text in texts:
-            session.ledger.add_text(response_id, text)
-            await session.send(BotText(turn=session.floor.turn, response_id=response_id, text=text))
-
-    async def ends(self, response_id: str, status: Any = "completed") -> None:
-        turn = self.session.floor.turn
-        await self.session.send(ResponseEnded(turn=turn, response_id=response_id, status=status))
-
-    async def says(self, *texts: str, voice: str = "") -> str:
-        response_id = await self.begins(voice)
-        await self.writes(response_id, *texts)
-        await self.ends(response_id)
-        return response_id
-
-    async def until_ended(self, count: int, within_s: float = 30.0) -> list[ResponseEnded]:
-        await self.until(lambda: len(self.ended) >= count, f"{count} ends", within_s)
-        return self.ended
-
-    @property
-    def ended(self) -> list[ResponseEnded]:
-        return [frame for frame in self.sink.frames if isinstance(frame, ResponseEnded)]
-
-    def audio(self, response_id: str) -> bytes:
-        frames = [f for f in self.sink.frames if isinstance(f, BotAudio) and f.response_id == response_id]
-        return b"".join(frame.audio for frame in frames)
-
-    def words(self, response_id: str) -> list[Word]:
-        """As the ledger keeps them: later times take the place of earlier ones."""
-        kept: list[Word] = []
-        for frame in self.sink.frames:
-            if isinstance(frame, WordTimes) and frame.response_id == response_id:
-                kept = [word for word in kept if word.start_s < frame.words[0].start_s] + list(frame.words)
-        return kept
+        self.server, self.tts = server, tts
+        super().__init__(tts, ends=ends)
 
     @property
     def connection(self) -> SpeakingParrot:

@@ -55,7 +55,7 @@ async def deaf(url: str) -> AsyncIterator[ClientConnection]:
 async def test_a_flood_of_small_requests_is_cut_off_and_memory_stays_flat() -> None:
     mocks = Mocks()
     reasons: list[str] = []
-    async with serving(mocks, limits=WebLimits(messages_per_s=100)) as url, deaf(url) as client:
+    async with serving(mocks, limits=WebLimits(messages_per_s=10)) as url, deaf(url) as client:
         while not (mocks.sessions and mocks.sessions[0].state is State.ACTIVE):
             await anyio.sleep(0.01)
         mocks.sessions[0].on(SessionEnding, lambda signal: reasons.append(signal.reason))

@@ -1,0 +1,66 @@
+"""`OpenAILLM` over the real SDK, against a scripted server."""
+
+from __future__ import annotations
+
+import anyio
+import pytest
+
+from duologue.agents.tool import Tool
+from duologue.frames import Usage
+from duologue.processors.tools import Tools
+from duologue.services.cascade import Cascade
+from duologue.services.openai.llm import OpenAILLM
+from duologue.testing.mocks import MockSTT, MockTTS
+from duologue.testing.scripted.openai_api import ScriptedOpenAIHTTP
+from duologue.testing.scripted.server import CallTool, Speak, Wait
+from tests.services.story import Story, story
+
+
+def through(server: ScriptedOpenAIHTTP, *texts: str, tools: Tools | None = None, **options: object) -> Story:
+    """A call whose model is the server's."""
+    llm = OpenAILLM(api_key="test", base_url=server.url, **options)  # type: ignore[arg-type]
+    engine = Cascade(MockSTT(texts or ("Hello?",)), llm, MockTTS(seconds_per_sentence=1.0), instructions="Be brief.")
+    return story(*([tools] if tools else []), engine=engine)
+
+
+async def test_an_answer_is_streamed_word_by_word() -> None:
+    async with ScriptedOpenAIHTTP([[Speak("It rains. Take a coat.")]]) as server:
+        async with through(server, "What about the weather?") as call:
+            await call.says()
+            await call.waits_until(8)
+        assert call.log == ["caller: What about the weather?", "agent: It rains. Take a coat."]
+    [request] = server.requests
+    assert request.json["messages"] == [
+        {"role": "system", "content": "Be brief."},
+        {"role": "user", "content": "What about the weather?"},
+    ]
+    [usage] = [usage for usage in call.came(Usage) if usage.service == "OpenAILLM"]
+    assert (usage.model, usage.turn, usage.input_tokens > 10, usage.output_tokens) == ("gpt-5.4-mini", 1, True, 6)
+
+
+async def test_a_tool_call_in_pieces_is_made_and_its_result_goes_back() -> None:
+    async def weather(city: str) -> str:
+        """Return the weather."""
+        return f"rain in {city}"
+
+    async with ScriptedOpenAIHTTP([[CallTool("weather", {"city": "Zürich"})], [Speak("It rains.")]]) as server:
+        async with through(server, "And in Zürich?", tools=Tools([Tool(weather)])) as call:
+            await call.says()
+            await call.waits_until(8)
+        assert call.log[-1] == "agent: It rains."
+    last = server.requests[-1].json["messages"][-2:]
+    assert last[0]["tool_calls"][0]["function"] == {"name": "weather", "arguments": '{"city":"Zürich"}'}
+    assert last[1] == {"role": "tool", "tool_call_id": last[0]["tool_calls"][0]["id"], "content": "rain in Zürich"}
+
+
+async def test_an_interruption_closes_the_request_on_the_wire() -> None:
+    script = [[Speak("One moment."), Wait(60), Speak("Never heard.")]]
+    async with ScriptedOpenAIHTTP(script) as server, through(server) as call:
+        await call.says()
+        await call.waits_until(1.5)
+        call.session.interrupt()
+        await anyio.sleep(0.05)
+        [request] = server.requests
+        assert request.closed_by == "client"
+        assert request.closed_at == pytest.approx(1.5, abs=0.05)
+        assert not server.open_connections
