@@ -219,7 +219,7 @@ async def test_an_error_that_ends_the_session_loses_no_word(kind: str, closes: b
 
 @pytest.mark.parametrize("kind", ["auth_error", "quota_exceeded", "unaccepted_terms"])
 async def test_an_error_of_the_account_is_final(kind: str) -> None:
-    async with listening(ends=False) as caller:
+    async with listening(ends=False, may_fail=True) as caller:
         await caller.begins(5)
         await caller.connection.send_raw(f'{{"message_type": "{kind}", "error": "Not you."}}')
         await anyio.sleep(1)

@@ -313,7 +313,7 @@ async def test_an_error_of_a_context_fails_it_and_the_next_response_is_spoken() 
 
 @pytest.mark.parametrize("code", ["quota_exceeded", "invalid_api_key"])
 async def test_a_final_error_ends_the_attempts(code: str) -> None:
-    async with speaking(ends=False) as agent:
+    async with speaking(ends=False, may_fail=True) as agent:
         agent.server.behaviour.silent = True
         await agent.says("Hello there.")
         await anyio.sleep(0.1)
