@@ -6,7 +6,6 @@ import base64
 import os
 import re
 import ssl
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from ..context import Request, ToolRequest
 from ..pace import AnswerLimits, Pace
 from ..remote.errors import ConnectionLost
 from ..remote.ids import Recent
-from ..streaming import StreamingLLM
+from ..streaming import Answer, StreamingLLM
 from .contents import request_body
 from .realtime import KEY_VARIABLES
 from .text_api import GeminiAPI
@@ -89,11 +88,8 @@ class GeminiLLM(StreamingLLM):
         await super().close()
         await self._api.close()
 
-    async def generate(self, request: Request) -> AsyncIterator[str | ToolRequest | Usage]:
-        """Yield the pieces of the model's answer.
-
-        Raises ConnectionLost, DeadlineExceeded, and ServiceError for an answer that is blocked or malformed.
-        """
+    async def answer(self, request: Request) -> Answer:
+        """Yield the pieces of the model's answer."""
         options = text_options(self.options, request.options)
         pace = Pace(self.limits, thinks_unseen=options.thinks)
         body = request_body(request, options, self._signatures, signs=_SIGNS.match(self.model) is not None)

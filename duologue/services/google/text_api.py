@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
 
 import anyio
@@ -14,6 +14,7 @@ import anyio.to_thread
 from ...errors import IncompatiblePackage, MissingExtra, without_credentials
 from ..remote.errors import ConnectionLost, asked_pause_s, fatal, final_tls, named_wait_s
 from ..remote.tls import client_ssl_context
+from ..streaming import ContextTooLong
 
 if TYPE_CHECKING:  # an optional dependency
     import httpx2
@@ -23,12 +24,10 @@ if TYPE_CHECKING:  # an optional dependency
 
 KEEP_ALIVE_S = 240.0
 """Seconds for which an idle connection is kept: a caller thinks longer than the 5 s of the SDK's default."""
+MAX_WAITING = 10_000
+"""The most pieces of an answer that have come and wait for the call."""
 MAX_MESSAGE = 300
 """The most characters of the vendor's message in an error."""
-
-
-class ContextTooLong(ConnectionLost):
-    """A request has more tokens than the model takes."""
 
 
 class GeminiAPI:
@@ -68,8 +67,14 @@ class GeminiAPI:
         )
         return genai.Client(api_key=api_key, vertexai=False, http_options=options)
 
-    async def stream(self, api_key: str, model: str, body: dict[str, Any]) -> AsyncIterator[GenerateContentResponse]:
-        """Yield the pieces of an answer. Raises ConnectionLost, ContextTooLong for a request that is too long."""
+    async def stream(
+        self, api_key: str, model: str, body: dict[str, Any]
+    ) -> AsyncGenerator[GenerateContentResponse, None]:
+        """Yield the pieces of an answer. Raises ConnectionLost, ContextTooLong for a request that is too long.
+
+        The SDK's stream is five asynchronous generators in each other, which close the connection in order only if they
+        are cancelled while they wait for it: a task does nothing but wait.
+        """
         client = await self.open(api_key)
         # The SDK takes the body as it is in the place of the contents that it demands.
         config: dict[str, Any] = {
@@ -77,17 +82,28 @@ class GeminiAPI:
             "automatic_function_calling": {"disable": True},
             "automatic_continuation": False,
         }
-        pieces: Any = None
+        came: asyncio.Queue[GenerateContentResponse | Exception | None] = asyncio.Queue()
+
+        async def read() -> None:
+            try:
+                models: Any = client.aio.models
+                async for piece in await models.generate_content_stream(model=model, contents=" ", config=config):
+                    came.put_nowait(piece)
+                    if came.qsize() > MAX_WAITING:
+                        raise ConnectionLost(f"more than {MAX_WAITING} pieces of an answer wait")
+                came.put_nowait(None)
+            except Exception as error:
+                came.put_nowait(error)
+
+        reading = asyncio.ensure_future(read())
         try:
-            pieces = await client.aio.models.generate_content_stream(model=model, contents=" ", config=config)  # type: ignore[arg-type]
-            async for piece in pieces:
+            while (piece := await came.get()) is not None:
+                if isinstance(piece, Exception):
+                    raise lost(piece, model) from piece
                 yield piece
-        except Exception as error:
-            raise lost(error, model) from error
         finally:
-            if pieces is not None:
-                with contextlib.suppress(Exception):
-                    await pieces.aclose()
+            reading.cancel()
+            await asyncio.wait([reading])
 
     async def close(self) -> None:
         """Release the SDK's client. The next request makes another."""

@@ -13,6 +13,8 @@ from .options import (
     Tracing,
 )
 from .realtime import OpenAIRealtime
+from .responses_llm import OpenAIResponsesLLM
+from .responses_options import OpenAIResponsesOptions
 
 __all__ = [
     "FunctionChoice",
@@ -21,6 +23,8 @@ __all__ = [
     "OpenAILLM",
     "OpenAIRealtime",
     "OpenAIRealtimeOptions",
+    "OpenAIResponsesLLM",
+    "OpenAIResponsesOptions",
     "RetentionRatio",
     "SemanticVad",
     "ServerVad",
