@@ -13,12 +13,17 @@ import pytest
 from duologue.agents.tool import Tool
 from duologue.errors import BadInput, ConfigurationError, DeadlineExceeded, ServiceError
 from duologue.frames import Configure, ResponseStarted, Usage, UserImage
+from duologue.services.cascade import Cascade
 from duologue.services.context import Message, Request
+from duologue.services.google import GeminiOptions
 from duologue.services.pace import AnswerLimits
 from duologue.services.streaming import StreamingLLM
+from duologue.testing.mocks import MockSTT, MockTTS
 from duologue.testing.scripted.server import CallTool, Close, Fail, HalfOpen, Raw, Speak, Wait
 from duologue.testing.scripted.text_model import Refuse, Reject, Stop, Think
+from duologue.transports import MemoryTransport
 from tests.services.model_servers import GEMINI, VENDORS, Server, Vendor, through, told
+from tests.services.story import story
 
 SORRY = "agent: Sorry, something went wrong. Could you say that again?"
 HELLO = Request(instructions="Be brief.", messages=(Message(role="user", text="Hello?"),))
@@ -240,7 +245,7 @@ LIMITS = AnswerLimits(first_token_s=2, first_word_s=5, stall_s=3)
 async def test_each_limit_of_time_has_its_error(vendor: Vendor, script: list[Any], problem: str, at: float) -> None:
     async with vendor.serve([script]) as server:
         _show_thoughts(server)
-        options = {"options": vendor.llm(api_key="x").options.__class__(thinking_budget=0)} if vendor is GEMINI else {}
+        options = {"options": GeminiOptions(thinking_budget=0)} if vendor is GEMINI else {}
         llm = vendor.made(server, limits=LIMITS, **options)
         began = anyio.current_time()
         assert await failure(llm) == problem
@@ -432,12 +437,12 @@ async def test_a_text_cut_inside_a_surrogate_pair_is_whole_again(vendor: Vendor)
 
 def _text_event(vendor: Vendor, text: str) -> str:
     """An event with a piece of text, in ASCII."""
-    message: dict[str, Any] = {
+    messages: dict[str, dict[str, Any]] = {
         "chat": {"choices": [{"index": 0, "delta": {"content": text}}]},
         "responses": {"type": "response.output_text.delta", "delta": text},
         "gemini": {"candidates": [{"content": {"parts": [{"text": text}], "role": "model"}}]},
-    }[str(vendor)]
-    return json.dumps(message)
+    }
+    return json.dumps(messages[str(vendor)])
 
 
 async def test_bytes_cut_anywhere_are_the_same_answer(vendor: Vendor) -> None:
@@ -475,3 +480,25 @@ async def test_each_request_begins_with_the_one_before_it(vendor: Vendor) -> Non
         assert len(prompts) == 12
         for earlier, later in itertools.pairwise(prompts):
             assert later.startswith(earlier)
+
+
+async def test_most_tokens_of_a_ten_minute_call_come_from_the_cache(vendor: Vendor) -> None:
+    turns = 40
+    script = [[Speak(f"Answer {number}: we open at nine, and the table is yours.")] for number in range(turns)]
+    async with vendor.serve(script) as server:
+        llm = vendor.made(server)
+        engine = Cascade(
+            MockSTT([f"Question {number}: when do you open, and is my table free?" for number in range(turns)]),
+            llm,
+            MockTTS(s_per_character=0.06),
+            instructions="You are the host of a restaurant. " + "Be brief, and friendly. " * 200,
+        )
+        async with story(MemoryTransport().output(), engine=engine) as call:
+            for turn in range(turns):
+                await call.waits_until(15 * turn)
+                await call.says(2.0)
+            await call.waits_until(600)
+    used = [usage for usage in call.came(Usage) if usage.service == vendor.llm.__name__]
+    assert len(used) == turns
+    share = sum(usage.cached_tokens for usage in used) / sum(usage.input_tokens for usage in used)
+    assert share > 0.9, f"{share:.1%}"

@@ -141,7 +141,7 @@ class _GeminiAnswer:
         if not piece.candidates:
             return "", False, False
         candidate = piece.candidates[0]
-        if candidate.finish_reason is not None:
+        if candidate.finish_reason is not None and self._finish in ("", *ENDS):
             self._finish = _name(candidate.finish_reason)
         text, called, thought = "", False, False
         for part in (candidate.content.parts if candidate.content is not None else None) or ():

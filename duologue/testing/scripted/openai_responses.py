@@ -227,6 +227,7 @@ def asked_of(request: HTTPRequest, body: ResponsesBody, items: Sequence[dict[str
 
 
 def _add(history: list[Message], item: dict[str, Any]) -> None:
+    role: Any
     match item.get("type", "message"):
         case "message":
             role = "system" if item["role"] == "developer" else item["role"]
@@ -329,7 +330,7 @@ class ResponsesAnswer(Answer):
         await self._end_message()
         self._open, self._words = part, ""
         item = {"id": self._place["item_id"], "type": "message", "status": "in_progress", "role": "assistant"}
-        item["content"] = []  # type: ignore[assignment]
+        item["content"] = []
         await self.send("response.output_item.added", output_index=len(self._output), item=item)
         await self.send("response.content_part.added", **self._place, content_index=0, part=part)
 

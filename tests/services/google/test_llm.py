@@ -1,72 +1,127 @@
-"""`GeminiLLM` over the real SDK, against a scripted server."""
+"""`GeminiLLM`: what only Gemini has. All over the real SDK."""
 
 from __future__ import annotations
 
-import anyio
+from typing import Any
+
 import pytest
 
 from duologue.agents.tool import Tool
-from duologue.frames import Usage
-from duologue.processors.tools import Tools
-from duologue.services.cascade import Cascade
-from duologue.services.google.llm import GeminiLLM
-from duologue.testing.mocks import MockSTT, MockTTS
+from duologue.errors import ConfigurationError, ServiceError
+from duologue.services.context import Message, Request, ToolRequest
+from duologue.services.google import GeminiLLM, GeminiOptions
 from duologue.testing.scripted.gemini_http import ScriptedGeminiHTTP
-from duologue.testing.scripted.server import CallTool, Speak, Wait
-from tests.services.story import Story, story
+from duologue.testing.scripted.server import CallTool, Raw, Speak
+from tests.services.model_servers import GEMINI, through
+from tests.services.test_streaming_llms import HELLO, answered, weather, words
 
 
-def through(server: ScriptedGeminiHTTP, *texts: str, tools: Tools | None = None, **options: object) -> Story:
-    """A call whose model is the server's."""
-    llm = GeminiLLM(api_key="test", base_url=server.url, **options)  # type: ignore[arg-type]
-    engine = Cascade(MockSTT(texts or ("Hello?",)), llm, MockTTS(seconds_per_sentence=1.0), instructions="Be brief.")
-    return story(*([tools] if tools else []), engine=engine)
-
-
-async def test_an_answer_is_streamed_word_by_word() -> None:
-    async with ScriptedGeminiHTTP([[Speak("It rains. Take a coat.")]]) as server:
-        async with through(server, "What about the weather?") as call:
-            await call.says()
-            await call.waits_until(8)
-        assert call.log == ["caller: What about the weather?", "agent: It rains. Take a coat."]
-    [request] = server.requests
-    assert request.json == {
+async def test_a_request_has_the_instructions_and_the_conversation() -> None:
+    async with ScriptedGeminiHTTP([[Speak("Yes.")]]) as server:
+        await answered(GEMINI.made(server))
+    assert server.requests[0].json == {
         "systemInstruction": {"parts": [{"text": "Be brief."}]},
         "generationConfig": {},
-        "contents": [{"role": "user", "parts": [{"text": "What about the weather?"}]}],
+        "contents": [{"role": "user", "parts": [{"text": "Hello?"}]}],
     }
-    [usage] = [usage for usage in call.came(Usage) if usage.service == "GeminiLLM"]
-    assert (usage.model, usage.turn, usage.input_tokens > 10, usage.output_tokens) == ("gemini-3.8-flash", 1, True, 6)
 
 
-async def test_tool_calls_go_back_with_their_signatures_and_results() -> None:
-    async def weather(city: str) -> str:
-        """Return the weather."""
-        return f"rain in {city}"
-
+async def test_tool_calls_go_back_with_their_signatures() -> None:
     calls = [CallTool("weather", {"city": "Zürich"}), CallTool("weather", {"city": "Bern"})]
     async with ScriptedGeminiHTTP([calls, [Speak("It rains.")]]) as server:
-        async with through(server, "And in Zürich?", tools=Tools([Tool(weather)])) as call:
+        async with through(GEMINI.made(server), "And in Zürich?", tools=[Tool(weather)]) as call:
             await call.says()
             await call.waits_until(8)
         assert call.log[-1] == "agent: It rains."
-    asked, answered = server.requests[-1].json["contents"][-2:]
+    asked, answered_by = server.requests[-1].json["contents"][-2:]
     assert [part["thoughtSignature"] for part in asked["parts"]] == server.signatures
     assert [part["functionCall"]["args"] for part in asked["parts"]] == [{"city": "Zürich"}, {"city": "Bern"}]
-    assert [part["functionResponse"]["response"] for part in answered["parts"]] == [
+    assert [part["functionResponse"]["response"] for part in answered_by["parts"]] == [
         {"result": "rain in Zürich"},
         {"result": "rain in Bern"},
     ]
 
 
-async def test_an_interruption_closes_the_request_on_the_wire() -> None:
-    script = [[Speak("One moment."), Wait(60), Speak("Never heard.")]]
-    async with ScriptedGeminiHTTP(script) as server, through(server) as call:
-        await call.says()
-        await call.waits_until(1.5)
-        call.session.interrupt()
-        await anyio.sleep(0.05)
-        [request] = server.requests
-        assert request.closed_by == "client"
-        assert request.closed_at == pytest.approx(1.5, abs=0.05)
-        assert not server.open_connections
+async def test_the_call_of_another_model_has_the_signature_for_such_calls() -> None:
+    call = ToolRequest(call_id="c1", name="weather", arguments={"city": "Bern"})
+    messages = (
+        Message(role="assistant", text="Welcome."),
+        Message(role="user", text="And in Bern?"),
+        Message(role="assistant", calls=(call,)),
+        Message(role="tool", text="rain", call_id="c1", name="weather"),
+        Message(role="system", text="The caller is called Ann."),
+    )
+    async with ScriptedGeminiHTTP([[Speak("It rains.")]]) as server:
+        request = Request(instructions="", messages=messages, tools=(Tool(weather).spec,))
+        assert words(await answered(GEMINI.made(server), request)) == "It rains."
+    turns = server.requests[0].json["contents"]
+    assert [turn["role"] for turn in turns] == ["user", "model", "user", "model", "user", "user"]
+    assert turns[-1]["parts"] == [{"text": "[The caller is called Ann.]"}]
+
+
+async def test_an_older_model_gets_no_signature_that_it_has_not_given() -> None:
+    call = ToolRequest(call_id="c1", name="weather", arguments={})
+    messages = (
+        *HELLO.messages,
+        Message(role="assistant", calls=(call,)),
+        Message(role="tool", call_id="c1", name="weather"),
+    )
+    async with ScriptedGeminiHTTP([[Speak("Yes.")]]) as server:
+        await answered(
+            GeminiLLM("gemini-2.5-flash", api_key="test", base_url=server.url),
+            Request(instructions="", messages=messages),
+        )
+    assert "thoughtSignature" not in server.requests[0].json["contents"][1]["parts"][0]
+
+
+@pytest.mark.parametrize(
+    ("piece", "problem"),
+    [
+        ({"promptFeedback": {"blockReason": "PROHIBITED_CONTENT"}}, "blocked the request: PROHIBITED_CONTENT"),
+        ({"candidates": [{"finishReason": "RECITATION"}]}, "blocked the answer: RECITATION"),
+        ({"candidates": [{"finishReason": "MALFORMED_FUNCTION_CALL"}]}, "ended the answer: MALFORMED_FUNCTION_CALL"),
+        ({"candidates": [{"content": {"parts": [{"text": 5}]}}]}, "malformed"),
+        ("{]", "malformed|JSON"),
+    ],
+)
+async def test_an_answer_that_is_blocked_or_malformed_is_told(piece: Any, problem: str) -> None:
+    async with ScriptedGeminiHTTP([[Raw(piece)]]) as server:
+        with pytest.raises(ServiceError, match=problem):
+            await answered(GEMINI.made(server))
+
+
+async def test_settings_are_sent() -> None:
+    options = GeminiOptions(
+        max_output_tokens=200,
+        thinking_level="LOW",
+        stop_sequences=("Bye",),
+        safety={"HARASSMENT": "BLOCK_NONE"},
+        tool_choice="tool:weather",
+        service_tier="priority",
+    )
+    async with ScriptedGeminiHTTP([[Speak("Yes.")]]) as server:
+        request = Request(instructions="", messages=HELLO.messages, tools=(Tool(weather).spec,))
+        await answered(GEMINI.made(server, options=options), request)
+        body = server.requests[0].json
+    assert body["generationConfig"] == {
+        "maxOutputTokens": 200,
+        "stopSequences": ["Bye"],
+        "thinkingConfig": {"thinkingLevel": "LOW"},
+    }
+    assert body["safetySettings"] == [{"category": "HARM_CATEGORY_HARASSMENT", "threshold": "BLOCK_NONE"}]
+    assert body["toolConfig"] == {"functionCallingConfig": {"mode": "ANY", "allowedFunctionNames": ["weather"]}}
+    assert body["serviceTier"] == "priority"
+
+
+@pytest.mark.parametrize(
+    ("made", "problem"),
+    [
+        (lambda: GeminiLLM(""), "name of a model"),
+        (lambda: GeminiLLM().check_options({"temperature": 3}), "temperature"),
+        (lambda: GeminiLLM(options=GeminiOptions(thinking_budget=0, thinking_level="LOW")), "exclude each other"),
+        (lambda: GeminiLLM().check_options({"tool_choice": "weather"}), "tool_choice"),
+    ],
+)
+def test_settings_are_checked(made: Any, problem: str) -> None:
+    with pytest.raises(ConfigurationError, match=problem):
+        made()
