@@ -10,7 +10,7 @@ from duologue.processors.tools import Tools
 from duologue.services.cascade import Cascade
 from duologue.services.google import GeminiLLM
 from duologue.services.openai import OpenAILLM, OpenAIResponsesLLM
-from duologue.services.streaming import StreamingLLM
+from duologue.services.remote.llm import RemoteLLM
 from duologue.testing.mocks import MockSTT, MockTTS
 from duologue.testing.scripted.gemini_http import ScriptedGeminiHTTP
 from duologue.testing.scripted.openai_api import ScriptedOpenAIHTTP
@@ -26,13 +26,13 @@ class Vendor:
 
     name: str
     serve: Callable[..., Server]
-    llm: Callable[..., StreamingLLM]
+    llm: Callable[..., RemoteLLM]
     model: str
 
     def __str__(self) -> str:
         return self.name
 
-    def made(self, server: Server, **options: Any) -> StreamingLLM:
+    def made(self, server: Server, **options: Any) -> RemoteLLM:
         """The service, as a client of a server."""
         return self.llm(**{"api_key": "test", "base_url": server.url, **options})
 
@@ -43,7 +43,7 @@ GEMINI = Vendor("gemini", ScriptedGeminiHTTP, GeminiLLM, "gemini-3.8-flash")
 VENDORS = [CHAT, RESPONSES, GEMINI]
 
 
-def through(llm: StreamingLLM, *texts: str, tools: Sequence[Any] = (), **options: Any) -> Story:
+def through(llm: RemoteLLM, *texts: str, tools: Sequence[Any] = (), **options: Any) -> Story:
     """A call of a caller who says these texts, one after the other, with an agent whose model is this one."""
     tts = MockTTS(s_per_character=0.1)
     engine = Cascade(MockSTT(texts or ("Hello?",)), llm, tts, instructions="Be brief.")

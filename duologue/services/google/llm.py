@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from ...errors import ConfigurationError, DuologueError, ServiceError, check_installed
 from ...frames import Usage
 from ..context import Request, ToolRequest
-from ..pace import AnswerLimits, Pace
 from ..remote.errors import ConnectionLost
 from ..remote.ids import Recent
-from ..streaming import Answer, StreamingLLM
+from ..remote.llm import Answer, RemoteLLM
+from ..remote.pace import AnswerLimits, Pace
 from .contents import request_body
 from .realtime import KEY_VARIABLES
 from .text_api import GeminiAPI
@@ -34,7 +34,7 @@ ENDS = ("STOP", "FINISH_REASON_UNSPECIFIED")
 _SIGNS = re.compile(r"(models/)?gemini-([3-9]|\d\d)")
 
 
-class GeminiLLM(StreamingLLM):
+class GeminiLLM(RemoteLLM):
     """A text model of Gemini. Needs the extra `google`.
 
     The key is `api_key`, by default GOOGLE_API_KEY or GEMINI_API_KEY of the environment. `base_url` is a custom

@@ -13,8 +13,8 @@ import anyio.to_thread
 
 from ...errors import IncompatiblePackage, MissingExtra, without_credentials
 from ..remote.errors import ConnectionLost, asked_pause_s, fatal, final_tls, named_wait_s
+from ..remote.llm import ContextTooLong
 from ..remote.tls import client_ssl_context
-from ..streaming import ContextTooLong
 
 if TYPE_CHECKING:  # an optional dependency
     import httpx2

@@ -18,9 +18,9 @@ import anyio.to_thread
 
 from ...errors import BadInput, ConfigurationError, MissingExtra, check_installed, public_address, without_credentials
 from ..remote.errors import ConnectionLost, asked_pause_s, fatal, final_tls, named_wait_s
+from ..remote.llm import ContextTooLong
+from ..remote.sse import MAX_EVENT_BYTES, EventSplitter
 from ..remote.tls import client_ssl_context
-from ..sse import MAX_EVENT_BYTES, EventSplitter
-from ..streaming import ContextTooLong
 
 if TYPE_CHECKING:  # an optional dependency
     import httpx2

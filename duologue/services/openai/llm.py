@@ -6,10 +6,10 @@ from typing import Any
 
 from ...errors import ConfigurationError
 from ..context import Request, ToolRequest
-from ..pace import AnswerLimits, Pace
 from ..remote.errors import ConnectionLost
 from ..remote.ids import Recent
-from ..streaming import Answer, StreamingLLM
+from ..remote.llm import Answer, RemoteLLM
+from ..remote.pace import AnswerLimits, Pace
 from .api import OpenAIAPI, Streamed
 from .chat_answer import ChatAnswer
 from .chat_messages import chat_body
@@ -19,7 +19,7 @@ MAX_KEPT = 1_000
 """The latest tool calls whose extra fields are kept."""
 
 
-class OpenAILLM(StreamingLLM):
+class OpenAILLM(RemoteLLM):
     """A model behind `/chat/completions`. Needs the extra `openai`.
 
     `base_url` is by default OPENAI_BASE_URL or OpenAI's own; with it any compatible server works (vLLM, Ollama,

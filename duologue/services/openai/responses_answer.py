@@ -10,7 +10,7 @@ from ...errors import BadInput, DuologueError, ServiceError
 from ...frames import Usage
 from ..remote.errors import ConnectionLost, fatal, named_wait_s
 from ..remote.lenient import message_reader
-from ..streaming import MAX_BAD_EVENTS
+from ..remote.llm import MAX_BAD_EVENTS
 from .chat_calls import MAX_STREAMED_CALLS, StreamedCall
 
 _Count = Annotated[float, msgspec.Meta(ge=0, le=1e15)]

@@ -9,10 +9,10 @@ import msgspec
 
 from ...errors import ConfigurationError
 from ..context import Request, ToolRequest
-from ..pace import AnswerLimits, Pace
 from ..remote.errors import ConnectionLost
 from ..remote.ids import Recent
-from ..streaming import Answer, StreamingLLM
+from ..remote.llm import Answer, RemoteLLM
+from ..remote.pace import AnswerLimits, Pace
 from .api import OpenAIAPI, Streamed
 from .chat_options import DEFAULT_TEXT_MODEL, UNTHINKING, overridden
 from .responses_answer import ResponsesAnswer
@@ -23,7 +23,7 @@ MAX_REASONING = 200
 """The latest tool calls whose encrypted reasoning is kept."""
 
 
-class OpenAIResponsesLLM(StreamingLLM):
+class OpenAIResponsesLLM(RemoteLLM):
     """A model behind `/responses`. Needs the extra `openai`.
 
     `api_key` and `base_url` are those of `OpenAILLM`. `Configure.options` are fields of `OpenAIResponsesOptions`. While

@@ -13,7 +13,7 @@ from duologue.services.google import GeminiLLM, GeminiOptions
 from duologue.testing.scripted.gemini_http import ScriptedGeminiHTTP
 from duologue.testing.scripted.server import CallTool, Raw, Speak
 from tests.services.model_servers import GEMINI, through
-from tests.services.test_streaming_llms import HELLO, answered, weather, words
+from tests.services.remote.test_llm import HELLO, answered, weather, words
 
 
 async def test_a_request_has_the_instructions_and_the_conversation() -> None:

@@ -17,7 +17,7 @@ from duologue.testing.scripted.openai_api import ScriptedOpenAIHTTP
 from duologue.testing.scripted.server import Raw, Speak
 from duologue.testing.scripted.text_model import Think
 from tests.services.model_servers import CHAT, through, told
-from tests.services.test_streaming_llms import HELLO, answered, weather, words
+from tests.services.remote.test_llm import HELLO, answered, weather, words
 
 DONE = Raw("[DONE]")
 

@@ -11,7 +11,7 @@ from duologue.testing.scripted.openai_api import ScriptedOpenAIHTTP
 from duologue.testing.scripted.server import CallTool, Raw, Speak, Wait
 from duologue.testing.scripted.text_model import Think
 from tests.services.model_servers import RESPONSES, through
-from tests.services.test_streaming_llms import HELLO, answered, weather, words
+from tests.services.remote.test_llm import HELLO, answered, weather, words
 
 
 async def test_a_request_goes_on_from_the_answer_that_was_heard() -> None:

@@ -1,4 +1,4 @@
-"""`StreamingLLM`: the base of models that answer over a vendor's HTTP API, piece by piece."""
+"""`RemoteLLM`: the base of models that answer over a vendor's HTTP API, piece by piece."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from uuid import uuid4
 
 import msgspec
 
-from ..errors import DuologueError
-from ..frames import Usage
-from .context import Request, ToolRequest, estimated_tokens
-from .llm import LLM
+from ...errors import DuologueError
+from ...frames import Usage
+from ..context import Request, ToolRequest, estimated_tokens
+from ..llm import LLM
+from .errors import ConnectionLost
 from .pace import AnswerLimits
-from .remote.errors import ConnectionLost
 
 log = logging.getLogger("duologue")
 
@@ -32,7 +32,7 @@ class ContextTooLong(ConnectionLost):
     """A request has more tokens than the model takes. Raised before the first piece of the answer."""
 
 
-class StreamingLLM(LLM):
+class RemoteLLM(LLM):
     """A model whose answers have the time limits `limits`, and whose requests can be cancelled on the wire.
 
     A service implements `answer`. A request that is too long for the model is made again with the newer half of the

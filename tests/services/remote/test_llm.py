@@ -16,8 +16,8 @@ from duologue.frames import Configure, ResponseStarted, Usage, UserImage
 from duologue.services.cascade import Cascade
 from duologue.services.context import Message, Request
 from duologue.services.google import GeminiOptions
-from duologue.services.pace import AnswerLimits
-from duologue.services.streaming import StreamingLLM
+from duologue.services.remote.llm import RemoteLLM
+from duologue.services.remote.pace import AnswerLimits
 from duologue.testing.mocks import MockSTT, MockTTS
 from duologue.testing.scripted.server import CallTool, Close, Fail, HalfOpen, Raw, Speak, Wait
 from duologue.testing.scripted.text_model import Refuse, Reject, Stop, Think
@@ -36,7 +36,7 @@ async def weather(city: str) -> str:
     return f"rain in {city}"
 
 
-async def answered(llm: StreamingLLM, request: Request = HELLO) -> list[Any]:
+async def answered(llm: RemoteLLM, request: Request = HELLO) -> list[Any]:
     """The pieces of an answer, outside a call."""
     try:
         return [piece async for piece in llm.generate(request)]
@@ -44,7 +44,7 @@ async def answered(llm: StreamingLLM, request: Request = HELLO) -> list[Any]:
         await llm.close()
 
 
-async def failure(llm: StreamingLLM) -> str:
+async def failure(llm: RemoteLLM) -> str:
     """The error of an answer that fails, outside a call."""
     with pytest.raises((ServiceError, DeadlineExceeded)) as failed:
         await answered(llm)
