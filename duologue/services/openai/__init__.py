@@ -13,6 +13,8 @@ from .options import (
     Tracing,
 )
 from .realtime import OpenAIRealtime
+from .responses_llm import OpenAIResponsesLLM
+from .responses_options import OpenAIResponsesOptions
 from .stt import OpenAISTT
 from .stt_options import OpenAIFileSTTOptions, OpenAISTTOptions
 
@@ -24,6 +26,8 @@ __all__ = [
     "OpenAILLM",
     "OpenAIRealtime",
     "OpenAIRealtimeOptions",
+    "OpenAIResponsesLLM",
+    "OpenAIResponsesOptions",
     "OpenAISTT",
     "OpenAISTTOptions",
     "RetentionRatio",
