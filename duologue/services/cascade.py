@@ -14,8 +14,8 @@ from ..errors import ConfigurationError
 from ..frames import Configure, Control, EndOfTurn
 from ..processors.pipeline import Pipeline
 from ..processors.processor import Processor, handles
-from .contract import check_made
 from .llm import LLM
+from .service import check_made
 from .stt import STT
 from .tts import TTS
 

@@ -13,9 +13,8 @@ from ..processors.kernel.lane import DONE, Overdue
 from ..processors.kernel.node import Node
 from ..processors.processor import handles
 from ..processors.turns.endpointing import check_turns
-from .caller_speech import CallerSpeech
-from .contract import Service
-from .transcribing import Transcribing, Transcription
+from .service import Service
+from .transcribing import CallerSpeech, Transcribing, Transcription
 
 __all__ = ["STT", "Transcription"]
 

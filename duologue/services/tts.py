@@ -12,14 +12,12 @@ from ..errors import DeadlineExceeded, ServiceError
 from ..frames import BotAudio, BotText, End, Frame, ResponseEnded, ResponseStarted, ToolCall, Usage, Word, WordTimes
 from ..processors.kernel.host import Target
 from ..processors.kernel.lane import DrainableLane, Overdue
-from ..processors.kernel.work import Work
+from ..processors.kernel.tasks import Work
 from ..processors.processor import handles
-from .contract import Service, stream_of, wrong_piece
-from .recovery import Recovery
-from .response_speech import ResponseSpeech
+from .response_speech import ResponseSpeech, WordAligner
 from .sentences import SentenceSplitter
+from .service import Recovery, Service, stream_of, wrong_piece
 from .spoken_text import spoken
-from .word_times import WordAligner
 
 log = logging.getLogger("duologue")
 

@@ -23,8 +23,7 @@ from .call_events import (
 )
 from .conversation import Item
 from .feed_source import FeedSource
-from .heard import heard_position
-from .ledger import Response
+from .ledger import Response, heard_position
 
 MESSAGE_TICK_S = 0.1
 """The shortest time between two changes of the agent's messages."""

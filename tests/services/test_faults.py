@@ -12,8 +12,8 @@ import pytest
 
 from duologue.errors import ServiceError
 from duologue.frames import BotText, Say, ToolCall, UserText
+from duologue.services.answering import Spending
 from duologue.services.llm import Request, ToolRequest
-from duologue.services.spending import Spending
 from duologue.services.stt import Transcription
 from duologue.services.tts import SpeechChunk
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS

@@ -9,8 +9,8 @@ import pytest
 from duologue.frames import BotAudio, BotText, Interrupted, ResponseEnded, Say, ToolCall, Usage, Word, WordTimes
 from duologue.processors import Processor, handles
 from duologue.processors.tools import Tools
+from duologue.services.response_speech import in_proportion
 from duologue.services.tts import SpeechChunk
-from duologue.services.word_times import in_proportion
 from duologue.testing.mocks import MockLLM, MockTTS
 from duologue.transports import MemoryTransport
 from tests.services.story import Story, asks, story

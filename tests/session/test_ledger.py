@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from duologue.frames import Word
 from duologue.session import Heard, Ledger
-from duologue.session.heard import SPOKEN_CHARACTERS_PER_S
-from duologue.session.ledger import Response
+from duologue.session.ledger import SPOKEN_CHARACTERS_PER_S, Response
 
 
 class Book:

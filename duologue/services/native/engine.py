@@ -32,13 +32,12 @@ from ...frames import (
 from ...processors.kernel.node import Node
 from ...processors.processor import handles
 from ...processors.turns.endpointing import check_turns
-from ...session.host import State
+from ...session.life import State
 from ..answers import tool_choice_of
 from ..context import SAY
 from ..remote.connection import ConnectionSettings
 from ..remote.errors import ConnectionLost
-from .link import Link
-from .parts import Parts
+from .link import Link, Parts
 from .provider import NativeService
 from .reply import Ask
 from .turns import TRANSCRIPT_WAIT_S

@@ -18,7 +18,7 @@ from duologue import Pipeline, Session
 from duologue.errors import BadInput, IllegalState
 from duologue.frames import ClientChanged
 from duologue.processors import Processor
-from duologue.session.host import Outcome
+from duologue.session.life import Outcome
 from duologue.testing.webrtc import WebRTCClient
 from duologue.transports.webrtc.transport import WebRTCTransport
 from duologue.web.rtvi.messages import RtviWords
