@@ -124,7 +124,7 @@ async def test_an_interruption_does_not_end_the_wait() -> None:
 
 async def test_each_call_has_its_own_approval() -> None:
     llm = model(asks("pay", "c1", amount=1), asks("pay", "c2", amount=2))
-    async with story(tools(), llm=llm, may_fail=True) as call:
+    async with story(tools(), llm=llm) as call:
         wanted = asyncio.Event()
         asked: list[Signal] = []
 

@@ -405,9 +405,7 @@ async def test_a_second_decision_is_reported() -> None:
         await asyncio.sleep(5)
         return "paid"
 
-    async with story(
-        Tools([Tool(charge, needs_approval=True)]), llm=MockLLM([asks("charge"), "Done."]), may_fail=True
-    ) as call:
+    async with story(Tools([Tool(charge, needs_approval=True)]), llm=MockLLM([asks("charge"), "Done."])) as call:
         await call.types("Charge me.")
         await call.waits_until(1)
         for by in ("Ann", "Bob"):
