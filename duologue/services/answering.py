@@ -212,18 +212,41 @@ class Answering:
         if not text:
             return
         self._characters += len(text)
-        self._session.ledger.write(self._response_id, text)
+        self._written(text)
         if splitter is None:
-            await self._llm.push(BotText(turn=self.turn, response_id=self._response_id, text=text))
+            await self._say(BotText(turn=self.turn, response_id=self._response_id, text=text))
         else:
             await self._push_checked(splitter.feed(text))
+
+    def _written(self, text: str) -> None:
+        self._session.ledger.write(self._response_id, text)
+
+    async def _say(self, frame: BotText) -> None:
+        await self._llm.push(frame)
 
     async def _push_checked(self, sentences: list[str]) -> None:
         for sentence in sentences:
             frame = BotText(turn=self.turn, response_id=self._response_id, text=sentence)
             checked = await self._session.hooks.sentence(frame)
             if checked is not None and checked.text:
-                await self._llm.push(checked)
+                await self._say(checked)
 
     def _is_spoken(self) -> bool:
         return any(isinstance(leaf, TTS) for leaf in leaves(self._session.pipeline))
+
+
+class Aside(Answering):
+    """An answer beside the call: it is neither spoken nor logged. See `LLM.aside`."""
+
+    def __init__(self, llm: Model, response_id: str, say: Callable[[str], None]) -> None:
+        super().__init__(llm, 0, response_id)
+        self._give_text = say
+
+    def _written(self, text: str) -> None:
+        pass
+
+    async def _say(self, frame: BotText) -> None:
+        self._give_text(frame.text)
+
+    def _is_spoken(self) -> bool:
+        return False

@@ -25,7 +25,7 @@ from ..frames import (
 from ..processors.kernel.tasks import Stopped, close_stream
 from ..processors.processor import handles
 from ..session.tool_calls import call_refused
-from .answering import DEFAULT_SPENDING, PIECES, Answering, Pieces, Spending, Spent
+from .answering import DEFAULT_SPENDING, PIECES, Answering, Aside, Pieces, Spending, Spent
 from .answers import Answers, log_caller, tool_choice_of
 from .context import (
     DEFAULT_BUDGET,
@@ -182,6 +182,21 @@ class LLM(Answers):
             self._unanswered = "words"  # the end of the caller's turn asks for the answer
         elif status == "failed" and failure:
             await self._respond(turn, config, lambda: fixed(failure))
+
+    async def aside(self, request: Request, aside: Aside) -> None:
+        """Answer a request beside the call, under the same limits and hooks as any answer.
+
+        The text goes to `aside` and its tool calls are left in `aside.calls`: nothing of it is spoken, logged or run.
+        Raises Stopped after `aside.stop()`, and the error of an answer that has failed.
+        """
+        if not self._may_spend():
+            raise ServiceError("the call's budget is used up")
+        generate = self._asked if request.tools else lambda asked: without_calls(self._asked(asked))
+        try:
+            await aside.give(lambda: generate(request), again=True)
+        except ThoughtsGiven:
+            self.thinks_first = True
+            raise ServiceError("the model says its thoughts, and marks only their end") from None
 
     def _may_spend(self) -> bool:
         """Return False, and end the call, if its budget is used up."""

@@ -145,8 +145,10 @@ class Conversation:
         # The wanted item is nearly always among the last few.
         return next(place for place in range(len(self._items) - 1, -1, -1) if self._items[place].id == item_id)
 
-    def add(self, kind: Kind, role: Role, *, turn: int = 0, id: str = "", **fields: Any) -> Item:
+    def add(self, kind: Kind, role: Role, *, turn: int = 0, id: str = "", before: str = "", **fields: Any) -> Item:
         """Append an item. An item of an earlier `turn` is inserted at the end of that turn.
+
+        `before` is the id of the item before which it is inserted instead, in the turn of that item.
 
         A tool call and its result are registered in `calls`. Raises BadInput if the id is taken, for a tool call
         whose `call_id` is missing or taken, and for a tool result without its call or after another one.
@@ -154,12 +156,14 @@ class Conversation:
         if id in self._sizes:
             raise BadInput(f"the conversation already has an item {id!r}")
         id = id or self.new_id()
+        place = self._find(before)
+        turn = turn if place is None else self._items[place].turn
         item = Item(id=id, kind=kind, role=role, turn=turn, **{"at": self._now(), **fields})
         if kind == "tool_call":
             self.calls.ask(item.call_id, name=item.name, turn=turn, agent=item.agent, item_id=id)
         elif kind == "tool_result":
             self.calls.answer(item.call_id, result_id=id)
-        self._items.insert(self._place(turn), item)
+        self._items.insert(self._place(turn) if place is None else place, item)
         self._measure(item)
         if _has_image(item):
             self._images.append(id)
