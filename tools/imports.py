@@ -45,8 +45,9 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "services.google",
         "services.local",
         "services.elevenlabs",
-        "services.piper",
+        "services.deepgram",
         "services.whisper",
+        "services.piper",
     ),
 )
 """The layers inside `services`: the bases, connections, native engines, the vendors."""

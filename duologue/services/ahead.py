@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import anyio
 
 from ..frames import BotText, ResponseStarted
-from .contract import stream_of
+from .service import stream_of
 from .spoken_text import Reader, Rules
 
 MAX_HELD_BYTES = 2**20

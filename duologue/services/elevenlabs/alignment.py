@@ -33,9 +33,13 @@ class SpokenWords:
 
     A word may be cut between two messages. It is returned once it is complete: white space follows, or all text that
     was sent has come.
+
+    The times of a message count from its own audio. With `absolute` they count from the first audio of all, unless they
+    go back.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, absolute: bool = False) -> None:
+        self._absolute = absolute
         self.audio_s = 0.0
         """Seconds of audio that have come."""
         self._end_s = 0.0
@@ -50,11 +54,13 @@ class SpokenWords:
     def take(self, characters: Sequence[tuple[str, float, float]], audio_s: float) -> tuple[Word, ...]:
         """Take the characters and the seconds of audio of a message. Returns the words that are complete.
 
-        The times count from the message's own audio. Where they overlap with earlier ones, they follow these.
+        Times that overlap with earlier ones follow these.
         """
         words: list[Word] = []
         begin_s = self.audio_s
-        if characters:
+        if characters and self._absolute and characters[0][1] >= self._end_s - 0.001:
+            begin_s = 0.0
+        elif characters:
             begin_s = max(begin_s, self._end_s - characters[0][1])
         for character, start_s, end_s in characters:
             self._unspoken -= _size(character)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import binascii
 import ssl
-from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 import msgspec
 
-from ...errors import BadInput, check_installed
+from ...errors import check_installed
 from ..remote import (
     ConnectionSettings,
     ContextAudio,
@@ -25,10 +23,10 @@ from ..remote import (
     WireMessage,
     fatal,
 )
-from ..remote.lenient import message_reader, plain_base64
+from ..remote.lenient import message_reader
 from .alignment import Alignment, SpokenWords
 from .tts_options import MAX_CONTEXTS, ElevenLabsTTSOptions, check_voice_id
-from .wire import checked_key, checked_url, open_elevenlabs
+from .wire import checked_key, checked_url, decoded_audio, open_elevenlabs
 
 
 class SpeechMessage(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
@@ -116,7 +114,7 @@ class ElevenLabsTTSDialect(TTSDialect):
             return (self._refused(got.error or "error", got.message or "", about),)
         if context not in self._contexts:
             return ()  # it has ended
-        pcm, words = _decoded(got.audio or ""), self._contexts[context]
+        pcm, words = decoded_audio(got.audio or ""), self._contexts[context]
         events: list[Event] = []
         if words is None:
             events += [ContextAudio(context=context, pcm=pcm)] if pcm else []
@@ -214,10 +212,3 @@ class ElevenLabsTTS(RemoteTTS):
 def _outgoing(context: str, **fields: Any) -> str:
     """Return a message to ElevenLabs."""
     return msgspec.json.encode({**fields, "context_id": context} if context else fields).decode()
-
-
-def _decoded(audio: str) -> bytes:
-    try:
-        return b64decode(plain_base64(audio), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise BadInput(f"not audio of ElevenLabs': {error}") from error

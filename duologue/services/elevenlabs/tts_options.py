@@ -126,7 +126,6 @@ class ElevenLabsTTSOptions(ElevenLabsHTTPTTSOptions):
         if self.chunk_length_schedule and self.auto_mode:
             raise ConfigurationError("chunk_length_schedule has no effect with auto_mode: set auto_mode=False")
         if any(not 50 <= length <= 500 for length in self.chunk_length_schedule):
-            raise ConfigurationError(
-                f"chunk_length_schedule is {self.chunk_length_schedule}: 50 to 500 characters each"
-            )
+            lengths = ", ".join(map(str, self.chunk_length_schedule))
+            raise ConfigurationError(f"chunk_length_schedule is {lengths}: each lies between 50 and 500")
         check_range(self, inactivity_timeout_s=(5, 180))

@@ -6,16 +6,19 @@ speech-to-text calls functions from a task of its own, which reads faster than t
 
 from __future__ import annotations
 
+import binascii
 import os
 import ssl
+from base64 import b64decode
 from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
 import msgspec
 
-from ...errors import ConfigurationError, public_address
+from ...errors import BadInput, ConfigurationError, public_address
 from ..remote import ConnectionLost, Wire, fatal, open_websocket
+from ..remote.lenient import plain_base64
 
 BASE_URL = "https://api.elevenlabs.io"
 Query = Sequence[tuple[str, str]]
@@ -51,20 +54,19 @@ async def open_elevenlabs(
         response = getattr(error.__cause__, "response", None)
         if response is None:
             raise
-        status, body = response.status_code, bytes(response.body or b"")
-        raise refused(status, body, error.retry_after_s) from error.__cause__
+        raise refused(response.status_code, bytes(response.body or b""), error.retry_after_s) from error.__cause__
 
 
-def refused(status: int, body: bytes | Any, retry_after_s: float | None = None) -> ConnectionLost:
-    """Return the ConnectionLost for an HTTP status and its body, which is JSON or what was read from it."""
+def refused(status: int, body: Any, retry_after_s: float | None = None) -> ConnectionLost:
+    """Return the ConnectionLost for an HTTP status and its body: JSON, or the value that was read from it."""
     code, message = _reason(body)
     told = ": ".join(part for part in (code, message) if part)
     text = f"ElevenLabs refused: HTTP {status} {told}".rstrip()
     return ConnectionLost(text, code=status, fatal=fatal(status=status, reason=code), retry_after_s=retry_after_s)
 
 
-def _reason(body: bytes | Any) -> tuple[str, str]:
-    """Return the code and the message of a refusal, "" for what it lacks. The message never has the key."""
+def _reason(body: Any) -> tuple[str, str]:
+    """Return the code and the message of a refusal, "" for a part that it lacks."""
     if isinstance(body, bytes | str):
         try:
             body = msgspec.json.decode(body)
@@ -79,3 +81,11 @@ def _reason(body: bytes | Any) -> tuple[str, str]:
         return "", str(detail or "")[:200]
     code = detail.get("code") or detail.get("status") or detail.get("type") or ""
     return str(code)[:100], str(detail.get("message") or "")[:200]
+
+
+def decoded_audio(audio: str) -> bytes:
+    """Return audio that came in base64. Raises BadInput if it is not base64."""
+    try:
+        return b64decode(plain_base64(audio), validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise BadInput(f"not audio of ElevenLabs': {error}") from error

@@ -14,6 +14,8 @@ from .options import (
     Tracing,
 )
 from .realtime import OpenAIRealtime
+from .responses_llm import OpenAIResponsesLLM
+from .responses_options import OpenAIResponsesOptions
 from .stt import OpenAISTT
 from .stt_options import OpenAIFileSTTOptions, OpenAISTTOptions
 from .tts import OpenAITTS
@@ -28,6 +30,8 @@ __all__ = [
     "OpenAILLM",
     "OpenAIRealtime",
     "OpenAIRealtimeOptions",
+    "OpenAIResponsesLLM",
+    "OpenAIResponsesOptions",
     "OpenAISTT",
     "OpenAISTTOptions",
     "OpenAITTS",

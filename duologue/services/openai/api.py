@@ -19,8 +19,9 @@ import anyio.to_thread
 
 from ...errors import BadInput, ConfigurationError, MissingExtra, check_installed, public_address, without_credentials
 from ..remote.errors import ConnectionLost, asked_pause_s, fatal, final_tls, named_wait_s
+from ..remote.llm import ContextTooLong
+from ..remote.sse import MAX_EVENT_BYTES, EventSplitter
 from ..remote.tls import client_ssl_context
-from ..sse import MAX_EVENT_BYTES, EventSplitter
 
 if TYPE_CHECKING:  # an optional dependency
     import httpx2
@@ -34,10 +35,6 @@ DRAIN_S = 1.0
 """Seconds to wait for the end of a body after its last event. Then its connection is closed, and not used again."""
 MAX_MESSAGE = 300
 """The most characters of a vendor's message in an error."""
-
-
-class ContextTooLong(ConnectionLost):
-    """A request has more tokens than the model takes."""
 
 
 class OpenAIAPI:

@@ -11,12 +11,10 @@ from ...frames.text import to_json
 from ...protocols.openai_realtime.session import MIN_COMMIT_MS
 from ..remote import ConnectionSettings, Event, Opened, Recognized, Refused, RemoteSTT, STTDialect, Wire, WireMessage
 from ..remote.ids import Recent, Seen
-from .items import append_audio
-from .options import SAMPLE_RATE, TRANSCRIPTION_FAMILIES
+from .options import SAMPLE_RATE, SETUP_ID, TRANSCRIPTION_FAMILIES, session_left_s
 from .responses import FINAL_ERRORS, MAX_ERROR_TEXT
-from .settings import SETUP_ID, session_left_s
 from .stt_options import DEFAULT_STT_MODEL, MAX_TRANSCRIPT, OpenAISTTOptions, check_model, transcription_session
-from .wire import OpenAIClient
+from .wire import OpenAIClient, append_audio
 from .wire_in import (
     ErrorMessage,
     InputCommitted,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import inspect
 import os
 import time
@@ -29,6 +30,12 @@ if TYPE_CHECKING:  # an optional dependency
     from openai import AsyncOpenAI
 
     from ..remote.pushing import PushingConnection
+
+
+def append_audio(pcm: bytes) -> str:
+    """Return the message that appends audio to the input buffer. `pcm` is mono s16le at 24 kHz."""
+    audio = binascii.b2a_base64(pcm, newline=False).decode("ascii")
+    return f'{{"type":"input_audio_buffer.append","audio":"{audio}"}}'
 
 
 def check_sdk() -> None:

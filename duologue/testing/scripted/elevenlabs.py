@@ -11,7 +11,6 @@ would refuse is refused, and raised as an error at the end of the `async with`.
 from __future__ import annotations
 
 import http
-import json
 import ssl
 from types import TracebackType
 from typing import Any, Self
@@ -25,18 +24,10 @@ from websockets.http11 import Request, Response
 from ...errors import IllegalState
 from ..tls import HOST
 from .elevenlabs_connection import ElevenLabsBehaviour, ElevenLabsConnection, ElevenLabsGot
+from .elevenlabs_rules import refusal
 from .elevenlabs_stt import ListeningElevenLabs
 from .elevenlabs_tts import SpeakingElevenLabs
 from .manners import Manners
-
-REFUSALS = {
-    400: ("voice_not_found", "A voice for the voice_id was not found."),
-    401: ("invalid_api_key", "Invalid API key"),
-    403: ("missing_permissions", "The API key is missing a permission."),
-    429: ("too_many_concurrent_requests", "Your plan allows 5 requests at once."),
-    503: ("system_busy", "The system is busy."),
-}
-"""The codes and messages of refusals, by HTTP status."""
 
 
 class ScriptedElevenLabs:
@@ -123,12 +114,6 @@ def _kind(path: str) -> type[ElevenLabsConnection] | None:
     if path.startswith("/v1/text-to-speech/") and path.endswith("/multi-stream-input"):
         return SpeakingElevenLabs
     return None
-
-
-def refusal(status: int) -> bytes:
-    """Return the body of a refusal with an HTTP status."""
-    code, message = REFUSALS.get(status, ("not_found", "Not Found"))
-    return json.dumps({"detail": {"status": code, "message": message}}).encode()
 
 
 def _rejection(status: int) -> Response:

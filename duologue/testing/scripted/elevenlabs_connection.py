@@ -44,7 +44,7 @@ class ElevenLabsBehaviour:
     alignment: Literal["message", "sentence", "none"] = "message"
     """The characters of each message's own audio, those of a sentence in its first message, or null."""
     late_audio: int = 0
-    """The number of messages with audio that are sent after a context was cancelled."""
+    """The number of messages with audio that are sent after the end of each context."""
     finals: int = 1
     """The number of times that the end of a context is told; 0 for never."""
     silent: bool = False

@@ -1,4 +1,4 @@
-"""The messages that ElevenLabs accepts, checked as strictly as its documents describe them.
+"""The messages that ElevenLabs accepts, checked as strictly as its documents describe them, and its refusals.
 
 Sources: the AsyncAPI documents of the multi-context WebSocket and of the realtime speech-to-text (docs of
 elevenlabs.io, November 2026), and the types of the `elevenlabs` package.
@@ -6,6 +6,7 @@ elevenlabs.io, November 2026), and the types of the `elevenlabs` package.
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Literal, TypeVar
 
 import msgspec
@@ -14,6 +15,16 @@ from ...errors import BadInput
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Strict = TypeVar("Strict", bound="Checked")
+
+
+REFUSALS = {
+    400: ("voice_not_found", "A voice for the voice_id was not found."),
+    401: ("invalid_api_key", "Invalid API key"),
+    403: ("missing_permissions", "The API key is missing a permission."),
+    429: ("too_many_concurrent_requests", "Your plan allows 5 requests at once."),
+    503: ("system_busy", "The system is busy."),
+}
+"""The codes and messages of refusals, by HTTP status."""
 
 
 class Checked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -93,3 +104,9 @@ def checked(message: str | bytes, kind: type[Strict]) -> Strict:
         return msgspec.json.decode(message, type=kind)
     except (msgspec.DecodeError, UnicodeError) as error:
         raise BadInput(f"the client has sent what ElevenLabs refuses: {error}") from error
+
+
+def refusal(status: int) -> bytes:
+    """Return the body of a refusal with an HTTP status."""
+    code, message = REFUSALS.get(status, ("not_found", "Not Found"))
+    return json.dumps({"detail": {"status": code, "message": message}}).encode()

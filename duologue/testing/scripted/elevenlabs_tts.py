@@ -110,20 +110,11 @@ class SpeakingElevenLabs(ElevenLabsConnection):
             return
         self.got.closed_contexts.append(context)
         self._contexts.pop(context).put_nowait(None)
-        if self.behaviour.late_audio:
-            self._end(context)
-            self.start(self._late(context))
 
     def _end(self, context: str) -> None:
         self._contexts.pop(context, None)
         if task := self._speaking.pop(context, None):
             task.cancel()
-
-    async def _late(self, context: str) -> None:
-        for _ in range(self.behaviour.late_audio):
-            await anyio.sleep(0.01)
-            await self._audio(context, bytes(self.behaviour.chunk_bytes), [])
-        await self._final(context)
 
     # -- speech ----------------------------------------------------------------------------------------------------
 
@@ -152,6 +143,9 @@ class SpeakingElevenLabs(ElevenLabsConnection):
             await self._say(context, text, aligned=aligned, stalls=stalls)
         for _ in range((self.behaviour.finals if ends else 0) + manners.draw("repeated-end", self.part, where)):
             await self._final(context)
+        for _ in range(self.behaviour.late_audio):
+            await anyio.sleep(0.01)
+            await self._audio(context, bytes(self.behaviour.chunk_bytes), [])
         if manners.draw("late-pieces", self.part, where):
             await anyio.sleep(manners.late_s())
             await self._audio(context, bytes(self.behaviour.chunk_bytes), timed("late "))

@@ -15,6 +15,7 @@ from typing import Any
 from .openai_audio import ModelRoute, SpeechRoute, TranscriptionRoute
 from .openai_chat import ChatRoutes
 from .openai_http import OpenAIServer
+from .openai_responses import ResponsesRoutes
 from .server import Model
 from .text_model import TextAct
 
@@ -25,6 +26,7 @@ class ScriptedOpenAIHTTP(OpenAIServer):
     def __init__(self, model: Model | Sequence[Sequence[TextAct]] = (), **behaviour: Any) -> None:
         super().__init__(model, **behaviour)
         self.chat = ChatRoutes(self, self.model)
+        self.responses = ResponsesRoutes(self, self.model)
         self.speech = SpeechRoute(self)
         self.transcriptions = TranscriptionRoute(self)
         ModelRoute(self)

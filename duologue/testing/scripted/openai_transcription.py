@@ -254,7 +254,7 @@ class TranscribingConnection(ScriptedConnection):
         for _ in range(script.answers):
             self.session.emit(f"{_KIND}.completed", **complete, **where)
 
-    def created(self, item: ServerItem, at_end: bool) -> None:
+    def created(self, item: ServerItem, place: int) -> None:
         """Do nothing: clients create no items here."""
 
     def deleted(self, item: ServerItem) -> None:

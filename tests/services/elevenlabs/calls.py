@@ -124,6 +124,7 @@ async def speaking(
         tts = ElevenLabsTTS(api_key="test", base_url=server.url, options=options, connection=settings)
         tts.timeout_s = timeout_s
         async with SpeakingCall(server, tts, ends=ends) as call:
+            call.may_fail = may_fail
             yield call
         await settled()
         assert not [task for task in asyncio.all_tasks() if "ElevenLabsTTS" in task.get_name()]
@@ -202,6 +203,7 @@ async def listening(
     settings: ConnectionSettings | None = None,
     prepare: Callable[[ElevenLabsSTT], None] = lambda stt: None,
     ends: bool = True,
+    may_fail: bool = False,
     **behaviour: Any,
 ) -> AsyncIterator[ListeningCall]:
     """A call through `ElevenLabsSTT`."""
@@ -209,6 +211,7 @@ async def listening(
         stt = ElevenLabsSTT(api_key="test", base_url=server.url, options=options, connection=settings)
         prepare(stt)
         async with ListeningCall(server, stt, ends=ends) as call:
+            call.may_fail = may_fail
             yield call
         await settled()
         assert not [task for task in asyncio.all_tasks() if "ElevenLabsSTT" in task.get_name()]

@@ -219,7 +219,7 @@ async def test_an_error_that_ends_the_session_loses_no_word(kind: str, closes: b
 
 @pytest.mark.parametrize("kind", ["auth_error", "quota_exceeded", "unaccepted_terms"])
 async def test_an_error_of_the_account_is_final(kind: str) -> None:
-    async with listening(ends=False) as caller:
+    async with listening(ends=False, may_fail=True) as caller:
         await caller.begins(5)
         await caller.connection.send_raw(f'{{"message_type": "{kind}", "error": "Not you."}}')
         await anyio.sleep(1)
@@ -273,8 +273,7 @@ async def test_a_field_of_another_type_costs_no_transcript(field: str, value: st
         kind = "committed_transcript_with_timestamps"
         text = "" if field == "text" else '"text": "hello", '
         await caller.connection.send_raw(f'{{"message_type": "{kind}", {text}"{field}": {value}}}')
-        expected = "7" if value == "7" else ""
-        assert await caller.until_transcribed(1, within_s=2) == [expected if field == "text" else "hello"]
+        assert await caller.until_transcribed(1, within_s=2) == ["" if field == "text" else "hello"]
         assert not caller.errors
 
 

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 import msgspec
 
-from ..errors import ConfigurationError, DeadlineExceeded
-from ..processors.kernel.tasks import loop_time
+from ...errors import ConfigurationError, DeadlineExceeded
+from ...processors.kernel.tasks import loop_time
 
 T = TypeVar("T")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import BadInput
+from ...errors import BadInput
 
 MAX_EVENT_BYTES = 16 * 2**20
 """The largest event. Beyond it the stream has failed."""
