@@ -6,23 +6,20 @@ from ..rig import Rig
 
 
 def all_rigs() -> list[Rig]:
-    """The cascades of local and of remote services, and the native engines with either side's turn detection.
+    """The cascades of local services, of a made-up vendor's and of vendors', and the native engines with either side's turn detection.
 
-    Raises MissingExtra without the extras `local`, `openai`, `google`, `deepgram` and `testing`.
+    Raises MissingExtra without the extras `local`, `openai`, `google`, `deepgram`, `elevenlabs` and `testing`.
     """
     from .cascade import CascadeRig
-    from .deepgram import DeepgramRig
     from .google import GeminiRig
+    from .mixes import MIXES, MixRig
     from .openai import OpenAIRig
-    from .openai_audio import OpenAIAudioRig
     from .remote import RemoteCascadeRig
 
     return [
         CascadeRig(),
         RemoteCascadeRig(),
-        DeepgramRig(),
-        DeepgramRig("Flux"),
-        OpenAIAudioRig(),
+        *(MixRig(*mix) for mix in MIXES),
         OpenAIRig(),
         OpenAIRig(detects_turns=False),
         GeminiRig(),
