@@ -13,7 +13,7 @@ import pytest
 
 from duologue import Tool, Tools
 from duologue.frames import ApprovalGiven, ApprovalWanted
-from duologue.services.logged_calls import MAX_CALLS_PER_TURN
+from duologue.services.context import MAX_CALLS_PER_TURN
 from duologue.session.tool_calls import still_running
 from duologue.testing.scripted.server import Act, Asked, CallTool, Speak
 from tests.services.native.calls import PROVIDERS, CountedCall, Provider

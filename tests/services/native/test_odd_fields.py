@@ -13,8 +13,8 @@ from duologue.services.remote.connection import ConnectionSettings
 from duologue.testing.scripted.server import Act, Speak
 from tests.services.native.calls import GEMINI, OPENAI, CountedCall, Provider, calling
 
-ANY = [None, "yes", -1, [], {"a": [None]}]
-NUMBERS = [None, "many", "12", -3, 1e300, True]
+ANY: list[Any] = [None, "yes", -1, [], {"a": [None]}]
+NUMBERS: list[Any] = [None, "many", "12", -3, 1e300, True]
 
 FIELDS: dict[str, dict[str, list[Any]]] = {
     "gemini": {
