@@ -14,8 +14,8 @@ from ..errors import ConfigurationError
 from ..frames import Configure, Control, EndOfTurn
 from ..processors.pipeline import Pipeline
 from ..processors.processor import Processor, handles
-from .contract import check_made
 from .llm import LLM
+from .service import check_made
 from .stt import STT
 from .tts import TTS
 
@@ -56,7 +56,7 @@ class _Checkpoint(Processor):
         self._expected: dict[int, asyncio.Event] = {}
 
     async def passed(self, source: Processor) -> None:
-        """Wait until all frames that `source` has pushed so far have arrived here or were dropped."""
+        """Wait until all frames that `source` has pushed have arrived here or were dropped."""
         mark, reached = _Mark(number=next(self._numbers)), asyncio.Event()
         self._expected[mark.number] = reached
         try:

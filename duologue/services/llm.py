@@ -22,14 +22,23 @@ from ..frames import (
     ToolCall,
     UserTranscript,
 )
-from ..processors.kernel.work import Stopped, close_stream
+from ..processors.kernel.tasks import Stopped, close_stream
 from ..processors.processor import handles
-from .answering import PIECES, Answering, Aside, Pieces
+from ..session.tool_calls import call_refused
+from .answering import DEFAULT_SPENDING, PIECES, Answering, Aside, Pieces, Spending, Spent
 from .answers import Answers, log_caller, tool_choice_of
-from .context import DEFAULT_BUDGET, Budget, Message, Request, ToolRequest, messages
-from .contract import stream_of
-from .logged_calls import MAX_CALLS_PER_TURN, log_calls, refusal, refused
-from .spending import DEFAULT_SPENDING, Spending, Spent
+from .context import (
+    DEFAULT_BUDGET,
+    MAX_CALLS_PER_TURN,
+    Budget,
+    Message,
+    Request,
+    ToolRequest,
+    log_calls,
+    messages,
+    refused,
+)
+from .service import stream_of
 from .thoughts import ThoughtsGiven
 
 __all__ = ["LLM", "Budget", "Message", "Pieces", "Request", "ToolRequest", "messages"]
@@ -91,7 +100,7 @@ class LLM(Answers):
         super().__init__()
         self._answering: Answering | None = None  # the answer in progress
         self.spent = Spent()
-        """The requests and tokens of the call so far."""
+        """The requests and tokens that the call has used."""
 
     def client_changed(self, signal: ClientChanged) -> None:
         """Cancel the answer in progress once the client has gone."""
@@ -265,7 +274,7 @@ class LLM(Answers):
             await answer.work("calls").run(make())
         finally:
             for call in waiting:  # interrupted before they were made, or on the way to their runner
-                self.take_result(refusal(call, "cancelled: the caller interrupted", respond=False))
+                self.take_result(call_refused(call, "cancelled: the caller interrupted", respond=False))
             waiting.clear()
 
 

@@ -12,14 +12,12 @@ from ..errors import DeadlineExceeded, ServiceError
 from ..frames import BotAudio, BotText, End, Frame, ResponseEnded, ResponseStarted, ToolCall, Usage, Word, WordTimes
 from ..processors.kernel.host import Target
 from ..processors.kernel.lane import DrainableLane, Overdue
-from ..processors.kernel.work import Work
+from ..processors.kernel.tasks import Work
 from ..processors.processor import handles
-from .contract import Service, stream_of, wrong_piece
-from .recovery import Recovery
-from .response_speech import ResponseSpeech
+from .response_speech import ResponseSpeech, WordAligner
 from .sentences import SentenceSplitter
+from .service import Recovery, Service, stream_of, wrong_piece
 from .spoken_text import spoken
-from .word_times import WordAligner
 
 log = logging.getLogger("duologue")
 
@@ -104,7 +102,7 @@ class TTS(Service):
             self._sentences.close()
 
     async def drain(self) -> None:
-        """Wait until all text so far has been pushed as audio."""
+        """Wait until all text that was taken has been pushed as audio."""
         if self._sentences is not None:
             await self._sentences.drain()
 

@@ -11,9 +11,8 @@ import msgspec
 
 from ..errors import BadInput, IllegalState
 from ..frames import Word
-from ..frames.text import check_data, check_texts
-from .heard import heard_text
-from .ledger import Heard, Ledger, Response
+from ..frames.text import WellFormed
+from .ledger import Heard, Ledger, Response, heard_text
 from .tool_calls import ToolCalls
 
 Kind = Literal["message", "tool_call", "tool_result", "handoff", "note"]
@@ -29,13 +28,16 @@ _ITEM_BYTES = 256  # of the fields that every item has
 _VALUE_BYTES = 16  # of a number or a container
 
 
-class Item(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Item(WellFormed, msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One entry of the conversation. Times are session times in seconds.
 
     `text` of an agent's message is the text that the caller heard; it is empty until that is known. `written` is the
     model's own text if processors or hooks changed it before it was spoken, else empty. A tool call and its
     result share the `call_id`.
     """
+
+    texts = ("text", "written", "author", "name")
+    plain_data = ("data",)
 
     id: str
     kind: Kind
@@ -53,10 +55,6 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     data: Any = None
     heard_s: float = 0.0
     words: tuple[Word, ...] = ()
-
-    def __post_init__(self) -> None:
-        check_texts(self, "text", "written", "author", "name")
-        check_data(self, "data")
 
 
 class Conversation:

@@ -87,7 +87,7 @@ class Bystander:
 
 @dataclass
 class Seen:
-    """What the doors and their server showed."""
+    """The findings at the doors and their server."""
 
     inputs: int = 0
     by_door: dict[str, int] = field(default_factory=dict)
@@ -111,7 +111,7 @@ class Seen:
 
     @property
     def wrong(self) -> list[str]:
-        """What should not be."""
+        """The faults among them."""
         wrong = [*self.ways_in, *(f"in the log: {line}" for line in self.unexpected)]
         if self.crashed:
             wrong.append("the server has ended")

@@ -225,7 +225,7 @@ def sentences(mutator: Mutator) -> None:
 
 
 def texts(mutator: Mutator) -> None:
-    """What texts become where they enter, and where they are spoken."""
+    """Texts where they enter, and where they are spoken."""
     text = words(mutator)
     good = well_formed(text)
     good.encode()

@@ -109,7 +109,7 @@ def said(item: Any) -> str:
 
 
 def asked(request: Request) -> list[str]:
-    """What a model was asked, a message a line."""
+    """The messages of a request to a model, one a line."""
     return [said(message) for message in request.messages]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import binascii
 import time
 from collections.abc import Callable, Sequence
@@ -23,21 +24,26 @@ from ..native.dialect import (
     Unknown,
 )
 from ..remote.ids import Seen
-from .input_items import InputItems
-from .items import create_message, create_result, history_items, image_content
 from .options import (
     DEFAULT_VOICE,
     MIN_LIFETIME_S,
     OPENAI_IMAGE_TYPES,
     SESSION_LIMIT_S,
+    SETUP_ID,
     OpenAIRealtimeOptions,
+    SessionSettings,
+    SettingsInForce,
     changed_settings,
     detects_turns,
     resolved,
     session_settings,
 )
-from .responses import FINAL_ERRORS, MAX_ERROR_TEXT, Responses
-from .settings import SETUP_ID, SessionSettings, SettingsInForce
+from .responses import (
+    FINAL_ERRORS,
+    MAX_ERROR_TEXT,
+    InputItems,
+    Responses,
+)
 from .wire_in import (
     AudioDelta,
     BufferSpeechStarted,
@@ -293,3 +299,60 @@ class OpenAIDialect(Dialect):
 
 def _session_update(update_id: str, settings: dict[str, Any]) -> str:
     return to_json({"type": "session.update", "event_id": update_id, "session": settings})
+
+
+def create_item(fields: dict[str, Any]) -> str:
+    """Return the message that appends an item to the conversation."""
+    return to_json({"type": "conversation.item.create", "item": fields})
+
+
+def create_message(role: str, content: list[dict[str, Any]]) -> str:
+    """Return the message that appends a text or an image of one side."""
+    return create_item({"type": "message", "role": role, "content": content})
+
+
+def create_result(call_id: str, result: Any) -> str:
+    """Return the message that appends a tool's result: a string unchanged, other values as JSON."""
+    output = result if isinstance(result, str) else to_json(result)
+    return create_item({"type": "function_call_output", "call_id": call_id, "output": output})
+
+
+def image_content(data: bytes, mime: str, url: str) -> dict[str, Any]:
+    """Return an image as content of a message: its url, or its bytes if it has none."""
+    return {"type": "input_image", "image_url": url or f"data:{mime};base64,{base64.b64encode(data).decode()}"}
+
+
+def history_items(messages: Sequence[Message]) -> list[str]:
+    """Return the messages that replay a conversation, without calls that lack a result and results of unknown calls."""
+    asked = {call.call_id for message in messages for call in message.calls}
+    answered = {message.call_id for message in messages if message.role == "tool"}
+    out: list[str] = []
+    for message in messages:
+        if message.role == "tool":
+            if message.call_id in asked:
+                out.append(create_result(message.call_id, message.text))
+            continue
+        if content := _content(message):
+            out.append(create_message(message.role, content))
+        out.extend(
+            create_item(
+                {
+                    "type": "function_call",
+                    "call_id": call.call_id,
+                    "name": call.name,
+                    "arguments": to_json(call.arguments),
+                }
+            )
+            for call in message.calls
+            if call.call_id in answered
+        )
+    return out
+
+
+def _content(message: Message) -> list[dict[str, Any]]:
+    content: list[dict[str, Any]] = []
+    if message.text:
+        content.append({"type": "output_text" if message.role == "assistant" else "input_text", "text": message.text})
+    if message.role == "user" and (message.image or message.url):
+        content.append(image_content(message.image, message.mime or "image/jpeg", message.url))
+    return content

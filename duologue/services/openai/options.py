@@ -7,6 +7,7 @@ November 2026. For a model that is not listed, no option is refused.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -25,6 +26,14 @@ MIN_LIFETIME_S = 60.0
 """The shortest lifetime of a session that is believed by the clock of this machine, in seconds."""
 SAMPLE_RATE = 24_000
 """The sample rate of the audio in both directions, in Hz: the only rate of the API's PCM."""
+_ONLY_FAMILY_2 = "it is for the models of the family gpt-realtime-2"
+_NO_KEYWORDS = "gpt-transcribe and gpt-live-transcribe have keywords"
+_TOOL_NAME_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+SETUP_ID = "setup"
+"""The id of the first settings."""
+MAX_UNANSWERED = 64
+"""The most changes that wait for an answer."""
+SessionSettings: TypeAlias = tuple[EngineConfig, dict[str, Any]]
 
 
 class ModelFamily(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,9 +44,6 @@ class ModelFamily(msgspec.Struct, frozen=True, kw_only=True):
     refuses: dict[str, str]
     """Options that these models refuse at any value, with the reasons."""
 
-
-_ONLY_FAMILY_2 = "it is for the models of the family gpt-realtime-2"
-_NO_KEYWORDS = "gpt-transcribe and gpt-live-transcribe have keywords"
 
 REALTIME_FAMILIES = (
     ModelFamily(
@@ -57,9 +63,6 @@ TRANSCRIPTION_FAMILIES = (
 def refused_options(model: str, families: Iterable[ModelFamily]) -> dict[str, str]:
     """Return the options that a model refuses, with the reasons."""
     return next((family.refuses for family in families if re.fullmatch(family.models, model)), {})
-
-
-_TOOL_NAME_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class ServerVad(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="server_vad"):
@@ -278,3 +281,44 @@ def _transcription(transcription: InputTranscription | None, agent_language: str
     if transcription.keywords:
         settings["keywords"] = list(transcription.keywords)
     return settings
+
+
+class SettingsInForce:
+    """The settings that the provider has confirmed, and the changes that it has not answered yet."""
+
+    def __init__(self, settings: SessionSettings) -> None:
+        self.applied = self.wanted = settings
+        """The settings in force, and those after all changes without an answer."""
+        self._unanswered: deque[tuple[str, SessionSettings]] = deque()
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """The settings of the caller's audio that are in force."""
+        settings: dict[str, Any] = self.applied[1]["audio"]["input"]
+        return settings
+
+    @property
+    def full(self) -> bool:
+        """True while no further change can be sent."""
+        return len(self._unanswered) >= MAX_UNANSWERED
+
+    def send(self, change_id: str, settings: SessionSettings) -> None:
+        """Note a change that is sent."""
+        self._unanswered.append((change_id, settings))
+        self.wanted = settings
+
+    def confirm(self) -> str:
+        """Put the oldest change in force, and return its id. Returns "" if every change has its answer."""
+        if not self._unanswered:
+            return ""
+        change_id, self.applied = self._unanswered.popleft()
+        return change_id
+
+    def refuse(self, change_id: str) -> bool:
+        """Forget a change that the provider has refused. Returns False if it does not wait for an answer."""
+        left = [entry for entry in self._unanswered if entry[0] != change_id]
+        if len(left) == len(self._unanswered):
+            return False
+        self._unanswered = deque(left)
+        self.wanted = left[-1][1] if left else self.applied
+        return True

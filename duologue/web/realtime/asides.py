@@ -10,7 +10,7 @@ from ...errors import ConfigurationError, ServiceError
 from ...frames import Usage
 from ...processors.kernel.groups import leaves
 from ...processors.kernel.node import Node
-from ...processors.kernel.work import Stopped
+from ...processors.kernel.tasks import Stopped
 from ...protocols.openai_realtime.refusal import Refusal
 from ...protocols.openai_realtime.response import ServerItem, ServerResponse
 from ...services.answering import Aside

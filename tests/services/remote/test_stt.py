@@ -47,9 +47,9 @@ def pieces(first: int, count: int) -> bytes:
 class STTCall(RemoteCall):
     """A call through an STT, with a caller whose audio is numbered."""
 
-    def __init__(self, server: ScriptedParrot, stt: ParrotSTT, *, ends: bool = True) -> None:
+    def __init__(self, server: ScriptedParrot, stt: ParrotSTT, *, ends: bool = True, may_fail: bool = False) -> None:
         self.server, self.stt, self.sink, self.top = server, stt, Sink(), Top()
-        super().__init__(Session(Pipeline([self.top, stt, self.sink])), ends=ends)
+        super().__init__(Session(Pipeline([self.top, stt, self.sink])), ends=ends, may_fail=may_fail)
         self.number = 0
 
     async def begins(self, count: int = 0) -> int:
@@ -101,12 +101,13 @@ async def line(
     settings: ConnectionSettings | None = None,
     prepare: Callable[[ParrotSTT], None] = lambda stt: None,
     ends: bool = True,
+    may_fail: bool = False,
     **behaviour: Any,
 ) -> AsyncIterator[STTCall]:
     async with ScriptedParrot(**behaviour) as server:
         stt = ParrotSTT(api_key="test", base_url=server.url, options=options, connection=settings)
         prepare(stt)
-        async with STTCall(server, stt, ends=ends) as call:
+        async with STTCall(server, stt, ends=ends, may_fail=may_fail) as call:
             yield call
         left = asyncio.all_tasks() - {asyncio.current_task()}
         await settled()
@@ -200,7 +201,9 @@ async def test_an_utterance_that_is_never_answered_ends_in_time_with_the_text_th
 async def test_a_vendor_that_ends_no_utterance_is_kept_while_its_interim_texts_serve(
     interim_s: float, left: str, goes_on: bool
 ) -> None:
-    async with line(transcripts=["one two three"], interim_s=interim_s, answers=0, ends=goes_on) as caller:
+    async with line(
+        transcripts=["one two three"], interim_s=interim_s, answers=0, ends=goes_on, may_fail=not goes_on
+    ) as caller:
         for count in range(1, 4):
             await caller.utters()
             assert (await caller.until_transcribed(count))[-1] == left
@@ -378,7 +381,7 @@ async def test_a_busy_vendor_is_tried_again(statuses: list[int]) -> None:
 
 
 async def test_a_refused_key_is_given_up_at_once_and_told_as_fatal() -> None:
-    async with line(transcripts=["hello"], ends=False) as caller:
+    async with line(transcripts=["hello"], ends=False, may_fail=True) as caller:
         await caller.begins(5)
         caller.server.behaviour.key = "another"
         caller.connection.drop()

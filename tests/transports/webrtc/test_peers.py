@@ -93,7 +93,7 @@ async def test_an_answer_has_one_fingerprint() -> None:
 
 
 class RsaCertificate(RTCCertificate):
-    """As GStreamer has it: RSA, and a DTLS server with such a certificate shares no ECDSA suite."""
+    """As GStreamer has it: RSA, and a DTLS server with this certificate shares no ECDSA suite."""
 
     @classmethod
     def generateCertificate(cls) -> RsaCertificate:  # noqa: N802
