@@ -103,6 +103,8 @@ class Seen:
     answers_s: list[float] = field(default_factory=list)
     memory_mb: float = 0.0
     memory_growth_mb: float = 0.0
+    memory_settled_mb: float = 0.0
+    """After the clients have gone."""
     threads_left: int = 0
     threads: list[str] = field(default_factory=list)
     """Where the server's threads are, if there are some left."""
@@ -197,6 +199,7 @@ async def fuzz_doors(
             while time.monotonic() < until and held.num_fds() > before[1]:
                 await asyncio.sleep(0.5)
             seen.descriptors_left = max(0, held.num_fds() - before[1])
+            seen.memory_settled_mb = round(_memory_mb(held), 1)
             threads = await _threads(directory, process)
             seen.threads_left = max(0, len(threads) - before[0])
             seen.threads = threads if seen.threads_left else []
