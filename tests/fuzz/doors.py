@@ -246,8 +246,8 @@ def unexpected(log: str) -> dict[str, int]:
 
 
 def _tracebacks(log: str) -> list[str]:
-    """Return one traceback of each kind: the frames of Python's that repeat are left out by Python itself."""
-    found = re.findall(r"^ERROR[^\n]*\n(?:(?!WARNING|ERROR|INFO)[^\n]*\n)*", log, re.M)
+    """Return one traceback of each kind, with the line before it."""
+    found = re.findall(r"^[^\n]*\nTraceback \(most recent call last\):\n(?:\s[^\n]*\n)*[^\n]*\n", log, re.M)
     kinds = {re.sub(r"\b[0-9a-f]{8,}\b|\d+", "#", each.strip().rpartition("\n")[2]): each for each in reversed(found)}
     return [f"{each[:3_000]}…{each[-3_000:]}" if len(each) > 6_000 else each for each in kinds.values()][:SHOWN]
 
