@@ -205,7 +205,7 @@ async def fuzz_doors(
             seen.threads = threads if seen.threads_left else []
     log = (directory / "output.txt").read_text(errors="replace")
     seen.unexpected, seen.warnings = unexpected(log), _grouped(log, "WARNING")
-    seen.tracebacks = _tracebacks(log)
+    seen.tracebacks = tracebacks(log)
     if (directory / "breach.txt").exists():
         seen.ways_in.append((directory / "breach.txt").read_text().splitlines()[0])
     seen.seconds = round(time.monotonic() - began, 1)
@@ -245,9 +245,10 @@ def unexpected(log: str) -> dict[str, int]:
     return {**found, **_grouped(log, "ERROR"), **_grouped(log, "CRITICAL")}
 
 
-def _tracebacks(log: str) -> list[str]:
+def tracebacks(log: str) -> list[str]:
     """Return one traceback of each kind, with the line before it."""
-    found = re.findall(r"^[^\n]*\nTraceback \(most recent call last\):\n(?:\s[^\n]*\n)*[^\n]*\n", log, re.M)
+    end = r"(?:[\w.]+(?:Error|Exception|Group)[^\n]*\n)?"  # in our own lines it is indented like the rest
+    found = re.findall(rf"^[^\n]*\n\s*Traceback \(most recent call last\):\n(?:\s[^\n]*\n)*{end}", log, re.MULTILINE)
     kinds = {re.sub(r"\b[0-9a-f]{8,}\b|\d+", "#", each.strip().rpartition("\n")[2]): each for each in reversed(found)}
     return [f"{each[:3_000]}…{each[-3_000:]}" if len(each) > 6_000 else each for each in kinds.values()][:SHOWN]
 
