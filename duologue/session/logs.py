@@ -1,4 +1,4 @@
-"""What every line of the log passes: strings of clients cannot forge lines, and repeated lines are counted.
+"""The filter that every line of the log passes: strings of clients cannot forge lines, and repeated lines are counted.
 
 `Repeats` counts; `LogFilter` is on the logger "duologue". The first argument of each log message is an id.
 """

@@ -1,5 +1,7 @@
 """OpenAI's services. They need the extra `openai`."""
 
+from .chat_options import OpenAIChatOptions
+from .llm import OpenAILLM
 from .options import (
     FunctionChoice,
     InputTranscription,
@@ -11,12 +13,23 @@ from .options import (
     Tracing,
 )
 from .realtime import OpenAIRealtime
+from .responses_llm import OpenAIResponsesLLM
+from .responses_options import OpenAIResponsesOptions
+from .stt import OpenAISTT
+from .stt_options import OpenAIFileSTTOptions, OpenAISTTOptions
 
 __all__ = [
     "FunctionChoice",
     "InputTranscription",
+    "OpenAIChatOptions",
+    "OpenAIFileSTTOptions",
+    "OpenAILLM",
     "OpenAIRealtime",
     "OpenAIRealtimeOptions",
+    "OpenAIResponsesLLM",
+    "OpenAIResponsesOptions",
+    "OpenAISTT",
+    "OpenAISTTOptions",
     "RetentionRatio",
     "SemanticVad",
     "ServerVad",

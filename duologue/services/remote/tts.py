@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 from ...errors import DeadlineExceeded, ServiceError
 from ...frames import BotAudio, BotText, Interrupted, ResponseEnded, ResponseStarted, Word, WordTimes
 from ...processors.processor import handles
-from ..spoken_text import spoken
+from ..spoken_text import Reader
 from ..tts import MAX_SPEECH_S, TTS
 from .connection import Connection, ConnectionSettings
 from .dialect import ConnectionDialect, Event, Refused, WireMessage
@@ -119,25 +119,29 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
                 self.report(ServiceError(f"{self.name} stays with a worn connection: {error}"))
 
     async def _speak(self, sentence: BotText) -> None:
-        text = spoken(sentence.text)
+        context = self._context
+        reader = context.reader if context is not None else Reader(self.reading, self._language)
+        spoken = reader.read(sentence.text)
+        text = spoken.text
         if not text:
             return
-        context = self._context or self._open_context()
+        if context is None:
+            context = self._open_context(reader)
         if context.error is not None:
             self.session.ledger.correct_text(sentence.response_id, sentence.text, "")
             return
         self._speech.characters += len(text)
-        context.sentences.append((sentence.text, text))
-        context.words.add(sentence.text, text)
+        context.sentences.append(spoken)
+        context.words.add(spoken)
         context.touch()
         if self.connection is not None:
             dialect = self.connection.dialect
             self.connection.send([*dialect.text(context.id, text), *dialect.flush(context.id)])
 
-    def _open_context(self) -> SpeechContext:
+    def _open_context(self, reader: Reader) -> SpeechContext:
         response = self._speech.response
         self._contexts += 1
-        context = self._context = SpeechContext(f"context_{self._contexts}", response, self._language)
+        context = self._context = SpeechContext(f"context_{self._contexts}", response, self._language, reader)
         context.error = self.failure or self._not_set_up
         self.spawn(self._give_all, context)
         if self.connection is not None and context.error is None:
@@ -302,8 +306,8 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         dialect = connection.dialect
         context.opened = True
         messages = list(dialect.open(context.id, context.response.voice, context.language))
-        for _, text in context.sentences:
-            messages += [*dialect.text(context.id, text), *dialect.flush(context.id)]
+        for sentence in context.sentences:
+            messages += [*dialect.text(context.id, sentence.text), *dialect.flush(context.id)]
         if context.ended:
             messages += dialect.end(context.id)
         context.touch()

@@ -1,0 +1,92 @@
+"""`SpokenWords`: the words of one context, from the times of its characters."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import msgspec
+
+from ...frames import Word
+from ...frames.scripts import UNSPACED
+
+_UNSPACED = re.compile(f"[{UNSPACED}]")
+
+
+class Alignment(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """Characters, each with its start and its length in milliseconds of the audio of its message."""
+
+    chars: tuple[str, ...] = ()
+    char_start_times_ms: tuple[float, ...] = ()
+    char_durations_ms: tuple[float, ...] = ()
+
+    def timed(self) -> list[tuple[str, float, float]]:
+        """Return each character with its start and end in seconds. Returns [] if the lengths of the lists differ."""
+        if not len(self.chars) == len(self.char_start_times_ms) == len(self.char_durations_ms):
+            return []
+        triples = zip(self.chars, self.char_start_times_ms, self.char_durations_ms, strict=True)
+        return [(char, start / 1000, (start + length) / 1000) for char, start, length in triples]
+
+
+class SpokenWords:
+    """Joins characters to words, whose times are seconds of the context's audio.
+
+    A word may be cut between two messages. It is returned once it is complete: white space follows, or all text that
+    was sent has come.
+
+    The times of a message count from its own audio. With `absolute` they count from the first audio of all, unless they
+    go back.
+    """
+
+    def __init__(self, *, absolute: bool = False) -> None:
+        self._absolute = absolute
+        self.audio_s = 0.0
+        """Seconds of audio that have come."""
+        self._end_s = 0.0
+        self._word = ""
+        self._word_start_s = self._word_end_s = 0.0
+        self._unspoken = 0  # characters that were sent and have not come
+
+    def sent(self, text: str) -> None:
+        """Note text that was sent."""
+        self._unspoken += _size(text)
+
+    def take(self, characters: Sequence[tuple[str, float, float]], audio_s: float) -> tuple[Word, ...]:
+        """Take the characters and the seconds of audio of a message. Returns the words that are complete.
+
+        Times that overlap with earlier ones follow these.
+        """
+        words: list[Word] = []
+        begin_s = self.audio_s
+        if characters and self._absolute and characters[0][1] >= self._end_s - 0.001:
+            begin_s = 0.0
+        elif characters:
+            begin_s = max(begin_s, self._end_s - characters[0][1])
+        for character, start_s, end_s in characters:
+            self._unspoken -= _size(character)
+            self._end_s = max(self._end_s, begin_s + end_s)
+            if character.isspace():
+                words += self.rest()
+                continue
+            if not self._word:
+                self._word_start_s = begin_s + start_s
+            self._word += character
+            self._word_end_s = begin_s + end_s
+            if _UNSPACED.match(character):
+                words += self.rest()
+        if self._unspoken <= 0:
+            words += self.rest()
+        self.audio_s += audio_s
+        return tuple(words)
+
+    def rest(self) -> tuple[Word, ...]:
+        """Return the word in progress, if there is one."""
+        if not self._word:
+            return ()
+        word, self._word = Word(self._word, self._word_start_s, self._word_end_s), ""
+        return (word,)
+
+
+def _size(text: str) -> int:
+    """Return the number of characters without white space."""
+    return len("".join(text.split()))

@@ -1,0 +1,117 @@
+"""`OpenAILLM`: language models over Chat Completions, of OpenAI or any server that is compatible with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ...errors import ConfigurationError
+from ..context import Request, ToolRequest
+from ..remote.errors import ConnectionLost
+from ..remote.ids import Recent
+from ..remote.llm import Answer, RemoteLLM
+from ..remote.pace import AnswerLimits, Pace
+from .api import OpenAIAPI, Streamed
+from .chat_answer import ChatAnswer
+from .chat_messages import chat_body
+from .chat_options import DEFAULT_TEXT_MODEL, UNTHINKING, OpenAIChatOptions, overridden
+
+MAX_KEPT = 1_000
+"""The latest tool calls whose extra fields are kept."""
+
+
+class OpenAILLM(RemoteLLM):
+    """A model behind `/chat/completions`. Needs the extra `openai`.
+
+    `base_url` is by default OPENAI_BASE_URL or OpenAI's own; with it any compatible server works (vLLM, Ollama,
+    llama.cpp, LiteLLM, and most vendors). `api_key` is by default OPENAI_API_KEY for OpenAI's own address; a server of
+    one's own gets the key that is given, or none. `Configure.options` are fields of `OpenAIChatOptions`.
+
+    A model's thoughts are not spoken: neither those that the server has in fields of their own, nor those in the text.
+    A refusal is spoken. `limits` are the time limits of an answer; a cancelled answer closes its request at once.
+
+    Raises MissingExtra without the SDK, and ConfigurationError for an option that is out of its range.
+    """
+
+    def __init__(
+        self,
+        model: str = DEFAULT_TEXT_MODEL,
+        *,
+        api_key: str = "",
+        base_url: str = "",
+        options: OpenAIChatOptions | None = None,
+        limits: AnswerLimits | None = None,
+    ) -> None:
+        super().__init__(limits)
+        if not model:
+            raise ConfigurationError("OpenAILLM needs the name of a model")
+        self.model = model
+        self.options = overridden(options or OpenAIChatOptions(), {}, "OpenAI")
+        self._api = OpenAIAPI(api_key, base_url)
+        self._asks_usage = True  # False for a server that has refused the wish
+        self._given_with = Recent[dict[str, Any]](MAX_KEPT)
+
+    def check_options(self, options: dict[str, Any]) -> None:
+        """Raise ConfigurationError for an option that the API does not have, or a value out of its range."""
+        overridden(self.options, options, "OpenAI")
+
+    async def open(self) -> None:
+        """Make the SDK's client. Raises ConfigurationError without a key."""
+        await super().open()
+        await self._api.open()
+
+    async def close(self) -> None:
+        """Release the SDK's client, and its connections."""
+        await super().close()
+        await self._api.close()
+
+    async def answer(self, request: Request) -> Answer:
+        """Yield the pieces of the model's answer."""
+        options = overridden(self.options, request.options, "OpenAI")
+        pace = Pace(self.limits, thinks_unseen=options.reasoning_effort not in UNTHINKING)
+        stream = await pace.wait(self._begin(chat_body(self.model, request, options, self._given_with)))
+        answer, complete = ChatAnswer(), False
+        try:
+            while not complete and (event := await pace.wait(stream.next())) is not None:
+                complete = event.strip() == b"[DONE]"
+                if complete:
+                    continue
+                delta = answer.take(event)
+                text = delta.text or delta.refusal or ""
+                if text or delta.tool_calls:
+                    pace.word()
+                elif delta.thought:
+                    pace.token()
+                if text:
+                    yield text
+        finally:
+            stream.release(complete=complete)
+        if (usage := answer.usage(self.name, self.model)) is not None:
+            yield usage
+        answer.end(complete=complete, limit=options.max_completion_tokens or options.max_tokens)
+        for call in self._made(answer):
+            yield call
+        for problem in answer.problems:
+            self.tell(problem)
+
+    async def _begin(self, body: dict[str, Any]) -> Streamed:
+        """Send a request. A server that refuses the wish for usage is asked without it, from then on."""
+        wish = {"stream_options": {"include_usage": True}} if self._asks_usage else {}
+        try:
+            return await self._api.stream("/chat/completions", {**wish, **body}, self.model)
+        except ConnectionLost as refused:
+            if not (wish and refused.code in (400, 422) and "stream_options" in str(refused)):
+                raise
+        self._asks_usage = False
+        return await self._api.stream("/chat/completions", body, self.model)
+
+    def _made(self, answer: ChatAnswer) -> list[ToolRequest]:
+        """Return the tool calls of an answer, and keep what the server wants back with them."""
+        made: list[ToolRequest] = []
+        used: set[str] = set()
+        beside = {answer.thoughts_in: answer.thoughts} if answer.thoughts else {}
+        for call in answer.calls.calls:
+            request = ToolRequest(call_id=self.unique_call_id(call.id, used), name=call.name, arguments=call.parsed())
+            if call.extra or beside:
+                self._given_with[request.call_id] = {"call": call.extra, "message": beside}
+            made.append(request)
+        return made
