@@ -29,7 +29,7 @@ class Arguments:
     """The parameters of a function, without `session`.
 
     A parameter without an annotation has the type of its default, and is a string without one. Its description is
-    the text in `Annotated`, or that of the docstring. Types may be all that msgspec knows (numbers, enums, `Literal`,
+    the text in `Annotated`, or that of the docstring. Types may be those that msgspec knows (numbers, enums, `Literal`,
     dataclasses, TypedDicts, structs, dates and so on), and pydantic's models, which check themselves.
 
     Raises ConfigurationError for a class, an unbound method, a generator function, a parameter that has no name for a

@@ -12,7 +12,7 @@ import msgspec
 from ..agents.agent import Agent
 from ..agents.fields import check_several
 from ..agents.tool import Tool, ToolSpec
-from ..errors import BadInput, ConfigurationError, DeadlineExceeded, IllegalState, ToolError
+from ..errors import BadInput, ConfigurationError, DeadlineExceeded, ToolError
 from ..frames import ApprovalGiven, ApprovalWanted, Interrupted, ResponseStarted, Signal, ToolCall, ToolResult
 from ..session.session import Session
 from ..session.tool_calls import RegisteredCall, running_call, still_running
@@ -25,7 +25,7 @@ T = TypeVar("T")
 log = logging.getLogger("duologue")
 
 MAX_THREADS = 16
-"""Plain functions of one call that run at the same time, those left behind included. Further ones are refused."""
+"""Plain functions of one call that run at the same time, those left behind included. Further calls are refused."""
 INTERRUPTED = "the caller interrupted"
 FAILED = "the tool failed"
 """All that a model learns of an error that is not a `ToolError`."""
@@ -62,7 +62,7 @@ class ToolRun:
     """One running tool call: its approval, its function and its limits.
 
     The function runs in a task of its own. An interruption, or the end of `Tool.timeout_s`, cancels that task twice, as
-    asyncio does it. A function that ignores this, or that runs in a thread, is left behind: the model is told that it
+    asyncio does it. A function that ignores this, or that runs in a thread, is left behind: the model learns that it
     still runs, and later its result.
     """
 
@@ -86,9 +86,9 @@ class ToolRun:
             self._end(INTERRUPTED)
 
     def decide(self, signal: ApprovalGiven) -> None:
-        """Approve or deny the call. Raises IllegalState for a second decision, and for a call that waits for none."""
+        """Approve or deny the call. Raises BadInput for a second decision, and for a call that waits for none."""
         if self._decision is None or self._decision.done():
-            raise IllegalState(f"{decided(signal)} the tool call {self.call.call_id!r}, which waits for no approval")
+            raise BadInput(f"{decided(signal)} the tool call {self.call.call_id!r}, which waits for no approval")
         self._decision.set_result(signal)
 
     def _end(self, reason: str) -> None:
@@ -137,7 +137,7 @@ class ToolRun:
                 log.info("session %s: %s has ended after %.1f s", self._session.id, described(self.call), after_s)
 
     def _left_behind(self) -> Told:
-        """Report that the function cannot be stopped, and return what the model is told of that."""
+        """Report that the function cannot be stopped, and return the result that the model receives meanwhile."""
         why = self._stop.result()
         how = "runs in a thread" if self.tool.in_thread else "ignores its cancellation"
         error = f"tool {self.tool.name!r}: {why}; it {how} and goes on: left behind"

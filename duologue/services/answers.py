@@ -38,7 +38,7 @@ IMAGE_TYPES = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
 """The MIME types of images that models take."""
 
 Due: TypeAlias = Literal["", "end", "answer", "late"]
-"""What a result makes due: nothing yet, the end of its turn, an answer in its turn, or one after its turn."""
+"""The effect of a result: nothing yet, the end of its turn, an answer in its turn, or one after its turn."""
 
 
 class AnswerQueue:
@@ -61,7 +61,7 @@ class AnswerQueue:
             self._lane.close()
 
     async def drain(self) -> None:
-        """Wait until all jobs so far are done."""
+        """Wait until all jobs that were put are done."""
         if self._lane is not None:
             await self._lane.drain()
 
@@ -369,7 +369,7 @@ def log_result(session: Session, frame: ToolResult) -> Due:
             calls.replaceable(frame.call_id, "cancelled")
         else:
             calls.came_late(frame.call_id)
-    if frame.respond and not session.draining and (frame.final or not over):  # "still running" is no news later on
+    if frame.respond and not session.draining and (frame.final or not over):  # "still running" is old by then
         calls.continue_after(frame.turn)
     if calls.waits(frame.turn):
         return ""

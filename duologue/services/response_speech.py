@@ -15,7 +15,7 @@ from .spoken_text import Reader, Spoken, space_after
 
 _UNSPACED = re.compile(f"[{UNSPACED}]")
 _STEP_S = 1e-6  # the least time between the starts of two words
-_SKIP = 2  # words that may lie between two timed ones
+_SKIP = 2  # words that may lie between two timed words
 _MAX_PENDING = 64
 
 
@@ -24,13 +24,13 @@ class WordAligner:
 
     Vendors leave out spaces and punctuation, change case, join words or give single characters, speak numbers as
     words, and lose or add words. Each word is looked for at the present place of the text, or a few words behind it.
-    Words that are not found there get the text up to the next one that is; without any such text they are `misfits`.
+    Words that are not found there get the text up to the next word that is; if there is none, they are `misfits`.
     The words said for a number or an address give one word: the number or the address.
     """
 
     def __init__(self) -> None:
         self.text = ""
-        """The text so far, as the model wrote it."""
+        """The text, as the model has written it up to now."""
         self.place = 0
         """Characters of the text whose words were timed."""
         self.timed = False

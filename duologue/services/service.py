@@ -25,6 +25,8 @@ MAX_FAILURES = 3
 """Failures in a row after which a service is given up."""
 BACKOFF_S = 0.25
 """Seconds before a service is opened again. Doubles with each failure in a row."""
+MAX_WAIT_S = 10.0
+"""The longest wait that an error names (`retry_after_s`) and that is obeyed."""
 
 
 class Service(Processor):
@@ -116,9 +118,10 @@ class Recovery:
     """Counts the failures in a row of one service, and opens it again in between.
 
     A service that `reopens` is closed and opened before it is used again after a failure, `BACKOFF_S` seconds later,
-    then twice that. After `MAX_FAILURES` in a row it is given up: a `ConnectionChanged` signal with state "lost" lets a
-    `Handoff` with `failover` change the engine; without one the error is fatal. A failure that has left a part of the
-    work is never the last one without a failover: a slow service is better than the end of the call.
+    then twice that, or after the time that its error names. After `MAX_FAILURES` in a row it is given up: a
+    `ConnectionChanged` signal with state "lost" lets a `Handoff` with `failover` change the engine; without one the
+    error is fatal. A failure that has left a part of the work is never the last one without a failover: a slow service
+    is better than the end of the call.
     """
 
     def __init__(self, service: Recovering) -> None:
@@ -127,6 +130,7 @@ class Recovery:
         self._service = service
         self._failures = 0
         self._closed = False  # it has failed and was not opened again
+        self._wait_s = 0.0  # the wait that the latest error names
         self._work: Work[None] | None = None  # the back-off, `close` or `open`
 
     def worked(self) -> None:
@@ -146,6 +150,7 @@ class Recovery:
         if service.failure is not None:
             return False
         self._failures = min(self._failures + 1, MAX_FAILURES)
+        self._wait_s = min(MAX_WAIT_S, getattr(error, "retry_after_s", None) or 0.0)
         self._closed = service.reopens and not isinstance(error, ConfigurationError)
         if self._failures == MAX_FAILURES and (service.replaceable or not in_part):
             self._give_up(error)
@@ -166,7 +171,7 @@ class Recovery:
             return
         service = self._service
         log.info("session %s: %s is opened again", service.session.id, service.name)
-        pause_s = BACKOFF_S * 2 ** (self._failures - 1)
+        pause_s = max(self._wait_s, BACKOFF_S * 2 ** (self._failures - 1))
         await self._run("back-off", asyncio.sleep(pause_s), pause_s + service.timeout_s)
         self.opening = True
         try:

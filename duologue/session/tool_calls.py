@@ -190,7 +190,7 @@ class ToolCalls:
 
     @property
     def news(self) -> tuple[RegisteredCall, ...]:
-        """The calls with a late result that no model has been told yet, oldest result first."""
+        """The calls with a late result that no model has received yet, oldest result first."""
         return tuple(self._news.values())
 
     def asking(self) -> None:

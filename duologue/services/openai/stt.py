@@ -21,9 +21,9 @@ from ..remote import (
     WireMessage,
 )
 from ..remote.ids import Recent, Seen
-from .options import SAMPLE_RATE, SETUP_ID, TRANSCRIPTION_FAMILIES, language_code, session_left_s
+from .options import SAMPLE_RATE, SETUP_ID, TRANSCRIPTION_FAMILIES, session_left_s
 from .responses import FINAL_ERRORS, MAX_ERROR_TEXT
-from .stt_options import DEFAULT_STT_MODEL, OpenAISTTOptions, check_model
+from .stt_options import DEFAULT_STT_MODEL, OpenAISTTOptions, check_model, transcription_session
 from .wire import OpenAIClient, append_audio
 from .wire_in import (
     ErrorMessage,
@@ -44,32 +44,6 @@ _MIN_COMMIT_BYTES = int(MIN_COMMIT_MS / 1000 * SAMPLE_RATE) * 2
 _MAX_TRANSCRIPT = 100_000
 _COMMIT = '{"type":"input_audio_buffer.commit"}'
 _CLEAR = '{"type":"input_audio_buffer.clear"}'
-
-
-def transcription_session(model: str, options: OpenAISTTOptions, language: str) -> dict[str, Any]:
-    """Return all settings of a session. `language` is the agent's, "" for one without a language."""
-    transcription: dict[str, Any] = {"model": model}
-    if code := language_code(language) or options.language:
-        transcription["language"] = code
-    elif options.languages:
-        transcription["languages"] = list(options.languages)
-    if options.prompt:
-        transcription["prompt"] = options.prompt
-    if options.keywords:
-        transcription["keywords"] = list(options.keywords)
-    if options.delay is not None:
-        transcription["delay"] = options.delay
-    return {
-        "type": "transcription",
-        "audio": {
-            "input": {
-                "format": {"type": "audio/pcm", "rate": SAMPLE_RATE},
-                "transcription": transcription,
-                "noise_reduction": {"type": options.noise_reduction} if options.noise_reduction else None,
-                "turn_detection": None,
-            }
-        },
-    }
 
 
 class OpenAISTTDialect(STTDialect):

@@ -12,25 +12,15 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal, get_args
 
 from ...errors import ConfigurationError, check_range
-from .options import TRANSCRIPTION_FAMILIES, ModelFamily, refused_options
+from .options import SAMPLE_RATE, ModelFamily, language_code, refused_options
 
 DEFAULT_STT_MODEL = "gpt-transcribe"
 STREAMED_ONLY = r"gpt-live-transcribe.*|gpt-realtime-whisper.*"
 """Models of the Realtime API only."""
 NOT_STREAMED = r"whisper-1.*"
 """Models whose transcription of a file comes as a whole."""
-LOGPROBS = r"gpt-4o-(mini-)?transcribe(?!-diarize).*"
-"""Models that tell how probable their words are."""
-
 NoiseReduction = Literal["near_field", "far_field"]
 Delay = Literal["minimal", "low", "medium", "high", "xhigh"]
-
-FILE_FAMILIES = (
-    ModelFamily(
-        models=r"whisper-1.*", refuses={"keywords": "gpt-transcribe has keywords", "languages": "it takes one language"}
-    ),
-    *TRANSCRIPTION_FAMILIES,
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +63,32 @@ class OpenAIFileSTTOptions:
     def __post_init__(self) -> None:
         check_range(self, **({} if self.temperature is None else {"temperature": (0, 1)}))
         check_words(self)
+
+
+def transcription_session(model: str, options: OpenAISTTOptions, language: str) -> dict[str, Any]:
+    """Return all settings of a session. `language` is the agent's, "" for one without a language."""
+    transcription: dict[str, Any] = {"model": model}
+    if code := language_code(language) or options.language:
+        transcription["language"] = code
+    elif options.languages:
+        transcription["languages"] = list(options.languages)
+    if options.prompt:
+        transcription["prompt"] = options.prompt
+    if options.keywords:
+        transcription["keywords"] = list(options.keywords)
+    if options.delay is not None:
+        transcription["delay"] = options.delay
+    return {
+        "type": "transcription",
+        "audio": {
+            "input": {
+                "format": {"type": "audio/pcm", "rate": SAMPLE_RATE},
+                "transcription": transcription,
+                "noise_reduction": {"type": options.noise_reduction} if options.noise_reduction else None,
+                "turn_detection": None,
+            }
+        },
+    }
 
 
 def check_model(model: str, options: object, families: Iterable[ModelFamily]) -> None:

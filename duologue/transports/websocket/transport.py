@@ -17,7 +17,6 @@ from ..base import Allowance
 from ..client import SHUTTING_DOWN, ClientTransport, Crowd, Message, Pace, byte_size
 from ..playout.base import AudioSink, PlayoutSettings
 from ..playout.in_flight import CONFIRM_S
-from ..remote.pace import Pace
 from .connection import ClientSocket, Closed
 from .sender import Sender
 from .serializers import Audio, DuologueSerializer, Malformed, Ping, Played, Serializer, Stop, TypedText, Wired
