@@ -91,7 +91,8 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
     async def open(self) -> None:
         """Connect. Raises ConnectionLost if the vendor refuses, DeadlineExceeded if it takes too long."""
         await TTS.open(self)
-        self.config = self.setup("", self.language)
+        await self.configured()
+        self.config = self.setup(self.agent_voice, self.language)
         await self.connect_first()
 
     async def close(self) -> None:
