@@ -51,6 +51,7 @@ def main(inputs: int, seed: int) -> dict[str, Any]:
         "server_crashed": seen.crashed,
         "ways_in": seen.ways_in,
         "unexpected_in_log": seen.unexpected,
+        "tracebacks_in_log": seen.tracebacks,
         "warnings_in_log": seen.warnings,
         "server_memory_mb": seen.memory_mb,
         "server_memory_growth_mb": seen.memory_growth_mb,

@@ -55,7 +55,7 @@ if TYPE_CHECKING:
     from .session.conversation import Conversation as Conversation
     from .session.conversation import Item as Item
     from .session.feed import Feed as Feed
-    from .session.host import Outcome as Outcome
+    from .session.life import Outcome as Outcome
     from .session.session import Session as Session
     from .session.session import run as run
     from .session.usage import cost as cost
@@ -93,7 +93,7 @@ _HOMES = {
     "services.tts": "TTS",
     "session.conversation": "Conversation Item",
     "session.feed": "Feed",
-    "session.host": "Outcome",
+    "session.life": "Outcome",
     "session.session": "Session run",
     "session.usage": "cost",
     "transports.local": "LocalAudioTransport",

@@ -14,9 +14,9 @@ from ..errors import ConfigurationError
 from ..frames import Configure, Control, EndOfTurn
 from ..processors.pipeline import Pipeline
 from ..processors.processor import Processor, handles
-from .contract import check_made
 from .llm import LLM
 from .reading import Reading
+from .service import check_made
 from .stt import STT
 from .tts import TTS
 
@@ -57,7 +57,7 @@ class _Checkpoint(Processor):
         self._expected: dict[int, asyncio.Event] = {}
 
     async def passed(self, source: Processor) -> None:
-        """Wait until all frames that `source` has pushed so far have arrived here or were dropped."""
+        """Wait until all frames that `source` has pushed have arrived here or were dropped."""
         mark, reached = _Mark(number=next(self._numbers)), asyncio.Event()
         self._expected[mark.number] = reached
         try:
@@ -147,8 +147,8 @@ class Cascade(Pipeline):
             history_survives=True,
             model_may_change=True,
             truncation=True,
-            turn_detection=frozenset({"client"}),
-            manual_turns=True,
+            turn_detection=frozenset({"client" if self._waits_for_turns else "server"}),
+            manual_turns=self._waits_for_turns,
             text_input=True,
             video_input=False,
             tools="blocking",
@@ -162,9 +162,14 @@ class Cascade(Pipeline):
         settings: set[AnswerSetting] = {"no_tools"}
         if self.llm.chooses_tools:
             settings.add("tool_choice")
-        if EndOfTurn not in self.stt.gives:  # else the service ends the turns, whatever was said before it
+        if self._waits_for_turns:  # else the service ends the turns, whatever was said before it
             settings.add("turn_instructions")
         return frozenset(settings)
+
+    @property
+    def _waits_for_turns(self) -> bool:
+        """True if the pipeline finds the caller's turns, and not the STT."""
+        return EndOfTurn not in self.stt.gives
 
     def check(self, change: Configure) -> None:
         """Raise ConfigurationError for an unknown voice, a malformed tool, or an option that the model refuses."""

@@ -1,19 +1,21 @@
-"""`messages`: the conversation in the form that language models take, within a budget."""
+"""`messages`: the log in the form that models take, within a budget. `log_calls`: a model's tool calls in the log."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import msgspec
 
 from ..agents.tool import ToolSpec
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, ToolError
+from ..frames import ToolCall, ToolResult
 from ..session.conversation import Conversation, Item, byte_length
 from ..session.ledger import Ledger
-from ..session.tool_calls import PENDING, late_text
+from ..session.session import Session
+from ..session.tool_calls import PENDING, call_refused, late_text
 
 BYTES_PER_TOKEN = 3
 """Bytes of UTF-8 that are counted as one token. English has about four, Chinese about three."""
@@ -23,6 +25,8 @@ SAY = "Say exactly this, word for word, and nothing else: "
 """The instruction that makes a speech-to-speech model say a text of the application."""
 IMAGE_LEFT_OUT = "(an image that was shown before)"
 """Replaces an image that does not fit into a request."""
+MAX_CALLS_PER_TURN = 16
+"""Tool calls of one turn. After that the model must answer without tools."""
 _PENDING = json.dumps(PENDING)
 
 
@@ -51,7 +55,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """One request to a model: the instructions, the conversation so far, and the tools.
+    """One request to a model: the instructions, the conversation, and the tools.
 
     `tool_choice` is "required" or the name of a tool that the model must call, or "" to leave it to the model. Only a
     service with `LLM.chooses_tools` receives another value than "".
@@ -98,7 +102,7 @@ def messages(
     """Return the conversation in the form that language models take, as far as the budget allows.
 
     Consecutive items of one side are one message. An agent's message is its heard text. A response that is not settled
-    is sent with its whole text so far, and corrected later if the caller interrupts it. A tool call without a result is
+    is sent with its text up to now, and corrected later if the caller interrupts it. A tool call without a result is
     answered "pending", because models require a result for every call; without `open_calls` it is left out. The last
     message tells the results that came late (`ToolCalls.news`).
     """
@@ -116,7 +120,7 @@ def messages(
         if _is_words(item):  # else its transcript is still to come
             _add(out, Message(role="user", text=f"[{item.author}] {item.text}" if item.author else item.text))
         elif _is_image(item):
-            _add(out, _image(item, item.id in hidden))
+            _add(out, _image_message(item, item.id in hidden))
         elif item.kind in ("handoff", "note") and item.text:
             out.append(Message(role="system", text=item.text))
         elif item.role == "agent" and (text := item.text or ledger.text_of(item.id)):
@@ -262,7 +266,7 @@ def _is_image(item: Item) -> bool:
     return item.role == "caller" and item.name == "image"
 
 
-def _image(item: Item, hidden: bool) -> Message:
+def _image_message(item: Item, hidden: bool) -> Message:
     if hidden or item.data is None:  # None: the log has dropped the image
         return Message(role="user", text=IMAGE_LEFT_OUT)
     return Message(role="user", mime=item.data["mime"], url=item.data["url"], image=item.data["image"])
@@ -293,3 +297,52 @@ def estimated_tokens(request: Request) -> int:
         for call in message.calls:
             size += byte_length(call.arguments)
     return size // BYTES_PER_TOKEN
+
+
+class AskedTool(Protocol):
+    """A model's request for a tool call, with the model's own id of the call."""
+
+    @property
+    def call_id(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def arguments(self) -> dict[str, Any]: ...
+
+
+def log_calls(
+    session: Session, turn: int, response_id: str, agent: str, asked: Sequence[AskedTool], owner: object = None
+) -> tuple[Sequence[ToolCall], Sequence[ToolCall]]:
+    """Log the tool calls of a response, each under a unique id. Returns the calls to make, and the rest.
+
+    The first calls of a turn are made, up to `MAX_CALLS_PER_TURN`; the rest is for `refused`.
+
+    All are logged before the first is made: an early result is not mistaken for the last one. `owner` is the
+    connection that receives the results.
+    """
+    calls, logged = session.calls, []
+    for wanted in asked:
+        call_id = calls.new_id(wanted.call_id)
+        session.conversation.add(
+            "tool_call", "agent", turn=turn, agent=agent, call_id=call_id, name=wanted.name, data=wanted.arguments
+        )
+        calls.assign(call_id, response_id=response_id, owner=owner, provider_id=wanted.call_id)
+        logged.append(
+            ToolCall(turn=turn, response_id=response_id, call_id=call_id, name=wanted.name, arguments=wanted.arguments)
+        )
+    beyond = calls.asked_in(turn) - MAX_CALLS_PER_TURN
+    within = max(0, len(logged) - max(0, beyond))
+    return logged[:within], logged[within:]
+
+
+def refused(session: Session, source: str, calls: Sequence[ToolCall], *, respond: bool) -> list[ToolResult]:
+    """Report that logged calls are beyond the limit of their turn. Returns their results, which are errors."""
+    if not calls:
+        return []
+    asked = session.calls.asked_in(calls[0].turn)
+    goes_on = "answer without them" if respond else "the answer ends here"
+    error = f"{asked} tool calls in one turn: {goes_on}"
+    session.report(ToolError(error), source)
+    return [call_refused(call, error, respond=respond) for call in calls]

@@ -22,14 +22,23 @@ from ..frames import (
     ToolCall,
     UserTranscript,
 )
-from ..processors.kernel.work import Stopped, close_stream
+from ..processors.kernel.tasks import Stopped, close_stream
 from ..processors.processor import handles
-from .answering import PIECES, Answering, Pieces
+from ..session.tool_calls import call_refused
+from .answering import DEFAULT_SPENDING, PIECES, Answering, Aside, Pieces, Spending, Spent
 from .answers import Answers, log_caller, tool_choice_of
-from .context import DEFAULT_BUDGET, Budget, Message, Request, ToolRequest, messages
-from .contract import stream_of
-from .logged_calls import MAX_CALLS_PER_TURN, log_calls, refusal, refused
-from .spending import DEFAULT_SPENDING, Spending, Spent
+from .context import (
+    DEFAULT_BUDGET,
+    MAX_CALLS_PER_TURN,
+    Budget,
+    Message,
+    Request,
+    ToolRequest,
+    log_calls,
+    messages,
+    refused,
+)
+from .service import stream_of
 from .thoughts import ThoughtsGiven
 
 __all__ = ["LLM", "Budget", "Message", "Pieces", "Request", "ToolRequest", "messages"]
@@ -91,7 +100,7 @@ class LLM(Answers):
         super().__init__()
         self._answering: Answering | None = None  # the answer in progress
         self.spent = Spent()
-        """The requests and tokens of the call so far."""
+        """The requests and tokens that the call has used."""
 
     def client_changed(self, signal: ClientChanged) -> None:
         """Cancel the answer in progress once the client has gone."""
@@ -174,6 +183,21 @@ class LLM(Answers):
         elif status == "failed" and failure:
             await self._respond(turn, config, lambda: fixed(failure))
 
+    async def aside(self, request: Request, aside: Aside) -> None:
+        """Answer a request beside the call, under the same limits and hooks as any answer.
+
+        The text goes to `aside` and its tool calls are left in `aside.calls`: nothing of it is spoken, logged or run.
+        Raises Stopped after `aside.stop()`, and the error of an answer that has failed.
+        """
+        if not self._may_spend():
+            raise ServiceError("the call's budget is used up")
+        generate = self._asked if request.tools else lambda asked: without_calls(self._asked(asked))
+        try:
+            await aside.give(lambda: generate(request), again=True)
+        except ThoughtsGiven:
+            self.thinks_first = True
+            raise ServiceError("the model says its thoughts, and marks only their end") from None
+
     def _may_spend(self) -> bool:
         """Return False, and end the call, if its budget is used up."""
         if not self.spent.beyond(self.spending):
@@ -250,7 +274,7 @@ class LLM(Answers):
             await answer.work("calls").run(make())
         finally:
             for call in waiting:  # interrupted before they were made, or on the way to their runner
-                self.take_result(refusal(call, "cancelled: the caller interrupted", respond=False))
+                self.take_result(call_refused(call, "cancelled: the caller interrupted", respond=False))
             waiting.clear()
 
 

@@ -125,7 +125,7 @@ class SentenceSplitter:
 
 
 def _is_decimal_point(text: str, stop: re.Match[str]) -> bool:
-    """Return True for a full-width full stop between digits, or behind one at the end of the text so far."""
+    """Return True for a full-width full stop between digits, or behind a digit at the end of the text."""
     if stop.group() != "．" or not text[: stop.start()][-1:].isdigit():
         return False
     return stop.end() == len(text) or text[stop.end()].isdigit()

@@ -13,9 +13,8 @@ from ..processors.kernel.lane import DONE, Overdue
 from ..processors.kernel.node import Node
 from ..processors.processor import handles
 from ..processors.turns.endpointing import check_turns
-from .caller_speech import CallerSpeech
-from .contract import Service
-from .transcribing import Transcribing, Transcription
+from .service import Service
+from .transcribing import CallerSpeech, Transcribing, Transcription
 
 __all__ = ["STT", "Transcription"]
 
@@ -26,7 +25,7 @@ class STT(Service):
     A service implements `begin`, `feed` and `finish`; one with a connection derives from `RemoteSTT` instead. Between
     `SpeechStarted` and `EndOfTurn` it receives the audio, mono at `sample_rate`, from `preroll_ms` before the detected
     start, because a detector is sure only some time after the first sound. The final transcript precedes the
-    `EndOfTurn` in the stream. Without speech there is no transcript.
+    `EndOfTurn` in the stream. A turn without speech has none.
 
     A service that fails, or takes longer than `timeout_s` for one of these calls, is left alone until the end of the
     utterance. Then it is closed and opened again, and gets the whole utterance once more. If that fails, too, the error
@@ -94,7 +93,7 @@ class STT(Service):
         raise NotImplementedError
 
     def partial(self) -> Transcription:
-        """Return the text so far of an utterance that failed, by default an empty one."""
+        """Return the text that an utterance had before it failed, by default an empty one."""
         return Transcription(text="")
 
     def abandon(self) -> None:

@@ -12,14 +12,13 @@ from ..errors import DeadlineExceeded, ServiceError
 from ..frames import BotAudio, BotText, End, Frame, ResponseEnded, ResponseStarted, ToolCall, Usage, Word, WordTimes
 from ..processors.kernel.host import Target
 from ..processors.kernel.lane import DrainableLane, Overdue
-from ..processors.kernel.work import Work
+from ..processors.kernel.tasks import Work
 from ..processors.processor import handles
-from .contract import Service, stream_of, wrong_piece
-from .recovery import Recovery
-from .response_speech import ResponseSpeech
+from .ahead import Ahead
+from .response_speech import ResponseSpeech, WordAligner
 from .sentences import SentenceSplitter
+from .service import Recovery, Service, stream_of, wrong_piece
 from .spoken_text import Reader, Rules, Spoken
-from .word_times import WordAligner
 
 log = logging.getLogger("duologue")
 
@@ -67,6 +66,9 @@ class TTS(Service):
     """Says numbers, addresses and the like in words: a `Reading`. None leaves these to the voice."""
     max_s_per_character: float = 1.0
     """The longest speech of a sentence: seconds for each of its characters, beside `MAX_SPEECH_S`."""
+    ahead: int = 0
+    """Sentences whose synthesis begins while that of an earlier one goes on. For a service of requests, 1 hides the
+    time to the first byte of every sentence but the first."""
     reopens: bool = True
     """True if `close` and `open` mend the service after a failure. False for one that keeps its connection itself."""
 
@@ -79,6 +81,7 @@ class TTS(Service):
     def __init__(self) -> None:
         super().__init__()
         self._recovery = Recovery(self)
+        self._ahead = Ahead(self)
         self._splitter: SentenceSplitter | None = None  # of the response in progress, made for its first text
         self._sentences: DrainableLane | None = None
         self._writing = ResponseStarted()
@@ -102,11 +105,12 @@ class TTS(Service):
 
     async def close(self) -> None:
         """Stop speaking. Overriding methods call this, too."""
+        self._ahead.close()
         if self._sentences is not None and not self._recovery.opening:
             self._sentences.close()
 
     async def drain(self) -> None:
-        """Wait until all text so far has been pushed as audio."""
+        """Wait until all text that was taken has been pushed as audio."""
         if self._sentences is not None:
             await self._sentences.drain()
 
@@ -165,6 +169,8 @@ class TTS(Service):
         writing = self._writing
         frame = BotText(turn=writing.turn, response_id=writing.response_id, text=sentence)
         if not self.session.floor.is_stale(frame):
+            if self.ahead and not self._checks:
+                self._ahead.queue(frame, writing)
             await self._put(self._check if self._checks else self._speak, frame)
 
     def _put(self, target: Target, frame: Frame) -> Awaitable[None]:
@@ -252,7 +258,7 @@ class TTS(Service):
 
         try:
             await self._recovery.ready()
-            chunks = self.synthesize(text.text, speech.response.voice)
+            chunks = self._ahead.take(sentence, text.text) or self.synthesize(text.text, speech.response.voice)
             await work.read(stream_of(self, "synthesize", chunks, "SpeechChunk"), take)
             if not speech.sentence_s:
                 raise ServiceError("the service gave no audio")
@@ -264,6 +270,8 @@ class TTS(Service):
             return DeadlineExceeded(f"no audio for {self.timeout_s:g} s")
         except Exception as error:
             return error
+        finally:
+            self._ahead.busy = False
         return None
 
     def tell_misfits(self, words: WordAligner) -> None:

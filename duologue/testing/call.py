@@ -28,7 +28,7 @@ from ..processors.kernel.groups import leaves
 from ..processors.pipeline import Pipeline
 from ..processors.processor import Processor, handles
 from ..session.conversation import Item
-from ..session.host import Outcome, State
+from ..session.life import Outcome, State
 from ..session.session import Session
 from ..transports.memory import MemoryTransport
 from .caller import Line, SimulatedCaller

@@ -19,8 +19,7 @@ from starlette.requests import HTTPConnection
 
 from ..errors import ConfigurationError, DeadlineExceeded, check_limits
 from ..processors.processor import Processor
-from ..session.ending import Endings
-from ..session.host import Outcome
+from ..session.life import Endings, Outcome
 from ..session.session import Session
 from ..transports.client import SHUTTING_DOWN, ClientTransport
 from ..transports.websocket.transport import MAX_MESSAGE_BYTES

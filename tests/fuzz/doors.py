@@ -34,6 +34,8 @@ PATIENCE_S = 20.0
 """Seconds within which the bystander's last question must be answered."""
 ASK_EVERY_S = 1.0
 MAX_GROWTH_MB = 40.0
+SHOWN = 10
+"""Tracebacks that are kept."""
 SERVE = """
 import faulthandler, logging, signal
 faulthandler.register(signal.SIGUSR1, all_threads=True)
@@ -85,7 +87,7 @@ class Bystander:
 
 @dataclass
 class Seen:
-    """What the doors and their server showed."""
+    """The findings at the doors and their server."""
 
     inputs: int = 0
     by_door: dict[str, int] = field(default_factory=dict)
@@ -94,6 +96,8 @@ class Seen:
     ways_in: list[str] = field(default_factory=list)
     unexpected: dict[str, int] = field(default_factory=dict)
     """Lines of the server's log at ERROR, and tracebacks, with their number."""
+    tracebacks: list[str] = field(default_factory=list)
+    """The beginning of the log around the first of them."""
     warnings: dict[str, int] = field(default_factory=dict)
     asked: int = 0
     answers_s: list[float] = field(default_factory=list)
@@ -107,7 +111,7 @@ class Seen:
 
     @property
     def wrong(self) -> list[str]:
-        """What should not be."""
+        """The faults among them."""
         wrong = [*self.ways_in, *(f"in the log: {line}" for line in self.unexpected)]
         if self.crashed:
             wrong.append("the server has ended")
@@ -198,6 +202,7 @@ async def fuzz_doors(
             seen.threads = threads if seen.threads_left else []
     log = (directory / "output.txt").read_text(errors="replace")
     seen.unexpected, seen.warnings = unexpected(log), _grouped(log, "WARNING")
+    seen.tracebacks = _tracebacks(log)
     if (directory / "breach.txt").exists():
         seen.ways_in.append((directory / "breach.txt").read_text().splitlines()[0])
     seen.seconds = round(time.monotonic() - began, 1)
@@ -235,6 +240,13 @@ def unexpected(log: str) -> dict[str, int]:
     if "Traceback" in log and not found:
         found["a traceback"] = log.count("Traceback")
     return {**found, **_grouped(log, "ERROR"), **_grouped(log, "CRITICAL")}
+
+
+def _tracebacks(log: str) -> list[str]:
+    """Return one traceback of each kind: the frames of Python's that repeat are left out by Python itself."""
+    found = re.findall(r"^ERROR[^\n]*\n(?:(?!WARNING|ERROR|INFO)[^\n]*\n)*", log, re.M)
+    kinds = {re.sub(r"\b[0-9a-f]{8,}\b|\d+", "#", each.strip().rpartition("\n")[2]): each for each in reversed(found)}
+    return [f"{each[:3_000]}…{each[-3_000:]}" if len(each) > 6_000 else each for each in kinds.values()][:SHOWN]
 
 
 def _grouped(log: str, level: str) -> dict[str, int]:

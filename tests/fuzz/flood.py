@@ -37,13 +37,13 @@ Make = Callable[[Mutator], "str | bytes"]
 
 @dataclass
 class Figures:
-    """What was sent, and what came of it."""
+    """The count of messages, and their effects."""
 
     sent: Counter[str] = field(default_factory=Counter)
     ends: Counter[str] = field(default_factory=Counter)
     """How connections ended, by door and close code or status."""
     ways_in: list[str] = field(default_factory=list)
-    """What should not have been: connections without the key, secrets that were told."""
+    """The faults: connections without the key, secrets that leaked."""
 
     @property
     def inputs(self) -> int:

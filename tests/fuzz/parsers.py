@@ -81,7 +81,7 @@ class Silent:
 
     def committed(self, item: ServerItem, start_ms: float, end_ms: float) -> None: ...
 
-    def created(self, item: ServerItem, at_end: bool) -> None: ...
+    def created(self, item: ServerItem, place: int) -> None: ...
 
     def deleted(self, item: ServerItem) -> None: ...
 
@@ -225,7 +225,7 @@ def sentences(mutator: Mutator) -> None:
 
 
 def texts(mutator: Mutator) -> None:
-    """What texts become where they enter, and where they are spoken."""
+    """Texts where they enter, and where they are spoken."""
     text = words(mutator)
     good = well_formed(text)
     good.encode()

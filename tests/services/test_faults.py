@@ -12,8 +12,8 @@ import pytest
 
 from duologue.errors import ServiceError
 from duologue.frames import BotText, Say, ToolCall, UserText
+from duologue.services.answering import Spending
 from duologue.services.llm import Request, ToolRequest
-from duologue.services.spending import Spending
 from duologue.services.stt import Transcription
 from duologue.services.tts import SpeechChunk
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
@@ -510,7 +510,7 @@ async def test_speech_without_end_is_cut(fault: str) -> None:
 
 
 async def test_a_service_that_keeps_failing_to_speak_ends_the_call_with_a_reason() -> None:
-    async with calling(llm=MockLLM(["Fine."]), tts=BadTTS("refused", times=100)) as call:
+    async with calling(llm=MockLLM(["Fine."]), tts=BadTTS("refused", times=100), may_fail=True) as call:
         for _ in range(2):
             await call.types("Hello?")
             await call.waits(5)
@@ -589,7 +589,7 @@ async def test_a_service_that_is_down_is_not_told_as_not_understood(fault: str) 
 
 @pytest.mark.parametrize("fault", STT_FAULTS)
 async def test_a_service_that_keeps_failing_to_hear_ends_the_call_with_a_reason(fault: str) -> None:
-    async with calling(stt=BadSTT(fault, times=100), llm=MockLLM(["Fine."])) as call:
+    async with calling(stt=BadSTT(fault, times=100), llm=MockLLM(["Fine."]), may_fail=True) as call:
         await call.says(0.5)
         await call.waits(20)
         await call.says(0.5)

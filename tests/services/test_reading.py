@@ -19,11 +19,11 @@ from duologue.frames import Word
 from duologue.frames.scripts import cluster_start
 from duologue.services.cascade import Cascade
 from duologue.services.reading import Reading
+from duologue.services.response_speech import WordAligner
 from duologue.services.sentences import SentenceSplitter
 from duologue.services.spoken_text import Reader, Spoken
 from duologue.services.tts import SpeechChunk
-from duologue.services.word_times import WordAligner
-from duologue.session.heard import heard_text
+from duologue.session.ledger import heard_text
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.transports import MemoryTransport
 from tests.services.story import story

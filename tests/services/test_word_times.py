@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duologue.frames import Word
+from duologue.services.response_speech import WordAligner
 from duologue.services.spoken_text import Reader
 from duologue.services.tts import SpeechChunk
-from duologue.services.word_times import WordAligner
 from duologue.testing.mocks import MockLLM, MockTTS
 from duologue.transports import MemoryTransport
 from tests.services.story import story

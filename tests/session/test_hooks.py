@@ -277,11 +277,11 @@ async def test_what_cannot_be_intercepted_is_refused() -> None:
             call.session.intercept(ToolCall, lambda frame: frame, timeout_s=0)
 
 
-# -- what is told ------------------------------------------------------------------------------------------------------
+# -- the reports -------------------------------------------------------------------------------------------------------
 
 
 class Loud:
-    """Whatever is no digital silence is speech."""
+    """Everything but digital silence is speech."""
 
     sample_rate, frame_samples = 16_000, 320
 

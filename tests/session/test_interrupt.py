@@ -19,7 +19,7 @@ TEXT = "The weather in Paris is fine today."
 
 
 def respond(call: TextCall, text: str, *, sent_s: float, played_s: float, words: tuple[Word, ...] = ()) -> str:
-    """The agent takes a turn and speaks; so much has been sent and played by now."""
+    """The agent takes a turn and speaks; these seconds have been sent and played."""
     session = call.session
     session.audio.has_playout = True
     response_id = session.ledger.new_id()

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from duologue.transports.pace import AT_ONCE_S, CROWD_SHARE, MAX_PAUSE_S, NEED, Crowd, Pace
+from duologue.transports.client import AT_ONCE_S, CROWD_SHARE, MAX_PAUSE_S, NEED, Crowd, Pace
 from duologue.transports.websocket.serializers import DuologueSerializer, Received, Wired
 from duologue.transports.websocket.transport import WebSocketTransport
 

@@ -201,8 +201,7 @@ class DeepgramFluxSTT(TurnHoldingSTT):
 
         Raises ConfigurationError for other options, and for a value that Deepgram would refuse.
         """
-        self.options = changed(self.options, options, CONFIGURABLE)
-        self.ends_within_s = self.options.ends_within_s + LATE_S
+        new = changed(self.options, options, CONFIGURABLE)
         fields = {name: value for name, value in options.items() if name not in THRESHOLDS}
         thresholds = {
             name: THRESHOLDS[name] if value is None else value for name, value in options.items() if name in THRESHOLDS
@@ -211,6 +210,7 @@ class DeepgramFluxSTT(TurnHoldingSTT):
             raise ConfigurationError("eager_eot_threshold cannot be turned off in a call")
         if thresholds:
             fields["thresholds"] = thresholds
+        self.options, self.ends_within_s = new, new.ends_within_s + LATE_S
         self._configure(fields)
 
     def end_turn(self) -> None:

@@ -19,8 +19,10 @@ from .options import FLUSHES_PER_MINUTE, MAX_TEXT
 from .wire import outgoing
 
 MINUTE_S = 60.0
-KEPT_FLUSHES = (3, 10)
-"""The numbers of `Flush` messages a minute that the first sentence and the later sentences of a response leave over."""
+WORN_FLUSHES = 12
+"""The number of `Flush` messages in a minute after which a response gets another connection."""
+KEPT_FLUSHES = 2
+"""The number of `Flush` messages a minute that are kept for the ends of responses."""
 CLEARED_WITHIN_S = 2.0
 """Seconds to wait for the answer to `Clear`; audio after them is that of the next text."""
 
@@ -77,9 +79,8 @@ class _Owed:
 class AuraDialect(TTSDialect):
     """Translates for one connection to Aura.
 
-    Each sentence is flushed, as long as the limit of flushes allows it. The next sentences are spoken with the end of
-    the response then. All audio comes before the `Flushed` of its `Flush`; after a `Clear` it is dropped up to the
-    `Cleared`.
+    Each sentence is flushed if the limit of flushes allows it, else the next ones are spoken with the end of the
+    response. All audio comes before the `Flushed` of its `Flush`; after a `Clear` it is dropped up to the `Cleared`.
     """
 
     def __init__(self) -> None:
@@ -87,7 +88,6 @@ class AuraDialect(TTSDialect):
         self._context = ""  # of the latest text
         self._waiting = False  # text was sent and not flushed
         self._ended = ""  # the context that has ended
-        self._flushed_for = ""  # the context of the latest `Flush`
         self._flushed_at: deque[float] = deque(maxlen=FLUSHES_PER_MINUTE)
         self._sequence = -1  # the number of the latest `Flushed`
 
@@ -98,10 +98,15 @@ class AuraDialect(TTSDialect):
 
     def flush(self, context: str) -> Sequence[WireMessage]:
         """Return the message that makes Aura speak, unless too many were sent in the last minute."""
+        return self._flush(context) if self._recent_flushes() < FLUSHES_PER_MINUTE - KEPT_FLUSHES else ()
+
+    def _recent_flushes(self) -> int:
         since = loop_time() - MINUTE_S
-        recent = sum(1 for at in self._flushed_at if at > since)
-        kept = KEPT_FLUSHES[context == self._flushed_for]
-        return self._flush(context) if recent < FLUSHES_PER_MINUTE - kept else ()
+        return sum(1 for at in self._flushed_at if at > since)
+
+    def is_worn(self) -> bool:
+        """Return True if few more `Flush` messages are obeyed in this minute."""
+        return self._recent_flushes() >= WORN_FLUSHES
 
     def end(self, context: str) -> Sequence[WireMessage]:
         """Return the message that makes Aura speak the rest."""
@@ -111,7 +116,7 @@ class AuraDialect(TTSDialect):
     def _flush(self, context: str) -> Sequence[WireMessage]:
         if not self._waiting:
             return ()
-        self._waiting, self._flushed_for = False, context
+        self._waiting = False
         self._flushed_at.append(loop_time())
         self._owed.append(_Owed(context))
         return (outgoing("Flush"),)
@@ -163,8 +168,9 @@ class AuraDialect(TTSDialect):
         return ()
 
     def _cleared(self) -> None:
-        while self._owed and self._owed.popleft().cleared_at is None:
-            pass
+        if any(owed.cleared_at is not None for owed in self._owed):
+            while self._owed.popleft().cleared_at is None:
+                pass
 
     def _warned(self, got: SpeakMessage) -> Sequence[Event]:
         if "flush" not in f"{got.code} {got.description}".lower():

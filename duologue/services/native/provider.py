@@ -98,7 +98,7 @@ class Provider:
 
     @property
     def uninterruptible(self) -> bool:
-        """True if the provider was told that the caller's speech does not interrupt the agent."""
+        """True if the provider is set not to be interrupted by the caller's speech."""
         return (dialect := self.dialect) is not None and not dialect.interruptible
 
     def send(self, messages: Iterable[str]) -> None:
@@ -224,7 +224,7 @@ class ProviderMemory:
 
     def to_replay(self) -> int:
         """Return the number of messages of caller and agent that a new session is going to receive."""
-        return _spoken(self._latest())
+        return _message_count(self._latest())
 
     def replay_on(self, connection: Connection[Dialect], report: Callable[[Exception], None]) -> int:
         """Send the replay on a new connection, and `report` messages that cannot be sent.
@@ -242,7 +242,7 @@ class ProviderMemory:
             told = _tellable(dialect, told)
             wire = dialect.history(told) if told else []
         connection.send(wire)
-        return _spoken(told)
+        return _message_count(told)
 
     def connected(self, *, resumed: bool) -> None:
         """Note that another session is in use, a resumed or a new one. A new one makes the handle void."""
@@ -274,7 +274,7 @@ class ProviderMemory:
         return False
 
 
-def _spoken(told: tuple[Message, ...]) -> int:
+def _message_count(told: tuple[Message, ...]) -> int:
     return sum(message.role in ("user", "assistant") for message in told)
 
 
@@ -298,7 +298,7 @@ def _tellable(dialect: Dialect, told: Sequence[Message]) -> tuple[Message, ...]:
 def _note(item: Item, *, late: bool = False) -> Note | None:
     """Return the text that describes an item to the model, None for an item that the model knows already.
 
-    `late` is True for the result of a tool that the model has been told is still running, or cancelled.
+    `late` is True for the result of a tool that the model knows as still running, or cancelled.
     """
     if item.kind in ("note", "handoff"):
         return Note(item.text, "system") if item.text and item.role == "system" else None

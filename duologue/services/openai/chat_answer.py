@@ -5,7 +5,7 @@ from __future__ import annotations
 from ...errors import BadInput, DuologueError, ServiceError
 from ...frames import Usage
 from ..remote.errors import ConnectionLost, fatal, named_wait_s
-from ..streaming import MAX_BAD_EVENTS
+from ..remote.llm import MAX_BAD_EVENTS
 from .chat_calls import Calls
 from .chat_wire import CachedTokens, ChatUsage, Delta, WireError, read_chunk
 

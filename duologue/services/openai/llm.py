@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
 from typing import Any
 
 from ...errors import ConfigurationError
-from ...frames import Usage
 from ..context import Request, ToolRequest
-from ..pace import AnswerLimits, Pace
 from ..remote.errors import ConnectionLost
 from ..remote.ids import Recent
-from ..streaming import StreamingLLM
+from ..remote.llm import Answer, RemoteLLM
+from ..remote.pace import AnswerLimits, Pace
 from .api import OpenAIAPI, Streamed
 from .chat_answer import ChatAnswer
 from .chat_messages import chat_body
@@ -21,7 +19,7 @@ MAX_KEPT = 1_000
 """The latest tool calls whose extra fields are kept."""
 
 
-class OpenAILLM(StreamingLLM):
+class OpenAILLM(RemoteLLM):
     """A model behind `/chat/completions`. Needs the extra `openai`.
 
     `base_url` is by default OPENAI_BASE_URL or OpenAI's own; with it any compatible server works (vLLM, Ollama,
@@ -66,11 +64,8 @@ class OpenAILLM(StreamingLLM):
         await super().close()
         await self._api.close()
 
-    async def generate(self, request: Request) -> AsyncIterator[str | ToolRequest | Usage]:
-        """Yield the pieces of the model's answer.
-
-        Raises ConnectionLost, DeadlineExceeded, and ServiceError for an answer that is blocked or malformed.
-        """
+    async def answer(self, request: Request) -> Answer:
+        """Yield the pieces of the model's answer."""
         options = overridden(self.options, request.options, "OpenAI")
         pace = Pace(self.limits, thinks_unseen=options.reasoning_effort not in UNTHINKING)
         stream = await pace.wait(self._begin(chat_body(self.model, request, options, self._given_with)))

@@ -1,6 +1,7 @@
 """The kit for services with a connection to a vendor: see docs/vendors.md.
 
-`RemoteSTT`, `TurnHoldingSTT` and `RemoteTTS` are the bases; a vendor gives each a dialect and a wire. The names are
+`RemoteSTT`, `TurnHoldingSTT` and `RemoteTTS` are the bases of services with an open connection; a vendor gives each a
+dialect and a wire. `RemoteLLM` is the base of models with a request for each answer. The names are
 imported when they are first used.
 """
 
@@ -21,6 +22,10 @@ if TYPE_CHECKING:
     from .dialect import WireMessage as WireMessage
     from .errors import ConnectionLost as ConnectionLost
     from .errors import fatal as fatal
+    from .llm import ContextTooLong as ContextTooLong
+    from .llm import RemoteLLM as RemoteLLM
+    from .pace import AnswerLimits as AnswerLimits
+    from .pace import Pace as Pace
     from .service import Setup as Setup
     from .speech_context import ContextAudio as ContextAudio
     from .speech_context import ContextDone as ContextDone
@@ -39,6 +44,8 @@ if TYPE_CHECKING:
 _HOMES = {
     "dialect": "ConnectionDialect Event GoingAway Opened Refused Wire WireMessage",
     "errors": "ConnectionLost fatal",
+    "llm": "ContextTooLong RemoteLLM",
+    "pace": "AnswerLimits Pace",
     "connection": "ConnectionSettings",
     "service": "Setup",
     "stt": "Recognized RemoteSTT STTDialect",

@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeAlias
 from ...errors import DeadlineExceeded, ServiceError
 from ...frames import SessionStarted
 from ...processors.processor import Processor, handles
-from ...session.host import State
+from ...session.life import State
 from .connection import Connection, ConnectionSettings, D, dial
 from .dialect import Event, GoingAway, Refused, Wire
 from .errors import ConnectionLost

@@ -12,9 +12,9 @@ import anyio
 from ...audio.pcm import WholeSamples
 from ...errors import DeadlineExceeded, ServiceError
 from ...frames import ResponseStarted, Word
-from ...session.heard import SPOKEN_CHARACTERS_PER_S, cut_text
+from ...session.ledger import SPOKEN_CHARACTERS_PER_S, cut_text
+from ..response_speech import WordAligner, in_proportion
 from ..spoken_text import Piece, Reader, Spoken, space_after
-from ..word_times import WordAligner, in_proportion
 from .dialect import Event
 
 MAX_UNPLAYED_S = 600.0

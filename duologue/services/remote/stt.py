@@ -79,6 +79,8 @@ class SpokenAudio:
         """Loop time at which the utterance began."""
         self.asked_at: float | None = None
         """Loop time at which `finish` was sent."""
+        self.repeated = False
+        """True once the utterance was sent once more, because the vendor refused it."""
         self._ring_bytes = ring_bytes
         self._pieces: deque[bytes] = deque()
         self._bytes = 0
@@ -128,7 +130,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
     A service implements `dial` and `dialect`. Interim texts go out when they arrive. After a loss the next connection
     receives the utterance from its first sample, at most `ring_s` seconds. If `finish` is not answered within
     `timeout_s` seconds, the transcript is the text that has come, and the error is reported. The connection is replaced
-    then, because a late answer could be mistaken for that of the next utterance.
+    then, because a late answer could be mistaken for that of the next utterance. A refused utterance is sent once more.
     """
 
     def __init__(self, *, connection: ConnectionSettings | None = None) -> None:
@@ -301,8 +303,21 @@ class RemoteSTT(RemoteService[STTDialect], STT):
             self._take(event)
         elif isinstance(event, Refused):
             error = ServiceError(f"{event.code}: {event.message}")
-            if event.about or not self._fail_answer(error):  # else it is about the utterance
+            if event.about or not (self._repeat() or self._fail_answer(error)):
                 self.report(error)
+
+    def _repeat(self) -> bool:
+        """Send a refused utterance once more. Returns False if none waits for its text, or it was repeated already."""
+        spoken = self._spoken
+        if spoken is None or spoken.asked_at is None or spoken.repeated or spoken.dropped or self.connection is None:
+            return False
+        if self.held or spoken.answer is None or spoken.answer.done():
+            return False
+        spoken.repeated = True
+        spoken.rewind()
+        spoken.began_s = self._sent_s
+        self._ask_for_text(self.connection, spoken)
+        return True
 
     def _take(self, heard: Recognized) -> None:
         spoken = self._spoken

@@ -50,6 +50,10 @@ class TTSDialect(ConnectionDialect):
         """Return True if all audio of a context that has ended has come, and no `ContextDone` follows."""
         return False
 
+    def is_worn(self) -> bool:
+        """Return True if a limit of the connection is nearly reached: the next response gets another one."""
+        return False
+
     def cancel(self, context: str) -> Sequence[WireMessage]:
         """Return the messages that stop a context. Its later audio is dropped."""
         return ()
@@ -105,6 +109,11 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             await self.use_setup(self.setup(frame.voice, self._language))
         except Exception as error:
             self._not_set_up = error
+        if self.connection is not None and self.connection.dialect.is_worn():
+            try:
+                await self._keeper.replace(self.config, "a limit of the connection")
+            except Exception as error:
+                self.report(ServiceError(f"{self.name} stays with a worn connection: {error}"))
 
     async def _speak(self, sentence: BotText) -> None:
         context = self._context

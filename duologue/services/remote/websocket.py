@@ -148,7 +148,10 @@ class WebSocketWire:
         decode: bool | None = None,
         farewell: WireMessage | None = None,
     ) -> None:
+        from websockets.protocol import State
+
         self._connection, self._as_lost, self._decode, self._farewell = connection, as_lost, decode, farewell
+        self._open = State.OPEN
 
     @property
     def ready(self) -> bool:
@@ -172,11 +175,26 @@ class WebSocketWire:
     def send(self, message: WireMessage) -> Awaitable[None]:
         """Send a message. Raises ConnectionLost."""
         try:
-            if self._connection.send_now(message):
+            if self._sent_now(message):
                 return DONE
         except Exception as error:
             raise self._as_lost(error) from error
         return self._send_later(message)
+
+    def _sent_now(self, message: WireMessage) -> bool:
+        """Send a message, and return True, if the connection is open and no sent data waits in the write buffer.
+
+        The library writes through an asynchronous context manager, which costs more than the work on a piece of audio.
+        """
+        connection, protocol = self._connection, self._connection.protocol
+        if protocol.state is not self._open or connection.transport.get_write_buffer_size():
+            return False
+        if isinstance(message, str):
+            protocol.send_text(message.encode())
+        else:
+            protocol.send_binary(message)
+        connection.send_data()
+        return True
 
     async def _send_later(self, message: WireMessage) -> None:
         try:

@@ -13,7 +13,7 @@ from .rig import Rig
 from .suite import SCENARIOS, Scenario
 from .trial import TrialVerdict, check_under_faults
 
-AT_ONCE = 8
+AT_ONCE = 2
 """Trials that a process is given at a time."""
 
 

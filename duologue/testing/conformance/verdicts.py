@@ -94,7 +94,7 @@ def kept(page: str) -> tuple[str, str, str]:
 def updated(page: str, played: Sequence[Played], engines: Sequence[str]) -> str:
     """Return the page with the verdicts of these trials in the place of those of the same engines.
 
-    `engines` are all engines, in the order of the page; what is told of others is left out. Raises BadInput without
+    `engines` are all engines, in the order of the page; the verdicts of others are left out. Raises BadInput without
     the marks.
     """
     before, verdicts, after = kept(page)

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Coroutine
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import anyio
 from websockets.asyncio.server import ServerConnection
@@ -14,10 +14,8 @@ from websockets.exceptions import ConnectionClosed
 
 from ...errors import BadInput
 from .deepgram_rules import check_sent, read_taken
-from .manners import UNKNOWN, Part, sleep
-
-if TYPE_CHECKING:
-    from .deepgram import DeepgramGot, ScriptedDeepgram
+from .deepgram_script import DeepgramBehaviour, DeepgramGot
+from .manners import UNKNOWN, Manners, Part, sleep
 
 RARELY = 0.1
 """The probability of an unknown message before a message."""
@@ -34,10 +32,16 @@ class DeepgramConnection:
     """Fields that the faults "nulls" and "odd-types" may spoil."""
     listens = False
 
-    def __init__(self, server: ScriptedDeepgram, socket: ServerConnection, got: DeepgramGot) -> None:
-        self.server, self.got = server, got
-        self.manners, self.behaviour = server.manners, server.behaviour
-        self._socket = socket
+    def __init__(
+        self,
+        socket: ServerConnection,
+        got: DeepgramGot,
+        behaviour: DeepgramBehaviour,
+        manners: Manners,
+        failures: list[Exception],
+    ) -> None:
+        self.got, self.behaviour, self.manners = got, behaviour, manners
+        self._socket, self._failures = socket, failures
         self._frozen = False
         self._outbox: asyncio.Queue[dict[str, Any] | str | bytes | float] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -113,7 +117,7 @@ class DeepgramConnection:
         except ConnectionClosed:
             pass
         except Exception as error:
-            self.server.failures.append(error)
+            self._failures.append(error)
 
     # -- life --------------------------------------------------------------------------------------------------------
 
@@ -135,7 +139,7 @@ class DeepgramConnection:
         except ConnectionClosed:
             pass
         except Exception as error:
-            self.server.failures.append(error)
+            self._failures.append(error)
         finally:
             for task in list(self._tasks):
                 task.cancel()

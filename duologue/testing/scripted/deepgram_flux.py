@@ -5,10 +5,7 @@ from __future__ import annotations
 from itertools import count
 from typing import Any, Literal, TypeAlias
 
-from websockets.asyncio.server import ServerConnection
-
 from ..tones import TurnFinder
-from .deepgram import DeepgramGot, ScriptedDeepgram
 from .deepgram_connection import REQUEST_ID
 from .deepgram_listen import CONFIDENCE, Listening
 
@@ -21,12 +18,12 @@ class ListeningFlux(Listening):
 
     unimportant = ("languages",)
 
-    def __init__(self, server: ScriptedDeepgram, socket: ServerConnection, got: DeepgramGot) -> None:
-        super().__init__(server, socket, got)
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
         rate = self._per_s // 2
         self._numbers = count()
         self._finder = TurnFinder(rate, min(self.behaviour.eager_ms, self.behaviour.silence_ms))
-        self._eager_wanted = "eager_eot_threshold" in got.query
+        self._eager_wanted = "eager_eot_threshold" in self.got.query
         self.turn = 0
         """The index of the turn."""
         self._in_turn = False

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import anyio
-from websockets.asyncio.server import ServerConnection
 
-from .deepgram import DeepgramGot, ScriptedDeepgram
 from .deepgram_connection import REQUEST_ID, DeepgramConnection
 from .manners import sleep
 
@@ -26,9 +24,9 @@ class Listening(DeepgramConnection):
     ending = "CloseStream"
     listens = True
 
-    def __init__(self, server: ScriptedDeepgram, socket: ServerConnection, got: DeepgramGot) -> None:
-        super().__init__(server, socket, got)
-        self._per_s = 2 * int(got.query["sample_rate"][0])
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self._per_s = 2 * int(self.got.query["sample_rate"][0])
         self._from = 0
         """The byte of the audio with which the utterance begins."""
 
@@ -69,8 +67,8 @@ class ListeningNova(Listening):
 
     unimportant = ("speech_final", "entities")
 
-    def __init__(self, server: ScriptedDeepgram, socket: ServerConnection, got: DeepgramGot) -> None:
-        super().__init__(server, socket, got)
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
         self._interims = 0
         self._final = 0
         """The number of words of the utterance that are final."""

@@ -7,13 +7,10 @@ from collections import deque
 from typing import Any
 
 import anyio
-from websockets.asyncio.server import ServerConnection
 
 from ...processors.kernel.tasks import loop_time
 from ..tones import tone
-from .deepgram import DeepgramGot, ScriptedDeepgram
 from .deepgram_connection import REQUEST_ID, DeepgramConnection
-from .server import SPEECH_CHARACTERS_PER_S
 
 MAX_TEXT = 2000
 """The longest text of a message; a longer one ends the connection with 1008 DATA-0001."""
@@ -27,11 +24,11 @@ class Speaking(DeepgramConnection):
     part = "speak"
     ending = "Close"
 
-    def __init__(self, server: ScriptedDeepgram, socket: ServerConnection, got: DeepgramGot) -> None:
-        super().__init__(server, socket, got)
-        self.rate = int(got.query["sample_rate"][0])
-        speed = float(got.query.get("speed", ["1"])[0])
-        self._characters_per_s = SPEECH_CHARACTERS_PER_S * speed
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
+        self.rate = int(self.got.query["sample_rate"][0])
+        speed = float(self.got.query.get("speed", ["1"])[0])
+        self._characters_per_s = self.behaviour.characters_per_s * speed
         self.spoken_s = 0.0
         """Seconds of audio sent on the connection."""
 
@@ -78,8 +75,8 @@ class SpeakingAura(Speaking):
 
     unimportant = ("additional_model_uuids",)
 
-    def __init__(self, server: ScriptedDeepgram, socket: ServerConnection, got: DeepgramGot) -> None:
-        super().__init__(server, socket, got)
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
         self._text = ""
         self._flushes: deque[float] = deque()
         self._queue: asyncio.Queue[str] = asyncio.Queue()
@@ -151,8 +148,8 @@ class SpeakingFlux(Speaking):
 
     unimportant = ("extras",)
 
-    def __init__(self, server: ScriptedDeepgram, socket: ServerConnection, got: DeepgramGot) -> None:
-        super().__init__(server, socket, got)
+    def __init__(self, *parts: Any) -> None:
+        super().__init__(*parts)
         self._turns: asyncio.Queue[asyncio.Queue[str | None]] = asyncio.Queue()
         self._open: asyncio.Queue[str | None] | None = None
         self._number = 0

@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .openai_audio import ModelRoute, SpeechRoute, TranscriptionRoute
 from .openai_chat import ChatRoutes
 from .openai_http import OpenAIServer
+from .openai_responses import ResponsesRoutes
 from .server import Model
 from .text_model import TextAct
 
@@ -24,3 +26,7 @@ class ScriptedOpenAIHTTP(OpenAIServer):
     def __init__(self, model: Model | Sequence[Sequence[TextAct]] = (), **behaviour: Any) -> None:
         super().__init__(model, **behaviour)
         self.chat = ChatRoutes(self, self.model)
+        self.responses = ResponsesRoutes(self, self.model)
+        self.speech = SpeechRoute(self)
+        self.transcriptions = TranscriptionRoute(self)
+        ModelRoute(self)

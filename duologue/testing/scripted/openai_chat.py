@@ -18,7 +18,7 @@ from msgspec import Meta
 from ...errors import MissingExtra
 from ...services.context import Message, ToolRequest
 from .http import HTTPRequest
-from .openai_http import OpenAIServer, error, plain_fields
+from .openai_http import OpenAIServer, error, plain_fields, reject
 from .server import Asked, CallTool
 from .text_model import BYTES_PER_TOKEN, Answer, Reject, TextModel
 
@@ -384,8 +384,4 @@ class ChatAnswer(Answer):
 
     async def reject(self, act: Reject) -> None:
         """Refuse the request."""
-        headers = {} if act.retry_after_s is None else {"Retry-After": f"{act.retry_after_s:g}"}
-        kind = {429: "requests", 401: "authentication_error"}.get(
-            act.status, "server_error" if act.status >= 500 else "invalid_request_error"
-        )
-        await error(self.request, act.status, act.message, kind, act.code or None, headers=headers)
+        await reject(self.request, act)

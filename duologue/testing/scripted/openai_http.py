@@ -9,7 +9,7 @@ from ...errors import ConfigurationError
 from .http import HTTPRequest, ScriptedHTTP
 from .manners import Manners
 from .server import Model
-from .text_model import TextAct, TextModel
+from .text_model import Reject, TextAct, TextModel
 
 
 class OpenAIServer(ScriptedHTTP):
@@ -31,6 +31,7 @@ class OpenAIServer(ScriptedHTTP):
     ) -> None:
         super().__init__()
         self.model = TextModel(model, manners)
+        self.manners = manners
         self.key = key
         self.models = models
         self.unknown = unknown
@@ -103,3 +104,11 @@ async def error(
     """Answer with an error in the provider's form."""
     value = {"error": {"message": message, "type": kind, "param": param, "code": code}}
     await request.answer_json(status, value, headers)
+
+
+async def reject(request: HTTPRequest, act: Reject) -> None:
+    """Refuse a request as the script has it."""
+    headers = {} if act.retry_after_s is None else {"Retry-After": f"{act.retry_after_s:g}"}
+    kind = {429: "requests", 401: "authentication_error"}.get(act.status, "invalid_request_error")
+    kind = "server_error" if act.status >= 500 else kind
+    await error(request, act.status, act.message, kind, act.code or None, headers=headers)

@@ -369,7 +369,7 @@ def has_bundle(sdp: str) -> bool:
 
 
 def has_fingerprint(sdp: str) -> bool:
-    """Return True if the offer, or each of its audio sections, names its certificate: there is no DTLS without."""
+    """Return True if the offer, or each of its audio sections, names its certificate: DTLS needs it."""
     session, *sections = (
         (part, re.search(r"^a=fingerprint:[ \t]*\S+[ \t]+\S", part, re.MULTILINE) is not None)
         for part in re.split(r"^m=", sdp, flags=re.MULTILINE)

@@ -14,8 +14,7 @@ import anyio
 from ...errors import check_limits
 from ...frames import UserText
 from ..base import Allowance
-from ..client import SHUTTING_DOWN, ClientTransport, Message, byte_size
-from ..pace import Crowd, Pace
+from ..client import SHUTTING_DOWN, ClientTransport, Crowd, Message, Pace, byte_size
 from ..playout.base import AudioSink, PlayoutSettings
 from ..playout.in_flight import CONFIRM_S
 from .connection import ClientSocket, Closed
@@ -164,7 +163,7 @@ class WebSocketTransport(ClientTransport):
             if since_yield > YIELD_BYTES:
                 since_yield = 0
                 await asyncio.sleep(0)
-            while not (self._sender.has_room or self._sender.closed):
+            while not (self._sender.outbox.has_room or self._sender.closed):
                 await asyncio.sleep(NO_ROOM_S)  # nothing is asked of us that cannot be sent
             try:
                 data = await self._wire.receive()

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from ...services.sentences import SentenceSplitter
 from ...session.call_events import MessageChanged, ResponseComplete, ResponseOpened, ResponseText, SpeechCut
 from ...session.conversation import Item
-from ...session.heard import heard_position
+from ...session.ledger import heard_position
 
 MAX_FOLLOWED = 32
 """Responses that are followed at the same time. Beyond that the oldest are forgotten."""

@@ -7,7 +7,7 @@ import pytest
 from duologue import Processor, handles
 from duologue.errors import BadInput
 from duologue.frames import BotText, UserText
-from duologue.processors.kernel.routes import MAX_FAILURES
+from duologue.processors.kernel.node import MAX_FAILURES
 from duologue.session.error_desk import REPEATED
 from tests.session.calls import TextCall
 

@@ -1,4 +1,4 @@
-"""Who gets a frame, in which order, and what happens when a handler fails."""
+"""The receivers of a frame, their order, and the failure of a handler."""
 
 from __future__ import annotations
 

@@ -48,7 +48,8 @@ class STTCall(RemoteCall, Generic[AnySTT]):
     """A call through an STT of Deepgram's, with a caller whose audio is numbered."""
 
     def __init__(self, server: ScriptedDeepgram, stt: AnySTT) -> None:
-        self.server, self.stt, self.sink, self.top = server, stt, Sink(), Top()
+        self.server, self.sink, self.top = server, Sink(), Top()
+        self.stt: AnySTT = stt
         super().__init__(Session(Pipeline([self.top, stt, self.sink])))
         self.number = 0
 

@@ -1,4 +1,4 @@
-"""What is wrong is refused by its name, before it does harm; what goes wrong in a call costs no more than itself."""
+"""Bad input is refused by its name, before it does harm; a fault in a call costs no more than itself."""
 
 from __future__ import annotations
 

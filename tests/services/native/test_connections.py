@@ -144,7 +144,7 @@ async def test_a_change_while_there_is_no_connection_holds_on_the_next_one(provi
         assert (call.server.got[-1].voice, call.server.got[-1].instructions) == (provider.voices[1], "Be brief.")
 
 
-# -- what is told ------------------------------------------------------------------------------------------------------
+# -- the reports -------------------------------------------------------------------------------------------------------
 
 
 async def goes_on(call: CountedCall, until_s: float) -> None:

@@ -127,7 +127,7 @@ async def test_an_interrupted_answer_without_an_end_keeps_nothing_back(provider:
         await call.says()
         await call.waits(0.5)
         if provider is OPENAI:  # the server does not answer the cancellation
-            call.server.connections[0].session.receive = lambda message: None  # type: ignore[method-assign, union-attr]
+            call.server.connections[0].session.receive = lambda message: None  # type: ignore[union-attr]
         call.session.interrupt()
         await call.waits(8)
         assert not call.engine.parts.asks.busy
@@ -213,7 +213,7 @@ async def test_a_model_with_proactive_audio_that_sends_nothing_at_all_is_reporte
             "no answer: the model has sent nothing for 6 s after the caller's turn"
         ]
         assert len(times) == 1
-        call.server.connections[-1].go_away(10)  # type: ignore[union-attr]
+        call.server.connections[-1].go_away(10)
         await call.waits(1)
         assert len(call.server.got) == 2, "the turn is over: the connection can be replaced at once"
         await call.says()

@@ -40,9 +40,9 @@ class RemoteCall(BareCall):
 class WritingCall(RemoteCall):
     """A call through a TTS, with an agent that writes."""
 
-    def __init__(self, tts: TTS, *, ends: bool = True) -> None:
+    def __init__(self, tts: TTS, *, ends: bool = True, may_fail: bool = False) -> None:
         self.sink = Sink()
-        super().__init__(Session(Pipeline([tts, self.sink])), ends=ends)
+        super().__init__(Session(Pipeline([tts, self.sink])), ends=ends, may_fail=may_fail)
 
     async def begins(self, voice: str = "") -> str:
         """A response begins. Returns its id."""

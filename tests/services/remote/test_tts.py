@@ -30,9 +30,9 @@ from tests.session.calls import settled
 class TTSCall(WritingCall):
     """A call through a TTS, with an agent that writes."""
 
-    def __init__(self, server: ScriptedParrot, tts: ParrotTTS, *, ends: bool = True) -> None:
+    def __init__(self, server: ScriptedParrot, tts: ParrotTTS, *, ends: bool = True, may_fail: bool = False) -> None:
         self.server, self.tts = server, tts
-        super().__init__(tts, ends=ends)
+        super().__init__(tts, ends=ends, may_fail=may_fail)
 
     @property
     def connection(self) -> SpeakingParrot:
@@ -51,12 +51,13 @@ async def line(
     settings: ConnectionSettings | None = None,
     timeout_s: float = 10.0,
     ends: bool = True,
+    may_fail: bool = False,
     **behaviour: Any,
 ) -> AsyncIterator[TTSCall]:
     async with ScriptedParrot(**behaviour) as server:
         tts = ParrotTTS(api_key="test", base_url=server.url, options=options, connection=settings)
         tts.timeout_s = timeout_s
-        async with TTSCall(server, tts, ends=ends) as call:
+        async with TTSCall(server, tts, ends=ends, may_fail=may_fail) as call:
             yield call
         await settled()
         assert not [task for task in asyncio.all_tasks() if "ParrotTTS" in task.get_name()]
@@ -236,7 +237,7 @@ async def test_a_context_without_audio_is_sent_once_more(fault: str) -> None:
 
 
 async def test_a_vendor_that_keeps_giving_no_audio_is_told_as_lost() -> None:
-    async with line(silent=True) as agent:
+    async with line(silent=True, may_fail=True) as agent:
         for number in range(1, 3):
             await agent.says("Hello there.")
             await agent.until_ended(number)
@@ -315,7 +316,7 @@ async def test_text_written_while_there_is_no_connection_is_spoken_on_the_next()
 
 
 async def test_a_vendor_that_is_given_up_fails_the_response_and_is_told_as_fatal() -> None:
-    async with line(silent=True, never_done=True, ends=False) as agent:
+    async with line(silent=True, never_done=True, ends=False, may_fail=True) as agent:
         await agent.says("Hello there.")
         await anyio.sleep(0.2)
         agent.server.behaviour.key = "another"

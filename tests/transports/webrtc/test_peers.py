@@ -93,7 +93,7 @@ async def test_an_answer_has_one_fingerprint() -> None:
 
 
 class RsaCertificate(RTCCertificate):
-    """As GStreamer has it: RSA, and a DTLS server with such a certificate shares no ECDSA suite."""
+    """As GStreamer has it: RSA, and a DTLS server with this certificate shares no ECDSA suite."""
 
     @classmethod
     def generateCertificate(cls) -> RsaCertificate:  # noqa: N802
@@ -214,11 +214,12 @@ async def test_a_section_that_cannot_be_connected_does_no_harm(
     async def connect(self: RTCPeerConnection) -> None:
         raise AssertionError
 
-    monkeypatch.setattr(RTCPeerConnection, "_RTCPeerConnection__connect", connect)
     async with line() as it:
         client = WebRTCClient(it.request)
+        sdp = (await client.offer())["sdp"]
+        monkeypatch.setattr(RTCPeerConnection, "_RTCPeerConnection__connect", connect)
         with caplog.at_level("INFO", "duologue"):
-            await it.transport.accept((await client.offer())["sdp"])
+            await it.transport.accept(sdp)
             await until(lambda: "a media section of an offer could not be connected" in caplog.text)
         await client.close()
     gc.collect()

@@ -8,9 +8,10 @@ from ..rig import Rig
 def all_rigs() -> list[Rig]:
     """The cascades of local and of remote services, and the native engines with either side's turn detection.
 
-    Raises MissingExtra without the extras `local`, `openai`, `google` and `testing`.
+    Raises MissingExtra without the extras `local`, `openai`, `google`, `deepgram` and `testing`.
     """
     from .cascade import CascadeRig
+    from .deepgram import DeepgramRig
     from .google import GeminiRig
     from .openai import OpenAIRig
     from .remote import RemoteCascadeRig
@@ -18,6 +19,8 @@ def all_rigs() -> list[Rig]:
     return [
         CascadeRig(),
         RemoteCascadeRig(),
+        DeepgramRig(),
+        DeepgramRig("Flux"),
         OpenAIRig(),
         OpenAIRig(detects_turns=False),
         GeminiRig(),

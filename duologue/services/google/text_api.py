@@ -1,0 +1,150 @@
+"""`GeminiAPI`: Google's SDK for requests to Gemini's text models."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncGenerator
+from typing import TYPE_CHECKING, Any
+
+import anyio
+import anyio.to_thread
+
+from ...errors import IncompatiblePackage, MissingExtra, without_credentials
+from ..remote.errors import ConnectionLost, asked_pause_s, fatal, final_tls, named_wait_s
+from ..remote.llm import ContextTooLong
+from ..remote.tls import client_ssl_context
+
+if TYPE_CHECKING:  # an optional dependency
+    import httpx2
+    from google.genai import Client
+    from google.genai.errors import APIError
+    from google.genai.types import GenerateContentResponse
+
+KEEP_ALIVE_S = 240.0
+"""Seconds for which an idle connection is kept: a caller thinks longer than the 5 s of the SDK's default."""
+MAX_WAITING = 10_000
+"""The most pieces of an answer that have come and wait for the call."""
+MAX_MESSAGE = 300
+"""The most characters of the vendor's message in an error."""
+
+
+class GeminiAPI:
+    """The SDK's client of one service, made at its first use."""
+
+    def __init__(self, base_url: str, api_version: str, ssl_context: ssl.SSLContext | None) -> None:
+        self._base_url, self._api_version, self._ssl_context = base_url, api_version, ssl_context
+        self._client: Client | None = None
+        self._http: httpx2.AsyncClient | None = None
+        self._making = anyio.Lock()
+
+    async def open(self, api_key: str) -> Client:
+        """Return the SDK's client. Raises MissingExtra without the SDK, IncompatiblePackage for an unsuitable one."""
+        async with self._making:
+            if self._client is None:  # in a thread, because loading the SDK would block other calls
+                self._client = await anyio.to_thread.run_sync(self._make_client, api_key)
+        return self._client
+
+    def _make_client(self, api_key: str) -> Client:
+        try:
+            import httpx2
+            from google import genai
+            from google.genai import types
+        except ImportError as error:
+            raise MissingExtra("Gemini", "google", str(error)) from error
+        for name in ("httpx_async_client", "extra_body"):
+            if name not in types.HttpOptions.model_fields:
+                raise IncompatiblePackage("google-genai", f"HttpOptions({name}=…)", "google")
+        context = self._ssl_context or client_ssl_context()
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=8, keepalive_expiry=KEEP_ALIVE_S)
+        self._http = httpx2.AsyncClient(verify=context, limits=limits, timeout=None, follow_redirects=True)
+        options = types.HttpOptions(
+            base_url=self._base_url or None,
+            api_version=self._api_version,
+            client_args={"verify": context},
+            httpx_async_client=self._http,
+        )
+        return genai.Client(api_key=api_key, vertexai=False, http_options=options)
+
+    async def stream(
+        self, api_key: str, model: str, body: dict[str, Any]
+    ) -> AsyncGenerator[GenerateContentResponse, None]:
+        """Yield the pieces of an answer. Raises ConnectionLost, ContextTooLong for a request that is too long.
+
+        The SDK's stream is five asynchronous generators in each other, which close the connection in order only if they
+        are cancelled while they wait for it: a task does nothing but wait.
+        """
+        client = await self.open(api_key)
+        # The SDK takes the body as it is in the place of the contents that it demands.
+        config: dict[str, Any] = {
+            "http_options": {"extra_body": body},
+            "automatic_function_calling": {"disable": True},
+            "automatic_continuation": False,
+        }
+        came: asyncio.Queue[GenerateContentResponse | Exception | None] = asyncio.Queue()
+
+        async def read() -> None:
+            try:
+                models: Any = client.aio.models
+                async for piece in await models.generate_content_stream(model=model, contents=" ", config=config):
+                    came.put_nowait(piece)
+                    if came.qsize() > MAX_WAITING:
+                        raise ConnectionLost(f"more than {MAX_WAITING} pieces of an answer wait")
+                came.put_nowait(None)
+            except Exception as error:
+                came.put_nowait(error)
+
+        reading = asyncio.ensure_future(read())
+        try:
+            while (piece := await came.get()) is not None:
+                if isinstance(piece, Exception):
+                    raise lost(piece, model) from piece
+                yield piece
+        finally:
+            reading.cancel()
+            await asyncio.wait([reading])
+
+    async def close(self) -> None:
+        """Release the SDK's client. The next request makes another."""
+        client, self._client = self._client, None
+        http, self._http = self._http, None
+        if client is not None:
+            await client.aio.aclose()
+            client.close()
+        if http is not None:
+            await http.aclose()
+
+
+def lost(error: Exception, model: str) -> ConnectionLost:
+    """Return the ConnectionLost for an error of the SDK or of its HTTP client."""
+    from google.genai.errors import APIError
+    from pydantic import ValidationError
+
+    if isinstance(error, ConnectionLost):
+        return error
+    if isinstance(error, APIError):
+        return _refused(error, model)
+    if isinstance(error, ValidationError | ValueError):
+        return ConnectionLost(f"an answer of Gemini's is malformed: {error}")
+    text = f"no answer from Gemini: {type(error).__name__}: {error}"
+    return ConnectionLost(text, fatal=final_tls(error))
+
+
+def _refused(error: APIError, model: str) -> ConnectionLost:
+    """Return the ConnectionLost for a refusal, or for an error in the stream."""
+    code, status = error.code or 0, error.status or ""
+    said = without_credentials(" ".join(str(error.message or "").split()))[:MAX_MESSAGE]
+    text = f"Gemini refuses the request: HTTP {code} {status}".rstrip() + (f": {said}" if said else "")
+    if "API_KEY_INVALID" in str(error.details) or code in (401, 403):
+        return ConnectionLost(f"{text}; is the API key right?", code=code, fatal=True)
+    if code == 404:
+        text += f"; is {model!r} a model of Gemini's?"
+    if code == 400 and "token count" in said and "exceeds" in said:
+        return ContextTooLong(text, code=code)
+    headers = getattr(error.response, "headers", None) or {}
+    pause_s = asked_pause_s(headers)
+    if pause_s is None:
+        pause_s = named_wait_s(json.dumps(error.details, default=str)[-1000:]) or None
+    final = fatal(status=code, reason=status if code < 500 else "")
+    return ConnectionLost(text, code=code, fatal=final, retry_after_s=None if final else pause_s)
