@@ -31,7 +31,7 @@ SENTENCES = (
 )
 PLACES = 25
 """Places in one call. Each test is run with four kinds of streams: 100 places in all."""
-STREAMS = [
+STREAMS: list[dict[str, Any]] = [
     {"pace": 1.1, "chunk_bytes": 2_400},
     {"pace": 3.0, "chunk_bytes": 4_801},
     {"pace": 0.0, "chunk_bytes": 9_600},
