@@ -8,10 +8,11 @@ from ..rig import Rig
 def all_rigs() -> list[Rig]:
     """The cascades of local and of remote services, and the native engines with either side's turn detection.
 
-    Raises MissingExtra without the extras `local`, `openai`, `google`, `deepgram` and `testing`.
+    Raises MissingExtra without the extras `local`, `openai`, `google`, `deepgram`, `elevenlabs` and `testing`.
     """
     from .cascade import CascadeRig
     from .deepgram import DeepgramRig
+    from .elevenlabs import ElevenLabsRig
     from .google import GeminiRig
     from .openai import OpenAIRig
     from .remote import RemoteCascadeRig
@@ -21,6 +22,8 @@ def all_rigs() -> list[Rig]:
         RemoteCascadeRig(),
         DeepgramRig(),
         DeepgramRig("Flux"),
+        ElevenLabsRig(),
+        ElevenLabsRig("HTTP"),
         OpenAIRig(),
         OpenAIRig(detects_turns=False),
         GeminiRig(),
