@@ -14,9 +14,9 @@ from ...errors import check_limits
 from ...frames import UserText
 from ..base import Allowance
 from ..client import SHUTTING_DOWN, ClientTransport, Message, byte_size
+from ..pace import Pace
 from ..playout.base import AudioSink, PlayoutSettings
 from ..playout.in_flight import CONFIRM_S
-from ..remote.pace import Pace
 from .connection import ClientSocket, Closed
 from .sender import Sender
 from .serializers import Audio, DuologueSerializer, Malformed, Ping, Played, Serializer, Stop, TypedText, Wired
