@@ -12,12 +12,14 @@ def all_rigs() -> list[Rig]:
     """
     from .cascade import CascadeRig
     from .google import GeminiRig
+    from .models import MODEL_VENDORS, ModelRig
     from .openai import OpenAIRig
     from .remote import RemoteCascadeRig
 
     return [
         CascadeRig(),
         RemoteCascadeRig(),
+        *map(ModelRig, MODEL_VENDORS),
         OpenAIRig(),
         OpenAIRig(detects_turns=False),
         GeminiRig(),
