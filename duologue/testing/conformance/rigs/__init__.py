@@ -14,6 +14,7 @@ def all_rigs() -> list[Rig]:
     from .deepgram import DeepgramRig
     from .elevenlabs import ElevenLabsRig
     from .google import GeminiRig
+    from .models import MODEL_VENDORS, ModelRig
     from .openai import OpenAIRig
     from .remote import RemoteCascadeRig
 
@@ -24,6 +25,7 @@ def all_rigs() -> list[Rig]:
         DeepgramRig("Flux"),
         ElevenLabsRig(),
         ElevenLabsRig("HTTP"),
+        *map(ModelRig, MODEL_VENDORS),
         OpenAIRig(),
         OpenAIRig(detects_turns=False),
         GeminiRig(),
