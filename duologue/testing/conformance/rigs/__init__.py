@@ -16,6 +16,7 @@ def all_rigs() -> list[Rig]:
     from .google import GeminiRig
     from .models import MODEL_VENDORS, ModelRig
     from .openai import OpenAIRig
+    from .openai_audio import OpenAIAudioRig
     from .remote import RemoteCascadeRig
 
     return [
@@ -26,6 +27,7 @@ def all_rigs() -> list[Rig]:
         ElevenLabsRig(),
         ElevenLabsRig("HTTP"),
         *map(ModelRig, MODEL_VENDORS),
+        OpenAIAudioRig(),
         OpenAIRig(),
         OpenAIRig(detects_turns=False),
         GeminiRig(),
