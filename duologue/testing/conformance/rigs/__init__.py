@@ -6,9 +6,10 @@ from ..rig import Rig
 
 
 def all_rigs() -> list[Rig]:
-    """The cascades of local services, of a made-up vendor's and of vendors', and the native engines with either side's turn detection.
+    """The cascades of local services, of a made-up vendor's and of paid ones, and the native engines.
 
-    Raises MissingExtra without the extras `local`, `openai`, `google`, `deepgram`, `elevenlabs` and `testing`.
+    The native engines come with either side's turn detection. Raises MissingExtra without the extras `local`,
+    `openai`, `google`, `deepgram`, `elevenlabs` and `testing`.
     """
     from .cascade import CascadeRig
     from .google import GeminiRig
