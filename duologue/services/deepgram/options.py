@@ -264,7 +264,7 @@ FLUX_VOICES = {"en": "flux-alexis-en"}
 """The same for Flux TTS."""
 
 
-def check_rate(sample_rate: int, rates: tuple[int, ...]) -> None:
+def check_offered_rate(sample_rate: int, rates: tuple[int, ...]) -> None:
     """Raise ConfigurationError for a sample rate that Deepgram does not offer."""
     if sample_rate not in rates:
         raise ConfigurationError(f"sample_rate is {sample_rate!r}: it is one of {', '.join(map(str, sorted(rates)))}")
@@ -285,7 +285,7 @@ class DeepgramTTSOptions:
     mip_opt_out: bool | None = None
 
     def __post_init__(self) -> None:
-        check_rate(self.sample_rate, AURA_RATES)
+        check_offered_rate(self.sample_rate, AURA_RATES)
         if self.speed is not None:
             check_range(self, speed=(0.7, 1.5))
 
@@ -314,7 +314,7 @@ class DeepgramFluxTTSOptions:
     mip_opt_out: bool | None = None
 
     def __post_init__(self) -> None:
-        check_rate(self.sample_rate, FLUX_RATES)
+        check_offered_rate(self.sample_rate, FLUX_RATES)
         if self.speed is not None:
             check_range(self, speed=(0.5, 1.5))
             if abs(self.speed * 20 - round(self.speed * 20)) > 1e-6:

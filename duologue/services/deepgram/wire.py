@@ -42,7 +42,7 @@ HINTS = {
 }
 
 
-def check_sdk() -> None:
+def load_sdk() -> None:
     """Load the SDK. Raises MissingExtra without it, IncompatiblePackage if it lacks a name that is used here."""
     try:
         from deepgram import AsyncDeepgramClient
@@ -57,7 +57,7 @@ def check_sdk() -> None:
     check_websockets("deepgram")
 
 
-def outgoing(kind: str, **fields: Any) -> str:
+def deepgram_message(kind: str, **fields: Any) -> str:
     """Return a message to Deepgram."""
     return msgspec.json.encode({"type": kind, **fields}).decode()
 
@@ -115,7 +115,7 @@ class DeepgramClient:
             raise ConnectionLost(f"no connection to Deepgram: {error}", fatal=True) from error
 
     def _make_client(self) -> AsyncDeepgramClient:
-        check_sdk()
+        load_sdk()
         from deepgram import AsyncDeepgramClient
         from deepgram.environment import DeepgramClientEnvironment
 
@@ -132,7 +132,7 @@ class DeepgramClient:
         if response is None:
             return error
         status = response.status_code
-        reason = _reason(bytes(response.body or b"")) or response.headers.get("dg-error", "")
+        reason = _refusal_reason(bytes(response.body or b"")) or response.headers.get("dg-error", "")
         reason = reason.replace(self._key, "…")[:200]
         text = f"Deepgram refused the connection: HTTP {status} {reason}".rstrip() + HINTS.get(status, "")
         final = fatal(status=status, reason=reason)
@@ -154,7 +154,7 @@ def _with_dialler(connect: Any, dialler: Any) -> Callable[..., AbstractAsyncCont
     return asynccontextmanager(bound)
 
 
-def _reason(body: bytes) -> str:
+def _refusal_reason(body: bytes) -> str:
     """Return the code and the message in the body of a refusal, "" without them."""
     try:
         told = msgspec.json.decode(body)
