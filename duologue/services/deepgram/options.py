@@ -178,8 +178,8 @@ class DeepgramFluxOptions:
     eot_threshold: float | None = None
     """The probability at which a turn ends, from 0.5 to 1; 1 for never, and None for 0.7."""
     eager_eot_threshold: float | None = None
-    """The probability at which a turn has ended perhaps, from 0.3 to 0.9, at most `eot_threshold`; None for no such
-    reports."""
+    """The probability at which a turn has perhaps ended, from 0.3 to 0.9, at most `eot_threshold`. None: this is not
+    reported."""
     eot_timeout_ms: int | None = None
     """Milliseconds of silence that end a turn in any case, from 500 to 60,000; None for 5000."""
     keyterms: tuple[str, ...] = ()
@@ -213,7 +213,7 @@ class DeepgramFluxOptions:
         return (EOT_TIMEOUT_MS if self.eot_timeout_ms is None else self.eot_timeout_ms) / 1000
 
     def query(self, language: str, sample_rate: int) -> dict[str, object]:
-        """Return the arguments of the SDK's `connect`, with the agent's language as a hint if there is no other."""
+        """Return the arguments of the SDK's `connect`. Without hints the agent's language is one."""
         return present(
             model=self.model,
             encoding="linear16",

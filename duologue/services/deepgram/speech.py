@@ -76,8 +76,8 @@ class _Owed:
 class AuraDialect(TTSDialect):
     """Translates for one connection to Aura.
 
-    Each sentence is flushed if the limit of flushes allows it, else the next ones are spoken with the end of the
-    response. All audio comes before the `Flushed` of its `Flush`; after a `Clear` it is dropped up to the `Cleared`.
+    Each sentence is flushed if the limit of flushes allows it. Otherwise it is spoken with the end of the response.
+    All audio comes before the `Flushed` of its `Flush`; after a `Clear` it is dropped up to the `Cleared`.
     """
 
     one_at_a_time: ClassVar[bool] = True
@@ -192,8 +192,8 @@ class FluxSpeechDialect(TTSDialect):
     """Translates for one connection to Flux TTS.
 
     A response is a turn. The vendor speaks it while its text comes, and `Flush` ends it. All audio comes between
-    `SpeechStarted` and `SpeechMetadata`. `Interrupt` ends it early; the vendor ignores one before the first audio, and
-    such a turn is spoken to its end and dropped.
+    `SpeechStarted` and `SpeechMetadata`. `Interrupt` ends it early; the vendor ignores one before the first audio; the
+    turn is spoken to its end then, and its audio dropped.
     """
 
     confirms_opening: ClassVar[bool] = True

@@ -18,7 +18,7 @@ from .wire import DeepgramClient, Version, deepgram_message
 
 
 class _VoicedByModel(RemoteTTS):
-    """What both have in common: the voice is the model, and a change of it takes a new connection."""
+    """The base of both: the voice is the model, and a change of it takes a new connection."""
 
     extra = "deepgram"
     _version: ClassVar[Version]
