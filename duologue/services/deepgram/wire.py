@@ -42,16 +42,18 @@ HINTS = {
 }
 
 
-def load_sdk() -> None:
+def check_sdk() -> None:
     """Load the SDK. Raises MissingExtra without it, IncompatiblePackage if it lacks a name that is used here."""
     try:
-        from deepgram import AsyncDeepgramClient
         from deepgram.environment import DeepgramClientEnvironment
+        from deepgram.listen.v1 import client as nova
+        from deepgram.listen.v2 import client as flux
+        from deepgram.speak.v1 import client as aura
+        from deepgram.speak.v2 import client as flux_speech
     except ImportError as error:
         raise MissingExtra("deepgram", "deepgram", str(error)) from error
-    for kind, name in ((AsyncDeepgramClient, "listen"), (AsyncDeepgramClient, "speak")):
-        if not hasattr(kind, name):
-            raise IncompatiblePackage("deepgram-sdk", f"{kind.__name__}.{name}", "deepgram")
+    for resource in (nova.AsyncV1Client, flux.AsyncV2Client, aura.AsyncV1Client, flux_speech.AsyncV2Client):
+        _with_dialler(resource.connect, None)
     if "production" not in inspect.signature(DeepgramClientEnvironment).parameters:
         raise IncompatiblePackage("deepgram-sdk", "DeepgramClientEnvironment(production=…)", "deepgram")
     check_websockets("deepgram")
@@ -115,16 +117,13 @@ class DeepgramClient:
             raise ConnectionLost(f"no connection to Deepgram: {error}", fatal=True) from error
 
     def _make_client(self) -> AsyncDeepgramClient:
-        load_sdk()
+        check_sdk()
         from deepgram import AsyncDeepgramClient
         from deepgram.environment import DeepgramClientEnvironment
 
         web, sockets = (f"{scheme}{'s' if self._secure else ''}://{self._host}" for scheme in ("http", "ws"))
         environment = DeepgramClientEnvironment(base=web, production=sockets, agent=sockets, agent_rest=web)
-        client = AsyncDeepgramClient(api_key=self._key, environment=environment)
-        for resource in (client.listen.v1, client.listen.v2, client.speak.v1, client.speak.v2):  # loads their code
-            _with_dialler(type(resource).connect, None)
-        return client
+        return AsyncDeepgramClient(api_key=self._key, environment=environment)
 
     def _refusal(self, error: ConnectionLost) -> ConnectionLost:
         """Return a refusal with Deepgram's reason, from the header `dg-error` or the body."""
