@@ -47,6 +47,11 @@ for expression in make:
     ("without", "make"),
     [
         ("websockets", ["duologue.services.openai.OpenAIRealtime()", "duologue.services.google.GeminiLive()"]),
+        (
+            "websockets",
+            ["duologue.services.elevenlabs.ElevenLabsSTT()", "duologue.services.elevenlabs.ElevenLabsTTS()"],
+        ),
+        ("elevenlabs", ["duologue.services.elevenlabs.ElevenLabsHTTPTTS()"]),
         ("openai", ["duologue.services.openai.OpenAIRealtime()", "duologue.services.openai.OpenAISTT()"]),
         (
             "deepgram",
