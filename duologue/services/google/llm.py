@@ -31,6 +31,11 @@ MAX_STREAMED_CALLS = 128
 MALFORMED = ("MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "MALFORMED_RESPONSE")
 """Reasons of an end after which the answer may be asked for again."""
 ENDS = ("STOP", "FINISH_REASON_UNSPECIFIED")
+BLOCKED = frozenset(
+    {"SAFETY", "RECITATION", "LANGUAGE", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "ESCALATION"}
+    | {"MODEL_ARMOR", "MISSING_THOUGHT_SIGNATURE", "PUP_LIMITED_DISABLED"}
+)
+"""Reasons of an end by which the vendor has cut the answer. After an unknown one, what has come is the answer."""
 _SIGNS = re.compile(r"(models/)?gemini-([3-9]|\d\d)")
 
 
@@ -169,7 +174,7 @@ class _GeminiAnswer:
             self._cut(
                 f"the model used all its {tokens} before its first word", f"an answer was cut at its limit of {tokens}"
             )
-        elif self._finish not in ENDS:
+        elif self._finish in BLOCKED or not (self._finish in ENDS or self._said or self.calls):
             self._cut(f"Gemini blocked the answer: {self._finish}", f"Gemini cut the answer: {self._finish}")
 
     def _cut(self, without_words: str, with_words: str) -> None:
