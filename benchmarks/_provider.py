@@ -98,7 +98,7 @@ class Provider:
         os.environ["SSL_CERT_FILE"] = str(path)
 
     def cpu_s(self) -> float:
-        """Return the CPU time of the process so far, in seconds."""
+        """Return the CPU time in seconds that the process has used."""
         assert self._process is not None
         return cpu_s(self._process.pid)
 

@@ -29,7 +29,7 @@ def report(figures: Mapping[str, object], *, as_json: bool) -> None:
 
 
 def cpu_s(pid: int) -> float:
-    """Return the CPU time of a process so far, with all its threads, in seconds. Linux only."""
+    """Return the CPU time in seconds that a process and all its threads have used. Linux only."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 

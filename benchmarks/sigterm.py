@@ -1,4 +1,4 @@
-"""SIGTERM to `duologue serve` with calls of all kinds: the time to its end, and what each client was told.
+"""SIGTERM to `duologue serve` with calls of all kinds: the time to its end, and the reason that each client receives.
 
 The calls are WebSocket calls, calls that do not read, calls of the Realtime API, and calls whose tools sleep for a
 minute in threads, in the loop's executor, and as a coroutine that ignores its cancellation; with them there are half
@@ -46,7 +46,7 @@ def _typed(text: str) -> str:
 
 
 class Client:
-    """A client of one kind, and what it was told."""
+    """A client of one kind, and the reason that it received."""
 
     def __init__(self, kind: str, connection: ClientConnection) -> None:
         self.kind, self.connection = kind, connection

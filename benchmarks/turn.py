@@ -2,7 +2,7 @@
 
 Measured from the moment at which the microphone gave the chunk that completed the endpointing's silence, to the first
 chunk written by the transport, minus the services' delays. `overhead` subtracts the real delays of the mocks, `nominal`
-the configured ones, so that the lateness of their own timers (up to 1 ms each with epoll) counts as the framework's.
+the configured delays, so that the lateness of their own timers (up to 1 ms each with epoll) counts as the framework's.
 
 Beside it stands a bare asyncio program with the same timers and hand-overs (`benchmarks._bare_turn`). Both run *cold*,
 with the core idle between turns, and *hot*, with a process of the lowest priority that keeps the same core busy. The

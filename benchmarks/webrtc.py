@@ -45,7 +45,7 @@ class Server:
 
     @property
     def cpu_s(self) -> float:
-        """Return the CPU seconds so far."""
+        """Return the CPU seconds that it has used."""
         assert self._process is not None
         return cpu_s(self._process.pid)
 

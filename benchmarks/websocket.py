@@ -145,7 +145,7 @@ class Server:
         self._seen = psutil.Process(process.pid)
 
     def cpu_s(self) -> float:
-        """Return the CPU seconds so far."""
+        """Return the CPU seconds that it has used."""
         return cpu_s(self._process.pid)
 
     def memory_mb(self) -> float:

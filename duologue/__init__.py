@@ -49,12 +49,13 @@ if TYPE_CHECKING:
     from .services.cascade import Cascade as Cascade
     from .services.llm import LLM as LLM
     from .services.native.engine import SpeechToSpeech as SpeechToSpeech
+    from .services.reading import Reading as Reading
     from .services.stt import STT as STT
     from .services.tts import TTS as TTS
     from .session.conversation import Conversation as Conversation
     from .session.conversation import Item as Item
     from .session.feed import Feed as Feed
-    from .session.host import Outcome as Outcome
+    from .session.life import Outcome as Outcome
     from .session.session import Session as Session
     from .session.session import run as run
     from .session.usage import cost as cost
@@ -87,11 +88,12 @@ _HOMES = {
     "services.cascade": "Cascade",
     "services.llm": "LLM",
     "services.native.engine": "SpeechToSpeech",
+    "services.reading": "Reading",
     "services.stt": "STT",
     "services.tts": "TTS",
     "session.conversation": "Conversation Item",
     "session.feed": "Feed",
-    "session.host": "Outcome",
+    "session.life": "Outcome",
     "session.session": "Session run",
     "session.usage": "cost",
     "transports.local": "LocalAudioTransport",

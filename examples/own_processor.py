@@ -29,8 +29,8 @@ class Softer(Processor):
 
     @handles(BotStoppedSpeaking)
     def report(self, signal: BotStoppedSpeaking) -> None:
-        """Print the seconds so far. A signal's handler may be a plain function: it runs at once."""
-        print(f"        softened {self.seconds:.1f} s so far")
+        """Print the softened seconds. A signal's handler may be a plain function: it runs at once."""
+        print(f"        softened {self.seconds:.1f} s")
 
 
 async def main() -> Session:

@@ -47,7 +47,14 @@ for expression in make:
     ("without", "make"),
     [
         ("websockets", ["duologue.services.openai.OpenAIRealtime()", "duologue.services.google.GeminiLive()"]),
-        ("openai", ["duologue.services.openai.OpenAIRealtime()"]),
+        ("openai", ["duologue.services.openai.OpenAIRealtime()", "duologue.services.openai.OpenAISTT()"]),
+        (
+            "deepgram",
+            [
+                f"duologue.services.deepgram.{name}()"
+                for name in ("DeepgramSTT", "DeepgramFluxSTT", "DeepgramTTS", "DeepgramFluxTTS")
+            ],
+        ),
         ("google", ["duologue.services.google.GeminiLive()"]),
         ("google.genai", ["duologue.services.google.GeminiLive()"]),
         ("starlette,uvicorn", ["importlib.import_module('duologue.web')"]),
@@ -57,6 +64,8 @@ for expression in make:
             ["duologue.services.local.SphinxSTT()", "duologue.services.local.EspeakTTS()"],
         ),
         ("sounddevice", ["duologue.LocalAudioTransport()"]),
+        ("faster_whisper", ["duologue.services.whisper.WhisperSTT('tiny')"]),
+        ("piper", ["duologue.services.piper.PiperTTS('voice.onnx')"]),
     ],
 )
 def test_what_is_missing_is_named_with_its_extra(without: str, make: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""What the README claims is so: its code runs, and what it names exists."""
+"""The README's claims hold: its code runs, and the names in it exist."""
 
 from __future__ import annotations
 

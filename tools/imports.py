@@ -40,7 +40,15 @@ FLOORS: tuple[tuple[str, ...], ...] = (
     ("services",),
     ("services.remote",),
     ("services.native",),
-    ("services.openai", "services.google", "services.local"),
+    (
+        "services.openai",
+        "services.google",
+        "services.local",
+        "services.elevenlabs",
+        "services.deepgram",
+        "services.whisper",
+        "services.piper",
+    ),
 )
 """The layers inside `services`: the bases, connections, native engines, the vendors."""
 

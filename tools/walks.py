@@ -4,7 +4,8 @@
     python -m tools.walks --files    # and the files, in the order in which they are entered
 
 Each walk is traced in a call on the virtual clock, over a real socket where an engine has one. The test kit and the
-scripted vendor's half of the protocol are left out. A hop is a change of file between two calls that follow each other.
+scripted vendor's half of the protocol are left out, with all that they call. A hop is a change of file between two
+calls that follow each other.
 
 One rule holds for all walks. A walk is not the first event of its kind in its call, which also fills caches such as the
 routes. It has everything that runs between its beginning and its end, in all tasks, and it ends when the event has
@@ -98,11 +99,13 @@ class Walk:
             self.end()
 
     def _see(self, frame: FrameType, event: str, _: object) -> None:
-        name = frame.f_code.co_filename
-        if event == "call" and name.startswith(str(ROOT)):
-            inside = name[len(str(ROOT)) + 1 :]
-            if not inside.startswith(LEFT_OUT):
-                self.entered.append(inside)
+        if event == "call" and (inside := _place(frame)) and not inside.startswith(LEFT_OUT):
+            caller = frame.f_back
+            while caller is not None and (by := _place(caller)):
+                if by.startswith(LEFT_OUT):
+                    return
+                caller = caller.f_back
+            self.entered.append(inside)
 
     @property
     def files(self) -> list[str]:
@@ -116,6 +119,12 @@ class Walk:
 
     def __str__(self) -> str:
         return f"{len(self.files):>3} files, {self.hops:>4} hops, {len(self.entered):>5} calls"
+
+
+def _place(frame: FrameType) -> str:
+    """Return the path of a frame's file inside the package, "" outside of it."""
+    name = frame.f_code.co_filename
+    return name[len(str(ROOT)) + 1 :] if name.startswith(str(ROOT)) else ""
 
 
 class Socket:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 
 import anyio
 
@@ -21,6 +21,7 @@ from duologue.services.openai import OpenAIRealtime
 from duologue.services.remote.connection import ConnectionSettings
 from duologue.testing.parrot import ParrotSTT, ParrotTTS
 from duologue.testing.scripted.google import ScriptedGemini
+from duologue.testing.scripted.manners import Manners, Part
 from duologue.testing.scripted.openai import ScriptedOpenAI
 from duologue.testing.scripted.parrot import ScriptedParrot
 from duologue.testing.scripted.server import (
@@ -70,6 +71,8 @@ MALFORMED: tuple[str | bytes, ...] = (
     '{"serverContent": {"modelTurn": [1]}}',
     '{"response": null}',
 )
+OPENAI: Part = "openai"
+GEMINI: Part = "gemini"
 SETTINGS = ConnectionSettings(backoff_s=0.05)
 
 
@@ -124,6 +127,17 @@ async def _meddle(dice: Dice, server: ScriptedOpenAI | ScriptedGemini) -> None:
             connections[-1].send(dice.choice(MALFORMED))
 
 
+@contextmanager
+def _bad_manners(dice: Dice, tally: Tally, *parts: Part) -> Iterator[Manners | None]:
+    """Yield a plan of bad manners for these far ends, in half of the calls. The faults that were shown are counted."""
+    plan = Manners(dice.random.randrange(10**6), parts=parts) if dice.random.random() < 0.5 else None
+    try:
+        yield plan
+    finally:
+        for name in plan.names if plan is not None else ():
+            tally.faults[f"manners of {' and '.join(parts)}: {name}"] += 1
+
+
 @asynccontextmanager
 async def native_call(dice: Dice, tally: Tally) -> AsyncIterator[ChaosCall]:
     """Make a call of one native engine, or of two between which the agents move."""
@@ -132,8 +146,13 @@ async def native_call(dice: Dice, tally: Tally) -> AsyncIterator[ChaosCall]:
         return acts(dice, asked)
 
     async with AsyncExitStack() as stack:
-        openai = await stack.enter_async_context(ScriptedOpenAI(model, transcripts=lambda pcm: "what is the weather"))
-        gemini = await stack.enter_async_context(ScriptedGemini(model, transcripts=lambda pcm: "what is the weather"))
+        manners = [stack.enter_context(_bad_manners(dice, tally, part)) for part in (OPENAI, GEMINI)]
+        openai = await stack.enter_async_context(
+            ScriptedOpenAI(model, transcripts=lambda pcm: "what is the weather", manners=manners[0])
+        )
+        gemini = await stack.enter_async_context(
+            ScriptedGemini(model, transcripts=lambda pcm: "what is the weather", manners=manners[1])
+        )
         both: dict[str, Processor] = {
             "openai": OpenAIRealtime(api_key="test", base_url=openai.url, connection=SETTINGS),
             "gemini": GeminiLive(
@@ -176,7 +195,11 @@ async def remote_call(dice: Dice, tally: Tally) -> AsyncIterator[ChaosCall]:
             if kind in ("refuses connections", "breaks off") and server.connections:
                 dice.choice(server.connections).drop()
 
-    async with ScriptedParrot(transcripts=lambda pcm: "what is the weather") as server:
+    async with AsyncExitStack() as stack:
+        plan = stack.enter_context(_bad_manners(dice, tally, "listen", "speak"))
+        server = await stack.enter_async_context(
+            ScriptedParrot(transcripts=lambda pcm: "what is the weather", manners=plan)
+        )
         stt = ParrotSTT(api_key="test", base_url=server.url, connection=SETTINGS)
         tts = ParrotTTS(api_key="test", base_url=server.url, connection=SETTINGS)
         engine = Cascade(stt, ChaosLLM(dice, NAMES), tts)

@@ -97,7 +97,7 @@ class Tally:
 
 
 class Level:
-    """What the process holds at one moment, apart from its event loop."""
+    """The process's threads, descriptors and memory at one moment, apart from its event loop."""
 
     def __init__(self) -> None:
         gc.collect()

@@ -9,7 +9,7 @@ import msgspec
 
 from ..errors import ConfigurationError
 from ..frames import Configure, Input, ToolResult
-from ..frames.text import check_data, check_texts
+from ..frames.text import WellFormed
 from .tool import ToolSpec
 
 AnswerSetting = Literal["turn_instructions", "no_tools", "tool_choice"]
@@ -68,8 +68,11 @@ def language_line(language: str) -> str:
     return f"Language: Always respond in {language}"
 
 
-class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
+class EngineConfig(WellFormed, msgspec.Struct, frozen=True, kw_only=True):
     """The configuration of an engine."""
+
+    texts = ("instructions",)
+    plain_data = ("options",)
 
     agent: str = ""
     instructions: str = ""
@@ -77,10 +80,6 @@ class EngineConfig(msgspec.Struct, frozen=True, kw_only=True):
     language: str = ""
     tools: tuple[ToolSpec, ...] = ()
     options: dict[str, Any] = msgspec.field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        check_texts(self, "instructions")
-        check_data(self, "options")
 
     @property
     def prompt(self) -> str:

@@ -51,24 +51,25 @@ class WholeSamples:
     The beginning of a sample waits for the next piece. With several channels, a sample has a value of each.
     """
 
-    __slots__ = ("_rest", "_size")
+    __slots__ = ("_size", "rest")
 
     def __init__(self, channels: int = 1) -> None:
         self._size = BYTES_PER_SAMPLE * channels
-        self._rest = b""
+        self.rest = b""
+        """The beginning of a sample that waits."""
 
     def take(self, piece: bytes) -> bytes:
         """Take the next piece. Returns the samples that are complete, perhaps none."""
-        if not self._rest and not len(piece) % self._size:
+        if not self.rest and not len(piece) % self._size:
             return piece
-        piece = self._rest + piece
+        piece = self.rest + piece
         end = len(piece) - len(piece) % self._size
-        self._rest = piece[end:]
+        self.rest = piece[end:]
         return piece[:end]
 
     def reset(self) -> None:
         """End the stream: drop the beginning of a sample that was not completed."""
-        self._rest = b""
+        self.rest = b""
 
 
 class MonoPieces:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 # The sizes in a WAV header are 32 bits wide and count the rest of the header as well.
 _MAX_DATA_BYTES = 2**32 - 64
-# Sizes that are none: the header was written to a pipe or a stream. ffmpeg and speech APIs write all ones, sox the
-# others, each with and without the 36 bytes of the header; libsndfile writes 0.
+# Sizes that mean an unknown one: the header was written to a pipe or a stream. ffmpeg and speech APIs set all bits, sox
+# writes the others, each with and without the 36 bytes of the header; libsndfile writes 0.
 _UNKNOWN = frozenset({0xFFFFFFFF, 0xFFFFFFFF - 36, 0x7FFFFFFF, 0x7FFFFFFF - 36, 0x80000000, 0x7FFFF000})
 _UNKNOWN_64 = frozenset({0, 0xFFFFFFFF, 2**63 - 1, 2**64 - 1})
 _CHUNKS = frozenset(
@@ -78,7 +78,8 @@ def _read(file: BinaryIO, size: int) -> Wav:
             if format is None:
                 raise _Bad("the fmt chunk, which describes the audio, is missing")
             there = size - place - 8
-            return _audio(file, format, there, _said(length, long_size if wide else None, riff_size == size - 8), order)
+            promised = _data_size(length, long_size if wide else None, riff_size == size - 8)
+            return _data_chunk(file, format, there, promised, order)
         content = file.read(min(length, 64)) if kind in (b"fmt ", b"ds64") else b""
         if len(content) < min(length, 64) and kind in (b"fmt ", b"ds64"):
             raise _Bad("the file ends inside its header")
@@ -135,17 +136,17 @@ def _next_chunk(file: BinaryIO, end: int, length: int) -> int:
     return end if after[:4] in _CHUNKS and after[1:] not in _CHUNKS else end + 1
 
 
-def _said(length: int, long_size: int | None, sized: bool) -> int | None:
+def _data_size(length: int, long_size: int | None, sized: bool) -> int | None:
     """Return the bytes of audio that the header promises, None if they were unknown when it was written."""
     if long_size is not None and length == 0xFFFFFFFF:
         return None if long_size in _UNKNOWN_64 else long_size
     return None if length in _UNKNOWN or (length == 0 and not sized) else length
 
 
-def _audio(file: BinaryIO, format: SampleFormat, there: int, said: int | None, order: str) -> Wav:
-    if said is not None and said > there:
-        raise _Bad(f"it is truncated: its header says {said} bytes of audio, at most {there} are there")
-    left = there if said is None else said
+def _data_chunk(file: BinaryIO, format: SampleFormat, there: int, promised: int | None, order: str) -> Wav:
+    if promised is not None and promised > there:
+        raise _Bad(f"it is truncated: its header says {promised} bytes of audio, at most {there} are there")
+    left = there if promised is None else promised
     left -= left % format.block
     if not left:
         raise _Bad("it holds no audio")
@@ -195,7 +196,7 @@ class WavWriter:
 
     @property
     def duration_s(self) -> float:
-        """Seconds of audio written so far."""
+        """Seconds of audio that were written."""
         return self._size / (BYTES_PER_SAMPLE * self.channels * self.sample_rate)
 
     def write(self, pcm: bytes) -> None:
@@ -208,7 +209,7 @@ class WavWriter:
         self._size += len(pcm)
 
     def flush(self) -> None:
-        """Hand all audio so far to the operating system, with a matching header."""
+        """Hand all written audio to the operating system, with a matching header."""
         self._check_open()
         self._file.flush()  # the audio first: the header must not promise more
         self._file.seek(0)

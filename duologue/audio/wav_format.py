@@ -11,7 +11,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from . import alaw, mulaw
+from .g711 import A_LAW, MU_LAW
 
 _NAMES = {
     0x0002: "Microsoft ADPCM",
@@ -54,9 +54,9 @@ class SampleFormat:
     def to_pcm(self, data: bytes) -> bytes:
         """Convert whole blocks to s16le. Integers are rounded, floats scaled by 32,768; both are clipped."""
         if self.coding == "µ-law":
-            return mulaw.decode(data)
+            return MU_LAW.decode(data)
         if self.coding == "A-law":
-            return alaw.decode(data)
+            return A_LAW.decode(data)
         if self.coding == "float":
             return self._from_floats(data)
         if self.width == 1:
@@ -67,7 +67,8 @@ class SampleFormat:
         return _rounded(self._upper_three_bytes(data))
 
     def _from_floats(self, data: bytes) -> bytes:
-        values = np.frombuffer(data, f"{self.order}f{self.width}").astype(np.float64)
+        with np.errstate(invalid="ignore"):  # some NaN bit patterns are signals
+            values = np.frombuffer(data, f"{self.order}f{self.width}").astype(np.float64)
         values = np.clip(np.nan_to_num(values, nan=0.0), -1.0, 1.0) * 32768  # 64 bits hold what overflows if multiplied
         pcm: bytes = np.minimum(np.rint(values), 32767).astype("<i2").tobytes()
         return pcm

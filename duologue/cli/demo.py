@@ -143,11 +143,11 @@ def run_demo(out: Path, *, virtual: bool = False, act: int = 0) -> int:
     console, run, good = Console(), run_virtual if virtual else anyio.run, True
     if act != 2:
         console.rule("Act one: a call on a cascade")
-        good = _report(*run(_first_act, out, console), console)
+        good = _print_report(*run(_first_act, out, console), console)
     if act != 1:
         console.rule("Act two: the same call on a native engine, over OpenAI's protocol")
         demo, outcome = run(_second_act, out / "native", console)
-        good = _report(demo, outcome, console) and len(demo.swapped) == 2 and good
+        good = _print_report(demo, outcome, console) and len(demo.swapped) == 2 and good
         console.print(f"Engines changed in mid-call: {len(demo.swapped)}, the first while the caller was speaking.")
     return 0 if good else 1
 
@@ -164,7 +164,7 @@ async def _second_act(out: Path, console: Console) -> tuple[Demo, Outcome]:
         return demo, await demo.run()
 
 
-def _report(demo: Demo, outcome: Outcome, console: Console) -> bool:
+def _print_report(demo: Demo, outcome: Outcome, console: Console) -> bool:
     """Print a report of the call. Returns True if it went as planned."""
     console.print(f"\nThe call ended: {outcome.reason}.")
     for name in ("call.wav", "conversation.json", "latency.csv", "latency.png"):

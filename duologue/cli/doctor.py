@@ -1,4 +1,4 @@
-"""`duologue doctor`: lists the packages that are installed and fit, the missing ones, and how to get them."""
+"""`duologue doctor`: lists the packages that are installed and fit, those that are missing, and how to get them."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def run_doctor(target: str = "", *, as_json: bool = False, show: Callable[[str],
     if as_json:
         show(json.dumps(report, indent=2))
     else:
-        for line in _lines(report):
+        for line in _report_lines(report):
             show(line)
     return 0 if report["ready"] and not report.get("refused") else 1
 
@@ -99,7 +99,7 @@ def examine(target: str = "") -> dict[str, Any]:
     return report
 
 
-def _lines(report: dict[str, Any]) -> Iterator[str]:
+def _report_lines(report: dict[str, Any]) -> Iterator[str]:
     yield f"duologue {report['duologue']}, Python {report['python']}, {report['platform']}"
     for package in report["packages"]:
         version = package["installed"]

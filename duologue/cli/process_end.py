@@ -11,7 +11,7 @@ import traceback
 log = logging.getLogger("duologue")
 
 EXIT_S = 2.7
-"""Seconds from the signal to the end of the process. Calls are told the reason before that."""
+"""Seconds from the signal to the end of the process. Clients receive the reason before that."""
 
 
 _SHOWN = 8  # threads in the log

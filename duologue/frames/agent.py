@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 import msgspec
 
 from .base import Output
-from .text import check_data, check_texts
+from .text import WellFormed
 
 ResponseStatus = Literal["completed", "interrupted", "failed"]
 
@@ -19,34 +19,31 @@ class ResponseStarted(Output, frozen=True, kw_only=True, tag="ResponseStarted"):
     voice: str = ""
 
 
-class ResponseEnded(Output, frozen=True, kw_only=True, tag="ResponseEnded"):
+class ResponseEnded(WellFormed, Output, frozen=True, kw_only=True, tag="ResponseEnded"):
     """A response is complete, was interrupted or has failed, for `reason`. The only `Output` that passes the fence."""
+
+    texts = ("reason",)
 
     survives_fence: ClassVar[bool] = True
 
     status: ResponseStatus = "completed"
     reason: str = ""
 
-    def __post_init__(self) -> None:
-        check_texts(self, "reason")
 
-
-class BotText(Output, frozen=True, kw_only=True, tag="BotText"):
+class BotText(WellFormed, Output, frozen=True, kw_only=True, tag="BotText"):
     """A piece of the agent's text, as the model generates it. The pieces, joined, are the text with its spaces."""
+
+    texts = ("text",)
 
     text: str
 
-    def __post_init__(self) -> None:
-        check_texts(self, "text")
 
-
-class ToolCall(Output, frozen=True, kw_only=True, tag="ToolCall"):
+class ToolCall(WellFormed, Output, frozen=True, kw_only=True, tag="ToolCall"):
     """The model calls a tool. Sent once for each call, and only for a response that was not interrupted."""
+
+    texts = ("name",)
+    plain_data = ("arguments",)
 
     call_id: str
     name: str
     arguments: dict[str, Any] = msgspec.field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        check_texts(self, "name")
-        check_data(self, "arguments")

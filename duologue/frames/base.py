@@ -16,7 +16,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True, gc=False, tag=True, omit_
     """
 
     types_made: ClassVar[int] = 0
-    """The number of frame types defined so far. A cached list of the types is stale once it has changed."""
+    """The number of defined frame types. A cached list of the types is stale once it has changed."""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()

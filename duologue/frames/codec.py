@@ -28,7 +28,7 @@ def _concrete(base: type[Frame]) -> Iterator[type[Frame]]:
 
 
 def frame_types() -> tuple[type[Frame], ...]:
-    """Return every frame type defined so far, the application's own included."""
+    """Return every frame type that is defined, the application's own included."""
     return tuple(dict.fromkeys(_concrete(Frame)))
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from .base import Control
-from .text import check_data, check_texts
+from .text import WellFormed
 
 
-class Configure(Control, frozen=True, kw_only=True, tag="Configure"):
+class Configure(WellFormed, Control, frozen=True, kw_only=True, tag="Configure"):
     """Changes an engine's configuration in mid-call, as a whole or not at all.
 
     Fields that are None stay as they are; "" and () clear. `tools` have the plain form of `ToolSpec` (name,
     description, parameters); `options` are the service's own.
     """
+
+    texts = ("instructions",)
+    plain_data = ("tools", "options")
 
     agent: str | None = None
     instructions: str | None = None
@@ -22,30 +25,24 @@ class Configure(Control, frozen=True, kw_only=True, tag="Configure"):
     tools: tuple[dict[str, Any], ...] | None = None
     options: dict[str, Any] | None = None
 
-    def __post_init__(self) -> None:
-        check_texts(self, "instructions")
-        check_data(self, "tools", "options")
 
-
-class Transfer(Control, frozen=True, kw_only=True, tag="Transfer"):
+class Transfer(WellFormed, Control, frozen=True, kw_only=True, tag="Transfer"):
     """Asks the `Handoff` processor to move the call to another agent, or to another engine.
 
     An empty `target` keeps the agent that has the call; an empty `engine` means the target's own.
     """
+
+    texts = ("target", "reason", "summary")
 
     target: str = ""
     reason: str = ""
     summary: str = ""
     engine: str = ""
 
-    def __post_init__(self) -> None:
-        check_texts(self, "target", "reason", "summary")
 
-
-class End(Control, frozen=True, kw_only=True, tag="End"):
+class End(WellFormed, Control, frozen=True, kw_only=True, tag="End"):
     """Ends the call once all frames before it have been handled: speech in progress is played to its end."""
 
-    reason: str = "ended"
+    texts = ("reason",)
 
-    def __post_init__(self) -> None:
-        check_texts(self, "reason")
+    reason: str = "ended"

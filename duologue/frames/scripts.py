@@ -27,7 +27,7 @@ UNSPACED = (
     "\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u1950-\u19ff\u1a20-\u1aaf\u1b00-\u1b7f\u2e80-\u312f\u3190-\ua4cf"
     "\ua980-\ua9ff\uaa60-\uaadf\uf900-\ufaff\ufe30-\ufe4f\uff61-\uff9f\U0001b000-\U0001b2ff\U00020000-\U0003ffff"
 )
-# Of these, the ones that have no sign for the end of a sentence, and a space there instead.
+# The scripts among them that end a sentence with a space, because they have no sign for it.
 WITHOUT_STOPS = "\u0e00-\u0eff\u1950-\u19ff"
 # Pictographs (Extended_Pictographic, from U+2300 on without CJK signs), modifiers of skin, and the letters of flags.
 PICTOGRAPHS = (

@@ -7,7 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from .base import Signal
-from .text import check_data, check_texts
+from .text import WellFormed
 
 
 class SessionStarted(Signal, frozen=True, kw_only=True, tag="SessionStarted"):
@@ -16,13 +16,12 @@ class SessionStarted(Signal, frozen=True, kw_only=True, tag="SessionStarted"):
     session_id: str
 
 
-class SessionEnding(Signal, frozen=True, kw_only=True, tag="SessionEnding"):
+class SessionEnding(WellFormed, Signal, frozen=True, kw_only=True, tag="SessionEnding"):
     """The session has begun to end, for `reason`."""
 
-    reason: str
+    texts = ("reason",)
 
-    def __post_init__(self) -> None:
-        check_texts(self, "reason")
+    reason: str
 
 
 class Interrupted(Signal, frozen=True, kw_only=True, tag="Interrupted"):
@@ -46,12 +45,14 @@ class CallerStoppedSpeaking(Signal, frozen=True, kw_only=True, tag="CallerStoppe
     at: float = 0.0
 
 
-class Transcribed(Signal, frozen=True, kw_only=True, tag="Transcribed"):
+class Transcribed(WellFormed, Signal, frozen=True, kw_only=True, tag="Transcribed"):
     """The caller's words were recognised. Interim texts (`final=False`) replace each other until the final one.
 
     `start_s` and `end_s` are session times of the speech. A final text of "" means speech that was not understood.
     `utterance` is the id of the utterance, as in `UserTranscript`.
     """
+
+    texts = ("text",)
 
     text: str
     final: bool = True
@@ -59,9 +60,6 @@ class Transcribed(Signal, frozen=True, kw_only=True, tag="Transcribed"):
     end_s: float = 0.0
     utterance: str = ""
     language: str = ""
-
-    def __post_init__(self) -> None:
-        check_texts(self, "text")
 
 
 class AudioLevel(Signal, frozen=True, kw_only=True, tag="AudioLevel"):
@@ -79,53 +77,49 @@ class AccessChanged(Signal, frozen=True, kw_only=True, tag="AccessChanged"):
     by: str = ""
 
 
-class ToolCalled(Signal, frozen=True, kw_only=True, tag="ToolCalled"):
+class ToolCalled(WellFormed, Signal, frozen=True, kw_only=True, tag="ToolCalled"):
     """A tool is called, with its arguments after all hooks. It may still wait for approval."""
+
+    texts = ("name",)
+    plain_data = ("arguments",)
 
     call_id: str
     name: str
     arguments: dict[str, Any] = msgspec.field(default_factory=dict)
     turn: int = 0
 
-    def __post_init__(self) -> None:
-        check_texts(self, "name")
-        check_data(self, "arguments")
 
-
-class ApprovalWanted(Signal, frozen=True, kw_only=True, tag="ApprovalWanted"):
+class ApprovalWanted(WellFormed, Signal, frozen=True, kw_only=True, tag="ApprovalWanted"):
     """A tool that needs approval was called. It runs when an `ApprovalGiven` approves the call."""
+
+    texts = ("name",)
+    plain_data = ("arguments",)
 
     call_id: str
     name: str
     arguments: dict[str, Any] = msgspec.field(default_factory=dict)
     agent: str = ""
 
-    def __post_init__(self) -> None:
-        check_texts(self, "name")
-        check_data(self, "arguments")
 
-
-class ApprovalGiven(Signal, frozen=True, kw_only=True, tag="ApprovalGiven"):
+class ApprovalGiven(WellFormed, Signal, frozen=True, kw_only=True, tag="ApprovalGiven"):
     """`by` has approved or denied a tool call that waits for approval, for `reason`."""
+
+    texts = ("by", "reason")
 
     call_id: str
     approved: bool
     by: str = ""
     reason: str = ""
 
-    def __post_init__(self) -> None:
-        check_texts(self, "by", "reason")
 
-
-class ClientChanged(Signal, frozen=True, kw_only=True, tag="ClientChanged"):
+class ClientChanged(WellFormed, Signal, frozen=True, kw_only=True, tag="ClientChanged"):
     """The state of the client's connection: `lost` while nothing arrives from the client, `reconnected` after that."""
+
+    texts = ("reason",)
 
     state: Literal["connected", "lost", "reconnected", "gone"]
     transport: str = ""
     reason: str = ""
-
-    def __post_init__(self) -> None:
-        check_texts(self, "reason")
 
 
 class BotStartedSpeaking(Signal, frozen=True, kw_only=True, tag="BotStartedSpeaking"):
@@ -166,16 +160,15 @@ class Idle(Signal, frozen=True, kw_only=True, tag="Idle"):
     owner: str
 
 
-class ErrorRaised(Signal, frozen=True, kw_only=True, tag="ErrorRaised"):
+class ErrorRaised(WellFormed, Signal, frozen=True, kw_only=True, tag="ErrorRaised"):
     """An error in `processor`. `category` is that of `DuologueError`; after a `fatal` one it cannot go on."""
+
+    texts = ("message",)
 
     processor: str
     category: str
     message: str
     fatal: bool = False
-
-    def __post_init__(self) -> None:
-        check_texts(self, "message")
 
 
 class Usage(Signal, frozen=True, kw_only=True, tag="Usage"):
@@ -198,7 +191,7 @@ class Usage(Signal, frozen=True, kw_only=True, tag="Usage"):
     output_audio_s: float = 0.0
 
 
-class ConnectionChanged(Signal, frozen=True, kw_only=True, tag="ConnectionChanged"):
+class ConnectionChanged(WellFormed, Signal, frozen=True, kw_only=True, tag="ConnectionChanged"):
     """The connection of `engine`, a native engine or a remote service, has changed its state, for `reason`.
 
     `connecting` and `active` when it opens; `expiring` when its end is near; `refreshing` while a new connection
@@ -207,15 +200,14 @@ class ConnectionChanged(Signal, frozen=True, kw_only=True, tag="ConnectionChange
     by handle" or "replayed N messages"; `gap_ms` is the time without a connection in milliseconds.
     """
 
+    texts = ("reason",)
+
     engine: str
     state: Literal["connecting", "active", "expiring", "refreshing", "reconnecting", "lost", "closed"]
     reason: str = ""
     how: str = ""
     attempt: int = 0
     gap_ms: float = 0.0
-
-    def __post_init__(self) -> None:
-        check_texts(self, "reason")
 
 
 class ResumptionHandle(Signal, frozen=True, kw_only=True, tag="ResumptionHandle"):
@@ -228,22 +220,23 @@ class ResumptionHandle(Signal, frozen=True, kw_only=True, tag="ResumptionHandle"
     handle: str
 
 
-class HandoffStarted(Signal, frozen=True, kw_only=True, tag="HandoffStarted"):
+class HandoffStarted(WellFormed, Signal, frozen=True, kw_only=True, tag="HandoffStarted"):
     """A hand-off was accepted and begins."""
+
+    texts = ("reason",)
 
     source: str
     target: str
     reason: str = ""
 
-    def __post_init__(self) -> None:
-        check_texts(self, "reason")
 
-
-class HandoffCompleted(Signal, frozen=True, kw_only=True, tag="HandoffCompleted"):
+class HandoffCompleted(WellFormed, Signal, frozen=True, kw_only=True, tag="HandoffCompleted"):
     """The agent `target` has the call. For `gap_ms` milliseconds neither agent had it.
 
     `engine` names its engine, if the pipeline has several. `source` equals `target` if only the engine has changed.
     """
+
+    texts = ("reason", "summary")
 
     source: str
     target: str
@@ -252,16 +245,12 @@ class HandoffCompleted(Signal, frozen=True, kw_only=True, tag="HandoffCompleted"
     engine: str = ""
     gap_ms: float = 0.0
 
-    def __post_init__(self) -> None:
-        check_texts(self, "reason", "summary")
 
-
-class HandoffFailed(Signal, frozen=True, kw_only=True, tag="HandoffFailed"):
+class HandoffFailed(WellFormed, Signal, frozen=True, kw_only=True, tag="HandoffFailed"):
     """A hand-off was refused or rolled back: `source` keeps the call."""
+
+    texts = ("error",)
 
     source: str
     target: str
     error: str
-
-    def __post_init__(self) -> None:
-        check_texts(self, "error")

@@ -1,14 +1,15 @@
-"""Well-formed text: what every text of a call is made, where it enters.
+"""Makes the texts of a call well-formed where they enter.
 
-A text that cannot be encoded (half of a surrogate pair, as clients send it that cut after so many UTF-16 units) would
-fail much later, where it is sent on or replayed. The constructors of frames and of log items call these functions.
+A text that cannot be encoded (clients that cut a text by UTF-16 units send half of a surrogate pair) would fail much
+later, where it is sent on or replayed. Frames and log items derive from `WellFormed`.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -40,7 +41,7 @@ def _datum(text: str) -> str:
     if text.isascii() and text.isprintable():
         return text
     if _SUSPECT.search(text):
-        text = _UNWANTED.sub("", _SURROGATE.sub(REPLACEMENT, _PAIR.sub(_joined, text)))
+        text = _UNWANTED.sub("", _SURROGATE.sub(REPLACEMENT, _PAIR.sub(_code_point, text)))
     return unicodedata.normalize("NFC", text)
 
 
@@ -71,25 +72,33 @@ def _is(one: object, other: object) -> bool:
     return one is other
 
 
-def _joined(pair: re.Match[str]) -> str:
+def _code_point(pair: re.Match[str]) -> str:
     high, low = map(ord, pair.group())
     return chr(0x10000 + ((high - 0xD800) << 10) + (low - 0xDC00))
 
 
-def check_texts(struct: msgspec.Struct, *names: str) -> None:
-    """Make text fields of a struct well-formed, in its `__post_init__`."""
-    for name in names:
-        text = getattr(struct, name)
-        if text and not (text.isascii() and text.isprintable()):
-            msgspec.structs.force_setattr(struct, name, well_formed(text))
+class WellFormed:
+    """Makes the text of a frame, or of another struct, well-formed when it is made. The subclasses name the fields."""
+
+    __slots__ = ()
+
+    texts: ClassVar[tuple[str, ...]] = ()
+    """The fields with a text."""
+    plain_data: ClassVar[tuple[str, ...]] = ()
+    """The fields with plain data, whose texts are made well-formed."""
+
+    def __post_init__(self) -> None:
+        for name in self.texts:
+            text = getattr(self, name)
+            if text and not (text.isascii() and text.isprintable()):
+                _set_field(self, name, well_formed(text))
+        for name in self.plain_data:
+            value = getattr(self, name)
+            if value and (clean := _data(value, 0)) is not value:
+                _set_field(self, name, clean)
 
 
-def check_data(struct: msgspec.Struct, *names: str) -> None:
-    """Make the texts in fields with plain data well-formed, in the `__post_init__` of a struct."""
-    for name in names:
-        value = getattr(struct, name)
-        if value and (clean := _data(value, 0)) is not value:
-            msgspec.structs.force_setattr(struct, name, clean)
+_set_field: Callable[[Any, str, Any], None] = msgspec.structs.force_setattr
 
 
 class TextPieces:
@@ -127,6 +136,11 @@ def joined(text: str, piece: str) -> str:
 
 
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+
+
+def to_json(value: Any) -> str:
+    """Return plain data as the text of a JSON value, without spaces."""
+    return msgspec.json.encode(value).decode()
 
 
 def from_json(data: str | bytes, decoder: msgspec.json.Decoder[Any]) -> Any:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .base import Input, Word
-from .text import check_data, check_texts
+from .text import WellFormed
 
 
 class SpeechStarted(Input, frozen=True, kw_only=True, tag="SpeechStarted"):
@@ -24,6 +24,34 @@ class SpeechStopped(Input, frozen=True, kw_only=True, tag="SpeechStopped"):
     at: float = 0.0
 
 
+class EagerEndOfTurn(WellFormed, Input, frozen=True, kw_only=True, tag="EagerEndOfTurn"):
+    """The caller has probably finished. `text` is what they said in the turn, `at` the session time of its end.
+
+    It comes after the turn's `SpeechStarted`, which has the same `utterance`. Then follows either `TurnResumed`,
+    because the caller goes on, and possibly another `EagerEndOfTurn`; or the final `UserTranscript` and the
+    `EndOfTurn`. If the final text equals `text`, an answer to it that was prepared meanwhile is the answer to the turn.
+    A turn may end without this frame, and after a change of engines in mid-turn nothing follows it.
+
+    Nothing that is prepared may reach the caller, the log or a tool before the `EndOfTurn`. Processors that prepare
+    nothing ignore these two frames: the caller's turn goes on.
+    """
+
+    texts = ("text",)
+
+    at: float = 0.0
+    text: str = ""
+    utterance: str = ""
+    confidence: float = 1.0
+    """The probability that the turn has ended, from 0 to 1; 1 if it is not known."""
+
+
+class TurnResumed(Input, frozen=True, kw_only=True, tag="TurnResumed"):
+    """The caller goes on after an `EagerEndOfTurn`: the turn has not ended. `at` is the session time of its report."""
+
+    at: float = 0.0
+    utterance: str = ""
+
+
 class EndOfTurn(Input, frozen=True, kw_only=True, tag="EndOfTurn"):
     """The caller has finished and expects an answer. `at` is the session time of the speech's end, `by` the cause.
 
@@ -36,13 +64,15 @@ class EndOfTurn(Input, frozen=True, kw_only=True, tag="EndOfTurn"):
     tool_choice: str = ""
 
 
-class UserTranscript(Input, frozen=True, kw_only=True, tag="UserTranscript"):
+class UserTranscript(WellFormed, Input, frozen=True, kw_only=True, tag="UserTranscript"):
     """The caller's words. Interim texts (`final=False`) replace each other until the final one.
 
     `start_s` and `end_s` are session times of the speech. A final text of "" means speech that was not understood, or,
     if `failed`, speech that was not transcribed because the service failed.
     `utterance` is the same in all texts of one utterance, and the id of its item in the log; "" if it is not known.
     """
+
+    texts = ("text",)
 
     text: str
     final: bool = True
@@ -54,38 +84,33 @@ class UserTranscript(Input, frozen=True, kw_only=True, tag="UserTranscript"):
     words: tuple[Word, ...] = ()
     failed: bool = False
 
-    def __post_init__(self) -> None:
-        check_texts(self, "text")
 
-
-class UserText(Input, frozen=True, kw_only=True, tag="UserText"):
+class UserText(WellFormed, Input, frozen=True, kw_only=True, tag="UserText"):
     """Text that the caller typed, or that `author` put into the conversation. Asks for an answer if `respond`.
 
     `id` is that of its item in the log, "" for a new one.
     """
+
+    texts = ("text", "author")
 
     text: str
     author: str = "caller"
     respond: bool = True
     id: str = ""
 
-    def __post_init__(self) -> None:
-        check_texts(self, "text", "author")
 
-
-class UserImage(Input, frozen=True, kw_only=True, tag="UserImage"):
+class UserImage(WellFormed, Input, frozen=True, kw_only=True, tag="UserImage"):
     """An image, as bytes of type `mime` (for example image/jpeg), or by its `url`.
 
     `id` is that of its item in the log, "" for a new one.
     """
 
+    texts = ("url",)
+
     image: bytes = b""
     mime: str = "image/jpeg"
     url: str = ""
     id: str = ""
-
-    def __post_init__(self) -> None:
-        check_texts(self, "url")
 
 
 class Dtmf(Input, frozen=True, kw_only=True, tag="Dtmf"):
@@ -94,40 +119,41 @@ class Dtmf(Input, frozen=True, kw_only=True, tag="Dtmf"):
     digit: str
 
 
-class Say(Input, frozen=True, kw_only=True, tag="Say"):
+class Say(WellFormed, Input, frozen=True, kw_only=True, tag="Say"):
     """The application asks the agent to say `text` word for word. The caller cannot interrupt `protected` speech.
 
     `turn` makes it part of a turn in progress; 0 begins a new one.
     """
 
+    texts = ("text",)
+
     text: str
     protected: bool = False
     turn: int = 0
 
-    def __post_init__(self) -> None:
-        check_texts(self, "text")
 
-
-class Respond(Input, frozen=True, kw_only=True, tag="Respond"):
+class Respond(WellFormed, Input, frozen=True, kw_only=True, tag="Respond"):
     """The application asks the agent for a response now, with `instructions` for this one response.
 
     `tool_choice` is for this response as well: "none", "required" or the name of a tool; "" leaves it to the model.
     An engine that cannot obey it (`Capabilities.answer_settings`) leaves it to the model, too.
     """
 
+    texts = ("instructions",)
+
     instructions: str = ""
     tool_choice: str = ""
 
-    def __post_init__(self) -> None:
-        check_texts(self, "instructions")
 
-
-class ToolResult(Input, frozen=True, kw_only=True, tag="ToolResult"):
+class ToolResult(WellFormed, Input, frozen=True, kw_only=True, tag="ToolResult"):
     """The result of a tool call, on its way up to the engine. Any JSON value is a result, also a falsy one.
 
     When all results of a turn's calls are in, the engine continues its answer, once. With `respond=False` a result
     does not ask for that. A result that is not `final` says that the tool still runs; the final one takes its place.
     """
+
+    texts = ("name",)
+    plain_data = ("result",)
 
     call_id: str
     name: str
@@ -136,7 +162,3 @@ class ToolResult(Input, frozen=True, kw_only=True, tag="ToolResult"):
     is_error: bool = False
     respond: bool = True
     final: bool = True
-
-    def __post_init__(self) -> None:
-        check_texts(self, "name")
-        check_data(self, "result")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..session.session import Session
-from .kernel.node import Node, handles
+from .kernel.handlers import handles
+from .kernel.node import Node
 
 __all__ = ["Processor", "handles"]
 

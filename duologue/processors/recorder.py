@@ -118,20 +118,20 @@ class Store(Protocol):
         """Append audio."""
 
     def flush(self) -> None:
-        """Hand all audio so far to the operating system."""
+        """Hand all written audio to the operating system."""
 
     def close(self) -> None:
         """Complete the file."""
 
 
-class _File(WavWriter):
+class _RecordingFile(WavWriter):
     ready = True
 
 
-def _create(path: str | PathLike[str], sample_rate: int, channels: int) -> _File:
+def _create(path: str | PathLike[str], sample_rate: int, channels: int) -> _RecordingFile:
     """Create a WAV file. Raises BadInput if that cannot be done."""
     try:
-        return _File(path, sample_rate, channels)
+        return _RecordingFile(path, sample_rate, channels)
     except OSError as error:
         raise BadInput(f"{fspath(path)}: {error.strerror or error}") from error
 
@@ -142,7 +142,7 @@ class _Disk:
     While the thread is at work, the tape keeps its audio. `failed` is called in the event loop with an error.
     """
 
-    def __init__(self, file: _File, failed: Callable[[Exception], None]) -> None:
+    def __init__(self, file: _RecordingFile, failed: Callable[[Exception], None]) -> None:
         self.file = file
         self._failed = failed
         self._batch: list[bytes] = []

@@ -12,8 +12,7 @@ from ..frames import Control, Frame, Input
 from .kernel.groups import Group, active_members, build, check_tree, members, take
 from .kernel.host import Direction, Target
 from .kernel.lane import DONE, Lane
-from .kernel.node import Node
-from .kernel.routes import Port
+from .kernel.node import Node, Port
 from .processor import Processor
 
 N = TypeVar("N", bound=Processor)

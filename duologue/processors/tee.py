@@ -9,8 +9,7 @@ from ..frames import Control, Frame
 from .kernel.groups import Group, build, check_tree, leaves, take
 from .kernel.host import Direction, Target
 from .kernel.lane import DONE, Lane
-from .kernel.node import Node
-from .kernel.routes import Port, drop
+from .kernel.node import Node, Port, drop
 from .pipeline import Pipeline
 from .processor import Processor
 

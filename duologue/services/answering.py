@@ -1,4 +1,4 @@
-"""`Answering`: one answer of a model, from the request to its last piece."""
+"""`Answering`: one answer of a model, from the request to its last piece. `Spending`: the budget of a call."""
 
 from __future__ import annotations
 
@@ -10,30 +10,72 @@ from typing import Any, Protocol
 
 import msgspec
 
+from ..agents.engine import EngineConfig
 from ..errors import ConfigurationError, DeadlineExceeded, ServiceError
 from ..frames import BotText, Frame, Signal, Usage
 from ..processors.kernel.groups import leaves
 from ..processors.kernel.host import LaneOwner
 from ..processors.kernel.lane import Overdue
-from ..processors.kernel.tasks import loop_time
-from ..processors.kernel.work import Stopped, Work
-from .context import ToolRequest
-from .contract import wrong_piece
+from ..processors.kernel.tasks import Stopped, Work, loop_time
+from .context import Request, ToolRequest, estimated_tokens
 from .sentences import SentenceSplitter
-from .spending import Spent
+from .service import wrong_piece
 from .thoughts import ModelText, ThoughtsGiven, begins_with_thoughts
 from .tts import TTS
 
 Pieces = AsyncIterator[str | ToolRequest | Usage]
 """An answer of a model, piece by piece."""
-
 log = logging.getLogger("duologue")
-
 MAX_RETRY_AFTER_S = 10.0
 """The longest `retry_after_s` of an error that is waited for. A caller waits no longer for an answer."""
 MAX_CALLS = 64
-"""Tool calls of one answer. Further ones are not read."""
+"""Tool calls of one answer. Further calls are not read."""
 PIECES = "str, ToolRequest or Usage"
+
+
+class Spending(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits of one call: its requests to the model, and the tokens of these requests and their answers.
+
+    The tokens are those of `Usage`; requests of models that give none are estimated.
+    """
+
+    requests: int = 5_000
+    tokens: int = 50_000_000
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            if getattr(self, name) < 1:
+                raise ConfigurationError(f"{name} is {getattr(self, name)!r}: a call needs at least 1")
+
+
+DEFAULT_SPENDING = Spending()
+
+
+class Spent:
+    """The requests and tokens that a call has used."""
+
+    def __init__(self) -> None:
+        self.requests = 0
+        self.tokens = 0
+        self._estimated = 0  # tokens of the latest request, while its model has told none
+
+    def ask(self, request: Request) -> None:
+        """Count a request."""
+        self.requests += 1
+        self._estimated = estimated_tokens(request)
+        self.tokens += self._estimated
+
+    def count(self, usage: Usage) -> None:
+        """Count the tokens that the model tells, in place of the estimate."""
+        self.tokens += usage.input_tokens + usage.output_tokens - self._estimated
+        self._estimated = 0
+
+    def beyond(self, limits: Spending) -> bool:
+        """Return True if no further request is allowed."""
+        return self.requests >= limits.requests or self.tokens >= limits.tokens
+
+    def __str__(self) -> str:
+        return f"{self.requests} requests, {self.tokens} tokens"
 
 
 class Model(LaneOwner, Protocol):
@@ -45,6 +87,7 @@ class Model(LaneOwner, Protocol):
     max_answer_characters: int
     thinks_first: bool | None
     spent: Spent
+    config: EngineConfig
 
     @property
     def session(self) -> Any: ...
@@ -114,7 +157,7 @@ class Answering:
         llm, hooks = self._llm, self._session.hooks
         work = self.work("generate", llm.timeout_s)
         # A TTS calls the hooks for its sentences itself, behind all processors that change the text.
-        splitter = SentenceSplitter() if hooks.has(BotText) and not self._is_spoken() else None
+        splitter = SentenceSplitter(llm.config.language) if hooks.has(BotText) and not self._is_spoken() else None
         first = llm.thinks_first
         said = ModelText(thinks_first=begins_with_thoughts(llm.model) if first is None else first)
         self._ends_at = loop_time() + llm.max_answer_s
@@ -171,18 +214,41 @@ class Answering:
         if not text:
             return
         self._characters += len(text)
-        self._session.ledger.write(self._response_id, text)
+        self._written(text)
         if splitter is None:
-            await self._llm.push(BotText(turn=self.turn, response_id=self._response_id, text=text))
+            await self._say(BotText(turn=self.turn, response_id=self._response_id, text=text))
         else:
             await self._push_checked(splitter.feed(text))
+
+    def _written(self, text: str) -> None:
+        self._session.ledger.write(self._response_id, text)
+
+    async def _say(self, frame: BotText) -> None:
+        await self._llm.push(frame)
 
     async def _push_checked(self, sentences: list[str]) -> None:
         for sentence in sentences:
             frame = BotText(turn=self.turn, response_id=self._response_id, text=sentence)
             checked = await self._session.hooks.sentence(frame)
             if checked is not None and checked.text:
-                await self._llm.push(checked)
+                await self._say(checked)
 
     def _is_spoken(self) -> bool:
         return any(isinstance(leaf, TTS) for leaf in leaves(self._session.pipeline))
+
+
+class Aside(Answering):
+    """An answer beside the call: it is neither spoken nor logged. See `LLM.aside`."""
+
+    def __init__(self, llm: Model, response_id: str, say: Callable[[str], None]) -> None:
+        super().__init__(llm, 0, response_id)
+        self._give_text = say
+
+    def _written(self, text: str) -> None:
+        pass
+
+    async def _say(self, frame: BotText) -> None:
+        self._give_text(frame.text)
+
+    def _is_spoken(self) -> bool:
+        return False

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import math
+from collections import Counter
+from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any
+from typing import Any, Literal, TypeAlias
+
+import msgspec
 
 from ..agents.engine import EngineConfig, Handover, Pending
 from ..errors import BadInput
@@ -24,15 +28,95 @@ from ..frames import (
     UserText,
 )
 from ..processors.handoff.handoff import first_configuration
+from ..processors.kernel.lane import DrainableLane
 from ..processors.kernel.tasks import loop_time
 from ..processors.processor import handles
 from ..session.session import Session
-from .answer_queue import AnswerQueue, turn_of
-from .contract import Service
-from .logged_calls import log_result
+from .service import Service
 
 IMAGE_TYPES = frozenset({"image/gif", "image/jpeg", "image/png", "image/webp"})
 """The MIME types of images that models take."""
+
+Due: TypeAlias = Literal["", "end", "answer", "late"]
+"""The effect of a result: nothing yet, the end of its turn, an answer in its turn, or one after its turn."""
+
+
+class AnswerQueue:
+    """A queue of frames that ask for an answer. It counts those of each turn: a turn ends after its last one."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+        self._lane: DrainableLane | None = None
+        self._due: Counter[int] = Counter()  # the number of waiting jobs of each turn
+        self._interruptions = 0
+        self._texts_wait = False  # a job that answers typed texts has not begun
+
+    def open(self) -> None:
+        """Start the task that does the jobs."""
+        self._lane, self._texts_wait = DrainableLane(self._answers), False
+
+    def close(self) -> None:
+        """Do no further jobs."""
+        if self._lane is not None:
+            self._lane.close()
+
+    async def drain(self) -> None:
+        """Wait until all jobs that were put are done."""
+        if self._lane is not None:
+            await self._lane.drain()
+
+    def put(self, frame: Input, work: Callable[[Input], Awaitable[None]], turn: int | None = None) -> None:
+        """Queue `work(frame)` for `turn`, by default the one that the frame continues.
+
+        Texts that wait already are answered together. A job that the caller does not wait for is void after an
+        interruption.
+        """
+        assert self._lane is not None
+        if isinstance(frame, UserText):
+            if self._texts_wait:
+                return
+            self._texts_wait = not self._lane.full
+        of, before = turn_of(frame) if turn is None else turn, self._interruptions
+        self._due[of] += not self._lane.full  # a full lane refuses the job
+
+        async def begin(frame: Input) -> None:
+            self._due[of] -= 1
+            if isinstance(frame, UserText):
+                self._texts_wait = False
+            if before == self._interruptions or not _is_void_after_interruption(frame):
+                await work(frame)
+            elif of:
+                self.settle(of)
+
+        self._lane.put_up(begin, frame)
+
+    def interrupt(self) -> None:
+        """Note an interruption: the waiting jobs that it makes void are not done."""
+        self._interruptions += 1
+
+    def settle(self, turn: int) -> None:
+        """End the turn, unless one of its jobs or results is still to come."""
+        if not self._due[turn] and not self._answers.session.calls.waits(turn):
+            del self._due[turn]
+            self._answers.session.floor.finish(turn)
+
+    def release(self) -> list[Input]:
+        """Return the frames that wait, and do none of their jobs here."""
+        assert self._lane is not None
+        waiting = [frame for frame in self._lane.take("up") if isinstance(frame, Input)]
+        self._texts_wait = False
+        self._due.clear()
+        return waiting
+
+
+def turn_of(frame: Input) -> int:
+    """Return the turn that a job continues, 0 for a new one."""
+    return frame.turn if isinstance(frame, Say | ToolResult) else 0
+
+
+def _is_void_after_interruption(frame: Input) -> bool:
+    """Return True for a job that an interruption cancels, because the caller does not wait for it."""
+    return isinstance(frame, Respond) or (isinstance(frame, Say) and not frame.protected)
 
 
 class Answers(Service):
@@ -259,3 +343,40 @@ def log_caller(session: Session, text: str, *, id: str = "", **fields: Any) -> N
     if conversation.get(id) is not None:
         id = ""  # a second final text of the utterance: a message of its own
     conversation.add("message", "caller", id=id, turn=turn, text=text, **fields)
+
+
+def log_result(session: Session, frame: ToolResult) -> Due:
+    """Log a result of a tool. The last one of its turn lets the answer go on."""
+    calls, conversation, floor = session.calls, session.conversation, session.floor
+    call, content = calls.get(frame.call_id), {"data": frame.result, "text": _as_text(frame.result)}
+    if call is not None and call.state in ("late", "cancelled"):
+        if frame.is_error and call.state == "cancelled":
+            return ""  # the log says that already
+        conversation.update(call.result_id, **content)
+        calls.came_late(call.id)
+        if frame.respond and floor.fence < frame.turn == floor.turn and calls.waits(frame.turn):
+            calls.continue_after(frame.turn)  # with the results of the other calls
+        elif frame.respond:
+            return "late"
+        return ""
+    names = {"call_id": frame.call_id, "name": frame.name}
+    conversation.add("tool_result", "tool", turn=frame.turn, **names, **content)
+    over = frame.turn <= floor.fence or frame.turn < floor.turn  # the turn of the call
+    if not frame.final:
+        calls.replaceable(frame.call_id, "late")
+    elif over:
+        if frame.is_error and not frame.respond:
+            calls.replaceable(frame.call_id, "cancelled")
+        else:
+            calls.came_late(frame.call_id)
+    if frame.respond and not session.draining and (frame.final or not over):  # "still running" is old by then
+        calls.continue_after(frame.turn)
+    if calls.waits(frame.turn):
+        return ""
+    if not calls.take_continuation(frame.turn):
+        return "end"
+    return "answer" if frame.turn > floor.fence else "late"
+
+
+def _as_text(result: Any) -> str:
+    return result if isinstance(result, str) else msgspec.json.encode(result).decode()

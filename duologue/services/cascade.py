@@ -14,8 +14,9 @@ from ..errors import ConfigurationError
 from ..frames import Configure, Control, EndOfTurn
 from ..processors.pipeline import Pipeline
 from ..processors.processor import Processor, handles
-from .contract import check_made
 from .llm import LLM
+from .reading import Reading
+from .service import check_made
 from .stt import STT
 from .tts import TTS
 
@@ -56,7 +57,7 @@ class _Checkpoint(Processor):
         self._expected: dict[int, asyncio.Event] = {}
 
     async def passed(self, source: Processor) -> None:
-        """Wait until all frames that `source` has pushed so far have arrived here or were dropped."""
+        """Wait until all frames that `source` has pushed have arrived here or were dropped."""
         mark, reached = _Mark(number=next(self._numbers)), asyncio.Event()
         self._expected[mark.number] = reached
         try:
@@ -82,6 +83,9 @@ class Cascade(Pipeline):
     The log and the model's later requests have the spoken text; `Item.written` keeps the model's own. For whole
     sentences use `Session.intercept(BotText, …)`: its hooks run last before the TTS.
 
+    `reading` says numbers, addresses and the like in words; without it the TTS's own is used, by default none. The log
+    and the page show the text as the model wrote it, also for an answer that was cut.
+
     `instructions`, `voice` and `tools` are the first configuration, until an `Agent` of the session or a `Handoff`
     replaces them. The tools of the pipeline's `Tools` are added to either. The heard text follows the word times, if
     the TTS gives them.
@@ -98,6 +102,7 @@ class Cascade(Pipeline):
         *,
         heard: Iterable[Processor] = (),
         spoken: Iterable[Processor] = (),
+        reading: Reading | None = None,
         instructions: str = "",
         voice: str = "",
         tools: tuple[ToolSpec, ...] = (),
@@ -107,6 +112,7 @@ class Cascade(Pipeline):
                 raise ConfigurationError(f"a cascade is made of an STT, an LLM and a TTS, not {service!r}")
             check_made(service)
         self.stt, self.llm, self.tts = stt, llm, tts
+        tts.reading = reading or tts.reading
         self.heard, self.spoken = tuple(heard), tuple(spoken)
         self._heard_all, self._wrote_all = _Checkpoint(), _Checkpoint()
         # The settings are behind the STT, so that a `Configure` cannot overtake speech that waits for its transcript.
@@ -141,8 +147,8 @@ class Cascade(Pipeline):
             history_survives=True,
             model_may_change=True,
             truncation=True,
-            turn_detection=frozenset({"client"}),
-            manual_turns=True,
+            turn_detection=frozenset({"client" if self._waits_for_turns else "server"}),
+            manual_turns=self._waits_for_turns,
             text_input=True,
             video_input=False,
             tools="blocking",
@@ -156,9 +162,14 @@ class Cascade(Pipeline):
         settings: set[AnswerSetting] = {"no_tools"}
         if self.llm.chooses_tools:
             settings.add("tool_choice")
-        if EndOfTurn not in self.stt.gives:  # else the service ends the turns, whatever was said before it
+        if self._waits_for_turns:  # else the service ends the turns, whatever was said before it
             settings.add("turn_instructions")
         return frozenset(settings)
+
+    @property
+    def _waits_for_turns(self) -> bool:
+        """True if the pipeline finds the caller's turns, and not the STT."""
+        return EndOfTurn not in self.stt.gives
 
     def check(self, change: Configure) -> None:
         """Raise ConfigurationError for an unknown voice, a malformed tool, or an option that the model refuses."""
@@ -169,6 +180,7 @@ class Cascade(Pipeline):
         config = self._changed(change)
         self.llm.config = config
         self.stt.language = self.tts.language = config.language
+        self.tts.agent_voice = config.voice
 
     def _changed(self, change: Configure) -> EngineConfig:
         config = self.config.changed(change)

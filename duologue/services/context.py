@@ -1,19 +1,21 @@
-"""`messages`: the conversation in the form that language models take, within a budget."""
+"""`messages`: the log in the form that models take, within a budget. `log_calls`: a model's tool calls in the log."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
 from ..agents.tool import ToolSpec
-from ..errors import ConfigurationError
+from ..errors import ConfigurationError, ToolError
+from ..frames import ToolCall, ToolResult
 from ..session.conversation import Conversation, Item, byte_length
 from ..session.ledger import Ledger
-from ..session.tool_calls import PENDING, late_text
+from ..session.session import Session
+from ..session.tool_calls import PENDING, call_refused, late_text
 
 BYTES_PER_TOKEN = 3
 """Bytes of UTF-8 that are counted as one token. English has about four, Chinese about three."""
@@ -23,6 +25,8 @@ SAY = "Say exactly this, word for word, and nothing else: "
 """The instruction that makes a speech-to-speech model say a text of the application."""
 IMAGE_LEFT_OUT = "(an image that was shown before)"
 """Replaces an image that does not fit into a request."""
+MAX_CALLS_PER_TURN = 16
+"""Tool calls of one turn. After that the model must answer without tools."""
 _PENDING = json.dumps(PENDING)
 
 
@@ -51,7 +55,7 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
-    """One request to a model: the instructions, the conversation so far, and the tools.
+    """One request to a model: the instructions, the conversation, and the tools.
 
     `tool_choice` is "required" or the name of a tool that the model must call, or "" to leave it to the model. Only a
     service with `LLM.chooses_tools` receives another value than "".
@@ -92,17 +96,44 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
 DEFAULT_BUDGET = Budget()
 
 
+class Part(NamedTuple):
+    """The newest items of a log within a budget, oldest first; the ids of the images among them that do not fit.
+
+    `cut` is True if older items do not fit.
+    """
+
+    items: list[Item]
+    hidden: set[str]
+    cut: bool
+
+
 def messages(
-    conversation: Conversation, ledger: Ledger, *, open_calls: bool = True, budget: Budget = DEFAULT_BUDGET
+    conversation: Conversation,
+    ledger: Ledger,
+    *,
+    open_calls: bool = True,
+    budget: Budget = DEFAULT_BUDGET,
+    since: str = "",
 ) -> tuple[Message, ...]:
     """Return the conversation in the form that language models take, as far as the budget allows.
 
+    `since` is the id of the first item that counts, "" for all.
+    """
+    part = newest_part(conversation, ledger, budget, since)
+    return rendered(conversation, ledger, part, budget, open_calls=open_calls)
+
+
+def rendered(
+    conversation: Conversation, ledger: Ledger, part: Part, budget: Budget, *, open_calls: bool = True
+) -> tuple[Message, ...]:
+    """Return a part of the log in the form that language models take.
+
     Consecutive items of one side are one message. An agent's message is its heard text. A response that is not settled
-    is sent with its whole text so far, and corrected later if the caller interrupts it. A tool call without a result is
+    is sent with its text up to now, and corrected later if the caller interrupts it. A tool call without a result is
     answered "pending", because models require a result for every call; without `open_calls` it is left out. The last
     message tells the results that came late (`ToolCalls.news`).
     """
-    items, hidden = _within(conversation, ledger, budget)
+    items, hidden, _ = part
     results = {item.call_id: item for item in items if item.kind == "tool_result"}
     out: list[Message] = []
     asked: list[Item] = []
@@ -116,7 +147,7 @@ def messages(
         if _is_words(item):  # else its transcript is still to come
             _add(out, Message(role="user", text=f"[{item.author}] {item.text}" if item.author else item.text))
         elif _is_image(item):
-            _add(out, _image(item, item.id in hidden))
+            _add(out, _image_message(item, item.id in hidden))
         elif item.kind in ("handoff", "note") and item.text:
             out.append(Message(role="system", text=item.text))
         elif item.role == "agent" and (text := item.text or ledger.text_of(item.id)):
@@ -148,19 +179,19 @@ def _news(conversation: Conversation, items: Sequence[Item], ledger: Ledger) -> 
     ]
 
 
-def _within(conversation: Conversation, ledger: Ledger, budget: Budget) -> tuple[list[Item], set[str]]:
-    """Return the items of the newest turns within the budget, oldest first, and the ids of the images that do not fit.
+def newest_part(conversation: Conversation, ledger: Ledger, budget: Budget, since: str = "") -> Part:
+    """Return the newest turns within the budget, each as a whole, from the item `since` on.
 
     The time it takes grows with these items, not with the conversation.
     """
-    if _all_fit(conversation, ledger, budget):
-        return list(conversation), set()
+    if not since and _all_fit(conversation, ledger, budget):
+        return Part(list(conversation), set(), False)
     text_left, images_left = budget.text_bytes, budget.image_bytes
     items_left = ITEMS_PER_MESSAGE * max(1, budget.messages)
     newest = next((item.turn for item in reversed(conversation) if item.turn), -1)
     found: list[Item] = []
     hidden: set[str] = set()
-    sides, side, heard_caller = 0, "", False
+    sides, side, heard_caller, cut = 0, "", False, False
     backwards = reversed(conversation)
     for item in backwards:
         shown, size = _sizes(item, ledger)
@@ -170,6 +201,7 @@ def _within(conversation: Conversation, ledger: Ledger, budget: Budget) -> tuple
         sides += bool(now) and now != side
         side = now if now or not size else ""
         if text_left < 0 or items_left < 0 or sides > budget.messages:
+            cut = True
             if item.turn != newest:
                 _end_before(item, found, backwards)
                 break
@@ -181,8 +213,10 @@ def _within(conversation: Conversation, ledger: Ledger, budget: Budget) -> tuple
                 hidden.add(item.id)
         heard_caller = heard_caller or _is_words(item)
         found.append(item)
+        if item.id == since:
+            break
     found.reverse()
-    return found, hidden
+    return Part(found, hidden, cut)
 
 
 def _end_before(item: Item, found: list[Item], before: Iterator[Item]) -> None:
@@ -262,7 +296,7 @@ def _is_image(item: Item) -> bool:
     return item.role == "caller" and item.name == "image"
 
 
-def _image(item: Item, hidden: bool) -> Message:
+def _image_message(item: Item, hidden: bool) -> Message:
     if hidden or item.data is None:  # None: the log has dropped the image
         return Message(role="user", text=IMAGE_LEFT_OUT)
     return Message(role="user", mime=item.data["mime"], url=item.data["url"], image=item.data["image"])
@@ -285,6 +319,15 @@ def _recent(told: Sequence[Message], limit: int) -> tuple[Message, ...]:
     return (words, *told[begin:])
 
 
+def own_since(session: Session) -> str:
+    """Return the id of the item from which on the session's agent knows the log, "" for all: see `Agent.history`."""
+    agent = session.agent
+    if agent is None or agent.history == "all":
+        return ""
+    handoffs = (item.id for item in reversed(session.conversation) if item.kind == "handoff" and item.text)
+    return next(handoffs, "")
+
+
 def estimated_tokens(request: Request) -> int:
     """Return an estimate of a request's tokens: `BYTES_PER_TOKEN` bytes of text each."""
     size = byte_length(request.instructions)
@@ -293,3 +336,52 @@ def estimated_tokens(request: Request) -> int:
         for call in message.calls:
             size += byte_length(call.arguments)
     return size // BYTES_PER_TOKEN
+
+
+class AskedTool(Protocol):
+    """A model's request for a tool call, with the model's own id of the call."""
+
+    @property
+    def call_id(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def arguments(self) -> dict[str, Any]: ...
+
+
+def log_calls(
+    session: Session, turn: int, response_id: str, agent: str, asked: Sequence[AskedTool], owner: object = None
+) -> tuple[Sequence[ToolCall], Sequence[ToolCall]]:
+    """Log the tool calls of a response, each under a unique id. Returns the calls to make, and the rest.
+
+    The first calls of a turn are made, up to `MAX_CALLS_PER_TURN`; the rest is for `refused`.
+
+    All are logged before the first is made: an early result is not mistaken for the last one. `owner` is the
+    connection that receives the results.
+    """
+    calls, logged = session.calls, []
+    for wanted in asked:
+        call_id = calls.new_id(wanted.call_id)
+        session.conversation.add(
+            "tool_call", "agent", turn=turn, agent=agent, call_id=call_id, name=wanted.name, data=wanted.arguments
+        )
+        calls.assign(call_id, response_id=response_id, owner=owner, provider_id=wanted.call_id)
+        logged.append(
+            ToolCall(turn=turn, response_id=response_id, call_id=call_id, name=wanted.name, arguments=wanted.arguments)
+        )
+    beyond = calls.asked_in(turn) - MAX_CALLS_PER_TURN
+    within = max(0, len(logged) - max(0, beyond))
+    return logged[:within], logged[within:]
+
+
+def refused(session: Session, source: str, calls: Sequence[ToolCall], *, respond: bool) -> list[ToolResult]:
+    """Report that logged calls are beyond the limit of their turn. Returns their results, which are errors."""
+    if not calls:
+        return []
+    asked = session.calls.asked_in(calls[0].turn)
+    goes_on = "answer without them" if respond else "the answer ends here"
+    error = f"{asked} tool calls in one turn: {goes_on}"
+    session.report(ToolError(error), source)
+    return [call_refused(call, error, respond=respond) for call in calls]

@@ -22,17 +22,27 @@ from ..frames import (
     ToolCall,
     UserTranscript,
 )
-from ..processors.kernel.work import Stopped, close_stream
+from ..processors.kernel.tasks import Stopped, close_stream
 from ..processors.processor import handles
-from .answering import PIECES, Answering, Pieces
+from ..session.tool_calls import call_refused
+from .answering import DEFAULT_SPENDING, PIECES, Answering, Aside, Pieces, Spending, Spent
 from .answers import Answers, log_caller, tool_choice_of
-from .context import DEFAULT_BUDGET, Budget, Message, Request, ToolRequest, messages
-from .contract import stream_of
-from .logged_calls import MAX_CALLS_PER_TURN, log_calls, refusal, refused
-from .spending import DEFAULT_SPENDING, Spending, Spent
+from .context import (
+    DEFAULT_BUDGET,
+    MAX_CALLS_PER_TURN,
+    Budget,
+    Message,
+    Request,
+    ToolRequest,
+    log_calls,
+    messages,
+    refused,
+)
+from .history import History, Summary
+from .service import stream_of
 from .thoughts import ThoughtsGiven
 
-__all__ = ["LLM", "Budget", "Message", "Pieces", "Request", "ToolRequest", "messages"]
+__all__ = ["LLM", "Budget", "Message", "Pieces", "Request", "Summary", "ToolRequest", "messages"]
 
 
 class LLM(Answers):
@@ -72,6 +82,8 @@ class LLM(Answers):
     """True if the service obeys `Request.tool_choice`."""
     budget: Budget = DEFAULT_BUDGET
     """The part of the conversation that each request carries."""
+    summary: Summary | None = None
+    """When older turns are replaced by a summary; None for never. Then they are left out beyond the budget."""
     spending: Spending = DEFAULT_SPENDING
     """The requests and tokens of one call."""
     not_understood: str | None = "Sorry, I did not catch that."
@@ -90,8 +102,9 @@ class LLM(Answers):
     def __init__(self) -> None:
         super().__init__()
         self._answering: Answering | None = None  # the answer in progress
+        self._history = History(self)
         self.spent = Spent()
-        """The requests and tokens of the call so far."""
+        """The requests and tokens that the call has used."""
 
     def client_changed(self, signal: ClientChanged) -> None:
         """Cancel the answer in progress once the client has gone."""
@@ -152,7 +165,7 @@ class LLM(Answers):
             return
         request = Request(
             instructions="\n\n".join(part for part in (config.prompt, extra) if part),
-            messages=messages(self.session.conversation, self.session.ledger, budget=self.budget),
+            messages=self._history.messages(),
             tools=config.tools,
             options=config.options,
             tool_choice=choice if self.chooses_tools and choice != "none" else "",
@@ -160,19 +173,35 @@ class LLM(Answers):
         self.session.calls.asking()
         calls = self.session.calls.asked_in(turn)
         if calls < MAX_CALLS_PER_TURN and choice != "none":
-            status = await self._respond(turn, config, lambda: self._asked(request), model=True)
+            status = await self._respond(turn, config, lambda: self.ask(request), model=True)
         else:
             if choice != "none":
                 error = f"{calls} tool calls in one turn: it goes on without tools"
                 self.session.report(ServiceError(error), self.name)
             bare = msgspec.structs.replace(request, tools=())
-            status = await self._respond(turn, config, lambda: without_calls(self._asked(bare)), model=True)
+            status = await self._respond(turn, config, lambda: without_calls(self.ask(bare)), model=True)
         if status == "completed":
             self.session.calls.told(news)
+            self._history.answered()
         elif status == "failed" and self.session.floor.caller_speaking:
             self._unanswered = "words"  # the end of the caller's turn asks for the answer
         elif status == "failed" and failure:
             await self._respond(turn, config, lambda: fixed(failure))
+
+    async def aside(self, request: Request, aside: Aside) -> None:
+        """Answer a request beside the call, under the same limits and hooks as any answer.
+
+        The text goes to `aside` and its tool calls are left in `aside.calls`: nothing of it is spoken, logged or run.
+        Raises Stopped after `aside.stop()`, and the error of an answer that has failed.
+        """
+        if not self._may_spend():
+            raise ServiceError("the call's budget is used up")
+        generate = self.ask if request.tools else lambda asked: without_calls(self.ask(asked))
+        try:
+            await aside.give(lambda: generate(request), again=True)
+        except ThoughtsGiven:
+            self.thinks_first = True
+            raise ServiceError("the model says its thoughts, and marks only their end") from None
 
     def _may_spend(self) -> bool:
         """Return False, and end the call, if its budget is used up."""
@@ -183,7 +212,8 @@ class LLM(Answers):
             self.spawn(self.session.end, "cap")
         return False
 
-    def _asked(self, request: Request) -> Pieces:
+    def ask(self, request: Request) -> Pieces:
+        """Return the answer to a request, which counts for the call's spending."""
         self.spent.ask(request)
         return stream_of(self, "generate", self.generate(request), PIECES)
 
@@ -250,7 +280,7 @@ class LLM(Answers):
             await answer.work("calls").run(make())
         finally:
             for call in waiting:  # interrupted before they were made, or on the way to their runner
-                self.take_result(refusal(call, "cancelled: the caller interrupted", respond=False))
+                self.take_result(call_refused(call, "cancelled: the caller interrupted", respond=False))
             waiting.clear()
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+from sentencex import get_sentence_boundaries as _boundaries
+
 from ..frames.scripts import PICTOGRAPHS, SENTENCE_TERMINALS, WITHOUT_STOPS, cluster_start
 
 MAX_SENTENCE = 400
@@ -11,14 +13,9 @@ MAX_SENTENCE = 400
 MIN_CLAUSE = 30
 """The least characters of a piece that ends at a space, in scripts without stops."""
 
-# fmt: off
-_ABBREVIATIONS = frozenset(
-    {
-        "mr", "mrs", "ms", "dr", "prof", "st", "vs", "etc", "e.g", "i.e", "approx", "jr", "sr",
-        "inc", "ltd", "co", "dept", "est", "ave", "blvd", "gen", "col", "sgt", "capt", "u.s", "u.k", "a.m", "p.m",
-    }
-)
-# fmt: on
+_LONGEST_ABBREVIATION = 12
+# Never the last word of a sentence. The library lacks some, and "me" and "dr" are alike to it.
+_TITLES = frozenset({"dr", "mr", "mrs", "ms", "prof", "vs", "sig", "dott", "dhr", "mevr", "hr", "डॉ", "प्रो"})
 _BEFORE_NUMBERS = frozenset({"no", "nos", "fig", "vol"})
 _CLOSERS = rf"""\"'”’»›)\]}}」』）】〉》〕〗］｝｣*_~{PICTOGRAPHS}\u200d\ufe0f"""
 # `sure` are the stops of other scripts, which no space follows. `;` is the Greek question mark. `pause` is a space in a
@@ -36,13 +33,15 @@ class SentenceSplitter:
     """Cuts streamed text into sentences, as early as the text allows.
 
     A full stop ends a sentence at once, unless the next characters could show otherwise: after a digit ("3." may
-    become "3.5"), a single letter ("J. Smith"), an abbreviation ("Dr."), or in an address ("www.example."). `!`, `?`, a
-    line break and the stops of other scripts, from Arabic to Chinese, always end one. Thai, Lao and Tibetan have no
-    stops: there a space ends a piece of at least `MIN_CLAUSE` characters. The pieces join to the text, and none has
-    more than `MAX_SENTENCE` characters and the space after them.
+    become "3.5"), a single letter ("J. Smith"), an abbreviation of the `language` or of English ("Dr.", from the
+    library `sentencex`), or in an address ("www.example."). `!`, `?`, a line break and the stops of other scripts, from
+    Arabic to Chinese, always end one. Thai, Lao and Tibetan have no stops: there a space ends a piece of at least
+    `MIN_CLAUSE` characters. The pieces join to the text, and none has more than `MAX_SENTENCE` characters and the space
+    after them.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, language: str = "") -> None:
+        self._language = re.split("[-_]", language)[0] or "en"
         self._text = ""
         self._hinted = False  # the text may have an end, which is not certain yet
 
@@ -95,15 +94,29 @@ class SentenceSplitter:
 
     def _ambiguous(self, text: str, stop: int) -> bool:
         """Return True if a full stop does not end a sentence, or if later text may show that it does not."""
-        word = re.split(r"\s", text[:stop])[-1].lstrip(_OPENING).lower()
+        word = re.split(r"\s", text[:stop])[-1].lstrip(_OPENING)
         after = text[stop + 1 :].lstrip()
-        if word in _BEFORE_NUMBERS:
+        if word.lower() in _BEFORE_NUMBERS:
             return not after or after[0].isdigit()
-        if word in _ABBREVIATIONS or (len(word) == 1 and word.isalpha() and word != "i"):
+        if len(word) == 1 and word.isalpha():
+            return word not in "iI"
+        if word.lower() in _TITLES:
             return True
+        if self._is_abbreviation(word):
+            # "me", "art" and "OK" are abbreviations, too, and stand at the end of many sentences.
+            if not word.isalpha() or word.istitle():
+                return True
+            return not after or after[0].islower() or after[0].isdigit()
         # A number or an address is ambiguous only until the next character is known.
-        address = word == "www" or any(c in word for c in "./@")
+        address = word.lower() == "www" or any(c in word for c in "./@")
         return stop + 1 == len(text) and (word[-1:].isdigit() or address)
+
+    def _is_abbreviation(self, word: str) -> bool:
+        if not 0 < len(word) <= _LONGEST_ABBREVIATION:
+            return False
+        # English, too: the lists of other languages lack "Dr." and the like.
+        languages = {self._language, "en"}
+        return any(len(_boundaries(language, f"x {word}. A")) == 1 for language in languages)
 
     def _with_space(self, end: int) -> int:
         while end < len(self._text) and self._text[end].isspace():
@@ -112,7 +125,7 @@ class SentenceSplitter:
 
 
 def _is_decimal_point(text: str, stop: re.Match[str]) -> bool:
-    """Return True for a full-width full stop between digits, or behind one at the end of the text so far."""
+    """Return True for a full-width full stop between digits, or behind a digit at the end of the text."""
     if stop.group() != "．" or not text[: stop.start()][-1:].isdigit():
         return False
     return stop.end() == len(text) or text[stop.end()].isdigit()

@@ -13,9 +13,8 @@ from ..processors.kernel.lane import DONE, Overdue
 from ..processors.kernel.node import Node
 from ..processors.processor import handles
 from ..processors.turns.endpointing import check_turns
-from .caller_speech import CallerSpeech
-from .contract import Service
-from .transcribing import Transcribing, Transcription
+from .service import Service
+from .transcribing import CallerSpeech, Transcribing, Transcription
 
 __all__ = ["STT", "Transcription"]
 
@@ -26,13 +25,13 @@ class STT(Service):
     A service implements `begin`, `feed` and `finish`; one with a connection derives from `RemoteSTT` instead. Between
     `SpeechStarted` and `EndOfTurn` it receives the audio, mono at `sample_rate`, from `preroll_ms` before the detected
     start, because a detector is sure only some time after the first sound. The final transcript precedes the
-    `EndOfTurn` in the stream. Without speech there is no transcript.
+    `EndOfTurn` in the stream. A turn without speech has none.
 
     A service that fails, or takes longer than `timeout_s` for one of these calls, is left alone until the end of the
     utterance. Then it is closed and opened again, and gets the whole utterance once more. If that fails, too, the error
     is reported, and the transcript is `partial()`; an empty one is marked as `failed`. After three failures in a row
-    the service is given up: see `Recovery`. An utterance longer than `max_utterance_s` is transcribed in parts of that
-    length.
+    the service is given up, unless it left a partial text: see `Recovery`. An utterance longer than `max_utterance_s`
+    is transcribed in parts of that length.
     """
 
     sample_rate: int = 16_000
@@ -94,8 +93,11 @@ class STT(Service):
         raise NotImplementedError
 
     def partial(self) -> Transcription:
-        """Return the text so far of an utterance that failed, by default an empty one."""
+        """Return the text that an utterance had before it failed, by default an empty one."""
         return Transcription(text="")
+
+    def abandon(self) -> None:
+        """Give up an utterance that failed, after its `partial`. Nothing to do by default: `begin` follows."""
 
     def take_at_once(self, frame: Frame) -> bool:
         """Keep audio from between utterances, also while a transcript is awaited: it needs no task."""
@@ -212,6 +214,8 @@ class STT(Service):
         fed_s = speech.fed_s
         said = await self._transcribing.finish()
         heard = said or self.partial()
+        if said is None:
+            self.abandon()
         # After what follows from the transcript: the caller waits for that.
         usage = Usage(service=self.name, model=self.model, input_audio_s=fed_s)
         asyncio.get_running_loop().call_soon(self.broadcast, usage)

@@ -107,7 +107,7 @@ class Thoughts:
         return self._give("".join(said))
 
     def flush(self) -> str:
-        """End the text. Returns the rest of it that is no thought."""
+        """End the text. Returns the rest of it without thoughts."""
         rest, self._held = self._held, []
         self._pass(self._begun, rest)
         self._begun = ""
@@ -148,7 +148,7 @@ class Thoughts:
             while self._open.pop() != name:
                 pass
         elif not self._open and not self._seen:
-            # Only the end is marked: all text so far was a thought.
+            # Only the end is marked: all text before it was a thought.
             self.void = self._given
             self._first = False
             self._seen = True

@@ -12,14 +12,13 @@ from ..errors import DeadlineExceeded, ServiceError
 from ..frames import BotAudio, BotText, End, Frame, ResponseEnded, ResponseStarted, ToolCall, Usage, Word, WordTimes
 from ..processors.kernel.host import Target
 from ..processors.kernel.lane import DrainableLane, Overdue
-from ..processors.kernel.work import Work
+from ..processors.kernel.tasks import Work
 from ..processors.processor import handles
-from .contract import Service, stream_of, wrong_piece
-from .recovery import Recovery
-from .response_speech import ResponseSpeech
+from .ahead import Ahead
+from .response_speech import ResponseSpeech, WordAligner
 from .sentences import SentenceSplitter
-from .spoken_text import spoken
-from .word_times import WordAligner
+from .service import Recovery, Service, stream_of, wrong_piece
+from .spoken_text import Reader, Rules, Spoken
 
 log = logging.getLogger("duologue")
 
@@ -62,9 +61,16 @@ class TTS(Service):
     """The family of the service's voices, by which an `Agent` can name a voice for each engine."""
     language: str = ""
     """The agent's language, from its configuration; "" means the service's default."""
+    agent_voice: str = ""
+    """The agent's voice, from its configuration, for what is prepared before a response. Each response has its own."""
 
+    reading: Rules | None = None
+    """Says numbers, addresses and the like in words: a `Reading`. None leaves these to the voice."""
     max_s_per_character: float = 1.0
     """The longest speech of a sentence: seconds for each of its characters, beside `MAX_SPEECH_S`."""
+    ahead: int = 0
+    """Sentences whose synthesis begins while that of an earlier one goes on. For a service of requests, 1 hides the
+    time to the first byte of every sentence but the first."""
     reopens: bool = True
     """True if `close` and `open` mend the service after a failure. False for one that keeps its connection itself."""
 
@@ -77,6 +83,7 @@ class TTS(Service):
     def __init__(self) -> None:
         super().__init__()
         self._recovery = Recovery(self)
+        self._ahead = Ahead(self)
         self._splitter: SentenceSplitter | None = None  # of the response in progress, made for its first text
         self._sentences: DrainableLane | None = None
         self._writing = ResponseStarted()
@@ -100,11 +107,12 @@ class TTS(Service):
 
     async def close(self) -> None:
         """Stop speaking. Overriding methods call this, too."""
+        self._ahead.close()
         if self._sentences is not None and not self._recovery.opening:
             self._sentences.close()
 
     async def drain(self) -> None:
-        """Wait until all text so far has been pushed as audio."""
+        """Wait until all text that was taken has been pushed as audio."""
         if self._sentences is not None:
             await self._sentences.drain()
 
@@ -133,7 +141,7 @@ class TTS(Service):
         if not self._checks:
             self.session.ledger.speak(frame.response_id, frame.text, self)
             await self.push(frame)
-        splitter = self._splitter = self._splitter or SentenceSplitter()
+        splitter = self._splitter = self._splitter or SentenceSplitter(self.language)
         for sentence in splitter.feed(frame.text):
             await self._queue(sentence)
 
@@ -163,6 +171,8 @@ class TTS(Service):
         writing = self._writing
         frame = BotText(turn=writing.turn, response_id=writing.response_id, text=sentence)
         if not self.session.floor.is_stale(frame):
+            if self.ahead and not self._checks:
+                self._ahead.queue(frame, writing)
             await self._put(self._check if self._checks else self._speak, frame)
 
     def _put(self, target: Target, frame: Frame) -> Awaitable[None]:
@@ -170,7 +180,7 @@ class TTS(Service):
         return self._sentences.put(target, frame)
 
     async def _begin(self, frame: ResponseStarted) -> None:
-        self._speech = ResponseSpeech(frame)
+        self._speech = ResponseSpeech(frame, Reader(self.reading, self.language))
 
     async def _end(self, frame: ResponseEnded) -> None:
         speech = self._speech
@@ -204,16 +214,17 @@ class TTS(Service):
             await self._speak(checked)
 
     async def _speak(self, sentence: BotText) -> None:
-        text, speech = spoken(sentence.text), self._speech
-        speech.words.add(sentence.text, text)
-        if not text:
+        speech = self._speech
+        text = speech.reader.read(sentence.text)
+        speech.words.add(text)
+        if not text.text:
             return
-        speech.characters += len(text)
+        speech.characters += len(text.text)
         for again in (True, False):
             error = await self._synthesize(sentence, text, speech)
             if error is None:
                 self._recovery.worked()
-                await self._time(sentence, speech.times_of_rest(sentence, text))
+                await self._time(sentence, speech.times_of_rest(text))
                 self.tell_misfits(speech.words)
                 return
             if not (self._recovery.failed(error) and again) or speech.sentence_s:
@@ -222,21 +233,21 @@ class TTS(Service):
         speech.failure = f"no speech for a sentence: {str(error) or type(error).__name__}"
         if self.failure is None:
             self.session.report(ServiceError(speech.failure), self.name)
-        said, times = speech.leave_out_rest(sentence, text)
+        said, times = speech.leave_out_rest(text)
         await self._time(sentence, times)
         self.session.ledger.correct_text(sentence.response_id, sentence.text, said)
 
-    async def _synthesize(self, sentence: BotText, text: str, speech: ResponseSpeech) -> Exception | None:
+    async def _synthesize(self, sentence: BotText, text: Spoken, speech: ResponseSpeech) -> Exception | None:
         """Push the speech of a sentence. Returns the error with which it failed, None for success."""
         begin_s = speech.begin()
-        whole, longest_s = WholeSamples(), MAX_SPEECH_S + self.max_s_per_character * len(text)
+        whole, longest_s = WholeSamples(), MAX_SPEECH_S + self.max_s_per_character * len(text.text)
         work: Work[None] = Work(self, f"{self.name}.synthesize", self.timeout_s)
 
         async def take(chunk: SpeechChunk) -> bool:
             if not isinstance(chunk, SpeechChunk):
                 raise wrong_piece(self, "synthesize", chunk, "SpeechChunk")
             if chunk.words or speech.spoken_s == begin_s:
-                await self._time(sentence, speech.times(sentence, text, chunk.words))
+                await self._time(sentence, speech.times(text, chunk.words))
             if pcm := whole.take(chunk.audio):
                 speech.spoken_s += len(pcm) / (2 * self.sample_rate)
                 await self.push(
@@ -249,16 +260,20 @@ class TTS(Service):
 
         try:
             await self._recovery.ready()
-            chunks = self.synthesize(text, speech.response.voice)
+            chunks = self._ahead.take(sentence, text.text) or self.synthesize(text.text, speech.response.voice)
             await work.read(stream_of(self, "synthesize", chunks, "SpeechChunk"), take)
             if not speech.sentence_s:
                 raise ServiceError("the service gave no audio")
             if speech.sentence_s > longest_s:
-                raise ServiceError(f"more than {longest_s:g} s of audio for {len(text)} characters: the rest is cut")
+                raise ServiceError(
+                    f"more than {longest_s:g} s of audio for {len(text.text)} characters: the rest is cut"
+                )
         except Overdue:
             return DeadlineExceeded(f"no audio for {self.timeout_s:g} s")
         except Exception as error:
             return error
+        finally:
+            self._ahead.busy = False
         return None
 
     def tell_misfits(self, words: WordAligner) -> None:

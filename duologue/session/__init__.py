@@ -4,8 +4,8 @@ from ..processors.kernel.host import Deadlines
 from .conversation import Conversation, Item
 from .error_desk import end_on_fatal
 from .floor import Floor
-from .host import Outcome, State
 from .ledger import Heard, Ledger
+from .life import Outcome, State
 from .session import Session
 from .usage import UsageTotals
 

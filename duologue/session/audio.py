@@ -11,7 +11,8 @@ from typing import Literal
 from ..audio.pcm import FLOOR_DBFS
 from ..errors import ConfigurationError
 from ..frames import AccessChanged, AudioLevel, SessionEnding
-from .host import SessionHost, State
+from .host import SessionHost
+from .life import State
 
 Access = Literal["active", "muted", "revoked"]
 LEVEL_PERIOD_S = 0.1
@@ -79,7 +80,7 @@ class CallAudio:
         if access == self.access:
             return
         life = self._host.life
-        self.access, self.access_since = access, life.now()
+        self.access, self.access_since = access, self._host.now()
         if life.state in (State.CONNECTING, State.ACTIVE):
             self._host.broadcast(AccessChanged(access=access, by=by))
 
@@ -153,7 +154,7 @@ class Levels:
 
     def _tell(self) -> None:
         self._timer = None
-        at, news = self._host.life.now(), False
+        at, news = self._host.now(), False
         for side in self._sides:
             level = side.take()
             if level is not None:

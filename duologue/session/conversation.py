@@ -11,9 +11,8 @@ import msgspec
 
 from ..errors import BadInput, IllegalState
 from ..frames import Word
-from ..frames.text import check_data, check_texts
-from .heard import heard_text
-from .ledger import Heard, Ledger, Response
+from ..frames.text import WellFormed
+from .ledger import Heard, Ledger, Response, heard_text
 from .tool_calls import ToolCalls
 
 Kind = Literal["message", "tool_call", "tool_result", "handoff", "note"]
@@ -29,13 +28,16 @@ _ITEM_BYTES = 256  # of the fields that every item has
 _VALUE_BYTES = 16  # of a number or a container
 
 
-class Item(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class Item(WellFormed, msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One entry of the conversation. Times are session times in seconds.
 
     `text` of an agent's message is the text that the caller heard; it is empty until that is known. `written` is the
     model's own text if processors or hooks changed it before it was spoken, else empty. A tool call and its
     result share the `call_id`.
     """
+
+    texts = ("text", "written", "author", "name")
+    plain_data = ("data",)
 
     id: str
     kind: Kind
@@ -53,10 +55,6 @@ class Item(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     data: Any = None
     heard_s: float = 0.0
     words: tuple[Word, ...] = ()
-
-    def __post_init__(self) -> None:
-        check_texts(self, "text", "written", "author", "name")
-        check_data(self, "data")
 
 
 class Conversation:
@@ -147,8 +145,10 @@ class Conversation:
         # The wanted item is nearly always among the last few.
         return next(place for place in range(len(self._items) - 1, -1, -1) if self._items[place].id == item_id)
 
-    def add(self, kind: Kind, role: Role, *, turn: int = 0, id: str = "", **fields: Any) -> Item:
+    def add(self, kind: Kind, role: Role, *, turn: int = 0, id: str = "", before: str = "", **fields: Any) -> Item:
         """Append an item. An item of an earlier `turn` is inserted at the end of that turn.
+
+        `before` is the id of the item before which it is inserted instead, in the turn of that item.
 
         A tool call and its result are registered in `calls`. Raises BadInput if the id is taken, for a tool call
         whose `call_id` is missing or taken, and for a tool result without its call or after another one.
@@ -156,12 +156,14 @@ class Conversation:
         if id in self._sizes:
             raise BadInput(f"the conversation already has an item {id!r}")
         id = id or self.new_id()
+        place = self._find(before)
+        turn = turn if place is None else self._items[place].turn
         item = Item(id=id, kind=kind, role=role, turn=turn, **{"at": self._now(), **fields})
         if kind == "tool_call":
             self.calls.ask(item.call_id, name=item.name, turn=turn, agent=item.agent, item_id=id)
         elif kind == "tool_result":
             self.calls.answer(item.call_id, result_id=id)
-        self._items.insert(self._place(turn), item)
+        self._items.insert(self._place(turn) if place is None else place, item)
         self._measure(item)
         if _has_image(item):
             self._images.append(id)

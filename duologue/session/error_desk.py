@@ -48,6 +48,8 @@ class ErrorDesk:
         self._broadcast = broadcast
         self._fail = fail
         self._now = now
+        self.bug: Exception | None = None
+        """The first error of the category `internal`."""
         self._repeats: Repeats[tuple[str, str]] = Repeats(REPEATED, REPEATED_S)
         self._waiting: list[tuple[ErrorRaised, Exception, bool]] = []  # the first is being broadcast
 
@@ -61,6 +63,8 @@ class ErrorDesk:
         while isinstance(error, ExceptionGroup):
             error = error.exceptions[0]  # the log has the others
         category = error.category if isinstance(error, DuologueError) else "internal"
+        if category == "internal" and self.bug is None:
+            self.bug = error
         while_doing = f" (while handling {type(frame).__name__})" if frame is not None else ""
         kind = processor, type(error).__name__ + while_doing
         left_out = 0 if fatal else self._repeats.take(kind, self._now())

@@ -23,8 +23,7 @@ from .call_events import (
 )
 from .conversation import Item
 from .feed_source import FeedSource
-from .heard import heard_position
-from .ledger import Response
+from .ledger import Response, heard_position
 
 MESSAGE_TICK_S = 0.1
 """The shortest time between two changes of the agent's messages."""
@@ -35,7 +34,7 @@ MAX_UTTERANCES = 64
 class FeedMessages:
     """Follows the log and the ledger of a call, and emits an event for every visible change.
 
-    It follows nothing before `attach`. `watched()` returns False while there is no watcher.
+    It follows nothing before `attach`. `watched()` returns False while nobody watches.
     """
 
     def __init__(self, session: FeedSource, emit: Callable[[FeedEvent], None], watched: Callable[[], bool]) -> None:

@@ -15,6 +15,7 @@ from ..frames import BotText, Signal, ToolCall, ToolCalled, ToolResult, Transcri
 from ..processors.kernel.tasks import stopped
 from .conversation import Conversation
 from .host import Report
+from .tool_calls import call_refused
 
 HOOK_TIMEOUT_S = 2.0
 """Seconds that one call of a hook may take. A hook that takes longer has failed."""
@@ -131,9 +132,9 @@ class Hooks:
                     return msgspec.structs.replace(answer, **replaced)
             except Exception as error:
                 self._report(error, "hook", call)
-                return _refusal(call, str(error) or type(error).__name__)
+                return call_refused(call, f"refused: {str(error) or type(error).__name__}")
             if answer is None:
-                return _refusal(call, "this is not allowed")
+                return call_refused(call, "refused: this is not allowed")
             call = msgspec.structs.replace(call, arguments=answer.arguments)
         if call.arguments != asked:
             self._log_changed(call)
@@ -187,10 +188,4 @@ def _transcribed(frame: UserTranscript) -> Transcribed:
         end_s=frame.end_s,
         utterance=frame.utterance,
         language=frame.language,
-    )
-
-
-def _refusal(call: ToolCall, why: str) -> ToolResult:
-    return ToolResult(
-        call_id=call.call_id, name=call.name, turn=call.turn, result={"error": f"refused: {why}"}, is_error=True
     )

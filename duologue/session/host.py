@@ -1,4 +1,4 @@
-"""`SessionHost`: runs the pipeline of a session. Its parts: `Life`, the phases and the end; `Bus`, the signals."""
+"""`SessionHost`: runs the pipeline of a session. Its parts: `Bus`, the signals."""
 
 from __future__ import annotations
 
@@ -6,182 +6,25 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
-from dataclasses import dataclass
-from datetime import datetime
-from enum import Enum
 from typing import Any, Protocol, TypeVar
 
 from ..errors import ConfigurationError, DeadlineExceeded, IllegalState
 from ..frames import End, Frame, SessionEnding, SessionStarted, Signal
 from ..processors.kernel.groups import LinkedPipeline, Tap, active_leaves, active_members
-from ..processors.kernel.host import Deadlines, Fenced, Member, Target, Waits
+from ..processors.kernel.host import Deadlines, Fenced, Member, Target
 from ..processors.kernel.lane import DONE
 from ..processors.kernel.node import Node
-from ..processors.kernel.tasks import OpenMembers, Tasks, to_the_end, wall_time
+from ..processors.kernel.tasks import WaitRecord, to_the_end
 from ..processors.kernel.wiring import check_wiring
 from .call_log import CallLog
-from .ending import Endings, name_of
 from .error_desk import ErrorDesk, ErrorPolicy, end_on_fatal
 from .floor import Floor
+from .life import Endings, Life, Outcome, State, name_of
 
 log = logging.getLogger("duologue")
 
 S = TypeVar("S", bound=Signal)
 T = TypeVar("T")
-
-
-class State(Enum):
-    """The state of a session."""
-
-    NEW = "new"
-    CONNECTING = "connecting"
-    ACTIVE = "active"
-    ENDING = "ending"
-    ENDED = "ended"
-
-
-_MOVES: dict[State, set[State]] = {
-    State.NEW: {State.CONNECTING},
-    State.CONNECTING: {State.ACTIVE, State.ENDING},
-    State.ACTIVE: {State.ENDING},
-    State.ENDING: {State.ENDED},
-    State.ENDED: set(),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """How a session ended. `abandoned` names the processors that missed their deadline and were left behind."""
-
-    reason: str
-    error: BaseException | None = None
-    abandoned: tuple[str, ...] = ()
-
-
-class Life:
-    """The phases of a session: connecting, active, ending, ended. Each has its deadline. Runs once."""
-
-    def __init__(
-        self,
-        session_id: str,
-        deadlines: Deadlines,
-        report: Callable[[Exception, str], None],
-        failed: Callable[[Exception], None],
-    ) -> None:
-        self.state = State.NEW
-        self.started_at: datetime | None = None
-        """The wall-clock time at which `run` began; None before that."""
-        self.tasks = Tasks(session_id)
-        self.opened = OpenMembers(self.tasks, deadlines, report)
-        self._id = session_id
-        self._deadlines = deadlines
-        self._failed = failed
-        self._clock: Callable[[], float] | None = None
-        self._began = 0.0
-        self._drain_timer: asyncio.TimerHandle | None = None
-        self._over: asyncio.Future[None] | None = None
-        self._reason: str | None = None
-        self._error: BaseException | None = None
-
-    def now(self) -> float:
-        """Session time in seconds: 0 when `run` began."""
-        return self._clock() - self._began if self._clock is not None else 0.0
-
-    async def run(
-        self,
-        members: Callable[[], Collection[Member]],
-        active: Callable[[], None],
-        ending: Callable[[str], None],
-        ended: Callable[[Outcome], Awaitable[None]],
-    ) -> Outcome:
-        """Open the members, call `active`, and wait for the end.
-
-        Then call `ending` with the reason, stop the tasks, close the members, and call `ended` with the outcome.
-        Cancelling this ends the session at once. Raises IllegalState if it has run before.
-        """
-        self._move(State.CONNECTING)
-        self.started_at = wall_time()
-        loop = asyncio.get_running_loop()
-        self._clock, self._began = loop.time, loop.time()
-        self._over = loop.create_future()
-        if self._reason is not None:
-            self._over.set_result(None)
-        else:
-            # In its own task: a processor that ignores its cancellation must not delay the end.
-            self.tasks.start("session", self._start(members, active))
-        try:
-            await asyncio.wait({self._over})
-        except asyncio.CancelledError:
-            self.finish("cancelled")
-            await to_the_end(self._stop(ending, ended))
-            raise
-        return await to_the_end(self._stop(ending, ended))
-
-    async def _start(self, members: Callable[[], Collection[Member]], active: Callable[[], None]) -> None:
-        try:
-            await self.opened.open(members())
-            if self._reason is not None:
-                return
-            self._move(State.ACTIVE)
-            active()
-        except Exception as error:
-            self._failed(error)
-            self.finish("error", error)
-
-    async def _stop(self, ending: Callable[[str], None], ended: Callable[[Outcome], Awaitable[None]]) -> Outcome:
-        """Cancel the tasks and close the processors. Returns the outcome, with the names of owners left behind."""
-        self._move(State.ENDING)
-        if self._drain_timer is not None:
-            self._drain_timer.cancel()
-        self.tasks.cancel()
-        ending(self._reason or "")
-        deadlines = self._deadlines
-        abandoned = await self.tasks.let_end(deadlines.farewell_s)
-        if abandoned:
-            log.error("session %s: %s did not end within %g s", self._id, ", ".join(abandoned), deadlines.farewell_s)
-        ignored = await self.tasks.wait(deadlines.stop_s)
-        if ignored:
-            log.error("session %s: %s ignored the cancellation and was left behind", self._id, ", ".join(ignored))
-        late = await self.opened.close()
-        if late:
-            log.error("session %s: %s did not close within %g s", self._id, ", ".join(late), deadlines.close_s)
-        abandoned += ignored + late + await self.tasks.wait(deadlines.stop_s)  # tasks started while closing
-        self._move(State.ENDED)
-        outcome = Outcome(self._reason or "", self._error, tuple(dict.fromkeys(abandoned)))
-        await ended(outcome)
-        return outcome
-
-    def _move(self, state: State) -> None:
-        if state not in _MOVES[self.state]:
-            raise IllegalState(f"session {self._id} cannot go from {self.state.value} to {state.value}")
-        self.state = state
-
-    def finish(self, reason: str, error: BaseException | None = None) -> None:
-        """End the session now, with this reason. Only the first call has an effect."""
-        if self._reason is None:
-            self._reason, self._error = reason, self._error or error
-            if self._over is not None:
-                self._over.set_result(None)
-
-    def blame(self, error: BaseException) -> None:
-        """Make this the error of the outcome, unless it has one already."""
-        self._error = self._error or error
-
-    @property
-    def draining(self) -> bool:
-        """True while an `End` is on its way through the pipeline."""
-        return self._drain_timer is not None
-
-    def begin_draining(self, end: End) -> None:
-        """Start the deadline `drain_s`, within which an `End` that was pushed must reach the end of the pipeline."""
-        if self._drain_timer is None and self.state is State.ACTIVE:
-            late = f"{end.reason}: drain deadline"
-            self._drain_timer = asyncio.get_running_loop().call_later(self._deadlines.drain_s, self.finish, late)
-
-    def require_running(self, what: str) -> None:
-        """Raise IllegalState, naming what cannot be done, unless the session connects or is active."""
-        if self.state not in (State.CONNECTING, State.ACTIVE):
-            raise IllegalState(f"session {self._id} is {self.state.value}: it cannot {what}")
 
 
 class Report(Protocol):
@@ -313,18 +156,17 @@ class SessionHost:
         self.deadlines = deadlines
         self.floor = floor
         self.lanes: list[Fenced] = []
-        self.waits = Waits()
+        self.waits = WaitRecord()
         self.tap: Tap | None = None
         self._id = session_id
         self._pipeline = pipeline
         self._fences: list[Callable[[], None]] = []
         # The parts, and their methods that others call directly.
-        desk = ErrorDesk(session_id, on_error or end_on_fatal, self.broadcast, self._fail, lambda: self.life.now())
+        desk = ErrorDesk(session_id, on_error or end_on_fatal, self.broadcast, self._fail, self.now)
         self._close_desk = desk.close
         self.report = desk.report
-        self.life = Life(session_id, deadlines, desk.report, lambda error: desk.report(error, "Session", fatal=True))
+        self.life = Life(session_id, deadlines, desk)
         self.begin_draining = self.life.begin_draining
-        self.require_running = self.life.require_running
         self.is_open = self.life.opened.has
         self.bus = Bus(self.life, desk.report, self._start_task)
         self.signal_target = self.bus.target
@@ -333,6 +175,16 @@ class SessionHost:
         self._log = CallLog(session_id, log_words)
         self._targets: dict[type[Frame], Target] = {}
         self._hearers = self._find_hearers()
+
+    def now(self) -> float:
+        """Session time in seconds: 0 when `run` began."""
+        life = self.life
+        return life.clock() - life.began if life.clock is not None else 0.0
+
+    def require_running(self, what: str) -> None:
+        """Raise IllegalState, naming what cannot be done, unless the session connects or is active."""
+        if self.life.state not in (State.CONNECTING, State.ACTIVE):
+            raise IllegalState(f"session {self._id} is {self.life.state.value}: it cannot {what}")
 
     def check_wiring(self) -> None:
         """Raise ConfigurationError, with the mend, if a processor cannot work in its place. Called before `run`."""
@@ -374,7 +226,7 @@ class SessionHost:
             self._close_desk()
 
         async def ended(outcome: Outcome) -> None:
-            self._log.ends(self.life.now(), outcome.reason, outcome.error, outcome.abandoned)
+            self._log.ends(self.now(), outcome.reason, outcome.error, outcome.abandoned)
             await self.endings.run(self._id, self.deadlines.farewell_s, self.session, outcome)
 
         self._log.begins(self._pipeline, self.session.feed)

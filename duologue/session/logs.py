@@ -1,4 +1,4 @@
-"""What every line of the log passes: strings of clients cannot forge lines, and repeated lines are counted.
+"""The filter that every line of the log passes: strings of clients cannot forge lines, and repeated lines are counted.
 
 `Repeats` counts; `LogFilter` is on the logger "duologue". The first argument of each log message is an id.
 """
@@ -55,7 +55,7 @@ class _Kind:
 
 
 def printable(text: str, limit: int = MAX_LINE) -> str:
-    """Return a text as one line of at most `limit` characters: others than printable ones are escaped."""
+    """Return a text as one line of at most `limit` characters: those that are not printable are escaped."""
     if len(text) > limit:
         text = f"{text[:limit]}… ({len(text) - limit} more characters)"
     if text.isprintable():

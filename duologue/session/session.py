@@ -23,21 +23,21 @@ from ..frames import (
     ResponseStarted,
     Signal,
     ToolCall,
-    ToolResult,
     UserTranscript,
 )
 from ..processors.kernel.groups import Tap, leaves, members
 from ..processors.kernel.host import Deadlines, Target
 from ..processors.kernel.lane import DONE
-from ..processors.kernel.node import Node
-from ..processors.kernel.routes import drop
+from ..processors.kernel.node import Node, drop
 from .audio import Access, CallAudio
 from .conversation import Conversation
 from .error_desk import ErrorPolicy
 from .feed import Feed
 from .floor import Floor
 from .hooks import HOOK_TIMEOUT_S, Hooks
-from .host import Outcome, SessionHost, State
+from .host import SessionHost
+from .life import Outcome, State
+from .tool_calls import call_refused
 from .usage import UsageTotals
 
 log = logging.getLogger("duologue")
@@ -82,7 +82,7 @@ class Session:
             self, self.id, pipeline, self.deadlines, self.floor, on_error, _Bottom(self).resolve, log_words
         )
         """Runs the pipeline."""
-        self.now: Callable[[], float] = self.host.life.now
+        self.now: Callable[[], float] = self.host.now
         """Returns session time in seconds: 0 when `run` began."""
         self.conversation = Conversation(
             self.id,
@@ -335,9 +335,7 @@ class _Bottom:
         # Without a result, the agent would owe the caller an answer for ever.
         error = f"the tool {call.name!r} cannot be called: nobody in the pipeline runs tools"
         self._session.report(ToolError(error), "Session")
-        await self._session.host.linked.send_up(
-            ToolResult(call_id=call.call_id, name=call.name, turn=call.turn, result={"error": error}, is_error=True)
-        )
+        await self._session.host.linked.send_up(call_refused(call, error))
 
 
 def run(session: Session) -> Outcome:

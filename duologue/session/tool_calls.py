@@ -10,7 +10,7 @@ from itertools import count
 from typing import Literal
 
 from ..errors import BadInput
-from ..frames import ToolCall
+from ..frames import ToolCall, ToolResult
 
 CallState = Literal["asked", "approval", "running", "late", "cancelled", "answered"]
 """The state of a tool call. The log says of a `late` call that it still runs, and of a `cancelled` call that it was
@@ -23,7 +23,7 @@ STILL_RUNNING = "still running; its result will follow"
 
 
 def still_running(why: str) -> dict[str, str]:
-    """Return the result of a call that is told as late, for a reason."""
+    """Return the result of a call that still runs, for a reason."""
     return {"status": STILL_RUNNING, "reason": why}
 
 
@@ -190,7 +190,7 @@ class ToolCalls:
 
     @property
     def news(self) -> tuple[RegisteredCall, ...]:
-        """The calls with a late result that no model has been told yet, oldest result first."""
+        """The calls with a late result that no model has received yet, oldest result first."""
         return tuple(self._news.values())
 
     def asking(self) -> None:
@@ -242,3 +242,11 @@ class ToolCalls:
     def fence(self, turn: int) -> None:
         """Void the continuations of all turns up to this one."""
         self._to_continue = {later for later in self._to_continue if later > turn}
+
+
+def call_refused(call: ToolCall, error: str, *, respond: bool = True) -> ToolResult:
+    """Return the result of a call that is not made."""
+    result = {"error": error}
+    return ToolResult(
+        call_id=call.call_id, name=call.name, turn=call.turn, result=result, is_error=True, respond=respond
+    )

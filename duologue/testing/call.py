@@ -28,7 +28,7 @@ from ..processors.kernel.groups import leaves
 from ..processors.pipeline import Pipeline
 from ..processors.processor import Processor, handles
 from ..session.conversation import Item
-from ..session.host import Outcome, State
+from ..session.life import Outcome, State
 from ..session.session import Session
 from ..transports.memory import MemoryTransport
 from .caller import Line, SimulatedCaller
@@ -67,16 +67,19 @@ class BareCall:
     """A session that runs for the length of a block, without a caller, and its results.
 
     The block begins when the session has started; at its end the call ends in order, or is cancelled if not `ends`. If
-    the block raises, the call is cancelled. If the session cannot start, the block does not begin: the error of the
-    outcome is raised, unless the call `may_fail`. All times are session times in seconds. Use it inside an event loop;
-    in tests, under the virtual clock.
+    the block raises, the call is cancelled.
+
+    A call that failed raises its error: before the block if the session cannot start, otherwise at the end of the
+    block, with the block's own exception as the context. It has failed if an error ended it, or if a handler, listener
+    or hook raised an error of the category `internal`, which is a bug. Errors of tools and services after which the
+    call went on are in `errors` alone. A call that `may_fail` raises nothing, and its block always begins.
+
+    All times are session times in seconds. Use it inside an event loop; in tests, under the virtual clock.
     """
 
-    may_fail = False
-    """True for a test of calls that cannot start: the block begins then, too."""
-
-    def __init__(self, session: Session, *, ends: bool = True) -> None:
+    def __init__(self, session: Session, *, ends: bool = True, may_fail: bool = False) -> None:
         self.session = session
+        self.may_fail = may_fail
         self.signals: list[tuple[float, Signal]] = []
         """All signals of the call, each with its session time."""
         probes = [leaf for leaf in leaves(session.pipeline) if isinstance(leaf, Probe)]
@@ -87,24 +90,36 @@ class BareCall:
         session.on(Signal, lambda signal: self.signals.append((session.now(), signal)))
 
     @classmethod
-    def through(cls, *processors: Processor, ends: bool = True, **options: Any) -> Self:
+    def through(cls, *processors: Processor, ends: bool = True, may_fail: bool = False, **options: Any) -> Self:
         """Return a call through these processors and no others. `options` are those of `Session`."""
-        return cls(Session(Pipeline(processors), **options), ends=ends)
+        return cls(Session(Pipeline(processors), **options), ends=ends, may_fail=may_fail)
 
     async def __aenter__(self) -> Self:
         await self.start()
-        if self._outcome is not None and self._outcome.error is not None and not self.may_fail:
-            raise self._outcome.error
+        if self._outcome is not None:
+            self._raise_failure(self._outcome)
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is None and self._ends:
-            await self.end()
+        if kind is None:
+            if self._ends:
+                await self.end()
+            else:
+                self.session.cancel("cancelled")
+            self._raise_failure(await self.over())
             return
-        self.session.cancel("cancelled" if kind is None else "the script failed")
-        await self.over(PATIENCE_S)
+        failed = self.is_over or any(raised.fatal or raised.category == "internal" for raised in self.errors)
+        self.session.cancel("the script failed")
+        outcome = await self.over()
+        if failed and issubclass(kind, Exception):
+            self._raise_failure(outcome)
+
+    def _raise_failure(self, outcome: Outcome) -> None:
+        failure = outcome.error or outcome.bug
+        if failure is not None and not self.may_fail:
+            raise failure
 
     async def start(self) -> None:
         """Run the session. Returns when it has started, or has ended before that."""
@@ -268,20 +283,28 @@ class Call(BareCall):
         caller: SimulatedCaller | None = None,
         *,
         ends: bool = True,
+        may_fail: bool = False,
     ) -> None:
-        super().__init__(session, ends=ends)
+        super().__init__(session, ends=ends, may_fail=may_fail)
         self.transport = transport
         self.caller = caller or SimulatedCaller(transport)
 
     @classmethod
-    def through(cls, *processors: Processor, ends: bool = True, sample_rate: int = 16_000, **options: Any) -> Self:
+    def through(
+        cls,
+        *processors: Processor,
+        ends: bool = True,
+        may_fail: bool = False,
+        sample_rate: int = 16_000,
+        **options: Any,
+    ) -> Self:
         """Return a call through these processors, a `Probe` and both ends of a `MemoryTransport`.
 
         `options` are those of `Session`.
         """
         transport = MemoryTransport(sample_rate)
         pipeline = Pipeline([transport.input(), *processors, Probe(), transport.output()])
-        return cls(Session(pipeline, **options), transport, ends=ends)
+        return cls(Session(pipeline, **options), transport, ends=ends, may_fail=may_fail)
 
     async def end(self, reason: str = "hung up") -> Outcome:
         """End the call, if it does not end by itself within `SETTLE_S`. Returns its outcome."""

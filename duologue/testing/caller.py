@@ -35,6 +35,43 @@ class Line:
     text: str = ""
 
 
+class _Ear:
+    """The agent's audio as it arrives at the caller's ear. Times are the loop's."""
+
+    def __init__(self, sample_rate: int) -> None:
+        self.heard: deque[tuple[float, bytes]] = deque(maxlen=KEEP_PIECES)
+        self.speech: tuple[float, float] | None = None
+        """The latest stretch of the agent's speech, short pauses included."""
+        self._sample_rate = sample_rate
+        self._incoming: deque[tuple[float, bytes]] = deque()  # not heard yet
+
+    def receive(self, pcm: bytes, at: float) -> None:
+        """Take audio that will be heard from `at` on."""
+        self._incoming.append((at, pcm))
+
+    def hear(self, now: float) -> None:
+        """Record the audio up to `now`."""
+        while self._incoming:
+            at, pcm = self._incoming[0]
+            end = at + len(pcm) / (BYTES_PER_SAMPLE * self._sample_rate)
+            if end > now + 1e-6:
+                return
+            self._incoming.popleft()
+            self.heard.append((at, pcm))
+            if _is_loud(pcm):
+                goes_on = self.speech is not None and at - self.speech[1] < SHORT_PAUSE_S
+                self.speech = (self.speech[0] if goes_on and self.speech else at, end)
+
+    def drop(self, at: float) -> None:
+        """Discard the audio that would have been heard after `at`."""
+        self.hear(at)
+        incoming = list(self._incoming)
+        self._incoming.clear()
+        for start, pcm in incoming:
+            if kept := pcm[: BYTES_PER_SAMPLE * max(0, round((at - start) * self._sample_rate))]:
+                self._incoming.append((start, kept))
+
+
 class SimulatedCaller:
     """The far end of a `MemoryTransport`, which behaves as a person on the phone does.
 
@@ -65,7 +102,7 @@ class SimulatedCaller:
         self.sample_rate = transport.sample_rate
         self.lines: list[Line] = []
         self._said: deque[tuple[float, bytes]] = deque(maxlen=KEEP_PIECES)  # times in here are the loop's
-        self._heard: deque[tuple[float, bytes]] = deque(maxlen=KEEP_PIECES)
+        self._ear = _Ear(self.sample_rate)
         self._voice, self._rate_wpm, self._pitch = voice, rate_wpm, pitch
         self._piece = BYTES_PER_SAMPLE * (self.sample_rate // PIECES_PER_S)
         self._noise = _noise(noise_dbfs, self.sample_rate, seed) if noise_dbfs is not None else bytes(self._piece)
@@ -73,12 +110,10 @@ class SimulatedCaller:
         self._line = bytearray()  # audio that is still to be sent
         self._queued = self._sent = self._sent_before = 0  # bytes of lines since the beginning
         self._pieces = 0
-        self._incoming: deque[tuple[float, bytes]] = deque()  # the agent's audio that was not heard yet
-        self._loud: tuple[float, float] | None = None  # the latest stretch of the agent's speech, short pauses included
         self._waits: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
         self._voices: dict[str, bytes] = {}
-        transport.on_audio(self._receive)
-        transport.on_clear(self._drop)
+        transport.on_audio(lambda pcm, at: self._ear.receive(pcm, at + self._offset()))
+        transport.on_clear(lambda at: self._ear.drop(at + self._offset()))
         transport.on_end(self._end)
         self._loop = asyncio.get_running_loop()
         self._began = 0.0  # when the first piece was spoken
@@ -130,8 +165,8 @@ class SimulatedCaller:
         Raises DeadlineExceeded after `timeout_s` seconds.
         """
         await self._until(self._agent_speaks, timeout_s, "the agent did not start to speak")
-        assert self._loud is not None
-        return self._loud[0] - self._offset()
+        assert self._ear.speech is not None
+        return self._ear.speech[0] - self._offset()
 
     async def listen(self, timeout_s: float = 30.0, pause_s: float = 0.8) -> bytes:
         """Wait until the agent has spoken and then been silent for `pause_s`. Returns the agent's audio meanwhile.
@@ -142,12 +177,13 @@ class SimulatedCaller:
         began = self._loop.time()
 
         def finished() -> bool:
-            if self._loud is None or self._loud[1] <= began:
+            speech = self._ear.speech
+            if speech is None or speech[1] <= began:
                 return False
-            return self._beat is None or self._loop.time() - self._loud[1] >= pause_s
+            return self._beat is None or self._loop.time() - speech[1] >= pause_s
 
         await self._until(finished, timeout_s, "the agent did not speak and fall silent")
-        return b"".join(pcm for at, pcm in self._heard if at >= began)
+        return b"".join(pcm for at, pcm in self._ear.heard if at >= began)
 
     def hang_up(self, reason: str = "caller hung up") -> None:
         """End the call."""
@@ -166,7 +202,7 @@ class SimulatedCaller:
     def heard(self) -> list[tuple[float, bytes]]:
         """The agent's audio that was heard, as `(at, pcm)`: the last hour, without audio that an interruption cut."""
         offset = self._offset()
-        return [(at - offset, pcm) for at, pcm in self._heard]
+        return [(at - offset, pcm) for at, pcm in self._ear.heard]
 
     @property
     def call_is_over(self) -> bool:
@@ -199,7 +235,8 @@ class SimulatedCaller:
         return parts
 
     def _agent_speaks(self) -> bool:
-        return self._loud is not None and self._loop.time() - self._loud[1] < SHORT_PAUSE_S
+        speech = self._ear.speech
+        return speech is not None and self._loop.time() - speech[1] < SHORT_PAUSE_S
 
     # -- the telephone ---------------------------------------------------------------------------------------------
 
@@ -212,7 +249,7 @@ class SimulatedCaller:
         if not self._pieces:
             self._began = now - PERIOD_S
         self._pieces += 1
-        self._hear(now)
+        self._ear.hear(now)
         piece = bytes(self._line[: self._piece])
         del self._line[: self._piece]
         self._sent_before = self._sent
@@ -235,39 +272,13 @@ class SimulatedCaller:
         self._noise_at += size
         return self._noise[self._noise_at - size : self._noise_at]
 
-    def _receive(self, pcm: bytes, at: float) -> None:
-        self._incoming.append((at + self._offset(), pcm))
-
-    def _hear(self, now: float) -> None:
-        """Record the agent's audio up to `now`."""
-        while self._incoming:
-            at, pcm = self._incoming[0]
-            end = at + len(pcm) / (BYTES_PER_SAMPLE * self.sample_rate)
-            if end > now + 1e-6:
-                return
-            self._incoming.popleft()
-            self._heard.append((at, pcm))
-            if _is_loud(pcm):
-                goes_on = self._loud is not None and at - self._loud[1] < SHORT_PAUSE_S
-                self._loud = (self._loud[0] if goes_on and self._loud else at, end)
-
-    def _drop(self, at: float) -> None:
-        """Discard the agent's audio that would have been heard after `at`."""
-        at += self._offset()
-        self._hear(at)
-        incoming = list(self._incoming)
-        self._incoming.clear()
-        for start, pcm in incoming:
-            if kept := pcm[: BYTES_PER_SAMPLE * max(0, round((at - start) * self.sample_rate))]:
-                self._incoming.append((start, kept))
-
     def _end(self) -> None:
         """The call is over: close the microphone, and end all waits."""
         if self._beat is None:
             return
         self._beat.cancel()
         self._beat = None
-        self._hear(self._loop.time())
+        self._ear.hear(self._loop.time())
         self._check_waits()
         for _, future in self._waits:
             if not future.done():

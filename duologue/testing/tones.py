@@ -35,7 +35,7 @@ def tone(seconds: float, sample_rate: int, *, hz: float = 440.0, dbfs: float = -
 
 
 def pieces(pcm: bytes, sample_rate: int, ms: float = 20.0) -> Iterator[bytes]:
-    """Yield `pcm` in pieces of `ms`, to the nearest sample. The last may be shorter. Raises BadInput for empty ones."""
+    """Yield `pcm` in pieces of `ms`, to the nearest sample. The last may be shorter. Raises BadInput if empty."""
     check_rate(sample_rate)
     check_whole(pcm)
     size = BYTES_PER_SAMPLE * round(ms * sample_rate / 1000)

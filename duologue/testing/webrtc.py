@@ -218,7 +218,7 @@ class WebRTCClient:
             await asyncio.sleep(0.001)
 
     async def until(self, wanted: Callable[[Json], bool], what: str = "a message") -> Json:
-        """Return the first message, among past and future ones, for which `wanted` returns True."""
+        """Return the first message, past or future, for which `wanted` returns True."""
         found: list[Json] = []
 
         def look() -> bool:

@@ -27,7 +27,7 @@ from ..frames import (
 from ..processors.kernel.node import Node
 from ..processors.processor import Processor, handles
 from ..session.audio import CallAudio
-from ..session.host import State
+from ..session.life import State
 from .playout.base import AudioSink, PlayoutBase, PlayoutSettings, check_chunk_rate
 from .playout.playout import Playout
 
@@ -79,7 +79,8 @@ class TransportInput(Processor):
             check_rate(sample_rate)
             self._rate = sample_rate
             self._whole.reset()
-        pcm = self._whole.take(pcm)
+        if len(pcm) & 1 or self._whole.rest:
+            pcm = self._whole.take(pcm)
         if self._closed or not pcm:
             return
         if len(pcm) > 2 * sample_rate:  # at most a second is dropped or delivered at once

@@ -21,7 +21,7 @@ from . import page as page_files
 from . import signalling, sockets
 from .auth import Auth, token_auth
 from .calls import Calls, MakeSession, OnEnded, WebLimits
-from .gate import Gate, Rules
+from .gate import Admission, Gate
 from .realtime.endpoint import MakeCall
 from .realtime.endpoint import routes as realtime_routes
 from .rtvi.controls import ControlName, checked_controls
@@ -38,7 +38,7 @@ class VoiceApp(Starlette):
     """
 
     def __init__(self, calls: Calls, served: Sequence[BaseRoute]) -> None:
-        super().__init__(routes=served, lifespan=self.lifespan, middleware=[Middleware(Gate, calls.rules)])
+        super().__init__(routes=served, lifespan=self.lifespan, middleware=[Middleware(Gate, calls.admission)])
         self.calls = calls
 
     @property
@@ -93,14 +93,14 @@ def routes(
     else (see `token_auth`). With `page` the page is served at the mount's root. `controls` are the rights of all
     clients beyond the conversation: see `duologue.web.rtvi.ControlName`, and `RtviClient.controls` for those of one
     client. `allowed_origins` are the origins of other pages that may call, `allowed_hosts` the names under which the
-    server may be reached: see `Rules`. `ice_servers` are URLs (stun:…) for both ends. With `public_candidates_only`
+    server may be reached: see `Admission`. `ice_servers` are URLs (stun:…) for both ends. With `public_candidates_only`
     clients of WebRTC are not tried at addresses of private networks: right for a server whose clients come from the
     internet. With `openai_realtime`, clients of the OpenAI Realtime API are served as well; it makes their calls, as in
     `openai_realtime_app`. Raises ConfigurationError for an unknown control, a malformed origin or host.
     """
     may = checked_controls(controls)
-    rules = Rules(allowed_origins, allowed_hosts, keyed=auth is not None)
-    calls = Calls(make_session, auth, limits or WebLimits(), rules)
+    admission = Admission(allowed_origins, allowed_hosts, keyed=auth is not None)
+    calls = Calls(make_session, auth, limits or WebLimits(), admission)
     if on_ended is not None:
         calls.endings.add(on_ended)
 
@@ -138,8 +138,8 @@ def openai_realtime_app(
     those of `routes`. `client_may_configure` lets clients set the instructions and the voice.
     """
     auth = None if api_key is None else token_auth(api_key)
-    rules = Rules(allowed_origins, allowed_hosts, keyed=auth is not None)
-    calls = Calls(None, auth, limits or WebLimits(), rules)
+    admission = Admission(allowed_origins, allowed_hosts, keyed=auth is not None)
+    calls = Calls(None, auth, limits or WebLimits(), admission)
     if on_ended is not None:
         calls.endings.add(on_ended)
     return VoiceApp(calls, realtime_routes(calls, make_call, client_may_configure))

@@ -29,7 +29,7 @@ ANYBODY = "client"
 AUTH_S = 10.0
 """Seconds within which an `Auth` must answer."""
 WRONG_KEYS = 10
-"""Wrong keys of an address that are refused at once, and then one each second. Further ones wait for their refusal."""
+"""Wrong keys of an address that are refused at once, and then one each second. Further keys wait for their refusal."""
 WRONG_KEY_S = 1.0
 """Seconds that the refusal of a further wrong key takes."""
 MAX_WAITING = 100

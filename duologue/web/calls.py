@@ -19,13 +19,13 @@ from starlette.requests import HTTPConnection
 
 from ..errors import ConfigurationError, DeadlineExceeded, check_limits
 from ..processors.processor import Processor
-from ..session.ending import Endings
-from ..session.host import Outcome
+from ..session.life import Endings, Outcome
 from ..session.session import Session
 from ..transports.client import SHUTTING_DOWN, ClientTransport
 from ..transports.websocket.transport import MAX_MESSAGE_BYTES
 from .auth import ANYBODY, Auth, Doorkeeper
-from .gate import Rules
+from .gate import Admission
+from .openings import Openings
 from .refusals import ClientRefused
 
 log = logging.getLogger("duologue")
@@ -55,7 +55,7 @@ class WebLimits:
     connect_s: float = 15.0
     """Seconds from a WebRTC offer to its connection. After that the call is given up."""
     request_s: float = 10.0
-    """Seconds within which a request must be complete. Later ones are refused with status 408."""
+    """Seconds within which a request must be complete. A later request is refused with status 408."""
     make_session_s: float = 10.0
     """Seconds within which `make_session` must return. After that the call has failed."""
     leave_s: float = 5.0
@@ -220,17 +220,18 @@ class Calls:
     """All calls of a server, by the id of their connection."""
 
     def __init__(
-        self, make_session: MakeSession | None, auth: Auth | None, limits: WebLimits, rules: Rules | None = None
+        self, make_session: MakeSession | None, auth: Auth | None, limits: WebLimits, admission: Admission | None = None
     ) -> None:
         self.make_session = make_session
-        self.rules = rules or Rules(keyed=auth is not None)
+        self.admission = admission or Admission(keyed=auth is not None)
         """The origins and hosts from which clients are admitted."""
         self.limits = limits
         self.endings = Endings()
-        """The application's work with each call that has ended. It begins when the client has been told."""
+        """The application's work with each call that has ended. It begins when the client knows of the end."""
         self.attach: list[Attach] = []
         """Functions that are called with each transport and session before it runs: translators of messages."""
         self.doorkeeper = Doorkeeper(auth)
+        self.openings = Openings()
         self._live: dict[str, Call] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._runs: set[asyncio.Task[Any]] = set()  # of calls, with the work at their end
@@ -326,7 +327,7 @@ class Calls:
         self._closing = self.doorkeeper.closed = False
 
     async def shutdown(self) -> None:
-        """End all calls within `shutdown_s`, the application's work with them included, and refuse new ones."""
+        """End all calls within `shutdown_s`, the application's work with them included, and refuse new calls."""
         self._closing = True
         self.doorkeeper.close()
         with anyio.move_on_after(self.limits.shutdown_s):

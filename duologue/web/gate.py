@@ -23,7 +23,7 @@ GONE_S = 0.5
 """Seconds to wait for the end of a connection that was refused."""
 
 
-class Rules:
+class Admission:
     """The origins and hosts that are admitted.
 
     A browser names the origin of the page that makes a request. It is admitted if it is that of the request's own host,
@@ -85,10 +85,10 @@ class Rules:
 
 
 class Gate:
-    """ASGI middleware: checks each request by the rules, and takes tokens out of the addresses that servers log."""
+    """ASGI middleware: admits or refuses each request, and takes tokens out of the addresses that servers log."""
 
-    def __init__(self, app: ASGIApp, rules: Rules) -> None:
-        self._app, self._rules = app, rules
+    def __init__(self, app: ASGIApp, admission: Admission) -> None:
+        self._app, self._admission = app, admission
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -104,7 +104,7 @@ class Gate:
             await send(message)
 
         try:
-            self._rules.check(scope)
+            self._admission.check(scope)
         except ClientRefused as refused:
             if scope["type"] == "http":
                 await refused.response()(scope, receive, sent)

@@ -25,14 +25,14 @@ OVER, READ_ONLY, SLOW = 1000, 1008, 1013
 
 
 def routes(calls: Calls, *, capacity: int = CAPACITY, max_listeners: int = MAX_LISTENERS) -> list[BaseRoute]:
-    """Return the endpoint, which sends a JSON object for each row, beginning with the earlier ones; see `Rows`.
+    """Return the endpoint, which sends a JSON object for each row, earlier rows first; see `Rows`.
 
     `?mode=` is live (the default), coalesce or append. The authentication is that of the calls. A dashboard is cut off
     with code 1013 if more than `capacity` rows wait for it and cannot be merged, or if it takes none for `SEND_S`
     seconds; with 1008 if it sends anything. Code 1000 means that the call is over.
     """
     listening = _Listening(calls, capacity, max_listeners)
-    return [WebSocketRoute("/listen/{call_id}", listening.serve, middleware=[Middleware(Gate, calls.rules)])]
+    return [WebSocketRoute("/listen/{call_id}", listening.serve, middleware=[Middleware(Gate, calls.admission)])]
 
 
 class _Listening:

@@ -56,6 +56,7 @@ class WebSocketDoor:
     async def admit(self, socket: WebSocket) -> tuple[Any, Query]:
         """Return the client's identity, and the parameters of its request without the token. Raises ClientRefused."""
         identity = await self._calls.authorize(socket)
+        await self._calls.openings.turn()
         take_token(socket.scope)
         query = dict(parse_qsl(socket.scope.get("query_string", b"").decode("latin-1")))
         return identity, query

@@ -83,6 +83,7 @@ class WebRTCHost:
 
     async def accept(self, transport: WebRTCTransport, sdp: str, type: str, address: str) -> str:
         """Take a call of a client at `address`. Returns the answer to its first offer. Raises ClientRefused."""
+        await self.calls.openings.turn()
         call = self.calls.open(transport, address=address, connected=False)
         transport.on_connected = call.start
         transport.on_abandoned = call.give_up

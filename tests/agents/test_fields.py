@@ -12,7 +12,7 @@ from duologue.agents.agent import by_name
 from duologue.errors import ConfigurationError
 from duologue.processors.handoff import handoff
 
-# What is wrong here is wrong for the type checker as well: it is not asked.
+# The errors here are errors of types as well: the type checker is not asked.
 Agent: Any = agents.agent.Agent
 Stage: Any = agents.agent.Stage
 Flow: Any = agents.agent.Flow

@@ -17,7 +17,7 @@ from duologue.frames import frame_types
 PUBLIC = """
     Agent BadInput Capabilities Cascade ConfigurationError Conversation DeadlineExceeded Deadlines DuologueError
     Endpointing Engine Feed Flow Handoff IllegalState Interruption InterruptionPolicy Item LLM LocalAudioTransport
-    MemoryTransport MissingExtra Outcome Pipeline Processor PushToTalk Recorder STT ServiceError Session
+    MemoryTransport MissingExtra Outcome Pipeline Processor PushToTalk Reading Recorder STT ServiceError Session
     SpeechToSpeech Stage Switch TTS Tee Tool ToolError Tools Vad WavTransport WebRTCTransport WebSocketTransport
     __version__ cost handles run
 """
@@ -64,10 +64,10 @@ def test_the_import_loads_none_of_the_modules_behind_the_names() -> None:
 TAGS = """
     AccessChanged ApprovalGiven ApprovalWanted AudioLevel BotAudio BotPaused BotResumed BotStartedSpeaking
     BotStoppedSpeaking BotText CallerStartedSpeaking CallerStoppedSpeaking ClientChanged Configure
-    ConnectionChanged Dtmf End EndOfTurn ErrorRaised HandoffCompleted HandoffFailed HandoffStarted Idle
+    ConnectionChanged Dtmf EagerEndOfTurn End EndOfTurn ErrorRaised HandoffCompleted HandoffFailed HandoffStarted Idle
     Interrupted Respond ResponseEnded ResponseStarted ResumptionHandle Say SessionEnding SessionStarted
-    SpeechStarted SpeechStopped ToolCall ToolCalled ToolResult Transcribed Transfer Usage UserAudio UserImage
-    UserText UserTranscript WordTimes
+    SpeechStarted SpeechStopped ToolCall ToolCalled ToolResult Transcribed Transfer TurnResumed Usage UserAudio
+    UserImage UserText UserTranscript WordTimes
 """
 
 

@@ -29,7 +29,7 @@ def convert(pcm: bytes, source: int, target: int, piece_s: float = 0.02, channel
 
 
 def one_shot(pcm: bytes, source: int, target: int) -> NDArray[np.float64]:
-    """What soxr makes of the whole signal."""
+    """The whole signal, resampled by soxr."""
     y: NDArray[np.float32] = soxr.resample(values(pcm).astype(np.float32), source, target, "MQ")
     return np.clip(np.rint(y), -32768, 32767).astype(np.float64)
 

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from duologue.audio import mulaw
+from duologue.audio.g711 import MU_LAW
 from duologue.audio.wav import Wav, WavWriter, read_wav
 from duologue.errors import BadInput, IllegalState
 from duologue.protocols.openai_realtime.audio import encode_audio
@@ -234,7 +234,7 @@ def read(tmp_path: Path, content: bytes) -> Wav:
         (riff(extensible(1, 16, 16), (b"data", integers(16))), 0),
         (riff(extensible(1, 24, 32), (b"data", integers(32))), 0),
         (riff(extensible(3, 32, 32), (b"data", (SAMPLES / 32768).astype("<f4").tobytes())), 0),
-        (riff(fmt(7, 8), (b"data", mulaw.encode(SAMPLES.astype("<i2").tobytes()))), 1024),
+        (riff(fmt(7, 8), (b"data", MU_LAW.encode(SAMPLES.astype("<i2").tobytes()))), 1024),
         (riff(fmt(6, 8), (b"data", encode_audio("audio/pcma", SAMPLES.astype("<i2").tobytes()))), 1024),
         (riff(fmt(1, 16, order=">"), (b"data", integers(16, order="big")), magic=b"RIFX"), 0),
         (riff(fmt(1, 24, order=">"), (b"data", integers(24, order="big")), magic=b"RIFX"), 0),
@@ -256,6 +256,14 @@ def test_floats_beyond_full_scale_are_clipped_and_what_is_no_number_is_silence(t
     values = np.array([2.0, -2.0, np.nan, np.inf, -np.inf, 1.0], "<f4").tobytes()
     found = read(tmp_path, riff(fmt(3, 32), (b"data", values)))
     assert np.frombuffer(found.pcm, "<i2").tolist() == [32767, -32768, 0, 32767, -32768, 32767]
+
+
+@pytest.mark.filterwarnings("error::RuntimeWarning")
+@pytest.mark.parametrize("signal", [0x7F800001, 0xFF800001, 0x7FBFFFFF])
+def test_a_signalling_nan_is_silence_like_any_other(tmp_path: Path, signal: int) -> None:
+    values = np.array([signal, 0], "<u4").tobytes()
+    found = read(tmp_path, riff(fmt(3, 32), (b"data", values)))
+    assert np.frombuffer(found.pcm, "<i2").tolist() == [0, 0]
 
 
 @pytest.mark.parametrize("channels", [2, 6])

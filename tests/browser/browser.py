@@ -1,4 +1,4 @@
-"""Chromium for tests: a page with a WAV file as its microphone, and a record of all that it played and was told."""
+"""Chromium for tests: a page with a WAV file as its microphone, and a record of its sound and of its messages."""
 
 from __future__ import annotations
 
@@ -120,11 +120,11 @@ class Tab:
         return float(await self.page.evaluate("performance.now()"))
 
     async def heard(self) -> Sound:
-        """What the caller has heard of the agent: received over WebRTC, or played by the page's own graph."""
+        """The agent's audio as the caller has heard it: received over WebRTC, or played by the page's own graph."""
         return max([*await self.sounds("track"), *await self.sounds("played")], key=_energy, default=_NOTHING)
 
     async def said(self) -> Sound:
-        """What the microphone has heard."""
+        """The microphone's audio."""
         return max(await self.sounds("microphone"), key=_energy, default=_NOTHING)
 
     async def sounds(self, kind: str) -> list[Sound]:
@@ -136,7 +136,7 @@ class Tab:
         ]
 
     async def messages(self, *types: str) -> list[Message]:
-        """The JSON messages so far, without audio; of these types only, if any are named."""
+        """The JSON messages up to now, without audio; of these types only, if any are named."""
         kept = []
         for entry in await self.page.evaluate("__tap.messages"):
             try:

@@ -1,4 +1,4 @@
-"""What a browser's microphone hears: a caller's lines at set times, as a WAV file."""
+"""A WAV file for a browser's microphone: a caller's lines at set times."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class PageCall:
         await expect(said.last).to_be_visible()
 
     async def captions(self) -> list[Caption]:
-        """What the captions show, without the names of who speaks."""
+        """The captions, without the names of the speakers."""
         found: list[dict[str, Any]] = (
             await self.shown("captions")
             .locator("[data-role]")
@@ -101,7 +101,7 @@ class PageCall:
         return str(state.content["data"]["session_id"])
 
     async def events(self, server: Server, event: str) -> list[dict[str, Any]]:
-        """What the server's diary says of this call."""
+        """The entries of this call in the server's diary."""
         session = await self.session()
         return [entry for entry in server.diary(event) if entry["session"] == session]
 
@@ -131,7 +131,7 @@ def utterances(sound: Sound) -> list[tuple[float, float]]:
 
 
 def understood(sound: Sound, expected: Sequence[str]) -> list[str]:
-    """What a recogniser that knows these texts hears in a recording, span by span; "" for anything else."""
+    """A recording's spans as a recogniser that knows these texts hears them; "" for anything else."""
     recognizer = Recognizer(Grammar.from_phrases([plain(text) for text in expected]))
     return [
         recognizer.recognize(sound.between(start - 200, end + 200).tobytes(), sound.rate).text

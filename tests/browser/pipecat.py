@@ -1,4 +1,4 @@
-"""What Pipecat's clients call in the tests: an agent with a tool here, and one that runs in the client."""
+"""The agent that Pipecat's clients call in the tests: it has a tool here, and one that runs in the client."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests serve: `make talk`'s agents, with a diary in the file that DUOLOGUE_TEST_DIARY names.
+"""The server of the tests: `make talk`'s agents, with a diary in the file that DUOLOGUE_TEST_DIARY names.
 
 Each line is JSON: {"event", "session", "time", …}. "connected" has the transport's kind, "interrupted" what was heard,
 "ended" the reason and the conversation; "left" names the tasks that there are a second later and were not before.

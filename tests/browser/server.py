@@ -30,7 +30,7 @@ class Server:
         self._diary = diary
 
     def diary(self, event: str = "") -> list[dict[str, Any]]:
-        """What has happened to the sessions so far, in order; see `served.py`."""
+        """The events of all sessions, in order; see `served.py`."""
         lines = self._diary.read_text().splitlines() if self._diary.exists() else []
         entries = [json.loads(line) for line in lines]
         return [entry for entry in entries if not event or entry["event"] == event]
@@ -80,7 +80,7 @@ def running(
 
 
 def _address(process: subprocess.Popen[bytes], output: Path) -> str:
-    """What the server prints once it listens."""
+    """The line that the server prints once it listens."""
     until = time.monotonic() + PATIENCE_S
     while time.monotonic() < until and process.poll() is None:
         if found := re.search(r"http://[\w.]+:\d+", output.read_text()):

@@ -1,7 +1,7 @@
 """A spoken call by the page, over each transport: heard, understood, answered aloud, handed over and interrupted.
 
 The microphone plays a file, so each line has its time; the agents are the demo's, the speech is the offline services'.
-What is measured is kept beside the screenshots, as JSON.
+The measurements are kept beside the screenshots, as JSON.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ async def test_a_spoken_call(chromium: str, server: Server, artifacts: Path, tmp
 
 
 def _check_barge_in(sound: Sound, said: Sound, messages: list[Message], kept: Path) -> None:
-    """The agent falls silent, in the page, within `SILENT_WITHIN_MS` of when the page is told to be silent.
+    """The agent falls silent, in the page, within `SILENT_WITHIN_MS` after the page receives the message to be silent.
 
     Beside that the silence is measured from the speech itself, as the microphone hears it: from when there have been
     200 ms of it, which is what the decision needs. That has in it the time that the speech takes to the server.
@@ -103,6 +103,6 @@ def _check_barge_in(sound: Sound, said: Sound, messages: list[Message], kept: Pa
 
 
 def _is_line(said: Sound, start_ms: float, at_s: float) -> bool:
-    """Whether what the microphone heard from here on is the line at this time of its file."""
+    """True if the microphone's audio from here on is the line at this time of its file."""
     first = said.loud()[0][0]
     return abs((start_ms - first) / 1000 - (at_s - min(SCRIPT))) < 0.7

@@ -1,4 +1,4 @@
-"""What the page offers beside the voice: typed words, tools to approve, another engine, mute; and how it looks."""
+"""The page beside the voice: typed words, tools to approve, another engine, mute; and its looks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ THEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
 
 async def violations(tab: Tab) -> list[str]:
-    """What axe finds that is serious or critical."""
+    """The serious and critical findings of axe."""
     if not AXE.exists():
         pytest.fail("axe-core is not installed: `make js` installs it")
     await tab.page.add_script_tag(path=AXE)

@@ -58,7 +58,7 @@ class Client:
         return await self.tab.page.evaluate(expression, argument)
 
     async def told(self, event: str) -> list[Any]:
-        """The data of all events of a name so far."""
+        """The data of all events of a name, up to now."""
         return [entry["data"] for entry in await self.do("call.events") if entry["event"] == event]
 
     async def until(self, event: str, expected: str = "") -> Any:
@@ -78,7 +78,7 @@ class Client:
 
 
 def together(sounds: list[Sound]) -> Sound:
-    """What was heard of several that played at the same time: the WebSocket transport has many short players."""
+    """The audio of several players at the same time (the WebSocket transport has many, each short)."""
     rate, block = sounds[0].rate, sounds[0].block
     starts = [int((sound.times_ms[0] / 1000) * rate) - block for sound in sounds]
     began = min(starts)

@@ -20,7 +20,7 @@ from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 
 @pytest.fixture(scope="module")
 def call(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What one run leaves."""
+    """The files and the log of one run."""
     out = tmp_path_factory.mktemp("demo")
     assert run_demo(out, virtual=True, act=1) == 0
     return out

@@ -52,7 +52,7 @@ words = st.builds(Word, texts, reals, reals)
 
 
 def values(kind: Any) -> st.SearchStrategy[Any]:
-    """What a field of this type can hold."""
+    """The values of a field of this type."""
     if isinstance(kind, msgspec.inspect.UnionType):
         return st.one_of([values(each) for each in kind.types])
     if isinstance(kind, msgspec.inspect.LiteralType):

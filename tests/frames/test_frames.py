@@ -1,4 +1,4 @@
-"""What frames are: immutable, with audio that is whole samples at a rate that exists."""
+"""Frames are immutable, and their audio is whole samples at a rate that exists."""
 
 from __future__ import annotations
 

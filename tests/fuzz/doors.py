@@ -34,6 +34,8 @@ PATIENCE_S = 20.0
 """Seconds within which the bystander's last question must be answered."""
 ASK_EVERY_S = 1.0
 MAX_GROWTH_MB = 40.0
+SHOWN = 10
+"""Tracebacks that are kept."""
 SERVE = """
 import faulthandler, logging, signal
 faulthandler.register(signal.SIGUSR1, all_threads=True)
@@ -85,7 +87,7 @@ class Bystander:
 
 @dataclass
 class Seen:
-    """What the doors and their server showed."""
+    """The findings at the doors and their server."""
 
     inputs: int = 0
     by_door: dict[str, int] = field(default_factory=dict)
@@ -94,11 +96,15 @@ class Seen:
     ways_in: list[str] = field(default_factory=list)
     unexpected: dict[str, int] = field(default_factory=dict)
     """Lines of the server's log at ERROR, and tracebacks, with their number."""
+    tracebacks: list[str] = field(default_factory=list)
+    """The beginning of the log around the first of them."""
     warnings: dict[str, int] = field(default_factory=dict)
     asked: int = 0
     answers_s: list[float] = field(default_factory=list)
     memory_mb: float = 0.0
     memory_growth_mb: float = 0.0
+    memory_settled_mb: float = 0.0
+    """After the clients have gone."""
     threads_left: int = 0
     threads: list[str] = field(default_factory=list)
     """Where the server's threads are, if there are some left."""
@@ -107,7 +113,7 @@ class Seen:
 
     @property
     def wrong(self) -> list[str]:
-        """What should not be."""
+        """The faults among them."""
         wrong = [*self.ways_in, *(f"in the log: {line}" for line in self.unexpected)]
         if self.crashed:
             wrong.append("the server has ended")
@@ -193,11 +199,13 @@ async def fuzz_doors(
             while time.monotonic() < until and held.num_fds() > before[1]:
                 await asyncio.sleep(0.5)
             seen.descriptors_left = max(0, held.num_fds() - before[1])
+            seen.memory_settled_mb = round(_memory_mb(held), 1)
             threads = await _threads(directory, process)
             seen.threads_left = max(0, len(threads) - before[0])
             seen.threads = threads if seen.threads_left else []
     log = (directory / "output.txt").read_text(errors="replace")
     seen.unexpected, seen.warnings = unexpected(log), _grouped(log, "WARNING")
+    seen.tracebacks = tracebacks(log)
     if (directory / "breach.txt").exists():
         seen.ways_in.append((directory / "breach.txt").read_text().splitlines()[0])
     seen.seconds = round(time.monotonic() - began, 1)
@@ -235,6 +243,14 @@ def unexpected(log: str) -> dict[str, int]:
     if "Traceback" in log and not found:
         found["a traceback"] = log.count("Traceback")
     return {**found, **_grouped(log, "ERROR"), **_grouped(log, "CRITICAL")}
+
+
+def tracebacks(log: str) -> list[str]:
+    """Return one traceback of each kind, with the line before it."""
+    end = r"(?:[\w.]+(?:Error|Exception|Group)[^\n]*\n)?"  # in our own lines it is indented like the rest
+    found = re.findall(rf"^[^\n]*\n\s*Traceback \(most recent call last\):\n(?:\s[^\n]*\n)*{end}", log, re.MULTILINE)
+    kinds = {re.sub(r"\b[0-9a-f]{8,}\b|\d+", "#", each.strip().rpartition("\n")[2]): each for each in reversed(found)}
+    return [f"{each[:3_000]}…{each[-3_000:]}" if len(each) > 6_000 else each for each in kinds.values()][:SHOWN]
 
 
 def _grouped(log: str, level: str) -> dict[str, int]:

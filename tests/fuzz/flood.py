@@ -29,6 +29,7 @@ from tests.fuzz.mutation import Mutator
 
 DOORS = ("/ws", "/ws?format=binary", "/ws/protobuf", "/websocket/offer", "/v1/realtime?model=m")
 PATHS = ("/start", "/api/offer", "/webrtc/offer", "/sessions/guess/api/offer", "/", "/ws", "/../etc/passwd")
+TELL_EVERY_S = 60.0
 PEER_S = 30.0
 """Seconds for the messages of one peer connection, which may not take them any more."""
 Make = Callable[[Mutator], "str | bytes"]
@@ -36,13 +37,13 @@ Make = Callable[[Mutator], "str | bytes"]
 
 @dataclass
 class Figures:
-    """What was sent, and what came of it."""
+    """The count of messages, and their effects."""
 
     sent: Counter[str] = field(default_factory=Counter)
     ends: Counter[str] = field(default_factory=Counter)
     """How connections ended, by door and close code or status."""
     ways_in: list[str] = field(default_factory=list)
-    """What should not have been: connections without the key, secrets that were told."""
+    """The faults: connections without the key, secrets that leaked."""
 
     @property
     def inputs(self) -> int:
@@ -112,7 +113,14 @@ class Flood:
             self._intruder(),
             self._data_channel(),
         ]
+        telling = asyncio.create_task(self._tell())
         await asyncio.gather(*clients)
+        telling.cancel()
+
+    async def _tell(self) -> None:
+        while True:
+            await asyncio.sleep(TELL_EVERY_S)
+            print(f"{self.figures.inputs} inputs", file=sys.stderr, flush=True)
 
     def _check(self, data: str | bytes, door: str) -> None:
         found = samples.SECRET.encode() in data if isinstance(data, bytes) else samples.SECRET in data

@@ -1,4 +1,4 @@
-"""`Mutator`: hostile messages made of valid ones, from a seed."""
+"""`Mutator`: hostile messages made of valid messages, from a seed."""
 
 from __future__ import annotations
 

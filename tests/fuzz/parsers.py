@@ -20,7 +20,7 @@ from typing import Any
 import psutil
 
 from duologue.agents.engine import EngineConfig
-from duologue.audio import alaw, mulaw
+from duologue.audio.g711 import A_LAW, MU_LAW
 from duologue.audio.pcm import MAX_SAMPLE_RATE
 from duologue.audio.resample import MonoAt, Resampler
 from duologue.audio.wav import read_wav
@@ -34,7 +34,7 @@ from duologue.services.google.options import GeminiLiveOptions, live_family
 from duologue.services.openai.dialect import OpenAIDialect
 from duologue.services.openai.options import OpenAIRealtimeOptions
 from duologue.services.sentences import SentenceSplitter
-from duologue.services.spoken_text import spoken
+from duologue.services.spoken_text import Reader
 from duologue.services.thoughts import ModelText, ThoughtsGiven
 from duologue.testing.parrot.stt import ParrotSTTDialect
 from duologue.testing.parrot.wire import decode_parrot
@@ -81,7 +81,7 @@ class Silent:
 
     def committed(self, item: ServerItem, start_ms: float, end_ms: float) -> None: ...
 
-    def created(self, item: ServerItem, at_end: bool) -> None: ...
+    def created(self, item: ServerItem, place: int) -> None: ...
 
     def deleted(self, item: ServerItem) -> None: ...
 
@@ -203,7 +203,7 @@ def mono(mutator: Mutator) -> None:
 def telephone(mutator: Mutator) -> None:
     """µ-law and A-law of any bytes."""
     noise = mutator.noise()
-    for law in (mulaw, alaw):
+    for law in (MU_LAW, A_LAW):
         assert len(law.decode(noise)) == 2 * len(noise)
         law.encode(noise)
 
@@ -225,12 +225,13 @@ def sentences(mutator: Mutator) -> None:
 
 
 def texts(mutator: Mutator) -> None:
-    """What texts become where they enter, and where they are spoken."""
+    """Texts where they enter, and where they are spoken."""
     text = words(mutator)
     good = well_formed(text)
     good.encode()
     assert well_formed(good) == good
-    spoken(good)
+    read = Reader().read(good)
+    assert read.shown == good
     well_formed_data(mutator.changed({"a": [text, {"b": text}], text: None}))
 
 

@@ -30,11 +30,11 @@ PLACES: tuple[tuple[type[Frame], bool], ...] = (
 KINDS_DOWN: tuple[type[Frame], ...] = (*KINDS, UserText, UserText, BotText, BotText)
 KINDS_UP: tuple[type[Frame], ...] = (UserText, UserText, Configure)
 DELAYS_S = (None, None, 0.0, 0.001, 0.002, 0.01, 0.05)
-"""What a handler may take; None does not even let others run."""
+"""The seconds that a handler may take; None does not even let others run."""
 
 
 def make(kind: type[Frame], label: str, turn: int) -> Frame:
-    """A frame that carries its label: who pushed it, a colon, and his how manieth it is."""
+    """A frame that carries its label: the name of its pusher, a colon, and its number among the pusher's frames."""
     if kind is BotText:
         return BotText(text=label, turn=turn)
     return Configure(agent=label) if kind is Configure else UserText(text=label)
@@ -46,7 +46,7 @@ def label_of(frame: Frame) -> str:
 
 
 def origin(label: str) -> tuple[str, int]:
-    """Who pushed it, or what it was made of, and his how manieth it was."""
+    """Its pusher or its source, and its number among the pusher's frames."""
     pusher, _, number = label.partition("+")[0].partition(":")
     return pusher, int(number)
 
@@ -83,11 +83,11 @@ class Leaf(Processor):
         self.heard += 1
 
     def handles_kind(self, kind: type[Frame], up: bool) -> str:
-        """Whether it handles a kind: q in its lane, d directly, - not at all."""
+        """How it handles a kind: q in its lane, d directly, - not at all."""
         return dict(zip(PLACES, self.modes, strict=True)).get((kind, up), "-")
 
     def fails_at(self, label: str) -> bool:
-        """Whether it fails at this frame: the same each time."""
+        """True if it fails at this frame: the same each time."""
         return Random(f"{self.key} fails {label}").random() < self.fails
 
     async def handle(self, frame: Frame, up: bool) -> None:
@@ -357,7 +357,7 @@ class RandomCall:
     # -- what must hold while it runs ------------------------------------------------------------------------------
 
     def check(self, processor: Processor, frame: Frame) -> None:
-        """Called wherever a frame is handled. What it finds is raised in the end: an error here would be handled."""
+        """Called wherever a frame is handled. Its findings are raised in the end: an error here would be handled."""
         if self.session.floor.is_stale(frame):
             self.wrong.append(f"{processor.name} got stale {label_of(frame)}")
         for leaf in self.leaves:
@@ -365,7 +365,7 @@ class RandomCall:
                 self.wrong.append(f"{leaf.name} holds {len(leaf._lane)} frames")
 
     def _limit(self, leaf: Leaf) -> int:
-        """What its lane may hold: more than its capacity only where someone cannot wait."""
+        """The bound of its lane: more than its capacity only where a push cannot wait."""
         if "q" not in leaf.modes[3:] and not any(other.answers for other in self.leaves):
             return leaf.capacity
         return leaf.capacity * UPSTREAM_FACTOR + sum(sent.kind is Configure for sent in self.sent)  # never refused
@@ -418,7 +418,7 @@ class RandomCall:
             assert arrived[sent.label] == 0 or True in fates, f"{sent.label} arrived though a handler failed at it"
         assert len(missing) <= refused, f"lost: {missing}"
         if not (self.tee_in_switch and self.selects):
-            # What a handler made of a frame it may make again when that moves back.
+            # The product of a handler may be made again when the frame moves back.
             twice = [sent.label for sent in self.sent if arrived[sent.label] > 1]
             assert not twice, f"more than one copy of {twice}"
 
@@ -458,7 +458,7 @@ def _active(node: Processor) -> Iterator[Leaf]:
 
 
 def _fates(node: Processor, label: str, kind: type[Frame], up: bool) -> set[bool]:
-    """What may become of a frame on its way through: it comes out (True) or not."""
+    """The possible fates of a frame on its way through: it comes out (True) or not."""
     if isinstance(node, Leaf):
         fails = kind is not Configure and node.handles_kind(kind, up) != "-" and node.fails_at(label)
         return {not fails}

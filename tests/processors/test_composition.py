@@ -183,7 +183,7 @@ async def test_a_branch_that_fails_is_reported_and_the_line_goes_on() -> None:
         async def take(self, frame: UserText | Configure) -> None:
             raise ValueError("cannot hear")
 
-    async with running(Tee([Fails()]), sink := Sink()) as call:
+    async with running(Tee([Fails()]), sink := Sink(), may_fail=True) as call:
         await call.types("a")
         await call.session.send(Configure(voice="new"))
         assert [error.processor for error in call.errors] == ["Fails", "Fails"]

@@ -1,4 +1,4 @@
-"""What holds of every call, whatever the pipeline, the frames, the interruptions and the order of tasks."""
+"""The rules that every call keeps, with any pipeline, frames, interruptions and order of tasks."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class OneSecond(Processor):
 
 
 def by_the_book(script: list[Deed], capacity: int) -> list[tuple[str, float]]:
-    """What comes out of the lane, and when: worked out without one."""
+    """The frames that come out of the lane, and their times: worked out without a lane."""
     out: list[tuple[str, float]] = []
     queue: deque[tuple[str, str]] = deque()
     at_work: tuple[str, str, float] | None = None

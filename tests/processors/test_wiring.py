@@ -26,12 +26,14 @@ from duologue import (
     handles,
 )
 from duologue.errors import ConfigurationError
-from duologue.frames import EndOfTurn, SpeechStarted, UserAudio
+from duologue.frames import EndOfTurn, SpeechStarted, ToolCall, UserAudio
 from duologue.processors.kernel.wiring import draw
 from duologue.services.google import GeminiLive, GeminiLiveOptions
 from duologue.services.openai import OpenAIRealtime, OpenAIRealtimeOptions
 from duologue.testing import MockLLM, MockSTT, MockTTS
 from duologue.transports import MemoryTransport
+from duologue.web.realtime.jobs import Jobs
+from duologue.web.realtime.tools import ClientTools
 
 
 def cascade() -> Cascade:
@@ -161,6 +163,36 @@ def test_an_agent_whose_tools_nothing_runs_is_refused() -> None:
         wired("in vad ends engine out", agent=ann)
     with pytest.raises(ConfigurationError, match=r"'Ann' has tools, but nothing runs them: put Tools\(\) behind"):
         Session(Pipeline([cascade(), Handoff([ann])]))
+
+
+class OwnRunner(Processor):
+    """Runs tool calls in the application's own way."""
+
+    follows = frozenset({ToolCall})
+
+
+class Watch(Processor):
+    """Sees tool calls pass, and runs none."""
+
+    @handles(ToolCall)
+    async def see(self, call: ToolCall) -> None:
+        await self.push(call)
+
+
+@pytest.mark.parametrize("behind", [Tools, OwnRunner])
+def test_tools_are_run_by_any_processor_that_declares_it(behind: type[Processor]) -> None:
+    ann = Agent(name="Ann", tools=[Tool(look_up)])
+    Session(Pipeline([cascade(), behind()]), agent=ann)
+    Session(Pipeline([cascade(), Handoff([ann]), behind()]))
+
+
+def test_a_processor_that_only_sees_tool_calls_pass_does_not_run_them() -> None:
+    ann = Agent(name="Ann", tools=[Tool(look_up)])
+    for bystander in (Watch, lambda: ClientTools(Jobs(lambda error: None), lambda frame: None)):
+        with pytest.raises(ConfigurationError, match="'Ann' has tools, but nothing runs them"):
+            Session(Pipeline([cascade(), bystander()]), agent=ann)
+        with pytest.raises(ConfigurationError, match="'Ann' has tools, but nothing runs them"):
+            Session(Pipeline([cascade(), Handoff([ann]), bystander()]))
 
 
 def test_a_handoff_without_an_engine_names_the_mend() -> None:

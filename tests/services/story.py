@@ -24,6 +24,7 @@ from duologue.frames import (
 from duologue.services.cascade import Cascade
 from duologue.services.llm import Message, Request, ToolRequest
 from duologue.services.stt import STT
+from duologue.services.tts import TTS
 from duologue.session.conversation import Item
 from duologue.testing import BareCall, Probe
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
@@ -109,7 +110,7 @@ def said(item: Any) -> str:
 
 
 def asked(request: Request) -> list[str]:
-    """What a model was asked, a message a line."""
+    """The messages of a request to a model, one a line."""
     return [said(message) for message in request.messages]
 
 
@@ -135,7 +136,7 @@ def story(
     *rest: Processor,
     llm: MockLLM | None = None,
     stt: STT | None = None,
-    tts: MockTTS | None = None,
+    tts: TTS | None = None,
     engine: Cascade | None = None,
     engines: Mapping[str, Cascade] | None = None,
     before: tuple[Processor, ...] = (),

@@ -12,8 +12,8 @@ import pytest
 
 from duologue.errors import ServiceError
 from duologue.frames import BotText, Say, ToolCall, UserText
+from duologue.services.answering import Spending
 from duologue.services.llm import Request, ToolRequest
-from duologue.services.spending import Spending
 from duologue.services.stt import Transcription
 from duologue.services.tts import SpeechChunk
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
@@ -510,7 +510,7 @@ async def test_speech_without_end_is_cut(fault: str) -> None:
 
 
 async def test_a_service_that_keeps_failing_to_speak_ends_the_call_with_a_reason() -> None:
-    async with calling(llm=MockLLM(["Fine."]), tts=BadTTS("refused", times=100)) as call:
+    async with calling(llm=MockLLM(["Fine."]), tts=BadTTS("refused", times=100), may_fail=True) as call:
         for _ in range(2):
             await call.types("Hello?")
             await call.waits(5)
@@ -589,7 +589,7 @@ async def test_a_service_that_is_down_is_not_told_as_not_understood(fault: str) 
 
 @pytest.mark.parametrize("fault", STT_FAULTS)
 async def test_a_service_that_keeps_failing_to_hear_ends_the_call_with_a_reason(fault: str) -> None:
-    async with calling(stt=BadSTT(fault, times=100), llm=MockLLM(["Fine."])) as call:
+    async with calling(stt=BadSTT(fault, times=100), llm=MockLLM(["Fine."]), may_fail=True) as call:
         await call.says(0.5)
         await call.waits(20)
         await call.says(0.5)
@@ -597,6 +597,19 @@ async def test_a_service_that_keeps_failing_to_hear_ends_the_call_with_a_reason(
     assert call.outcome.reason == "error"
     assert str(call.outcome.error).startswith("BadSTT failed 3 times in a row: ")
     assert "Sorry, I did not catch that." not in " ".join(call.log)
+
+
+async def test_a_service_that_keeps_failing_but_leaves_a_partial_text_is_kept() -> None:
+    class HalfDeaf(BadSTT):
+        def partial(self) -> Transcription:
+            return Transcription(text="Hel")
+
+    async with calling(stt=HalfDeaf("finish", times=6), llm=MockLLM(["Fine."])) as call:
+        for _ in range(4):
+            await call.says(0.5)
+            await call.waits(12)
+        assert [line for line in call.log if line.startswith("caller")] == ["caller: Hel"] * 3 + ["caller: Hello."]
+        assert [error.message for error in call.errors] == ["no transcript: the socket is closed"] * 3
 
 
 async def test_a_feed_that_ignores_its_cancellation_is_left_behind_and_the_utterance_is_heard() -> None:

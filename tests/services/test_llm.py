@@ -57,7 +57,7 @@ class Failing(MockLLM):
 
 
 class Texts(MockSTT):
-    """What the caller says, as if it had been recognised."""
+    """The caller's words, as if they had been recognised."""
 
     def __init__(self, *texts: str) -> None:
         super().__init__(texts, delay_s=0.1)
@@ -347,7 +347,7 @@ async def test_after_the_fence_nothing_of_the_turn_comes_in_any_order_of_tasks()
 
 
 class Slow(Processor):
-    """Takes a moment for each output, in the task of whoever pushes it."""
+    """Takes a moment for each output, in the pusher's task."""
 
     @handles(BotText, ToolCall)
     async def wait(self, frame: BotText | ToolCall) -> None:
@@ -668,7 +668,7 @@ async def test_an_error_beside_the_model_does_not_silence_the_agent() -> None:
                 raise LookupError("what to say then")
             return "Sorry."
 
-    async with story(llm=Moody(["Fine."])) as call:
+    async with story(llm=Moody(["Fine."]), may_fail=True) as call:
         await call.types("Hello?")
         await call.waits_until(2)
         await call.types("Again?")

@@ -6,9 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from duologue.services.spoken_text import spoken
+from duologue.services.spoken_text import Reader
 from duologue.testing.mocks import MockLLM, MockTTS
 from tests.services.story import story
+
+
+def spoken(text: str) -> str:
+    """What is read aloud of a text."""
+    return Reader().read(text).text
 
 
 @pytest.mark.parametrize(

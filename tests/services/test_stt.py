@@ -98,7 +98,7 @@ class Line:
 
 
 def piece(number: int) -> UserAudio:
-    """20 ms of audio that can be told from all others."""
+    """20 ms of audio that differ from all others."""
     samples = np.full(320, number + 1, "<i2")
     return UserAudio(audio=samples.tobytes(), sample_rate=16_000, at=number * 0.02)
 

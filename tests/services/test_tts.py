@@ -9,8 +9,8 @@ import pytest
 from duologue.frames import BotAudio, BotText, Interrupted, ResponseEnded, Say, ToolCall, Usage, Word, WordTimes
 from duologue.processors import Processor, handles
 from duologue.processors.tools import Tools
+from duologue.services.response_speech import in_proportion
 from duologue.services.tts import SpeechChunk
-from duologue.services.word_times import in_proportion
 from duologue.testing.mocks import MockLLM, MockTTS
 from duologue.transports import MemoryTransport
 from tests.services.story import Story, asks, story
@@ -326,7 +326,7 @@ async def test_speech_in_odd_pieces_is_heard_whole(size: int) -> None:  # pipeca
         async def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
             for start in range(0, len(speech), size):
                 yield SpeechChunk(speech[start : start + size])
-            yield SpeechChunk(b"\1")  # half a sample is no error
+            yield SpeechChunk(b"\1")  # half a sample is not an error
             yield SpeechChunk(b"")
 
     async with story(llm=MockLLM(["Hello. There."]), tts=Streamed()) as call:

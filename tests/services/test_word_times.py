@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duologue.frames import Word
-from duologue.services.spoken_text import spoken
+from duologue.services.response_speech import WordAligner
+from duologue.services.spoken_text import Reader
 from duologue.services.tts import SpeechChunk
-from duologue.services.word_times import WordAligner
 from duologue.testing.mocks import MockLLM, MockTTS
 from duologue.transports import MemoryTransport
 from tests.services.story import story
@@ -26,7 +26,7 @@ def timed(words: list[str]) -> list[Word]:
 def aligned(text: str, words: list[str]) -> tuple[list[str], list[str]]:
     """The words as the text has them, and those that are not in it."""
     aligner = WordAligner()
-    aligner.add(text, spoken(text))
+    aligner.add(Reader().read(text))
     aligner.begin(0.0)
     found = [*aligner.align(timed(words)), *aligner.rest(0.5 * len(words))]
     assert "".join(word.text for word in found) == text
@@ -86,7 +86,7 @@ def test_whatever_the_vendor_times_the_words_join_to_the_text(text: list[str], w
 @given(st.lists(st.floats(), min_size=4, max_size=4))
 def test_times_that_are_none_are_put_in_order(times: list[float]) -> None:
     aligner = WordAligner()
-    aligner.add("one two", "one two")
+    aligner.add(Reader().read("one two"))
     aligner.begin(1.0)
     words = aligner.align([Word("one", times[0], times[1]), Word("two", times[2], times[3])])
     assert words[0].start_s == 1.0

@@ -64,7 +64,7 @@ class Piece:
 
 @dataclass
 class Spoken:
-    """What the caller was allowed, for each sample: when it was spoken, and when its piece came in."""
+    """The caller's access for each sample: when it was spoken, and when its piece came in."""
 
     then: list[str] = field(default_factory=list)
     at_feeding: list[str] = field(default_factory=list)

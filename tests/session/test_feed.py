@@ -201,7 +201,7 @@ async def test_levels_and_times_are_measured_only_while_somebody_asks_for_them()
 
 
 async def test_a_watcher_that_fails_harms_nobody() -> None:
-    async with running() as call:
+    async with running(may_fail=True) as call:
 
         def fail(event: FeedEvent) -> None:
             raise RuntimeError("full disk")
@@ -214,7 +214,7 @@ async def test_a_watcher_that_fails_harms_nobody() -> None:
 
 
 async def test_a_watcher_that_fails_at_everything_does_not_get_its_own_errors() -> None:
-    async with running() as call:
+    async with running(may_fail=True) as call:
         seen: list[FeedEvent] = []
 
         def fail(event: FeedEvent) -> None:
@@ -300,7 +300,7 @@ async def test_a_message_that_turns_out_not_to_be_heard_is_taken_back() -> None:
 
 
 async def test_every_event_is_json_and_back() -> None:
-    async with running() as call:
+    async with running(may_fail=True) as call:
         session = call.session
         events = watched(session)
         session.broadcast(Usage(service="x", model="m", input_tokens=3))

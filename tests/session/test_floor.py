@@ -204,7 +204,7 @@ def test_holding_back_and_letting_go_reaches_every_playout() -> None:
 
 
 class Edges:
-    """What a playout would do, and when."""
+    """The actions of a playout, with their times."""
 
     def __init__(self) -> None:
         self.floor = Floor()

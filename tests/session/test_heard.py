@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from duologue.frames import Word
-from duologue.services.word_times import in_proportion
-from duologue.session.heard import cut_text, heard_text
+from duologue.services.response_speech import in_proportion
+from duologue.session.ledger import cut_text, heard_text
 
 CHINESE = "我们的营业时间是周一至周五上午九点到下午六点，周末上午十点到下午四点。"
 TEXTS = {

@@ -137,7 +137,7 @@ BROKEN = [
 
 @pytest.mark.parametrize(("hook", "why"), BROKEN)
 async def test_a_transcript_passes_unchanged_if_its_hook_fails(hook: Callable[[Any], Any], why: str) -> None:
-    async with story(stt=MockSTT(["hello"])) as call:
+    async with story(stt=MockSTT(["hello"]), may_fail=True) as call:
         call.session.intercept(UserTranscript, hook)
         await call.says()
         await call.waits_until(6.0)
@@ -222,7 +222,7 @@ async def test_a_hook_may_answer_a_call_itself() -> None:
 
 @pytest.mark.parametrize(("hook", "why"), BROKEN)
 async def test_a_call_is_refused_if_its_hook_fails(hook: Callable[[Any], Any], why: str) -> None:
-    async with story(Tools([pay]), llm=payer()) as call:
+    async with story(Tools([pay]), llm=payer(), may_fail=True) as call:
         await one_call(call, hook)
     assert paid == []
     (result,) = results(call.session)
@@ -277,11 +277,11 @@ async def test_what_cannot_be_intercepted_is_refused() -> None:
             call.session.intercept(ToolCall, lambda frame: frame, timeout_s=0)
 
 
-# -- what is told ------------------------------------------------------------------------------------------------------
+# -- the reports -------------------------------------------------------------------------------------------------------
 
 
 class Loud:
-    """Whatever is no digital silence is speech."""
+    """Everything but digital silence is speech."""
 
     sample_rate, frame_samples = 16_000, 320
 

@@ -19,7 +19,7 @@ TEXT = "The weather in Paris is fine today."
 
 
 def respond(call: TextCall, text: str, *, sent_s: float, played_s: float, words: tuple[Word, ...] = ()) -> str:
-    """The agent takes a turn and speaks; so much has been sent and played by now."""
+    """The agent takes a turn and speaks; these seconds have been sent and played."""
     session = call.session
     session.audio.has_playout = True
     response_id = session.ledger.new_id()
@@ -117,7 +117,7 @@ async def test_a_fence_that_fails_does_not_keep_the_others_from_falling() -> Non
     def broken() -> None:
         raise ValueError("the device is gone")
 
-    async with running(Relay(), sink := Sink()) as call:
+    async with running(Relay(), sink := Sink(), may_fail=True) as call:
         call.session.on_fence(broken)
         call.session.on_fence(lambda: fell.append("second"))
         respond(call, TEXT, sent_s=2.0, played_s=1.0)
@@ -132,7 +132,7 @@ async def test_a_listener_of_the_conversation_that_fails_does_not_stop_the_inter
     def broken(item: Item) -> None:
         raise ValueError("no database")
 
-    async with running(Relay()) as call:
+    async with running(Relay(), may_fail=True) as call:
         call.session.conversation.listen(broken)
         respond(call, "Certainly.", sent_s=0.5, played_s=0.5)
         respond(call, TEXT, sent_s=2.0, played_s=1.0)

@@ -1,4 +1,4 @@
-"""What was heard is what was played: by word times where there are any, else by proportion."""
+"""The heard text is the part that was played: by word times where there are any, else by proportion."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 from duologue.frames import Word
 from duologue.session import Heard, Ledger
-from duologue.session.heard import SPOKEN_CHARACTERS_PER_S
-from duologue.session.ledger import Response
+from duologue.session.ledger import SPOKEN_CHARACTERS_PER_S, Response
 
 
 class Book:
@@ -26,7 +25,7 @@ class Book:
         )
 
     def response(self, text: str, sent_s: float, played_s: float, *, all_sent: bool = True) -> None:
-        """A response, sent and played so far."""
+        """A response, of which these seconds have been sent and played."""
         self.ledger.open("r", 1)
         self.ledger.add_text("r", text)
         self.ledger.sent("r", sent_s)
@@ -35,7 +34,7 @@ class Book:
         self.ledger.played("r", played_s)
 
     def cut(self) -> Heard:
-        """What was heard when the caller cut in."""
+        """The heard text when the caller cut in."""
         [heard] = self.ledger.cut(1)
         return heard
 
@@ -83,7 +82,7 @@ def test_without_word_times_the_text_is_cut_in_proportion_at_a_word(played_s: fl
 
 
 def test_while_audio_is_still_to_come_the_text_is_taken_to_last_as_long_as_speech_does() -> None:
-    """Half a second of a long text is not half of the text because half a second was sent so far."""
+    """Half a second of a long text is not half of the text because half a second has been sent."""
     book = Book()
     book.response(TEXT * 4, sent_s=0.5, played_s=0.5, all_sent=False)
     heard = book.cut().text

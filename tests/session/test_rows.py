@@ -206,7 +206,7 @@ async def test_append_begins_anew_if_the_final_words_are_others() -> None:
 
 
 async def test_a_listener_can_stop_and_one_that_fails_harms_nobody() -> None:
-    async with running() as call:
+    async with running(may_fail=True) as call:
         rows, first, second = Rows(call.session), list[RowEvent](), list[RowEvent]()
 
         def fail(event: RowEvent) -> None:

@@ -20,7 +20,7 @@ DEADLINES = Deadlines(start_s=3, drain_s=10, stop_s=2, close_s=5)
 
 
 class Stubborn(Processor):
-    """Ignores its cancellation so many times, at a place of its choice; for ever until `release` is called."""
+    """Ignores its cancellation a number of times, at a place of its choice; for ever until `release` is called."""
 
     def __init__(self, where: str, times: int | None = None) -> None:
         self.where, self.times = where, times
@@ -54,7 +54,7 @@ class Stubborn(Processor):
 
 
 async def clean(session: Session, *processors: Stubborn) -> None:
-    """The session has ended, and once the stubborn ones give in there is nothing left of it."""
+    """The session has ended, and once the stubborn tasks give in nothing is left of it."""
     assert session.state is State.ENDED
     for processor in processors:
         processor.release()

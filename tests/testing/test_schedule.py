@@ -1,4 +1,4 @@
-"""What a seed does to the order of tasks, what it leaves alone, and how a failing seed is told."""
+"""A seed changes the order of tasks and nothing else, and a failing seed is printed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SEEDS = range(500)
 
 
 def trace(seed: int | None) -> list[str]:
-    """What eight tasks do that share streams, locks and deadlines, in the order in which they do it."""
+    """The steps of eight tasks that share streams, locks and deadlines, in their order."""
     log: list[str] = []
     lock = anyio.Lock()
 

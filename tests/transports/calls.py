@@ -123,20 +123,27 @@ class Agent:
 class AgentCall(BareCall):
     """A call over a `MemoryTransport`, in which the test speaks for the agent. It is cancelled at its end."""
 
-    def __init__(self, session: Session, transport: MemoryTransport, *, ends: bool = False) -> None:
-        super().__init__(session, ends=ends)
+    def __init__(
+        self, session: Session, transport: MemoryTransport, *, ends: bool = False, may_fail: bool = False
+    ) -> None:
+        super().__init__(session, ends=ends, may_fail=may_fail)
         self.transport = transport
         self.far_end = FarEnd(transport, session)
         self.agent = Agent(session)
 
     @classmethod
     def through(
-        cls, *processors: Processor, ends: bool = False, settings: PlayoutSettings | None = None, **options: Any
+        cls,
+        *processors: Processor,
+        ends: bool = False,
+        may_fail: bool = False,
+        settings: PlayoutSettings | None = None,
+        **options: Any,
     ) -> Self:
         """A call through these processors, between both ends of the transport."""
         transport = MemoryTransport(RATE, settings)
         pipeline = Pipeline([transport.input(), *processors, transport.output()])
-        return cls(Session(pipeline, **options), transport, ends=ends)
+        return cls(Session(pipeline, **options), transport, ends=ends, may_fail=may_fail)
 
 
 calling = AgentCall.through

@@ -56,10 +56,10 @@ class Ear(Processor):
 class InputCall(BareCall):
     """A call whose caller feeds the head of the pipeline. It is cancelled at its end."""
 
-    def __init__(self, ear: Ear | None = None) -> None:
+    def __init__(self, ear: Ear | None = None, *, may_fail: bool = False) -> None:
         self.ear = ear or Ear()
         self.head = TransportInput()
-        super().__init__(Session(Pipeline([self.head, self.ear])), ends=False)
+        super().__init__(Session(Pipeline([self.head, self.ear])), ends=False, may_fail=may_fail)
 
     async def start(self) -> None:
         """Begin to run: audio may come while the session opens."""
@@ -247,7 +247,7 @@ async def test_audio_that_is_none_is_refused_and_loses_nothing_else(pcm: bytes, 
 
 
 async def test_a_listener_that_fails_is_reported_and_harms_nobody() -> None:
-    async with InputCall() as call:
+    async with InputCall(may_fail=True) as call:
         heard: list[bytes] = []
 
         def fail(pcm: bytes, rate: int, at: float) -> None:

@@ -72,11 +72,11 @@ async def test_an_aiortc_without_what_is_used_of_it_is_refused_by_name(monkeypat
         def __init__(self) -> None:
             self.other = 1
 
-    peer.check_sdk.cache_clear()
+    peer.check_aiortc.cache_clear()
     monkeypatch.setattr(peer, "RTCRtpReceiver", Receiver)
     try:
         with pytest.raises(ConfigurationError, match=r"aiortc 1\..* Receiver has no attribute _RTCRtpReceiver__jitter"):
             Line()
     finally:
-        peer.check_sdk.cache_clear()
+        peer.check_aiortc.cache_clear()
     await asyncio.sleep(0)

@@ -1,4 +1,4 @@
-"""Keys: empty ones, wrong ones, and an authentication that does not answer."""
+"""Empty keys, wrong keys, and an authentication that does not answer."""
 
 from __future__ import annotations
 

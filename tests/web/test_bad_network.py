@@ -50,7 +50,7 @@ async def test_with_five_percent_lost_and_100_ms_of_jitter_a_call_goes_on_in_tim
             await until(lambda: len(engine.pcm()) - before > 2 * 16_000 * 4)
             assert relay.lost > 10
             bad = engine.pcm()[before:]
-            # What was lost or came too late is made up for: time does not slip, and the tone is still one.
+            # Audio that is lost or late is made up for: time does not slip, and the tone is still one.
             assert sounding_s(bad, 16_000) == pytest.approx(3.0, abs=0.4)
             # aiortc as a client conceals nothing, and drops what comes out of order.
             assert sounding_s(client.heard_pcm(), 48_000) > 1.0

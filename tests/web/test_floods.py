@@ -1,4 +1,4 @@
-"""What one client may send at every door: audio, bytes, images, messages without a pause. The others do not notice."""
+"""The limits of one client at every door: audio, bytes, images, messages without a pause. The others do not notice."""
 
 from __future__ import annotations
 

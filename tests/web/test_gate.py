@@ -24,7 +24,7 @@ from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.testing.websocket import serving
 from duologue.transports.client import ClientTransport
 from duologue.web import ClientRefused, RealtimeTransport, listen, openai_realtime_app, routes, token_auth
-from duologue.web.gate import Rules, take_token
+from duologue.web.gate import Admission, take_token
 
 EVIL = "http://evil.example"
 SOCKETS = ("/ws", "/ws/protobuf", "/websocket/offer", "/v1/realtime", "/realtime", "/listen/c1")
@@ -213,4 +213,4 @@ def test_no_host_breaks_the_check(host: str) -> None:
     headers = [(b"host", host.encode("latin-1", "replace"))]
     scope = {"type": "http", "method": "GET", "path": "/", "headers": headers}
     with contextlib.suppress(ClientRefused):
-        Rules(allowed_hosts=["voice.example"]).check(scope)
+        Admission(allowed_hosts=["voice.example"]).check(scope)

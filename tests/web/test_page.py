@@ -27,7 +27,7 @@ def text(name: str) -> str:
 
 @dataclass
 class Answer:
-    """What a server answers to a request."""
+    """A server's answer to a request."""
 
     status: int
     headers: Headers

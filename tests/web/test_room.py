@@ -66,7 +66,7 @@ async def test_offers_that_nobody_follows_up_leave_room_for_calls_and_for_other_
     theirs[0].start()
     assert theirs[0].connected
     assert refused(calls, client("eleventh")) == 503
-    # An offer that is connected when there is no room any more is over.
+    # An offer that is connected when all places are taken is over.
     late = next(call for call in calls if not call.connected)
     late.start()
     await late.wait()

@@ -49,7 +49,7 @@ async def served(request_s: float = 0.4, most: int = 256, key: str = "") -> Asyn
 
 
 async def received(connection: socket.socket, most: int = 65536) -> bytes:
-    """What the server sends next; b"" if it closes the connection. Raises TimeoutError."""
+    """The bytes that the server sends next; b"" if it closes the connection. Raises TimeoutError."""
     try:
         return await asyncio.wait_for(asyncio.get_running_loop().sock_recv(connection, most), 10)
     except ConnectionResetError:

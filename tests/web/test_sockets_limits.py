@@ -1,4 +1,4 @@
-"""Who may call by WebSocket, what clients may use up, and what one client's trouble does to the others."""
+"""Admission by WebSocket, the limits of clients, and the trouble of one client beside the others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 from duologue import Session
 from duologue.frames import UserText
-from duologue.session.host import State
+from duologue.session.life import State
 from duologue.testing.websocket import WebSocketClient, calling, serving
 from duologue.transports.client import ClientTransport
 from duologue.web import ClientRefused, WebLimits, token_auth

@@ -144,9 +144,8 @@ def _check_place(handoff: Handoff, before: Sequence[Node], after: Sequence[Node]
         )
     if any(isinstance(node, Tools) for node in before):
         raise ConfigurationError("Tools stands before Handoff, and would get its calls: put it behind")
-    tools = [node for node in after if isinstance(node, Tools)]
     for agent in handoff.cast.agents.values():
-        check_tools_run(agent, tools)
+        check_tools_run(agent, after)
 
 
 def _checked_engines(handoff: Handoff) -> Engines:

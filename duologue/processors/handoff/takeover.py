@@ -18,7 +18,7 @@ from ...agents.agent import Agent, Cast
 from ...agents.engine import Engine, EngineConfig, plain_specs
 from ...errors import ConfigurationError, DeadlineExceeded
 from ...frames import Configure, Frame, HandoffCompleted, HandoffFailed, HandoffStarted, Say, ToolCall, ToolResult
-from ...session.host import State
+from ...session.life import State
 from ...session.session import Session
 from ..kernel.groups import Group
 from ..kernel.node import Node

@@ -9,8 +9,7 @@ from ...errors import ConfigurationError
 from ...frames import Frame
 from .host import Direction, Host, Target
 from .lane import Lane
-from .node import Node
-from .routes import EndPort, LeafPort, Port, Routes, drop
+from .node import EndPort, LeafPort, Node, Port, Routes, drop
 
 Tap = Callable[[Any, Direction, Frame], None]
 """Called with the processor that pushes, the direction and the frame."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 
@@ -94,33 +94,14 @@ class Worked(Protocol):
         """The task; None before the first frame."""
 
 
-class Waits:
-    """Records which tasks wait for which others, to avoid deadlocks."""
-
-    def __init__(self) -> None:
-        self._on: dict[asyncio.Task[Any], Worked | asyncio.Task[Any]] = {}
+class Waits(Protocol):
+    """The record of which tasks wait for which others, to avoid deadlocks."""
 
     def in_a_circle(self, on: Worked | asyncio.Task[Any]) -> bool:
         """Return True if waiting for `on` would make the running task wait for itself, directly or through others."""
-        me = asyncio.current_task()
-        step: Worked | asyncio.Task[Any] | None = on
-        for _ in range(len(self._on) + 1):
-            task = step if step is None or isinstance(step, asyncio.Task) else step.worker
-            if task is None or task is me:
-                return task is me
-            step = self._on.get(task)
-        return False
 
-    @contextmanager
-    def noted(self, on: Worked | asyncio.Task[Any]) -> Iterator[None]:
+    def noted(self, on: Worked | asyncio.Task[Any]) -> AbstractContextManager[None]:
         """In the block, record that the running task waits for another task, or for room in a queue."""
-        me = asyncio.current_task()
-        assert me is not None
-        self._on[me] = on
-        try:
-            yield
-        finally:
-            del self._on[me]
 
 
 class Host(Protocol):

@@ -14,7 +14,7 @@ from ...errors import ConfigurationError
 _PACKAGE = __name__.partition(".")[0]
 
 
-def check_names(cls: type) -> None:
+def check_private_names(cls: type) -> None:
     """Raise ConfigurationError for a private name of the framework's bases that `cls` defines or sets on `self`.
 
     Such a name would replace a part of the base, which then fails elsewhere. Names that begin with two underscores are

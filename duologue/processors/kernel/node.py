@@ -1,162 +1,26 @@
-"""`Node`: the base of processors and groups; and `handles`, which declares the frames that a method handles."""
+"""`Node`: the base of processors and groups. `Routes`: the callables that take the frames that a node pushes.
+
+A route is cached per (node, direction, frame type). The tree of pipelines is turned into *ports*. A port returns, for a
+frame type, the callable that takes the frame from there on. Processors that do not handle the type are skipped when
+the route is computed, not at each frame.
+"""
 
 from __future__ import annotations
 
-import inspect
-import types
-import typing
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
+from typing import Any, Protocol
 
-from ...errors import ConfigurationError, IllegalState
-from ...frames import Control, Frame, Input, Output, Signal
-from .host import Host, Target
-from .lane import Lane
-from .names import check_names
+from ...errors import BadInput, ConfigurationError, DuologueError, IllegalState
+from ...frames import Control, End, Frame, Output, Signal
+from .handlers import Spec, find_handler, frame_family, read_spec
+from .host import Direction, Host, Target
+from .lane import DONE, Lane
+from .names import check_private_names
+from .tasks import stray
 
-FrameFamily = type[Frame]
-FRAME_FAMILIES: tuple[FrameFamily, ...] = (Signal, Input, Output, Control)
-
-F = TypeVar("F", bound=Callable[..., Any])
-
-
-@dataclass(frozen=True, slots=True)
-class Handling:
-    """One `@handles(...)` on a method."""
-
-    types: tuple[type[Frame], ...]
-    queued: bool
-    upstream: bool
-
-
-@dataclass(frozen=True, slots=True)
-class HandlerSpec:
-    """The method that handles a frame type. `queued` is True if it runs in the processor's lane."""
-
-    method: str
-    queued: bool
-
-
-@dataclass(slots=True)
-class Spec:
-    """The frames that a class handles. Computed once per class."""
-
-    down: dict[type[Frame], HandlerSpec] = field(default_factory=dict)
-    up: dict[type[Frame], HandlerSpec] = field(default_factory=dict)
-    signals: dict[type[Frame], HandlerSpec] = field(default_factory=dict)
-    lane_down: frozenset[FrameFamily] = frozenset()
-    lane_up: frozenset[FrameFamily] = frozenset()
-
-
-def frame_family(frame_type: type[Frame]) -> FrameFamily:
-    """Return the family of a frame type. Raises ConfigurationError for a type without a family."""
-    for family in FRAME_FAMILIES:
-        if issubclass(frame_type, family):
-            return family
-    raise ConfigurationError(f"{frame_type.__name__} is not a frame: subclass Signal, Input, Output or Control")
-
-
-def handles(*frame_types: type[Frame], queued: bool = False, upstream: bool = False) -> Callable[[F], F]:
-    """Declare that a method handles these frame types and their subclasses.
-
-    The handler takes one frame and is `async def`. A handler of a `Signal` may be a plain `def`, which runs before
-    the broadcast returns; an `async def` handler of a signal runs in its own task. `Frame` means all frames except
-    signals. A subclass that overrides the method need not declare it again.
-
-    `queued=True` runs the handler in the processor's lane, a bounded queue with its own task, for slow work; all
-    frames of that family then pass through the lane. `upstream=True` handles frames that travel upstream instead of
-    downstream. An `Input` or `Output` that is handled goes no further unless the handler pushes it. A `Control` goes on
-    by itself when the handler has ended, and must not be pushed.
-
-    Raises ConfigurationError for an argument that is not a frame type, and for a signal with `queued=True`.
-    """
-    if not frame_types:
-        raise ConfigurationError("handles() needs at least one frame type")
-    for frame_type in frame_types:
-        if not (isinstance(frame_type, type) and issubclass(frame_type, Frame)):
-            raise ConfigurationError(f"handles(): {frame_type!r} is not a frame type")
-        if queued and issubclass(frame_type, Signal):
-            raise ConfigurationError(f"handles(): {frame_type.__name__} is a Signal and is never queued")
-
-    def mark(method: F) -> F:
-        marks: list[Handling] = getattr(method, "__handles__", [])
-        method.__handles__ = [*marks, Handling(frame_types, queued, upstream)]  # type: ignore[attr-defined]
-        return method
-
-    return mark
-
-
-def find_handler(table: dict[type[Frame], HandlerSpec], frame_type: type[Frame]) -> HandlerSpec | None:
-    """Return the handler of the most specific declared type; None if no type fits."""
-    if not table:
-        return None
-    for base in frame_type.__mro__:
-        if base in table:
-            return table[base]
-    return None
-
-
-def read_spec(cls: type) -> Spec:
-    """Compute the frames that a class handles. Raises ConfigurationError for invalid handlers."""
-    spec = Spec()
-    lanes: dict[bool, set[FrameFamily]] = {False: set(), True: set()}
-    for method_name in dir(cls):
-        method = inspect.getattr_static(cls, method_name)
-        for mark in _marks(cls, method_name) if callable(method) else ():
-            _check_handler(cls, method_name, method, mark)
-            for frame_type in mark.types:
-                family = frame_family(frame_type) if frame_type is not Frame else None
-                table = spec.signals if family is Signal else spec.up if mark.upstream else spec.down
-                if frame_type in table:
-                    raise ConfigurationError(
-                        f"{cls.__name__}: both {table[frame_type].method} and {method_name} "
-                        f"handle {frame_type.__name__}"
-                    )
-                table[frame_type] = HandlerSpec(method_name, mark.queued)
-                if mark.queued:
-                    lanes[mark.upstream].update([family] if family else [Input, Output, Control])
-    spec.lane_down, spec.lane_up = frozenset(lanes[False]), frozenset(lanes[True])
-    return spec
-
-
-def _marks(cls: type, method_name: str) -> list[Handling]:
-    """Return the declarations of a method, or of the method that it overrides."""
-    for base in cls.__mro__:
-        if marks := getattr(base.__dict__.get(method_name), "__handles__", None):
-            return list(marks)
-    return []
-
-
-def _check_handler(cls: type, name: str, method: Any, mark: Handling) -> None:
-    where = f"{cls.__name__}.{name}"
-    signals = [t for t in mark.types if issubclass(t, Signal)]
-    if not inspect.iscoroutinefunction(method) and len(signals) < len(mark.types):
-        raise ConfigurationError(f"{where} must be `async def`: only handlers of signals may be plain functions")
-    parameters = list(inspect.signature(method).parameters.values())
-    required = [
-        p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
-    ]
-    unfillable = [p for p in parameters if p.default is p.empty and p.kind is p.KEYWORD_ONLY]
-    if len(required) != 2 or unfillable:
-        raise ConfigurationError(f"{where} must take exactly one frame")
-    try:
-        annotation = typing.get_type_hints(method).get(parameters[1].name)
-    except (NameError, AttributeError):  # names that exist only for the type checker
-        return
-    if annotation is None or annotation is Any:
-        return
-    accepted = typing.get_args(annotation) if _is_union(annotation) else (annotation,)
-    for frame_type in mark.types:
-        if not any(isinstance(a, type) and issubclass(frame_type, a) for a in accepted):
-            shown = getattr(annotation, "__name__", str(annotation))
-            raise ConfigurationError(
-                f"{where} handles {frame_type.__name__}, but its parameter {parameters[1].name!r} is annotated {shown}"
-            )
-
-
-def _is_union(annotation: Any) -> bool:
-    return typing.get_origin(annotation) in (typing.Union, types.UnionType)
+MAX_FAILURES = 50
+"""Frames in a row that a handler may fail with. After that the processor is broken, and the call fails."""
 
 
 def _gives(node: Node, kind: type[Frame]) -> bool:
@@ -303,6 +167,212 @@ class Node:
         """Return the frames that the class handles. Raises ConfigurationError for invalid handlers and names."""
         found = cls.__dict__.get("_spec")
         if found is None:
-            check_names(cls)
+            check_private_names(cls)
             found = cls._spec = read_spec(cls)
         return found
+
+
+class Port(Protocol):
+    """A place in the pipeline, seen in one direction."""
+
+    def resolve(self, frame_type: type[Frame]) -> Target:
+        """Return the target that takes frames of this type here."""
+
+    def beyond(self) -> Iterator[Node]:
+        """The processors from here on, in order, each once."""
+
+
+def drop(frame: Frame) -> Awaitable[None]:
+    """Drop a frame: the end of the line."""
+    return DONE
+
+
+class Routes(dict[type[Frame], Target]):
+    """The cached routes of one node in one direction."""
+
+    __slots__ = ("direction", "host", "port", "source")
+
+    def __init__(self, host: Host, source: Node, direction: Direction, port: Port) -> None:
+        self.host = host
+        self.source = source
+        self.direction: Direction = direction
+        self.port = port
+
+    def __missing__(self, frame_type: type[Frame]) -> Target:
+        if not (isinstance(frame_type, type) and issubclass(frame_type, Frame)):
+            raise BadInput(f"{self.source.name} pushed {frame_type.__name__}, which is not a frame")
+        frame_family(frame_type)
+        if issubclass(frame_type, Signal):
+            target = self.host.signal_target(frame_type, self.port.beyond())
+        else:
+            target = self.port.resolve(frame_type)
+        if issubclass(frame_type, End) and not self.source._aside:
+            target = _draining(target, self.host, self.source)
+        if self.host.tap is not None:
+            target = _tapped(target, self, issubclass(frame_type, Output))
+        self[frame_type] = target
+        return target
+
+
+def _tapped(target: Target, routes: Routes, fenced: bool) -> Target:
+    source, direction, tap, is_stale = routes.source, routes.direction, routes.host.tap, routes.host.floor.is_stale
+    assert tap is not None
+
+    def tapped(frame: Frame) -> Awaitable[None]:
+        if not (fenced and is_stale(frame)):
+            tap(source, direction, frame)
+        return target(frame)
+
+    return tapped
+
+
+def _draining(target: Target, host: Host, source: Node) -> Target:
+    def draining(frame: End) -> Awaitable[None]:
+        if host.is_open(source):  # a closed processor cannot end the call
+            host.begin_draining(frame)
+        return target(frame)
+
+    return draining
+
+
+class LeafPort:
+    """The entry to one processor."""
+
+    __slots__ = ("direction", "host", "next", "processor")
+
+    def __init__(self, host: Host, processor: Node, direction: Direction, next_port: Port) -> None:
+        self.host = host
+        self.processor = processor
+        self.direction: Direction = direction
+        self.next = next_port
+
+    def beyond(self) -> Iterator[Node]:
+        yield self.processor
+        yield from self.next.beyond()
+
+    def resolve(self, frame_type: type[Frame]) -> Target:
+        processor, spec = self.processor, self.processor.spec()
+        down = self.direction == "down"
+        found = find_handler(spec.down if down else spec.up, frame_type)
+        lanes = spec.lane_down if down else spec.lane_up
+        if found is None and not lanes:
+            return self.next.resolve(frame_type)
+        routes = processor._down if down else processor._up
+        if found is None:
+            take: Target = _pass_on(routes, frame_type)
+        else:
+            handler = getattr(processor, found.method)
+            if issubclass(frame_type, Control):
+                take = _guard_control(handler, self.host, processor, routes)
+            elif issubclass(frame_type, Output) and not frame_type.survives_fence:
+                take = _guard_output(handler, self.host, processor)
+            else:
+                take = _guard_handler(handler, self.host, processor)
+        if not lanes:
+            return take
+        return self._into_lane(take, frame_type, lanes, down)
+
+    def _into_lane(self, take: Target, frame_type: type[Frame], lanes: frozenset[Any], down: bool) -> Target:
+        lane = self.processor._lane
+        assert lane is not None
+        put = lane.put if down else lane.put_up
+        if issubclass(frame_type, Control):
+            return lambda frame: put(take, frame, True)
+        if frame_family(frame_type) in lanes:
+            if issubclass(frame_type, Output) and not frame_type.survives_fence:
+                floor = self.host.floor
+                return lambda frame: DONE if frame.turn <= floor.fence else put(take, frame)
+            if down and type(self.processor).take_at_once is not Node.take_at_once:
+                return self._at_once_or_into(lane, take, frame_type)
+            return lambda frame: put(take, frame)
+        # Other families overtake the lane, but not a Control in it, nor the frames behind that.
+        return lambda frame: put(take, frame, True) if lane.held else take(frame)
+
+    def _at_once_or_into(self, lane: Lane, take: Target, frame_type: type[Frame]) -> Target:
+        processor, put = self.processor, lane.put
+        if self.next.resolve(frame_type) is not drop:  # it must not overtake the frames in the lane
+            return lambda frame: put(take, frame)
+        take_at_once, routes = processor.take_at_once, processor._down
+
+        def at_once(frame: Frame) -> Awaitable[None]:
+            if take_at_once(frame):
+                return routes[frame.__class__](frame)
+            return put(take, frame)
+
+        return at_once
+
+
+def _guard_handler(handler: Target, host: Host, processor: Node) -> Target:
+    failures = 0  # in a row
+
+    async def call(frame: Frame) -> None:
+        nonlocal failures
+        try:
+            await handler(frame)
+            failures = 0
+        except Exception as error:
+            failures += 1
+            _report_failure(error, host, processor, frame, failures)
+        except asyncio.CancelledError as error:
+            host.report(stray(error), processor.name, frame)
+
+    return call
+
+
+def _guard_output(handler: Target, host: Host, processor: Node) -> Target:
+    floor, failures = host.floor, 0
+
+    async def call(frame: Output) -> None:
+        nonlocal failures
+        if frame.turn <= floor.fence:
+            return
+        try:
+            await handler(frame)
+            failures = 0
+        except Exception as error:
+            failures += 1
+            _report_failure(error, host, processor, frame, failures)
+        except asyncio.CancelledError as error:
+            host.report(stray(error), processor.name, frame)
+
+    return call
+
+
+def _report_failure(error: Exception, host: Host, processor: Node, frame: Frame, failures: int) -> None:
+    """Report an error of a handler. A bug (category `internal`) that each of `MAX_FAILURES` frames meets is fatal."""
+    if failures == MAX_FAILURES and getattr(error, "category", "internal") == "internal":
+        what = str(error) or type(error).__name__
+        broken = DuologueError(f"{processor.name} has failed {failures} times in a row: {what}")
+        broken.__cause__ = error
+        host.report(broken, processor.name, frame, fatal=True)
+    else:
+        host.report(error, processor.name, frame)
+
+
+def _guard_control(handler: Target, host: Host, processor: Node, routes: dict[type[Frame], Target]) -> Target:
+    guarded = _guard_handler(handler, host, processor)
+
+    async def call(frame: Control) -> None:
+        await guarded(frame)
+        await routes[frame.__class__](frame)
+
+    return call
+
+
+def _pass_on(routes: dict[type[Frame], Target], frame_type: type[Frame]) -> Target:
+    return lambda frame: routes[frame_type](frame)
+
+
+class EndPort:
+    """An end of the pipeline. It takes the frames that no processor before it has handled."""
+
+    __slots__ = ("_take",)
+
+    def __init__(self, take: Callable[[type[Frame]], Target]) -> None:
+        self._take = take
+
+    def beyond(self) -> Iterator[Node]:
+        return iter(())
+
+    def resolve(self, frame_type: type[Frame]) -> Target:
+        return self._take(frame_type)

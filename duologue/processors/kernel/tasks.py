@@ -1,18 +1,34 @@
-"""The tasks and the open processors of a session, which end within their deadlines; waiting; work in threads."""
+"""`Tasks`: the tasks of a session. `Work`: code that others wrote, in a task of its own, within a time limit."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Coroutine
+import inspect
+import math
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import anyio
 
-from ...errors import DeadlineExceeded, DuologueError
-from .host import Deadlines, Member
+from ...errors import DeadlineExceeded, DuologueError, IllegalState, ServiceError
+from .host import LaneOwner, Worked
+from .lane import Overdue
 
 T = TypeVar("T")
+
+END: Any = object()
+
+Take = Callable[[Any], Awaitable[bool]]
+"""Takes a piece of a stream. Returns True if it was the last one."""
+Finish = Callable[[], Awaitable[None]]
+"""Called at the end of a stream."""
+
+CLOSING_S = 0.5
+"""Seconds that work which is over may take to close before it is cancelled."""
+MAX_IDLE_PIECES = 1_000
+"""Pieces in a row that bring nothing. After these the stream has failed."""
 
 
 class Tasks:
@@ -92,79 +108,33 @@ class Tasks:
         return sorted({self._owners[task] for task in left} | self._threads)
 
 
-class OpenMembers:
-    """The processors that are open or opening. Each is closed once."""
+class WaitRecord:
+    """Records which tasks wait for which others, to avoid deadlocks."""
 
-    def __init__(self, tasks: Tasks, deadlines: Deadlines, report: Callable[[Exception, str], None]) -> None:
-        self._tasks = tasks
-        self._deadlines = deadlines
-        self._report = report
-        self._opening: dict[Member, asyncio.Task[None] | None] = {}  # None once it is open
-        self._closing: dict[asyncio.Task[None], str] = {}
+    def __init__(self) -> None:
+        self._on: dict[asyncio.Task[Any], Worked | asyncio.Task[Any]] = {}
 
-    def has(self, processor: Member) -> bool:
-        """Return True for a processor that is open or opening."""
-        return processor in self._opening
+    def in_a_circle(self, on: Worked | asyncio.Task[Any]) -> bool:
+        """Return True if waiting for `on` would make the running task wait for itself, directly or through others."""
+        me = asyncio.current_task()
+        step: Worked | asyncio.Task[Any] | None = on
+        for _ in range(len(self._on) + 1):
+            task = step if step is None or isinstance(step, asyncio.Task) else step.worker
+            if task is None or task is me:
+                return task is me
+            step = self._on.get(task)
+        return False
 
-    async def open(self, processors: Collection[Member]) -> None:
-        """Open processors, all at the same time.
-
-        Raises the first error of a processor, in their order, and DeadlineExceeded, naming the processors that take
-        longer than `start_s`. The calling code then has to close them.
-        """
-        jobs = {self._tasks.start(processor.name, self._open(processor)): processor for processor in processors}
-        self._opening.update({processor: task for task, processor in jobs.items()})
-        limit_s = self._deadlines.start_s
+    @contextmanager
+    def noted(self, on: Worked | asyncio.Task[Any]) -> Iterator[None]:
+        """In the block, record that the running task waits for another task, or for room in a queue."""
+        me = asyncio.current_task()
+        assert me is not None
+        self._on[me] = on
         try:
-            done, late = await asyncio.wait(jobs, timeout=limit_s, return_when=asyncio.FIRST_EXCEPTION)
-        except asyncio.CancelledError:
-            done, late = set(), set(jobs)
-            raise
+            yield
         finally:
-            for task in late:
-                task.cancel()
-        for task in jobs:  # in pipeline order: the error raised does not depend on timing
-            if task.done() and task.cancelled():
-                raise DuologueError(f"{jobs[task].name} did not open: it awaited something that was cancelled")
-            if task in done and (error := task.exception()) is not None:
-                raise error
-        if late:
-            names = ", ".join(sorted(jobs[task].name for task in late))
-            raise DeadlineExceeded(f"{names} did not open within {limit_s} s")
-        # A task that is kept costs half a kilobyte, for the rest of the call.
-        self._opening.update(dict.fromkeys(self._opening.keys() & set(processors)))
-
-    async def _open(self, processor: Member) -> None:
-        await processor.open()
-        processor.check_opened()
-
-    async def close(self, processors: Collection[Member] | None = None) -> list[str]:
-        """Close the open processors among these, by default all open processors.
-
-        Also waits for closings in progress. Returns the names of the processors that take longer than `close_s`.
-        """
-        for processor in [p for p in reversed(self._opening) if processors is None or p in processors]:
-            task = asyncio.get_running_loop().create_task(self._close(processor, self._opening.pop(processor)))
-            self._closing[task] = processor.name
-        jobs = dict(self._closing)
-        late: set[asyncio.Task[None]] = set()
-        if jobs:
-            _, late = await asyncio.wait(jobs, timeout=self._deadlines.close_s)
-        for task in late:
-            task.cancel()
-        if late:
-            await asyncio.wait(late, timeout=self._deadlines.stop_s)
-        for task in jobs:
-            self._closing.pop(task, None)
-        return sorted({jobs[task] for task in late})
-
-    async def _close(self, processor: Member, opening: asyncio.Task[None] | None) -> None:
-        if opening is not None and not opening.done():
-            await asyncio.wait({opening}, timeout=self._deadlines.stop_s)
-        try:
-            await processor.close()
-        except Exception as error:
-            self._report(error, processor.name)
+            del self._on[me]
 
 
 async def stopped(task: asyncio.Task[Any], patience_s: float) -> bool:
@@ -241,3 +211,185 @@ class Wake:
         """End the wait. Does nothing if no task waits."""
         if self._waiting is not None and not self._waiting.done():
             self._waiting.set_result(None)
+
+
+class Stopped(Exception):
+    """The work was stopped by `Work.stop`."""
+
+
+class Work(Generic[T]):
+    """Runs code that others wrote in a task of its own, which may ignore its cancellation.
+
+    The waiting task goes on as soon as the work has its result, is stopped, or has brought nothing for `limit_s`
+    seconds. Work that does not end then is cancelled twice within the session's `stop_s`, as asyncio does it, and left
+    behind. `name` is the name of the task, in errors and outcomes. One object does one piece of work.
+    """
+
+    def __init__(self, owner: LaneOwner, name: str, limit_s: float) -> None:
+        self.over = False
+        """True once nobody waits for the work any more: it must give nothing."""
+        self._owner = owner
+        self._name = name
+        self._limit_s = limit_s
+        self._task: asyncio.Task[None] | None = None
+        self.since = 0.0
+        """Loop time of the latest `touch`."""
+        self._owes = True
+        self._idle = 0  # pieces since the last one that brought something
+        self._result: T | None = None
+        self._error: Exception | None = None
+        self._settled = False
+        self._stopped = False
+        self._news: asyncio.Future[None] | None = None
+        self._begun: Coroutine[Any, Any, T] | None = None
+
+    async def run(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Return the result of `coroutine`. Raises its error, Overdue after the limit, Stopped after `stop`."""
+        self._begun = coroutine
+        return await self._run(self._caught(coroutine))
+
+    async def read(self, stream: AsyncIterator[Any], take: Take, finish: Finish | None = None) -> None:
+        """Call `take` with each piece of a stream until its end, then `finish`. `take` returns True to end it early.
+
+        The stream is closed after that, for which nobody waits. The limit is for the time since the last piece that
+        `touch` has confirmed. Raises as `run` does.
+        """
+        await self._run(self._read(stream, take, finish))
+
+    def touch(self) -> None:
+        """Record that the work has brought something: its limit begins again."""
+        self.since = asyncio.get_running_loop().time()
+        self._idle = 0
+
+    def stop(self) -> None:
+        """Stop the work, now. The waiting task gets Stopped."""
+        self.over = self._stopped = True
+        self._wake()
+
+    # -- the waiting task ------------------------------------------------------------------------------------------
+
+    async def _run(self, work: Coroutine[Any, Any, None]) -> T:
+        if self._stopped:
+            work.close()
+            self._forget()
+            raise Stopped
+        loop = asyncio.get_running_loop()
+        self.touch()
+        self._task = task = self._owner.host.start_task(self._owner, work)
+        task.add_done_callback(self._ended)
+        try:
+            while not (self._settled or self._stopped or task.done()):
+                left_s = self.since + self._limit_s - loop.time() if self._owes else self._limit_s
+                if left_s <= 1e-6:
+                    await asyncio.sleep(0)  # a result that has arrived meanwhile has priority
+                    if not self._settled and self._owes and self.since + self._limit_s <= loop.time() + 1e-6:
+                        raise Overdue
+                    continue
+                await self._wait(left_s)
+            if self._stopped:
+                raise Stopped
+            if self._error is not None:
+                raise self._error
+            if not self._settled:  # the end of the session has cancelled it
+                raise Stopped
+            return self._result  # type: ignore[return-value]
+        finally:
+            self.over = True
+            if not task.done():
+                self._leave(task)
+
+    async def _wait(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        assert self._task is not None
+        self._news = loop.create_future()
+        timer = loop.call_later(seconds, self._wake) if seconds < math.inf else None
+        try:
+            with self._owner.host.waits.noted(self._task):
+                await self._news
+        finally:
+            self._news = None
+            if timer is not None:
+                timer.cancel()
+
+    def _wake(self) -> None:
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._forget()
+        self._wake()
+
+    def _forget(self) -> None:
+        """Close a coroutine that was cancelled before it began."""
+        if self._begun is not None and inspect.getcoroutinestate(self._begun) == inspect.CORO_CREATED:
+            self._begun.close()
+        self._begun = None
+
+    def _leave(self, task: asyncio.Task[None]) -> None:
+        """Let the work close, or stop it."""
+        closing = self._settled
+        if not closing and not task.cancelling():
+            task.cancel()
+        try:
+            self._owner.host.start_task(self._owner, self._insist(task, closing))
+        except IllegalState:
+            task.cancel()
+
+    async def _insist(self, task: asyncio.Task[None], closing: bool) -> None:
+        stop_s = self._owner.host.deadlines.stop_s
+        await asyncio.wait({task}, timeout=CLOSING_S if closing else stop_s / 2)
+        if not task.done() and not await stopped(task, stop_s if closing else stop_s / 2):
+            error = f"{self._name} ignored its cancellation for {stop_s:g} s: left behind"
+            self._owner.host.report(DeadlineExceeded(error), self._owner.name)
+
+    # -- the task of the work --------------------------------------------------------------------------------------
+
+    async def _caught(self, coroutine: Coroutine[Any, Any, T]) -> None:
+        try:
+            self._result = await coroutine
+        except Exception as error:
+            self._error = error
+        except asyncio.CancelledError:
+            self._note_stray()
+        self._settle()
+
+    async def _read(self, stream: AsyncIterator[Any], take: Take, finish: Finish | None) -> None:
+        try:
+            try:
+                while not self.over:
+                    self._owes = True
+                    piece = await anext(stream, END)
+                    self._owes = False
+                    if self.over or piece is END or await take(piece):
+                        break
+                    self._idle += 1
+                    if self._idle > MAX_IDLE_PIECES:
+                        raise ServiceError(f"{self._name} gives piece after piece and nothing in them")
+                if finish is not None and not self.over:
+                    self._owes = False
+                    await finish()
+            except Exception as error:
+                self._error = error
+            except asyncio.CancelledError:
+                self._note_stray()
+            self._settle()
+        finally:
+            await close_stream(stream)
+
+    def _note_stray(self) -> None:
+        """Raise CancelledError again if the task itself is being cancelled, else note it as the work's error."""
+        task = asyncio.current_task()
+        if task is None or task.cancelling():
+            raise
+        self._error = DuologueError("it awaited something that was cancelled")
+
+    def _settle(self) -> None:
+        self._settled, self._owes = True, False
+        self._wake()
+
+
+async def close_stream(stream: AsyncIterator[Any]) -> None:
+    """Close a stream of pieces, complete or not."""
+    close = getattr(stream, "aclose", None)
+    if close is not None:
+        await close()

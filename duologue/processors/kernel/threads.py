@@ -18,7 +18,7 @@ T = TypeVar("T")
 IDLE_S = 10.0
 """Seconds after which a thread without work ends."""
 MAX_WAITING = 1_000
-"""Jobs that wait for a thread of a pool. Further ones are refused."""
+"""Jobs that wait for a thread of a pool. Further jobs are refused."""
 
 
 class PoolFull(DuologueError):

@@ -10,19 +10,19 @@ from .node import Node
 
 def check_wiring(pipeline: Node) -> None:
     """Let every node of the tree check its place. Raises ConfigurationError with the reason and the mend."""
-    _check(pipeline, (), ())
+    _check_below(pipeline, (), ())
 
 
-def _check(node: Node, before: Sequence[Node], after: Sequence[Node]) -> None:
+def _check_below(node: Node, before: Sequence[Node], after: Sequence[Node]) -> None:
     node.check_place(before, after)
     if not isinstance(node, Group):
         return
     children = node.children
     for place, child in enumerate(children):
         if isinstance(node, RowGroup):
-            _check(child, (*before, *_along(children[:place])), (*_along(children[place + 1 :]), *after))
+            _check_below(child, (*before, *_along(children[:place])), (*_along(children[place + 1 :]), *after))
         else:  # branches: each has its place in the line by itself
-            _check(child, before, after)
+            _check_below(child, before, after)
 
 
 def _along(nodes: Iterable[Node]) -> list[Node]:
@@ -37,13 +37,13 @@ def _along(nodes: Iterable[Node]) -> list[Node]:
 
 def draw(node: Node) -> str:
     """Return the tree as text: a line for each node, the contents of a group indented below it."""
-    return "\n".join(_lines(node))
+    return "\n".join(_drawn_lines(node))
 
 
-def _lines(node: Node) -> list[str]:
+def _drawn_lines(node: Node) -> list[str]:
     lines = [node.name]
     if isinstance(node, Group):
         for label, child in node.labelled_children:
-            first, *rest = _lines(child)
+            first, *rest = _drawn_lines(child)
             lines += [f"  {label}: {first}" if label else f"  {first}", *(f"  {line}" for line in rest)]
     return lines

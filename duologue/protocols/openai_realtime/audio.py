@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from ...audio import alaw, mulaw
+from ...audio.g711 import A_LAW, MU_LAW
 
 FORMAT_RATES = {"audio/pcm": 24_000, "audio/pcmu": 8_000, "audio/pcma": 8_000}
 """Formats and their sample rates in Hz."""
-_G711 = {"audio/pcmu": mulaw, "audio/pcma": alaw}
+_G711 = {"audio/pcmu": MU_LAW, "audio/pcma": A_LAW}
 
 
 def decode_audio(kind: str, audio: bytes) -> bytes:

@@ -29,8 +29,8 @@ class Backend(Protocol):
         The turn is the audio from `start_ms` to `end_ms`, counted from the start of all the caller's audio.
         """
 
-    def created(self, item: ServerItem, at_end: bool) -> None:
-        """Take an item that the client adds, at the end of the conversation or elsewhere. May raise Refusal."""
+    def created(self, item: ServerItem, place: int) -> None:
+        """Take an item that the client adds at this place among the conversation's items. May raise Refusal."""
 
     def deleted(self, item: ServerItem) -> None:
         """Delete an item for the client. May raise Refusal."""
@@ -41,7 +41,7 @@ class Backend(Protocol):
     def check_response(self, asked: dict[str, Any]) -> None:
         """Raise Refusal if a response cannot have the settings that the client's `response.create` asks for.
 
-        May remove settings from `asked`: the response then has those of the session.
+        Its `input` is a list of items. May remove settings from `asked`: the response then has those of the session.
         """
 
     def respond(self, response: ServerResponse) -> None:

@@ -59,7 +59,7 @@ class ServerConversation:
             return len(self.items)
         if previous == "root":
             return 0
-        return self.items.index(self.find(previous, "item_create_invalid_previous_item_id")) + 1
+        return self.items.index(self.find(previous, "item_create_invalid_previous_item_id", "previous_item_id")) + 1
 
     def delete(self, item: ServerItem) -> None:
         """Remove an item."""
@@ -79,12 +79,12 @@ class ServerConversation:
         item.wire["content"] = [{"type": "output_audio"} for _ in item.wire["content"]]
         self._emit("conversation.item.truncated", item_id=item.id, content_index=0, audio_end_ms=end_ms)
 
-    def find(self, item_id: str | None, code: str) -> ServerItem:
-        """Return the item with this id. Raises Refusal with this code."""
+    def find(self, item_id: str | None, code: str, param: str = "item_id") -> ServerItem:
+        """Return the item with this id. Raises Refusal with this code and this parameter."""
         item = self._by_id.get(item_id or "")
         if item is not None:
             return item
-        raise Refusal(code, f"The item with id '{item_id}' does not exist.", "item_id")
+        raise Refusal(code, f"The item with id '{item_id}' does not exist.", param)
 
     def take(self, given: ItemGiven) -> ServerItem:
         """Return a new item from the client's data, not yet added. Raises Refusal."""
@@ -93,10 +93,23 @@ class ServerConversation:
             raise Refusal("item_create_duplicate_item_id", f"There is an item '{item.id}' already.", "item.id")
         return item
 
-    def take_input(self, given: Any) -> ServerItem:
-        """Return an item of a response's own input: from the conversation, or a new one. Raises Refusal."""
-        item = read_object(given, ItemGiven, "response.input[]")
-        return self.find(item.id, "item_not_found") if item.type == "item_reference" else self.take(item)
+    def take_input(self, given: list[Any]) -> list[ServerItem]:
+        """Return the items of a response's own input, new or from the conversation. Raises Refusal.
+
+        The result of a tool call may follow a call in the same input.
+        """
+        items: list[ServerItem] = []
+        calls: set[str] = set()
+        for place, each in enumerate(given):
+            where = f"response.input[{place}]"
+            item = read_object(each, ItemGiven, where)
+            if item.type == "item_reference":
+                items.append(self.find(item.id, "item_not_found", f"{where}.id"))
+            else:
+                items.append(new_item(item, self._new_id("item"), self._calls.keys() | calls, where))
+            if items[-1].wire["type"] == "function_call":
+                calls.add(items[-1].wire["call_id"])
+        return items
 
     def _before(self, item: ServerItem) -> str | None:
         place = len(self.items) - 1

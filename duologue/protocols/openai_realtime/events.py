@@ -59,7 +59,7 @@ class TurnDetection(ClientEvent, frozen=True):
     interrupt_response: bool | None = None
 
 
-class Transcription(ClientEvent, frozen=True):
+class AudioTranscription(ClientEvent, frozen=True):
     """The transcription of the caller's speech. The engine has its own settings for it."""
 
     model: Word | None = None
@@ -77,7 +77,7 @@ class InputAudio(ClientEvent, frozen=True):
     """Settings of the caller's audio."""
 
     format: Format | None = None
-    transcription: Transcription | UnsetType | None = UNSET
+    transcription: AudioTranscription | UnsetType | None = UNSET
     noise_reduction: NoiseReduction | UnsetType | None = UNSET
     turn_detection: TurnDetection | UnsetType | None = UNSET
 
@@ -308,7 +308,7 @@ def read_object(value: Any, kind: type[ObjectT], where: str = "") -> ObjectT:
     try:
         return msgspec.convert(value, kind, strict=True)
     except msgspec.ValidationError as error:
-        raise _refusal(str(error), where) from None
+        raise _as_refusal(str(error), where) from None
 
 
 def given(value: ClientEvent) -> dict[str, Any]:
@@ -333,7 +333,7 @@ def read_tools(tools: list[Any], where: str) -> list[dict[str, Any]]:
     return found
 
 
-def _refusal(text: str, where: str) -> Refusal:
+def _as_refusal(text: str, where: str) -> Refusal:
     place = _PLACE.search(text)
     path, problem = (place[1], text[: place.start()]) if place else ("", text)
     missing = _MISSING.search(problem)

@@ -35,6 +35,11 @@ class ServerItem:
         item_id: str = self.wire["id"]
         return item_id
 
+    @property
+    def was_added(self) -> bool:
+        """True for an item that is, or was, a part of the conversation."""
+        return self.size > 0
+
 
 class ResponseOwner(Protocol):
     """The part of a session that its responses use."""

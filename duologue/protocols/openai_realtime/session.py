@@ -165,6 +165,8 @@ class RealtimeServerSession:
             raise Refusal("too_many_responses", f"{MAX_ACTIVE_RESPONSES} responses are in progress already.")
         if "tools" in asked:
             asked["tools"] = read_tools(asked["tools"], "response.tools")
+        if "input" in asked:
+            asked["input"] = self.conversation.take_input(asked["input"])
         self._backend.check_response(asked)
         settings = response_settings(self.config, asked, voices=self._voices, voice_fixed=self._voice_fixed())
         response = ServerResponse(
@@ -173,7 +175,7 @@ class RealtimeServerSession:
             settings,
             metadata=asked.get("metadata"),
             in_conversation=in_conversation,
-            input=[self.conversation.take_input(item) for item in asked["input"]] if "input" in asked else None,
+            input=asked.get("input"),
             own_instructions=asked.get("instructions", ""),
         )
         self._responses[response.id] = response
@@ -221,7 +223,7 @@ class RealtimeServerSession:
         item = self.conversation.take(event.item)
         item.by_client = True
         place = self.conversation.place_after(event.previous_item_id)
-        self._backend.created(item, place == len(self.items))
+        self._backend.created(item, place)
         self.conversation.add(item, place)
         self.conversation.done(item)
 

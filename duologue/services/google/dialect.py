@@ -7,11 +7,10 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import msgspec
-
 from ...agents.engine import EngineConfig
 from ...errors import BadInput
 from ...frames import UserImage
+from ...frames.text import to_json
 from ..context import Message
 from ..native.dialect import Dialect, Event
 from .options import DEFAULT_VOICE, GEMINI_IMAGE_TYPES, INPUT_RATE, GeminiLiveOptions, LiveFamily
@@ -140,7 +139,7 @@ class GeminiDialect(Dialect):
     def respond(self, tag: str, instructions: str = "", tool_choice: str = "") -> list[str]:
         """Return the messages that ask for a response, with a note of its instructions. They stop one in progress.
 
-        The choice of tools is left to the model: the server cannot be told.
+        The model alone chooses its tools: the protocol has no field for the choice.
         """
         if instructions:
             return self._tell(bracketed(f"For your next response: {instructions}"), tag)
@@ -173,7 +172,7 @@ class GeminiDialect(Dialect):
     # -- interruption ----------------------------------------------------------------------------------------------
 
     def give_up(self, response: str) -> list[str]:
-        """Return no message, because the provider has none that stops the model. What still comes is dropped."""
+        """Return no message: the provider has none that stops the model. Later output of the response is dropped."""
         self._responses.give_up(response)
         return []
 
@@ -250,8 +249,3 @@ def turn(role: str, text: str) -> dict[str, Any]:
 def blob(data: bytes, mime: str) -> dict[str, str]:
     """Return bytes in the form of the wire: base64 and a MIME type."""
     return {"data": b2a_base64(data, newline=False).decode("ascii"), "mime_type": mime}
-
-
-def to_json(message: Any) -> str:
-    """Return a message as JSON."""
-    return msgspec.json.encode(message).decode()

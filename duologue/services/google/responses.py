@@ -107,7 +107,7 @@ class Responses:
         return self._cut and self._options.input_transcription and not (self.tags or self.awaited or self._caller_spoke)
 
     def give_up(self, response: str) -> None:
-        """End a response of which nothing has come for long. What still comes of its turn is dropped."""
+        """End a response that has brought nothing for long. Later output of its turn is dropped."""
         if response == self._response:
             self._response, self._usage = "", None
             self._cut = self._said_something = True

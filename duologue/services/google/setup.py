@@ -25,7 +25,7 @@ def connect_config(
     }
     set_up: dict[str, Any] = {
         "response_modalities": ["AUDIO"],
-        "speech_config": _given(speech),
+        "speech_config": _without_none(speech),
         "system_instruction": config.prompt or None,
         "tools": tools(config.tools, options, family) or None,
         "session_resumption": {"handle": handle} if handle else {},
@@ -45,7 +45,7 @@ def connect_config(
     }
     if family.seed == "history_config" and not handle:
         set_up["history_config"] = {"initial_history_in_client_content": True}
-    return _given(set_up)
+    return _without_none(set_up)
 
 
 def tools(specs: Iterable[ToolSpec], options: GeminiLiveOptions, family: LiveFamily) -> list[dict[str, Any]]:
@@ -62,7 +62,7 @@ def _declaration(spec: ToolSpec, options: GeminiLiveOptions, family: LiveFamily)
             declaration["parametersJsonSchema"] = spec.parameters
         else:
             declaration["parameters"] = openapi(spec.parameters)
-    return _given({**declaration, "behavior": options.tool_behavior})
+    return _without_none({**declaration, "behavior": options.tool_behavior})
 
 
 def _realtime_input(options: GeminiLiveOptions) -> dict[str, Any] | None:
@@ -78,9 +78,9 @@ def _realtime_input(options: GeminiLiveOptions) -> dict[str, Any] | None:
         }
         handling = "NO_INTERRUPTION" if options.uninterruptible else options.activity_handling or ""
     return (
-        _given(
+        _without_none(
             {
-                "automatic_activity_detection": _given(detection) or None,
+                "automatic_activity_detection": _without_none(detection) or None,
                 "activity_handling": handling or None,
                 "turn_coverage": options.turn_coverage,
             }
@@ -96,8 +96,8 @@ def _sensitivity(which: str, level: str | None) -> str | None:
 def _compression(options: GeminiLiveOptions) -> dict[str, Any] | None:
     if not options.context_window_compression:
         return None
-    window = _given({"target_tokens": options.target_tokens})
-    return _given({"trigger_tokens": options.trigger_tokens, "sliding_window": window})
+    window = _without_none({"target_tokens": options.target_tokens})
+    return _without_none({"trigger_tokens": options.trigger_tokens, "sliding_window": window})
 
 
 def _thinking(options: GeminiLiveOptions, family: LiveFamily) -> dict[str, Any] | None:
@@ -107,7 +107,7 @@ def _thinking(options: GeminiLiveOptions, family: LiveFamily) -> dict[str, Any] 
     return {"thinking_level": level} if level else None
 
 
-def _given(values: dict[str, Any]) -> dict[str, Any]:
+def _without_none(values: dict[str, Any]) -> dict[str, Any]:
     """Return the values that are not None."""
     return {name: value for name, value in values.items() if value is not None}
 

@@ -42,7 +42,7 @@ class Blob(_Fields, frozen=True):
             raise ValueError(f"mimeType is not audio of {OUTPUT_RATE} Hz: {self.mime_type[:64]!r}")
 
 
-class ContentPart(_Fields, frozen=True):
+class Part(_Fields, frozen=True):
     """A part of the model's turn. A `thought` is not spoken."""
 
     text: str = ""
@@ -56,7 +56,7 @@ class ContentPart(_Fields, frozen=True):
 
 
 class ModelTurn(_Fields, frozen=True):
-    parts: list[ContentPart] = []
+    parts: list[Part] = []
 
 
 class TranscriptPiece(_Fields, frozen=True):

@@ -56,7 +56,7 @@ class Decoders:
         self.grammar = grammar
         if grammar is None:
             # Without the second pass over the whole utterance, which would hold the interpreter at its end.
-            self._words = _make_decoder(
+            self._words = _sphinx_decoder(
                 lm=str(model_path("en-us/en-us.lm.bin")),
                 dict=str(model_path("en-us/cmudict-en-us.dict")),
                 fwdflat=False,
@@ -64,13 +64,13 @@ class Decoders:
                 maxwpf=10,
             )
         else:
-            self._words = _make_decoder(lm=None, dict=None)
+            self._words = _sphinx_decoder(lm=None, dict=None)
             with _failures():
                 for word, phones in grammar.pronunciations.items():
                     self._words.add_word(word, phones, False)
                 self._words.add_jsgf_string("grammar", grammar.jsgf)
                 self._words.activate_search("grammar")
-        self._phones = _make_decoder(lm=None, dict=None)
+        self._phones = _sphinx_decoder(lm=None, dict=None)
         self._phones.add_word("a", "AH", False)
         self._phones.add_jsgf_string("any", _ANY_WORD)
         self._phones.add_allphone_file("phones", None)
@@ -99,7 +99,7 @@ class Decoders:
             self._phones.end_utt()
 
     def text(self) -> str:
-        """Return the best path so far, after the end the best whole sentence of the grammar; "" without one."""
+        """Return the text of the best path; after the end, the best whole sentence of the grammar. "" without one."""
         best = self._words.hyp()
         return best.hypstr if best else ""
 
@@ -126,8 +126,8 @@ class Decoders:
         ]
 
 
-class Pool:
-    """Lends decoders. Keeps at most `limit` pairs, used ones included, and drops the longest unused first."""
+class DecoderPool:
+    """Lends pairs of decoders. Keeps at most `limit`, those in use included, and drops the longest unused first."""
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
@@ -136,7 +136,7 @@ class Pool:
         self._lent = 0
 
     def lend(self, grammar: Grammar | None, *, beyond_limit: bool = False) -> Decoders | None:
-        """Return decoders for the grammar, new ones if none are free; None if all are lent, unless `beyond_limit`."""
+        """Return decoders for the grammar, made anew if none are free; None if all are lent, unless `beyond_limit`."""
         with self._lock:
             if self._lent >= self.limit and not beyond_limit:
                 return None
@@ -167,13 +167,13 @@ class Pool:
         del self._idle[: max(0, len(self._idle) + self._lent - self.limit)]
 
 
-def _make_decoder(**options: Any) -> pocketsphinx.Decoder:
+def _sphinx_decoder(**options: Any) -> pocketsphinx.Decoder:
     try:
         from pocketsphinx import Decoder
     except ImportError as error:
         raise MissingExtra("offline speech recognition", "local", str(error)) from error
-    # Without the search for the best path through the lattice of words, which costs a quarter more and does not find
-    # better ones. The normalisation is that of whole utterances until the first piece of one is decoded.
+    # Without the search for the best path through the lattice of words, which costs a quarter more and finds no
+    # better paths. The normalisation is that of whole utterances until the first piece of one is decoded.
     with _failures():
         return Decoder(loglevel="FATAL", bestpath=False, cmn="batch", **options)
 

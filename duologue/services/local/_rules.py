@@ -84,15 +84,16 @@ class CompiledRule:
     def check(self, known: set[str]) -> None:
         """Raise ConfigurationError for a template with a name that is never known."""
         rule = self.rule
-        check_names(f"{self.source}, reply", names_of(f"{self.source}, reply", rule.reply), known | {"utterance"})
+        reply = f"{self.source}, reply"
+        check_placeholders(reply, names_of(reply, rule.reply), known | {"utterance"})
         for use in self.calls:
             source = f"{self.source}, args of {use.name}"
-            check_names(source, names_in(use.args, source), known | {"utterance"})
+            check_placeholders(source, names_in(use.args, source), known | {"utterance"})
         for name, question in self.questions.items():
             source = f"{self.source}, ask {name}"
-            check_names(source, names_of(source, question), (known | {"utterance"}) - {name})
+            check_placeholders(source, names_of(source, question), (known | {"utterance"}) - {name})
         source = f"{self.source}, then"
-        check_names(source, names_of(source, rule.then), known | {"utterance", "result"})
+        check_placeholders(source, names_of(source, rule.then), known | {"utterance", "result"})
 
     def _check_call(self) -> None:
         rule = self.rule
@@ -135,7 +136,7 @@ def names_of(source: str, text: object) -> list[str]:
     return names_in(text, source)
 
 
-def check_names(source: str, names: Iterable[str], known: set[str]) -> None:
+def check_placeholders(source: str, names: Iterable[str], known: set[str]) -> None:
     """Raise ConfigurationError, beginning with `source`, for a name that is not known."""
     for name in names:
         if name not in known:

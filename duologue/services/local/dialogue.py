@@ -36,7 +36,7 @@ from ...errors import BadInput, ConfigurationError, ToolError
 from ...session.tool_calls import PENDING, STILL_RUNNING
 from ..context import Message, ToolRequest
 from ._patterns import Slot, words_of
-from ._rules import RESERVED, CompiledRule, Memory, Rule, ToolUse, Wording, check_names, names_of, say
+from ._rules import RESERVED, CompiledRule, Memory, Rule, ToolUse, Wording, check_placeholders, names_of, say
 from ._templates import render_value
 
 __all__ = ["Dialogue", "Memory", "Message", "Rule", "RuleBook", "Rules", "RulesReply", "ToolUse", "Wording"]
@@ -112,11 +112,11 @@ class Rules:
         for rule in self._rules:
             rule.check(known)
         given = {name for name, value in self._memory.items() if value is not None}
-        check_names("fallback", names_of("fallback", fallback), given | {"utterance"})
-        check_names("greeting", names_of("greeting", greeting), given)
-        check_names("waiting", names_of("waiting", waiting), given | {"utterance"})
-        check_names("unavailable", names_of("unavailable", unavailable), given | {"utterance", "tool"})
-        check_names("failed", names_of("failed", failed), given | {"utterance", "tool", "error"})
+        check_placeholders("fallback", names_of("fallback", fallback), given | {"utterance"})
+        check_placeholders("greeting", names_of("greeting", greeting), given)
+        check_placeholders("waiting", names_of("waiting", waiting), given | {"utterance"})
+        check_placeholders("unavailable", names_of("unavailable", unavailable), given | {"utterance", "tool"})
+        check_placeholders("failed", names_of("failed", failed), given | {"utterance", "tool", "error"})
         self._matching = functools.lru_cache(_CACHED_UTTERANCES)(self._match)
 
     def reply(self, messages: Sequence[Message], tools: Collection[str]) -> RulesReply:

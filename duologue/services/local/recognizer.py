@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ...audio.pcm import check_pcm, check_whole
 from ...audio.resample import Resampler
 from ...errors import BadInput, ConfigurationError, IllegalState
-from ._decoders import DECODE_BYTES, FRAMES_PER_S, MODEL_RATE, Decoders, Pool, Stretch, is_narrow_band, widened
+from ._decoders import DECODE_BYTES, FRAMES_PER_S, MODEL_RATE, DecoderPool, Decoders, Stretch, is_narrow_band, widened
 from .grammar import Grammar, model_path
 
 __all__ = ["MAX_UTTERANCE_S", "Grammar", "Recognition", "Recognizer", "TimedWord"]
@@ -36,8 +36,8 @@ _OPEN_EVIDENCE = 8.4
 # A word of 1.5 s is noise that was stretched into a word: the longest of 4,000 words of people took 1.0 s.
 _LONGEST_WORD = int(1.5 * FRAMES_PER_S)
 
-_grammar_decoders = Pool(MAX_GRAMMAR_DECODERS)
-_open_decoders = Pool(MAX_OPEN_DECODERS)
+_grammar_decoders = DecoderPool(MAX_GRAMMAR_DECODERS)
+_open_decoders = DecoderPool(MAX_OPEN_DECODERS)
 
 
 class TimedWord(NamedTuple):
@@ -107,7 +107,7 @@ class Recognizer:
         utterance.add(pcm)
 
     def partial(self) -> str:
-        """Return the words so far if they would be accepted, else ""; from 1.2 s on. They may still change."""
+        """Return the words, which may still change, if they would be accepted, else "". There are none before 1.2 s."""
         return self._started("partial").recognition(self._threshold).text
 
     def finish(self) -> Recognition:
@@ -161,7 +161,7 @@ class _Decoding:
         self._ended = True
 
     def recognition(self, threshold: float) -> Recognition:
-        """Return the result for the audio so far, or for the whole utterance after its end."""
+        """Return the result for the audio that was fed, after the end for the whole utterance."""
         if not self._decoders or (self._grammar and self._size > _MAX_UTTERANCE_BYTES):
             return Recognition()
         text = self._decoders.text()

@@ -57,7 +57,7 @@ class SphinxSTT(STT):
         self._interim = ""
 
     async def feed(self, pcm: bytes) -> str:
-        """Decode more audio. Returns the words so far if they have changed, else ""."""
+        """Decode more audio. Returns all words of the utterance if they have changed, else ""."""
         self._step += pcm
         if len(self._step) < STEP_S * 2 * self.sample_rate:
             return ""

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 
 import anyio
 
 from ...errors import ServiceError
+from ...frames import ToolResult
 from ...processors.kernel.tasks import loop_time
 from ...session.session import Session
-from ..logged_calls import MAX_CALLS_PER_TURN
+from ..context import MAX_CALLS_PER_TURN
 from ..remote.connection import Connection
 from ..remote.errors import named_wait_s
 from .audio_ring import Utterance
 from .dialect import Dialect
 from .provider import Provider, ProviderMemory
 from .reply import Ask, Reply, ReplyOutcome, Stray
-from .results import Results
 from .turns import Turns
 
 UNWANTED_S = 5.0
 """Seconds for which a reply that was interrupted before it began is still recognised and discarded."""
-
 MAX_WAIT_S = 10.0
 """The longest time that a provider may name before it is asked once more, in seconds."""
 MAX_LOSSES = 2
@@ -30,11 +30,53 @@ MAX_CROSSED = 3
 """The most requests for one reply that may cross another reply of the provider."""
 CROSSED_S = 0.25
 """Seconds before the next request after the first that crossed another reply; twice as long after the second."""
-
 CONTINUE = (
     "The connection broke while you were speaking, and the caller has heard only the beginning of your answer. "
     "Go on from there, without repeating it."
 )
+
+
+class Results:
+    """Gives results to the connection that made the calls, and counts by turn those that no answer includes yet."""
+
+    def __init__(self, session: Session, provider: Provider) -> None:
+        self._session = session
+        self._provider = provider
+        self._given: Counter[int] = Counter()
+
+    @property
+    def awaited(self) -> bool:
+        """True while the connection in use waits for a result."""
+        connection = self._provider.connection
+        return connection is not None and self._session.calls.owned(connection)
+
+    @property
+    def given(self) -> bool:
+        """True while a result that was given has no answer."""
+        return bool(self._given)
+
+    def of(self, turn: int) -> int:
+        """Return the number of results of a turn that were given and have no answer."""
+        return self._given[turn]
+
+    def give(self, result: ToolResult) -> bool:
+        """Send a result to the connection that waits for it. Returns False if none is waiting."""
+        provider_id = self._session.calls.claim(result.call_id, self._provider.connection)
+        if provider_id is None:
+            return False
+        self._given[result.turn] += 1
+        if (dialect := self._provider.dialect) is not None:
+            self._provider.send(dialect.tool_result(provider_id, result.name, result.result, respond=result.respond))
+        return True
+
+    def forget(self, turn: int, given: int) -> None:
+        """Forget the results of a turn that the model has answered, unless there are more than these."""
+        if self._given[turn] == given:
+            del self._given[turn]
+
+    def clear(self) -> None:
+        """Forget the results of a connection that has ended."""
+        self._given.clear()
 
 
 class Asks:
@@ -157,7 +199,7 @@ class Asks:
         ask = Ask("", turn, self._turns.latest_taken, sent_at=loop_time(), answer=answer)
         ask.again, ask.moves = again, self._turns.moves
         calls = self._session.calls.asked_in(turn)
-        # A provider that goes on by itself has been told once it has the refusal of a call beyond the limit.
+        # A provider that goes on by itself knows the limit once it has the refusal of a call beyond it.
         ask.last = calls > MAX_CALLS_PER_TURN if by_itself else calls >= MAX_CALLS_PER_TURN
         self._open.append(ask)
         return ask
@@ -237,7 +279,7 @@ class Asks:
     def refuse(self, tag: str = "", failure: str = "") -> bool:
         """Take the refusal of the ask with this tag, or of every tagged ask if `tag` is "".
 
-        Without the reason of a `failure` another reply is in the way. Returns True if there was such an ask.
+        Without the reason of a `failure` another reply is in the way. Returns True if an ask was refused.
         """
         refused = [ask for ask in self._open if ask.tag and ask.tag == (tag or ask.tag)]
         for ask in refused:

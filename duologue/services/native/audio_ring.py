@@ -10,11 +10,11 @@ from math import inf
 
 from msgspec.structs import replace
 
+from ...audio.resample import MonoAt
 from ...frames import EndOfTurn, Input, SpeechStarted, UserAudio
 from ...processors.turns.vad import split
 from ..remote.connection import Connection
 from .dialect import Dialect
-from .uplink import Uplink
 
 PREROLL_S = 0.5
 """Pre-roll in seconds: detectors report speech some time after its first sound."""
@@ -26,6 +26,72 @@ TRIM_EVERY = 25
 """The number of frames after which unneeded frames are dropped."""
 MAX_OLD_FRAMES = 4_096
 """The most unneeded frames to keep."""
+
+
+class Uplink:
+    """Queues the caller's audio as messages on the connection in use, at the provider's sample rate."""
+
+    def __init__(self, sample_rate: int) -> None:
+        self.connection: Connection[Dialect] | None = None
+        self.server_turns = True
+        """True if the provider receives all audio without gaps, False if it receives the audio of turns only."""
+        self.in_turn = False
+        """True between the messages that begin and end a turn."""
+        self._rate = sample_rate
+        self._mono: MonoAt | None = None  # made for the first audio that must be converted
+        self._sent_bytes = 0  # sent since the last take_sent_s
+        self._stream_bytes = 0  # sent on this connection
+        self._latest: UserAudio | None = None  # the stream on this connection ends with it
+
+    def attach(self, connection: Connection[Dialect]) -> None:
+        """Use this connection from now on."""
+        self.connection = connection
+        self.server_turns = connection.dialect.server_turns
+        self._stream_bytes = 0
+        self.reset()
+
+    def reset(self) -> None:
+        """Prepare for audio that does not continue the last."""
+        self.in_turn, self._mono = False, None
+
+    def begin_turn(self, connection: Connection[Dialect]) -> None:
+        """Queue the messages that begin a turn."""
+        self.in_turn = True
+        connection.queue(connection.dialect.turn_begins())
+
+    def send(self, connection: Connection[Dialect], frame: UserAudio) -> None:
+        """Queue the message with a frame's audio."""
+        pcm = frame.audio
+        if self._mono is None and (frame.channels != 1 or frame.sample_rate != self._rate):
+            self._mono = MonoAt(self._rate)
+        if self._mono is not None:
+            pcm = self._mono.process(pcm, frame.sample_rate, frame.channels)
+        if pcm:
+            connection.queue((connection.dialect.audio(pcm),))
+            size = len(pcm)
+            self._sent_bytes += size
+            self._stream_bytes += size
+        self._latest = frame
+
+    def end_turn(self, connection: Connection[Dialect]) -> None:
+        """Queue the rest of a turn's audio and the messages that end the turn."""
+        self.in_turn = False
+        if self._mono is not None and (rest := self._mono.flush()):
+            connection.queue([connection.dialect.audio(rest)])
+        connection.queue(connection.dialect.turn_ends())
+
+    def session_time(self, stream_ms: float) -> float:
+        """Return the session time of the audio at `stream_ms`, which counts the audio sent on this connection."""
+        ends_at = self._latest.at + self._latest.duration_s if self._latest is not None else 0.0
+        return ends_at - self._seconds_of(self._stream_bytes) + stream_ms / 1000
+
+    def take_sent_s(self) -> float:
+        """Return the seconds of audio sent since the last call of this method."""
+        sent, self._sent_bytes = self._sent_bytes, 0
+        return self._seconds_of(sent)
+
+    def _seconds_of(self, size: int) -> float:
+        return size / (2 * self._rate)
 
 
 @dataclass(slots=True, eq=False)
@@ -203,7 +269,7 @@ class AudioRing:
             self._pass_on(connection, self._frames[-1], (self._frames[-1],))
             return
         for pieces in _together(tuple(self._between(self._next, end))):
-            self._pass_on(connection, _joined(pieces), pieces)
+            self._pass_on(connection, _one_frame(pieces), pieces)
 
     def _pass_on(self, connection: Connection[Dialect], frame: Input, pieces: Sequence[Input]) -> None:
         """Queue the messages of a frame, which joins all `pieces`."""
@@ -331,7 +397,7 @@ def _are_alike(frame: Input, other: Input) -> bool:
     return (frame.sample_rate, frame.channels) == (other.sample_rate, other.channels)
 
 
-def _joined(pieces: list[Input]) -> Input:
+def _one_frame(pieces: list[Input]) -> Input:
     first = pieces[0]
     if len(pieces) == 1 or not isinstance(first, UserAudio):
         return first

@@ -238,11 +238,10 @@ class Caller:
     def overdue(self, patience_s: float) -> Utterance | None:
         """Return the latest turn with words that the provider has not begun to answer for `patience_s` seconds.
 
-        None for a provider that reports turns, whose answer is expected from then on, and for a model that need not
-        answer.
+        None for a provider that reports turns, whose answer is expected from then on.
         """
-        turn, dialect = self.awaits_unasked, self._provider.dialect
-        if turn is None or turn.open or dialect is None or dialect.may_be_silent or self._asks.busy:
+        turn = self.awaits_unasked
+        if turn is None or turn.open or self._asks.busy:
             return None
         late = self._session.now() - turn.end_s > patience_s
         return turn if late and not (self._asks.results.awaited or self._session.floor.caller_speaking) else None

@@ -40,7 +40,7 @@ class Dialect(ConnectionDialect):
 
     @property
     def speaks(self) -> bool:
-        """True if the model answers with audio, False if it was told to answer with text only."""
+        """True if the model answers with audio, False if it is set to answer with text only."""
         return True
 
     @property
@@ -50,12 +50,12 @@ class Dialect(ConnectionDialect):
 
     @property
     def may_be_silent(self) -> bool:
-        """True if the model may leave the caller without an answer, and may speak without being asked."""
+        """True if the model may end a spoken turn without an answer, and may speak without being asked."""
         return False
 
     @property
     def interruptible(self) -> bool:
-        """True if the caller's speech interrupts the agent, False if the provider was told that it does not."""
+        """True if the caller's speech interrupts the agent, False if the provider is set not to be interrupted."""
         return True
 
     # -- set-up ----------------------------------------------------------------------------------------------------
@@ -100,7 +100,7 @@ class Dialect(ConnectionDialect):
     def respond(self, tag: str, instructions: str = "", tool_choice: str = "") -> list[str]:
         """Return the messages that ask for a response now. `ResponseBegan` has the tag if the provider repeats it.
 
-        `tool_choice` is that of `Respond`; a dialect whose engine has no such capability ignores it.
+        `tool_choice` is that of `Respond`; a dialect whose engine cannot choose tools ignores it.
         """
         raise NotImplementedError
 

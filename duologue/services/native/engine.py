@@ -32,13 +32,12 @@ from ...frames import (
 from ...processors.kernel.node import Node
 from ...processors.processor import handles
 from ...processors.turns.endpointing import check_turns
-from ...session.host import State
+from ...session.life import State
 from ..answers import tool_choice_of
 from ..context import SAY
 from ..remote.connection import ConnectionSettings
 from ..remote.errors import ConnectionLost
-from .link import Link
-from .parts import Parts
+from .link import Link, Parts
 from .provider import NativeService
 from .reply import Ask
 from .turns import TRANSCRIPT_WAIT_S
@@ -120,7 +119,7 @@ class NativeAnswers(NativeService):
         self._jobs.put(EndOfTurn(at=self.session.now(), by="no answer"), work, failed.turn)
 
     def begin_turn(self, *, protected: bool = False) -> int:
-        """Begin a turn of the agent. It is protected if the provider was told not to be interrupted."""
+        """Begin a turn of the agent. It is protected if the provider is set not to be interrupted."""
         return super().begin_turn(protected=protected or self.parts.provider.uninterruptible)
 
     async def _not_understood(self, config: EngineConfig) -> int:

@@ -3,21 +3,231 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import re
+from collections.abc import Coroutine
 from typing import Any
 
+import anyio
+
 from ...agents.engine import EngineConfig
-from ...errors import ServiceError
-from ...frames import ConnectionChanged, Respond
+from ...errors import BadInput, ConfigurationError, DeadlineExceeded, ServiceError
+from ...frames import Respond, ResumptionHandle
+from ...processors.turns.interruption import may_interrupt
+from ..context import own_since
 from ..remote.connection import Connection, ConnectionSettings, dial
+from ..remote.errors import ConnectionLost
+from ..remote.ids import Recent
 from ..remote.keeper import Keeper
-from .asks import CONTINUE
-from .dialect import Dialect
-from .events import Events
-from .parts import Parts
-from .provider import NativeService
-from .reconfigure import Reconfigure
+from .asks import CONTINUE, Asks
+from .audio_ring import AudioRing
+from .caller import Caller
+from .dialect import (
+    AudioComplete,
+    Called,
+    CallsCancelled,
+    Configured,
+    Consumed,
+    Crossed,
+    CutShort,
+    Dialect,
+    Event,
+    GoingAway,
+    HandleGiven,
+    Odd,
+    Refused,
+    ResponseBegan,
+    ResponseFinished,
+    Said,
+    SpeechBegan,
+    SpeechCeased,
+    TurnTaken,
+    TurnTranscribed,
+    Unknown,
+    Voiced,
+)
+from .outlet import Outlet
+from .provider import NativeService, Provider, ProviderMemory
+from .replies import Consumption, Replies
 from .reply import Ask
+from .turns import Turns
+
+MAX_REPORTED = 64
+"""The most kinds of odd messages that are remembered as reported."""
+
+
+class Parts:
+    """The parts of an engine. Each uses only parts above it."""
+
+    def __init__(self, service: NativeService, settings: ConnectionSettings) -> None:
+        session, ring_s = service.session, settings.ring_s
+
+        def dropped(samples: int) -> None:
+            kept = f"{ring_s:g} s are kept without a connection"
+            error = ServiceError(f"{samples} samples of the caller's audio were dropped: {kept}")
+            session.report(error, service.name)
+
+        self.leaving = False
+        """True while another engine is about to take over: the caller's audio is held back."""
+        self.provider = Provider()
+        self.outlet = Outlet(service)
+        self.memory = ProviderMemory(
+            session.conversation, session.ledger, settings.replay_messages, lambda: own_since(session)
+        )
+        self.ring = AudioRing(service.capabilities.input_sample_rate, ring_s, dropped)
+        self.turns = Turns(session, self.ring, self.provider)
+        self.asks = Asks(session, self.provider, self.turns, self.memory)
+        self.consumption = Consumption(service, self.ring.uplink)
+        self.replies = Replies(service, self.provider, self.consumption, self.turns, self.asks, self.outlet)
+        self.caller = Caller(service, self.provider, self.ring, self.turns, self.asks)
+
+
+class Reconfigure:
+    """Changes of the configuration that the provider has not answered yet."""
+
+    def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._open: dict[str, asyncio.Future[Refused | None]] = {}
+        self._count = 0
+
+    async def apply(self, connection: Connection[Dialect], config: EngineConfig) -> bool:
+        """Change the configuration in place and wait until it is in force.
+
+        Returns False if the change needs a new connection. Raises ConfigurationError if the provider refuses it, and
+        ConnectionLost or DeadlineExceeded without an answer, after which the connection is given up.
+        """
+        self._count += 1
+        update_id = f"update_{self._count}"
+        messages = connection.dialect.update(update_id, config)
+        if messages is None:
+            return False
+        if not connection.dialect.acknowledges_updates:
+            connection.send(messages)
+            return True
+        answer: asyncio.Future[Refused | None] = asyncio.get_running_loop().create_future()
+        self._open[update_id] = answer
+        connection.send(messages)
+        try:
+            with anyio.fail_after(self._timeout_s):
+                refused = await answer
+        except TimeoutError as error:
+            connection.lose("a change of the configuration was not answered")
+            raise DeadlineExceeded("the provider did not answer the change") from error
+        finally:
+            del self._open[update_id]
+        if refused is not None:
+            raise ConfigurationError(f"{refused.code}: {refused.message}")
+        return True
+
+    def on_configured(self, event: Configured) -> None:
+        """Complete a change that is in force."""
+        self._settle(event.update_id, None)
+
+    def on_refused(self, event: Refused) -> bool:
+        """Fail the change that the provider refuses. Returns False if the refusal is not about a change."""
+        return self._settle(event.about, event)
+
+    def lost(self) -> None:
+        """Fail all changes: the connection has ended, and no answer will come."""
+        for answer in self._open.values():
+            if not answer.done():
+                answer.set_exception(ConnectionLost("the connection was lost"))
+
+    def _settle(self, update_id: str, refused: Refused | None) -> bool:
+        answer = self._open.get(update_id)
+        if answer is None or answer.done():
+            return False
+        answer.set_result(refused)
+        return True
+
+
+class Events:
+    """Hands each event of the connection in use to the part that acts on it, and drops those of other connections."""
+
+    def __init__(
+        self, service: NativeService, parts: Parts, keeper: Keeper[EngineConfig, Dialect], reconfigure: Reconfigure
+    ) -> None:
+        self._service, self._session = service, service.session
+        self._parts, self._provider = parts, parts.provider
+        self._keeper, self._reconfigure = keeper, reconfigure
+        self._reported = Recent[bool](MAX_REPORTED)
+
+    def act_now(self, connection: Connection[Dialect], event: Event) -> bool:
+        """Act on a piece of audio, the most frequent event, without a task. Returns False for other events."""
+        if not isinstance(event, Voiced):
+            return False
+        if connection is self._provider.connection:
+            self._parts.replies.on_voiced(event)
+        return True
+
+    async def read(self, connection: Connection[Dialect], event: Event) -> None:
+        """Hand an event to the part that acts on it."""
+        if connection is not self._provider.connection:
+            return
+        asks, replies, caller = self._parts.asks, self._parts.replies, self._parts.caller
+        match event:
+            case Voiced():
+                replies.on_voiced(event)
+            case Said():
+                replies.on_said(event)
+            case TurnTranscribed():
+                await caller.on_transcribed(event)
+            case SpeechBegan():
+                await caller.on_speech_began(event)
+            case SpeechCeased():
+                await caller.on_speech_ceased(event)
+            case TurnTaken():
+                await caller.on_turn_taken(event)
+            case ResponseBegan():
+                replies.on_began(event)
+            case AudioComplete():
+                replies.on_given(event)
+            case Called():
+                replies.on_called(event)
+            case CallsCancelled():
+                replies.on_calls_cancelled(event)
+            case ResponseFinished():
+                replies.on_finished(event)
+            case Consumed():
+                self._parts.consumption.on_consumed(event.usage)
+            case CutShort():
+                if may_interrupt(self._session):
+                    self._session.interrupt()
+                asks.expect_none()
+            case Configured():
+                self._reconfigure.on_configured(event)
+            case HandleGiven():
+                self._on_handle(event.handle)
+            case GoingAway():
+                self._keeper.going_away(event.left_s)
+            case Refused():
+                self._on_refused(event)
+            case Crossed():
+                replies.on_refused(event.tag)
+            case Odd():
+                self._report_once(BadInput(f"a message of the provider was read without a field: {event.problem}"))
+            case Unknown():
+                self._report_once(ServiceError(f"the provider sent {event.kind!r}, which is not known here"))
+
+    def _on_handle(self, handle: str) -> None:
+        if handle:
+            self._parts.memory.handle_given(handle)
+            self._service.broadcast(ResumptionHandle(engine=self._service.name, handle=handle))
+
+    def _report_once(self, error: Exception) -> None:
+        """Report an error that is likely to come back, once."""
+        kind = re.sub(r"\d+", "0", str(error))
+        if kind not in self._reported:
+            self._reported[kind] = True
+            self._session.report(error, self._service.name)
+
+    def _on_refused(self, event: Refused) -> None:
+        if self._reconfigure.on_refused(event):
+            return
+        error = f"{event.code}: {event.message}"
+        self._parts.replies.on_refused(event.about, error)
+        self._session.report(ServiceError(error), self._service.name)
+        if event.fatal and self._provider.connection is not None:
+            self._keeper.lost(self._provider.connection, ConnectionLost(error, fatal=True))
 
 
 class Link:
@@ -28,7 +238,9 @@ class Link:
         self._session = service.session
         self._parts = parts
         self._provider = parts.provider
+        self.broadcast, self.spawn = service.broadcast, service.spawn
         self._keeper = Keeper(self, settings)
+        self.give_up = self._keeper.give_up
         self._reconfigure = Reconfigure(settings.connect_timeout_s)
         self._patience_s = settings.response_s
         self._events = Events(service, parts, self._keeper, self._reconfigure)
@@ -46,10 +258,6 @@ class Link:
         if connection is not None and not await self._reconfigure.apply(connection, config):
             await self._keeper.replace(config, "a change that takes a new connection")
         self._service.config = config
-
-    def give_up(self, error: Exception) -> None:
-        """Stop connecting for good, and report the error."""
-        self._keeper.give_up(error)
 
     async def close(self) -> None:
         """End the connection."""
@@ -86,10 +294,6 @@ class Link:
             lambda wire: Connection(self, wire, dialect, self._events.read, self._keeper.lost, self._events.act_now),
         )
 
-    def broadcast(self, signal: ConnectionChanged) -> None:
-        """Broadcast a signal."""
-        self._service.broadcast(signal)
-
     def report(self, error: Exception) -> None:
         """Report an error that the connection survives."""
         self._session.report(error, self.name)
@@ -97,10 +301,6 @@ class Link:
     def start_task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` in a task that ends with the session."""
         return self._session.start_task(self._service, work)
-
-    def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None:
-        """Run a function in a task of the session."""
-        self._service.spawn(function, *args)
 
     def hold(self, held: bool) -> None:
         """Hold the caller's audio back, or release it unless a change of engines holds it too."""
@@ -134,16 +334,23 @@ class Link:
         return min((at for at in (ignored, self._parts.asks.waits_since) if at is not None), default=None)
 
     def look(self) -> None:
-        """End the replies that have brought nothing for too long, and ask for one that the provider does not begin."""
+        """End the replies that have brought nothing for too long, and ask for one that the provider does not begin.
+
+        A model that may be silent is not asked, but it says that it is: a turn of which nothing comes is reported.
+        """
         parts = self._parts
         parts.replies.look(self._patience_s)
         overdue = parts.caller.overdue(self._patience_s)
-        if overdue is not None and not overdue.overdue:
+        dialect = self._provider.dialect
+        if overdue is not None and not overdue.overdue and dialect is not None:
             overdue.overdue = True
             error = f"no answer: the model has sent nothing for {self._patience_s:g} s after the caller's turn"
             self._session.report(ServiceError(error), self.name)
-            turn = self._service.begin_turn()
-            self._service.ask_again(Ask("", turn, overdue, moves=parts.turns.moves))
+            if dialect.may_be_silent:
+                parts.turns.answered(overdue)
+                self._provider.notify()
+            else:
+                self._service.ask_again(Ask("", self._service.begin_turn(), overdue, moves=parts.turns.moves))
 
     def take(self, connection: Connection[Dialect] | None, resumed: bool) -> str:
         """Use another connection from now on, or none. Returns a text on how its session knows the log."""

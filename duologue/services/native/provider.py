@@ -98,7 +98,7 @@ class Provider:
 
     @property
     def uninterruptible(self) -> bool:
-        """True if the provider was told that the caller's speech does not interrupt the agent."""
+        """True if the provider is set not to be interrupted by the caller's speech."""
         return (dialect := self.dialect) is not None and not dialect.interruptible
 
     def send(self, messages: Iterable[str]) -> None:
@@ -141,10 +141,15 @@ class ProviderMemory:
     tool results for which its connection does not wait are sent as text when the model is silent, because some
     providers break off an answer at a text. Until then these items are `due`, also on a later connection.
 
+    `since` returns the id of the first item that the agent may know, "" for all.
+
     A `handle` resumes a session that knows the log up to the position at which the provider gave the handle.
     """
 
-    def __init__(self, conversation: Conversation, ledger: Ledger, replay_messages: int) -> None:
+    def __init__(
+        self, conversation: Conversation, ledger: Ledger, replay_messages: int, since: Callable[[], str] = lambda: ""
+    ) -> None:
+        self._since = since
         self._conversation = conversation
         self._ledger = ledger
         self._replay_messages = replay_messages
@@ -220,11 +225,11 @@ class ProviderMemory:
 
     def _latest(self, limit: int = 0) -> tuple[Message, ...]:
         budget = Budget(messages=limit or self._replay_messages)
-        return messages(self._conversation, self._ledger, open_calls=False, budget=budget)
+        return messages(self._conversation, self._ledger, open_calls=False, budget=budget, since=self._since())
 
     def to_replay(self) -> int:
         """Return the number of messages of caller and agent that a new session is going to receive."""
-        return _spoken(self._latest())
+        return _message_count(self._latest())
 
     def replay_on(self, connection: Connection[Dialect], report: Callable[[Exception], None]) -> int:
         """Send the replay on a new connection, and `report` messages that cannot be sent.
@@ -242,7 +247,7 @@ class ProviderMemory:
             told = _tellable(dialect, told)
             wire = dialect.history(told) if told else []
         connection.send(wire)
-        return _spoken(told)
+        return _message_count(told)
 
     def connected(self, *, resumed: bool) -> None:
         """Note that another session is in use, a resumed or a new one. A new one makes the handle void."""
@@ -274,7 +279,7 @@ class ProviderMemory:
         return False
 
 
-def _spoken(told: tuple[Message, ...]) -> int:
+def _message_count(told: tuple[Message, ...]) -> int:
     return sum(message.role in ("user", "assistant") for message in told)
 
 
@@ -298,7 +303,7 @@ def _tellable(dialect: Dialect, told: Sequence[Message]) -> tuple[Message, ...]:
 def _note(item: Item, *, late: bool = False) -> Note | None:
     """Return the text that describes an item to the model, None for an item that the model knows already.
 
-    `late` is True for the result of a tool that the model has been told is still running, or cancelled.
+    `late` is True for the result of a tool that the model knows as still running, or cancelled.
     """
     if item.kind in ("note", "handoff"):
         return Note(item.text, "system") if item.text and item.role == "system" else None

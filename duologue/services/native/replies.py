@@ -4,20 +4,15 @@ from __future__ import annotations
 
 from collections import deque
 
+import msgspec
+
 from ...errors import ServiceError
-from ...frames import (
-    BotAudio,
-    BotText,
-    Interrupted,
-    ResponseEnded,
-    ResponseStarted,
-    ResponseStatus,
-)
+from ...frames import BotAudio, BotText, Interrupted, ResponseEnded, ResponseStarted, ResponseStatus, Usage
 from ...processors.kernel.tasks import loop_time
 from ...session.ledger import Ledger
-from ..logged_calls import log_calls, refused
+from ..context import log_calls, refused
 from .asks import Asks
-from .consumption import Consumption
+from .audio_ring import Uplink
 from .dialect import AudioComplete, Called, CallsCancelled, Dialect, ResponseBegan, ResponseFinished, Said, Voiced
 from .outlet import Outlet
 from .provider import NativeService, Provider
@@ -30,6 +25,45 @@ PROACTIVE_S = 0.3
 """Seconds of audio of the shortest reply that a model may give when it likes to."""
 STRAY_S = 1.0
 """Seconds of audio after which a reply that nobody expects is not the end of the reply before."""
+
+
+class Consumption:
+    """Broadcasts each `Usage` of the provider, with the engine's name and the seconds of audio.
+
+    For the engine's own model it includes the audio of the caller sent since the last report.
+    """
+
+    def __init__(self, service: NativeService, uplink: Uplink) -> None:
+        self._service = service
+        self._uplink = uplink
+        self._rate = service.capabilities.output_sample_rate
+        self.cut: Reply | None = None
+        """A cut reply that has ended, but whose consumption is still to come."""
+
+    def of_reply(self, usage: Usage, reply: Reply) -> None:
+        """Report the consumption of a reply."""
+        audio_s = reply.audio_bytes / (2 * self._rate)
+        self.account(msgspec.structs.replace(usage, turn=reply.turn, response_id=reply.id, output_audio_s=audio_s))
+
+    def on_consumed(self, usage: Usage) -> None:
+        """Take consumption that is not reported with a reply: that of a cut reply, or of a transcript."""
+        reply = self.cut
+        if reply is not None and self._is_own(usage):
+            self.cut = None
+            self.of_reply(usage, reply)
+        else:
+            self.account(usage)
+
+    def account(self, usage: Usage) -> None:
+        """Report consumption as it is."""
+        service = self._service
+        if self._is_own(usage):
+            sent_s = self._uplink.take_sent_s()
+            usage = msgspec.structs.replace(usage, model=service.model, input_audio_s=sent_s)
+        service.broadcast(msgspec.structs.replace(usage, service=service.name))
+
+    def _is_own(self, usage: Usage) -> bool:
+        return usage.model in ("", self._service.model)
 
 
 class Replies:
@@ -192,7 +226,7 @@ class Replies:
     # -- replies that do not end, or did not begin -------------------------------------------------------------------
 
     def look(self, patience_s: float) -> None:
-        """End the replies that have brought nothing for `patience_s` seconds. The provider is told to stop them."""
+        """End the replies that have brought nothing for `patience_s` seconds. The provider is asked to stop them."""
         dialect = self._provider.dialect
         if dialect is None:
             return
@@ -214,7 +248,7 @@ class Replies:
     def _call(self, reply: Reply) -> None:
         """Log the calls, then make them. Those beyond the limit of the turn are refused.
 
-        If the model was told of the limit before, it is not asked again in this turn.
+        If the model knew of the limit before, it is not asked again in this turn.
         """
         service, provider, turn = self._service, self._provider, reply.turn
         made, beyond = log_calls(self._session, turn, reply.id, service.config.agent, reply.calls, provider.connection)
@@ -350,6 +384,7 @@ def _failure(event: ResponseFinished, reply: Reply, dialect: Dialect | None, *, 
     if voiceless:
         return "the model sent words without a voice"
     silent = not (reply.said or reply.calls) and reply.ask.awaited
-    if silent and (reply.ask.tag or dialect is None or not dialect.may_be_silent):
+    # A request, or the result of a tool, must be answered by every model.
+    if silent and (reply.ask.answer is not None or dialect is None or not dialect.may_be_silent):
         return f"the model said nothing{f': {event.reason}' if event.reason else ''}"
     return ""

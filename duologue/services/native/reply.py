@@ -34,7 +34,7 @@ class Ask:
     said: bool = False
     """True if part of the reply was said before the connection was lost."""
     last: bool = False
-    """True if its turn has reached the limit of tool calls, and the model was told."""
+    """True if its turn has reached the limit of tool calls, and the model knows it."""
     moves: int = 0
     """`Turns.moves` at the request."""
     again: bool = False

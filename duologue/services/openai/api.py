@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 from collections import deque
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import anyio
 import anyio.to_thread
@@ -25,6 +26,8 @@ from ..remote.tls import client_ssl_context
 if TYPE_CHECKING:  # an optional dependency
     import httpx2
     from openai import APIStatusError, AsyncOpenAI
+
+log = logging.getLogger("duologue")
 
 KEEP_ALIVE_S = 240.0
 """Seconds for which an idle connection is kept: a caller thinks longer than the 5 s of the SDK's default."""
@@ -57,10 +60,11 @@ class OpenAIAPI:
     @property
     def key(self) -> str:
         """The key, "" for a server that gets none."""
-        return self._api_key or (os.environ.get("OPENAI_API_KEY", "") if self._is_openai else "")
+        return self._api_key or (os.environ.get("OPENAI_API_KEY", "") if self.is_openai else "")
 
     @property
-    def _is_openai(self) -> bool:
+    def is_openai(self) -> bool:
+        """True for OpenAI's own address, False for that of another server."""
         host = urlsplit(self._base_url).hostname or ""
         return not self._base_url or host == "openai.com" or host.endswith(".openai.com")
 
@@ -70,7 +74,7 @@ class OpenAIAPI:
             address = public_address(self._base_url)
             raise ConfigurationError(f"base_url is {address!r}: it begins with http:// or https://")
         key = self.key
-        if not key and self._is_openai and not os.environ.get("OPENAI_BASE_URL"):
+        if not key and self.is_openai and not os.environ.get("OPENAI_BASE_URL"):
             raise ConfigurationError("OpenAI needs an API key: set OPENAI_API_KEY or give api_key")
         if not key.isascii() or not (key or "-").isprintable() or " " in key:
             raise ConfigurationError("the API key has characters that keys do not have (a space, a line's end?)")
@@ -111,20 +115,41 @@ class OpenAIAPI:
         return {"Authorization": Omit()}
 
     async def stream(self, path: str, body: dict[str, Any], model: str) -> Streamed:
-        """Send a request for a stream. Returns it as soon as its head has come.
+        """Send a request for a stream of events. Returns it as soon as its head has come. Raises as `begin` does."""
+        return self.events(await self.begin(path, body, model))
 
-        Raises ConnectionLost for an error of the network, and for a refusal, whose message names the key or `model` if
-        it is about these; ContextTooLong for a request that is too long.
+    def events(self, response: httpx2.Response) -> Streamed:
+        """Return the events of an answer to `begin`."""
+        return Streamed(response, self._draining)
+
+    async def begin(
+        self,
+        path: str,
+        body: dict[str, Any],
+        model: str,
+        *,
+        file: tuple[str, bytes, str] | None = None,
+        accept: str = "",
+    ) -> httpx2.Response:
+        """Send a request. Returns the answer as soon as its head has come; its body is to be read, and closed.
+
+        A `file` (its name, its content, its type) goes beside the body as a form. Raises ConnectionLost for an error of
+        the network, and for a refusal, whose message names the key or `model` if it is about these; ContextTooLong for
+        a request that is too long.
         """
         client = await self.open()
         from openai import APIConnectionError, APIStatusError, AsyncStream, OpenAIError
 
+        headers = self.headers | ({"Accept": accept} if accept else {})
+        if file is not None:
+            headers["Content-Type"] = "multipart/form-data"
         try:
             stream: AsyncStream[object] = await client.post(
                 path,
                 cast_to=object,
                 body=body,
-                options={"headers": self.headers},
+                files=None if file is None else {"file": file},
+                options={"headers": headers},
                 stream=True,
                 stream_cls=AsyncStream[object],
             )
@@ -136,7 +161,23 @@ class OpenAIAPI:
             raise ConnectionLost(text, fatal=final_tls(error)) from error
         except OpenAIError as error:
             raise ConnectionLost(f"no connection to {self.address}: {error}", fatal=True) from error
-        return Streamed(stream.response, self._draining)
+        return stream.response
+
+    async def warm(self, model: str) -> None:
+        """Open a connection for the next request, by a question about `model`.
+
+        Raises ConnectionLost for a refused key or an unknown model. Other failures are left to the next request.
+        """
+        client = await self.open()
+        from openai import APIStatusError, OpenAIError
+
+        try:
+            await client.get(f"/models/{quote(model, safe='')}", cast_to=object, options={"headers": self.headers})
+        except APIStatusError as error:
+            if error.status_code in (401, 403) or error.code == "model_not_found":
+                raise self.refused(error, model) from error
+        except OpenAIError as error:
+            log.info("no connection to %s yet: %s", self.address, error)
 
     def refused(self, error: APIStatusError, model: str) -> ConnectionLost:
         """Return the ConnectionLost for a refusal. A refused key is not repeated, as the vendor's message does."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import binascii
+import base64
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from ...agents.engine import EngineConfig
 from ...errors import BadInput
 from ...frames import UserImage
+from ...frames.text import to_json
 from ..context import Message
 from ..native.dialect import (
     Configured,
@@ -22,21 +23,26 @@ from ..native.dialect import (
     Unknown,
 )
 from ..remote.ids import Seen
-from .input_items import InputItems
-from .items import create_message, create_result, history_items, image_content, to_json
 from .options import (
     DEFAULT_VOICE,
-    MIN_LIFETIME_S,
     OPENAI_IMAGE_TYPES,
-    SESSION_LIMIT_S,
+    SETUP_ID,
     OpenAIRealtimeOptions,
+    SessionSettings,
+    SettingsInForce,
     changed_settings,
     detects_turns,
     resolved,
+    session_left_s,
     session_settings,
 )
-from .responses import FINAL_ERRORS, MAX_ERROR_TEXT, Responses
-from .settings import SETUP_ID, SessionSettings, SettingsInForce
+from .responses import (
+    FINAL_ERRORS,
+    MAX_ERROR_TEXT,
+    InputItems,
+    Responses,
+)
+from .wire import append_audio
 from .wire_in import (
     AudioDelta,
     BufferSpeechStarted,
@@ -148,7 +154,7 @@ class OpenAIDialect(Dialect):
 
     @property
     def interruptible(self) -> bool:
-        """False if the provider finds the turns and was told not to interrupt its response."""
+        """False if the provider finds the turns and is set not to interrupt its response."""
         detection = self._settings.input["turn_detection"]
         return detection is None or bool(detection["interrupt_response"])
 
@@ -173,8 +179,7 @@ class OpenAIDialect(Dialect):
 
     def audio(self, pcm: bytes) -> str:
         """Return the message that appends audio to the input buffer. `pcm` is mono s16le at 24 kHz."""
-        audio = binascii.b2a_base64(pcm, newline=False).decode("ascii")
-        return f'{{"type":"input_audio_buffer.append","audio":"{audio}"}}'
+        return append_audio(pcm)
 
     def turn_begins(self) -> list[str]:
         """Return the message that clears the input buffer of an abandoned turn."""
@@ -260,21 +265,9 @@ class OpenAIDialect(Dialect):
     def _on_session_updated(self, message: SessionUpdated) -> list[Event]:
         update_id = self._settings.confirm()
         if update_id == SETUP_ID:
-            return [Opened(session_id=self._session.id or "", left_s=self._left_s())]
+            left_s = session_left_s(self._session.expires_at, self._now(), self._provider_now())
+            return [Opened(session_id=self._session.id or "", left_s=left_s)]
         return [Configured(update_id=update_id)] if update_id else []
-
-    def _left_s(self) -> float | None:
-        """Return the seconds until the session ends, by the provider's clock if it is known. None without a limit.
-
-        By the clock of this machine, which may be wrong, only a plausible lifetime counts.
-        """
-        expires_at = self._session.expires_at
-        if not expires_at:
-            return None
-        if (now := self._provider_now()) is not None:
-            return max(0.0, expires_at - now)
-        left_s = expires_at - self._now()
-        return left_s if MIN_LIFETIME_S <= left_s <= SESSION_LIMIT_S else SESSION_LIMIT_S
 
     def _on_error(self, message: ErrorMessage) -> list[Event]:
         error = message.detail
@@ -292,3 +285,60 @@ class OpenAIDialect(Dialect):
 
 def _session_update(update_id: str, settings: dict[str, Any]) -> str:
     return to_json({"type": "session.update", "event_id": update_id, "session": settings})
+
+
+def create_item(fields: dict[str, Any]) -> str:
+    """Return the message that appends an item to the conversation."""
+    return to_json({"type": "conversation.item.create", "item": fields})
+
+
+def create_message(role: str, content: list[dict[str, Any]]) -> str:
+    """Return the message that appends a text or an image of one side."""
+    return create_item({"type": "message", "role": role, "content": content})
+
+
+def create_result(call_id: str, result: Any) -> str:
+    """Return the message that appends a tool's result: a string unchanged, other values as JSON."""
+    output = result if isinstance(result, str) else to_json(result)
+    return create_item({"type": "function_call_output", "call_id": call_id, "output": output})
+
+
+def image_content(data: bytes, mime: str, url: str) -> dict[str, Any]:
+    """Return an image as content of a message: its url, or its bytes if it has none."""
+    return {"type": "input_image", "image_url": url or f"data:{mime};base64,{base64.b64encode(data).decode()}"}
+
+
+def history_items(messages: Sequence[Message]) -> list[str]:
+    """Return the messages that replay a conversation, without calls that lack a result and results of unknown calls."""
+    asked = {call.call_id for message in messages for call in message.calls}
+    answered = {message.call_id for message in messages if message.role == "tool"}
+    out: list[str] = []
+    for message in messages:
+        if message.role == "tool":
+            if message.call_id in asked:
+                out.append(create_result(message.call_id, message.text))
+            continue
+        if content := _content(message):
+            out.append(create_message(message.role, content))
+        out.extend(
+            create_item(
+                {
+                    "type": "function_call",
+                    "call_id": call.call_id,
+                    "name": call.name,
+                    "arguments": to_json(call.arguments),
+                }
+            )
+            for call in message.calls
+            if call.call_id in answered
+        )
+    return out
+
+
+def _content(message: Message) -> list[dict[str, Any]]:
+    content: list[dict[str, Any]] = []
+    if message.text:
+        content.append({"type": "output_text" if message.role == "assistant" else "input_text", "text": message.text})
+    if message.role == "user" and (message.image or message.url):
+        content.append(image_content(message.image, message.mime or "image/jpeg", message.url))
+    return content

@@ -7,6 +7,7 @@ November 2026. For a model that is not listed, no option is refused.
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -25,6 +26,14 @@ MIN_LIFETIME_S = 60.0
 """The shortest lifetime of a session that is believed by the clock of this machine, in seconds."""
 SAMPLE_RATE = 24_000
 """The sample rate of the audio in both directions, in Hz: the only rate of the API's PCM."""
+_ONLY_FAMILY_2 = "it is for the models of the family gpt-realtime-2"
+_NO_KEYWORDS = "gpt-transcribe and gpt-live-transcribe have keywords"
+_TOOL_NAME_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+SETUP_ID = "setup"
+"""The id of the first settings."""
+MAX_UNANSWERED = 64
+"""The most changes that wait for an answer."""
+SessionSettings: TypeAlias = tuple[EngineConfig, dict[str, Any]]
 
 
 class ModelFamily(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +47,8 @@ class ModelFamily(msgspec.Struct, frozen=True, kw_only=True):
 
 _ONLY_FAMILY_2 = "it is for the models of the family gpt-realtime-2"
 _NO_KEYWORDS = "gpt-transcribe and gpt-live-transcribe have keywords"
+_ONE_LANGUAGE = "gpt-transcribe and gpt-live-transcribe take several languages"
+_NO_DELAY = "gpt-realtime-whisper has a delay"
 
 REALTIME_FAMILIES = (
     ModelFamily(
@@ -48,18 +59,28 @@ REALTIME_FAMILIES = (
 TRANSCRIPTION_FAMILIES = (
     ModelFamily(
         models=r"gpt-realtime-whisper.*",
-        refuses={"keywords": _NO_KEYWORDS, "prompt": "the model has no prompt"},
+        refuses={"keywords": _NO_KEYWORDS, "languages": _ONE_LANGUAGE, "prompt": "the model has no prompt"},
     ),
-    ModelFamily(models=r"whisper-1.*|gpt-4o-.*", refuses={"keywords": _NO_KEYWORDS}),
+    ModelFamily(
+        models=r"gpt-4o-transcribe-diarize.*",
+        refuses={
+            "keywords": _NO_KEYWORDS,
+            "languages": _ONE_LANGUAGE,
+            "delay": _NO_DELAY,
+            "prompt": "the model has no prompt",
+        },
+    ),
+    ModelFamily(
+        models=r"whisper-1.*|gpt-4o-.*",
+        refuses={"keywords": _NO_KEYWORDS, "languages": _ONE_LANGUAGE, "delay": _NO_DELAY},
+    ),
+    ModelFamily(models=r"gpt-(live-)?transcribe.*", refuses={"delay": _NO_DELAY}),
 )
 
 
 def refused_options(model: str, families: Iterable[ModelFamily]) -> dict[str, str]:
     """Return the options that a model refuses, with the reasons."""
     return next((family.refuses for family in families if re.fullmatch(family.models, model)), {})
-
-
-_TOOL_NAME_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 class ServerVad(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag="server_vad"):
@@ -181,7 +202,7 @@ def check(model: str, config: EngineConfig, options: OpenAIRealtimeOptions) -> N
     transcription = options.transcription
     if transcription is not None:
         for name, reason in refused_options(transcription.model, TRANSCRIPTION_FAMILIES).items():
-            if getattr(transcription, name):
+            if getattr(transcription, name, None):
                 raise ConfigurationError(
                     f"OpenAI option transcription.{name}: {transcription.model} does not take it: {reason}"
                 )
@@ -266,15 +287,75 @@ def _unsets(old: dict[str, Any], new: dict[str, Any]) -> bool:
     )
 
 
+def language_code(language: str) -> str:
+    """Return the ISO 639-1 code of a language tag ("en-US"), "" if it has none."""
+    code = language.lower().partition("-")[0]
+    return code if re.fullmatch("[a-z]{2}", code) else ""
+
+
 def _transcription(transcription: InputTranscription | None, agent_language: str) -> dict[str, Any] | None:
     if transcription is None:
         return None
     settings: dict[str, Any] = {"model": transcription.model}
-    code = agent_language.lower().partition("-")[0]
-    if language := transcription.language or (code if re.fullmatch("[a-z]{2}", code) else ""):
+    if language := transcription.language or language_code(agent_language):
         settings["language"] = language
     if transcription.prompt:
         settings["prompt"] = transcription.prompt
     if transcription.keywords:
         settings["keywords"] = list(transcription.keywords)
     return settings
+
+
+class SettingsInForce:
+    """The settings that the provider has confirmed, and the changes that it has not answered yet."""
+
+    def __init__(self, settings: SessionSettings) -> None:
+        self.applied = self.wanted = settings
+        """The settings in force, and those after all changes without an answer."""
+        self._unanswered: deque[tuple[str, SessionSettings]] = deque()
+
+    @property
+    def input(self) -> dict[str, Any]:
+        """The settings of the caller's audio that are in force."""
+        settings: dict[str, Any] = self.applied[1]["audio"]["input"]
+        return settings
+
+    @property
+    def full(self) -> bool:
+        """True while no further change can be sent."""
+        return len(self._unanswered) >= MAX_UNANSWERED
+
+    def send(self, change_id: str, settings: SessionSettings) -> None:
+        """Note a change that is sent."""
+        self._unanswered.append((change_id, settings))
+        self.wanted = settings
+
+    def confirm(self) -> str:
+        """Put the oldest change in force, and return its id. Returns "" if every change has its answer."""
+        if not self._unanswered:
+            return ""
+        change_id, self.applied = self._unanswered.popleft()
+        return change_id
+
+    def refuse(self, change_id: str) -> bool:
+        """Forget a change that the provider has refused. Returns False if it does not wait for an answer."""
+        left = [entry for entry in self._unanswered if entry[0] != change_id]
+        if len(left) == len(self._unanswered):
+            return False
+        self._unanswered = deque(left)
+        self.wanted = left[-1][1] if left else self.applied
+        return True
+
+
+def session_left_s(expires_at: float | None, now: float, provider_now: float | None) -> float | None:
+    """Return the seconds until a session ends, by the provider's clock if it is known. None without a limit.
+
+    The times are seconds since the epoch. By the clock of this machine (`now`), which may be wrong, only a plausible
+    lifetime counts.
+    """
+    if not expires_at:
+        return None
+    if provider_now is not None:
+        return max(0.0, expires_at - provider_now)
+    left_s = expires_at - now
+    return left_s if MIN_LIFETIME_S <= left_s <= SESSION_LIMIT_S else SESSION_LIMIT_S

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import binascii
 import inspect
 import os
 import time
@@ -29,6 +30,12 @@ if TYPE_CHECKING:  # an optional dependency
     from openai import AsyncOpenAI
 
     from ..remote.pushing import PushingConnection
+
+
+def append_audio(pcm: bytes) -> str:
+    """Return the message that appends audio to the input buffer. `pcm` is mono s16le at 24 kHz."""
+    audio = binascii.b2a_base64(pcm, newline=False).decode("ascii")
+    return f'{{"type":"input_audio_buffer.append","audio":"{audio}"}}'
 
 
 def check_sdk() -> None:
@@ -67,8 +74,11 @@ class OpenAIClient:
     def _key(self) -> str:
         return self._api_key or os.environ.get("OPENAI_API_KEY", "")
 
-    async def dial(self, model: str) -> Wire:
-        """Open a connection. Raises ConnectionLost, ConfigurationError without a key."""
+    async def dial(self, model: str = "", **query: str) -> Wire:
+        """Open a connection for a model, with further fields of the `query`.
+
+        Raises ConnectionLost, ConfigurationError without a key.
+        """
         self.check()
         async with self._making:
             if self._client is None:
@@ -83,7 +93,9 @@ class OpenAIClient:
         }
         if self._client.base_url.scheme == "https":
             options["ssl"] = client_ssl_context()
-        connecting = self._client.realtime.connect(model=model, websocket_connection_options=options)  # type: ignore[arg-type]
+        wanted: dict[str, Any] = {"model": model} if model else {}
+        wanted |= {"extra_query": query, "websocket_connection_options": options}
+        connecting = self._client.realtime.connect(**wanted)
         try:
             with dialled() as connections:
                 opened = await connecting.enter()

@@ -170,9 +170,16 @@ class TranscriptCompleted(_MessageBase, frozen=True, tag="conversation.item.inpu
     languages: list[Language | str] | None = None
     usage: WireUsage | None = None
 
+    @property
+    def language(self) -> str:
+        """The language that was heard first, "" if the model tells none."""
+        spoken = self.languages[0] if self.languages else ""
+        return spoken if isinstance(spoken, str) else spoken.code or ""
+
 
 class TranscriptFailed(_MessageBase, frozen=True, tag="conversation.item.input_audio_transcription.failed"):
     item_id: str | None = None
+    error: ErrorDetail | None = None
 
 
 class ResponseCreated(_MessageBase, frozen=True, tag="response.created"):

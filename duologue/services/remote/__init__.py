@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from .turns import TurnBegan as TurnBegan
     from .turns import TurnEnded as TurnEnded
     from .turns import TurnHoldingSTT as TurnHoldingSTT
+    from .turns import TurnWentOn as TurnWentOn
     from .websocket import open_websocket as open_websocket
 
 _HOMES = {
@@ -51,7 +52,7 @@ _HOMES = {
     "tls": "client_ssl_context",
     "speech_context": "ContextAudio ContextDone",
     "tts": "RemoteTTS TTSDialect",
-    "turns": "TurnBegan TurnEnded TurnHoldingSTT",
+    "turns": "TurnBegan TurnEnded TurnHoldingSTT TurnWentOn",
     "websocket": "open_websocket",
 }
 

@@ -40,7 +40,7 @@ class ConnectionSettings:
     """Seconds for which a provider may owe an answer although it answers pings; then its connection is replaced."""
     response_s: float = 15.0
     """Seconds for which a response of a native engine may bring nothing, before its first piece or after any other.
-    Then it ends as failed, and the provider is told to stop it."""
+    Then it ends as failed, and the provider is asked to stop it."""
     retry_for_s: float = 30.0
     """Seconds for all attempts after a loss; then the connection is given up."""
     failover_after_s: float = 4.0

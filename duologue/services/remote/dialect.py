@@ -64,9 +64,10 @@ class Refused(Event, frozen=True, kw_only=True):
 
 
 class GoingAway(Event, frozen=True, kw_only=True):
-    """The vendor will close the connection in `left_s` seconds."""
+    """The vendor will close the connection in `left_s` seconds; 0 for one that is of no use any more."""
 
     left_s: float
+    reason: str = ""
 
 
 class ConnectionDialect:

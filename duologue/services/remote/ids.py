@@ -8,7 +8,7 @@ Value = TypeVar("Value")
 
 
 class Seen:
-    """Tells new ids of the far end from repeated ones. It knows at least the latest `limit` ids, at most twice that."""
+    """Tells new ids of the far end from repeated ids. It knows at least the latest `limit` ids, at most twice that."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit

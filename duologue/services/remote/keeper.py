@@ -115,9 +115,9 @@ class Health(Generic[Config, D]):
         left_s = math.inf if connection.opened.left_s is None else connection.opened.left_s
         self._ends_in(left_s, min(self._margin_s, left_s / 2), "the session's limit")
 
-    def going_away(self, left_s: float) -> None:
+    def going_away(self, left_s: float, reason: str = "") -> None:
         """Note that the vendor will close the connection in `left_s` seconds."""
-        self._ends_in(left_s, self._margin_s, "the provider goes away")
+        self._ends_in(left_s, self._margin_s, reason or "the provider goes away")
 
     @property
     def _margin_s(self) -> float:
@@ -240,9 +240,9 @@ class Keeper(Generic[Config, D]):
         finally:
             self._service.hold(False)
 
-    def going_away(self, left_s: float) -> None:
+    def going_away(self, left_s: float, reason: str = "") -> None:
         """Note that the provider will close the connection in `left_s` seconds."""
-        self._health.going_away(left_s)
+        self._health.going_away(left_s, reason)
         self._kick.set()
 
     def lost(self, connection: Connection[D], error: ConnectionLost) -> None:

@@ -1,8 +1,7 @@
 """`PushingConnection`: a connection of the `websockets` library that can give a message away as it arrives.
 
-The library wakes a task for each message, and writes through an asynchronous context manager. Both cost more than the
-work on a piece of audio. Everything else is the library's own: the frames, the handshakes, the errors, and the queue
-for the messages that nothing takes.
+The library wakes a task for each message, which costs more than the work on a piece of audio. Everything else is the
+library's own: the frames, the handshakes, the errors, and the queue for the messages that nothing takes.
 
 Importing this module requires the package `websockets`.
 """
@@ -14,7 +13,6 @@ from typing import Any
 
 from websockets.asyncio.client import ClientConnection
 from websockets.frames import Opcode
-from websockets.protocol import State
 
 _DATA = (Opcode.TEXT, Opcode.BINARY, Opcode.CONT)
 
@@ -42,17 +40,5 @@ class PushingConnection(ClientConnection):
             whole = event.fin and event.opcode is not Opcode.CONT
             if whole and self.take is not None and self.take(bytes(event.data), event.opcode is Opcode.TEXT):
                 return
-            self._offering = False  # this message is queued, and later ones must not overtake it
+            self._offering = False  # this message is queued, and later messages must not overtake it
         super().process_event(event)
-
-    def send_now(self, message: str | bytes) -> bool:
-        """Send a message, and return True, if the connection is open and no sent data waits in the write buffer."""
-        protocol = self.protocol
-        if protocol.state is not State.OPEN or self.transport.get_write_buffer_size():
-            return False
-        if isinstance(message, str):
-            protocol.send_text(message.encode())
-        else:
-            protocol.send_binary(message)
-        self.send_data()
-        return True

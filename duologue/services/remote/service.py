@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeAlias
 from ...errors import DeadlineExceeded, ServiceError
 from ...frames import SessionStarted
 from ...processors.processor import Processor, handles
-from ...session.host import State
+from ...session.life import State
 from .connection import Connection, ConnectionSettings, D, dial
 from .dialect import Event, GoingAway, Refused, Wire
 from .errors import ConnectionLost
@@ -86,6 +86,10 @@ class RemoteService(Processor, Generic[D]):
         """The number of connections that were set up. One serves many utterances or responses."""
         return self._keeper.attempts.made
 
+    async def configured(self) -> None:
+        """Wait until the first agent has configured the engine: its parts open at the same time."""
+        await asyncio.sleep(0)
+
     async def connect_first(self) -> None:
         """Make the first connection. Raises ConnectionLost, DeadlineExceeded or ConfigurationError.
 
@@ -133,7 +137,7 @@ class RemoteService(Processor, Generic[D]):
         if connection is not self.connection:
             return
         if isinstance(event, GoingAway):
-            self._keeper.going_away(event.left_s)
+            self._keeper.going_away(event.left_s, event.reason)
         elif isinstance(event, Refused) and event.fatal:
             self._keeper.lost(connection, ConnectionLost(f"{event.code}: {event.message}", fatal=True))
         else:

@@ -12,9 +12,9 @@ import anyio
 from ...audio.pcm import WholeSamples
 from ...errors import DeadlineExceeded, ServiceError
 from ...frames import ResponseStarted, Word
-from ...session.heard import SPOKEN_CHARACTERS_PER_S, cut_text
-from ..spoken_text import space_after
-from ..word_times import WordAligner, in_proportion
+from ...session.ledger import SPOKEN_CHARACTERS_PER_S, cut_text
+from ..response_speech import WordAligner, in_proportion
+from ..spoken_text import Piece, Reader, Spoken, space_after
 from .dialect import Event
 
 MAX_UNPLAYED_S = 600.0
@@ -38,12 +38,12 @@ class ContextDone(Event, frozen=True, kw_only=True):
 class SpeechContext:
     """The speech of one response: the text that was sent, and the audio that has come."""
 
-    def __init__(self, context_id: str, response: ResponseStarted, language: str) -> None:
+    def __init__(self, context_id: str, response: ResponseStarted, language: str, reader: Reader) -> None:
         self.id = context_id
         self.response = response
         self.language = language
-        self.sentences: list[tuple[str, str]] = []
-        """Each sentence as the model wrote it, and as it is spoken."""
+        self.reader = reader
+        self.sentences: list[Spoken] = []
         self.opened = False
         """True once the context was opened on a connection."""
         self.ended = False
@@ -70,7 +70,7 @@ class SpeechContext:
     @property
     def text(self) -> str:
         """The text that is spoken."""
-        return "".join(text for _, text in self.sentences)
+        return "".join(sentence.text for sentence in self.sentences)
 
     def take(self, audio: ContextAudio, sample_rate: int) -> None:
         """Take audio that has come. More than `MAX_UNPLAYED_S` seconds that wait fail the context."""
@@ -111,27 +111,30 @@ class SpeechContext:
         """Remove the text that was not spoken. Returns each sentence that is cut, and the part that was spoken."""
         words, timed = self.words, self.words.timed
         left = words.place if timed else int(self.spoken_s * SPOKEN_CHARACTERS_PER_S)
-        kept: list[tuple[str, str]] = []
+        kept: list[Spoken] = []
         cut: list[tuple[str, str]] = []
-        for written, text in self.sentences:
-            whole = written if timed else text
-            said = whole if left >= len(whole) else cut_text(whole, left).rstrip()
-            said += space_after(whole) if said and said != whole else ""
+        for sentence in self.sentences:
+            whole = sentence.shown if timed else sentence.text
+            if left >= len(whole):
+                kept.append(sentence)
+            else:
+                said = cut_text(whole, left)
+                said = (said if timed else sentence.up_to(len(said)).shown).rstrip()
+                said += space_after(whole) if said else ""
+                cut.append((sentence.shown, said))
+                kept.append(Spoken((Piece(said, said),)))
             left = max(0, left - len(whole))
-            if said != whole:
-                cut.append((written, said))
-            kept.append((written, said) if said == whole else (said, said))
         self.sentences = kept
         if timed:
-            words.replace_rest(0, "".join(written for written, _ in kept))
+            words.replace_rest(0, "".join(sentence.shown for sentence in kept))
         else:
             self._align_anew()
         return cut
 
     def _align_anew(self) -> None:
         self.words = WordAligner()
-        for written, text in self.sentences:
-            self.words.add(written, text)
+        for sentence in self.sentences:
+            self.words.add(sentence)
 
     @property
     def owed_since(self) -> float | None:
@@ -156,6 +159,7 @@ class SpeechContext:
         self.waiting_bytes = self.guessed = 0
         self.whole = WholeSamples()
         self._align_anew()
+        self.touch()
 
     async def next(self, timeout_s: float) -> ContextAudio | None:
         """Return the next audio, None at the end. Raises the context's error or DeadlineExceeded."""

@@ -79,6 +79,8 @@ class SpokenAudio:
         """Loop time at which the utterance began."""
         self.asked_at: float | None = None
         """Loop time at which `finish` was sent."""
+        self.repeated = False
+        """True once the utterance was sent once more, because the vendor refused it."""
         self._ring_bytes = ring_bytes
         self._pieces: deque[bytes] = deque()
         self._bytes = 0
@@ -128,7 +130,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
     A service implements `dial` and `dialect`. Interim texts go out when they arrive. After a loss the next connection
     receives the utterance from its first sample, at most `ring_s` seconds. If `finish` is not answered within
     `timeout_s` seconds, the transcript is the text that has come, and the error is reported. The connection is replaced
-    then, because a late answer could be mistaken for that of the next utterance.
+    then, because a late answer could be mistaken for that of the next utterance. A refused utterance is sent once more.
     """
 
     def __init__(self, *, connection: ConnectionSettings | None = None) -> None:
@@ -148,6 +150,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
     async def open(self) -> None:
         """Connect. Raises ConnectionLost if the vendor refuses, DeadlineExceeded if it takes too long."""
         await STT.open(self)
+        await self.configured()
         self.config = self.setup()
         await self.connect_first()
 
@@ -162,7 +165,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
         """Begin an utterance. Connects again if the language changed or the previous utterance was not answered."""
         if self.failure is not None:
             raise self.failure
-        self._abandon()
+        self.abandon()
         self._interim = ""
         try:
             await self.use_setup(self.setup())
@@ -197,14 +200,9 @@ class RemoteSTT(RemoteService[STTDialect], STT):
 
     def partial(self) -> Transcription:
         """Return the text that has come of an utterance that failed."""
-        spoken = self._spoken
-        if spoken is None:
-            return Transcription(text="")
-        text = self._transcription(spoken)
-        self._abandon()
-        return text
+        return Transcription(text="") if self._spoken is None else self._transcription(self._spoken)
 
-    def _abandon(self) -> None:
+    def abandon(self) -> None:
         """Give up the utterance in progress, and its connection: the vendor still has the audio."""
         spoken, self._spoken = self._spoken, None
         if spoken is not None and self.connection is not None and not self._speech.released:
@@ -306,8 +304,21 @@ class RemoteSTT(RemoteService[STTDialect], STT):
             self._take(event)
         elif isinstance(event, Refused):
             error = ServiceError(f"{event.code}: {event.message}")
-            if not self._fail_answer(error):
+            if event.about or not (self._repeat() or self._fail_answer(error)):
                 self.report(error)
+
+    def _repeat(self) -> bool:
+        """Send a refused utterance once more. Returns False if none waits for its text, or it was repeated already."""
+        spoken = self._spoken
+        if spoken is None or spoken.asked_at is None or spoken.repeated or spoken.dropped or self.connection is None:
+            return False
+        if self.held or spoken.answer is None or spoken.answer.done():
+            return False
+        spoken.repeated = True
+        spoken.rewind()
+        spoken.began_s = self._sent_s
+        self._ask_for_text(self.connection, spoken)
+        return True
 
     def _take(self, heard: Recognized) -> None:
         spoken = self._spoken

@@ -6,10 +6,10 @@ import logging
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from ...errors import ServiceError
+from ...errors import DeadlineExceeded, ServiceError
 from ...frames import BotAudio, BotText, Interrupted, ResponseEnded, ResponseStarted, Word, WordTimes
 from ...processors.processor import handles
-from ..spoken_text import spoken
+from ..spoken_text import Reader
 from ..tts import MAX_SPEECH_S, TTS
 from .connection import Connection, ConnectionSettings
 from .dialect import ConnectionDialect, Event, Refused, WireMessage
@@ -29,6 +29,9 @@ class TTSDialect(ConnectionDialect):
     confirms_opening: ClassVar[bool] = False
     times_from: ClassVar[Literal["chunk", "context"]] = "chunk"
     """The zero of the vendor's word times: the audio of the same message, or the context's first audio."""
+    one_at_a_time: ClassVar[bool] = False
+    """True for a vendor without contexts. If it gives no audio in time, its connection is replaced, because it would
+    speak the next text behind the missing one."""
 
     def open(self, context: str, voice: str, language: str) -> Sequence[WireMessage]:
         """Return the messages that open a context. A voice or language of "" is the vendor's default."""
@@ -45,6 +48,14 @@ class TTSDialect(ConnectionDialect):
     def end(self, context: str) -> Sequence[WireMessage]:
         """Return the messages for the end of a context's text. Their answer is `ContextDone`, after all audio."""
         raise NotImplementedError
+
+    def is_spoken(self, context: str) -> bool:
+        """Return True if all audio of a context that has ended has come, and no `ContextDone` follows."""
+        return False
+
+    def is_worn(self) -> bool:
+        """Return True if a limit of the connection is nearly reached: the next response gets another one."""
+        return False
 
     def cancel(self, context: str) -> Sequence[WireMessage]:
         """Return the messages that stop a context. Its later audio is dropped."""
@@ -80,7 +91,8 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
     async def open(self) -> None:
         """Connect. Raises ConnectionLost if the vendor refuses, DeadlineExceeded if it takes too long."""
         await TTS.open(self)
-        self.config = self.setup("", self.language)
+        await self.configured()
+        self.config = self.setup(self.agent_voice, self.language)
         await self.connect_first()
 
     async def close(self) -> None:
@@ -101,27 +113,36 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             await self.use_setup(self.setup(frame.voice, self._language))
         except Exception as error:
             self._not_set_up = error
+        if self.connection is not None and self.connection.dialect.is_worn():
+            try:
+                await self._keeper.replace(self.config, "a limit of the connection")
+            except Exception as error:
+                self.report(ServiceError(f"{self.name} stays with a worn connection: {error}"))
 
     async def _speak(self, sentence: BotText) -> None:
-        text = spoken(sentence.text)
+        context = self._context
+        reader = context.reader if context is not None else Reader(self.reading, self._language)
+        spoken = reader.read(sentence.text)
+        text = spoken.text
         if not text:
             return
-        context = self._context or self._open_context()
+        if context is None:
+            context = self._open_context(reader)
         if context.error is not None:
             self.session.ledger.correct_text(sentence.response_id, sentence.text, "")
             return
         self._speech.characters += len(text)
-        context.sentences.append((sentence.text, text))
-        context.words.add(sentence.text, text)
+        context.sentences.append(spoken)
+        context.words.add(spoken)
         context.touch()
         if self.connection is not None:
             dialect = self.connection.dialect
             self.connection.send([*dialect.text(context.id, text), *dialect.flush(context.id)])
 
-    def _open_context(self) -> SpeechContext:
+    def _open_context(self, reader: Reader) -> SpeechContext:
         response = self._speech.response
         self._contexts += 1
-        context = self._context = SpeechContext(f"context_{self._contexts}", response, self._language)
+        context = self._context = SpeechContext(f"context_{self._contexts}", response, self._language, reader)
         context.error = self.failure or self._not_set_up
         self.spawn(self._give_all, context)
         if self.connection is not None and context.error is None:
@@ -135,7 +156,11 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             context.ended = True
             context.touch()
             if self.connection is not None and not context.finished.is_set():
-                self.connection.send(self.connection.dialect.end(context.id))
+                dialect = self.connection.dialect
+                self.connection.send(dialect.end(context.id))
+                if dialect.is_spoken(context.id):
+                    context.done = True
+                    context.touch()
             await context.finished.wait()
             if self._context is context:
                 self._context = None
@@ -168,7 +193,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
 
     async def _give_until_done(self, context: SpeechContext) -> None:
         error = await self._give_chunks(context)
-        if error is not None and self._recovery.failed(error) and not context.spoken_s and self._repeat(context):
+        if error is not None and self._recovery.failed(error) and not context.spoken_s and self._repeat(context, error):
             log.info("session %s: %s is asked once more: %s", self.session.id, self.name, error)
             error = await self._give_chunks(context)
             if error is not None:
@@ -182,6 +207,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             for written, said in context.leave_out_rest():
                 self.session.ledger.correct_text(context.response.response_id, written, said)
             self._stop(context)
+            self._lose_hung(error)
         if not context.spoken_s:
             return
         if words := context.times_of_rest():
@@ -203,14 +229,23 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             return error
         return None
 
-    def _repeat(self, context: SpeechContext) -> bool:
+    def _repeat(self, context: SpeechContext, error: Exception) -> bool:
         """Send a context without audio once more, as a new one. Returns False if that cannot be done now."""
         if self.connection is None or self.held or self.failure is not None or self._not_set_up is not None:
             return False
         self._stop(context)
         self._contexts += 1
         context.begin_again(f"context_{self._contexts}")
-        self._send_again(self.connection, context)
+        if not self._lose_hung(error):  # else the next connection gets it
+            self._send_again(self.connection, context)
+        return True
+
+    def _lose_hung(self, error: Exception) -> bool:
+        """Replace the connection after an answer that did not come in time, if the next one would wait behind it."""
+        connection = self.connection
+        if connection is None or not connection.dialect.one_at_a_time or not isinstance(error, DeadlineExceeded):
+            return False
+        connection.lose(f"a response hangs: {error}")
         return True
 
     async def _give(self, context: SpeechContext, chunk: ContextAudio) -> None:
@@ -272,8 +307,8 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         dialect = connection.dialect
         context.opened = True
         messages = list(dialect.open(context.id, context.response.voice, context.language))
-        for _, text in context.sentences:
-            messages += [*dialect.text(context.id, text), *dialect.flush(context.id)]
+        for sentence in context.sentences:
+            messages += [*dialect.text(context.id, sentence.text), *dialect.flush(context.id)]
         if context.ended:
             messages += dialect.end(context.id)
         context.touch()

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
+from math import inf
+
 import anyio
+import msgspec
 
 from ...errors import DeadlineExceeded
-from ...frames import EndOfTurn, Input, SpeechStarted, SpeechStopped, Usage, UserAudio, UserTranscript
+from ...frames import (
+    EagerEndOfTurn,
+    EndOfTurn,
+    Input,
+    SpeechStarted,
+    SpeechStopped,
+    TurnResumed,
+    Usage,
+    UserAudio,
+    UserTranscript,
+)
 from ...processors.processor import handles
 from ...processors.turns.interruption import may_interrupt
 from .connection import Connection, ConnectionSettings
@@ -27,6 +41,12 @@ class TurnEnded(Event, frozen=True, kw_only=True):
 
     at_s: float | None = None
     eager: bool = False
+    confidence: float = 1.0
+    """The probability that the turn has ended, from 0 to 1; 1 if the vendor does not give it."""
+
+
+class TurnWentOn(Event, frozen=True, kw_only=True):
+    """The caller goes on after an eager end."""
 
 
 class TurnHoldingSTT(RemoteSTT):
@@ -35,16 +55,22 @@ class TurnHoldingSTT(RemoteSTT):
     Replaces `Vad` and `Endpointing`: it interrupts the agent when a turn begins, and pushes `SpeechStarted` and
     `EndOfTurn` (by="server"). It drops the ends of turns of detectors before it. After `max_utterance_s` seconds
     `STTDialect.finish` ends a turn; if the vendor does not end it within `timeout_s` more, it ends with the text that
-    has come. The text of an eager end is an interim text.
+    has come, and the connection is replaced. An eager end becomes an `EagerEndOfTurn`.
     """
 
     gives = frozenset({UserTranscript, SpeechStarted, EndOfTurn})
+    ends_within_s: float = inf
+    """Seconds without new text after which a turn is ended as well, because the vendor should have ended it."""
 
     def __init__(self, *, connection: ConnectionSettings | None = None) -> None:
         super().__init__(connection=connection)
         self._stream_at = 0.0  # session time at the end of the audio that was sent
         self._in_turn = False
         self._turns = 0
+        self._eager: str | None = None  # the text of an eager end of the turn in progress
+        self._eager_told = False  # it was pushed
+        self._text = ""  # of the turn in progress, and the loop time since which it is the same
+        self._same_since = 0.0
 
     async def open(self) -> None:
         """Connect, and begin to send audio."""
@@ -62,10 +88,18 @@ class TurnHoldingSTT(RemoteSTT):
     async def audio(self, frame: UserAudio) -> None:
         """Send the audio, and pass it on."""
         await self._stream(frame)
-        if self._in_turn and self._speech.fed_s >= self.max_utterance_s:
-            self._speech.fed_s = 0.0
+        if self._in_turn and self._is_overdue():
             self.spawn(self._force_end, self._turns)
         await self.push(frame)
+
+    def _is_overdue(self) -> bool:
+        if self._speech.fed_s >= self.max_utterance_s:
+            self._speech.fed_s = 0.0
+            return True
+        if self.ends_within_s < inf and asyncio.get_running_loop().time() - self._same_since >= self.ends_within_s:
+            self._same_since = inf
+            return True
+        return False
 
     async def _stream(self, frame: UserAudio) -> None:
         self._stream_at = frame.at + frame.duration_s
@@ -101,10 +135,17 @@ class TurnHoldingSTT(RemoteSTT):
         if isinstance(event, TurnBegan):
             await self._turn_began(self._session_time(event.at_s))
         elif isinstance(event, TurnEnded):
-            if not event.eager:
-                await self._turn_ended(self._session_time(event.at_s))
+            at = self._session_time(event.at_s)
+            if event.eager:
+                self._may_have_ended(at, event.confidence)
+            else:
+                await self._turn_ended(at)
+        elif isinstance(event, TurnWentOn):
+            self._went_on()
         else:
             await super().on_event(event)
+            if self._spoken is not None and self._spoken.text != self._text:
+                self._text, self._same_since = self._spoken.text, asyncio.get_running_loop().time()
 
     def _session_time(self, at_s: float | None) -> float:
         return self._stream_at if at_s is None else self._stream_at - (self._sent_s - at_s)
@@ -115,7 +156,10 @@ class TurnHoldingSTT(RemoteSTT):
         self._spoken.began_s = self._sent_s - (self._stream_at - at)
         if self._in_turn:
             return  # a new connection reports the same turn again
-        self._in_turn, self._turns = True, self._turns + 1
+        self._in_turn, self._turns, self._eager = True, self._turns + 1, None
+        self._text, self._same_since = "", asyncio.get_running_loop().time()
+        self._spoken.segments.clear()  # of a turn that ended without them
+        self._spoken.interim = ""
         started = SpeechStarted(at=at, utterance=self.session.conversation.new_id())
         self._speech.begin(started)
         self._listening = True
@@ -124,6 +168,19 @@ class TurnHoldingSTT(RemoteSTT):
         if may_interrupt(self.session):
             self.session.interrupt()
         await self.push(started)
+
+    def _may_have_ended(self, at: float, confidence: float) -> None:
+        if not self._in_turn or self._spoken is None or self._spoken.text in (self._eager, ""):
+            return
+        self._went_on()
+        self._eager = self._spoken.text
+        utterance = self._speech.utterance
+        self._put([EagerEndOfTurn(at=at, text=self._eager, utterance=utterance, confidence=confidence)])
+
+    def _went_on(self) -> None:
+        if self._in_turn and self._eager is not None:
+            self._eager = None
+            self._put([TurnResumed(at=self._stream_at, utterance=self._speech.utterance)])
 
     async def _turn_ended(self, at: float) -> None:
         spoken = self._spoken
@@ -147,17 +204,33 @@ class TurnHoldingSTT(RemoteSTT):
         )
         end = EndOfTurn(at=at, by="server")
         self._speech.frames.append(end)
+        self._put([SpeechStopped(at=at), transcript, end])
+
+    def _put(self, frames: list[Input]) -> None:
         # In the lane, because the vendor's reader must not wait for a slow hook.
         assert self._lane is not None
-        self._lane.put_all(self._let_out, [SpeechStopped(at=at), transcript, end], up=False)
+        self._lane.put_all(self._let_out, frames, up=False)
 
-    async def _let_out(self, frame: SpeechStopped | UserTranscript | EndOfTurn) -> None:
+    async def _let_out(self, frame: Input) -> None:
         if isinstance(frame, UserTranscript):
             await self._tell(frame)
+        elif isinstance(frame, EagerEndOfTurn):
+            await self._let_out_eager(frame)
+        elif isinstance(frame, TurnResumed) and not self._eager_told:
+            pass  # it was taken back before it was pushed
         elif not self._speech.released:
             if isinstance(frame, EndOfTurn) and not self._in_turn:
                 self._speech.clear()
+            self._eager_told = False
             await self.push(frame)
+
+    async def _let_out_eager(self, frame: EagerEndOfTurn) -> None:
+        """Push an eager end with its text as the hooks return it, which is how the final text comes."""
+        interim = UserTranscript(text=frame.text, final=False, utterance=frame.utterance)
+        told = await self.session.hooks.transcript(interim)
+        if told is not None and self._eager == frame.text and not self._speech.released:
+            self._eager_told = True
+            await self.push(msgspec.structs.replace(frame, text=told.text))
 
     async def _force_end(self, turn: int) -> None:
         """End a turn that is too long: ask the vendor to end it, and end it here if the vendor does not."""
@@ -165,8 +238,10 @@ class TurnHoldingSTT(RemoteSTT):
             self.connection.send(self.connection.dialect.finish())
         await anyio.sleep(self.timeout_s)
         if self._in_turn and self._turns == turn:
-            self.report(DeadlineExceeded(f"the vendor did not end a turn of {self.max_utterance_s:g} s"))
+            self.report(DeadlineExceeded(f"the vendor did not end a turn within {self.timeout_s:g} s when asked"))
             await self._turn_ended(self._stream_at)
+            if self.connection is not None:
+                self.connection.lose("a turn was not ended")
 
     def attached(self, connection: Connection[STTDialect]) -> None:
         """Send the turn in progress with its pre-roll, or between turns the latest audio."""

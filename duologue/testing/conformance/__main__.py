@@ -7,6 +7,8 @@ python -m duologue.testing.conformance --faults --seeds 200
 python -m duologue.testing.conformance --faults=nulls,pause --engine OpenAIRealtime --first 17 --seeds 1 -v
                                                           run one seed under these faults, and print its plan
 python -m duologue.testing.conformance --write [PAGE]     write the tables without a run, by default docs/conformance.md
+python -m duologue.testing.conformance --faults --write [PAGE]
+                                                          run 200 seeds on each engine, and write their verdicts
 """
 
 from __future__ import annotations
@@ -18,11 +20,13 @@ from pathlib import Path
 
 import anyio
 
+from ..scripted.manners import FAULTS
 from . import SCENARIOS, check
 from .rig import Rig
 from .rigs import all_rigs
 from .table import foreseen, table, write
-from .trials import Played, outcomes, play_all
+from .trials import Played, play_all, scenarios_of
+from .verdicts import ENGINE, FAULT, by_fault, markdown, outcomes, update
 
 PAGE = Path("docs/conformance.md")
 
@@ -37,18 +41,31 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--first", type=int, default=0, help="the first seed")
     parser.add_argument("--jobs", type=int, default=1, help="the number of processes, with --faults")
     parser.add_argument("-v", "--verbose", action="store_true", help="print the plan and the error of each trial")
-    parser.add_argument("--write", nargs="?", const=PAGE, type=Path, help="write the tables into this page")
+    parser.add_argument(
+        "--write", nargs="?", const=PAGE, type=Path, help="write the tables, or the verdicts, into a page"
+    )
     chosen = parser.parse_args(arguments)
     rigs = all_rigs()
     names = [rig.name for rig in rigs]
     if unknown := set(chosen.engine or ()) - set(names):
         parser.error(f"no engine {', '.join(sorted(unknown))}: there are {', '.join(names)}")
-    rigs = [rig for rig in rigs if not chosen.engine or rig.name in chosen.engine]
-    if chosen.write:
+    under_faults = chosen.faults is not None
+    if under_faults:
+        chosen.faults = tuple(chosen.faults.split(",")) if chosen.faults else None
+        if unknown := set(chosen.faults or ()) - set(FAULTS):
+            parser.error(f"no fault {', '.join(sorted(unknown))}: there are {', '.join(FAULTS)}")
+        if chosen.write and (chosen.faults or chosen.prefix or chosen.first):
+            parser.error("the page has the verdicts of all scenarios and faults, from the first seed")
+    elif chosen.write:
         write(chosen.write, anyio.run(foreseen, rigs), rigs)
         return 0
+    rigs = [rig for rig in rigs if rig.name in (chosen.engine or names) and scenarios_of(rig, chosen.prefix)]
+    if under_faults:
+        rigs = [rig for rig in rigs if rig.parts]
+    if not rigs:
+        parser.error(f"there is nothing to play: no scenario {chosen.prefix!r} applies, or no far end has manners")
     logging.disable(logging.ERROR)  # the scenarios cause errors, and check them
-    return _without_faults(chosen, rigs) if chosen.faults is None else _with_faults(chosen, rigs)
+    return _with_faults(chosen, rigs, names) if under_faults else _without_faults(chosen, rigs)
 
 
 def _without_faults(chosen: argparse.Namespace, rigs: list[Rig]) -> int:
@@ -67,19 +84,20 @@ def _without_faults(chosen: argparse.Namespace, rigs: list[Rig]) -> int:
     return sum(verdict.startswith("FAIL") for verdict in results.values())
 
 
-def _with_faults(chosen: argparse.Namespace, rigs: list[Rig]) -> int:
+def _with_faults(chosen: argparse.Namespace, rigs: list[Rig], names: list[str]) -> int:
     seeds = range(chosen.first, chosen.first + chosen.seeds)
-    faults = tuple(chosen.faults.split(",")) if chosen.faults else None
-    names = [rig.name for rig in rigs]
+    own = [rig.name for rig in rigs]
     results: list[Played] = []
-    for one in play_all(all_rigs, names, seeds, prefix=chosen.prefix, faults=faults, jobs=chosen.jobs):
+    for one in play_all(all_rigs, own, seeds, prefix=chosen.prefix, faults=chosen.faults, jobs=chosen.jobs):
         results.append(one)
         if one.failed or chosen.verbose:
             plan = one.plan if chosen.verbose else one.plan.partition("\n")[0]
             print(f"{one.rig}, seed {one.seed}, {one.scenario}: {one.verdict}\n  {plan}", flush=True)
         if chosen.verbose and one.failed:
             print(one.details)
-    print(outcomes(results))
+    print(markdown(ENGINE, outcomes(results)), markdown(FAULT, by_fault(results)), sep="\n\n")
+    if chosen.write:
+        update(chosen.write, results, names)
     return sum(one.failed for one in results)
 
 

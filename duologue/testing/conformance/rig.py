@@ -191,7 +191,7 @@ class Rig(ABC):
     manners: Manners | None = None
     """The faults that the far ends show in the calls that are started next."""
     may_be_silent: bool = False
-    """True if the model may leave a turn of the caller without an answer (Gemini's proactive audio)."""
+    """True if the model may end a spoken turn of the caller without an answer (Gemini's proactive audio)."""
     detects_turns: bool = False
     """True if the engine finds the caller's turns, False if `Vad`, `Endpointing` and `Interruption` do."""
     interim: bool = False

@@ -9,7 +9,7 @@ from pathlib import Path
 from ...errors import BadInput
 from .rig import Rig
 from .suite import POINTS, SCENARIOS, Verdict, expected
-from .trials import who_shows
+from .verdicts import who_shows
 
 Results = Mapping[tuple[str, str], Verdict | str]
 """Verdicts by the names of rig and scenario. Values that are not a `Verdict` count as failures."""

@@ -77,11 +77,12 @@ class Trial:
 
     def _check_told(self, call: Call) -> None:
         """Check that a fault that cost an answer was reported, unless the answer was void or silence is one."""
-        if not self.broken or not self.manners.lost or call.came(Interrupted) or call.rig.may_be_silent:
+        lost = self.manners.lost - (self.manners.silences if call.rig.may_be_silent else 0)
+        if not self.broken or not lost or call.came(Interrupted):
             return
         failed = [frame for frame in call.came(ResponseEnded) if frame.status == "failed"]
-        lost = [change for change in call.came(ConnectionChanged) if change.state == "reconnecting"]
-        assert call.errors or failed or lost, "an answer was lost, and nothing was reported"
+        left = [change for change in call.came(ConnectionChanged) if change.state == "reconnecting"]
+        assert call.errors or failed or left, "an answer was lost, and nothing was reported"
 
 
 async def _answered(call: Call) -> bool:
@@ -109,7 +110,7 @@ def check_under_faults(
         return clock.run(_run, rig, scenario, trial, limit_s=TRIAL_LIMIT_S), trial.manners
     except Exception as strict:
         strict.add_note(str(trial.manners))
-        if not trial.manners.cost:
+        if not trial.manners.costs:
             raise
         again = Trial(Manners(seed, faults, parts=rig.parts), lenient=True)
         try:

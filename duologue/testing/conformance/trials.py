@@ -1,21 +1,19 @@
-"""Many trials: the scenarios under one plan of faults after the other, and the tables of what was shown and held."""
+"""Many trials: the scenarios under one plan of faults after the other."""
 
 from __future__ import annotations
 
 import traceback
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 
 from ...errors import ConfigurationError
-from ..scripted.manners import FAULTS
 from .rig import Rig
 from .suite import SCENARIOS, Scenario
 from .trial import TrialVerdict, check_under_faults
 
-AT_ONCE = 8
+AT_ONCE = 2
 """Trials that a process is given at a time."""
 
 
@@ -41,12 +39,14 @@ class Played:
         return bool(self.details)
 
 
-def scenario_of(rig: Rig, seed: int, prefix: str = "") -> Scenario:
-    """Return the scenario that a seed plays: they take turns, among those that apply to the rig.
+def scenarios_of(rig: Rig, prefix: str = "") -> list[Scenario]:
+    """Return the scenarios that apply to a rig, in order."""
+    return [one for one in SCENARIOS.values() if one.id.startswith(prefix) and one.faults <= rig.faults]
 
-    Raises ConfigurationError if none does.
-    """
-    own = [one for one in SCENARIOS.values() if one.id.startswith(prefix) and one.faults <= rig.faults]
+
+def scenario_of(rig: Rig, seed: int, prefix: str = "") -> Scenario:
+    """Return the scenario that a seed plays: they take turns. Raises ConfigurationError if none applies to the rig."""
+    own = scenarios_of(rig, prefix)
     if not own:
         raise ConfigurationError(f"no scenario of {rig.name} begins with {prefix!r}")
     return own[seed % len(own)]
@@ -62,8 +62,7 @@ def play(rig: Rig, seed: int, prefix: str = "", faults: tuple[str, ...] | None =
         problem = f"{type(error).__name__}: {error}".partition("\n")[0]
         details = "".join(traceback.format_exception(error))
         return Played(rig.name, scenario.id, seed, problem, plan, frozenset(), details)
-    shown = frozenset(one.fault for one in manners.shown)
-    return Played(rig.name, scenario.id, seed, verdict, str(manners), shown)
+    return Played(rig.name, scenario.id, seed, verdict, str(manners), frozenset(manners.names))
 
 
 def play_all(
@@ -91,36 +90,3 @@ def _play_named(
     name, seed = task
     rig = next(rig for rig in make_rigs() if rig.name == name)
     return play(rig, seed, prefix, faults)
-
-
-def outcomes(played: Iterable[Played]) -> str:
-    """Return the number of trials of each verdict, as a table in Markdown with a row for each engine."""
-    counts: dict[str, Counter[str]] = {}
-    for one in played:
-        counts.setdefault(one.rig, Counter())["FAIL" if one.failed else one.verdict] += 1
-    columns = ("holds", "weakened", "cannot", "FAIL")
-    rows = [("engine", "seeds", *columns), *[("---",) * (2 + len(columns))]]
-    rows += [(rig, str(sum(own.values())), *(str(own[column]) for column in columns)) for rig, own in counts.items()]
-    return _markdown(rows)
-
-
-def who_shows(rigs: Sequence[Rig]) -> str:
-    """Return the table of faults and far ends, with what each fault may cost, in Markdown."""
-    parts = list(dict.fromkeys(part for rig in rigs for part in rig.parts))
-    rows = [("fault", *parts, "may cost the answer"), *[("---",) * (2 + len(parts))]]
-    for fault in FAULTS.values():
-        marks = ["yes" if part in fault.parts else "" for part in parts]
-        rows.append((f"`{fault.name}`", *marks, "yes" if fault.costs else ""))
-    meanings = [f"- `{fault.name}`: {fault.summary}" for fault in FAULTS.values()]
-    ends = [f"- {rig.name}: {', '.join(f'`{part}`' for part in rig.parts)}" for rig in rigs]
-    return "\n\n".join((_markdown(rows), "\n".join(meanings), "The far ends of each engine:", "\n".join(ends)))
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[place]) for row in rows) for place in range(len(rows[0]))]
-    lines: list[str] = []
-    for row in rows:
-        fill = "-" if row[0] == "---" else " "
-        cells = (cell.ljust(width, fill) for cell, width in zip(row, widths, strict=True))
-        lines.append("| " + " | ".join(cells).rstrip() + " |")
-    return "\n".join(lines)

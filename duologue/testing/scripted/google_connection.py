@@ -255,7 +255,7 @@ class GeminiConnection(GeminiWire):
                 self.later(delay_s, lambda: self._transcribe(said))
             else:
                 self._transcribe(said)
-        self._model.ask(said)
+        self._model.ask(said, spoken=True)
 
     def _transcribe(self, said: str) -> None:
         words = words_after_space(said)

@@ -43,6 +43,8 @@ class GeminiModel:
         self._answering: asyncio.Task[None] | None = None
         self._wanted: str | None = None
         """The caller's words that wait for an answer, None if none wait."""
+        self._spoke = False
+        """True if nothing but speech of the caller waits for an answer."""
         self._slot: int | None = None
         """The index of the current answer in the history."""
         self._pending: dict[str, _PendingCall] = {}
@@ -53,8 +55,9 @@ class GeminiModel:
         self._spoken = 0
         """The number of audio samples in the model's current turn."""
 
-    def ask(self, said: str) -> None:
+    def ask(self, said: str, *, spoken: bool = False) -> None:
         """Let the model answer: at once, or when it and the caller have finished speaking."""
+        self._spoke = spoken and (self._wanted is None or self._spoke)
         self._wanted = said or self._wanted or ""
         self._go_on()
 
@@ -63,20 +66,20 @@ class GeminiModel:
             return
         said, self._wanted = self._wanted, None
         self.asked = True
-        self._answering = self._wire.start(self._answer(said))
+        self._answering = self._wire.start(self._answer(said, self._spoke))
 
-    async def _answer(self, said: str) -> None:
+    async def _answer(self, said: str, spoken: bool) -> None:
         try:
             self._tell_resumable(busy=True)
-            while await self._perform(self._acts(said)):
-                said = ""
+            while await self._perform(self._acts(said, spoken)):
+                said, spoken = "", False
             await self._finish_turn()
         except Exception as error:
             self._wire.fail(error)
 
-    def _acts(self, said: str) -> Sequence[Act]:
+    def _acts(self, said: str, spoken: bool) -> Sequence[Act]:
         self._slot = None
-        return self._wire.server.ask(self._wire.asked(said=said))
+        return self._wire.server.ask(self._wire.asked(said=said, spoken=spoken))
 
     async def _perform(self, acts: Sequence[Act]) -> bool:
         """Carry out acts. Returns True if the model has waited for results and continues with them."""

@@ -240,7 +240,7 @@ class ScriptedHTTP:
         self._tls = tls
 
     def route(self, method: str, path: str, handler: Handler) -> None:
-        """Add a route. The last segment of `path` may be `*`, for any text."""
+        """Add a route. A segment of `path` may be `*`, for any text."""
         self._routes[method, path] = handler
 
     @property
@@ -306,8 +306,7 @@ class ScriptedHTTP:
 
     async def handle(self, request: HTTPRequest) -> None:
         """Answer a request by its route."""
-        parent = request.path.rpartition("/")[0]
-        handler = self._routes.get((request.method, request.path)) or self._routes.get((request.method, f"{parent}/*"))
+        handler = next((handler for route, handler in self._routes.items() if _fits(request, *route)), None)
         try:
             if handler is None:
                 await self.not_found(request)
@@ -326,3 +325,10 @@ class ScriptedHTTP:
     async def not_found(self, request: HTTPRequest) -> None:
         """Answer a request without a route."""
         await request.answer_json(404, {"error": {"message": f"Invalid URL ({request.method} {request.path})"}})
+
+
+def _fits(request: HTTPRequest, method: str, route: str) -> bool:
+    segments, wanted = request.path.split("/"), route.split("/")
+    if method != request.method or len(segments) != len(wanted):
+        return False
+    return all(one in ("*", segment) for one, segment in zip(wanted, segments, strict=True))

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, TypeVar
@@ -42,6 +43,8 @@ CLOCK_S = 7200.0
 """Seconds by which a wrong clock is wrong."""
 ODD_BYTES = (1, 3, 777, 4801)
 """The sizes of odd pieces."""
+MAX_SHOWN = 1_000
+"""The most faults that a plan remembers as shown."""
 UNKNOWN = "tide_table"
 """The name of an event that no vendor has."""
 
@@ -83,13 +86,13 @@ FAULTS: Mapping[str, Fault] = {fault.name: fault for fault in (
     _fault("pause", "openai gemini listen speak llm tts",
            "An answer pauses for up to 0.3 s, less than the audio ahead."),
     _fault("repeated-end", "openai gemini listen speak",
-           "An end, and what comes just before it, is told twice."),
+           "An end, and the message just before it, comes twice."),
     _fault("missing-end", "openai gemini listen speak",
            "The end of an answer is never told.", costs=True),
     _fault("reordering", "openai gemini",
            "Pieces without an order in the vendor's documents come in another: words, audio, transcripts, usage."),
     _fault("odd-pieces", "openai gemini listen speak llm tts",
-           "Audio and words are cut into pieces of odd numbers of bytes, tiny and huge ones."),
+           "Audio and words are cut into tiny and huge pieces of odd numbers of bytes."),
     _fault("unknown-events", "openai gemini listen speak",
            "Events of an unknown type come between the others.", explains=("tide",)),
     _fault("nulls", "openai gemini listen speak",
@@ -141,10 +144,14 @@ class Manners:
         self.faults = tuple(chosen)
         if unknown := [name for name in self.faults if name not in FAULTS]:
             raise ConfigurationError(f"unknown faults {unknown}: there are {', '.join(FAULTS)}")
-        self.shown: list[Shown] = []
-        """The faults that were shown, in order."""
+        self.shown: deque[Shown] = deque(maxlen=MAX_SHOWN)
+        """The latest faults that were shown, in order."""
+        self.names: set[str] = set()
+        """The names of all faults that were shown."""
         self.lost = 0
         """The number of answers that cannot be heard unless the client asks again."""
+        self.silences = 0
+        """How many of these were ended without a word after speech of the caller, as a model may that likes silence."""
         self.language: Language = Language()
         if "other-language" in self.faults:
             self.language = self.random.choice(list(LANGUAGES.values()))
@@ -163,17 +170,17 @@ class Manners:
         self._polite = True
 
     @property
-    def cost(self) -> list[Shown]:
-        """The faults that were shown and may cost an answer."""
-        return [shown for shown in self.shown if FAULTS[shown.fault].costs]
+    def costs(self) -> bool:
+        """True if a fault was shown that may cost an answer."""
+        return any(FAULTS[name].costs for name in self.names)
 
     def explains(self, message: str) -> bool:
         """Return True if a fault that was shown explains an error with this message."""
-        return bool(self.cost) or self.is_noise(message)
+        return self.costs or self.is_noise(message)
 
     def is_noise(self, message: str) -> bool:
         """Return True if an error with this message tells of a fault that was shown and costs nothing."""
-        texts = (text for name in {shown.fault for shown in self.shown} for text in FAULTS[name].explains)
+        texts = (text for name in self.names for text in FAULTS[name].explains)
         return any(text in message.lower() for text in texts)
 
     def __repr__(self) -> str:
@@ -194,6 +201,7 @@ class Manners:
         return True
 
     def _note(self, fault: str, part: Part, where: str) -> None:
+        self.names.add(fault)
         self.shown.append(Shown(fault, part, where))
 
     def pause_s(self, part: Part, where: str = "") -> float:

@@ -16,6 +16,7 @@ from websockets.http11 import Request, Response
 
 from ...errors import ConfigurationError
 from .openai_connection import OpenAIConnection
+from .openai_transcription import TranscribingConnection, TranscriptionScript
 from .server import Act, Asked, GoAway, Got, Model, ScriptedServer
 from .spoiled import spoiled
 
@@ -23,14 +24,25 @@ FOREVER_S = 1e9
 """The limit that a session without one announces, in seconds."""
 
 
-class ScriptedOpenAI(ScriptedServer[OpenAIConnection]):
-    """OpenAI's Realtime API, scripted."""
+class ScriptedOpenAI(ScriptedServer[Any]):
+    """OpenAI's Realtime API, scripted: sessions of speech, and of transcription.
 
-    def __init__(self, model: Model | Sequence[Sequence[Act]] = (), **behaviour: Any) -> None:
+    A connection for speech is an `OpenAIConnection`, one for transcription a `TranscribingConnection`; `transcription`
+    is the script of the latter.
+    """
+
+    def __init__(
+        self,
+        model: Model | Sequence[Sequence[Act]] = (),
+        *,
+        transcription: TranscriptionScript | None = None,
+        **behaviour: Any,
+    ) -> None:
         if not callable(model):
             for answer in model:
                 check_acts(answer)
         super().__init__(model, **behaviour)
+        self.transcription = transcription or TranscriptionScript()
         self.refuse_updates = False
         """True: every `session.update` is refused, the first one included."""
         self.echoes = True
@@ -60,19 +72,21 @@ class ScriptedOpenAI(ScriptedServer[OpenAIConnection]):
             return _json_error(401, "Incorrect API key provided.", "invalid_request_error", "invalid_api_key")
         return None
 
-    def connect(self, socket: ServerConnection, got: Got) -> OpenAIConnection:
+    def connect(self, socket: ServerConnection, got: Got) -> OpenAIConnection | TranscribingConnection:
         """Return the connection over an accepted socket."""
         assert socket.request is not None
-        model = parse_qs(urlsplit(socket.request.path).query).get("model", [""])[0]
+        query = parse_qs(urlsplit(socket.request.path).query)
         # In whole seconds of the clock that the handshake has told.
         told = socket.response.headers.get("Date") if socket.response is not None else None
         now = parsedate_to_datetime(told).timestamp() if told else time.time()
         expires_at = int(now + min(self.behaviour.session_limit_s, FOREVER_S))
+        if query.get("intent") == ["transcription"]:
+            return TranscribingConnection(self, socket, got, self.transcription, expires_at)
         return OpenAIConnection(
             self,
             socket,
             got,
-            model,
+            query.get("model", [""])[0],
             expires_at,
             refuses_updates=lambda: self.refuse_updates,
             echoes=lambda: self.echoes,

@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from .openai_audio import ModelRoute, SpeechRoute, TranscriptionRoute
 from .openai_chat import ChatRoutes
 from .openai_http import OpenAIServer
 from .openai_responses import ResponsesRoutes
@@ -26,3 +27,6 @@ class ScriptedOpenAIHTTP(OpenAIServer):
         super().__init__(model, **behaviour)
         self.chat = ChatRoutes(self, self.model)
         self.responses = ResponsesRoutes(self, self.model)
+        self.speech = SpeechRoute(self)
+        self.transcriptions = TranscriptionRoute(self)
+        ModelRoute(self)

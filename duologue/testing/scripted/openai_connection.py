@@ -152,7 +152,7 @@ class OpenAIConnection(ScriptedConnection):
         seconds, delay_s = (end_ms - start_ms) / 1000, self.server.behaviour.transcript_delay_s
         self.later(delay_s, lambda: self.session.transcribed(item, item.text, seconds))
 
-    def created(self, item: ServerItem, at_end: bool) -> None:
+    def created(self, item: ServerItem, place: int) -> None:
         """Record the result of a tool."""
         if item.wire["type"] == "function_call_output":
             self.got.results.append((item.wire["call_id"], item.wire["output"]))

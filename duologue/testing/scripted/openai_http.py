@@ -31,6 +31,7 @@ class OpenAIServer(ScriptedHTTP):
     ) -> None:
         super().__init__()
         self.model = TextModel(model, manners)
+        self.manners = manners
         self.key = key
         self.models = models
         self.unknown = unknown

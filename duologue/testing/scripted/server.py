@@ -123,6 +123,8 @@ class Asked:
     history: tuple[Message, ...]
     """The session's memory, including the turn to answer, without truncated words."""
     said: str = ""
+    spoken: bool = False
+    """True if the provider has found the turn to answer in the caller's audio."""
 
 
 Model: TypeAlias = Callable[[Asked], Sequence[Act]]

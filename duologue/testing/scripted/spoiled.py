@@ -17,7 +17,7 @@ WORDS = "Um, one moment."
 HUGE_MS = 8_000
 """Milliseconds of audio in a huge piece."""
 HUGE_OFTEN = 0.2
-"""The probability of a huge piece, if the plan has odd ones."""
+"""The probability of a huge piece, if the plan has odd pieces."""
 
 
 def spoiled(manners: Manners | None, part: Part, model: Model, asked: Asked) -> Sequence[Act]:
@@ -26,6 +26,7 @@ def spoiled(manners: Manners | None, part: Part, model: Model, asked: Asked) -> 
         return model(asked)
     match manners.spoils(part, f"answer to {asked.said!r}"):
         case "empty-answer":
+            manners.silences += asked.spoken
             return []
         case "words-without-audio":
             return [Speak(WORDS, seconds=0.0)]

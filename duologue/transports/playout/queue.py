@@ -220,11 +220,11 @@ class SpeechQueue:
         return audio
 
     def is_quiet(self, speech: QueuedSpeech, now: float, dry_at: float) -> bool:
-        """Returns True if the far end is dry and the response has given no audio for `HANGOVER_S`."""
+        """Return True if the far end is dry and the response has given no audio for `HANGOVER_S`."""
         return now - max(speech.arrived_at, dry_at) >= HANGOVER_S - 1e-6
 
     def take_chunk(self, now: float, dry_at: float) -> list[Span]:
-        """Return the next chunk, in one or more spans, or an empty list if there is no chunk to write now.
+        """Return the next chunk, in one or more spans, or an empty list if there is nothing to write now.
 
         `dry_at` is the loop time at which the far end will have played all written audio.
         """

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
-from types import ModuleType
 from typing import Any, Literal, Protocol
 
-from ...audio import alaw, mulaw
+from ...audio.g711 import A_LAW, G711, MU_LAW
 from ...audio.resample import Resampler
 from ...errors import MissingExtra
 
@@ -24,7 +23,7 @@ BIT_RATE = 32_000
 COMPLEXITY = "3"
 """libopus's complexity, 0 to 10. A higher one costs up to 40 % more and improves speech at this bit rate little."""
 
-_G711: dict[CodecName, ModuleType] = {"PCMU": mulaw, "PCMA": alaw}
+_G711: dict[CodecName, G711] = {"PCMU": MU_LAW, "PCMA": A_LAW}
 _STATIC: dict[str, CodecName] = {"0": "PCMU", "8": "PCMA"}  # payload types that need no rtpmap
 _AUDIO = re.compile(r"^m=audio \d+ \S+ ([\d ]+)", re.MULTILINE)
 _RTPMAP = re.compile(r"^a=rtpmap:(\d+) (opus|PCMU|PCMA)/", re.MULTILINE | re.IGNORECASE)
@@ -100,7 +99,7 @@ class _OpusDecoder:
 
 
 class _G711Encoder:
-    def __init__(self, code: ModuleType, sample_rate: int) -> None:
+    def __init__(self, code: G711, sample_rate: int) -> None:
         self._code = code
         self._resampler = Resampler(sample_rate, RTP_RATES["PCMU"])
         self._size = 2 * RTP_RATES["PCMU"] // 50
@@ -111,14 +110,12 @@ class _G711Encoder:
         # The resampler gives its first samples late: silence goes before them, once.
         pcm = bytes(self._ready[: self._size]).rjust(self._size, b"\0")
         del self._ready[: self._size]
-        coded: bytes = self._code.encode(pcm)
-        return coded
+        return self._code.encode(pcm)
 
 
 class _G711Decoder:
-    def __init__(self, code: ModuleType) -> None:
+    def __init__(self, code: G711) -> None:
         self._code = code
 
     def decode(self, payload: bytes) -> bytes:
-        pcm: bytes = self._code.decode(payload)
-        return pcm
+        return self._code.decode(payload)

@@ -70,7 +70,7 @@ PEER_CLOSE_S = 3.0
 
 
 @functools.cache
-def check_sdk() -> None:
+def check_aiortc() -> None:
     """Check that the installed aiortc has the private attributes that are used here.
 
     Raises ConfigurationError, naming the package, its version and the attribute, if one is missing.
@@ -123,6 +123,7 @@ class Peer:
         servers = [RTCIceServer(urls=list(ice_servers))] if ice_servers else []
         self._pc = RTCPeerConnection(RTCConfiguration(iceServers=servers))
         self._pc._RTCPeerConnection__certificates = [Certificate.generateCertificate()]  # type: ignore[attr-defined]
+        _guard_connecting(self._pc)
         self._track, self._hearing, self._public_only = track, hearing, public_candidates_only
         self._addresses: set[tuple[str, str]] = set()
         self._on_state, self._on_message, self._on_channel = on_state, on_message, on_channel
@@ -151,6 +152,8 @@ class Peer:
             raise BadInput("the offer's BUNDLE group begins with a media section that it does not have")
         if self._codec is None:
             self._use_codec(sdp)
+        if not has_fingerprint(sdp):
+            raise BadInput("the offer's audio has no fingerprint")
         # In its own task: a client that withdraws its request must not leave sockets half open.
         self._answering = asyncio.get_running_loop().create_task(self._answer(sdp, type))
         return await asyncio.shield(self._answering)
@@ -363,6 +366,28 @@ def has_bundle(sdp: str) -> bool:
     first = re.search(r"^a=group:BUNDLE[ \t]+(\S+)", session, re.MULTILINE)
     mids = (re.findall(r"^a=mid:[ \t]*(\S+)", section, re.MULTILINE)[-1:] for section in sections if _is_media(section))
     return first is None or [first[1]] in mids
+
+
+def has_fingerprint(sdp: str) -> bool:
+    """Return True if the offer, or each of its audio sections, names its certificate: DTLS needs it."""
+    session, *sections = (
+        (part, re.search(r"^a=fingerprint:[ \t]*\S+[ \t]+\S", part, re.MULTILINE) is not None)
+        for part in re.split(r"^m=", sdp, flags=re.MULTILINE)
+    )
+    return session[1] or all(named for section, named in sections if section.startswith("audio "))
+
+
+def _guard_connecting(pc: RTCPeerConnection) -> None:
+    """Log the failure of a task of aiortc's, whose exception nobody retrieves: a section that cannot be connected."""
+    connect = pc._RTCPeerConnection__connect  # type: ignore[attr-defined]
+
+    async def guarded() -> None:
+        try:
+            await connect()
+        except Exception as error:
+            log.info("a media section of an offer could not be connected: %s", type_name(error))
+
+    pc._RTCPeerConnection__connect = guarded  # type: ignore[attr-defined]
 
 
 def _is_media(section: str) -> bool:

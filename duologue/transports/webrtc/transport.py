@@ -11,7 +11,7 @@ from ...errors import BadInput, IllegalState
 from ..client import OUTPUT_SAMPLE_RATE, ClientTransport, Message, Words
 from ..playout.base import AudioSink, PlayoutSettings
 from .audio import JitterBuffer, Voice, VoiceTrack
-from .peer import IncomingMessages, OutgoingMessages, Peer, TooManyMessages, check_sdk
+from .peer import IncomingMessages, OutgoingMessages, Peer, TooManyMessages, check_aiortc
 from .presence import ClientState, ConfirmedVoice, Presence
 
 log = logging.getLogger("duologue")
@@ -57,7 +57,7 @@ class WebRTCTransport(ClientTransport):
         words: Words | None = None,
         settings: PlayoutSettings | None = None,
     ) -> None:
-        check_sdk()
+        check_aiortc()
         super().__init__(
             id, identity=identity, data=data, words=words, output_sample_rate=OUTPUT_SAMPLE_RATE, settings=settings
         )

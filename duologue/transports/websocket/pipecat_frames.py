@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from ...audio.pcm import MonoPieces
+from ...frames.text import to_json
 from ..client import INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE, Message, Words
 from .serializers import (
     Audio,
@@ -16,7 +17,6 @@ from .serializers import (
     Wired,
     checked_rate,
     json_object,
-    to_json,
 )
 
 MAX_CHANNELS = 8
@@ -63,14 +63,14 @@ class PipecatSerializer(Serializer):
         raise Malformed("unknown_type", "the frame is none of text, audio, message")
 
     def audio(self, pcm: bytes) -> Wired:
-        held = _field(_PCM, pcm) + _varint_field(_RATE, self.output_sample_rate) + _varint_field(_CHANNELS, 1)
-        return _field(_AUDIO, held)
+        held = _bytes_field(_PCM, pcm) + _varint_field(_RATE, self.output_sample_rate) + _varint_field(_CHANNELS, 1)
+        return _bytes_field(_AUDIO, held)
 
     def clear(self) -> Wired | None:
-        return _field(_INTERRUPTION, b"")
+        return _bytes_field(_INTERRUPTION, b"")
 
     def message(self, message: Message) -> Wired | None:
-        return _field(_MESSAGE, _field(_DATA, to_json(message).encode()))
+        return _bytes_field(_MESSAGE, _bytes_field(_DATA, to_json(message).encode()))
 
     def error(self, code: str, message: str) -> Wired | None:
         told = self.words.error(f"{code}: {message}")
@@ -124,7 +124,7 @@ def _utf8(value: Any) -> str:
         raise Malformed("bad_frame", "the frame's text is missing or not UTF-8") from None
 
 
-def _field(number: int, value: bytes) -> bytes:
+def _bytes_field(number: int, value: bytes) -> bytes:
     return bytes((number << 3 | _BYTES,)) + _encoded(len(value)) + value
 
 

@@ -52,7 +52,7 @@ class Sender:
         self._floor, self._on_full, self._on_failed = floor, on_full, on_failed
         self._loop = asyncio.get_running_loop()
         self._rate = serializer.output_sample_rate
-        self._outbox = Outbox()
+        self.outbox = Outbox()
         self._playback = Playback(self._rate)
         self._hold: Hold | None = None  # while the client is behind
         self._sending_since: float | None = None
@@ -65,7 +65,7 @@ class Sender:
 
     def put(self, data: Wired | None) -> None:
         """Send a message. Does nothing for None, a message that the dialect does not have."""
-        if data is not None and not self.closed and not self._outbox.put(data):
+        if data is not None and not self.closed and not self.outbox.put(data):
             self._on_full()
 
     def write(self, chunk: bytes) -> None:
@@ -74,7 +74,7 @@ class Sender:
             return
         now = self._loop.time()
         self._to_clear = True
-        self._outbox.put_audio(chunk, now)
+        self.outbox.put_audio(chunk, now)
         if self._late_s(now) > self._limit_s:
             # Later: the playout has still to account for this chunk.
             self._loop.call_soon(self._hold_if_late)
@@ -91,20 +91,15 @@ class Sender:
         """Return the seconds for which the socket has not taken the message that is being sent."""
         return now - self._sending_since if self._sending_since is not None else 0.0
 
-    @property
-    def has_room(self) -> bool:
-        """True while the client takes its messages in time."""
-        return self._outbox.has_room
-
     def room(self) -> Awaitable[None] | None:
         """Return None while the client takes its messages in time, else an awaitable that waits for that."""
-        return None if self.closed or self._outbox.has_room else self._outbox.room()
+        return None if self.closed or self.outbox.has_room else self.outbox.room()
 
     # -- the speech of a client that is behind ---------------------------------------------------------------------
 
     def _late_s(self, now: float) -> float:
         """Return the delay, in seconds beyond the lead, with which the client hears audio that is written now."""
-        return self._outbox.unsent / self._rate + self._playback.ahead_s(now) - self._lead_s
+        return self.outbox.unsent / self._rate + self._playback.ahead_s(now) - self._lead_s
 
     def _hold_if_late(self) -> None:
         if self._late_s(self._loop.time()) > self._limit_s:
@@ -112,7 +107,7 @@ class Sender:
 
     def hold_if_stuck(self, now: float) -> None:
         """Put the speech on hold if the socket has not taken the audio that is being sent for too long."""
-        if self.stuck_s(now) > self._limit_s and self._outbox.unsent:
+        if self.stuck_s(now) > self._limit_s and self.outbox.unsent:
             self._hold_speech()
 
     def _hold_speech(self) -> None:
@@ -123,7 +118,7 @@ class Sender:
 
     def _release_if_sent(self, now: float) -> None:
         """Once everything is sent, let the hold end when the client has played nearly all of it."""
-        if self._hold is not None and not self._outbox.unsent:
+        if self._hold is not None and not self.outbox.unsent:
             self._hold.release_after(max(0.0, self._playback.ahead_s(now) - self._lead_s))
 
     def clear(self) -> int | None:
@@ -137,14 +132,14 @@ class Sender:
         void = floor.turn <= floor.fence  # after an interruption, keep nothing
         message = None if behind and not void else self._serializer.clear()
         if message is None:  # the client plays the audio that it has or that is in flight
-            kept = self._playback.handed + self._outbox.samples_in_flight
-            self._outbox.drop_audio()
+            kept = self._playback.handed + self.outbox.samples_in_flight
+            self.outbox.drop_audio()
             self._playback.begin_anew(now, kept=kept)
             return kept
         # While the socket is blocked, this message arrives after the client has played all its audio.
         kept = self._playback.handed if blocked else self._playback.position(now)
-        self._outbox.drop_audio()
-        self._void_before = self._outbox.generation
+        self.outbox.drop_audio()
+        self._void_before = self.outbox.generation
         self._playback.begin_anew(now)
         if self._to_clear:
             self._to_clear = False
@@ -154,7 +149,7 @@ class Sender:
     # -- the task --------------------------------------------------------------------------------------------------
 
     async def _run(self) -> None:
-        outbox, playback, wire, serializer = self._outbox, self._playback, self._wire, self._serializer
+        outbox, playback, wire, serializer = self.outbox, self._playback, self._wire, self._serializer
         now = self._loop.time
         late = False  # True if the socket did not take this message, or earlier messages, at once
         while True:
@@ -179,12 +174,12 @@ class Sender:
 
     def drop_audio(self) -> None:
         """Drop the unsent audio."""
-        self._outbox.drop_audio()
+        self.outbox.drop_audio()
 
     async def emptied(self) -> None:
         """Wait until everything has been sent, or sending has ended."""
         if self.task is not None and not self.task.done():
-            await self._outbox.emptied()
+            await self.outbox.emptied()
 
 
 @dataclass(slots=True)  # not frozen: creating a frozen one for each chunk would take over twice as long
@@ -214,6 +209,8 @@ class Outbox:
         self._items: deque[Outgoing] = deque()
         self._messages = 0
         self._bytes = 0
+        self.has_room = True
+        """True while less than half of the limits is used. The rest is for messages that cannot wait."""
         self._news, self._empty, self._room = Wake(), Wake(), Wake()
 
     def put(self, data: Wired) -> bool:
@@ -221,8 +218,7 @@ class Outbox:
         size = byte_size(data)
         if self._messages >= MAX_UNSENT_MESSAGES or self._bytes + size > MAX_UNSENT_MESSAGE_BYTES:
             return False
-        self._messages += 1
-        self._bytes += size
+        self._count(1, size)
         self._add(Outgoing(data, size))
         return True
 
@@ -269,8 +265,7 @@ class Outbox:
         if item.pcm:
             self.unsent -= len(item.pcm) >> 1
         else:
-            self._messages -= 1
-            self._bytes -= item.size
+            self._count(-1, -item.size)
             if self.has_room:
                 self._room.wake()
 
@@ -279,10 +274,10 @@ class Outbox:
         while self._items or self.in_flight is not None:
             await self._empty.wait()
 
-    @property
-    def has_room(self) -> bool:
-        """True while less than half of the limits is used. The rest is for messages that cannot wait."""
-        return self._messages < MAX_UNSENT_MESSAGES // 2 and self._bytes < MAX_UNSENT_MESSAGE_BYTES // 2
+    def _count(self, messages: int, size: int) -> None:
+        self._messages += messages
+        self._bytes += size
+        self.has_room = self._messages < MAX_UNSENT_MESSAGES // 2 and self._bytes < MAX_UNSENT_MESSAGE_BYTES // 2
 
     async def room(self) -> None:
         """Wait until `has_room`. For one task."""

@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from ...audio import mulaw
+from ...audio.g711 import MU_LAW
 from ...errors import BadInput
-from ...frames.text import from_json
+from ...frames.text import from_json, to_json
 from ..client import INPUT_SAMPLE_RATE, OUTPUT_SAMPLE_RATE, Message, Words
 
 MULAW_SAMPLE_RATE = 8_000
@@ -217,7 +217,7 @@ class FastRtcSerializer(Serializer):
         if kind == "media":
             media = message.get("media")
             code = from_base64(media.get("payload") if isinstance(media, dict) else None)
-            return Audio(mulaw.decode(code), self.input_sample_rate)
+            return Audio(MU_LAW.decode(code), self.input_sample_rate)
         if kind == "ping":
             return Ping()
         if kind == "stop":
@@ -241,7 +241,7 @@ class FastRtcSerializer(Serializer):
         return to_json({"status": "failed", "meta": {"error": code} | ({"limit": limit} if limit else {})})
 
     def audio(self, pcm: bytes) -> Wired:
-        return f'{{"event":"media","media":{{"payload":"{b64encode(mulaw.encode(pcm)).decode()}"}}}}'
+        return f'{{"event":"media","media":{{"payload":"{b64encode(MU_LAW.encode(pcm)).decode()}"}}}}'
 
     def error(self, code: str, message: str) -> Wired | None:
         return to_json({"type": "error", "data": message})
@@ -259,11 +259,6 @@ def json_object(text: str | bytes) -> Message:
     if not isinstance(found, dict):
         raise Malformed("bad_json", "the message is JSON, but not an object")
     return found
-
-
-def to_json(message: Message) -> str:
-    """Return the text of a JSON object."""
-    return msgspec.json.encode(message).decode()
 
 
 def from_base64(data: Any) -> bytes:

@@ -56,7 +56,7 @@ class CallerTurns:
         interrupt = session.floor.owner != "agent" or may_interrupt(session)
         self.protocol.input.speech_started(self.place_ms(at), interrupt=interrupt)
         if detection is not None and detection["interrupt_response"] and may_interrupt(session):
-            session.interrupt()  # an answer without sound so far is interrupted too
+            session.interrupt()  # an answer that has no sound yet is interrupted too
 
     def turn_ended(self, at: float) -> bool:
         """Commit the caller's turn, which ends at session time `at`. Returns True if it is answered unasked."""

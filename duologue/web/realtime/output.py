@@ -28,8 +28,10 @@ from ...session.usage import add_usage
 from ...transports.client import OUTPUT_SAMPLE_RATE, ClientOutput, ClientTransport
 from ...transports.playout.base import PlayoutBase
 from ...transports.playout.unpaced import UnpacedPlayout
+from .asides import Asides
 from .caller import CallerTurns
 from .tools import ClientTools
+from .usage import usage_wire
 
 LOOK_EVERY_S = 0.25
 NOTHING_COMES_S = 2.0
@@ -52,6 +54,7 @@ class RealtimeOutput(ClientOutput):
         protocol: RealtimeServerSession,
         caller: CallerTurns,
         tools: ClientTools,
+        asides: Asides,
         room: Callable[[], Awaitable[None] | None],
     ) -> None:
         super().__init__(transport, OUTPUT_SAMPLE_RATE, None)
@@ -60,6 +63,7 @@ class RealtimeOutput(ClientOutput):
         self._protocol = protocol
         self._caller = caller
         self._tools = tools
+        self._asides = asides
         self._room = room
         self._cancelling = False  # the client's response is being cancelled
         self._resampler: Resampler | None = None
@@ -187,25 +191,13 @@ class RealtimeOutput(ClientOutput):
     @handles(Usage)
     def used(self, signal: Usage) -> None:
         """Count the usage of the response."""
-        self._usage = add_usage(self._usage, signal)
+        if not self._asides.used(signal):
+            self._usage = add_usage(self._usage, signal)
 
     def _take_usage(self) -> dict[str, Any]:
         """Return the usage since the last response in the wire's form."""
         used, self._usage = self._usage, Usage(service="")
-        return {
-            "total_tokens": used.input_tokens + used.output_tokens,
-            "input_tokens": used.input_tokens,
-            "output_tokens": used.output_tokens,
-            "input_token_details": {
-                "text_tokens": used.input_tokens - used.input_audio_tokens,
-                "audio_tokens": used.input_audio_tokens,
-                "cached_tokens": used.cached_tokens,
-            },
-            "output_token_details": {
-                "text_tokens": used.output_tokens - used.output_audio_tokens,
-                "audio_tokens": used.output_audio_tokens,
-            },
-        }
+        return usage_wire(used)
 
     # -- interruptions ---------------------------------------------------------------------------------------------
 
@@ -251,7 +243,7 @@ class RealtimeOutput(ClientOutput):
     # -- responses without output ----------------------------------------------------------------------------------
 
     def watch(self, response: ServerResponse) -> None:
-        """End the response once there is no work on it any more."""
+        """End the response once nothing works on it any more."""
         self.spawn(self._watch, response)
 
     async def _watch(self, response: ServerResponse) -> None:

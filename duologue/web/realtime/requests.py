@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import re
-from base64 import b64decode
 from collections.abc import Callable, Set
 from typing import Any, Protocol
 
@@ -14,16 +12,15 @@ from ...frames import Frame, Input, UserImage, UserText
 from ...protocols.openai_realtime.refusal import Refusal
 from ...protocols.openai_realtime.response import ServerItem, ServerResponse
 from ...protocols.openai_realtime.session import RealtimeServerSession
-from ...services.answers import IMAGE_TYPES
+from .asides import Asides, check_author
 from .caller import CallerTurns
+from .images import image_of
 from .jobs import Jobs
-from .settings import ClientSettings, choice_of
-from .tools import ClientTools, ItemsForgotten, PastCall, PastMessage, PastResult
+from .settings import ClientSettings
+from .tools import ClientTools, ItemsForgotten, PastCall, PastMessage, PastResult, choice_of
 from .turns import AnswerWanted, BufferCleared, BufferCommitted
 
 log = logging.getLogger("duologue")
-
-_IMAGE = re.compile(r"data:([a-z]+/[a-z+.-]+);base64,", re.ASCII)
 
 
 class Head(Protocol):
@@ -58,7 +55,7 @@ class AgentSide(Protocol):
         """Interrupt the agent for the client. Returns the usage of its response."""
 
     def watch(self, response: ServerResponse) -> None:
-        """End the response once there is no work on it any more."""
+        """End the response once nothing works on it any more."""
 
 
 class ClientRequests:
@@ -70,6 +67,7 @@ class ClientRequests:
         head: Head,
         jobs: Jobs,
         tools: ClientTools,
+        asides: Asides,
         *,
         model: str,
         tag: str,
@@ -91,7 +89,10 @@ class ClientRequests:
         self._head = head
         self._jobs = jobs
         self._tools = tools
-        self.settings = ClientSettings(self.protocol, self.caller, tools, head.put, may_configure=client_may_configure)
+        self._asides = asides
+        self.settings = ClientSettings(
+            self.protocol, self.caller, tools, asides, head.put, may_configure=client_may_configure
+        )
 
     def configure(self, session: dict[str, Any], changed: Set[str]) -> None:
         """Configure the engine, as far as the client is allowed to."""
@@ -118,24 +119,32 @@ class ClientRequests:
 
     # -- items -----------------------------------------------------------------------------------------------------
 
-    def created(self, item: ServerItem, at_end: bool) -> None:
+    def created(self, item: ServerItem, place: int) -> None:
         """Take text, an image, a tool call of another session, or the result of a tool."""
-        if not at_end:
-            raise Refusal("invalid_value", "Items can only be added at the end.", "previous_item_id")
-        wire = item.wire
+        wire, before = item.wire, tuple(self.protocol.items[place:])
+        if before and self._asides.model() is None:
+            message = "With this engine items can only be added at the end."
+            raise Refusal("invalid_value", message, "previous_item_id")
         if wire["type"] == "function_call_output":
-            self._answered(wire)
+            self._answered(wire, before)
             return
-        if not self.settings.may_configure and (wire["type"] != "message" or wire["role"] != "user"):
-            what = f"messages of role {wire['role']!r}" if wire["type"] == "message" else "tool calls of its own"
-            raise Refusal("invalid_value", f"A client of this server cannot add {what}.", "item")
+        if not self.settings.may_configure:
+            check_author(wire, "item")
         item.sources = (self._head.new_log_id(),)
         if wire["type"] == "function_call":
-            self._called(item)
-        elif wire["role"] == "assistant":
-            self._feed(PastMessage(text=item.text, id=item.sources[0]))
+            self._called(item, before)
+        elif wire["role"] == "assistant" or before:
+            self._remembered(item, before)
         else:
             self._shown(item)
+
+    def _remembered(self, item: ServerItem, before: tuple[ServerItem, ...]) -> None:
+        role = item.wire["role"]
+        if role != "assistant" and any(part["type"] != "input_text" for part in item.wire["content"]):
+            raise Refusal("invalid_value", "Only text can be added in the middle.", "item.content")
+        if role != "assistant" and not item.text:
+            raise Refusal("invalid_value", "The message is empty.", "item.content")
+        self._feed(PastMessage(text=item.text, id=item.sources[0], role=role, before=before))
 
     def _shown(self, item: ServerItem) -> None:
         wire, ids = item.wire, list(item.sources)
@@ -145,7 +154,7 @@ class ClientRequests:
                 raise Refusal("invalid_value", "Audio goes into the input audio buffer.", "item.content")
             if part["type"] == "input_image":
                 ids.append(self._head.new_log_id())
-                images.append(_image(part.get("image_url", ""), ids[-1], f"item.content[{place}].image_url"))
+                images.append(image_of(part.get("image_url", ""), f"item.content[{place}].image_url", ids[-1]))
         if not item.text and not images:
             raise Refusal("invalid_value", "The message is empty.", "item.content")
         try:
@@ -163,7 +172,7 @@ class ClientRequests:
             author = "caller" if wire["role"] == "user" else "system"
             self._feed(UserText(text=item.text, author=author, respond=False, id=ids[0]))
 
-    def _called(self, item: ServerItem) -> None:
+    def _called(self, item: ServerItem, before: tuple[ServerItem, ...]) -> None:
         """Take a call that was made in another session. Its result follows."""
         wire = item.wire
         try:
@@ -174,15 +183,16 @@ class ClientRequests:
             raise Refusal("invalid_value", "The arguments are not a JSON object.", "item.arguments")
         if self._item("function_call", wire["call_id"]) is not None:
             raise Refusal("invalid_value", "This call is there already.", "item.call_id")
-        call = PastCall(call_id=wire["call_id"], name=wire["name"], arguments=arguments, id=item.sources[0])
-        self._feed(call)
+        call_id, log_id = wire["call_id"], item.sources[0]
+        self._feed(PastCall(call_id=call_id, name=wire["name"], arguments=arguments, id=log_id, before=before))
 
-    def _answered(self, wire: dict[str, Any]) -> None:
+    def _answered(self, wire: dict[str, Any], before: tuple[ServerItem, ...]) -> None:
         call_id, call = wire["call_id"], self._item("function_call", wire["call_id"])
         if self._item("function_call_output", call_id) is not None:
             raise Refusal("invalid_tool_call_id", "This call has its result already.", "item.call_id")
         if call is not None and call.by_client:
-            self._feed(PastResult(call_id=call_id, name=call.wire["name"], result=wire["output"]))
+            name, result = call.wire["name"], wire["output"]
+            self._feed(PastResult(call_id=call_id, name=name, result=result, before=before))
         else:
             self._tools.answer(call_id, wire["output"])
 
@@ -218,6 +228,9 @@ class ClientRequests:
         """Ask the engine for a response."""
         if self.agent.spontaneous:
             return
+        if not response.in_conversation:
+            self._feed(self._asides.respond(response))
+            return
         self.caller.waits = False
         choice = choice_of(response.settings["tool_choice"])
         # A job: after the results that came before it.
@@ -226,27 +239,10 @@ class ClientRequests:
 
     def cancelled(self, response: ServerResponse) -> dict[str, Any] | None:
         """End the response: the caller has spoken, or the client cancels it. Returns its usage."""
-        return self.agent.cancel()
+        return self.agent.cancel() if response.in_conversation else self._asides.cancelled(response)
 
     def _feed(self, frame: Input) -> None:
         async def feed() -> None:
             self._head.feed_frame(frame)
 
         self._jobs.request(feed)
-
-
-def _image(url: str, log_id: str, where: str) -> UserImage:
-    """Return an image that a client gives by its address or as a data URL. Raises Refusal."""
-    if url.startswith(("https://", "http://")):
-        return UserImage(url=url, id=log_id)
-    found = _IMAGE.match(url)
-    if found is None or found[1] not in IMAGE_TYPES:
-        message = f"An image is a web address or a data URL with base64 of {', '.join(sorted(IMAGE_TYPES))}."
-        raise Refusal("invalid_value", message, where)
-    try:
-        image = b64decode(url[found.end() :], validate=True)
-    except ValueError as error:
-        raise Refusal("invalid_value", "The image is not base64.", where) from error
-    if not image:
-        raise Refusal("invalid_value", "The image is empty.", where)
-    return UserImage(image=image, mime=found[1], id=log_id)

@@ -12,8 +12,9 @@ from ...errors import ConfigurationError
 from ...frames import Configure, Frame
 from ...protocols.openai_realtime.refusal import Refusal
 from ...protocols.openai_realtime.session import RealtimeServerSession
+from .asides import Asides
 from .caller import CallerTurns
-from .tools import ClientTools, tool_spec
+from .tools import ClientTools, choice_of, tool_spec
 
 log = logging.getLogger("duologue")
 
@@ -38,6 +39,7 @@ class ClientSettings:
         protocol: RealtimeServerSession,
         caller: CallerTurns,
         tools: ClientTools,
+        asides: Asides,
         put: Callable[[Frame], None],
         *,
         may_configure: bool,
@@ -46,6 +48,7 @@ class ClientSettings:
         """Applies a `turn_detection`."""
         self.may_configure = may_configure
         self._protocol, self._caller, self._tools, self._put = protocol, caller, tools, put
+        self._asides = asides
 
     def configure(self, session: dict[str, Any], changed: Set[str]) -> None:
         """Configure the engine, as far as the client is allowed to. Settings without effect here keep fixed values.
@@ -110,27 +113,36 @@ class ClientSettings:
         return None
 
     def check_response(self, asked: dict[str, Any]) -> None:
-        """Raise Refusal for a response that the application's agent cannot give in its one conversation.
+        """Raise Refusal for a response that the application's agent cannot give.
 
         Settings that a response cannot have for itself are removed: it shows those of the session.
         """
-        if asked.get("tools") == []:
-            asked["tool_choice"] = "none"
-        for name in ("input", "tools", "prompt"):
-            if asked.get(name) or (name == "input" and name in asked):
-                raise Refusal("invalid_value", f"'response.{name}' is not supported.", f"response.{name}")
-        if asked.get("conversation", "auto") != "auto":
-            message = "Responses out of band are not supported."
+        conversation = asked.get("conversation", "auto")
+        if conversation not in ("auto", "none"):
+            message = f"Invalid value: {conversation[:50]!r}. Supported values are: 'auto', 'none'."
             raise Refusal("invalid_value", message, "response.conversation")
+        if asked.get("prompt"):
+            raise Refusal("invalid_value", "Prompts are not supported: send the instructions.", "response.prompt")
         if asked.get("instructions") and not self.may_configure:
             message = "A client of this server cannot set instructions."
             raise Refusal("invalid_value", message, "response.instructions")
-        self._check_answer_settings(asked)
+        if conversation == "none":
+            self._asides.check(asked, self._protocol.config, may_configure=self.may_configure)
+        else:
+            self._check_answer_settings(asked)
         asked.pop("max_output_tokens", None)
         for name in ("voice", "speed"):
             asked.get("audio", {}).get("output", {}).pop(name, None)
 
     def _check_answer_settings(self, asked: dict[str, Any]) -> None:
+        if "input" in asked:
+            message = "A response of the conversation answers the conversation: 'input' needs the conversation 'none'."
+            raise Refusal("invalid_value", message, "response.input")
+        if asked.get("tools"):
+            message = "A response of the conversation has the session's tools."
+            raise Refusal("invalid_value", message, "response.tools")
+        if "tools" in asked:
+            asked["tool_choice"] = "none"
         choice = choice_of(asked.get("tool_choice", "auto"))
         if not choice and not (asked.get("instructions") and self._caller.waits):
             return
@@ -145,13 +157,3 @@ class ClientSettings:
             raise Refusal("invalid_value", message, "response.tool_choice")
         if choice not in ("", "none", "required") and all(tool.name != choice for tool in engine.config.tools):
             raise Refusal("invalid_value", f"There is no tool {choice!r}.", "response.tool_choice")
-
-
-def choice_of(wanted: Any) -> str:
-    """Return a client's choice of tools as in `Respond`. Raises Refusal."""
-    if isinstance(wanted, str):
-        return "" if wanted == "auto" else wanted
-    if wanted["type"] != "function" or not wanted.get("name"):
-        raise Refusal("invalid_value", "Only functions can be chosen, by their name.", "response.tool_choice")
-    name: str = wanted["name"]
-    return name

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -19,17 +19,21 @@ from ...processors.processor import Processor, handles
 from ...processors.switch import Switch
 from ...processors.tools import Tools
 from ...protocols.openai_realtime.refusal import Refusal
-from ...protocols.openai_realtime.response import ServerResponse
+from ...protocols.openai_realtime.response import ServerItem, ServerResponse
+from ...session.conversation import Kind, Role
 from .jobs import Jobs
 
 log = logging.getLogger("duologue")
 
 
 class PastMessage(Input, frozen=True, kw_only=True):
-    """A message of the agent in another session, which the client adds to the conversation."""
+    """A message of the agent in another session, or any message in the middle, which the client adds to the log."""
 
     text: str
     id: str
+    role: Literal["system", "user", "assistant"] = "assistant"
+    before: tuple[ServerItem, ...] = ()
+    """The items that follow it."""
 
 
 class PastCall(Input, frozen=True, kw_only=True):
@@ -39,6 +43,7 @@ class PastCall(Input, frozen=True, kw_only=True):
     name: str
     arguments: dict[str, Any]
     id: str
+    before: tuple[ServerItem, ...] = ()
 
 
 class PastResult(Input, frozen=True, kw_only=True):
@@ -47,6 +52,13 @@ class PastResult(Input, frozen=True, kw_only=True):
     call_id: str
     name: str
     result: str
+    before: tuple[ServerItem, ...] = ()
+
+
+class AsideWanted(Input, frozen=True, kw_only=True):
+    """The client asks for a response out of band. Its place is behind the words that came before it."""
+
+    response_id: str
 
 
 class ItemsForgotten(Input, frozen=True, kw_only=True):
@@ -67,6 +79,8 @@ class ClientTools(Processor):
         self._own_specs: tuple[ToolSpec, ...] = ()
         self._calls: dict[str, list[ToolCall]] = {}  # by the response that makes them, until it has ended
         self._own_calls: set[str] = set()  # the responses in progress that call the application's tools
+        self.on_aside: Callable[[str], None] = lambda response_id: None
+        """Called when a response out of band may begin."""
 
     async def open(self) -> None:
         """Raise ConfigurationError if `Tools` would receive the client's calls."""
@@ -180,25 +194,44 @@ class ClientTools(Processor):
 
     # -- items of another session ------------------------------------------------------------------------------------
 
+    @handles(AsideWanted)
+    async def begin_aside(self, frame: AsideWanted) -> None:
+        """Let a response out of band begin: the log has the client's earlier words."""
+        self.on_aside(frame.response_id)
+
     @handles(PastMessage)
     async def remember(self, frame: PastMessage) -> None:
-        """Log a message of the agent. It arrives here after the caller's earlier words."""
-        turn = self.session.floor.turn + 1
-        self.session.conversation.add("message", "agent", id=frame.id, text=frame.text, turn=turn)
+        """Log a message. It arrives here after the caller's earlier words."""
+        author = "system" if frame.role == "system" else ""
+        role: Role = "agent" if frame.role == "assistant" else "caller"
+        self._log("message", role, frame.before, id=frame.id, text=frame.text, author=author)
 
     @handles(PastCall)
     async def remember_call(self, frame: PastCall) -> None:
         """Log a call of the agent."""
-        turn = self.session.floor.turn + 1
-        self.session.conversation.add(
-            "tool_call",
-            "agent",
-            id=frame.id,
-            turn=turn,
-            call_id=frame.call_id,
-            name=frame.name,
-            data=frame.arguments,
-        )
+        call = {"call_id": frame.call_id, "name": frame.name, "data": frame.arguments}
+        self._log("tool_call", "agent", frame.before, id=frame.id, **call)
+
+    @handles(PastResult)
+    async def remember_result(self, frame: PastResult) -> None:
+        """Log the result of a past call."""
+        result = {"call_id": frame.call_id, "name": frame.name, "data": frame.result, "text": frame.result}
+        self._log("tool_result", "tool", frame.before, **result)
+
+    def _log(self, kind: Kind, role: Role, before: tuple[ServerItem, ...], **fields: Any) -> None:
+        """Log an item of the client, before the first of these items that the log has, by default at the end."""
+        log, turn = self.session.conversation, self.session.floor.turn + 1
+        log.add(kind, role, turn=turn, before=next(filter(log.get, map(self._log_id, before)), ""), **fields)
+
+    def _log_id(self, item: ServerItem) -> str:
+        """Return the id in the log of an item of the protocol, "" for one that the log does not have yet."""
+        wire = item.wire
+        if wire["type"] == "message":
+            return item.sources[0] if item.sources else ""
+        call = self.session.calls.get(wire["call_id"])
+        if call is None:
+            return ""
+        return call.item_id if wire["type"] == "function_call" else call.result_id
 
     @handles(ItemsForgotten)
     async def forget(self, frame: ItemsForgotten) -> None:
@@ -206,20 +239,6 @@ class ClientTools(Processor):
         call = self.session.calls.get(frame.call_id)
         for item_id in (*frame.ids, call.item_id if call is not None else ""):
             self.session.conversation.remove(item_id)
-
-    @handles(PastResult)
-    async def remember_result(self, frame: PastResult) -> None:
-        """Log the result of a past call."""
-        turn = self.session.floor.turn + 1
-        self.session.conversation.add(
-            "tool_result",
-            "tool",
-            turn=turn,
-            call_id=frame.call_id,
-            name=frame.name,
-            data=frame.result,
-            text=frame.result,
-        )
 
 
 def tool_spec(tool: dict[str, Any]) -> ToolSpec:
@@ -237,3 +256,13 @@ def tool_spec(tool: dict[str, Any]) -> ToolSpec:
         )
     except msgspec.ValidationError as error:
         raise Refusal("invalid_value", f"The tool is malformed: {error}", "session.tools") from error
+
+
+def choice_of(wanted: Any) -> str:
+    """Return a client's choice of tools as in `Respond`. Raises Refusal."""
+    if isinstance(wanted, str):
+        return "" if wanted == "auto" else wanted
+    if wanted["type"] != "function" or not wanted.get("name"):
+        raise Refusal("invalid_value", "Only functions can be chosen, by their name.", "response.tool_choice")
+    name: str = wanted["name"]
+    return name

@@ -41,7 +41,7 @@ class TurnTranscripts:
         self._said.append((text, start_ms, end_ms, log_id))
 
     def settle(self) -> None:
-        """Match the texts so far, which are complete. They cover all turns that began before their end."""
+        """Match the texts that were added, which are complete. They cover all turns that began before their end."""
         if not self._turns:
             return
         while self._said:

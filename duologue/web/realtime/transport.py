@@ -21,6 +21,7 @@ from ...transports.playout.base import PlayoutSettings
 from ...transports.websocket.connection import ClientSocket
 from ...transports.websocket.serializers import Received, Serializer, Wired
 from ...transports.websocket.transport import WebSocketLimits, WebSocketTransport
+from .asides import Asides
 from .jobs import Jobs
 from .output import RealtimeOutput
 from .requests import ClientRequests
@@ -65,11 +66,13 @@ class RealtimeTransport(WebSocketTransport):
         self._turns: RealtimeTurns | None = None
         self._jobs = Jobs(lambda error: self._input.session.report(error, type(self).__name__))
         self._tools = ClientTools(self._jobs, self.put)
+        self._asides = Asides(self._tools)
         self._requests = ClientRequests(
             self.send_message,
             self,
             self._jobs,
             self._tools,
+            self._asides,
             model=model,
             tag=id,
             expires_at=int(time.time() + call_s),
@@ -85,7 +88,9 @@ class RealtimeTransport(WebSocketTransport):
     def make_output(self, sample_rate: int, settings: PlayoutSettings | None) -> ClientOutput:
         """Return the tail of the pipeline."""
         requests = self._requests
-        output = RealtimeOutput(self, requests.protocol, requests.caller, self._tools, lambda: self._sender.room())
+        output = RealtimeOutput(
+            self, requests.protocol, requests.caller, self._tools, self._asides, lambda: self._sender.room()
+        )
         requests.agent = output
         return output
 
@@ -172,14 +177,14 @@ class RealtimeTransport(WebSocketTransport):
         await super().close(reason, error=error)
 
 
-class _Event(msgspec.Struct):
+class _EventType(msgspec.Struct):
     type: str
 
 
 def _is_audio(data: Wired) -> bool:
     """Return True for an event with the caller's audio, which becomes silence if they have no access."""
     try:
-        return msgspec.json.decode(data, type=_Event).type == "input_audio_buffer.append"
+        return msgspec.json.decode(data, type=_EventType).type == "input_audio_buffer.append"
     except (msgspec.MsgspecError, UnicodeError):
         return False
 

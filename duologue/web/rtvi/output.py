@@ -8,7 +8,7 @@ from typing import Any, Literal
 from ...services.sentences import SentenceSplitter
 from ...session.call_events import MessageChanged, ResponseComplete, ResponseOpened, ResponseText, SpeechCut
 from ...session.conversation import Item
-from ...session.heard import heard_position
+from ...session.ledger import heard_position
 
 MAX_FOLLOWED = 32
 """Responses that are followed at the same time. Beyond that the oldest are forgotten."""
@@ -45,7 +45,7 @@ class _SpokenResponse:
 
     @property
     def text(self) -> str:
-        """The generated text so far."""
+        """The text that the model has generated."""
         return "".join(segment.raw for segment in self.segments) + self.splitter.pending
 
 

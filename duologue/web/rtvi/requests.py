@@ -9,7 +9,7 @@ from typing import Any
 from ...audio.pcm import MonoPieces
 from ...errors import BadInput, DuologueError
 from ...frames import Dtmf, Respond, UserText
-from ...session.host import State
+from ...session.life import State
 from ...session.session import Session
 from ...transports.client import ClientTransport, Message
 from .client import RtviClient

@@ -16,7 +16,7 @@ from ...services.llm import LLM
 from ...services.stt import STT
 from ...services.tts import TTS
 from ...session.call_events import CallBegan, FeedEvent, Level, MessageChanged, ResponseOpened, TurnTimed
-from ...session.host import State
+from ...session.life import State
 from ...session.session import Session
 from ...transports.client import ClientTransport
 from .client import ClientTool, RtviClient, is_client_tool, of

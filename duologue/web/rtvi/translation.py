@@ -116,7 +116,7 @@ class RtviMessages:
     def catch_up(
         self, log: Iterable[FeedEvent], *, caller_speaking: bool, agent_speaking: bool
     ) -> Iterator[RtviMessage]:
-        """Yield the call so far, for a client that has just connected. `log` is the feed's."""
+        """Yield the messages of a call up to now, for a client that has just connected. `log` is the feed's."""
         for event in log:
             if not isinstance(event, MessageChanged) or not event.final or not event.text or event.item.name:
                 continue

@@ -1,4 +1,4 @@
-"""`SwapCall`: a call over three engines, two of them native ones over real sockets, for the tests of hand-offs.
+"""`SwapCall`: a call over three engines, two of them native, over real sockets, for the tests of hand-offs.
 
 Each line of the caller's is a tone of its own level, so that whichever engine hears it knows which one it is, and
 whether it has heard all of it.
@@ -152,6 +152,7 @@ class SwapCall(BareCall):
         gemini: ScriptedGemini,
         *agents: Agent,
         engine_of_first: str = "",
+        may_fail: bool = False,
         **options: Any,
     ) -> None:
         self.lines = Lines()
@@ -190,7 +191,7 @@ class SwapCall(BareCall):
 
         tools = Tools([Tool(look, cancel_on_interruption=False)])
         pipeline = [self.transport.input(), self.switch, self.handoff, tools, self.transport.output()]
-        super().__init__(Session(Pipeline(pipeline)))
+        super().__init__(Session(Pipeline(pipeline)), may_fail=may_fail)
         self._level, self._left = 0, 0
         self._microphone: asyncio.Task[None] | None = None
 
@@ -284,7 +285,7 @@ class SwapCall(BareCall):
     def remembered(self, engine: str) -> list[str]:
         """The words of caller and agent that the engine's model knows, each run of either as one line."""
         if engine == "cascade":
-            # Its model gets all anew each time; what it has answered since, it will be told with the next request.
+            # Its model gets all anew each time; its later answers reach it with the next request.
             answered = self.said[-1:] if self.said and self.said[-1].startswith("agent") else []
             return runs([*_lines(self.requests[-1].messages), *answered])
         return runs(_lines(self.got(engine).history))

@@ -437,7 +437,7 @@ async def test_a_hand_off_whose_work_is_cancelled_from_elsewhere_fails_and_the_n
 ) -> None:
     one, other = Cancelled(), Cancelled("Bob here.")
     before = other.config
-    async with two(one, other) as call:
+    async with two(one, other, may_fail=True) as call:
         (one if step == "drain" else other).at = step
         await call.session.send(Transfer(target="Bob"))
         await call.waits_until(1)

@@ -1,4 +1,4 @@
-"""Hand-offs between engines in mid-call: nothing that anyone said is lost, whoever started it and whatever goes on."""
+"""Hand-offs between engines in mid-call: no words are lost, from whichever side it starts and in whichever state."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PAIRS = list(permutations(ENGINES, 2))
 
 
 def is_whole(call: SwapCall, engine: str) -> None:
-    """The engine that has the call knows all that was said, once, as it was heard, and nothing else."""
+    """The engine that has the call knows each word that was said, once, as it was heard, and nothing else."""
     assert call.errors == []
     assert call.remembered(engine) == runs(call.said)
 
@@ -64,7 +64,7 @@ async def test_the_caller_is_speaking_when_the_call_changes_hands(source: str, t
 
 @pytest.mark.parametrize(("source", "target"), PAIRS)
 async def test_the_agent_is_speaking_when_the_call_changes_hands(source: str, target: str) -> None:
-    """What the old agent has begun is heard to its end; then the new one has the call."""
+    """The old agent's sentence is heard to its end; then the new agent has the call."""
     async with swap_call(agent("Ann", source), agent("Bob", target, greeting="Bob speaking.")) as call:
         await call.says("long")
         await anyio.sleep(1.5)

@@ -95,7 +95,7 @@ async def the_caller(call: Story, dice: random.Random) -> None:
 
 
 def check_all(call: Story, engines: Iterable[Cascade], handoff: Handoff) -> None:
-    """What always holds, whatever happened."""
+    """The rules of every call."""
     log = call.session.conversation.items
     # Every call has its one result.
     calls = [i.call_id for i in log if i.kind == "tool_call"]
@@ -123,7 +123,7 @@ def check_all(call: Story, engines: Iterable[Cascade], handoff: Handoff) -> None
         elif isinstance(frame, Output) and frame.turn <= fence:
             assert isinstance(frame, ResponseEnded), frame
             assert frame.status == "interrupted"
-    # What was logged of the agent is what came out, or the beginning of it.
+    # The agent's logged words are those that came out, or their beginning.
     texts = {f.response_id: "" for f in outputs}
     for frame in outputs:
         texts[frame.response_id] += frame.text if isinstance(frame, BotText) else ""

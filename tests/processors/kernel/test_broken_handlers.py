@@ -7,7 +7,7 @@ import pytest
 from duologue import Processor, handles
 from duologue.errors import BadInput
 from duologue.frames import BotText, UserText
-from duologue.processors.kernel.routes import MAX_FAILURES
+from duologue.processors.kernel.node import MAX_FAILURES
 from duologue.session.error_desk import REPEATED
 from tests.session.calls import TextCall
 
@@ -42,7 +42,7 @@ class Queued(Sick):
 async def test_a_handler_that_fails_with_every_frame_ends_the_call_with_one_report(
     sick: type[Sick], side: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with TextCall.through(sick()) as call:
+    async with TextCall.through(sick(), may_fail=True) as call:
         texts = [str(number) for number in range(MAX_FAILURES + 20)]
         for text in texts:
             if call.is_over:
@@ -59,7 +59,7 @@ async def test_a_handler_that_fails_with_every_frame_ends_the_call_with_one_repo
 
 @pytest.mark.parametrize("sick", [AtOnce, Queued])
 async def test_a_handler_that_fails_now_and_then_does_not_end_the_call(sick: type[Sick]) -> None:
-    async with TextCall.through(sick(well=40)) as call:
+    async with TextCall.through(sick(well=40), may_fail=True) as call:
         await call.types(*map(str, range(4 * MAX_FAILURES)))
         await call.waits(1)
     assert call.outcome.error is None
@@ -73,7 +73,7 @@ async def test_input_that_is_refused_again_and_again_does_not_end_the_call() -> 
 
 
 async def test_an_application_may_keep_a_call_whose_processor_is_broken() -> None:
-    async with TextCall.through(AtOnce(), on_error=lambda error: "continue") as call:
+    async with TextCall.through(AtOnce(), on_error=lambda error: "continue", may_fail=True) as call:
         await call.types(*map(str, range(3 * MAX_FAILURES)))
     assert call.outcome.reason == "ended"
     assert sum(error.fatal for error in call.errors) == 1

@@ -456,7 +456,7 @@ async def test_a_handler_that_waits_for_something_cancelled_does_not_end_the_lan
                 await job
             await self.push(frame)
 
-    async with running(Awaits(), sink := Sink()) as call:
+    async with running(Awaits(), sink := Sink(), may_fail=True) as call:
         await call.types("a", "bad", "b")
     assert sink.texts == ["a", "b", "End"]
     assert [error.processor for error in call.errors] == ["Awaits"]
@@ -470,7 +470,7 @@ async def test_a_failing_handler_does_not_end_the_lane() -> None:
                 raise ValueError("bad")
             await self.push(frame)
 
-    async with running(Fails(), sink := Sink()) as call:
+    async with running(Fails(), sink := Sink(), may_fail=True) as call:
         await call.types("a", "bad", "b")
     assert sink.texts == ["a", "b", "End"]
     assert "while handling UserText" in call.errors[0].message

@@ -1,4 +1,4 @@
-"""What cannot be linked is refused before any frame flows, and the message names the culprit."""
+"""A pipeline that cannot be linked is refused before any frame flows, and the message names the culprit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from duologue.processors import Processor, handles
 from duologue.processors.kernel.groups import Group
 from tests.session.calls import Relay, Slow
 
-# What is wrong here is wrong for the type checker as well: it is not asked.
+# The errors here are errors of types as well: the type checker is not asked.
 Tee: Any = processors.Tee
 Pipeline: Any = processors.Pipeline
 Session: Any = session.Session

@@ -1,4 +1,4 @@
-"""Who gets a frame, in which order, and what happens when a handler fails."""
+"""The receivers of a frame, their order, and the failure of a handler."""
 
 from __future__ import annotations
 
@@ -394,7 +394,7 @@ async def test_two_taps_see_the_same_and_one_that_fails_harms_neither_the_other_
     def broken(processor: Processor, direction: str, frame: Frame) -> None:
         raise ValueError("the disk is full")
 
-    async with running(sink := Sink()) as call:
+    async with running(sink := Sink(), may_fail=True) as call:
         call.session.observe(broken)
         call.session.observe(lambda processor, direction, frame: seen.append(type(frame).__name__))
         await call.types("hi")
@@ -411,7 +411,7 @@ async def test_two_taps_see_the_same_and_one_that_fails_harms_neither_the_other_
     [(ServiceError("down"), "service"), (ToolError("broken"), "tool"), (KeyError("oops"), "internal")],
 )
 async def test_an_error_names_its_processor_and_what_it_was_doing(error: Exception, category: str) -> None:
-    async with running(Failing(error), sink := Sink()) as call:
+    async with running(Failing(error), sink := Sink(), may_fail=True) as call:
         await call.types("hi")
         [raised] = call.errors
         assert (raised.processor, raised.category, raised.fatal) == ("Failing", category, False)
@@ -430,7 +430,7 @@ async def test_the_log_of_an_error_holds_no_words_of_the_caller(caplog: pytest.L
 
 
 async def test_an_error_without_words_is_named_by_its_type() -> None:
-    async with running(Failing(ZeroDivisionError())) as call:
+    async with running(Failing(ZeroDivisionError()), may_fail=True) as call:
         await call.types("hi")
         assert call.errors[0].message.startswith("ZeroDivisionError")
 
@@ -449,7 +449,7 @@ async def test_waiting_for_something_that_is_cancelled_is_an_error_like_any_othe
             asyncio.get_running_loop().call_later(1, job.cancel)
             await job
 
-    async with running(Waits(), sink := Sink()) as call:
+    async with running(Waits(), sink := Sink(), may_fail=True) as call:
         await call.types("hi")
         [raised] = call.errors
         assert (raised.processor, raised.category) == ("Waits", "internal")
@@ -477,7 +477,7 @@ async def test_a_failing_handler_of_errors_is_not_told_of_its_own_error() -> Non
             await anyio.sleep(1)
             raise ValueError("and now this")
 
-    async with running(now := Worries(), later := Frets(), Failing(ServiceError("down"))) as call:
+    async with running(now := Worries(), later := Frets(), Failing(ServiceError("down")), may_fail=True) as call:
         await call.types("one", "two")
         await anyio.sleep(60)
         assert now.calls == later.calls == 2
@@ -494,7 +494,7 @@ async def test_a_handler_of_errors_that_causes_another_error_each_time_hears_of_
         def idle(self, signal: Idle) -> None:
             raise ValueError("again")
 
-    async with running(Echo(), Failing(ServiceError("down"))) as call:
+    async with running(Echo(), Failing(ServiceError("down")), may_fail=True) as call:
         await call.types("hi")
         assert [error.processor for error in call.errors] == ["Failing", *["Echo"] * REPEATED]
         await call.types("still there?")
@@ -516,7 +516,7 @@ async def test_an_error_that_is_reported_while_another_is_told_is_told_and_decid
         asked.append(error.message)
         return end_on_fatal(error)
 
-    async with running(GivesUp(), Failing(ServiceError("down")), on_error=policy, ends=False) as call:
+    async with running(GivesUp(), Failing(ServiceError("down")), on_error=policy, ends=False, may_fail=True) as call:
         await call.types("hi")
         assert [(error.processor, error.fatal) for error in call.errors] == [("Failing", False), ("GivesUp", True)]
         await anyio.sleep(1)
@@ -525,12 +525,12 @@ async def test_an_error_that_is_reported_while_another_is_told_is_told_and_decid
 
 
 async def test_the_default_policy_goes_on_unless_the_error_is_fatal() -> None:
-    async with running(Failing(ServiceError("down"))) as call:
+    async with running(Failing(ServiceError("down")), may_fail=True) as call:
         await call.types("one", "two")
         assert len(call.errors) == 2
     assert (call.outcome.reason, call.outcome.error) == ("ended", None)
 
-    async with running(relay := Relay(), ends=False) as call:
+    async with running(relay := Relay(), ends=False, may_fail=True) as call:
         problem = ServiceError("the line is dead")
         call.session.report(problem, relay.name, fatal=True)
         await anyio.sleep(1)
@@ -540,7 +540,7 @@ async def test_the_default_policy_goes_on_unless_the_error_is_fatal() -> None:
 @pytest.mark.parametrize(("decision", "delivered"), [("end", ["before", "End"]), ("cancel", [])])
 async def test_the_policy_decides_how_the_call_ends(decision: Any, delivered: list[str]) -> None:
     problem = ServiceError("down")
-    async with running(Slow(1), sink := Sink(), on_error=lambda _: decision, ends=False) as call:
+    async with running(Slow(1), sink := Sink(), on_error=lambda _: decision, ends=False, may_fail=True) as call:
         await call.types("before")
         call.session.report(problem, "Slow")
         await anyio.sleep(5)
@@ -550,7 +550,7 @@ async def test_the_policy_decides_how_the_call_ends(decision: Any, delivered: li
 
 async def test_the_first_of_many_errors_is_the_one_in_the_outcome() -> None:
     first, second = ServiceError("first"), ServiceError("second")
-    async with running(Relay(), on_error=lambda _: "end", ends=False) as call:
+    async with running(Relay(), on_error=lambda _: "end", ends=False, may_fail=True) as call:
         call.session.report(first, "Relay")
         call.session.report(second, "Relay")
         await anyio.sleep(1)
@@ -581,7 +581,7 @@ async def test_what_a_spawned_task_raises_is_its_owners_error() -> None:
         job.cancel()
         await job
 
-    async with running(relay := Relay()) as call:
+    async with running(relay := Relay(), may_fail=True) as call:
         relay.spawn(explode)
         relay.spawn(wait_for_the_cancelled)
         await anyio.sleep(2)

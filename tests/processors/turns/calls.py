@@ -45,7 +45,7 @@ def loud(seconds: float, rate: int = RATE) -> bytes:
 
 
 def hush(seconds: float, rate: int = RATE) -> bytes:
-    """Audio that `level_vad` takes for silence, and in which samples can be told apart."""
+    """Audio that `level_vad` takes for silence, and in which each sample is different."""
     return (np.arange(round(seconds * rate)) % 20 - 10).astype("<i2").tobytes()
 
 
@@ -142,7 +142,7 @@ class EarsCall(BareCall):
         self.session.floor.finish(turn)
         self.session.ledger.finish(f"r{turn}")
 
-    # What a playout does.
+    # The work of a playout.
 
     def _hold(self, owners: tuple[str, ...]) -> None:
         self.held = True

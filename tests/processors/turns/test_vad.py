@@ -47,7 +47,7 @@ class Scripted:
 
 
 async def judge(vad: Vad, pieces: Iterable[UserAudio]) -> list[Input]:
-    """What leaves a VAD, unpaced."""
+    """The frames that leave a VAD, unpaced."""
     async with EarsCall(vad) as call:
         for piece in pieces:
             await call.session.send(piece)
@@ -55,7 +55,7 @@ async def judge(vad: Vad, pieces: Iterable[UserAudio]) -> list[Input]:
 
 
 def cut(pcm: bytes, sizes: Iterable[int], rate: int = RATE, channels: int = 1) -> list[UserAudio]:
-    """Audio in pieces of so many samples; the last size serves for the rest."""
+    """Audio in pieces of these numbers of samples; the last size serves for the rest."""
     pieces, at, size, lengths = [], 0, 1, iter(sizes)
     step = 2 * channels
     while at * step < len(pcm):

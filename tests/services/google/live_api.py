@@ -37,7 +37,7 @@ def dialect(
 
 
 def read(into: GeminiDialect, **message: Any) -> list[Event]:
-    """What a frame means to us. The SDK must know it too, and every field of it."""
+    """The events of a frame. The SDK must know the frame too, and every field of it."""
     types.LiveServerMessage.model_validate(message)
     return into.read(json.dumps(message).encode())
 

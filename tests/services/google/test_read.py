@@ -1,4 +1,4 @@
-"""What Gemini Live tells."""
+"""Messages from Gemini Live."""
 
 from __future__ import annotations
 

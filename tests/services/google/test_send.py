@@ -1,4 +1,4 @@
-"""What Gemini Live is told."""
+"""Messages to Gemini Live."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def test_a_call_that_was_cancelled_is_not_waited_for() -> None:
 
 
 def silent(gemini: GeminiDialect, call_id: str, respond: bool) -> bool:
-    """Whether the result of a call is sent as one that is not answered."""
+    """True if the result of a call is sent as one that is not answered."""
     (message,) = sent(gemini.tool_result(call_id, "weather", 1, respond=respond))
     return "scheduling" in checked(message)["tool_response"]["functionResponses"][0]
 

@@ -60,7 +60,7 @@ def identity(role: str) -> str:
 
 
 def understood(pattern: str, utterance: str) -> dict[str, Any] | None:
-    """What a pattern makes of an utterance: the slots, or None if it does not match."""
+    """The slots that a pattern finds in an utterance, None if it does not match."""
     found: list[dict[str, Any]] = []
 
     def note(memory: Memory) -> str:
@@ -93,7 +93,7 @@ def understood(pattern: str, utterance: str) -> dict[str, Any] | None:
         ("[a table] for {guests:number} [people]", "a table for twenty five people", {"guests": 25}),
         ("[a table] for {guests:number} [people]", "for 1,200", {"guests": 1200}),
         ("[a table] for {guests:number} [people]", "for a few people", None),
-        # What the pattern names is found before a wildcard takes it.
+        # The words that the pattern names are found before a wildcard takes them.
         ("* weather * [in {city:paris|oslo}] *", "the weather today in Oslo, please tell me", {"city": "oslo"}),
         ("{size:small|large|extra large} coffee", "extra large coffee", {"size": "extra large"}),
     ],

@@ -30,7 +30,7 @@ PHRASES = [
 
 
 async def heard_from(name: str) -> tuple[list[str], list[str]]:
-    """What the caller of a recording is understood to say, and what the agent says."""
+    """The caller's words in a recording as they are understood, and the agent's words."""
     transport = MemoryTransport()
     llm = RulesLLM([Rule("hello [world]", "Hello!"), Rule("* weather *", "It is fine.")])
     session = Session(

@@ -107,6 +107,7 @@ class CountedCall(BareCall):
         engine: Engine,
         *others: Processor,
         ears: bool = False,
+        may_fail: bool = False,
         **options: Any,
     ) -> None:
         self.provider, self.server, self.engine, self.ears = provider, server, engine, ears
@@ -117,7 +118,7 @@ class CountedCall(BareCall):
         """The samples that are speech, turn by turn."""
         self.transport = MemoryTransport(provider.rate)
         processors = [self.transport.input(), *(others or (engine,)), Probe()]
-        super().__init__(Session(Pipeline(processors), **options), ends=False)
+        super().__init__(Session(Pipeline(processors), **options), ends=False, may_fail=may_fail)
 
     # -- what the caller does --------------------------------------------------------------------------------------
 
@@ -219,7 +220,6 @@ async def calling(
     """
     async with provider.server(model, **behaviour or {}) as server:
         engine = provider.engine(server, manual=manual, connection=connection, **settings)
-        call = CountedCall(provider, server, engine, ears=ears if ears is not None else manual)
-        call.may_fail = may_fail
-        async with call:
+        ears = manual if ears is None else ears
+        async with CountedCall(provider, server, engine, ears=ears, may_fail=may_fail) as call:
             yield call

@@ -1,4 +1,4 @@
-"""What all tests of native engines need."""
+"""The parts that all tests of native engines need."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Audio in which every sample says which one it is, so that whoever gets it can tell what is missing or repeated.
+"""Audio in which every sample has a number: a receiver can find missing and repeated samples.
 
 The lowest seven bits of a sample are a digit of its place: a place takes four samples, six bits each, and the seventh
 bit marks the first of them. That is quiet enough to pass for silence (-56 dBFS); speech is the same with the upper

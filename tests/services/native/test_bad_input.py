@@ -1,4 +1,4 @@
-"""What is wrong is refused by its name, before it does harm; what goes wrong in a call costs no more than itself."""
+"""Bad input is refused by its name, before it does harm; a fault in a call costs no more than itself."""
 
 from __future__ import annotations
 
@@ -31,9 +31,7 @@ async def failed(provider: Provider, **settings: Any) -> tuple[Exception, Server
             engine = provider.engine(server, **settings)
         except ConfigurationError as error:
             return error, server
-        call = CountedCall(provider, server, engine)
-        call.may_fail = True
-        async with call:
+        async with CountedCall(provider, server, engine, may_fail=True) as call:
             pass
     assert isinstance(call.outcome.error, Exception)
     return call.outcome.error, server
@@ -232,7 +230,7 @@ async def test_no_word_of_the_call_and_no_key_is_logged(provider: Provider, capl
         return [Speak("Your secret is safe.", seconds=0.3)]
 
     behaviour = {"key": "sk-4711", "transcripts": lambda pcm: "my pin is oh eight fifteen"}
-    async with calling(provider, model, behaviour=behaviour, api_key="sk-4711", ears=True) as call:
+    async with calling(provider, model, behaviour=behaviour, api_key="sk-4711", ears=True, may_fail=True) as call:
         await call.says()
         await call.waits(1)
         call.server.connections[-1].send(audio_message(provider, "Hello, this is text!"))

@@ -74,9 +74,7 @@ async def test_a_refused_key_and_an_unknown_model_are_not_tried_again(
     async with provider.server(**fault) as server:
         engine = provider.engine(server)
         times = attempts(engine, monkeypatch)
-        call = CountedCall(provider, server, engine)
-        call.may_fail = True
-        async with call:
+        async with CountedCall(provider, server, engine, may_fail=True) as call:
             assert asyncio.get_running_loop().time() == pytest.approx(0, abs=0.1)
     assert len(times) == 1
     assert isinstance(call.outcome.error, ConnectionLost)
@@ -101,7 +99,7 @@ async def test_attempts_grow_rarer_until_the_connection_is_given_up(
     async with provider.server() as server:
         engine = provider.engine(server)
         times = attempts(engine, monkeypatch)
-        async with CountedCall(provider, server, engine) as call:
+        async with CountedCall(provider, server, engine, may_fail=True) as call:
             await anyio.sleep(1)
             server.behaviour.refuse = 1_000
             server.connections[-1].close(1011)
@@ -123,7 +121,7 @@ async def test_a_key_that_is_refused_in_mid_call_ends_the_call_at_once(
     async with provider.server() as server:
         engine = provider.engine(server)
         times = attempts(engine, monkeypatch)
-        async with CountedCall(provider, server, engine) as call:
+        async with CountedCall(provider, server, engine, may_fail=True) as call:
             await call.waits(1)
             server.behaviour.key = "another"
             server.connections[-1].close(0)
@@ -146,7 +144,7 @@ async def test_a_change_while_there_is_no_connection_holds_on_the_next_one(provi
         assert (call.server.got[-1].voice, call.server.got[-1].instructions) == (provider.voices[1], "Be brief.")
 
 
-# -- what is told ------------------------------------------------------------------------------------------------------
+# -- the reports -------------------------------------------------------------------------------------------------------
 
 
 async def goes_on(call: CountedCall, until_s: float) -> None:

@@ -38,7 +38,7 @@ async def two_engines(
 
 
 def streams(*servers: Server) -> list[Run]:
-    """What each connection got, in the order of the call."""
+    """The messages that each connection got, in the order of the call."""
     heard = [runs(bytes(got.audio)) for server in servers for got in server.got if got.audio]
     assert all(len(each) == 1 for each in heard), heard
     return sorted(each[0] for each in heard)

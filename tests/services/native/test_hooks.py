@@ -1,4 +1,4 @@
-"""What others may do to a call with a native engine: hooks, which the audio does not wait for, and injected text."""
+"""Changes to a call with a native engine: hooks, which the audio does not wait for, and injected text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a provider's session knows of the log, by position: handles, items that are due, and replay."""
+"""The part of the log that a provider's session knows, by position: handles, items that are due, and replay."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ import pytest
 
 from duologue import Tool, Tools
 from duologue.frames import ApprovalGiven, ApprovalWanted
-from duologue.services.logged_calls import MAX_CALLS_PER_TURN
+from duologue.services.context import MAX_CALLS_PER_TURN
 from duologue.session.tool_calls import still_running
 from duologue.testing.scripted.server import Act, Asked, CallTool, Speak
 from tests.services.native.calls import PROVIDERS, CountedCall, Provider
@@ -59,6 +59,19 @@ async def test_the_limit_of_tool_calls_ends_a_loop(provider: Provider) -> None:
         assert call.session.floor.owner == "caller"
         assert [error.category for error in call.errors][-1] == "tool"
         assert len(call.errors) <= 2
+
+
+async def test_an_empty_answer_to_a_result_is_reported_and_asked_for_once_more(provider: Provider) -> None:
+    async def look() -> str:
+        """Look."""
+        return "sunny"
+
+    answers: list[list[Act]] = [[CallTool("look", {})], [], [Speak("It is sunny.")]]
+    async with calling(provider, lambda asked: answers.pop(0), look) as call:
+        await call.says()
+        await call.waits(8)
+        assert [error.message for error in call.errors] == ["no answer: the model said nothing"]
+        assert call.log[-1] == "agent: It is sunny."
 
 
 async def test_the_result_of_a_function_that_goes_on_is_told_last(provider: Provider) -> None:

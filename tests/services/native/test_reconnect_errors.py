@@ -47,7 +47,7 @@ async def test_a_dialect_that_cannot_be_made_any_more_ends_the_call_and_says_why
 
     async with provider.server() as server:
         engine = provider.engine(server, connection=ConnectionSettings(retry_for_s=5))
-        async with CountedCall(provider, server, engine) as call:
+        async with CountedCall(provider, server, engine, may_fail=True) as call:
             await call.waits(1)
             monkeypatch.setattr(engine, "dialect", refuse)
             server.connections[-1].close(0)

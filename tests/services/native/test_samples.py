@@ -266,7 +266,7 @@ async def test_of_a_turn_that_the_ring_does_not_hold_the_newest_is_heard(provide
 
 
 class Trouble:
-    """What befalls the connections of a call, at random."""
+    """The faults of a call's connections, at random."""
 
     def __init__(self, call: CountedCall, random: Random) -> None:
         self.call, self.random = call, random

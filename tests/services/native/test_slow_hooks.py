@@ -63,7 +63,7 @@ async def test_the_caller_interrupts_while_a_hook_works(provider: Provider) -> N
 
 
 class Transcripts(Processor):
-    """Stands behind the engine: what the caller said, and when their speech was told of."""
+    """Stands behind the engine: the caller's words, and the times at which their speech was reported."""
 
     def __init__(self) -> None:
         self.texts: list[str] = []

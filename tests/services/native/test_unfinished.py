@@ -127,7 +127,7 @@ async def test_an_interrupted_answer_without_an_end_keeps_nothing_back(provider:
         await call.says()
         await call.waits(0.5)
         if provider is OPENAI:  # the server does not answer the cancellation
-            call.server.connections[0].session.receive = lambda message: None  # type: ignore[method-assign, union-attr]
+            call.server.connections[0].session.receive = lambda message: None  # type: ignore[union-attr]
         call.session.interrupt()
         await call.waits(8)
         assert not call.engine.parts.asks.busy
@@ -202,6 +202,23 @@ async def test_a_model_with_proactive_audio_may_be_silent() -> None:
         await call.waits(20)
         assert len(times) == 1
         assert not call.errors
+
+
+async def test_a_model_with_proactive_audio_that_sends_nothing_at_all_is_reported_and_not_asked() -> None:
+    times, model = counting([[Wait(math.inf)]])
+    async with calling(GEMINI, model, connection=ConnectionSettings(response_s=6)) as call:
+        await call.says()
+        await call.waits(30)
+        assert [error.message for error in call.errors] == [
+            "no answer: the model has sent nothing for 6 s after the caller's turn"
+        ]
+        assert len(times) == 1
+        call.server.connections[-1].go_away(10)
+        await call.waits(1)
+        assert len(call.server.got) == 2, "the turn is over: the connection can be replaced at once"
+        await call.says()
+        await call.waits(5)
+        assert told(call) == [("Yes.", "complete")]
 
 
 async def test_text_is_an_answer_where_text_was_asked_for() -> None:

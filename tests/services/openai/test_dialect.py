@@ -1,4 +1,4 @@
-"""What is sent to OpenAI Realtime."""
+"""Messages to OpenAI Realtime."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What OpenAI Realtime tells."""
+"""Messages from OpenAI Realtime."""
 
 from __future__ import annotations
 

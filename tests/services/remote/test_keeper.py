@@ -48,7 +48,7 @@ async def test_an_error_of_any_type_in_a_reconnect_leads_to_another_attempt(erro
 @pytest.mark.parametrize("error", NOT_EXPECTED, ids=named)
 async def test_an_error_of_any_type_that_stays_ends_in_giving_up(error: BaseException) -> None:
     service = KeptWords(MemoryWire, lambda: error, settings=ConnectionSettings(retry_for_s=5))
-    async with keeping(service, ends=False) as kept:
+    async with keeping(service, ends=False, may_fail=True) as kept:
         service.wires[0].arrive(ConnectionLost("gone"))
         await anyio.sleep(8)
         assert kept.states[-1] == "lost"
@@ -62,7 +62,7 @@ async def test_an_error_of_any_type_that_stays_ends_in_giving_up(error: BaseExce
 )
 async def test_a_setting_that_cannot_be_applied_is_not_tried_again(error: Exception) -> None:
     service = KeptWords(MemoryWire)
-    async with keeping(service, ends=False) as kept:
+    async with keeping(service, ends=False, may_fail=True) as kept:
         service.dialect_error = error
         service.wires[0].arrive(ConnectionLost("gone"))
         await anyio.sleep(1)
@@ -73,7 +73,7 @@ async def test_a_setting_that_cannot_be_applied_is_not_tried_again(error: Except
 
 async def test_a_service_that_fails_to_take_a_connection_gives_up() -> None:
     service = KeptWords(MemoryWire)
-    async with keeping(service, ends=False) as kept:
+    async with keeping(service, ends=False, may_fail=True) as kept:
 
         def fail(connection: Connection[WordsDialect] | None) -> None:
             raise TypeError("an error of the service's own")
@@ -88,7 +88,7 @@ async def test_a_service_that_fails_to_take_a_connection_gives_up() -> None:
 
 async def test_a_fatal_loss_is_given_up_at_once() -> None:
     service = KeptWords(MemoryWire)
-    async with keeping(service, ends=False) as kept:
+    async with keeping(service, ends=False, may_fail=True) as kept:
         service.wires[0].arrive("no more credit")
         await anyio.sleep(1)
         assert kept.states == ["reconnecting", "lost"]
@@ -137,7 +137,7 @@ async def test_events_that_come_with_the_opening_are_guarded_like_all_others() -
             raise TypeError("an error of the service's own")
 
     service.on_word = fail
-    async with keeping(service) as kept:
+    async with keeping(service, may_fail=True) as kept:
         service.wires[0].arrive("three")
         await settled()
         assert service.words == ["one", "two", "three"]
@@ -146,7 +146,7 @@ async def test_events_that_come_with_the_opening_are_guarded_like_all_others() -
 
 async def test_a_message_that_breaks_the_dialect_is_reported_and_the_next_one_is_read() -> None:
     service = KeptWords(MemoryWire)
-    async with keeping(service) as kept:
+    async with keeping(service, may_fail=True) as kept:
         service.wires[0].arrive("nonsense")
         service.wires[0].arrive("sense")
         await settled()

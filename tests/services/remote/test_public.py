@@ -34,6 +34,7 @@ NAMES = [
     "TurnBegan",
     "TurnEnded",
     "TurnHoldingSTT",
+    "TurnWentOn",
     "Wire",
     "WireMessage",
     "client_ssl_context",

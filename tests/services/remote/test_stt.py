@@ -47,9 +47,9 @@ def pieces(first: int, count: int) -> bytes:
 class STTCall(RemoteCall):
     """A call through an STT, with a caller whose audio is numbered."""
 
-    def __init__(self, server: ScriptedParrot, stt: ParrotSTT, *, ends: bool = True) -> None:
+    def __init__(self, server: ScriptedParrot, stt: ParrotSTT, *, ends: bool = True, may_fail: bool = False) -> None:
         self.server, self.stt, self.sink, self.top = server, stt, Sink(), Top()
-        super().__init__(Session(Pipeline([self.top, stt, self.sink])), ends=ends)
+        super().__init__(Session(Pipeline([self.top, stt, self.sink])), ends=ends, may_fail=may_fail)
         self.number = 0
 
     async def begins(self, count: int = 0) -> int:
@@ -101,12 +101,13 @@ async def line(
     settings: ConnectionSettings | None = None,
     prepare: Callable[[ParrotSTT], None] = lambda stt: None,
     ends: bool = True,
+    may_fail: bool = False,
     **behaviour: Any,
 ) -> AsyncIterator[STTCall]:
     async with ScriptedParrot(**behaviour) as server:
         stt = ParrotSTT(api_key="test", base_url=server.url, options=options, connection=settings)
         prepare(stt)
-        async with STTCall(server, stt, ends=ends) as call:
+        async with STTCall(server, stt, ends=ends, may_fail=may_fail) as call:
             yield call
         left = asyncio.all_tasks() - {asyncio.current_task()}
         await settled()
@@ -196,6 +197,35 @@ async def test_an_utterance_that_is_never_answered_ends_in_time_with_the_text_th
         assert caller.server.got[-1].utterances == [said]
 
 
+@pytest.mark.parametrize(("interim_s", "left", "goes_on"), [(0.2, "one two", True), (0.0, "", False)])
+async def test_a_vendor_that_ends_no_utterance_is_kept_while_its_interim_texts_serve(
+    interim_s: float, left: str, goes_on: bool
+) -> None:
+    async with line(
+        transcripts=["one two three"], interim_s=interim_s, answers=0, ends=goes_on, may_fail=not goes_on
+    ) as caller:
+        for count in range(1, 4):
+            await caller.utters()
+            assert (await caller.until_transcribed(count))[-1] == left
+        await caller.waits(1)
+        assert caller.is_over is not goes_on
+        if goes_on:
+            assert [error.fatal for error in caller.errors] == [False] * 3
+            caller.server.behaviour.answers = 1
+            await caller.utters()
+            assert (await caller.until_transcribed(4))[3] == "one two three"
+
+
+async def test_a_vendor_that_ends_no_utterance_is_left_if_another_engine_can_take_the_call() -> None:
+    async with line(transcripts=["one two three"], interim_s=0.2, answers=0) as caller:
+        caller.stt.replaceable = True
+        for _ in range(3):
+            await caller.utters()
+            await caller.waits(6)
+        assert "lost" in caller.states
+        assert not caller.fatal
+
+
 async def test_an_answer_that_comes_too_late_is_not_the_next_utterances() -> None:
     async with line(transcripts=["first", "second"], answer_delay_s=6.0) as caller:
         await caller.utters()
@@ -216,11 +246,23 @@ async def test_a_second_answer_is_dropped() -> None:
         assert caller.transcripts(final=False) == []
 
 
-async def test_a_refused_utterance_is_reported_and_the_next_one_works() -> None:
+async def test_a_refused_utterance_is_sent_once_more() -> None:
+    async with line(transcripts=["hello"], answers=0) as caller:
+        audio = await caller.utters()
+        await anyio.sleep(0.2)
+        caller.server.behaviour.answers = 1
+        await caller.connection.send("error", code="overloaded", message="Once more, please.")
+        assert await caller.until_transcribed(1) == ["hello"]
+        assert caller.server.got[0].utterances == [audio, audio]
+        assert not caller.errors
+
+
+async def test_an_utterance_that_is_refused_twice_is_reported_and_the_next_one_works() -> None:
     async with line(transcripts=["second"], answers=0) as caller:
         await caller.utters()
-        await anyio.sleep(0.2)
-        await caller.connection.send("error", code="too_short", message="No speech.")
+        for _ in range(2):
+            await anyio.sleep(0.2)
+            await caller.connection.send("error", code="too_short", message="No speech.")
         await caller.until_transcribed(1)
         assert ["too_short" in error.message for error in caller.errors] == [True]
         caller.server.behaviour.answers = 1
@@ -351,7 +393,7 @@ async def test_a_busy_vendor_is_tried_again(statuses: list[int]) -> None:
 
 
 async def test_a_refused_key_is_given_up_at_once_and_told_as_fatal() -> None:
-    async with line(transcripts=["hello"], ends=False) as caller:
+    async with line(transcripts=["hello"], ends=False, may_fail=True) as caller:
         await caller.begins(5)
         caller.server.behaviour.key = "another"
         caller.connection.drop()

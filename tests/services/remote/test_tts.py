@@ -13,76 +13,26 @@ import pytest
 from duologue.errors import ConfigurationError
 from duologue.frames import (
     BotAudio,
-    BotText,
     ResponseEnded,
     ResponseStarted,
     ToolCall,
-    Word,
-    WordTimes,
 )
-from duologue.processors import Pipeline
 from duologue.services.remote.connection import ConnectionSettings
-from duologue.session import Session
 from duologue.testing.parrot import ParrotTTS, ParrotTTSOptions
 from duologue.testing.scripted.parrot import ScriptedParrot, SpeakingParrot
 from duologue.testing.scripted.server import SPEECH_CHARACTERS_PER_S
 from duologue.testing.tls import loopback
 from duologue.testing.tones import tone
-from tests.services.remote.calls import RemoteCall
-from tests.session.calls import Sink, settled
+from tests.services.remote.calls import WritingCall
+from tests.session.calls import settled
 
 
-class TTSCall(RemoteCall):
+class TTSCall(WritingCall):
     """A call through a TTS, with an agent that writes."""
 
-    def __init__(self, server: ScriptedParrot, tts: ParrotTTS, *, ends: bool = True) -> None:
-        self.server, self.tts, self.sink = server, tts, Sink()
-        super().__init__(Session(Pipeline([tts, self.sink])), ends=ends)
-
-    async def begins(self, voice: str = "") -> str:
-        """A response begins. Returns its id."""
-        session = self.session
-        turn = session.floor.begin()
-        response_id = session.ledger.new_id()
-        session.ledger.open(response_id, turn)
-        await session.send(ResponseStarted(turn=turn, response_id=response_id, voice=voice))
-        return response_id
-
-    async def writes(self, response_id: str, *texts: str) -> None:
-        session = self.session
-        for text in texts:
-            session.ledger.add_text(response_id, text)
-            await session.send(BotText(turn=session.floor.turn, response_id=response_id, text=text))
-
-    async def ends(self, response_id: str, status: Any = "completed") -> None:
-        turn = self.session.floor.turn
-        await self.session.send(ResponseEnded(turn=turn, response_id=response_id, status=status))
-
-    async def says(self, *texts: str, voice: str = "") -> str:
-        response_id = await self.begins(voice)
-        await self.writes(response_id, *texts)
-        await self.ends(response_id)
-        return response_id
-
-    async def until_ended(self, count: int, within_s: float = 30.0) -> list[ResponseEnded]:
-        await self.until(lambda: len(self.ended) >= count, f"{count} ends", within_s)
-        return self.ended
-
-    @property
-    def ended(self) -> list[ResponseEnded]:
-        return [frame for frame in self.sink.frames if isinstance(frame, ResponseEnded)]
-
-    def audio(self, response_id: str) -> bytes:
-        frames = [f for f in self.sink.frames if isinstance(f, BotAudio) and f.response_id == response_id]
-        return b"".join(frame.audio for frame in frames)
-
-    def words(self, response_id: str) -> list[Word]:
-        """As the ledger keeps them: later times take the place of earlier ones."""
-        kept: list[Word] = []
-        for frame in self.sink.frames:
-            if isinstance(frame, WordTimes) and frame.response_id == response_id:
-                kept = [word for word in kept if word.start_s < frame.words[0].start_s] + list(frame.words)
-        return kept
+    def __init__(self, server: ScriptedParrot, tts: ParrotTTS, *, ends: bool = True, may_fail: bool = False) -> None:
+        self.server, self.tts = server, tts
+        super().__init__(tts, ends=ends, may_fail=may_fail)
 
     @property
     def connection(self) -> SpeakingParrot:
@@ -101,12 +51,13 @@ async def line(
     settings: ConnectionSettings | None = None,
     timeout_s: float = 10.0,
     ends: bool = True,
+    may_fail: bool = False,
     **behaviour: Any,
 ) -> AsyncIterator[TTSCall]:
     async with ScriptedParrot(**behaviour) as server:
         tts = ParrotTTS(api_key="test", base_url=server.url, options=options, connection=settings)
         tts.timeout_s = timeout_s
-        async with TTSCall(server, tts, ends=ends) as call:
+        async with TTSCall(server, tts, ends=ends, may_fail=may_fail) as call:
             yield call
         await settled()
         assert not [task for task in asyncio.all_tasks() if "ParrotTTS" in task.get_name()]
@@ -286,7 +237,7 @@ async def test_a_context_without_audio_is_sent_once_more(fault: str) -> None:
 
 
 async def test_a_vendor_that_keeps_giving_no_audio_is_told_as_lost() -> None:
-    async with line(silent=True) as agent:
+    async with line(silent=True, may_fail=True) as agent:
         for number in range(1, 3):
             await agent.says("Hello there.")
             await agent.until_ended(number)
@@ -365,7 +316,7 @@ async def test_text_written_while_there_is_no_connection_is_spoken_on_the_next()
 
 
 async def test_a_vendor_that_is_given_up_fails_the_response_and_is_told_as_fatal() -> None:
-    async with line(silent=True, never_done=True, ends=False) as agent:
+    async with line(silent=True, never_done=True, ends=False, may_fail=True) as agent:
         await agent.says("Hello there.")
         await anyio.sleep(0.2)
         agent.server.behaviour.key = "another"

@@ -8,14 +8,15 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio
+import msgspec
 import pytest
 
-from duologue.frames import EndOfTurn, Frame, SpeechStarted, SpeechStopped, UserAudio, UserTranscript
+from duologue.frames import EagerEndOfTurn, EndOfTurn, Frame, SpeechStarted, SpeechStopped, UserAudio, UserTranscript
 from duologue.processors import Pipeline
 from duologue.services.remote.dialect import Event, Wire, WireMessage
 from duologue.services.remote.service import Setup
 from duologue.services.remote.stt import Recognized, STTDialect
-from duologue.services.remote.turns import TurnBegan, TurnEnded, TurnHoldingSTT
+from duologue.services.remote.turns import TurnBegan, TurnEnded, TurnHoldingSTT, TurnWentOn
 from duologue.session import Session
 from duologue.testing.parrot.stt import ParrotSTTDialect
 from duologue.testing.parrot.wire import decode_parrot, open_parrot
@@ -35,7 +36,9 @@ class HoldingDialect(ParrotSTTDialect):
             case "began":
                 return [TurnBegan(at_s=at_s)]
             case "eager":
-                return [Recognized(text=got.text), TurnEnded(eager=True)]
+                return [Recognized(text=got.text), TurnEnded(eager=True, confidence=0.6)]
+            case "resumed":
+                return [TurnWentOn()]
             case "ended":
                 return [Recognized(text=got.text, final=True, words=got.timed()), TurnEnded(at_s=at_s)]
         return super().read(message)
@@ -138,14 +141,91 @@ async def test_a_turn_interrupts_the_agent() -> None:
         assert floor.fence >= turn
 
 
-async def test_an_eager_end_is_an_interim_text() -> None:
+def told_turns(caller: TurnsCall) -> list[str]:
+    """The turn's frames by their types, with their texts; without interim texts."""
+    kept = [f for f in caller.told if not isinstance(f, UserTranscript) or f.final]
+    return [f"{type(f).__name__} {getattr(f, 'text', '')}".rstrip() for f in kept]
+
+
+async def test_an_eager_end_is_told_and_confirmed() -> None:
     async with line() as caller:
         await caller.says(10)
         await caller.tells("began")
         await caller.tells("eager", text="hello")
-        assert [type(frame) for frame in caller.told] == [SpeechStarted, UserTranscript]
-        await caller.tells("ended", text="hello there")
+        started, interim, eager = caller.told
+        assert isinstance(started, SpeechStarted)
+        assert isinstance(interim, UserTranscript)
+        assert isinstance(eager, EagerEndOfTurn)
+        assert (eager.text, eager.utterance, eager.confidence) == ("hello", started.utterance, 0.6)
+        assert caller.session.floor.caller_speaking
+        await caller.tells("ended", text="hello")
+        assert told_turns(caller) == [
+            "SpeechStarted",
+            "EagerEndOfTurn hello",
+            "SpeechStopped",
+            "UserTranscript hello",
+            "EndOfTurn",
+        ]
+
+
+async def test_an_eager_end_is_taken_back() -> None:
+    async with line() as caller:
+        await caller.says(10)
+        await caller.tells("resumed")
+        await caller.tells("began")
+        await caller.tells("resumed")
+        await caller.tells("eager", text="hello")
+        await caller.tells("eager", text="hello")
+        await caller.tells("resumed")
+        await caller.tells("resumed")
+        await caller.tells("eager", text="hello there")
+        await caller.tells("eager", text="hello there you")
+        await caller.tells("ended", text="hello there you")
+        assert told_turns(caller)[1:-3] == [
+            "EagerEndOfTurn hello",
+            "TurnResumed",
+            "EagerEndOfTurn hello there",
+            "TurnResumed",
+            "EagerEndOfTurn hello there you",
+        ]
+        await caller.tells("eager", text="late")
         assert isinstance(caller.told[-1], EndOfTurn)
+
+
+async def test_the_text_of_an_eager_end_is_that_of_the_hooks() -> None:
+    async with line() as caller:
+
+        async def loud(transcript: UserTranscript) -> UserTranscript | None:
+            return (
+                None if transcript.text == "no" else msgspec.structs.replace(transcript, text=transcript.text.upper())
+            )
+
+        caller.session.intercept(UserTranscript, loud)
+        await caller.says(10)
+        await caller.tells("began")
+        await caller.tells("eager", text="no")
+        await caller.tells("resumed")
+        await caller.tells("eager", text="hello")
+        await caller.tells("ended", text="hello")
+        assert told_turns(caller) == [
+            "SpeechStarted",
+            "EagerEndOfTurn HELLO",
+            "SpeechStopped",
+            "UserTranscript HELLO",
+            "EndOfTurn",
+        ]
+
+
+async def test_words_that_come_twice_after_a_turn_are_not_in_the_next_one() -> None:
+    async with line() as caller:
+        await caller.says(10)
+        await caller.tells("began")
+        await caller.tells("ended", text="hello")
+        await caller.tells("ended", text="hello")
+        await caller.tells("began")
+        await caller.tells("ended", text="and goodbye")
+        finals = [frame.text for frame in caller.told if isinstance(frame, UserTranscript) and frame.final]
+        assert finals == ["hello", "and goodbye"]
 
 
 async def test_after_a_loss_in_mid_turn_the_turn_is_heard_again_and_told_once() -> None:
@@ -189,6 +269,26 @@ async def test_a_turn_that_the_vendor_does_not_end_is_ended() -> None:
         assert caller.server.got[0].kinds() == ["finish"]
         assert isinstance(caller.told[-1], EndOfTurn)
         assert [frame.text for frame in caller.told if isinstance(frame, UserTranscript) and frame.final] == ["well"]
+        assert [error.category for error in caller.errors] == ["timeout"]
+
+
+async def test_a_turn_without_news_is_ended() -> None:
+    def short(stt: HoldingSTT) -> None:
+        stt.ends_within_s, stt.timeout_s = 3.0, 1.0
+
+    async with line(short) as caller:
+        await caller.says(10)
+        await caller.tells("began")
+        await caller.says(100)
+        await caller.tells("text", text="well")
+        await caller.says(100)
+        assert caller.server.got[0].kinds() == []
+        await caller.says(60)
+        assert caller.server.got[0].kinds() == ["finish"]
+        await caller.says(100)
+        assert isinstance(caller.told[-1], EndOfTurn)
+        await caller.says(50)
+        assert len(caller.server.got) == 2
         assert [error.category for error in caller.errors] == ["timeout"]
 
 

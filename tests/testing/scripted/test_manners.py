@@ -14,7 +14,7 @@ from duologue.errors import ConfigurationError, ServiceError
 from duologue.services.tts import SpeechChunk
 from duologue.testing import FAULTS, Manners
 from duologue.testing.scripted.languages import LANGUAGES, words_after_space, words_before_space
-from duologue.testing.scripted.manners import faults_of
+from duologue.testing.scripted.manners import MAX_SHOWN, faults_of
 from duologue.testing.scripted.manners_google import GeminiManners
 from duologue.testing.scripted.manners_openai import OpenAIManners
 from duologue.testing.scripted.server import Asked, Fail, Speak, Wait
@@ -192,6 +192,18 @@ def test_a_plan_tells_what_it_has_shown() -> None:
     manners = Always(3, ["nulls"])
     list(OpenAIManners(manners, lambda delay_s, message: None).send(openai_events()[0]))
     assert str(manners).splitlines() == ["Manners(3, ['nulls'])", "  nulls: openai response.created"]
+
+
+def test_a_plan_remembers_the_latest_of_what_it_has_shown_and_every_name() -> None:
+    manners = Manners(3, ["pause", "nulls"])
+    while not manners.draw("pause", "openai"):
+        pass
+    for number in range(3 * MAX_SHOWN):
+        manners.draw("nulls", "openai", f"message {number}", often=1.0)
+    assert len(manners.shown) == MAX_SHOWN
+    assert manners.shown[-1].where == f"message {3 * MAX_SHOWN - 1}"
+    assert manners.names == {"pause", "nulls"}
+    assert not manners.costs
 
 
 def test_a_plan_that_has_stopped_shows_nothing() -> None:

@@ -108,7 +108,7 @@ async def closing(live: AsyncSession) -> errors.APIError:
 
 
 async def silent_for(live: AsyncSession, seconds: float) -> list[types.LiveServerMessage]:
-    """What comes until nothing has come for so long."""
+    """The messages that come until none has come for this time."""
     messages = []
     with contextlib.suppress(TimeoutError):
         while True:

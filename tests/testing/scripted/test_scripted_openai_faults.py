@@ -1,4 +1,4 @@
-"""What a scripted OpenAI server can do to its clients, and how it ends."""
+"""The faults of a scripted OpenAI server, and its end."""
 
 from __future__ import annotations
 

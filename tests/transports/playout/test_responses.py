@@ -50,7 +50,7 @@ async def test_a_response_without_audio_counts_as_read() -> None:
 
 
 async def test_who_has_audio_first_is_played_first() -> None:
-    """A filler phrase need not wait for the answer that takes so long."""
+    """A filler phrase need not wait for the answer that takes long."""
     async with calling() as call:
         answer = await call.agent.begin("The answer.")
         await call.agent.say(ramp(0, 320), "One moment.")

@@ -189,7 +189,7 @@ async def test_in_any_order_of_tasks_what_stands_is_heard_and_what_is_void_is_no
 
 
 async def heard_with_holds(holds: list[tuple[float, float]], **settings: float) -> tuple[bytes, float, float]:
-    """What is heard of two seconds when the speech is held at some times for some time. Fades are left out."""
+    """The audio of two seconds that is heard when the speech is held at these times. Fades are left out."""
     async with calling(settings=PlayoutSettings(**settings)) as call:
         played: list[bytes] = []
         call.session.audio.played.add(lambda pcm, rate, at: played.append(pcm))

@@ -15,11 +15,10 @@ from aiortc import RTCCertificate, RTCPeerConnection
 from aiortc.rtcdtlstransport import generate_certificate
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from duologue.audio import alaw, mulaw
 from duologue.errors import BadInput
 from duologue.testing.webrtc import WebRTCClient
 from duologue.transports.webrtc.codecs import make_decoder, make_encoder, offered_codec
-from duologue.transports.webrtc.peer import MAX_ADDRESSES, MAX_SDP, close_connection
+from duologue.transports.webrtc.peer import MAX_ADDRESSES, MAX_SDP, close_connection, has_fingerprint
 from tests.patience import until
 from tests.transports.webrtc.test_webrtc import line
 from tests.web.webrtc_client import RATE, envelope, loudness, tone
@@ -80,16 +79,6 @@ def test_each_packet_of_g711_has_twenty_milliseconds(codec: Any) -> None:
     assert loudness(heard[3200:], 8_000, 500) == pytest.approx(loudness(pcm, 24_000, 500), abs=0.5)
 
 
-@pytest.mark.parametrize("code", [alaw, mulaw])
-def test_g711_is_exact_to_half_a_step(code: Any) -> None:
-    samples = np.arange(-32_000, 32_001).astype("<i2")
-    again = np.frombuffer(code.decode(code.encode(samples.tobytes())), "<i2").astype(int)
-    assert (np.abs(again - samples) <= np.maximum(np.abs(samples.astype(int)) / 16, 16)).all()
-    codes = bytes(range(256))
-    levels = code.decode(codes)
-    assert code.decode(code.encode(levels)) == levels
-
-
 # -- the handshake -----------------------------------------------------------------------------------------------------
 
 
@@ -104,7 +93,7 @@ async def test_an_answer_has_one_fingerprint() -> None:
 
 
 class RsaCertificate(RTCCertificate):
-    """As GStreamer has it: RSA, and a DTLS server with such a certificate shares no ECDSA suite."""
+    """As GStreamer has it: RSA, and a DTLS server with this certificate shares no ECDSA suite."""
 
     @classmethod
     def generateCertificate(cls) -> RsaCertificate:  # noqa: N802
@@ -191,6 +180,50 @@ async def test_an_offer_whose_bundle_has_no_first_section_is_refused_and_leaves_
     gc.collect()
     assert "never retrieved" not in caplog.text
     assert "Traceback" not in caplog.text
+
+
+@real_clock
+async def test_an_offer_without_a_fingerprint_is_refused(caplog: pytest.LogCaptureFixture) -> None:
+    async with line() as it:
+        client = WebRTCClient(it.request)
+        sdp = (await client.offer())["sdp"]
+        with pytest.raises(BadInput, match="the offer's audio has no fingerprint"):
+            await it.transport.accept(re.sub(r"a=fingerprint:.*\r\n", "", sdp))
+        await client.close()
+    gc.collect()
+    assert "never retrieved" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("session", "audio", "other", "named"),
+    [(True, False, False, True), (False, True, False, True), (False, False, True, False), (False, False, False, False)],
+)
+def test_the_fingerprint_is_that_of_the_offer_or_of_its_audio(
+    session: bool, audio: bool, other: bool, named: bool
+) -> None:
+    line = "a=fingerprint:sha-256 AB:CD\r\n"
+    parts = ["v=0\r\n", "m=audio 9 UDP/TLS/RTP/SAVPF 0\r\n", "m=application 9 UDP/DTLS/SCTP webrtc-datachannel\r\n"]
+    sdp = "".join(part + (line if has else "") for part, has in zip(parts, (session, audio, other), strict=True))
+    assert has_fingerprint(sdp) is named
+
+
+@real_clock
+async def test_a_section_that_cannot_be_connected_does_no_harm(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def connect(self: RTCPeerConnection) -> None:
+        raise AssertionError
+
+    async with line() as it:
+        client = WebRTCClient(it.request)
+        sdp = (await client.offer())["sdp"]
+        monkeypatch.setattr(RTCPeerConnection, "_RTCPeerConnection__connect", connect)
+        with caplog.at_level("INFO", "duologue"):
+            await it.transport.accept(sdp)
+            await until(lambda: "a media section of an offer could not be connected" in caplog.text)
+        await client.close()
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 async def test_a_connection_that_cannot_be_closed_as_it_should_is_closed_all_the_same(

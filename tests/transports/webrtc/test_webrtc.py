@@ -18,7 +18,7 @@ from duologue import Pipeline, Session
 from duologue.errors import BadInput, IllegalState
 from duologue.frames import ClientChanged
 from duologue.processors import Processor
-from duologue.session.host import Outcome
+from duologue.session.life import Outcome
 from duologue.testing.webrtc import WebRTCClient
 from duologue.transports.webrtc.transport import WebRTCTransport
 from duologue.web.rtvi.messages import RtviWords
@@ -69,7 +69,7 @@ class Line:
 
     @property
     def states(self) -> list[str]:
-        """What has become of the connection since the session began."""
+        """The states of the connection since the session began."""
         states = [change.state for change in self.changes]
         assert states[:1] in ([], ["connected"])
         return [str(state) for state in states[1:]]
@@ -131,7 +131,7 @@ async def test_an_interruption_is_silence_at_the_client_within_100_ms() -> None:
         at = time.monotonic()
         it.session.interrupt()
         await asyncio.sleep(0.6)
-        # What the client's own buffer holds back (80 ms) was sent before.
+        # The audio in the client's own buffer (80 ms) was sent before.
         loud = [came for came, pcm in client.heard if np.abs(np.frombuffer(pcm, "<i2")).max() > 1000]
         assert loud[-1] - at < 0.1 + 0.08
         total = len([1 for level in envelope(client.heard_pcm(), 48_000) if level > 1000]) / 100

@@ -72,7 +72,7 @@ class Wire:
         return [(at, pcm[: 2 * max(0, int((now - at) * RATE + 1e-3))]) for at, pcm in self.heard]
 
     def numbers(self) -> list[int]:
-        """What the client has played, or will."""
+        """The audio that the client has played, or will play."""
         return numbers(b"".join(pcm for _, pcm in self.heard))
 
     def acknowledge(self) -> None:
@@ -177,7 +177,7 @@ def check(call: WireCall, schedule: Schedule) -> None:
     elif not schedule.stalls:
         assert heard == played
     else:
-        # What was on its way to a client that did not read counts as heard, unless it is cut after all. A client that
+        # Audio on its way to a client that did not read counts as heard, unless it is cut after all. A client that
         # does not hear of the cut in time plays what it has.
         assert len(set(heard) - set(played)) <= schedule.late_clears * 1.6 * RATE
     assert call.outcome.reason == "ended"

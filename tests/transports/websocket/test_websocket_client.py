@@ -32,7 +32,7 @@ class Ears(Processor):
 
 
 class End:
-    """One end of the line: a pipeline that hears, and an agent that speaks when it is told to."""
+    """One end of the line: a pipeline that hears, and an agent that speaks on request."""
 
     def __init__(self, transport: ClientTransport) -> None:
         self.transport = transport

@@ -58,7 +58,7 @@ async def test_the_javascript_client_speaks_hears_calls_and_interrupts(tmp_path:
         assert ["user", "what is the weather"] in met["history"]
         assert ["assistant", "I hear this: It rains in Oslo."] in met["history"]
 
-        # What the client cut by its truncation, the model has forgotten.
+        # The model has forgotten the words that the client has cut by its truncation.
         assert "conversation.item.truncated" in met["events"]
         story = next(m.text for m in mocks.llms[0].requests[-1].messages if m.text.startswith("Once"))
         assert len(story) < 60

@@ -1,4 +1,4 @@
-"""Who may call, for how long, and what one call's trouble does to the others."""
+"""Admission, the length of calls, and the trouble of one call beside the others."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from websockets.exceptions import InvalidStatus
 from duologue import Pipeline, Session
 from duologue.errors import ConfigurationError
 from duologue.processors.processor import Processor
-from duologue.session.host import State
+from duologue.session.life import State
 from duologue.web import WebLimits, openai_realtime_app
 from duologue.web.realtime.transport import RealtimeTransport
 from tests.testing.scripted.openai_client import connected

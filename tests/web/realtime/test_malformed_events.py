@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from duologue.protocols.openai_realtime.events import MAX_SHOWN, MAX_TEXT
-from duologue.session.host import State
+from duologue.session.life import State
 from duologue.transports.websocket.connection import Closed
 from duologue.transports.websocket.serializers import Wired
 from duologue.web.realtime.transport import RealtimeTransport

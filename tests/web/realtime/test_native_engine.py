@@ -55,7 +55,7 @@ async def test_a_native_engine_is_served_as_a_cascade_is() -> None:
             item = (await client.until("response.done"))["response"]["output"][0]
             assert provider.got[0].results == [("c1", "rain")]
 
-            # What the client has not played, the provider forgets as well.
+            # The provider forgets the words that the client has not played.
             await client.connection.conversation.item.truncate(item_id=item["id"], content_index=0, audio_end_ms=2000)
             await client.until("conversation.item.truncated")
             await anyio.sleep(0.1)

@@ -283,21 +283,6 @@ async def test_the_client_may_set_instructions_and_voice_only_where_that_is_allo
             assert session["tools"] == [WEATHER]
 
 
-@pytest.mark.parametrize(
-    ("response", "param"),
-    [
-        ({"conversation": "none"}, "response.conversation"),
-        ({"input": [{"type": "message"}]}, "response.input"),
-        ({"tools": [WEATHER]}, "response.tools"),
-    ],
-)
-async def test_what_cannot_be_done_is_refused(response: dict[str, Any], param: str) -> None:
-    async with call(Mocks()) as client:
-        await client.send("response.create", response=response, event_id="r")
-        error = await client.refused()
-        assert (error["param"], error["event_id"]) == (param, "r")
-
-
 async def test_instructions_for_the_answer_to_a_spoken_turn() -> None:
     mocks = Mocks(["Bien.", "Fine."])
     async with call(mocks, client_may_configure=True) as client:

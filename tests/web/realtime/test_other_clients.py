@@ -1,4 +1,4 @@
-"""What clients written by others send: LiveKit, the OpenAI Agents SDK, Pipecat, hand-written ones."""
+"""The messages of other clients: LiveKit, the OpenAI Agents SDK, Pipecat, hand-written clients."""
 
 from __future__ import annotations
 

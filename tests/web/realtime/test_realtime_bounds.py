@@ -1,4 +1,4 @@
-"""What a Realtime client may make the server keep: requests without reading, failing jobs, and both doors at once."""
+"""The memory that a Realtime client may take: requests without reading, failing jobs, and both doors at once."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from duologue.frames import HandoffCompleted, SessionEnding
 from duologue.processors.kernel.groups import leaves
 from duologue.protocols.openai_realtime.conversation import MAX_ITEM_BYTES, ServerConversation
 from duologue.protocols.openai_realtime.events import ContentPart, ItemGiven
-from duologue.session.host import State
+from duologue.session.life import State
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.testing.websocket import calling
 from duologue.testing.websocket import serving as serving_app
@@ -55,7 +55,7 @@ async def deaf(url: str) -> AsyncIterator[ClientConnection]:
 async def test_a_flood_of_small_requests_is_cut_off_and_memory_stays_flat() -> None:
     mocks = Mocks()
     reasons: list[str] = []
-    async with serving(mocks, limits=WebLimits(messages_per_s=100)) as url, deaf(url) as client:
+    async with serving(mocks, limits=WebLimits(messages_per_s=10)) as url, deaf(url) as client:
         while not (mocks.sessions and mocks.sessions[0].state is State.ACTIVE):
             await anyio.sleep(0.01)
         mocks.sessions[0].on(SessionEnding, lambda signal: reasons.append(signal.reason))
@@ -132,7 +132,7 @@ async def test_events_that_wait_are_limited_in_number() -> None:
     assert wire.closed == (1000, "client lost")
     assert session.state is State.ENDED
     assert wire.asked <= MAX_UNSENT_MESSAGES // 2 + 1  # then nothing more is read
-    assert transport._sender._outbox._messages <= MAX_UNSENT_MESSAGES
+    assert transport._sender.outbox._messages <= MAX_UNSENT_MESSAGES
 
 
 async def test_events_that_wait_are_limited_in_bytes() -> None:
@@ -142,7 +142,7 @@ async def test_events_that_wait_are_limited_in_bytes() -> None:
     wire = StuckWire(create, json.dumps({"type": "conversation.item.retrieve", "item_id": "long"}), every_s=0.02)
     transport, _ = await stuck(wire)
     assert wire.closed == (1000, "client lost")
-    assert transport._sender._outbox._bytes <= MAX_UNSENT_MESSAGE_BYTES
+    assert transport._sender.outbox._bytes <= MAX_UNSENT_MESSAGE_BYTES
 
 
 async def test_items_are_kept_within_a_number_of_bytes() -> None:

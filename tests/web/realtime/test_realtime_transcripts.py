@@ -7,7 +7,7 @@ from duologue.web.realtime.transcripts import TurnTranscripts
 
 
 def told_by(*steps: tuple[object, ...]) -> list[tuple[str, str]]:
-    """Carries out ("turn", id, start, end), ("said", text, start, end) and ("over",); what was told, in order."""
+    """Carries out ("turn", id, start, end), ("said", text, start, end) and ("over",); returns the reports, in order."""
     told: list[tuple[str, str]] = []
     transcripts = TurnTranscripts(lambda item, text, seconds: told.append((item.id, text)), lambda log_id: None)
     for kind, *values in steps:

@@ -1,4 +1,4 @@
-"""A call with mocked services, and a client that speaks RTVI and keeps what it is told."""
+"""A call with mocked services, and a client that speaks RTVI and keeps its messages."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ class Client(ClientTransport):
             self.feed(voice[start : start + piece], RATE)
             await anyio.sleep(0.02)
 
-    # what the client has been told
+    # the messages to the client
 
     def told(self, kind: str) -> list[Any]:
         """The data of all messages of a type."""
@@ -128,6 +128,7 @@ class RtviCall(BareCall):
         agents: Sequence[Agent] = (),
         engines: Sequence[str] = (),
         agent: Agent | None = None,
+        may_fail: bool = False,
     ) -> None:
         self.client = Client()
         self.llm = MockLLM(replies)
@@ -155,7 +156,7 @@ class RtviCall(BareCall):
             id="s1",
             agent=agent,
         )
-        super().__init__(session, ends=False)
+        super().__init__(session, ends=False, may_fail=may_fail)
 
     async def start(self) -> None:
         """Begin to run: the client shakes hands while the session opens."""

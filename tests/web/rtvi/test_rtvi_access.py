@@ -1,4 +1,4 @@
-"""What a caller's client may do and see without controls, with some, and without access."""
+"""The rights and the view of a caller's client without controls, with some, and without access."""
 
 from __future__ import annotations
 

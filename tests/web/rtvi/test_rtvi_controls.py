@@ -1,4 +1,4 @@
-"""What the page is told beyond RTVI, and what it may do: hand over, change the engine, approve, interrupt."""
+"""The page's messages beyond RTVI, and its rights: hand over, change the engine, approve, interrupt."""
 
 from __future__ import annotations
 

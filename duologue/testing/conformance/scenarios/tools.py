@@ -222,7 +222,7 @@ async def a_result_for_a_connection_that_is_gone_is_told_once(rig: Rig, random: 
 
 @scenario("E4")
 async def a_tool_that_fails_is_answered(rig: Rig, random: Random) -> None:
-    """The text of a `ToolError`, and that there is no such tool, reach the model as results."""
+    """The text of a `ToolError`, and the error of a call to an unknown tool, reach the model as results."""
 
     async def weather(city: str) -> str:
         """The weather of a city."""

@@ -1,0 +1,285 @@
+"""`Life`: the phases of a session and its end. `OpenMembers`: its open processors. `Endings`: work after the end."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from datetime import datetime
+from enum import Enum
+from typing import Any
+
+from ..errors import DeadlineExceeded, DuologueError, IllegalState
+from ..frames import End
+from ..processors.kernel.host import Deadlines, Member
+from ..processors.kernel.tasks import Tasks, to_the_end, wall_time
+from .error_desk import ErrorDesk
+
+log = logging.getLogger("duologue")
+
+
+class State(Enum):
+    """The state of a session."""
+
+    NEW = "new"
+    CONNECTING = "connecting"
+    ACTIVE = "active"
+    ENDING = "ending"
+    ENDED = "ended"
+
+
+_MOVES: dict[State, set[State]] = {
+    State.NEW: {State.CONNECTING},
+    State.CONNECTING: {State.ACTIVE, State.ENDING},
+    State.ACTIVE: {State.ENDING},
+    State.ENDING: {State.ENDED},
+    State.ENDED: set(),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How a session ended. `abandoned` names the processors that missed their deadline and were left behind.
+
+    `error` ended the call. `bug` is the first error of the category `internal`: the call may have gone on after it.
+    """
+
+    reason: str
+    error: BaseException | None = None
+    abandoned: tuple[str, ...] = ()
+    bug: Exception | None = None
+
+
+class Life:
+    """The phases of a session: connecting, active, ending, ended. Each has its deadline. Runs once."""
+
+    def __init__(self, session_id: str, deadlines: Deadlines, desk: ErrorDesk) -> None:
+        self.state = State.NEW
+        self.started_at: datetime | None = None
+        """The wall-clock time at which `run` began; None before that."""
+        self.tasks = Tasks(session_id)
+        self.opened = OpenMembers(self.tasks, deadlines, desk.report)
+        self._id = session_id
+        self._deadlines = deadlines
+        self._desk = desk
+        self.clock: Callable[[], float] | None = None
+        """The loop's clock; None before `run`."""
+        self.began = 0.0
+        """Loop time at which `run` began."""
+        self.draining = False
+        """True while an `End` is on its way through the pipeline."""
+        self._drain_timer: asyncio.TimerHandle | None = None
+        self._over: asyncio.Future[None] | None = None
+        self._reason: str | None = None
+        self._error: BaseException | None = None
+
+    async def run(
+        self,
+        members: Callable[[], Collection[Member]],
+        active: Callable[[], None],
+        ending: Callable[[str], None],
+        ended: Callable[[Outcome], Awaitable[None]],
+    ) -> Outcome:
+        """Open the members, call `active`, and wait for the end.
+
+        Then call `ending` with the reason, stop the tasks, close the members, and call `ended` with the outcome.
+        Cancelling this ends the session at once. Raises IllegalState if it has run before.
+        """
+        self._move(State.CONNECTING)
+        self.started_at = wall_time()
+        loop = asyncio.get_running_loop()
+        self.clock, self.began = loop.time, loop.time()
+        self._over = loop.create_future()
+        if self._reason is not None:
+            self._over.set_result(None)
+        else:
+            # In its own task: a processor that ignores its cancellation must not delay the end.
+            self.tasks.start("session", self._start(members, active))
+        try:
+            await asyncio.wait({self._over})
+        except asyncio.CancelledError:
+            self.finish("cancelled")
+            await to_the_end(self._stop(ending, ended))
+            raise
+        return await to_the_end(self._stop(ending, ended))
+
+    async def _start(self, members: Callable[[], Collection[Member]], active: Callable[[], None]) -> None:
+        try:
+            await self.opened.open(members())
+            if self._reason is not None:
+                return
+            self._move(State.ACTIVE)
+            active()
+        except Exception as error:
+            self._desk.report(error, "Session", fatal=True)
+            self.finish("error", error)
+
+    async def _stop(self, ending: Callable[[str], None], ended: Callable[[Outcome], Awaitable[None]]) -> Outcome:
+        """Cancel the tasks and close the processors. Returns the outcome, with the names of owners left behind."""
+        self._move(State.ENDING)
+        if self._drain_timer is not None:
+            self._drain_timer.cancel()
+        self.tasks.cancel()
+        ending(self._reason or "")
+        deadlines = self._deadlines
+        abandoned = await self.tasks.let_end(deadlines.farewell_s)
+        if abandoned:
+            log.error("session %s: %s did not end within %g s", self._id, ", ".join(abandoned), deadlines.farewell_s)
+        ignored = await self.tasks.wait(deadlines.stop_s)
+        if ignored:
+            log.error("session %s: %s ignored the cancellation and was left behind", self._id, ", ".join(ignored))
+        late = await self.opened.close()
+        if late:
+            log.error("session %s: %s did not close within %g s", self._id, ", ".join(late), deadlines.close_s)
+        abandoned += ignored + late + await self.tasks.wait(deadlines.stop_s)  # tasks started while closing
+        self._move(State.ENDED)
+        outcome = Outcome(self._reason or "", self._error, tuple(dict.fromkeys(abandoned)), self._desk.bug)
+        await ended(outcome)
+        return outcome
+
+    def _move(self, state: State) -> None:
+        if state not in _MOVES[self.state]:
+            raise IllegalState(f"session {self._id} cannot go from {self.state.value} to {state.value}")
+        self.state = state
+
+    def finish(self, reason: str, error: BaseException | None = None) -> None:
+        """End the session now, with this reason. Only the first call has an effect."""
+        if self._reason is None:
+            self._reason, self._error = reason, self._error or error
+            if self._over is not None:
+                self._over.set_result(None)
+
+    def blame(self, error: BaseException) -> None:
+        """Make this the error of the outcome, unless it has one already."""
+        self._error = self._error or error
+
+    def begin_draining(self, end: End) -> None:
+        """Start the deadline `drain_s`, within which an `End` that was pushed must reach the end of the pipeline."""
+        if not self.draining and self.state is State.ACTIVE:
+            self.draining = True
+            late = f"{end.reason}: drain deadline"
+            self._drain_timer = asyncio.get_running_loop().call_later(self._deadlines.drain_s, self.finish, late)
+
+
+class OpenMembers:
+    """The processors that are open or opening. Each is closed once."""
+
+    def __init__(self, tasks: Tasks, deadlines: Deadlines, report: Callable[[Exception, str], None]) -> None:
+        self._tasks = tasks
+        self._deadlines = deadlines
+        self._report = report
+        self._opening: dict[Member, asyncio.Task[None] | None] = {}  # None once it is open
+        self._closing: dict[asyncio.Task[None], str] = {}
+
+    def has(self, processor: Member) -> bool:
+        """Return True for a processor that is open or opening."""
+        return processor in self._opening
+
+    async def open(self, processors: Collection[Member]) -> None:
+        """Open processors, all at the same time.
+
+        Raises the first error of a processor, in their order, and DeadlineExceeded, naming the processors that take
+        longer than `start_s`. The calling code then has to close them.
+        """
+        jobs = {self._tasks.start(processor.name, self._open(processor)): processor for processor in processors}
+        self._opening.update({processor: task for task, processor in jobs.items()})
+        limit_s = self._deadlines.start_s
+        try:
+            done, late = await asyncio.wait(jobs, timeout=limit_s, return_when=asyncio.FIRST_EXCEPTION)
+        except asyncio.CancelledError:
+            done, late = set(), set(jobs)
+            raise
+        finally:
+            for task in late:
+                task.cancel()
+        for task in jobs:  # in pipeline order: the error raised does not depend on timing
+            if task.done() and task.cancelled():
+                raise DuologueError(f"{jobs[task].name} did not open: it awaited something that was cancelled")
+            if task in done and (error := task.exception()) is not None:
+                raise error
+        if late:
+            names = ", ".join(sorted(jobs[task].name for task in late))
+            raise DeadlineExceeded(f"{names} did not open within {limit_s} s")
+        # A task that is kept costs half a kilobyte, for the rest of the call.
+        self._opening.update(dict.fromkeys(self._opening.keys() & set(processors)))
+
+    async def _open(self, processor: Member) -> None:
+        await processor.open()
+        processor.check_opened()
+
+    async def close(self, processors: Collection[Member] | None = None) -> list[str]:
+        """Close the open processors among these, by default all open processors.
+
+        Also waits for closings in progress. Returns the names of the processors that take longer than `close_s`.
+        """
+        for processor in [p for p in reversed(self._opening) if processors is None or p in processors]:
+            task = asyncio.get_running_loop().create_task(self._close(processor, self._opening.pop(processor)))
+            self._closing[task] = processor.name
+        jobs = dict(self._closing)
+        late: set[asyncio.Task[None]] = set()
+        if jobs:
+            _, late = await asyncio.wait(jobs, timeout=self._deadlines.close_s)
+        for task in late:
+            task.cancel()
+        if late:
+            await asyncio.wait(late, timeout=self._deadlines.stop_s)
+        for task in jobs:
+            self._closing.pop(task, None)
+        return sorted({jobs[task] for task in late})
+
+    async def _close(self, processor: Member, opening: asyncio.Task[None] | None) -> None:
+        if opening is not None and not opening.done():
+            await asyncio.wait({opening}, timeout=self._deadlines.stop_s)
+        try:
+            await processor.close()
+        except Exception as error:
+            self._report(error, processor.name)
+
+
+def name_of(function: Callable[..., Any]) -> str:
+    """Return the name of a function of the application, for errors and the log."""
+    return getattr(function, "__qualname__", None) or type(function).__qualname__
+
+
+class Endings:
+    """The functions to call with the outcome of a call, once everything has closed."""
+
+    def __init__(self) -> None:
+        self._functions: list[Callable[..., Any]] = []
+
+    def add(self, function: Callable[..., Any]) -> Callable[[], None]:
+        """Add a function. Returns a function that removes it."""
+        self._functions.append(function)
+
+        def stop() -> None:
+            if function in self._functions:
+                self._functions.remove(function)
+
+        return stop
+
+    async def run(self, session_id: str, patience_s: float, *args: Any) -> None:
+        """Call every function with these arguments, all at the same time.
+
+        An error is logged. A coroutine that takes longer than `patience_s` seconds is cancelled and named in the log.
+        """
+        tasks = {asyncio.ensure_future(_call(session_id, f, args)): f for f in self._functions}
+        if not tasks:
+            return
+        _, late = await asyncio.wait(tasks, timeout=patience_s)
+        for task in late:
+            task.cancel()
+            name = name_of(tasks[task])
+            log.error(
+                "session %s: on_ended: %s did not end within %g s, and was cancelled", session_id, name, patience_s
+            )
+
+
+async def _call(session_id: str, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
+    try:
+        result = function(*args)
+        if inspect.isawaitable(result):
+            await result
+    except Exception:
+        log.exception("session %s: on_ended: %s failed", session_id, name_of(function))
