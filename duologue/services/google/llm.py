@@ -15,7 +15,7 @@ from ..context import Request, ToolRequest
 from ..remote.errors import ConnectionLost
 from ..remote.ids import Recent
 from ..remote.llm import Answer, RemoteLLM
-from ..remote.pace import AnswerLimits, Pace
+from ..remote.pace import AnswerLimits, AnswerPace
 from .contents import request_body
 from .realtime import KEY_VARIABLES
 from .text_api import GeminiAPI
@@ -96,7 +96,7 @@ class GeminiLLM(RemoteLLM):
     async def answer(self, request: Request) -> Answer:
         """Yield the pieces of the model's answer."""
         options = text_options(self.options, request.options)
-        pace = Pace(self.limits, thinks_unseen=options.thinks)
+        pace = AnswerPace(self.limits, thinks_unseen=options.thinks)
         body = request_body(request, options, self._signatures, signs=_SIGNS.match(self.model) is not None)
         answer = _GeminiAnswer()
         async with aclosing(self._api.stream(self._key, self.model, body)) as pieces:

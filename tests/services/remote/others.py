@@ -29,7 +29,7 @@ from duologue.frames import Usage
 from duologue.services.context import Message, Request, ToolRequest
 from duologue.services.google import GeminiLLM
 from duologue.services.openai import OpenAILLM, OpenAIResponsesLLM, OpenAIResponsesOptions
-from duologue.services.remote import RemoteLLM
+from duologue.services.remote import AnswerLimits, RemoteLLM
 from tests.patience import until
 
 AIMOCK = Path(__file__).parents[2] / "web" / "js" / "node_modules" / "@copilotkit" / "aimock" / "dist" / "aimock-cli.js"
@@ -46,6 +46,7 @@ FIXTURES = [
     },
     {"match": {}, "response": {"content": "Grüezi, 🌞 friend.", "reasoning": "Let me think."}},
 ]
+PATIENT = AnswerLimits(first_token_s=120, first_word_s=120, stall_s=120)
 CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
 
 
@@ -129,10 +130,11 @@ def models(address: str) -> list[RemoteLLM]:
     """The services as clients of a server that needs no key."""
     # aimock keeps no answers: with `store` it would forget the conversation.
     options = OpenAIResponsesOptions(store=False)
+    openai: dict[str, Any] = {"base_url": f"{address}/v1", "limits": PATIENT}
     return [
-        OpenAILLM("gpt", base_url=f"{address}/v1"),
-        OpenAIResponsesLLM("gpt", base_url=f"{address}/v1", options=options),
-        GeminiLLM("gpt", api_key="none", base_url=address),
+        OpenAILLM("gpt", **openai),
+        OpenAIResponsesLLM("gpt", options=options, **openai),
+        GeminiLLM("gpt", api_key="none", base_url=address, limits=PATIENT),
     ]
 
 
