@@ -1,6 +1,6 @@
 """A request in the form of `/chat/completions`.
 
-What is stable stands first, because providers cache the beginning of a prompt: the tools and the instructions, then the
+The stable parts stand first, because providers cache the beginning of a prompt: the tools and the instructions, then the
 conversation, which only grows at its end. The same request always has the same bytes.
 """
 

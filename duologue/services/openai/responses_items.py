@@ -1,6 +1,6 @@
 """A request in the form of `/responses`, and `Chain`: the part of the conversation that the provider keeps.
 
-What is stable stands first, because providers cache the beginning of a prompt: the tools and the instructions, then the
+The stable parts stand first, because providers cache the beginning of a prompt: the tools and the instructions, then the
 conversation, which only grows at its end.
 """
 

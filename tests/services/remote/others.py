@@ -96,7 +96,7 @@ async def litellm(python: str, behind: str) -> AsyncIterator[tuple[str, int]]:
             stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
         try:
-            await until(lambda: _listens(port), 300)
+            await until(lambda: _listens(port), 120)
             yield f"http://127.0.0.1:{port}", process.pid
         finally:
             _end(process.pid)
@@ -123,7 +123,8 @@ def _end(process: int) -> None:
 
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+        # Not if it has met itself, which happens to ports that nobody listens to.
+        return probe.connect_ex(("127.0.0.1", port)) == 0 and probe.getsockname() != probe.getpeername()
 
 
 def models(address: str) -> list[RemoteLLM]:
