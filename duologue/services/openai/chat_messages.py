@@ -1,7 +1,7 @@
 """A request in the form of `/chat/completions`.
 
-The stable parts stand first, because providers cache the beginning of a prompt: the tools and the instructions, then the
-conversation, which only grows at its end. The same request always has the same bytes.
+The stable parts stand first, because providers cache the beginning of a prompt: the tools and the instructions, then
+the conversation, which only grows at its end. The same request always has the same bytes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """A request in the form of `/responses`, and `Chain`: the part of the conversation that the provider keeps.
 
-The stable parts stand first, because providers cache the beginning of a prompt: the tools and the instructions, then the
-conversation, which only grows at its end.
+The stable parts stand first, because providers cache the beginning of a prompt: the tools and the instructions, then
+the conversation, which only grows at its end.
 """
 
 from __future__ import annotations
