@@ -47,7 +47,15 @@ for expression in make:
     ("without", "make"),
     [
         ("websockets", ["duologue.services.openai.OpenAIRealtime()", "duologue.services.google.GeminiLive()"]),
-        ("openai", ["duologue.services.openai.OpenAIRealtime()", "duologue.services.openai.OpenAISTT()"]),
+        (
+            "openai",
+            [
+                "duologue.services.openai.OpenAIRealtime()",
+                "duologue.services.openai.OpenAISTT()",
+                "duologue.services.openai.OpenAITTS()",
+                "duologue.services.openai.OpenAIFileSTT()",
+            ],
+        ),
         (
             "deepgram",
             [
