@@ -53,6 +53,14 @@ for expression in make:
         ),
         ("elevenlabs", ["duologue.services.elevenlabs.ElevenLabsHTTPTTS()"]),
         ("openai", ["duologue.services.openai.OpenAIRealtime()", "duologue.services.openai.OpenAISTT()"]),
+            "openai",
+            [
+                "duologue.services.openai.OpenAIRealtime()",
+                "duologue.services.openai.OpenAISTT()",
+                "duologue.services.openai.OpenAITTS()",
+                "duologue.services.openai.OpenAIFileSTT()",
+            ],
+        ),
         (
             "deepgram",
             [
