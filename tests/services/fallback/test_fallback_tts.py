@@ -7,7 +7,6 @@ import anyio
 import pytest
 
 from duologue import TTS, Agent, Cascade, Fallback
-from duologue.errors import ServiceError
 from duologue.frames import BotAudio, ErrorRaised, ResponseEnded, Say, ServiceChanged, Usage, Word, WordTimes
 from duologue.services.fallback.tts import Part
 from duologue.services.tts import SpeechChunk
@@ -19,7 +18,7 @@ SENTENCE = "One two three four five six seven eight nine ten."
 
 
 def call_with(*voices: TTS, agent: Agent | None = None, **options: Any) -> Story:
-    cascade = Cascade(MockSTT(["Hello?"]), MockLLM(), Fallback(list(voices), **options))
+    cascade = Cascade(MockSTT(["Hello?"]), MockLLM(), Fallback(list(voices), **{"retry_s": 60, **options}))
     return story(engine=cascade, **({"agent": agent} if agent is not None else {}))
 
 
@@ -72,7 +71,7 @@ async def test_the_next_voice_speaks_a_sentence_that_the_first_one_does_not_begi
         await call.session.send(Say(text=f"{SENTENCE} And more."))
         await call.waits(20)
     assert [text.strip() for text in second.spoken] == [SENTENCE, "And more."]
-    assert first.plan.asked == 1 or kind in ("gives nothing",), "a response keeps its voice"
+    assert first.plan.asked == 1, "a response keeps its voice"
     assert [frame.status for frame in call.came(ResponseEnded)] == ["completed"]
     assert spoken(call) == [f"{SENTENCE} And more."]
     assert call.times(BotAudio)[0] <= 3.5
@@ -167,7 +166,7 @@ async def test_a_voice_comes_back_with_the_next_response_after_a_probe() -> None
         await anyio.sleep(8)
         await call.session.send(Say(text="Three."))
         await call.waits(3)
-    assert [text for text in first.spoken if text != "Yes."] == ["Three."]
+    assert first.spoken[1:] == ["Yes.", "Yes.", "Three."], "two probes, of which the first one fails"
     assert second.spoken == ["One.", "Two."]
     assert changes(call) == [("FaultyTTS", "OtherTTS"), ("OtherTTS", "FaultyTTS")]
 
@@ -216,4 +215,3 @@ def test_the_rest_of_a_sentence() -> None:
     part.spoken_s = 10
     assert "".join(word.text for word in part.cut()) == "three four five six seven eight nine ten."
     assert part.rest == ""
-    assert ServiceError.category == "service"
