@@ -59,6 +59,8 @@ class STT(Service):
     failure: Exception | None = None
     """The error with which the service was given up."""
 
+    answered: bool = True
+    """False if the service has not confirmed the text of the latest utterance: it may be lost."""
     interims: Callable[[str], Awaitable[None]] | None = None
     """Takes the interim texts in place of the pipeline, for a service in a `Fallback`."""
 

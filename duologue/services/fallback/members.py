@@ -63,6 +63,8 @@ class Member(Generic[M]):
         self.service = service
         self.works = True
         """False from a failure until a probe succeeds, or a request that no other service could take."""
+        self.error: Exception | None = None
+        """The latest failure."""
         self.is_open = False
         self.broken = False
         """True if it is closed and opened again before it is used."""
@@ -221,10 +223,11 @@ class Members(Generic[M]):
             member.probe.stop()
         await self._mend(member)
 
-    def use(self, member: Member[M], reason: str) -> None:
+    def use(self, member: Member[M]) -> None:
         """Note that a service is used from now on."""
         old, self.active = self.active, member
         if old is not member:
+            reason = "it works again" if old.works or old.error is None else told(old.error)
             source, target = old.service.name, member.service.name
             log.warning("session %s: %s replaces %s: %s", self._group.session.id, target, source, reason)
             self._group.broadcast(ServiceChanged(kind=self._kind, source=source, target=target, reason=reason))
@@ -235,9 +238,9 @@ class Members(Generic[M]):
 
     def failed(self, member: Member[M], error: Exception) -> None:
         """Note that a service has failed: it is not used until a probe succeeds."""
-        member.works = False
+        member.works, member.error = False, error
         member.broken = bool(getattr(member.service, "reopens", False))
-        log.info("session %s: %s has failed: %s", self._group.session.id, member.service.name, error)
+        log.info("session %s: %s has failed: %s", self._group.session.id, member.service.name, told(error))
         if member.watch is None:
             member.watch = anyio.CancelScope()
             self._group.spawn(self._watch, member, getattr(error, "retry_after_s", None) or 0.0)
@@ -264,7 +267,7 @@ class Members(Generic[M]):
         try:
             await member.probe.run(self._try(member))
         except (Exception, Overdue) as error:
-            log.info("session %s: %s does not work yet: %s", session.id, name, str(error) or type(error).__name__)
+            log.info("session %s: %s does not work yet: %s", session.id, name, told(error))
             return False
         finally:
             member.probe = None
@@ -307,7 +310,7 @@ class Round(Generic[M]):
             except Exception as error:
                 self.failed(error)
                 continue
-            self._members.use(self.current, str(self._errors[-1][1]) if self._errors else "it works again")
+            self._members.use(self.current)
             return self.current.service
         return None
 
@@ -338,7 +341,12 @@ class Round(Generic[M]):
     def error(self) -> Exception:
         """Return the error for a request that no service could take."""
         waits = [wait_s for _, error in self._errors if (wait_s := getattr(error, "retry_after_s", None)) is not None]
-        told = "; ".join(f"{name}: {str(error) or type(error).__name__}" for name, error in self._errors)
+        every = "; ".join(f"{name}: {told(error)}" for name, error in self._errors)
         if self._errors and all(isinstance(error, DeadlineExceeded) for _, error in self._errors):
-            return DeadlineExceeded(f"no service is left: {told}")
-        return ServiceError(f"no service is left: {told}", retry_after_s=min(waits, default=None))
+            return DeadlineExceeded(f"no service is left: {every}")
+        return ServiceError(f"no service is left: {every}", retry_after_s=min(waits, default=None))
+
+
+def told(error: BaseException) -> str:
+    """Return the message of an error, or the name of its type."""
+    return str(error) or type(error).__name__

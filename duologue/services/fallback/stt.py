@@ -124,6 +124,8 @@ class FallbackSTT(STT):
                 said = await self.members.run(self._asked.current, "finish", finish, self._limit_s(service))
                 if not isinstance(said.text, str):
                     raise ServiceError(f"{service.name} gave a text of type {type(said.text).__name__}")
+                if not (said.text.strip() or service.answered or self._asked.patient):
+                    raise DeadlineExceeded("no answer at the end of an utterance")
             except Stopped:
                 raise
             except Exception as error:

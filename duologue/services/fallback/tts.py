@@ -7,7 +7,7 @@ from contextlib import aclosing
 
 from ...audio.pcm import WholeSamples
 from ...audio.resample import Resampler
-from ...errors import ConfigurationError, ServiceError
+from ...errors import ConfigurationError, DeadlineExceeded, ServiceError
 from ...frames import ResponseEnded, ResponseStarted, Usage, Word
 from ...processors.handoff.handoff import Handoff
 from ...processors.kernel.groups import leaves
@@ -24,6 +24,8 @@ from .members import FallbackLimits, Member, Members, Round
 
 PROBE = "Yes."
 """The text by which a voice is probed."""
+END_S = 1.0
+"""Seconds to wait for the end of a sentence whose last word has been spoken."""
 LEAST_PACED_S = 0.5
 """The shortest speech from which the pace of a voice is learnt, in seconds."""
 
@@ -149,8 +151,13 @@ class FallbackTTS(TTS):
         since = loop_time()
         try:
             while True:
-                limit_s = asked.limit_s(part.spoken_s > 0, service.timeout_s)
-                chunk = await attempt.next(max(0.0, since + limit_s - loop_time()))
+                limit_s = END_S if part.complete else asked.limit_s(part.spoken_s > 0, service.timeout_s)
+                try:
+                    chunk = await attempt.next(max(0.0, since + limit_s - loop_time()))
+                except DeadlineExceeded:
+                    if not part.complete:
+                        raise
+                    break
                 if chunk is None:
                     break
                 if not isinstance(chunk, SpeechChunk):
@@ -243,6 +250,14 @@ class Part:
             self._place += len(word.text)
             self._timed.append((self._place, word))
         return self._return(self.spoken_s)
+
+    @property
+    def complete(self) -> bool:
+        """True once the last word has been spoken, by its time."""
+        if not self._timed:
+            return False
+        end, word = self._timed[-1]
+        return word.end_s <= self.spoken_s and not self.text[end:].strip()
 
     def times_of_rest(self) -> tuple[Word, ...]:
         """Return the words that have not been returned."""
