@@ -186,25 +186,22 @@ class TTS(Service):
         speech = self._speech
         if frame.response_id == speech.response.response_id:
             if speech.characters:
-                self._tell_usage(frame, speech)
+                self.broadcast(
+                    Usage(
+                        service=self.name,
+                        model=self.model,
+                        turn=frame.turn,
+                        response_id=frame.response_id,
+                        characters=speech.characters,
+                        output_audio_s=speech.spoken_s,
+                    )
+                )
                 speech.characters = 0
             if speech.failure and frame.status == "completed":
                 frame = msgspec.structs.replace(frame, status="failed", reason=speech.failure)
         if frame.turn <= self.session.floor.fence and frame.status != "interrupted":
             frame = msgspec.structs.replace(frame, status="interrupted", reason="")
         await self.push(frame)
-
-    def _tell_usage(self, frame: ResponseEnded, speech: ResponseSpeech) -> None:
-        self.broadcast(
-            Usage(
-                service=self.name,
-                model=self.model,
-                turn=frame.turn,
-                response_id=frame.response_id,
-                characters=speech.characters,
-                output_audio_s=speech.spoken_s,
-            )
-        )
 
     async def _check(self, sentence: BotText) -> None:
         """Speak a sentence as the hooks return it."""

@@ -41,6 +41,10 @@ class FallbackLLM(LLM):
     def __init__(self, models: Sequence[LLM], limits: FallbackLimits) -> None:
         self.members = Members(self, "llm", models, limits, self._try_out)
         super().__init__()
+        first = models[0]
+        self.spending, self.summary = first.spending, first.summary
+        self.failure, self.not_understood = first.failure, first.not_understood
+        self.max_answer_s, self.max_answer_characters = first.max_answer_s, first.max_answer_characters
         self.chooses_tools = all(model.chooses_tools for model in models)
         self.timeout_s = limits.first_s * len(models) + max(model.timeout_s for model in models)
 

@@ -47,7 +47,7 @@ class FallbackLimits(msgspec.Struct, frozen=True, kw_only=True):
         check_range(self, first_s=(0.01, 600), stall_s=(0.01, 600), retry_s=(0.01, LONGEST_RETRY_S))
 
 
-class Group(LaneOwner, Protocol):
+class Owner(LaneOwner, Protocol):
     """The part of a `Fallback` that this module uses."""
 
     @property
@@ -82,7 +82,7 @@ class Members(Generic[M]):
 
     def __init__(
         self,
-        group: Group,
+        group: Owner,
         kind: Kind,
         services: Sequence[M],
         limits: FallbackLimits,
@@ -241,6 +241,9 @@ class Members(Generic[M]):
         member.works, member.error = False, error
         member.broken = bool(getattr(member.service, "reopens", False))
         log.info("session %s: %s has failed: %s", self._group.session.id, member.service.name, told(error))
+        service = member.service
+        if isinstance(service, RemoteService) and service.connection is not None and isinstance(error, TimeoutError):
+            service.connection.lose(f"an answer did not come: {told(error)}")  # the next one might wait behind it
         if member.watch is None:
             member.watch = anyio.CancelScope()
             self._group.spawn(self._watch, member, getattr(error, "retry_after_s", None) or 0.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 
@@ -15,7 +16,7 @@ from ...processors.kernel.host import Host
 from ...processors.kernel.node import Node
 from ...processors.kernel.tasks import loop_time
 from ...session.ledger import SPOKEN_CHARACTERS_PER_S, cut_text
-from ..response_speech import ResponseSpeech, WordAligner, in_proportion
+from ..response_speech import WordAligner, in_proportion
 from ..service import stream_of, wrong_piece
 from ..spoken_text import Piece, Spoken
 from ..tts import TTS, SpeechChunk
@@ -47,6 +48,7 @@ class FallbackTTS(TTS):
         self.timeout_s = limits.first_s * len(services) + max(service.timeout_s for service in services)
         self._chosen: Member[TTS] | None = None  # speaks the response in progress
         self._pace: dict[TTS, float] = {}  # characters a second
+        self._refused: set[str] = set()  # voices of the agent that a service does not have
         self._used: dict[TTS, tuple[int, float]] = {}  # characters and seconds of the response
 
     @property
@@ -72,8 +74,8 @@ class FallbackTTS(TTS):
     async def open(self) -> None:
         """Open the services: see `Fallback`."""
         await super().open()
-        for service in self.members.services:
-            service.language = self.language
+        await asyncio.sleep(0)  # the first agent configures the engine at the same time
+        self._configure()
         await self.members.open()
 
     async def close(self) -> None:
@@ -86,12 +88,20 @@ class FallbackTTS(TTS):
     async def _begin(self, frame: ResponseStarted) -> None:
         self._chosen = None
         self._used.clear()
+        self._configure()
         await super()._begin(frame)
 
-    def _tell_usage(self, frame: ResponseEnded, speech: ResponseSpeech) -> None:
-        for service, (characters, seconds) in self._used.items():
-            self.broadcast(
-                Usage(
+    def _configure(self) -> None:
+        """Pass on the agent's language and voice, for services that are opened later."""
+        for service in self.members.services:
+            service.language = self.language
+            service.agent_voice = self._voice_of(service, self.agent_voice)
+
+    async def _end(self, frame: ResponseEnded) -> None:
+        if frame.response_id == self._speech.response.response_id:
+            self._speech.characters = 0  # each service has its own
+            for service, (characters, seconds) in self._used.items():
+                usage = Usage(
                     service=service.name,
                     model=service.model,
                     turn=frame.turn,
@@ -99,8 +109,9 @@ class FallbackTTS(TTS):
                     characters=characters,
                     output_audio_s=seconds,
                 )
-            )
-        self._used.clear()
+                self.broadcast(usage)
+            self._used.clear()
+        await super()._end(frame)
 
     async def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
         """Yield the speech of `text` by the first service that works; after a failure, the rest of it by the next one.
@@ -143,7 +154,6 @@ class FallbackTTS(TTS):
         self, service: TTS, asked: Round[TTS], part: Part, voice: str
     ) -> AsyncGenerator[SpeechChunk, None]:
         """Yield what a service speaks of a part, at this object's sample rate."""
-        service.language = self.language
         speech = service.synthesize(part.text, self._voice_of(service, voice))
         stream = stream_of(service, "synthesize", speech, "SpeechChunk")
         attempt = Attempt(self, f"{service.name}.synthesize", stream)
@@ -191,7 +201,9 @@ class FallbackTTS(TTS):
             if wanted:
                 service.check_voice(wanted)
         except ConfigurationError as error:
-            self.session.report(error, service.name)
+            if wanted not in self._refused:
+                self._refused.add(wanted)
+                self.session.report(error, service.name)
             return ""
         return wanted
 

@@ -9,10 +9,11 @@ from typing import ClassVar, Literal
 from ...errors import DeadlineExceeded, ServiceError
 from ...frames import BotAudio, BotText, Interrupted, ResponseEnded, ResponseStarted, Word, WordTimes
 from ...processors.processor import handles
-from ..spoken_text import Piece, Reader, Spoken
+from ..spoken_text import Reader
 from ..tts import MAX_SPEECH_S, TTS, SpeechChunk
 from .connection import Connection, ConnectionSettings
 from .dialect import ConnectionDialect, Event, Refused, WireMessage
+from .one_text import one_text
 from .service import RemoteService, Setup
 from .speech_context import ContextAudio, ContextDone, SpeechContext
 
@@ -113,50 +114,15 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             await self.use_setup(self.setup(frame.voice, self._language))
         except Exception as error:
             self._not_set_up = error
-        await self._replace_worn()
-
-    async def _replace_worn(self) -> None:
-        """Replace a connection that has nearly reached a limit."""
         if self.connection is not None and self.connection.dialect.is_worn():
             try:
                 await self._keeper.replace(self.config, "a limit of the connection")
             except Exception as error:
                 self.report(ServiceError(f"{self.name} stays with a worn connection: {error}"))
 
-    async def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
-        """Yield the speech of a text, as a context of its own, for a service in a `Fallback`: one text after the other.
-
-        Raises ServiceError or DeadlineExceeded.
-        """
-        if self.failure is not None:
-            raise self.failure
-        await self.use_setup(self.setup(voice, self.language))
-        await self._replace_worn()
-        if self.connection is None:
-            raise ServiceError("there is no connection at present")
-        self._contexts += 1
-        context = SpeechContext(f"context_{self._contexts}", ResponseStarted(voice=voice), self.language, Reader())
-        context.sentences.append(Spoken((Piece(text, text),)))
-        context.ended, self._context = True, context
-        spoken_s = 0.0
-        try:
-            self._send_again(self.connection, context)
-            self._note_spoken(self.connection.dialect, context)
-            while (chunk := await context.next(self.timeout_s)) is not None:
-                dialect = self.connection.dialect if self.connection is not None else TTSDialect()
-                begin_s = spoken_s if dialect.times_from == "chunk" else 0.0
-                spoken_s += len(chunk.pcm) / (2 * self.sample_rate)
-                words = tuple(Word(w.text, w.start_s + begin_s, w.end_s + begin_s) for w in chunk.words)
-                yield SpeechChunk(chunk.pcm, words)
-        finally:
-            if self._context is context:
-                self._context = None
-            self._stop(context)
-
-    def _note_spoken(self, dialect: TTSDialect, context: SpeechContext) -> None:
-        if dialect.is_spoken(context.id):
-            context.done = True
-            context.touch()
+    def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
+        """Yield the speech of one text, apart from any response."""
+        return one_text(self, text, voice)
 
     async def _speak(self, sentence: BotText) -> None:
         context = self._context
@@ -197,7 +163,9 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             if self.connection is not None and not context.finished.is_set():
                 dialect = self.connection.dialect
                 self.connection.send(dialect.end(context.id))
-                self._note_spoken(dialect, context)
+                if dialect.is_spoken(context.id):
+                    context.done = True
+                    context.touch()
             await context.finished.wait()
             if self._context is context:
                 self._context = None

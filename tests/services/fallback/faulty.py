@@ -115,7 +115,7 @@ class FaultySTT(MockSTT):
         self.plan = Plan(faults, dead)
         self.fault = FINE
         self.step = 0
-        self.audio: list[bytes] = []
+        self.got: list[bytes] = []
 
     async def _strike(self, step: int) -> Any:
         if self.fault.kind and step == self.fault.after:
@@ -126,7 +126,7 @@ class FaultySTT(MockSTT):
 
     async def begin(self) -> None:
         self.fault, self.step = self.plan.next(), 0
-        self.audio.append(b"")
+        self.got.append(b"")
         await super().begin()
         if await self._strike(0) is not None:
             raise ServiceError("a garbled message")
@@ -134,7 +134,7 @@ class FaultySTT(MockSTT):
     async def feed(self, pcm: bytes) -> Any:
         self.step += 1
         spoilt = await self._strike(self.step)
-        self.audio[-1] += pcm
+        self.got[-1] += pcm
         text = await super().feed(pcm)
         return text if spoilt is None else spoilt
 

@@ -40,8 +40,8 @@ async def test_the_next_service_gets_the_whole_utterance(kind: str, after: int) 
         await call.says(0.5)
         await call.waits(6)
     assert heard(call) == ["Hello there.", "Hello there."], "the next turn goes to the one that works"
-    assert second.audio[0] == second.audio[1], "from the first sample"
-    assert len(second.audio[0]) == 2 * 16_000 * 0.5
+    assert second.got[0] == second.got[1], "from the first sample"
+    assert len(second.got[0]) == 2 * 16_000 * 0.5
     assert changes(call) == [("FaultySTT", "OtherSTT")]
     assert not call.came(ErrorRaised) or kind == "ignores its end"
     assert {usage.service for usage in call.came(Usage) if usage.input_audio_s} >= {"OtherSTT"}
@@ -101,7 +101,7 @@ async def test_a_service_with_another_sample_rate_gets_converted_audio() -> None
         await call.says(0.5)
         await call.waits(3)
     assert heard(call) == ["Hello there."]
-    assert len(second.audio[0]) == pytest.approx(8_000, abs=20)
+    assert len(second.got[0]) == pytest.approx(8_000, abs=20)
 
 
 async def test_the_language_goes_to_all_services() -> None:
