@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ from ..errors import ConfigurationError, ServiceError
 from ..frames import (
     BotText,
     ClientChanged,
+    EagerEndOfTurn,
     EndOfTurn,
     Input,
     Interrupted,
@@ -20,8 +21,10 @@ from ..frames import (
     ResponseStarted,
     ResponseStatus,
     ToolCall,
+    TurnResumed,
     UserTranscript,
 )
+from ..processors.kernel.node import Node
 from ..processors.kernel.tasks import Stopped, close_stream
 from ..processors.processor import handles
 from ..session.tool_calls import call_refused
@@ -38,6 +41,7 @@ from .context import (
     messages,
     refused,
 )
+from .eager import Eager, Guess
 from .service import stream_of
 from .thoughts import ThoughtsGiven
 
@@ -66,6 +70,9 @@ class LLM(Answers):
     not answered, or no service could transcribe the caller's speech. With None it says nothing.
 
     A call that has used up its `spending` ends with the reason "cap".
+
+    An `EagerEndOfTurn` lets the model begin, at most `eager_starts` times in a turn of the caller. Its answer is kept
+    back until the turn has ended with the same words, else it is thrown away: see `Eager`.
     """
 
     gives = frozenset({BotText, ToolCall})
@@ -83,6 +90,8 @@ class LLM(Answers):
     """The part of the conversation that each request carries."""
     spending: Spending = DEFAULT_SPENDING
     """The requests and tokens of one call."""
+    eager_starts: int = 2
+    """Answers that are begun in a turn of the caller before its end is certain; 0 begins none."""
     not_understood: str | None = "Sorry, I did not catch that."
     thinks_first: bool | None = None
     failure: str | None = "Sorry, something went wrong. Could you say that again?"
@@ -99,18 +108,32 @@ class LLM(Answers):
     def __init__(self) -> None:
         super().__init__()
         self._answering: Answering | None = None  # the answer in progress
+        self._eager = Eager(self, self._asked)
         self.spent = Spent()
         """The requests and tokens that the call has used."""
+
+    def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
+        """Learn what stands between the caller's words, this service and the text-to-speech."""
+        super().check_place(before, after)
+        self._eager.place(before, after)
+
+    async def close(self) -> None:
+        """Stop answering. Overriding methods call this, too."""
+        self._eager.discard("the call ends")
+        await super().close()
 
     def client_changed(self, signal: ClientChanged) -> None:
         """Cancel the answer in progress once the client has gone."""
         super().client_changed(signal)
-        if self._unheard and self._answering is not None:
-            self._answering.stop()
+        if self._unheard:
+            self._eager.discard("the client has gone")
+            if self._answering is not None:
+                self._answering.stop()
 
     def interrupted(self, signal: Interrupted) -> None:
         """Cancel the answer in progress, and drop the jobs of interrupted turns."""
         super().interrupted(signal)
+        self._eager.discard("an interruption")
         if self._answering is not None and self._answering.turn <= signal.turn:
             self._answering.stop()
 
@@ -132,9 +155,35 @@ class LLM(Answers):
         said, self._said = self._said, ""
         if not self.session.floor.take_dismissed():
             self._unanswered = "words" if "words" in (said, self._unanswered) else said or self._unanswered
+        self._eager.turn_ended()
         if self._unanswered:
             self.queue(frame)
+        else:
+            self._eager.discard("no answer is wanted")
         await self.push(frame)
+
+    @handles(EagerEndOfTurn)
+    async def may_have_ended(self, frame: EagerEndOfTurn) -> None:
+        """Begin the answer, and keep it back until the turn has ended."""
+        config = self.config
+        if not (self._leaving or self._unheard or self.session.draining or self.spent.beyond(self.spending)):
+            self._eager.begin(frame.text, config, lambda: self._request(config, guess=frame.text))
+        await self.push(frame)
+
+    @handles(TurnResumed)
+    async def resumed(self, frame: TurnResumed) -> None:
+        """Throw the answer away that was begun too early."""
+        self.forget_guess("the caller goes on")
+        await self.push(frame)
+
+    def forget_guess(self, why: str) -> None:
+        """Throw away an answer that was prepared for the caller's turn, if there is one."""
+        self._eager.discard(why)
+
+    async def drain(self) -> None:
+        """Finish the responses that have begun and the `Say`s that wait, and begin no others."""
+        self._eager.discard("the engine gives up the call")
+        await super().drain()
 
     # -- the agent --------------------------------------------------------------------------------------------------
 
@@ -157,19 +206,18 @@ class LLM(Answers):
         config, failure, news = self.config, self.failure, self.session.calls.news
         choice = tool_choice_of(asked)
         self._unanswered = ""
-        if not self._may_spend():
+        request = self._request(config, extra, choice)
+        guess = self._eager.take(request if choice != "none" else None, config)
+        if guess is None and not self._may_spend():
             return
-        request = Request(
-            instructions="\n\n".join(part for part in (config.prompt, extra) if part),
-            messages=messages(self.session.conversation, self.session.ledger, budget=self.budget),
-            tools=config.tools,
-            options=config.options,
-            tool_choice=choice if self.chooses_tools and choice != "none" else "",
-        )
         self.session.calls.asking()
         calls = self.session.calls.asked_in(turn)
         if calls < MAX_CALLS_PER_TURN and choice != "none":
-            status = await self._respond(turn, config, lambda: self._asked(request), model=True)
+            try:
+                status = await self._respond(turn, config, lambda: self._asked(request, guess), model=True)
+            finally:
+                if guess is not None:
+                    guess.stop()
         else:
             if choice != "none":
                 error = f"{calls} tool calls in one turn: it goes on without tools"
@@ -182,6 +230,17 @@ class LLM(Answers):
             self._unanswered = "words"  # the end of the caller's turn asks for the answer
         elif status == "failed" and failure:
             await self._respond(turn, config, lambda: fixed(failure))
+
+    def _request(self, config: EngineConfig, extra: str = "", choice: str = "", guess: str = "") -> Request:
+        """Return a request for an answer. `guess` are words of the caller that are not in the log yet."""
+        log, ledger = self.session.conversation, self.session.ledger
+        return Request(
+            instructions="\n\n".join(part for part in (config.prompt, extra) if part),
+            messages=messages(log, ledger, budget=self.budget, guess=guess),
+            tools=config.tools,
+            options=config.options,
+            tool_choice=choice if self.chooses_tools and choice != "none" else "",
+        )
 
     async def aside(self, request: Request, aside: Aside) -> None:
         """Answer a request beside the call, under the same limits and hooks as any answer.
@@ -207,7 +266,10 @@ class LLM(Answers):
             self.spawn(self.session.end, "cap")
         return False
 
-    def _asked(self, request: Request) -> Pieces:
+    def _asked(self, request: Request, guess: Guess | None = None) -> Pieces:
+        """Return the model's answer: first the one that was prepared, then a new one."""
+        if guess is not None and (prepared := guess.pieces()) is not None:
+            return prepared
         self.spent.ask(request)
         return stream_of(self, "generate", self.generate(request), PIECES)
 
