@@ -191,6 +191,7 @@ class Cascade(Pipeline):
             self.llm.forget_guess("another configuration")
         self.llm.config = config
         self.stt.language = self.tts.language = config.language
+        self.tts.agent_voice = config.voice
 
     def _changed(self, change: Configure) -> EngineConfig:
         config = self.config.changed(change)

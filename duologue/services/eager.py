@@ -7,7 +7,7 @@ import logging
 import unicodedata
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import msgspec
 
@@ -39,6 +39,7 @@ class Guesser(Model, Protocol):
 
     eager_starts: int
 
+    def ask(self, request: Request) -> Pieces: ...
     def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None: ...
     def push(self, frame: Frame) -> Awaitable[None]: ...
 
@@ -51,9 +52,8 @@ class Eager:
     the request for the answer to the turn is another one, apart from the case, punctuation and spaces of the words.
     """
 
-    def __init__(self, llm: Guesser, ask: Callable[[Request], Pieces]) -> None:
+    def __init__(self, llm: Guesser) -> None:
         self._llm = llm
-        self._ask = ask
         self._guess: Guess | None = None
         self._starts = 0  # in the caller's turn
         self._number = 0
@@ -93,7 +93,7 @@ class Eager:
             timer.cancel()
 
         self._forget = forget
-        llm.spawn(guess.read, self._ask)
+        llm.spawn(guess.read)
 
     def _item_changed(self, item: Item) -> None:
         is_said = item.role == "caller" and item.kind == "message" and not item.author
@@ -127,7 +127,10 @@ class Eager:
 
 
 class Guess:
-    """An answer to words that the caller has said, perhaps not to the end. Kept until it is taken or discarded."""
+    """An answer to words that the caller has said, perhaps not to the end. Kept until it is taken or discarded.
+
+    Whoever takes it uses it as a block, at whose end the request is closed.
+    """
 
     def __init__(
         self, llm: Guesser, number: int, words: str, config: EngineConfig, request: Request, *, speaks: bool
@@ -155,10 +158,10 @@ class Guess:
         """True if the answer has failed: it is asked for anew."""
         return self._error is not None
 
-    async def read(self, ask: Callable[[Request], Pieces]) -> None:
+    async def read(self) -> None:
         """Read the answer to its end, or until it is stopped."""
         try:
-            await self._work.read(ask(self.request), self._take, self._finish)
+            await self._work.read(self._llm.ask(self.request), self._take, self._finish)
         except Stopped:
             pass
         except Overdue:
@@ -236,6 +239,12 @@ class Guess:
     def stop(self) -> None:
         """Stop reading, and close the request."""
         self._work.stop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.stop()
 
     def discard(self) -> None:
         """Stop reading, drop the prepared sentence, and tell the consumption."""

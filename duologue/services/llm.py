@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import msgspec
@@ -13,7 +14,6 @@ from ..errors import ConfigurationError, ServiceError
 from ..frames import (
     BotText,
     ClientChanged,
-    EagerEndOfTurn,
     EndOfTurn,
     Input,
     Interrupted,
@@ -21,34 +21,22 @@ from ..frames import (
     ResponseStarted,
     ResponseStatus,
     ToolCall,
-    TurnResumed,
     UserTranscript,
 )
-from ..processors.kernel.node import Node
 from ..processors.kernel.tasks import Stopped, close_stream
 from ..processors.processor import handles
 from ..session.tool_calls import call_refused
-from .answering import DEFAULT_SPENDING, PIECES, Answering, Aside, Pieces, Spending, Spent
-from .answers import Answers, log_caller, tool_choice_of
-from .context import (
-    DEFAULT_BUDGET,
-    MAX_CALLS_PER_TURN,
-    Budget,
-    Message,
-    Request,
-    ToolRequest,
-    log_calls,
-    messages,
-    refused,
-)
-from .eager import Eager, Guess
-from .service import stream_of
+from .answering import Answering, Aside, Pieces
+from .answers import log_caller, tool_choice_of
+from .asking import Asking
+from .context import MAX_CALLS_PER_TURN, Budget, Message, Request, ToolRequest, log_calls, messages, refused
+from .history import Summary
 from .thoughts import ThoughtsGiven
 
-__all__ = ["LLM", "Budget", "Message", "Pieces", "Request", "ToolRequest", "messages"]
+__all__ = ["LLM", "Budget", "Message", "Pieces", "Request", "Summary", "ToolRequest", "messages"]
 
 
-class LLM(Answers):
+class LLM(Asking):
     """Answers the caller, in text.
 
     A service implements `generate`. This class logs the caller's words and every tool call with its result, begins a
@@ -70,35 +58,13 @@ class LLM(Answers):
     not answered, or no service could transcribe the caller's speech. With None it says nothing.
 
     A call that has used up its `spending` ends with the reason "cap".
-
-    An `EagerEndOfTurn` lets the model begin, at most `eager_starts` times in a turn of the caller. Its answer is kept
-    back until the turn has ended with the same words, else it is thrown away: see `Eager`.
     """
 
     gives = frozenset({BotText, ToolCall})
     follows = frozenset({UserTranscript})
 
-    model: str = ""
-    timeout_s: float = 20.0
-    """The longest time without a piece of an answer, in seconds."""
-    max_answer_s: float = 300.0
-    """The longest time from a request to the end of its answer, in seconds."""
-    max_answer_characters: int = 32_768
-    chooses_tools: bool = False
-    """True if the service obeys `Request.tool_choice`."""
-    budget: Budget = DEFAULT_BUDGET
-    """The part of the conversation that each request carries."""
-    spending: Spending = DEFAULT_SPENDING
-    """The requests and tokens of one call."""
-    eager_starts: int = 2
-    """Answers that are begun in a turn of the caller before its end is certain; 0 begins none."""
     not_understood: str | None = "Sorry, I did not catch that."
-    thinks_first: bool | None = None
     failure: str | None = "Sorry, something went wrong. Could you say that again?"
-
-    def generate(self, request: Request) -> Pieces:
-        """Yield pieces of text, tool requests, and usage if it is known. An interruption cancels it."""
-        raise NotImplementedError
 
     def check_options(self, options: dict[str, Any]) -> None:
         """Raise ConfigurationError for an option that the service does not take. By default it takes none."""
@@ -108,32 +74,16 @@ class LLM(Answers):
     def __init__(self) -> None:
         super().__init__()
         self._answering: Answering | None = None  # the answer in progress
-        self._eager = Eager(self, self._asked)
-        self.spent = Spent()
-        """The requests and tokens that the call has used."""
-
-    def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
-        """Learn what stands between the caller's words, this service and the text-to-speech."""
-        super().check_place(before, after)
-        self._eager.place(before, after)
-
-    async def close(self) -> None:
-        """Stop answering. Overriding methods call this, too."""
-        self._eager.discard("the call ends")
-        await super().close()
 
     def client_changed(self, signal: ClientChanged) -> None:
         """Cancel the answer in progress once the client has gone."""
         super().client_changed(signal)
-        if self._unheard:
-            self._eager.discard("the client has gone")
-            if self._answering is not None:
-                self._answering.stop()
+        if self._unheard and self._answering is not None:
+            self._answering.stop()
 
     def interrupted(self, signal: Interrupted) -> None:
         """Cancel the answer in progress, and drop the jobs of interrupted turns."""
         super().interrupted(signal)
-        self._eager.discard("an interruption")
         if self._answering is not None and self._answering.turn <= signal.turn:
             self._answering.stop()
 
@@ -159,31 +109,8 @@ class LLM(Answers):
         if self._unanswered:
             self.queue(frame)
         else:
-            self._eager.discard("no answer is wanted")
+            self.forget_guess("no answer is wanted")
         await self.push(frame)
-
-    @handles(EagerEndOfTurn)
-    async def may_have_ended(self, frame: EagerEndOfTurn) -> None:
-        """Begin the answer, and keep it back until the turn has ended."""
-        config = self.config
-        if not (self._leaving or self._unheard or self.session.draining or self.spent.beyond(self.spending)):
-            self._eager.begin(frame.text, config, lambda: self._request(config, guess=frame.text))
-        await self.push(frame)
-
-    @handles(TurnResumed)
-    async def resumed(self, frame: TurnResumed) -> None:
-        """Throw the answer away that was begun too early."""
-        self.forget_guess("the caller goes on")
-        await self.push(frame)
-
-    def forget_guess(self, why: str) -> None:
-        """Throw away an answer that was prepared for the caller's turn, if there is one."""
-        self._eager.discard(why)
-
-    async def drain(self) -> None:
-        """Finish the responses that have begun and the `Say`s that wait, and begin no others."""
-        self._eager.discard("the engine gives up the call")
-        await super().drain()
 
     # -- the agent --------------------------------------------------------------------------------------------------
 
@@ -206,41 +133,32 @@ class LLM(Answers):
         config, failure, news = self.config, self.failure, self.session.calls.news
         choice = tool_choice_of(asked)
         self._unanswered = ""
-        request = self._request(config, extra, choice)
+        request = self.request(config, extra, choice)
         guess = self._eager.take(request if choice != "none" else None, config)
-        if guess is None and not self._may_spend():
+        if guess is None and not self.may_spend():
             return
         self.session.calls.asking()
         calls = self.session.calls.asked_in(turn)
         if calls < MAX_CALLS_PER_TURN and choice != "none":
-            try:
-                status = await self._respond(turn, config, lambda: self._asked(request, guess), model=True)
-            finally:
-                if guess is not None:
-                    guess.stop()
+
+            def answer() -> Pieces:
+                return (guess.pieces() if guess is not None else None) or self.ask(request)
+
+            with guess or nullcontext():
+                status = await self._respond(turn, config, answer, model=True)
         else:
             if choice != "none":
                 error = f"{calls} tool calls in one turn: it goes on without tools"
                 self.session.report(ServiceError(error), self.name)
             bare = msgspec.structs.replace(request, tools=())
-            status = await self._respond(turn, config, lambda: without_calls(self._asked(bare)), model=True)
+            status = await self._respond(turn, config, lambda: without_calls(self.ask(bare)), model=True)
         if status == "completed":
             self.session.calls.told(news)
+            self._history.answered()
         elif status == "failed" and self.session.floor.caller_speaking:
             self._unanswered = "words"  # the end of the caller's turn asks for the answer
         elif status == "failed" and failure:
             await self._respond(turn, config, lambda: fixed(failure))
-
-    def _request(self, config: EngineConfig, extra: str = "", choice: str = "", guess: str = "") -> Request:
-        """Return a request for an answer. `guess` are words of the caller that are not in the log yet."""
-        log, ledger = self.session.conversation, self.session.ledger
-        return Request(
-            instructions="\n\n".join(part for part in (config.prompt, extra) if part),
-            messages=messages(log, ledger, budget=self.budget, guess=guess),
-            tools=config.tools,
-            options=config.options,
-            tool_choice=choice if self.chooses_tools and choice != "none" else "",
-        )
 
     async def aside(self, request: Request, aside: Aside) -> None:
         """Answer a request beside the call, under the same limits and hooks as any answer.
@@ -248,30 +166,14 @@ class LLM(Answers):
         The text goes to `aside` and its tool calls are left in `aside.calls`: nothing of it is spoken, logged or run.
         Raises Stopped after `aside.stop()`, and the error of an answer that has failed.
         """
-        if not self._may_spend():
+        if not self.may_spend():
             raise ServiceError("the call's budget is used up")
-        generate = self._asked if request.tools else lambda asked: without_calls(self._asked(asked))
+        generate = self.ask if request.tools else lambda asked: without_calls(self.ask(asked))
         try:
             await aside.give(lambda: generate(request), again=True)
         except ThoughtsGiven:
             self.thinks_first = True
             raise ServiceError("the model says its thoughts, and marks only their end") from None
-
-    def _may_spend(self) -> bool:
-        """Return False, and end the call, if its budget is used up."""
-        if not self.spent.beyond(self.spending):
-            return True
-        if not self.session.draining:
-            self.session.report(ServiceError(f"the call's budget is used up: {self.spent}"), self.name)
-            self.spawn(self.session.end, "cap")
-        return False
-
-    def _asked(self, request: Request, guess: Guess | None = None) -> Pieces:
-        """Return the model's answer: first the one that was prepared, then a new one."""
-        if guess is not None and (prepared := guess.pieces()) is not None:
-            return prepared
-        self.spent.ask(request)
-        return stream_of(self, "generate", self.generate(request), PIECES)
 
     async def _respond(
         self, turn: int, config: EngineConfig, generate: Callable[[], Pieces], *, model: bool = False

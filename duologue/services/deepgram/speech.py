@@ -23,8 +23,6 @@ WORN_FLUSHES = 12
 """The number of `Flush` messages in a minute after which a response gets another connection."""
 KEPT_FLUSHES = 2
 """The number of `Flush` messages a minute that are kept for the ends of responses."""
-CLEARED_WITHIN_S = 2.0
-"""Seconds to wait for the answer to `Clear`; audio after them is that of the next text."""
 
 
 class _Metadata(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,8 +70,7 @@ class _Owed:
     """An answer that Aura owes: to a `Flush`, or to the `Clear` that ends a context."""
 
     context: str
-    cleared_at: float | None = None
-    """Loop time of the `Clear`, None for a `Flush`."""
+    clears: bool = False
 
 
 class AuraDialect(TTSDialect):
@@ -82,6 +79,8 @@ class AuraDialect(TTSDialect):
     Each sentence is flushed if the limit of flushes allows it, else the next ones are spoken with the end of the
     response. All audio comes before the `Flushed` of its `Flush`; after a `Clear` it is dropped up to the `Cleared`.
     """
+
+    one_at_a_time: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._owed: deque[_Owed] = deque()
@@ -130,7 +129,7 @@ class AuraDialect(TTSDialect):
         if self.is_spoken(context):
             return ()
         self._waiting = False
-        self._owed.append(_Owed(context, loop_time()))
+        self._owed.append(_Owed(context, clears=True))
         return (outgoing("Clear"),)
 
     def read(self, message: WireMessage) -> Sequence[Event]:
@@ -149,12 +148,9 @@ class AuraDialect(TTSDialect):
 
     def _speaking(self) -> str:
         """Return the context of the audio that comes now, "" for one that is over."""
-        owed = self._owed
-        while owed and owed[0].cleared_at is not None and loop_time() - owed[0].cleared_at > CLEARED_WITHIN_S:
-            owed.popleft()
-        if not owed:
+        if not self._owed:
             return self._context
-        return owed[0].context if owed[0].cleared_at is None else ""
+        return "" if self._owed[0].clears else self._owed[0].context
 
     def _flushed(self, sequence: int) -> Sequence[Event]:
         repeated = sequence == self._sequence and sequence >= 0
@@ -168,15 +164,15 @@ class AuraDialect(TTSDialect):
         return ()
 
     def _cleared(self) -> None:
-        if any(owed.cleared_at is not None for owed in self._owed):
-            while self._owed.popleft().cleared_at is None:
+        if any(owed.clears for owed in self._owed):
+            while not self._owed.popleft().clears:
                 pass
 
     def _warned(self, got: SpeakMessage) -> Sequence[Event]:
         if "flush" not in f"{got.code} {got.description}".lower():
             return (trouble(got, got.type),)
         # The text of the latest `Flush` still waits. A response that has ended cannot be spoken any more.
-        if self._owed and self._owed[-1].cleared_at is None:
+        if self._owed and not self._owed[-1].clears:
             context, self._waiting = self._owed.pop().context, True
             return (trouble(got, context if context == self._ended else got.type),)
         return (trouble(got, got.type),)
@@ -201,6 +197,7 @@ class FluxSpeechDialect(TTSDialect):
     """
 
     confirms_opening: ClassVar[bool] = True
+    one_at_a_time: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._turns: deque[_Turn] = deque()

@@ -14,10 +14,14 @@ from ...frames.text import from_json
 from ..stt import STT, Transcription
 from .api import OpenAIAPI, Streamed
 from .options import TRANSCRIPTION_FAMILIES, language_code
-from .stt_options import DEFAULT_STT_MODEL, NOT_STREAMED, STREAMED_ONLY, OpenAIFileSTTOptions, check_model
-
-MAX_TRANSCRIPT = 100_000
-"""The most characters of a transcript."""
+from .stt_options import (
+    DEFAULT_STT_MODEL,
+    MAX_TRANSCRIPT,
+    NOT_STREAMED,
+    STREAMED_ONLY,
+    OpenAIFileSTTOptions,
+    check_model,
+)
 
 
 class _Language(msgspec.Struct, frozen=True):
@@ -72,7 +76,7 @@ class OpenAIFileSTT(STT):
         self._api = OpenAIAPI(api_key, base_url)
         self._api.check()
         self._audio = bytearray()
-        self._text = ""  # the text so far of the request in progress
+        self._text = ""  # the text that the request in progress has brought
 
     async def open(self) -> None:
         """Open a connection. Raises ConnectionLost for a refused key or an unknown model."""

@@ -86,6 +86,10 @@ class RemoteService(Processor, Generic[D]):
         """The number of connections that were set up. One serves many utterances or responses."""
         return self._keeper.attempts.made
 
+    async def configured(self) -> None:
+        """Wait until the first agent has configured the engine: its parts open at the same time."""
+        await asyncio.sleep(0)
+
     async def connect_first(self) -> None:
         """Make the first connection. Raises ConnectionLost, DeadlineExceeded or ConfigurationError.
 

@@ -159,6 +159,7 @@ class SpeechContext:
         self.waiting_bytes = self.guessed = 0
         self.whole = WholeSamples()
         self._align_anew()
+        self.touch()
 
     async def next(self, timeout_s: float) -> ContextAudio | None:
         """Return the next audio, None at the end. Raises the context's error or DeadlineExceeded."""

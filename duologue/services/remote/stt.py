@@ -150,6 +150,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
     async def open(self) -> None:
         """Connect. Raises ConnectionLost if the vendor refuses, DeadlineExceeded if it takes too long."""
         await STT.open(self)
+        await self.configured()
         self.config = self.setup()
         await self.connect_first()
 

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from typing import ClassVar, Literal
 
-from ...errors import ServiceError
+from ...errors import DeadlineExceeded, ServiceError
 from ...frames import BotAudio, BotText, Interrupted, ResponseEnded, ResponseStarted, Word, WordTimes
 from ...processors.processor import handles
 from ..spoken_text import Reader
@@ -29,6 +29,9 @@ class TTSDialect(ConnectionDialect):
     confirms_opening: ClassVar[bool] = False
     times_from: ClassVar[Literal["chunk", "context"]] = "chunk"
     """The zero of the vendor's word times: the audio of the same message, or the context's first audio."""
+    one_at_a_time: ClassVar[bool] = False
+    """True for a vendor without contexts. If it gives no audio in time, its connection is replaced, because it would
+    speak the next text behind the missing one."""
 
     def open(self, context: str, voice: str, language: str) -> Sequence[WireMessage]:
         """Return the messages that open a context. A voice or language of "" is the vendor's default."""
@@ -88,7 +91,8 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
     async def open(self) -> None:
         """Connect. Raises ConnectionLost if the vendor refuses, DeadlineExceeded if it takes too long."""
         await TTS.open(self)
-        self.config = self.setup("", self.language)
+        await self.configured()
+        self.config = self.setup(self.agent_voice, self.language)
         await self.connect_first()
 
     async def close(self) -> None:
@@ -189,7 +193,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
 
     async def _give_until_done(self, context: SpeechContext) -> None:
         error = await self._give_chunks(context)
-        if error is not None and self._recovery.failed(error) and not context.spoken_s and self._repeat(context):
+        if error is not None and self._recovery.failed(error) and not context.spoken_s and self._repeat(context, error):
             log.info("session %s: %s is asked once more: %s", self.session.id, self.name, error)
             error = await self._give_chunks(context)
             if error is not None:
@@ -203,6 +207,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             for written, said in context.leave_out_rest():
                 self.session.ledger.correct_text(context.response.response_id, written, said)
             self._stop(context)
+            self._lose_hung(error)
         if not context.spoken_s:
             return
         if words := context.times_of_rest():
@@ -224,14 +229,23 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             return error
         return None
 
-    def _repeat(self, context: SpeechContext) -> bool:
+    def _repeat(self, context: SpeechContext, error: Exception) -> bool:
         """Send a context without audio once more, as a new one. Returns False if that cannot be done now."""
         if self.connection is None or self.held or self.failure is not None or self._not_set_up is not None:
             return False
         self._stop(context)
         self._contexts += 1
         context.begin_again(f"context_{self._contexts}")
-        self._send_again(self.connection, context)
+        if not self._lose_hung(error):  # else the next connection gets it
+            self._send_again(self.connection, context)
+        return True
+
+    def _lose_hung(self, error: Exception) -> bool:
+        """Replace the connection after an answer that did not come in time, if the next one would wait behind it."""
+        connection = self.connection
+        if connection is None or not connection.dialect.one_at_a_time or not isinstance(error, DeadlineExceeded):
+            return False
+        connection.lose(f"a response hangs: {error}")
         return True
 
     async def _give(self, context: SpeechContext, chunk: ContextAudio) -> None:
