@@ -15,6 +15,7 @@ from rich.table import Table
 from ...errors import BadInput, MissingExtra
 
 NONE = "–"
+NAME_WIDTH = 28
 
 
 def middle(values: Iterable[float | None]) -> float | None:
@@ -42,7 +43,8 @@ def show(console: Console, title: str, columns: Sequence[str], rows: Iterable[Se
     """Print a table: its first column is on the left, all others on the right."""
     table = Table(title=title, title_justify="left")
     for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left", no_wrap=not number)
+        width = None if number else NAME_WIDTH
+        table.add_column(column, justify="right" if number else "left", no_wrap=not number, max_width=width)
     for row in rows:
         table.add_row(*row)
     console.print(table)

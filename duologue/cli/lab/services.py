@@ -7,7 +7,8 @@ import typing
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
-from typing import Any, Literal, TypeVar
+from pathlib import PurePath
+from typing import Any, Literal
 
 from ...errors import ConfigurationError, check_installed
 from ...services.vendors import Offer, find, offered
@@ -18,12 +19,13 @@ LOCAL: dict[str, str] = {"stt": "sphinx", "tts": "espeak"}
 TRANSCRIPT_S, INTERIM_S, FIRST_AUDIO_S = 0.1, 0.3, 0.08
 """The times of the scripted servers: to a transcript, between interim texts, and to the first audio, in seconds."""
 
-S = TypeVar("S")
-
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A service as it was named: "deepgram", or with a model (or a voice, or a file) "openai:whisper-1"."""
+    """A service as it was named: "deepgram", or with a model (or a voice, or a file) "openai:whisper-1".
+
+    Of a file or a folder, `name` has the last part only.
+    """
 
     name: str
     offer: Offer
@@ -66,10 +68,12 @@ def entries(kind: Kind, names: str, *, scripted: bool = False) -> list[Entry]:
     found: dict[str, Entry] = {}
     for name in filter(None, map(str.strip, names.split(","))):
         short, _, argument = name.partition(":")
-        entry = Entry(name, find(kind, LOCAL[kind] if short == "local" else short), argument)
-        if name in found:
-            raise ConfigurationError(f"{name} is named twice")
-        found[name] = entry
+        offer = find(kind, LOCAL[kind] if short == "local" else short)
+        label = f"{short}:{PurePath(argument).name}" if offer.needs and argument else name
+        entry = Entry(label, offer, argument)
+        if label in found:
+            raise ConfigurationError(f"{label} is named twice")
+        found[label] = entry
         _check(kind, entry, scripted)
     if not found:
         raise ConfigurationError(f"name one service or more: {', '.join(['local', *offered(kind)])}")
