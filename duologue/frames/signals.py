@@ -175,6 +175,8 @@ class Usage(Signal, frozen=True, kw_only=True, tag="Usage"):
     """The consumption of one response or one transcript. The provider counts the tokens; the seconds are of audio.
 
     `input_audio_tokens` and `output_audio_tokens` are the audio among the tokens, for providers that report it.
+    `discarded` is the consumption of an answer that was prepared and thrown away: it belongs to no response. If the
+    provider had not told its tokens yet, they are an estimate.
     """
 
     service: str
@@ -189,6 +191,7 @@ class Usage(Signal, frozen=True, kw_only=True, tag="Usage"):
     characters: int = 0
     input_audio_s: float = 0.0
     output_audio_s: float = 0.0
+    discarded: bool = False
 
 
 class ConnectionChanged(WellFormed, Signal, frozen=True, kw_only=True, tag="ConnectionChanged"):
@@ -208,6 +211,17 @@ class ConnectionChanged(WellFormed, Signal, frozen=True, kw_only=True, tag="Conn
     how: str = ""
     attempt: int = 0
     gap_ms: float = 0.0
+
+
+class ServiceChanged(WellFormed, Signal, frozen=True, kw_only=True, tag="ServiceChanged"):
+    """In a `Fallback`, the service `target` takes the place of `source`, for `reason`: a failure, or its recovery."""
+
+    texts = ("reason",)
+
+    kind: Literal["stt", "llm", "tts"]
+    source: str
+    target: str
+    reason: str = ""
 
 
 class ResumptionHandle(Signal, frozen=True, kw_only=True, tag="ResumptionHandle"):

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
-from ..frames import EndOfTurn, Frame, Input, SpeechStarted, SpeechStopped, Usage, UserAudio, UserTranscript
+from ..frames import (
+    EagerEndOfTurn,
+    EndOfTurn,
+    Frame,
+    Input,
+    SpeechStarted,
+    SpeechStopped,
+    TurnResumed,
+    Usage,
+    UserAudio,
+    UserTranscript,
+)
 from ..processors.kernel.lane import DONE, Overdue
 from ..processors.kernel.node import Node
 from ..processors.processor import handles
@@ -32,6 +43,9 @@ class STT(Service):
     is reported, and the transcript is `partial()`; an empty one is marked as `failed`. After three failures in a row
     the service is given up, unless it left a partial text: see `Recovery`. An utterance longer than `max_utterance_s`
     is transcribed in parts of that length.
+
+    An `EagerEndOfTurn` goes on with the latest interim text, and once more with each later one, behind a `TurnResumed`.
+    A service without interim texts drops it.
     """
 
     sample_rate: int = 16_000
@@ -59,6 +73,11 @@ class STT(Service):
     failure: Exception | None = None
     """The error with which the service was given up."""
 
+    answered: bool = True
+    """False if the service has not confirmed the text of the latest utterance: it may be lost."""
+    interims: Callable[[str], Awaitable[None]] | None = None
+    """Takes the interim texts in place of the pipeline, for a service in a `Fallback`."""
+
     def __init__(self) -> None:
         super().__init__()
         self._speech = CallerSpeech(self)
@@ -66,12 +85,20 @@ class STT(Service):
         self._listening = False
         self._ending = False  # the end of the turn awaits its transcript
         self._stopped_at = 0.0
+        self._interim_text = ""  # the latest of the utterance in progress
+        self._probable_end: EagerEndOfTurn | None = None  # the probable end of the turn, until the caller goes on
+        self._guess_told = False  # it was pushed, with a text
 
     def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
         """Require the ends of the caller's turns, unless the service gives them itself, and that `__init__` has run."""
         super().check_place(before, after)
         if EndOfTurn not in self.gives:
             check_turns(self, before, after)
+
+    @property
+    def at_work(self) -> STT:
+        """The service that `Usage` names: this one, or the one of a `Fallback` that has the utterance."""
+        return self
 
     async def open(self) -> None:
         """Begin to listen. Overriding methods call this first."""
@@ -129,9 +156,34 @@ class STT(Service):
         self._stopped_at = frame.at
         await self.push(frame)
 
+    @handles(EagerEndOfTurn, queued=True)
+    async def may_have_ended(self, frame: EagerEndOfTurn) -> None:
+        """Add the text to a probable end of the turn."""
+        if self._listening:
+            self._probable_end = msgspec.structs.replace(frame, utterance=self._speech.utterance)
+            await self._tell_guess()
+
+    @handles(TurnResumed, queued=True)
+    async def resumed(self, frame: TurnResumed) -> None:
+        """Take the probable end back, if it was told."""
+        self._probable_end = None
+        if self._guess_told:
+            self._guess_told = False
+            await self.push(msgspec.structs.replace(frame, utterance=self._speech.utterance))
+
+    async def _tell_guess(self) -> None:
+        eager, text = self._probable_end, self._interim_text
+        if eager is None or not text or text == eager.text:
+            return
+        if self._guess_told:
+            await self.resumed(TurnResumed(at=self.session.now()))
+        self._probable_end, self._guess_told = msgspec.structs.replace(eager, text=text), True
+        await self.push(self._probable_end)
+
     @handles(EndOfTurn, queued=True)
     async def end_of_turn(self, frame: EndOfTurn) -> None:
         """Push the final transcript, then the end of the turn."""
+        self._probable_end, self._guess_told = None, False
         if self._listening:
             self._speech.frames.append(frame)
             self._ending = True
@@ -174,6 +226,7 @@ class STT(Service):
 
     async def _begin(self, start: SpeechStarted) -> None:
         self._listening = True
+        self._interim_text = ""
         utterance = start.utterance or self.session.conversation.new_id()
         kept = self._speech.begin(msgspec.structs.replace(start, utterance=utterance))
         await self._transcribing.begin()
@@ -199,6 +252,9 @@ class STT(Service):
 
     async def tell_interim(self, text: str) -> None:
         """Push an interim text of the utterance in progress, for services whose texts arrive at any time."""
+        if self.interims is not None:
+            await self.interims(text)
+            return
         speech = self._speech
         transcript = UserTranscript(text=text, final=False, start_s=speech.began_at, utterance=speech.utterance)
         told = await self.session.hooks.transcript(transcript)
@@ -206,6 +262,9 @@ class STT(Service):
         if told is not None and going_on and not speech.released:
             await self.push_up(told)  # turn-taking sits above
             await self.push(told)
+            self._interim_text = told.text
+            if self._probable_end is not None:
+                await self._tell_guess()
 
     async def _finish(self, end_s: float) -> None:
         speech = self._speech
@@ -217,7 +276,7 @@ class STT(Service):
         if said is None:
             self.abandon()
         # After what follows from the transcript: the caller waits for that.
-        usage = Usage(service=self.name, model=self.model, input_audio_s=fed_s)
+        usage = Usage(service=self.at_work.name, model=self.at_work.model, input_audio_s=fed_s)
         asyncio.get_running_loop().call_soon(self.broadcast, usage)
         await self._tell(
             UserTranscript(
