@@ -48,6 +48,11 @@ for expression in make:
     [
         ("websockets", ["duologue.services.openai.OpenAIRealtime()", "duologue.services.google.GeminiLive()"]),
         (
+            "websockets",
+            ["duologue.services.elevenlabs.ElevenLabsSTT()", "duologue.services.elevenlabs.ElevenLabsTTS()"],
+        ),
+        ("elevenlabs", ["duologue.services.elevenlabs.ElevenLabsHTTPTTS()"]),
+        (
             "openai",
             [
                 "duologue.services.openai.OpenAIRealtime()",

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from .mocks import MockLLM as MockLLM
     from .mocks import MockSTT as MockSTT
     from .mocks import MockTTS as MockTTS
+    from .scripted.elevenlabs import ScriptedElevenLabs as ScriptedElevenLabs
+    from .scripted.elevenlabs_http import ScriptedElevenLabsHTTP as ScriptedElevenLabsHTTP
     from .scripted.google import ScriptedGemini as ScriptedGemini
     from .scripted.manners import FAULTS as FAULTS
     from .scripted.manners import Manners as Manners
@@ -31,6 +33,8 @@ _HOMES = {
     "caller": "Line SimulatedCaller",
     "clock": "Deadlock run sweep",
     "mocks": "MockLLM MockSTT MockTTS",
+    "scripted.elevenlabs": "ScriptedElevenLabs",
+    "scripted.elevenlabs_http": "ScriptedElevenLabsHTTP",
     "scripted.google": "ScriptedGemini",
     "scripted.manners": "FAULTS Manners",
     "scripted.openai": "ScriptedOpenAI",

@@ -26,7 +26,7 @@ def private_of_others(tree: ast.AST) -> list[str]:
     return found
 
 
-@pytest.mark.parametrize("vendor", ["openai", "google", "deepgram"])
+@pytest.mark.parametrize("vendor", ["openai", "google", "deepgram", "elevenlabs"])
 def test_no_private_attribute_of_an_sdk_is_used(vendor: str) -> None:
     for path in FILES:
         if path.parent.name == vendor or path.name in ("pushing.py", "websocket.py"):

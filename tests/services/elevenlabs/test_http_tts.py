@@ -196,7 +196,8 @@ async def test_an_answer_that_never_begins_is_given_up_in_time() -> None:
 
 
 async def test_a_text_of_a_hundred_thousand_characters_is_spoken_in_pieces_that_the_vendor_takes() -> None:
-    async with speaking(chunk_bytes=480_000, with_alignment=False) as agent:
+    options = ElevenLabsHTTPTTSOptions(sample_rate=8_000)
+    async with speaking(options, chunk_bytes=480_000, with_alignment=False) as agent:
         response = await agent.begins()
         await agent.writes(response, "word " * 20_000)
         await agent.ends(response)

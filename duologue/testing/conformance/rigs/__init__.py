@@ -8,11 +8,13 @@ from ..rig import Rig
 def all_rigs() -> list[Rig]:
     """The cascades of local and of remote services, and the native engines with either side's turn detection.
 
-    Raises MissingExtra without the extras `local`, `openai`, `google`, `deepgram` and `testing`.
+    Raises MissingExtra without the extras `local`, `openai`, `google`, `deepgram`, `elevenlabs` and `testing`.
     """
     from .cascade import CascadeRig
     from .deepgram import DeepgramRig
+    from .elevenlabs import ElevenLabsRig
     from .google import GeminiRig
+    from .models import MODEL_VENDORS, ModelRig
     from .openai import OpenAIRig
     from .openai_audio import OpenAIAudioRig
     from .remote import RemoteCascadeRig
@@ -22,6 +24,9 @@ def all_rigs() -> list[Rig]:
         RemoteCascadeRig(),
         DeepgramRig(),
         DeepgramRig("Flux"),
+        ElevenLabsRig(),
+        ElevenLabsRig("HTTP"),
+        *map(ModelRig, MODEL_VENDORS),
         OpenAIAudioRig(),
         OpenAIRig(),
         OpenAIRig(detects_turns=False),
