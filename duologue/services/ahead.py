@@ -17,7 +17,7 @@ MAX_HELD_BYTES = 2**20
 """Audio of a sentence that is kept until its turn comes: 20 s at 24 kHz. Then its synthesis waits."""
 
 
-class Speaker(Protocol):
+class Synthesizing(Protocol):
     """The part of a `TTS` that this class uses."""
 
     ahead: int
@@ -37,7 +37,7 @@ class Ahead:
     cancels them.
     """
 
-    def __init__(self, speaker: Speaker) -> None:
+    def __init__(self, speaker: Synthesizing) -> None:
         self.busy = False
         """True while a sentence is spoken."""
         self._speaker = speaker
@@ -87,7 +87,7 @@ class Ahead:
 class Begun:
     """The speech of one sentence, which a task reads before it is wanted."""
 
-    def __init__(self, speaker: Speaker, sentence: BotText, text: str, voice: str) -> None:
+    def __init__(self, speaker: Synthesizing, sentence: BotText, text: str, voice: str) -> None:
         self.sentence = sentence
         self.is_begun = False
         self._speaker, self.text, self._voice = speaker, text, voice
