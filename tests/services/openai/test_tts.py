@@ -13,7 +13,7 @@ import pytest
 from duologue.errors import BadInput, ConfigurationError
 from duologue.frames import BotAudio, Interrupted, ResponseEnded, SpeechStarted
 from duologue.services.openai import OpenAITTS, OpenAITTSOptions
-from duologue.services.openai.tts import IDLE_S
+from duologue.services.openai.api import IDLE_S
 from duologue.services.remote.errors import ConnectionLost
 from duologue.testing.mocks import MockLLM
 from duologue.testing.scripted.openai_api import ScriptedOpenAIHTTP
