@@ -32,7 +32,7 @@ class Prepare(Control, frozen=True, kw_only=True, tag="Prepare"):
     language: str = ""
 
 
-class Speaker(Protocol):
+class Synthesizing(Protocol):
     """The part of a `TTS` that this class uses."""
 
     ahead: int
@@ -57,7 +57,7 @@ class Ahead:
     sentence that is prepared before its response has begun. An interruption cancels them.
     """
 
-    def __init__(self, speaker: Speaker) -> None:
+    def __init__(self, speaker: Synthesizing) -> None:
         self.busy = False
         """True while a sentence is spoken."""
         self._speaker = speaker
@@ -162,7 +162,7 @@ class Ahead:
 class Begun:
     """The speech of one sentence, which a task reads before it is wanted."""
 
-    def __init__(self, speaker: Speaker, sentence: BotText | None, text: str, voice: str) -> None:
+    def __init__(self, speaker: Synthesizing, sentence: BotText | None, text: str, voice: str) -> None:
         self.sentence = sentence
         """None for a sentence whose response has not begun."""
         self.is_begun = False
