@@ -45,6 +45,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "services.google",
         "services.local",
         "services.elevenlabs",
+        "services.assemblyai",
         "services.deepgram",
         "services.whisper",
         "services.piper",
