@@ -46,6 +46,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "services.local",
         "services.elevenlabs",
         "services.assemblyai",
+        "services.cartesia",
         "services.deepgram",
         "services.whisper",
         "services.piper",
