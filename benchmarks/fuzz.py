@@ -55,6 +55,7 @@ def main(inputs: int, seed: int) -> dict[str, Any]:
         "warnings_in_log": seen.warnings,
         "server_memory_mb": seen.memory_mb,
         "server_memory_growth_mb": seen.memory_growth_mb,
+        "server_memory_settled_mb": seen.memory_settled_mb,
         "server_threads_left": seen.threads_left,
         "server_threads": seen.threads,
         "server_descriptors_left": seen.descriptors_left,

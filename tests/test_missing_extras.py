@@ -52,7 +52,15 @@ for expression in make:
             ["duologue.services.elevenlabs.ElevenLabsSTT()", "duologue.services.elevenlabs.ElevenLabsTTS()"],
         ),
         ("elevenlabs", ["duologue.services.elevenlabs.ElevenLabsHTTPTTS()"]),
-        ("openai", ["duologue.services.openai.OpenAIRealtime()", "duologue.services.openai.OpenAISTT()"]),
+        (
+            "openai",
+            [
+                "duologue.services.openai.OpenAIRealtime()",
+                "duologue.services.openai.OpenAISTT()",
+                "duologue.services.openai.OpenAITTS()",
+                "duologue.services.openai.OpenAIFileSTT()",
+            ],
+        ),
         (
             "deepgram",
             [

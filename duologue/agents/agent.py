@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -30,11 +30,13 @@ MAX_HISTORY = 100
 class Agent:
     """A persona that talks to the caller: its instructions, its voice, its tools, and the agents that may follow it.
 
-    `targets` names the agents that it may hand the call to, None meaning any. `engine` names the branch of a `Switch`
-    whose engine serves it; "" if there is only one engine. The agent says `greeting` when it takes the call, `farewell`
-    when it hands the call on. `voice` is one of the engine's voices or, for an agent that several kinds of engines may
-    serve, one for each family of voices: {"openai": "marin", "gemini": "Kore", "espeak": "en-us+f3"}. Functions in
-    `tools` become `Tool` objects. Raises ConfigurationError, with the mend, for an unknown or wrong field.
+    `targets` names the agents that it may hand the call to, None meaning any. `engine` names the branch of a
+    `Switch` whose engine serves it; "" if there is only one engine. The agent says `greeting` when it takes the
+    call, `farewell` when it hands the call on. With `history` "own" its model knows the call from its hand-off on,
+    which has the reason and the summary, instead of all of it. `voice` is one of the engine's voices or, for an
+    agent that several kinds of engines may serve, one for each family of voices: {"openai": "marin", "gemini":
+    "Kore", "espeak": "en-us+f3"}. Functions in `tools` become `Tool` objects. Raises ConfigurationError, with the
+    mend, for an unknown or wrong field.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Agent:
     engine: str = ""
     greeting: str = ""
     farewell: str = ""
+    history: Literal["all", "own"] = "all"
     toolset: tuple[Tool, ...] = field(init=False, repr=False, compare=False)
     """The same as `tools`, all of them `Tool` objects."""
 
@@ -58,6 +61,8 @@ class Agent:
         if not isinstance(self.voice, Mapping):
             check_strings(self, "voice")
         check_several("Agent", "tools", self.tools, "tools=[f]")
+        if self.history not in ("all", "own"):
+            raise ConfigurationError(f'an agent\'s history is "all" or "own", not {self.history!r}')
         if self.targets is not None:
             check_several("Agent", "targets", self.targets, 'targets=("Billing",)')
         # As models and clients give names back.

@@ -180,6 +180,7 @@ class Cascade(Pipeline):
         config = self._changed(change)
         self.llm.config = config
         self.stt.language = self.tts.language = config.language
+        self.tts.agent_voice = config.voice
 
     def _changed(self, change: Configure) -> EngineConfig:
         config = self.config.changed(change)

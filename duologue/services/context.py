@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -96,17 +96,44 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
 DEFAULT_BUDGET = Budget()
 
 
+class Part(NamedTuple):
+    """The newest items of a log within a budget, oldest first; the ids of the images among them that do not fit.
+
+    `cut` is True if older items do not fit.
+    """
+
+    items: list[Item]
+    hidden: set[str]
+    cut: bool
+
+
 def messages(
-    conversation: Conversation, ledger: Ledger, *, open_calls: bool = True, budget: Budget = DEFAULT_BUDGET
+    conversation: Conversation,
+    ledger: Ledger,
+    *,
+    open_calls: bool = True,
+    budget: Budget = DEFAULT_BUDGET,
+    since: str = "",
 ) -> tuple[Message, ...]:
     """Return the conversation in the form that language models take, as far as the budget allows.
+
+    `since` is the id of the first item that counts, "" for all.
+    """
+    part = newest_part(conversation, ledger, budget, since)
+    return rendered(conversation, ledger, part, budget, open_calls=open_calls)
+
+
+def rendered(
+    conversation: Conversation, ledger: Ledger, part: Part, budget: Budget, *, open_calls: bool = True
+) -> tuple[Message, ...]:
+    """Return a part of the log in the form that language models take.
 
     Consecutive items of one side are one message. An agent's message is its heard text. A response that is not settled
     is sent with its text up to now, and corrected later if the caller interrupts it. A tool call without a result is
     answered "pending", because models require a result for every call; without `open_calls` it is left out. The last
     message tells the results that came late (`ToolCalls.news`).
     """
-    items, hidden = _within(conversation, ledger, budget)
+    items, hidden, _ = part
     results = {item.call_id: item for item in items if item.kind == "tool_result"}
     out: list[Message] = []
     asked: list[Item] = []
@@ -152,19 +179,19 @@ def _news(conversation: Conversation, items: Sequence[Item], ledger: Ledger) -> 
     ]
 
 
-def _within(conversation: Conversation, ledger: Ledger, budget: Budget) -> tuple[list[Item], set[str]]:
-    """Return the items of the newest turns within the budget, oldest first, and the ids of the images that do not fit.
+def newest_part(conversation: Conversation, ledger: Ledger, budget: Budget, since: str = "") -> Part:
+    """Return the newest turns within the budget, each as a whole, from the item `since` on.
 
     The time it takes grows with these items, not with the conversation.
     """
-    if _all_fit(conversation, ledger, budget):
-        return list(conversation), set()
+    if not since and _all_fit(conversation, ledger, budget):
+        return Part(list(conversation), set(), False)
     text_left, images_left = budget.text_bytes, budget.image_bytes
     items_left = ITEMS_PER_MESSAGE * max(1, budget.messages)
     newest = next((item.turn for item in reversed(conversation) if item.turn), -1)
     found: list[Item] = []
     hidden: set[str] = set()
-    sides, side, heard_caller = 0, "", False
+    sides, side, heard_caller, cut = 0, "", False, False
     backwards = reversed(conversation)
     for item in backwards:
         shown, size = _sizes(item, ledger)
@@ -174,6 +201,7 @@ def _within(conversation: Conversation, ledger: Ledger, budget: Budget) -> tuple
         sides += bool(now) and now != side
         side = now if now or not size else ""
         if text_left < 0 or items_left < 0 or sides > budget.messages:
+            cut = True
             if item.turn != newest:
                 _end_before(item, found, backwards)
                 break
@@ -185,8 +213,10 @@ def _within(conversation: Conversation, ledger: Ledger, budget: Budget) -> tuple
                 hidden.add(item.id)
         heard_caller = heard_caller or _is_words(item)
         found.append(item)
+        if item.id == since:
+            break
     found.reverse()
-    return found, hidden
+    return Part(found, hidden, cut)
 
 
 def _end_before(item: Item, found: list[Item], before: Iterator[Item]) -> None:
@@ -287,6 +317,15 @@ def _recent(told: Sequence[Message], limit: int) -> tuple[Message, ...]:
     if words is None or any(message is words for message in told[begin:]):
         return tuple(told[begin:])
     return (words, *told[begin:])
+
+
+def own_since(session: Session) -> str:
+    """Return the id of the item from which on the session's agent knows the log, "" for all: see `Agent.history`."""
+    agent = session.agent
+    if agent is None or agent.history == "all":
+        return ""
+    handoffs = (item.id for item in reversed(session.conversation) if item.kind == "handoff" and item.text)
+    return next(handoffs, "")
 
 
 def estimated_tokens(request: Request) -> int:

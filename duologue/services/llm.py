@@ -38,10 +38,11 @@ from .context import (
     messages,
     refused,
 )
+from .history import History, Summary
 from .service import stream_of
 from .thoughts import ThoughtsGiven
 
-__all__ = ["LLM", "Budget", "Message", "Pieces", "Request", "ToolRequest", "messages"]
+__all__ = ["LLM", "Budget", "Message", "Pieces", "Request", "Summary", "ToolRequest", "messages"]
 
 
 class LLM(Answers):
@@ -81,6 +82,8 @@ class LLM(Answers):
     """True if the service obeys `Request.tool_choice`."""
     budget: Budget = DEFAULT_BUDGET
     """The part of the conversation that each request carries."""
+    summary: Summary | None = None
+    """When older turns are replaced by a summary; None for never. Then they are left out beyond the budget."""
     spending: Spending = DEFAULT_SPENDING
     """The requests and tokens of one call."""
     not_understood: str | None = "Sorry, I did not catch that."
@@ -99,6 +102,7 @@ class LLM(Answers):
     def __init__(self) -> None:
         super().__init__()
         self._answering: Answering | None = None  # the answer in progress
+        self._history = History(self)
         self.spent = Spent()
         """The requests and tokens that the call has used."""
 
@@ -161,7 +165,7 @@ class LLM(Answers):
             return
         request = Request(
             instructions="\n\n".join(part for part in (config.prompt, extra) if part),
-            messages=messages(self.session.conversation, self.session.ledger, budget=self.budget),
+            messages=self._history.messages(),
             tools=config.tools,
             options=config.options,
             tool_choice=choice if self.chooses_tools and choice != "none" else "",
@@ -169,15 +173,16 @@ class LLM(Answers):
         self.session.calls.asking()
         calls = self.session.calls.asked_in(turn)
         if calls < MAX_CALLS_PER_TURN and choice != "none":
-            status = await self._respond(turn, config, lambda: self._asked(request), model=True)
+            status = await self._respond(turn, config, lambda: self.ask(request), model=True)
         else:
             if choice != "none":
                 error = f"{calls} tool calls in one turn: it goes on without tools"
                 self.session.report(ServiceError(error), self.name)
             bare = msgspec.structs.replace(request, tools=())
-            status = await self._respond(turn, config, lambda: without_calls(self._asked(bare)), model=True)
+            status = await self._respond(turn, config, lambda: without_calls(self.ask(bare)), model=True)
         if status == "completed":
             self.session.calls.told(news)
+            self._history.answered()
         elif status == "failed" and self.session.floor.caller_speaking:
             self._unanswered = "words"  # the end of the caller's turn asks for the answer
         elif status == "failed" and failure:
@@ -191,7 +196,7 @@ class LLM(Answers):
         """
         if not self._may_spend():
             raise ServiceError("the call's budget is used up")
-        generate = self._asked if request.tools else lambda asked: without_calls(self._asked(asked))
+        generate = self.ask if request.tools else lambda asked: without_calls(self.ask(asked))
         try:
             await aside.give(lambda: generate(request), again=True)
         except ThoughtsGiven:
@@ -207,7 +212,8 @@ class LLM(Answers):
             self.spawn(self.session.end, "cap")
         return False
 
-    def _asked(self, request: Request) -> Pieces:
+    def ask(self, request: Request) -> Pieces:
+        """Return the answer to a request, which counts for the call's spending."""
         self.spent.ask(request)
         return stream_of(self, "generate", self.generate(request), PIECES)
 

@@ -61,6 +61,8 @@ class TTS(Service):
     """The family of the service's voices, by which an `Agent` can name a voice for each engine."""
     language: str = ""
     """The agent's language, from its configuration; "" means the service's default."""
+    agent_voice: str = ""
+    """The agent's voice, from its configuration, for what is prepared before a response. Each response has its own."""
 
     reading: Rules | None = None
     """Says numbers, addresses and the like in words: a `Reading`. None leaves these to the voice."""

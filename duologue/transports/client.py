@@ -32,12 +32,16 @@ MAX_EARLY_MESSAGES = 100
 
 SHUTTING_DOWN = "server is shutting down"
 """The reason of a call that ended because its server stops."""
+MESSAGE_S = 0.00005
+"""Seconds that every message counts beyond reading it: what follows in the rest of the call takes at least this."""
 NEED = 0.01
-"""The part of a core that the messages of each client may take in any case. Audio in real time takes less."""
-CROWD_SHARE = 0.05
+"""The part of a core for the messages of each client, in any case. Audio in real time takes 0.004 to 0.006."""
+CROWD_SHARE = 0.02
 """The part of a core for the messages of all clients beyond that, together."""
 AT_ONCE_S = 0.02
-"""Seconds of work that a client may save up from its own part; and the same for all clients together."""
+"""Seconds of work that a client may save up from its own part."""
+CROWD_AT_ONCE_S = 0.1
+"""Seconds of work that all clients together may save up: a client may add a long conversation at once."""
 MAX_PAUSE_S = 1.0
 """The longest pause: a client that is not read for seconds would count as lost."""
 
@@ -312,7 +316,7 @@ class Crowd:
         """Return the seconds to wait after `took_s` seconds of work, at loop time `now`."""
         self._spent_s = max(0.0, self._spent_s - (now - self._at) * CROWD_SHARE) + took_s
         self._at = now
-        return min(MAX_PAUSE_S, max(0.0, self._spent_s - AT_ONCE_S) / CROWD_SHARE)
+        return min(MAX_PAUSE_S, max(0.0, self._spent_s - CROWD_AT_ONCE_S) / CROWD_SHARE)
 
 
 class Pace:
@@ -330,7 +334,8 @@ class Pace:
         self._at = now
 
     def pause_s(self, took_s: float, now: float) -> float:
-        """Return the seconds to wait after a message that took `took_s` seconds, at loop time `now`; mostly 0."""
+        """Return the seconds to wait after a message whose reading took `took_s` seconds, at loop time `now`."""
+        took_s += MESSAGE_S
         spent_s = max(0.0, self._spent_s - (now - self._at) * NEED) + took_s
         self._at = now
         self._spent_s = min(spent_s, AT_ONCE_S)

@@ -103,6 +103,8 @@ class Seen:
     answers_s: list[float] = field(default_factory=list)
     memory_mb: float = 0.0
     memory_growth_mb: float = 0.0
+    memory_settled_mb: float = 0.0
+    """After the clients have gone."""
     threads_left: int = 0
     threads: list[str] = field(default_factory=list)
     """Where the server's threads are, if there are some left."""
@@ -197,12 +199,13 @@ async def fuzz_doors(
             while time.monotonic() < until and held.num_fds() > before[1]:
                 await asyncio.sleep(0.5)
             seen.descriptors_left = max(0, held.num_fds() - before[1])
+            seen.memory_settled_mb = round(_memory_mb(held), 1)
             threads = await _threads(directory, process)
             seen.threads_left = max(0, len(threads) - before[0])
             seen.threads = threads if seen.threads_left else []
     log = (directory / "output.txt").read_text(errors="replace")
     seen.unexpected, seen.warnings = unexpected(log), _grouped(log, "WARNING")
-    seen.tracebacks = _tracebacks(log)
+    seen.tracebacks = tracebacks(log)
     if (directory / "breach.txt").exists():
         seen.ways_in.append((directory / "breach.txt").read_text().splitlines()[0])
     seen.seconds = round(time.monotonic() - began, 1)
@@ -242,9 +245,10 @@ def unexpected(log: str) -> dict[str, int]:
     return {**found, **_grouped(log, "ERROR"), **_grouped(log, "CRITICAL")}
 
 
-def _tracebacks(log: str) -> list[str]:
-    """Return one traceback of each kind: the frames of Python's that repeat are left out by Python itself."""
-    found = re.findall(r"^ERROR[^\n]*\n(?:(?!WARNING|ERROR|INFO)[^\n]*\n)*", log, re.M)
+def tracebacks(log: str) -> list[str]:
+    """Return one traceback of each kind, with the line before it."""
+    end = r"(?:[\w.]+(?:Error|Exception|Group)[^\n]*\n)?"  # in our own lines it is indented like the rest
+    found = re.findall(rf"^[^\n]*\n\s*Traceback \(most recent call last\):\n(?:\s[^\n]*\n)*{end}", log, re.MULTILINE)
     kinds = {re.sub(r"\b[0-9a-f]{8,}\b|\d+", "#", each.strip().rpartition("\n")[2]): each for each in reversed(found)}
     return [f"{each[:3_000]}…{each[-3_000:]}" if len(each) > 6_000 else each for each in kinds.values()][:SHOWN]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.fuzz.doors import fuzz_doors, unexpected
+from tests.fuzz.doors import fuzz_doors, tracebacks, unexpected
 from tests.fuzz.test_parsers import SHARE
 
 INPUTS = 3_000
@@ -38,3 +38,10 @@ TypeError: unhashable type: 'list'
 """
     assert unexpected(log) == {"TypeError: unhashable type: 'list'": 1, "ERROR: duologue: call # failed": 1}
     assert unexpected("WARNING: duologue: all is well\n") == {}
+
+
+def test_tracebacks_of_a_log_are_shown_once() -> None:
+    ours = "ERROR: duologue: call {} failed\n  Traceback (most recent call last):\n    File 'x'\n  KeyError: {}\n"
+    pythons = "Exception ignored in: <f>\nTraceback (most recent call last):\n  File 'x'\nTypeError: no\n"
+    log = "WARNING: a\n" + ours.format(1, 17) + pythons + "WARNING: b\n" + ours.format(2, 18)
+    assert sorted(tracebacks(log)) == sorted([ours.format(1, 17), pythons])

@@ -16,18 +16,16 @@ from ..remote.lenient import message_reader
 from ..remote.speech_context import ContextAudio, ContextDone
 from ..remote.tts import TTSDialect
 from .options import FLUSHES_PER_MINUTE, MAX_TEXT
-from .wire import outgoing
+from .wire import deepgram_message
 
 MINUTE_S = 60.0
 WORN_FLUSHES = 12
 """The number of `Flush` messages in a minute after which a response gets another connection."""
 KEPT_FLUSHES = 2
 """The number of `Flush` messages a minute that are kept for the ends of responses."""
-CLEARED_WITHIN_S = 2.0
-"""Seconds to wait for the answer to `Clear`; audio after them is that of the next text."""
 
 
-class _Metadata(msgspec.Struct, frozen=True, kw_only=True):
+class _InterruptedTurn(msgspec.Struct, frozen=True, kw_only=True):
     speech_id: str = ""
 
 
@@ -38,7 +36,7 @@ class SpeakMessage(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str = ""
     sequence_id: int = -1
     speech_id: str = ""
-    metadata: _Metadata | None = None
+    metadata: _InterruptedTurn | None = None
     code: str | None = None
     description: str | None = None
 
@@ -48,7 +46,7 @@ decode_speak = message_reader(SpeakMessage, "Deepgram")
 
 def speak(text: str) -> list[WireMessage]:
     """Return the messages for a text, cut at spaces into messages that are not too long."""
-    return [outgoing("Speak", text=piece) for piece in _pieces(text)]
+    return [deepgram_message("Speak", text=piece) for piece in _pieces(text)]
 
 
 def _pieces(text: str) -> Iterator[str]:
@@ -72,16 +70,17 @@ class _Owed:
     """An answer that Aura owes: to a `Flush`, or to the `Clear` that ends a context."""
 
     context: str
-    cleared_at: float | None = None
-    """Loop time of the `Clear`, None for a `Flush`."""
+    clears: bool = False
 
 
 class AuraDialect(TTSDialect):
     """Translates for one connection to Aura.
 
-    Each sentence is flushed if the limit of flushes allows it, else the next ones are spoken with the end of the
-    response. All audio comes before the `Flushed` of its `Flush`; after a `Clear` it is dropped up to the `Cleared`.
+    Each sentence is flushed if the limit of flushes allows it. Otherwise it is spoken with the end of the response.
+    All audio comes before the `Flushed` of its `Flush`; after a `Clear` it is dropped up to the `Cleared`.
     """
+
+    one_at_a_time: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._owed: deque[_Owed] = deque()
@@ -119,7 +118,7 @@ class AuraDialect(TTSDialect):
         self._waiting = False
         self._flushed_at.append(loop_time())
         self._owed.append(_Owed(context))
-        return (outgoing("Flush"),)
+        return (deepgram_message("Flush"),)
 
     def is_spoken(self, context: str) -> bool:
         """Return True if no audio of the context is owed."""
@@ -130,8 +129,8 @@ class AuraDialect(TTSDialect):
         if self.is_spoken(context):
             return ()
         self._waiting = False
-        self._owed.append(_Owed(context, loop_time()))
-        return (outgoing("Clear"),)
+        self._owed.append(_Owed(context, clears=True))
+        return (deepgram_message("Clear"),)
 
     def read(self, message: WireMessage) -> Sequence[Event]:
         """Return the events in a message."""
@@ -149,12 +148,9 @@ class AuraDialect(TTSDialect):
 
     def _speaking(self) -> str:
         """Return the context of the audio that comes now, "" for one that is over."""
-        owed = self._owed
-        while owed and owed[0].cleared_at is not None and loop_time() - owed[0].cleared_at > CLEARED_WITHIN_S:
-            owed.popleft()
-        if not owed:
+        if not self._owed:
             return self._context
-        return owed[0].context if owed[0].cleared_at is None else ""
+        return "" if self._owed[0].clears else self._owed[0].context
 
     def _flushed(self, sequence: int) -> Sequence[Event]:
         repeated = sequence == self._sequence and sequence >= 0
@@ -168,15 +164,15 @@ class AuraDialect(TTSDialect):
         return ()
 
     def _cleared(self) -> None:
-        if any(owed.cleared_at is not None for owed in self._owed):
-            while self._owed.popleft().cleared_at is None:
+        if any(owed.clears for owed in self._owed):
+            while not self._owed.popleft().clears:
                 pass
 
     def _warned(self, got: SpeakMessage) -> Sequence[Event]:
         if "flush" not in f"{got.code} {got.description}".lower():
             return (trouble(got, got.type),)
         # The text of the latest `Flush` still waits. A response that has ended cannot be spoken any more.
-        if self._owed and self._owed[-1].cleared_at is None:
+        if self._owed and not self._owed[-1].clears:
             context, self._waiting = self._owed.pop().context, True
             return (trouble(got, context if context == self._ended else got.type),)
         return (trouble(got, got.type),)
@@ -196,11 +192,12 @@ class FluxSpeechDialect(TTSDialect):
     """Translates for one connection to Flux TTS.
 
     A response is a turn. The vendor speaks it while its text comes, and `Flush` ends it. All audio comes between
-    `SpeechStarted` and `SpeechMetadata`. `Interrupt` ends it early; the vendor ignores one before the first audio, and
-    such a turn is spoken to its end and dropped.
+    `SpeechStarted` and `SpeechMetadata`. `Interrupt` ends it early; the vendor ignores one before the first audio; the
+    turn is spoken to its end then, and its audio dropped.
     """
 
     confirms_opening: ClassVar[bool] = True
+    one_at_a_time: ClassVar[bool] = True
 
     def __init__(self) -> None:
         self._turns: deque[_Turn] = deque()
@@ -216,7 +213,7 @@ class FluxSpeechDialect(TTSDialect):
         """Return the message that ends the turn."""
         if self._turns and self._turns[-1].context == context and not self._turns[-1].flushed:
             self._turns[-1].flushed = True
-            return (outgoing("Flush"),)
+            return (deepgram_message("Flush"),)
         return ()
 
     def is_spoken(self, context: str) -> bool:
@@ -225,7 +222,7 @@ class FluxSpeechDialect(TTSDialect):
 
     def cancel(self, context: str) -> Sequence[WireMessage]:
         """Return the messages that stop the turn."""
-        return () if self.is_spoken(context) else (outgoing("Interrupt"), *self.end(context))
+        return () if self.is_spoken(context) else (deepgram_message("Interrupt"), *self.end(context))
 
     def read(self, message: WireMessage) -> Sequence[Event]:
         """Return the events in a message."""

@@ -13,6 +13,7 @@ from ...agents.engine import EngineConfig
 from ...errors import BadInput, ConfigurationError, DeadlineExceeded, ServiceError
 from ...frames import Respond, ResumptionHandle
 from ...processors.turns.interruption import may_interrupt
+from ..context import own_since
 from ..remote.connection import Connection, ConnectionSettings, dial
 from ..remote.errors import ConnectionLost
 from ..remote.ids import Recent
@@ -69,7 +70,9 @@ class Parts:
         """True while another engine is about to take over: the caller's audio is held back."""
         self.provider = Provider()
         self.outlet = Outlet(service)
-        self.memory = ProviderMemory(session.conversation, session.ledger, settings.replay_messages)
+        self.memory = ProviderMemory(
+            session.conversation, session.ledger, settings.replay_messages, lambda: own_since(session)
+        )
         self.ring = AudioRing(service.capabilities.input_sample_rate, ring_s, dropped)
         self.turns = Turns(session, self.ring, self.provider)
         self.asks = Asks(session, self.provider, self.turns, self.memory)

@@ -141,10 +141,15 @@ class ProviderMemory:
     tool results for which its connection does not wait are sent as text when the model is silent, because some
     providers break off an answer at a text. Until then these items are `due`, also on a later connection.
 
+    `since` returns the id of the first item that the agent may know, "" for all.
+
     A `handle` resumes a session that knows the log up to the position at which the provider gave the handle.
     """
 
-    def __init__(self, conversation: Conversation, ledger: Ledger, replay_messages: int) -> None:
+    def __init__(
+        self, conversation: Conversation, ledger: Ledger, replay_messages: int, since: Callable[[], str] = lambda: ""
+    ) -> None:
+        self._since = since
         self._conversation = conversation
         self._ledger = ledger
         self._replay_messages = replay_messages
@@ -220,7 +225,7 @@ class ProviderMemory:
 
     def _latest(self, limit: int = 0) -> tuple[Message, ...]:
         budget = Budget(messages=limit or self._replay_messages)
-        return messages(self._conversation, self._ledger, open_calls=False, budget=budget)
+        return messages(self._conversation, self._ledger, open_calls=False, budget=budget, since=self._since())
 
     def to_replay(self) -> int:
         """Return the number of messages of caller and agent that a new session is going to receive."""

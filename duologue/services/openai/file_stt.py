@@ -14,33 +14,37 @@ from ...frames.text import from_json
 from ..stt import STT, Transcription
 from .api import OpenAIAPI, Streamed
 from .options import TRANSCRIPTION_FAMILIES, language_code
-from .stt_options import DEFAULT_STT_MODEL, NOT_STREAMED, STREAMED_ONLY, OpenAIFileSTTOptions, check_model
+from .stt_options import (
+    DEFAULT_STT_MODEL,
+    MAX_TRANSCRIPT,
+    NOT_STREAMED,
+    STREAMED_ONLY,
+    OpenAIFileSTTOptions,
+    check_model,
+)
 
-MAX_TRANSCRIPT = 100_000
-"""The most characters of a transcript."""
 
-
-class _Language(msgspec.Struct, frozen=True):
+class _HeardLanguage(msgspec.Struct, frozen=True):
     code: str = ""
 
 
-class _Error(msgspec.Struct, frozen=True):
+class _FileError(msgspec.Struct, frozen=True):
     message: str = ""
     code: str | None = None
 
 
-class _Told(msgspec.Struct, frozen=True):
+class _FileEvent(msgspec.Struct, frozen=True):
     """An event of the stream, or a whole transcription."""
 
     type: str = ""
     delta: str = ""
     text: str | None = None
     language: str = ""
-    languages: list[_Language] | None = None
-    error: _Error | None = None
+    languages: list[_HeardLanguage] | None = None
+    error: _FileError | None = None
 
 
-_told = msgspec.json.Decoder(_Told, strict=False)
+_told = msgspec.json.Decoder(_FileEvent, strict=False)
 
 
 class OpenAIFileSTT(STT):
@@ -72,7 +76,7 @@ class OpenAIFileSTT(STT):
         self._api = OpenAIAPI(api_key, base_url)
         self._api.check()
         self._audio = bytearray()
-        self._text = ""  # the text so far of the request in progress
+        self._text = ""  # the text that the request in progress has brought
 
     async def open(self) -> None:
         """Open a connection. Raises ConnectionLost for a refused key or an unknown model."""
@@ -134,7 +138,7 @@ class OpenAIFileSTT(STT):
             if event.strip() == b"[DONE]":
                 break
             try:
-                told: _Told = from_json(event, _told)
+                told: _FileEvent = from_json(event, _told)
             except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
                 raise BadInput(f"not a transcription of {self._api.address}: {error}") from error
             if told.error is not None:

@@ -6,24 +6,13 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from ...errors import ServiceError
 from ...frames.text import to_json
 from ...protocols.openai_realtime.session import MIN_COMMIT_MS
-from ..remote import (
-    ConnectionSettings,
-    Event,
-    Opened,
-    Recognized,
-    Refused,
-    RemoteSTT,
-    STTDialect,
-    Wire,
-    WireMessage,
-)
+from ..remote import ConnectionSettings, Event, Opened, Recognized, Refused, RemoteSTT, STTDialect, Wire, WireMessage
 from ..remote.ids import Recent, Seen
 from .options import SAMPLE_RATE, SETUP_ID, TRANSCRIPTION_FAMILIES, session_left_s
 from .responses import FINAL_ERRORS, MAX_ERROR_TEXT
-from .stt_options import DEFAULT_STT_MODEL, OpenAISTTOptions, check_model, transcription_session
+from .stt_options import DEFAULT_STT_MODEL, MAX_TRANSCRIPT, OpenAISTTOptions, check_model, transcription_session
 from .wire import OpenAIClient, append_audio
 from .wire_in import (
     ErrorMessage,
@@ -41,7 +30,6 @@ LANGUAGE_ID = "language"
 """The id of a change of the language."""
 _EMPTY = "input_audio_buffer_commit_empty"
 _MIN_COMMIT_BYTES = int(MIN_COMMIT_MS / 1000 * SAMPLE_RATE) * 2
-_MAX_TRANSCRIPT = 100_000
 _COMMIT = '{"type":"input_audio_buffer.commit"}'
 _CLEAR = '{"type":"input_audio_buffer.clear"}'
 
@@ -61,7 +49,7 @@ class OpenAISTTDialect(STTDialect):
         self._info = SessionInfo()
         self._seen = Seen(1024)  # ids of the messages that were read
         self._over: Recent[bool] = Recent(1024)  # items that have their text
-        self._texts: dict[str, str] = {}  # the text so far of the items of this utterance
+        self._texts: dict[str, str] = {}  # the texts of the items of this utterance
         self._appended = 0  # bytes since the latest commit
         self._asked = False  # the text of a commit is awaited
         self._item = ""  # the item of that commit, "" until it is known
@@ -125,14 +113,14 @@ class OpenAISTTDialect(STTDialect):
     def _on_delta(self, item: str, delta: str) -> Sequence[Event]:
         if not delta or item in self._over:
             return ()
-        self._texts[item] = text = (self._texts.get(item, "") + delta)[:_MAX_TRANSCRIPT]
+        self._texts[item] = text = (self._texts.get(item, "") + delta)[:MAX_TRANSCRIPT]
         return (Recognized(text=text),)
 
     def _on_completed(self, got: TranscriptCompleted) -> Sequence[Event]:
         answers = self._ends(got.item_id or "")
         if answers is None:
             return ()
-        text = (got.transcript or "")[:_MAX_TRANSCRIPT]
+        text = (got.transcript or "")[:MAX_TRANSCRIPT]
         return (Recognized(text=text, final=True, last=answers, language=got.language),)
 
     def _on_failed(self, got: TranscriptFailed) -> Sequence[Event]:
@@ -142,7 +130,7 @@ class OpenAISTTDialect(STTDialect):
         error = got.error
         code = (error and (error.code or error.type)) or "transcription_failed"
         text = ((error and error.message) or "the utterance was not transcribed")[:MAX_ERROR_TEXT]
-        return (Refused(code=code, message=text, about=got.item_id or "", fatal=code in FINAL_ERRORS),)
+        return (Refused(code=code, message=text, fatal=code in FINAL_ERRORS),)
 
     def _ends(self, item: str) -> bool | None:
         """Note the end of an item. Returns True if it answers the commit, None if the item has ended before."""
@@ -209,13 +197,6 @@ class OpenAISTT(RemoteSTT):
         return OpenAISTTDialect(
             lambda: transcription_session(self.model, self.options, self.language), self._client.provider_now
         )
-
-    async def on_event(self, event: Event) -> None:
-        """Take text, or a refusal. A refused language changes nothing else."""
-        if isinstance(event, Refused) and event.about == LANGUAGE_ID:
-            self.report(ServiceError(f"OpenAI refused the language {self.language!r}: {event.code}: {event.message}"))
-        else:
-            await super().on_event(event)
 
     async def close(self) -> None:
         """Disconnect, and release the SDK's client."""

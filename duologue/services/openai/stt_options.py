@@ -15,6 +15,8 @@ from ...errors import ConfigurationError, check_range
 from .options import SAMPLE_RATE, ModelFamily, language_code, refused_options
 
 DEFAULT_STT_MODEL = "gpt-transcribe"
+MAX_TRANSCRIPT = 100_000
+"""The most characters of a transcript."""
 STREAMED_ONLY = r"gpt-live-transcribe.*|gpt-realtime-whisper.*"
 """Models of the Realtime API only."""
 NOT_STREAMED = r"whisper-1.*"
@@ -32,7 +34,7 @@ class OpenAISTTOptions:
     languages: tuple[str, ...] = ()
     """The languages that the caller may speak, for agents without one (gpt-transcribe, gpt-live-transcribe)."""
     prompt: str = ""
-    """A text that tells the model what to expect (all models except gpt-realtime-whisper and diarizing ones)."""
+    """A text that tells the model what to expect (not for gpt-realtime-whisper and gpt-4o-transcribe-diarize)."""
     keywords: tuple[str, ...] = ()
     """Words and phrases to expect (gpt-transcribe, gpt-live-transcribe)."""
     noise_reduction: NoiseReduction | None = None
@@ -41,7 +43,7 @@ class OpenAISTTOptions:
     """How long the model waits before it writes (gpt-realtime-whisper): later texts have fewer errors."""
 
     def __post_init__(self) -> None:
-        check_choice(self, noise_reduction=NoiseReduction, delay=Delay)
+        check_literal(self, noise_reduction=NoiseReduction, delay=Delay)
         check_words(self)
 
 
@@ -54,7 +56,7 @@ class OpenAIFileSTTOptions:
     languages: tuple[str, ...] = ()
     """The languages that the caller may speak, for agents without one (gpt-transcribe)."""
     prompt: str = ""
-    """A text that tells the model what to expect (all models except diarizing ones)."""
+    """A text that tells the model what to expect (not for gpt-4o-transcribe-diarize)."""
     keywords: tuple[str, ...] = ()
     """Words and phrases to expect (gpt-transcribe)."""
     temperature: float | None = None
@@ -101,7 +103,7 @@ def check_model(model: str, options: object, families: Iterable[ModelFamily]) ->
             raise ConfigurationError(f"{field.name}: {model} does not take it: {refused[field.name]}")
 
 
-def check_choice(options: object, **choices: Any) -> None:
+def check_literal(options: object, **choices: Any) -> None:
     """Raise ConfigurationError for a value that is not one of the literals of its option. None is always one."""
     for name, literal in choices.items():
         value = getattr(options, name)
@@ -110,7 +112,7 @@ def check_choice(options: object, **choices: Any) -> None:
 
 
 def check_words(options: OpenAISTTOptions | OpenAIFileSTTOptions) -> None:
-    """Raise ConfigurationError for a language that is no ISO 639-1 code, or for an empty keyword."""
+    """Raise ConfigurationError for a language without an ISO 639-1 code, or for an empty keyword."""
     for code in (options.language, *options.languages):
         if not re.fullmatch("[a-z]{2}", code) and (code or code in options.languages):
             raise ConfigurationError(f"the language {code!r} is not an ISO 639-1 code of two letters, such as 'en'")

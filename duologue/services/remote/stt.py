@@ -150,6 +150,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
     async def open(self) -> None:
         """Connect. Raises ConnectionLost if the vendor refuses, DeadlineExceeded if it takes too long."""
         await STT.open(self)
+        await self.configured()
         self.config = self.setup()
         await self.connect_first()
 
@@ -194,6 +195,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
         if self.connection is not None and not self.held:
             self._ask_for_text(self.connection, spoken)
         await self._until_answered(spoken, spoken.answer)
+        self.answered = spoken.answer.done()
         self._spoken = None
         return self._transcription(spoken)
 

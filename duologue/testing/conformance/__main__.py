@@ -60,8 +60,10 @@ def main(arguments: list[str]) -> int:
         write(chosen.write, anyio.run(foreseen, rigs), rigs)
         return 0
     rigs = [rig for rig in rigs if rig.name in (chosen.engine or names) and scenarios_of(rig, chosen.prefix)]
+    if under_faults:
+        rigs = [rig for rig in rigs if rig.parts]
     if not rigs:
-        parser.error(f"no scenario that applies begins with {chosen.prefix!r}")
+        parser.error(f"there is nothing to play: no scenario {chosen.prefix!r} applies, or no far end has manners")
     logging.disable(logging.ERROR)  # the scenarios cause errors, and check them
     return _with_faults(chosen, rigs, names) if under_faults else _without_faults(chosen, rigs)
 

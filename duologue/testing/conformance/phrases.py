@@ -22,6 +22,8 @@ FRAME_S = 0.01
 LOUD_DBFS = -45.0
 ALIKE = 0.98
 """The least correlation between the loudness of two pieces of audio that counts as the same phrase."""
+SURE_S = 0.25
+"""Seconds of a phrase by which it is told from the others."""
 SHIFT = 4
 """The most frames by which the start and the end of a phrase may be displaced."""
 
@@ -61,6 +63,28 @@ def understand(pcm: bytes, sample_rate: int) -> str:
         loud = np.flatnonzero(rest > 0)
         levels = rest[loud[0] :] if len(loud) else rest[:0]
     return " ".join(found)
+
+
+def understand_so_far(pcm: bytes, sample_rate: int) -> str:
+    """Return the first words of the phrase that this audio begins, "" until only one phrase begins like it."""
+    levels = _levels(pcm, sample_rate)
+    loud = np.flatnonzero(levels > 0)
+    if not len(loud):
+        return ""
+    levels = levels[loud[0] : loud[-1] + 1]
+    size = len(levels)
+    if size < SURE_S / FRAME_S:
+        return ""
+    found = [p for p in PHRASES if size <= len(_phrase(p, sample_rate)) and _is_beginning(levels, p, sample_rate)]
+    if len(found) != 1:
+        return ""
+    words = found[0].split()
+    return " ".join(words[: max(1, len(words) * size // len(_phrase(found[0], sample_rate)))])
+
+
+def _is_beginning(levels: NDArray[np.float64], phrase: str, sample_rate: int) -> bool:
+    """Return True if a phrase begins with these levels."""
+    return _begins_with(levels, _phrase(phrase, sample_rate)[: len(levels)])
 
 
 @lru_cache(maxsize=64)

@@ -188,6 +188,8 @@ class TranscriptionRoute:
         """Seconds before the text."""
         self.word_s = 0.0
         """Seconds between words."""
+        self.piece_bytes = 0
+        """Bytes of each piece of a stream, which may end inside a character; 0 for whole events."""
         self.faults: list[TranscriptionFault | None] = []
         """The faults of the next requests, one for each; None for none."""
         self.audio: list[bytes] = []
@@ -202,7 +204,8 @@ class TranscriptionRoute:
             body = msgspec.convert(fields, TranscriptionBody, strict=False)
             pcm, rate = wave_audio(*file)
         except (ValueError, TypeError, EOFError, wave.Error) as problem:
-            await error(request, 400, f"Invalid request: {problem}", "invalid_request_error", "invalid_value")
+            message = f"Invalid request: {str(problem) or 'the file is no WAV file'}"
+            await error(request, 400, message, "invalid_request_error", "invalid_value")
             return
         request.notes["sample_rate"] = rate
         if not await self._server.check(request, fields):
@@ -235,19 +238,30 @@ class TranscriptionRoute:
         await request.begin(200, {"Content-Type": "text/event-stream; charset=utf-8"})
         words = words_before_space(text)
         broken = fault in ("cut", "reset", "stall")
-        for word in words[: len(words) // 2] if broken else words:
-            await _event(request, {"type": "transcript.text.delta", "delta": word}, TranscriptionTextDeltaEvent)
+        deltas = [
+            _event({"type": "transcript.text.delta", "delta": word}, TranscriptionTextDeltaEvent) for word in words
+        ]
+        half = len(words) // 2
+        for event in deltas[:half] if broken else deltas:
+            await self._send(request, event)
             await asyncio.sleep(self.word_s)
-        if fault == "stall":
-            await sleep(math.inf)
         if broken:
+            # The rest of the event is missing, from inside its text.
+            await self._send(request, deltas[half][:-6] if half < len(deltas) else b"data: {")
+            if fault == "stall":
+                await sleep(math.inf)
             request.cut(reset=fault == "reset")
             return
         usage = {"type": "tokens", "input_tokens": 10, "output_tokens": len(words), "total_tokens": 10 + len(words)}
         done = {"type": "transcript.text.done", "text": text, "usage": usage}
         for _ in range({"no-end": 0, "twice": 2}.get(fault or "", 1)):
-            await _event(request, done, TranscriptionTextDoneEvent)
+            await self._send(request, _event(done, TranscriptionTextDoneEvent))
         await request.end()
+
+    async def _send(self, request: HTTPRequest, event: bytes) -> None:
+        step = self.piece_bytes or len(event)
+        for start in range(0, len(event), step):
+            await request.send(event[start : start + step])
 
 
 class ModelRoute:
@@ -264,9 +278,10 @@ class ModelRoute:
             await request.answer_json(200, {"id": name, "object": "model", "created": 1, "owned_by": "openai"})
 
 
-async def _event(request: HTTPRequest, event: dict[str, Any], known: Any) -> None:
+def _event(event: dict[str, Any], known: Any) -> bytes:
+    """Return an event of a stream, checked by the SDK's type."""
     plain_fields(event, known)
-    await request.send(b"data: " + msgspec.json.encode(event) + b"\n\n")
+    return b"data: " + msgspec.json.encode(event) + b"\n\n"
 
 
 async def reject(request: HTTPRequest, fault: Reject) -> None:

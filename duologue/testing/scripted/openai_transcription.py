@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Set
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -43,6 +43,9 @@ class TranscriptionScript:
 
     interim_s: float = 0.0
     """Seconds of audio between two deltas while the caller speaks, each with one more word; 0 for none."""
+    interim: Callable[[bytes], str] | None = None
+    """The recogniser of an item in progress, if the server's transcripts come from a recogniser. Deltas cannot be taken
+    back: it returns "" until it is sure."""
     deltas: bool = True
     """True: the text comes word by word before it is complete."""
     answers: int = 1
@@ -210,7 +213,7 @@ class TranscribingConnection(ScriptedConnection):
     def _so_far(self, heard: bytes, words: int) -> str:
         transcripts = self.server.behaviour.transcripts
         if callable(transcripts):
-            return self.server.understand(heard) if words else ""
+            return self.script.interim(heard) if words and self.script.interim is not None else ""
         return "".join(words_before_space(transcripts[0])[:words]) if transcripts else ""
 
     def cleared(self) -> None:

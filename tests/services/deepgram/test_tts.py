@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from math import inf
 from typing import Any, TypeAlias
 
 import anyio
@@ -177,19 +178,6 @@ async def test_many_interruptions_at_any_moment(options: Options) -> None:
         assert len(agent.server.got) <= 3  # for the limit of flushes
 
 
-async def test_a_clear_that_is_never_confirmed_costs_no_later_response() -> None:
-    async with speaking(pace=1.0) as agent:
-        await agent.says("This is a long sentence that goes on and on.")
-        await anyio.sleep(0.5)
-        agent.server.behaviour.late_audio = 10**9  # its `Cleared` never comes
-        agent.server.behaviour.chunk_bytes = 0
-        agent.session.interrupt()
-        await anyio.sleep(2.5)
-        agent.server.connections[-1].raw({"type": "Flushed", "sequence_id": 40})
-        await anyio.sleep(0.1)
-        assert not agent.errors
-
-
 # -- faults ------------------------------------------------------------------------------------------------------------
 
 
@@ -215,6 +203,45 @@ async def test_a_response_without_audio_is_asked_for_once_more(options: Options)
         await agent.until_ended(1)
         assert agent.audio(response) == spoken("Hello there.")
         assert agent.got.texts() == ["Hello there."] * 2
+
+
+@both
+async def test_a_vendor_that_falls_silent_gets_the_response_again_over_another_connection(options: Options) -> None:
+    async with speaking(options, timeout_s=2.0, settings=QUICK) as agent:
+        agent.server.connections[-1].wait(inf)
+        first = await agent.says("Hello there.")
+        second = await agent.says("Well?")
+        await agent.until_ended(2)
+        assert agent.audio(first) == spoken("Hello there.")
+        assert agent.audio(second) == spoken("Well?")
+        assert statuses(agent) == ["completed", "completed"]
+        assert len(agent.server.got) == 2
+        assert not agent.errors
+
+
+@both
+async def test_a_vendor_that_falls_silent_in_mid_response_costs_that_response(options: Options) -> None:
+    async with speaking(options, pace=1.0, timeout_s=2.0, settings=QUICK) as agent:
+        await agent.says("This is a long sentence that goes on and on.")
+        await anyio.sleep(1.0)
+        agent.server.connections[-1].wait(inf)
+        second = await agent.says("Well?")
+        await agent.until_ended(2)
+        assert statuses(agent) == ["failed", "completed"]
+        assert agent.audio(second) == spoken("Well?")
+
+
+@both
+async def test_a_stop_that_is_never_confirmed_delays_the_next_response(options: Options) -> None:
+    async with speaking(options, pace=1.0, timeout_s=2.0, settings=QUICK) as agent:
+        await agent.says("This is a long sentence that goes on and on.")
+        await anyio.sleep(0.5)
+        agent.server.connections[-1].wait(inf)
+        agent.session.interrupt()
+        second = await agent.says("Well?")
+        await agent.until_ended(2)
+        assert agent.audio(second) == spoken("Well?")
+        assert statuses(agent) == ["interrupted", "completed"]
 
 
 @both

@@ -113,6 +113,22 @@ async def test_a_transcript_that_breaks_off_twice_is_the_words_that_came(fault: 
         assert (await caller.until_transcribed(2))[1] == "next"
 
 
+@pytest.mark.parametrize("size", [1, 3, 7])
+async def test_a_stream_in_pieces_that_end_inside_a_character_is_read(size: int) -> None:
+    async with line("größe 🎉 中文 ไทย") as caller:
+        caller.server.transcriptions.piece_bytes = size
+        await caller.utters()
+        assert await caller.until_transcribed(1) == ["größe 🎉 中文 ไทย"]
+        assert not caller.errors
+
+
+async def test_a_stream_that_is_cut_inside_a_character_gives_the_words_before_it() -> None:
+    async with line("one two größe🎉 four", "one two größe🎉 four", faults=["cut", "cut"]) as caller:
+        await caller.utters()
+        assert await caller.until_transcribed(1) == ["one two"]
+        assert len(caller.errors) == 1
+
+
 async def test_two_ends_are_one_transcript() -> None:
     async with line("one", "two", faults=["twice", "twice"]) as caller:
         for count in (1, 2):

@@ -14,7 +14,9 @@ def all_rigs() -> list[Rig]:
     from .deepgram import DeepgramRig
     from .elevenlabs import ElevenLabsRig
     from .google import GeminiRig
+    from .models import MODEL_VENDORS, ModelRig
     from .openai import OpenAIRig
+    from .openai_audio import OpenAIAudioRig
     from .remote import RemoteCascadeRig
 
     return [
@@ -24,6 +26,8 @@ def all_rigs() -> list[Rig]:
         DeepgramRig("Flux"),
         ElevenLabsRig(),
         ElevenLabsRig("HTTP"),
+        *map(ModelRig, MODEL_VENDORS),
+        OpenAIAudioRig(),
         OpenAIRig(),
         OpenAIRig(detects_turns=False),
         GeminiRig(),
