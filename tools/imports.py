@@ -45,6 +45,8 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "services.google",
         "services.local",
         "services.elevenlabs",
+        "services.assemblyai",
+        "services.cartesia",
         "services.deepgram",
         "services.whisper",
         "services.piper",
