@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import ClassVar, Literal
 
 from ...errors import DeadlineExceeded, ServiceError
 from ...frames import BotAudio, BotText, Interrupted, ResponseEnded, ResponseStarted, Word, WordTimes
 from ...processors.processor import handles
 from ..spoken_text import Reader
-from ..tts import TTS
+from ..tts import TTS, SpeechChunk
 from .connection import Connection, ConnectionSettings
 from .dialect import ConnectionDialect, Event, Refused, WireMessage
+from .one_text import one_text
 from .service import RemoteService, Setup
 from .speech_context import ContextAudio, ContextDone, SpeechContext
 
@@ -124,6 +125,10 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             self._not_set_up = error
         if self.connection is not None and self.connection.dialect.is_worn():
             await self.renew("a limit of the connection")
+
+    def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
+        """Yield the speech of one text, apart from any response."""
+        return one_text(self, text, voice)
 
     async def _speak(self, sentence: BotText) -> None:
         context = self._context
