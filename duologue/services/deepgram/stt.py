@@ -59,8 +59,12 @@ class DeepgramSTTDialect(STTDialect):
         return (deepgram_message("Finalize"),)
 
     def idle(self) -> Sequence[WireMessage]:
-        """Return the message that keeps the connection open."""
-        return (deepgram_message("KeepAlive"),)
+        """Return the message that keeps the connection open, before the first audio with a little silence.
+
+        Deepgram closes a connection without any audio, whatever keeps it alive.
+        """
+        silence = () if self._sent_s else self.audio(bytes(self._bytes_per_s // 50))
+        return (*silence, deepgram_message("KeepAlive"))
 
     def read(self, message: WireMessage) -> Sequence[Event]:
         """Return the events in a message."""
