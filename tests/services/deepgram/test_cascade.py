@@ -25,7 +25,7 @@ ANNA = Agent(name="Anna", instructions="You are Anna.", language="de", voice="au
 @asynccontextmanager
 async def called(
     *, flux: DeepgramFluxOptions | None = None, handoff: bool = False, **script: Any
-) -> AsyncIterator[Any]:
+) -> AsyncIterator[tuple[Call, ScriptedDeepgram]]:
     async with ScriptedDeepgram(**script) as server:
         stt: STT = DeepgramSTT(api_key="test", base_url=server.url)
         tts: TTS = DeepgramTTS(api_key="test", base_url=server.url)
