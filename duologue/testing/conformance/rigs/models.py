@@ -96,7 +96,7 @@ class ModelEnd(FarEnd):
 
     @property
     def option(self) -> Any:
-        body = self.server.requests[-1].json
+        body = self.server.posts[-1].json
         return body.get("generationConfig", body).get("temperature")
 
     @property
