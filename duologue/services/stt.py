@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
@@ -59,6 +59,11 @@ class STT(Service):
     failure: Exception | None = None
     """The error with which the service was given up."""
 
+    answered: bool = True
+    """False if the service has not confirmed the text of the latest utterance: it may be lost."""
+    interims: Callable[[str], Awaitable[None]] | None = None
+    """Takes the interim texts in place of the pipeline, for a service in a `Fallback`."""
+
     def __init__(self) -> None:
         super().__init__()
         self._speech = CallerSpeech(self)
@@ -72,6 +77,11 @@ class STT(Service):
         super().check_place(before, after)
         if EndOfTurn not in self.gives:
             check_turns(self, before, after)
+
+    @property
+    def at_work(self) -> STT:
+        """The service that `Usage` names: this one, or the one of a `Fallback` that has the utterance."""
+        return self
 
     async def open(self) -> None:
         """Begin to listen. Overriding methods call this first."""
@@ -199,6 +209,9 @@ class STT(Service):
 
     async def tell_interim(self, text: str) -> None:
         """Push an interim text of the utterance in progress, for services whose texts arrive at any time."""
+        if self.interims is not None:
+            await self.interims(text)
+            return
         speech = self._speech
         transcript = UserTranscript(text=text, final=False, start_s=speech.began_at, utterance=speech.utterance)
         told = await self.session.hooks.transcript(transcript)
@@ -217,7 +230,7 @@ class STT(Service):
         if said is None:
             self.abandon()
         # After what follows from the transcript: the caller waits for that.
-        usage = Usage(service=self.name, model=self.model, input_audio_s=fed_s)
+        usage = Usage(service=self.at_work.name, model=self.at_work.model, input_audio_s=fed_s)
         asyncio.get_running_loop().call_soon(self.broadcast, usage)
         await self._tell(
             UserTranscript(

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import ClassVar, Literal
 
 from ...errors import DeadlineExceeded, ServiceError
 from ...frames import BotAudio, BotText, Interrupted, ResponseEnded, ResponseStarted, Word, WordTimes
 from ...processors.processor import handles
 from ..spoken_text import Reader
-from ..tts import MAX_SPEECH_S, TTS
+from ..tts import TTS, SpeechChunk
 from .connection import Connection, ConnectionSettings
 from .dialect import ConnectionDialect, Event, Refused, WireMessage
+from .one_text import one_text
 from .service import RemoteService, Setup
 from .speech_context import ContextAudio, ContextDone, SpeechContext
 
@@ -60,6 +61,15 @@ class TTSDialect(ConnectionDialect):
     def cancel(self, context: str) -> Sequence[WireMessage]:
         """Return the messages that stop a context. Its later audio is dropped."""
         return ()
+
+    def again(self, context: SpeechContext) -> Sequence[WireMessage]:
+        """Return all messages of a context so far, for another connection or another try."""
+        messages = list(self.open(context.id, context.response.voice, context.language))
+        for sentence in context.sentences:
+            messages += [*self.text(context.id, sentence.text), *self.flush(context.id)]
+        if context.ended:
+            messages += self.end(context.id)
+        return messages
 
 
 class RemoteTTS(RemoteService[TTSDialect], TTS):
@@ -114,10 +124,11 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         except Exception as error:
             self._not_set_up = error
         if self.connection is not None and self.connection.dialect.is_worn():
-            try:
-                await self._keeper.replace(self.config, "a limit of the connection")
-            except Exception as error:
-                self.report(ServiceError(f"{self.name} stays with a worn connection: {error}"))
+            await self.renew("a limit of the connection")
+
+    def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
+        """Yield the speech of one text, apart from any response."""
+        return one_text(self, text, voice)
 
     async def _speak(self, sentence: BotText) -> None:
         context = self._context
@@ -159,8 +170,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
                 dialect = self.connection.dialect
                 self.connection.send(dialect.end(context.id))
                 if dialect.is_spoken(context.id):
-                    context.done = True
-                    context.touch()
+                    context.finish()
             await context.finished.wait()
             if self._context is context:
                 self._context = None
@@ -219,10 +229,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         try:
             while (chunk := await context.next(self.timeout_s)) is not None:
                 await self._give(context, chunk)
-                longest_s = MAX_SPEECH_S + self.max_s_per_character * len(context.text)
-                if context.spoken_s > longest_s:
-                    told = f"more than {longest_s:g} s of audio for {len(context.text)} characters: the rest is cut"
-                    return ServiceError(told)
+                context.check_length(self.max_s_per_character)
             if not context.spoken_s:
                 raise ServiceError("the service gave no audio")
         except Exception as error:
@@ -241,7 +248,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         return True
 
     def _lose_hung(self, error: Exception) -> bool:
-        """Replace the connection after an answer that did not come in time, if the next one would wait behind it."""
+        """Replace the connection after audio that did not come in time, if the next text would wait behind it."""
         connection = self.connection
         if connection is None or not connection.dialect.one_at_a_time or not isinstance(error, DeadlineExceeded):
             return False
@@ -253,9 +260,8 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         if words := context.times_of(chunk, dialect.times_from):
             await self._time_words(context, words)
         if pcm := context.whole.take(chunk.pcm):
-            context.spoken_s += len(pcm) / (2 * self.sample_rate)
-            self._speech.spoken_s = context.spoken_s
             response = context.response
+            self._speech.spoken_s = context.spoken_s = context.spoken_s + len(pcm) / (2 * self.sample_rate)
             await self.push(
                 BotAudio(turn=response.turn, response_id=response.response_id, audio=pcm, sample_rate=self.sample_rate)
             )
@@ -276,15 +282,13 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             context.take(event, self.sample_rate)
         elif isinstance(event, ContextDone):
             if context is not None and event.context == context.id:
-                context.done = True
-                context.touch()
+                context.finish()
         elif isinstance(event, Refused):
             error = ServiceError(f"{event.code}: {event.message}")
             if context is None or (event.about and event.about != context.id):
                 self.report(error)
             else:
-                context.error = error
-                context.touch()
+                context.fail(error)
 
     # -- for the keeper --------------------------------------------------------------------------------------------
 
@@ -304,15 +308,9 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             self._send_again(connection, context)
 
     def _send_again(self, connection: Connection[TTSDialect], context: SpeechContext) -> None:
-        dialect = connection.dialect
         context.opened = True
-        messages = list(dialect.open(context.id, context.response.voice, context.language))
-        for sentence in context.sentences:
-            messages += [*dialect.text(context.id, sentence.text), *dialect.flush(context.id)]
-        if context.ended:
-            messages += dialect.end(context.id)
         context.touch()
-        connection.send(messages)
+        connection.send(connection.dialect.again(context))
 
     def detached(self) -> None:
         """Fail the response in progress if it has audio: it cannot continue on another connection."""
@@ -321,12 +319,10 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             return
         context.opened = False
         if context.heard and not context.done and context.error is None:
-            context.error = ServiceError("the connection was lost in the middle of a response")
-            context.touch()
+            context.fail(ServiceError("the connection was lost in the middle of a response"))
 
     def given_up(self, error: Exception) -> None:
         """Fail the response in progress: the keeper has given up connecting."""
         super().given_up(error)
         if self._context is not None and not self._context.done:
-            self._context.error = self.failure
-            self._context.touch()
+            self._context.fail(self.failure or error)
