@@ -69,6 +69,28 @@ def chat_messages(request: Request, kept: Kept) -> list[dict[str, Any]]:
     return out
 
 
+def notes_of_user(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return messages whose only system message is the first: later ones are the user's, in brackets.
+
+    The templates of many open models take no other. Texts of the user that follow each other are one message.
+    """
+    out: list[dict[str, Any]] = []
+    for message in messages:
+        if message["role"] == "system" and out:
+            message = {"role": "user", "content": f"[{message['content']}]"}
+        last = out[-1] if out else None
+        both = (message["content"], last["content"]) if last is not None and _both_user(message, last) else ()
+        if last is not None and both and all(isinstance(content, str) for content in both):
+            last["content"] = f"{last['content']}\n{message['content']}"
+        else:
+            out.append(dict(message))
+    return out
+
+
+def _both_user(one: dict[str, Any], other: dict[str, Any]) -> bool:
+    return one["role"] == other["role"] == "user"
+
+
 def _chat_message(message: Message, kept: Kept) -> dict[str, Any]:
     match message.role:
         case "tool":

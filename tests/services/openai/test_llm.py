@@ -127,6 +127,37 @@ async def test_a_server_that_refuses_the_wish_for_usage_is_asked_without_it() ->
         assert not call.errors
 
 
+async def test_a_server_that_takes_one_system_message_gets_notes_as_the_users() -> None:
+    note = Message(role="system", text="The caller is called Ann.")
+    messages = (*HELLO.messages, note, Message(role="assistant", text="Yes?"), note)
+    async with ScriptedOpenAIHTTP([[Speak("One.")], [Speak("Two.")]], unknown=frozenset({"stream_options"})) as server:
+        server.chat.system_first = True
+        llm = CHAT.made(server)
+        for answer in ("One.", "Two."):
+            pieces = [piece async for piece in llm.generate(Request(instructions="Be brief.", messages=messages))]
+            assert words(pieces) == answer
+        await llm.close()
+        assert [request.status for request in server.posts] == [400, 400, 200, 200]
+        assert server.posts[-1].json["messages"] == [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Hello?\n[The caller is called Ann.]"},
+            {"role": "assistant", "content": "Yes?"},
+            {"role": "user", "content": "[The caller is called Ann.]"},
+        ]
+
+
+async def test_a_pause_in_milliseconds_is_understood() -> None:
+    async with ScriptedOpenAIHTTP() as server:
+
+        async def refuse(request: HTTPRequest) -> None:
+            await request.answer_json(429, {"error": {"message": "Slow down."}}, {"retry-after-ms": "1500"})
+
+        server.route("POST", "/v1/chat/completions", refuse)
+        with pytest.raises(ServiceError) as limited:
+            await answered(CHAT.made(server))
+    assert limited.value.retry_after_s == 1.5
+
+
 async def test_an_option_that_a_server_refuses_is_named() -> None:
     async with ScriptedOpenAIHTTP(unknown=frozenset({"verbosity"})) as server:
         with pytest.raises(ServiceError, match="verbosity"):
