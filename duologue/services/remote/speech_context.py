@@ -73,6 +73,12 @@ class SpeechContext:
         """The text that is spoken."""
         return "".join(sentence.text for sentence in self.sentences)
 
+    def add(self, sentence: Spoken) -> None:
+        """Append a sentence of the text."""
+        self.sentences.append(sentence)
+        self.words.add(sentence)
+        self.touch()
+
     def take(self, audio: ContextAudio, sample_rate: int) -> None:
         """Take audio that has come. More than `MAX_UNPLAYED_S` seconds that wait fail the context."""
         if audio.pcm:

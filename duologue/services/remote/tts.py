@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from typing import ClassVar, Literal
 
-from ...errors import DeadlineExceeded, ServiceError
+from ...errors import ConfigurationError, DeadlineExceeded, ServiceError
 from ...frames import BotAudio, BotText, Interrupted, ResponseEnded, ResponseStarted, Word, WordTimes
 from ...processors.processor import handles
+from ..ahead import Prepare
 from ..spoken_text import Reader
 from ..tts import TTS, SpeechChunk
 from .connection import Connection, ConnectionSettings
 from .dialect import ConnectionDialect, Event, Refused, WireMessage
+from .early_context import EarlyContext
 from .one_text import one_text
 from .service import RemoteService, Setup
 from .speech_context import ContextAudio, ContextDone, SpeechContext
@@ -86,6 +89,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         TTS.__init__(self)
         RemoteService.__init__(self, connection)
         self._context: SpeechContext | None = None
+        self._early = EarlyContext(self)
         self._contexts = 0
         self._not_set_up: Exception | None = None
         self._language = ""  # of the response in progress
@@ -109,6 +113,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         """Disconnect."""
         if self._context is not None:
             self._context.scope.cancel()
+        self._early.forget()
         await TTS.close(self)
         await self.disconnect()
 
@@ -123,7 +128,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             await self.use_setup(self.setup(frame.voice, self._language))
         except Exception as error:
             self._not_set_up = error
-        if self.connection is not None and self.connection.dialect.is_worn():
+        if self._early.context is None and self.connection is not None and self.connection.dialect.is_worn():
             await self.renew("a limit of the connection")
 
     def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
@@ -137,27 +142,31 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         text = spoken.text
         if not text:
             return
+        early = self._early.take(text, self._speech.response, self._language) if context is None else None
         if context is None:
-            context = self._open_context(reader)
+            context = self._begin_context(early or self.new_context(self._speech.response, self._language, reader))
         if context.error is not None:
             self.session.ledger.correct_text(sentence.response_id, sentence.text, "")
             return
         self._speech.characters += len(text)
-        context.sentences.append(spoken)
-        context.words.add(spoken)
-        context.touch()
+        if early is not None:
+            return  # the vendor has it already
+        context.add(spoken)
         if self.connection is not None:
             dialect = self.connection.dialect
             self.connection.send([*dialect.text(context.id, text), *dialect.flush(context.id)])
 
-    def _open_context(self, reader: Reader) -> SpeechContext:
-        response = self._speech.response
+    def new_context(self, response: ResponseStarted, language: str, reader: Reader) -> SpeechContext:
+        """Return a context for a response."""
         self._contexts += 1
-        context = self._context = SpeechContext(f"context_{self._contexts}", response, self._language, reader)
+        return SpeechContext(f"context_{self._contexts}", response, language, reader)
+
+    def _begin_context(self, context: SpeechContext) -> SpeechContext:
+        self._context = context
         context.error = self.failure or self._not_set_up
         self.spawn(self._give_all, context)
-        if self.connection is not None and context.error is None:
-            self.connection.send(self.connection.dialect.open(context.id, response.voice, context.language))
+        if self.connection is not None and context.error is None and not context.opened:
+            self.connection.send(self.connection.dialect.open(context.id, context.response.voice, context.language))
             context.opened = True
         return context
 
@@ -179,6 +188,8 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
     @handles(Interrupted)
     def interrupted(self, signal: Interrupted) -> None:
         """Cancel the context of an interrupted response."""
+        super().interrupted(signal)
+        self._early.forget()
         context = self._context
         if context is not None and self.session.floor.is_stale(context.response):
             self._cancel(context)
@@ -186,11 +197,22 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
     def _cancel(self, context: SpeechContext) -> None:
         self._context = None
         context.scope.cancel()
-        self._stop(context)
+        self.stop_context(context)
 
-    def _stop(self, context: SpeechContext) -> None:
+    def stop_context(self, context: SpeechContext) -> None:
+        """Tell the vendor to stop a context."""
         if self.connection is not None and context.opened and not context.done:
             self.connection.send(self.connection.dialect.cancel(context.id))
+
+    def prepare_speech(self, wanted: Prepare) -> None:
+        """Open a context for a sentence, if the connection can speak it as it is, or cancel that context."""
+        self._early.forget(wanted.number)
+        connection = self.connection
+        if not wanted.text or connection is None or self.held or self._context is not None:
+            return
+        with suppress(ConfigurationError):
+            if self.setup(wanted.voice, wanted.language) == self.config and not connection.dialect.is_worn():
+                self._early.begin(wanted, connection)
 
     # -- audio -----------------------------------------------------------------------------------------------------
 
@@ -216,7 +238,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             self.report(ServiceError(failure))
             for written, said in context.leave_out_rest():
                 self.session.ledger.correct_text(context.response.response_id, written, said)
-            self._stop(context)
+            self.stop_context(context)
             self._lose_hung(error)
         if not context.spoken_s:
             return
@@ -240,11 +262,11 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         """Send a context without audio once more, as a new one. Returns False if that cannot be done now."""
         if self.connection is None or self.held or self.failure is not None or self._not_set_up is not None:
             return False
-        self._stop(context)
+        self.stop_context(context)
         self._contexts += 1
         context.begin_again(f"context_{self._contexts}")
         if not self._lose_hung(error):  # else the next connection gets it
-            self._send_again(self.connection, context)
+            self.send_whole(self.connection, context)
         return True
 
     def _lose_hung(self, error: Exception) -> bool:
@@ -274,27 +296,36 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
 
     async def on_event(self, event: Event) -> None:
         """Act on audio, the end of a context, or a refusal."""
-        context = self._context
         if isinstance(event, ContextAudio):
-            if context is None or event.context != context.id or context.error is not None:
+            context = self._context_of(event.context)
+            if context is None or context.error is not None:
                 self.dropped_bytes += len(event.pcm)
                 return
             context.take(event, self.sample_rate)
         elif isinstance(event, ContextDone):
-            if context is not None and event.context == context.id:
+            if (context := self._context_of(event.context)) is not None:
                 context.finish()
         elif isinstance(event, Refused):
+            context = self._context_of(event.about) if event.about else self._context
             error = ServiceError(f"{event.code}: {event.message}")
-            if context is None or (event.about and event.about != context.id):
+            if context is None:
                 self.report(error)
+            elif context is self._early.context:
+                self._early.forget()
             else:
                 context.fail(error)
+
+    def _context_of(self, context_id: str) -> SpeechContext | None:
+        for context in (self._context, self._early.context):
+            if context is not None and context.id == context_id:
+                return context
+        return None
 
     # -- for the keeper --------------------------------------------------------------------------------------------
 
     def is_quiet(self) -> bool:
         """Return True between responses."""
-        return self._context is None
+        return self._context is None and self._early.context is None
 
     def waits_since(self) -> float | None:
         """Return the loop time since which the vendor owes audio, None if it owes none."""
@@ -305,15 +336,17 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         self.detached()
         context = self._context
         if context is not None and context.error is None and not context.done:
-            self._send_again(connection, context)
+            self.send_whole(connection, context)
 
-    def _send_again(self, connection: Connection[TTSDialect], context: SpeechContext) -> None:
+    def send_whole(self, connection: Connection[TTSDialect], context: SpeechContext) -> None:
+        """Open a context, and send all its text."""
         context.opened = True
         context.touch()
         connection.send(connection.dialect.again(context))
 
     def detached(self) -> None:
         """Fail the response in progress if it has audio: it cannot continue on another connection."""
+        self._early.lost()
         context = self._context
         if context is None:
             return
