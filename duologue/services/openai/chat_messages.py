@@ -78,17 +78,15 @@ def notes_of_user(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     for message in messages:
         if message["role"] == "system" and out:
             message = {"role": "user", "content": f"[{message['content']}]"}
-        last = out[-1] if out else None
-        both = (message["content"], last["content"]) if last is not None and _both_user(message, last) else ()
-        if last is not None and both and all(isinstance(content, str) for content in both):
-            last["content"] = f"{last['content']}\n{message['content']}"
+        if out and _is_user_text(message) and _is_user_text(out[-1]):
+            out[-1]["content"] += f"\n{message['content']}"
         else:
             out.append(dict(message))
     return out
 
 
-def _both_user(one: dict[str, Any], other: dict[str, Any]) -> bool:
-    return one["role"] == other["role"] == "user"
+def _is_user_text(message: dict[str, Any]) -> bool:
+    return message["role"] == "user" and isinstance(message["content"], str)
 
 
 def _chat_message(message: Message, kept: Kept) -> dict[str, Any]:
