@@ -10,6 +10,7 @@ import json
 import statistics
 import time
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import anyio
@@ -105,9 +106,9 @@ async def measure() -> dict[str, float]:
 
             found = await milliseconds(
                 {
-                    "openai_llm_ms": lambda request=request: take(openai_llm, request),
+                    "openai_llm_ms": partial(take, openai_llm, request),
                     "openai_sdk_ms": openai_sdk,
-                    "gemini_llm_ms": lambda request=request: take(gemini_llm, request),
+                    "gemini_llm_ms": partial(take, gemini_llm, request),
                     "google_sdk_ms": google_sdk,
                 }
             )
