@@ -219,6 +219,8 @@ class OpenAIAPI:
         if status in (400, 413, 422) and _is_about_length(code, said):
             return ContextTooLong(text, code=status)
         pause_s = asked_pause_s(error.response.headers)
+        if (exact := error.response.headers.get("retry-after-ms", "")).isdecimal():
+            pause_s = int(exact[:9]) / 1000
         if pause_s is None:
             pause_s = named_wait_s(said) or None
         final = fatal(status=status, reason=code)
