@@ -245,7 +245,7 @@ class Rest:
     """Takes the beginning out of a text that repeats the end, or the whole, of what was `said` before it."""
 
     def __init__(self, said: str) -> None:
-        self._said = [_letters(word[0]) for word in _WORD.finditer(said)]
+        self._said = [_spelling(word[0]) for word in _WORD.finditer(said)]
         self._open = bool(self._said)
         self._ends_in_space = said[-1:].isspace()
         self._held = ""
@@ -263,7 +263,7 @@ class Rest:
 
     def _may_repeat(self) -> bool:
         """Return True if more text is needed: all of it up to now is in what was said, up to its end."""
-        words = [_letters(word[0]) for word in _WORD.finditer(self._held)]
+        words = [_spelling(word[0]) for word in _WORD.finditer(self._held)]
         if not words:
             return True
         *whole, last = words
@@ -277,7 +277,7 @@ class Rest:
     def _decide(self) -> str:
         self._open = False
         found = list(_WORD.finditer(self._held))
-        words = [_letters(word[0]) for word in found]
+        words = [_spelling(word[0]) for word in found]
         repeated = next((n for n in range(len(words), 0, -1) if self._said[-n:] == words[:n]), 0)
         if not repeated and len(words) >= LEAST_REPEATED and self._said[: len(words)] == words:
             repeated = len(words)  # it begins again, and ends early
@@ -285,6 +285,6 @@ class Rest:
         return text.lstrip() if self._ends_in_space else text
 
 
-def _letters(word: str) -> str:
+def _spelling(word: str) -> str:
     """Return what two spellings of a word have in common."""
     return "".join(filter(str.isalnum, word.casefold())) or word

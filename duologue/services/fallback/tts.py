@@ -21,7 +21,7 @@ from ..service import stream_of, wrong_piece
 from ..spoken_text import Piece, Spoken
 from ..tts import TTS, SpeechChunk
 from .attempt import Attempt
-from .members import FallbackLimits, Member, Members, Round
+from .members import Candidate, FallbackLimits, Members, Round
 
 PROBE = "Yes."
 """The text by which a voice is probed."""
@@ -46,7 +46,7 @@ class FallbackTTS(TTS):
         self.ahead = min(service.ahead for service in services)
         self.max_s_per_character = max(service.max_s_per_character for service in services)
         self.timeout_s = limits.first_s * len(services) + max(service.timeout_s for service in services)
-        self._chosen: Member[TTS] | None = None  # speaks the response in progress
+        self._chosen: Candidate[TTS] | None = None  # speaks the response in progress
         self._pace: dict[TTS, float] = {}  # characters a second
         self._refused: set[str] = set()  # voices of the agent that a service does not have
         self._used: dict[TTS, tuple[int, float]] = {}  # characters and seconds of the response
@@ -119,7 +119,7 @@ class FallbackTTS(TTS):
         Raises ServiceError or DeadlineExceeded if all fail.
         """
         asked = self.members.round(self._chosen)
-        part = Part(text)
+        part = SentencePart(text)
         while (service := await asked.begin()) is not None:
             self._chosen = asked.current
             once_more = True
@@ -146,12 +146,12 @@ class FallbackTTS(TTS):
                 return  # only the end was missing
         raise asked.error()
 
-    def _count(self, service: TTS, part: Part) -> None:
+    def _count(self, service: TTS, part: SentencePart) -> None:
         characters, seconds = self._used.get(service, (0, 0.0))
         self._used[service] = characters + len(part.text), seconds + part.spoken_s
 
     async def _speech_of(
-        self, service: TTS, asked: Round[TTS], part: Part, voice: str
+        self, service: TTS, asked: Round[TTS], part: SentencePart, voice: str
     ) -> AsyncGenerator[SpeechChunk, None]:
         """Yield what a service speaks of a part, at this object's sample rate."""
         speech = service.synthesize(part.text, self._voice_of(service, voice))
@@ -228,7 +228,7 @@ class FallbackTTS(TTS):
         raise ServiceError("the service gave no audio")
 
 
-class Part:
+class SentencePart:
     """A sentence of which one service after the other speaks a part, up to a whole word.
 
     Times are in seconds of the sentence's audio.

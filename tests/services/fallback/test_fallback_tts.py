@@ -8,7 +8,7 @@ import pytest
 
 from duologue import TTS, Agent, Cascade, Fallback
 from duologue.frames import BotAudio, ErrorRaised, ResponseEnded, Say, ServiceChanged, Usage, Word, WordTimes
-from duologue.services.fallback.tts import Part
+from duologue.services.fallback.tts import SentencePart
 from duologue.services.tts import SpeechChunk
 from duologue.testing.mocks import MockLLM, MockSTT
 from tests.services.fallback.faulty import KINDS, Fault, FaultyTTS, OtherTTS
@@ -19,7 +19,7 @@ SENTENCE = "One two three four five six seven eight nine ten."
 
 def call_with(*voices: TTS, agent: Agent | None = None, **options: Any) -> Story:
     cascade = Cascade(MockSTT(["Hello?"]), MockLLM(), Fallback(list(voices), **{"retry_s": 60, **options}))
-    return story(engine=cascade, **({"agent": agent} if agent is not None else {}))
+    return story(engine=cascade, agent=agent)
 
 
 class Timed(FaultyTTS):
@@ -207,7 +207,7 @@ async def test_an_interruption_stops_the_active_voice_at_once() -> None:
 
 
 def test_the_rest_of_a_sentence() -> None:
-    part = Part(SENTENCE)
+    part = SentencePart(SENTENCE)
     part.spoken_s = 0.6
     assert [word.text for word in part.cut()] == ["One ", "two "]
     assert part.rest == "three four five six seven eight nine ten."
