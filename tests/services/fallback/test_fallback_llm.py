@@ -193,6 +193,10 @@ def test_one_kind_of_services() -> None:
     ("before", "pieces", "new"),
     [
         ("", ["It is ", "fine."], "It is fine."),
+        ("It is fine.", [" All is", " well."], " All is well."),
+        ("It is fine.", ["All is", " well."], " All is well."),
+        ("今天很好。", ["明天", "也好。"], "明天也好。"),
+        ("It is fine.", ["It is fine.", " All is", " well."], " All is well."),
         ("It is ", ["fine."], "fine."),
         ("It is ", [" fine."], "fine."),
         ("It is ", ["It ", "is fi", "ne."], "fine."),

@@ -15,7 +15,7 @@ from duologue.frames import BotAudio, ErrorRaised, ServiceChanged
 from duologue.services.deepgram import DeepgramSTT, DeepgramTTS
 from duologue.services.elevenlabs import ElevenLabsSTT, ElevenLabsTTS
 from duologue.services.google import GeminiLLM
-from duologue.services.openai import OpenAILLM, OpenAITTS
+from duologue.services.openai import OpenAIChatOptions, OpenAILLM, OpenAITTS
 from duologue.services.remote import ConnectionSettings
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.testing.scripted.deepgram import ScriptedDeepgram
@@ -195,6 +195,24 @@ async def test_language_models(acts: Sequence[Any], second: str) -> None:
             assert changes(call) == [("OpenAILLM", "GeminiLLM")]
             assert call.times(BotAudio)[0] <= 6.0
             assert [error for error in call.errors if "malformed" not in error.message] == []
+
+
+async def test_a_model_that_thinks_unseen_has_the_time_that_is_its_own() -> None:
+    async with servers([Wait(5), Speak(ANSWER)]) as at:
+        options = OpenAIChatOptions(reasoning_effort="medium")
+        model = Fallback(
+            [
+                OpenAILLM(api_key="test", base_url=at.openai.url, options=options),
+                GeminiLLM(api_key="test", base_url=at.gemini.url),
+            ]
+        )
+        engine = Cascade(MockSTT(["When are you open?"]), model, MockTTS(s_per_character=0.01))
+        async with story(engine=engine) as call:
+            await call.says(0.5)
+            await call.waits(12)
+            assert heard(call) == ["When are you open?", ANSWER]
+            assert changes(call) == []
+            assert call.errors == []
 
 
 # -- TTS ---------------------------------------------------------------------------------------------------------------
