@@ -139,7 +139,7 @@ class Members(Generic[M]):
     async def open(self) -> None:
         """Open the first service, and those that are to be warm. Raises the first one's error if none can be opened.
 
-        Raises ConfigurationError and MissingExtra of any: such an error would stay.
+        Raises ConfigurationError and MissingExtra of any service: these errors would stay.
         """
         self.active, self._closed = self.all[0], False
         for member in self.all:

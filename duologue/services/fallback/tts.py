@@ -9,12 +9,14 @@ from contextlib import aclosing
 from ...audio.pcm import WholeSamples
 from ...audio.resample import Resampler
 from ...errors import ConfigurationError, DeadlineExceeded, ServiceError
-from ...frames import ResponseEnded, ResponseStarted, Usage, Word
+from ...frames import ResponseEnded, ResponseStarted, SpeechStarted, Usage, Word
 from ...processors.handoff.handoff import Handoff
 from ...processors.kernel.groups import leaves
+from ...processors.kernel.handlers import find_handler
 from ...processors.kernel.host import Host
 from ...processors.kernel.node import Node
 from ...processors.kernel.tasks import loop_time
+from ...processors.processor import handles
 from ...session.ledger import SPOKEN_CHARACTERS_PER_S, cut_text
 from ..response_speech import WordAligner, in_proportion
 from ..service import stream_of, wrong_piece
@@ -82,6 +84,14 @@ class FallbackTTS(TTS):
         """Stop speaking, and close all services."""
         await super().close()
         await self.members.close()
+
+    @handles(SpeechStarted)
+    async def caller_speaks(self, frame: SpeechStarted) -> None:
+        """Let the service that will speak prepare itself, if it does so when the caller speaks."""
+        await self.push(frame)
+        service = next((member.service for member in self.members.all if member.works), self.members.services[0])
+        if (found := find_handler(service.spec().down, SpeechStarted)) is not None:
+            await getattr(service, found.method)(frame)
 
     # -- a response ------------------------------------------------------------------------------------------------
 

@@ -6,8 +6,18 @@ from typing import Any
 import anyio
 import pytest
 
-from duologue import TTS, Agent, Cascade, Fallback
-from duologue.frames import BotAudio, ErrorRaised, ResponseEnded, Say, ServiceChanged, Usage, Word, WordTimes
+from duologue import TTS, Agent, Cascade, Fallback, handles
+from duologue.frames import (
+    BotAudio,
+    ErrorRaised,
+    ResponseEnded,
+    Say,
+    ServiceChanged,
+    SpeechStarted,
+    Usage,
+    Word,
+    WordTimes,
+)
 from duologue.services.fallback.tts import SentencePart
 from duologue.services.tts import SpeechChunk
 from duologue.testing.mocks import MockLLM, MockSTT
@@ -215,3 +225,20 @@ def test_the_rest_of_a_sentence() -> None:
     part.spoken_s = 10
     assert "".join(word.text for word in part.cut()) == "three four five six seven eight nine ten."
     assert part.rest == ""
+
+
+async def test_the_voice_that_will_speak_prepares_itself_when_the_caller_speaks() -> None:
+    class Prepares(FaultyTTS):
+        prepared = 0
+
+        @handles(SpeechStarted)
+        async def prepare(self, frame: SpeechStarted) -> None:
+            self.prepared += 1
+            await self.push(frame)
+
+    first, second = Prepares(), Prepares()
+    async with call_with(first, second) as call:
+        await call.says(0.3)
+        await call.waits(3)
+        assert len(call.came(SpeechStarted)) == 1
+    assert (first.prepared, second.prepared) == (1, 0)
