@@ -175,6 +175,8 @@ class Usage(Signal, frozen=True, kw_only=True, tag="Usage"):
     """The consumption of one response or one transcript. The provider counts the tokens; the seconds are of audio.
 
     `input_audio_tokens` and `output_audio_tokens` are the audio among the tokens, for providers that report it.
+    `discarded` is the consumption of an answer that was prepared and thrown away: it belongs to no response. If the
+    provider had not told its tokens yet, they are an estimate.
     """
 
     service: str
@@ -189,6 +191,7 @@ class Usage(Signal, frozen=True, kw_only=True, tag="Usage"):
     characters: int = 0
     input_audio_s: float = 0.0
     output_audio_s: float = 0.0
+    discarded: bool = False
 
 
 class ConnectionChanged(WellFormed, Signal, frozen=True, kw_only=True, tag="ConnectionChanged"):

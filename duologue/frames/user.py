@@ -31,6 +31,7 @@ class EagerEndOfTurn(WellFormed, Input, frozen=True, kw_only=True, tag="EagerEnd
     because the caller goes on, and possibly another `EagerEndOfTurn`; or the final `UserTranscript` and the
     `EndOfTurn`. If the final text equals `text`, an answer to it that was prepared meanwhile is the answer to the turn.
     A turn may end without this frame, and after a change of engines in mid-turn nothing follows it.
+    `Endpointing` gives it without a text, which the speech-to-text adds: the words since the latest final transcript.
 
     Nothing that is prepared may reach the caller, the log or a tool before the `EndOfTurn`. Processors that prepare
     nothing ignore these two frames: the caller's turn goes on.

@@ -5,27 +5,47 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import nullcontext
 from typing import Any, Protocol
 
 import anyio
 
-from ..frames import BotText, ResponseStarted
+from ..frames import BotText, Control, ResponseStarted, Signal, Usage
 from .service import stream_of
 from .spoken_text import Reader, Rules
 
 MAX_HELD_BYTES = 2**20
 """Audio of a sentence that is kept until its turn comes: 20 s at 24 kHz. Then its synthesis waits."""
+PREPARED_S = 30.0
+"""Seconds that a prepared sentence is kept."""
+
+
+class Prepare(Control, frozen=True, kw_only=True, tag="Prepare"):
+    """Asks the text-to-speech to prepare the first sentence of an answer that may never be given, and to keep it.
+
+    A `text` of "" takes that back. The numbers grow: one that is taken back takes back the earlier ones, too.
+    """
+
+    number: int
+    text: str = ""
+    voice: str = ""
+    language: str = ""
 
 
 class Speaker(Protocol):
     """The part of a `TTS` that this class uses."""
 
     ahead: int
+    sample_rate: int
+    model: str
     language: str
     reading: Rules | None
 
     @property
+    def name(self) -> str: ...
+    @property
     def session(self) -> Any: ...
+    def broadcast(self, signal: Signal) -> None: ...
     def synthesize(self, text: str, voice: str) -> AsyncIterator[Any]: ...
     def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None: ...
 
@@ -33,8 +53,8 @@ class Speaker(Protocol):
 class Ahead:
     """The sentences of a text-to-speech service that wait for their turn, in order.
 
-    While one is spoken, the synthesis of the next `TTS.ahead` ones goes on in tasks of their own. An interruption
-    cancels them.
+    While one is spoken, the synthesis of the next `TTS.ahead` ones goes on in tasks of their own. So does that of a
+    sentence that is prepared before its response has begun. An interruption cancels them.
     """
 
     def __init__(self, speaker: Speaker) -> None:
@@ -44,10 +64,60 @@ class Ahead:
         self._waiting: deque[Begun] = deque()
         self._response: ResponseStarted | None = None
         self._reader = Reader()
+        self._prepared: Begun | None = None
+        self._number = 0  # of the prepared sentence
+        self._adopted: Begun | None = None  # the latest prepared sentence whose turn has come
+
+    def prepare(self, wanted: Prepare) -> None:
+        """Begin the first sentence of a response that may never come, or throw it away."""
+        if not wanted.text:
+            if wanted.number >= self._number:
+                self.forget()
+            return
+        self.forget()
+        text = Reader(self._speaker.reading, wanted.language).read(wanted.text).text
+        if text:
+            self._number = wanted.number
+            self._prepared = begun = Begun(self._speaker, None, text, wanted.voice)
+            begun.timer = asyncio.get_running_loop().call_later(PREPARED_S, self.forget)
+            begun.begin()
+
+    def forget(self) -> None:
+        """Throw the prepared sentence away."""
+        prepared, self._prepared = self._prepared, None
+        if prepared is not None:
+            prepared.cancel()
+            speaker = self._speaker
+            speaker.broadcast(
+                Usage(
+                    service=speaker.name,
+                    model=speaker.model,
+                    characters=len(prepared.text),
+                    output_audio_s=prepared.bytes / (2 * speaker.sample_rate),
+                    discarded=True,
+                )
+            )
+
+    def interrupt(self) -> None:
+        """Throw away what was prepared, also if its turn has come."""
+        self.forget()
+        if self._adopted is not None:
+            self._adopted.cancel()
+
+    def _adopt(self, text: str, voice: str) -> Begun | None:
+        """Return the prepared sentence if it is this one, and throw any other away."""
+        prepared = self._prepared
+        if prepared is None or not prepared.suits(text, voice):
+            self.forget()
+            return None
+        self._prepared, self._adopted = None, prepared
+        prepared.stop_timer()
+        return prepared
 
     def queue(self, sentence: BotText, response: ResponseStarted) -> None:
         """Take a sentence that waits for its turn."""
-        while self._waiting and self._speaker.session.floor.is_stale(self._waiting[0].sentence):
+        floor = self._speaker.session.floor
+        while self._waiting and (first := self._waiting[0].sentence) is not None and floor.is_stale(first):
             self._waiting.popleft()
         if response is not self._response:
             self._response, self._reader = response, Reader(self._speaker.reading, self._speaker.language)
@@ -60,10 +130,10 @@ class Ahead:
         for begun in list(self._waiting)[: self._speaker.ahead]:
             begun.begin()
 
-    def take(self, sentence: BotText, text: str) -> AsyncIterator[Any] | None:
+    def take(self, sentence: BotText, text: str, voice: str) -> AsyncIterator[Any] | None:
         """Return the speech of a sentence whose turn has come, None if it was not begun. The next ones begin.
 
-        `text` is what is said for the sentence now.
+        `text` is what is said for the sentence now, in `voice`.
         """
         self.busy = True
         found = None
@@ -71,6 +141,10 @@ class Ahead:
             while (found := self._waiting.popleft()).sentence is not sentence:
                 found.cancel()
         self._begin()
+        if self._prepared is not None and (prepared := self._adopt(text, voice)) is not None:
+            if found is not None:
+                found.cancel()
+            return prepared.pieces()
         if found is None or not found.is_begun:
             return None
         if found.text != text:  # the language has changed
@@ -80,6 +154,7 @@ class Ahead:
 
     def close(self) -> None:
         """Cancel what was begun."""
+        self.interrupt()
         while self._waiting:
             self._waiting.popleft().cancel()
 
@@ -87,9 +162,14 @@ class Ahead:
 class Begun:
     """The speech of one sentence, which a task reads before it is wanted."""
 
-    def __init__(self, speaker: Speaker, sentence: BotText, text: str, voice: str) -> None:
+    def __init__(self, speaker: Speaker, sentence: BotText | None, text: str, voice: str) -> None:
         self.sentence = sentence
+        """None for a sentence whose response has not begun."""
         self.is_begun = False
+        self.bytes = 0
+        """Bytes of audio that have come."""
+        self.timer: asyncio.TimerHandle | None = None
+        self._language = speaker.language
         self._speaker, self.text, self._voice = speaker, text, voice
         self._scope = anyio.CancelScope()
         self._pieces: deque[Any] = deque()
@@ -106,18 +186,32 @@ class Begun:
 
     def cancel(self) -> None:
         """Stop the synthesis."""
+        self.stop_timer()
         self._scope.cancel()
+
+    def stop_timer(self) -> None:
+        """Keep the speech from now on."""
+        if self.timer is not None:
+            self.timer.cancel()
+
+    def suits(self, text: str, voice: str) -> bool:
+        """Return True if this is the speech of `text` in `voice` and the present language, and has not failed."""
+        mine = self.text, self._voice, self._language
+        return mine == (text, voice, self._speaker.language) and self._error is None
 
     async def _read(self) -> None:
         try:
-            with self._scope, self._speaker.session.floor.scope(self.sentence.turn):
+            floor, sentence = self._speaker.session.floor, self.sentence
+            with self._scope, floor.scope(sentence.turn) if sentence is not None else nullcontext():
                 stream = stream_of(
                     self._speaker, "synthesize", self._speaker.synthesize(self.text, self._voice), "SpeechChunk"
                 )
                 try:
                     async for piece in stream:
                         self._pieces.append(piece)
-                        self._held += len(getattr(piece, "audio", b""))
+                        size = len(getattr(piece, "audio", b""))
+                        self._held += size
+                        self.bytes += size
                         self._news.set()
                         while self._held > MAX_HELD_BYTES:
                             self._news.clear()

@@ -86,6 +86,10 @@ class Cascade(Pipeline):
     `reading` says numbers, addresses and the like in words; without it the TTS's own is used, by default none. The log
     and the page show the text as the model wrote it, also for an answer that was cut.
 
+    `eager_starts` is the number of answers that may be begun in a turn of the caller before its end is certain: see
+    `LLM`. An STT or an `Endpointing` that tells an `EagerEndOfTurn` is needed for that. Nothing is begun if one of
+    `heard` may change the caller's words, and no speech is prepared if one of `spoken` may change the agent's.
+
     `instructions`, `voice` and `tools` are the first configuration, until an `Agent` of the session or a `Handoff`
     replaces them. The tools of the pipeline's `Tools` are added to either. The heard text follows the word times, if
     the TTS gives them.
@@ -103,6 +107,7 @@ class Cascade(Pipeline):
         heard: Iterable[Processor] = (),
         spoken: Iterable[Processor] = (),
         reading: Reading | None = None,
+        eager_starts: int | None = None,
         instructions: str = "",
         voice: str = "",
         tools: tuple[ToolSpec, ...] = (),
@@ -113,6 +118,10 @@ class Cascade(Pipeline):
             check_made(service)
         self.stt, self.llm, self.tts = stt, llm, tts
         tts.reading = reading or tts.reading
+        if eager_starts is not None:
+            if eager_starts < 0:
+                raise ConfigurationError(f"eager_starts is {eager_starts!r}: it is 0 or more")
+            llm.eager_starts = eager_starts
         self.heard, self.spoken = tuple(heard), tuple(spoken)
         self._heard_all, self._wrote_all = _Checkpoint(), _Checkpoint()
         # The settings are behind the STT, so that a `Configure` cannot overtake speech that waits for its transcript.
@@ -178,6 +187,8 @@ class Cascade(Pipeline):
     async def configure(self, change: Configure) -> None:
         """Apply a change to the responses that begin from now on, as a whole or not at all. Raises as `check` does."""
         config = self._changed(change)
+        if config != self.llm.config:
+            self.llm.forget_guess("another configuration")
         self.llm.config = config
         self.stt.language = self.tts.language = config.language
         self.tts.agent_voice = config.voice
@@ -209,6 +220,7 @@ class Cascade(Pipeline):
 
     def release(self) -> Handover:
         """Return the speech that has no transcript yet, and the frames that wait for an answer."""
+        self.llm.forget_guess("another engine has the call")
         return msgspec.structs.replace(self.llm.release(), speech=self.stt.release())
 
     def adopt(self, left: Handover) -> None:

@@ -124,14 +124,21 @@ def messages(
 
 
 def rendered(
-    conversation: Conversation, ledger: Ledger, part: Part, budget: Budget, *, open_calls: bool = True
+    conversation: Conversation,
+    ledger: Ledger,
+    part: Part,
+    budget: Budget,
+    *,
+    open_calls: bool = True,
+    guess: str = "",
 ) -> tuple[Message, ...]:
     """Return a part of the log in the form that language models take.
 
     Consecutive items of one side are one message. An agent's message is its heard text. A response that is not settled
     is sent with its text up to now, and corrected later if the caller interrupts it. A tool call without a result is
     answered "pending", because models require a result for every call; without `open_calls` it is left out. The last
-    message tells the results that came late (`ToolCalls.news`).
+    message tells the results that came late (`ToolCalls.news`). `guess` is appended as words of the caller that are not
+    in the log yet.
     """
     items, hidden, _ = part
     results = {item.call_id: item for item in items if item.kind == "tool_result"}
@@ -154,17 +161,19 @@ def rendered(
             _add(out, Message(role="assistant", text=text))
     if asked:
         _add_calls(out, asked, results)
-    return (*_recent(out, budget.messages), *_news(conversation, items, ledger))
+    if guess:
+        _add(out, Message(role="user", text=guess))
+    return (*_recent(out, budget.messages), *_news(conversation, items, ledger, guess))
 
 
-def _news(conversation: Conversation, items: Sequence[Item], ledger: Ledger) -> list[Message]:
+def _news(conversation: Conversation, items: Sequence[Item], ledger: Ledger, guess: str) -> list[Message]:
     """Return messages on results that came late, for a model that may look at the last messages only.
 
     A result that no message follows needs none, nor does one that the caller's words follow, if no model was asked in
     between.
     """
     news = {call.id: call for call in conversation.calls.news}
-    follows: set[str] = set()
+    follows = {"user"} if guess else set[str]()
     for item in reversed(items) if news else ():
         if item.kind in ("tool_call", "tool_result"):
             if item.call_id in news and (

@@ -85,8 +85,8 @@ class History:
         self._work: Work[None] | None = None  # the summary in progress
         self._again_at = 0  # the size of the turns, in bytes, before which no summary is tried again
 
-    def messages(self) -> tuple[Message, ...]:
-        """Return the messages for the next request."""
+    def messages(self, guess: str = "") -> tuple[Message, ...]:
+        """Return the messages for the next request. `guess` are words of the caller that are not in the log yet."""
         llm, session = self._llm, self._llm.session
         self._follow_agent()
         part = newest_part(session.conversation, session.ledger, llm.budget, self._since)
@@ -96,7 +96,7 @@ class History:
             )
             part = newest_part(session.conversation, session.ledger, less, self._since)
             self._since = part.items[0].id if part.items else ""
-        told = rendered(session.conversation, session.ledger, part, llm.budget)
+        told = rendered(session.conversation, session.ledger, part, llm.budget, guess=guess)
         if not self.summary:
             return told
         return (Message(role="system", text=f"{_HEADING}\n{self.summary}"), *told)

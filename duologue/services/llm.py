@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import msgspec
@@ -25,27 +26,17 @@ from ..frames import (
 from ..processors.kernel.tasks import Stopped, close_stream
 from ..processors.processor import handles
 from ..session.tool_calls import call_refused
-from .answering import DEFAULT_SPENDING, PIECES, Answering, Aside, Pieces, Spending, Spent
-from .answers import Answers, log_caller, tool_choice_of
-from .context import (
-    DEFAULT_BUDGET,
-    MAX_CALLS_PER_TURN,
-    Budget,
-    Message,
-    Request,
-    ToolRequest,
-    log_calls,
-    messages,
-    refused,
-)
-from .history import History, Summary
-from .service import stream_of
+from .answering import Answering, Aside, Pieces
+from .answers import log_caller, tool_choice_of
+from .asking import Asking
+from .context import MAX_CALLS_PER_TURN, Budget, Message, Request, ToolRequest, log_calls, messages, refused
+from .history import Summary
 from .thoughts import ThoughtsGiven
 
 __all__ = ["LLM", "Budget", "Message", "Pieces", "Request", "Summary", "ToolRequest", "messages"]
 
 
-class LLM(Answers):
+class LLM(Asking):
     """Answers the caller, in text.
 
     A service implements `generate`. This class logs the caller's words and every tool call with its result, begins a
@@ -72,27 +63,8 @@ class LLM(Answers):
     gives = frozenset({BotText, ToolCall})
     follows = frozenset({UserTranscript})
 
-    model: str = ""
-    timeout_s: float = 20.0
-    """The longest time without a piece of an answer, in seconds."""
-    max_answer_s: float = 300.0
-    """The longest time from a request to the end of its answer, in seconds."""
-    max_answer_characters: int = 32_768
-    chooses_tools: bool = False
-    """True if the service obeys `Request.tool_choice`."""
-    budget: Budget = DEFAULT_BUDGET
-    """The part of the conversation that each request carries."""
-    summary: Summary | None = None
-    """When older turns are replaced by a summary; None for never. Then they are left out beyond the budget."""
-    spending: Spending = DEFAULT_SPENDING
-    """The requests and tokens of one call."""
     not_understood: str | None = "Sorry, I did not catch that."
-    thinks_first: bool | None = None
     failure: str | None = "Sorry, something went wrong. Could you say that again?"
-
-    def generate(self, request: Request) -> Pieces:
-        """Yield pieces of text, tool requests, and usage if it is known. An interruption cancels it."""
-        raise NotImplementedError
 
     def check_options(self, options: dict[str, Any]) -> None:
         """Raise ConfigurationError for an option that the service does not take. By default it takes none."""
@@ -102,9 +74,6 @@ class LLM(Answers):
     def __init__(self) -> None:
         super().__init__()
         self._answering: Answering | None = None  # the answer in progress
-        self._history = History(self)
-        self.spent = Spent()
-        """The requests and tokens that the call has used."""
 
     def client_changed(self, signal: ClientChanged) -> None:
         """Cancel the answer in progress once the client has gone."""
@@ -136,8 +105,11 @@ class LLM(Answers):
         said, self._said = self._said, ""
         if not self.session.floor.take_dismissed():
             self._unanswered = "words" if "words" in (said, self._unanswered) else said or self._unanswered
+        self._eager.turn_ended()
         if self._unanswered:
             self.queue(frame)
+        else:
+            self.forget_guess("no answer is wanted")
         await self.push(frame)
 
     # -- the agent --------------------------------------------------------------------------------------------------
@@ -161,19 +133,19 @@ class LLM(Answers):
         config, failure, news = self.config, self.failure, self.session.calls.news
         choice = tool_choice_of(asked)
         self._unanswered = ""
-        if not self._may_spend():
+        request = self.request(config, extra, choice)
+        guess = self._eager.take(request if choice != "none" else None, config)
+        if guess is None and not self.may_spend():
             return
-        request = Request(
-            instructions="\n\n".join(part for part in (config.prompt, extra) if part),
-            messages=self._history.messages(),
-            tools=config.tools,
-            options=config.options,
-            tool_choice=choice if self.chooses_tools and choice != "none" else "",
-        )
         self.session.calls.asking()
         calls = self.session.calls.asked_in(turn)
         if calls < MAX_CALLS_PER_TURN and choice != "none":
-            status = await self._respond(turn, config, lambda: self.ask(request), model=True)
+
+            def answer() -> Pieces:
+                return (guess.pieces() if guess is not None else None) or self.ask(request)
+
+            with guess or nullcontext():
+                status = await self._respond(turn, config, answer, model=True)
         else:
             if choice != "none":
                 error = f"{calls} tool calls in one turn: it goes on without tools"
@@ -194,7 +166,7 @@ class LLM(Answers):
         The text goes to `aside` and its tool calls are left in `aside.calls`: nothing of it is spoken, logged or run.
         Raises Stopped after `aside.stop()`, and the error of an answer that has failed.
         """
-        if not self._may_spend():
+        if not self.may_spend():
             raise ServiceError("the call's budget is used up")
         generate = self.ask if request.tools else lambda asked: without_calls(self.ask(asked))
         try:
@@ -202,20 +174,6 @@ class LLM(Answers):
         except ThoughtsGiven:
             self.thinks_first = True
             raise ServiceError("the model says its thoughts, and marks only their end") from None
-
-    def _may_spend(self) -> bool:
-        """Return False, and end the call, if its budget is used up."""
-        if not self.spent.beyond(self.spending):
-            return True
-        if not self.session.draining:
-            self.session.report(ServiceError(f"the call's budget is used up: {self.spent}"), self.name)
-            self.spawn(self.session.end, "cap")
-        return False
-
-    def ask(self, request: Request) -> Pieces:
-        """Return the answer to a request, which counts for the call's spending."""
-        self.spent.ask(request)
-        return stream_of(self, "generate", self.generate(request), PIECES)
 
     async def _respond(
         self, turn: int, config: EngineConfig, generate: Callable[[], Pieces], *, model: bool = False

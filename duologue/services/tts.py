@@ -9,12 +9,24 @@ import msgspec
 
 from ..audio.pcm import WholeSamples
 from ..errors import DeadlineExceeded, ServiceError
-from ..frames import BotAudio, BotText, End, Frame, ResponseEnded, ResponseStarted, ToolCall, Usage, Word, WordTimes
+from ..frames import (
+    BotAudio,
+    BotText,
+    End,
+    Frame,
+    Interrupted,
+    ResponseEnded,
+    ResponseStarted,
+    ToolCall,
+    Usage,
+    Word,
+    WordTimes,
+)
 from ..processors.kernel.host import Target
 from ..processors.kernel.lane import DrainableLane, Overdue
 from ..processors.kernel.tasks import Work
 from ..processors.processor import handles
-from .ahead import Ahead
+from .ahead import Ahead, Prepare
 from .response_speech import ResponseSpeech, WordAligner
 from .sentences import SentenceSplitter
 from .service import Recovery, Service, stream_of, wrong_piece
@@ -115,6 +127,21 @@ class TTS(Service):
         """Wait until all text that was taken has been pushed as audio."""
         if self._sentences is not None:
             await self._sentences.drain()
+
+    @handles(Prepare)
+    async def prepare(self, frame: Prepare) -> None:
+        """Prepare the first sentence of a response that has not begun, and keep its speech until then."""
+        if not (frame.text and (self.failure is not None or self.session.hooks.has(BotText))):
+            self.prepare_speech(frame)
+
+    def prepare_speech(self, wanted: Prepare) -> None:
+        """Begin the speech of `wanted.text` and keep it, or drop it if the text is ""."""
+        self._ahead.prepare(wanted)
+
+    @handles(Interrupted)
+    def interrupted(self, signal: Interrupted) -> None:
+        """Drop a sentence that was prepared. Overriding methods call this, too."""
+        self._ahead.interrupt()
 
     @handles(End)
     async def end(self, frame: End) -> None:
@@ -242,6 +269,7 @@ class TTS(Service):
         begin_s = speech.begin()
         whole, longest_s = WholeSamples(), MAX_SPEECH_S + self.max_s_per_character * len(text.text)
         work: Work[None] = Work(self, f"{self.name}.synthesize", self.timeout_s)
+        voice = speech.response.voice
 
         async def take(chunk: SpeechChunk) -> bool:
             if not isinstance(chunk, SpeechChunk):
@@ -260,7 +288,7 @@ class TTS(Service):
 
         try:
             await self._recovery.ready()
-            chunks = self._ahead.take(sentence, text.text) or self.synthesize(text.text, speech.response.voice)
+            chunks = self._ahead.take(sentence, text.text, voice) or self.synthesize(text.text, voice)
             await work.read(stream_of(self, "synthesize", chunks, "SpeechChunk"), take)
             if not speech.sentence_s:
                 raise ServiceError("the service gave no audio")

@@ -24,6 +24,8 @@ class UsageTotals:
 
     def __init__(self) -> None:
         self.by_service: dict[tuple[str, str], Usage] = {}
+        self.discarded: dict[tuple[str, str], Usage] = {}
+        """The part of `by_service` that was spent on prepared answers that were thrown away."""
 
     def __iter__(self) -> Iterator[Usage]:
         return iter(self.by_service.values())
@@ -34,9 +36,14 @@ class UsageTotals:
 
     def add(self, usage: Usage) -> None:
         """Count one report."""
-        key = (usage.service, usage.model)
-        total = self.by_service.get(key, Usage(service=usage.service, model=usage.model))
-        self.by_service[key] = add_usage(total, usage)
+        _add(self.by_service, usage)
+        if usage.discarded:
+            _add(self.discarded, usage)
+
+
+def _add(sums: dict[tuple[str, str], Usage], usage: Usage) -> None:
+    key = (usage.service, usage.model)
+    sums[key] = add_usage(sums.get(key, Usage(service=usage.service, model=usage.model)), usage)
 
 
 def add_usage(total: Usage, more: Usage) -> Usage:

@@ -10,7 +10,17 @@ from collections.abc import Mapping, Sequence
 import anyio
 
 from ...errors import ConfigurationError, IllegalState
-from ...frames import End, EndOfTurn, Frame, SpeechStarted, SpeechStopped, UserAudio, UserTranscript
+from ...frames import (
+    EagerEndOfTurn,
+    End,
+    EndOfTurn,
+    Frame,
+    SpeechStarted,
+    SpeechStopped,
+    TurnResumed,
+    UserAudio,
+    UserTranscript,
+)
 from ..kernel.node import Node
 from ..processor import Processor, handles
 from .interruption import may_interrupt
@@ -50,18 +60,26 @@ class Endpointing(Processor):
     Speech shorter than `min_speech_ms` does not start a turn: its audio passes, its `SpeechStarted` and
     `SpeechStopped` do not. Every `SpeechStarted` that passes is followed by an `EndOfTurn`. Words that are recognised
     outside a turn start a turn. Raises ConfigurationError for a setting out of range.
+
+    With `eager_ms`, a silence of that length becomes an `EagerEndOfTurn`, and speech within the turn after it a
+    `TurnResumed`. The speech-to-text adds the text, if it has interim texts; the model begins its answer then.
     """
 
     gives = frozenset({EndOfTurn})
     needs: Mapping[type[Frame], str] = {SpeechStarted: "put Vad before it"}
 
-    def __init__(self, *, silence_ms: int = 600, min_speech_ms: int = 100, max_turn_s: float = 60.0) -> None:
+    def __init__(
+        self, *, silence_ms: int = 600, min_speech_ms: int = 100, max_turn_s: float = 60.0, eager_ms: int = 0
+    ) -> None:
         if not 0 < silence_ms <= 60_000:
             raise ConfigurationError(f"silence_ms is {silence_ms!r}: it lies above 0 and up to 60000")
         if not 0 <= min_speech_ms <= 10_000:
             raise ConfigurationError(f"min_speech_ms is {min_speech_ms!r}: it lies between 0 and 10000")
+        if not 0 <= eager_ms < silence_ms:
+            raise ConfigurationError(f"eager_ms is {eager_ms!r}: it lies between 0, for never, and below silence_ms")
         _check_limit(max_turn_s)
         self._silence_s = silence_ms / 1000
+        self._eager_s = eager_ms / 1000
         self._min_speech_s = min_speech_ms / 1000
         self._max_turn_s = max_turn_s
         self._time = StreamTime()
@@ -69,7 +87,9 @@ class Endpointing(Processor):
         self._speaking = False
         self._began_at = 0.0
         self._spoke_until = 0.0
-        self._due_at = math.inf  # audio time at which the turn ends, if nothing more is said
+        self._ends_at = math.inf  # audio time at which the turn ends, if nothing more is said
+        self._due_at = math.inf  # the same, or an earlier time at which its probable end is told
+        self._eager = False  # that was told, and the caller has been silent since
         self._ended_at = 0.0  # audio time of the latest EndOfTurn
         self._candidate: SpeechStarted | None = None  # speech that is still too short
         self._voice_start = self._voice_end = -1.0  # session times of the latest speech; none yet
@@ -112,7 +132,10 @@ class Endpointing(Processor):
         """Begin or continue a turn."""
         if self._open:
             self._speaking = True
-            self._due_at = self._began_at + self._max_turn_s
+            self._due_at = self._ends_at = self._began_at + self._max_turn_s
+            if self._eager:
+                self._eager = False
+                await self.push(TurnResumed(at=frame.at))
             await self.push(frame)
         elif self._voice_start == frame.at:
             self._candidate = frame
@@ -156,7 +179,7 @@ class Endpointing(Processor):
         if candidate is not None and self._voice_start == candidate.at and self._is_long_enough():
             self._candidate = None
             await self._begin(candidate)
-        if self._due_at <= self._time.end_s + 1e-6:
+        while self._due_at <= self._time.end_s + 1e-6:
             await self._end_due()
 
     def _is_long_enough(self) -> bool:
@@ -169,25 +192,33 @@ class Endpointing(Processor):
 
     def _open_at(self, at: float) -> None:
         self._open, self._began_at = True, at
-        self._due_at = at + self._max_turn_s
+        self._due_at = self._ends_at = at + self._max_turn_s
         if not self._watched:
             self._watched = True
             self.spawn(self._watch)
 
     def _silent_since(self, at: float) -> None:
         self._spoke_until = at
-        self._due_at = min(at + self._silence_s, self._began_at + self._max_turn_s)
+        self._due_at = self._ends_at = min(at + self._silence_s, self._began_at + self._max_turn_s)
+        if self._eager_s:
+            self._due_at = min(at + self._eager_s, self._ends_at)
 
     async def _end_due(self) -> None:
+        """End the turn, or tell that it has probably ended."""
+        if self._due_at < self._ends_at:
+            self._due_at = self._ends_at
+            self._eager = True
+            await self.push(EagerEndOfTurn(at=self._spoke_until))
+            return
         silent = not self._speaking and self._due_at >= self._spoke_until + self._silence_s - 1e-6
         await self._end_turn("silence" if silent else "limit")
 
     async def _end_turn(self, by: str) -> None:
-        """End the turn at `_due_at` or at the end of the audio, whichever is earlier."""
-        place = min(self._due_at, self._time.end_s)
+        """End the turn at `_ends_at` or at the end of the audio, whichever is earlier."""
+        place = min(self._ends_at, self._time.end_s)
         speaking, self._speaking = self._speaking, False
-        self._open = False
-        self._due_at = math.inf
+        self._open = self._eager = False
+        self._due_at = self._ends_at = math.inf
         self._ended_at = place
         if speaking:
             self._spoke_until = place

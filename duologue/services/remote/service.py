@@ -129,6 +129,13 @@ class RemoteService(Processor, Generic[D]):
         else:
             await self._keeper.replace(setup, "a change that takes a new connection")
 
+    async def renew(self, reason: str) -> None:
+        """Replace the connection. If that fails, the error is reported, and the old one stays."""
+        try:
+            await self._keeper.replace(self.config, reason)
+        except Exception as error:
+            self.report(ServiceError(f"{self.name} stays with its connection: {error}"))
+
     # -- for the keeper --------------------------------------------------------------------------------------------
 
     async def connect(self, config: Setup, handle: str) -> Connection[D]:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from typing import ClassVar, Literal
 
-from ...errors import DeadlineExceeded, ServiceError
+from ...errors import ConfigurationError, DeadlineExceeded, ServiceError
 from ...frames import BotAudio, BotText, Interrupted, ResponseEnded, ResponseStarted, Word, WordTimes
 from ...processors.processor import handles
+from ..ahead import Prepare
 from ..spoken_text import Reader
-from ..tts import MAX_SPEECH_S, TTS, SpeechChunk
+from ..tts import TTS, SpeechChunk
 from .connection import Connection, ConnectionSettings
 from .dialect import ConnectionDialect, Event, Refused, WireMessage
+from .early_context import EarlyContext
 from .one_text import one_text
 from .service import RemoteService, Setup
 from .speech_context import ContextAudio, ContextDone, SpeechContext
@@ -62,6 +65,15 @@ class TTSDialect(ConnectionDialect):
         """Return the messages that stop a context. Its later audio is dropped."""
         return ()
 
+    def again(self, context: SpeechContext) -> Sequence[WireMessage]:
+        """Return all messages of a context so far, for another connection or another try."""
+        messages = list(self.open(context.id, context.response.voice, context.language))
+        for sentence in context.sentences:
+            messages += [*self.text(context.id, sentence.text), *self.flush(context.id)]
+        if context.ended:
+            messages += self.end(context.id)
+        return messages
+
 
 class RemoteTTS(RemoteService[TTSDialect], TTS):
     """Text-to-speech over one connection, which stays open between responses.
@@ -77,6 +89,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         TTS.__init__(self)
         RemoteService.__init__(self, connection)
         self._context: SpeechContext | None = None
+        self._early = EarlyContext(self)
         self._contexts = 0
         self._not_set_up: Exception | None = None
         self._language = ""  # of the response in progress
@@ -100,6 +113,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         """Disconnect."""
         if self._context is not None:
             self._context.scope.cancel()
+        self._early.forget()
         await TTS.close(self)
         await self.disconnect()
 
@@ -114,11 +128,8 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             await self.use_setup(self.setup(frame.voice, self._language))
         except Exception as error:
             self._not_set_up = error
-        if self.connection is not None and self.connection.dialect.is_worn():
-            try:
-                await self._keeper.replace(self.config, "a limit of the connection")
-            except Exception as error:
-                self.report(ServiceError(f"{self.name} stays with a worn connection: {error}"))
+        if self._early.context is None and self.connection is not None and self.connection.dialect.is_worn():
+            await self.renew("a limit of the connection")
 
     def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
         """Yield the speech of one text, apart from any response."""
@@ -131,27 +142,31 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         text = spoken.text
         if not text:
             return
+        early = self._early.take(text, self._speech.response, self._language) if context is None else None
         if context is None:
-            context = self._open_context(reader)
+            context = self._begin_context(early or self.new_context(self._speech.response, self._language, reader))
         if context.error is not None:
             self.session.ledger.correct_text(sentence.response_id, sentence.text, "")
             return
         self._speech.characters += len(text)
-        context.sentences.append(spoken)
-        context.words.add(spoken)
-        context.touch()
+        if early is not None:
+            return  # the vendor has it already
+        context.add(spoken)
         if self.connection is not None:
             dialect = self.connection.dialect
             self.connection.send([*dialect.text(context.id, text), *dialect.flush(context.id)])
 
-    def _open_context(self, reader: Reader) -> SpeechContext:
-        response = self._speech.response
+    def new_context(self, response: ResponseStarted, language: str, reader: Reader) -> SpeechContext:
+        """Return a context for a response."""
         self._contexts += 1
-        context = self._context = SpeechContext(f"context_{self._contexts}", response, self._language, reader)
+        return SpeechContext(f"context_{self._contexts}", response, language, reader)
+
+    def _begin_context(self, context: SpeechContext) -> SpeechContext:
+        self._context = context
         context.error = self.failure or self._not_set_up
         self.spawn(self._give_all, context)
-        if self.connection is not None and context.error is None:
-            self.connection.send(self.connection.dialect.open(context.id, response.voice, context.language))
+        if self.connection is not None and context.error is None and not context.opened:
+            self.connection.send(self.connection.dialect.open(context.id, context.response.voice, context.language))
             context.opened = True
         return context
 
@@ -164,8 +179,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
                 dialect = self.connection.dialect
                 self.connection.send(dialect.end(context.id))
                 if dialect.is_spoken(context.id):
-                    context.done = True
-                    context.touch()
+                    context.finish()
             await context.finished.wait()
             if self._context is context:
                 self._context = None
@@ -174,6 +188,8 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
     @handles(Interrupted)
     def interrupted(self, signal: Interrupted) -> None:
         """Cancel the context of an interrupted response."""
+        super().interrupted(signal)
+        self._early.forget()
         context = self._context
         if context is not None and self.session.floor.is_stale(context.response):
             self._cancel(context)
@@ -181,11 +197,22 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
     def _cancel(self, context: SpeechContext) -> None:
         self._context = None
         context.scope.cancel()
-        self._stop(context)
+        self.stop_context(context)
 
-    def _stop(self, context: SpeechContext) -> None:
+    def stop_context(self, context: SpeechContext) -> None:
+        """Tell the vendor to stop a context."""
         if self.connection is not None and context.opened and not context.done:
             self.connection.send(self.connection.dialect.cancel(context.id))
+
+    def prepare_speech(self, wanted: Prepare) -> None:
+        """Open a context for a sentence, if the connection can speak it as it is, or cancel that context."""
+        self._early.forget(wanted.number)
+        connection = self.connection
+        if not wanted.text or connection is None or self.held or self._context is not None:
+            return
+        with suppress(ConfigurationError):
+            if self.setup(wanted.voice, wanted.language) == self.config and not connection.dialect.is_worn():
+                self._early.begin(wanted, connection)
 
     # -- audio -----------------------------------------------------------------------------------------------------
 
@@ -211,7 +238,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             self.report(ServiceError(failure))
             for written, said in context.leave_out_rest():
                 self.session.ledger.correct_text(context.response.response_id, written, said)
-            self._stop(context)
+            self.stop_context(context)
             self._lose_hung(error)
         if not context.spoken_s:
             return
@@ -224,10 +251,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         try:
             while (chunk := await context.next(self.timeout_s)) is not None:
                 await self._give(context, chunk)
-                longest_s = MAX_SPEECH_S + self.max_s_per_character * len(context.text)
-                if context.spoken_s > longest_s:
-                    told = f"more than {longest_s:g} s of audio for {len(context.text)} characters: the rest is cut"
-                    return ServiceError(told)
+                context.check_length(self.max_s_per_character)
             if not context.spoken_s:
                 raise ServiceError("the service gave no audio")
         except Exception as error:
@@ -238,15 +262,15 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         """Send a context without audio once more, as a new one. Returns False if that cannot be done now."""
         if self.connection is None or self.held or self.failure is not None or self._not_set_up is not None:
             return False
-        self._stop(context)
+        self.stop_context(context)
         self._contexts += 1
         context.begin_again(f"context_{self._contexts}")
         if not self._lose_hung(error):  # else the next connection gets it
-            self._send_again(self.connection, context)
+            self.send_whole(self.connection, context)
         return True
 
     def _lose_hung(self, error: Exception) -> bool:
-        """Replace the connection after an answer that did not come in time, if the next one would wait behind it."""
+        """Replace the connection after audio that did not come in time, if the next text would wait behind it."""
         connection = self.connection
         if connection is None or not connection.dialect.one_at_a_time or not isinstance(error, DeadlineExceeded):
             return False
@@ -258,9 +282,8 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         if words := context.times_of(chunk, dialect.times_from):
             await self._time_words(context, words)
         if pcm := context.whole.take(chunk.pcm):
-            context.spoken_s += len(pcm) / (2 * self.sample_rate)
-            self._speech.spoken_s = context.spoken_s
             response = context.response
+            self._speech.spoken_s = context.spoken_s = context.spoken_s + len(pcm) / (2 * self.sample_rate)
             await self.push(
                 BotAudio(turn=response.turn, response_id=response.response_id, audio=pcm, sample_rate=self.sample_rate)
             )
@@ -273,29 +296,36 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
 
     async def on_event(self, event: Event) -> None:
         """Act on audio, the end of a context, or a refusal."""
-        context = self._context
         if isinstance(event, ContextAudio):
-            if context is None or event.context != context.id or context.error is not None:
+            context = self._context_of(event.context)
+            if context is None or context.error is not None:
                 self.dropped_bytes += len(event.pcm)
                 return
             context.take(event, self.sample_rate)
         elif isinstance(event, ContextDone):
-            if context is not None and event.context == context.id:
-                context.done = True
-                context.touch()
+            if (context := self._context_of(event.context)) is not None:
+                context.finish()
         elif isinstance(event, Refused):
+            context = self._context_of(event.about) if event.about else self._context
             error = ServiceError(f"{event.code}: {event.message}")
-            if context is None or (event.about and event.about != context.id):
+            if context is None:
                 self.report(error)
+            elif context is self._early.context:
+                self._early.forget()
             else:
-                context.error = error
-                context.touch()
+                context.fail(error)
+
+    def _context_of(self, context_id: str) -> SpeechContext | None:
+        for context in (self._context, self._early.context):
+            if context is not None and context.id == context_id:
+                return context
+        return None
 
     # -- for the keeper --------------------------------------------------------------------------------------------
 
     def is_quiet(self) -> bool:
         """Return True between responses."""
-        return self._context is None
+        return self._context is None and self._early.context is None
 
     def waits_since(self) -> float | None:
         """Return the loop time since which the vendor owes audio, None if it owes none."""
@@ -306,32 +336,26 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         self.detached()
         context = self._context
         if context is not None and context.error is None and not context.done:
-            self._send_again(connection, context)
+            self.send_whole(connection, context)
 
-    def _send_again(self, connection: Connection[TTSDialect], context: SpeechContext) -> None:
-        dialect = connection.dialect
+    def send_whole(self, connection: Connection[TTSDialect], context: SpeechContext) -> None:
+        """Open a context, and send all its text."""
         context.opened = True
-        messages = list(dialect.open(context.id, context.response.voice, context.language))
-        for sentence in context.sentences:
-            messages += [*dialect.text(context.id, sentence.text), *dialect.flush(context.id)]
-        if context.ended:
-            messages += dialect.end(context.id)
         context.touch()
-        connection.send(messages)
+        connection.send(connection.dialect.again(context))
 
     def detached(self) -> None:
         """Fail the response in progress if it has audio: it cannot continue on another connection."""
+        self._early.lost()
         context = self._context
         if context is None:
             return
         context.opened = False
         if context.heard and not context.done and context.error is None:
-            context.error = ServiceError("the connection was lost in the middle of a response")
-            context.touch()
+            context.fail(ServiceError("the connection was lost in the middle of a response"))
 
     def given_up(self, error: Exception) -> None:
         """Fail the response in progress: the keeper has given up connecting."""
         super().given_up(error)
         if self._context is not None and not self._context.done:
-            self._context.error = self.failure
-            self._context.touch()
+            self._context.fail(self.failure or error)

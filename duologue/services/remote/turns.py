@@ -128,6 +128,14 @@ class TurnHoldingSTT(RemoteSTT):
     async def end_of_turn(self, frame: EndOfTurn) -> None:
         """Ignore a detector's report: the vendor's turns count."""
 
+    @handles(EagerEndOfTurn, queued=True)
+    async def may_have_ended(self, frame: EagerEndOfTurn) -> None:
+        """Ignore a detector's report: the vendor's turns count."""
+
+    @handles(TurnResumed, queued=True)
+    async def resumed(self, frame: TurnResumed) -> None:
+        """Ignore a detector's report: the vendor's turns count."""
+
     # -- the vendor ------------------------------------------------------------------------------------------------
 
     async def on_event(self, event: Event) -> None:

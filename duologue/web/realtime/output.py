@@ -191,7 +191,7 @@ class RealtimeOutput(ClientOutput):
     @handles(Usage)
     def used(self, signal: Usage) -> None:
         """Count the usage of the response."""
-        if not self._asides.used(signal):
+        if not signal.discarded and not self._asides.used(signal):
             self._usage = add_usage(self._usage, signal)
 
     def _take_usage(self) -> dict[str, Any]:

@@ -105,7 +105,7 @@ class RtviMessages:
                 # The message of an unexpected error may contain secrets of the application.
                 message = "an internal error" if event.category == "internal" else event.message
                 yield "error", {"error": message, "fatal": event.fatal}
-            case UsageReported() if self._usage:
+            case UsageReported() if self._usage and not event.used.discarded:
                 yield from _metrics(event.used)
             case Level():
                 value = round(min(1.0, 10 ** (event.dbfs / 20)), 4)
