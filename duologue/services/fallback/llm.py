@@ -43,7 +43,7 @@ class FallbackLLM(LLM):
         self.members = Members(self, "llm", models, limits, self._try_out)
         super().__init__()
         first = models[0]
-        self.spending, self.summary = first.spending, first.summary
+        self.spending, self.summary, self.eager_starts = first.spending, first.summary, first.eager_starts
         self.failure, self.not_understood = first.failure, first.not_understood
         self.max_answer_s, self.max_answer_characters = first.max_answer_s, first.max_answer_characters
         self.chooses_tools = all(model.chooses_tools for model in models)

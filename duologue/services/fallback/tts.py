@@ -9,7 +9,7 @@ from contextlib import aclosing
 from ...audio.pcm import WholeSamples
 from ...audio.resample import Resampler
 from ...errors import ConfigurationError, DeadlineExceeded, ServiceError
-from ...frames import ResponseEnded, ResponseStarted, SpeechStarted, Usage, Word
+from ...frames import ResponseStarted, SpeechStarted, Usage, Word
 from ...processors.handoff.handoff import Handoff
 from ...processors.kernel.groups import leaves
 from ...processors.kernel.handlers import find_handler
@@ -18,6 +18,7 @@ from ...processors.kernel.node import Node
 from ...processors.kernel.tasks import loop_time
 from ...processors.processor import handles
 from ...session.ledger import SPOKEN_CHARACTERS_PER_S, cut_text
+from ..ahead import Prepare
 from ..response_speech import WordAligner, in_proportion
 from ..service import stream_of, wrong_piece
 from ..spoken_text import Piece, Spoken
@@ -51,11 +52,15 @@ class FallbackTTS(TTS):
         self._chosen: Candidate[TTS] | None = None  # speaks the response in progress
         self._pace: dict[TTS, float] = {}  # characters a second
         self._refused: set[str] = set()  # voices of the agent that a service does not have
-        self._used: dict[TTS, tuple[int, float]] = {}  # characters and seconds of the response
 
     @property
     def name(self) -> str:
         return self.members.name
+
+    @property
+    def at_work(self) -> TTS:
+        """The service that speaks."""
+        return self.members.active.service
 
     def _join(self, host: Host) -> None:
         super()._join(host)
@@ -93,11 +98,15 @@ class FallbackTTS(TTS):
         if (found := find_handler(service.spec().down, SpeechStarted)) is not None:
             await getattr(service, found.method)(frame)
 
+    def prepare_speech(self, wanted: Prepare) -> None:
+        """Begin the speech of a sentence, unless another one is spoken: some services speak one text at a time."""
+        if not (wanted.text and self._ahead.busy):
+            super().prepare_speech(wanted)
+
     # -- a response ------------------------------------------------------------------------------------------------
 
     async def _begin(self, frame: ResponseStarted) -> None:
         self._chosen = None
-        self._used.clear()
         self._configure()
         await super()._begin(frame)
 
@@ -106,22 +115,6 @@ class FallbackTTS(TTS):
         for service in self.members.services:
             service.language = self.language
             service.agent_voice = self._voice_of(service, self.agent_voice)
-
-    async def _end(self, frame: ResponseEnded) -> None:
-        if frame.response_id == self._speech.response.response_id:
-            self._speech.characters = 0  # each service has its own
-            for service, (characters, seconds) in self._used.items():
-                usage = Usage(
-                    service=service.name,
-                    model=service.model,
-                    turn=frame.turn,
-                    response_id=frame.response_id,
-                    characters=characters,
-                    output_audio_s=seconds,
-                )
-                self.broadcast(usage)
-            self._used.clear()
-        await super()._end(frame)
 
     async def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
         """Yield the speech of `text` by the first service that works; after a failure, the rest of it by the next one.
@@ -149,16 +142,18 @@ class FallbackTTS(TTS):
                         yield SpeechChunk(b"", words)
                     once_more = not part.spoken_s and await asked.wait_for(error)
                     if not once_more:
+                        self._tell_usage(service, part)
                         asked.failed(error)
-                finally:
-                    self._count(service, part)
             if not part.rest.strip():
                 return  # only the end was missing
         raise asked.error()
 
-    def _count(self, service: TTS, part: SentencePart) -> None:
-        characters, seconds = self._used.get(service, (0, 0.0))
-        self._used[service] = characters + len(part.text), seconds + part.spoken_s
+    def _tell_usage(self, service: TTS, part: SentencePart) -> None:
+        """Tell the consumption of a part that has failed."""
+        usage = Usage(
+            service=service.name, model=service.model, characters=len(part.text), output_audio_s=part.spoken_s
+        )
+        self.broadcast(usage)
 
     async def _speech_of(
         self, service: TTS, asked: Round[TTS], part: SentencePart, voice: str

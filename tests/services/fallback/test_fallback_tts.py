@@ -232,7 +232,7 @@ async def test_the_voice_that_will_speak_prepares_itself_when_the_caller_speaks(
         prepared = 0
 
         @handles(SpeechStarted)
-        async def prepare(self, frame: SpeechStarted) -> None:
+        async def warm_up(self, frame: SpeechStarted) -> None:
             self.prepared += 1
             await self.push(frame)
 
@@ -242,3 +242,16 @@ async def test_the_voice_that_will_speak_prepares_itself_when_the_caller_speaks(
         await call.waits(3)
         assert len(call.came(SpeechStarted)) == 1
     assert (first.prepared, second.prepared) == (1, 0)
+
+
+async def test_usage_names_the_voice_that_spoke() -> None:
+    async with call_with(FaultyTTS(Fault(), Fault("refuses")), OtherTTS()) as call:
+        await call.session.send(Say(text="One."))
+        await call.waits(3)
+        await call.session.send(Say(text="Two."))
+        await call.waits(3)
+    assert [(usage.service, usage.characters) for usage in call.came(Usage)] == [
+        ("FaultyTTS", 4),
+        ("FaultyTTS", 4),
+        ("OtherTTS", 4),
+    ]
