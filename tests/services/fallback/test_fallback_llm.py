@@ -186,7 +186,8 @@ def test_one_kind_of_services() -> None:
         Fallback([one, one])
     with pytest.raises(ConfigurationError, match="first_s"):
         Fallback([one], first_s=0)
-    assert repr(Fallback([MockTTS(), MockTTS()])) == "Fallback(MockTTS, MockTTS)"
+    cascade = Cascade(MockSTT(), Fallback([MockLLM(), Other([])]), Fallback([MockTTS(), MockTTS()]))
+    assert repr(cascade) == "Cascade[MockSTT → Cascade → Fallback(MockLLM, Other) → Fallback(MockTTS, MockTTS)]"
 
 
 @pytest.mark.parametrize(
