@@ -191,8 +191,9 @@ class FallbackTTS(TTS):
             raise
         finally:
             attempt.stop()
-        if (rest := converted.flush()) or (words := part.times_of_rest()):
-            yield SpeechChunk(rest, part.times_of_rest())
+        rest, words = converted.flush(), part.times_of_rest()
+        if rest or words:
+            yield SpeechChunk(rest, words)
 
     # -- voices ----------------------------------------------------------------------------------------------------
 
