@@ -39,6 +39,7 @@ Two entries of one layer do not import each other. "" is the package's `__init__
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("services",),
     ("services.remote",),
+    ("services.fallback",),
     ("services.native",),
     (
         "services.openai",
@@ -52,7 +53,7 @@ FLOORS: tuple[tuple[str, ...], ...] = (
         "services.piper",
     ),
 )
-"""The layers inside `services`: the bases, connections, native engines, the vendors."""
+"""The layers inside `services`: the bases, connections, groups of services, native engines, the vendors."""
 
 Graph = dict[str, set[str]]
 

@@ -37,12 +37,11 @@ class Synthesizing(Protocol):
 
     ahead: int
     sample_rate: int
-    model: str
     language: str
     reading: Rules | None
 
     @property
-    def name(self) -> str: ...
+    def at_work(self) -> Any: ...
     @property
     def session(self) -> Any: ...
     def broadcast(self, signal: Signal) -> None: ...
@@ -90,8 +89,8 @@ class Ahead:
             speaker = self._speaker
             speaker.broadcast(
                 Usage(
-                    service=speaker.name,
-                    model=speaker.model,
+                    service=speaker.at_work.name,
+                    model=speaker.at_work.model,
                     characters=len(prepared.text),
                     output_audio_s=prepared.bytes / (2 * speaker.sample_rate),
                     discarded=True,

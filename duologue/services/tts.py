@@ -103,6 +103,11 @@ class TTS(Service):
         self._speech = ResponseSpeech(self._writing)  # of the response that is spoken
         self._misfits_told = False
 
+    @property
+    def at_work(self) -> TTS:
+        """The service that `Usage` names: this one, or the one of a `Fallback` that speaks."""
+        return self
+
     def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
         """Yield the speech of `text`. A `voice` of "" is the service's default. An interruption cancels it."""
         raise NotImplementedError
@@ -215,8 +220,8 @@ class TTS(Service):
             if speech.characters:
                 self.broadcast(
                     Usage(
-                        service=self.name,
-                        model=self.model,
+                        service=self.at_work.name,
+                        model=self.at_work.model,
                         turn=frame.turn,
                         response_id=frame.response_id,
                         characters=speech.characters,

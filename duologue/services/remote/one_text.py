@@ -17,10 +17,9 @@ from .speech_context import SpeechContext
 _numbers = count(1)
 
 
-class Speaker(Protocol):
+class TextSpeaker(Protocol):
     """The part of a `RemoteTTS` that this function uses."""
 
-    name: str
     sample_rate: int
     timeout_s: float
     language: str
@@ -35,7 +34,7 @@ class Speaker(Protocol):
     async def use_setup(self, setup: Setup) -> None: ...
 
 
-async def one_text(tts: Speaker, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
+async def one_text(tts: TextSpeaker, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
     """Yield the speech of a text. Raises ServiceError, DeadlineExceeded or the error of a new connection."""
     if tts.failure is not None:
         raise tts.failure
