@@ -16,6 +16,7 @@ from duologue.frames import (
     BotText,
     ClientChanged,
     Configure,
+    Control,
     EagerEndOfTurn,
     EndOfTurn,
     Input,
@@ -86,7 +87,7 @@ class EagerCall(BareCall):
 
     utterances = 0
 
-    async def gives(self, *frames: Input) -> None:
+    async def gives(self, *frames: Input | Control) -> None:
         for frame in frames:
             await self.session.send(frame)
         await anyio.lowlevel.checkpoint()
@@ -119,7 +120,7 @@ class EagerCall(BareCall):
 
     def kept_back(self) -> bool:
         """Return True if nothing has come of an answer yet."""
-        return not (self.came(Output) or self.log or self.came(Usage) or self.session.floor.turn)
+        return not any([self.came(Output), self.came(Usage), self.log, self.session.floor.turn])
 
     async def answered(self) -> str:
         await self.settles()

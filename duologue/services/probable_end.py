@@ -1,0 +1,66 @@
+"""`ProbableEnd`: tells a probable end of the caller's turn with the text that a speech-to-text service has by then."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Any, Protocol
+
+import msgspec
+
+from ..frames import EagerEndOfTurn, Frame, TurnResumed
+
+
+class GuessTeller(Protocol):
+    """The part of an `STT` that this class uses."""
+
+    @property
+    def session(self) -> Any: ...
+    def push(self, frame: Frame) -> Awaitable[None]: ...
+
+
+class ProbableEnd:
+    """The probable end of the turn in progress, from its report until the caller goes on or the turn ends.
+
+    It is told with the latest interim text, and once more with each later one, behind a `TurnResumed`.
+    """
+
+    def __init__(self, stt: GuessTeller) -> None:
+        self._stt = stt
+        self._text = ""  # the latest interim text of the utterance
+        self._end: EagerEndOfTurn | None = None
+        self._told = False
+
+    def begin(self) -> None:
+        """Begin an utterance."""
+        self._text = ""
+
+    async def found(self, end: EagerEndOfTurn) -> None:
+        """Tell a probable end, if there is a text."""
+        self._end = end
+        await self._tell()
+
+    async def heard(self, text: str) -> None:
+        """Take an interim text."""
+        self._text = text
+        if self._end is not None:
+            await self._tell()
+
+    async def _tell(self) -> None:
+        end, text = self._end, self._text
+        if end is None or not text or text == end.text:
+            return
+        if self._told:
+            await self.taken_back(TurnResumed(at=self._stt.session.now(), utterance=end.utterance))
+        self._end, self._told = msgspec.structs.replace(end, text=text), True
+        await self._stt.push(self._end)
+
+    async def taken_back(self, resumed: TurnResumed) -> None:
+        """Tell that the caller goes on, if a probable end was told."""
+        told = self._told
+        self.clear()
+        if told:
+            await self._stt.push(resumed)
+
+    def clear(self) -> None:
+        """Forget the probable end: the turn has ended."""
+        self._end, self._told = None, False
