@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 import pytest
@@ -46,7 +47,7 @@ class VendorCall(BareCall):
 
 
 @asynccontextmanager
-async def calling(*, eager: bool, first_audio_s: float = 0.08, **behaviour: object) -> AsyncIterator[VendorCall]:
+async def calling(*, eager: bool, first_audio_s: float = 0.08, **behaviour: Any) -> AsyncIterator[VendorCall]:
     async with (
         ScriptedDeepgram(silence_ms=600, eager_ms=100, **behaviour) as deepgram,
         ScriptedElevenLabs(first_audio_s=first_audio_s) as elevenlabs,
