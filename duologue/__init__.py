@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from .processors.turns.interruption import InterruptionPolicy as InterruptionPolicy
     from .processors.turns.vad import Vad as Vad
     from .services.cascade import Cascade as Cascade
+    from .services.fallback import Fallback as Fallback
     from .services.llm import LLM as LLM
     from .services.native.engine import SpeechToSpeech as SpeechToSpeech
     from .services.reading import Reading as Reading
@@ -86,6 +87,7 @@ _HOMES = {
     "processors.turns.interruption": "Interruption InterruptionPolicy",
     "processors.turns.vad": "Vad",
     "services.cascade": "Cascade",
+    "services.fallback": "Fallback",
     "services.llm": "LLM",
     "services.native.engine": "SpeechToSpeech",
     "services.reading": "Reading",

@@ -47,7 +47,20 @@ for expression in make:
     ("without", "make"),
     [
         ("websockets", ["duologue.services.openai.OpenAIRealtime()", "duologue.services.google.GeminiLive()"]),
-        ("openai", ["duologue.services.openai.OpenAIRealtime()", "duologue.services.openai.OpenAISTT()"]),
+        (
+            "websockets",
+            ["duologue.services.elevenlabs.ElevenLabsSTT()", "duologue.services.elevenlabs.ElevenLabsTTS()"],
+        ),
+        ("elevenlabs", ["duologue.services.elevenlabs.ElevenLabsHTTPTTS()"]),
+        (
+            "openai",
+            [
+                "duologue.services.openai.OpenAIRealtime()",
+                "duologue.services.openai.OpenAISTT()",
+                "duologue.services.openai.OpenAITTS()",
+                "duologue.services.openai.OpenAIFileSTT()",
+            ],
+        ),
         (
             "deepgram",
             [

@@ -30,6 +30,7 @@ EXTRAS: dict[str, tuple[str, dict[str, str]]] = {
     "remote": ("vendors' services over a WebSocket", {"websockets": "websockets"}),
     "openai": ("OpenAI Realtime", {"openai": "openai", "websockets": "websockets", "jsonschema": "jsonschema"}),
     "google": ("Gemini Live", {"google.genai": "google-genai", "websockets": "websockets", "jsonschema": "jsonschema"}),
+    "deepgram": ("Deepgram", {"deepgram": "deepgram-sdk", "websockets": "websockets"}),
     "web": ("duologue serve", {"starlette": "starlette", "uvicorn": "uvicorn", "websockets": "websockets"}),
     "webrtc": ("calls over WebRTC", {"aiortc": "aiortc"}),
     "testing": ("scripted providers", {"cryptography": "cryptography", "websockets": "websockets"}),
@@ -41,6 +42,7 @@ EXTRAS: dict[str, tuple[str, dict[str, str]]] = {
 SDKS = {
     "openai": "duologue.services.openai.wire",
     "google.genai": "duologue.services.google.wire",
+    "deepgram": "duologue.services.deepgram.wire",
     "aiortc": "duologue.transports.webrtc.peer",
 }
 """Packages whose undocumented parts are used, with the modules whose `check_sdk` looks for these parts."""
@@ -49,6 +51,7 @@ KEYS = {
     "OPENAI_API_KEY": "OpenAI",
     "GOOGLE_API_KEY": "Gemini",
     "GEMINI_API_KEY": "Gemini",
+    "DEEPGRAM_API_KEY": "Deepgram",
 }
 
 

@@ -213,6 +213,17 @@ class ConnectionChanged(WellFormed, Signal, frozen=True, kw_only=True, tag="Conn
     gap_ms: float = 0.0
 
 
+class ServiceChanged(WellFormed, Signal, frozen=True, kw_only=True, tag="ServiceChanged"):
+    """In a `Fallback`, the service `target` takes the place of `source`, for `reason`: a failure, or its recovery."""
+
+    texts = ("reason",)
+
+    kind: Literal["stt", "llm", "tts"]
+    source: str
+    target: str
+    reason: str = ""
+
+
 class ResumptionHandle(Signal, frozen=True, kw_only=True, tag="ResumptionHandle"):
     """The provider's handle for the conversation as it is now.
 

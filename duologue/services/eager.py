@@ -129,7 +129,7 @@ class Eager:
 class Guess:
     """An answer to words that the caller has said, perhaps not to the end. Kept until it is taken or discarded.
 
-    Whoever takes it uses it as a block, at whose end the request is closed.
+    `with guess:` closes its request at the end of the block.
     """
 
     def __init__(

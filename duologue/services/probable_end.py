@@ -8,6 +8,9 @@ from typing import Any, Protocol
 import msgspec
 
 from ..frames import EagerEndOfTurn, Frame, TurnResumed
+from ..processors.processor import handles
+from .service import Service
+from .transcribing import CallerSpeech
 
 
 class GuessTeller(Protocol):
@@ -64,3 +67,25 @@ class ProbableEnd:
     def clear(self) -> None:
         """Forget the probable end: the turn has ended."""
         self._end, self._told = None, False
+
+
+class TellsProbableEnd(Service):
+    """The part of an `STT` that adds the text to a probable end of the turn."""
+
+    _speech: CallerSpeech
+    _listening: bool
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._probable_end = ProbableEnd(self)
+
+    @handles(EagerEndOfTurn, queued=True)
+    async def may_have_ended(self, frame: EagerEndOfTurn) -> None:
+        """Add the text to a probable end of the turn."""
+        if self._listening:
+            await self._probable_end.found(msgspec.structs.replace(frame, utterance=self._speech.utterance))
+
+    @handles(TurnResumed, queued=True)
+    async def resumed(self, frame: TurnResumed) -> None:
+        """Take the probable end back, if it was told."""
+        await self._probable_end.taken_back(msgspec.structs.replace(frame, utterance=self._speech.utterance))

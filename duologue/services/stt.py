@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import msgspec
 
 from ..frames import (
-    EagerEndOfTurn,
     EndOfTurn,
     Frame,
     Input,
     SpeechStarted,
     SpeechStopped,
-    TurnResumed,
     Usage,
     UserAudio,
     UserTranscript,
@@ -24,14 +22,13 @@ from ..processors.kernel.lane import DONE, Overdue
 from ..processors.kernel.node import Node
 from ..processors.processor import handles
 from ..processors.turns.endpointing import check_turns
-from .probable_end import ProbableEnd
-from .service import Service
+from .probable_end import TellsProbableEnd
 from .transcribing import CallerSpeech, Transcribing, Transcription
 
 __all__ = ["STT", "Transcription"]
 
 
-class STT(Service):
+class STT(TellsProbableEnd):
     """Turns the caller's audio into `UserTranscript` frames, which go both down and up.
 
     A service implements `begin`, `feed` and `finish`; one with a connection derives from `RemoteSTT` instead. Between
@@ -74,6 +71,11 @@ class STT(Service):
     failure: Exception | None = None
     """The error with which the service was given up."""
 
+    answered: bool = True
+    """False if the service has not confirmed the text of the latest utterance: it may be lost."""
+    interims: Callable[[str], Awaitable[None]] | None = None
+    """Takes the interim texts in place of the pipeline, for a service in a `Fallback`."""
+
     def __init__(self) -> None:
         super().__init__()
         self._speech = CallerSpeech(self)
@@ -81,13 +83,17 @@ class STT(Service):
         self._listening = False
         self._ending = False  # the end of the turn awaits its transcript
         self._stopped_at = 0.0
-        self._probable_end = ProbableEnd(self)
 
     def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
         """Require the ends of the caller's turns, unless the service gives them itself, and that `__init__` has run."""
         super().check_place(before, after)
         if EndOfTurn not in self.gives:
             check_turns(self, before, after)
+
+    @property
+    def at_work(self) -> STT:
+        """The service that `Usage` names: this one, or the one of a `Fallback` that has the utterance."""
+        return self
 
     async def open(self) -> None:
         """Begin to listen. Overriding methods call this first."""
@@ -144,17 +150,6 @@ class STT(Service):
         """Note the end of the latest speech."""
         self._stopped_at = frame.at
         await self.push(frame)
-
-    @handles(EagerEndOfTurn, queued=True)
-    async def may_have_ended(self, frame: EagerEndOfTurn) -> None:
-        """Add the text to a probable end of the turn."""
-        if self._listening:
-            await self._probable_end.found(msgspec.structs.replace(frame, utterance=self._speech.utterance))
-
-    @handles(TurnResumed, queued=True)
-    async def resumed(self, frame: TurnResumed) -> None:
-        """Take the probable end back, if it was told."""
-        await self._probable_end.taken_back(msgspec.structs.replace(frame, utterance=self._speech.utterance))
 
     @handles(EndOfTurn, queued=True)
     async def end_of_turn(self, frame: EndOfTurn) -> None:
@@ -228,6 +223,9 @@ class STT(Service):
 
     async def tell_interim(self, text: str) -> None:
         """Push an interim text of the utterance in progress, for services whose texts arrive at any time."""
+        if self.interims is not None:
+            await self.interims(text)
+            return
         speech = self._speech
         transcript = UserTranscript(text=text, final=False, start_s=speech.began_at, utterance=speech.utterance)
         told = await self.session.hooks.transcript(transcript)
@@ -247,7 +245,7 @@ class STT(Service):
         if said is None:
             self.abandon()
         # After what follows from the transcript: the caller waits for that.
-        usage = Usage(service=self.name, model=self.model, input_audio_s=fed_s)
+        usage = Usage(service=self.at_work.name, model=self.at_work.model, input_audio_s=fed_s)
         asyncio.get_running_loop().call_soon(self.broadcast, usage)
         await self._tell(
             UserTranscript(

@@ -65,7 +65,7 @@ TAGS = """
     AccessChanged ApprovalGiven ApprovalWanted AudioLevel BotAudio BotPaused BotResumed BotStartedSpeaking
     BotStoppedSpeaking BotText CallerStartedSpeaking CallerStoppedSpeaking ClientChanged Configure
     ConnectionChanged Dtmf EagerEndOfTurn End EndOfTurn ErrorRaised HandoffCompleted HandoffFailed HandoffStarted Idle
-    Interrupted Respond ResponseEnded ResponseStarted ResumptionHandle Say SessionEnding SessionStarted
+    Interrupted Respond ResponseEnded ResponseStarted ResumptionHandle Say ServiceChanged SessionEnding SessionStarted
     SpeechStarted SpeechStopped ToolCall ToolCalled ToolResult Transcribed Transfer TurnResumed Usage UserAudio
     UserImage UserText UserTranscript WordTimes
 """

@@ -18,7 +18,7 @@ from ..remote.service import Setup
 from ..remote.stt import Recognized, STTDialect
 from ..remote.turns import TurnBegan, TurnEnded, TurnHoldingSTT, TurnWentOn
 from .options import EOT_THRESHOLD, EOT_TIMEOUT_MS, IDLE_LIMIT_S, DeepgramFluxOptions, changed
-from .wire import DeepgramClient, outgoing
+from .wire import DeepgramClient, deepgram_message
 
 SILENCE_MS = 80
 """Milliseconds of silence that keep a connection open: Flux has no `KeepAlive`, and prefers pieces of this length."""
@@ -29,7 +29,7 @@ THRESHOLDS = {"eot_threshold": EOT_THRESHOLD, "eot_timeout_ms": EOT_TIMEOUT_MS, 
 CONFIGURABLE = ("eot_threshold", "eager_eot_threshold", "eot_timeout_ms", "keyterms", "language_hints", "numerals")
 
 
-class _Word(msgspec.Struct, frozen=True, kw_only=True):
+class _FluxWord(msgspec.Struct, frozen=True, kw_only=True):
     word: str
     confidence: float = 1.0
     start: float | None = None
@@ -45,7 +45,7 @@ class FluxMessage(msgspec.Struct, frozen=True, kw_only=True):
     turn_index: int = 0
     audio_window_end: float = 0.0
     transcript: str = ""
-    words: tuple[_Word, ...] = ()
+    words: tuple[_FluxWord, ...] = ()
     end_of_turn_confidence: float = 1.0
     languages: tuple[str, ...] | None = None
     code: str | None = None
@@ -79,7 +79,7 @@ class FluxDialect(STTDialect):
 
     def finish(self) -> Sequence[WireMessage]:
         """Return the message that ends the turn."""
-        return (outgoing("ForceEndTurn"),)
+        return (deepgram_message("ForceEndTurn"),)
 
     def idle(self) -> Sequence[WireMessage]:
         """Return silence, which keeps the connection open. It does not count in times."""
@@ -220,12 +220,12 @@ class DeepgramFluxSTT(TurnHoldingSTT):
 
     def _configure(self, fields: dict[str, Any]) -> None:
         if self.connection is not None:
-            self.connection.send([outgoing("Configure", **fields)])
+            self.connection.send([deepgram_message("Configure", **fields)])
 
     async def dial(self, setup: Setup) -> Wire:
         """Open a connection."""
         query = self.options.query(self.language, self.sample_rate)
-        return await self._client.dial("listen", "v2", outgoing("CloseStream"), query)
+        return await self._client.dial("listen", "v2", deepgram_message("CloseStream"), query)
 
     def dialect(self, setup: Setup) -> FluxDialect:
         """Return a translator for one connection."""

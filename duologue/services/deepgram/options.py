@@ -178,8 +178,8 @@ class DeepgramFluxOptions:
     eot_threshold: float | None = None
     """The probability at which a turn ends, from 0.5 to 1; 1 for never, and None for 0.7."""
     eager_eot_threshold: float | None = None
-    """The probability at which a turn has ended perhaps, from 0.3 to 0.9, at most `eot_threshold`; None for no such
-    reports."""
+    """The probability at which a turn has perhaps ended, from 0.3 to 0.9, at most `eot_threshold`. None: this is not
+    reported."""
     eot_timeout_ms: int | None = None
     """Milliseconds of silence that end a turn in any case, from 500 to 60,000; None for 5000."""
     keyterms: tuple[str, ...] = ()
@@ -213,7 +213,7 @@ class DeepgramFluxOptions:
         return (EOT_TIMEOUT_MS if self.eot_timeout_ms is None else self.eot_timeout_ms) / 1000
 
     def query(self, language: str, sample_rate: int) -> dict[str, object]:
-        """Return the arguments of the SDK's `connect`, with the agent's language as a hint if there is no other."""
+        """Return the arguments of the SDK's `connect`. Without hints the agent's language is one."""
         return present(
             model=self.model,
             encoding="linear16",
@@ -264,7 +264,7 @@ FLUX_VOICES = {"en": "flux-alexis-en"}
 """The same for Flux TTS."""
 
 
-def check_rate(sample_rate: int, rates: tuple[int, ...]) -> None:
+def check_offered_rate(sample_rate: int, rates: tuple[int, ...]) -> None:
     """Raise ConfigurationError for a sample rate that Deepgram does not offer."""
     if sample_rate not in rates:
         raise ConfigurationError(f"sample_rate is {sample_rate!r}: it is one of {', '.join(map(str, sorted(rates)))}")
@@ -285,7 +285,7 @@ class DeepgramTTSOptions:
     mip_opt_out: bool | None = None
 
     def __post_init__(self) -> None:
-        check_rate(self.sample_rate, AURA_RATES)
+        check_offered_rate(self.sample_rate, AURA_RATES)
         if self.speed is not None:
             check_range(self, speed=(0.7, 1.5))
 
@@ -314,7 +314,7 @@ class DeepgramFluxTTSOptions:
     mip_opt_out: bool | None = None
 
     def __post_init__(self) -> None:
-        check_rate(self.sample_rate, FLUX_RATES)
+        check_offered_rate(self.sample_rate, FLUX_RATES)
         if self.speed is not None:
             check_range(self, speed=(0.5, 1.5))
             if abs(self.speed * 20 - round(self.speed * 20)) > 1e-6:

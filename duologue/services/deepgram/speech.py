@@ -16,7 +16,7 @@ from ..remote.lenient import message_reader
 from ..remote.speech_context import ContextAudio, ContextDone
 from ..remote.tts import TTSDialect
 from .options import FLUSHES_PER_MINUTE, MAX_TEXT
-from .wire import outgoing
+from .wire import deepgram_message
 
 MINUTE_S = 60.0
 WORN_FLUSHES = 12
@@ -25,7 +25,7 @@ KEPT_FLUSHES = 2
 """The number of `Flush` messages a minute that are kept for the ends of responses."""
 
 
-class _Metadata(msgspec.Struct, frozen=True, kw_only=True):
+class _InterruptedTurn(msgspec.Struct, frozen=True, kw_only=True):
     speech_id: str = ""
 
 
@@ -36,7 +36,7 @@ class SpeakMessage(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str = ""
     sequence_id: int = -1
     speech_id: str = ""
-    metadata: _Metadata | None = None
+    metadata: _InterruptedTurn | None = None
     code: str | None = None
     description: str | None = None
 
@@ -46,7 +46,7 @@ decode_speak = message_reader(SpeakMessage, "Deepgram")
 
 def speak(text: str) -> list[WireMessage]:
     """Return the messages for a text, cut at spaces into messages that are not too long."""
-    return [outgoing("Speak", text=piece) for piece in _pieces(text)]
+    return [deepgram_message("Speak", text=piece) for piece in _pieces(text)]
 
 
 def _pieces(text: str) -> Iterator[str]:
@@ -76,8 +76,8 @@ class _Owed:
 class AuraDialect(TTSDialect):
     """Translates for one connection to Aura.
 
-    Each sentence is flushed if the limit of flushes allows it, else the next ones are spoken with the end of the
-    response. All audio comes before the `Flushed` of its `Flush`; after a `Clear` it is dropped up to the `Cleared`.
+    Each sentence is flushed if the limit of flushes allows it. Otherwise it is spoken with the end of the response.
+    All audio comes before the `Flushed` of its `Flush`; after a `Clear` it is dropped up to the `Cleared`.
     """
 
     one_at_a_time: ClassVar[bool] = True
@@ -118,7 +118,7 @@ class AuraDialect(TTSDialect):
         self._waiting = False
         self._flushed_at.append(loop_time())
         self._owed.append(_Owed(context))
-        return (outgoing("Flush"),)
+        return (deepgram_message("Flush"),)
 
     def is_spoken(self, context: str) -> bool:
         """Return True if no audio of the context is owed."""
@@ -130,7 +130,7 @@ class AuraDialect(TTSDialect):
             return ()
         self._waiting = False
         self._owed.append(_Owed(context, clears=True))
-        return (outgoing("Clear"),)
+        return (deepgram_message("Clear"),)
 
     def read(self, message: WireMessage) -> Sequence[Event]:
         """Return the events in a message."""
@@ -192,8 +192,8 @@ class FluxSpeechDialect(TTSDialect):
     """Translates for one connection to Flux TTS.
 
     A response is a turn. The vendor speaks it while its text comes, and `Flush` ends it. All audio comes between
-    `SpeechStarted` and `SpeechMetadata`. `Interrupt` ends it early; the vendor ignores one before the first audio, and
-    such a turn is spoken to its end and dropped.
+    `SpeechStarted` and `SpeechMetadata`. `Interrupt` ends it early; the vendor ignores one before the first audio; the
+    turn is spoken to its end then, and its audio dropped.
     """
 
     confirms_opening: ClassVar[bool] = True
@@ -213,7 +213,7 @@ class FluxSpeechDialect(TTSDialect):
         """Return the message that ends the turn."""
         if self._turns and self._turns[-1].context == context and not self._turns[-1].flushed:
             self._turns[-1].flushed = True
-            return (outgoing("Flush"),)
+            return (deepgram_message("Flush"),)
         return ()
 
     def is_spoken(self, context: str) -> bool:
@@ -222,7 +222,7 @@ class FluxSpeechDialect(TTSDialect):
 
     def cancel(self, context: str) -> Sequence[WireMessage]:
         """Return the messages that stop the turn."""
-        return () if self.is_spoken(context) else (outgoing("Interrupt"), *self.end(context))
+        return () if self.is_spoken(context) else (deepgram_message("Interrupt"), *self.end(context))
 
     def read(self, message: WireMessage) -> Sequence[Event]:
         """Return the events in a message."""

@@ -17,7 +17,7 @@ from ..remote.lenient import message_reader
 from ..remote.service import Setup
 from ..remote.stt import Recognized, RemoteSTT, STTDialect
 from .options import IDLE_LIMIT_S, DeepgramSTTOptions, changed
-from .wire import DeepgramClient, outgoing
+from .wire import DeepgramClient, deepgram_message
 
 EMPTY_ANSWER_S = 0.5
 """Seconds to wait for the answer to `Finalize` once all text is final: Deepgram may omit an answer without text."""
@@ -29,7 +29,7 @@ ROUNDING_S = 0.02
 """Seconds by which the vendor's times may differ from the length of the audio that was sent."""
 
 
-class _Word(msgspec.Struct, frozen=True, kw_only=True):
+class _NovaWord(msgspec.Struct, frozen=True, kw_only=True):
     word: str
     start: float
     end: float
@@ -45,7 +45,7 @@ class _Alternative(msgspec.Struct, frozen=True, kw_only=True):
     transcript: str = ""
     confidence: float = 1.0
     languages: tuple[str, ...] | None = None
-    words: tuple[_Word, ...] | None = None
+    words: tuple[_NovaWord, ...] | None = None
 
 
 class _Channel(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,11 +103,11 @@ class DeepgramSTTDialect(STTDialect):
         """Return the message that makes all text final."""
         self._asked.append(self._sent_s)
         self.answers_within_s = inf if self._interim else EMPTY_ANSWER_S if self._final else NO_TEXT_S
-        return (outgoing("Finalize"),)
+        return (deepgram_message("Finalize"),)
 
     def idle(self) -> Sequence[WireMessage]:
         """Return the message that keeps the connection open."""
-        return (outgoing("KeepAlive"),)
+        return (deepgram_message("KeepAlive"),)
 
     def read(self, message: WireMessage) -> Sequence[Event]:
         """Return the events in a message."""
@@ -197,13 +197,13 @@ class DeepgramSTT(RemoteSTT):
                 fields["keyterms"] = self.options.keyterms
             if "numerals" in options:
                 fields["features"] = {"numerals": bool(self.options.numerals)}
-            self.connection.send([outgoing("Configure", **fields)])
+            self.connection.send([deepgram_message("Configure", **fields)])
 
     async def dial(self, setup: Setup) -> Wire:
         """Open a connection for a language."""
         (language,) = setup
         query = self.options.query(language, self.sample_rate)
-        return await self._client.dial("listen", "v1", outgoing("CloseStream"), query)
+        return await self._client.dial("listen", "v1", deepgram_message("CloseStream"), query)
 
     def dialect(self, setup: Setup) -> DeepgramSTTDialect:
         """Return a translator for one connection."""

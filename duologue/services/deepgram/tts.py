@@ -14,11 +14,11 @@ from ..remote.service import Setup
 from ..remote.tts import RemoteTTS, TTSDialect
 from .options import AURA_VOICES, FLUX_VOICES, DeepgramFluxTTSOptions, DeepgramTTSOptions
 from .speech import AuraDialect, FluxSpeechDialect
-from .wire import DeepgramClient, Version, outgoing
+from .wire import DeepgramClient, Version, deepgram_message
 
 
-class _DeepgramTTS(RemoteTTS):
-    """What both have in common: the voice is the model, and a change of it takes a new connection."""
+class _VoicedByModel(RemoteTTS):
+    """The base of both: the voice is the model, and a change of it takes a new connection."""
 
     extra = "deepgram"
     _version: ClassVar[Version]
@@ -60,10 +60,10 @@ class _DeepgramTTS(RemoteTTS):
         (voice,) = setup
         self.model = voice
         query = {"model": voice, **self.options.query()}
-        return await self._client.dial("speak", self._version, outgoing("Close"), query)
+        return await self._client.dial("speak", self._version, deepgram_message("Close"), query)
 
 
-class DeepgramTTS(_DeepgramTTS):
+class DeepgramTTS(_VoicedByModel):
     """Deepgram's Aura voices, over one connection for the whole call. Needs the extra `deepgram`.
 
         tts = DeepgramTTS(options=DeepgramTTSOptions(voice="aura-2-thalia-en"))
@@ -95,7 +95,7 @@ class DeepgramTTS(_DeepgramTTS):
         return AuraDialect()
 
 
-class DeepgramFluxTTS(_DeepgramTTS):
+class DeepgramFluxTTS(_VoicedByModel):
     """Deepgram's Flux voices, which speak in the tone of the conversation. Needs the extra `deepgram`.
 
         tts = DeepgramFluxTTS(options=DeepgramFluxTTSOptions(voice="flux-alexis-en"))

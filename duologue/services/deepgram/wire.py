@@ -45,19 +45,21 @@ HINTS = {
 def check_sdk() -> None:
     """Load the SDK. Raises MissingExtra without it, IncompatiblePackage if it lacks a name that is used here."""
     try:
-        from deepgram import AsyncDeepgramClient
         from deepgram.environment import DeepgramClientEnvironment
+        from deepgram.listen.v1 import client as nova
+        from deepgram.listen.v2 import client as flux
+        from deepgram.speak.v1 import client as aura
+        from deepgram.speak.v2 import client as flux_speech
     except ImportError as error:
         raise MissingExtra("deepgram", "deepgram", str(error)) from error
-    for kind, name in ((AsyncDeepgramClient, "listen"), (AsyncDeepgramClient, "speak")):
-        if not hasattr(kind, name):
-            raise IncompatiblePackage("deepgram-sdk", f"{kind.__name__}.{name}", "deepgram")
+    for resource in (nova.AsyncV1Client, flux.AsyncV2Client, aura.AsyncV1Client, flux_speech.AsyncV2Client):
+        _with_dialler(resource.connect, None)
     if "production" not in inspect.signature(DeepgramClientEnvironment).parameters:
         raise IncompatiblePackage("deepgram-sdk", "DeepgramClientEnvironment(production=…)", "deepgram")
     check_websockets("deepgram")
 
 
-def outgoing(kind: str, **fields: Any) -> str:
+def deepgram_message(kind: str, **fields: Any) -> str:
     """Return a message to Deepgram."""
     return msgspec.json.encode({"type": kind, **fields}).decode()
 
@@ -121,10 +123,7 @@ class DeepgramClient:
 
         web, sockets = (f"{scheme}{'s' if self._secure else ''}://{self._host}" for scheme in ("http", "ws"))
         environment = DeepgramClientEnvironment(base=web, production=sockets, agent=sockets, agent_rest=web)
-        client = AsyncDeepgramClient(api_key=self._key, environment=environment)
-        for resource in (client.listen.v1, client.listen.v2, client.speak.v1, client.speak.v2):  # loads their code
-            _with_dialler(type(resource).connect, None)
-        return client
+        return AsyncDeepgramClient(api_key=self._key, environment=environment)
 
     def _refusal(self, error: ConnectionLost) -> ConnectionLost:
         """Return a refusal with Deepgram's reason, from the header `dg-error` or the body."""
@@ -132,7 +131,7 @@ class DeepgramClient:
         if response is None:
             return error
         status = response.status_code
-        reason = _reason(bytes(response.body or b"")) or response.headers.get("dg-error", "")
+        reason = _refusal_reason(bytes(response.body or b"")) or response.headers.get("dg-error", "")
         reason = reason.replace(self._key, "…")[:200]
         text = f"Deepgram refused the connection: HTTP {status} {reason}".rstrip() + HINTS.get(status, "")
         final = fatal(status=status, reason=reason)
@@ -154,7 +153,7 @@ def _with_dialler(connect: Any, dialler: Any) -> Callable[..., AbstractAsyncCont
     return asynccontextmanager(bound)
 
 
-def _reason(body: bytes) -> str:
+def _refusal_reason(body: bytes) -> str:
     """Return the code and the message in the body of a refusal, "" without them."""
     try:
         told = msgspec.json.decode(body)

@@ -11,12 +11,12 @@ from typing import Any
 from ...errors import BadInput
 from ..tts import TTS, SpeechChunk
 from .alignment import SpokenWords
-from .http_wire import ElevenLabsHTTP, lost
+from .http_wire import ElevenLabsHTTP, elevenlabs_lost
 from .tts_options import HTTP_MODELS, ElevenLabsHTTPTTSOptions, check_voice_id
 from .wire import decoded_audio
 
 MAX_PREVIOUS = 500
-"""The most characters of the response so far that are sent with a sentence, for its intonation."""
+"""The most characters that are sent of the text before a sentence, for its intonation."""
 
 
 class ElevenLabsHTTPTTS(TTS):
@@ -43,7 +43,7 @@ class ElevenLabsHTTPTTS(TTS):
         self.options = options or ElevenLabsHTTPTTSOptions()
         self.model, self.sample_rate = self.options.model, self.options.sample_rate
         self._http = ElevenLabsHTTP(api_key, base_url, ssl_context, self._tell)
-        self._said = ("", "")  # the latest response's id, and its text so far
+        self._said = ("", "")  # the latest response's id, and its text before the present sentence
 
     def check_voice(self, voice: str) -> None:
         """Raise ConfigurationError for a text that cannot be a voice id."""
@@ -78,7 +78,7 @@ class ElevenLabsHTTPTTS(TTS):
                     if (chunk := self._chunk(piece, words)) is not None:
                         yield chunk
         except Exception as error:
-            raise lost(error) from error
+            raise elevenlabs_lost(error) from error
         if rest := words.rest():
             yield SpeechChunk(b"", rest)
         self._said = (response_id, said + text)

@@ -15,7 +15,7 @@ import msgspec
 from ...errors import BadInput, MissingExtra, check_installed
 from ..remote import ConnectionLost, client_ssl_context
 from ..remote.errors import asked_pause_s, final_tls
-from .wire import checked_key, checked_url, refused
+from .wire import checked_key, checked_url, http_refusal
 
 if TYPE_CHECKING:  # an optional dependency
     import ssl
@@ -123,13 +123,13 @@ def _problem(line: bytes) -> BadInput | None:
     return None
 
 
-def lost(error: Exception) -> Exception:
+def elevenlabs_lost(error: Exception) -> Exception:
     """Return the error for one of the SDK's or of its HTTP library, unchanged if it is ours."""
     from elevenlabs.core.api_error import ApiError
     from httpx import HTTPError, StreamError
 
     if isinstance(error, ApiError):
-        return refused(error.status_code or 0, error.body, asked_pause_s(_capitalized(error.headers or {})))
+        return http_refusal(error.status_code or 0, error.body, asked_pause_s(_capitalized(error.headers or {})))
     if isinstance(error, HTTPError | StreamError):
         text = f"the connection to ElevenLabs broke: {str(error) or type(error).__name__}"
         return ConnectionLost(text, fatal=final_tls(error))

@@ -135,7 +135,7 @@ class ElevenLabsSTTDialect(STTDialect):
         return ()
 
     def _committed(self, got: ScribeMessage) -> Sequence[Event]:
-        """Return the text of a segment. ElevenLabs commits long ones by itself."""
+        """Return the text of a segment. ElevenLabs commits a long segment by itself."""
         last = self._asked
         if not (last or self._vad or self._partial):
             return ()  # a commit is answered once more

@@ -63,7 +63,7 @@ class ElevenLabsTTSDialect(TTSDialect):
 
     @property
     def contexts(self) -> int:
-        """The number of contexts that occupy the connection: closed ones count until ElevenLabs has ended them."""
+        """The number of contexts that occupy the connection. A closed context counts until ElevenLabs has ended it."""
         return len(self._contexts)
 
     def open(self, context: str, voice: str, language: str) -> Sequence[WireMessage]:
@@ -77,22 +77,22 @@ class ElevenLabsTTSDialect(TTSDialect):
             fields["generation_config"] = {"chunk_length_schedule": options.chunk_length_schedule}
         if options.dictionaries:
             fields["pronunciation_dictionary_locators"] = [asdict(one) for one in options.dictionaries]
-        return (_outgoing(context, text=" ", **fields),)
+        return (_context_message(context, text=" ", **fields),)
 
     def text(self, context: str, text: str) -> Sequence[WireMessage]:
         """Return the message with a sentence, which must end with a space."""
         if words := self._contexts.get(context):
             words.sent(text)
-        return (_outgoing(context, text=f"{text.rstrip()} "),)
+        return (_context_message(context, text=f"{text.rstrip()} "),)
 
     def flush(self, context: str) -> Sequence[WireMessage]:
         """Return the message that makes ElevenLabs speak the sentence now."""
-        return (_outgoing(context, flush=True),)
+        return (_context_message(context, flush=True),)
 
     def end(self, context: str) -> Sequence[WireMessage]:
         """Return the message that closes the context after its speech."""
         self._closed.add(context)
-        return (_outgoing(context, close_context=True),)
+        return (_context_message(context, close_context=True),)
 
     def cancel(self, context: str) -> Sequence[WireMessage]:
         """Return the message that closes the context. ElevenLabs may still send audio that it has begun."""
@@ -103,7 +103,7 @@ class ElevenLabsTTSDialect(TTSDialect):
     def idle(self) -> Sequence[WireMessage]:
         """Return the message that keeps the connection open, and the context that waits for more text."""
         waits = self._latest in self._contexts and self._latest not in self._closed
-        return (_outgoing(self._latest if waits else "", text=""),)
+        return (_context_message(self._latest if waits else "", text=""),)
 
     def read(self, message: WireMessage) -> Sequence[Event]:
         """Return the events in a message."""
@@ -209,6 +209,6 @@ class ElevenLabsTTS(RemoteTTS):
         return ElevenLabsTTSDialect(self.options)
 
 
-def _outgoing(context: str, **fields: Any) -> str:
+def _context_message(context: str, **fields: Any) -> str:
     """Return a message to ElevenLabs."""
     return msgspec.json.encode({**fields, "context_id": context} if context else fields).decode()

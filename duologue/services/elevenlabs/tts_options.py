@@ -28,7 +28,7 @@ _VOICE = re.compile(r"[A-Za-z0-9]{20}")
 
 
 def check_voice_id(voice: str) -> None:
-    """Raise ConfigurationError for a text that cannot be a voice id. Whether the account has it, the vendor knows."""
+    """Raise ConfigurationError for a text that cannot be a voice id. Only ElevenLabs knows the account's voices."""
     if not _VOICE.fullmatch(voice):
         raise ConfigurationError(f"ElevenLabs has no voice {voice!r}: a voice id has 20 letters and digits")
 

@@ -54,18 +54,18 @@ async def open_elevenlabs(
         response = getattr(error.__cause__, "response", None)
         if response is None:
             raise
-        raise refused(response.status_code, bytes(response.body or b""), error.retry_after_s) from error.__cause__
+        raise http_refusal(response.status_code, bytes(response.body or b""), error.retry_after_s) from error.__cause__
 
 
-def refused(status: int, body: Any, retry_after_s: float | None = None) -> ConnectionLost:
+def http_refusal(status: int, body: Any, retry_after_s: float | None = None) -> ConnectionLost:
     """Return the ConnectionLost for an HTTP status and its body: JSON, or the value that was read from it."""
-    code, message = _reason(body)
+    code, message = _code_and_message(body)
     told = ": ".join(part for part in (code, message) if part)
     text = f"ElevenLabs refused: HTTP {status} {told}".rstrip()
     return ConnectionLost(text, code=status, fatal=fatal(status=status, reason=code), retry_after_s=retry_after_s)
 
 
-def _reason(body: Any) -> tuple[str, str]:
+def _code_and_message(body: Any) -> tuple[str, str]:
     """Return the code and the message of a refusal, "" for a part that it lacks."""
     if isinstance(body, bytes | str):
         try:

@@ -30,8 +30,8 @@ def request_body(request: Request, options: GeminiOptions, signatures: Signature
     if request.instructions:
         body["systemInstruction"] = {"parts": [{"text": request.instructions}]}
     if request.tools:
-        body["tools"] = [{"functionDeclarations": [declaration(tool) for tool in request.tools]}]
-        if (choice := _tool_choice(request.tool_choice, options)) is not None:
+        body["tools"] = [{"functionDeclarations": [text_declaration(tool) for tool in request.tools]}]
+        if (choice := _calling_config(request.tool_choice, options)) is not None:
             body["toolConfig"] = {"functionCallingConfig": choice}
     body["generationConfig"] = generation_config(options)
     if options.safety:
@@ -45,7 +45,7 @@ def request_body(request: Request, options: GeminiOptions, signatures: Signature
     return {**body, **options.extra_body, "contents": contents(request.messages, signatures, signs=signs)}
 
 
-def declaration(tool: ToolSpec) -> dict[str, Any]:
+def text_declaration(tool: ToolSpec) -> dict[str, Any]:
     """Return the specification of a tool."""
     found: dict[str, Any] = {"name": tool.name, "description": tool.description or tool.name}
     if tool.parameters.get("properties"):
@@ -53,7 +53,7 @@ def declaration(tool: ToolSpec) -> dict[str, Any]:
     return found
 
 
-def _tool_choice(asked: str, options: GeminiOptions) -> dict[str, Any] | None:
+def _calling_config(asked: str, options: GeminiOptions) -> dict[str, Any] | None:
     """Return the choice of tools: that of the answer, else that of the options."""
     named = {"auto": "AUTO", "none": "NONE", "required": "ANY"}
     choice = asked if asked == "required" or not asked else f"tool:{asked}"
@@ -97,14 +97,14 @@ def contents(messages: Sequence[Message], signatures: Signatures, *, signs: bool
         same = bool(out) and out[-1]["role"] == role and (message.role == "tool") == (previous == "tool")
         if not same or message.calls:
             out.append({"role": role, "parts": []})
-        out[-1]["parts"] += _parts(message, signatures, signs=signs)
+        out[-1]["parts"] += _turn_parts(message, signatures, signs=signs)
         previous = message.role
     if not out or out[0]["role"] != "user":
         out.insert(0, {"role": "user", "parts": [{"text": BEGIN}]})
     return out
 
 
-def _parts(message: Message, signatures: Signatures, *, signs: bool) -> list[dict[str, Any]]:
+def _turn_parts(message: Message, signatures: Signatures, *, signs: bool) -> list[dict[str, Any]]:
     if message.role == "system":
         return [{"text": bracketed(message.text)}]
     if message.role == "tool":

@@ -15,7 +15,7 @@ from ..context import Request, ToolRequest
 from ..remote.errors import ConnectionLost
 from ..remote.ids import Recent
 from ..remote.llm import Answer, RemoteLLM
-from ..remote.pace import AnswerLimits, Pace
+from ..remote.pace import AnswerLimits, AnswerPace
 from .contents import request_body
 from .realtime import KEY_VARIABLES
 from .text_api import GeminiAPI
@@ -31,6 +31,11 @@ MAX_STREAMED_CALLS = 128
 MALFORMED = ("MALFORMED_FUNCTION_CALL", "UNEXPECTED_TOOL_CALL", "TOO_MANY_TOOL_CALLS", "MALFORMED_RESPONSE")
 """Reasons of an end after which the answer may be asked for again."""
 ENDS = ("STOP", "FINISH_REASON_UNSPECIFIED")
+BLOCKED = frozenset(
+    {"SAFETY", "RECITATION", "LANGUAGE", "OTHER", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "ESCALATION"}
+    | {"MODEL_ARMOR", "MISSING_THOUGHT_SIGNATURE", "PUP_LIMITED_DISABLED"}
+)
+"""Reasons of an end by which the vendor has cut the answer. After an unknown one, what has come is the answer."""
 _SIGNS = re.compile(r"(models/)?gemini-([3-9]|\d\d)")
 
 
@@ -91,7 +96,7 @@ class GeminiLLM(RemoteLLM):
     async def answer(self, request: Request) -> Answer:
         """Yield the pieces of the model's answer."""
         options = text_options(self.options, request.options)
-        pace = Pace(self.limits, thinks_unseen=options.thinks)
+        pace = AnswerPace(self.limits, thinks_unseen=options.thinks)
         body = request_body(request, options, self._signatures, signs=_SIGNS.match(self.model) is not None)
         answer = _GeminiAnswer()
         async with aclosing(self._api.stream(self._key, self.model, body)) as pieces:
@@ -169,7 +174,7 @@ class _GeminiAnswer:
             self._cut(
                 f"the model used all its {tokens} before its first word", f"an answer was cut at its limit of {tokens}"
             )
-        elif self._finish not in ENDS:
+        elif self._finish in BLOCKED or not (self._finish in ENDS or self._said or self.calls):
             self._cut(f"Gemini blocked the answer: {self._finish}", f"Gemini cut the answer: {self._finish}")
 
     def _cut(self, without_words: str, with_words: str) -> None:

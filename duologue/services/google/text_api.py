@@ -99,7 +99,7 @@ class GeminiAPI:
         try:
             while (piece := await came.get()) is not None:
                 if isinstance(piece, Exception):
-                    raise lost(piece, model) from piece
+                    raise answer_lost(piece, model) from piece
                 yield piece
         finally:
             reading.cancel()
@@ -116,7 +116,7 @@ class GeminiAPI:
             await http.aclose()
 
 
-def lost(error: Exception, model: str) -> ConnectionLost:
+def answer_lost(error: Exception, model: str) -> ConnectionLost:
     """Return the ConnectionLost for an error of the SDK or of its HTTP client."""
     from google.genai.errors import APIError
     from pydantic import ValidationError
@@ -124,14 +124,14 @@ def lost(error: Exception, model: str) -> ConnectionLost:
     if isinstance(error, ConnectionLost):
         return error
     if isinstance(error, APIError):
-        return _refused(error, model)
+        return _request_refused(error, model)
     if isinstance(error, ValidationError | ValueError):
         return ConnectionLost(f"an answer of Gemini's is malformed: {error}")
     text = f"no answer from Gemini: {type(error).__name__}: {error}"
     return ConnectionLost(text, fatal=final_tls(error))
 
 
-def _refused(error: APIError, model: str) -> ConnectionLost:
+def _request_refused(error: APIError, model: str) -> ConnectionLost:
     """Return the ConnectionLost for a refusal, or for an error in the stream."""
     code, status = error.code or 0, error.status or ""
     said = without_credentials(" ".join(str(error.message or "").split()))[:MAX_MESSAGE]

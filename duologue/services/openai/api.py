@@ -211,7 +211,7 @@ class OpenAIAPI:
 
 
 class Streamed:
-    """The events of one streamed answer, or one event with the whole of an answer that is no stream."""
+    """The events of one streamed answer, or one event with the whole of an answer that is not streamed."""
 
     def __init__(self, response: httpx2.Response, draining: set[asyncio.Task[None]]) -> None:
         self._response = response

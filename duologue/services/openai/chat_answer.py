@@ -6,7 +6,7 @@ from ...errors import BadInput, DuologueError, ServiceError
 from ...frames import Usage
 from ..remote.errors import ConnectionLost, fatal, named_wait_s
 from ..remote.llm import MAX_BAD_EVENTS
-from .chat_calls import Calls
+from .chat_calls import StreamedCalls
 from .chat_wire import CachedTokens, ChatUsage, Delta, WireError, read_chunk
 
 _NO_DELTA = Delta()
@@ -16,7 +16,7 @@ class ChatAnswer:
     """The state of one answer."""
 
     def __init__(self) -> None:
-        self.calls = Calls()
+        self.calls = StreamedCalls()
         self.thoughts = ""
         """The thoughts that the server has shown, and the field in which it did, for servers that want them back."""
         self.thoughts_in = ""
@@ -40,7 +40,7 @@ class ChatAnswer:
                 raise
             return _NO_DELTA
         if chunk.error is not None:
-            raise _failed(chunk.error)
+            raise _chat_failed(chunk.error)
         self._usage = chunk.usage or self._usage
         self._model = self._model or chunk.model or ""
         if not chunk.choices or (chunk.choices[0].index or 0) != 0:
@@ -76,7 +76,7 @@ class ChatAnswer:
 
     def _cut(self, without_words: str, with_words: str) -> None:
         """Note that the answer was cut. Its last tool call may be incomplete: none is made."""
-        self.calls = Calls()
+        self.calls = StreamedCalls()
         if not self._said:
             raise ServiceError(without_words)
         self.problems.append(ServiceError(with_words))
@@ -98,7 +98,7 @@ class ChatAnswer:
         )
 
 
-def _failed(error: WireError | str) -> ConnectionLost:
+def _chat_failed(error: WireError | str) -> ConnectionLost:
     """Return the ConnectionLost for an error in a stream."""
     told = WireError(message=error) if isinstance(error, str) else error
     code, message = str(told.code or told.type or ""), told.message or ""

@@ -1,4 +1,4 @@
-"""`Calls`: puts the tool calls of a streamed answer together, from pieces as OpenAI and compatible servers cut them."""
+"""`StreamedCalls`: puts the tool calls of a streamed answer together, from pieces as servers cut them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class StreamedCall:
         return found
 
 
-class Calls:
+class StreamedCalls:
     """The calls of one answer.
 
     A piece belongs to the call of its index or id, else to the latest one. Servers that leave both out begin a call

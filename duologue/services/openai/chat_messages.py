@@ -1,7 +1,7 @@
 """A request in the form of `/chat/completions`.
 
-What is stable stands first, because providers cache the beginning of a prompt: the tools and the instructions, then the
-conversation, which only grows at its end. The same request always has the same bytes.
+The stable parts stand first, because providers cache the beginning of a prompt: the tools and the instructions, then
+the conversation, which only grows at its end. The same request always has the same bytes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .chat_options import OpenAIChatOptions
 from .options import FunctionChoice
 
 Kept = Mapping[str, dict[str, Any]]
-"""Fields that a server gave with a tool call and wants back with it, by the id of the call: see `Calls`."""
+"""Fields that a server gave with a tool call and wants back with it, by the id of the call: see `StreamedCalls`."""
 
 _NOT_IN_BODY = ("extra_body", "tool_choice", "parallel_tool_calls")
 
@@ -30,7 +30,7 @@ def chat_body(model: str, request: Request, options: OpenAIChatOptions, kept: Ke
     body |= {name: value for name, value in settings if value is not None and name not in _NOT_IN_BODY}
     if request.tools:
         body["tools"] = [chat_tool(tool) for tool in request.tools]
-        choice = _tool_choice(request.tool_choice, options)
+        choice = _chat_choice(request.tool_choice, options)
         if choice is not None:
             body["tool_choice"] = choice
         if options.parallel_tool_calls is not None:
@@ -47,7 +47,7 @@ def chat_tool(tool: ToolSpec) -> dict[str, Any]:
     return {"type": "function", "function": {**function, "parameters": tool.parameters}}
 
 
-def _tool_choice(asked: str, options: OpenAIChatOptions) -> Any:
+def _chat_choice(asked: str, options: OpenAIChatOptions) -> Any:
     """Return the choice of tools: that of the answer, else that of the options."""
     choice = options.tool_choice
     name = choice.name if isinstance(choice, FunctionChoice) else ""
@@ -74,15 +74,15 @@ def _chat_message(message: Message, kept: Kept) -> dict[str, Any]:
         case "tool":
             return {"role": "tool", "tool_call_id": message.call_id, "content": message.text}
         case "assistant" if message.calls:
-            calls = [_call(call, kept) for call in message.calls]
+            calls = [_chat_call(call, kept) for call in message.calls]
             beside = kept.get(message.calls[0].call_id, {}).get("message", {})
             return {"role": "assistant", "content": message.text or None, **beside, "tool_calls": calls}
         case "user" if message.image or message.url:
-            return {"role": "user", "content": _parts(message)}
+            return {"role": "user", "content": _chat_parts(message)}
     return {"role": message.role, "content": message.text}
 
 
-def _parts(message: Message) -> Sequence[dict[str, Any]]:
+def _chat_parts(message: Message) -> Sequence[dict[str, Any]]:
     parts: list[dict[str, Any]] = [{"type": "text", "text": message.text}] if message.text else []
     return [*parts, {"type": "image_url", "image_url": {"url": image_url(message)}}]
 
@@ -92,6 +92,6 @@ def image_url(message: Message) -> str:
     return message.url or f"data:{message.mime or 'image/jpeg'};base64,{base64.b64encode(message.image).decode()}"
 
 
-def _call(call: ToolRequest, kept: Kept) -> dict[str, Any]:
+def _chat_call(call: ToolRequest, kept: Kept) -> dict[str, Any]:
     function = {"name": call.name, "arguments": msgspec.json.encode(call.arguments).decode()}
     return {"id": call.call_id, "type": "function", "function": function, **kept.get(call.call_id, {}).get("call", {})}

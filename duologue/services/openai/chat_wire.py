@@ -14,18 +14,18 @@ from ..remote.lenient import message_reader
 _Count = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
 
 
-class _Fields(msgspec.Struct, frozen=True, gc=False):
+class _ChatFields(msgspec.Struct, frozen=True, gc=False):
     pass
 
 
-class FunctionDelta(_Fields, frozen=True):
+class FunctionDelta(_ChatFields, frozen=True):
     """A piece of a tool call. Some servers send the arguments in one piece, as an object."""
 
     name: str | None = None
     arguments: str | dict[str, Any] | None = None
 
 
-class CallDelta(_Fields, frozen=True):
+class CallDelta(_ChatFields, frozen=True):
     """A piece of a tool call. Some servers leave out the index or the id."""
 
     index: int | None = None
@@ -34,17 +34,17 @@ class CallDelta(_Fields, frozen=True):
     extra_content: dict[str, Any] | None = None
 
 
-class ContentPart(_Fields, frozen=True):
+class ChatPart(_ChatFields, frozen=True):
     """A part of a content that is a list: text, or thoughts (Mistral)."""
 
     type: str | None = None
     text: str | None = None
 
 
-class Delta(_Fields, frozen=True):
+class Delta(_ChatFields, frozen=True):
     """The news of a chunk. `reasoning_content`, `reasoning` and `thinking` are thoughts."""
 
-    content: str | list[ContentPart] | None = None
+    content: str | list[ChatPart] | None = None
     refusal: str | None = None
     tool_calls: list[CallDelta] | None = None
     reasoning_content: str | None = None
@@ -69,7 +69,7 @@ class Delta(_Fields, frozen=True):
         )
 
 
-class Choice(_Fields, frozen=True):
+class ChatChoice(_ChatFields, frozen=True):
     """One answer. A server that does not stream has a message in the place of the delta."""
 
     index: int | None = None
@@ -78,12 +78,12 @@ class Choice(_Fields, frozen=True):
     finish_reason: str | None = None
 
 
-class CachedTokens(_Fields, frozen=True):
+class CachedTokens(_ChatFields, frozen=True):
     cached_tokens: _Count | None = None
     audio_tokens: _Count | None = None
 
 
-class ChatUsage(_Fields, frozen=True):
+class ChatUsage(_ChatFields, frozen=True):
     """The tokens. `prompt_cache_hit_tokens` is DeepSeek's field."""
 
     prompt_tokens: _Count | None = None
@@ -93,7 +93,7 @@ class ChatUsage(_Fields, frozen=True):
     prompt_cache_hit_tokens: _Count | None = None
 
 
-class WireError(_Fields, frozen=True):
+class WireError(_ChatFields, frozen=True):
     """An error in the stream."""
 
     message: str | None = None
@@ -101,10 +101,10 @@ class WireError(_Fields, frozen=True):
     code: str | int | None = None
 
 
-class Chunk(_Fields, frozen=True):
+class Chunk(_ChatFields, frozen=True):
     """One event of the stream."""
 
-    choices: list[Choice] | None = None
+    choices: list[ChatChoice] | None = None
     usage: ChatUsage | None = None
     model: str | None = None
     error: WireError | str | None = None

@@ -24,27 +24,27 @@ from .stt_options import (
 )
 
 
-class _Language(msgspec.Struct, frozen=True):
+class _HeardLanguage(msgspec.Struct, frozen=True):
     code: str = ""
 
 
-class _Error(msgspec.Struct, frozen=True):
+class _FileError(msgspec.Struct, frozen=True):
     message: str = ""
     code: str | None = None
 
 
-class _Told(msgspec.Struct, frozen=True):
+class _FileEvent(msgspec.Struct, frozen=True):
     """An event of the stream, or a whole transcription."""
 
     type: str = ""
     delta: str = ""
     text: str | None = None
     language: str = ""
-    languages: list[_Language] | None = None
-    error: _Error | None = None
+    languages: list[_HeardLanguage] | None = None
+    error: _FileError | None = None
 
 
-_told = msgspec.json.Decoder(_Told, strict=False)
+_told = msgspec.json.Decoder(_FileEvent, strict=False)
 
 
 class OpenAIFileSTT(STT):
@@ -138,7 +138,7 @@ class OpenAIFileSTT(STT):
             if event.strip() == b"[DONE]":
                 break
             try:
-                told: _Told = from_json(event, _told)
+                told: _FileEvent = from_json(event, _told)
             except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
                 raise BadInput(f"not a transcription of {self._api.address}: {error}") from error
             if told.error is not None:

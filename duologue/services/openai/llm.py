@@ -9,7 +9,7 @@ from ..context import Request, ToolRequest
 from ..remote.errors import ConnectionLost
 from ..remote.ids import Recent
 from ..remote.llm import Answer, RemoteLLM
-from ..remote.pace import AnswerLimits, Pace
+from ..remote.pace import AnswerLimits, AnswerPace
 from .api import OpenAIAPI, Streamed
 from .chat_answer import ChatAnswer
 from .chat_messages import chat_body
@@ -67,7 +67,7 @@ class OpenAILLM(RemoteLLM):
     async def answer(self, request: Request) -> Answer:
         """Yield the pieces of the model's answer."""
         options = overridden(self.options, request.options, "OpenAI")
-        pace = Pace(self.limits, thinks_unseen=options.reasoning_effort not in UNTHINKING)
+        pace = AnswerPace(self.limits, thinks_unseen=options.reasoning_effort not in UNTHINKING)
         stream = await pace.wait(self._begin(chat_body(self.model, request, options, self._given_with)))
         answer, complete = ChatAnswer(), False
         try:

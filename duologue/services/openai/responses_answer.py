@@ -16,68 +16,68 @@ from .chat_calls import MAX_STREAMED_CALLS, StreamedCall
 _Count = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
 
 
-class _Fields(msgspec.Struct, frozen=True, gc=False):
+class _EventFields(msgspec.Struct, frozen=True, gc=False):
     pass
 
 
-class _Part(_Fields, frozen=True):
+class _OutputPart(_EventFields, frozen=True):
     type: str | None = None
     text: str | None = None
     refusal: str | None = None
 
 
-class _Item(_Fields, frozen=True):
+class _OutputItem(_EventFields, frozen=True):
     type: str | None = None
     id: str | None = None
     call_id: str | None = None
     name: str | None = None
     arguments: str | dict[str, Any] | None = None
-    content: list[_Part] | None = None
+    content: list[_OutputPart] | None = None
     encrypted_content: str | None = None
     summary: list[dict[str, Any]] | None = None
 
 
-class _Cached(_Fields, frozen=True):
+class _Cached(_EventFields, frozen=True):
     cached_tokens: _Count | None = None
 
 
-class _Usage(_Fields, frozen=True):
+class _TokenCounts(_EventFields, frozen=True):
     input_tokens: _Count | None = None
     output_tokens: _Count | None = None
     input_tokens_details: _Cached | None = None
 
 
-class _Error(_Fields, frozen=True):
+class _Failure(_EventFields, frozen=True):
     code: str | None = None
     type: str | None = None
     message: str | None = None
 
 
-class _Incomplete(_Fields, frozen=True):
+class _Incomplete(_EventFields, frozen=True):
     reason: str | None = None
 
 
-class _Response(_Fields, frozen=True):
+class _WholeResponse(_EventFields, frozen=True):
     id: str | None = None
     model: str | None = None
     status: str | None = None
-    error: _Error | None = None
+    error: _Failure | None = None
     incomplete_details: _Incomplete | None = None
-    output: list[_Item] | None = None
-    usage: _Usage | None = None
+    output: list[_OutputItem] | None = None
+    usage: _TokenCounts | None = None
 
 
-class ResponseEvent(_Fields, frozen=True):
+class ResponseEvent(_EventFields, frozen=True):
     """One event. Every field may be null or absent."""
 
     type: str | None = None
     delta: str | None = None
     item_id: str | None = None
-    item: _Item | None = None
-    response: _Response | None = None
+    item: _OutputItem | None = None
+    response: _WholeResponse | None = None
     code: str | None = None
     message: str | None = None
-    error: _Error | None = None
+    error: _Failure | None = None
 
 
 read_response_event = message_reader(ResponseEvent, "the model server")
@@ -111,7 +111,7 @@ class ResponsesAnswer:
         """Problems that do not end the answer."""
         self.text = ""
         self.over = False
-        self._response = _Response()
+        self._response = _WholeResponse()
 
     @property
     def id(self) -> str:
@@ -141,12 +141,12 @@ class ResponsesAnswer:
         if kind in ("response.output_item.added", "response.output_item.done") and event.item is not None:
             return self._item(event.item, done=kind.endswith("done"))
         if kind == "error" or event.error is not None:
-            raise _failed(event.error or _Error(code=event.code, message=event.message))
+            raise _response_failed(event.error or _Failure(code=event.code, message=event.message))
         if kind in _ENDS and event.response is not None:
             return self._end(event.response)
         return NOTHING
 
-    def _item(self, item: _Item, *, done: bool) -> News:
+    def _item(self, item: _OutputItem, *, done: bool) -> News:
         if item.type == "function_call":
             key = item.id or item.call_id or item.name or ""
             if key not in self.calls and len(self.calls) >= MAX_STREAMED_CALLS:
@@ -164,7 +164,7 @@ class ResponsesAnswer:
             self.reasoning.append({**kept, "encrypted_content": item.encrypted_content})
         return NOTHING
 
-    def _end(self, response: _Response) -> News:
+    def _end(self, response: _WholeResponse) -> News:
         """Take the end of the answer, with anything that no event has told."""
         self.over, self._response = True, response
         said = ""
@@ -185,7 +185,7 @@ class ResponsesAnswer:
         if not self.over:
             raise ConnectionLost("the answer broke off: its stream has no end")
         if self._response.error is not None or self._response.status == "failed":
-            raise _failed(self._response.error or _Error())
+            raise _response_failed(self._response.error or _Failure())
         if self.problems and self.calls:
             raise ServiceError(f"a piece of a tool call may be lost: {self.problems[0]}")
         reason = (self._response.incomplete_details or _Incomplete()).reason or ""
@@ -217,7 +217,7 @@ class ResponsesAnswer:
         )
 
 
-def _failed(error: _Error) -> ConnectionLost:
+def _response_failed(error: _Failure) -> ConnectionLost:
     """Return the ConnectionLost for an answer that has failed."""
     code, message = error.code or error.type or "", error.message or ""
     text = ": ".join(part for part in (code, message) if part) or "no reason"

@@ -1,7 +1,7 @@
 """A request in the form of `/responses`, and `Chain`: the part of the conversation that the provider keeps.
 
-What is stable stands first, because providers cache the beginning of a prompt: the tools and the instructions, then the
-conversation, which only grows at its end.
+The stable parts stand first, because providers cache the beginning of a prompt: the tools and the instructions, then
+the conversation, which only grows at its end.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def responses_body(model: str, request: Request, options: OpenAIResponsesOptions
         body["text"] = {"verbosity": options.verbosity}
     if request.tools:
         body["tools"] = [responses_tool(tool) for tool in request.tools]
-        if (choice := _tool_choice(request.tool_choice, options)) is not None:
+        if (choice := _responses_choice(request.tool_choice, options)) is not None:
             body["tool_choice"] = choice
         if options.parallel_tool_calls is not None:
             body["parallel_tool_calls"] = options.parallel_tool_calls
@@ -52,7 +52,7 @@ def responses_tool(tool: ToolSpec) -> dict[str, Any]:
     return {"type": "function", "name": tool.name, **described, "parameters": tool.parameters, "strict": False}
 
 
-def _tool_choice(asked: str, options: OpenAIResponsesOptions) -> Any:
+def _responses_choice(asked: str, options: OpenAIResponsesOptions) -> Any:
     """Return the choice of tools: that of the answer, else that of the options."""
     if asked == "required":
         return asked
@@ -96,7 +96,7 @@ class Chain:
         known = len(self._items)
         if not self._id or len(items) <= known:
             return "", items
-        if any(not _same(one, kept) for one, kept in zip(items, self._items, strict=False)):
+        if any(not _says_same(one, kept) for one, kept in zip(items, self._items, strict=False)):
             return "", items
         return self._id, items[known:]
 
@@ -109,7 +109,7 @@ class Chain:
         self._id, self._items = "", []
 
 
-def _same(one: Item, kept: Item) -> bool:
+def _says_same(one: Item, kept: Item) -> bool:
     """Return True if two items say the same. The spaces of a text do not count."""
     return one == kept or (
         one.get("role") == kept.get("role") == "assistant" and one["content"].split() == kept["content"].split()

@@ -12,7 +12,7 @@ from ..context import Request, ToolRequest
 from ..remote.errors import ConnectionLost
 from ..remote.ids import Recent
 from ..remote.llm import Answer, RemoteLLM
-from ..remote.pace import AnswerLimits, Pace
+from ..remote.pace import AnswerLimits, AnswerPace
 from .api import OpenAIAPI, Streamed
 from .chat_options import DEFAULT_TEXT_MODEL, UNTHINKING, overridden
 from .responses_answer import ResponsesAnswer
@@ -69,7 +69,7 @@ class OpenAIResponsesLLM(RemoteLLM):
     async def answer(self, request: Request) -> Answer:
         """Yield the pieces of the model's answer."""
         options = overridden(self.options, request.options, "OpenAI")
-        pace = Pace(self.limits, thinks_unseen=options.reasoning_effort not in UNTHINKING)
+        pace = AnswerPace(self.limits, thinks_unseen=options.reasoning_effort not in UNTHINKING)
         items = input_items(request.messages, self._reasoning)
         stream = await pace.wait(self._begin(responses_body(self.model, request, options), items, options.store))
         answer = ResponsesAnswer()

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
-from ...errors import ServiceError
 from ...frames.text import to_json
 from ...protocols.openai_realtime.session import MIN_COMMIT_MS
 from ..remote import ConnectionSettings, Event, Opened, Recognized, Refused, RemoteSTT, STTDialect, Wire, WireMessage
@@ -131,7 +130,7 @@ class OpenAISTTDialect(STTDialect):
         error = got.error
         code = (error and (error.code or error.type)) or "transcription_failed"
         text = ((error and error.message) or "the utterance was not transcribed")[:MAX_ERROR_TEXT]
-        return (Refused(code=code, message=text, about=got.item_id or "", fatal=code in FINAL_ERRORS),)
+        return (Refused(code=code, message=text, fatal=code in FINAL_ERRORS),)
 
     def _ends(self, item: str) -> bool | None:
         """Note the end of an item. Returns True if it answers the commit, None if the item has ended before."""
@@ -198,13 +197,6 @@ class OpenAISTT(RemoteSTT):
         return OpenAISTTDialect(
             lambda: transcription_session(self.model, self.options, self.language), self._client.provider_now
         )
-
-    async def on_event(self, event: Event) -> None:
-        """Take text, or a refusal. A refused language changes nothing else."""
-        if isinstance(event, Refused) and event.about == LANGUAGE_ID:
-            self.report(ServiceError(f"OpenAI refused the language {self.language!r}: {event.code}: {event.message}"))
-        else:
-            await super().on_event(event)
 
     async def close(self) -> None:
         """Disconnect, and release the SDK's client."""

@@ -43,7 +43,7 @@ class OpenAISTTOptions:
     """How long the model waits before it writes (gpt-realtime-whisper): later texts have fewer errors."""
 
     def __post_init__(self) -> None:
-        check_choice(self, noise_reduction=NoiseReduction, delay=Delay)
+        check_literal(self, noise_reduction=NoiseReduction, delay=Delay)
         check_words(self)
 
 
@@ -103,7 +103,7 @@ def check_model(model: str, options: object, families: Iterable[ModelFamily]) ->
             raise ConfigurationError(f"{field.name}: {model} does not take it: {refused[field.name]}")
 
 
-def check_choice(options: object, **choices: Any) -> None:
+def check_literal(options: object, **choices: Any) -> None:
     """Raise ConfigurationError for a value that is not one of the literals of its option. None is always one."""
     for name, literal in choices.items():
         value = getattr(options, name)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from .llm import ContextTooLong as ContextTooLong
     from .llm import RemoteLLM as RemoteLLM
     from .pace import AnswerLimits as AnswerLimits
-    from .pace import Pace as Pace
+    from .pace import AnswerPace as AnswerPace
     from .service import Setup as Setup
     from .speech_context import ContextAudio as ContextAudio
     from .speech_context import ContextDone as ContextDone
@@ -45,7 +45,7 @@ _HOMES = {
     "dialect": "ConnectionDialect Event GoingAway Opened Refused Wire WireMessage",
     "errors": "ConnectionLost fatal",
     "llm": "ContextTooLong RemoteLLM",
-    "pace": "AnswerLimits Pace",
+    "pace": "AnswerLimits AnswerPace",
     "connection": "ConnectionSettings",
     "service": "Setup",
     "stt": "Recognized RemoteSTT STTDialect",

@@ -7,7 +7,7 @@ from typing import Generic, Literal, TypeVar
 
 from ...errors import ServiceError
 from ...frames import BotAudio, Word, WordTimes
-from ..tts import MAX_SPEECH_S, TTS
+from ..tts import TTS
 from .dialect import ConnectionDialect
 from .service import RemoteService
 from .speech_context import ContextAudio, SpeechContext
@@ -34,7 +34,7 @@ class ContextVoice(RemoteService[D], TTS, Generic[D]):
         raise NotImplementedError
 
     def lose_hung(self, error: Exception) -> bool:
-        """Replace the connection after an answer that did not come in time, if the next one would wait behind it."""
+        """Replace the connection after audio that did not come in time, if the next text would wait behind it."""
         raise NotImplementedError
 
     async def give_all(self, context: SpeechContext) -> None:
@@ -73,10 +73,7 @@ class ContextVoice(RemoteService[D], TTS, Generic[D]):
         try:
             while (chunk := await context.next(self.timeout_s)) is not None:
                 await self._give(context, chunk)
-                longest_s = MAX_SPEECH_S + self.max_s_per_character * len(context.text)
-                if context.spoken_s > longest_s:
-                    told = f"more than {longest_s:g} s of audio for {len(context.text)} characters: the rest is cut"
-                    return ServiceError(told)
+                context.check_length(self.max_s_per_character)
             if not context.spoken_s:
                 raise ServiceError("the service gave no audio")
         except Exception as error:
@@ -87,9 +84,8 @@ class ContextVoice(RemoteService[D], TTS, Generic[D]):
         if words := context.times_of(chunk, self.times_from):
             await self._time_words(context, words)
         if pcm := context.whole.take(chunk.pcm):
-            context.spoken_s += len(pcm) / (2 * self.sample_rate)
-            self._speech.spoken_s = context.spoken_s
             response = context.response
+            self._speech.spoken_s = context.spoken_s = context.spoken_s + len(pcm) / (2 * self.sample_rate)
             await self.push(
                 BotAudio(turn=response.turn, response_id=response.response_id, audio=pcm, sample_rate=self.sample_rate)
             )

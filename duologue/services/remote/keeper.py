@@ -23,6 +23,8 @@ LATE_NEWS_S = 0.3
 """Seconds to wait for late reports of speech, with the caller's audio held back, before a moment counts as quiet."""
 FORCE_S = 3.0
 """Seconds before its end at which a connection is replaced without a quiet point."""
+SHORT_S = 2.0
+"""Seconds. A connection that ends sooner is a failed attempt: the second one in a row is followed by a pause."""
 REFRESH_EVERY_S = 30.0
 """Seconds from one replacement of a connection near its end to the next, at least."""
 LONGEST_BACKOFF_S = 8.0
@@ -184,6 +186,8 @@ class Keeper(Generic[Config, D]):
         self._lock = anyio.Lock()
         self._kick = anyio.Event()
         self._lost_at: float | None = None  # loop time
+        self._taken_at = self._short_since = -math.inf  # loop times
+        self._short = 0  # connections in a row that ended soon
         self._error: ConnectionLost | None = None
         self._watching: anyio.CancelScope | None = None
         self._refreshing: anyio.CancelScope | None = None
@@ -251,6 +255,9 @@ class Keeper(Generic[Config, D]):
             return
         self.connection = None
         self._error, self._lost_at = error, loop_time()
+        self._short = self._short + 1 if self._lost_at - self._taken_at < SHORT_S else 0
+        if self._short <= 1:
+            self._short_since = self._lost_at
         self._kick.set()
         self._service.spawn(connection.close)
         try:
@@ -281,6 +288,7 @@ class Keeper(Generic[Config, D]):
         old, self.connection = self.connection, new
         gap_ms = (loop_time() - self._lost_at) * 1000 if self._lost_at is not None else 0.0
         self._lost_at, self._error = None, None
+        self._taken_at = loop_time()
         self._health.begin(new)
         if old is not None:
             self._service.spawn(old.close)
@@ -333,7 +341,10 @@ class Keeper(Generic[Config, D]):
             self._service.reached_limit()
             return False
         self._tell("reconnecting", str(error), attempt=1)
-        if not error.fatal:
+        patient = self._short <= 1 or loop_time() - self._short_since < self._patience_s
+        if self._short > 1 and patient and not error.fatal:
+            await anyio.sleep(min(self.settings.backoff_s * 2 ** (self._short - 2), LONGEST_BACKOFF_S))
+        if patient and not error.fatal:
             try:
                 connection, resumed = await self.attempts.connect(self._patience_s)
             except Exception as failure:

@@ -1,4 +1,4 @@
-"""`Pace`: the time limits of one answer of a model that streams, with a limit of its own for the first spoken token."""
+"""`AnswerPace`: the time limits of one answer of a model that streams. The first spoken token has its own."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class AnswerLimits(msgspec.Struct, frozen=True, kw_only=True):
                 raise ConfigurationError(f"{name} is {getattr(self, name)!r}: a limit must be positive")
 
 
-class Pace:
+class AnswerPace:
     """Watches the time of one answer, from its request on.
 
     A model that is known to think unseen has until `first_word_s` for its first token.

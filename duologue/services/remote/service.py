@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeAlias
 
+import msgspec
+
 from ...errors import DeadlineExceeded, ServiceError
-from ...frames import SessionStarted
+from ...frames import ConnectionChanged, SessionStarted, Signal
 from ...processors.processor import Processor, handles
 from ...session.life import State
 from .connection import Connection, ConnectionSettings, D, dial
@@ -31,6 +33,9 @@ class RemoteService(Processor, Generic[D]):
     """False: the keeper opens the connection again."""
     replaceable: bool = False
     """True if another engine can take the call when the connection is given up."""
+
+    given_up_to: Callable[[Exception], None] | None = None
+    """Takes the error of a connection that is given up, in a `Fallback`: another service is in reserve."""
 
     def __init__(self, connection: ConnectionSettings | None = None) -> None:
         self.connection_settings = connection or ConnectionSettings()
@@ -124,6 +129,13 @@ class RemoteService(Processor, Generic[D]):
         else:
             await self._keeper.replace(setup, "a change that takes a new connection")
 
+    async def renew(self, reason: str) -> None:
+        """Replace the connection. If that fails, the error is reported, and the old one stays."""
+        try:
+            await self._keeper.replace(self.config, reason)
+        except Exception as error:
+            self.report(ServiceError(f"{self.name} stays with its connection: {error}"))
+
     # -- for the keeper --------------------------------------------------------------------------------------------
 
     async def connect(self, config: Setup, handle: str) -> Connection[D]:
@@ -166,7 +178,16 @@ class RemoteService(Processor, Generic[D]):
     def given_up(self, error: Exception) -> None:
         """Report the error with which the keeper gave up; it is fatal unless another engine can take the call."""
         self.failure = error if isinstance(error, ServiceError) else ServiceError(str(error))
-        self.session.report(error, self.name, fatal=not self.replaceable)
+        if self.given_up_to is not None:
+            self.given_up_to(self.failure)
+        else:
+            self.session.report(error, self.name, fatal=not self.replaceable)
+
+    def broadcast(self, signal: Signal) -> None:
+        """Deliver a signal. With another service in reserve, the loss of the connection is only its end."""
+        if self.given_up_to is not None and isinstance(signal, ConnectionChanged) and signal.state == "lost":
+            signal = msgspec.structs.replace(signal, state="closed")
+        super().broadcast(signal)
 
     def reached_limit(self) -> None:
         """End the call: the connection has reached its end, and is not to be replaced."""

@@ -15,6 +15,7 @@ from ...frames import ResponseStarted, Word
 from ...session.ledger import SPOKEN_CHARACTERS_PER_S, cut_text
 from ..response_speech import WordAligner, in_proportion
 from ..spoken_text import Piece, Reader, Spoken, space_after
+from ..tts import MAX_SPEECH_S
 from .dialect import Event
 
 MAX_UNPLAYED_S = 600.0
@@ -141,6 +142,23 @@ class SpeechContext:
         self.words = WordAligner()
         for sentence in self.sentences:
             self.words.add(sentence)
+
+    def check_length(self, max_s_per_character: float) -> None:
+        """Raise ServiceError for more audio than the text can have."""
+        longest_s = MAX_SPEECH_S + max_s_per_character * len(self.text)
+        if self.spoken_s > longest_s:
+            told = f"more than {longest_s:g} s of audio for {len(self.text)} characters: the rest is cut"
+            raise ServiceError(told)
+
+    def finish(self) -> None:
+        """Note that all audio has come."""
+        self.done = True
+        self.touch()
+
+    def fail(self, error: Exception) -> None:
+        """Fail the context."""
+        self.error = error
+        self.touch()
 
     @property
     def owed_since(self) -> float | None:

@@ -195,6 +195,7 @@ class RemoteSTT(RemoteService[STTDialect], STT):
         if self.connection is not None and not self.held:
             self._ask_for_text(self.connection, spoken)
         await self._until_answered(spoken, spoken.answer)
+        self.answered = spoken.answer.done()
         self._spoken = None
         return self._transcription(spoken)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from typing import ClassVar, Literal
 
@@ -12,11 +12,12 @@ from ...frames import BotText, Interrupted, ResponseEnded, ResponseStarted
 from ...processors.processor import handles
 from ..ahead import Prepare
 from ..spoken_text import Reader
-from ..tts import TTS
+from ..tts import TTS, SpeechChunk
 from .connection import Connection, ConnectionSettings
 from .context_voice import ContextVoice
 from .dialect import ConnectionDialect, Event, Refused, WireMessage
 from .early_context import EarlyContext
+from .one_text import one_text
 from .service import RemoteService, Setup
 from .speech_context import ContextAudio, ContextDone, SpeechContext
 
@@ -64,6 +65,15 @@ class TTSDialect(ConnectionDialect):
     def cancel(self, context: str) -> Sequence[WireMessage]:
         """Return the messages that stop a context. Its later audio is dropped."""
         return ()
+
+    def again(self, context: SpeechContext) -> Sequence[WireMessage]:
+        """Return all messages of a context so far, for another connection or another try."""
+        messages = list(self.open(context.id, context.response.voice, context.language))
+        for sentence in context.sentences:
+            messages += [*self.text(context.id, sentence.text), *self.flush(context.id)]
+        if context.ended:
+            messages += self.end(context.id)
+        return messages
 
 
 class RemoteTTS(ContextVoice[TTSDialect]):
@@ -120,10 +130,11 @@ class RemoteTTS(ContextVoice[TTSDialect]):
         except Exception as error:
             self._not_set_up = error
         if self._early.context is None and self.connection is not None and self.connection.dialect.is_worn():
-            try:
-                await self._keeper.replace(self.config, "a limit of the connection")
-            except Exception as error:
-                self.report(ServiceError(f"{self.name} stays with a worn connection: {error}"))
+            await self.renew("a limit of the connection")
+
+    def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
+        """Yield the speech of one text, apart from any response."""
+        return one_text(self, text, voice)
 
     async def _speak(self, sentence: BotText) -> None:
         context = self._context
@@ -169,8 +180,7 @@ class RemoteTTS(ContextVoice[TTSDialect]):
                 dialect = self.connection.dialect
                 self.connection.send(dialect.end(context.id))
                 if dialect.is_spoken(context.id):
-                    context.done = True
-                    context.touch()
+                    context.finish()
             await context.finished.wait()
             if self._context is context:
                 self._context = None
@@ -219,7 +229,7 @@ class RemoteTTS(ContextVoice[TTSDialect]):
         return True
 
     def lose_hung(self, error: Exception) -> bool:
-        """Replace the connection after an answer that did not come in time, if the next one would wait behind it."""
+        """Replace the connection after audio that did not come in time, if the next text would wait behind it."""
         connection = self.connection
         if connection is None or not connection.dialect.one_at_a_time or not isinstance(error, DeadlineExceeded):
             return False
@@ -243,8 +253,7 @@ class RemoteTTS(ContextVoice[TTSDialect]):
             context.take(event, self.sample_rate)
         elif isinstance(event, ContextDone):
             if (context := self._context_of(event.context)) is not None:
-                context.done = True
-                context.touch()
+                context.finish()
         elif isinstance(event, Refused):
             context = self._context_of(event.about) if event.about else self._context
             error = ServiceError(f"{event.code}: {event.message}")
@@ -253,8 +262,7 @@ class RemoteTTS(ContextVoice[TTSDialect]):
             elif context is self._early.context:
                 self._early.forget()
             else:
-                context.error = error
-                context.touch()
+                context.fail(error)
 
     def _context_of(self, context_id: str) -> SpeechContext | None:
         for context in (self._context, self._early.context):
@@ -281,15 +289,9 @@ class RemoteTTS(ContextVoice[TTSDialect]):
 
     def send_whole(self, connection: Connection[TTSDialect], context: SpeechContext) -> None:
         """Open a context, and send all its text."""
-        dialect = connection.dialect
         context.opened = True
-        messages = list(dialect.open(context.id, context.response.voice, context.language))
-        for sentence in context.sentences:
-            messages += [*dialect.text(context.id, sentence.text), *dialect.flush(context.id)]
-        if context.ended:
-            messages += dialect.end(context.id)
         context.touch()
-        connection.send(messages)
+        connection.send(connection.dialect.again(context))
 
     def detached(self) -> None:
         """Fail the response in progress if it has audio: it cannot continue on another connection."""
@@ -299,12 +301,10 @@ class RemoteTTS(ContextVoice[TTSDialect]):
             return
         context.opened = False
         if context.heard and not context.done and context.error is None:
-            context.error = ServiceError("the connection was lost in the middle of a response")
-            context.touch()
+            context.fail(ServiceError("the connection was lost in the middle of a response"))
 
     def given_up(self, error: Exception) -> None:
         """Fail the response in progress: the keeper has given up connecting."""
         super().given_up(error)
         if self._context is not None and not self._context.done:
-            self._context.error = self.failure
-            self._context.touch()
+            self._context.fail(self.failure or error)

@@ -144,7 +144,7 @@ class WhisperSTT(STT):
                 break
         return Transcription(
             text="".join(segment.text for segment in found).strip(),
-            confidence=_confidence(found),
+            confidence=_mean_probability(found),
             language=info.language,
             words=tuple(
                 Word(f"{word.word.strip()} ", float(word.start), float(word.end))
@@ -154,7 +154,7 @@ class WhisperSTT(STT):
         )
 
 
-def _confidence(segments: list[Segment]) -> float:
+def _mean_probability(segments: list[Segment]) -> float:
     """Return the mean probability of a token, 1 without segments."""
     tokens = sum(len(segment.tokens) for segment in segments)
     if not tokens:

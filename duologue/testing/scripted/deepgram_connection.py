@@ -90,7 +90,7 @@ class DeepgramConnection:
         self._outbox.put_nowait(pcm)
 
     def wait(self, seconds: float) -> None:
-        """Send nothing for some seconds, behind the messages so far; `inf` means for ever."""
+        """Send nothing for some seconds, after the messages that wait; `inf` means for ever."""
         if seconds:
             self._outbox.put_nowait(seconds)
 

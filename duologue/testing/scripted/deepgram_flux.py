@@ -38,7 +38,7 @@ class ListeningFlux(Listening):
     # -- turns -------------------------------------------------------------------------------------------------------
 
     def tell(self, event: FluxEvent, text: str = "", trigger: str = "model") -> None:
-        """Send a `TurnInfo` with the text of the turn so far."""
+        """Send a `TurnInfo` with the text that the turn has by now."""
         if event == "StartOfTurn":
             self._in_turn, self._updates = True, 0
         timed = self.timed(text.split(), self.began_s, self._silent_s or self.heard_s)

@@ -18,7 +18,7 @@ METADATA = {
 
 
 class Listening(DeepgramConnection):
-    """What Nova and Flux have in common."""
+    """The base of Nova and Flux."""
 
     part = "listen"
     ending = "CloseStream"
@@ -41,7 +41,7 @@ class Listening(DeepgramConnection):
         return self._from / self._per_s
 
     def understood(self, pcm: bytes, *, whole: bool, words: int = 0) -> str:
-        """Return the text of an utterance; one that is not `whole` has at most so many words."""
+        """Return the text of an utterance; one that is not `whole` has at most `words` words."""
         behaviour = self.behaviour
         transcripts = behaviour.transcripts
         if callable(transcripts):

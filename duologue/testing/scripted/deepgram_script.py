@@ -36,7 +36,7 @@ class DeepgramBehaviour:
     split_answer: bool = False
     """Nova: the text is sent as one final segment for each word."""
     answers_empty: bool = True
-    """Nova: False: there is no answer to a `Finalize` if all text was final before it."""
+    """Nova: False: there is no answer to a `Finalize` if all text was already final."""
     silence_ms: float = 500.0
     """Flux: milliseconds of silence that end a turn."""
     eager_ms: float = 200.0

@@ -19,7 +19,7 @@ CONTROLS = {"pronunciations_applied": 0, "breaks_applied": 0, "pronunciation_war
 
 
 class Speaking(DeepgramConnection):
-    """What Aura and Flux TTS have in common."""
+    """The base of Aura and Flux TTS."""
 
     part = "speak"
     ending = "Close"
@@ -71,7 +71,7 @@ class Speaking(DeepgramConnection):
 
 
 class SpeakingAura(Speaking):
-    """`/v1/speak`: `Flush` is answered with the audio of all text so far and `Flushed`."""
+    """`/v1/speak`: `Flush` is answered with the audio of the text that waits, then `Flushed`."""
 
     unimportant = ("additional_model_uuids",)
 

@@ -34,7 +34,7 @@ class ScriptedElevenLabs:
     """ElevenLabs' server. An async context manager: while it is open, `url` is the `base_url` of the services.
 
     `behaviour` has the arguments as fields, and may be changed at any time. `got` has one entry for each connection
-    since the start; `connections` has the open ones. `manners` are the faults that the vendor shows.
+    since the start; `connections` has those that are open. `manners` are the faults that the vendor shows.
     """
 
     def __init__(self, *, manners: Manners | None = None, tls: ssl.SSLContext | None = None, **behaviour: Any) -> None:

@@ -46,7 +46,7 @@ class ElevenLabsBehaviour:
     late_audio: int = 0
     """The number of messages with audio that are sent after the end of each context."""
     finals: int = 1
-    """The number of times that the end of a context is told; 0 for never."""
+    """The number of messages about the end of a context; 0 for none."""
     silent: bool = False
     """True: no audio is sent."""
     spoil_base64: int = 0
@@ -62,6 +62,8 @@ class ElevenLabsBehaviour:
     """The number of answers to each commit."""
     refuse_session: str = ""
     """The type of the error with which a session of speech-to-text is refused instead of started, "" for none."""
+    end_session: str = ""
+    """The type of the error with which a session of speech-to-text is ended right after its start, "" for none."""
     session_limit_s: float = 5_400.0
     """Seconds after which a session of speech-to-text is ended."""
 

@@ -16,10 +16,11 @@ import anyio
 
 from ...errors import BadInput
 from ..tones import tone
+from .elevenlabs_connection import RARELY
 from .elevenlabs_rules import TTSBody, checked, refusal
 from .elevenlabs_tts import timed
 from .http import HTTPRequest, ScriptedHTTP
-from .manners import Manners, sleep
+from .manners import UNKNOWN, Manners, sleep
 from .server import SPEECH_CHARACTERS_PER_S
 
 Cut = Literal["", "in a line", "in a character", "reset"]
@@ -163,5 +164,12 @@ class ScriptedElevenLabsHTTP(ScriptedHTTP):
             "character_end_times_seconds": [round(end, 3) for _, _, end in characters],
         }
         told = alignment if characters else None
-        line = {"audio_base64": audio, "alignment": told, "normalized_alignment": told}
-        return json.dumps(line, ensure_ascii=False).encode() + b"\n"
+        line: dict[str, Any] = {"audio_base64": audio, "alignment": told, "normalized_alignment": told}
+        manners, before = self.manners, b""
+        if manners.draw("nulls", "speak", "a line"):
+            line["normalized_alignment"] = None
+        if manners.draw("odd-types", "speak", "a line"):
+            line["normalized_alignment"] = [{}]
+        if manners.draw("unknown-events", "speak", "before a line", RARELY):
+            before = json.dumps({"message_type": UNKNOWN, "high": []}).encode() + b"\n"
+        return before + json.dumps(line, ensure_ascii=False).encode() + b"\n"

@@ -41,6 +41,8 @@ class ListeningElevenLabs(ElevenLabsConnection):
         self.start(self._limit())
         config = {name: value for name, value in self.got.query.items() if name != "keyterms"}
         await self.send({"message_type": "session_started", "session_id": "session", "config": config}, name="a start")
+        if kind := self.behaviour.end_session:
+            await self.refuse(kind, "Not now.")
 
     async def _limit(self) -> None:
         await anyio.sleep(self.behaviour.session_limit_s)

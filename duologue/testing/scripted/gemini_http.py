@@ -65,7 +65,7 @@ class ScriptedGeminiHTTP(ScriptedHTTP):
         self.refuse = 0
         """The number of requests to refuse from now on, as an overloaded server does."""
         self.shows_thoughts = False
-        """True: thoughts are sent as parts, marked as such. Otherwise only their tokens are counted."""
+        """True: thoughts are sent as parts of their own. Otherwise only their tokens are counted."""
         self.signatures: list[str] = []
         """The signatures of tool calls that were given, in base64."""
         self.route("POST", f"{_PATH}/*", self._generate)

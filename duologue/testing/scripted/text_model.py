@@ -90,7 +90,7 @@ class Answer(ABC):
         self.request = request
         self.begun = False
         self.said = 0
-        """Characters of text, thoughts and arguments so far."""
+        """Characters of text, thoughts and arguments that were sent."""
         self.thought = 0
 
     async def message(self, value: dict[str, Any] | str) -> None:
@@ -109,7 +109,7 @@ class Answer(ABC):
     def event(self, value: dict[str, Any] | str) -> bytes:
         """Return a message as an event of the stream."""
 
-    async def opened(self) -> None:  # noqa: B027  not every wire has such messages
+    async def opened(self) -> None:  # noqa: B027  some wires have none
         """Send the messages with which every stream begins."""
 
     @abstractmethod

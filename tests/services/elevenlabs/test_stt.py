@@ -217,6 +217,31 @@ async def test_an_error_that_ends_the_session_loses_no_word(kind: str, closes: b
         assert not caller.errors
 
 
+async def test_sessions_that_end_right_after_their_start_are_not_opened_without_a_pause() -> None:
+    async with listening(transcripts=lambda pcm: "hello") as caller:
+        caller.server.behaviour.end_session = "resource_exhausted"
+        first = await caller.begins(10)
+        caller.connection.drop()
+        await caller.goes_on(10)
+        await anyio.sleep(4)
+        assert 3 <= len(caller.server.got) <= 8
+        caller.server.behaviour.end_session = ""
+        await caller.stops()
+        assert await caller.until_transcribed(1) == ["hello"]
+        assert caller.server.got[-1].utterances == [pieces(first, 20)]
+        assert not caller.errors
+
+
+async def test_sessions_that_keep_ending_right_after_their_start_are_given_up() -> None:
+    async with listening(ends=False, may_fail=True) as caller:
+        caller.server.behaviour.end_session = "resource_exhausted"
+        caller.connection.drop()
+        await anyio.sleep(45)
+        assert caller.states[-1] == "lost"
+        assert ["resource_exhausted" in message or "Not now" in message for message in caller.fatal] == [True]
+        assert len(caller.server.got) <= 15
+
+
 @pytest.mark.parametrize("kind", ["auth_error", "quota_exceeded", "unaccepted_terms"])
 async def test_an_error_of_the_account_is_final(kind: str) -> None:
     async with listening(ends=False, may_fail=True) as caller:

@@ -10,7 +10,7 @@ import pytest
 
 from duologue.errors import ConfigurationError, MissingExtra
 from duologue.services.elevenlabs import ElevenLabsHTTPTTS, ElevenLabsSTT, ElevenLabsTTS
-from duologue.services.elevenlabs.wire import refused
+from duologue.services.elevenlabs.wire import http_refusal
 
 SERVICES = (ElevenLabsHTTPTTS, ElevenLabsSTT, ElevenLabsTTS)
 
@@ -80,11 +80,11 @@ def test_a_missing_package_names_the_extra(service: Any, package: str, monkeypat
 )
 @pytest.mark.parametrize("encoded", [True, False])
 def test_a_refusal_has_the_vendors_code(status: int, body: Any, told: str, final: bool, encoded: bool) -> None:
-    error = refused(status, json.dumps(body).encode() if encoded else body)
+    error = http_refusal(status, json.dumps(body).encode() if encoded else body)
     assert told in str(error)
     assert (error.code, error.fatal) == (status, final)
 
 
 @pytest.mark.parametrize("body", [b"", b"<html>", b"\xff", b"[" * 100_000, b'{"detail": {"status": 7}}'])
 def test_a_refusal_that_is_not_json_has_its_status(body: bytes) -> None:
-    assert "HTTP 502" in str(refused(502, body))
+    assert "HTTP 502" in str(http_refusal(502, body))

@@ -211,6 +211,59 @@ async def test_a_loss_while_the_text_is_awaited_costs_no_word() -> None:
         assert await caller.until_transcribed(1) == ["hello"]
 
 
+@pytest.mark.parametrize("refusals", [1, 3])
+async def test_refused_connections_are_tried_again(refusals: int) -> None:
+    async with line("hello") as caller:
+        await caller.begins(10)
+        caller.server.behaviour.refuse = refusals
+        caller.connection.close(0)
+        await caller.goes_on(10)
+        await caller.stops()
+        assert await caller.until_transcribed(1) == ["hello"]
+        assert caller.server.got[-1].turns == [(0, 20 * 480)]
+        assert not caller.errors
+
+
+async def test_a_connection_that_hangs_is_replaced() -> None:
+    settings = ConnectionSettings(heartbeat_s=0.5)
+    async with line("hello", settings=settings) as caller:
+        await caller.begins(10)
+        caller.connection.go_half_open()
+        await caller.goes_on(60)
+        await caller.stops()
+        assert await caller.until_transcribed(1) == ["hello"]
+        assert caller.server.got[-1].turns == [(0, 70 * 480)]
+
+
+async def test_messages_of_no_use_cost_nothing() -> None:
+    async with line("hello") as caller:
+        await caller.begins(10)
+        for message in (
+            {"type": "tide.table", "high": []},
+            {"type": "rate_limits.updated", "rate_limits": None},
+            "not json",
+            b"\xff\xfe",
+            "{}",
+            '{"type": "conversation.item.input_audio_transcription.delta", "delta": 5, "item_id": []}',
+        ):
+            caller.connection.send(message)
+        await caller.goes_on(10)
+        await caller.stops()
+        assert await caller.until_transcribed(1) == ["hello"]
+        assert len(caller.server.got) == 1
+        assert {error.fatal for error in caller.errors} == {False}
+
+
+async def test_a_fatal_error_of_the_vendor_ends_the_call_with_its_reason() -> None:
+    error = {"type": "invalid_request_error", "code": "insufficient_quota", "message": "Pay.", "param": None}
+    with pytest.raises(ConnectionLost, match="insufficient_quota") as caught:
+        async with line("hello", ends=False) as caller:
+            await caller.begins(10)
+            caller.connection.send({"type": "error", "event_id": "e", "error": error})
+            await caller.until(lambda: caller.fatal, "the end")
+    assert caught.value.fatal
+
+
 async def test_an_expiring_session_is_replaced_between_utterances() -> None:
     async with line("one", "two", session_limit_s=30) as caller:
         await caller.utters()

@@ -16,16 +16,20 @@ from duologue.errors import MissingExtra
 from duologue.services import remote
 
 NAMES = [
+    "AnswerLimits",
     "ConnectionDialect",
     "ConnectionLost",
     "ConnectionSettings",
     "ContextAudio",
     "ContextDone",
+    "ContextTooLong",
     "Event",
     "GoingAway",
     "Opened",
+    "Pace",
     "Recognized",
     "Refused",
+    "RemoteLLM",
     "RemoteSTT",
     "RemoteTTS",
     "STTDialect",
