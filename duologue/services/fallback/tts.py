@@ -16,6 +16,7 @@ from ...processors.kernel.host import Host
 from ...processors.kernel.node import Node
 from ...processors.kernel.tasks import loop_time
 from ...session.ledger import SPOKEN_CHARACTERS_PER_S, cut_text
+from ..ahead import Prepare
 from ..response_speech import WordAligner, in_proportion
 from ..service import stream_of, wrong_piece
 from ..spoken_text import Piece, Spoken
@@ -82,6 +83,9 @@ class FallbackTTS(TTS):
         """Stop speaking, and close all services."""
         await super().close()
         await self.members.close()
+
+    def prepare_speech(self, wanted: Prepare) -> None:
+        """Prepare nothing: the service that speaks is chosen when the response has begun."""
 
     # -- a response ------------------------------------------------------------------------------------------------
 
