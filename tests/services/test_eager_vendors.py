@@ -9,15 +9,27 @@ from typing import Any
 import anyio
 import pytest
 
-from duologue.frames import BotAudio, BotText, EndOfTurn, Output, TurnResumed, Usage, UserAudio
+from duologue.frames import (
+    BotAudio,
+    BotText,
+    EagerEndOfTurn,
+    EndOfTurn,
+    Output,
+    TurnResumed,
+    Usage,
+    UserAudio,
+    UserTranscript,
+)
 from duologue.services.cascade import Cascade
 from duologue.services.deepgram import DeepgramFluxOptions, DeepgramFluxSTT
 from duologue.services.elevenlabs import ElevenLabsTTS
 from duologue.testing import BareCall, Probe
-from duologue.testing.mocks import MockLLM
+from duologue.testing.mocks import MockLLM, MockTTS
 from duologue.testing.scripted.deepgram import ScriptedDeepgram
 from duologue.testing.scripted.elevenlabs import ScriptedElevenLabs
+from duologue.testing.scripted.server import Speak, Wait
 from duologue.testing.tones import tone
+from tests.services.model_servers import VENDORS, Vendor
 
 pytestmark = pytest.mark.virtual_clock
 
@@ -107,3 +119,30 @@ async def test_a_turn_that_goes_on_leaves_no_trace_and_no_open_context() -> None
         closed = {message["context_id"] for message in messages if message.get("close_context")}
         assert len(opened) == 2
         assert opened == closed
+
+
+@pytest.mark.parametrize("vendor", VENDORS, ids=str)
+async def test_a_request_that_was_made_in_vain_is_closed_on_the_wire(vendor: Vendor) -> None:
+    rain, coat = Speak("It rains today."), Speak("Take a coat.")
+    async with vendor.serve([[Wait(0.1), rain, Wait(60), coat], [Wait(0.1), rain, Wait(0.6), coat]]) as server:
+        llm, tts = vendor.made(server), MockTTS(seconds_per_sentence=10, speed=2)
+        async with BareCall.through(llm, tts, Probe()) as call:
+            send = call.session.send
+            await send(EagerEndOfTurn(text="what about the weather"))
+            await call.waits(0.35)
+            assert tts.spoken == ["It rains today."]
+            assert not call.came(Output)
+            await send(TurnResumed())
+            await call.until(lambda: server.requests[0].closed_by == "client", "the request is closed")
+            await send(EagerEndOfTurn(text="what about the weather now"))
+            await call.waits(0.5)
+            await send(UserTranscript(text="What about the weather now?"))
+            await send(EndOfTurn())
+            await call.settles()
+            assert "".join(text.text for text in call.came(BotText)) == ANSWER
+            assert len(server.requests) == 2
+            cut, *own = [usage for usage in call.came(Usage) if usage.service == llm.name]
+            assert cut.discarded
+            assert cut.input_tokens > 0
+            assert [usage.discarded for usage in own] == [False]
+            assert call.errors == []
