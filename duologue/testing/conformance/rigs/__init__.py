@@ -6,28 +6,21 @@ from ..rig import Rig
 
 
 def all_rigs() -> list[Rig]:
-    """The cascades of local and of remote services, and the native engines with either side's turn detection.
+    """The cascades of local services, of a made-up vendor's and of paid ones, and the native engines.
 
-    Raises MissingExtra without the extras `local`, `openai`, `google`, `deepgram`, `elevenlabs` and `testing`.
+    The native engines come with either side's turn detection. Raises MissingExtra without the extras `local`,
+    `openai`, `google`, `deepgram`, `elevenlabs` and `testing`.
     """
     from .cascade import CascadeRig
-    from .deepgram import DeepgramRig
-    from .elevenlabs import ElevenLabsRig
     from .google import GeminiRig
-    from .models import MODEL_VENDORS, ModelRig
+    from .mixes import MIXES, MixRig
     from .openai import OpenAIRig
-    from .openai_audio import OpenAIAudioRig
     from .remote import RemoteCascadeRig
 
     return [
         CascadeRig(),
         RemoteCascadeRig(),
-        DeepgramRig(),
-        DeepgramRig("Flux"),
-        ElevenLabsRig(),
-        ElevenLabsRig("HTTP"),
-        *map(ModelRig, MODEL_VENDORS),
-        OpenAIAudioRig(),
+        *(MixRig(*mix) for mix in MIXES),
         OpenAIRig(),
         OpenAIRig(detects_turns=False),
         GeminiRig(),
