@@ -246,7 +246,9 @@ class RemoteTTS(ContextVoice[TTSDialect]):
     async def on_event(self, event: Event) -> None:
         """Act on audio, the end of a context, or a refusal."""
         if isinstance(event, ContextAudio):
-            context = self._context_of(event.context)
+            context = self._context
+            if context is None or context.id != event.context:
+                context = self._context_of(event.context)
             if context is None or context.error is not None:
                 self.dropped_bytes += len(event.pcm)
                 return
