@@ -23,8 +23,8 @@ PREPARED_S = 30.0
 class Prepare(Output, frozen=True, kw_only=True, tag="Prepare"):
     """Asks the text-to-speech to prepare the first sentence of an answer that may never be given, and to keep it.
 
-    A `text` of "" takes that back. The numbers grow: one that is taken back takes back the earlier ones, too. It is of
-    no turn, and goes no further than the text-to-speech.
+    A `text` of "" takes back that of this `number`, and any before it. The frame is of no turn, and goes no further
+    than the text-to-speech.
     """
 
     survives_fence: ClassVar[bool] = True

@@ -1,4 +1,4 @@
-"""`ProbableEnd`: tells a probable end of the caller's turn with the text that a speech-to-text service has by then."""
+"""`ProbableEnd`: pushes a probable end of the caller's turn with the text that a speech-to-text service has by then."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class GuessTeller(Protocol):
 class ProbableEnd:
     """The probable end of the turn in progress, from its report until the caller goes on or the turn ends.
 
-    It is told with the latest interim text, and once more with each later one, behind a `TurnResumed`.
+    It is pushed with the latest interim text, and again with each later text, behind a `TurnResumed`.
     """
 
     def __init__(self, stt: GuessTeller) -> None:
@@ -38,7 +38,7 @@ class ProbableEnd:
         self._text = ""
 
     async def found(self, end: EagerEndOfTurn) -> None:
-        """Tell a probable end, if there is a text."""
+        """Push a probable end, if there is a text."""
         self._end = end
         await self._tell()
 
@@ -58,7 +58,7 @@ class ProbableEnd:
         await self._stt.push(self._end)
 
     async def taken_back(self, resumed: TurnResumed) -> None:
-        """Tell that the caller goes on, if a probable end was told."""
+        """Push that the caller goes on, if a probable end was pushed."""
         told = self._told
         self.clear()
         if told:
@@ -87,5 +87,5 @@ class TellsProbableEnd(Service):
 
     @handles(TurnResumed, queued=True)
     async def resumed(self, frame: TurnResumed) -> None:
-        """Take the probable end back, if it was told."""
+        """Take the probable end back, if it was pushed."""
         await self._probable_end.taken_back(msgspec.structs.replace(frame, utterance=self._speech.utterance))
