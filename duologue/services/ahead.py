@@ -6,11 +6,11 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import nullcontext
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import anyio
 
-from ..frames import BotText, Control, ResponseStarted, Signal, Usage
+from ..frames import BotText, Output, ResponseStarted, Signal, Usage
 from .service import stream_of
 from .spoken_text import Reader, Rules
 
@@ -20,11 +20,14 @@ PREPARED_S = 30.0
 """Seconds that a prepared sentence is kept."""
 
 
-class Prepare(Control, frozen=True, kw_only=True, tag="Prepare"):
+class Prepare(Output, frozen=True, kw_only=True, tag="Prepare"):
     """Asks the text-to-speech to prepare the first sentence of an answer that may never be given, and to keep it.
 
-    A `text` of "" takes that back. The numbers grow: one that is taken back takes back the earlier ones, too.
+    A `text` of "" takes back that of this `number`, and any before it. The frame is of no turn, and goes no further
+    than the text-to-speech.
     """
+
+    survives_fence: ClassVar[bool] = True
 
     number: int
     text: str = ""
