@@ -1,4 +1,4 @@
-"""The commands: demo, talk, serve, latency, doctor."""
+"""The commands: demo, talk, serve, latency, doctor, lab."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from typing import Annotated
 
 import typer
 
-from ..errors import DuologueError
+from .guard import guarded
+from .lab.commands import lab
 
 app = typer.Typer(
     help="Real-time voice agents: pipelines of typed frames.", no_args_is_help=True, pretty_exceptions_enable=False
 )
+app.add_typer(lab, name="lab")
 
 
 def _print_version(wanted: bool) -> None:
@@ -41,7 +43,7 @@ def demo(
     """Make a spoken call with two agents, a tool, a hand-off and a barge-in; then one on a native engine. No key."""
     from .demo import run_demo
 
-    _guarded(lambda: run_demo(out, virtual=virtual, act=act))
+    guarded(lambda: run_demo(out, virtual=virtual, act=act))
 
 
 @app.command()
@@ -52,7 +54,7 @@ def talk(
     """Talk to the demo's agents with your microphone."""
     from .talk import run_talk
 
-    _guarded(lambda: run_talk(input_device, output_device))
+    guarded(lambda: run_talk(input_device, output_device))
 
 
 @app.command()
@@ -64,7 +66,7 @@ def latency(
     """Ask the demo's agents ten scripted questions, and show the latency of each answer by stages. No key."""
     from .latency import run_latency
 
-    _guarded(lambda: run_latency(out, native=native, virtual=virtual))
+    guarded(lambda: run_latency(out, native=native, virtual=virtual))
 
 
 @app.command()
@@ -137,14 +139,4 @@ def serve(
             allowed_hosts=allowed_host or (),
         )
 
-    _guarded(run)
-
-
-def _guarded(command: object) -> None:
-    assert callable(command)
-    try:
-        code = command()
-    except DuologueError as error:
-        typer.secho(f"{type(error).__name__}: {error}", fg="red", err=True)
-        raise typer.Exit(2) from error
-    raise typer.Exit(code)
+    guarded(run)

@@ -1,0 +1,51 @@
+"""`Lab`: the part that both benches share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar
+
+import anyio
+from rich.console import Console
+
+from ...testing.clock import run as run_virtual
+from .prices import read_prices
+from .services import Entry, Kind, entries
+
+
+class Lab(ABC):
+    """A bench for the services of one kind. Raises DuologueError for bad input, before anything is measured."""
+
+    kind: ClassVar[Kind]
+
+    def __init__(self, services: str, *, language: str, scripted: bool, prices: Path | None, out: Path) -> None:
+        self.language, self.scripted, self.out = language, scripted, out
+        self.entries = entries(self.kind, services, scripted=scripted)
+        self.prices = read_prices(prices)
+        self.console = Console()
+
+    def run(self, *, virtual: bool = False) -> int:
+        """Measure, and show the results. Returns the exit status: 0, or 1 if a service failed everywhere."""
+        (run_virtual if virtual else anyio.run)(self.measure)
+        return self.show()
+
+    @abstractmethod
+    async def measure(self) -> None:
+        """Measure all services, one after the other."""
+
+    @abstractmethod
+    def show(self) -> int:
+        """Show the results and write the files. Returns the exit status."""
+
+    def usd(self, entry: Entry, model: str, audio_s: float, characters: int = 0) -> float | None:
+        """Return the price of this much work; 0 in this process, None if the model's price is not known."""
+        if entry.is_free:
+            return 0.0
+        price = self.prices.get(model)
+        return None if price is None else price.of(audio_s, characters)
+
+    def unpriced(self, models: dict[str, float | None]) -> None:
+        """Name the models whose price is not known."""
+        if unknown := sorted(model for model, usd in models.items() if usd is None):
+            self.console.print(f"No price is known of {', '.join(unknown)}: give it with --prices FILE.")

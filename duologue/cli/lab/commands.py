@@ -1,0 +1,99 @@
+"""The commands `duologue lab stt` and `duologue lab tts`."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ..guard import guarded
+
+lab = typer.Typer(
+    help="Compare speech services on the same clips or texts: errors, latencies, cost.", no_args_is_help=True
+)
+
+Services = Annotated[
+    str, typer.Option(help="The services, like deepgram,openai:gpt-4o-transcribe,whisper:FOLDER,local.")
+]
+Out = Annotated[Path, typer.Option(help="Directory for the table (CSV) and the picture.")]
+Scripted = Annotated[bool, typer.Option("--scripted", help="Ask servers on this machine that play the vendors.")]
+Virtual = Annotated[bool, typer.Option("--virtual", help="Run on a virtual clock: latencies are waits only.")]
+Prices = Annotated[Path | None, typer.Option(help="A JSON file of prices that replace those of the package.")]
+Language = Annotated[str, typer.Option(help="The language, like en or de_CH; by default that of each service.")]
+
+
+class Noise(StrEnum):
+    """The kinds of noise."""
+
+    pink = "pink"
+    babble = "babble"
+
+
+@lab.command()
+def stt(
+    services: Services = "local",
+    clips: Annotated[
+        Path | None, typer.Option(help="A folder of recordings: NAME.wav, each with its words in NAME.txt.")
+    ] = None,
+    snr: Annotated[str, typer.Option(help="Also with noise, at these signal-to-noise ratios in dB.")] = "20,10,5",
+    noise: Annotated[Noise, typer.Option(help="Pink noise, or the other clips at once.")] = Noise.pink,
+    seed: Annotated[int, typer.Option(help="The seed of the noise.", min=0)] = 1,
+    language: Language = "",
+    scripted: Scripted = False,
+    virtual: Virtual = False,
+    prices: Prices = None,
+    out: Out = Path("lab"),
+) -> None:
+    """Compare speech-to-text: word errors, latencies, noise, cost. Without clips the offline voice speaks some."""
+
+    def run() -> int:
+        from .stt import STTLab
+
+        made = STTLab(
+            services=services,
+            folder=clips,
+            levels=snr,
+            noise=noise.value,
+            seed=seed,
+            language=language,
+            scripted=scripted,
+            prices=prices,
+            out=out,
+        )
+        return made.run(virtual=virtual)
+
+    guarded(run)
+
+
+@lab.command()
+def tts(
+    services: Services = "local",
+    texts: Annotated[Path | None, typer.Option(help="A file of texts, one in each line.")] = None,
+    judge: Annotated[
+        str, typer.Option(help="The speech-to-text service that transcribes the speech, like openai; none for none.")
+    ] = "local",
+    language: Language = "",
+    scripted: Scripted = False,
+    virtual: Virtual = False,
+    prices: Prices = None,
+    out: Out = Path("lab"),
+) -> None:
+    """Compare text-to-speech: first audio, speed, word times, cost, and how well a recogniser understands it."""
+
+    def run() -> int:
+        from .tts import TTSLab
+
+        made = TTSLab(
+            services=services,
+            file=texts,
+            judge=judge,
+            language=language,
+            scripted=scripted,
+            prices=prices,
+            out=out,
+        )
+        return made.run(virtual=virtual)
+
+    guarded(run)
