@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Protocol
 
 import anyio
 
-from ..frames import BotText, Output, ResponseStarted, Signal, Usage
+from ..frames import BotText, Output, ResponseStarted
 from .service import stream_of
 from .spoken_text import Reader, Rules
 
@@ -40,15 +40,12 @@ class Speaker(Protocol):
 
     ahead: int
     sample_rate: int
-    model: str
     language: str
     reading: Rules | None
 
     @property
-    def name(self) -> str: ...
-    @property
     def session(self) -> Any: ...
-    def broadcast(self, signal: Signal) -> None: ...
+    def tell_discarded(self, characters: int, seconds: float) -> None: ...
     def synthesize(self, text: str, voice: str) -> AsyncIterator[Any]: ...
     def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None: ...
 
@@ -85,21 +82,17 @@ class Ahead:
             begun.timer = asyncio.get_running_loop().call_later(PREPARED_S, self.forget)
             begun.begin()
 
+    @property
+    def has_prepared(self) -> bool:
+        """True while a sentence is prepared whose turn has not come."""
+        return self._prepared is not None
+
     def forget(self) -> None:
         """Throw the prepared sentence away."""
         prepared, self._prepared = self._prepared, None
         if prepared is not None:
             prepared.cancel()
-            speaker = self._speaker
-            speaker.broadcast(
-                Usage(
-                    service=speaker.name,
-                    model=speaker.model,
-                    characters=len(prepared.text),
-                    output_audio_s=prepared.bytes / (2 * speaker.sample_rate),
-                    discarded=True,
-                )
-            )
+            self._speaker.tell_discarded(len(prepared.text), prepared.bytes / (2 * self._speaker.sample_rate))
 
     def interrupt(self) -> None:
         """Throw away what was prepared, also if its turn has come."""

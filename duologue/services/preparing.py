@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..frames import BotText, Interrupted
+from ..frames import BotText, Interrupted, Usage
 from ..processors.processor import handles
 from .ahead import Ahead, Prepare
 from .service import Service
@@ -28,6 +28,11 @@ class Preparing(Service):
     def prepare_speech(self, wanted: Prepare) -> None:
         """Begin the speech of `wanted.text` and keep it, or drop it if the text is ""."""
         self._ahead.prepare(wanted)
+
+    def tell_discarded(self, characters: int, seconds: float) -> None:
+        """Report the consumption of a sentence that was thrown away."""
+        used = Usage(service=self.name, model=self.model, characters=characters, output_audio_s=seconds, discarded=True)
+        self.broadcast(used)
 
     @handles(Interrupted)
     def interrupted(self, signal: Interrupted) -> None:

@@ -85,13 +85,25 @@ class FallbackTTS(TTS):
         await self.members.close()
 
     def prepare_speech(self, wanted: Prepare) -> None:
-        """Prepare nothing: the service that speaks is chosen when the response has begun."""
+        """Begin the speech of a sentence by the first service that works, and keep it."""
+        if wanted.text:
+            self._configure()
+        super().prepare_speech(wanted)
+
+    def tell_discarded(self, characters: int, seconds: float) -> None:
+        """Report the consumption of the service that has spoken a sentence which was thrown away."""
+        self._used = {}  # what is cancelled still counts into the old one
+        service = self._chosen.service if self._chosen is not None else self
+        used = Usage(
+            service=service.name, model=service.model, characters=characters, output_audio_s=seconds, discarded=True
+        )
+        self.broadcast(used)
 
     # -- a response ------------------------------------------------------------------------------------------------
 
     async def _begin(self, frame: ResponseStarted) -> None:
-        self._chosen = None
-        self._used.clear()
+        if not self._ahead.has_prepared:
+            self._chosen = None
         self._configure()
         await super()._begin(frame)
 
@@ -114,7 +126,7 @@ class FallbackTTS(TTS):
                     output_audio_s=seconds,
                 )
                 self.broadcast(usage)
-            self._used.clear()
+            self._used = {}
         await super()._end(frame)
 
     async def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
@@ -123,7 +135,7 @@ class FallbackTTS(TTS):
         Raises ServiceError or DeadlineExceeded if all fail.
         """
         asked = self.members.round(self._chosen)
-        part = Part(text)
+        part, used = Part(text), self._used
         while (service := await asked.begin()) is not None:
             self._chosen = asked.current
             once_more = True
@@ -145,14 +157,11 @@ class FallbackTTS(TTS):
                     if not once_more:
                         asked.failed(error)
                 finally:
-                    self._count(service, part)
+                    characters, seconds = used.get(service, (0, 0.0))
+                    used[service] = characters + len(part.text), seconds + part.spoken_s
             if not part.rest.strip():
                 return  # only the end was missing
         raise asked.error()
-
-    def _count(self, service: TTS, part: Part) -> None:
-        characters, seconds = self._used.get(service, (0, 0.0))
-        self._used[service] = characters + len(part.text), seconds + part.spoken_s
 
     async def _speech_of(
         self, service: TTS, asked: Round[TTS], part: Part, voice: str
