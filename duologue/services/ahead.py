@@ -35,7 +35,7 @@ class Prepare(Output, frozen=True, kw_only=True, tag="Prepare"):
     language: str = ""
 
 
-class Speaker(Protocol):
+class Synthesizing(Protocol):
     """The part of a `TTS` that this class uses."""
 
     ahead: int
@@ -57,7 +57,7 @@ class Ahead:
     sentence that is prepared before its response has begun. An interruption cancels them.
     """
 
-    def __init__(self, speaker: Speaker) -> None:
+    def __init__(self, speaker: Synthesizing) -> None:
         self.busy = False
         """True while a sentence is spoken."""
         self._speaker = speaker
@@ -81,11 +81,6 @@ class Ahead:
             self._prepared = begun = Begun(self._speaker, None, text, wanted.voice)
             begun.timer = asyncio.get_running_loop().call_later(PREPARED_S, self.forget)
             begun.begin()
-
-    @property
-    def has_prepared(self) -> bool:
-        """True while a sentence is prepared whose turn has not come."""
-        return self._prepared is not None
 
     def forget(self) -> None:
         """Throw the prepared sentence away."""
@@ -158,7 +153,7 @@ class Ahead:
 class Begun:
     """The speech of one sentence, which a task reads before it is wanted."""
 
-    def __init__(self, speaker: Speaker, sentence: BotText | None, text: str, voice: str) -> None:
+    def __init__(self, speaker: Synthesizing, sentence: BotText | None, text: str, voice: str) -> None:
         self.sentence = sentence
         """None for a sentence whose response has not begun."""
         self.is_begun = False

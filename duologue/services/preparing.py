@@ -19,6 +19,11 @@ class Preparing(Service):
 
     _ahead: Ahead
 
+    @property
+    def at_work(self) -> Preparing:
+        """The service that `Usage` names: this one, or the one of a `Fallback` that speaks."""
+        return self
+
     @handles(Prepare)
     async def prepare(self, frame: Prepare) -> None:
         """Prepare a sentence, unless hooks may change it, or drop it if the text is ""."""
@@ -31,7 +36,8 @@ class Preparing(Service):
 
     def tell_discarded(self, characters: int, seconds: float) -> None:
         """Report the consumption of a sentence that was thrown away."""
-        used = Usage(service=self.name, model=self.model, characters=characters, output_audio_s=seconds, discarded=True)
+        service, model = self.at_work.name, self.at_work.model
+        used = Usage(service=service, model=model, characters=characters, output_audio_s=seconds, discarded=True)
         self.broadcast(used)
 
     @handles(Interrupted)

@@ -194,8 +194,8 @@ class TTS(Preparing):
             if speech.characters:
                 self.broadcast(
                     Usage(
-                        service=self.name,
-                        model=self.model,
+                        service=self.at_work.name,
+                        model=self.at_work.model,
                         turn=frame.turn,
                         response_id=frame.response_id,
                         characters=speech.characters,

@@ -17,7 +17,7 @@ from .speech_context import SpeechContext
 _numbers = count(1)
 
 
-class Speaker(Protocol):
+class TextSpeaker(Protocol):
     """The part of a `RemoteTTS` that this function uses."""
 
     sample_rate: int
@@ -36,7 +36,7 @@ class Speaker(Protocol):
     async def use_setup(self, setup: Setup) -> None: ...
 
 
-async def one_text(tts: Speaker, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
+async def one_text(tts: TextSpeaker, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
     """Yield the speech of a text. Raises ServiceError, DeadlineExceeded or the error of a new connection."""
     if tts.failure is not None:
         raise tts.failure

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from duologue import Fallback
-from duologue.frames import BotAudio, BotText, Usage
+from duologue.frames import BotAudio, BotText, Output, Usage
 from duologue.services.tts import SpeechChunk
 from tests.services.eager_calls import ANSWER, GUESS, SAID, Model, Voice, calling
 
@@ -39,7 +39,8 @@ async def test_the_first_service_that_works_prepares_the_sentence(fails: bool) -
         await call.begins()
         await call.may_end(GUESS)
         await call.waits(0.8)
-        assert call.kept_back()
+        assert not call.came(Output) + call.log
+        assert not any(usage.turn for usage in call.came(Usage))
         ended_at = call.session.now()
         await call.ends(SAID)
         assert await call.answered() == ANSWER
