@@ -18,8 +18,8 @@ from duologue.audio.wav import WavWriter
 from duologue.cli.app import app
 from duologue.cli.lab.clips import RATE, Clip, clip, read_clips, with_noise
 from duologue.cli.lab.hearing import hear
-from duologue.cli.lab.services import entries
-from duologue.cli.lab.tts import speak
+from duologue.cli.lab.services import named_services
+from duologue.cli.lab.tts import speak_all
 from duologue.cli.lab.words import normalised, scored
 from duologue.errors import BadInput, ConfigurationError, ServiceError
 from duologue.services.stt import Transcription
@@ -285,6 +285,26 @@ async def test_a_service_that_does_not_start_gives_an_error_for_each_clip() -> N
     assert all("no such model" in one.error for one in heard)
 
 
+class Cut(MockSTT):
+    async def feed(self, pcm: bytes) -> str:
+        self.session.cancel("cut off")
+        return ""
+
+
+async def test_a_call_that_ends_in_the_middle_of_a_clip_gives_an_error_for_each_clip() -> None:
+    heard = await hear(Cut([]), [spoken("a"), spoken("b")])
+    assert [one.error for one in heard] == ["the session has ended"] * 2
+
+
+class DeadVoice(MockTTS):
+    async def open(self) -> None:
+        raise ConfigurationError("no such voice")
+
+
+async def test_a_voice_that_does_not_start_gives_an_error_for_each_text() -> None:
+    assert all("no such voice" in one.error for one in await speak_all(DeadVoice(), ["Good morning.", "Good night."]))
+
+
 async def test_a_voice_that_fails_gives_an_error_for_its_text() -> None:
     class Mute(MockTTS):
         async def synthesize(self, text: str, voice: str) -> Any:
@@ -293,7 +313,7 @@ async def test_a_voice_that_fails_gives_an_error_for_its_text() -> None:
             async for chunk in super().synthesize(text, voice):
                 yield chunk
 
-    good, mute, again = await speak(Mute(), ["Good morning.", "I am mute.", "Good night."])
+    good, mute, again = await speak_all(Mute(), ["Good morning.", "I am mute.", "Good night."])
     assert good.error == again.error == ""
     assert "no voice today" in mute.error
     assert mute.first_audio_s is None
@@ -303,11 +323,11 @@ async def test_a_voice_that_fails_gives_an_error_for_its_text() -> None:
 def test_a_model_may_follow_the_name_of_a_service(monkeypatch: pytest.MonkeyPatch) -> None:
     for key in ("DEEPGRAM_API_KEY", "OPENAI_API_KEY", "ELEVENLABS_API_KEY"):
         monkeypatch.setenv(key, "test")
-    made = [one.make() for one in entries("stt", "deepgram:nova-2,openai:gpt-4o-transcribe,elevenlabs")]
+    made = [one.make() for one in named_services("stt", "deepgram:nova-2,openai:gpt-4o-transcribe,elevenlabs")]
     assert [stt.model for stt in made] == ["nova-2", "gpt-4o-transcribe", "scribe_v2_realtime"]
-    made = [one.make() for one in entries("tts", "deepgram:aura-2-apollo-en,openai:tts-1,local:en-gb")]
+    made = [one.make() for one in named_services("tts", "deepgram:aura-2-apollo-en,openai:tts-1,local:en-gb")]
     assert [tts.model for tts in made] == ["aura-2-apollo-en", "tts-1", "espeak-ng"]
-    assert [one.name for one in entries("stt", "whisper:/models/tiny.en,local")] == ["whisper:tiny.en", "local"]
-    (sphinx,) = entries("stt", "local:large")
+    assert [one.name for one in named_services("stt", "whisper:/models/tiny.en,local")] == ["whisper:tiny.en", "local"]
+    (sphinx,) = named_services("stt", "local:large")
     with pytest.raises(ConfigurationError, match="sphinx takes no model"):
         sphinx.make()

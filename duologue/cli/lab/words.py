@@ -19,16 +19,16 @@ _WORD = regex.compile(
 )
 
 
-class Score(NamedTuple):
+class WordErrors(NamedTuple):
     """Errors among the words of a text: those missing, added and replaced."""
 
     errors: int
     words: int
 
-    def __add__(self, other: object) -> Score:
+    def __add__(self, other: object) -> WordErrors:
         """Return the score of both texts."""
-        assert isinstance(other, Score)
-        return Score(self.errors + other.errors, self.words + other.words)
+        assert isinstance(other, WordErrors)
+        return WordErrors(self.errors + other.errors, self.words + other.words)
 
     @property
     def rate(self) -> float | None:
@@ -46,7 +46,7 @@ def normalised(text: str, language: str = "") -> list[str]:
     return words
 
 
-def scored(text: str, understood: str, language: str = "") -> Score:
+def scored(text: str, understood: str, language: str = "") -> WordErrors:
     """Compare a text with what was understood, by jiwer. Raises MissingExtra without the extra `lab`."""
     try:
         import jiwer
@@ -54,9 +54,9 @@ def scored(text: str, understood: str, language: str = "") -> Score:
         raise MissingExtra("jiwer", "lab", str(error)) from error
     words, heard = normalised(text, language), normalised(understood, language)
     if not words:
-        return Score(len(heard), 0)
+        return WordErrors(len(heard), 0)
     found = jiwer.process_words(" ".join(words), " ".join(heard))
-    return Score(found.substitutions + found.deletions + found.insertions, len(words))
+    return WordErrors(found.substitutions + found.deletions + found.insertions, len(words))
 
 
 @lru_cache(maxsize=16)
