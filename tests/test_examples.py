@@ -9,6 +9,7 @@ import pytest
 from websockets.asyncio.client import connect
 
 import examples.barge_in
+import examples.cascade
 import examples.dashboard
 import examples.engines
 import examples.handoff
@@ -18,6 +19,7 @@ import examples.own_processor
 import examples.tool
 from duologue import Pipeline, Session, Tools
 from duologue.cli.local_model import VOICE_ALIASES, serving
+from duologue.errors import ConfigurationError
 from duologue.frames import UserText
 from duologue.services.google import GeminiLive
 from duologue.testing.scripted.google import ScriptedGemini
@@ -87,6 +89,30 @@ async def test_engines_on_the_cascade() -> None:
     session = await examples.engines.main("cascade")
     assert talkers(session) == ["Reception", "Billing", "Billing"]
     assert said(session, "agent")[-1] == "You owe forty two dollars."
+
+
+@pytest.mark.parametrize(
+    ("stt", "llm", "tts"),
+    [
+        ("deepgram", "openai", "elevenlabs"),
+        ("deepgram-flux", "gemini", "openai"),
+        ("elevenlabs", "openai-responses", "deepgram"),
+        ("openai", "gemini", "deepgram-flux"),
+        ("openai-file", "openai", "elevenlabs-http"),
+    ],
+)
+async def test_cascade_on_scripted_vendors(stt: str, llm: str, tts: str, capsys: pytest.CaptureFixture[str]) -> None:
+    call = await examples.cascade.main(stt, llm, tts, scripted=True)
+    assert call.log == ["caller: What is the weather in Paris?", "agent: It is sunny in Paris, and 21 degrees."]
+    printed = capsys.readouterr().out
+    assert "What is the weather in Paris?" in printed
+    assert "ms after the question: endpointing " in printed
+
+
+async def test_cascade_on_the_vendors_asks_for_their_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DEEPGRAM_API_KEY", raising=False)
+    with pytest.raises(ConfigurationError, match="set DEEPGRAM_API_KEY"):
+        await examples.cascade.main("deepgram", "openai", "elevenlabs")
 
 
 async def test_engines_on_openai(monkeypatch: pytest.MonkeyPatch) -> None:

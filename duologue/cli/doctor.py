@@ -1,4 +1,7 @@
-"""`duologue doctor`: lists the packages that are installed and fit, those that are missing, and how to get them."""
+"""`duologue doctor`: lists the packages that are installed and fit, those that are missing, and how to get them.
+
+It also lists the services of vendors, with the state of the extra and of the key of each. A key's value is never shown.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,8 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
+
+from ..services.vendors import OFFERS
 
 CORE = "(core)"
 EXTRAS: dict[str, tuple[str, dict[str, str]]] = {
@@ -28,31 +33,32 @@ EXTRAS: dict[str, tuple[str, dict[str, str]]] = {
     ),
     "local": ("offline speech", {"pocketsphinx": "pocketsphinx", "espeakng_loader": "espeakng-loader"}),
     "remote": ("vendors' services over a WebSocket", {"websockets": "websockets"}),
-    "openai": ("OpenAI Realtime", {"openai": "openai", "websockets": "websockets", "jsonschema": "jsonschema"}),
-    "google": ("Gemini Live", {"google.genai": "google-genai", "websockets": "websockets", "jsonschema": "jsonschema"}),
+    "openai": ("OpenAI", {"openai": "openai", "websockets": "websockets", "jsonschema": "jsonschema"}),
+    "google": ("Gemini", {"google.genai": "google-genai", "websockets": "websockets", "jsonschema": "jsonschema"}),
     "deepgram": ("Deepgram", {"deepgram": "deepgram-sdk", "websockets": "websockets"}),
+    "elevenlabs": ("ElevenLabs", {"elevenlabs": "elevenlabs", "websockets": "websockets"}),
+    "whisper": ("Whisper in the process", {"faster_whisper": "faster-whisper"}),
+    "piper": ("Piper in the process", {"piper": "piper-tts"}),
+    "text": (
+        "numbers and the like in words",
+        {"babel": "babel", "num2words": "num2words", "phonenumbers": "phonenumbers"},
+    ),
+    "lab": ("comparing services", {"jiwer": "jiwer"}),
     "web": ("duologue serve", {"starlette": "starlette", "uvicorn": "uvicorn", "websockets": "websockets"}),
     "webrtc": ("calls over WebRTC", {"aiortc": "aiortc"}),
-    "testing": ("scripted providers", {"cryptography": "cryptography", "websockets": "websockets"}),
+    "testing": ("scripted providers", {"cryptography": "cryptography", "h11": "h11", "websockets": "websockets"}),
     "audio": ("microphone and loudspeaker", {"sounddevice": "sounddevice"}),
     "cli": ("this command", {"typer": "typer", "rich": "rich", "matplotlib": "matplotlib"}),
 }
 """The purpose of each extra, and its modules with the distributions that contain them."""
 
 SDKS = {
-    "openai": "duologue.services.openai.wire",
-    "google.genai": "duologue.services.google.wire",
-    "deepgram": "duologue.services.deepgram.wire",
-    "aiortc": "duologue.transports.webrtc.peer",
+    "deepgram": "duologue.services.deepgram.wire:check_sdk",
+    "openai": "duologue.services.openai.wire:check_sdk",
+    "google.genai": "duologue.services.google.wire:check_sdk",
+    "aiortc": "duologue.transports.webrtc.peer:check_aiortc",
 }
-"""Packages whose undocumented parts are used, with the modules whose `check_sdk` looks for these parts."""
-
-KEYS = {
-    "OPENAI_API_KEY": "OpenAI",
-    "GOOGLE_API_KEY": "Gemini",
-    "GEMINI_API_KEY": "Gemini",
-    "DEEPGRAM_API_KEY": "Deepgram",
-}
+"""Packages whose undocumented parts are used, with the functions that look for these parts."""
 
 
 def run_doctor(target: str = "", *, as_json: bool = False, show: Callable[[str], None] = print) -> int:
@@ -90,7 +96,20 @@ def examine(target: str = "") -> dict[str, Any]:
         "platform": sys.platform,
         "packages": packages,
         "sdks": {module: _fit(place) for module, place in SDKS.items() if _is_there(module)},
-        "keys": {key: bool(os.environ.get(key)) for key in KEYS},
+        "keys": {key: bool(os.environ.get(key)) for offer in OFFERS for key in offer.keys},
+        "services": [
+            {
+                "kind": offer.kind,
+                "name": offer.name,
+                "class": f"{offer.module}.{offer.class_name}",
+                "extra": offer.extra,
+                "installed": offer.extra not in missing,
+                "keys": list(offer.keys),
+                "key": offer.key or None,
+                "needs": offer.needs or None,
+            }
+            for offer in OFFERS
+        ],
         "sound": _sound(),
         "ready": not missing & {CORE, "local"},
     }
@@ -107,11 +126,14 @@ def _report_lines(report: dict[str, Any]) -> Iterator[str]:
     for package in report["packages"]:
         version = package["installed"]
         state = version if version else f"missing: {package['install']}"
-        yield f"{package['extra']:<8}  {package['package']:<18}  {state}"
+        yield f"{package['extra']:<10}  {package['package']:<18}  {state}"
     for module, state in report["sdks"].items():
         yield f"{module}: {state}"
     for key, is_set in report["keys"].items():
         yield f"{key}: {'set' if is_set else 'not set'}"
+    yield "services by name, for a cascade (stt, llm, tts) or as a whole engine:"
+    for service in report["services"]:
+        yield f"{service['kind']:<6}  {service['name']:<16}  {_state(service)}"
     yield f"sound devices: {report['sound']}"
     yield "an offline call: " + ("ready, try `duologue demo`" if report["ready"] else "not ready")
     if "wiring" in report:
@@ -119,6 +141,15 @@ def _report_lines(report: dict[str, Any]) -> Iterator[str]:
         yield from report["wiring"].splitlines()
     if "refused" in report:
         yield f"no call can be made: {report['refused']}"
+
+
+def _state(service: dict[str, Any]) -> str:
+    """Return whether a service can be used, or what it lacks."""
+    lacks = [] if service["installed"] else [f"pip install 'duologue[{service['extra']}]'"]
+    if service["keys"] and not service["key"]:
+        lacks.append(f"set {' or '.join(service['keys'])}")
+    state = f"missing: {'; '.join(lacks)}" if lacks else "ready"
+    return f"{state}, with {service['needs']}" if service["needs"] else state
 
 
 def _wiring(target: str) -> str:
@@ -146,9 +177,10 @@ def _is_there(module: str) -> bool:
 
 
 def _fit(place: str) -> str:
-    """Return "ok", or the error of the module's `check_sdk`."""
+    """Return "ok", or the error of the function at a place."""
+    module, name = place.split(":")
     try:
-        importlib.import_module(place).check_sdk()
+        getattr(importlib.import_module(module), name)()
     except Exception as error:  # also an error of the package while it is imported
         return str(error)
     return "ok"

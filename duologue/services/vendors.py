@@ -36,10 +36,19 @@ class Offer:
         """The variable that holds the key; "" if none is set."""
         return next((key for key in self.keys if os.environ.get(key)), "")
 
+    @property
+    def module(self) -> str:
+        """The module of the class."""
+        return f"{__package__}.{self.home.partition(':')[0]}"
+
+    @property
+    def class_name(self) -> str:
+        """The name of the class."""
+        return self.home.partition(":")[2]
+
     def load(self) -> type[Any]:
         """Return the class. Raises MissingExtra without its extra."""
-        module, name = self.home.split(":")
-        kind: type[Any] = getattr(import_module(f"{__package__}.{module}"), name)
+        kind: type[Any] = getattr(import_module(self.module), self.class_name)
         return kind
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from importlib.metadata import version
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -14,11 +17,13 @@ from typer.testing import CliRunner
 import duologue.cli
 from duologue import Cascade, Endpointing, Pipeline, Vad
 from duologue.cli.app import app
-from duologue.cli.doctor import run_doctor
+from duologue.cli.doctor import EXTRAS, run_doctor
 from duologue.errors import IncompatiblePackage
+from duologue.services.vendors import OFFERS
 from duologue.testing import MockLLM, MockSTT, MockTTS
 from duologue.transports import MemoryTransport
 
+PROJECT = Path(__file__).parents[2] / "pyproject.toml"
 MISSING = "realtime.connect(websocket_connection_options=…)"
 
 
@@ -56,8 +61,52 @@ def test_doctor_says_whether_each_sdk_fits(monkeypatch: pytest.MonkeyPatch) -> N
     assert status == 0
     assert "google.genai: ok" in lines
     assert "aiortc: ok" in lines
+    assert "deepgram: ok" in lines
     (line,) = [line for line in lines if line.startswith("openai: ")]
     assert line == f"openai: openai {version('openai')} has no {MISSING}: pip install 'duologue[openai]'"
+
+
+def test_doctor_knows_every_extra_and_its_packages() -> None:
+    project = tomllib.loads(PROJECT.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    for extra in project.keys() - {"demo", "dev", "models"}:
+        listed = {re.split(r"[<>=\[;]", one)[0] for one in project[extra]} - {"duologue", "uvloop"}
+        assert listed <= set(EXTRAS[extra][1].values()), extra
+
+
+def test_doctor_lists_every_service_and_what_it_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    for offer in OFFERS:
+        for key in offer.keys:
+            monkeypatch.delenv(key, raising=False)
+    monkeypatch.setenv("DEEPGRAM_API_KEY", "dg-secret")
+    monkeypatch.setenv("GEMINI_API_KEY", "gm-secret")
+    monkeypatch.setitem(sys.modules, "elevenlabs", None)
+    status, lines = examined()
+    assert status == 0
+    told = [line.split(maxsplit=2) for line in lines if line.startswith(("stt ", "llm ", "tts ", "engine "))]
+    states = {(kind, name): state for kind, name, state in told}
+    assert list(states) == [(offer.kind, offer.name) for offer in OFFERS]
+    assert states["stt", "deepgram"] == states["llm", "gemini"] == states["stt", "sphinx"] == "ready"
+    assert states["llm", "openai"] == "missing: set OPENAI_API_KEY"
+    assert states["tts", "elevenlabs"] == "missing: pip install 'duologue[elevenlabs]'; set ELEVENLABS_API_KEY"
+    assert states["tts", "piper"] == "ready, with the file of a voice"
+    assert "secret" not in "\n".join(lines)
+
+
+def test_doctor_lists_the_services_as_json_without_the_values_of_keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-secret-value")
+    output = CliRunner().invoke(app, ["doctor", "--json"]).output
+    assert "sk-secret-value" not in output
+    services = {(one["kind"], one["name"]): one for one in json.loads(output)["services"]}
+    assert services["llm", "openai"] == {
+        "kind": "llm",
+        "name": "openai",
+        "class": "duologue.services.openai.OpenAILLM",
+        "extra": "openai",
+        "installed": True,
+        "keys": ["OPENAI_API_KEY"],
+        "key": "OPENAI_API_KEY",
+        "needs": None,
+    }
 
 
 def sound(transport: MemoryTransport) -> Pipeline:

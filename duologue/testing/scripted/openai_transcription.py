@@ -163,6 +163,7 @@ class TranscribingConnection(ScriptedConnection):
         self._begin = 0  # the byte of `got.audio` at which the item in progress begins
         self._next_item = ""  # the item in progress, once a delta has named it
         self._told = ""  # the text of its deltas
+        self._steps = 0  # the times at which a delta was due
 
     def mannered(self) -> OpenAIManners | None:
         """Return the filter that shows the server's faults on this connection, None without any."""
@@ -203,8 +204,12 @@ class TranscribingConnection(ScriptedConnection):
         self.got.audio += pcm
         if not self.script.interim_s:
             return
-        heard = bytes(self.got.audio[self._begin :])
-        text = self._so_far(heard, int(len(heard) / (2 * rate) / self.script.interim_s + 1e-9))
+        seconds = (len(self.got.audio) - self._begin) / (2 * rate)
+        words = int(seconds / self.script.interim_s + 1e-9)
+        if words == self._steps:
+            return
+        self._steps = words
+        text = self._so_far(bytes(self.got.audio[self._begin :]), words)
         if text.startswith(self._told) and text != self._told:
             self._next_item = self._next_item or self.session.new_id("item")
             delta, self._told = text[len(self._told) :], text
@@ -213,12 +218,13 @@ class TranscribingConnection(ScriptedConnection):
     def _so_far(self, heard: bytes, words: int) -> str:
         transcripts = self.server.behaviour.transcripts
         if callable(transcripts):
-            return self.script.interim(heard) if words and self.script.interim is not None else ""
+            return self.script.interim(heard) if self.script.interim is not None else ""
         return "".join(words_before_space(transcripts[0])[:words]) if transcripts else ""
 
     def cleared(self) -> None:
         """Forget the item in progress."""
         self._begin, self._next_item, self._told = len(self.got.audio), "", ""
+        self._steps = 0
 
     def committed(self, item: ServerItem, start_ms: float, end_ms: float) -> None:
         """Transcribe the item."""

@@ -85,9 +85,11 @@ class EarsCall(BareCall):
     The audio comes as from a microphone: in pieces of `piece_s` seconds, each when its last sample has been spoken.
     """
 
-    def __init__(self, *processors: Processor, piece_s: float = 0.02, ends: bool = False) -> None:
+    def __init__(
+        self, *processors: Processor, piece_s: float = 0.02, ends: bool = False, may_fail: bool = False
+    ) -> None:
         self.top, self.engine = Top(), Engine()
-        super().__init__(Session(Pipeline([self.top, *processors, self.engine])), ends=ends)
+        super().__init__(Session(Pipeline([self.top, *processors, self.engine])), ends=ends, may_fail=may_fail)
         self.piece_s = piece_s
         self.sent = b""
         self.held = False

@@ -1,0 +1,73 @@
+"""The table of services by name agrees with the services."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+
+from duologue.errors import ConfigurationError
+from duologue.services.llm import LLM
+from duologue.services.native.engine import SpeechToSpeech
+from duologue.services.stt import STT
+from duologue.services.tts import TTS
+from duologue.services.vendors import OFFERS, Offer, find, offered
+from duologue.testing.scripted.vendors import EARS, MODELS, MOUTHS
+
+BASES = {"stt": STT, "llm": LLM, "tts": TTS, "engine": SpeechToSpeech}
+NAMES = [f"{offer.kind}-{offer.name}" for offer in OFFERS]
+
+
+def test_every_name_stands_for_one_service() -> None:
+    assert len(set(NAMES)) == len(NAMES)
+    assert len({offer.home for offer in OFFERS}) == len(OFFERS)
+
+
+@pytest.mark.parametrize("offer", OFFERS, ids=NAMES)
+def test_a_service_is_of_its_kind_and_asks_for_what_the_table_says(
+    offer: Offer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = offer.load()
+    assert issubclass(made, BASES[offer.kind])
+    parameters = inspect.signature(made).parameters.values()
+    required = [one for one in parameters if one.default is one.empty and one.kind is one.POSITIONAL_OR_KEYWORD]
+    assert bool(required) == bool(offer.needs)
+    for key in offer.keys:
+        monkeypatch.delenv(key, raising=False)
+    assert offer.key == ""
+    if offer.keys:
+        monkeypatch.setenv(offer.keys[-1], "secret")
+        assert offer.key == offer.keys[-1]
+        made()
+
+
+@pytest.mark.parametrize("kind", ["stt", "tts"])
+def test_a_key_that_is_missing_is_named_as_in_the_table(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for offer in (one for one in OFFERS if one.kind == kind and one.keys):
+        for key in offer.keys:
+            monkeypatch.delenv(key, raising=False)
+        with pytest.raises(ConfigurationError, match=offer.keys[0]):
+            offer.load()()
+
+
+def test_an_unknown_name_is_refused_with_those_that_there_are() -> None:
+    with pytest.raises(ConfigurationError, match=r"there is no tts 'kazoo': there are elevenlabs, elevenlabs-http, "):
+        find("tts", "kazoo")
+
+
+def test_every_paid_service_has_a_scripted_server() -> None:
+    for kind, servers in (("stt", EARS), ("llm", MODELS), ("tts", MOUTHS)):
+        assert set(servers) == {name for name, offer in offered(kind).items() if offer.keys}
+
+
+def test_every_service_of_the_package_is_in_the_table() -> None:
+    folders = {offer.home.partition(":")[0] for offer in OFFERS}
+    found = set()
+    for folder in folders:
+        names = vars(__import__(f"duologue.services.{folder}", fromlist=["*"]))
+        found |= {
+            f"{folder}:{name}"
+            for name, value in names.items()
+            if inspect.isclass(value) and issubclass(value, tuple(BASES.values()))
+        }
+    assert found - {"local:RulesLLM"} == {offer.home for offer in OFFERS}
