@@ -23,7 +23,7 @@ lint: .venv/dev.stamp
 	$(BIN)/mypy
 
 bench: .venv/dev.stamp
-	for module in hop turn interrupt sessions memory imports resample virtual native handoff webrtc websocket; do $(BIN)/python -m benchmarks.$$module --json; done
+	for module in hop turn interrupt sessions memory imports resample virtual native models cascade handoff webrtc websocket; do $(BIN)/python -m benchmarks.$$module --json; done
 
 # Half an hour: calls under random faults, hostile inputs, and SIGTERM with calls of all kinds.
 chaos: .venv/dev.stamp

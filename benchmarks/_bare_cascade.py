@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import time
+from dataclasses import dataclass
 from typing import Any
 
 from deepgram import AsyncDeepgramClient
@@ -25,8 +27,21 @@ SILENCE_S = 0.6
 """Seconds of silence that the program sends after the speech, as the pipeline's endpointing does."""
 
 
-async def bare_call(vendors: Vendors, speech: bytes, period_s: float) -> None:
-    """Ask this question every `period_s` seconds, until cancelled."""
+@dataclass
+class Turn:
+    """The times of a turn on the event loop's clock and the CPU seconds of the process, before it and after it."""
+
+    began: float
+    cpu_before: float
+    ended: float = 0.0
+    cpu_after: float = 0.0
+
+
+async def bare_call(vendors: Vendors, speech: bytes, period_s: float, turns: list[Turn] | None = None) -> None:
+    """Ask this question every `period_s` seconds, until cancelled.
+
+    `turns` receives each turn, from the last chunk of silence to the first audio.
+    """
     url = vendors.given["stt"]["base_url"]
     environment = DeepgramClientEnvironment(base=url, production=url, agent=url, agent_rest=url)
     deepgram = AsyncDeepgramClient(api_key=vendors.given["stt"]["api_key"], environment=environment)
@@ -51,6 +66,8 @@ async def bare_call(vendors: Vendors, speech: bytes, period_s: float) -> None:
                 got = json.loads(message)
                 if got.get("audio"):
                     base64.b64decode(got["audio"])
+                    if turns and not turns[-1].ended:
+                        turns[-1].ended, turns[-1].cpu_after = loop.time(), time.process_time()
 
         tasks = [asyncio.create_task(listen()), asyncio.create_task(play())]
         try:
@@ -61,7 +78,10 @@ async def bare_call(vendors: Vendors, speech: bytes, period_s: float) -> None:
                 for place in range(0, len(question), CHUNK):
                     await ear.send_media(question[place : place + CHUNK])
                     due += CHUNK_S
-                    await asyncio.sleep(due - loop.time())
+                    if place < len(question) - CHUNK:
+                        await asyncio.sleep(due - loop.time())
+                if turns is not None:
+                    turns.append(Turn(due - CHUNK_S, time.process_time()))
                 await ear.send_finalize()
                 await _answer(openai, mouth, await heard.get(), f"turn{turn}")
                 while (due := due + CHUNK_S) < next_turn:  # the microphone stays on

@@ -8,6 +8,9 @@ chunk with sound that the transport has written. `nominal` is its length without
 without what their timers took in fact. Both have the sockets, the SDKs and the servers' own work. `cpu_ms` is this
 process's CPU time in that stretch. `first_overhead_ms` is that of the first turn of a call.
 
+"Flux" is the time from the end of the caller's speech to the first chunk with Deepgram's Flux, which tells the end of a
+turn after 500 ms of silence; with eager ends of turns it tells a likely one after 200 ms.
+
 The rows of calls have the CPU time of a minute of call, with this many calls in one process: a microphone that is on, a
 question every 8 s, an answer of 5 s. "bare SDKs" is an asyncio program that sends and receives the same messages with
 the SDKs alone (`benchmarks._bare_cascade`): no detection of speech, no turn-taking, no log, no playout.
@@ -27,18 +30,21 @@ from typing import Any
 
 import anyio
 
-from benchmarks._bare_cascade import bare_call
+from benchmarks._bare_cascade import Turn, bare_call
 from benchmarks._call import Microphone, speech
 from benchmarks._report import arguments, percentile, report_against
-from benchmarks._vendors import NOMINAL_S, Vendors
+from benchmarks._vendors import NAMES, NOMINAL_S, Vendors
 from benchmarks.turn import TurnEnds
 from duologue import Endpointing, Interruption, Pipeline, Session, Tools, Vad
 from duologue.frames import SessionStarted
+from duologue.services.deepgram import DeepgramFluxOptions
 from duologue.transports.memory import MemoryTransport
 
 BUDGETS = {"overhead_ms_p50": 5.0, "overhead_ms_p95": 15.0}
 PERIOD_S = 8.0
 """Seconds between two questions of a caller."""
+BARE_PERIOD_S = 5.0
+"""The same for the bare call whose turns are measured."""
 WARM_UP_S = 5.0
 PAUSE_S = 1.0
 """Seconds between two turns whose latency is measured."""
@@ -47,10 +53,10 @@ PAUSE_S = 1.0
 class Call:
     """A call on the vendors with a caller who has a microphone."""
 
-    def __init__(self, vendors: Vendors) -> None:
+    def __init__(self, vendors: Vendors, *, finds_turns: bool = True) -> None:
         self.transport = MemoryTransport(24_000)
         self.turn_ends = TurnEnds()
-        ears = (Vad(), Endpointing(), Interruption(), self.turn_ends)
+        ears = (Vad(), Endpointing(), Interruption(), self.turn_ends) if finds_turns else ()
         parts = [self.transport.input(), *ears, vendors.cascade(), Tools(), self.transport.output()]
         self.session = Session(Pipeline(parts))
 
@@ -106,14 +112,64 @@ async def turns_of_a_call(vendors: Vendors, turns: int) -> dict[str, float]:
             call.session.interrupt("next turn")
 
     await call.run(drive)
-    first = overhead.pop(0)
+    return _figures(nominal[1:], overhead[1:], cpu[1:], first=overhead[0])
+
+
+async def bare_turns(vendors: Vendors, turns: int) -> dict[str, float]:
+    """Return the figures of the turns of one bare call, in milliseconds."""
+    done: list[Turn] = []
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(bare_call, vendors, speech(), BARE_PERIOD_S, done)
+        while len(done) <= turns + 1:
+            await anyio.sleep(0.1)
+        tasks.cancel_scope.cancel()
+    done = [turn for turn in done if turn.ended]
+    nominal = [(turn.ended - turn.began - NOMINAL_S) * 1000 for turn in done]
+    late = [vendors.late_s(turn.began, turn.ended) * 1000 for turn in done]
+    overhead = [total - share for total, share in zip(nominal, late, strict=True)]
+    cpu = [(turn.cpu_after - turn.cpu_before) * 1000 for turn in done]
+    return _figures(nominal[1:], overhead[1:], cpu[1:], first=overhead[0])
+
+
+def _figures(nominal: list[float], overhead: list[float], cpu: list[float], *, first: float) -> dict[str, float]:
     return {
         "overhead_ms_p50": round(percentile(overhead, 50), 2),
         "overhead_ms_p95": round(percentile(overhead, 95), 2),
-        "nominal_ms_p50": round(percentile(nominal[1:], 50), 2),
-        "nominal_ms_p95": round(percentile(nominal[1:], 95), 2),
+        "nominal_ms_p50": round(percentile(nominal, 50), 2),
+        "nominal_ms_p95": round(percentile(nominal, 95), 2),
         "first_overhead_ms": round(first, 2),
-        "cpu_ms_p50": round(percentile(cpu[1:], 50), 2),
+        "cpu_ms_p50": round(percentile(cpu, 50), 2),
+    }
+
+
+async def answers_after(vendors: Vendors, turns: int) -> dict[str, float]:
+    """Return the milliseconds from the end of the caller's speech to the agent's first audio."""
+    call, loop = Call(vendors, finds_turns=False), asyncio.get_running_loop()
+    after: list[float] = []
+    heard: asyncio.Future[float] = loop.create_future()
+
+    def first_chunk(pcm: bytes, at: float) -> None:
+        if not heard.done() and any(pcm):
+            heard.set_result(loop.time())
+
+    async def drive(microphone: Microphone) -> None:
+        nonlocal heard
+        said: list[float] = []
+        microphone.said = lambda: said.append(microphone.sent_at)
+        call.transport.on_audio(first_chunk)
+        for _ in range(turns + 1):
+            await anyio.sleep(PAUSE_S)
+            heard = loop.create_future()
+            said.clear()
+            microphone.say(speech())
+            async with asyncio.timeout(30):
+                after.append((await heard - said[0]) * 1000)
+            call.session.interrupt("next turn")
+
+    await call.run(drive)
+    return {
+        "answer_after_ms_p50": round(percentile(after[1:], 50), 1),
+        "answer_after_ms_p95": round(percentile(after[1:], 95), 1),
     }
 
 
@@ -146,6 +202,7 @@ async def main(turns: int, calls: int, seconds: float, profiling: bool) -> dict[
     rows: dict[str, dict[str, float]] = {}
     async with Vendors() as vendors:
         if not profiling:
+            rows["a turn, bare SDKs"] = await bare_turns(vendors, turns)
             rows["a turn"] = await turns_of_a_call(vendors, turns)
             bare = [lambda: bare_call(vendors, speech(), PERIOD_S)] * calls
             rows[f"{calls} calls, bare SDKs"] = await cost(list(bare), seconds)
@@ -157,6 +214,11 @@ async def main(turns: int, calls: int, seconds: float, profiling: bool) -> dict[
         if profiling:
             profiler.disable()
             pstats.Stats(profiler).sort_stats("tottime").print_stats(50)
+            return rows
+    async with Vendors({**NAMES, "stt": "deepgram-flux"}) as vendors:
+        rows["Flux"] = await answers_after(vendors, turns)
+        vendors.given["stt"]["options"] = DeepgramFluxOptions(eager_eot_threshold=0.5)
+        rows["Flux, eager"] = await answers_after(vendors, turns)
     return rows
 
 

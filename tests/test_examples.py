@@ -11,6 +11,7 @@ from websockets.asyncio.client import connect
 import examples.barge_in
 import examples.cascade
 import examples.dashboard
+import examples.eager
 import examples.engines
 import examples.handoff
 import examples.hello
@@ -83,6 +84,12 @@ async def test_barge_in() -> None:
 
 def talkers(session: Session) -> list[str]:
     return [item.agent for item in session.conversation if item.kind == "message" and item.role == "agent"]
+
+
+async def test_eager(capsys: pytest.CaptureFixture[str]) -> None:
+    late_ms, early_ms = await examples.eager.main()
+    assert late_ms - early_ms > 300
+    assert "eager_ms=250: the agent is heard after" in capsys.readouterr().out
 
 
 async def test_engines_on_the_cascade() -> None:

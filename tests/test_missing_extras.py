@@ -69,7 +69,7 @@ for expression in make:
             ],
         ),
         ("google", ["duologue.services.google.GeminiLive()"]),
-        ("google.genai", ["duologue.services.google.GeminiLive()"]),
+        ("google.genai", ["duologue.services.google.GeminiLive()", "duologue.services.google.GeminiLLM()"]),
         ("starlette,uvicorn", ["importlib.import_module('duologue.web')"]),
         ("aiortc,av", ["importlib.import_module('duologue.transports.webrtc.transport')"]),
         (

@@ -39,18 +39,21 @@ Two entries of one layer do not import each other. "" is the package's `__init__
 FLOORS: tuple[tuple[str, ...], ...] = (
     ("services",),
     ("services.remote",),
+    ("services.fallback",),
     ("services.native",),
     (
         "services.openai",
         "services.google",
         "services.local",
         "services.elevenlabs",
+        "services.assemblyai",
+        "services.cartesia",
         "services.deepgram",
         "services.whisper",
         "services.piper",
     ),
 )
-"""The layers inside `services`: the bases, connections, native engines, the vendors."""
+"""The layers inside `services`: the bases, connections, groups of services, native engines, the vendors."""
 
 Graph = dict[str, set[str]]
 

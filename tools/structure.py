@@ -85,7 +85,7 @@ def defined_twice(found: dict[str, Path]) -> dict[str, list[str]]:
         for node in ast.parse(path.read_text()).body:
             if isinstance(node, DEFINITIONS):
                 places[node.name.lstrip("_")].append(name.removeprefix(PACKAGE + "."))
-    return {name: where for name, where in sorted(places.items()) if len(where) > 1}
+    return {name: where for name, where in sorted(places.items()) if len(set(where)) > 1}
 
 
 def user_imports() -> dict[str, int]:

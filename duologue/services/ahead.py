@@ -6,11 +6,11 @@ import asyncio
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import nullcontext
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import anyio
 
-from ..frames import BotText, Control, ResponseStarted, Signal, Usage
+from ..frames import BotText, Output, ResponseStarted, Signal, Usage
 from .service import stream_of
 from .spoken_text import Reader, Rules
 
@@ -20,11 +20,14 @@ PREPARED_S = 30.0
 """Seconds that a prepared sentence is kept."""
 
 
-class Prepare(Control, frozen=True, kw_only=True, tag="Prepare"):
+class Prepare(Output, frozen=True, kw_only=True, tag="Prepare"):
     """Asks the text-to-speech to prepare the first sentence of an answer that may never be given, and to keep it.
 
-    A `text` of "" takes that back. The numbers grow: one that is taken back takes back the earlier ones, too.
+    A `text` of "" takes back that of this `number`, and any before it. The frame is of no turn, and goes no further
+    than the text-to-speech.
     """
+
+    survives_fence: ClassVar[bool] = True
 
     number: int
     text: str = ""
@@ -32,17 +35,16 @@ class Prepare(Control, frozen=True, kw_only=True, tag="Prepare"):
     language: str = ""
 
 
-class Speaker(Protocol):
+class Synthesizing(Protocol):
     """The part of a `TTS` that this class uses."""
 
     ahead: int
     sample_rate: int
-    model: str
     language: str
     reading: Rules | None
 
     @property
-    def name(self) -> str: ...
+    def at_work(self) -> Any: ...
     @property
     def session(self) -> Any: ...
     def broadcast(self, signal: Signal) -> None: ...
@@ -57,7 +59,7 @@ class Ahead:
     sentence that is prepared before its response has begun. An interruption cancels them.
     """
 
-    def __init__(self, speaker: Speaker) -> None:
+    def __init__(self, speaker: Synthesizing) -> None:
         self.busy = False
         """True while a sentence is spoken."""
         self._speaker = speaker
@@ -90,8 +92,8 @@ class Ahead:
             speaker = self._speaker
             speaker.broadcast(
                 Usage(
-                    service=speaker.name,
-                    model=speaker.model,
+                    service=speaker.at_work.name,
+                    model=speaker.at_work.model,
                     characters=len(prepared.text),
                     output_audio_s=prepared.bytes / (2 * speaker.sample_rate),
                     discarded=True,
@@ -162,7 +164,7 @@ class Ahead:
 class Begun:
     """The speech of one sentence, which a task reads before it is wanted."""
 
-    def __init__(self, speaker: Speaker, sentence: BotText | None, text: str, voice: str) -> None:
+    def __init__(self, speaker: Synthesizing, sentence: BotText | None, text: str, voice: str) -> None:
         self.sentence = sentence
         """None for a sentence whose response has not begun."""
         self.is_begun = False

@@ -58,6 +58,11 @@ class Asking(Answers):
         super().check_place(before, after)
         self._eager.place(before, after)
 
+    async def open(self) -> None:
+        """Start answering. Overriding methods call this first."""
+        await super().open()
+        self._eager.turn_ended()
+
     async def close(self) -> None:
         """Stop answering. Overriding methods call this, too."""
         self.forget_guess("the call ends")

@@ -68,10 +68,10 @@ class Eager:
         """
         given = max((place for place, node in enumerate(before) if UserTranscript in node.gives), default=-1)
         self._may_hear = all(
-            not _handles(node, UserTranscript) or _handles(node, EagerEndOfTurn) for node in before[given + 1 :]
+            not _may_change(node, UserTranscript) or _may_change(node, EagerEndOfTurn) for node in before[given + 1 :]
         )
         spoken = next((place for place, node in enumerate(after) if isinstance(node, TTS)), None)
-        self._may_speak = spoken is not None and not any(_handles(node, BotText) for node in after[:spoken])
+        self._may_speak = spoken is not None and not any(_may_change(node, BotText) for node in after[:spoken])
 
     def begin(self, text: str, config: EngineConfig, request: Callable[[], Request]) -> None:
         """Prepare the answer to `text`, unless it is in progress already or the turn has had its `eager_starts`."""
@@ -129,7 +129,7 @@ class Eager:
 class Guess:
     """An answer to words that the caller has said, perhaps not to the end. Kept until it is taken or discarded.
 
-    Whoever takes it uses it as a block, at whose end the request is closed.
+    `with guess:` closes its request at the end of the block.
     """
 
     def __init__(
@@ -302,5 +302,5 @@ def _with_plain(request: Request, place: int) -> Request:
     return msgspec.structs.replace(request, messages=tuple(messages))
 
 
-def _handles(node: Node, kind: type[Frame]) -> bool:
+def _may_change(node: Node, kind: type[Frame]) -> bool:
     return find_handler(node.spec().down, kind) is not None

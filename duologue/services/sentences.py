@@ -71,7 +71,7 @@ class SentenceSplitter:
         text = self._text
         begin = len(text) - len(text.lstrip())
         newline = text.find("\n", begin)
-        limit = len(text) if newline < 0 else newline
+        limit = min(len(text) if newline < 0 else newline, begin + 2 * MAX_SENTENCE)
         for stop in _STOP.finditer(text, begin, limit):
             end = stop.end()
             if end > MAX_SENTENCE:

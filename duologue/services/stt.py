@@ -9,13 +9,11 @@ from collections.abc import Awaitable, Callable, Sequence
 import msgspec
 
 from ..frames import (
-    EagerEndOfTurn,
     EndOfTurn,
     Frame,
     Input,
     SpeechStarted,
     SpeechStopped,
-    TurnResumed,
     Usage,
     UserAudio,
     UserTranscript,
@@ -24,13 +22,13 @@ from ..processors.kernel.lane import DONE, Overdue
 from ..processors.kernel.node import Node
 from ..processors.processor import handles
 from ..processors.turns.endpointing import check_turns
-from .service import Service
+from .probable_end import TellsProbableEnd
 from .transcribing import CallerSpeech, Transcribing, Transcription
 
 __all__ = ["STT", "Transcription"]
 
 
-class STT(Service):
+class STT(TellsProbableEnd):
     """Turns the caller's audio into `UserTranscript` frames, which go both down and up.
 
     A service implements `begin`, `feed` and `finish`; one with a connection derives from `RemoteSTT` instead. Between
@@ -85,9 +83,6 @@ class STT(Service):
         self._listening = False
         self._ending = False  # the end of the turn awaits its transcript
         self._stopped_at = 0.0
-        self._interim_text = ""  # the latest of the utterance in progress
-        self._probable_end: EagerEndOfTurn | None = None  # the probable end of the turn, until the caller goes on
-        self._guess_told = False  # it was pushed, with a text
 
     def check_place(self, before: Sequence[Node], after: Sequence[Node]) -> None:
         """Require the ends of the caller's turns, unless the service gives them itself, and that `__init__` has run."""
@@ -156,34 +151,10 @@ class STT(Service):
         self._stopped_at = frame.at
         await self.push(frame)
 
-    @handles(EagerEndOfTurn, queued=True)
-    async def may_have_ended(self, frame: EagerEndOfTurn) -> None:
-        """Add the text to a probable end of the turn."""
-        if self._listening:
-            self._probable_end = msgspec.structs.replace(frame, utterance=self._speech.utterance)
-            await self._tell_guess()
-
-    @handles(TurnResumed, queued=True)
-    async def resumed(self, frame: TurnResumed) -> None:
-        """Take the probable end back, if it was told."""
-        self._probable_end = None
-        if self._guess_told:
-            self._guess_told = False
-            await self.push(msgspec.structs.replace(frame, utterance=self._speech.utterance))
-
-    async def _tell_guess(self) -> None:
-        eager, text = self._probable_end, self._interim_text
-        if eager is None or not text or text == eager.text:
-            return
-        if self._guess_told:
-            await self.resumed(TurnResumed(at=self.session.now()))
-        self._probable_end, self._guess_told = msgspec.structs.replace(eager, text=text), True
-        await self.push(self._probable_end)
-
     @handles(EndOfTurn, queued=True)
     async def end_of_turn(self, frame: EndOfTurn) -> None:
         """Push the final transcript, then the end of the turn."""
-        self._probable_end, self._guess_told = None, False
+        self._probable_end.clear()
         if self._listening:
             self._speech.frames.append(frame)
             self._ending = True
@@ -226,7 +197,7 @@ class STT(Service):
 
     async def _begin(self, start: SpeechStarted) -> None:
         self._listening = True
-        self._interim_text = ""
+        self._probable_end.begin()
         utterance = start.utterance or self.session.conversation.new_id()
         kept = self._speech.begin(msgspec.structs.replace(start, utterance=utterance))
         await self._transcribing.begin()
@@ -262,9 +233,7 @@ class STT(Service):
         if told is not None and going_on and not speech.released:
             await self.push_up(told)  # turn-taking sits above
             await self.push(told)
-            self._interim_text = told.text
-            if self._probable_end is not None:
-                await self._tell_guess()
+            await self._probable_end.heard(told.text)
 
     async def _finish(self, end_s: float) -> None:
         speech = self._speech

@@ -14,7 +14,6 @@ from ..frames import (
     BotText,
     End,
     Frame,
-    Interrupted,
     ResponseEnded,
     ResponseStarted,
     ToolCall,
@@ -26,10 +25,11 @@ from ..processors.kernel.host import Target
 from ..processors.kernel.lane import DrainableLane, Overdue
 from ..processors.kernel.tasks import Work
 from ..processors.processor import handles
-from .ahead import Ahead, Prepare
+from .ahead import Ahead
+from .preparing import Preparing
 from .response_speech import ResponseSpeech, WordAligner
 from .sentences import SentenceSplitter
-from .service import Recovery, Service, stream_of, wrong_piece
+from .service import Recovery, stream_of, wrong_piece
 from .spoken_text import Reader, Rules, Spoken
 
 log = logging.getLogger("duologue")
@@ -49,7 +49,7 @@ class SpeechChunk(msgspec.Struct, frozen=True, gc=False):
     words: tuple[Word, ...] = ()
 
 
-class TTS(Service):
+class TTS(Preparing):
     """Turns the agent's text into audio, sentence by sentence, while the text is still being generated.
 
     A service implements `synthesize`, and `check_voice` if it knows its voices. Text and tool calls go on downstream
@@ -68,11 +68,8 @@ class TTS(Service):
     sample_rate: int = 24_000
     """Sample rate of the service's audio, in Hz."""
     timeout_s: float = 10.0
-    model: str = ""
     voices: str = ""
     """The family of the service's voices, by which an `Agent` can name a voice for each engine."""
-    language: str = ""
-    """The agent's language, from its configuration; "" means the service's default."""
     agent_voice: str = ""
     """The agent's voice, from its configuration, for what is prepared before a response. Each response has its own."""
 
@@ -89,9 +86,6 @@ class TTS(Service):
     replaceable: bool = False
     """True while another engine can take the call if this service fails for good."""
 
-    failure: Exception | None = None
-    """The error with which the service was given up."""
-
     def __init__(self) -> None:
         super().__init__()
         self._recovery = Recovery(self)
@@ -102,6 +96,11 @@ class TTS(Service):
         self._checks = False  # hooks check each sentence of the response in progress
         self._speech = ResponseSpeech(self._writing)  # of the response that is spoken
         self._misfits_told = False
+
+    @property
+    def at_work(self) -> TTS:
+        """The service that `Usage` names: this one, or the one of a `Fallback` that speaks."""
+        return self
 
     def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
         """Yield the speech of `text`. A `voice` of "" is the service's default. An interruption cancels it."""
@@ -127,21 +126,6 @@ class TTS(Service):
         """Wait until all text that was taken has been pushed as audio."""
         if self._sentences is not None:
             await self._sentences.drain()
-
-    @handles(Prepare)
-    async def prepare(self, frame: Prepare) -> None:
-        """Prepare the first sentence of a response that has not begun, and keep its speech until then."""
-        if not (frame.text and (self.failure is not None or self.session.hooks.has(BotText))):
-            self.prepare_speech(frame)
-
-    def prepare_speech(self, wanted: Prepare) -> None:
-        """Begin the speech of `wanted.text` and keep it, or drop it if the text is ""."""
-        self._ahead.prepare(wanted)
-
-    @handles(Interrupted)
-    def interrupted(self, signal: Interrupted) -> None:
-        """Drop a sentence that was prepared. Overriding methods call this, too."""
-        self._ahead.interrupt()
 
     @handles(End)
     async def end(self, frame: End) -> None:
@@ -215,8 +199,8 @@ class TTS(Service):
             if speech.characters:
                 self.broadcast(
                     Usage(
-                        service=self.name,
-                        model=self.model,
+                        service=self.at_work.name,
+                        model=self.at_work.model,
                         turn=frame.turn,
                         response_id=frame.response_id,
                         characters=speech.characters,

@@ -3,132 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 
 import anyio
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from duologue.errors import ConfigurationError
 from duologue.frames import (
     BotAudio,
     BotText,
-    ClientChanged,
-    Configure,
     EagerEndOfTurn,
     EndOfTurn,
-    Input,
-    Output,
-    ResponseStarted,
-    Say,
     SpeechStarted,
-    SpeechStopped,
-    ToolCall,
-    TurnResumed,
     Usage,
-    UserText,
     UserTranscript,
 )
 from duologue.processors import Processor, handles
 from duologue.processors.tools import Tools
-from duologue.processors.turns.endpointing import Endpointing
-from duologue.processors.turns.vad import Vad
 from duologue.services.answering import Spending
 from duologue.services.cascade import Cascade
-from duologue.services.eager import KEEP_S, plain_words
-from duologue.services.llm import LLM, Request, ToolRequest
-from duologue.services.tts import TTS, SpeechChunk
+from duologue.services.eager import plain_words
+from duologue.services.llm import Request, ToolRequest
+from duologue.services.tts import SpeechChunk
 from duologue.session.latency import LatencyMeter
-from duologue.testing import clock
-from duologue.testing.call import BareCall, Call, Probe
+from duologue.testing.call import Call, Probe
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
-from tests.processors.turns.calls import EarsCall, level_vad
+from tests.services.eager_calls import ANSWER, GUESS, SAID, EagerCall, Model, Voice, calling
 from tests.services.story import asked, asks
 
 pytestmark = pytest.mark.virtual_clock
-
-GUESS = "what about the weather"
-SAID = "What about the weather?"
-ANSWER = "It rains today. Take a coat."
-
-
-class Model(MockLLM):
-    """Counts the requests that are open."""
-
-    open_requests = 0
-
-    async def generate(self, request: Request) -> AsyncIterator[str | ToolRequest | Usage]:
-        self.open_requests += 1
-        try:
-            async for piece in super().generate(request):
-                yield piece
-        finally:
-            self.open_requests -= 1
-
-
-class Voice(MockTTS):
-    """Counts the sentences whose synthesis goes on."""
-
-    open_requests = 0
-
-    async def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
-        self.open_requests += 1
-        try:
-            async for chunk in super().synthesize(text, voice):
-                yield chunk
-        finally:
-            self.open_requests -= 1
-
-
-class EagerCall(BareCall):
-    """A call whose caller's turns are told frame by frame."""
-
-    utterances = 0
-
-    async def gives(self, *frames: Input) -> None:
-        for frame in frames:
-            await self.session.send(frame)
-        await anyio.lowlevel.checkpoint()
-
-    async def begins(self) -> None:
-        self.utterances += 1
-        await self.gives(SpeechStarted(at=self.session.now(), utterance=f"u{self.utterances}"))
-
-    async def may_end(self, text: str) -> None:
-        await self.gives(EagerEndOfTurn(at=self.session.now(), text=text, utterance=f"u{self.utterances}"))
-
-    async def goes_on(self) -> None:
-        await self.gives(TurnResumed(at=self.session.now(), utterance=f"u{self.utterances}"))
-
-    async def ends(self, text: str, at: float | None = None) -> None:
-        now = self.session.now() if at is None else at
-        await self.gives(
-            SpeechStopped(at=now),
-            UserTranscript(text=text, utterance=f"u{self.utterances}", start_s=now - 0.5, end_s=now),
-            EndOfTurn(at=now),
-        )
-
-    @property
-    def log(self) -> list[str]:
-        return [f"{item.role}: {item.text or item.name}" for item in self.session.conversation]
-
-    @property
-    def discarded(self) -> list[str]:
-        return [usage.service for usage in self.came(Usage) if usage.discarded]
-
-    def kept_back(self) -> bool:
-        """Return True if nothing has come of an answer yet."""
-        return not (self.came(Output) or self.log or self.came(Usage) or self.session.floor.turn)
-
-    async def answered(self) -> str:
-        await self.settles()
-        return "".join(text.text for text in self.came(BotText))
-
-
-def calling(llm: LLM, tts: TTS, *between: Processor, tools: Tools | None = None, may_fail: bool = False) -> EagerCall:
-    after = [tools] if tools is not None else []
-    return EagerCall.through(llm, *between, tts, *after, Probe(), may_fail=may_fail)
 
 
 # -- the same words ----------------------------------------------------------------------------------------------------
@@ -257,146 +160,6 @@ async def test_thoughts_are_not_prepared() -> None:
         await call.ends(SAID)
         assert await call.answered() == "It rains."
         assert tts.spoken == ["It rains."]
-
-
-# -- other words, or another course of the call ------------------------------------------------------------------------
-
-
-Way = Callable[[EagerCall, LLM], Awaitable[None]]
-
-
-async def goes_on(call: EagerCall, llm: LLM) -> None:
-    await call.goes_on()
-
-
-async def is_interrupted(call: EagerCall, llm: LLM) -> None:
-    call.session.interrupt()
-
-
-async def types(call: EagerCall, llm: LLM) -> None:
-    await call.gives(UserText(text="Wait.", respond=False))
-
-
-async def notes(call: EagerCall, llm: LLM) -> None:
-    call.session.conversation.add("note", "system", text="The caller is a customer.")
-
-
-async def says_other_words(call: EagerCall, llm: LLM) -> None:
-    await call.gives(UserTranscript(text="What about the whether or not?", utterance="u1"))
-
-
-async def guesses_other_words(call: EagerCall, llm: LLM) -> None:
-    llm.eager_starts = 1
-    await call.may_end("What about the weather today?")
-
-
-async def ends_without_words(call: EagerCall, llm: LLM) -> None:
-    await call.gives(EndOfTurn(at=call.session.now()))
-
-
-async def never_ends(call: EagerCall, llm: LLM) -> None:
-    await call.waits(KEEP_S)
-
-
-async def loses_the_client(call: EagerCall, llm: LLM) -> None:
-    call.session.broadcast(ClientChanged(state="gone"))
-
-
-WAYS: list[Way] = [
-    goes_on,
-    is_interrupted,
-    types,
-    notes,
-    says_other_words,
-    guesses_other_words,
-    ends_without_words,
-    never_ends,
-    loses_the_client,
-]
-
-
-@pytest.mark.parametrize("after_s", [0.0, 0.1, 0.18, 0.3, 1.0])
-@pytest.mark.parametrize("way", WAYS)
-async def test_a_prepared_answer_is_thrown_away(way: Way, after_s: float) -> None:
-    llm, tts = Model([ANSWER, "It is dry."], first_token_s=0.15), Voice(seconds_per_sentence=10, speed=2)
-    async with calling(llm, tts) as call:
-        await call.begins()
-        await call.may_end(GUESS)
-        await call.waits(after_s)
-        assert llm.open_requests == (after_s < 0.2)
-        await way(call, llm)
-        await call.waits(0.01)
-        assert not llm.open_requests + tts.open_requests
-        assert call.discarded == ["Model", *(["Voice"] if tts.spoken else [])]
-        assert not call.came(Output)
-        assert call.session.floor.turn == 0
-        if way is loses_the_client:
-            return
-        await call.ends("And tomorrow?")
-        assert await call.answered() == "It is dry."
-        assert "caller: And tomorrow?" in call.log
-        assert tts.spoken[-1] == "It is dry."
-
-
-async def test_another_configuration_throws_it_away() -> None:
-    llm, tts = Model([ANSWER, "Ahoy."]), Voice(seconds_per_sentence=10, speed=2)
-    engine = Cascade(MockSTT(), llm, tts)
-    async with EagerCall.through(engine, Probe()) as call:
-        llm_frames = engine.llm
-        await llm_frames.may_have_ended(EagerEndOfTurn(text=GUESS))
-        await call.waits(0.3)
-        assert llm.requests
-        assert tts.open_requests
-        await call.gives(Configure(instructions="You are a pirate."))
-        await call.waits(0.01)
-        assert not llm.open_requests + tts.open_requests
-        assert call.discarded == ["Model", "Voice"]
-        await llm_frames.transcript(UserTranscript(text=SAID))
-        await llm_frames.end_of_turn(EndOfTurn())
-        assert await call.answered() == "Ahoy."
-        assert [request.instructions for request in llm.requests] == ["", "You are a pirate."]
-
-
-async def test_a_call_that_ends_throws_it_away() -> None:
-    llm, tts = Model([ANSWER]), Voice(seconds_per_sentence=10, speed=2)
-    async with calling(llm, tts) as call:
-        await call.begins()
-        await call.may_end(GUESS)
-        await call.waits(0.3)
-    await anyio.sleep(0.1)
-    assert not llm.open_requests + tts.open_requests
-    assert not call.came(Output)
-
-
-async def test_another_text_of_the_application_is_spoken_meanwhile() -> None:
-    llm, tts = Model([ANSWER, "Fine."]), Voice()
-    async with calling(llm, tts) as call:
-        await call.begins()
-        await call.may_end(GUESS)
-        await call.waits(0.5)
-        await call.gives(Say(text="One moment."))
-        await call.settles()
-        assert [text.text for text in call.came(BotText)] == ["One moment."]
-        assert tts.spoken == ["It rains today. ", "One moment."]
-        await call.ends(SAID)
-        await call.settles()
-        assert call.came(BotText)[-1].text == "Fine."
-
-
-async def test_an_interruption_after_the_end_of_the_turn_closes_the_request() -> None:
-    llm, tts = Model([ANSWER * 50], token_s=0.1), Voice(seconds_per_sentence=10, speed=2)
-    async with calling(llm, tts) as call:
-        await call.begins()
-        await call.may_end(GUESS)
-        await call.waits(0.6)
-        await call.ends(SAID)
-        await call.waits(0.1)
-        assert llm.open_requests
-        assert tts.open_requests
-        call.session.interrupt()
-        await call.waits(0.01)
-        assert not llm.open_requests + tts.open_requests
-        assert call.discarded == []
 
 
 # -- the budget --------------------------------------------------------------------------------------------------------
@@ -664,120 +427,3 @@ def test_words_are_the_same_without_case_punctuation_and_spaces(guess: str, said
 @pytest.mark.parametrize(("guess", "said"), OTHER)
 def test_words_that_mean_something_else_are_others(guess: str, said: str) -> None:
     assert plain_words(guess) != plain_words(said)
-
-
-# -- a turn that goes on, at random ------------------------------------------------------------------------------------
-
-
-@settings(max_examples=200, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    resumes=st.lists(st.floats(0, 1.2), min_size=1, max_size=4),
-    first_token_s=st.floats(0, 0.4),
-    first_audio_s=st.floats(0, 0.4),
-    calls=st.booleans(),
-    starts=st.integers(0, 4),
-)
-def test_nothing_comes_of_a_turn_that_goes_on(
-    resumes: list[float], first_token_s: float, first_audio_s: float, calls: bool, starts: int
-) -> None:
-    ran: list[str] = []
-
-    async def look_up() -> str:
-        ran.append("look_up")
-        return "rain"
-
-    def reply(request: Request) -> Sequence[str | ToolRequest]:
-        wants = calls and request.messages[-1].role == "user"
-        return ["Well. Let me see. ", *([asks("look_up", f"c{len(llm.requests)}")] if wants else [])]
-
-    llm = Model(reply, first_token_s=first_token_s, token_s=0.02)
-    tts = Voice(first_audio_s=first_audio_s, seconds_per_sentence=3, speed=4)
-    llm.eager_starts = starts
-
-    async def story() -> None:
-        async with calling(llm, tts, tools=Tools([look_up])) as call:
-            await call.begins()
-            for number, wait_s in enumerate(resumes):
-                await call.may_end("what about " + "the weather " * number)
-                await call.waits(wait_s)
-                await call.goes_on()
-                await call.waits(0.001)
-                assert not call.came(Output) + call.came(ToolCall) + ran + call.log
-                assert call.session.floor.turn == 0
-                assert not llm.open_requests + tts.open_requests
-            assert len(llm.requests) <= starts
-            assert all(usage.discarded for usage in call.came(Usage))
-            await call.ends(SAID)
-            await call.settles()
-            assert call.log[0] == f"caller: {SAID}"
-            assert len(call.came(ResponseStarted)) == 1 + calls
-            assert ran == ["look_up"] * calls
-
-    clock.run(story)
-
-
-# -- our own endpointing -----------------------------------------------------------------------------------------------
-
-
-def listening(llm: LLM, tts: TTS, probe: Probe, text: str = SAID, **options: int) -> EarsCall:
-    stt = MockSTT([text], delay_s=0.1, interim_s=0.2)
-    return EarsCall(Vad(level_vad()), Endpointing(**options), stt, Probe(), llm, tts, probe)
-
-
-async def test_a_short_silence_begins_the_answer() -> None:
-    llm, tts, probe = Model([ANSWER]), Voice(), Probe()
-    async with listening(llm, tts, probe, eager_ms=250) as call:
-        await call.says(1.0)
-        await call.waits(1.5)
-        (eager,) = call.came(EagerEndOfTurn)
-        assert eager.text == SAID
-        assert eager.at == pytest.approx(1.0)
-        assert call.times(EagerEndOfTurn) == [pytest.approx(1.25, abs=0.021)]
-        assert call.times(EndOfTurn) == [pytest.approx(1.72, abs=0.021)]
-        audio = [at for at, frame in probe.frames if isinstance(frame, BotAudio)]
-        assert audio[0] == pytest.approx(1.72, abs=0.021)
-        assert len(llm.requests) == 1
-
-
-async def test_the_caller_goes_on_after_a_short_silence() -> None:
-    llm, tts, probe = Model([ANSWER]), Voice(), Probe()
-    async with listening(llm, tts, probe, "one two three four five six seven eight nine ten", eager_ms=250) as call:
-        await call.says(1.0)
-        await call.waits(0.4)
-        await call.says(1.0)
-        await call.waits(0.3)
-        told = [frame for frame in call.came(Input) if isinstance(frame, EagerEndOfTurn | TurnResumed | SpeechStarted)]
-        names = [type(frame).__name__ for frame in told]
-        # The service is behind: a later text takes the place of the first guess.
-        once = ["EagerEndOfTurn", "TurnResumed", "EagerEndOfTurn"]
-        assert names[:7] == ["SpeechStarted", *once, "TurnResumed", "SpeechStarted", "EagerEndOfTurn"]
-        guesses = [len(frame.text) for frame in told if isinstance(frame, EagerEndOfTurn)]
-        assert guesses == sorted(set(guesses))
-        assert not any(isinstance(frame, Output) for _, frame in probe.frames)
-        await call.waits(1.0)
-        assert len(llm.requests) in (2, 3)
-
-
-async def test_without_eager_ms_nothing_is_told() -> None:
-    llm, tts, probe = Model([ANSWER]), Voice(), Probe()
-    async with listening(llm, tts, probe) as call:
-        await call.says(1.0)
-        await call.waits(1.5)
-        assert call.came(EagerEndOfTurn) == []
-        assert len(call.came(EndOfTurn)) == 1
-
-
-async def test_a_service_without_interim_texts_tells_no_guess() -> None:
-    llm, tts, probe = Model([ANSWER]), Voice(), Probe()
-    stt = MockSTT([SAID])
-    async with EarsCall(Vad(level_vad()), Endpointing(eager_ms=250), stt, Probe(), llm, tts, probe) as call:
-        await call.says(1.0)
-        await call.waits(1.5)
-        assert call.came(EagerEndOfTurn) == []
-        assert len(llm.requests) == 1
-
-
-@pytest.mark.parametrize("eager_ms", [-1, 600, 700])
-def test_a_wrong_eager_ms_is_refused(eager_ms: int) -> None:
-    with pytest.raises(ConfigurationError, match=f"eager_ms is {eager_ms}"):
-        Endpointing(eager_ms=eager_ms)

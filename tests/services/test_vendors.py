@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import re
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +16,7 @@ from duologue.services.tts import TTS
 from duologue.services.vendors import OFFERS, Offer, find, offered
 from duologue.testing.scripted.vendors import EARS, MODELS, MOUTHS
 
+ROOT = Path(__file__).parents[2]
 BASES = {"stt": STT, "llm": LLM, "tts": TTS, "engine": SpeechToSpeech}
 NAMES = [f"{offer.kind}-{offer.name}" for offer in OFFERS]
 
@@ -71,3 +74,25 @@ def test_every_service_of_the_package_is_in_the_table() -> None:
             if inspect.isclass(value) and issubclass(value, tuple(BASES.values()))
         }
     assert found - {"local:RulesLLM"} == {offer.home for offer in OFFERS}
+
+
+def test_the_table_of_the_document_has_every_service_by_name() -> None:
+    page = (ROOT / "docs" / "services.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (stt|llm|tts) (\S+) \| `(\w+)(?:\(\w+\))?`.*? \| (\w+) \|", page, re.MULTILINE)
+    offers = [(one.kind, one.name, one.class_name, one.extra) for one in OFFERS if one.kind != "engine"]
+    assert rows == offers
+
+
+def test_the_table_of_the_readme_has_every_class_of_a_vendor_with_its_extra_and_key() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = readme[readme.index("| vendor | speech-to-text") :].partition("\n\n")[0].splitlines()[2:]
+    told = set()
+    for row in table:
+        _, stt, llm, tts, extras, keys = (cell.strip() for cell in row.strip("|").split("|"))
+        for kind, cell in (("stt", stt), ("llm", llm), ("tts", tts)):
+            for name in re.findall(r"`(\w+)`", cell):
+                offer = next(one for one in OFFERS if one.kind == kind and one.class_name == name)
+                assert offer.extra in extras.split(", ")
+                assert offer.keys == tuple(key for key in keys.split(" or ") if key)
+                told.add(offer)
+    assert told == {one for one in OFFERS if one.kind != "engine" and one.extra != "local"}

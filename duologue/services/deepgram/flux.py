@@ -6,17 +6,15 @@ import ssl
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-import msgspec
-
 from ...errors import ConfigurationError
 from ...frames import Word
 from ..remote.connection import ConnectionSettings
 from ..remote.dialect import Event, Opened, Refused, Wire, WireMessage
 from ..remote.errors import fatal
-from ..remote.lenient import message_reader
 from ..remote.service import Setup
 from ..remote.stt import Recognized, STTDialect
 from ..remote.turns import TurnBegan, TurnEnded, TurnHoldingSTT, TurnWentOn
+from .messages import FluxMessage, decode_flux
 from .options import EOT_THRESHOLD, EOT_TIMEOUT_MS, IDLE_LIMIT_S, DeepgramFluxOptions, changed
 from .wire import DeepgramClient, deepgram_message
 
@@ -27,32 +25,6 @@ LATE_S = 2.0
 THRESHOLDS = {"eot_threshold": EOT_THRESHOLD, "eot_timeout_ms": EOT_TIMEOUT_MS, "eager_eot_threshold": None}
 """The thresholds, with the vendor's defaults."""
 CONFIGURABLE = ("eot_threshold", "eager_eot_threshold", "eot_timeout_ms", "keyterms", "language_hints", "numerals")
-
-
-class _FluxWord(msgspec.Struct, frozen=True, kw_only=True):
-    word: str
-    confidence: float = 1.0
-    start: float | None = None
-    end: float | None = None
-
-
-class FluxMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """A message of `/v2/listen`. `type` determines which fields have a meaning, and `event` that of a `TurnInfo`."""
-
-    type: str
-    request_id: str = ""
-    event: str = ""
-    turn_index: int = 0
-    audio_window_end: float = 0.0
-    transcript: str = ""
-    words: tuple[_FluxWord, ...] = ()
-    end_of_turn_confidence: float = 1.0
-    languages: tuple[str, ...] | None = None
-    code: str | None = None
-    description: str | None = None
-
-
-decode_flux = message_reader(FluxMessage, "Deepgram")
 
 
 class FluxDialect(STTDialect):

@@ -7,15 +7,12 @@ from collections.abc import Sequence
 from math import inf
 from typing import Any
 
-import msgspec
-
-from ...frames import Word
 from ..remote.connection import ConnectionSettings
 from ..remote.dialect import Event, Refused, Wire, WireMessage
 from ..remote.errors import fatal
-from ..remote.lenient import message_reader
 from ..remote.service import Setup
 from ..remote.stt import Recognized, RemoteSTT, STTDialect
+from .messages import ListenMessage, NovaChannel, decode_listen
 from .options import IDLE_LIMIT_S, DeepgramSTTOptions, changed
 from .wire import DeepgramClient, deepgram_message
 
@@ -23,52 +20,8 @@ EMPTY_ANSWER_S = 0.5
 """Seconds to wait for the answer to `Finalize` once all text is final: Deepgram may omit an answer without text."""
 NO_TEXT_S = 2.0
 """The same for an utterance of which no text has come."""
-
-
 ROUNDING_S = 0.02
 """Seconds by which the vendor's times may differ from the length of the audio that was sent."""
-
-
-class _NovaWord(msgspec.Struct, frozen=True, kw_only=True):
-    word: str
-    start: float
-    end: float
-    confidence: float = 1.0
-    punctuated_word: str = ""
-
-    def timed(self) -> Word:
-        """Return the word with its times and the space after it."""
-        return Word(f"{self.punctuated_word or self.word} ", self.start, self.end)
-
-
-class _Alternative(msgspec.Struct, frozen=True, kw_only=True):
-    transcript: str = ""
-    confidence: float = 1.0
-    languages: tuple[str, ...] | None = None
-    words: tuple[_NovaWord, ...] | None = None
-
-
-class _Channel(msgspec.Struct, frozen=True, kw_only=True):
-    alternatives: tuple[_Alternative, ...] = ()
-
-
-class ListenMessage(msgspec.Struct, frozen=True, kw_only=True):
-    """A message of `/v1/listen`. `type` determines which fields have a meaning."""
-
-    type: str
-    start: float = 0.0
-    duration: float = 0.0
-    is_final: bool | None = None
-    from_finalize: bool | None = None
-    channel: _Channel | tuple[int, ...] | None = None
-    """The texts in `Results`; the channel's numbers in other messages."""
-    code: str | None = None
-    variant: str | None = None
-    description: str | None = None
-    message: str | None = None
-
-
-decode_listen = message_reader(ListenMessage, "Deepgram")
 
 
 class DeepgramSTTDialect(STTDialect):
@@ -106,8 +59,12 @@ class DeepgramSTTDialect(STTDialect):
         return (deepgram_message("Finalize"),)
 
     def idle(self) -> Sequence[WireMessage]:
-        """Return the message that keeps the connection open."""
-        return (deepgram_message("KeepAlive"),)
+        """Return the message that keeps the connection open, before the first audio with a little silence.
+
+        Deepgram closes a connection without any audio, whatever keeps it alive.
+        """
+        silence = () if self._sent_s else self.audio(bytes(self._bytes_per_s // 50))
+        return (*silence, deepgram_message("KeepAlive"))
 
     def read(self, message: WireMessage) -> Sequence[Event]:
         """Return the events in a message."""
@@ -125,7 +82,7 @@ class DeepgramSTTDialect(STTDialect):
         last = self._answers(end_s, bool(got.from_finalize), final)
         if end_s <= self._began_s + ROUNDING_S and not last:
             return ()  # of an utterance that is over
-        alternatives = got.channel.alternatives if isinstance(got.channel, _Channel) else ()
+        alternatives = got.channel.alternatives if isinstance(got.channel, NovaChannel) else ()
         if not alternatives:
             return (Recognized(text="", final=True, last=True),) if last else ()
         said = alternatives[0]

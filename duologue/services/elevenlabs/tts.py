@@ -61,10 +61,9 @@ class ElevenLabsTTSDialect(TTSDialect):
         self._closed: set[str] = set()
         self._latest = ""
 
-    @property
-    def contexts(self) -> int:
-        """The number of contexts that occupy the connection. A closed context counts until ElevenLabs has ended it."""
-        return len(self._contexts)
+    def is_worn(self) -> bool:
+        """Return True if the connection is full: a closed context counts until ElevenLabs has ended it."""
+        return len(self._contexts) >= MAX_CONTEXTS
 
     def open(self, context: str, voice: str, language: str) -> Sequence[WireMessage]:
         """Return the message that opens a context. The voice and the language are those of the connection."""
@@ -172,7 +171,6 @@ class ElevenLabsTTS(RemoteTTS):
         self.options = options or ElevenLabsTTSOptions()
         self.model, self.sample_rate = self.options.model, self.options.sample_rate
         self._key, self._base_url, self._ssl_context = checked_key(api_key), checked_url(base_url), ssl_context
-        self._generation = 0
 
     def check_voice(self, voice: str) -> None:
         """Raise ConfigurationError for a text that cannot be a voice id."""
@@ -180,16 +178,12 @@ class ElevenLabsTTS(RemoteTTS):
             check_voice_id(voice)
 
     def setup(self, voice: str, language: str) -> Setup:
-        """Return the voice and the language. A connection that is full of contexts that do not end is replaced."""
-        if self.connection is not None:
-            dialect = self.connection.dialect
-            assert isinstance(dialect, ElevenLabsTTSDialect)
-            self._generation += dialect.contexts >= MAX_CONTEXTS
-        return voice or self.options.voice, self.options.language_code(language), str(self._generation)
+        """Return the voice and the language."""
+        return voice or self.options.voice, self.options.language_code(language)
 
     async def dial(self, setup: Setup) -> Wire:
         """Open a connection for a voice and a language."""
-        (voice, language, _), options = setup, self.options
+        (voice, language), options = setup, self.options
         query = [
             ("model_id", options.model),
             ("output_format", f"pcm_{options.sample_rate}"),

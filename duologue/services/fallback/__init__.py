@@ -62,9 +62,9 @@ def Fallback(  # noqa: N802 - it stands where a service's class does
 
     A service has failed if it refuses, breaks off, answers with something malformed, or takes too long: `first_s`
     seconds to the first piece of its answer (the text of an utterance, a word or tool call, a piece of audio) or
-    `stall_s` from one piece to the next. Raise `first_s` for a model that thinks first. The last service that works has
-    the limits of its own instead. A rate limit that names a wait of at most 0.5 s is no failure: the service is asked
-    once more.
+    `stall_s` from one piece to the next. A model over HTTP that thinks first has its own `limits.first_word_s` for
+    that. The last service that works has the limits of its own instead. A rate limit that names a wait of at most 0.5 s
+    does not count as a failure: the service is asked once more.
 
     The next service gets what was in progress. STT: the utterance from its first sample. LLM: the same request with
     the words that were given as the beginning of the answer, to be continued; tool calls of an answer that failed are

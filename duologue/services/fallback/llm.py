@@ -19,6 +19,7 @@ from ...processors.kernel.tasks import loop_time
 from ..answering import PIECES
 from ..context import Budget, Message, Request, ToolRequest
 from ..llm import LLM
+from ..remote.llm import RemoteLLM
 from ..service import stream_of, wrong_piece
 from ..thoughts import ModelText, ThoughtsGiven, begins_with_thoughts
 from .attempt import Attempt
@@ -42,10 +43,11 @@ class FallbackLLM(LLM):
         self.members = Members(self, "llm", models, limits, self._try_out)
         super().__init__()
         first = models[0]
-        self.spending, self.summary = first.spending, first.summary
+        self.spending, self.summary, self.eager_starts = first.spending, first.summary, first.eager_starts
         self.failure, self.not_understood = first.failure, first.not_understood
         self.max_answer_s, self.max_answer_characters = first.max_answer_s, first.max_answer_characters
         self.chooses_tools = all(model.chooses_tools for model in models)
+        self._own_limits = {model: model.limits for model in models if isinstance(model, RemoteLLM)}
         self.timeout_s = limits.first_s * len(models) + max(model.timeout_s for model in models)
 
     @property
@@ -145,10 +147,12 @@ class FallbackLLM(LLM):
         rest, words = Rest(said), WholeWords()
         calls: list[ToolRequest] = []
         begun, since = False, loop_time()
+        watched = self._limit(model, asked)
         attempt = Attempt(self, f"{model.name}.generate", self._stream(model, request, said))
         try:
             while True:
-                piece = await attempt.next(max(0.0, since + asked.limit_s(begun, math.inf) - loop_time()))
+                limit_s = math.inf if watched else asked.limit_s(begun, math.inf)
+                piece = await attempt.next(max(0.0, since + limit_s - loop_time()))
                 if piece is None:
                     break
                 if isinstance(piece, Usage):
@@ -175,7 +179,20 @@ class FallbackLLM(LLM):
         for call in calls:
             yield call
 
+    def _limit(self, model: LLM, asked: Round[LLM]) -> bool:
+        """Return True for a model that watches the limits itself, because it sees thoughts and pieces of tool calls."""
+        if not isinstance(model, RemoteLLM):
+            return False
+        own = self._own_limits[model]
+        model.limits = msgspec.structs.replace(
+            own,
+            first_token_s=min(own.first_token_s, asked.limit_s(False, own.first_token_s)),
+            stall_s=min(own.stall_s, asked.limit_s(True, own.stall_s)),
+        )
+        return True
+
     def _stream(self, model: LLM, request: Request, said: str) -> AsyncIterator[str | ToolRequest | Usage]:
+        model.config = self.config
         options = {name: value for name, value in request.options.items() if _refusal(model, name, value) is None}
         wanted = msgspec.structs.replace(
             request, options=options, tool_choice=request.tool_choice if model.chooses_tools else ""
@@ -213,9 +230,9 @@ def _check_call(call: ToolRequest) -> None:
 
 
 class WholeWords:
-    """Passes on a text in pieces up to its last whole word, so that a break is never inside a word."""
+    """Passes on a text in pieces up to its last whole word, so that a break is never inside a word or a number."""
 
-    _OPEN = re.compile(rf"[^\s{UNSPACED}]+\Z")
+    _OPEN = re.compile(rf"[^\s{UNSPACED}]*(?:[^\W{UNSPACED}]|\d[.,:])\Z")
 
     def __init__(self) -> None:
         self.given = False
@@ -238,6 +255,8 @@ class WholeWords:
         return rest
 
 
+_STOP_END = re.compile(rf"[^\s\w{UNSPACED}]\Z")
+_BEGINS_WORD = re.compile(rf"[^\W{UNSPACED}]")
 _WORD = re.compile(rf"[{UNSPACED}]|[^\s{UNSPACED}]+")
 
 
@@ -245,9 +264,10 @@ class Rest:
     """Takes the beginning out of a text that repeats the end, or the whole, of what was `said` before it."""
 
     def __init__(self, said: str) -> None:
-        self._said = [_letters(word[0]) for word in _WORD.finditer(said)]
+        self._said = [_spelling(word[0]) for word in _WORD.finditer(said)]
         self._open = bool(self._said)
         self._ends_in_space = said[-1:].isspace()
+        self._ends_in_stop = bool(_STOP_END.search(said))
         self._held = ""
 
     def feed(self, piece: str) -> str:
@@ -263,7 +283,7 @@ class Rest:
 
     def _may_repeat(self) -> bool:
         """Return True if more text is needed: all of it up to now is in what was said, up to its end."""
-        words = [_letters(word[0]) for word in _WORD.finditer(self._held)]
+        words = [_spelling(word[0]) for word in _WORD.finditer(self._held)]
         if not words:
             return True
         *whole, last = words
@@ -277,14 +297,16 @@ class Rest:
     def _decide(self) -> str:
         self._open = False
         found = list(_WORD.finditer(self._held))
-        words = [_letters(word[0]) for word in found]
+        words = [_spelling(word[0]) for word in found]
         repeated = next((n for n in range(len(words), 0, -1) if self._said[-n:] == words[:n]), 0)
         if not repeated and len(words) >= LEAST_REPEATED and self._said[: len(words)] == words:
             repeated = len(words)  # it begins again, and ends early
         text = self._held[found[repeated - 1].end() :] if repeated else self._held
-        return text.lstrip() if self._ends_in_space else text
+        if self._ends_in_space:
+            return text.lstrip()
+        return f" {text}" if self._ends_in_stop and _BEGINS_WORD.match(text) else text
 
 
-def _letters(word: str) -> str:
+def _spelling(word: str) -> str:
     """Return what two spellings of a word have in common."""
     return "".join(filter(str.isalnum, word.casefold())) or word

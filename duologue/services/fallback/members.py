@@ -28,7 +28,7 @@ Kind = Literal["stt", "llm", "tts"]
 log = logging.getLogger("duologue")
 
 OPEN_S = 5.0
-"""The longest time in which one service opens, in seconds."""
+"""The longest time in which a service with a connection opens, in seconds. Others have all the time of the start."""
 SHORT_WAIT_S = 0.5
 """The longest wait named by a rate limit that is obeyed instead of a change, in seconds."""
 LONGEST_RETRY_S = 300.0
@@ -47,7 +47,7 @@ class FallbackLimits(msgspec.Struct, frozen=True, kw_only=True):
         check_range(self, first_s=(0.01, 600), stall_s=(0.01, 600), retry_s=(0.01, LONGEST_RETRY_S))
 
 
-class Owner(LaneOwner, Protocol):
+class FallbackOwner(LaneOwner, Protocol):
     """The part of a `Fallback` that this module uses."""
 
     @property
@@ -56,7 +56,7 @@ class Owner(LaneOwner, Protocol):
     def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None: ...
 
 
-class Member(Generic[M]):
+class Candidate(Generic[M]):
     """One service of a `Fallback`, and its state."""
 
     def __init__(self, service: M) -> None:
@@ -82,7 +82,7 @@ class Members(Generic[M]):
 
     def __init__(
         self,
-        group: Owner,
+        group: FallbackOwner,
         kind: Kind,
         services: Sequence[M],
         limits: FallbackLimits,
@@ -94,13 +94,14 @@ class Members(Generic[M]):
                 raise ConfigurationError(f"{service.name} already belongs to a session; make a new instance")
         if len({id(service) for service in services}) < len(services):
             raise ConfigurationError("a service is used twice in a Fallback: make one instance for each place")
-        self.all = [Member(service) for service in services]
+        self.all = [Candidate(service) for service in services]
         self.limits = limits
         self.active = self.all[0]
         """The member that was used last."""
         self._group = group
         self._kind: Kind = kind
         self._try_out = try_out
+        self._closed = True
 
     @property
     def services(self) -> list[M]:
@@ -118,8 +119,8 @@ class Members(Generic[M]):
         """Join the host's session. Frames that the services push are dropped."""
         for member in self.all:
             member.service._join(host)
-            for direction in ("down", "up"):
-                build(member.service, "down" if direction == "down" else "up", EndPort(lambda frame_type: drop))
+            build(member.service, "down", EndPort(lambda frame_type: drop))
+            build(member.service, "up", EndPort(lambda frame_type: drop))
             if isinstance(member.service, RemoteService):
                 member.service.given_up_to = partial(self.failed, member)
 
@@ -138,14 +139,14 @@ class Members(Generic[M]):
     async def open(self) -> None:
         """Open the first service, and those that are to be warm. Raises the first one's error if none can be opened.
 
-        Raises ConfigurationError and MissingExtra of any: such an error would stay.
+        Raises ConfigurationError and MissingExtra of any service: these errors would stay.
         """
-        self.active = self.all[0]
+        self.active, self._closed = self.all[0], False
         for member in self.all:
             member.works, member.broken = True, False
         warm = [member for place, member in enumerate(self.all) if not place or self._is_warm(member)]
         results = await asyncio.gather(*(self._open(member) for member in warm), return_exceptions=True)
-        failed: dict[Member[M], BaseException] = {
+        failed: dict[Candidate[M], BaseException] = {
             member: result for member, result in zip(warm, results, strict=True) if result is not None
         }
         for member in self.all:
@@ -161,15 +162,17 @@ class Members(Generic[M]):
                 raise failed[self.all[0]]
             self.failed(member, result)
 
-    def _is_warm(self, member: Member[M]) -> bool:
+    def _is_warm(self, member: Candidate[M]) -> bool:
         warm = self.limits.warm
         return not isinstance(member.service, RemoteService) if warm is None else warm
 
     async def close(self) -> None:
         """Stop the probes, and close all services that are open."""
+        self._closed = True
         for member in self.all:
             if member.watch is not None:
                 member.watch.cancel()
+                member.watch = None
         opened = [member for member in self.all if member.is_open]
         for member in opened:
             member.is_open = False
@@ -178,31 +181,40 @@ class Members(Generic[M]):
             if result is not None:
                 raise result
 
-    async def _open(self, member: Member[M]) -> None:
+    async def _open(self, member: Candidate[M]) -> None:
         service = member.service
         if isinstance(service, RemoteService):
             service.replaceable = False  # so that it raises its error
-        await self.run(member, "open", service.open, OPEN_S)
-        service.check_opened()
+        limit_s = OPEN_S if isinstance(service, RemoteService) else self._group.host.deadlines.start_s
+        try:
+            await self.run(member, "open", service.open, limit_s)
+            service.check_opened()
+        except Exception:
+            await self._close(member)
+            raise
         if isinstance(service, RemoteService):
             service.replaceable = True
         member.is_open, member.broken = True, False
 
-    async def _mend(self, member: Member[M]) -> None:
+    async def _mend(self, member: Candidate[M]) -> None:
         """Open a service that is not open, or open it again."""
         broken = member.broken or getattr(member.service, "failure", None) is not None
         if member.is_open and not broken:
             return
         if member.is_open:
             member.is_open = False
-            try:
-                await self.run(member, "close", member.service.close, OPEN_S)
-            except Exception as error:  # it has failed anyway
-                log.info("session %s: %s did not close: %s", self._group.session.id, member.service.name, error)
+            await self._close(member)
         await self._open(member)
 
+    async def _close(self, member: Candidate[M]) -> None:
+        """Close a service that has failed."""
+        try:
+            await self.run(member, "close", member.service.close, OPEN_S)
+        except Exception as error:
+            log.info("session %s: %s did not close: %s", self._group.session.id, member.service.name, told(error))
+
     async def run(
-        self, member: Member[M], method: str, call: Callable[[], Coroutine[Any, Any, T]], limit_s: float
+        self, member: Candidate[M], method: str, call: Callable[[], Coroutine[Any, Any, T]], limit_s: float
     ) -> T:
         """Run a method of a service in a task of its own. Raises its error, or DeadlineExceeded after the limit."""
         name = f"{member.service.name}.{method}"
@@ -213,17 +225,17 @@ class Members(Generic[M]):
 
     # -- which one -------------------------------------------------------------------------------------------------
 
-    def round(self, prefer: Member[M] | None = None) -> Round[M]:
+    def round(self, prefer: Candidate[M] | None = None) -> Round[M]:
         """Begin a request. A service that is preferred is asked first, if it works."""
         return Round(self, prefer)
 
-    async def prepare(self, member: Member[M]) -> None:
+    async def prepare(self, member: Candidate[M]) -> None:
         """Get a service ready for a request. Raises the error of its `open`."""
         if member.probe is not None:
             member.probe.stop()
         await self._mend(member)
 
-    def use(self, member: Member[M]) -> None:
+    def use(self, member: Candidate[M]) -> None:
         """Note that a service is used from now on."""
         old, self.active = self.active, member
         if old is not member:
@@ -232,11 +244,11 @@ class Members(Generic[M]):
             log.warning("session %s: %s replaces %s: %s", self._group.session.id, target, source, reason)
             self._group.broadcast(ServiceChanged(kind=self._kind, source=source, target=target, reason=reason))
 
-    def worked(self, member: Member[M]) -> None:
+    def worked(self, member: Candidate[M]) -> None:
         """Note that a service has done its work."""
         member.works = True
 
-    def failed(self, member: Member[M], error: Exception) -> None:
+    def failed(self, member: Candidate[M], error: Exception) -> None:
         """Note that a service has failed: it is not used until a probe succeeds."""
         member.works, member.error = False, error
         member.broken = bool(getattr(member.service, "reopens", False))
@@ -244,11 +256,11 @@ class Members(Generic[M]):
         service = member.service
         if isinstance(service, RemoteService) and service.connection is not None and isinstance(error, TimeoutError):
             service.connection.lose(f"an answer did not come: {told(error)}")  # the next one might wait behind it
-        if member.watch is None:
+        if member.watch is None and not self._closed:
             member.watch = anyio.CancelScope()
             self._group.spawn(self._watch, member, getattr(error, "retry_after_s", None) or 0.0)
 
-    async def _watch(self, member: Member[M], wait_s: float) -> None:
+    async def _watch(self, member: Candidate[M], wait_s: float) -> None:
         """Probe a service until it works."""
         pause_s = min(max(self.limits.retry_s, wait_s), LONGEST_RETRY_S)
         scope = member.watch
@@ -261,9 +273,10 @@ class Members(Generic[M]):
                         return
                     pause_s = min(2 * pause_s, LONGEST_RETRY_S)
         finally:
-            member.watch = None
+            if member.watch is scope:
+                member.watch = None
 
-    async def _probed(self, member: Member[M]) -> bool:
+    async def _probed(self, member: Candidate[M]) -> bool:
         """Return True if a service works again."""
         name, session = member.service.name, self._group.session
         member.probe = Work(self._group, f"{name}.probe", OPEN_S + self.limits.first_s)
@@ -278,7 +291,7 @@ class Members(Generic[M]):
         member.works = True
         return True
 
-    async def _try(self, member: Member[M]) -> None:
+    async def _try(self, member: Candidate[M]) -> None:
         await self._mend(member)
         await self._try_out(member.service)
 
@@ -286,7 +299,7 @@ class Members(Generic[M]):
 class Round(Generic[M]):
     """One request, and the services that were asked: each at most once, those that work first."""
 
-    def __init__(self, members: Members[M], prefer: Member[M] | None) -> None:
+    def __init__(self, members: Members[M], prefer: Candidate[M] | None) -> None:
         self.current = members.all[0]
         """The member that has the request."""
         self.patient = False

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from functools import partial
 
@@ -10,6 +9,7 @@ from ...audio.resample import MonoAt
 from ...errors import ConfigurationError, DeadlineExceeded, ServiceError
 from ...frames import EndOfTurn, Usage
 from ...processors.kernel.host import Host
+from ...processors.kernel.lane import Overdue, Patience
 from ...processors.kernel.node import Node
 from ...processors.kernel.tasks import Stopped
 from ..service import result_of
@@ -42,6 +42,7 @@ class FallbackSTT(STT):
         self._asked: Round[STT] = self.members.round()
         self._active: STT | None = None  # takes the utterance in progress; None once all have failed
         self._mono = MonoAt(self.sample_rate)
+        self._patience = Patience()
         self._pieces: list[bytes] = []  # of the utterance, at most `max_utterance_s` of them
         self._best = Transcription(text="")
         for service in services:
@@ -86,6 +87,7 @@ class FallbackSTT(STT):
 
     async def close(self) -> None:
         """Close all services."""
+        self._patience.end()
         await super().close()
         await self.members.close()
 
@@ -158,17 +160,16 @@ class FallbackSTT(STT):
         raise self._asked.error()
 
     async def _give(self, service: STT, pcm: bytes) -> str:
+        if service.sample_rate == self.sample_rate:
+            return await self._give_converted(service, pcm)
         converted = self._mono.process(pcm, self.sample_rate, 1)
         return await self._give_converted(service, converted) if converted else ""
 
     async def _give_converted(self, service: STT, pcm: bytes) -> str:
         limit_s = self._limit_s(service)
         try:
-            async with asyncio.timeout(limit_s) as limit:
-                interim = await service.feed(pcm)
-        except TimeoutError:
-            if not limit.expired():
-                raise
+            interim = await self._patience.wait(service.feed(pcm), limit_s)
+        except Overdue:
             raise DeadlineExceeded(f"{service.name}.feed took longer than {limit_s:g} s") from None
         if not isinstance(interim, str):
             raise ServiceError(f"{service.name}.feed gave {type(interim).__name__}, not str")

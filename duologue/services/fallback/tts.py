@@ -9,19 +9,22 @@ from contextlib import aclosing
 from ...audio.pcm import WholeSamples
 from ...audio.resample import Resampler
 from ...errors import ConfigurationError, DeadlineExceeded, ServiceError
-from ...frames import ResponseEnded, ResponseStarted, Usage, Word
+from ...frames import ResponseStarted, SpeechStarted, Usage, Word
 from ...processors.handoff.handoff import Handoff
 from ...processors.kernel.groups import leaves
+from ...processors.kernel.handlers import find_handler
 from ...processors.kernel.host import Host
 from ...processors.kernel.node import Node
 from ...processors.kernel.tasks import loop_time
+from ...processors.processor import handles
 from ...session.ledger import SPOKEN_CHARACTERS_PER_S, cut_text
+from ..ahead import Prepare
 from ..response_speech import WordAligner, in_proportion
 from ..service import stream_of, wrong_piece
 from ..spoken_text import Piece, Spoken
 from ..tts import TTS, SpeechChunk
 from .attempt import Attempt
-from .members import FallbackLimits, Member, Members, Round
+from .members import Candidate, FallbackLimits, Members, Round
 
 PROBE = "Yes."
 """The text by which a voice is probed."""
@@ -46,14 +49,18 @@ class FallbackTTS(TTS):
         self.ahead = min(service.ahead for service in services)
         self.max_s_per_character = max(service.max_s_per_character for service in services)
         self.timeout_s = limits.first_s * len(services) + max(service.timeout_s for service in services)
-        self._chosen: Member[TTS] | None = None  # speaks the response in progress
+        self._chosen: Candidate[TTS] | None = None  # speaks the response in progress
         self._pace: dict[TTS, float] = {}  # characters a second
         self._refused: set[str] = set()  # voices of the agent that a service does not have
-        self._used: dict[TTS, tuple[int, float]] = {}  # characters and seconds of the response
 
     @property
     def name(self) -> str:
         return self.members.name
+
+    @property
+    def at_work(self) -> TTS:
+        """The service that speaks."""
+        return self.members.active.service
 
     def _join(self, host: Host) -> None:
         super()._join(host)
@@ -83,11 +90,23 @@ class FallbackTTS(TTS):
         await super().close()
         await self.members.close()
 
+    @handles(SpeechStarted)
+    async def caller_speaks(self, frame: SpeechStarted) -> None:
+        """Let the service that will speak prepare itself, if it does so when the caller speaks."""
+        await self.push(frame)
+        service = next((member.service for member in self.members.all if member.works), self.members.services[0])
+        if (found := find_handler(service.spec().down, SpeechStarted)) is not None:
+            await getattr(service, found.method)(frame)
+
+    def prepare_speech(self, wanted: Prepare) -> None:
+        """Begin the speech of a sentence, unless another one is spoken: some services speak one text at a time."""
+        if not (wanted.text and self._ahead.busy):
+            super().prepare_speech(wanted)
+
     # -- a response ------------------------------------------------------------------------------------------------
 
     async def _begin(self, frame: ResponseStarted) -> None:
         self._chosen = None
-        self._used.clear()
         self._configure()
         await super()._begin(frame)
 
@@ -97,29 +116,13 @@ class FallbackTTS(TTS):
             service.language = self.language
             service.agent_voice = self._voice_of(service, self.agent_voice)
 
-    async def _end(self, frame: ResponseEnded) -> None:
-        if frame.response_id == self._speech.response.response_id:
-            self._speech.characters = 0  # each service has its own
-            for service, (characters, seconds) in self._used.items():
-                usage = Usage(
-                    service=service.name,
-                    model=service.model,
-                    turn=frame.turn,
-                    response_id=frame.response_id,
-                    characters=characters,
-                    output_audio_s=seconds,
-                )
-                self.broadcast(usage)
-            self._used.clear()
-        await super()._end(frame)
-
     async def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
         """Yield the speech of `text` by the first service that works; after a failure, the rest of it by the next one.
 
         Raises ServiceError or DeadlineExceeded if all fail.
         """
         asked = self.members.round(self._chosen)
-        part = Part(text)
+        part = SentencePart(text)
         while (service := await asked.begin()) is not None:
             self._chosen = asked.current
             once_more = True
@@ -139,19 +142,21 @@ class FallbackTTS(TTS):
                         yield SpeechChunk(b"", words)
                     once_more = not part.spoken_s and await asked.wait_for(error)
                     if not once_more:
+                        self._tell_usage(service, part)
                         asked.failed(error)
-                finally:
-                    self._count(service, part)
             if not part.rest.strip():
                 return  # only the end was missing
         raise asked.error()
 
-    def _count(self, service: TTS, part: Part) -> None:
-        characters, seconds = self._used.get(service, (0, 0.0))
-        self._used[service] = characters + len(part.text), seconds + part.spoken_s
+    def _tell_usage(self, service: TTS, part: SentencePart) -> None:
+        """Tell the consumption of a part that has failed."""
+        usage = Usage(
+            service=service.name, model=service.model, characters=len(part.text), output_audio_s=part.spoken_s
+        )
+        self.broadcast(usage)
 
     async def _speech_of(
-        self, service: TTS, asked: Round[TTS], part: Part, voice: str
+        self, service: TTS, asked: Round[TTS], part: SentencePart, voice: str
     ) -> AsyncGenerator[SpeechChunk, None]:
         """Yield what a service speaks of a part, at this object's sample rate."""
         speech = service.synthesize(part.text, self._voice_of(service, voice))
@@ -186,8 +191,9 @@ class FallbackTTS(TTS):
             raise
         finally:
             attempt.stop()
-        if (rest := converted.flush()) or (words := part.times_of_rest()):
-            yield SpeechChunk(rest, part.times_of_rest())
+        rest, words = converted.flush(), part.times_of_rest()
+        if rest or words:
+            yield SpeechChunk(rest, words)
 
     # -- voices ----------------------------------------------------------------------------------------------------
 
@@ -228,7 +234,7 @@ class FallbackTTS(TTS):
         raise ServiceError("the service gave no audio")
 
 
-class Part:
+class SentencePart:
     """A sentence of which one service after the other speaks a part, up to a whole word.
 
     Times are in seconds of the sentence's audio.

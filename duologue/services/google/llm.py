@@ -88,6 +88,10 @@ class GeminiLLM(RemoteLLM):
         await super().open()
         await self._api.open(self._key)
 
+    async def warm(self) -> None:
+        """Open a connection for the next request, by a question about the model."""
+        await self._api.warm(self._key, self.model)
+
     async def close(self) -> None:
         """Release the SDK's client, and its connections."""
         await super().close()

@@ -105,6 +105,14 @@ class GeminiAPI:
             reading.cancel()
             await asyncio.wait([reading])
 
+    async def warm(self, api_key: str, model: str) -> None:
+        """Open a connection for the next request. Raises ConnectionLost if that fails."""
+        client = await self.open(api_key)
+        try:
+            await client.aio.models.get(model=model)
+        except Exception as error:
+            raise answer_lost(error, model) from error
+
     async def close(self) -> None:
         """Release the SDK's client. The next request makes another."""
         client, self._client = self._client, None

@@ -17,7 +17,15 @@ from urllib.parse import quote, urlsplit
 import anyio
 import anyio.to_thread
 
-from ...errors import BadInput, ConfigurationError, MissingExtra, check_installed, public_address, without_credentials
+from ...errors import (
+    BadInput,
+    ConfigurationError,
+    DuologueError,
+    MissingExtra,
+    check_installed,
+    public_address,
+    without_credentials,
+)
 from ..remote.errors import ConnectionLost, asked_pause_s, fatal, final_tls, named_wait_s
 from ..remote.llm import ContextTooLong
 from ..remote.sse import MAX_EVENT_BYTES, EventSplitter
@@ -31,6 +39,8 @@ log = logging.getLogger("duologue")
 
 KEEP_ALIVE_S = 240.0
 """Seconds for which an idle connection is kept: a caller thinks longer than the 5 s of the SDK's default."""
+IDLE_S = 30.0
+"""Seconds without a request after which a speech service opens a connection anew when the caller begins to speak."""
 DRAIN_S = 1.0
 """Seconds to wait for the end of a body after its last event. Then its connection is closed, and not used again."""
 MAX_MESSAGE = 300
@@ -50,6 +60,7 @@ class OpenAIAPI:
         self._client: AsyncOpenAI | None = None
         self._making = anyio.Lock()
         self._draining: set[asyncio.Task[None]] = set()
+        self._used_at = 0.0  # loop time of the latest request of `begin` or `warm`
 
     @property
     def address(self) -> str:
@@ -137,6 +148,7 @@ class OpenAIAPI:
         the network, and for a refusal, whose message names the key or `model` if it is about these; ContextTooLong for
         a request that is too long.
         """
+        self._used_at = asyncio.get_running_loop().time()
         client = await self.open()
         from openai import APIConnectionError, APIStatusError, AsyncStream, OpenAIError
 
@@ -163,11 +175,24 @@ class OpenAIAPI:
             raise ConnectionLost(f"no connection to {self.address}: {error}", fatal=True) from error
         return stream.response
 
+    @property
+    def is_idle(self) -> bool:
+        """True if there was no request for `IDLE_S` seconds: the server may have closed the connections."""
+        return asyncio.get_running_loop().time() - self._used_at > IDLE_S
+
+    async def warm_again(self, model: str) -> None:
+        """Open a connection for the next request, which tells any error."""
+        try:
+            await self.warm(model)
+        except DuologueError as error:
+            log.info("no connection to %s: %s", self.address, error)
+
     async def warm(self, model: str) -> None:
         """Open a connection for the next request, by a question about `model`.
 
         Raises ConnectionLost for a refused key or an unknown model. Other failures are left to the next request.
         """
+        self._used_at = asyncio.get_running_loop().time()
         client = await self.open()
         from openai import APIStatusError, OpenAIError
 
@@ -194,6 +219,8 @@ class OpenAIAPI:
         if status in (400, 413, 422) and _is_about_length(code, said):
             return ContextTooLong(text, code=status)
         pause_s = asked_pause_s(error.response.headers)
+        if (exact := error.response.headers.get("retry-after-ms", "")).isdecimal():
+            pause_s = int(exact[:9]) / 1000
         if pause_s is None:
             pause_s = named_wait_s(said) or None
         final = fatal(status=status, reason=code)

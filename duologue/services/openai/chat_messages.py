@@ -69,6 +69,26 @@ def chat_messages(request: Request, kept: Kept) -> list[dict[str, Any]]:
     return out
 
 
+def notes_of_user(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return messages whose only system message is the first: later ones are the user's, in brackets.
+
+    The templates of many open models take no other. Texts of the user that follow each other are one message.
+    """
+    out: list[dict[str, Any]] = []
+    for message in messages:
+        if message["role"] == "system" and out:
+            message = {"role": "user", "content": f"[{message['content']}]"}
+        if out and _is_user_text(message) and _is_user_text(out[-1]):
+            out[-1]["content"] += f"\n{message['content']}"
+        else:
+            out.append(dict(message))
+    return out
+
+
+def _is_user_text(message: dict[str, Any]) -> bool:
+    return message["role"] == "user" and isinstance(message["content"], str)
+
+
 def _chat_message(message: Message, kept: Kept) -> dict[str, Any]:
     match message.role:
         case "tool":

@@ -88,9 +88,11 @@ class OpenAIFileSTT(STT):
         await self._api.close()
 
     async def begin(self) -> None:
-        """Begin an utterance."""
+        """Begin an utterance. Opens a connection meanwhile, unless one was in use a short time ago."""
         self._audio.clear()
         self._text = ""
+        if self._api.is_idle:
+            self.spawn(self._api.warm_again, self.model)
 
     async def feed(self, pcm: bytes) -> str:
         """Keep the audio."""

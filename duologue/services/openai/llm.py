@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from ...errors import ConfigurationError
@@ -12,7 +13,7 @@ from ..remote.llm import Answer, RemoteLLM
 from ..remote.pace import AnswerLimits, AnswerPace
 from .api import OpenAIAPI, Streamed
 from .chat_answer import ChatAnswer
-from .chat_messages import chat_body
+from .chat_messages import chat_body, notes_of_user
 from .chat_options import DEFAULT_TEXT_MODEL, UNTHINKING, OpenAIChatOptions, overridden
 
 MAX_KEPT = 1_000
@@ -48,6 +49,7 @@ class OpenAILLM(RemoteLLM):
         self.options = overridden(options or OpenAIChatOptions(), {}, "OpenAI")
         self._api = OpenAIAPI(api_key, base_url)
         self._asks_usage = True  # False for a server that has refused the wish
+        self._tells_notes = True  # False for a server that has refused system messages behind the first one
         self._given_with = Recent[dict[str, Any]](MAX_KEPT)
 
     def check_options(self, options: dict[str, Any]) -> None:
@@ -58,6 +60,10 @@ class OpenAILLM(RemoteLLM):
         """Make the SDK's client. Raises ConfigurationError without a key."""
         await super().open()
         await self._api.open()
+
+    async def warm(self) -> None:
+        """Open a connection for the next request, by a question about the model."""
+        await self._api.warm(self.model)
 
     async def close(self) -> None:
         """Release the SDK's client, and its connections."""
@@ -94,15 +100,20 @@ class OpenAILLM(RemoteLLM):
             self.tell(problem)
 
     async def _begin(self, body: dict[str, Any]) -> Streamed:
-        """Send a request. A server that refuses the wish for usage is asked without it, from then on."""
-        wish = {"stream_options": {"include_usage": True}} if self._asks_usage else {}
-        try:
-            return await self._api.stream("/chat/completions", {**wish, **body}, self.model)
-        except ConnectionLost as refused:
-            if not (wish and refused.code in (400, 422) and "stream_options" in str(refused)):
-                raise
-        self._asks_usage = False
-        return await self._api.stream("/chat/completions", body, self.model)
+        """Send a request. A server that refuses a habit of OpenAI's is asked without it, from then on."""
+        while True:
+            wish = {"stream_options": {"include_usage": True}} if self._asks_usage else {}
+            messages = body["messages"] if self._tells_notes else notes_of_user(body["messages"])
+            try:
+                return await self._api.stream("/chat/completions", {**wish, **body, "messages": messages}, self.model)
+            except ConnectionLost as refused:
+                reason = str(refused).lower() if refused.code in (400, 422, 500) else ""
+                if self._asks_usage and "stream_options" in reason:
+                    self._asks_usage = False
+                elif self._tells_notes and "system" in reason and _has_notes(messages):
+                    self._tells_notes = False
+                else:
+                    raise
 
     def _made(self, answer: ChatAnswer) -> list[ToolRequest]:
         """Return the tool calls of an answer, and keep what the server wants back with them."""
@@ -115,3 +126,7 @@ class OpenAILLM(RemoteLLM):
                 self._given_with[request.call_id] = {"call": call.extra, "message": beside}
             made.append(request)
         return made
+
+
+def _has_notes(messages: Sequence[dict[str, Any]]) -> bool:
+    return any(message["role"] == "system" for message in messages[1:])

@@ -61,6 +61,10 @@ class OpenAIResponsesLLM(RemoteLLM):
         await super().open()
         await self._api.open()
 
+    async def warm(self) -> None:
+        """Open a connection for the next request, by a question about the model."""
+        await self._api.warm(self.model)
+
     async def close(self) -> None:
         """Release the SDK's client, and its connections."""
         await super().close()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import logging
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any
 
@@ -28,10 +26,6 @@ from .tts_options import (
 if TYPE_CHECKING:
     import httpx2
 
-log = logging.getLogger("duologue")
-
-IDLE_S = 30.0
-"""Seconds without a request after which a connection is opened anew when the caller begins to speak."""
 _OTHER_FORMATS = {b"RIFF": "WAV", b"ID3": "MP3", b"OggS": "Ogg", b"fLaC": "FLAC"}
 """The beginnings of audio in other formats."""
 _HEAD = 4
@@ -76,7 +70,6 @@ class OpenAITTS(TTS):
         self._api.check()
         self.check_voice(voice)
         self._voice = voice or default_voice(model)
-        self._used_at = 0.0  # loop time of the latest request
 
     def check_voice(self, voice: str) -> None:
         """Raise ConfigurationError for a voice that the model is known not to have."""
@@ -87,35 +80,24 @@ class OpenAITTS(TTS):
     async def open(self) -> None:
         """Open a connection. Raises ConnectionLost for a refused key or an unknown model."""
         await super().open()
-        await self._warm()
+        await self._api.warm(self.model)
 
     async def close(self) -> None:
         """Stop speaking, and release the connections."""
         await super().close()
         await self._api.close()
 
-    async def _warm(self) -> None:
-        self._used_at = asyncio.get_running_loop().time()
-        await self._api.warm(self.model)
-
     @handles(SpeechStarted)
     async def caller_speaks(self, frame: SpeechStarted) -> None:
         """Open a connection while the caller speaks, unless one was in use a short time ago."""
-        if asyncio.get_running_loop().time() - self._used_at > IDLE_S:
-            self.spawn(self._warm_again)
+        if self._api.is_idle:
+            self.spawn(self._api.warm_again, self.model)
         await self.push(frame)
-
-    async def _warm_again(self) -> None:
-        try:
-            await self._warm()
-        except ServiceError as error:  # the next sentence tells
-            log.info("session %s: %s: %s", self.session.id, self.name, error)
 
     async def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
         """Yield the speech of `text`. Raises BadInput for more than 4096 characters, ConnectionLost, ServiceError."""
         if len(text) > MAX_INPUT:
             raise BadInput(f"a text of {len(text)} characters: {self.model} takes {MAX_INPUT}")
-        self._used_at = asyncio.get_running_loop().time()
         response = await self._api.begin("/audio/speech", self._body(text, voice or self._voice), self.model)
         try:
             async for data in self._read(response):

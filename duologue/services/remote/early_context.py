@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Protocol
+from typing import Any, Protocol
 
 from ...frames import ResponseStarted, Signal, Usage
 from ..ahead import PREPARED_S, Prepare
 from ..spoken_text import Reader, Rules
 from .connection import Connection
 from .speech_context import SpeechContext
-
-if TYPE_CHECKING:
-    from .tts import TTSDialect
 
 
 class Opener(Protocol):
@@ -25,7 +22,7 @@ class Opener(Protocol):
     def name(self) -> str: ...
     def broadcast(self, signal: Signal) -> None: ...
     def new_context(self, response: ResponseStarted, language: str, reader: Reader) -> SpeechContext: ...
-    def send_whole(self, connection: Connection[TTSDialect], context: SpeechContext) -> None: ...
+    def send_whole(self, connection: Connection[Any], context: SpeechContext) -> None: ...
     def stop_context(self, context: SpeechContext) -> None: ...
 
 
@@ -41,7 +38,7 @@ class EarlyContext:
         self._number = 0
         self._timer: asyncio.TimerHandle | None = None
 
-    def begin(self, wanted: Prepare, connection: Connection[TTSDialect]) -> None:
+    def begin(self, wanted: Prepare, connection: Connection[Any]) -> None:
         """Open a context for a sentence, and send it."""
         tts = self._tts
         reader = Reader(tts.reading, wanted.language)

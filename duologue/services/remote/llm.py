@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import math
 from abc import abstractmethod
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
@@ -11,8 +13,10 @@ from uuid import uuid4
 
 import msgspec
 
-from ...errors import DuologueError
-from ...frames import Usage
+from ...errors import DuologueError, ServiceError
+from ...frames import SpeechStarted, Usage
+from ...processors.kernel.tasks import loop_time
+from ...processors.processor import handles
 from ..context import Request, ToolRequest, estimated_tokens
 from ..llm import LLM
 from .errors import ConnectionLost
@@ -22,6 +26,10 @@ log = logging.getLogger("duologue")
 
 MAX_BAD_EVENTS = 10
 """Malformed events of one answer that are reported and passed over."""
+IDLE_S = 200.0
+"""Seconds without a request after which a connection is opened while the caller speaks. Idle ones are kept longer."""
+WARM_S = 10.0
+"""The most seconds for that."""
 MAX_SHORTENED = 4
 """How often a request that is too long is halved before its answer fails."""
 
@@ -46,6 +54,25 @@ class RemoteLLM(LLM):
     def __init__(self, limits: AnswerLimits | None = None) -> None:
         super().__init__()
         self.limits = limits or AnswerLimits()
+        self._used_at = -math.inf  # loop time of the latest request
+
+    async def warm(self) -> None:
+        """Open a connection for the next request. A service that can do this overrides it; errors are left to that."""
+
+    @handles(SpeechStarted)
+    async def caller_speaks(self, frame: SpeechStarted) -> None:
+        """Open a connection while the caller speaks, unless one was in use a short time ago."""
+        if loop_time() - self._used_at > IDLE_S:
+            self._used_at = loop_time()
+            self.spawn(self._warm)
+        await self.push(frame)
+
+    async def _warm(self) -> None:
+        try:
+            async with asyncio.timeout(WARM_S):
+                await self.warm()
+        except (ServiceError, TimeoutError) as error:  # the next answer tells
+            log.info("session %s: %s has no connection yet: %s", self.session.id, self.name, error)
 
     @abstractmethod
     def answer(self, request: Request) -> Answer:
@@ -56,6 +83,7 @@ class RemoteLLM(LLM):
 
         Raises ConnectionLost, DeadlineExceeded, and ServiceError for an answer that is blocked or malformed.
         """
+        self._used_at = loop_time()
         for left in reversed(range(MAX_SHORTENED + 1)):
             try:
                 async with aclosing(self.answer(request)) as pieces:

@@ -17,10 +17,9 @@ from .speech_context import SpeechContext
 _numbers = count(1)
 
 
-class Speaker(Protocol):
+class TextSpeaker(Protocol):
     """The part of a `RemoteTTS` that this function uses."""
 
-    name: str
     sample_rate: int
     timeout_s: float
     language: str
@@ -30,12 +29,14 @@ class Speaker(Protocol):
     _keeper: Any
 
     @property
+    def name(self) -> str: ...
+    @property
     def connection(self) -> Connection[Any] | None: ...
     def setup(self, voice: str, language: str) -> Setup: ...
     async def use_setup(self, setup: Setup) -> None: ...
 
 
-async def one_text(tts: Speaker, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
+async def one_text(tts: TextSpeaker, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
     """Yield the speech of a text. Raises ServiceError, DeadlineExceeded or the error of a new connection."""
     if tts.failure is not None:
         raise tts.failure

@@ -8,12 +8,13 @@ from contextlib import suppress
 from typing import ClassVar, Literal
 
 from ...errors import ConfigurationError, DeadlineExceeded, ServiceError
-from ...frames import BotAudio, BotText, Interrupted, ResponseEnded, ResponseStarted, Word, WordTimes
+from ...frames import BotText, Interrupted, ResponseEnded, ResponseStarted
 from ...processors.processor import handles
 from ..ahead import Prepare
 from ..spoken_text import Reader
 from ..tts import TTS, SpeechChunk
 from .connection import Connection, ConnectionSettings
+from .context_voice import ContextVoice
 from .dialect import ConnectionDialect, Event, Refused, WireMessage
 from .early_context import EarlyContext
 from .one_text import one_text
@@ -75,7 +76,7 @@ class TTSDialect(ConnectionDialect):
         return messages
 
 
-class RemoteTTS(RemoteService[TTSDialect], TTS):
+class RemoteTTS(ContextVoice[TTSDialect]):
     """Text-to-speech over one connection, which stays open between responses.
 
     A service implements `dial` and `dialect`. Each response is a context. Sentences go to the vendor as they are
@@ -164,7 +165,7 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
     def _begin_context(self, context: SpeechContext) -> SpeechContext:
         self._context = context
         context.error = self.failure or self._not_set_up
-        self.spawn(self._give_all, context)
+        self.spawn(self.give_all, context)
         if self.connection is not None and context.error is None and not context.opened:
             self.connection.send(self.connection.dialect.open(context.id, context.response.voice, context.language))
             context.opened = True
@@ -214,62 +215,20 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
             if self.setup(wanted.voice, wanted.language) == self.config and not connection.dialect.is_worn():
                 self._early.begin(wanted, connection)
 
-    # -- audio -----------------------------------------------------------------------------------------------------
+    # -- once more ----------------------------------------------------------------------------------------------------
 
-    async def _give_all(self, context: SpeechContext) -> None:
-        try:
-            with context.scope:
-                await self._give_until_done(context)
-        finally:
-            context.finished.set()
-
-    async def _give_until_done(self, context: SpeechContext) -> None:
-        error = await self._give_chunks(context)
-        if error is not None and self._recovery.failed(error) and not context.spoken_s and self._repeat(context, error):
-            log.info("session %s: %s is asked once more: %s", self.session.id, self.name, error)
-            error = await self._give_chunks(context)
-            if error is not None:
-                self._recovery.failed(error)
-        if error is None:
-            self._recovery.worked()
-        else:
-            context.error = error
-            failure = self._speech.failure = f"no speech for a response: {str(error) or type(error).__name__}"
-            self.report(ServiceError(failure))
-            for written, said in context.leave_out_rest():
-                self.session.ledger.correct_text(context.response.response_id, written, said)
-            self.stop_context(context)
-            self._lose_hung(error)
-        if not context.spoken_s:
-            return
-        if words := context.times_of_rest():
-            await self._time_words(context, words)
-        self.tell_misfits(context.words)
-
-    async def _give_chunks(self, context: SpeechContext) -> Exception | None:
-        """Push the audio of a context until its end. Returns the error with which it failed, None for success."""
-        try:
-            while (chunk := await context.next(self.timeout_s)) is not None:
-                await self._give(context, chunk)
-                context.check_length(self.max_s_per_character)
-            if not context.spoken_s:
-                raise ServiceError("the service gave no audio")
-        except Exception as error:
-            return error
-        return None
-
-    def _repeat(self, context: SpeechContext, error: Exception) -> bool:
+    def repeat(self, context: SpeechContext, error: Exception) -> bool:
         """Send a context without audio once more, as a new one. Returns False if that cannot be done now."""
         if self.connection is None or self.held or self.failure is not None or self._not_set_up is not None:
             return False
         self.stop_context(context)
         self._contexts += 1
         context.begin_again(f"context_{self._contexts}")
-        if not self._lose_hung(error):  # else the next connection gets it
+        if not self.lose_hung(error):  # else the next connection gets it
             self.send_whole(self.connection, context)
         return True
 
-    def _lose_hung(self, error: Exception) -> bool:
+    def lose_hung(self, error: Exception) -> bool:
         """Replace the connection after audio that did not come in time, if the next text would wait behind it."""
         connection = self.connection
         if connection is None or not connection.dialect.one_at_a_time or not isinstance(error, DeadlineExceeded):
@@ -277,27 +236,19 @@ class RemoteTTS(RemoteService[TTSDialect], TTS):
         connection.lose(f"a response hangs: {error}")
         return True
 
-    async def _give(self, context: SpeechContext, chunk: ContextAudio) -> None:
-        dialect = self.connection.dialect if self.connection is not None else TTSDialect()
-        if words := context.times_of(chunk, dialect.times_from):
-            await self._time_words(context, words)
-        if pcm := context.whole.take(chunk.pcm):
-            response = context.response
-            self._speech.spoken_s = context.spoken_s = context.spoken_s + len(pcm) / (2 * self.sample_rate)
-            await self.push(
-                BotAudio(turn=response.turn, response_id=response.response_id, audio=pcm, sample_rate=self.sample_rate)
-            )
-
-    async def _time_words(self, context: SpeechContext, words: tuple[Word, ...]) -> None:
-        response = context.response
-        await self.push(WordTimes(turn=response.turn, response_id=response.response_id, words=words))
+    @property
+    def times_from(self) -> Literal["chunk", "context"]:
+        """The zero of the vendor's word times."""
+        return self.connection.dialect.times_from if self.connection is not None else "chunk"
 
     # -- from the vendor -------------------------------------------------------------------------------------------
 
     async def on_event(self, event: Event) -> None:
         """Act on audio, the end of a context, or a refusal."""
         if isinstance(event, ContextAudio):
-            context = self._context_of(event.context)
+            context = self._context
+            if context is None or context.id != event.context:
+                context = self._context_of(event.context)
             if context is None or context.error is not None:
                 self.dropped_bytes += len(event.pcm)
                 return

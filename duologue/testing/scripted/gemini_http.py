@@ -69,6 +69,7 @@ class ScriptedGeminiHTTP(ScriptedHTTP):
         self.signatures: list[str] = []
         """The signatures of tool calls that were given, in base64."""
         self.route("POST", f"{_PATH}/*", self._generate)
+        self.route("GET", f"{_PATH}/*", self._tell)
 
     @property
     def url(self) -> str:
@@ -90,6 +91,14 @@ class ScriptedGeminiHTTP(ScriptedHTTP):
     async def not_found(self, request: HTTPRequest) -> None:
         """Answer a request without a route."""
         await error(request, 404, "Requested entity was not found.")
+
+    async def _tell(self, request: HTTPRequest) -> None:
+        """Answer a question about a model."""
+        name = request.path.removeprefix(f"{_PATH}/")
+        if self.models and name not in self.models:
+            await error(request, 404, f"Model is not found: models/{name} for api version v1beta")
+            return
+        await request.answer_json(200, {"name": f"models/{name}", "version": "001", "displayName": name})
 
     async def _generate(self, request: HTTPRequest) -> None:
         name, _, method = request.path.removeprefix(f"{_PATH}/").partition(":")

@@ -251,6 +251,11 @@ class ScriptedHTTP:
         return f"{HOST}:{self._server.sockets[0].getsockname()[1]}"
 
     @property
+    def posts(self) -> list[HTTPRequest]:
+        """The requests that ask for work: without those that ask what there is."""
+        return [request for request in self.requests if request.method == "POST"]
+
+    @property
     def open_connections(self) -> int:
         """The number of open connections."""
         return len(self._connections)

@@ -78,6 +78,8 @@ class SpeechRoute:
         """The voices that the server has, None for those of OpenAI's model."""
         self.audio: Callable[[str], bytes] | None = None
         """Returns the audio of a text, mono s16le at 24 kHz; None for a tone."""
+        self._spoiled: set[str] = set()
+        """The texts that a plan of faults has spoiled: they are spared when they are asked for again."""
         server.route("POST", "/v1/audio/speech", self.speak)
 
     @property
@@ -112,31 +114,31 @@ class SpeechRoute:
         await self._stream(request, body)
 
     async def _stream(self, request: HTTPRequest, body: SpeechBody) -> None:
-        fault = self.faults.pop(0) if self.faults else _drawn(self._server.manners, body.input)
+        fault = self.faults.pop(0) if self.faults else None
+        before_s, middle_s = self.first_byte_s, 0.0
+        if fault is None and (manners := self._server.manners) is not None and body.input not in self._spoiled:
+            fault, stall_s, middle_s = _drawn(manners, body.input)
+            before_s += stall_s
+            if fault or stall_s or middle_s:
+                self._spoiled.add(body.input)
         if isinstance(fault, Reject):
             await reject(request, fault)
             return
-        await asyncio.sleep(math.inf if fault == "stall-before" else self.first_byte_s)
+        await sleep(math.inf if fault == "stall-before" else before_s)
         rate = SPEECH_CHARACTERS_PER_S * body.speed
         pcm = self.audio(body.input) if self.audio is not None else tone(len(body.input) / rate, TTS_RATE)
         if fault == "garbage":
             await request.answer_json(200, {"detail": "no speech today"})
             return
         await request.begin(200, {"Content-Type": "audio/pcm"})
-        match fault:
-            case "silent":
-                pcm = b""
-            case "odd":
-                pcm += b"\0"
-            case "wav":
-                pcm = b"RIFF" + pcm
-            case "cut" | "reset" | "stall":
-                await self._send(request, pcm[: len(pcm) // 2])
-                if fault == "stall":
-                    await sleep(math.inf)
-                request.cut(reset=fault == "reset")
-                return
-        await self._send(request, pcm)
+        pcm = {"silent": b"", "odd": pcm + b"\0", "wav": b"RIFF" + pcm}.get(fault or "", pcm)
+        half = len(pcm) // 4 * 2
+        await self._send(request, pcm[:half])
+        if fault in ("cut", "reset"):
+            request.cut(reset=fault == "reset")
+            return
+        await sleep(math.inf if fault == "stall" else middle_s)
+        await self._send(request, pcm[half:])
         await request.end()
 
     async def _send(self, request: HTTPRequest, pcm: bytes) -> None:
@@ -148,18 +150,17 @@ class SpeechRoute:
             await asyncio.sleep(len(chunk) / (2 * TTS_RATE) / self.pace if self.pace else 0)
 
 
-def _drawn(manners: Manners | None, text: str) -> SpeechFault | None:
-    """Return the fault of a request under a plan of faults, None for none."""
-    if manners is None:
-        return None
-    match manners.spoils("speak", f"speech of {text!r}"):
+def _drawn(manners: Manners, text: str) -> tuple[SpeechFault | None, float, float]:
+    """Return the fault of a request under a plan of faults, and the seconds by which it stalls at first and later."""
+    where = f"speech of {text!r}"
+    match manners.spoils("speak", where):
         case "empty-answer" | "words-without-audio":
-            return "silent"
+            return "silent", 0.0, 0.0
         case "stall-before":
-            return "stall-before"
+            return None, manners.stall_s(), 0.0
         case "rate-limit":
-            return Reject(429, *manners.limit())
-    return "stall" if manners.spoil("stall-in-the-middle", "speak", f"speech of {text!r}") else None
+            return Reject(429, *manners.limit()), 0.0, 0.0
+    return None, 0.0, manners.stall_s() if manners.spoil("stall-in-the-middle", "speak", where) else 0.0
 
 
 class TranscriptionBody(_Strict):

@@ -156,6 +156,8 @@ class ChatRoutes:
         self._server, self._model = server, model
         self.shows_thoughts = ""
         """The field of a delta with the model's thoughts, "" to show none."""
+        self.system_first = False
+        """True: only the first message may be a system message, as in the templates of many open models."""
         self.extra: frozenset[str] = frozenset()
         """Fields that a request to this server may have besides OpenAI's own."""
         server.route("POST", "/v1/chat/completions", self.complete)
@@ -169,6 +171,9 @@ class ChatRoutes:
             await error(request, 400, f"Invalid request: {problem}", "invalid_request_error", "invalid_value")
             return
         if not await self._server.check(request, plain):
+            return
+        if self.system_first and any(isinstance(message, SystemMessage) for message in body.messages[1:]):
+            await error(request, 400, "System message must be at the beginning.", "BadRequestError")
             return
         if message := refusal(body):
             await error(request, 400, message, "invalid_request_error")

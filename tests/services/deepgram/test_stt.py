@@ -187,6 +187,16 @@ async def test_an_idle_connection_is_kept_alive() -> None:
         assert 10 <= got.kinds().count("KeepAlive") <= 16
 
 
+async def test_a_connection_without_any_audio_gets_a_little_silence() -> None:
+    async with hearing(transcripts=["Hello."]) as caller:
+        await anyio.sleep(15)
+        assert bytes(caller.got.audio) == bytes(640)
+        said = await caller.utters()
+        assert await caller.transcribed(1) == ["Hello."]
+        assert caller.got.utterances == [bytes(640) + said]
+        assert caller.finals()[0].words[0].start_s == pytest.approx(0.0, abs=0.03)
+
+
 async def test_without_messages_the_scripted_server_closes_as_deepgram_does() -> None:
     async with hearing(idle_limit_s=3.0, settings=QUICK) as caller:
         await anyio.sleep(10)

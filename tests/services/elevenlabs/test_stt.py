@@ -253,11 +253,12 @@ async def test_an_error_of_the_account_is_final(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["input_error", "chunk_size_exceeded", "invalid_request"])
-async def test_audio_that_is_refused_is_reported_and_the_next_utterance_works(kind: str) -> None:
+async def test_audio_that_is_refused_twice_is_reported_and_the_next_utterance_works(kind: str) -> None:
     async with listening(transcripts=["second"], answers=0) as caller:
         await caller.utters()
-        await anyio.sleep(0.2)
-        await caller.connection.send_raw(f'{{"message_type": "{kind}", "error": "Not this."}}')
+        for _ in range(2):
+            await anyio.sleep(0.2)
+            await caller.connection.send_raw(f'{{"message_type": "{kind}", "error": "Not this."}}')
         await caller.until_transcribed(1)
         assert [kind in error.message for error in caller.errors] == [True]
         caller.server.behaviour.answers = 1

@@ -186,13 +186,18 @@ def test_one_kind_of_services() -> None:
         Fallback([one, one])
     with pytest.raises(ConfigurationError, match="first_s"):
         Fallback([one], first_s=0)
-    assert repr(Fallback([MockTTS(), MockTTS()])) == "Fallback(MockTTS, MockTTS)"
+    cascade = Cascade(MockSTT(), Fallback([MockLLM(), Other([])]), Fallback([MockTTS(), MockTTS()]))
+    assert repr(cascade) == "Cascade[MockSTT → Cascade → Fallback(MockLLM, Other) → Fallback(MockTTS, MockTTS)]"
 
 
 @pytest.mark.parametrize(
     ("before", "pieces", "new"),
     [
         ("", ["It is ", "fine."], "It is fine."),
+        ("It is fine.", [" All is", " well."], " All is well."),
+        ("It is fine.", ["All is", " well."], " All is well."),
+        ("今天很好。", ["明天", "也好。"], "明天也好。"),
+        ("It is fine.", ["It is fine.", " All is", " well."], " All is well."),
         ("It is ", ["fine."], "fine."),
         ("It is ", [" fine."], "fine."),
         ("It is ", ["It ", "is fi", "ne."], "fine."),

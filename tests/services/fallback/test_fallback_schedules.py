@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import anyio
 import pytest
 
 from duologue import Cascade, Fallback, MemoryTransport
@@ -125,6 +127,10 @@ def test_with_a_fallback_every_answer_is_heard_once_and_whole(block: int) -> Non
             errors = [error.message for error in call.came(ErrorRaised)]
             assert [error for error in errors if "ignored its cancellation" not in error] == []
             check_whole(call, schedule.timed)
+        await anyio.sleep(200)
+        assert not [task for task in asyncio.all_tasks() - {asyncio.current_task()} if not task.done()], (
+            "nothing is left"
+        )
 
     play(block, main)
 

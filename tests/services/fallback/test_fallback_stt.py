@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from duologue import STT, Cascade, ConfigurationError, Fallback
-from duologue.frames import EndOfTurn, ErrorRaised, ServiceChanged, Usage, UserTranscript
+from duologue import STT, Agent, Cascade, ConfigurationError, Fallback, Handoff
+from duologue.frames import EndOfTurn, ErrorRaised, HandoffCompleted, ServiceChanged, Usage, UserTranscript
 from duologue.testing.mocks import MockLLM, MockTTS
 from tests.services.fallback.faulty import KINDS, Fault, FaultySTT, OtherSTT
 from tests.services.story import Story, story
@@ -147,3 +147,38 @@ def test_a_service_that_finds_the_turns_itself_is_refused() -> None:
 
     with pytest.raises(ConfigurationError, match="finds the caller's turns itself"):
         Fallback([FaultySTT([""]), Turns([""])])
+
+
+async def test_another_engine_takes_the_call_with_the_utterance_if_all_services_fail() -> None:
+    dead = Fault("refuses", END)
+    first = Fallback([FaultySTT([""], dead=dead), OtherSTT([""], dead=dead)])
+    last = OtherSTT(["Hello there."])
+    engines = {
+        "one": Cascade(first, MockLLM(["One."]), MockTTS(seconds_per_sentence=1.0)),
+        "two": Cascade(Fallback([last]), MockLLM(["Two."]), MockTTS(seconds_per_sentence=1.0)),
+    }
+    async with story(Handoff([Agent(name="Ann")], failover=["one", "two"]), engines=engines) as call:
+        for _ in range(3):
+            await call.says(0.5)
+            await call.waits(8)
+        await call.says(0.5)
+        await call.waits(8)
+    assert call.came(HandoffCompleted)[0].engine == "two"
+    assert heard(call) == ["Hello there.", "Hello there."], "the third utterance was handed over"
+    assert last.got[0] == last.got[1]
+    assert len(last.got[0]) == 16_000
+
+
+async def test_a_fallback_may_stand_in_a_fallback() -> None:
+    inner = Fallback([FaultySTT([""], dead=Fault("refuses", 3)), FaultySTT([""], dead=Fault("stalls", END))])
+    async with call_with(inner, OtherSTT(["Hello there."])) as call:
+        await call.says(0.5)
+        await call.waits(12)
+    assert heard(call) == ["Hello there."]
+    assert changes(call)[-1] == (inner.name, "OtherSTT")
+
+
+def test_a_service_stands_in_one_place() -> None:
+    one = FaultySTT([""])
+    with pytest.raises(ConfigurationError, match="used twice"):
+        story(engine=Cascade(Fallback([one, OtherSTT([""])]), MockLLM(), MockTTS()), before=(one,))

@@ -6,9 +6,19 @@ from typing import Any
 import anyio
 import pytest
 
-from duologue import TTS, Agent, Cascade, Fallback
-from duologue.frames import BotAudio, ErrorRaised, ResponseEnded, Say, ServiceChanged, Usage, Word, WordTimes
-from duologue.services.fallback.tts import Part
+from duologue import TTS, Agent, Cascade, Fallback, handles
+from duologue.frames import (
+    BotAudio,
+    ErrorRaised,
+    ResponseEnded,
+    Say,
+    ServiceChanged,
+    SpeechStarted,
+    Usage,
+    Word,
+    WordTimes,
+)
+from duologue.services.fallback.tts import SentencePart
 from duologue.services.tts import SpeechChunk
 from duologue.testing.mocks import MockLLM, MockSTT
 from tests.services.fallback.faulty import KINDS, Fault, FaultyTTS, OtherTTS
@@ -19,7 +29,7 @@ SENTENCE = "One two three four five six seven eight nine ten."
 
 def call_with(*voices: TTS, agent: Agent | None = None, **options: Any) -> Story:
     cascade = Cascade(MockSTT(["Hello?"]), MockLLM(), Fallback(list(voices), **{"retry_s": 60, **options}))
-    return story(engine=cascade, **({"agent": agent} if agent is not None else {}))
+    return story(engine=cascade, agent=agent)
 
 
 class Timed(FaultyTTS):
@@ -207,7 +217,7 @@ async def test_an_interruption_stops_the_active_voice_at_once() -> None:
 
 
 def test_the_rest_of_a_sentence() -> None:
-    part = Part(SENTENCE)
+    part = SentencePart(SENTENCE)
     part.spoken_s = 0.6
     assert [word.text for word in part.cut()] == ["One ", "two "]
     assert part.rest == "three four five six seven eight nine ten."
@@ -215,3 +225,33 @@ def test_the_rest_of_a_sentence() -> None:
     part.spoken_s = 10
     assert "".join(word.text for word in part.cut()) == "three four five six seven eight nine ten."
     assert part.rest == ""
+
+
+async def test_the_voice_that_will_speak_prepares_itself_when_the_caller_speaks() -> None:
+    class Prepares(FaultyTTS):
+        prepared = 0
+
+        @handles(SpeechStarted)
+        async def warm_up(self, frame: SpeechStarted) -> None:
+            self.prepared += 1
+            await self.push(frame)
+
+    first, second = Prepares(), Prepares()
+    async with call_with(first, second) as call:
+        await call.says(0.3)
+        await call.waits(3)
+        assert len(call.came(SpeechStarted)) == 1
+    assert (first.prepared, second.prepared) == (1, 0)
+
+
+async def test_usage_names_the_voice_that_spoke() -> None:
+    async with call_with(FaultyTTS(Fault(), Fault("refuses")), OtherTTS()) as call:
+        await call.session.send(Say(text="One."))
+        await call.waits(3)
+        await call.session.send(Say(text="Two."))
+        await call.waits(3)
+    assert [(usage.service, usage.characters) for usage in call.came(Usage)] == [
+        ("FaultyTTS", 4),
+        ("FaultyTTS", 4),
+        ("OtherTTS", 4),
+    ]

@@ -15,7 +15,8 @@ from duologue.frames import BotAudio, ErrorRaised, ServiceChanged
 from duologue.services.deepgram import DeepgramSTT, DeepgramTTS
 from duologue.services.elevenlabs import ElevenLabsSTT, ElevenLabsTTS
 from duologue.services.google import GeminiLLM
-from duologue.services.openai import OpenAILLM, OpenAITTS
+from duologue.services.openai import OpenAIChatOptions, OpenAILLM, OpenAITTS
+from duologue.services.remote import ConnectionSettings
 from duologue.testing.mocks import MockLLM, MockSTT, MockTTS
 from duologue.testing.scripted.deepgram import ScriptedDeepgram
 from duologue.testing.scripted.elevenlabs import ScriptedElevenLabs
@@ -23,6 +24,7 @@ from duologue.testing.scripted.gemini_http import ScriptedGeminiHTTP
 from duologue.testing.scripted.openai_api import ScriptedOpenAIHTTP
 from duologue.testing.scripted.server import Close, Fail, Raw, Speak, Wait
 from duologue.testing.scripted.text_model import Reject
+from tests.services.fallback.faulty import Fault, FaultyLLM, FaultyTTS
 from tests.services.story import Story, story
 
 ANSWER = "We are open from nine to five. On Sundays we are closed."
@@ -195,6 +197,24 @@ async def test_language_models(acts: Sequence[Any], second: str) -> None:
             assert [error for error in call.errors if "malformed" not in error.message] == []
 
 
+async def test_a_model_that_thinks_unseen_has_the_time_that_is_its_own() -> None:
+    async with servers([Wait(5), Speak(ANSWER)]) as at:
+        options = OpenAIChatOptions(reasoning_effort="medium")
+        model = Fallback(
+            [
+                OpenAILLM(api_key="test", base_url=at.openai.url, options=options),
+                GeminiLLM(api_key="test", base_url=at.gemini.url),
+            ]
+        )
+        engine = Cascade(MockSTT(["When are you open?"]), model, MockTTS(s_per_character=0.01))
+        async with story(engine=engine) as call:
+            await call.says(0.5)
+            await call.waits(12)
+            assert heard(call) == ["When are you open?", ANSWER]
+            assert changes(call) == []
+            assert call.errors == []
+
+
 # -- TTS ---------------------------------------------------------------------------------------------------------------
 
 
@@ -239,3 +259,64 @@ async def test_voices(vendor: str, fault: str) -> None:
             assert call.times(BotAudio)[0] <= 5
             assert [error for error in call.errors if "base64" not in error.message] == []
             assert 0.7 <= call.spoken_s / (len(ANSWER) / 15) <= 1.4
+
+
+async def test_an_interruption_cancels_the_context_of_the_active_voice_on_the_wire() -> None:
+    async with servers() as at:
+        at.elevenlabs.behaviour.pace, at.elevenlabs.behaviour.chunk_bytes = 1.0, 2_400
+        voice = Fallback([FaultyTTS(Fault("refuses")), ElevenLabsTTS(api_key="test", base_url=at.elevenlabs.url)])
+        engine = Cascade(MockSTT(["When are you open?"]), MockLLM([ANSWER]), voice)
+        async with story(MemoryTransport().output(), engine=engine) as call:
+            await call.says(0.5)
+            await call.until(lambda: call.came(BotAudio), "audio")
+            await call.waits(1)
+            call.session.interrupt()
+            cut = len(call.came(BotAudio))
+            await call.waits(1)
+            assert len(call.came(BotAudio)) == cut
+            (got,) = at.elevenlabs.got
+            assert got.messages[-1]["close_context"]
+
+
+async def test_an_interruption_closes_the_request_of_the_active_model_on_the_wire() -> None:
+    async with servers(second=[Speak("We are open "), Wait(30), Speak("always.")]) as at:
+        model = Fallback(
+            [FaultyLLM([ANSWER], Fault("refuses")), GeminiLLM(api_key="test", base_url=at.gemini.url)], stall_s=60
+        )
+        engine = Cascade(MockSTT(["When are you open?"]), model, MockTTS())
+        async with story(engine=engine) as call:
+            await call.says(0.5)
+            await call.waits(2)
+            call.session.interrupt()
+            await call.waits(0.5)
+            assert [request.closed_by for request in at.gemini.requests] == ["client"]
+
+
+async def test_a_connection_in_reserve_that_is_lost_ends_neither_the_call_nor_the_engine() -> None:
+    async with servers() as at:
+        stt = Fallback(
+            [
+                DeepgramSTT(api_key="test", base_url=at.deepgram.url),
+                ElevenLabsSTT(api_key="test", base_url=at.elevenlabs.url, connection=ConnectionSettings(retry_for_s=2)),
+            ],
+            warm=True,
+            retry_s=20,
+        )
+        engine = Cascade(stt, MockLLM([ANSWER]), MockTTS(s_per_character=0.01))
+        async with story(engine=engine) as call:
+            await call.waits(0.2)
+            at.elevenlabs.behaviour.refuse = [401]
+            at.elevenlabs.connections[0].drop()
+            await call.waits(10)
+            assert "lost" not in call.states
+            await call.says(0.5)
+            await call.waits(5)
+            assert heard(call) == ["When are you open?", ANSWER]
+            await call.waits(20)
+            at.deepgram.behaviour.refuse = [503] * 99
+            at.deepgram.connections[0].drop()
+            await call.waits(20)
+            await call.says(0.5)
+            await call.waits(5)
+            assert heard(call) == ["When are you open?", ANSWER] * 2, "the probe has opened it again"
+            assert not call.came(ErrorRaised)

@@ -19,7 +19,7 @@ from tests.services.remote.test_llm import HELLO, answered, weather, words
 async def test_a_request_has_the_instructions_and_the_conversation() -> None:
     async with ScriptedGeminiHTTP([[Speak("Yes.")]]) as server:
         await answered(GEMINI.made(server))
-    assert server.requests[0].json == {
+    assert server.posts[0].json == {
         "systemInstruction": {"parts": [{"text": "Be brief."}]},
         "generationConfig": {},
         "contents": [{"role": "user", "parts": [{"text": "Hello?"}]}],
@@ -33,7 +33,7 @@ async def test_tool_calls_go_back_with_their_signatures() -> None:
             await call.says()
             await call.waits_until(8)
         assert call.log[-1] == "agent: It rains."
-    asked, answered_by = server.requests[-1].json["contents"][-2:]
+    asked, answered_by = server.posts[-1].json["contents"][-2:]
     assert [part["thoughtSignature"] for part in asked["parts"]] == server.signatures
     assert [part["functionCall"]["args"] for part in asked["parts"]] == [{"city": "Zürich"}, {"city": "Bern"}]
     assert [part["functionResponse"]["response"] for part in answered_by["parts"]] == [
@@ -54,7 +54,7 @@ async def test_the_call_of_another_model_has_the_signature_for_such_calls() -> N
     async with ScriptedGeminiHTTP([[Speak("It rains.")]]) as server:
         request = Request(instructions="", messages=messages, tools=(Tool(weather).spec,))
         assert words(await answered(GEMINI.made(server), request)) == "It rains."
-    turns = server.requests[0].json["contents"]
+    turns = server.posts[0].json["contents"]
     assert [turn["role"] for turn in turns] == ["user", "model", "user", "model", "user", "user"]
     assert turns[-1]["parts"] == [{"text": "[The caller is called Ann.]"}]
 
@@ -71,7 +71,7 @@ async def test_an_older_model_gets_no_signature_that_it_has_not_given() -> None:
             GeminiLLM("gemini-2.5-flash", api_key="test", base_url=server.url),
             Request(instructions="", messages=messages),
         )
-    assert "thoughtSignature" not in server.requests[0].json["contents"][1]["parts"][0]
+    assert "thoughtSignature" not in server.posts[0].json["contents"][1]["parts"][0]
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ async def test_settings_are_sent() -> None:
     async with ScriptedGeminiHTTP([[Speak("Yes.")]]) as server:
         request = Request(instructions="", messages=HELLO.messages, tools=(Tool(weather).spec,))
         await answered(GEMINI.made(server, options=options), request)
-        body = server.requests[0].json
+        body = server.posts[0].json
     assert body["generationConfig"] == {
         "maxOutputTokens": 200,
         "stopSequences": ["Bye"],

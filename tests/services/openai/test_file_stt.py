@@ -11,6 +11,7 @@ import pytest
 
 from duologue.errors import ConfigurationError
 from duologue.services.openai import OpenAIFileSTT, OpenAIFileSTTOptions
+from duologue.services.openai.api import IDLE_S
 from duologue.services.remote.errors import ConnectionLost
 from duologue.testing.scripted.http import HTTPRequest
 from duologue.testing.scripted.openai_api import ScriptedOpenAIHTTP
@@ -154,6 +155,17 @@ async def test_the_end_of_the_call_closes_the_request_on_the_wire() -> None:
             await anyio.sleep(0.2)
             caller.session.cancel()
         assert caller.requests[0].closed_by == "client"
+
+
+async def test_a_connection_is_opened_while_the_caller_speaks_after_a_silence() -> None:
+    async with line("one", "two") as caller:
+        await caller.utters()
+        await caller.until_transcribed(1)
+        await anyio.sleep(IDLE_S + 1)
+        await caller.utters()
+        assert await caller.until_transcribed(2) == ["one", "two"]
+        paths = [request.path.rpartition("/")[2] for request in caller.server.requests]
+        assert paths == ["gpt-transcribe", "transcriptions", "gpt-transcribe", "transcriptions"]
 
 
 async def test_an_utterance_without_audio_makes_no_request() -> None:

@@ -105,7 +105,7 @@ async def test_a_server_without_keys_gets_none(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setenv("OPENAI_API_KEY", "sk-of-openai")
     async with ScriptedOpenAIHTTP([[Speak("Yes.")]], key="") as server:
         assert words(await answered(OpenAILLM("llama", base_url=server.url))) == "Yes."
-        assert "authorization" not in server.requests[0].headers
+        assert "authorization" not in server.posts[0].headers
 
 
 async def test_the_environments_key_goes_to_the_environments_address(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,9 +122,40 @@ async def test_a_server_that_refuses_the_wish_for_usage_is_asked_without_it() ->
                 await call.says()
                 await call.waits_until(until)
         assert [line for line in call.log if line.startswith("agent")] == ["agent: One.", "agent: Two."]
-        assert [request.status for request in server.requests] == [400, 200, 200]
+        assert [request.status for request in server.posts] == [400, 200, 200]
         assert not [usage for usage in call.came(Usage) if usage.service == "OpenAILLM"]
         assert not call.errors
+
+
+async def test_a_server_that_takes_one_system_message_gets_notes_as_the_users() -> None:
+    note = Message(role="system", text="The caller is called Ann.")
+    messages = (*HELLO.messages, note, Message(role="assistant", text="Yes?"), note)
+    async with ScriptedOpenAIHTTP([[Speak("One.")], [Speak("Two.")]], unknown=frozenset({"stream_options"})) as server:
+        server.chat.system_first = True
+        llm = CHAT.made(server)
+        for answer in ("One.", "Two."):
+            pieces = [piece async for piece in llm.generate(Request(instructions="Be brief.", messages=messages))]
+            assert words(pieces) == answer
+        await llm.close()
+        assert [request.status for request in server.posts] == [400, 400, 200, 200]
+        assert server.posts[-1].json["messages"] == [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": "Hello?\n[The caller is called Ann.]"},
+            {"role": "assistant", "content": "Yes?"},
+            {"role": "user", "content": "[The caller is called Ann.]"},
+        ]
+
+
+async def test_a_pause_in_milliseconds_is_understood() -> None:
+    async with ScriptedOpenAIHTTP() as server:
+
+        async def refuse(request: HTTPRequest) -> None:
+            await request.answer_json(429, {"error": {"message": "Slow down."}}, {"retry-after-ms": "1500"})
+
+        server.route("POST", "/v1/chat/completions", refuse)
+        with pytest.raises(ServiceError) as limited:
+            await answered(CHAT.made(server))
+    assert limited.value.retry_after_s == 1.5
 
 
 async def test_an_option_that_a_server_refuses_is_named() -> None:
@@ -142,7 +173,7 @@ async def test_thoughts_go_back_with_their_tool_call_to_a_server_that_shows_them
             await call.says()
             await call.waits_until(6)
         assert call.log[-1] == "agent: It rains."
-        [asked] = [one for one in server.requests[-1].json["messages"] if one.get("tool_calls")]
+        [asked] = [one for one in server.posts[-1].json["messages"] if one.get("tool_calls")]
         assert asked[field] == "Where? In Bern."
 
 
@@ -153,7 +184,7 @@ async def test_what_a_server_attaches_to_a_call_goes_back_with_it() -> None:
         async with through(CHAT.made(server), "And in Bern?", tools=[Tool(weather)]) as call:
             await call.says()
             await call.waits_until(6)
-        [asked] = [one for one in server.requests[-1].json["messages"] if one.get("tool_calls")]
+        [asked] = [one for one in server.posts[-1].json["messages"] if one.get("tool_calls")]
         assert asked["tool_calls"][0]["extra_content"] == signature
 
 
@@ -245,7 +276,7 @@ async def test_settings_are_sent_as_they_are_named() -> None:
         server.chat.extra = frozenset({"top_k"})
         request = Request(instructions="", messages=HELLO.messages, tools=(Tool(weather).spec,))
         await answered(CHAT.made(server, options=options), request)
-        body = server.requests[0].json
+        body = server.posts[0].json
     assert {name: body[name] for name in ("top_p", "stop", "reasoning_effort", "parallel_tool_calls", "top_k")} == {
         "top_p": 0.5,
         "stop": ["Bye"],

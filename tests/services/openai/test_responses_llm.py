@@ -23,7 +23,7 @@ async def test_a_request_goes_on_from_the_answer_that_was_heard() -> None:
             await call.says()
             await call.waits_until(16)
         assert call.log[-3:] == ["agent: It rains.", "caller: Thanks.", "agent: Goodbye."]
-    first, second, third = (request.json for request in server.requests)
+    first, second, third = (request.json for request in server.posts)
     [called] = [item for item in server.responses.kept[second["previous_response_id"]] if "call_id" in item]
     assert "previous_response_id" not in first
     assert second["input"] == [
@@ -45,8 +45,8 @@ async def test_after_an_interruption_the_request_has_what_was_heard() -> None:
             await call.waits_until(10)
         heard = call.log[3].removeprefix("agent: ").removesuffix(" --")
         assert 0 < len(heard) < 41
-    last = server.requests[-1].json
-    assert "previous_response_id" in server.requests[1].json
+    last = server.posts[-1].json
+    assert "previous_response_id" in server.posts[1].json
     assert "previous_response_id" not in last, "the provider keeps what was said"
     assert last["input"][2:] == [
         {"role": "user", "content": "Count."},
@@ -67,7 +67,7 @@ async def test_an_answer_that_was_broken_off_leaves_the_one_before_it() -> None:
         await call.waits_until(6.5)
         await call.says(interrupting=True)
         await call.waits_until(10)
-    second, third = (request.json for request in server.requests[1:])
+    second, third = (request.json for request in server.posts[1:])
     assert second["previous_response_id"] == third["previous_response_id"]
     assert [item["role"] for item in third["input"]] == ["user", "assistant", "user"]
 
@@ -84,7 +84,7 @@ async def test_an_answer_that_the_provider_has_forgotten_is_no_loss() -> None:
             "agent: Two.",
             "agent: Three.",
         ]
-    assert [request.status for request in server.requests] == [200, 400, 200, 200], "asked once, then never again"
+    assert [request.status for request in server.posts] == [200, 400, 200, 200], "asked once, then never again"
 
 
 async def test_without_store_the_encrypted_reasoning_goes_back_with_its_call() -> None:
@@ -96,9 +96,9 @@ async def test_without_store_the_encrypted_reasoning_goes_back_with_its_call() -
             await call.waits_until(8)
         assert call.log[-1] == "agent: It rains."
         assert not server.responses.kept
-    kinds = [item.get("type", "message") for item in server.requests[-1].json["input"]]
+    kinds = [item.get("type", "message") for item in server.posts[-1].json["input"]]
     assert kinds == ["message", "reasoning", "function_call", "function_call_output"]
-    assert server.requests[-1].json["input"][1]["encrypted_content"]
+    assert server.posts[-1].json["input"][1]["encrypted_content"]
 
 
 async def test_an_answer_that_only_its_end_tells_is_spoken() -> None:
@@ -117,7 +117,7 @@ async def test_settings_are_sent_as_they_are_named() -> None:
     async with ScriptedOpenAIHTTP([[Speak("Yes.")]]) as server:
         request = Request(instructions="Be brief.", messages=HELLO.messages, tools=(Tool(weather).spec,))
         await answered(RESPONSES.made(server, options=options), request)
-        body = server.requests[0].json
+        body = server.posts[0].json
     tools = body.pop("tools")
     assert tools[0]["name"] == "weather"
     assert body == {

@@ -156,7 +156,7 @@ async def test_the_choice_of_tools_is_obeyed(vendor: Vendor) -> None:
             async for _ in llm.generate(request):
                 pass
         await llm.close()
-        required, named = (json.dumps(request.json) for request in server.requests)
+        required, named = (json.dumps(request.json) for request in server.posts)
     assert (
         ('"ANY"' in required)
         if vendor is GEMINI
@@ -173,7 +173,7 @@ async def test_options_are_checked_and_sent(vendor: Vendor) -> None:
             await call.session.send(Configure(options={"wings": 2}))
             await call.says()
             await call.waits_until(4)
-        body = server.requests[0].json
+        body = server.posts[0].json
         assert body.get("generationConfig", body)["temperature"] == 0.5
     assert ["temperature" in text or "wings" in text for text in told(call)] == [True, True]
 
@@ -188,7 +188,7 @@ async def test_an_interruption_closes_the_request_on_the_wire(vendor: Vendor, be
         await call.waits_until(1.5)
         call.session.interrupt()
         await anyio.sleep(0.05)
-        [request] = server.requests
+        [request] = server.posts
         assert request.closed_by == "client"
         assert request.closed_at == pytest.approx(1.5, abs=0.05)
         assert not server.open_connections
@@ -204,7 +204,19 @@ async def test_an_idle_connection_is_used_again(vendor: Vendor) -> None:
             await call.waits_until(60)
             await call.says()
             await call.waits_until(65)
-        assert [request.connection for request in server.requests] == [1, 1]
+        assert [request.connection for request in server.posts] == [1, 1]
+
+
+async def test_a_connection_is_opened_while_the_caller_speaks(vendor: Vendor) -> None:
+    async with vendor.serve([[Speak("One.")], [Speak("Two.")], [Speak("Three.")]]) as server:
+        async with through(vendor.made(server)) as call:
+            for at in (0, 60, 600):
+                await call.waits_until(at)
+                await call.says(1.0)
+            await call.waits_until(605)
+        assert [request.method for request in server.requests] == ["GET", "POST", "POST", "GET", "POST"]
+        first, asked = server.requests[:2]
+        assert first.at < 0.1 < 1.0 < asked.at
 
 
 async def test_the_end_of_the_call_closes_the_connection(vendor: Vendor) -> None:
@@ -251,7 +263,7 @@ async def test_each_limit_of_time_has_its_error(vendor: Vendor, script: list[Any
         assert await failure(llm) == problem
         assert anyio.current_time() - began == pytest.approx(at, abs=0.1)
         await anyio.sleep(0.05)
-        assert server.requests[0].closed_by == "client"
+        assert server.posts[0].closed_by == "client"
 
 
 async def test_a_model_that_thinks_is_given_its_time(vendor: Vendor) -> None:
@@ -272,7 +284,7 @@ async def test_a_rate_limit_is_waited_for(vendor: Vendor) -> None:
         assert call.log[1:] == ["agent: Yes."]
         assert call.came(ResponseStarted)
         assert not call.errors
-        assert server.requests[1].at - server.requests[0].at == pytest.approx(2.0, abs=0.05)
+        assert server.posts[1].at - server.posts[0].at == pytest.approx(2.0, abs=0.05)
 
 
 async def test_an_overloaded_server_is_asked_once_more(vendor: Vendor) -> None:
@@ -389,7 +401,7 @@ async def test_an_answer_without_an_end_is_cut(vendor: Vendor) -> None:
         async with through(llm) as call:
             await call.says()
             await call.waits_until(30)
-            assert server.requests[0].closed_by == "client"
+            assert server.posts[0].closed_by == "client"
         assert told(call) == ["an answer is longer than 100 characters: the rest is left out"]
 
 
@@ -464,7 +476,7 @@ async def test_an_endless_event_ends_the_answer(vendor: Vendor) -> None:
         with pytest.raises(BadInput, match="larger than"):
             await answered(vendor.made(server))
         await anyio.sleep(0.05)
-        assert server.requests[0].closed_by == "client"
+        assert server.posts[0].closed_by == "client"
 
 
 # -- the cache of prompts ----------------------------------------------------------------------------------------------
@@ -476,7 +488,7 @@ async def test_each_request_begins_with_the_one_before_it(vendor: Vendor) -> Non
             for turn in range(12):
                 await call.says()
                 await call.waits_until(5 * (turn + 1))
-        prompts = [request.notes["prompt"] for request in server.requests]
+        prompts = [request.notes["prompt"] for request in server.posts]
         assert len(prompts) == 12
         for earlier, later in itertools.pairwise(prompts):
             assert later.startswith(earlier)

@@ -42,7 +42,7 @@ async def test_the_sdk_reads_a_chat() -> None:
 
 
 async def test_the_sdk_reads_a_response() -> None:
-    script = [[Speak("It rains."), CallTool("weather", {"city": "Bern"})], [Refuse("I cannot.")]]
+    script: list[list[Any]] = [[Speak("It rains."), CallTool("weather", {"city": "Bern"})], [Refuse("I cannot.")]]
     async with ScriptedOpenAIHTTP(script) as server, client(server) as openai:
         async with openai.responses.stream(model="m", input=ASK) as stream:
             whole = await stream.get_final_response()

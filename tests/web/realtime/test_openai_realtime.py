@@ -8,6 +8,7 @@ from typing import Any
 import anyio
 import pytest
 
+from duologue.frames import Usage
 from duologue.services.context import ToolRequest
 from tests.testing.scripted.openai_client import MANUAL, RATE, silence
 from tests.web.realtime.calls import Mocks, call, speech
@@ -25,6 +26,7 @@ async def test_a_spoken_turn_is_answered_with_audio_and_both_transcripts() -> No
     async with call(mocks) as client:
         assert client.events[0]["session"]["model"] == "local"
         await client.update(audio={"input": {"transcription": {"model": "any"}}})
+        mocks.sessions[0].broadcast(Usage(service="Test", output_tokens=100, discarded=True))
         await client.speak(silence(1.0) + speech(1.0) + silence(1.0))
         done = await client.until("response.done")
         started = client.all("input_audio_buffer.speech_started")

@@ -14,7 +14,7 @@ import pytest
 from duologue import Agent, Pipeline, Session
 from duologue.audio.pcm import interleave
 from duologue.errors import ConfigurationError, ServiceError, ToolError
-from duologue.frames import AudioLevel, Dtmf, ErrorRaised, Frame, UserAudio
+from duologue.frames import AudioLevel, Dtmf, ErrorRaised, Frame, Usage, UserAudio
 from duologue.services.llm import Request, ToolRequest
 from duologue.transports.memory import MemoryTransport
 from duologue.web.rtvi.rtvi import ClientTool
@@ -470,6 +470,8 @@ async def test_muting_levels_usage_and_errors_are_told() -> None:
         assert client.kinds("user-mute-started", "user-mute-stopped") == ["user-mute-started", "user-mute-stopped"]
         call.session.broadcast(AudioLevel(who="agent", dbfs=-20.0))
         assert client.told("bot-audio-level") == [{"value": 0.1}]
+        call.session.broadcast(Usage(service="Test", input_tokens=1, characters=5, discarded=True))
+        assert client.told("metrics") == []
         call.session.report(ServiceError("no line"), "Test")
         call.session.report(RuntimeError("the password is 1234"), "Test")
         assert client.told("error") == [

@@ -82,7 +82,7 @@ class MixEnd(FarEnd):
 
     @property
     def option(self) -> Any:
-        body = self.scripted.llm_server.requests[-1].json
+        body = self.scripted.llm_server.posts[-1].json
         return body.get("generationConfig", body).get("temperature")
 
     @property

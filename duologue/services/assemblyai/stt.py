@@ -1,0 +1,151 @@
+"""`AssemblyAISTT`: AssemblyAI's streaming speech-to-text over one connection."""
+
+from __future__ import annotations
+
+import os
+import ssl
+import time
+from collections.abc import Sequence
+from urllib.parse import urlencode
+
+import msgspec
+
+from ...errors import ConfigurationError, check_installed
+from ...frames import Word
+from ..remote.connection import ConnectionSettings
+from ..remote.dialect import Event, GoingAway, Opened, Refused, Wire, WireMessage
+from ..remote.errors import fatal
+from ..remote.service import Setup
+from ..remote.stt import Recognized, RemoteSTT, STTDialect
+from ..remote.websocket import open_websocket
+from .wire import RATE, AssemblyAIMessage, AssemblyAISTTOptions, HeardWord, decode_assemblyai
+
+LEAST_BYTES = 2 * RATE // 20
+"""Bytes of the shortest audio that the vendor takes in a message: 50 ms."""
+ANSWER_S = 2.0
+"""Seconds to wait for the end of a turn, which does not come if the vendor has ended it before."""
+FINAL_CODES = (1008, 3006)
+"""Error codes for a refused key or account, and for a malformed request."""
+
+
+class AssemblyAISTTDialect(STTDialect):
+    """Translates for one connection. Audio is collected, because the vendor refuses messages of less than 50 ms."""
+
+    confirms_opening = True
+    times_from = "utterance"
+    answers_within_s = ANSWER_S
+
+    def __init__(self) -> None:
+        self._waiting = b""
+        self._sent = self._began = 0  # bytes
+        self._asked = self._started = False
+        self._ended = -1  # the latest turn of the vendor whose end has come
+
+    def begin(self) -> Sequence[WireMessage]:
+        """Note the place in the session's audio at which an utterance begins."""
+        self._waiting, self._began, self._asked = b"", self._sent, False
+        return ()
+
+    def audio(self, pcm: bytes) -> Sequence[WireMessage]:
+        """Return the message with the audio that has been collected, if it is long enough."""
+        self._waiting += pcm
+        return self._flushed() if len(self._waiting) >= LEAST_BYTES else ()
+
+    def finish(self) -> Sequence[WireMessage]:
+        """Return the rest of the audio, filled up with silence, and the message that ends the turn."""
+        self._asked = True
+        self._waiting = self._waiting.ljust(LEAST_BYTES, b"\0") if self._waiting else b""
+        return (*self._flushed(), '{"type":"ForceEndpoint"}')
+
+    def _flushed(self) -> Sequence[WireMessage]:
+        pcm, self._waiting = self._waiting, b""
+        self._sent += len(pcm)
+        return (pcm,) if pcm else ()
+
+    def read(self, message: WireMessage) -> Sequence[Event]:
+        """Return the events in a message."""
+        got = decode_assemblyai(message)
+        match got.type:
+            case "Begin":
+                self._started = True
+                left_s = (got.expires_at or 0.0) - time.time()
+                return (Opened(left_s=left_s if left_s > 60 else None),)
+            case "Turn":
+                return self._turn(got)
+            case "Error":
+                code, text = got.error_code or 0, got.error or ""
+                final = fatal(reason=text) or (code in FINAL_CODES and "concurrent" not in text.lower())
+                if self._started and not final:
+                    return (GoingAway(left_s=0.0, reason=f"{code}: {text}"),)
+                return (Refused(code=str(code), message=text, fatal=final),)
+        return ()
+
+    def _turn(self, got: AssemblyAIMessage) -> Sequence[Event]:
+        order = self._ended + 1 if got.turn_order is None else got.turn_order
+        if order <= self._ended:
+            return ()  # its end has come
+        words = got.words or ()
+        if not (got.end_of_turn and got.turn_is_formatted is not False):
+            return (Recognized(text=" ".join(word.text for word in words) or got.transcript or ""),)
+        self._ended, last, self._asked = order, self._asked, False
+        said = Recognized(
+            text=got.transcript or "",
+            final=True,
+            last=last,
+            confidence=min((word.confidence for word in words), default=1.0),
+            language=got.language_code or "",
+            words=tuple(self._timed(word) for word in words),
+        )
+        return (said,)
+
+    def _timed(self, word: HeardWord) -> Word:
+        """Return a word with times of the utterance; AssemblyAI's are times of the session's audio."""
+        began_s = self._began / (2 * RATE)
+        start_s = max(0.0, word.start / 1000 - began_s)
+        return Word(f"{word.text} ", start_s, max(start_s, word.end / 1000 - began_s))
+
+
+class AssemblyAISTT(RemoteSTT):
+    """AssemblyAI's streaming speech-to-text: the key is ASSEMBLYAI_API_KEY or `api_key`.
+
+    The pipeline ends each utterance; AssemblyAI may divide a long one. Raises ConfigurationError without a key or for
+    an option that AssemblyAI would refuse, MissingExtra without the extra `remote`.
+    """
+
+    sample_rate = RATE
+    extra = "remote"
+
+    def __init__(
+        self,
+        *,
+        api_key: str = "",
+        base_url: str = "wss://streaming.assemblyai.com",
+        options: AssemblyAISTTOptions | None = None,
+        connection: ConnectionSettings | None = None,
+        ssl_context: ssl.SSLContext | None = None,
+    ) -> None:
+        check_installed("remote", "websockets")
+        super().__init__(connection=connection)
+        self._key = (api_key or os.environ.get("ASSEMBLYAI_API_KEY", "")).strip()
+        if not self._key:
+            raise ConfigurationError("AssemblyAI needs an API key: set ASSEMBLYAI_API_KEY or give api_key")
+        self.options = options or AssemblyAISTTOptions()
+        self.model, self._base_url, self._ssl_context = self.options.model, base_url.rstrip("/"), ssl_context
+
+    def setup(self) -> Setup:
+        """Return nothing: the model finds the language."""
+        return ()
+
+    async def dial(self, setup: Setup) -> Wire:
+        """Open a connection."""
+        query = {"sample_rate": str(RATE), "encoding": "pcm_s16le", "speech_model": self.model, "format_turns": "true"}
+        if self.options.keyterms:
+            query["keyterms_prompt"] = msgspec.json.encode(self.options.keyterms).decode()
+        if self.options.max_turn_silence_ms is not None:
+            query["max_turn_silence"] = str(self.options.max_turn_silence_ms)
+        address = f"{self._base_url}/v3/ws?{urlencode(query)}"
+        return await open_websocket(address, headers={"Authorization": self._key}, ssl_context=self._ssl_context)
+
+    def dialect(self, setup: Setup) -> AssemblyAISTTDialect:
+        """Return a translator for one connection."""
+        return AssemblyAISTTDialect()
