@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from ...frames import ResponseStarted, Signal, Usage
 from ..ahead import PREPARED_S, Prepare
-from ..spoken_text import Reader, Rules
+from ..spoken_text import Reader, ReadingRules
 from .connection import Connection
 from .speech_context import SpeechContext
 
@@ -16,7 +16,7 @@ class Opener(Protocol):
     """The part of a `RemoteTTS` that this class uses."""
 
     model: str
-    reading: Rules | None
+    reading: ReadingRules | None
 
     @property
     def name(self) -> str: ...
