@@ -109,10 +109,12 @@ def test_the_local_services_need_neither_key_nor_network(tmp_path: Path) -> None
 def test_prices_of_a_file_replace_those_of_the_package(folder: Path, tmp_path: Path) -> None:
     prices = tmp_path / "prices.json"
     prices.write_text(json.dumps([{"model": "nova-3", "usd": 0.6, "per": "minute"}]))
+    (folder / "hello_world.txt").write_text("Hello, [/b] world!")  # not markup of the terminal
     ask = ("stt", "--services", "deepgram", "--clips", folder, "--snr", "", "--scripted", "--virtual")
     result = lab(*ask, "--out", tmp_path, "--prices", prices)
     assert result.exit_code == 0, result.output
     assert "36.00" in result.output
+    assert "Hello, [/b] world!" in result.output
     assert "No price" not in result.output
     for row in rows(tmp_path / "stt.csv"):
         assert float(row["usd"]) == pytest.approx(float(row["audio_s"]) / 100, abs=1e-6)

@@ -23,7 +23,7 @@ class Lab(ABC):
         self.language, self.scripted, self.out = language, scripted, out
         self.entries = named_services(self.kind, services, scripted=scripted)
         self.prices = read_prices(prices)
-        self.console = Console()
+        self.console = Console(markup=False, highlight=False)  # a transcript may have brackets
 
     def run(self, *, virtual: bool = False) -> int:
         """Measure, and show the results. Returns the exit status: 0, or 1 if a service failed everywhere."""

@@ -79,7 +79,7 @@ class STTLab(Lab):
             self.rows += (self._row(entry, stt.model, *pair) for pair in zip(self.clips, heard, strict=True))
 
     def _tell(self, clip: Clip, heard: Understood) -> None:
-        self.console.print(f"  {clip.name}: {heard.text or heard.error or NONE}", style="dim", highlight=False)
+        self.console.print(f"  {clip.name}: {heard.text or heard.error or NONE}", style="dim")
 
     def _row(self, entry: Entry, model: str, played: tuple[float | None, Clip], heard: Understood) -> STTRow:
         level, clip = played
@@ -138,7 +138,7 @@ class STTLab(Lab):
         picture.lines("word error rate, %", places, rates)
         picture.bars("final text, ms after the speech (median)", {k: times(1000, v) for k, v in finals.items()})
         picture.save(self.out / "stt.png")
-        self.console.print(f"  {self.out / 'stt.csv'}\n  {self.out / 'stt.png'}", highlight=False)
+        self.console.print(f"  {self.out / 'stt.csv'}\n  {self.out / 'stt.png'}")
         return 1 if failed else 0
 
 

@@ -253,7 +253,7 @@ class TTSLab(Lab):
         picture.bars("first audio, ms after the text (median)", {k: times(1000, v) for k, v in firsts.items()})
         picture.bars("the judge's word error rate, %", {k: times(100, v) for k, v in rates.items()})
         picture.save(self.out / "tts.png")
-        self.console.print(f"  {self.out / 'tts.csv'}\n  {self.out / 'tts.png'}", highlight=False)
+        self.console.print(f"  {self.out / 'tts.csv'}\n  {self.out / 'tts.png'}")
         return 1 if failed else 0
 
     def _explain(self) -> None:
