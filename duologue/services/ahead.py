@@ -12,7 +12,7 @@ import anyio
 
 from ..frames import BotText, Output, ResponseStarted
 from .service import stream_of
-from .spoken_text import Reader, Rules
+from .spoken_text import Reader, ReadingRules
 
 MAX_HELD_BYTES = 2**20
 """Audio of a sentence that is kept until its turn comes: 20 s at 24 kHz. Then its synthesis waits."""
@@ -41,7 +41,7 @@ class Synthesizing(Protocol):
     ahead: int
     sample_rate: int
     language: str
-    reading: Rules | None
+    reading: ReadingRules | None
 
     @property
     def session(self) -> Any: ...

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from ...frames import ResponseStarted
 from ..ahead import PREPARED_S, Prepare
-from ..spoken_text import Reader, Rules
+from ..spoken_text import Reader, ReadingRules
 from .connection import Connection
 from .speech_context import SpeechContext
 
@@ -15,7 +15,7 @@ from .speech_context import SpeechContext
 class Opener(Protocol):
     """The part of a `RemoteTTS` that this class uses."""
 
-    reading: Rules | None
+    reading: ReadingRules | None
 
     def tell_discarded(self, characters: int, seconds: float) -> None: ...
     def new_context(self, response: ResponseStarted, language: str, reader: Reader) -> SpeechContext: ...
