@@ -7,18 +7,21 @@ A transcript comes 100 ms after the end of an utterance, the first token 150 ms 
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import json
 import os
 import sys
 from collections.abc import Callable
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeVarTuple, Unpack
 
 from benchmarks._report import cpu_s
 from duologue.services.cascade import Cascade
 from duologue.services.vendors import Kind, find
 from duologue.testing.scripted.server import Asked, Speak
 from duologue.testing.scripted.vendors import Delays, ScriptedCascade
+
+Ts = TypeVarTuple("Ts")
 
 TRANSCRIPT_S, FIRST_TOKEN_S, FIRST_AUDIO_S = 0.1, 0.15, 0.08
 NOMINAL_S = TRANSCRIPT_S + FIRST_TOKEN_S + FIRST_AUDIO_S
@@ -86,7 +89,14 @@ class _Loop(asyncio.SelectorEventLoop):
 
     told: Callable[[float, float], None] = staticmethod(lambda due, late: None)
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> asyncio.TimerHandle:
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: contextvars.Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Call a function at a time, and tell how late the call was."""
         if when - self.time() < TOLD_FROM_S - 0.01:
             return super().call_at(when, callback, *args, context=context)
 
@@ -97,7 +107,7 @@ class _Loop(asyncio.SelectorEventLoop):
         return super().call_at(when, fire, context=context)
 
 
-async def _serve(stt: str, llm: str, tts: str, tells: bool) -> None:
+async def _serve(stt: str, llm: str, tts: str) -> None:
     os.sched_setaffinity(0, set(range(os.cpu_count() or 1)) - os.sched_getaffinity(0) or os.sched_getaffinity(0))
     delays = Delays(transcript_s=TRANSCRIPT_S, first_token_s=FIRST_TOKEN_S, first_audio_s=FIRST_AUDIO_S, pace=PACE)
     async with ScriptedCascade(stt, llm, tts, _answer, _transcript, delays=delays) as servers:
@@ -106,8 +116,8 @@ async def _serve(stt: str, llm: str, tts: str, tells: bool) -> None:
             arguments.pop("options", None)
         print(json.dumps(given), flush=True)
         loop = asyncio.get_running_loop()
-        if tells and isinstance(loop, _Loop):
-            loop.told = lambda due, late: print(json.dumps((due, late)), flush=True)
+        assert isinstance(loop, _Loop)
+        loop.told = lambda due, late: print(json.dumps((due, late)), flush=True)
         await loop.run_in_executor(None, sys.stdin.read)
 
 
@@ -121,4 +131,4 @@ def _transcript(pcm: bytes, rate: int) -> str:
 
 if __name__ == "__main__":
     with asyncio.Runner(loop_factory=_Loop) as runner:
-        runner.run(_serve(*sys.argv[1:4], tells=True))
+        runner.run(_serve(sys.argv[1], sys.argv[2], sys.argv[3]))

@@ -6,14 +6,15 @@ transcript takes 100 ms, a first token 150 ms, first audio 80 ms.
 A turn runs from the moment at which the microphone gave the chunk that completed the endpointing's silence to the first
 chunk with sound that the transport has written. `nominal` is its length without the vendors' 330 ms; `overhead` is
 without what their timers took in fact. Both have the sockets, the SDKs and the servers' own work. `cpu_ms` is this
-process's CPU time in that stretch. `first_overhead_ms` is that of the first turn of a call.
+process's CPU time in that stretch. `first_overhead_ms` is that of the first turn of a call. "The framework's part" is
+the difference to "bare SDKs", an asyncio program that sends and receives the same messages with the SDKs alone
+(`benchmarks._bare_cascade`): no detection of speech, no turn-taking, no log, no playout.
 
 "Flux" is the time from the end of the caller's speech to the first chunk with Deepgram's Flux, which tells the end of a
 turn after 500 ms of silence; with eager ends of turns it tells a likely one after 200 ms.
 
 The rows of calls have the CPU time of a minute of call, with this many calls in one process: a microphone that is on, a
-question every 8 s, an answer of 5 s. "bare SDKs" is an asyncio program that sends and receives the same messages with
-the SDKs alone (`benchmarks._bare_cascade`): no detection of speech, no turn-taking, no log, no playout.
+question every 8 s, an answer of 5 s.
 `--profile 1` prints the functions that took the most time in the calls instead.
 """
 
@@ -26,6 +27,7 @@ import os
 import pstats
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
@@ -46,6 +48,8 @@ PERIOD_S = 8.0
 BARE_PERIOD_S = 5.0
 """The same for the bare call whose turns are measured."""
 WARM_UP_S = 5.0
+ROUND = 6
+"""Turns of a call before the other program has its turn."""
 PAUSE_S = 1.0
 """Seconds between two turns whose latency is measured."""
 
@@ -78,68 +82,90 @@ class Call:
             raise failure
 
 
-async def turns_of_a_call(vendors: Vendors, turns: int) -> dict[str, float]:
-    """Return the figures of the turns of one call, in milliseconds."""
-    call, loop = Call(vendors), asyncio.get_running_loop()
-    nominal: list[float] = []
-    overhead: list[float] = []
-    cpu: list[float] = []
+@dataclass
+class Turns:
+    """The milliseconds of each turn, without the first of each call."""
 
-    heard: asyncio.Future[tuple[float, float]] = loop.create_future()
-    began: list[tuple[float, float]] = []
+    nominal: list[float] = field(default_factory=list)
+    overhead: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    first: list[float] = field(default_factory=list)
+    """The overhead of the first turn of each call."""
+
+    def add(self, turns: list[Turn], vendors: Vendors) -> None:
+        """Add the turns of a call."""
+        for place, turn in enumerate(turns):
+            nominal = (turn.ended - turn.began - NOMINAL_S) * 1000
+            overhead = nominal - vendors.late_s(turn.began, turn.ended) * 1000
+            if place == 0:
+                self.first.append(overhead)
+                continue
+            self.nominal.append(nominal)
+            self.overhead.append(overhead)
+            self.cpu.append((turn.cpu_after - turn.cpu_before) * 1000)
+
+    def figures(self) -> dict[str, float]:
+        """Return the figures of the row."""
+        return {
+            "overhead_ms_p50": round(percentile(self.overhead, 50), 2),
+            "overhead_ms_p95": round(percentile(self.overhead, 95), 2),
+            "nominal_ms_p50": round(percentile(self.nominal, 50), 2),
+            "nominal_ms_p95": round(percentile(self.nominal, 95), 2),
+            "first_overhead_ms": round(percentile(self.first, 50), 2),
+            "cpu_ms_p50": round(percentile(self.cpu, 50), 2),
+        }
+
+
+async def turns_of_a_call(vendors: Vendors, turns: int) -> list[Turn]:
+    """Return the turns of one call."""
+    call, loop = Call(vendors), asyncio.get_running_loop()
+    done: list[Turn] = []
+    heard = anyio.Event()
 
     def first_chunk(pcm: bytes, at: float) -> None:
-        if began and not heard.done() and any(pcm):
-            heard.set_result((loop.time(), time.process_time()))
+        if done and not heard.is_set() and any(pcm):
+            done[-1].ended, done[-1].cpu_after = loop.time(), time.process_time()
+            heard.set()
 
     async def drive(microphone: Microphone) -> None:
         nonlocal heard
-        call.turn_ends.then = lambda: began.append((microphone.sent_at, time.process_time()))
+        call.turn_ends.then = lambda: done.append(Turn(microphone.sent_at, time.process_time()))
         call.transport.on_audio(first_chunk)
         for _ in range(turns + 1):
             await anyio.sleep(PAUSE_S)
-            heard = loop.create_future()
-            began.clear()
+            heard = anyio.Event()
             microphone.say(speech())
             async with asyncio.timeout(30):
-                ended_at, cpu_then = await heard
-            (began_at, cpu_before), *_ = began
-            await anyio.sleep(0.2)  # the vendors' process tells of its timers
-            total = ended_at - began_at
-            nominal.append((total - NOMINAL_S) * 1000)
-            overhead.append((total - NOMINAL_S - vendors.late_s(began_at, ended_at)) * 1000)
-            cpu.append((cpu_then - cpu_before) * 1000)
+                await heard.wait()
             call.session.interrupt("next turn")
 
     await call.run(drive)
-    return _figures(nominal[1:], overhead[1:], cpu[1:], first=overhead[0])
+    return done
 
 
-async def bare_turns(vendors: Vendors, turns: int) -> dict[str, float]:
-    """Return the figures of the turns of one bare call, in milliseconds."""
+async def bare_turns(vendors: Vendors, turns: int) -> list[Turn]:
+    """Return the turns of one bare call."""
     done: list[Turn] = []
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(bare_call, vendors, speech(), BARE_PERIOD_S, done)
-        while len(done) <= turns + 1:
+        while len(done) <= turns or not done[turns].ended:
             await anyio.sleep(0.1)
         tasks.cancel_scope.cancel()
-    done = [turn for turn in done if turn.ended]
-    nominal = [(turn.ended - turn.began - NOMINAL_S) * 1000 for turn in done]
-    late = [vendors.late_s(turn.began, turn.ended) * 1000 for turn in done]
-    overhead = [total - share for total, share in zip(nominal, late, strict=True)]
-    cpu = [(turn.cpu_after - turn.cpu_before) * 1000 for turn in done]
-    return _figures(nominal[1:], overhead[1:], cpu[1:], first=overhead[0])
+    return done[: turns + 1]
 
 
-def _figures(nominal: list[float], overhead: list[float], cpu: list[float], *, first: float) -> dict[str, float]:
-    return {
-        "overhead_ms_p50": round(percentile(overhead, 50), 2),
-        "overhead_ms_p95": round(percentile(overhead, 95), 2),
-        "nominal_ms_p50": round(percentile(nominal, 50), 2),
-        "nominal_ms_p95": round(percentile(nominal, 95), 2),
-        "first_overhead_ms": round(first, 2),
-        "cpu_ms_p50": round(percentile(cpu, 50), 2),
-    }
+async def compare(vendors: Vendors, turns: int) -> dict[str, dict[str, float]]:
+    """Return the rows of turns: bare calls and ours take turns, because the machine differs from minute to minute."""
+    bare, ours = Turns(), Turns()
+    for _ in range(max(1, turns // ROUND)):
+        for row, measured in ((bare, bare_turns), (ours, turns_of_a_call)):
+            done = await measured(vendors, ROUND)
+            await anyio.sleep(0.2)  # the vendors' process tells of its timers
+            row.add(done, vendors)
+    rows = {"a turn, bare SDKs": bare.figures(), "a turn": ours.figures()}
+    theirs, own = rows.values()
+    rows["the framework's part"] = {name: round(own[name] - theirs[name], 2) for name in own}
+    return rows
 
 
 async def answers_after(vendors: Vendors, turns: int) -> dict[str, float]:
@@ -202,8 +228,7 @@ async def main(turns: int, calls: int, seconds: float, profiling: bool) -> dict[
     rows: dict[str, dict[str, float]] = {}
     async with Vendors() as vendors:
         if not profiling:
-            rows["a turn, bare SDKs"] = await bare_turns(vendors, turns)
-            rows["a turn"] = await turns_of_a_call(vendors, turns)
+            rows |= await compare(vendors, turns)
             bare = [lambda: bare_call(vendors, speech(), PERIOD_S)] * calls
             rows[f"{calls} calls, bare SDKs"] = await cost(list(bare), seconds)
         profiler = cProfile.Profile()

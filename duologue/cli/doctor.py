@@ -144,7 +144,7 @@ def _report_lines(report: dict[str, Any]) -> Iterator[str]:
 
 
 def _state(service: dict[str, Any]) -> str:
-    """Return whether a service can be used, or what it lacks."""
+    """Return "ready", or the package and the key that a service lacks."""
     lacks = [] if service["installed"] else [f"pip install 'duologue[{service['extra']}]'"]
     if service["keys"] and not service["key"]:
         lacks.append(f"set {' or '.join(service['keys'])}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from duologue.services.llm import LLM
 from duologue.services.native.engine import SpeechToSpeech
 from duologue.services.stt import STT
 from duologue.services.tts import TTS
-from duologue.services.vendors import OFFERS, Offer, find, offered
+from duologue.services.vendors import OFFERS, Kind, Offer, find, offered
 from duologue.testing.scripted.vendors import EARS, MODELS, MOUTHS
 
 ROOT = Path(__file__).parents[2]
@@ -59,7 +60,8 @@ def test_an_unknown_name_is_refused_with_those_that_there_are() -> None:
 
 
 def test_every_paid_service_has_a_scripted_server() -> None:
-    for kind, servers in (("stt", EARS), ("llm", MODELS), ("tts", MOUTHS)):
+    scripted: dict[Kind, Collection[str]] = {"stt": EARS, "llm": MODELS, "tts": MOUTHS}
+    for kind, servers in scripted.items():
         assert set(servers) == {name for name, offer in offered(kind).items() if offer.keys}
 
 

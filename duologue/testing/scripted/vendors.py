@@ -191,7 +191,7 @@ class ScriptedCascade:
         found: dict[Kind, dict[str, Any]] = {
             kind: {"api_key": KEY, "base_url": server.url} for kind, server in servers.items()
         }
-        if self.tts == "openai":  # at another address than OpenAI's any voice is taken, unless they are told
+        if self.tts == "openai":  # without them any voice is taken at another address than OpenAI's
             found["tts"]["options"] = OpenAITTSOptions(voices=voices_of(DEFAULT_TTS_MODEL))
         return found
 

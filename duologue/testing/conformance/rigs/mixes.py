@@ -43,8 +43,11 @@ class MixEnd(FarEnd):
 
     def __init__(self, model: Model | Sequence[Sequence[Act]], rig: MixRig, conditions: Conditions) -> None:
         super().__init__(model, rig.manners)
+        stt, llm, tts = rig.mix
         self.scripted = ScriptedCascade(
-            *rig.mix,
+            stt,
+            llm,
+            tts,
             self.note,
             understand,
             understand_so_far,
