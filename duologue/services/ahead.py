@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Protocol
 
 import anyio
 
-from ..frames import BotText, Output, ResponseStarted, Signal, Usage
+from ..frames import BotText, Output, ResponseStarted
 from .service import stream_of
-from .spoken_text import Reader, Rules
+from .spoken_text import Reader, ReadingRules
 
 MAX_HELD_BYTES = 2**20
 """Audio of a sentence that is kept until its turn comes: 20 s at 24 kHz. Then its synthesis waits."""
@@ -41,13 +41,11 @@ class Synthesizing(Protocol):
     ahead: int
     sample_rate: int
     language: str
-    reading: Rules | None
+    reading: ReadingRules | None
 
     @property
-    def at_work(self) -> Any: ...
-    @property
     def session(self) -> Any: ...
-    def broadcast(self, signal: Signal) -> None: ...
+    def tell_discarded(self, characters: int, seconds: float) -> None: ...
     def synthesize(self, text: str, voice: str) -> AsyncIterator[Any]: ...
     def spawn(self, function: Callable[..., Coroutine[Any, Any, Any]], *args: Any) -> None: ...
 
@@ -89,16 +87,7 @@ class Ahead:
         prepared, self._prepared = self._prepared, None
         if prepared is not None:
             prepared.cancel()
-            speaker = self._speaker
-            speaker.broadcast(
-                Usage(
-                    service=speaker.at_work.name,
-                    model=speaker.at_work.model,
-                    characters=len(prepared.text),
-                    output_audio_s=prepared.bytes / (2 * speaker.sample_rate),
-                    discarded=True,
-                )
-            )
+            self._speaker.tell_discarded(len(prepared.text), prepared.bytes / (2 * self._speaker.sample_rate))
 
     def interrupt(self) -> None:
         """Throw away what was prepared, also if its turn has come."""

@@ -96,7 +96,7 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
 DEFAULT_BUDGET = Budget()
 
 
-class Part(NamedTuple):
+class LogPart(NamedTuple):
     """The newest items of a log within a budget, oldest first; the ids of the images among them that do not fit.
 
     `cut` is True if older items do not fit.
@@ -126,7 +126,7 @@ def messages(
 def rendered(
     conversation: Conversation,
     ledger: Ledger,
-    part: Part,
+    part: LogPart,
     budget: Budget,
     *,
     open_calls: bool = True,
@@ -152,17 +152,17 @@ def rendered(
         if asked:
             _add_calls(out, asked, results)
         if _is_words(item):  # else its transcript is still to come
-            _add(out, Message(role="user", text=f"[{item.author}] {item.text}" if item.author else item.text))
+            _append(out, Message(role="user", text=f"[{item.author}] {item.text}" if item.author else item.text))
         elif _is_image(item):
-            _add(out, _image_message(item, item.id in hidden))
+            _append(out, _image_message(item, item.id in hidden))
         elif item.kind in ("handoff", "note") and item.text:
             out.append(Message(role="system", text=item.text))
         elif item.role == "agent" and (text := item.text or ledger.text_of(item.id)):
-            _add(out, Message(role="assistant", text=text))
+            _append(out, Message(role="assistant", text=text))
     if asked:
         _add_calls(out, asked, results)
     if guess:
-        _add(out, Message(role="user", text=guess))
+        _append(out, Message(role="user", text=guess))
     return (*_recent(out, budget.messages), *_news(conversation, items, ledger, guess))
 
 
@@ -188,13 +188,13 @@ def _news(conversation: Conversation, items: Sequence[Item], ledger: Ledger, gue
     ]
 
 
-def newest_part(conversation: Conversation, ledger: Ledger, budget: Budget, since: str = "") -> Part:
+def newest_part(conversation: Conversation, ledger: Ledger, budget: Budget, since: str = "") -> LogPart:
     """Return the newest turns within the budget, each as a whole, from the item `since` on.
 
     The time it takes grows with these items, not with the conversation.
     """
     if not since and _all_fit(conversation, ledger, budget):
-        return Part(list(conversation), set(), False)
+        return LogPart(list(conversation), set(), False)
     text_left, images_left = budget.text_bytes, budget.image_bytes
     items_left = ITEMS_PER_MESSAGE * max(1, budget.messages)
     newest = next((item.turn for item in reversed(conversation) if item.turn), -1)
@@ -225,7 +225,7 @@ def newest_part(conversation: Conversation, ledger: Ledger, budget: Budget, sinc
         if item.id == since:
             break
     found.reverse()
-    return Part(found, hidden, cut)
+    return LogPart(found, hidden, cut)
 
 
 def _end_before(item: Item, found: list[Item], before: Iterator[Item]) -> None:
@@ -269,7 +269,7 @@ def _sizes(item: Item, ledger: Ledger) -> tuple[int, int]:
     return 0, byte_length(item.text or (ledger.text_of(item.id) if item.role == "agent" else ""))
 
 
-def _add(out: list[Message], message: Message) -> None:
+def _append(out: list[Message], message: Message) -> None:
     """Append a message, or join it to the previous one of the same role: models expect alternating roles."""
     last = out[-1] if out else None
     if last is None or last.role != message.role or (_shows_image(last) and _shows_image(message)):
@@ -288,7 +288,7 @@ def _shows_image(message: Message) -> bool:
 def _add_calls(out: list[Message], asked: list[Item], results: dict[str, Item]) -> None:
     """Append the calls of one response, joined to the text before them, and then their results."""
     calls = tuple(ToolRequest(call_id=item.call_id, name=item.name, arguments=item.data) for item in asked)
-    _add(out, Message(role="assistant"))
+    _append(out, Message(role="assistant"))
     out[-1] = msgspec.structs.replace(out[-1], calls=calls)
     for item in asked:
         result = results.get(item.call_id)

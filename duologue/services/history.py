@@ -13,7 +13,7 @@ from ..processors.kernel.host import LaneOwner
 from ..processors.kernel.tasks import Stopped, Work
 from ..session.conversation import Item, byte_length
 from .answering import Pieces, Spending, Spent
-from .context import BYTES_PER_TOKEN, Budget, Message, Part, Request, newest_part, own_since, rendered
+from .context import BYTES_PER_TOKEN, Budget, LogPart, Message, Request, newest_part, own_since, rendered
 from .thoughts import ModelText, ThoughtsGiven, begins_with_thoughts
 
 log = logging.getLogger("duologue")
@@ -121,13 +121,13 @@ class History:
             return
         session = llm.session
         part = newest_part(session.conversation, session.ledger, llm.budget, self._since)
-        size = sum(map(_size, part.items))
+        size = sum(map(_item_characters, part.items))
         if size <= max(llm.summary.above_tokens * BYTES_PER_TOKEN, self._again_at):
             return
         place = _first_kept(part.items, llm.summary.keep_tokens * BYTES_PER_TOKEN)
         if not place:
             return
-        old = Part(part.items[:place], part.hidden | {item.id for item in part.items[:place]}, False)
+        old = LogPart(part.items[:place], part.hidden | {item.id for item in part.items[:place]}, False)
         told = [*rendered(session.conversation, session.ledger, old, llm.budget, open_calls=False)]
         if self.summary:
             told.insert(0, Message(role="system", text=f"{_HEADING}\n{self.summary}"))
@@ -178,7 +178,7 @@ def _first_kept(items: list[Item], keep: int) -> int:
     newest = next((item.turn for item in reversed(items) if item.turn), 0)
     place = len(items)
     for at in range(len(items) - 1, -1, -1):
-        keep -= _size(items[at])
+        keep -= _item_characters(items[at])
         if keep < 0 and items[at].turn != newest:
             break
         if at == 0 or items[at - 1].turn != items[at].turn:
@@ -186,5 +186,5 @@ def _first_kept(items: list[Item], keep: int) -> int:
     return place if place < len(items) else 0
 
 
-def _size(item: Item) -> int:
+def _item_characters(item: Item) -> int:
     return byte_length(item.text) + (byte_length(item.data) if item.kind == "tool_call" else 0)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..frames import BotText, Interrupted
+from ..frames import BotText, Interrupted, Usage
 from ..processors.processor import handles
 from .ahead import Ahead, Prepare
 from .service import Service
@@ -19,6 +19,11 @@ class Preparing(Service):
 
     _ahead: Ahead
 
+    @property
+    def at_work(self) -> Preparing:
+        """The service that `Usage` names: this one, or the one of a `Fallback` that speaks."""
+        return self
+
     @handles(Prepare)
     async def prepare(self, frame: Prepare) -> None:
         """Prepare a sentence, unless hooks may change it, or drop it if the text is ""."""
@@ -28,6 +33,12 @@ class Preparing(Service):
     def prepare_speech(self, wanted: Prepare) -> None:
         """Begin the speech of `wanted.text` and keep it, or drop it if the text is ""."""
         self._ahead.prepare(wanted)
+
+    def tell_discarded(self, characters: int, seconds: float) -> None:
+        """Report the consumption of a sentence that was thrown away."""
+        service, model = self.at_work.name, self.at_work.model
+        used = Usage(service=service, model=model, characters=characters, output_audio_s=seconds, discarded=True)
+        self.broadcast(used)
 
     @handles(Interrupted)
     def interrupted(self, signal: Interrupted) -> None:

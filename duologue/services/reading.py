@@ -151,7 +151,7 @@ class Reading:
         if _HINT.search(text) is not None:
             self._rules_of(language).read(text, marked)
 
-    def _rules_of(self, language: str) -> _Rules:
+    def _rules_of(self, language: str) -> _LocaleWords:
         if not self._locale and language:
             try:
                 return _rules(language)
@@ -160,7 +160,7 @@ class Reading:
         return _rules(self._locale or "en")
 
 
-class _Rules:
+class _LocaleWords:
     """The words of one locale."""
 
     def __init__(self, name: str) -> None:
@@ -385,8 +385,8 @@ class _Rules:
 
 
 @cache
-def _rules(name: str) -> _Rules:
-    return _Rules(name)
+def _rules(name: str) -> _LocaleWords:
+    return _LocaleWords(name)
 
 
 def _library(name: str) -> ModuleType:

@@ -58,7 +58,7 @@ class Spoken:
         return Spoken(kept)
 
 
-class Rules(Protocol):
+class ReadingRules(Protocol):
     """Finds the parts of a text that are said in other words."""
 
     def read(self, text: str, marked: Marked, language: str) -> None:
@@ -108,7 +108,7 @@ class Reader:
     `rules` are those of a `Reading`, for numbers, addresses and the like; None leaves these to the voice.
     """
 
-    def __init__(self, rules: Rules | None = None, language: str = "") -> None:
+    def __init__(self, rules: ReadingRules | None = None, language: str = "") -> None:
         self._rules = rules
         self._language = language
         self._in_code = False

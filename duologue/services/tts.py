@@ -30,7 +30,7 @@ from .preparing import Preparing
 from .response_speech import ResponseSpeech, WordAligner
 from .sentences import SentenceSplitter
 from .service import Recovery, stream_of, wrong_piece
-from .spoken_text import Reader, Rules, Spoken
+from .spoken_text import Reader, ReadingRules, Spoken
 
 log = logging.getLogger("duologue")
 
@@ -73,7 +73,7 @@ class TTS(Preparing):
     agent_voice: str = ""
     """The agent's voice, from its configuration, for what is prepared before a response. Each response has its own."""
 
-    reading: Rules | None = None
+    reading: ReadingRules | None = None
     """Says numbers, addresses and the like in words: a `Reading`. None leaves these to the voice."""
     max_s_per_character: float = 1.0
     """The longest speech of a sentence: seconds for each of its characters, beside `MAX_SPEECH_S`."""
@@ -96,11 +96,6 @@ class TTS(Preparing):
         self._checks = False  # hooks check each sentence of the response in progress
         self._speech = ResponseSpeech(self._writing)  # of the response that is spoken
         self._misfits_told = False
-
-    @property
-    def at_work(self) -> TTS:
-        """The service that `Usage` names: this one, or the one of a `Fallback` that speaks."""
-        return self
 
     def synthesize(self, text: str, voice: str) -> AsyncIterator[SpeechChunk]:
         """Yield the speech of `text`. A `voice` of "" is the service's default. An interruption cancels it."""

@@ -63,6 +63,8 @@ OFFERS: tuple[Offer, ...] = (
     Offer("stt", "elevenlabs", "elevenlabs:ElevenLabsSTT", *_ELEVENLABS),
     Offer("stt", "openai", "openai:OpenAISTT", *_OPENAI),
     Offer("stt", "openai-file", "openai:OpenAIFileSTT", *_OPENAI),
+    Offer("stt", "assemblyai", "assemblyai:AssemblyAISTT", "remote", ("ASSEMBLYAI_API_KEY",)),
+    Offer("stt", "cartesia", "cartesia:CartesiaSTT", "remote", ("CARTESIA_API_KEY",)),
     Offer("stt", "whisper", "whisper:WhisperSTT", "whisper", needs="the folder or the name of a model"),
     Offer("stt", "sphinx", "local:SphinxSTT", "local"),
     Offer("llm", "openai", "openai:OpenAILLM", *_OPENAI),

@@ -18,8 +18,8 @@ from duologue.audio.wav import WavWriter
 from duologue.cli.app import app
 from duologue.cli.lab.clips import RATE, Clip, clip, read_clips, with_noise
 from duologue.cli.lab.hearing import hear
-from duologue.cli.lab.services import entries
-from duologue.cli.lab.tts import speak
+from duologue.cli.lab.services import named_services
+from duologue.cli.lab.tts import speak_all
 from duologue.cli.lab.words import normalised, scored
 from duologue.errors import BadInput, ConfigurationError, ServiceError
 from duologue.services.stt import Transcription
@@ -109,10 +109,12 @@ def test_the_local_services_need_neither_key_nor_network(tmp_path: Path) -> None
 def test_prices_of_a_file_replace_those_of_the_package(folder: Path, tmp_path: Path) -> None:
     prices = tmp_path / "prices.json"
     prices.write_text(json.dumps([{"model": "nova-3", "usd": 0.6, "per": "minute"}]))
+    (folder / "hello_world.txt").write_text("Hello, [/b] world!")  # not markup of the terminal
     ask = ("stt", "--services", "deepgram", "--clips", folder, "--snr", "", "--scripted", "--virtual")
     result = lab(*ask, "--out", tmp_path, "--prices", prices)
     assert result.exit_code == 0, result.output
     assert "36.00" in result.output
+    assert "Hello, [/b] world!" in result.output
     assert "No price" not in result.output
     for row in rows(tmp_path / "stt.csv"):
         assert float(row["usd"]) == pytest.approx(float(row["audio_s"]) / 100, abs=1e-6)
@@ -221,6 +223,9 @@ def test_babble_of_too_few_clips_is_refused(folder: Path) -> None:
         ("Hello, World!", "hello world", 0, 2),
         ("It's 25 euros.", "it’s twenty-five euros", 0, 4),
         ("one two three", "one too three four", 2, 3),
+        ("order four five six seven", "Order 4567.", 0, 5),
+        ("order 4567", "order four five six seven", 0, 5),
+        ("order 4567", "order 4567", 0, 8),
         ("one two three", "", 3, 3),
         ("你好，世界。", "你好世界", 0, 4),
         ("你好，世界。", "你好时界", 1, 4),
@@ -285,6 +290,26 @@ async def test_a_service_that_does_not_start_gives_an_error_for_each_clip() -> N
     assert all("no such model" in one.error for one in heard)
 
 
+class Cut(MockSTT):
+    async def feed(self, pcm: bytes) -> str:
+        self.session.cancel("cut off")
+        return ""
+
+
+async def test_a_call_that_ends_in_the_middle_of_a_clip_gives_an_error_for_each_clip() -> None:
+    heard = await hear(Cut([]), [spoken("a"), spoken("b")])
+    assert [one.error for one in heard] == ["the session has ended"] * 2
+
+
+class DeadVoice(MockTTS):
+    async def open(self) -> None:
+        raise ConfigurationError("no such voice")
+
+
+async def test_a_voice_that_does_not_start_gives_an_error_for_each_text() -> None:
+    assert all("no such voice" in one.error for one in await speak_all(DeadVoice(), ["Good morning.", "Good night."]))
+
+
 async def test_a_voice_that_fails_gives_an_error_for_its_text() -> None:
     class Mute(MockTTS):
         async def synthesize(self, text: str, voice: str) -> Any:
@@ -293,7 +318,7 @@ async def test_a_voice_that_fails_gives_an_error_for_its_text() -> None:
             async for chunk in super().synthesize(text, voice):
                 yield chunk
 
-    good, mute, again = await speak(Mute(), ["Good morning.", "I am mute.", "Good night."])
+    good, mute, again = await speak_all(Mute(), ["Good morning.", "I am mute.", "Good night."])
     assert good.error == again.error == ""
     assert "no voice today" in mute.error
     assert mute.first_audio_s is None
@@ -303,11 +328,11 @@ async def test_a_voice_that_fails_gives_an_error_for_its_text() -> None:
 def test_a_model_may_follow_the_name_of_a_service(monkeypatch: pytest.MonkeyPatch) -> None:
     for key in ("DEEPGRAM_API_KEY", "OPENAI_API_KEY", "ELEVENLABS_API_KEY"):
         monkeypatch.setenv(key, "test")
-    made = [one.make() for one in entries("stt", "deepgram:nova-2,openai:gpt-4o-transcribe,elevenlabs")]
+    made = [one.make() for one in named_services("stt", "deepgram:nova-2,openai:gpt-4o-transcribe,elevenlabs")]
     assert [stt.model for stt in made] == ["nova-2", "gpt-4o-transcribe", "scribe_v2_realtime"]
-    made = [one.make() for one in entries("tts", "deepgram:aura-2-apollo-en,openai:tts-1,local:en-gb")]
+    made = [one.make() for one in named_services("tts", "deepgram:aura-2-apollo-en,openai:tts-1,local:en-gb")]
     assert [tts.model for tts in made] == ["aura-2-apollo-en", "tts-1", "espeak-ng"]
-    assert [one.name for one in entries("stt", "whisper:/models/tiny.en,local")] == ["whisper:tiny.en", "local"]
-    (sphinx,) = entries("stt", "local:large")
+    assert [one.name for one in named_services("stt", "whisper:/models/tiny.en,local")] == ["whisper:tiny.en", "local"]
+    (sphinx,) = named_services("stt", "local:large")
     with pytest.raises(ConfigurationError, match="sphinx takes no model"):
         sphinx.make()

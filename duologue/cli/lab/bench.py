@@ -11,7 +11,7 @@ from rich.console import Console
 
 from ...testing.clock import run as run_virtual
 from .prices import read_prices
-from .services import Entry, Kind, entries
+from .services import Entry, Kind, named_services
 
 
 class Lab(ABC):
@@ -21,9 +21,9 @@ class Lab(ABC):
 
     def __init__(self, services: str, *, language: str, scripted: bool, prices: Path | None, out: Path) -> None:
         self.language, self.scripted, self.out = language, scripted, out
-        self.entries = entries(self.kind, services, scripted=scripted)
+        self.entries = named_services(self.kind, services, scripted=scripted)
         self.prices = read_prices(prices)
-        self.console = Console()
+        self.console = Console(markup=False, highlight=False)  # a transcript may have brackets
 
     def run(self, *, virtual: bool = False) -> int:
         """Measure, and show the results. Returns the exit status: 0, or 1 if a service failed everywhere."""

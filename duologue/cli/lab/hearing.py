@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ...errors import IllegalState
 from ...frames import EndOfTurn, SpeechStarted, SpeechStopped, UserAudio, UserTranscript
 from ...services.stt import STT
 from ...session.life import State
@@ -20,8 +21,8 @@ RESUME_S = 3.0
 
 
 @dataclass(slots=True)
-class Heard:
-    """A transcript. Times are seconds, None if there was no such text."""
+class Understood:
+    """A transcript. Times are in seconds, None without that text."""
 
     text: str = ""
     first_interim_s: float | None = None
@@ -36,14 +37,14 @@ async def hear(
     clips: Sequence[Clip],
     *,
     paced: bool = True,
-    told: Callable[[Clip, Heard], None] = lambda clip, heard: None,
-) -> list[Heard]:
+    told: Callable[[Clip, Understood], None] = lambda clip, heard: None,
+) -> list[Understood]:
     """Play clips one after the other, in real time or (not `paced`) at once, and return the transcripts.
 
-    The service is told the start and the end of each speech when they have been played, unless it finds the turns
-    itself. After the clip its tail is played until the transcript is there. `told` gets each result.
+    The service gets the start and the end of each speech when they have been played, unless it finds the turns itself.
+    After the clip its tail is played until the transcript is there. `told` gets each result.
     """
-    found: list[Heard] = []
+    found: list[Understood] = []
     async with BareCall.through(stt, Probe(), may_fail=True) as call:
         for clip in clips:
             heard = await _Play(call, stt, clip, paced).run()
@@ -53,7 +54,7 @@ async def hear(
 
 
 def failure_of(call: BareCall, errors: int) -> str:
-    """Return the first error of a call after so many others, or the one that ended it; "" if there is none."""
+    """Return the first error of a call after the first `errors` of them, or the one that ended it; "" for none."""
     if len(call.errors) > errors:
         return call.errors[errors].message
     if call.session.state is State.ACTIVE:
@@ -74,7 +75,15 @@ class _Play:
         self._began = self._at = self._session.now()
         self._ended: float | None = None  # when the last sample of the speech had been played
 
-    async def run(self) -> Heard:
+    async def run(self) -> Understood:
+        try:
+            await self._play()
+        except IllegalState:  # the session ended between a look and a frame
+            if self._active:
+                raise
+        return self._heard()
+
+    async def _play(self) -> None:
         for piece in pieces(self._clip.pcm, RATE, 1000 * PIECE_S):
             if not self._active:
                 break
@@ -84,7 +93,6 @@ class _Play:
                 await self._send(piece, tail=True)
                 if not self._active or self._over():
                     break
-        return self._heard()
 
     @property
     def _active(self) -> bool:
@@ -121,8 +129,8 @@ class _Play:
     def _new(self) -> list[tuple[float, object]]:
         return [*self._probe.frames[self._frames :]]
 
-    def _heard(self) -> Heard:
-        heard = Heard(error=failure_of(self._call, self._errors))
+    def _heard(self) -> Understood:
+        heard = Understood(error=failure_of(self._call, self._errors))
         texts = [(at, frame) for at, frame in self._new if isinstance(frame, UserTranscript)]
         interim = [at for at, frame in texts if not frame.final and frame.text]
         finals = [(at, frame.text) for at, frame in texts if frame.final]

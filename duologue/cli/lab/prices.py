@@ -11,7 +11,7 @@ import msgspec
 from ...errors import BadInput
 
 
-class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class ModelPrice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The price of a model: US dollars for a minute of audio, or for 1,000 characters of text."""
 
     model: str
@@ -22,13 +22,13 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     source: str = ""
 
     def of(self, audio_s: float, characters: int) -> float:
-        """Return the price in US dollars of so much audio, or so many characters."""
+        """Return the price in US dollars of this much audio, or this many characters."""
         return self.usd * (audio_s / 60 if self.per == "minute" else characters / 1000)
 
 
-def read_prices(path: Path | None = None) -> dict[str, Price]:
+def read_prices(path: Path | None = None) -> dict[str, ModelPrice]:
     """Return the prices by model: those of the package, replaced by those of the file. Raises BadInput for the file."""
-    decoder = msgspec.json.Decoder(list[Price])
+    decoder = msgspec.json.Decoder(list[ModelPrice])
     found = decoder.decode(files(__package__).joinpath("prices.json").read_bytes())
     if path is not None:
         try:

@@ -99,6 +99,7 @@ class Picture:
         axes.invert_yaxis()
         axes.set_title(title, fontsize=10)
         axes.margins(x=0.2)
+        axes.set_xlim(left=0)
 
     def save(self, path: Path) -> None:
         """Write the picture."""

@@ -59,7 +59,7 @@ def _options(kind: type[Any]) -> type[Any]:
     return next(part for part in typing.get_args(hint) if part is not type(None))  # type: ignore[no-any-return]
 
 
-def entries(kind: Kind, names: str, *, scripted: bool = False) -> list[Entry]:
+def named_services(kind: Kind, names: str, *, scripted: bool = False) -> list[Entry]:
     """Return the services of a list such as "deepgram,local".
 
     Raises ConfigurationError for an empty list, for a service that is unknown or named twice, for a missing key or
@@ -74,13 +74,13 @@ def entries(kind: Kind, names: str, *, scripted: bool = False) -> list[Entry]:
         if label in found:
             raise ConfigurationError(f"{label} is named twice")
         found[label] = entry
-        _check(kind, entry, scripted)
+        _check_usable(kind, entry, scripted)
     if not found:
         raise ConfigurationError(f"name one service or more: {', '.join(['local', *offered(kind)])}")
     return list(found.values())
 
 
-def _check(kind: Kind, entry: Entry, scripted: bool) -> None:
+def _check_usable(kind: Kind, entry: Entry, scripted: bool) -> None:
     offer = entry.offer
     if offer.needs and not entry.argument:
         raise ConfigurationError(f"{offer.name} needs {offer.needs}, behind a colon: {offer.name}:…")

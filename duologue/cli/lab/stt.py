@@ -12,10 +12,10 @@ from ...errors import ConfigurationError
 from ...services.stt import STT
 from .bench import Lab
 from .clips import Clip, Noise, read_clips, spoken_clips, with_noise
-from .hearing import Heard, hear
+from .hearing import Understood, hear
 from .report import NONE, Picture, middle, ms, percent, show, times, write_csv
 from .services import Entry, Kind, served
-from .words import Score, scored
+from .words import WordErrors, scored
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,10 +78,10 @@ class STTLab(Lab):
                 heard = await hear(stt, [clip for _, clip in self.clips], told=self._tell)
             self.rows += (self._row(entry, stt.model, *pair) for pair in zip(self.clips, heard, strict=True))
 
-    def _tell(self, clip: Clip, heard: Heard) -> None:
-        self.console.print(f"  {clip.name}: {heard.text or heard.error or NONE}", style="dim", highlight=False)
+    def _tell(self, clip: Clip, heard: Understood) -> None:
+        self.console.print(f"  {clip.name}: {heard.text or heard.error or NONE}", style="dim")
 
-    def _row(self, entry: Entry, model: str, played: tuple[float | None, Clip], heard: Heard) -> STTRow:
+    def _row(self, entry: Entry, model: str, played: tuple[float | None, Clip], heard: Understood) -> STTRow:
         level, clip = played
         score = scored(clip.text, heard.text, self.language)
         return STTRow(
@@ -103,7 +103,7 @@ class STTLab(Lab):
     def rate(self, service: str, level: float | None) -> float | None:
         """Return the word error rate of a service at a level of noise. A clip that failed counts as missed words."""
         rows = [row for row in self.rows if (row.service, row.snr_db) == (service, level)]
-        return reduce(Score.__add__, (Score(row.errors, row.words) for row in rows), Score(0, 0)).rate
+        return reduce(WordErrors.__add__, (WordErrors(row.errors, row.words) for row in rows), WordErrors(0, 0)).rate
 
     def show(self) -> int:
         """Show a row for each service; write stt.csv and stt.png."""
@@ -138,7 +138,7 @@ class STTLab(Lab):
         picture.lines("word error rate, %", places, rates)
         picture.bars("final text, ms after the speech (median)", {k: times(1000, v) for k, v in finals.items()})
         picture.save(self.out / "stt.png")
-        self.console.print(f"  {self.out / 'stt.csv'}\n  {self.out / 'stt.png'}", highlight=False)
+        self.console.print(f"  {self.out / 'stt.csv'}\n  {self.out / 'stt.png'}")
         return 1 if failed else 0
 
 

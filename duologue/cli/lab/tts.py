@@ -8,7 +8,7 @@ from functools import reduce
 from pathlib import Path
 from typing import ClassVar
 
-from ...errors import BadInput
+from ...errors import BadInput, IllegalState
 from ...frames import BotAudio, BotText, ResponseEnded, ResponseStarted, WordTimes
 from ...services.tts import TTS
 from ...session.life import State
@@ -17,8 +17,8 @@ from .bench import Lab
 from .clips import MARGIN_S, TEXTS, Clip, clip
 from .hearing import failure_of, hear
 from .report import NONE, Picture, middle, ms, percent, show, times, write_csv
-from .services import Entry, Kind, entries, served
-from .words import Score, scored
+from .services import Entry, Kind, named_services, served
+from .words import WordErrors, scored
 
 LIMIT_S = 60.0
 """The limit for the speech of one text, in seconds."""
@@ -49,7 +49,7 @@ class TTSRow:
 
 
 @dataclass(slots=True)
-class Speech:
+class SpokenText:
     """The speech of a text."""
 
     audio: list[tuple[float, BotAudio]] = field(default_factory=list)
@@ -86,17 +86,17 @@ class Speech:
         return clip(name, text, margin + b"".join(frame.audio for _, frame in self.audio) + margin, rate)
 
 
-async def speak(tts: TTS, texts: Sequence[str]) -> list[Speech]:
+async def speak_all(tts: TTS, texts: Sequence[str]) -> list[SpokenText]:
     """Return the speech of texts, one response after the other, in a session of its own."""
     async with BareCall.through(tts, Probe(), may_fail=True) as call:
-        return [await _speak(call, text) for text in texts]
+        return [await _speak_one(call, text) for text in texts]
 
 
-async def _speak(call: BareCall, text: str) -> Speech:
+async def _speak_one(call: BareCall, text: str) -> SpokenText:
     session, probe = call.session, call.probe
     assert probe is not None
     frames, errors = len(probe.frames), len(call.errors)
-    speech = Speech()
+    speech = SpokenText()
 
     def active() -> bool:
         return session.state is State.ACTIVE
@@ -104,14 +104,17 @@ async def _speak(call: BareCall, text: str) -> Speech:
     def came(kind: type[ResponseEnded | BotAudio | WordTimes]) -> list[tuple[float, object]]:
         return [(at, frame) for at, frame in probe.frames[frames:] if isinstance(frame, kind)]
 
-    if active():
+    speech.asked_s = session.now()
+    try:
         turn, response_id = session.floor.begin(), session.ledger.new_id()
         session.ledger.open(response_id, turn)
         session.ledger.add_text(response_id, text)
         await session.send(ResponseStarted(turn=turn, response_id=response_id))
-        speech.asked_s = session.now()
         await session.send(BotText(turn=turn, response_id=response_id, text=text))
         await session.send(ResponseEnded(turn=turn, response_id=response_id))
+    except IllegalState:  # the session has ended
+        if active():
+            raise
     while active() and not came(ResponseEnded) and session.now() < speech.asked_s + LIMIT_S:
         await call.waits(LOOK_S)
     speech.audio = [(at, frame) for at, frame in came(BotAudio) if isinstance(frame, BotAudio)]
@@ -157,7 +160,7 @@ class TTSLab(Lab):
         elif judge == "local" and language.lower().replace("_", "-").partition("-")[0] not in ("", "en"):
             self.no_judge = f"the local recogniser knows English only, not {language}: name another --judge"
         else:
-            (self.judge,) = entries("stt", judge)
+            (self.judge,) = named_services("stt", judge)
             for text in self.texts:
                 scored(text, "", language)
         self.rows: list[TTSRow] = []
@@ -170,12 +173,12 @@ class TTSLab(Lab):
                 if self.language:
                     tts.language = self.language
                 self.console.print(f"{entry.name}: {len(self.texts)} texts")
-                spoken = await speak(tts, self.texts)
+                spoken = await speak_all(tts, self.texts)
             understood = await self._understood(entry, spoken)
             for text, speech, heard in zip(self.texts, spoken, understood, strict=True):
                 self.rows.append(self._row(entry, tts.model, text, speech, heard))
 
-    async def _understood(self, entry: Entry, spoken: Sequence[Speech]) -> list[str | None]:
+    async def _understood(self, entry: Entry, spoken: Sequence[SpokenText]) -> list[str | None]:
         """Return the judge's transcripts, None where there is none."""
         found: list[str | None] = [None] * len(spoken)
         if self.judge is None or self._plays_tones(entry):
@@ -194,7 +197,7 @@ class TTSLab(Lab):
     def _plays_tones(self, entry: Entry) -> bool:
         return self.scripted and not entry.is_free
 
-    def _row(self, entry: Entry, model: str, text: str, speech: Speech, understood: str | None) -> TTSRow:
+    def _row(self, entry: Entry, model: str, text: str, speech: SpokenText, understood: str | None) -> TTSRow:
         score = None if understood is None else scored(text, understood, self.language)
         return TTSRow(
             service=entry.name,
@@ -223,8 +226,8 @@ class TTSLab(Lab):
             characters, model = sum(row.characters for row in rows), rows[0].model
             audio_s = sum(row.audio_s for row in rows)
             firsts[entry.name] = first = middle(row.first_audio_s for row in rows)
-            scores = (Score(row.errors, row.words) for row in rows if row.words is not None and row.errors is not None)
-            rates[entry.name] = rate = reduce(Score.__add__, scores, Score(0, 0)).rate
+            judged = (WordErrors(row.errors or 0, row.words) for row in rows if row.words is not None)
+            rates[entry.name] = rate = reduce(WordErrors.__add__, judged, WordErrors(0, 0)).rate
             prices[model] = usd = self.usd(entry, model, audio_s * 1000 / characters, 1000)
             speed = middle(row.speed for row in rows)
             timed = [row.word_times for row in rows if row.word_times is not None]
@@ -250,7 +253,7 @@ class TTSLab(Lab):
         picture.bars("first audio, ms after the text (median)", {k: times(1000, v) for k, v in firsts.items()})
         picture.bars("the judge's word error rate, %", {k: times(100, v) for k, v in rates.items()})
         picture.save(self.out / "tts.png")
-        self.console.print(f"  {self.out / 'tts.csv'}\n  {self.out / 'tts.png'}", highlight=False)
+        self.console.print(f"  {self.out / 'tts.csv'}\n  {self.out / 'tts.png'}")
         return 1 if failed else 0
 
     def _explain(self) -> None:

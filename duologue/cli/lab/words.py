@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from functools import lru_cache
+from itertools import product
 from typing import NamedTuple
 
 import regex
@@ -17,18 +18,19 @@ _NO_SPACES = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar
 _WORD = regex.compile(
     rf"[{_NO_SPACES}]\p{{M}}*|(?:[\p{{L}}\p{{N}}--[{_NO_SPACES}]]\p{{M}}*|(?<=\p{{L}})'(?=\p{{L}}))+", regex.V1
 )
+_DIGIT = regex.compile(r"\d")
 
 
-class Score(NamedTuple):
+class WordErrors(NamedTuple):
     """Errors among the words of a text: those missing, added and replaced."""
 
     errors: int
     words: int
 
-    def __add__(self, other: object) -> Score:
+    def __add__(self, other: object) -> WordErrors:
         """Return the score of both texts."""
-        assert isinstance(other, Score)
-        return Score(self.errors + other.errors, self.words + other.words)
+        assert isinstance(other, WordErrors)
+        return WordErrors(self.errors + other.errors, self.words + other.words)
 
     @property
     def rate(self) -> float | None:
@@ -46,17 +48,32 @@ def normalised(text: str, language: str = "") -> list[str]:
     return words
 
 
-def scored(text: str, understood: str, language: str = "") -> Score:
-    """Compare a text with what was understood, by jiwer. Raises MissingExtra without the extra `lab`."""
+def scored(text: str, understood: str, language: str = "") -> WordErrors:
+    """Compare a text with what was understood, by jiwer.
+
+    A number may be read as one or digit by digit: the reading with the fewest errors counts. Raises MissingExtra
+    without the extra `lab`.
+    """
     try:
         import jiwer
     except ImportError as error:
         raise MissingExtra("jiwer", "lab", str(error)) from error
-    words, heard = normalised(text, language), normalised(understood, language)
-    if not words:
-        return Score(len(heard), 0)
-    found = jiwer.process_words(" ".join(words), " ".join(heard))
-    return Score(found.substitutions + found.deletions + found.insertions, len(words))
+
+    def compared(words: list[str], heard: list[str]) -> WordErrors:
+        if not words:
+            return WordErrors(len(heard), 0)
+        found = jiwer.process_words(" ".join(words), " ".join(heard))
+        return WordErrors(found.substitutions + found.deletions + found.insertions, len(words))
+
+    readings = product(_readings(text, language), _readings(understood, language))
+    return min((compared(words, heard) for words, heard in readings), key=lambda score: score.errors)
+
+
+def _readings(text: str, language: str) -> list[list[str]]:
+    whole = normalised(text, language)
+    if not _DIGIT.search(text):
+        return [whole]
+    return [whole, normalised(_DIGIT.sub(r" \g<0> ", text), language)]
 
 
 @lru_cache(maxsize=16)

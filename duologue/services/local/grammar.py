@@ -99,7 +99,7 @@ class _RulePart(NamedTuple):
     silent: bool
 
 
-class _Reader:
+class _GrammarReader:
     """Parses the right side of rules, and notes the words and the rules in them."""
 
     def __init__(self, text: str, name: str) -> None:
@@ -199,7 +199,7 @@ class _Reader:
         return _RulePart(f"{token.text}{text}{_CLOSING[token.text]}", silent or token.text == "[")
 
 
-class _Phrase(_Reader):
+class _Phrase(_GrammarReader):
     """One phrase: words, brackets and bars only."""
 
     def __init__(self, text: str) -> None:
@@ -229,7 +229,7 @@ class _GrammarRule(NamedTuple):
     word_count: int
 
 
-class _Document(_Reader):
+class _Document(_GrammarReader):
     """A whole grammar after its header."""
 
     def __init__(self, text: str) -> None:

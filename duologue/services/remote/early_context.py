@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Protocol
 
-from ...frames import ResponseStarted, Signal, Usage
+from ...frames import ResponseStarted
 from ..ahead import PREPARED_S, Prepare
-from ..spoken_text import Reader, Rules
+from ..spoken_text import Reader, ReadingRules
 from .connection import Connection
 from .speech_context import SpeechContext
 
@@ -15,12 +15,9 @@ from .speech_context import SpeechContext
 class Opener(Protocol):
     """The part of a `RemoteTTS` that this class uses."""
 
-    model: str
-    reading: Rules | None
+    reading: ReadingRules | None
 
-    @property
-    def name(self) -> str: ...
-    def broadcast(self, signal: Signal) -> None: ...
+    def tell_discarded(self, characters: int, seconds: float) -> None: ...
     def new_context(self, response: ResponseStarted, language: str, reader: Reader) -> SpeechContext: ...
     def send_whole(self, connection: Connection[Any], context: SpeechContext) -> None: ...
     def stop_context(self, context: SpeechContext) -> None: ...
@@ -71,8 +68,7 @@ class EarlyContext:
             return
         self._release()
         self._tts.stop_context(context)
-        tts, text = self._tts, context.text
-        tts.broadcast(Usage(service=tts.name, model=tts.model, characters=len(text), discarded=True))
+        self._tts.tell_discarded(len(context.text), 0.0)
 
     def lost(self) -> None:
         """Forget the context: its connection is lost."""

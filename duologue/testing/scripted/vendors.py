@@ -16,6 +16,8 @@ from ...errors import ConfigurationError
 from ...services.cascade import Cascade
 from ...services.openai.tts_options import DEFAULT_TTS_MODEL, OpenAITTSOptions, voices_of
 from ...services.vendors import Kind, find
+from .assemblyai import ScriptedAssemblyAI
+from .cartesia import ScriptedCartesia
 from .deepgram import ScriptedDeepgram
 from .elevenlabs import ScriptedElevenLabs
 from .elevenlabs_http import ScriptedElevenLabsHTTP
@@ -88,6 +90,14 @@ class Ear:
         server.transcriptions.transcripts, server.transcriptions.delay_s = self.transcripts, self.delays.transcript_s
         return server
 
+    def assemblyai(self) -> ScriptedAssemblyAI:
+        """Return AssemblyAI's server, which has neither delays nor faults."""
+        return ScriptedAssemblyAI(transcripts=self.transcripts, interim_s=self.interim_s)
+
+    def cartesia(self) -> ScriptedCartesia:
+        """Return Cartesia's server, which has neither delays nor faults."""
+        return ScriptedCartesia(transcripts=self.transcripts, interim_s=self.interim_s)
+
 
 EARS: dict[str, Callable[[Ear], Any]] = {
     "deepgram": Ear.deepgram,
@@ -95,6 +105,8 @@ EARS: dict[str, Callable[[Ear], Any]] = {
     "elevenlabs": Ear.elevenlabs,
     "openai": Ear.realtime,
     "openai-file": Ear.file,
+    "assemblyai": Ear.assemblyai,
+    "cartesia": Ear.cartesia,
 }
 MODELS: dict[str, Callable[..., Any]] = {
     "openai": ScriptedOpenAIHTTP,
