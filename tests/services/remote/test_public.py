@@ -17,6 +17,7 @@ from duologue.services import remote
 
 NAMES = [
     "AnswerLimits",
+    "AnswerPace",
     "ConnectionDialect",
     "ConnectionLost",
     "ConnectionSettings",
@@ -26,7 +27,6 @@ NAMES = [
     "Event",
     "GoingAway",
     "Opened",
-    "Pace",
     "Recognized",
     "Refused",
     "RemoteLLM",
