@@ -9,18 +9,19 @@ from ...errors import ConfigurationError
 from ..context import Request, ToolRequest
 from ..remote.errors import ConnectionLost
 from ..remote.ids import Recent
-from ..remote.llm import Answer, RemoteLLM
+from ..remote.llm import Answer
 from ..remote.pace import AnswerLimits, AnswerPace
-from .api import OpenAIAPI, Streamed
+from .api import Streamed
 from .chat_answer import ChatAnswer
 from .chat_messages import chat_body, notes_of_user
 from .chat_options import DEFAULT_TEXT_MODEL, UNTHINKING, OpenAIChatOptions, overridden
+from .text_llm import TextLLM
 
 MAX_KEPT = 1_000
 """The latest tool calls whose extra fields are kept."""
 
 
-class OpenAILLM(RemoteLLM):
+class OpenAILLM(TextLLM):
     """A model behind `/chat/completions`. Needs the extra `openai`.
 
     `base_url` is by default OPENAI_BASE_URL or OpenAI's own; with it any compatible server works (vLLM, Ollama,
@@ -42,12 +43,11 @@ class OpenAILLM(RemoteLLM):
         options: OpenAIChatOptions | None = None,
         limits: AnswerLimits | None = None,
     ) -> None:
-        super().__init__(limits)
+        super().__init__(api_key, base_url, limits)
         if not model:
             raise ConfigurationError("OpenAILLM needs the name of a model")
         self.model = model
         self.options = overridden(options or OpenAIChatOptions(), {}, "OpenAI")
-        self._api = OpenAIAPI(api_key, base_url)
         self._asks_usage = True  # False for a server that has refused the wish
         self._tells_notes = True  # False for a server that has refused system messages behind the first one
         self._given_with = Recent[dict[str, Any]](MAX_KEPT)
@@ -55,20 +55,6 @@ class OpenAILLM(RemoteLLM):
     def check_options(self, options: dict[str, Any]) -> None:
         """Raise ConfigurationError for an option that the API does not have, or a value out of its range."""
         overridden(self.options, options, "OpenAI")
-
-    async def open(self) -> None:
-        """Make the SDK's client. Raises ConfigurationError without a key."""
-        await super().open()
-        await self._api.open()
-
-    async def warm(self) -> None:
-        """Open a connection for the next request, by a question about the model."""
-        await self._api.warm(self.model)
-
-    async def close(self) -> None:
-        """Release the SDK's client, and its connections."""
-        await super().close()
-        await self._api.close()
 
     async def answer(self, request: Request) -> Answer:
         """Yield the pieces of the model's answer."""

@@ -11,19 +11,20 @@ from ...errors import ConfigurationError
 from ..context import Request, ToolRequest
 from ..remote.errors import ConnectionLost
 from ..remote.ids import Recent
-from ..remote.llm import Answer, RemoteLLM
+from ..remote.llm import Answer
 from ..remote.pace import AnswerLimits, AnswerPace
-from .api import OpenAIAPI, Streamed
+from .api import Streamed
 from .chat_options import DEFAULT_TEXT_MODEL, UNTHINKING, overridden
 from .responses_answer import ResponsesAnswer
 from .responses_items import Chain, Item, input_items, responses_body
 from .responses_options import OpenAIResponsesOptions
+from .text_llm import TextLLM
 
 MAX_REASONING = 200
 """The latest tool calls whose encrypted reasoning is kept."""
 
 
-class OpenAIResponsesLLM(RemoteLLM):
+class OpenAIResponsesLLM(TextLLM):
     """A model behind `/responses`. Needs the extra `openai`.
 
     `api_key` and `base_url` are those of `OpenAILLM`. `Configure.options` are fields of `OpenAIResponsesOptions`. While
@@ -42,12 +43,11 @@ class OpenAIResponsesLLM(RemoteLLM):
         options: OpenAIResponsesOptions | None = None,
         limits: AnswerLimits | None = None,
     ) -> None:
-        super().__init__(limits)
+        super().__init__(api_key, base_url, limits)
         if not model:
             raise ConfigurationError("OpenAIResponsesLLM needs the name of a model")
         self.model = model
         self.options = overridden(options or OpenAIResponsesOptions(), {}, "OpenAI")
-        self._api = OpenAIAPI(api_key, base_url)
         self._chain = Chain()
         self._chains = True  # False once the provider has refused to go on from an answer
         self._reasoning = Recent[Sequence[Item]](MAX_REASONING)
@@ -55,20 +55,6 @@ class OpenAIResponsesLLM(RemoteLLM):
     def check_options(self, options: dict[str, Any]) -> None:
         """Raise ConfigurationError for an option that the API does not have, or a value out of its range."""
         overridden(self.options, options, "OpenAI")
-
-    async def open(self) -> None:
-        """Make the SDK's client. Raises ConfigurationError without a key."""
-        await super().open()
-        await self._api.open()
-
-    async def warm(self) -> None:
-        """Open a connection for the next request, by a question about the model."""
-        await self._api.warm(self.model)
-
-    async def close(self) -> None:
-        """Release the SDK's client, and its connections."""
-        await super().close()
-        await self._api.close()
 
     async def answer(self, request: Request) -> Answer:
         """Yield the pieces of the model's answer."""
