@@ -1,0 +1,181 @@
+"""`Acoustics`: tells the caller's speech over the agent from other sounds, by sound alone; `SoundPolicy`: its limits."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from ...audio.features import FRAME_S, HOP_S, likeness, periodicity, reduced
+from ...errors import ConfigurationError
+from ...session.session import Session
+
+if TYPE_CHECKING:
+    from ...audio.features import Samples
+
+Sound = Literal["speech", "unclear", "noise", "aside", "echo"]
+"""The caller's speech; a sound that may still turn out to be speech, or is none; a voice that is much quieter than the
+caller's, such as a television; the agent's own voice."""
+KEPT_S = 1.5
+"""Seconds of the caller's audio that are kept."""
+WINDOW_S = 0.25
+"""Seconds of sound that are judged: the latest."""
+LATEST_ECHO_S = 0.6
+"""The longest delay of an echo, in seconds: the line there and back, and the far end's buffer."""
+_LEAST_LEARNED_S = 0.3  # shorter speech says little about the caller's level
+_QUIET, _LOUD = 0.2, 0.5  # how far the caller's level follows quieter and louder speech
+_PIECES = 400  # of audio that are kept, at most
+
+_RANGES = {
+    "voiced_ms": (0, 1_000),
+    "periodicity": (0.0, 1.0),
+    "unvoiced_ms": (0, 60_000),
+    "aside_db": (0.0, 96.0),
+    "echo": (0.0, 1.0),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SoundPolicy:
+    """The conditions under which a sound counts as the caller's speech. ConfigurationError for a value out of range."""
+
+    voiced_ms: int = 80
+    """Milliseconds of periodic sound within a quarter of a second. Coughs, doors, breaths and keys have fewer."""
+    periodicity: float = 0.6
+    """The normalised autocorrelation, from 0 to 1, of a frame of periodic sound."""
+    unvoiced_ms: int = 1500
+    """Milliseconds after which other sound that the detector takes for speech counts as well: a whisper."""
+    aside_db: float = 15.0
+    """Decibels below the caller's own level so far, below which a voice is not the caller's. 0 turns this off."""
+    echo: float = 0.5
+    """The likeness, from 0 to 1, to what the agent has just said above which a voice is its echo. 0 turns this off."""
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _RANGES.items():
+            if not low <= getattr(self, name) <= high:
+                raise ConfigurationError(f"{name} is {getattr(self, name)!r}: it lies between {low:g} and {high:g}")
+
+
+class Acoustics:
+    """Listens to both sides of a call, and judges the latest sound of the caller when it is asked.
+
+    Between the questions it only keeps references to the latest audio. All times are session times in seconds.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self.level: float | None = None
+        """The level of the caller's speech so far, in dB below full scale; None before they have spoken."""
+        self._mic = _Recent(KEPT_S)
+        self._agent = _Recent(WINDOW_S + LATEST_ECHO_S + 0.1)
+        self._voiced: deque[float] = deque(maxlen=round(WINDOW_S / HOP_S))  # the times of the periodic frames
+        self._analysed_s = -math.inf
+        self._echo_s = -math.inf  # when the sound was an echo for the last time
+        audio = session.audio
+        self._stops = audio.ear.add(self._mic.add), audio.played.add(self._agent.add)
+
+    def close(self) -> None:
+        """Stop listening."""
+        for stop in self._stops:
+            stop()
+
+    def judge(self, policy: SoundPolicy, spoken_s: float) -> Sound:
+        """Return what the caller's latest sound is. The detector has heard speech for `spoken_s` seconds."""
+        now, rate = self._mic.end_s, self._mic.rate
+        if policy.aside_db and self.level is not None:
+            recent, reduced_rate = self._mic.last(WINDOW_S)
+            if _level(recent, reduced_rate) < self.level - policy.aside_db:
+                return "aside"
+        if policy.voiced_ms and spoken_s < policy.unvoiced_ms / 1000:
+            self._analyse(policy, now)
+            enough = policy.voiced_ms / 1000 / HOP_S
+            if sum(at > now - WINDOW_S for at in self._voiced) < enough - 1e-6:
+                return "unclear"
+        if policy.echo and rate and self._is_echo(policy, now):
+            return "echo"
+        return "speech"
+
+    def _analyse(self, policy: SoundPolicy, now: float) -> None:
+        """Find the periodic frames since the latest analysis."""
+        since = min(now - self._analysed_s, WINDOW_S)
+        self._analysed_s = now
+        samples, rate = self._mic.last(FRAME_S + since)
+        frames = periodicity(samples, rate)
+        first = now - FRAME_S - HOP_S * (len(frames) - 1)
+        self._voiced.extend(first + HOP_S * i for i in (frames >= policy.periodicity).nonzero()[0].tolist())
+
+    def _is_echo(self, policy: SoundPolicy, now: float) -> bool:
+        if self._agent.end_s < now - WINDOW_S - LATEST_ECHO_S:
+            return False
+        heard, rate = self._mic.last(WINDOW_S)
+        played, played_rate = self._agent.last(WINDOW_S + LATEST_ECHO_S)
+        if played_rate != rate and len(played):
+            import numpy as np
+
+            places = np.arange(int(len(played) * rate / played_rate)) * (played_rate / rate)
+            played = np.interp(places, np.arange(len(played)), played).astype(np.float32)
+        alike, _ = likeness(heard, played)
+        return alike >= policy.echo
+
+    def learn(self, start_s: float, end_s: float) -> None:
+        """Learn the caller's level from speech that was not said over the agent."""
+        seconds = min(end_s - start_s, KEPT_S)
+        if seconds < _LEAST_LEARNED_S:
+            return
+        samples, rate = self._mic.last(seconds, before_s=self._mic.end_s - end_s)
+        level = _level(samples, rate)
+        if self.level is None:
+            self.level = level
+        else:
+            self.level += (_LOUD if level > self.level else _QUIET) * (level - self.level)
+
+
+class _Recent:
+    """The latest seconds of a side's audio. `add` costs no more than keeping a reference."""
+
+    def __init__(self, seconds: float) -> None:
+        self.end_s = -math.inf
+        """The session time at which the audio ends."""
+        self.rate = 0
+        self._seconds = seconds
+        self._pieces: deque[tuple[bytes, float]] = deque(maxlen=_PIECES)
+
+    def add(self, pcm: bytes, sample_rate: int, at: float) -> None:
+        """Add a piece of audio. After a gap, or at another rate, the audio begins anew."""
+        pieces = self._pieces
+        if sample_rate != self.rate or at - self.end_s > 0.1:
+            pieces.clear()
+            self.rate = sample_rate
+        pieces.append((pcm, at))
+        self.end_s = at + len(pcm) / (2 * sample_rate)
+        while pieces[0][1] < self.end_s - self._seconds - 0.1:
+            pieces.popleft()
+
+    def last(self, seconds: float, *, before_s: float = 0.0) -> tuple[Samples, float]:
+        """Return the last seconds of the audio, or of the audio up to `before_s` seconds before its end, reduced."""
+        rate = self.rate
+        skipped, wanted = 2 * round(before_s * rate), 2 * round((before_s + seconds) * rate)
+        parts: list[bytes] = []
+        size = 0
+        for pcm, _ in reversed(self._pieces):
+            parts.append(pcm)
+            size += len(pcm)
+            if size >= wanted:
+                break
+        audio = b"".join(reversed(parts))
+        end = len(audio) - skipped
+        return reduced(audio[max(0, len(audio) - wanted) : max(0, end)], rate)
+
+
+def _level(samples: Samples, rate: float) -> float:
+    """Return the level of the louder half of the sound, in frames of 20 ms, in dB below full scale."""
+    import numpy as np
+
+    size = round(rate / 50)
+    count = len(samples) // size if size else 0
+    if not count:
+        return -96.0
+    powers = np.sort(np.square(samples[-count * size :].reshape(count, size)).mean(axis=1))
+    power = float(powers[count // 2 :].mean())
+    return max(-96.0, 10 * math.log10(power / 32768**2)) if power else -96.0
