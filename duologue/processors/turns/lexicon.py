@@ -6,7 +6,8 @@ import functools
 import importlib.resources
 import tomllib
 import unicodedata
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass, field, fields
 
 from ...errors import ConfigurationError
 
@@ -32,6 +33,8 @@ class Lexicon:
 
     language: str
     """The ISO 639-1 code, for example "en"."""
+    names: frozenset[str]
+    """Names of the language, in English and in itself."""
     fillers: frozenset[str]
     """Sounds of a caller who looks for words: "um". They mean that the turn goes on."""
     open_words: frozenset[str]
@@ -58,9 +61,22 @@ class Lexicon:
     """Words between spelled letters: "dot", "underscore", "as in"."""
     letters: frozenset[str]
     """Words of one letter that are words of the language: "a". Others are spelled letters."""
+    digit_requests: frozenset[str]
+    """Words of an agent that asks for digits: "phone number"."""
+    verb_last: bool = False
+    """True if statements end with their verb, as one of `closed`. Others go on."""
+    vocabulary: frozenset[str] = field(init=False, repr=False)
+    """All single words of the phrases."""
+
+    def __post_init__(self) -> None:
+        phrases = (getattr(self, key) for key in KEYS if key != "names")
+        object.__setattr__(
+            self, "vocabulary", frozenset(w for some in phrases for phrase in some for w in phrase.split())
+        )
 
 
-_KEYS = [field.name for field in fields(Lexicon) if field.name != "language"]
+KEYS = tuple(each.name for each in fields(Lexicon) if each.name not in ("language", "verb_last", "vocabulary"))
+"""The keys of a lexicon's file that are lists of phrases."""
 
 
 def languages() -> list[str]:
@@ -70,24 +86,37 @@ def languages() -> list[str]:
 
 
 def lexicon(language: str) -> Lexicon | None:
-    """Return the lexicon of a language tag, for example "en-GB" or "pt_BR", or None if there is none.
+    """Return the lexicon of a language, or None if there is none: "en", "en-GB", "pt_BR", "English", "Deutsch".
 
-    The lexicon of the tag's language is that of all its regions.
+    The lexicon of a language is that of all its regions.
     """
-    return _read(language.replace("_", "-").partition("-")[0].lower())
-
-
-@functools.cache
-def _known() -> frozenset[str]:
-    return frozenset(languages())
+    return _find(language)
 
 
 @functools.lru_cache(maxsize=64)
-def _read(code: str) -> Lexicon | None:
-    if code not in _known():
-        return None
-    place = importlib.resources.files(__package__).joinpath("lexicons", f"{code}.toml")
-    return parse(code, place.read_text(encoding="utf-8"))
+def _find(language: str) -> Lexicon | None:
+    known = _all()
+    named = known.get(language.replace("_", "-").partition("-")[0].lower())
+    return named or next((each for word in words(language) for each in known.values() if word in each.names), None)
+
+
+@functools.cache
+def _all() -> dict[str, Lexicon]:
+    folder = importlib.resources.files(__package__) / "lexicons"
+    return {code: parse(code, (folder / f"{code}.toml").read_text(encoding="utf-8")) for code in languages()}
+
+
+def guess(said: Sequence[str], latest: Lexicon | None = None) -> Lexicon | None:
+    """Return the lexicon that knows the most of these words, or None if none knows a third of them.
+
+    `latest` is preferred to others that know as many.
+    """
+    best, most = None, 0.0
+    for each in _all().values():
+        known = sum(word in each.vocabulary for word in said) + 0.5 * (each is latest)
+        if known > most:
+            best, most = each, known
+    return best if most * 3 >= len(said) else None
 
 
 def parse(language: str, text: str) -> Lexicon:
@@ -99,9 +128,13 @@ def parse(language: str, text: str) -> Lexicon:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigurationError(f"the lexicon of {language!r} is not TOML: {error}") from error
-    if unknown := sorted(data.keys() - set(_KEYS)):
+    verb_last = data.pop("verb_last", False)
+    if not isinstance(verb_last, bool):
+        raise ConfigurationError(f"'verb_last' in the lexicon of {language!r} is neither true nor false")
+    if unknown := sorted(data.keys() - set(KEYS)):
         raise ConfigurationError(f"the lexicon of {language!r} has the unknown key {unknown[0]!r}")
-    return Lexicon(language=language, **{key: _phrases(language, key, data.get(key, [])) for key in _KEYS})
+    phrases = {key: _phrases(language, key, data.get(key, [])) for key in KEYS}
+    return Lexicon(language=language, verb_last=verb_last, **phrases)
 
 
 def _phrases(language: str, key: str, value: object) -> frozenset[str]:

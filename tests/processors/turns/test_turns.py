@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from duologue.errors import ConfigurationError, IllegalState
 from duologue.frames import EndOfTurn, Input, SpeechStarted, SpeechStopped, UserAudio, UserTranscript
 from duologue.processors import Processor, handles
-from duologue.processors.turns.endpointing import Endpointing, PushToTalk
+from duologue.processors.turns.endpointing import Endpointing
+from duologue.processors.turns.push_to_talk import PushToTalk
 from duologue.processors.turns.vad import Vad
 from duologue.testing import clock
 from tests.processors.turns.calls import RATE, UTTERANCE_2, EarsCall, hush, level_vad, loud, noise
