@@ -27,6 +27,8 @@ LATEST_ECHO_S = 0.6
 _LEAST_LEARNED_S = 0.3  # shorter speech says little about the caller's level
 _QUIET, _LOUD = 0.2, 0.5  # how far the caller's level follows quieter and louder speech
 _PIECES = 400  # of audio that are kept, at most
+_GAP_S = 0.01  # shorter gaps are rounding, or jitter of the clock
+_ECHO_PERIOD_S = 0.06  # an echo is looked for again after this time
 
 _RANGES = {
     "voiced_ms": (0, 1_000),
@@ -82,7 +84,9 @@ class Acoustics:
 
     def judge(self, policy: SoundPolicy, spoken_s: float) -> Sound:
         """Return what the caller's latest sound is. The detector has heard speech for `spoken_s` seconds."""
-        now, rate = self._mic.end_s, self._mic.rate
+        now = self._mic.end_s
+        if not self._mic.rate:
+            return "speech"  # of a detector that gives no audio
         if policy.aside_db and self.level is not None:
             recent, reduced_rate = self._mic.last(WINDOW_S)
             if _level(recent, reduced_rate) < self.level - policy.aside_db:
@@ -92,7 +96,7 @@ class Acoustics:
             enough = policy.voiced_ms / 1000 / HOP_S
             if sum(at > now - WINDOW_S for at in self._voiced) < enough - 1e-6:
                 return "unclear"
-        if policy.echo and rate and self._is_echo(policy, now):
+        if policy.echo and self._is_echo(policy, now):
             return "echo"
         return "speech"
 
@@ -106,16 +110,23 @@ class Acoustics:
         self._voiced.extend(first + HOP_S * i for i in (frames >= policy.periodicity).nonzero()[0].tolist())
 
     def _is_echo(self, policy: SoundPolicy, now: float) -> bool:
-        if self._agent.end_s < now - WINDOW_S - LATEST_ECHO_S:
+        since_s = now - self._agent.end_s
+        if since_s > LATEST_ECHO_S + WINDOW_S:
             return False
+        if now - self._echo_s < _ECHO_PERIOD_S - 1e-6:
+            return True
+        import numpy as np
+
         heard, rate = self._mic.last(WINDOW_S)
         played, played_rate = self._agent.last(WINDOW_S + LATEST_ECHO_S)
-        if played_rate != rate and len(played):
-            import numpy as np
-
+        if played_rate != rate:
             places = np.arange(int(len(played) * rate / played_rate)) * (played_rate / rate)
             played = np.interp(places, np.arange(len(played)), played).astype(np.float32)
+        # What is being played is known a moment later.
+        played = np.pad(played, (0, round(max(0.0, min(since_s, WINDOW_S)) * rate)))
         alike, _ = likeness(heard, played)
+        if alike >= policy.echo:
+            self._echo_s = now
         return alike >= policy.echo
 
     def learn(self, start_s: float, end_s: float) -> None:
@@ -142,11 +153,13 @@ class _Recent:
         self._pieces: deque[tuple[bytes, float]] = deque(maxlen=_PIECES)
 
     def add(self, pcm: bytes, sample_rate: int, at: float) -> None:
-        """Add a piece of audio. After a gap, or at another rate, the audio begins anew."""
-        pieces = self._pieces
-        if sample_rate != self.rate or at - self.end_s > 0.1:
+        """Add a piece of audio. Silence fills a gap; after a longer one, or at another rate, the audio begins anew."""
+        pieces, gap_s = self._pieces, at - self.end_s
+        if sample_rate != self.rate or gap_s > self._seconds:
             pieces.clear()
             self.rate = sample_rate
+        elif gap_s > _GAP_S:
+            pieces.append((bytes(2 * round(gap_s * sample_rate)), self.end_s))
         pieces.append((pcm, at))
         self.end_s = at + len(pcm) / (2 * sample_rate)
         while pieces[0][1] < self.end_s - self._seconds - 0.1:

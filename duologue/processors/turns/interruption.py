@@ -95,8 +95,8 @@ class InterruptionPolicy:
     """None if all that the detector takes for speech is the caller's speech."""
     max_hold_s: float = 5.0
     """Seconds after which the hold expires. If the caller still speaks then, they interrupt."""
-    language: str = "en"
-    """The language of transcripts that do not name it. It has a lexicon of backchannels and stops, or all words count."""
+    language: str = ""
+    """The caller's language, for example "en". If empty: that of the transcript, else of the agent, else a guess."""
 
     def __post_init__(self) -> None:
         _check(self, {"max_hold_s": (0.2, 60.0)})
@@ -134,7 +134,6 @@ class Interruption(Processor):
         self._turn_over = True
         self._turn_from = 0.0
         self._turn_after = 0
-        self._said = Said()
         self._sound: Sound | None = None  # the latest judgement of the latest speech
         self._over: int | None = None  # the agent's turn over which the caller has last spoken
         self._suspect: int | None = None  # the same, if it was the caller's speech by its sound
@@ -149,6 +148,7 @@ class Interruption(Processor):
         """Follow the caller's speech."""
         self._floor = self.session.floor
         self._acoustics = Acoustics(self.session)
+        self._said = Said(self.session)
         self._trial = Trial(self._floor, self._no_words, self._expired)
         self._stop_listening = self._floor.on_voice(self._voiced)
 

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 from ...frames import UserTranscript
-from .lexicon import Lexicon, lexicon, words
+from ...session.session import Session
+from .lexicon import Lexicon, guess, lexicon, words
+
+LONGEST = 6
+"""The number of words of the longest phrase that is looked for."""
 
 
 def count_words(text: str) -> int:
@@ -24,7 +28,10 @@ class Said:
     Backchannels and fillers of the language do not count as words. In a language without a lexicon all words count.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._language = ""  # of the latest transcript that names it
+        self._lexicon: Lexicon | None = None  # the latest guess
         self.clear()
 
     def clear(self) -> None:
@@ -37,9 +44,9 @@ class Said:
         """True once a text began with words that always interrupt, for example "wait"."""
 
     def take(self, frame: UserTranscript, language: str) -> None:
-        """Take a text of this turn. `language` is that of a text that does not name its own."""
-        known = lexicon(frame.language or language)
+        """Take a text of this turn. `language` is the caller's, or "" if it is not known."""
         tokens = words(frame.text)
+        known = self._lexicon_of(tokens, language or frame.language)
         rest, stops = (tokens, False) if known is None else _weigh(tokens, known)
         count = count_words(" ".join(rest))
         self.stops = self.stops or stops
@@ -49,6 +56,14 @@ class Said:
             self._any_final = self._any_final or bool(tokens)
             if frame.utterance:
                 self.utterances[frame.utterance] = None
+
+    def _lexicon_of(self, tokens: list[str], language: str) -> Lexicon | None:
+        self._language = language or self._language
+        agent = self._session.agent
+        if named := self._language or (agent.language if agent is not None else ""):
+            return lexicon(named)
+        self._lexicon = guess(tokens, self._lexicon) or self._lexicon
+        return self._lexicon
 
     @property
     def count(self) -> int:
@@ -88,6 +103,3 @@ def _phrase(tokens: list[str], at: int, phrases: frozenset[str]) -> int:
             return size
     return 0
 
-
-LONGEST = 6
-"""The number of words of the longest phrase that is looked for."""
