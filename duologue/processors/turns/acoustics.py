@@ -43,9 +43,9 @@ _RANGES = {
 class SoundPolicy:
     """The conditions under which a sound counts as the caller's speech. ConfigurationError for a value out of range."""
 
-    voiced_ms: int = 80
+    voiced_ms: int = 60
     """Milliseconds of periodic sound within a quarter of a second. Coughs, doors, breaths and keys have fewer."""
-    periodicity: float = 0.6
+    periodicity: float = 0.65
     """The normalised autocorrelation, from 0 to 1, of a frame of periodic sound."""
     unvoiced_ms: int = 1500
     """Milliseconds after which other sound that the detector takes for speech counts as well: a whisper."""
@@ -100,6 +100,10 @@ class Acoustics:
             return "echo"
         return "speech"
 
+    def judge_tail(self, policy: SoundPolicy) -> Sound:
+        """Return what the latest sound is after the agent has finished: its echo, or anything else."""
+        return "echo" if policy.echo and self._is_echo(policy, self._mic.end_s) else "speech"
+
     def _analyse(self, policy: SoundPolicy, now: float) -> None:
         """Find the periodic frames since the latest analysis."""
         since = min(now - self._analysed_s, WINDOW_S)
@@ -122,8 +126,9 @@ class Acoustics:
         if played_rate != rate:
             places = np.arange(int(len(played) * rate / played_rate)) * (played_rate / rate)
             played = np.interp(places, np.arange(len(played)), played).astype(np.float32)
-        # What is being played is known a moment later.
-        played = np.pad(played, (0, round(max(0.0, min(since_s, WINDOW_S)) * rate)))
+        # The agent may just have begun. What is being played now is known a moment later.
+        before = round((WINDOW_S + LATEST_ECHO_S) * rate) - len(played)
+        played = np.pad(played, (max(0, before), round(max(0.0, min(since_s, WINDOW_S)) * rate)))
         alike, _ = likeness(heard, played)
         if alike >= policy.echo:
             self._echo_s = now

@@ -27,7 +27,7 @@ from .said import Said
 from .trial import Trial
 
 Cause = Literal["backchannel", "noise", "aside", "echo"]
-UNSURE_S = 0.35
+UNSURE_S = 0.45
 """Seconds after which a sound that may be speech goes to the engine: words may tell."""
 ANSWER_S = 1.0
 """Seconds before the end of the agent's speech from which on a backchannel counts as an answer: "yes"."""
@@ -277,21 +277,26 @@ class Interruption(Processor):
         in_question = self.policy.enabled and may_interrupt(self.session)
         if not floor.caller_speaking or not (in_question or self._withheld is not None):
             return
-        if self._trial.out and self._suspect == floor.turn:
+        on_trial = self._trial.out and self._suspect == floor.turn
+        if on_trial:
             spoken_s = self._voice_end - max(self._voice_start, self._held_from)
             sure = evidence.sure_ms is not None and spoken_s >= evidence.sure_ms / 1000 - 1e-6
             if sure and in_question and not self._said.anything:
                 self.session.interrupt()
-            return
+            if self._withheld is None:
+                return
         spoken_s = self._voice_end - max(self._voice_start, self._counts_from)
         sounds = self.policy.sounds
-        self._sound = sound = "speech" if sounds is None else self._acoustics.judge(sounds, spoken_s)
+        sound: Sound = "speech"
+        if sounds is not None:
+            free = floor.owner == "caller"
+            sound = self._acoustics.judge_tail(sounds) if free else self._acoustics.judge(sounds, spoken_s)
+        self._sound = sound
         unsure = sound == "unclear" and spoken_s >= UNSURE_S
-        free = floor.owner == "caller" and sound != "echo"
-        if self._withheld is not None and (sound == "speech" or unsure or free):
+        if self._withheld is not None and (sound == "speech" or unsure):
             self._accepted = True
             self.spawn(self._release)
-        if not in_question:
+        if not in_question or on_trial:
             return
         self._over = floor.turn
         if sound == "speech" and spoken_s >= evidence.min_speech_ms / 1000 - 1e-6:

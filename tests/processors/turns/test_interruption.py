@@ -35,7 +35,7 @@ TWO_WORDS = needs(min_words=2)
 
 def line(policy: InterruptionPolicy | None = None, **endpointing: float) -> list[Processor]:
     """All that stands between the transport and the engine."""
-    ends = Endpointing(**endpointing)  # type: ignore[arg-type]
+    ends = Endpointing(**{"silence_ms": 600, **endpointing})  # type: ignore[arg-type]
     return [Vad(level_vad()), ends, Interruption(policy or needs())]
 
 
@@ -262,20 +262,32 @@ async def test_a_backchannel_does_not_interrupt_and_its_turn_passes() -> None:
         await call.says(0.4)
         await call.transcribe("uh-huh")
         await call.waits(0.6)
-        assert call.events == [(0.2, "BotPaused")]
+        assert call.events == [(0.2, "BotPaused"), (0.6, "BotResumed")]
         assert call.marks[-1] == ("silence", 0.4)  # it reaches the engine, which gives the final transcript
         await call.transcribe("Uh-huh.", final=True, start_s=0.0, end_s=0.4)
-        assert call.events[1:] == [(1.0, "BotResumed")]
+        assert call.session.floor.take_dismissed()
         await call.waits(3)
         assert len(call.events) == 2
 
 
-async def test_a_backchannel_that_is_final_before_the_turn_ends_is_over_with_the_turn() -> None:
+async def test_a_backchannel_that_is_final_before_the_turn_ends_is_over_at_once() -> None:
     async with EarsCall(*line(TWO_WORDS)) as call:
         call.utter()
         await call.says(0.4)
         await call.waits(0.3)
         await call.transcribe("Uh-huh.", final=True, start_s=0.0, end_s=0.4)
+        assert call.events == [(0.2, "BotPaused"), (0.7, "BotResumed")]
+        await call.waits(0.3)
+        assert call.session.floor.take_dismissed()
+        assert len(call.events) == 2
+
+
+async def test_a_word_that_is_too_little_is_over_with_the_turn() -> None:
+    async with EarsCall(*line(TWO_WORDS)) as call:
+        call.utter()
+        await call.says(0.4)
+        await call.waits(0.3)
+        await call.transcribe("Tuesday.", final=True, start_s=0.0, end_s=0.4)
         assert len(call.events) == 1
         await call.waits(0.3)
         assert call.events[1:] == [(1.0, "BotResumed")]
