@@ -33,11 +33,13 @@ QUESTION = Verdict("quick", "question")
 STATEMENT = Verdict("quick", "statement")
 FRAGMENT = Verdict("usual", "fragment")
 ENDED_OPEN = Verdict("usual", "open, but punctuated")
-FULL_NUMBER = Verdict("usual", "full number")
+FULL_NUMBER = Verdict("quick", "full number")
 FILLER = Verdict("patient", "filler")
 OPEN = Verdict("patient", "open")
-NUMBER = Verdict("patient", "number")
-SPELLING = Verdict("patient", "spelling")
+CLAUSE = Verdict("usual", "clause begun")
+BARE = Verdict("usual", "bare answer")
+NUMBER = Verdict("usual", "number")
+SPELLING = Verdict("usual", "spelling")
 
 
 def judge(text: str, lexicon: Lexicon, asked: Asked = "") -> Verdict | None:
@@ -52,26 +54,29 @@ def judge(text: str, lexicon: Lexicon, asked: Asked = "") -> Verdict | None:
         return None
     if _ending(said, lexicon.fillers):
         return FILLER
-    if number := _spoken_number(said, lexicon, asked):
-        return number
     mark = text[-1]
-    sentence, whole = _last_sentence(text, said)
-    begins_so = _without_lead_ins(sentence, lexicon)
-    asks = mark in "?؟" or (len(begins_so) >= _STATEMENT and _begins(begins_so, lexicon.question_starts))
-    closed, open_, particle = (
-        _ending(said, phrases) for phrases in (lexicon.closed, lexicon.open_words, lexicon.particles)
-    )
+    closed = _ending(said, lexicon.closed) or said[-1].endswith(lexicon.closed_suffixes)
+    open_ = _ending(said, lexicon.open_words) or said[-1].endswith(lexicon.open_suffixes)
+    particle = _ending(said, lexicon.particles)
+    if (number := _readout(said, lexicon, asked)) and (not closed or said[-1] in lexicon.numbers):
+        return number
     if closed > max(open_, particle):
         return CLOSED
+    sentence, whole = _last_sentence(text, said)
     if whole and " ".join(said) in lexicon.answers:
-        return ANSWER if asked else FRAGMENT
-    if (open_ >= particle and open_) or (particle and not asks):
+        return (BARE if len(said) == 1 else ANSWER) if asked else FRAGMENT
+    core = _without_lead_ins(sentence, lexicon)
+    asks = mark in "?؟" or (len(core) >= _STATEMENT and _begins(core, lexicon.question_starts))
+    strands = asks and _begins(core, lexicon.question_words)
+    if (open_ >= particle and open_) or (particle and not strands):
         return ENDED_OPEN if mark in _SENTENCE_ENDS else OPEN
+    if mark not in _SENTENCE_ENDS and any(word in lexicon.clause_starts for word in said[-3:-1]):
+        return CLAUSE
     if asks:
         return QUESTION
     if lexicon.verb_last and mark not in _SENTENCE_ENDS:
         return FRAGMENT
-    if len(begins_so) >= _STATEMENT or (asked and begins_so):
+    if len(core) >= _STATEMENT or (asked and core):
         return STATEMENT
     return FRAGMENT
 
@@ -81,9 +86,9 @@ def asked_for(text: str, lexicon: Lexicon) -> Asked:
     text = text.rstrip()
     if not text.endswith(("?", "؟")):
         said = words(text[-_TAIL:])
-        return "digits" if _names(_last_sentence(text, said)[0], lexicon.digit_requests) else ""
+        return "digits" if _names(_last_sentence(text, said)[0], lexicon.readout_requests) else ""
     said, _ = _last_sentence(text, words(text[-_TAIL:]))
-    if _names(said, lexicon.digit_requests):
+    if _names(said, lexicon.readout_requests):
         return "digits"
     return "question" if _names(said, lexicon.question_words) else "yes_no"
 
@@ -129,7 +134,7 @@ def _without_lead_ins(said: list[str], lexicon: Lexicon) -> list[str]:
     return said[at:]
 
 
-def _spoken_number(said: Sequence[str], lexicon: Lexicon, asked: Asked) -> Verdict | None:
+def _readout(said: Sequence[str], lexicon: Lexicon, asked: Asked) -> Verdict | None:
     """Return the verdict on a number that is read out, or on letters that are spelled, at the end of a text."""
     digits = symbols = letters = 0
     for word in reversed(said):
@@ -144,6 +149,11 @@ def _spoken_number(said: Sequence[str], lexicon: Lexicon, asked: Asked) -> Verdi
         symbols += 1
     if letters >= 2 or (letters and digits) or (symbols > 1 and letters + digits and said[-1] in lexicon.spelling):
         return SPELLING
-    if digits >= _READ_OUT or (digits and asked == "digits"):
+    if digits >= _READ_OUT:
         return FULL_NUMBER if digits >= _PHONE else NUMBER
-    return None
+    if asked != "digits":
+        return None
+    if letters + digits:
+        return NUMBER
+    begun = any(len(word) == 1 or word in lexicon.numbers or word in lexicon.spelling for word in said)
+    return SPELLING if begun else None
