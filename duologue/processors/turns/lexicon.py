@@ -42,6 +42,8 @@ class Lexicon:
     """Endings after which a clause goes on: "and", "the", "my name is"."""
     particles: frozenset[str]
     """Endings after which a statement goes on, but not a question: "for" in "what is it for"."""
+    loose_words: frozenset[str]
+    """Endings after which a clause may go on or not: "on" in "is it on"."""
     closed: frozenset[str]
     """Endings that complete a clause. The longer ending of a text counts: "is" is open, "yes it is" is closed."""
     answers: frozenset[str]
@@ -50,6 +52,8 @@ class Lexicon:
     """Words with which a question begins: "what", "do"."""
     question_words: frozenset[str]
     """Words that ask for more than yes or no: "what". An agent's question without one is a yes-or-no question."""
+    open_questions: frozenset[str]
+    """Words of an agent's question that is answered by a story, and not by a few words: "help"."""
     lead_ins: frozenset[str]
     """Words that may precede a question or an answer without meaning: "so", "well"."""
     backchannels: frozenset[str]

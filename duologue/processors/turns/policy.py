@@ -32,7 +32,7 @@ class EndpointingPolicy:
     """If False, the silence is always `silence_ms`."""
     quick_ms: int = 400
     """Milliseconds of silence that end the turn after a complete sentence, a question or an answer."""
-    usual_ms: int = 1200
+    usual_ms: int = 950
     """The same after words that may be complete or not."""
     patient_ms: int = 1600
     """The same after words that go on: a filler, an open clause, a number being read out."""

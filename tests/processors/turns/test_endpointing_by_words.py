@@ -36,9 +36,9 @@ def silences(call: EarsCall, spoke_until: Sequence[float] = (1.0,)) -> list[floa
 @pytest.mark.parametrize(
     ("text", "silence_s"),
     [
-        ("I'd like to cancel my order", QUICK),
+        ("what can I do about my order", QUICK),
         ("Tuesday", USUAL),
-        ("I'd like to cancel my", PATIENT),
+        ("what can I do about my", PATIENT),
         ("well um", PATIENT),
         ("...", PLAIN),
     ],
@@ -69,9 +69,9 @@ async def test_a_plain_silence_hears_no_words() -> None:
 async def test_a_late_word_lengthens_the_silence() -> None:
     async with call_of() as call:
         await call.says(1.0)
-        await call.transcribe("I'd like to cancel my order")
+        await call.transcribe("what can I do about my order")
         await call.waits(0.36)
-        await call.transcribe("I'd like to cancel my order and")
+        await call.transcribe("what can I do about my order and")
         await call.waits(2.0)
     assert silences(call) == [PATIENT]
 
@@ -79,9 +79,9 @@ async def test_a_late_word_lengthens_the_silence() -> None:
 async def test_a_late_word_shortens_the_silence() -> None:
     async with call_of() as call:
         await call.says(1.0)
-        await call.transcribe("I'd like to cancel my")
+        await call.transcribe("what can I do about my")
         await call.waits(0.3)
-        await call.transcribe("I'd like to cancel my order")
+        await call.transcribe("what can I do about my order")
         await call.waits(2.0)
     assert silences(call) == [QUICK]
 
@@ -89,9 +89,9 @@ async def test_a_late_word_shortens_the_silence() -> None:
 async def test_a_word_that_comes_later_than_it_would_have_ended_the_turn_ends_it_at_once() -> None:
     async with call_of() as call:
         await call.says(1.0)
-        await call.transcribe("I'd like to cancel my")
+        await call.transcribe("what can I do about my")
         await call.waits(0.8)
-        await call.transcribe("I'd like to cancel my order")
+        await call.transcribe("what can I do about my order")
         await call.waits(1.0)
     assert silences(call) == [0.8]
 
@@ -99,9 +99,9 @@ async def test_a_word_that_comes_later_than_it_would_have_ended_the_turn_ends_it
 async def test_a_revised_text_takes_the_place_of_the_one_before() -> None:
     async with call_of() as call:
         await call.says(1.0)
-        await call.transcribe("I need to")
+        await call.transcribe("what did I need to")
         await call.waits(0.1)
-        await call.transcribe("I need two")
+        await call.transcribe("what did I need two")
         await call.waits(2.0)
     assert silences(call) == [QUICK]
 
@@ -109,7 +109,7 @@ async def test_a_revised_text_takes_the_place_of_the_one_before() -> None:
 async def test_final_texts_within_a_turn_add_up() -> None:
     async with call_of() as call:
         await call.says(1.0)
-        await call.transcribe("I'd like to cancel", final=True, start_s=0.0, end_s=0.5)
+        await call.transcribe("what can I do about", final=True, start_s=0.0, end_s=0.5)
         await call.transcribe("my order", start_s=0.5)
         await call.waits(2.0)
     assert silences(call) == [QUICK]
@@ -120,7 +120,7 @@ async def test_a_transcript_of_the_turn_before_says_nothing_about_this_one() -> 
         await call.says(1.0)
         await call.waits(1.0)
         await call.says(0.5)
-        await call.transcribe("I'd like to cancel my", final=True, start_s=0.0, end_s=1.0)
+        await call.transcribe("what can I do about my", final=True, start_s=0.0, end_s=1.0)
         await call.waits(2.0)
     assert silences(call, (1.0, 2.5)) == [PLAIN, PLAIN]
 
@@ -138,25 +138,25 @@ async def test_short_answers_to_a_yes_or_no_question_end_quickly() -> None:
     async with call_of() as call:
         call.session.conversation.add("message", "agent", text="Is that correct?")
         await call.says(1.0)
-        await call.transcribe("no thanks")
-        await call.waits(2.0)
+        await call.transcribe("yes I do")
+        await call.waits(3.0)
         call.session.conversation.add("message", "agent", text="I see.")
         await call.says(1.0)
-        await call.transcribe("no thanks")
+        await call.transcribe("absolutely")
         await call.waits(2.0)
-    assert silences(call, (1.0, 4.0)) == [QUICK, USUAL]
+    assert silences(call, (1.0, 5.0)) == [QUICK, USUAL]
 
 
 async def test_an_application_says_that_it_expects_digits_in_the_next_turn() -> None:
     async with call_of() as call:
         call.session.expect("digits")
         await call.says(1.0)
-        await call.transcribe("it is double seven")
-        await call.waits(2.0)
+        await call.transcribe("is it double seven")
+        await call.waits(3.0)
         await call.says(1.0)
-        await call.transcribe("it is double seven")
+        await call.transcribe("is it double seven")
         await call.waits(2.0)
-    assert silences(call, (1.0, 4.0)) == [USUAL, QUICK]
+    assert silences(call, (1.0, 5.0)) == [USUAL, QUICK]
 
 
 async def test_an_unknown_expectation_is_refused() -> None:
@@ -205,7 +205,7 @@ async def test_a_caller_who_was_cut_off_gets_more_time() -> None:
     async with call_of() as call:
         for _ in range(2):
             await call.says(1.0)
-            await call.transcribe("I ordered it on Monday", start_s=call.session.now() - 1.0)
+            await call.transcribe("when did I order it", start_s=call.session.now() - 1.0)
             await call.waits(0.6)
         await call.waits(3.0)
     assert silences(call, (1.0, 2.6)) == [QUICK, pytest.approx(QUICK * 1.25, abs=0.02)]
@@ -215,7 +215,7 @@ async def test_nobody_gets_more_time_without_adapting() -> None:
     async with call_of(replace(POLICY, adapts=False)) as call:
         for _ in range(2):
             await call.says(1.0)
-            await call.transcribe("I ordered it on Monday", start_s=call.session.now() - 1.0)
+            await call.transcribe("when did I order it", start_s=call.session.now() - 1.0)
             await call.waits(0.6)
         await call.waits(3.0)
     assert silences(call, (1.0, 2.6)) == [QUICK, QUICK]
@@ -227,10 +227,10 @@ async def test_nobody_gets_more_time_without_adapting() -> None:
 async def test_no_eager_end_is_told_while_the_words_go_on() -> None:
     async with call_of(replace(POLICY, eager_ms=200)) as call:
         await call.says(1.0)
-        await call.transcribe("I'd like to cancel my")
+        await call.transcribe("what can I do about my")
         await call.waits(0.5)
         assert [frame for frame in call.engine.frames if isinstance(frame, EagerEndOfTurn)] == []
-        await call.transcribe("I'd like to cancel my order")
+        await call.transcribe("what can I do about my order")
         await call.waits(0.1)
         assert [type(f) for f in call.engine.frames if isinstance(f, EagerEndOfTurn | EndOfTurn)][-1] is EndOfTurn
 
@@ -265,10 +265,14 @@ STEPS = st.one_of(
 )
 
 
-async def converse(steps: list[Step]) -> EarsCall:
+async def converse(steps: list[Step]) -> tuple[EarsCall, list[float]]:
+    """Return the call and the times of its transcripts."""
+    told = []
     async with call_of(replace(POLICY, max_turn_s=3.0)) as call:
         for kind, seconds, text in steps:
             now = call.session.now()
+            if text:
+                told.append(now)
             if kind == "says":
                 await call.says(seconds)
             elif kind == "waits":
@@ -279,13 +283,13 @@ async def converse(steps: list[Step]) -> EarsCall:
                 for _ in range(2 if kind == "twice" else 1):
                     await call.transcribe(text, final=kind == "final", start_s=0.0, end_s=0.0)
         await call.waits(2.0)
-    return call
+    return call, told
 
 
 @settings(max_examples=150, deadline=None)
 @given(st.lists(STEPS, max_size=14))
 def test_each_turn_ends_once_neither_early_nor_late(steps: list[Step]) -> None:
-    call = clock.run(converse, steps)
+    call, told = clock.run(converse, steps)
     kinds = [kind for kind, _ in call.marks]
     open_ = False
     for kind in kinds:
@@ -298,7 +302,9 @@ def test_each_turn_ends_once_neither_early_nor_late(steps: list[Step]) -> None:
     places = [place for kind, place in call.places() if kind in ("silence", "limit", "end")]
     for frame, place in zip(ends, places, strict=True):
         if frame.by == "silence":
-            assert QUICK - 0.01 <= place - frame.at <= PATIENT + 0.21
+            late = max((at for at in told if at <= place + 0.02), default=0.0)  # words may begin a turn of long ago
+            assert place - frame.at >= QUICK - 0.01
+            assert place - max(frame.at, late) <= PATIENT + 0.21
     # Between two ends there is speech, or words that nobody heard start.
     turns, started, words = 0, 0, 0
     for frame in call.engine.frames:
