@@ -8,6 +8,7 @@ import tomllib
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
+from typing import Any
 
 from ...errors import ConfigurationError
 
@@ -41,6 +42,8 @@ class Lexicon:
     """Endings after which a clause goes on: "and", "the", "my name is"."""
     particles: frozenset[str]
     """Endings after which a statement goes on, but not a question: "for" in "what is it for"."""
+    loose_words: frozenset[str]
+    """Endings after which a clause may go on or not: "on" in "is it on"."""
     closed: frozenset[str]
     """Endings that complete a clause. The longer ending of a text counts: "is" is open, "yes it is" is closed."""
     answers: frozenset[str]
@@ -49,6 +52,8 @@ class Lexicon:
     """Words with which a question begins: "what", "do"."""
     question_words: frozenset[str]
     """Words that ask for more than yes or no: "what". An agent's question without one is a yes-or-no question."""
+    open_questions: frozenset[str]
+    """Words of an agent's question that is answered by a story, and not by a few words: "help"."""
     lead_ins: frozenset[str]
     """Words that may precede a question or an answer without meaning: "so", "well"."""
     backchannels: frozenset[str]
@@ -61,20 +66,27 @@ class Lexicon:
     """Words between spelled letters: "dot", "underscore", "as in"."""
     letters: frozenset[str]
     """Words of one letter that are words of the language: "a". Others are spelled letters."""
-    digit_requests: frozenset[str]
-    """Words of an agent that asks for digits: "phone number"."""
+    readout_requests: frozenset[str]
+    """Words of an agent that asks for digits or letters: "phone number", "spell"."""
+    clause_starts: frozenset[str]
+    """Words that begin a clause, which needs two more words at least: "if"."""
+    open_suffixes: tuple[str, ...]
+    """Ends of words after which a clause goes on: "'s"."""
+    closed_suffixes: tuple[str, ...]
+    """Ends of words that complete a clause."""
     verb_last: bool = False
     """True if statements end with their verb, as one of `closed`. Others go on."""
     vocabulary: frozenset[str] = field(init=False, repr=False)
     """All single words of the phrases."""
 
     def __post_init__(self) -> None:
-        phrases = (getattr(self, key) for key in KEYS if key != "names")
+        phrases = (getattr(self, key) for key in KEYS if key not in ("names", *SUFFIXES))
         object.__setattr__(
             self, "vocabulary", frozenset(w for some in phrases for phrase in some for w in phrase.split())
         )
 
 
+SUFFIXES = ("open_suffixes", "closed_suffixes")
 KEYS = tuple(each.name for each in fields(Lexicon) if each.name not in ("language", "verb_last", "vocabulary"))
 """The keys of a lexicon's file that are lists of phrases."""
 
@@ -133,7 +145,9 @@ def parse(language: str, text: str) -> Lexicon:
         raise ConfigurationError(f"'verb_last' in the lexicon of {language!r} is neither true nor false")
     if unknown := sorted(data.keys() - set(KEYS)):
         raise ConfigurationError(f"the lexicon of {language!r} has the unknown key {unknown[0]!r}")
-    phrases = {key: _phrases(language, key, data.get(key, [])) for key in KEYS}
+    phrases: dict[str, Any] = {key: _phrases(language, key, data.get(key, [])) for key in KEYS}
+    for key in SUFFIXES:
+        phrases[key] = tuple(sorted(phrases[key]))
     return Lexicon(language=language, verb_last=verb_last, **phrases)
 
 

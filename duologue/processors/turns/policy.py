@@ -32,7 +32,7 @@ class EndpointingPolicy:
     """If False, the silence is always `silence_ms`."""
     quick_ms: int = 400
     """Milliseconds of silence that end the turn after a complete sentence, a question or an answer."""
-    usual_ms: int = 1200
+    usual_ms: int = 950
     """The same after words that may be complete or not."""
     patient_ms: int = 1600
     """The same after words that go on: a filler, an open clause, a number being read out."""
@@ -80,7 +80,7 @@ class EndpointingPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VadPolicy:
-    """The settings of `Vad`."""
+    """The settings of `Vad`. Raises ConfigurationError for one out of range."""
 
     start_ms: int = 60
     """Milliseconds of voice that start speech."""
@@ -88,6 +88,13 @@ class VadPolicy:
     """Milliseconds without voice that stop it."""
     threshold: float = 0.5
     """The score, from 0 to 1, from which an audio frame is voiced."""
+
+    def __post_init__(self) -> None:
+        for name, value in (("start_ms", self.start_ms), ("stop_ms", self.stop_ms)):
+            if not 0 < value <= 10_000:
+                raise ConfigurationError(f"{name} is {value!r}: it lies above 0 and up to 10000")
+        if not 0 < self.threshold <= 1:
+            raise ConfigurationError(f"threshold is {self.threshold!r}: it lies above 0 and up to 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -60,7 +60,7 @@ class TurnWords:
         """Begin a turn at an audio time."""
         self._began_at = at
         if self.policy.adapts and self._ended_at is not None:
-            if at - self._ended_at < REGRET_S and self._session.floor.owner == "caller":
+            if at - self._ended_at < REGRET_S and not self._session.floor.agent_speaking:
                 self.factor = min(MOST_PATIENCE, self.factor * 1.25)
             else:
                 self.factor = max(1.0, self.factor * 0.97)

@@ -9,8 +9,8 @@ from .lexicon import Lexicon, words
 
 Wait = Literal["quick", "usual", "patient"]
 """The length of the silence that ends a turn: after a complete text, after one that may go on, after one that will."""
-Asked = Literal["", "yes_no", "digits", "question"]
-"""What the agent has asked for: nothing, yes or no, digits, something else."""
+Asked = Literal["", "yes_no", "digits", "detail", "story"]
+"""What the agent has asked for: nothing, yes or no, digits or letters, a detail, or something that takes sentences."""
 
 _TAIL, _HEAD = 160, 80  # characters at the end and at the beginning of a text that are looked at
 _LONGEST = 5  # words of the longest phrase that is looked for
@@ -18,6 +18,7 @@ _SENTENCE_ENDS = ".?!।؟"
 _PHONE = 10  # digits after which a number may be complete
 _READ_OUT = 3  # digits in a row that are a number read out, and not an amount or a time
 _STATEMENT = 3  # words that a statement has at least
+_LONG = 8  # words from which a turn is long: what comes first is seldom all
 
 
 class Verdict(NamedTuple):
@@ -27,17 +28,22 @@ class Verdict(NamedTuple):
     rule: str
 
 
+DETAIL = Verdict("quick", "detail")
 ANSWER = Verdict("quick", "answer")
 CLOSED = Verdict("quick", "closed")
 QUESTION = Verdict("quick", "question")
 STATEMENT = Verdict("quick", "statement")
+SHORT = Verdict("usual", "short statement")
+LOOSE = Verdict("usual", "loose")
 FRAGMENT = Verdict("usual", "fragment")
 ENDED_OPEN = Verdict("usual", "open, but punctuated")
-FULL_NUMBER = Verdict("usual", "full number")
+FULL_NUMBER = Verdict("quick", "full number")
 FILLER = Verdict("patient", "filler")
 OPEN = Verdict("patient", "open")
-NUMBER = Verdict("patient", "number")
-SPELLING = Verdict("patient", "spelling")
+CLAUSE = Verdict("usual", "clause begun")
+BARE = Verdict("usual", "bare answer")
+NUMBER = Verdict("usual", "number")
+SPELLING = Verdict("usual", "spelling")
 
 
 def judge(text: str, lexicon: Lexicon, asked: Asked = "") -> Verdict | None:
@@ -52,40 +58,48 @@ def judge(text: str, lexicon: Lexicon, asked: Asked = "") -> Verdict | None:
         return None
     if _ending(said, lexicon.fillers):
         return FILLER
-    if number := _spoken_number(said, lexicon, asked):
-        return number
     mark = text[-1]
-    sentence, whole = _last_sentence(text, said)
-    begins_so = _without_lead_ins(sentence, lexicon)
-    asks = mark in "?؟" or (len(begins_so) >= _STATEMENT and _begins(begins_so, lexicon.question_starts))
-    closed, open_, particle = (
-        _ending(said, phrases) for phrases in (lexicon.closed, lexicon.open_words, lexicon.particles)
-    )
-    if closed > max(open_, particle):
+    closed = _ending(said, lexicon.closed) or said[-1].endswith(lexicon.closed_suffixes)
+    open_ = _ending(said, lexicon.open_words) or said[-1].endswith(lexicon.open_suffixes)
+    particle, loose = _ending(said, lexicon.particles), _ending(said, lexicon.loose_words)
+    if (number := _readout(said, lexicon, asked)) and (not closed or said[-1] in lexicon.numbers):
+        return number
+    if closed > max(open_, particle, loose):
         return CLOSED
+    sentence, whole = _last_sentence(text, said)
     if whole and " ".join(said) in lexicon.answers:
-        return ANSWER if asked else FRAGMENT
-    if (open_ >= particle and open_) or (particle and not asks):
+        return (BARE if len(said) == 1 else ANSWER) if asked else FRAGMENT
+    core = _without_lead_ins(sentence, lexicon)
+    asks = mark in "?؟" or (len(core) >= _STATEMENT and _begins(core, lexicon.question_starts))
+    strands = asks and _begins(core, lexicon.question_words)
+    if (open_ >= particle and open_) or (particle and not strands):
         return ENDED_OPEN if mark in _SENTENCE_ENDS else OPEN
+    if loose and not strands and mark not in _SENTENCE_ENDS:
+        return LOOSE
+    if mark not in _SENTENCE_ENDS and any(word in lexicon.clause_starts for word in said[-3:-1]):
+        return CLAUSE
     if asks:
         return QUESTION
     if lexicon.verb_last and mark not in _SENTENCE_ENDS:
         return FRAGMENT
-    if len(begins_so) >= _STATEMENT or (asked and begins_so):
-        return STATEMENT
-    return FRAGMENT
+    if asked in ("yes_no", "detail"):
+        return DETAIL if core else FRAGMENT
+    if len(core) < _STATEMENT:
+        return FRAGMENT
+    return STATEMENT if text.count(" ") >= _LONG - 1 or mark in _SENTENCE_ENDS else SHORT
 
 
 def asked_for(text: str, lexicon: Lexicon) -> Asked:
     """Return what the last sentence of an agent's message asks for."""
     text = text.rstrip()
-    if not text.endswith(("?", "؟")):
-        said = words(text[-_TAIL:])
-        return "digits" if _names(_last_sentence(text, said)[0], lexicon.digit_requests) else ""
     said, _ = _last_sentence(text, words(text[-_TAIL:]))
-    if _names(said, lexicon.digit_requests):
+    if _names(said, lexicon.readout_requests):
         return "digits"
-    return "question" if _names(said, lexicon.question_words) else "yes_no"
+    if _names(said, lexicon.open_questions):
+        return "story"
+    if not text.endswith(("?", "؟")):
+        return ""
+    return "detail" if _names(said, lexicon.question_words) else "yes_no"
 
 
 def _ending(said: Sequence[str], phrases: frozenset[str]) -> int:
@@ -101,8 +115,7 @@ def _begins(said: Sequence[str], phrases: frozenset[str]) -> bool:
 
 
 def _names(said: Sequence[str], phrases: frozenset[str]) -> bool:
-    pairs = (" ".join(said[at : at + 2]) for at in range(len(said)))
-    return any(word in phrases for word in said) or any(pair in phrases for pair in pairs)
+    return any(" ".join(said[at : at + length]) in phrases for length in (1, 2, 3) for at in range(len(said)))
 
 
 def _last_sentence(text: str, said: list[str]) -> tuple[list[str], bool]:
@@ -129,7 +142,7 @@ def _without_lead_ins(said: list[str], lexicon: Lexicon) -> list[str]:
     return said[at:]
 
 
-def _spoken_number(said: Sequence[str], lexicon: Lexicon, asked: Asked) -> Verdict | None:
+def _readout(said: Sequence[str], lexicon: Lexicon, asked: Asked) -> Verdict | None:
     """Return the verdict on a number that is read out, or on letters that are spelled, at the end of a text."""
     digits = symbols = letters = 0
     for word in reversed(said):
@@ -144,6 +157,12 @@ def _spoken_number(said: Sequence[str], lexicon: Lexicon, asked: Asked) -> Verdi
         symbols += 1
     if letters >= 2 or (letters and digits) or (symbols > 1 and letters + digits and said[-1] in lexicon.spelling):
         return SPELLING
-    if digits >= _READ_OUT or (digits and asked == "digits"):
+    if digits >= _READ_OUT:
         return FULL_NUMBER if digits >= _PHONE else NUMBER
-    return None
+    if asked != "digits":
+        return None
+    if letters + digits:
+        return NUMBER
+    readout = lexicon.numbers | lexicon.spelling
+    begun = any(word in readout or (len(word) == 1 and word not in lexicon.letters) for word in said)
+    return SPELLING if begun else None

@@ -248,7 +248,7 @@ async def test_the_end_of_the_call_after_a_turn_adds_nothing() -> None:
 
 
 async def test_words_that_nobody_heard_start_make_a_turn() -> None:
-    async with EarsCall(*ears()) as call:
+    async with EarsCall(*ears(silence_ms=600)) as call:
         await call.waits(1.0)
         await call.transcribe("yes", start_s=0.5, end_s=0.9)
         await call.transcribe("yes", final=True, start_s=0.5, end_s=0.9)
@@ -259,7 +259,7 @@ async def test_words_that_nobody_heard_start_make_a_turn() -> None:
 
 
 async def test_words_that_nobody_heard_make_a_turn_also_when_audio_has_ceased() -> None:
-    async with EarsCall(*ears()) as call:
+    async with EarsCall(*ears(silence_ms=600)) as call:
         await call.waits(1.0)
         await anyio.sleep(5)
         await call.transcribe("yes", final=True, start_s=0.5, end_s=0.9)
