@@ -45,9 +45,9 @@ def periodicity(samples: Samples, rate: float) -> NDArray[np.float32]:
     """Return how periodic each frame is: from about 0.2, for noise, to 1, for a steady voice.
 
     It is the highest normalised autocorrelation at the period of a voice, from 65 to 400 Hz, of the sound above 200 Hz;
-    0 for a frame that has little of a vowel's first formant. Frames are `FRAME_S` long and begin every `HOP_S`; the last one ends with the
-    samples. Fewer samples than a frame give none. The method is that of P. Boersma (1993), "Accurate short-term
-    analysis of the fundamental frequency".
+    0 for a frame that has little of a vowel's first formant. Frames are `FRAME_S` long and begin every `HOP_S`; the
+    last one ends with the samples. Fewer samples than a frame give none. The method is that of P. Boersma (1993),
+    "Accurate short-term analysis of the fundamental frequency".
     """
     import numpy as np
 
@@ -73,7 +73,7 @@ def periodicity(samples: Samples, rate: float) -> NDArray[np.float32]:
 
 @lru_cache(maxsize=16)
 def _window(size: int, rate: float) -> tuple[Samples, Samples, int, int]:
-    """Return a window, its own normalised autocorrelation up to the longest period, and the bins of a voice's vowels."""
+    """Return a window, its own normalised autocorrelation up to the longest period, and the band of the vowels."""
     import numpy as np
 
     window = np.hanning(size + 2)[1:-1]

@@ -1,10 +1,9 @@
-"""`Acoustics`: tells the caller's speech over the agent from other sounds, by sound alone; `SoundPolicy`: its limits."""
+"""`Acoustics`: tells the caller's speech over the agent from other sounds by sound alone; `SoundPolicy`: its limits."""
 
 from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -44,8 +43,8 @@ class SoundPolicy:
     """The conditions under which a sound counts as the caller's speech. ConfigurationError for a value out of range."""
 
     voiced_ms: int = 60
-    """Milliseconds of periodic sound within a quarter of a second. Coughs, doors, breaths and keys have fewer."""
-    periodicity: float = 0.65
+    """Milliseconds of periodic sound without a break. Coughs, doors, breaths and keys have fewer."""
+    periodicity: float = 0.55
     """The normalised autocorrelation, from 0 to 1, of a frame of periodic sound."""
     unvoiced_ms: int = 1500
     """Milliseconds after which other sound that the detector takes for speech counts as well: a whisper."""
@@ -71,8 +70,9 @@ class Acoustics:
         """The level of the caller's speech so far, in dB below full scale; None before they have spoken."""
         self._mic = _Recent(KEPT_S)
         self._agent = _Recent(WINDOW_S + LATEST_ECHO_S + 0.1)
-        self._voiced: deque[float] = deque(maxlen=round(WINDOW_S / HOP_S))  # the times of the periodic frames
         self._analysed_s = -math.inf
+        self._run = 0  # periodic frames in a row, up to now
+        self._voiced_s = -math.inf  # when there were enough of them for the last time
         self._echo_s = -math.inf  # when the sound was an echo for the last time
         audio = session.audio
         self._stops = audio.ear.add(self._mic.add), audio.played.add(self._agent.add)
@@ -93,8 +93,7 @@ class Acoustics:
                 return "aside"
         if policy.voiced_ms and spoken_s < policy.unvoiced_ms / 1000:
             self._analyse(policy, now)
-            enough = policy.voiced_ms / 1000 / HOP_S
-            if sum(at > now - WINDOW_S for at in self._voiced) < enough - 1e-6:
+            if self._voiced_s < now - WINDOW_S:
                 return "unclear"
         if policy.echo and self._is_echo(policy, now):
             return "echo"
@@ -105,13 +104,18 @@ class Acoustics:
         return "echo" if policy.echo and self._is_echo(policy, self._mic.end_s) else "speech"
 
     def _analyse(self, policy: SoundPolicy, now: float) -> None:
-        """Find the periodic frames since the latest analysis."""
+        """Look for a voice in the frames since the latest analysis."""
         since = min(now - self._analysed_s, WINDOW_S)
+        if since >= WINDOW_S:
+            self._run = 0
         self._analysed_s = now
         samples, rate = self._mic.last(FRAME_S + since)
         frames = periodicity(samples, rate)
-        first = now - FRAME_S - HOP_S * (len(frames) - 1)
-        self._voiced.extend(first + HOP_S * i for i in (frames >= policy.periodicity).nonzero()[0].tolist())
+        enough = policy.voiced_ms / 1000 / HOP_S - 1e-6
+        for place, found in enumerate(frames.tolist(), 1):
+            self._run = self._run + 1 if found >= policy.periodicity else 0
+            if self._run >= enough:
+                self._voiced_s = now - HOP_S * (len(frames) - place)
 
     def _is_echo(self, policy: SoundPolicy, now: float) -> bool:
         since_s = now - self._agent.end_s

@@ -320,7 +320,7 @@ class Interruption(Processor):
         if enough or (said.stops and self._over == turn and self._sound not in ("echo", "aside")):
             if self.policy.enabled and may_interrupt(self.session):
                 self.session.interrupt()
-        elif self._trial.out and said.anything and not said.count and not self._floor.caller_speaking:
+        elif self._trial.out and said.is_backchannel and not self._floor.caller_speaking:
             self._tell("backchannel")
             self._resume()
 

@@ -40,6 +40,8 @@ class Said:
         """The ids of the utterances with final texts."""
         self._final, self._interim = 0, 0  # words that count
         self._any_final = self._any_interim = False
+        self.unclear = False
+        """True if the latest text may be the beginning of a backchannel."""
         self.stops = False
         """True once a text began with words that always interrupt, for example "wait"."""
 
@@ -48,7 +50,9 @@ class Said:
         tokens = words(frame.text)
         known = self._lexicon_of(tokens, language or frame.language)
         rest, stops = (tokens, False) if known is None else _weigh(tokens, known)
-        count = count_words(" ".join(rest))
+        # The last words of an interim text may be the beginning of a backchannel: the "I" of "I see".
+        self.unclear = not frame.final and known is not None and bool(rest) and _begins(rest, known.backchannels)
+        count = 0 if self.unclear else count_words(" ".join(rest))
         self.stops = self.stops or stops
         self._interim, self._any_interim = (0, False) if frame.final else (count, bool(tokens))
         if frame.final:
@@ -69,6 +73,11 @@ class Said:
     def count(self) -> int:
         """The number of words, without backchannels and fillers."""
         return self._final + self._interim
+
+    @property
+    def is_backchannel(self) -> bool:
+        """True if something was recognised, and all of it is backchannels and fillers."""
+        return self.anything and not (self.count or self.unclear)
 
     @property
     def anything(self) -> bool:
@@ -103,3 +112,8 @@ def _phrase(tokens: list[str], at: int, phrases: frozenset[str]) -> int:
             return size
     return 0
 
+
+def _begins(tokens: list[str], phrases: frozenset[str]) -> bool:
+    """Return True if one of the phrases begins with these words and goes on."""
+    beginning = " ".join(tokens) + " "
+    return any(phrase.startswith(beginning) for phrase in phrases)

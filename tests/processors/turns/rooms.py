@@ -15,11 +15,11 @@ from duologue.frames import (
     SpeechStarted,
     UserTranscript,
 )
+from duologue.processors import Pipeline
 from duologue.processors.turns.endpointing import Endpointing
 from duologue.processors.turns.interruption import Interruption, InterruptionPolicy
 from duologue.processors.turns.vad import Vad
 from duologue.session import Session
-from duologue.processors import Pipeline
 from duologue.transports import MemoryTransport
 from tests.processors.turns.calls import Engine, noise
 from tests.processors.turns.sounds import mix
@@ -78,9 +78,7 @@ class RoomCall(AgentCall):
     def events(self) -> list[str]:
         """Interruptions, holds, resumptions, and the causes of dismissals, in order."""
         return [
-            s.cause if isinstance(s, Dismissed) else type(s).__name__
-            for _, s in self.signals
-            if isinstance(s, _EVENTS)
+            s.cause if isinstance(s, Dismissed) else type(s).__name__ for _, s in self.signals if isinstance(s, _EVENTS)
         ]
 
     def at(self, kind: type[Interrupted | BotPaused | BotResumed]) -> list[float]:

@@ -49,7 +49,7 @@ def voice(seconds: float, hz: float = 120.0, dbfs: float = -20.0, seed: int = 1)
         part[start : start + step] = pulses[start : start + step]
         ring = np.arange(round(0.03 * RATE)) / RATE
         formants = (dice.uniform(300, 800), dice.uniform(900, 2300), dice.uniform(2400, 3200))
-        answer = sum(np.exp(-ring * 2 * np.pi * 70) * np.sin(2 * np.pi * f * ring) for f in formants)
+        answer = np.exp(-ring * 2 * np.pi * 70) * sum(np.sin(2 * np.pi * f * ring) for f in formants)
         out += np.convolve(part, answer)[:count]
     return pcm(out * (0.65 + 0.35 * np.sin(2 * np.pi * at * 4.0 + 1.0)), dbfs)
 

@@ -19,7 +19,7 @@ from duologue.frames import (
 )
 from duologue.processors.turns.interruption import Evidence, InterruptionPolicy
 from duologue.testing import clock
-from tests.processors.turns.rooms import FADE, PIECE, RoomCall
+from tests.processors.turns.rooms import FADE, RoomCall
 from tests.processors.turns.sounds import breath, cough, door, keys, mix, voice
 from tests.transports.calls import RATE
 
@@ -137,7 +137,8 @@ async def test_the_log_marks_a_backchannel() -> None:
         await call.engine.push_up(UserTranscript(text="uh-huh", utterance="u1", start_s=2.0, end_s=2.4))
         await call.waits(0.3)
         item = call.session.conversation.get("u1")
-        assert item is not None and item.backchannel
+        assert item is not None
+        assert item.backchannel
         [dismissed] = call.came(Dismissed)
         assert (dismissed.cause, dismissed.turn) == ("backchannel", 1)
         assert dismissed.start_s == pytest.approx(2.0, abs=0.06)
@@ -280,7 +281,20 @@ async def test_before_the_caller_has_spoken_a_quiet_voice_stops_the_agent() -> N
 
 # -- whatever comes ----------------------------------------------------------------------------------------------------
 
-STEPS = ["voice", "monologue", "cough", "door", "quiet", "pause", "silence", "uh-huh", "wait", "words", "final", "agent"]
+STEPS = [
+    "voice",
+    "monologue",
+    "cough",
+    "door",
+    "quiet",
+    "pause",
+    "silence",
+    "uh-huh",
+    "wait",
+    "words",
+    "final",
+    "agent",
+]
 
 
 async def happen(policy: InterruptionPolicy, steps: list[str]) -> None:

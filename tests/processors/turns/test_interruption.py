@@ -22,7 +22,6 @@ from tests.processors.turns.calls import UTTERANCE_2, EarsCall, level_vad, noise
 pytestmark = pytest.mark.virtual_clock
 
 
-
 def needs(*, max_hold_s: float = 5.0, **evidence: int | None) -> InterruptionPolicy:
     """A policy with the same evidence whether the agent speaks or thinks. 200 ms of any speech count."""
     wanted = Evidence(**{"min_speech_ms": 200, **evidence})  # type: ignore[arg-type]
