@@ -42,9 +42,9 @@ _RANGES = {
 class SoundPolicy:
     """The conditions under which a sound counts as the caller's speech. ConfigurationError for a value out of range."""
 
-    voiced_ms: int = 60
-    """Milliseconds of periodic sound without a break. Coughs, doors, breaths and keys have fewer."""
-    periodicity: float = 0.55
+    voiced_ms: int = 50
+    """Milliseconds of periodic sound, within 1.5 times as many. Coughs, doors, breaths and keys have fewer."""
+    periodicity: float = 0.6
     """The normalised autocorrelation, from 0 to 1, of a frame of periodic sound."""
     unvoiced_ms: int = 1500
     """Milliseconds after which other sound that the detector takes for speech counts as well: a whisper."""
@@ -71,8 +71,8 @@ class Acoustics:
         self._mic = _Recent(KEPT_S)
         self._agent = _Recent(WINDOW_S + LATEST_ECHO_S + 0.1)
         self._analysed_s = -math.inf
-        self._run = 0  # periodic frames in a row, up to now
-        self._voiced_s = -math.inf  # when there were enough of them for the last time
+        self._history = 0  # one bit for each recent frame, 1 if periodic; the lowest bit is the latest
+        self._voiced_s = self._hinted_s = -math.inf  # when enough of them were, and half as many, for the last time
         self._echo_s = -math.inf  # when the sound was an echo for the last time
         audio = session.audio
         self._stops = audio.ear.add(self._mic.add), audio.played.add(self._agent.add)
@@ -106,16 +106,23 @@ class Acoustics:
     def _analyse(self, policy: SoundPolicy, now: float) -> None:
         """Look for a voice in the frames since the latest analysis."""
         since = min(now - self._analysed_s, WINDOW_S)
-        if since >= WINDOW_S:
-            self._run = 0
         self._analysed_s = now
         samples, rate = self._mic.last(FRAME_S + since)
         frames = periodicity(samples, rate)
-        enough = policy.voiced_ms / 1000 / HOP_S - 1e-6
+        enough = max(1, round(policy.voiced_ms / 1000 / HOP_S))
+        window = (1 << (enough + enough // 2)) - 1
+        history = 0 if since >= WINDOW_S else self._history
         for place, found in enumerate(frames.tolist(), 1):
-            self._run = self._run + 1 if found >= policy.periodicity else 0
-            if self._run >= enough:
-                self._voiced_s = now - HOP_S * (len(frames) - place)
+            history = (history << 1 | (found >= policy.periodicity)) & window
+            if 2 * history.bit_count() > enough:
+                self._hinted_s = now - HOP_S * (len(frames) - place)
+                if history.bit_count() >= enough:
+                    self._voiced_s = self._hinted_s
+        self._history = history
+
+    def hints(self, since_s: float) -> bool:
+        """Return True if there was half as much voice as counts as speech, since a time: words may tell."""
+        return self._hinted_s >= since_s
 
     def _is_echo(self, policy: SoundPolicy, now: float) -> bool:
         since_s = now - self._agent.end_s

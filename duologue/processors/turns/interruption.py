@@ -292,7 +292,7 @@ class Interruption(Processor):
             free = floor.owner == "caller"
             sound = self._acoustics.judge_tail(sounds) if free else self._acoustics.judge(sounds, spoken_s)
         self._sound = sound
-        unsure = sound == "unclear" and spoken_s >= UNSURE_S
+        unsure = sound == "unclear" and (spoken_s >= UNSURE_S or self._acoustics.hints(self._voice_start))
         if self._withheld is not None and (sound == "speech" or unsure):
             self._accepted = True
             self.spawn(self._release)

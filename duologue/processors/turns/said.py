@@ -51,7 +51,7 @@ class Said:
         known = self._lexicon_of(tokens, language or frame.language)
         rest, stops = (tokens, False) if known is None else _weigh(tokens, known)
         # The last words of an interim text may be the beginning of a backchannel: the "I" of "I see".
-        self.unclear = not frame.final and known is not None and bool(rest) and _begins(rest, known.backchannels)
+        self.unclear = not frame.final and known is not None and _begins(rest, known)
         count = 0 if self.unclear else count_words(" ".join(rest))
         self.stops = self.stops or stops
         self._interim, self._any_interim = (0, False) if frame.final else (count, bool(tokens))
@@ -113,7 +113,7 @@ def _phrase(tokens: list[str], at: int, phrases: frozenset[str]) -> int:
     return 0
 
 
-def _begins(tokens: list[str], phrases: frozenset[str]) -> bool:
-    """Return True if one of the phrases begins with these words and goes on."""
-    beginning = " ".join(tokens) + " "
-    return any(phrase.startswith(beginning) for phrase in phrases)
+def _begins(tokens: list[str], known: Lexicon) -> bool:
+    """Return True if these words are the beginning of a backchannel, and no answer by themselves."""
+    text = " ".join(tokens)
+    return bool(text) and text not in known.answers and any(each.startswith(text + " ") for each in known.backchannels)

@@ -568,7 +568,7 @@ def test_evidence_out_of_range_is_refused_by_name(option: str, value: int) -> No
 @pytest.mark.parametrize("value", [-1, 1_000_000])
 def test_a_limit_of_sounds_out_of_range_is_refused_by_name(option: str, value: int) -> None:
     with pytest.raises(ConfigurationError, match=option):
-        SoundPolicy(**{option: value})  # type: ignore[arg-type]
+        SoundPolicy(**{option: value})
 
 
 @pytest.mark.parametrize("value", [0.1, 61.0])
