@@ -31,6 +31,9 @@ from .vad import STALL_S, StreamTime, split
 
 log = logging.getLogger("duologue")
 
+PUT_OFF_S, MOST_PUT_OFF_S = 0.02, 0.1
+"""Seconds by which an end is put off while the latest sound may be speech: each time, and at most."""
+
 
 def check_turns(node: Node, before: Sequence[Node], after: Sequence[Node]) -> None:
     """Check the place of a service that takes the caller's turns from the processors before it.
@@ -101,6 +104,7 @@ class Endpointing(Processor):
         self._speaking = False
         self._began_at = 0.0
         self._spoke_until = 0.0
+        self._put_off_s = 0.0  # for what may be the beginning of speech
         self._silence_s = 0.0  # the silence that ends the turn, as things are
         self._ends_at = math.inf  # audio time at which the turn ends, if nothing more is said
         self._due_at = math.inf  # the same, or an earlier time at which its probable end is told
@@ -223,7 +227,7 @@ class Endpointing(Processor):
 
     def _silent_since(self, at: float) -> None:
         """Set the end of the turn for a silence that began at an audio time. It does not lie in the past."""
-        self._spoke_until = at
+        self._spoke_until, self._put_off_s = at, 0.0
         self._silence_s = self._words.silence_s(at)
         limit = self._began_at + self.policy.max_turn_s
         self._due_at = self._ends_at = min(max(at + self._silence_s, self._time.end_s), limit)
@@ -231,7 +235,12 @@ class Endpointing(Processor):
             self._due_at = min(at + self.policy.eager_ms / 1000, self._ends_at)
 
     async def _end_due(self) -> None:
-        """End the turn, or tell that it has probably ended."""
+        """End the turn, or tell that it has probably ended. What may be the beginning of speech puts it off."""
+        if self.session.floor.caller_may_speak and not self._speaking and self._put_off_s < MOST_PUT_OFF_S:
+            self._put_off_s += PUT_OFF_S
+            self._ends_at += PUT_OFF_S
+            self._due_at += PUT_OFF_S
+            return
         if self._due_at < self._ends_at:
             self._due_at = self._ends_at
             self._eager = True
