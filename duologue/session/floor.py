@@ -118,7 +118,7 @@ class Floor:
         self.dismissed = False
         """True if the caller's turn that is ending was a backchannel: see `take_dismissed`."""
         self.caller_may_speak = False
-        """True while the latest sound may be the beginning of speech. A detector sets it."""
+        """True while the latest sound is a voice, if only for a moment: speech may begin. A detector sets it."""
         self.expected: Expected | None = None
         """What the caller's next turn probably is. `Session.expect` sets it, the end of the turn clears it."""
         self.touched: Callable[[], None] = lambda: None

@@ -13,14 +13,10 @@ STALE_S = 0.6
 """Seconds of speech after the latest text that make it say nothing about the end of the turn."""
 REGRET_S = 1.2
 """Seconds after the end of a turn within which speech shows that it was ended too early."""
-MANY_PAUSES = int(__import__("os").environ.get("MP", "3"))
+MANY_PAUSES = 3
 """Pauses of a turn from which a statement may go on."""
-FAC = float(__import__("os").environ.get("FAC", "1.25"))
 KEPT = 200
 """Characters of a turn's text that count if the next turn goes on with it."""
-MOST_PATIENCE = 1.75
-"""The largest factor of the quick and the usual silence for a caller who pauses long."""
-_NEAR = 0.7  # of the quick silence: a pause of this part was nearly taken for the end
 
 
 class TurnWords:
@@ -45,8 +41,6 @@ class TurnWords:
         self._language = ""  # of the latest transcript that has one
         self._lexicon: Lexicon | None = None
         self._ended_at: float | None = None  # audio time of the latest quick end
-        self.factor = 1.0
-        """The factor of the quick and the usual silence for this caller."""
         self.close = session.conversation.listen(self._logged)
 
     @property
@@ -70,8 +64,6 @@ class TurnWords:
         self._pauses = self._pauses + 1 if went_on else 0
         if not went_on:
             self._earlier = ""
-        elif self.policy.adapts:
-            self.factor = min(MOST_PATIENCE, self.factor * FAC)
 
     def take(self, frame: UserTranscript, now: float) -> bool:
         """Take a transcript at an audio time. Returns True if the silence that ends the turn may be another one."""
@@ -95,14 +87,11 @@ class TurnWords:
         policy = self.policy
         if self.verdict is None or spoke_until - self._told_at > STALE_S:
             return policy.silence_ms / 1000
-        return policy.silence_s(self.verdict.wait, self.factor)
+        return policy.silence_s(self.verdict.wait)
 
-    def resumed(self, pause_s: float) -> None:
+    def resumed(self) -> None:
         """Take note that the caller has gone on in their turn after a pause."""
         self._pauses += 1
-        quick = self.verdict is not None and self.verdict.wait == "quick"
-        if self.policy.adapts and quick and pause_s > _NEAR * self.policy.quick_ms / 1000 * self.factor:
-            self.factor = min(MOST_PATIENCE, self.factor * 1.1)
 
     def end(self, at: float, by: str) -> None:
         """End the turn at an audio time."""
