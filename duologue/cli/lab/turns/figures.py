@@ -125,7 +125,7 @@ def interruption_figures(results: Sequence[EventResult]) -> dict[str, Figure]:
 
 def echo_figures(results: Sequence[EchoResult]) -> dict[str, Figure]:
     """Return the figures of the agent's echo."""
-    return {"false stops per minute": rate((float(result.stops), result.speech_s / 60) for result in results)}
+    return {"false stops per minute": rate(((float(result.stops), result.seconds / 60) for result in results), 1.0)}
 
 
 def as_json(figures: dict[str, Figure]) -> dict[str, Any]:
