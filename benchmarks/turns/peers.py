@@ -81,6 +81,8 @@ class _Clock:
     def time(self) -> float:
         return self.now
 
+    monotonic = time
+
 
 PEERS: dict[str, tuple[str, Callable[[Path], Coroutine[Any, Any, list[float]]]]] = {"pipecat": ("pipecat-ai", pipecat)}
 
