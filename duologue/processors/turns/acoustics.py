@@ -107,7 +107,7 @@ class Acoustics:
         """Look for a voice in the frames since the latest analysis."""
         since = min(now - self._analysed_s, WINDOW_S)
         self._analysed_s = now
-        samples, rate = self._mic.last(FRAME_S + since)
+        samples, rate = self._mic.last(FRAME_S + since - HOP_S)
         frames = periodicity(samples, rate)
         enough = max(1, round(policy.voiced_ms / 1000 / HOP_S))
         window = (1 << (enough + enough // 2)) - 1
