@@ -149,7 +149,7 @@ class Interruption(Processor):
         self._floor = self.session.floor
         self._acoustics = Acoustics(self.session)
         self._said = Said(self.session)
-        self._trial = Trial(self._floor, self._no_words, self._expired)
+        self._trial = Trial(self._floor, lambda: self._resume("noise"), self._expired)
         self._stop_listening = self._floor.on_voice(self._voiced)
 
     async def close(self) -> None:
@@ -321,12 +321,7 @@ class Interruption(Processor):
             if self.policy.enabled and may_interrupt(self.session):
                 self.session.interrupt()
         elif self._trial.out and said.is_backchannel and not self._floor.caller_speaking:
-            self._tell("backchannel")
-            self._resume()
-
-    def _no_words(self) -> None:
-        self._tell("noise")
-        self._resume()
+            self._resume("backchannel")
 
     def _expired(self) -> None:
         """The hold has expired without a decision: interrupt if the caller still speaks."""
@@ -340,7 +335,9 @@ class Interruption(Processor):
             self._tell("backchannel" if self._said.anything else "noise")
         self._resume()
 
-    def _resume(self) -> None:
+    def _resume(self, cause: Cause | None = None) -> None:
+        if cause is not None:
+            self._tell(cause)
         self._sound = None
         self._trial.end()
 

@@ -252,8 +252,6 @@ async def test_speech_goes_on_after_a_pause_at_the_same_sample_with_a_fade() -> 
         assert np.array_equal(after[fade:], said[cut + fade :])
         assert np.array_equal(heard[cut : cut + fade] + after[:fade], said[cut : cut + fade])
         assert np.abs(np.diff(after[:fade])).max() <= np.abs(np.diff(said)).max() * 1.2
-        [item] = call.session.conversation
-        assert (item.status, round(item.heard_s, 6)) == ("complete", 2.0)
 
 
 async def test_speech_that_a_pause_has_kept_back_begins_without_a_fade() -> None:
