@@ -51,6 +51,7 @@ class GeminiDialect(Dialect):
         service: str = "",
     ) -> None:
         self.server_turns = options.turn_detection is not None
+        self.stops_at_speech = not options.uninterruptible
         self.holds_text = family.text == "realtime"
         self._config, self._options, self._family = config, options, family
         self._responses = Responses(options, family, model=model, service=service)

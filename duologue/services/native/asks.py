@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from typing import Protocol
 
 import anyio
 
@@ -79,6 +80,13 @@ class Results:
         self._given.clear()
 
 
+class EarlyAnswer(Protocol):
+    """The part of `Early` that `Asks` uses."""
+
+    def claim(self, utterance: Utterance | None, *, plain: bool) -> str | None: ...
+    def let_out(self) -> None: ...
+
+
 class Asks:
     """Asks for one reply at a time. Replies that nobody asked for begin in the order of the caller's turns."""
 
@@ -86,6 +94,8 @@ class Asks:
         self.active: dict[str, Reply] = {}
         """The replies in progress, by the provider's id."""
         self.stray: Stray | None = None
+        self.early: EarlyAnswer | None = None
+        """The answer that is kept back until the caller's turn has ended."""
         self.results = Results(session, provider)
         self._session = session
         self._provider = provider
@@ -158,8 +168,15 @@ class Asks:
                 return True  # the provider has answered it by itself meanwhile
             spoken = None
             self.drop_stray()
+            early = None if self.early is None or by_itself else self.early
+            tag = "" if early is None else early.claim(self._turns.latest_taken, plain=not (extra or tool_choice))
+            if tag is None:
+                continue
             ask = self._expected(turn, by_itself=by_itself, again=again)
-            if not by_itself:
+            if tag and early is not None:
+                ask.tag = tag
+                early.let_out()
+            elif not by_itself:
                 self._send(ask, connection, extra, tool_choice)
             assert ask.answer is not None
             try:
@@ -234,6 +251,10 @@ class Asks:
         """Expect the provider to answer the caller's turn by itself."""
         self._unwanted = None
         self._open.append(Ask("", turn, utterance, sent_at=loop_time(), moves=self._turns.moves))
+
+    def add_void(self, tag: str) -> None:
+        """Expect the reply with this tag, which is not wanted any more."""
+        self._open.append(Ask(tag, 0, sent_at=loop_time(), void=True, early=True))
 
     def expect_none(self) -> None:
         """Expect no unasked answer: the caller goes on speaking, and the provider waits for the rest of the turn."""

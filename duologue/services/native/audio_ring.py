@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from math import inf
 
@@ -37,6 +37,8 @@ class Uplink:
         """True if the provider receives all audio without gaps, False if it receives the audio of turns only."""
         self.in_turn = False
         """True between the messages that begin and end a turn."""
+        self.taken = False
+        """True while the provider has taken the turn in progress, and the caller has been silent since."""
         self._rate = sample_rate
         self._mono: MonoAt | None = None  # made for the first audio that must be converted
         self._sent_bytes = 0  # sent since the last take_sent_s
@@ -52,11 +54,12 @@ class Uplink:
 
     def reset(self) -> None:
         """Prepare for audio that does not continue the last."""
-        self.in_turn, self._mono = False, None
+        self.in_turn = self.taken = False
+        self._mono = None
 
     def begin_turn(self, connection: Connection[Dialect]) -> None:
         """Queue the messages that begin a turn."""
-        self.in_turn = True
+        self.in_turn, self.taken = True, False
         connection.queue(connection.dialect.turn_begins())
 
     def send(self, connection: Connection[Dialect], frame: UserAudio) -> None:
@@ -76,6 +79,9 @@ class Uplink:
     def end_turn(self, connection: Connection[Dialect]) -> None:
         """Queue the rest of a turn's audio and the messages that end the turn."""
         self.in_turn = False
+        if self.taken:
+            self.taken = False  # the rest is silence
+            return
         if self._mono is not None and (rest := self._mono.flush()):
             connection.queue([connection.dialect.audio(rest)])
         connection.queue(connection.dialect.turn_ends())
@@ -102,8 +108,12 @@ class Utterance:
     last: int | None = None
     id: str = ""
     """Our id, which its transcripts and its item of the log carry."""
-    item: str = ""
-    """The provider's id."""
+    items: list[str] = field(default_factory=list)
+    """The provider's ids of its parts, in order; one, unless an answer to it was begun too early."""
+    texts: dict[str, str] = field(default_factory=dict)
+    """The final transcripts of its parts, by id."""
+    commits: int = 0
+    """The number of parts, 0 before the first one is complete."""
     log_id: str = ""
     """The id of its item in the log, which is made before the transcript arrives."""
     turn: int = 0
@@ -124,6 +134,30 @@ class Utterance:
         """True until the turn is complete."""
         return self.last is None
 
+    @property
+    def unnamed(self) -> bool:
+        """True if the provider has not told the id of its latest part."""
+        return len(self.items) < max(1, self.commits)
+
+    @property
+    def all_texts(self) -> str | None:
+        """The transcript of all parts, None unless the turn is complete and each part has its final one."""
+        return None if self.open or len(self.texts) < max(1, self.commits) else _joined(self.items, self.texts)
+
+    def text_with(self, item: str, text: str) -> str:
+        """Return the transcript up to now, with the present transcript of the part `item`."""
+        return _joined(self.items, {**self.texts, item: text})
+
+    def unknown(self) -> None:
+        """Forget its parts: its audio is sent again, or is not known to the provider."""
+        self.items.clear()
+        self.texts.clear()
+        self.commits, self.transcribed = 0, False
+
+
+def _joined(items: Iterable[str], texts: Mapping[str, str]) -> str:
+    return " ".join(text for item in dict.fromkeys((*items, *texts)) if (text := texts.get(item, "")))
+
 
 class AudioRing:
     """Keeps the caller's frames in order, sends them, and sends them again on another connection where necessary.
@@ -137,7 +171,9 @@ class AudioRing:
         self.utterances: list[Utterance] = []
         """The turns that the provider has not dealt with, oldest first."""
         self.held = False
-        """True while nothing is sent."""
+        """True while nothing is sent, because the connection or the engine changes."""
+        self.withheld = False
+        """True while nothing is sent, because the caller speaks over the agent and may not mean to interrupt it."""
         self.uplink = Uplink(sample_rate)
         self._ring_s = ring_s
         self._dropped = dropped
@@ -258,11 +294,36 @@ class AudioRing:
         if self.uplink.connection is not None:
             self.uplink.connection.send(())
 
+    def take_early(self) -> bool:
+        """Let the provider take the turn in progress as it is. Returns False if it has not received all of it."""
+        uplink = self.uplink
+        connection = uplink.connection
+        if connection is None or not (connection.open and uplink.in_turn) or uplink.taken or self._next != self.here:
+            return False
+        connection.send(connection.dialect.turn_ends())
+        uplink.taken = True
+        return True
+
+    def withhold(self) -> None:
+        """Stop sending until `give` or `skip`."""
+        self.withheld = True
+
+    def give(self) -> None:
+        """Send what was withheld."""
+        self.withheld = False
+        self.hold(self.held)
+
+    def skip(self, utterance: Utterance) -> None:
+        """Drop the turn that was withheld: the provider never receives it."""
+        self.withheld = False
+        self._next = max(self._next, self.here)
+        self.settle(utterance)
+
     def _flush(self, at_least: int = 0) -> None:
         if (connection := self.uplink.connection) is None or not connection.open:
             return
         here = self._base + len(self._frames)
-        end = at_least if self.held else here
+        end = at_least if self.held or self.withheld else here
         if end <= self._next:
             return
         if self._next == here - 1:  # the usual case, without a search
@@ -334,6 +395,7 @@ class AudioRing:
         self._frames.clear()
         self.utterances.clear()
         self._sent.clear()
+        self.withheld = False
         self._untold, self._cut_turn, self._seconds = None, False, 0.0
         self.uplink.reset()
 

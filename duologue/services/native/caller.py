@@ -8,21 +8,33 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeAlias
 
 import anyio
 from msgspec.structs import replace
 
 from ...errors import ServiceError
-from ...frames import EndOfTurn, Input, SpeechStarted, SpeechStopped, UserAudio, UserTranscript
+from ...frames import (
+    EagerEndOfTurn,
+    EndOfTurn,
+    Input,
+    SpeechStarted,
+    SpeechStopped,
+    TurnResumed,
+    UserAudio,
+    UserTranscript,
+)
 from ...processors.kernel.groups import leaves
 from ...processors.kernel.lane import DrainableLane
 from ...processors.processor import Processor
-from ...processors.turns.interruption import may_interrupt
+from ...processors.turns.interruption import CALLER, Interruption, may_interrupt
 from ...processors.turns.vad import SpeechGate, Vad
 from ..remote.connection import Connection
 from .asks import Asks
 from .audio_ring import RECENT_S, AudioRing, Utterance
 from .dialect import Dialect, SpeechBegan, SpeechCeased, TurnTaken, TurnTranscribed
+from .early import Early
 from .provider import NativeService, Provider
 from .turns import TRANSCRIPT_WAIT_S, Turns
 
@@ -31,6 +43,8 @@ NOISE_S = 10.0
 MAX_TRANSCRIPTS = 64
 """The most turns whose transcripts wait for a hook."""
 
+Mark: TypeAlias = SpeechStarted | SpeechStopped | EndOfTurn | EagerEndOfTurn | TurnResumed
+"""A place in the caller's audio that the processors before the engine have found."""
 OnAsked = Callable[[Utterance, UserTranscript, UserTranscript | None], Awaitable[None]]
 """Takes the turn, its transcript, and the transcript after the hooks, which is None if one blocked it."""
 
@@ -39,10 +53,17 @@ class Caller:
     """Follows the caller's speech and decides when a turn begins and ends.
 
     If the provider detects turns and reports them (`follows_provider`), its events count; otherwise those of the
-    processors before the engine do."""
+    processors before the engine do.
 
-    def __init__(self, service: NativeService, provider: Provider, ring: AudioRing, turns: Turns, asks: Asks) -> None:
+    Speech over the agent is withheld from a provider that it would stop, until the `Interruption` before the engine
+    has judged it. The provider then receives all of it, or nothing if it was a backchannel or a noise.
+    """
+
+    def __init__(
+        self, service: NativeService, provider: Provider, ring: AudioRing, turns: Turns, asks: Asks, early: Early
+    ) -> None:
         self._service = service
+        self._early = early
         self._session = session = service.session
         self._provider = provider
         self._ring = ring
@@ -52,6 +73,10 @@ class Caller:
         self._server_turns, self._tells_speech, self._answers_turns = True, False, True
         # True if a processor before the engine detects speech; an unknown one is noticed at its first frame.
         self._ears = any(isinstance(leaf, Vad) for leaf in leaves(session.pipeline))
+        self._arbiter = next((leaf for leaf in leaves(session.pipeline) if isinstance(leaf, Interruption)), None)
+        self._stops_at_speech = False
+        self._suspected = False  # the arbiter has held the agent's speech for the speech that is withheld
+        self._kept: list[tuple[Utterance, EndOfTurn]] = []  # complete turns that wait for the end of the agent's
         self._gate: SpeechGate | None = None  # detects speech where nothing else does
         self._ends: deque[float] = deque(maxlen=2)  # loop times at which the latest turns ended
 
@@ -66,6 +91,11 @@ class Caller:
         """Take the next audio of the caller."""
         if not self._ears and self._server_turns and not self._tells_speech:
             self._detect(frame)
+        if self._ring.withheld:
+            floor = self._session.floor
+            self._suspected = self._suspected or CALLER in floor.held_by
+            if floor.owner == "caller":
+                self.give()
         self._ring.add(frame)
 
     def _detect(self, frame: UserAudio) -> None:
@@ -83,14 +113,20 @@ class Caller:
             self._ring.end(utterance, at)
             self._service.spawn(self._forget_noise, utterance)
 
-    def mark(self, frame: SpeechStarted | SpeechStopped | EndOfTurn) -> None:
+    def mark(self, frame: Mark) -> None:
         """Take an event of the processors before the engine."""
         if isinstance(frame, SpeechStarted):
             self._started(frame)
         elif isinstance(frame, EndOfTurn):
             self._ended(frame)
-        else:
+        elif isinstance(frame, SpeechStopped):
             self._ring.add(frame)
+        elif (utterance := self._ring.going_on) is not None and not self._server_turns:
+            if isinstance(frame, EagerEndOfTurn):
+                self._early.begin(utterance)
+            else:
+                self._ring.uplink.taken = False
+                self._early.discard("the caller goes on")
 
     def _started(self, frame: SpeechStarted) -> None:
         self._ears = True
@@ -101,19 +137,51 @@ class Caller:
             frame = replace(frame, utterance=self._turns.name(utterance))
             if self._server_turns:
                 self._asks.expect_none()
+            elif self._stops_at_speech and self._arbiter is not None and self._session.floor.owner == "agent":
+                self._suspected = False
+                self._ring.withhold()
         self._ring.add(frame)
 
     def _ended(self, frame: EndOfTurn) -> None:
         utterance = None if self.follows_provider else self._ring.going_on
+        taken = self._ring.uplink.taken
         self._ring.add(frame)
         self._ends.append(asyncio.get_running_loop().time())
+        self._early.turn_ended()
         if utterance is None:
             return
         self._ring.end(utterance, frame.at)
+        utterance.commits += not (self._server_turns or taken)
         if self._server_turns:
             self._service.spawn(self._forget_noise, utterance)
+        elif self._ring.withheld:
+            self._end_withheld(utterance, frame)
         else:
             self._take_turn(utterance, frame, by_itself=self._answers_turns)
+        if utterance.commits and (text := utterance.all_texts) is not None:
+            self._service.spawn(partial(self._tell, utterance, text, final=True))
+
+    def _end_withheld(self, utterance: Utterance, end: EndOfTurn) -> None:
+        """Drop a turn that was no interruption, give it to the provider, or keep it for the end of the agent's turn."""
+        session = self._session
+        if not may_interrupt(session) or not (self._arbiter and self._arbiter.policy.enabled):
+            self._kept.append((utterance, end))
+        elif session.floor.take_dismissed() or not self._suspected:
+            self._ring.skip(utterance)
+            self._turns.settle(utterance)
+        else:  # the words that could decide come only after the provider has begun to answer
+            session.interrupt()
+            self._take_turn(utterance, end, by_itself=self._answers_turns)
+
+    def give(self) -> None:
+        """Let the provider have the speech that was withheld from it."""
+        if not self._ring.withheld:
+            return
+        kept, self._kept = self._kept, []
+        self._ring.give()
+        for utterance, end in kept:
+            if utterance in self._turns.waiting:
+                self._take_turn(utterance, end, by_itself=self._answers_turns)
 
     async def _forget_noise(self, utterance: Utterance) -> None:
         await anyio.sleep(NOISE_S)
@@ -127,7 +195,7 @@ class Caller:
         at = self._ring.uplink.session_time(event.at_ms)
         self._asks.caller_moved()
         self._asks.expect_none()
-        self._ring.begin(at, RECENT_S).item = event.item
+        self._ring.begin(at, RECENT_S).items.append(event.item)
         if not self._ears:
             self._session.floor.caller_speaks(True, at)
         if may_interrupt(self._session):
@@ -149,11 +217,11 @@ class Caller:
         if not self.follows_provider:
             unnamed = self._turns.find("")
             if unnamed is not None:
-                unnamed.item = event.item
+                unnamed.items.append(event.item)
             return
         now = self._session.now()
         utterance = self._turns.find(event.item) or self._ring.begin(now, 0.0)
-        utterance.item = event.item
+        utterance.items[:] = [event.item]
         end_s = utterance.end_s or now
         self._ring.end(utterance, end_s, heard_until_s=end_s)
         end = EndOfTurn(at=utterance.end_s, by="server")
@@ -169,17 +237,25 @@ class Caller:
             if event.item or not text:
                 return  # its turn was settled long ago
             utterance = self._ring.begin(self._session.now(), RECENT_S)
-        utterance.transcribed = utterance.transcribed or event.final
-        end_s = (utterance.end_s or self._session.now()) if event.final else 0.0
+        whole = utterance.text_with(event.item, text)
+        if event.final:
+            utterance.texts[event.item] = text
+        # The text of a part is final for the caller only with that of all others.
+        final = event.final and not (utterance.commits and utterance.all_texts is None)
+        await self._tell(utterance, whole, final=final, language=event.language)
+
+    async def _tell(self, utterance: Utterance, text: str, *, final: bool, language: str = "") -> None:
+        utterance.transcribed = utterance.transcribed or final
+        end_s = (utterance.end_s or self._session.now()) if final else 0.0
         await self._transcripts.add(
             utterance,
             UserTranscript(
                 text=text,
-                final=event.final,
+                final=final,
                 start_s=utterance.start_s,
                 end_s=end_s,
                 utterance=self._turns.name(utterance),
-                language=event.language,
+                language=language,
             ),
         )
 
@@ -257,7 +333,7 @@ class Caller:
         """Send the caller's audio on this connection from now on, from the first turn that is not dealt with."""
         dialect = connection.dialect
         self._server_turns, self._tells_speech = dialect.server_turns, dialect.tells_speech
-        self._answers_turns = dialect.answers_turns
+        self._answers_turns, self._stops_at_speech = dialect.answers_turns, dialect.stops_at_speech
         self._ring.attach(connection)
         if self.follows_provider:
             self._ring.utterances.clear()  # the provider detects them again
@@ -268,6 +344,7 @@ class Caller:
         If it was `lost`, audio that the provider may not have received or reported is sent again too.
         """
         self._transcripts.clear()
+        self._early.forget()
         self._turns.leave_to_the_log()
         self._ring.detach(lost=lost)
 
@@ -281,6 +358,8 @@ class Caller:
         Also returns whether the log has words without an answer, and whether the speech holds a complete turn.
         """
         self._transcripts.clear()
+        self._early.discard("another engine takes the call")
+        self._kept.clear()
         words = self._turns.leave_to_the_log()
         over = self._turns.any_taken
         return self._ring.release(), words, over

@@ -45,6 +45,7 @@ from .dialect import (
     Unknown,
     Voiced,
 )
+from .early import Early
 from .outlet import Outlet
 from .provider import NativeService, Provider, ProviderMemory
 from .replies import Consumption, Replies
@@ -78,7 +79,8 @@ class Parts:
         self.asks = Asks(session, self.provider, self.turns, self.memory)
         self.consumption = Consumption(service, self.ring.uplink)
         self.replies = Replies(service, self.provider, self.consumption, self.turns, self.asks, self.outlet)
-        self.caller = Caller(service, self.provider, self.ring, self.turns, self.asks)
+        self.early = Early(service, self.provider, self.ring, self.asks, self.replies, self.memory)
+        self.caller = Caller(service, self.provider, self.ring, self.turns, self.asks, self.early)
 
 
 class Reconfigure:
@@ -155,13 +157,13 @@ class Events:
         """Act on a piece of audio, the most frequent event, without a task. Returns False for other events."""
         if not isinstance(event, Voiced):
             return False
-        if connection is self._provider.connection:
+        if connection is self._provider.connection and not self._parts.early.keeps(event):
             self._parts.replies.on_voiced(event)
         return True
 
     async def read(self, connection: Connection[Dialect], event: Event) -> None:
         """Hand an event to the part that acts on it."""
-        if connection is not self._provider.connection:
+        if connection is not self._provider.connection or self._parts.early.keeps(event):
             return
         asks, replies, caller = self._parts.asks, self._parts.replies, self._parts.caller
         match event:

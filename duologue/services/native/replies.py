@@ -43,6 +43,7 @@ class Consumption:
     def of_reply(self, usage: Usage, reply: Reply) -> None:
         """Report the consumption of a reply."""
         audio_s = reply.audio_bytes / (2 * self._rate)
+        usage = msgspec.structs.replace(usage, discarded=reply.ask.early)
         self.account(msgspec.structs.replace(usage, turn=reply.turn, response_id=reply.id, output_audio_s=audio_s))
 
     def on_consumed(self, usage: Usage) -> None:
@@ -188,7 +189,10 @@ class Replies:
             self._consumption.of_reply(event.usage, reply)
         if reply.void:
             self._consumption.cut = reply if event.usage is None else None
-            self._truncate(reply, 0.0)
+            if reply.ask.early:
+                self._forget(reply, event.items)
+            else:
+                self._truncate(reply, 0.0)
             self._finish(reply.ask, "finished")
             return
         self._kept.append(reply)
@@ -283,6 +287,12 @@ class Replies:
     def _cancel(self, reply: Reply) -> None:
         if (dialect := self._provider.dialect) is not None:
             self._provider.send(dialect.cancel(reply.provider_id))
+
+    def _forget(self, reply: Reply, items: tuple[str, ...]) -> None:
+        """Remove a reply that came too early from the provider's memory."""
+        if (dialect := self._provider.dialect) is not None:
+            for item in dict.fromkeys((*reply.items, *items)):
+                self._provider.send(dialect.forget(item))
 
     def _truncate(self, reply: Reply, heard_s: float) -> None:
         dialect = self._provider.dialect
