@@ -19,14 +19,15 @@ from ..frames import (
     Say,
     SessionEnding,
     SessionStarted,
+    SpeechStarted,
 )
 from ..session.conversation import Item
-from ..session.floor import Floor
-from ..session.session import Session
 from .processor import Processor, handles
 
 OWED_S = 8.0
-"""Seconds after the end of the caller's turn within which an answer to it may begin: transcripts and hooks take time."""
+"""Seconds after the end of the caller's turn within which an answer to it may begin, behind transcripts and hooks."""
+TURN_S = 4.0
+"""Seconds within which the answer to a caller who is muted in mid-speech has begun."""
 LOOK_S = 0.1
 """Seconds between two looks for a moment in which nobody speaks."""
 
@@ -34,7 +35,36 @@ Stage = Literal["", "prompt", "farewell"]
 """The text in progress, from its request until it was heard or interrupted."""
 
 
-class IdlePrompts(Processor):
+class _Watcher(Processor):
+    """Follows the caller's turns. The frames of the processors that find them pass unchanged."""
+
+    def __init__(self) -> None:
+        self._in_turn = False
+        self._owed: tuple[float, int] | None = None  # session time of the end of the caller's turn, turn of the agent
+
+    @handles(SpeechStarted)
+    async def speech_started(self, frame: SpeechStarted) -> None:
+        """Note that the caller's turn has begun."""
+        self._in_turn = True
+        await self.push(frame)
+
+    @handles(EndOfTurn)
+    async def end_of_turn(self, frame: EndOfTurn) -> None:
+        """Wait for the answer, if one follows."""
+        self._in_turn, self._owed = False, (self.session.now(), self.session.floor.turn)
+        await self.push(frame)
+
+    @property
+    def _quiet(self) -> bool:
+        """True if neither side speaks or works, and no answer is owed."""
+        floor = self.session.floor
+        if floor.owner == "agent" or floor.caller_speaking or self._in_turn:
+            return False
+        at, turn = self._owed or (-OWED_S, 0)
+        return floor.turn > turn or self.session.now() - at >= OWED_S
+
+
+class IdlePrompts(_Watcher):
     """Asks a caller who says nothing whether they are still there, and ends the call if they stay silent.
 
     IdlePrompts("Are you still there?", "Hello?", after_s=10, farewell="I will hang up now. Goodbye.")
@@ -59,6 +89,7 @@ class IdlePrompts(Processor):
         farewell: str = "",
         ends: bool = True,
     ) -> None:
+        super().__init__()
         times = (len(texts) or 2) if times is None else times
         if not 1 <= after_s <= 3600:
             raise ConfigurationError(f"after_s is {after_s!r}: it lies between 1 and 3600")
@@ -72,7 +103,6 @@ class IdlePrompts(Processor):
         self._after_s, self._times, self._ends = after_s, times, ends
         self._asked = 0  # prompts since the caller's last sign of life
         self._stage: Stage = ""
-        self._owed: tuple[float, int] | None = None  # session time of the end of the caller's turn, turn of the agent
         self._timer: asyncio.TimerHandle | None = None
 
     @handles(SessionStarted)
@@ -108,13 +138,6 @@ class IdlePrompts(Processor):
         if self._stage and not self.session.floor.agent_speaking:
             self.session.interrupt("the caller is there")
 
-    @handles(EndOfTurn)
-    async def end_of_turn(self, frame: EndOfTurn) -> None:
-        """Wait for the answer, if one follows."""
-        self._owed = (self.session.now(), self.session.floor.turn)
-        self._restart()
-        await self.push(frame)
-
     @handles(Dtmf)
     async def key(self, frame: Dtmf) -> None:
         """Take a key as a sign of the caller."""
@@ -143,11 +166,10 @@ class IdlePrompts(Processor):
     @handles(BotStoppedSpeaking)
     async def agent_stopped(self, signal: BotStoppedSpeaking) -> None:
         """Note that the prompt was heard. End the call after the farewell."""
-        floor = self.session.floor
         if self._stage == "prompt":
             self._stage = ""
         while self._stage == "farewell":
-            if is_quiet(floor):
+            if self._quiet:
                 await self.session.end("idle")
                 return
             await anyio.sleep(LOOK_S)
@@ -155,21 +177,16 @@ class IdlePrompts(Processor):
     # -- silence -----------------------------------------------------------------------------------------------------
 
     @property
-    def _quiet(self) -> bool:
-        """True if the caller has the floor, can be heard, and waits for nothing."""
+    def _silent(self) -> bool:
+        """True if the caller can be heard and waits for nothing."""
         session = self.session
-        if not is_quiet(session.floor) or session.floor.held or session.draining or session.audio.access != "active":
+        if session.floor.held or session.draining or session.audio.access != "active":
             return False
-        if session.calls.open() or session.calls.late():
-            return False
-        if self._owed is None:
-            return True
-        at, turn = self._owed
-        return session.floor.turn > turn or session.now() - at >= OWED_S
+        return self._quiet and not (session.calls.open() or session.calls.late())
 
     def _passed(self) -> None:
         self._restart()
-        if self._quiet:
+        if self._silent:
             self._stage = ""
             self.spawn(self._go_on)
 
@@ -192,15 +209,17 @@ class IdlePrompts(Processor):
             await self.session.end("idle")
 
 
-class CallLimit(Processor):
+class CallLimit(_Watcher):
     """Ends the call with the reason "cap" after `max_s` seconds, with a farewell.
 
-    From then on it waits for a moment in which nobody speaks and no answer is in progress, at most `grace_s` seconds;
-    after that it interrupts. The agent then says the `farewell`, which the caller cannot interrupt and hears to its
-    end. Raises ConfigurationError for a setting out of range.
+    From then on it waits for a moment in which nobody speaks and no answer is owed, at most `grace_s` seconds. Then the
+    caller is muted, what the agent still does is interrupted, and the agent says the `farewell`, which is heard to its
+    end. Put it behind the processors that take turns; it works with every engine. Raises ConfigurationError for a
+    setting out of range.
     """
 
     def __init__(self, max_s: float, *, farewell: str = "", grace_s: float = 10.0) -> None:
+        super().__init__()
         if not 1 <= max_s <= 86_400:
             raise ConfigurationError(f"max_s is {max_s!r}: it lies between 1 and 86400")
         if not 0 <= grace_s <= 300:
@@ -213,25 +232,19 @@ class CallLimit(Processor):
         self.spawn(self._limit)
 
     async def _limit(self) -> None:
-        session = self.session
+        session, floor = self.session, self.session.floor
         await anyio.sleep(self._max_s - session.now())
         with anyio.move_on_after(self._grace_s):
-            while not is_quiet(session.floor):
+            while not self._quiet:
                 await anyio.sleep(LOOK_S)
-        await say_farewell(session, self._farewell, "cap")
-
-
-def is_quiet(floor: Floor) -> bool:
-    """Return True if neither side speaks and the agent is not at work."""
-    return floor.owner == "caller" and not floor.caller_speaking
-
-
-async def say_farewell(session: Session, text: str, reason: str) -> None:
-    """End the call for `reason` once the agent has said `text`, which nothing interrupts; speech before it is cut."""
-    if session.draining:
-        return
-    if session.floor.owner == "agent":
-        session.interrupt(reason)
-    if text:
-        await session.send(Say(text=text, protected=True))
-    await session.end(reason)
+        if session.draining:
+            return
+        session.set_access("muted", by=self.name)
+        with anyio.move_on_after(TURN_S):  # the muted caller's turn ends, and its answer begins
+            while not (self._quiet or floor.owner == "agent"):
+                await anyio.sleep(LOOK_S)
+        if floor.owner == "agent":
+            session.interrupt("cap")
+        if self._farewell:
+            await session.send(Say(text=self._farewell, protected=True))
+        await session.end("cap")

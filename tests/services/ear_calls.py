@@ -58,8 +58,9 @@ async def started(
 
     def of_native(asked: Asked) -> Sequence[Act]:
         told = f"{asked.instructions}\n{asked.said}"
-        if SAY in told:
-            return [Speak(told.rpartition(SAY)[2].strip(" ]\n"))]
+        for wanted in (asked.instructions, asked.said):
+            if SAY in wanted:
+                return [Wait(delay_s), Speak(wanted.rpartition(SAY)[2].strip(" ]\n"))]
         answer = reply(told)
         if isinstance(answer, ToolRequest):
             return [Wait(delay_s), CallTool(answer.name, dict(answer.arguments))]
@@ -78,9 +79,9 @@ async def started(
             yield OpenAIRealtime(api_key="test", base_url=openai.url, options=options, **settings), openai
     else:
         async with ScriptedGemini(of_native, transcripts=list(words)) as google:
-            live = GeminiLiveOptions(silence_duration_ms=600) if server_turns else GeminiLiveOptions(turn_detection=None)
-            mine = {"base_url": google.url, "ssl_context": google.ssl_context, "options": live}
-            yield GeminiLive(api_key="test", **mine, **settings), google
+            live: dict[str, Any] = {"silence_duration_ms": 600} if server_turns else {"turn_detection": None}
+            mine: dict[str, Any] = {"base_url": google.url, "ssl_context": google.ssl_context}
+            yield GeminiLive(api_key="test", options=GeminiLiveOptions(**live), **mine, **settings), google
 
 
 def ear(policy: InterruptionPolicy | None = None, **endpointing: Any) -> list[Processor]:

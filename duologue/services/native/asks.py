@@ -113,6 +113,14 @@ class Asks:
         return bool(self._open or self.active)
 
     @property
+    def _free(self) -> bool:
+        """True if a request can be sent: nothing is in progress, or only what it stops and nobody wants."""
+        if self._open or not self.active:
+            return not self._open
+        dialect = self._provider.dialect
+        return dialect is not None and dialect.requests_stop and all(reply.void for reply in self.active.values())
+
+    @property
     def goes_on(self) -> bool:
         """True while the model answers, or will answer without a request."""
         return self.busy or self.results.awaited or self.results.given or self._turns.any_taken
@@ -160,7 +168,7 @@ class Asks:
         """
         provider, crossed, losses = self._provider, 0, 0
         while True:
-            await provider.until(lambda: provider.given_up or (provider.connection is not None and not self.busy))
+            await provider.until(lambda: provider.given_up or (provider.connection is not None and self._free))
             connection = provider.connection
             if connection is None:
                 return False

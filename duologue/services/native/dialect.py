@@ -33,6 +33,8 @@ class Dialect(ConnectionDialect):
     takes_back: bool = False
     """True if a response that was asked for too early can be cancelled and removed from the model's memory: the audio
     after it becomes another part of the caller's turn. Needs `forget`; only without `server_turns`."""
+    requests_stop: ClassVar[bool] = False
+    """True if a request for a response stops the response in progress."""
     stops_at_speech: bool = False
     """True if `turn_begins` stops a response that the provider takes to be in progress."""
     holds_text: bool = False

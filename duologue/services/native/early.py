@@ -61,9 +61,11 @@ class Early:
         """Let the provider begin the answer to a turn that has probably ended, if it can take the answer back."""
         asks, provider, session = self._asks, self._provider, self._session
         connection, dialect = provider.connection, provider.dialect
-        if connection is None or dialect is None or not dialect.takes_back or self._starts >= self._service.eager_starts:
+        if connection is None or dialect is None or not dialect.takes_back:
             return
-        if session.draining or session.floor.owner == "agent" or asks.goes_on or not self._ring.take_early():
+        if self._starts >= self._service.eager_starts or session.draining or session.floor.owner == "agent":
+            return
+        if asks.goes_on or not self._ring.take_early():
             return
         utterance.commits += 1
         self._utterance = utterance

@@ -192,9 +192,11 @@ class Events:
             case Consumed():
                 self._parts.consumption.on_consumed(event.usage)
             case CutShort():
-                if may_interrupt(self._session):
+                wanted = not asks.active or any(not reply.void for reply in asks.active.values())
+                if wanted and may_interrupt(self._session):
                     self._session.interrupt()
-                asks.expect_none()
+                if self._parts.ring.uplink.server_turns or self._parts.ring.going_on is not None:
+                    asks.expect_none()  # the rest of a turn is still to come
             case Configured():
                 self._reconfigure.on_configured(event)
             case HandleGiven():

@@ -6,9 +6,17 @@ from typing import Any
 
 import pytest
 
-from duologue.agents import Agent
+from duologue.agents.agent import Agent
 from duologue.agents.engine import Engine
-from duologue.frames import BotStartedSpeaking, EagerEndOfTurn, EndOfTurn, ResponseStarted, Transcribed, TurnResumed, Usage
+from duologue.frames import (
+    BotStartedSpeaking,
+    EagerEndOfTurn,
+    EndOfTurn,
+    ResponseStarted,
+    Transcribed,
+    TurnResumed,
+    Usage,
+)
 from duologue.processors import Processor
 from duologue.processors.tools import Tools
 from duologue.services.context import ToolRequest
@@ -23,8 +31,8 @@ TAKES_BACK = ("cascade", "openai")
 DELAY_S = 0.5
 
 
-def eager_call(agent: Processor, *more: Processor, eager_ms: int = 200, **options: Any) -> Call:
-    return Call.through(*ear(eager_ms=eager_ms), agent, *more, **options)
+def eager_call(engine: Processor, /, *more: Processor, eager_ms: int = 200, **options: Any) -> Call:
+    return Call.through(*ear(eager_ms=eager_ms), engine, *more, **options)
 
 
 async def answer_s(kind: str, eager_ms: int) -> float:
@@ -73,9 +81,8 @@ async def test_a_caller_who_goes_on_hears_nothing_and_gets_one_answer(kind: str)
             assert call.times(BotStartedSpeaking)[0] > 0.5 + 1.5 + 0.5 + 1.0 + 0.6 - 0.05
             assert len(call.came(ResponseStarted)) == 1
             assert [len(call.came(kind)) for kind in (EndOfTurn,)] == [1]
-            thrown_away = [usage for usage in call.came(Usage) if usage.discarded]
+            thrown_away = [usage for usage in call.came(Usage) if usage.discarded and usage.input_tokens]
             assert len(thrown_away) == 1
-            assert thrown_away[0].input_tokens > 0
             assert not call.errors
         if isinstance(server, ScriptedOpenAI):
             history = [(message.role, message.text) for message in server.got[0].history]
@@ -104,7 +111,7 @@ async def test_the_starts_of_a_turn_are_limited(kind: str) -> None:
             await call.waits(0.4)
         await call.hears()
         assert len(call.said_by_agent) == 1
-        assert sum(usage.discarded for usage in call.came(Usage)) <= 2
+        assert sum(usage.discarded for usage in call.came(Usage) if usage.input_tokens) == 2
 
 
 async def test_a_tool_is_not_called_before_the_turn_has_ended() -> None:
@@ -116,7 +123,7 @@ async def test_a_tool_is_not_called_before_the_turn_has_ended() -> None:
         return "booked"
 
     def reply(asked: str) -> str | ToolRequest:
-        return "It is booked." if called else ToolRequest("book", {})
+        return "It is booked." if called else ToolRequest(call_id="call_1", name="book", arguments={})
 
     desk = Agent(name="Desk", instructions="", tools=[book])
     async with (

@@ -93,7 +93,7 @@ async def test_the_ear_decides_the_same_before_every_engine(kind: str) -> None:
     assert made.voice == [(14.2, "Interrupted")]
 
 
-# -- audio over the agent is withheld from a provider that it would stop ------------------------------------------------
+# -- audio over the agent is withheld from a provider that it would stop -----------------------------------------------
 
 
 def activities(server: ScriptedGemini) -> list[str]:
@@ -103,7 +103,7 @@ def activities(server: ScriptedGemini) -> list[str]:
 
 
 async def test_a_click_over_the_agent_never_reaches_gemini() -> None:
-    async with started("gemini", ["tell me a story", "thank you"]) as (agent, server):
+    async with started("gemini", ["thank you"]) as (agent, server):
         assert isinstance(server, ScriptedGemini)
         async with Call.through(*ear(BY_SPEECH), agent) as call:
             await call.session.send(Say(text=STORY))
@@ -118,7 +118,7 @@ async def test_a_click_over_the_agent_never_reaches_gemini() -> None:
 
 
 async def test_an_interruption_gives_gemini_the_speech_from_its_first_sample() -> None:
-    async with started("gemini", ["tell me a story", "stop"]) as (agent, server):
+    async with started("gemini", ["stop"]) as (agent, server):
         assert isinstance(server, ScriptedGemini)
         async with Call.through(*ear(BY_SPEECH), agent) as call:
             await call.session.send(Say(text=STORY))
