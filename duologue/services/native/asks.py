@@ -83,8 +83,8 @@ class Results:
 class EarlyAnswer(Protocol):
     """The part of `Early` that `Asks` uses."""
 
-    def claim(self, utterance: Utterance | None, *, plain: bool) -> str | None: ...
-    def let_out(self) -> None: ...
+    def make_way(self, utterance: Utterance | None, *, plain: bool) -> None: ...
+    def take(self, ask: Ask) -> bool: ...
 
 
 class Asks:
@@ -94,8 +94,7 @@ class Asks:
         self.active: dict[str, Reply] = {}
         """The replies in progress, by the provider's id."""
         self.stray: Stray | None = None
-        self.early: EarlyAnswer | None = None
-        """The answer that is kept back until the caller's turn has ended."""
+        self.early: EarlyAnswer
         self.results = Results(session, provider)
         self._session = session
         self._provider = provider
@@ -114,11 +113,9 @@ class Asks:
 
     @property
     def _free(self) -> bool:
-        """True if a request can be sent: nothing is in progress, or only what it stops and nobody wants."""
-        if self._open or not self.active:
-            return not self._open
-        dialect = self._provider.dialect
-        return dialect is not None and dialect.requests_stop and all(reply.void for reply in self.active.values())
+        """True if a request can be sent: nothing is in progress, or only what nobody wants and the request stops."""
+        stops = (dialect := self._provider.dialect) is not None and dialect.requests_stop
+        return not self._open and (stops or not self.active) and all(reply.void for reply in self.active.values())
 
     @property
     def goes_on(self) -> bool:
@@ -168,6 +165,7 @@ class Asks:
         """
         provider, crossed, losses = self._provider, 0, 0
         while True:
+            self.early.make_way(self._turns.latest_taken, plain=not (by_itself or extra or tool_choice))
             await provider.until(lambda: provider.given_up or (provider.connection is not None and self._free))
             connection = provider.connection
             if connection is None:
@@ -176,15 +174,8 @@ class Asks:
                 return True  # the provider has answered it by itself meanwhile
             spoken = None
             self.drop_stray()
-            early = None if self.early is None or by_itself else self.early
-            tag = "" if early is None else early.claim(self._turns.latest_taken, plain=not (extra or tool_choice))
-            if tag is None:
-                continue
             ask = self._expected(turn, by_itself=by_itself, again=again)
-            if tag and early is not None:
-                ask.tag = tag
-                early.let_out()
-            elif not by_itself:
+            if not (by_itself or self.early.take(ask)):
                 self._send(ask, connection, extra, tool_choice)
             assert ask.answer is not None
             try:
@@ -209,8 +200,8 @@ class Asks:
                 if losses > MAX_LOSSES:
                     self._turns.answered(ask.utterance)
                     raise ServiceError(f"no answer: {losses} connections were lost before it was there")
-                if CONTINUE in extra and self._spoken_since(ask):
-                    return True  # the newer turn will be answered
+                if CONTINUE in extra and any(turn is not ask.utterance for turn in list(self._turns.waiting)[-1:]):
+                    return True  # the caller has begun another turn, which will be answered
                 if ask.said and CONTINUE not in extra:
                     extra = f"{extra}\n\n{CONTINUE}".strip()
 
@@ -221,10 +212,10 @@ class Asks:
     def _expected(self, turn: int, *, by_itself: bool, again: bool) -> Ask:
         """Add an ask whose outcome this task waits for."""
         answer: asyncio.Future[ReplyOutcome] = asyncio.get_running_loop().create_future()
-        ask = Ask("", turn, self._turns.latest_taken, sent_at=loop_time(), answer=answer)
-        ask.again, ask.moves = again, self._turns.moves
+        utterance, moves = self._turns.latest_taken, self._turns.moves
+        ask = Ask("", turn, utterance, sent_at=loop_time(), answer=answer, again=again, moves=moves)
         calls = self._session.calls.asked_in(turn)
-        # A provider that goes on by itself knows the limit once it has the refusal of a call beyond it.
+        # Going on by itself, a provider knows the limit once it has the refusal of a call beyond it.
         ask.last = calls > MAX_CALLS_PER_TURN if by_itself else calls >= MAX_CALLS_PER_TURN
         self._open.append(ask)
         return ask
@@ -249,20 +240,12 @@ class Asks:
         self._turns.answered(failed.utterance)
         return False
 
-    def _spoken_since(self, ask: Ask) -> bool:
-        """Return True if the caller has begun another turn since the one that the ask answers."""
-        return any(utterance is not ask.utterance for utterance in list(self._turns.waiting)[-1:])
-
     # -- expected replies ------------------------------------------------------------------------------------------
 
-    def expect(self, turn: int, utterance: Utterance | None) -> None:
-        """Expect the provider to answer the caller's turn by itself."""
-        self._unwanted = None
-        self._open.append(Ask("", turn, utterance, sent_at=loop_time(), moves=self._turns.moves))
-
-    def add_void(self, tag: str) -> None:
-        """Expect the reply with this tag, which is not wanted any more."""
-        self._open.append(Ask(tag, 0, sent_at=loop_time(), void=True, early=True))
+    def expect(self, turn: int, utterance: Utterance | None, *, unwanted: str = "") -> None:
+        """Expect the provider to answer the caller's turn by itself, or to begin the reply with the tag `unwanted`."""
+        self._unwanted, void = None, bool(unwanted)
+        self._open.append(Ask(unwanted, turn, utterance, loop_time(), void, moves=self._turns.moves, early=void))
 
     def expect_none(self) -> None:
         """Expect no unasked answer: the caller goes on speaking, and the provider waits for the rest of the turn."""

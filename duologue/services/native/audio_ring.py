@@ -10,11 +10,11 @@ from math import inf
 
 from msgspec.structs import replace
 
-from ...audio.resample import MonoAt
 from ...frames import EndOfTurn, Input, SpeechStarted, UserAudio
 from ...processors.turns.vad import split
 from ..remote.connection import Connection
 from .dialect import Dialect
+from .uplink import Uplink
 
 PREROLL_S = 0.5
 """Pre-roll in seconds: detectors report speech some time after its first sound."""
@@ -26,78 +26,6 @@ TRIM_EVERY = 25
 """The number of frames after which unneeded frames are dropped."""
 MAX_OLD_FRAMES = 4_096
 """The most unneeded frames to keep."""
-
-
-class Uplink:
-    """Queues the caller's audio as messages on the connection in use, at the provider's sample rate."""
-
-    def __init__(self, sample_rate: int) -> None:
-        self.connection: Connection[Dialect] | None = None
-        self.server_turns = True
-        """True if the provider receives all audio without gaps, False if it receives the audio of turns only."""
-        self.in_turn = False
-        """True between the messages that begin and end a turn."""
-        self.taken = False
-        """True while the provider has taken the turn in progress, and the caller has been silent since."""
-        self._rate = sample_rate
-        self._mono: MonoAt | None = None  # made for the first audio that must be converted
-        self._sent_bytes = 0  # sent since the last take_sent_s
-        self._stream_bytes = 0  # sent on this connection
-        self._latest: UserAudio | None = None  # the stream on this connection ends with it
-
-    def attach(self, connection: Connection[Dialect]) -> None:
-        """Use this connection from now on."""
-        self.connection = connection
-        self.server_turns = connection.dialect.server_turns
-        self._stream_bytes = 0
-        self.reset()
-
-    def reset(self) -> None:
-        """Prepare for audio that does not continue the last."""
-        self.in_turn = self.taken = False
-        self._mono = None
-
-    def begin_turn(self, connection: Connection[Dialect]) -> None:
-        """Queue the messages that begin a turn."""
-        self.in_turn, self.taken = True, False
-        connection.queue(connection.dialect.turn_begins())
-
-    def send(self, connection: Connection[Dialect], frame: UserAudio) -> None:
-        """Queue the message with a frame's audio."""
-        pcm = frame.audio
-        if self._mono is None and (frame.channels != 1 or frame.sample_rate != self._rate):
-            self._mono = MonoAt(self._rate)
-        if self._mono is not None:
-            pcm = self._mono.process(pcm, frame.sample_rate, frame.channels)
-        if pcm:
-            connection.queue((connection.dialect.audio(pcm),))
-            size = len(pcm)
-            self._sent_bytes += size
-            self._stream_bytes += size
-        self._latest = frame
-
-    def end_turn(self, connection: Connection[Dialect]) -> None:
-        """Queue the rest of a turn's audio and the messages that end the turn."""
-        self.in_turn = False
-        if self.taken:
-            self.taken = False  # the rest is silence
-            return
-        if self._mono is not None and (rest := self._mono.flush()):
-            connection.queue([connection.dialect.audio(rest)])
-        connection.queue(connection.dialect.turn_ends())
-
-    def session_time(self, stream_ms: float) -> float:
-        """Return the session time of the audio at `stream_ms`, which counts the audio sent on this connection."""
-        ends_at = self._latest.at + self._latest.duration_s if self._latest is not None else 0.0
-        return ends_at - self._seconds_of(self._stream_bytes) + stream_ms / 1000
-
-    def take_sent_s(self) -> float:
-        """Return the seconds of audio sent since the last call of this method."""
-        sent, self._sent_bytes = self._sent_bytes, 0
-        return self._seconds_of(sent)
-
-    def _seconds_of(self, size: int) -> float:
-        return size / (2 * self._rate)
 
 
 @dataclass(slots=True, eq=False)
@@ -172,8 +100,6 @@ class AudioRing:
         """The turns that the provider has not dealt with, oldest first."""
         self.held = False
         """True while nothing is sent, because the connection or the engine changes."""
-        self.withheld = False
-        """True while nothing is sent, because the caller speaks over the agent and may not mean to interrupt it."""
         self.uplink = Uplink(sample_rate)
         self._ring_s = ring_s
         self._dropped = dropped
@@ -239,8 +165,9 @@ class AudioRing:
             last += isinstance(frame, UserAudio) and frame.at < heard_until_s - 1e-6  # the turn has a part of it
         utterance.last, utterance.end_s = max(utterance.first, last), end_s
 
-    def settle(self, utterance: Utterance) -> None:
-        """Note that a turn is dealt with: its audio is no longer needed."""
+    def settle(self, utterance: Utterance, *, unsent: bool = False) -> None:
+        """Note that a turn is dealt with: its audio is no longer needed. `unsent` audio is never sent."""
+        self._next = max(self._next, self.here if unsent else 0)
         if utterance in self.utterances:
             self.utterances.remove(utterance)
             self._dealt_with = max(self._dealt_with, utterance.last or 0)
@@ -294,36 +221,11 @@ class AudioRing:
         if self.uplink.connection is not None:
             self.uplink.connection.send(())
 
-    def take_early(self) -> bool:
-        """Let the provider take the turn in progress as it is. Returns False if it has not received all of it."""
-        uplink = self.uplink
-        connection = uplink.connection
-        if connection is None or not (connection.open and uplink.in_turn) or uplink.taken or self._next != self.here:
-            return False
-        connection.send(connection.dialect.turn_ends())
-        uplink.taken = True
-        return True
-
-    def withhold(self) -> None:
-        """Stop sending until `give` or `skip`."""
-        self.withheld = True
-
-    def give(self) -> None:
-        """Send what was withheld."""
-        self.withheld = False
-        self.hold(self.held)
-
-    def skip(self, utterance: Utterance) -> None:
-        """Drop the turn that was withheld: the provider never receives it."""
-        self.withheld = False
-        self._next = max(self._next, self.here)
-        self.settle(utterance)
-
     def _flush(self, at_least: int = 0) -> None:
         if (connection := self.uplink.connection) is None or not connection.open:
             return
         here = self._base + len(self._frames)
-        end = at_least if self.held or self.withheld else here
+        end = at_least if self.held or self.uplink.withheld else here
         if end <= self._next:
             return
         if self._next == here - 1:  # the usual case, without a search
@@ -395,7 +297,6 @@ class AudioRing:
         self._frames.clear()
         self.utterances.clear()
         self._sent.clear()
-        self.withheld = False
         self._untold, self._cut_turn, self._seconds = None, False, 0.0
         self.uplink.reset()
 

@@ -1,20 +1,14 @@
-"""`Caller`: follows the caller for a native engine, and decides when their turns begin and end.
-
-`Transcripts` asks the hooks about the transcripts.
-"""
+"""`Caller`: follows the caller for a native engine, and decides when their turns begin and end."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import TypeAlias
 
 import anyio
 from msgspec.structs import replace
 
-from ...errors import ServiceError
 from ...frames import (
     EagerEndOfTurn,
     EndOfTurn,
@@ -23,44 +17,42 @@ from ...frames import (
     SpeechStopped,
     TurnResumed,
     UserAudio,
-    UserTranscript,
 )
 from ...processors.kernel.groups import leaves
-from ...processors.kernel.lane import DrainableLane
-from ...processors.processor import Processor
-from ...processors.turns.interruption import CALLER, Interruption, may_interrupt
+from ...processors.turns.interruption import may_interrupt
 from ...processors.turns.vad import SpeechGate, Vad
 from ..remote.connection import Connection
 from .asks import Asks
 from .audio_ring import RECENT_S, AudioRing, Utterance
-from .dialect import Dialect, SpeechBegan, SpeechCeased, TurnTaken, TurnTranscribed
+from .dialect import Dialect, SpeechBegan, SpeechCeased, TurnTaken
 from .early import Early
 from .provider import NativeService, Provider
+from .transcripts import Transcripts
 from .turns import TRANSCRIPT_WAIT_S, Turns
+from .withheld import Withheld
 
 NOISE_S = 10.0
 """Seconds after which a turn that the provider has neither transcribed nor answered counts as noise."""
-MAX_TRANSCRIPTS = 64
-"""The most turns whose transcripts wait for a hook."""
 
 Mark: TypeAlias = SpeechStarted | SpeechStopped | EndOfTurn | EagerEndOfTurn | TurnResumed
 """A place in the caller's audio that the processors before the engine have found."""
-OnAsked = Callable[[Utterance, UserTranscript, UserTranscript | None], Awaitable[None]]
-"""Takes the turn, its transcript, and the transcript after the hooks, which is None if one blocked it."""
 
 
 class Caller:
     """Follows the caller's speech and decides when a turn begins and ends.
 
     If the provider detects turns and reports them (`follows_provider`), its events count; otherwise those of the
-    processors before the engine do.
-
-    Speech over the agent is withheld from a provider that it would stop, until the `Interruption` before the engine
-    has judged it. The provider then receives all of it, or nothing if it was a backchannel or a noise.
-    """
+    processors before the engine do."""
 
     def __init__(
-        self, service: NativeService, provider: Provider, ring: AudioRing, turns: Turns, asks: Asks, early: Early
+        self,
+        service: NativeService,
+        provider: Provider,
+        ring: AudioRing,
+        turns: Turns,
+        asks: Asks,
+        early: Early,
+        transcripts: Transcripts,
     ) -> None:
         self._service = service
         self._early = early
@@ -69,14 +61,12 @@ class Caller:
         self._ring = ring
         self._turns = turns
         self._asks = asks
-        self._transcripts = Transcripts(service, self._on_asked)
+        self._transcripts = transcripts
         self._server_turns, self._tells_speech, self._answers_turns = True, False, True
         # True if a processor before the engine detects speech; an unknown one is noticed at its first frame.
         self._ears = any(isinstance(leaf, Vad) for leaf in leaves(session.pipeline))
-        self._arbiter = next((leaf for leaf in leaves(session.pipeline) if isinstance(leaf, Interruption)), None)
         self._stops_at_speech = False
-        self._suspected = False  # the arbiter has held the agent's speech for the speech that is withheld
-        self._kept: list[tuple[Utterance, EndOfTurn]] = []  # complete turns that wait for the end of the agent's
+        self.withheld = Withheld(session, ring, turns, self._take_turn)
         self._gate: SpeechGate | None = None  # detects speech where nothing else does
         self._ends: deque[float] = deque(maxlen=2)  # loop times at which the latest turns ended
 
@@ -91,11 +81,8 @@ class Caller:
         """Take the next audio of the caller."""
         if not self._ears and self._server_turns and not self._tells_speech:
             self._detect(frame)
-        if self._ring.withheld:
-            floor = self._session.floor
-            self._suspected = self._suspected or CALLER in floor.held_by
-            if floor.owner == "caller":
-                self.give()
+        if self._ring.uplink.withheld:
+            self.withheld.look()
         self._ring.add(frame)
 
     def _detect(self, frame: UserAudio) -> None:
@@ -137,9 +124,8 @@ class Caller:
             frame = replace(frame, utterance=self._turns.name(utterance))
             if self._server_turns:
                 self._asks.expect_none()
-            elif self._stops_at_speech and self._arbiter is not None and self._session.floor.owner == "agent":
-                self._suspected = False
-                self._ring.withhold()
+            elif self._stops_at_speech:
+                self.withheld.begin()
         self._ring.add(frame)
 
     def _ended(self, frame: EndOfTurn) -> None:
@@ -154,34 +140,11 @@ class Caller:
         utterance.commits += not (self._server_turns or taken)
         if self._server_turns:
             self._service.spawn(self._forget_noise, utterance)
-        elif self._ring.withheld:
-            self._end_withheld(utterance, frame)
+        elif self._ring.uplink.withheld:
+            self.withheld.end(utterance, frame)
         else:
-            self._take_turn(utterance, frame, by_itself=self._answers_turns)
-        if utterance.commits and (text := utterance.all_texts) is not None:
-            self._service.spawn(partial(self._tell, utterance, text, final=True))
-
-    def _end_withheld(self, utterance: Utterance, end: EndOfTurn) -> None:
-        """Drop a turn that was no interruption, give it to the provider, or keep it for the end of the agent's turn."""
-        session = self._session
-        if not may_interrupt(session) or not (self._arbiter and self._arbiter.policy.enabled):
-            self._kept.append((utterance, end))
-        elif session.floor.take_dismissed() or not self._suspected:
-            self._ring.skip(utterance)
-            self._turns.settle(utterance)
-        else:  # the words that could decide come only after the provider has begun to answer
-            session.interrupt()
-            self._take_turn(utterance, end, by_itself=self._answers_turns)
-
-    def give(self) -> None:
-        """Let the provider have the speech that was withheld from it."""
-        if not self._ring.withheld:
-            return
-        kept, self._kept = self._kept, []
-        self._ring.give()
-        for utterance, end in kept:
-            if utterance in self._turns.waiting:
-                self._take_turn(utterance, end, by_itself=self._answers_turns)
+            self._take_turn(utterance, frame)
+        self._transcripts.turn_ended(utterance)
 
     async def _forget_noise(self, utterance: Utterance) -> None:
         await anyio.sleep(NOISE_S)
@@ -230,51 +193,11 @@ class Caller:
         self._take_turn(utterance, end, by_itself=by_itself)
         await self._service.push(end)
 
-    async def on_transcribed(self, event: TurnTranscribed) -> None:
-        """Take the transcript of a turn, or of a part of it. `Transcripts` asks the hooks about it."""
-        text, utterance = event.text.strip(), self._turns.find(event.item)
-        if utterance is None:
-            if event.item or not text:
-                return  # its turn was settled long ago
-            utterance = self._ring.begin(self._session.now(), RECENT_S)
-        whole = utterance.text_with(event.item, text)
-        if event.final:
-            utterance.texts[event.item] = text
-        # The text of a part is final for the caller only with that of all others.
-        final = event.final and not (utterance.commits and utterance.all_texts is None)
-        await self._tell(utterance, whole, final=final, language=event.language)
-
-    async def _tell(self, utterance: Utterance, text: str, *, final: bool, language: str = "") -> None:
-        utterance.transcribed = utterance.transcribed or final
-        end_s = (utterance.end_s or self._session.now()) if final else 0.0
-        await self._transcripts.add(
-            utterance,
-            UserTranscript(
-                text=text,
-                final=final,
-                start_s=utterance.start_s,
-                end_s=end_s,
-                utterance=self._turns.name(utterance),
-                language=language,
-            ),
-        )
-
-    async def _on_asked(self, utterance: Utterance, transcript: UserTranscript, allowed: UserTranscript | None) -> None:
-        """Take the hooks' answer: `allowed` is the transcript after the hooks, None if one of them blocked it."""
-        if utterance not in self._turns:
-            return
-        if transcript.final:
-            self._turns.complete(utterance, allowed.text if allowed is not None else "")
-        if allowed is not None:
-            await self._service.push_up(allowed)  # the processors that take turns are upstream
-            await self._service.push(allowed)
-        self._provider.notify()
-
     # -- turns -----------------------------------------------------------------------------------------------------
 
-    def _take_turn(self, utterance: Utterance, end: EndOfTurn, *, by_itself: bool) -> None:
+    def _take_turn(self, utterance: Utterance, end: EndOfTurn, *, by_itself: bool | None = None) -> None:
         """Complete a turn: give it its place in the log, and request or expect an answer."""
-        floor = self._session.floor
+        floor, by_itself = self._session.floor, self._answers_turns if by_itself is None else by_itself
         dismissed = floor.take_dismissed()
         if by_itself:
             if not dismissed and may_interrupt(self._session):
@@ -359,60 +282,7 @@ class Caller:
         """
         self._transcripts.clear()
         self._early.discard("another engine takes the call")
-        self._kept.clear()
+        self.withheld.clear()
         words = self._turns.leave_to_the_log()
         over = self._turns.any_taken
         return self._ring.release(), words, over
-
-
-class Transcripts:
-    """Asks the hooks about one transcript at a time, in a task of its own: the provider's reader does not wait.
-
-    Without hooks a transcript is accepted at once.
-
-    A newer transcript of the same turn replaces one that waits. Beyond `MAX_TRANSCRIPTS` turns the oldest is dropped
-    and an error reported.
-    """
-
-    def __init__(self, owner: Processor, on_asked: OnAsked) -> None:
-        self._owner = owner
-        self._session = owner.session
-        self._on_asked = on_asked
-        self._lane = DrainableLane(owner, MAX_TRANSCRIPTS)
-        self._waiting: dict[Utterance, UserTranscript] = {}
-        self._asking: Utterance | None = None
-
-    async def add(self, utterance: Utterance, transcript: UserTranscript) -> None:
-        """Queue a transcript for the hooks. Never waits for a hook."""
-        if not (self._waiting or self._asking or self._session.hooks.has(UserTranscript)):
-            await self._on_asked(utterance, transcript, await self._session.hooks.transcript(transcript))
-            return
-        if utterance in self._waiting:
-            self._waiting[utterance] = transcript
-            return
-        if len(self._waiting) >= MAX_TRANSCRIPTS:
-            del self._waiting[next(iter(self._waiting))]
-            self._session.report(ServiceError("hooks take too long: a transcript is dropped"), self._owner.name)
-        self._waiting[utterance] = transcript
-        self._lane.put_up(self._ask, transcript)
-
-    async def _ask(self, _: UserTranscript) -> None:
-        if not self._waiting:
-            return  # it was dropped
-        utterance = next(iter(self._waiting))
-        transcript = self._waiting.pop(utterance)
-        self._asking = utterance
-        allowed = await self._session.hooks.transcript(transcript)
-        if self._asking is utterance:
-            await self._on_asked(utterance, transcript, allowed)
-            self._asking = None
-
-    def clear(self) -> None:
-        """Drop all transcripts, including the one that a hook has now, because the caller's audio is sent again."""
-        self._waiting.clear()
-        self._asking = None
-
-    def close(self) -> None:
-        """Stop asking the hooks."""
-        self.clear()
-        self._lane.close()

@@ -12,6 +12,7 @@ from .audio_ring import AudioRing, Utterance
 from .dialect import AudioComplete, Called, Crossed, Refused, ResponseBegan, ResponseFinished, Said, Voiced
 from .provider import NativeService, Provider, ProviderMemory
 from .replies import Replies
+from .reply import Ask
 
 log = logging.getLogger("duologue")
 
@@ -65,7 +66,7 @@ class Early:
             return
         if self._starts >= self._service.eager_starts or session.draining or session.floor.owner == "agent":
             return
-        if asks.goes_on or not self._ring.take_early():
+        if asks.goes_on or self._ring.held or not self._ring.uplink.take_early():
             return
         utterance.commits += 1
         self._utterance = utterance
@@ -101,20 +102,23 @@ class Early:
 
     # -- for `Asks` --------------------------------------------------------------------------------------------------
 
-    def claim(self, utterance: Utterance | None, *, plain: bool) -> str | None:
-        """Return the tag of the answer to this turn, "" without one.
+    def make_way(self, utterance: Utterance | None, *, plain: bool) -> None:
+        """Throw the answer away, if there is one and it is not the one that is about to be asked for.
 
-        None if there is one that does not fit, because the request is not a `plain` one, or the model was told
-        something since. It is thrown away then.
+        That is a `plain` request, without settings, for the answer to this turn of the caller.
         """
-        if not self._tag:
-            return ""
-        if plain and utterance is self._utterance and not self._memory.is_due:
-            return self._tag
-        self.discard("another request")
-        return None
+        if self._tag and not (plain and utterance is self._utterance and not self._memory.is_due):
+            self.discard("another request")
 
-    def let_out(self) -> None:
+    def take(self, ask: Ask) -> bool:
+        """Make the answer the reply to an ask. Returns False if there is none."""
+        if not self._tag:
+            return False
+        ask.tag = self._tag
+        self._let_out()
+        return True
+
+    def _let_out(self) -> None:
         """Give what has come of the answer to the replies, and keep nothing more of it."""
         events = self._events
         self.forget()
@@ -127,8 +131,8 @@ class Early:
         """Cancel the answer, if there is one, and delete its items from the provider's memory."""
         if self._tag:
             log.info("session %s: a prepared answer is thrown away: %s", self._session.id, why)
-            self._asks.add_void(self._tag)
-            self.let_out()
+            self._asks.expect(0, None, unwanted=self._tag)
+            self._let_out()
 
     def forget(self) -> None:
         """Forget the answer: its connection has ended."""

@@ -81,7 +81,7 @@ class NativeAnswers(NativeService):
             return
         parts.early.discard("an interruption")
         parts.replies.interrupt(signal)
-        parts.caller.give()
+        parts.caller.withheld.give()
         if not parts.asks.busy and (unasked := parts.caller.awaits_unasked) is not None:
             parts.asks.expect_unwanted(Ask("", signal.turn, unasked, void=True))  # may begin unannounced
         parts.provider.notify()

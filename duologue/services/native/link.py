@@ -50,6 +50,7 @@ from .outlet import Outlet
 from .provider import NativeService, Provider, ProviderMemory
 from .replies import Consumption, Replies
 from .reply import Ask
+from .transcripts import Transcripts
 from .turns import Turns
 
 MAX_REPORTED = 64
@@ -80,7 +81,8 @@ class Parts:
         self.consumption = Consumption(service, self.ring.uplink)
         self.replies = Replies(service, self.provider, self.consumption, self.turns, self.asks, self.outlet)
         self.early = Early(service, self.provider, self.ring, self.asks, self.replies, self.memory)
-        self.caller = Caller(service, self.provider, self.ring, self.turns, self.asks, self.early)
+        self.transcripts = Transcripts(service, self.provider, self.ring, self.turns)
+        self.caller = Caller(service, self.provider, self.ring, self.turns, self.asks, self.early, self.transcripts)
 
 
 class Reconfigure:
@@ -172,7 +174,7 @@ class Events:
             case Said():
                 replies.on_said(event)
             case TurnTranscribed():
-                await caller.on_transcribed(event)
+                await self._parts.transcripts.on_transcribed(event)
             case SpeechBegan():
                 await caller.on_speech_began(event)
             case SpeechCeased():
