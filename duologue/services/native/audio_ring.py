@@ -166,8 +166,8 @@ class AudioRing:
         utterance.last, utterance.end_s = max(utterance.first, last), end_s
 
     def settle(self, utterance: Utterance, *, unsent: bool = False) -> None:
-        """Note that a turn is dealt with: its audio is no longer needed. `unsent` audio is never sent."""
-        self._next = max(self._next, self.here if unsent else 0)
+        """Note that a turn is dealt with: its audio is no longer needed. `unsent`: and is never sent."""
+        self._next = max(self._next, (utterance.last or 0) if unsent else 0)
         if utterance in self.utterances:
             self.utterances.remove(utterance)
             self._dealt_with = max(self._dealt_with, utterance.last or 0)

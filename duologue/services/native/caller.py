@@ -66,7 +66,7 @@ class Caller:
         # True if a processor before the engine detects speech; an unknown one is noticed at its first frame.
         self._ears = any(isinstance(leaf, Vad) for leaf in leaves(session.pipeline))
         self._stops_at_speech = False
-        self.withheld = Withheld(session, ring, turns, self._take_turn)
+        self.withheld = Withheld(service, ring, turns, self._take_turn)
         self._gate: SpeechGate | None = None  # detects speech where nothing else does
         self._ends: deque[float] = deque(maxlen=2)  # loop times at which the latest turns ended
 
@@ -223,6 +223,7 @@ class Caller:
 
         with anyio.move_on_after(TRANSCRIPT_WAIT_S):
             await self._provider.until(decided)
+            await self.withheld.until_decided()
         dismissed = self._session.floor.take_dismissed()
         if utterance in self._turns.waiting and not dismissed:
             self._service.owe_answer("turn", replace(end, at=utterance.end_s))

@@ -10,7 +10,9 @@ import pytest
 from duologue.frames import BotPaused, BotResumed, EndOfTurn, Interrupted, Say, SpeechStarted
 from duologue.processors import Processor, handles
 from duologue.processors.turns.interruption import InterruptionPolicy
+from duologue.services.native.transcribe import Transcribe
 from duologue.testing import Call
+from duologue.testing.mocks import MockSTT
 from duologue.testing.scripted.google import ScriptedGemini
 from tests.services.ear_calls import CLIENT_TURNS, ear, engine, speaks, started
 
@@ -152,3 +154,39 @@ async def test_speech_over_a_protected_speech_is_given_after_it() -> None:
             assert call.said_by_agent[0] == "This call may be recorded for quality reasons."
             assert call.said_by_caller == ["and another thing"]
             assert call.came(Interrupted) == []
+
+
+# -- words for the ear -------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", CLIENT_TURNS)
+async def test_words_beside_the_engine_decide_before_it_as_in_a_cascade(kind: str) -> None:
+    heard = ["tell me a story", "yes", "stop it now"]
+    words = [] if kind == "cascade" else [Transcribe(MockSTT(heard, delay_s=0.1, interim_s=0.3))]
+    decisions = Decisions()
+    # What the engine hears: of the backchannel, OpenAI gets the audio and Gemini does not.
+    mine = [heard[0], heard[2]] if kind == "gemini" else heard
+    async with (
+        engine(kind, mine) as agent,
+        Call.through(*ear(InterruptionPolicy(min_words=2)), decisions, *words, agent) as call,
+    ):
+        await speaks(call, 1.0)
+        await call.waits_until(6.0)
+        await call.session.send(Say(text=STORY))
+        await call.waits_until(9.0)
+        await speaks(call, 0.35)  # "yes"
+        await call.waits_until(13.0)
+        assert call.session.floor.agent_speaking
+        await speaks(call, 1.2)  # "stop it now"
+        await call.hears()
+        voice = [
+            (round(at, 1), type(signal).__name__)
+            for at, signal in call.signals
+            if isinstance(signal, Interrupted | BotPaused | BotResumed)
+        ]
+        assert voice == [(9.2, "BotPaused"), (10.1, "BotResumed"), (13.2, "BotPaused"), (13.2, "Interrupted")]
+        assert [at for at, by in decisions.ends if by == "silence"] == [1.0, 9.36, 14.2]
+        assert call.said_by_caller == mine
+        answers = [text for text in call.said_by_agent if text.startswith("You said")]
+        assert answers == [f"You said: {heard[0]}.", f"You said: {heard[2]}."]
+        assert not call.errors
