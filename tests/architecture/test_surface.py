@@ -15,8 +15,9 @@ from duologue import frames
 from duologue.frames import frame_types
 
 PUBLIC = """
-    Agent BadInput Capabilities Cascade ConfigurationError Conversation DeadlineExceeded Deadlines DuologueError
-    Ear Endpointing EndpointingPolicy Engine Fallback Feed Flow Handoff IllegalState Interruption InterruptionPolicy Item LLM
+    Agent BadInput CallLimit Capabilities Cascade ConfigurationError Conversation DeadlineExceeded Deadlines DuologueError
+    Ear Endpointing EndpointingPolicy Engine Fallback Feed Flow Handoff IdlePrompts IllegalState Interruption
+    InterruptionPolicy Item LLM
     LocalAudioTransport MemoryTransport MissingExtra Outcome Pipeline Processor PushToTalk Reading Recorder STT
     ServiceError Session SpeechToSpeech Stage Switch TTS Tee Tool ToolError Tools TurnPolicy Vad VadPolicy WavTransport
     WebRTCTransport WebSocketTransport __version__ cost handles run
