@@ -44,7 +44,7 @@ def _check(policy: object, ranges: dict[str, tuple[float, float]]) -> None:
 class Evidence:
     """What makes the caller's speech an interruption. Raises ConfigurationError for a setting out of range."""
 
-    min_speech_ms: int = 160
+    min_speech_ms: int = 120
     """Milliseconds of speech without a pause after which the agent's voice is put on hold."""
     min_words: int = 1
     """Words that make it an interruption. Backchannels and fillers of the language do not count."""
@@ -135,7 +135,7 @@ class Interruption(Processor):
         self._turn_from = 0.0
         self._turn_after = 0
         self._sound: Sound | None = None  # the latest judgement of the latest speech
-        self._over: int | None = None  # the agent's turn over which the caller has last spoken
+        self._over: int | None = None  # the agent's turn over which there was a sound of enough length
         self._suspect: int | None = None  # the same, if it was the caller's speech by its sound
         self._held_from = math.inf  # the session time from which on the speech counts that is on trial
         self._told: tuple[Cause, float] | None = None  # what was dismissed last
@@ -254,14 +254,15 @@ class Interruption(Processor):
     async def end_of_turn(self, frame: EndOfTurn) -> None:
         """End the caller's turn, and decide unless a final transcript is still to come."""
         await self._settle()
-        known = self._passing or not self._dropped or self._said.anything
+        passes = self._passing or not self._dropped or self._said.anything
         self._passing = self._dropped = False
         self._turn_over = True
         self._counts_from = frame.at
-        if not known:
+        if not passes:
             self._trial.end()
             return
-        if self._said.is_final and self._said.count < self._evidence.min_words:
+        known = self._said.is_final or (self._said.is_backchannel and not self._trial.out)
+        if known and self._said.count < self._evidence.min_words:
             self._dismiss()
         await self.push(frame)
 
@@ -298,9 +299,10 @@ class Interruption(Processor):
             self.spawn(self._release)
         if not in_question or on_trial:
             return
-        self._over = floor.turn
-        if sound == "speech" and spoken_s >= evidence.min_speech_ms / 1000 - 1e-6:
-            self._try(evidence)
+        if spoken_s >= evidence.min_speech_ms / 1000 - 1e-6:
+            self._over = floor.turn
+            if sound == "speech":
+                self._try(evidence)
 
     def _try(self, evidence: Evidence) -> None:
         """Interrupt at once, or put the agent's voice on hold."""
@@ -357,5 +359,4 @@ class Interruption(Processor):
             for utterance in self._said.utterances:
                 if self.session.conversation.get(utterance) is not None:
                     self.session.conversation.update(utterance, backchannel=True)
-        turn = self._floor.turn
-        self.session.broadcast(Dismissed(turn=turn, cause=cause, start_s=of, end_s=self._voice_end))
+        self.session.broadcast(Dismissed(turn=self._floor.turn, cause=cause, start_s=of, end_s=self._voice_end))

@@ -8,7 +8,8 @@ import anyio
 
 from ...frames import EndOfTurn
 from ...processors.kernel.groups import leaves
-from ...processors.turns.interruption import CALLER, Interruption, may_interrupt
+from ...processors.turns.interruption import Interruption, may_interrupt
+from ...processors.turns.trial import CALLER
 from .audio_ring import AudioRing, Utterance
 from .provider import NativeService
 from .transcribe import Words
