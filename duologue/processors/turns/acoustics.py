@@ -68,8 +68,8 @@ class Acoustics:
     def __init__(self, session: Session) -> None:
         self.level: float | None = None
         """The level of the caller's speech so far, in dB below full scale; None before they have spoken."""
-        self._mic = _Recent(KEPT_S)
-        self._agent = _Recent(WINDOW_S + LATEST_ECHO_S + 0.1)
+        self._mic = _LatestAudio(KEPT_S)
+        self._agent = _LatestAudio(WINDOW_S + LATEST_ECHO_S + 0.1)
         self._analysed_s = -math.inf
         self._history = 0  # one bit for each recent frame, 1 if periodic; the lowest bit is the latest
         self._voiced_s = self._hinted_s = -math.inf  # when enough of them were, and half as many, for the last time
@@ -158,7 +158,7 @@ class Acoustics:
             self.level += (_LOUD if level > self.level else _QUIET) * (level - self.level)
 
 
-class _Recent:
+class _LatestAudio:
     """The latest seconds of a side's audio. `add` costs no more than keeping a reference."""
 
     def __init__(self, seconds: float) -> None:

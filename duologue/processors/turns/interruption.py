@@ -23,7 +23,7 @@ from ...frames import (
 from ...session.session import Session
 from ..processor import Processor, handles
 from .acoustics import Acoustics, Sound, SoundPolicy
-from .said import Said
+from .caller_words import CallerWords
 from .trial import Trial
 
 Cause = Literal["backchannel", "noise", "aside", "echo"]
@@ -148,7 +148,7 @@ class Interruption(Processor):
         """Follow the caller's speech."""
         self._floor = self.session.floor
         self._acoustics = Acoustics(self.session)
-        self._said = Said(self.session)
+        self._said = CallerWords(self.session)
         self._trial = Trial(self._floor, lambda: self._resume("noise"), self._expired)
         self._stop_listening = self._floor.on_voice(self._voiced)
 
