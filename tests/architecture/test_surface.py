@@ -17,7 +17,8 @@ from duologue.frames import frame_types
 PUBLIC = """
     Agent BadInput CallLimit Capabilities Cascade ConfigurationError Conversation DeadlineExceeded Deadlines
     DuologueError Ear Endpointing EndpointingPolicy Engine Fallback Feed Flow Handoff IdlePrompts IllegalState
-    Interruption InterruptionPolicy Item LLM LocalAudioTransport MemoryTransport MissingExtra Outcome Pipeline Processor PushToTalk Reading Recorder STT
+    Interruption InterruptionPolicy Item LLM LocalAudioTransport MemoryTransport MissingExtra Outcome Pipeline
+    Processor PushToTalk Reading Recorder STT
     ServiceError Session SpeechToSpeech Stage Switch TTS Tee Tool ToolError Tools TurnPolicy Vad VadPolicy WavTransport
     WebRTCTransport WebSocketTransport __version__ cost handles run
 """
@@ -65,7 +66,8 @@ TAGS = """
     AccessChanged ApprovalGiven ApprovalWanted AudioLevel BotAudio BotPaused BotResumed BotStartedSpeaking
     BotStoppedSpeaking BotText CallerStartedSpeaking CallerStoppedSpeaking ClientChanged Configure
     ConnectionChanged Dismissed Dtmf EagerEndOfTurn End EndOfTurn ErrorRaised HandoffCompleted HandoffFailed
-    HandoffStarted Idle Interrupted Respond ResponseEnded ResponseStarted ResumptionHandle Say ServiceChanged SessionEnding SessionStarted
+    HandoffStarted Idle Interrupted Respond ResponseEnded ResponseStarted ResumptionHandle Say ServiceChanged
+    SessionEnding SessionStarted
     SpeechStarted SpeechStopped ToolCall ToolCalled ToolResult Transcribed Transfer TurnResumed Usage UserAudio
     UserImage UserText UserTranscript WordTimes
 """
