@@ -32,6 +32,8 @@ from .vad import STALL_S, StreamTime, split
 
 log = logging.getLogger("duologue")
 
+LAG_S = 0.6
+"""Seconds by which words are behind the speech: newer words in a silence are from speech that was not detected."""
 PUT_OFF_S, MOST_PUT_OFF_S = 0.02, 0.1
 """Seconds by which an end is put off while the latest sound may be speech: each time, and at most."""
 
@@ -161,7 +163,7 @@ class Endpointing(Processor):
         """Begin or continue a turn."""
         if self._open:
             if not self._speaking:
-                self._words.resumed()
+                self._words.resumed(frame.at - self._spoke_until)
             self._speaking = True
             self._due_at = self._ends_at = self._began_at + self.policy.max_turn_s
             if self._eager:
@@ -199,11 +201,14 @@ class Endpointing(Processor):
             self._words.take(frame, self._time.end_s)
             self._silent_since(frame.end_s)
         elif self._open:
-            before = self._words.text
-            if self._words.take(frame, self._time.end_s) and not self._speaking:
-                self._silent_since(self._spoke_until)
+            now, before = self._time.end_s, self._words.text
+            changed = self._words.take(frame, now)
             if self._words.text != before:
-                self._stalled.words_came(self._time.end_s)
+                self._stalled.words_came(now)
+                if not self._speaking:  # the detector may have missed speech
+                    self._spoke_until = max(self._spoke_until, now - LAG_S)
+            if changed and not self._speaking:
+                self._silent_since(self._spoke_until)
         await self.push_up(frame)
 
     @handles(End)

@@ -44,7 +44,7 @@ class EndpointingPolicy:
     lexicon: Lexicon | None = None
     """The words to go by, in the place of those of the language."""
     stall_ms: int = 1500
-    """Milliseconds without new words, in a voice that has become lower by 6 dB, that end the turn; 0 for never.
+    """Milliseconds without new words, in a voice that has become lower by 4.5 dB, that end the turn; 0 for never.
 
     Longer if the speech-to-text has been without new words for nearly as long while the caller spoke on.
     """

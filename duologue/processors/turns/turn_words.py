@@ -15,6 +15,8 @@ REGRET_S = 1.2
 """Seconds after the end of a turn within which speech shows that it was ended too early."""
 MANY_PAUSES = 3
 """Pauses of a turn from which a statement may go on."""
+PAUSE_S = 0.35
+"""Seconds of silence that are a pause, and not a gap that the detector hears in noise."""
 KEPT = 200
 """Characters of a turn's text that count if the next turn goes on with it."""
 
@@ -89,9 +91,9 @@ class TurnWords:
             return policy.silence_ms / 1000
         return policy.silence_s(self.verdict.wait)
 
-    def resumed(self) -> None:
+    def resumed(self, pause_s: float) -> None:
         """Take note that the caller has gone on in their turn after a pause."""
-        self._pauses += 1
+        self._pauses += pause_s >= PAUSE_S
 
     def end(self, at: float, by: str) -> None:
         """End the turn at an audio time."""

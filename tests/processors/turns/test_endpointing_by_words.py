@@ -209,11 +209,11 @@ async def test_a_turn_with_many_pauses_may_have_one_more() -> None:
         for pauses in range(3):
             await call.says(1.0)
             await call.transcribe(" ".join([LONG] * (pauses + 1)), start_s=0.0)
-            await call.waits(0.3)
+            await call.waits(0.36)
         await call.says(1.0)
         await call.transcribe(LONG, start_s=0.0)
         await call.waits(3.0)
-    assert silences(call, (4.9,)) == [USUAL]
+    assert silences(call, (5.08,)) == [USUAL]
 
 
 async def test_a_caller_who_was_cut_off_goes_on_with_their_words() -> None:
