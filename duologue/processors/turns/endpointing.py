@@ -34,6 +34,8 @@ log = logging.getLogger("duologue")
 
 LAG_S = 0.6
 """Seconds by which words are behind the speech: newer words in a silence are from speech that was not detected."""
+NOISE_S = 0.15
+"""Seconds by which a silence is longer in noise: a detector hears the beginning of speech late there."""
 PUT_OFF_S, MOST_PUT_OFF_S = 0.02, 0.1
 """Seconds by which an end is put off while the latest sound may be speech: each time, and at most."""
 
@@ -67,10 +69,10 @@ class Endpointing(Processor):
 
     Silence is measured in the audio, and `EndOfTurn` (by="silence") has its place among the audio; if the audio stops,
     the clock measures. Speech within that time continues the turn. Words that come while the silence lasts change its
-    length, for the future only. A turn that lasts `max_turn_s` is ended (by="limit"); if the caller speaks on, the next
-    turn starts at the same sample. The same holds (by="stall") if words have come, the detector still hears a voice,
-    but no new words come and the sound is lower: the caller has finished, and others talk. The `End` also ends the
-    turn (by="end").
+    length, for the future only; in noise it is `NOISE_S` longer. A turn that lasts `max_turn_s` is ended (by="limit");
+    if the caller speaks on, the next turn starts at the same sample. The same holds (by="stall") if words have come,
+    the detector still hears a voice, but no new words come and the sound is lower: the caller has finished, and others
+    talk. The `End` also ends the turn (by="end").
 
     Speech shorter than `min_speech_ms` does not start a turn: its audio passes, its `SpeechStarted` and
     `SpeechStopped` do not. Every `SpeechStarted` that passes is followed by an `EndOfTurn`. Words that are recognised
@@ -110,6 +112,8 @@ class Endpointing(Processor):
         self._began_at = 0.0
         self._spoke_until = 0.0
         self._stalled = StalledWords()
+        self._latest: UserAudio | None = None
+        self._noisy = False  # the silence is hardly lower than the speech
         self._put_off_s = 0.0  # for what may be the beginning of speech
         self._silence_s = 0.0  # the silence that ends the turn, as things are
         self._ends_at = math.inf  # audio time at which the turn ends, if nothing more is said
@@ -139,6 +143,7 @@ class Endpointing(Processor):
     async def audio(self, frame: UserAudio) -> None:
         """Pass the audio on, with an `EndOfTurn` at its place in it."""
         self._arrived_at = None
+        self._latest = frame
         start = self._time.start_of(frame)
         while self._due_at <= self._time.end_s:
             samples = round((self._due_at - start) * frame.sample_rate)
@@ -188,6 +193,9 @@ class Endpointing(Processor):
             return
         self._speaking = False
         self._stalled.paused()
+        latest = self._latest
+        silent = latest is not None and self._time.end_s - latest.duration_s >= frame.at
+        self._noisy = silent and latest is not None and self._stalled.is_near(latest.audio)
         self._silent_since(frame.at)
         await self.push(frame)
         await self._settle()
@@ -247,7 +255,7 @@ class Endpointing(Processor):
     def _silent_since(self, at: float) -> None:
         """Set the end of the turn for a silence that began at an audio time. It does not lie in the past."""
         self._spoke_until, self._put_off_s = at, 0.0
-        self._silence_s = self._words.silence_s(at)
+        self._silence_s = self._words.silence_s(at) + (NOISE_S if self._noisy else 0.0)
         limit = self._began_at + self.policy.max_turn_s
         self._due_at = self._ends_at = min(max(at + self._silence_s, self._time.end_s), limit)
         if self.policy.eager_ms and not self._eager and not self._words.go_on:

@@ -11,6 +11,8 @@ DROP_DB = 4.5
 """Decibels by which the sound is below the one that brought words: those who speak on keep their level."""
 SLOWER = 1.5
 """A recogniser that was silent for a time in mid-speech, and then had words, may be so for this many times as long."""
+NEAR_DB = 15.0
+"""Decibels between speech and noise below which a detector hears the beginning of speech late."""
 _EVERY_S = 0.1  # the level is looked at as often
 _RECENT = 8  # looks that are the present
 
@@ -54,6 +56,11 @@ class StalledWords:
         self._worded_at, self._paused = at, False
         self._sum, self._count = self._sum + sum(self._pending), self._count + len(self._pending)
         self._pending.clear()
+
+    def is_near(self, pcm: bytes) -> bool:
+        """Return True if sound that the detector does not take for speech is hardly lower than the speech."""
+        square, count = self._sum + sum(self._pending), self._count + len(self._pending)
+        return bool(count and square / count < 10 ** ((rms_dbfs(pcm) + NEAR_DB) / 10))
 
     def stalled(self, now: float, stall_s: float) -> bool:
         """Return True if no words have come for `stall_s`, and the sound has become lower."""

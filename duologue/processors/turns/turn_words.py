@@ -119,6 +119,8 @@ class TurnWords:
         found = self._words_of(text)
         if found is None:
             return None
+        if self._session.floor.owner == "agent" and " ".join(words(text)) in found.backchannels:
+            return None  # it says nothing about a turn
         verdict = judge(text, found, self._session.floor.expected or self._what_was_asked(found))
         if verdict is not None and verdict.weak and self._pauses >= MANY_PAUSES:
             return PAUSING
