@@ -16,8 +16,8 @@ from duologue.frames import frame_types
 
 PUBLIC = """
     Agent BadInput Capabilities Cascade ConfigurationError Conversation DeadlineExceeded Deadlines DuologueError
-    Ear Endpointing EndpointingPolicy Engine Fallback Feed Flow Handoff IllegalState Interruption InterruptionPolicy Item LLM
-    LocalAudioTransport MemoryTransport MissingExtra Outcome Pipeline Processor PushToTalk Reading Recorder STT
+    Ear Endpointing EndpointingPolicy Engine Fallback Feed Flow Handoff IllegalState Interruption InterruptionPolicy
+    Item LLM LocalAudioTransport MemoryTransport MissingExtra Outcome Pipeline Processor PushToTalk Reading Recorder STT
     ServiceError Session SpeechToSpeech Stage Switch TTS Tee Tool ToolError Tools TurnPolicy Vad VadPolicy WavTransport
     WebRTCTransport WebSocketTransport __version__ cost handles run
 """

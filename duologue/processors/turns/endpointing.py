@@ -89,6 +89,7 @@ class Endpointing(Processor):
     def __init__(
         self,
         policy: EndpointingPolicy | None = None,
+        /,
         *,
         silence_ms: int | None = None,
         min_speech_ms: int | None = None,
