@@ -53,7 +53,7 @@ class Synthesizing(Protocol):
 class Ahead:
     """The sentences of a text-to-speech service that wait for their turn, in order.
 
-    While one is spoken, the synthesis of the next `TTS.ahead` ones goes on in tasks of their own. So does that of a
+    While one is spoken, the next `TTS.ahead` sentences are synthesized in tasks of their own. So does that of a
     sentence that is prepared before its response has begun. An interruption cancels them.
     """
 
@@ -122,7 +122,7 @@ class Ahead:
             begun.begin()
 
     def take(self, sentence: BotText, text: str, voice: str) -> AsyncIterator[Any] | None:
-        """Return the speech of a sentence whose turn has come, None if it was not begun. The next ones begin.
+        """Return the speech of a sentence whose turn has come, None if it was not begun. Begins the next sentences.
 
         `text` is what is said for the sentence now, in `voice`.
         """
