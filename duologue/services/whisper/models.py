@@ -27,7 +27,8 @@ class SharedModel:
     def get(self) -> Any:
         """Return the `WhisperModel`, whose package has no types.
 
-        Blocks while the model is loaded, or downloaded if `name` is not a folder. Raises ConfigurationError for a model that cannot be loaded.
+        Blocks while the model is loaded, or downloaded if `name` is not a folder. Raises ConfigurationError for a model
+        that cannot be loaded.
         """
         with self._loading:
             if self._model is None:
