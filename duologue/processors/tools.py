@@ -305,7 +305,7 @@ class Tools(Processor):
 
     def start(self, name: str, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Run a coroutine in a task with this name."""
-        return self.session.start_task(self, coroutine, name=name)
+        return self.host.start_task(self, coroutine, name=name)
 
     async def _intercepted(self, call: ToolCall, known: Mapping[str, Tool], agent: str) -> None:
         """Run the call as the hooks have left it."""
