@@ -98,7 +98,7 @@ _OF_COUNTRY = {
 }
 _LEAST_PHONE_DIGITS = 7
 _MOST_DIGITS = 15
-"""Digits of the longest number that is said as one. Longer ones are said digit by digit."""
+"""Digits of the longest number that is said as one. A longer number is said digit by digit."""
 
 # A character of a word, but not of the scripts from Thai on, which have no spaces around a number.
 _WORD = r"[^\W\u0e00-\uffff]"
@@ -124,8 +124,8 @@ _ORDINALS = {
 class Reading:
     """Says numbers, units, money, dates, times, phone numbers, URLs and e-mail addresses in words.
 
-    For voices that do not read these well, or not all alike. What the libraries have no words for stays as it is
-    written, for the voice to read: numbers in Arabic, Hindi and Chinese, and decimals in Italian and Russian.
+    For voices that do not read these well, or not all alike. Where the libraries have no words, the text stays as it
+    is written, for the voice to read: numbers in Arabic, Hindi and Chinese, and decimals in Italian and Russian.
 
     `locale` is a language, or a language and a country: "en_GB". With "" it is the language of the agent, else English.
     `replace` has words and what is said for each: `{"SQL": "sequel"}`. A word counts only as a whole, in this case.

@@ -25,8 +25,7 @@ from ..processors.kernel.host import Target
 from ..processors.kernel.lane import DrainableLane, Overdue
 from ..processors.kernel.tasks import Work
 from ..processors.processor import handles
-from .ahead import Ahead
-from .preparing import Preparing
+from .ahead import Ahead, Preparing
 from .response_speech import ResponseSpeech, WordAligner
 from .sentences import SentenceSplitter
 from .service import Recovery, stream_of, wrong_piece

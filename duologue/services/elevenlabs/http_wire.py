@@ -5,6 +5,7 @@ The SDK passes over lines that are not JSON without a word.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +19,6 @@ from ..remote.errors import asked_pause_s, final_tls
 from .wire import checked_key, checked_url, http_refusal
 
 if TYPE_CHECKING:  # an optional dependency
-    import ssl
-
     import httpx
     from elevenlabs import AsyncElevenLabs
 

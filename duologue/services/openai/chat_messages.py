@@ -70,7 +70,7 @@ def chat_messages(request: Request, kept: Kept) -> list[dict[str, Any]]:
 
 
 def notes_of_user(messages: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return messages whose only system message is the first: later ones are the user's, in brackets.
+    """Return messages whose only system message is the first. Later system messages become the user's, in brackets.
 
     The templates of many open models take no other. Texts of the user that follow each other are one message.
     """

@@ -27,7 +27,7 @@ log = logging.getLogger("duologue")
 MAX_BAD_EVENTS = 10
 """Malformed events of one answer that are reported and passed over."""
 IDLE_S = 200.0
-"""Seconds without a request after which a connection is opened while the caller speaks. Idle ones are kept longer."""
+"""Seconds without a request after which a connection is opened while the caller speaks. An idle one is kept longer."""
 WARM_S = 10.0
 """The most seconds for that."""
 MAX_SHORTENED = 4
@@ -109,7 +109,7 @@ class RemoteLLM(LLM):
     def unique_call_id(self, wanted: str, used: set[str]) -> str:
         """Return an id for a tool call that no other call has: `wanted`, if possible. It is added to `used`.
 
-        Some models give no ids, and some give the same ones in each answer.
+        Some models give no ids, and some use the same ids in each answer.
         """
         found = wanted or f"call_{uuid4().hex[:24]}"
         if self.in_session:

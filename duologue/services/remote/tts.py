@@ -67,7 +67,7 @@ class TTSDialect(ConnectionDialect):
         return ()
 
     def again(self, context: SpeechContext) -> Sequence[WireMessage]:
-        """Return all messages of a context so far, for another connection or another try."""
+        """Return all messages of a context up to now, for another connection or another try."""
         messages = list(self.open(context.id, context.response.voice, context.language))
         for sentence in context.sentences:
             messages += [*self.text(context.id, sentence.text), *self.flush(context.id)]
