@@ -55,7 +55,7 @@ async def test_final_texts_that_are_cut_inside_a_word_are_joined_as_they_are(pie
 
 async def test_interim_texts_follow_the_final_pieces() -> None:
     async with listening(transcripts=["one two three"], interim_s=0.2) as caller:
-        await caller.begins(30)
+        await caller.begins(25)
         await anyio.sleep(0.05)
         await caller.server.connections[-1].tell("Well, ", final=True)
         await anyio.sleep(0.05)
