@@ -10,6 +10,7 @@ import pytest
 
 from duologue.services.assemblyai import AssemblyAISTT
 from duologue.services.cartesia import CartesiaSTT
+from duologue.services.remote import ConnectionSettings
 from duologue.testing.scripted.assemblyai import ScriptedAssemblyAI
 from duologue.testing.scripted.cartesia import ScriptedCartesia
 from duologue.testing.scripted.manners import FAULTS, Manners, faults_of
@@ -37,7 +38,7 @@ async def listening(
     server_type: type[Any], stt_type: type[Any], *, may_fail: bool = False, **behaviour: Any
 ) -> AsyncIterator[VendorCall]:
     async with server_type(**behaviour) as server:
-        stt = stt_type(api_key="test", base_url=server.url)
+        stt = stt_type(api_key="test", base_url=server.url, connection=ConnectionSettings(heartbeat_s=0.5))
         async with VendorCall(server, stt, may_fail=may_fail) as call:
             yield call
     assert all(got.closed is not None for got in server.got)
