@@ -122,17 +122,17 @@ class SpeakingParrot(ParrotConnection, SpeakingConnection[ParrotBehaviour, Parro
         self._per_s = SPEECH_CHARACTERS_PER_S * float(self.got.query.get("speed", ["1"])[0])
 
     def take(self, message: dict[str, str]) -> None:
-        """Open, feed, end or cancel a context."""
+        """Open, feed, end or cancel a context. A context that was not opened is ignored."""
         context = message.get("context", "")
         match message["type"]:
             case "open":
                 self._contexts[context] = asyncio.Queue()
                 self._speaking[context] = self.start(self.speak(context, self._contexts[context]))
-            case "text":
+            case "text" if context in self._contexts:
                 self._contexts[context].put_nowait(message["text"])
-            case "end":
+            case "end" if context in self._contexts:
                 self._contexts[context].put_nowait(None)
-            case "cancel":
+            case "cancel" if context in self._speaking:
                 self._speaking[context].cancel()
                 self.start(self.send_late(context))
 
