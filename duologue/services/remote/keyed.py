@@ -31,8 +31,8 @@ def checked_key(vendor: str, api_key: str) -> str:
     Raises ConfigurationError without one, or for a malformed one.
     """
     variable = f"{vendor.upper()}_API_KEY"
-    key = (api_key or os.environ.get(variable, "")).strip()
-    if not key:
+    key = api_key or os.environ.get(variable, "")
+    if not key.strip():
         raise ConfigurationError(f"{vendor} needs an API key: set {variable} or give api_key")
     if not key.isascii() or not key.isprintable() or " " in key:
         raise ConfigurationError(f"{variable} has characters that keys do not have (a space, a line's end?)")
