@@ -16,7 +16,8 @@ import msgspec
 from ...errors import BadInput, MissingExtra, check_installed
 from ..remote import ConnectionLost, client_ssl_context
 from ..remote.errors import asked_pause_s, final_tls
-from .wire import checked_key, checked_url, http_refusal
+from ..remote.keyed import checked_key
+from .wire import checked_url, http_refusal
 
 if TYPE_CHECKING:  # an optional dependency
     import httpx
@@ -41,7 +42,8 @@ class ElevenLabsHTTP:
         self, api_key: str, base_url: str, ssl_context: ssl.SSLContext | None, tell: Callable[[BadInput], None]
     ) -> None:
         check_installed("elevenlabs", "elevenlabs")
-        self._key, self._base_url, self._ssl_context = checked_key(api_key), checked_url(base_url), ssl_context
+        self._key, self._base_url = checked_key("ElevenLabs", api_key), checked_url(base_url)
+        self._ssl_context = ssl_context
         self._tell = tell
         self._client: tuple[AsyncElevenLabs, httpx.AsyncClient] | None = None
         self._making = anyio.Lock()

@@ -24,8 +24,8 @@ class Speaking(DeepgramConnection):
     part = "speak"
     ending = "Close"
 
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self.rate = int(self.got.query["sample_rate"][0])
         speed = float(self.got.query.get("speed", ["1"])[0])
         self._characters_per_s = self.behaviour.characters_per_s * speed
@@ -67,7 +67,7 @@ class Speaking(DeepgramConnection):
         """Close the connection for a text that is too long."""
         if len(text) > MAX_TEXT:
             self.got.refused.append(f"a text of {len(text)} characters")
-            await self._socket.close(1008, "DATA-0001: the text is too long")
+            await self.close(1008, "DATA-0001: the text is too long")
 
 
 class SpeakingAura(Speaking):
@@ -75,8 +75,8 @@ class SpeakingAura(Speaking):
 
     unimportant = ("additional_model_uuids",)
 
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self._text = ""
         self._flushes: deque[float] = deque()
         self._queue: asyncio.Queue[str] = asyncio.Queue()
@@ -140,7 +140,7 @@ class SpeakingAura(Speaking):
 
     async def refuse(self, message: str, reason: str) -> None:
         """Close the connection."""
-        await self._socket.close(1003, "MESSAGE-0000: the message cannot be parsed")
+        await self.close(1003, "MESSAGE-0000: the message cannot be parsed")
 
 
 class SpeakingFlux(Speaking):
@@ -148,8 +148,8 @@ class SpeakingFlux(Speaking):
 
     unimportant = ("extras",)
 
-    def __init__(self, *parts: Any) -> None:
-        super().__init__(*parts)
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
         self._turns: asyncio.Queue[asyncio.Queue[str | None]] = asyncio.Queue()
         self._open: asyncio.Queue[str | None] | None = None
         self._number = 0
@@ -244,4 +244,4 @@ class SpeakingFlux(Speaking):
         """Send an error, and close the connection."""
         self.send("Error", code="MESSAGE-0000", description=reason)
         await self.written()
-        await self._socket.close(1003, "MESSAGE-0000: the message cannot be parsed")
+        await self.close(1003, "MESSAGE-0000: the message cannot be parsed")
