@@ -79,7 +79,7 @@ class ElevenLabsTTSDialect(TTSDialect):
         return (_context_message(context, text=" ", **fields),)
 
     def text(self, context: str, text: str) -> Sequence[WireMessage]:
-        """Return the message with a sentence, which must end with a space."""
+        """Return the message with a text, which must end with a space."""
         if words := self._contexts.get(context):
             words.sent(text)
         return (_context_message(context, text=f"{text.rstrip()} "),)
@@ -147,7 +147,8 @@ class ElevenLabsTTSDialect(TTSDialect):
 class ElevenLabsTTS(RemoteTTS):
     """ElevenLabs' text-to-speech over the multi-context WebSocket, with word times.
 
-    A connection has one voice and one language; another voice takes another connection, which is opened when the
+    `ElevenLabsTTSOptions.feeding` sends a sentence while it is still being written. A connection has one voice and one
+    language; another voice takes another connection, which is opened when the
     response begins. `base_url` is the address of the API, for example that of another region.
 
     Raises ConfigurationError without a key or for an option that ElevenLabs would refuse, MissingExtra without the
@@ -170,6 +171,7 @@ class ElevenLabsTTS(RemoteTTS):
         super().__init__(connection=connection)
         self.options = options or ElevenLabsTTSOptions()
         self.model, self.sample_rate = self.options.model, self.options.sample_rate
+        self.feeding = self.options.feeding
         self._key, self._base_url, self._ssl_context = checked_key(api_key), checked_url(base_url), ssl_context
 
     def check_voice(self, voice: str) -> None:
