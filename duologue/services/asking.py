@@ -11,7 +11,7 @@ from ..processors.kernel.node import Node
 from ..processors.processor import handles
 from .answering import DEFAULT_SPENDING, PIECES, Pieces, Spending, Spent
 from .answers import Answers
-from .context import DEFAULT_BUDGET, Budget, Request
+from .context import DEFAULT_BUDGET, Budget, Message, Request
 from .eager import Eager
 from .history import History, Summary
 from .service import stream_of
@@ -71,11 +71,13 @@ class Asking(Answers):
     def request(self, config: EngineConfig, extra: str = "", choice: str = "", guess: str = "") -> Request:
         """Return a request for an answer, with `extra` instructions and a choice of tools.
 
-        `guess` are words of the caller that are not in the log yet.
+        `guess` are words of the caller that are not in the log yet. The extra instructions stand last: what stands
+        before them is the same as in other requests, and providers have it in their cache.
         """
+        messages = self._history.messages(guess)
         return Request(
-            instructions="\n\n".join(part for part in (config.prompt, extra) if part),
-            messages=self._history.messages(guess),
+            instructions=config.prompt,
+            messages=(*messages, Message(role="system", text=extra)) if extra else messages,
             tools=config.tools,
             options=config.options,
             tool_choice=choice if self.chooses_tools and choice != "none" else "",

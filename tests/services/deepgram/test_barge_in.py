@@ -64,8 +64,14 @@ async def barge_in(call: Story, far: FarEnd, seed: int) -> int:
     return heard
 
 
-@pytest.mark.parametrize("feeding", ["aura", "sentences", "clauses", "words"])
-@pytest.mark.parametrize("stream", range(len(STREAMS)))
+@pytest.mark.parametrize(
+    ("stream", "feeding"),
+    [
+        *((stream, kind) for stream in range(len(STREAMS)) for kind in ("aura", "words")),
+        (0, "clauses"),
+        (3, "sentences"),
+    ],
+)
 async def test_the_heard_text_is_right_to_a_word(stream: int, feeding: Any) -> None:
     async with ScriptedDeepgram(**STREAMS[stream]) as server:
         tts: TTS

@@ -107,8 +107,19 @@ async def barge_in(call: Story, far: FarEnd, seed: int, check: Callable[[], None
     return heard
 
 
-@pytest.mark.parametrize("feeding", ["sentences", "clauses", "words"])
-@pytest.mark.parametrize(("stream", "alignment"), [(0, "message"), (1, "sentence"), (2, "message"), (3, "message")])
+@pytest.mark.parametrize(
+    ("stream", "alignment", "feeding"),
+    [
+        (0, "message", "sentences"),
+        (1, "sentence", "sentences"),
+        (2, "message", "sentences"),
+        (3, "message", "sentences"),
+        (0, "message", "words"),
+        (1, "message", "clauses"),
+        (2, "sentence", "clauses"),
+        (3, "message", "words"),
+    ],
+)
 async def test_over_the_websocket(stream: int, alignment: str, feeding: Any) -> None:
     async with ScriptedElevenLabs(alignment=alignment, **STREAMS[stream]) as server:
         options = ElevenLabsTTSOptions(feeding=feeding, auto_mode=feeding != "words")
