@@ -72,6 +72,10 @@ class Ahead:
         self._number = 0  # of the prepared sentence
         self._adopted: Begun | None = None  # the latest prepared sentence whose turn has come
 
+    def is_speculative(self, text: str) -> bool:
+        """Return True for the text of a prepared sentence whose response has not begun."""
+        return self._prepared is not None and self._prepared.text == text
+
     def prepare(self, wanted: Prepare) -> None:
         """Begin the first sentence of a response that may never come, or throw it away."""
         if not wanted.text:

@@ -57,8 +57,8 @@ class Message(msgspec.Struct, frozen=True, kw_only=True):
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """One request to a model: the instructions, the conversation, and the tools.
 
-    `tool_choice` is "required" or the name of a tool that the model must call, or "" to leave it to the model. Only a
-    service with `LLM.chooses_tools` receives another value than "".
+    `tool_choice` is "required" or the name of a tool that the model must call, "none" if it may call none of them, or
+    "" to leave it to the model. Only a service with `LLM.chooses_tools` receives another value than "".
     """
 
     instructions: str

@@ -104,11 +104,13 @@ class Asking(Answers):
     def request(self, config: EngineConfig, extra: str = "", choice: str = "", guess: str = "") -> Request:
         """Return a request for an answer, with `extra` instructions and a choice of tools.
 
-        `guess` are words of the caller that are not in the log yet.
+        `guess` are words of the caller that are not in the log yet. The extra instructions stand last: what stands
+        before them is the same as in other requests, and providers have it in their cache.
         """
+        messages = self._history.messages(guess)
         return Request(
-            instructions="\n\n".join(part for part in (config.prompt, extra) if part),
-            messages=self._history.messages(guess),
+            instructions=config.prompt,
+            messages=(*messages, Message(role="system", text=extra)) if extra else messages,
             tools=config.tools,
             options=config.options,
             tool_choice=choice if self.chooses_tools and choice != "none" else "",
@@ -279,8 +281,7 @@ class LLM(Asking):
             if choice != "none":
                 error = f"{calls} tool calls in one turn: it goes on without tools"
                 self.session.report(ServiceError(error), self.name)
-            bare = msgspec.structs.replace(request, tools=())
-            status = await self._respond(turn, config, lambda: without_calls(self.ask(bare)), model=True)
+            status = await self._respond(turn, config, self._without_tools(request), model=True)
         if status == "completed":
             self.session.calls.told(news)
             self._history.answered()
@@ -288,6 +289,18 @@ class LLM(Asking):
             self._unanswered = "words"  # the end of the caller's turn asks for the answer
         elif status == "failed" and failure:
             await self._respond(turn, config, lambda: fixed(failure))
+
+    def _without_tools(self, request: Request) -> Callable[[], Pieces]:
+        """Return the function that asks for an answer without tool calls.
+
+        The first time the tools stay in the request, because providers cache its beginning. If the model calls them
+        nevertheless, or the server refuses that, it is asked once more without them.
+        """
+        bare = msgspec.structs.replace(request, tools=(), tool_choice="")
+        forms = [bare]
+        if self.chooses_tools and request.tools:
+            forms.append(msgspec.structs.replace(request, tool_choice="none"))
+        return lambda: without_calls(self.ask(forms.pop() if len(forms) > 1 else bare))
 
     async def aside(self, request: Request, aside: Aside) -> None:
         """Answer a request beside the call, under the same limits and hooks as any answer.
@@ -387,6 +400,6 @@ async def without_calls(pieces: Pieces) -> Pieces:
                 said = said or isinstance(piece, str)
                 yield piece
         if called and not said:
-            raise ServiceError("the model calls tools although it has none")
+            raise ServiceError("the model calls tools although it may not")
     finally:
         await close_stream(pieces)

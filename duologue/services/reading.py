@@ -142,7 +142,13 @@ class Reading:
             raise ConfigurationError("replace: each word has one letter or more, and a text that is said for it")
         words = sorted(map(re.escape, self._replace), key=len, reverse=True)
         self._words = re.compile(rf"(?<!\w)(?:{'|'.join(words)})(?!\w)") if words else None
+        self._words_together = max((len(word.split()) for word in self._replace), default=1)
         _rules(locale or "en")
+
+    @property
+    def words_together(self) -> int:
+        """The most words that `replace` says in another way together."""
+        return self._words_together
 
     def read(self, text: str, marked: Marked, language: str) -> None:
         """Mark the parts of a text that are said in other words. An unknown language is read as English."""

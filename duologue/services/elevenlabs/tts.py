@@ -80,7 +80,7 @@ class ElevenLabsTTSDialect(TTSDialect):
         return (_context_message(context, text=" ", **fields),)
 
     def text(self, context: str, text: str) -> Sequence[WireMessage]:
-        """Return the message with a sentence, which must end with a space."""
+        """Return the message with a text, which must end with a space."""
         if words := self._contexts.get(context):
             words.sent(text)
         return (_context_message(context, text=f"{text.rstrip()} "),)
@@ -148,7 +148,8 @@ class ElevenLabsTTSDialect(TTSDialect):
 class ElevenLabsTTS(RemoteTTS):
     """ElevenLabs' text-to-speech over the multi-context WebSocket, with word times.
 
-    A connection has one voice and one language; another voice takes another connection, which is opened when the
+    `ElevenLabsTTSOptions.feeding` sends a sentence while it is still being written. A connection has one voice and one
+    language; another voice takes another connection, which is opened when the
     response begins. `base_url` is the address of the API, for example that of another region.
 
     Raises ConfigurationError without a key or for an option that ElevenLabs would refuse, MissingExtra without the
@@ -173,6 +174,7 @@ class ElevenLabsTTS(RemoteTTS):
         self.model, self.sample_rate = self.options.model, self.options.sample_rate
         self._key, self._base_url = checked_key("ElevenLabs", api_key), checked_url(base_url)
         self._ssl_context = ssl_context
+        self.feeding = self.options.feeding
 
     def check_voice(self, voice: str) -> None:
         """Raise ConfigurationError for a text that cannot be a voice id."""

@@ -49,12 +49,10 @@ def chat_tool(tool: ToolSpec) -> dict[str, Any]:
 
 def _chat_choice(asked: str, options: OpenAIChatOptions) -> Any:
     """Return the choice of tools: that of the answer, else that of the options."""
-    choice = options.tool_choice
-    name = choice.name if isinstance(choice, FunctionChoice) else ""
-    if asked and asked != "required":
-        name = asked
-    elif asked:
+    if asked in ("none", "required"):
         return asked
+    choice = options.tool_choice
+    name = asked or (choice.name if isinstance(choice, FunctionChoice) else "")
     return {"type": "function", "function": {"name": name}} if name else choice
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import anyio
 
 from ...processors.kernel.tasks import loop_time
+from ...services.deepgram.pronunciations import plain_text
 from ..tones import tone
 from .deepgram_connection import REQUEST_ID, DeepgramConnection
 
@@ -32,8 +33,8 @@ class Speaking(DeepgramConnection):
         self.spoken_s = 0.0
         """Seconds of audio sent on the connection."""
 
-    async def say(self, text: str, where: str) -> None:
-        """Send the audio of a text. Faults are drawn for it: some spoil it before its first audio."""
+    async def begin_speech(self, where: str) -> bool:
+        """Wait until the first audio is due. Faults are drawn: returns False if one of them leaves no audio."""
         manners, behaviour = self.manners, self.behaviour
         await anyio.sleep(behaviour.first_audio_s)
         spoiled = manners.spoils(self.part, where)
@@ -42,10 +43,13 @@ class Speaking(DeepgramConnection):
         elif spoiled == "rate-limit":
             code, told = manners.limit()
             self.send("Warning", code=code.upper(), description=told)
-        if behaviour.silent or spoiled in ("empty-answer", "words-without-audio", "rate-limit"):
-            return
+        return not (behaviour.silent or spoiled in ("empty-answer", "words-without-audio", "rate-limit"))
+
+    async def say(self, text: str, where: str) -> None:
+        """Send the audio of a text."""
+        manners, behaviour = self.manners, self.behaviour
         stalls = manners.spoil("stall-in-the-middle", self.part, where)
-        pcm = tone(len(text) / self._characters_per_s, self.rate)
+        pcm = tone(len(plain_text(text)) / self._characters_per_s, self.rate)
         for start in range(0, len(pcm), behaviour.chunk_bytes):
             if stalls and start:
                 self.wait(manners.stall_s())
@@ -126,7 +130,7 @@ class SpeakingAura(Speaking):
         while True:
             text = await self._queue.get()
             where = f"text {text!r}"
-            if text:
+            if text and await self.begin_speech(where):
                 await self.say(text, where)
             if self.behaviour.never_done or self.manners.spoil("missing-end", self.part, where):
                 continue
@@ -219,11 +223,15 @@ class SpeakingFlux(Speaking):
             self._number += 1
             speech = f"dg_sp_{self._number:012x}"
             self._active, self._text, self._began_s = {"id": speech, "turn": turn}, "", self.spoken_s
+            audible = True
             while (text := await turn.get()) is not None:
+                where = f"text {text!r}"
                 if not self._text:
                     self.send("SpeechStarted", speech_id=speech)
+                    audible = await self.begin_speech(where)
                 self._text += text
-                await self.say(text, f"text {text!r}")
+                if audible:
+                    await self.say(text, where)
             self.send("Flushed", speech_id=speech)
             self._active = None
             if self.behaviour.never_done or self.manners.spoil("missing-end", self.part, speech):

@@ -18,6 +18,8 @@ from .speaking import SpeakingConnection
 
 MAX_TEXT = 10_000
 """The most characters of one message."""
+SCHEDULE = (120, 160, 250, 290)
+"""Characters that are collected before the first, second, … piece of speech without `auto_mode`, by default."""
 
 
 def timed(text: str, begin_s: float = 0.0) -> list[tuple[str, float, float]]:
@@ -37,6 +39,7 @@ class SpeakingElevenLabs(ElevenLabsConnection, SpeakingConnection[ElevenLabsBeha
         self._contexts: dict[str, asyncio.Queue[str | None]] = {}
         self._speaking: dict[str, asyncio.Task[None]] = {}
         self._unflushed: dict[str, str] = {}
+        self._schedules: dict[str, list[float]] = {}
 
     async def begin(self) -> None:
         """Refuse a model that has no WebSocket."""
@@ -85,6 +88,7 @@ class SpeakingElevenLabs(ElevenLabsConnection, SpeakingConnection[ElevenLabsBeha
             return
         self._contexts[context] = asyncio.Queue()
         self._unflushed[context] = ""
+        self._schedules[context] = self._schedule(got)
         self.got.texts[context] = ""
         self._speaking[context] = self.start(self.speak(context, self._contexts[context]))
         self._feed(context, got.text.strip(), flush=False)
@@ -96,9 +100,18 @@ class SpeakingElevenLabs(ElevenLabsConnection, SpeakingConnection[ElevenLabsBeha
             raise BadInput(f"a text must end with a space: {text[-20:]!r}")
         self.got.texts[context] += text
         self._unflushed[context] += text
-        if flush and (whole := self._unflushed[context]):
+        whole, schedule = self._unflushed[context], self._schedules[context]
+        if whole.strip() and (flush or len(whole) >= schedule[0]):
             self._unflushed[context] = ""
+            del schedule[: len(schedule) > 1]
             self._contexts[context].put_nowait(whole)
+
+    def _schedule(self, got: TTSMessage) -> list[float]:
+        """Return the characters to collect before each piece of speech of a context."""
+        if self.got.query.get("auto_mode") == "true":
+            return [1]
+        given = got.generation_config.chunk_length_schedule if got.generation_config is not None else None
+        return list(given or SCHEDULE)
 
     def _close(self, context: str) -> None:
         """Close a context. Text that was flushed is still spoken, as ElevenLabs does."""

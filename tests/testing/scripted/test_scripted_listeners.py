@@ -24,7 +24,7 @@ VENDORS: list[Any] = [
 TEXTS = ["Hello there.", "What are your hours?", "Do you have a table?", "Good bye, and thank you."] * 3
 
 
-class VendorCall(ListeningCall):
+class VendorCall(ListeningCall[Any]):
     """A call through the service, and its server."""
 
     def __init__(self, server: Server, stt: AssemblyAISTT | CartesiaSTT, *, may_fail: bool = False) -> None:
