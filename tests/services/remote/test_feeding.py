@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import random
+import re
+
 import anyio
 import pytest
 
@@ -23,6 +26,10 @@ pytestmark = pytest.mark.virtual_clock
 
 TOKENS = ("Your tab", "le is", " booked for", " 9 o'clock", ", Mister", " Smith. ", "Good", "bye.")
 PIECES = ["Your ", "table ", "is booked ", "for 9 o'clock, ", "Mister Smith. ", "Goodbye."]
+STORY = (
+    "We have a table for you, and it is by the window, if you like it there. It is quiet, and you see the sea. "
+    "Do you want it, or do you want to wait for the other one, which is bigger?"
+)
 
 
 def texts(agent: TTSCall) -> list[str]:
@@ -127,6 +134,37 @@ async def test_a_loss_in_the_middle_leaves_the_words_that_were_spoken() -> None:
         said = "".join(word.text for word in agent.words(response)).strip()
         assert said.startswith("We say it. We say the same")
         assert agent.session.ledger.text_of(response).strip() == said
+
+
+@pytest.mark.parametrize("feeding", ["words", "clauses"])
+async def test_whenever_the_connection_is_lost_the_text_is_what_was_spoken(feeding: Feeding) -> None:
+    dice, failed = random.Random(feeding), 0
+    async with line(pace=1.1, chunk_bytes=960) as agent:
+        agent.tts.feeding = feeding
+        for number in range(1, 26):
+            lost_after_s = dice.uniform(0.0, 9.0)
+            response = await agent.begins()
+            begun_at, is_lost = anyio.current_time(), False
+            for token in re.findall(r"\s*\S+", STORY):
+                await agent.writes(response, token)
+                await anyio.sleep(0.1)
+                if not is_lost and anyio.current_time() - begun_at >= lost_after_s:
+                    agent.connection.drop()
+                    is_lost = True
+            await agent.ends(response)
+            if not is_lost:
+                await anyio.sleep(lost_after_s - (anyio.current_time() - begun_at))
+                agent.connection.drop()
+            ended = (await agent.until_ended(2 * number - 1))[-1]
+            said = "".join(word.text for word in agent.words(response)).strip()
+            text = agent.session.ledger.text_of(response).strip()
+            assert text == said
+            assert STORY.startswith(said)
+            assert (text == STORY) == (ended.status == "completed")
+            failed += ended.status == "failed"
+            await agent.says("Good.")
+            assert (await agent.until_ended(2 * number))[-1].status == "completed"
+    assert failed > 10
 
 
 async def test_a_prepared_sentence_is_sent_as_a_whole() -> None:
