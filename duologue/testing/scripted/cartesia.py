@@ -32,7 +32,7 @@ class CartesiaBehaviour:
     answers: int = 1
     """The number of answers to each `finalize`."""
     piece_letters: int = 1_000
-    """The most characters of a final text. A longer text comes in pieces."""
+    """The most characters of a final text: longer ones come in pieces."""
 
 
 @dataclass(slots=True)

@@ -32,7 +32,7 @@ class DeepgramBehaviour:
     answer_delay_s: float = 0.0
     """Seconds between the end of an utterance and its text."""
     answers: int = 1
-    """Nova: the number of answers to each `Finalize`. Flux: the number of times that an end of a turn is reported."""
+    """Nova: the number of answers to each `Finalize`. Flux: the number of times that an end of a turn is told."""
     split_answer: bool = False
     """Nova: the text is sent as one final segment for each word."""
     answers_empty: bool = True
@@ -57,7 +57,7 @@ class DeepgramBehaviour:
     late_audio: int = 0
     """The number of messages with audio between a `Clear` or an `Interrupt` and its answer."""
     never_done: bool = False
-    """True: the end of a speech is never reported."""
+    """True: the end of a speech is never told."""
     silent: bool = False
     """True: no audio is sent."""
     flushes_per_minute: int = 20

@@ -148,7 +148,7 @@ class PromptCache:
         self.prompts: deque[bytes] = deque(maxlen=MAX_PROMPTS)
 
     def count(self, prompt: bytes) -> tuple[int, int]:
-        """Return the number of tokens of a prompt, and how many of them were cached. The prompt is cached from now on."""
+        """Return the tokens of a prompt, and how many of them were cached. The prompt is cached from now on."""
         shared = max((_shared(prompt, earlier) for earlier in self.prompts), default=0) // BYTES_PER_TOKEN
         self.prompts.append(prompt)
         cached = shared // CACHED_STEP * CACHED_STEP
