@@ -93,7 +93,7 @@ class Session:
         self.feed = Feed(self)
         """The call as events, for watchers."""
         self.hooks = Hooks(
-            self.host.report, self.host.broadcast, self.conversation, self._start_named, self.deadlines.stop_s
+            self.host.report, self.host.broadcast, self.conversation, self.host.life.tasks.start, self.deadlines.stop_s
         )
         self.usage.follow(self.on)
         self.host.check_wiring()
@@ -170,9 +170,6 @@ class Session:
         Raises IllegalState outside a running session.
         """
         return self.host.start_task(owner, coroutine, name=name)
-
-    def _start_named(self, name: str, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        return self.host.life.tasks.start(name, coroutine)
 
     def report(self, error: Exception, processor: str, frame: Frame | None = None, *, fatal: bool = False) -> None:
         """Broadcast an error as an `ErrorRaised` signal, and apply the session's error policy."""

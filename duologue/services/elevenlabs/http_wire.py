@@ -91,7 +91,7 @@ class ElevenLabsHTTP:
 
 
 def _checked_stream(stream: Any, tell: Callable[[BadInput], None]) -> Any:
-    """Return the stream of an answer, which tells of each line that is not JSON, and fails for one without an end."""
+    """Return the stream of an answer, which reports each line that is not JSON, and fails at a line without an end."""
     from httpx import AsyncByteStream
 
     class CheckedStream(AsyncByteStream):

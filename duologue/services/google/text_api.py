@@ -198,7 +198,7 @@ class GeminiAnswer:
         self.problems.append(ServiceError(with_words))
 
     def usage(self, service: str, model: str) -> Usage | None:
-        """Return the tokens, None if the server has not told them."""
+        """Return the tokens, None if the server has not reported them."""
         if self._last is None or self._last.usage_metadata is None:
             return None
         used = self._last.usage_metadata

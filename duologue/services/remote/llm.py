@@ -49,7 +49,7 @@ class RemoteLLM(LLM):
 
     chooses_tools = True
     timeout_s = 300.0
-    """The longest time without a piece of an answer, in seconds. `limits` are shorter, and tell the cause."""
+    """The longest time without a piece of an answer, in seconds. `limits` are shorter, and name the cause."""
 
     def __init__(self, limits: AnswerLimits | None = None) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class RemoteLLM(LLM):
         try:
             async with asyncio.timeout(WARM_S):
                 await self.warm()
-        except (ServiceError, TimeoutError) as error:  # the next answer tells
+        except (ServiceError, TimeoutError) as error:  # the next answer reports it
             log.info("session %s: %s has no connection yet: %s", self.session.id, self.name, error)
 
     @abstractmethod

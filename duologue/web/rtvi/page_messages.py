@@ -35,7 +35,7 @@ class PageMessages:
     """Makes the page's messages: the active agent and engine, rows, hand-offs, times, cost, approvals.
 
     `state()` returns the present fields of `duologue.state`. `may` has the controls of the client: messages about
-    anything else are left out. `function_calls` is how much the rows of tool calls tell: see `RtviClient`.
+    anything else are left out. `function_calls` says what the rows of tool calls show: see `RtviClient`.
     """
 
     def __init__(
