@@ -12,6 +12,7 @@ from duologue.errors import ConfigurationError
 from duologue.services.cartesia import CartesiaTTS, CartesiaTTSOptions
 from duologue.services.remote.errors import ConnectionLost
 from duologue.testing.scripted.cartesia import ScriptedCartesia
+from duologue.testing.scripted.cartesia_tts import SpeakingCartesia
 from duologue.testing.scripted.manners import Manners
 from tests.services.cartesia.calls import OTHER_VOICE, VOICE, CartesiaSpeakingCall, speaking
 from tests.services.elevenlabs.calls import spoken
@@ -163,6 +164,31 @@ async def test_a_context_that_is_refused_is_asked_for_once_more() -> None:
             assert agent.audio(response) == spoken(*TEXTS)
         assert manners.names == {"rate-limit"}
         assert not agent.errors
+
+
+async def test_an_error_about_a_context_that_was_cancelled_is_none() -> None:
+    async with speaking(pace=1.0) as agent:
+        response = await agent.says(*TEXTS)
+        await agent.until(lambda: agent.audio(response), "audio", 10)
+        agent.session.interrupt()
+        connection = agent.server.connections[-1]
+        assert isinstance(connection, SpeakingCartesia)
+        await connection.refuse(next(iter(agent.got.spoken)), 400, "context_not_found", "There is no such context.")
+        second = await agent.says("Yes? ")
+        await agent.until_ended(2, within_s=20)
+        assert agent.audio(second) == spoken("Yes? ")
+        assert not agent.errors
+
+
+async def test_an_exceeded_quota_is_final() -> None:
+    async with speaking(silent=True) as agent:
+        agent.may_fail = True
+        await agent.says(*TEXTS)
+        connection = agent.server.connections[-1]
+        assert isinstance(connection, SpeakingCartesia)
+        await connection.refuse("", 402, "quota_exceeded", "Your credits are used up.")
+        await agent.until_ended(1)
+        assert any("quota_exceeded" in message for message in agent.fatal)
 
 
 async def test_a_final_refusal_ends_the_service() -> None:
