@@ -15,7 +15,7 @@ class CartesiaBehaviour(HearingBehaviour, SpeakingBehaviour):
     """The behaviour of the server. May be changed at any time, with effect from then on."""
 
     piece_letters: int = 1_000
-    """Ink: the most characters of a final text: longer ones come in pieces."""
+    """Ink: the most characters of a final text; a longer text comes in pieces."""
     timestamps: Literal["message", "sentence", "none"] = "message"
     """Sonic: the words of each message's own audio, those of a sentence before its audio, or none."""
     context_s: float = 1.0
