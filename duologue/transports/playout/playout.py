@@ -160,6 +160,9 @@ class Playout(PlayoutBase):
                     self._account.started(first.turn)
 
     def _write_chunk(self, pcm: bytes) -> None:
+        if (written := self._session.audio.written).listeners:
+            ahead_s = self._in_flight.dry_at - self._loop.time() - len(pcm) / (2 * self._rate)
+            written.hear(pcm, self._rate, self._session.now() + ahead_s)
         try:
             self._sink.write(pcm)
         except Exception as error:
