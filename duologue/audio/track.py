@@ -92,7 +92,7 @@ class Track:
         return bytes(out)
 
     def cut(self, at: float) -> None:
-        """Take back the audio that was placed at `at` seconds or later and not rendered. The next piece may be there."""
+        """Take back the audio at `at` seconds or later that was not rendered: the next piece may be there."""
         self.flush()
         place = max(round(at * self._sample_rate), self._written)
         while self._pieces and self._pieces[-1][0] + len(self._pieces[-1][1]) // BYTES_PER_SAMPLE > place:

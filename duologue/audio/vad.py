@@ -55,9 +55,9 @@ class WebRtcVad:
     """
 
     def __init__(self, aggressiveness: int = 2, frame_ms: int = 20, sample_rate: int = 16000) -> None:
-        _check_choice("aggressiveness", aggressiveness, (0, 1, 2, 3))
-        _check_choice("frame_ms", frame_ms, _WEBRTC_FRAMES_MS)
-        _check_choice("sample_rate", sample_rate, _WEBRTC_RATES)
+        check_choice("aggressiveness", aggressiveness, (0, 1, 2, 3))
+        check_choice("frame_ms", frame_ms, _WEBRTC_FRAMES_MS)
+        check_choice("sample_rate", sample_rate, _WEBRTC_RATES)
         self.aggressiveness = aggressiveness
         self.sample_rate = sample_rate
         self.frame_samples = sample_rate * frame_ms // 1000
@@ -215,11 +215,13 @@ class Framer:
         return Score(self._detector.is_speech(frame), end)
 
 
-def _check_choice(name: str, value: int, choices: tuple[int, ...]) -> None:
+def check_choice(name: str, value: int, choices: tuple[int, ...]) -> None:
+    """Raise ConfigurationError, naming the setting, for a value that is not one of the choices."""
     if type(value) is not int or value not in choices:
         raise ConfigurationError(f"{name} is {value!r}: it must be one of {', '.join(map(str, choices))}")
 
 
 def wrong_size(frame: bytes, frame_samples: int) -> BadInput:
+    """Return the error of an audio frame of another size than the detector takes."""
     wanted = frame_samples * BYTES_PER_SAMPLE
     return BadInput(f"a frame of {len(frame)} bytes: the detector takes {frame_samples} samples, {wanted} bytes")

@@ -98,9 +98,9 @@ class Cleaning(Processor):
 class NoiseSuppression(Cleaning):
     """Takes steady noise out of the caller's audio (extra `clean`). Put it right after the transport's input.
 
-    The noise becomes about `reduction_db` quieter: 6, 12, 18 or 21 dB. More reduction also takes more of the voice:
-    leave it out in front of services that suppress noise themselves, and in front of most speech recognition. The audio leaves
-    as mono. Raises ConfigurationError for another reduction, and MissingExtra without the extra.
+    The noise becomes about `reduction_db` quieter: 6, 12, 18 or 21 dB. More reduction also takes more of the voice.
+    Recognisers are trained on noise: measure if yours gains. The audio leaves 6 ms later, as mono. Raises
+    ConfigurationError for another reduction, and MissingExtra without the extra.
     """
 
     def __init__(self, *, reduction_db: int = 12) -> None:
@@ -122,10 +122,10 @@ class EchoCancellation(Cleaning):
 
     For callers without an echo cancellation of their own: a loudspeaker and a microphone in one room. Browsers and
     telephones have one. Put it right after the transport's input, before a `NoiseSuppression`. The reference is the
-    audio that the transport's playout writes, at the times at which the far end plays it. AEC3 finds the further delay of the
-    echo itself, up to about 0.5 s; `delay_ms` is the part of it that is known, for longer paths. It needs about a
-    second of the agent's speech to learn the room. The audio leaves as mono. Clients that pace the agent's audio
-    themselves (the OpenAI Realtime door) give no reference: their audio keeps its echo.
+    audio that the transport's playout writes, at the times at which the far end plays it. AEC3 finds the delay of the
+    echo after that, up to 0.5 s; `delay_ms` is the known part of a longer one. It learns the room from the first
+    seconds of the agent's speech. The audio leaves 8 ms later, as mono. Clients that pace the agent's audio themselves
+    (the OpenAI Realtime door) give no reference: their audio keeps its echo.
 
     Raises ConfigurationError for a delay outside 0 to 2,000 ms, and MissingExtra without the extra.
     """

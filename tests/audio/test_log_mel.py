@@ -1,8 +1,8 @@
 """The features, against numbers that transformers 5.24.0 made of the same audio with numpy 2.4.6:
 
-    extract = WhisperFeatureExtractor(chunk_length=8)
-    extract(samples, sampling_rate=16000, padding="max_length", max_length=128000, truncation=True, do_normalize=True,
-            return_tensors="np").input_features.squeeze(0)
+extract = WhisperFeatureExtractor(chunk_length=8)
+extract(samples, sampling_rate=16000, padding="max_length", max_length=128000, truncation=True, do_normalize=True,
+        return_tensors="np").input_features.squeeze(0)
 """
 
 from __future__ import annotations

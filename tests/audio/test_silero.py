@@ -7,7 +7,8 @@ import numpy as np
 import onnxruntime
 import pytest
 
-from duologue.audio.silero import HANGOVER, SAMPLES, SileroVad
+from duologue.audio.resample import Resampler
+from duologue.audio.silero import HANGOVER, SileroVad
 from duologue.audio.vad import AgentAware, Detector, Framer, Score
 from duologue.audio.wav import read_wav
 from duologue.errors import BadInput, ConfigurationError
@@ -16,6 +17,7 @@ from tests.audio.signals import noise, pieces, tone
 RATE = 16_000
 UTTERANCE = read_wav(Path(__file__).parent / "data" / "utterance_2.wav").pcm
 SPEECH_START, SPEECH_END = 1600, 44429
+SAMPLES = 512  # of an audio frame
 
 
 def hiss(seconds: float, dbfs: float = -66.0, seed: int = 0) -> bytes:
@@ -139,3 +141,22 @@ def test_errors_name_their_cause() -> None:
         SileroVad().is_speech(bytes(640))
     with pytest.raises(ConfigurationError, match="below_caller_db"):
         SileroVad(below_caller_db=-3)
+    with pytest.raises(ConfigurationError, match="sample_rate is 48000"):
+        SileroVad(sample_rate=48_000)
+    with pytest.raises(ConfigurationError, match="no model file"):
+        SileroVad(model="nowhere.onnx")
+
+
+def test_a_file_that_is_not_the_model_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "other.onnx"
+    path.write_bytes(b"nothing")
+    with pytest.raises(ConfigurationError, match=r"other\.onnx.* cannot be loaded"):
+        SileroVad(model=path)
+
+
+def test_audio_of_a_telephone_needs_no_conversion() -> None:
+    resampler = Resampler(RATE, 8_000)
+    pcm = resampler.process(UTTERANCE) + resampler.flush()
+    found = [score for score in Framer(SileroVad(sample_rate=8_000), 8_000).process(pcm) if score.score >= 0.5]
+    assert len(found) > 0.85 * (SPEECH_END - SPEECH_START) / SAMPLES
+    assert SPEECH_START / 2 < found[0].end <= SPEECH_START / 2 + 8 * 160

@@ -111,9 +111,7 @@ class _ModelFile:
         options.intra_op_num_threads = self._threads
         options.inter_op_num_threads = 1
         try:
-            session = onnxruntime.InferenceSession(
-                self._path, sess_options=options, providers=["CPUExecutionProvider"]
-            )
+            session = onnxruntime.InferenceSession(self._path, sess_options=options, providers=["CPUExecutionProvider"])
         except Exception as error:  # of types of its own
             raise ConfigurationError(f"the model {self._path!r} cannot be loaded: {error}") from error
         inputs = session.get_inputs()
