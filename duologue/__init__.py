@@ -44,10 +44,14 @@ if TYPE_CHECKING:
     from .processors.switch import Switch as Switch
     from .processors.tee import Tee as Tee
     from .processors.tools import Tools as Tools
+    from .processors.turns.ear import Ear as Ear
     from .processors.turns.endpointing import Endpointing as Endpointing
-    from .processors.turns.endpointing import PushToTalk as PushToTalk
     from .processors.turns.interruption import Interruption as Interruption
     from .processors.turns.interruption import InterruptionPolicy as InterruptionPolicy
+    from .processors.turns.policy import EndpointingPolicy as EndpointingPolicy
+    from .processors.turns.policy import TurnPolicy as TurnPolicy
+    from .processors.turns.policy import VadPolicy as VadPolicy
+    from .processors.turns.push_to_talk import PushToTalk as PushToTalk
     from .processors.turns.smart_turn import SmartTurn as SmartTurn
     from .processors.turns.vad import Vad as Vad
     from .services.cascade import Cascade as Cascade
@@ -89,8 +93,11 @@ _HOMES = {
     "processors.switch": "Switch",
     "processors.tee": "Tee",
     "processors.tools": "Tools",
-    "processors.turns.endpointing": "Endpointing PushToTalk",
+    "processors.turns.ear": "Ear",
+    "processors.turns.endpointing": "Endpointing",
     "processors.turns.interruption": "Interruption InterruptionPolicy",
+    "processors.turns.policy": "EndpointingPolicy TurnPolicy VadPolicy",
+    "processors.turns.push_to_talk": "PushToTalk",
     "processors.turns.smart_turn": "SmartTurn",
     "processors.turns.vad": "Vad",
     "services.cascade": "Cascade",

@@ -11,7 +11,6 @@ import msgspec
 
 from ...audio.pcm import downmix
 from ...audio.vad import AgentAware, Detector, Framer, NoiseGate, WebRtcVad
-from ...errors import ConfigurationError
 from ...frames import (
     BotStartedSpeaking,
     BotStoppedSpeaking,
@@ -23,6 +22,7 @@ from ...frames import (
     UserAudio,
 )
 from ..processor import Processor, handles
+from .policy import VadPolicy
 
 STALL_S = 0.5
 """Seconds without audio that count as silence: the caller is muted, or the network failed."""
@@ -80,11 +80,8 @@ class Vad(Processor):
     ) -> None:
         if detector is None:
             detector = NoiseGate(WebRtcVad())
-        for name, value in (("start_ms", start_ms), ("stop_ms", stop_ms)):
-            if not 0 < value <= 10_000:
-                raise ConfigurationError(f"{name} is {value!r}: it lies above 0 and up to 10000")
-        if not 0 < threshold <= 1:
-            raise ConfigurationError(f"threshold is {threshold!r}: it lies above 0 and up to 1")
+        self.policy = VadPolicy(start_ms=start_ms, stop_ms=stop_ms, threshold=threshold)
+        """The settings with which it was made."""
         self.threshold = threshold
         self._detector = detector
         self._frame_s = detector.frame_samples / detector.sample_rate
