@@ -22,7 +22,7 @@ MAX_MODELS = 8
 
 
 class TurnModel(Protocol):
-    """Judges by the sound of the caller's turn if it is complete."""
+    """Judges by the sound of the caller's turn if it is complete. `Endpointing` asks it at each pause."""
 
     @property
     def sample_rate(self) -> int:
@@ -32,6 +32,10 @@ class TurnModel(Protocol):
     @property
     def heard_s(self) -> float:
         """The seconds of audio, up to the present, that the model takes at most."""
+        ...
+
+    def load(self) -> None:
+        """Get ready to judge, before the call begins. Called in a thread."""
         ...
 
     def probability(self, pcm: bytes) -> float:

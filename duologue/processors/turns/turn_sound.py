@@ -1,0 +1,71 @@
+"""`TurnSound`: the sound of the caller's turn in progress, and what a `TurnModel` says about it."""
+
+from __future__ import annotations
+
+import anyio
+
+from ...audio.resample import MonoAt
+from ...frames import UserAudio
+from ..kernel.threads import TURN_MODELS
+from .smart_turn import TurnModel
+from .wording import Wait
+
+DEADLINE_S = 0.5
+"""Seconds after which a judgement comes too late: the turn goes by the words and the silence alone."""
+COMPLETE = 0.5
+"""The probability from which a turn counts as complete."""
+PRE_ROLL_S = 0.5
+"""Seconds from before the turn that the model hears."""
+
+
+def weighed(words: Wait | None, complete: bool | None) -> Wait | None:
+    """Return the verdict on the words and the sound of a turn. `complete` is None without a judgement of the sound.
+
+    Words that go on outweigh every sound. A complete sentence that sounds as if it went on is given more time.
+    """
+    if complete is None or words == "patient":
+        return words
+    if complete:
+        return "quick"
+    return "usual" if words == "quick" else "patient"
+
+
+class TurnSound:
+    """Keeps the latest audio of the caller for a model, and asks it, one question at a time."""
+
+    def __init__(self, model: TurnModel) -> None:
+        self.complete: bool | None = None
+        """What the model said of the pause in progress; None if it has said nothing."""
+        self._model = model
+        self._mono = MonoAt(model.sample_rate)
+        self._kept = bytearray()
+        self._most = 2 * round(model.heard_s * model.sample_rate)
+        self._asking = False
+
+    async def load(self) -> None:
+        """Load the model before the first turn."""
+        await TURN_MODELS.run(self._model.load, label="loading a turn model")
+
+    def hear(self, frame: UserAudio) -> None:
+        """Keep a piece of audio."""
+        self._kept += self._mono.process(frame.audio, frame.sample_rate, frame.channels)
+        if len(self._kept) > 2 * self._most:
+            del self._kept[: -self._most]
+
+    async def ask(self, turn_s: float) -> bool | None:
+        """Return whether the turn, whose audio is that of the last `turn_s` seconds, sounds complete.
+
+        None if the answer takes longer than `DEADLINE_S`, or if the answer to an earlier question has not come yet.
+        Raises what the model raises.
+        """
+        if self._asking:
+            return None
+        self._asking = True
+        try:
+            size = 2 * round((turn_s + PRE_ROLL_S) * self._model.sample_rate)
+            pcm = bytes(self._kept[-min(size, self._most) :])
+            with anyio.move_on_after(DEADLINE_S):
+                return await TURN_MODELS.run(self._model.probability, pcm, label="judging a turn") >= COMPLETE
+            return None
+        finally:
+            self._asking = False
