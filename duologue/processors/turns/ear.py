@@ -14,7 +14,8 @@ from .vad import Vad
 class Ear(Pipeline):
     """`Vad`, `Endpointing` and `Interruption` in a row, with the settings of one policy.
 
-    `detector` is that of `Vad`, `turn_model` that of `Endpointing`. Raises ConfigurationError for a setting out of range.
+    `detector` is that of `Vad`, `turn_model` that of `Endpointing`. Raises ConfigurationError for a setting out of
+    range.
     """
 
     def __init__(
