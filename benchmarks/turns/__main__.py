@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -146,4 +145,4 @@ def _plain(
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

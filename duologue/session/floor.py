@@ -117,6 +117,8 @@ class Floor:
         """True while the caller speaks. Set by `caller_speaks`."""
         self.dismissed = False
         """True if the caller's turn that is ending was a backchannel: see `take_dismissed`."""
+        self.caller_may_speak = False
+        """True while the latest sound is a voice, if only for a moment: speech may begin. A detector sets it."""
         self.expected: Expected | None = None
         """What the caller's next turn probably is. `Session.expect` sets it, the end of the turn clears it."""
         self.touched: Callable[[], None] = lambda: None

@@ -16,10 +16,11 @@ from duologue.frames import frame_types
 
 PUBLIC = """
     Agent BadInput Capabilities Cascade ConfigurationError Conversation DeadlineExceeded Deadlines DuologueError
-    EchoCancellation Endpointing Engine Fallback Feed Flow Handoff IllegalState Interruption InterruptionPolicy Item LLM
-    LocalAudioTransport MemoryTransport MissingExtra NoiseSuppression Outcome Pipeline Processor PushToTalk Reading
-    Recorder STT ServiceError Session SileroVad SmartTurn SpeechToSpeech Stage Switch TTS Tee Tool ToolError Tools Vad
-    WavTransport WebRTCTransport WebSocketTransport __version__ cost handles run
+    Ear EchoCancellation Endpointing EndpointingPolicy Engine Fallback Feed Flow Handoff IllegalState Interruption
+    InterruptionPolicy Item LLM LocalAudioTransport MemoryTransport MissingExtra NoiseSuppression Outcome Pipeline
+    Processor PushToTalk Reading Recorder STT ServiceError Session SileroVad SmartTurn SpeechToSpeech Stage Switch TTS
+    Tee Tool ToolError Tools TurnPolicy Vad VadPolicy WavTransport WebRTCTransport WebSocketTransport __version__ cost
+    handles run
 """
 
 

@@ -27,11 +27,15 @@ from ..kernel.node import Node
 from ..processor import Processor, handles
 from .policy import EndpointingPolicy
 from .smart_turn import TurnModel
+from .stalled import StalledWords
 from .turn_sound import TurnSound
 from .turn_words import TurnWords
 from .vad import STALL_S, StreamTime, split
 
 log = logging.getLogger("duologue")
+
+PUT_OFF_S, MOST_PUT_OFF_S = 0.02, 0.1
+"""Seconds by which an end is put off while the latest sound may be speech: each time, and at most."""
 
 
 def check_turns(node: Node, before: Sequence[Node], after: Sequence[Node]) -> None:
@@ -64,7 +68,9 @@ class Endpointing(Processor):
     Silence is measured in the audio, and `EndOfTurn` (by="silence") has its place among the audio; if the audio stops,
     the clock measures. Speech within that time continues the turn. Words that come while the silence lasts change its
     length, for the future only. A turn that lasts `max_turn_s` is ended (by="limit"); if the caller speaks on, the next
-    turn starts at the same sample. The `End` also ends the turn (by="end").
+    turn starts at the same sample. The same holds (by="stall") if words have come, the detector still hears a voice,
+    but no new words come and the sound is lower: the caller has finished, and others talk. The `End` also ends the
+    turn (by="end").
 
     Speech shorter than `min_speech_ms` does not start a turn: its audio passes, its `SpeechStarted` and
     `SpeechStopped` do not. Every `SpeechStarted` that passes is followed by an `EndOfTurn`. Words that are recognised
@@ -109,6 +115,8 @@ class Endpointing(Processor):
         self._speaking = False
         self._began_at = 0.0
         self._spoke_until = 0.0
+        self._stalled = StalledWords()
+        self._put_off_s = 0.0  # for what may be the beginning of speech
         self._silence_s = 0.0  # the silence that ends the turn, as things are
         self._ends_at = math.inf  # audio time at which the turn ends, if nothing more is said
         self._due_at = math.inf  # the same, or an earlier time at which its probable end is told
@@ -152,6 +160,10 @@ class Endpointing(Processor):
                 await self.push(head)
             await self._end_due()
         await self.push(frame)
+        if self._speaking and self.policy.by_words and self.policy.stall_ms:
+            self._stalled.hear(frame, self._time.end_s)
+            if self._stalled.stalled(self._time.end_s, self.policy.stall_ms / 1000):
+                await self._end_turn("stall")
         if self._candidate is not None or self._due_at <= self._time.end_s + 1e-6:
             await self._settle()
         self._arrived_at = self._now()
@@ -161,7 +173,7 @@ class Endpointing(Processor):
         """Begin or continue a turn."""
         if self._open:
             if not self._speaking:
-                self._words.resumed(frame.at - self._spoke_until)
+                self._words.resumed()
             self._speaking = True
             self._due_at = self._ends_at = self._began_at + self.policy.max_turn_s
             if self._eager:
@@ -188,6 +200,7 @@ class Endpointing(Processor):
         if self._sound is not None:
             self._sound.complete = None
             self.spawn(self._ask, self._sound, frame.at)
+        self._stalled.paused()
         self._silent_since(frame.at)
         await self.push(frame)
         await self._settle()
@@ -207,8 +220,12 @@ class Endpointing(Processor):
             self._open_at(frame.start_s)
             self._words.take(frame, self._time.end_s)
             self._silent_since(frame.end_s)
-        elif self._open and self._words.take(frame, self._time.end_s) and not self._speaking:
-            self._silent_since(self._spoke_until)
+        elif self._open:
+            before = self._words.text
+            if self._words.take(frame, self._time.end_s) and not self._speaking:
+                self._silent_since(self._spoke_until)
+            if self._words.text != before:
+                self._stalled.words_came(self._time.end_s)
         await self.push_up(frame)
 
     @handles(End)
@@ -239,13 +256,14 @@ class Endpointing(Processor):
         self._due_at = self._ends_at = at + self.policy.max_turn_s
         self._words.policy = self.policy
         self._words.begin(at)
+        self._stalled.begin()
         if not self._watched:
             self._watched = True
             self.spawn(self._watch)
 
     def _silent_since(self, at: float) -> None:
         """Set the end of the turn for a silence that began at an audio time. It does not lie in the past."""
-        self._spoke_until = at
+        self._spoke_until, self._put_off_s = at, 0.0
         self._silence_s = self._words.silence_s(at, None if self._sound is None else self._sound.complete)
         limit = self._began_at + self.policy.max_turn_s
         self._due_at = self._ends_at = min(max(at + self._silence_s, self._time.end_s), limit)
@@ -253,7 +271,12 @@ class Endpointing(Processor):
             self._due_at = min(at + self.policy.eager_ms / 1000, self._ends_at)
 
     async def _end_due(self) -> None:
-        """End the turn, or tell that it has probably ended."""
+        """End the turn, or tell that it has probably ended. What may be the beginning of speech puts it off."""
+        if self.session.floor.caller_may_speak and not self._speaking and self._put_off_s < MOST_PUT_OFF_S:
+            self._put_off_s += PUT_OFF_S
+            self._ends_at += PUT_OFF_S
+            self._due_at += PUT_OFF_S
+            return
         if self._due_at < self._ends_at:
             self._due_at = self._ends_at
             self._eager = True
@@ -274,7 +297,7 @@ class Endpointing(Processor):
             self._spoke_until = place
             await self.push(SpeechStopped(at=place))
         await self.push(EndOfTurn(at=self._spoke_until, by=by))
-        if speaking and by == "limit":
+        if speaking and by in ("limit", "stall"):
             await self._begin(SpeechStarted(at=place))
 
     async def _watch(self) -> None:

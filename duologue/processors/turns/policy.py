@@ -15,6 +15,7 @@ _RANGES = {
     "usual_ms": (1, 60_000),
     "patient_ms": (1, 60_000),
     "silence_ms": (1, 60_000),
+    "stall_ms": (0, 60_000),
     "min_speech_ms": (0, 10_000),
     "max_turn_s": (1, 3600),
 }
@@ -30,11 +31,11 @@ class EndpointingPolicy:
 
     by_words: bool = True
     """If False, the silence is always `silence_ms`."""
-    quick_ms: int = 400
+    quick_ms: int = 380
     """Milliseconds of silence that end the turn after a complete sentence, a question or an answer."""
     usual_ms: int = 950
     """The same after words that may be complete or not."""
-    patient_ms: int = 1600
+    patient_ms: int = 1800
     """The same after words that go on: a filler, an open clause, a number being read out."""
     silence_ms: int = 600
     """The same where no words are known: the service gives no interim texts, or the language has no lexicon."""
@@ -42,8 +43,11 @@ class EndpointingPolicy:
     """The caller's language, for example "en". If empty: that of the transcript, else of the agent, else a guess."""
     lexicon: Lexicon | None = None
     """The words to go by, in the place of those of the language."""
-    adapts: bool = True
-    """If True, callers who go on after the end of a turn, or late in a quick silence, are given more time."""
+    stall_ms: int = 1500
+    """Milliseconds without new words, in a voice that has become lower by 6 dB, that end the turn; 0 for never.
+
+    Longer if the speech-to-text has been without new words for nearly as long while the caller spoke on.
+    """
     min_speech_ms: int = 100
     """Milliseconds of speech that begin a turn."""
     max_turn_s: float = 60.0
@@ -66,16 +70,11 @@ class EndpointingPolicy:
                 f"eager_ms is {self.eager_ms!r}: it lies between 0, for never, and below silence_ms"
             )
 
-    def silence_s(self, wait: Wait | None, factor: float = 1.0) -> float:
-        """Return the seconds of silence for a verdict on the words, None if there is none.
-
-        The quick and the usual silence are multiplied by `factor`, up to the patient one.
-        """
+    def silence_s(self, wait: Wait | None) -> float:
+        """Return the seconds of silence for a verdict on the words, None if there is none."""
         if wait is None:
             return self.silence_ms / 1000
-        if wait == "patient":
-            return self.patient_ms / 1000
-        return min((self.quick_ms if wait == "quick" else self.usual_ms) * factor, self.patient_ms) / 1000
+        return {"quick": self.quick_ms, "usual": self.usual_ms, "patient": self.patient_ms}[wait] / 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,15 +8,16 @@ from ...session.session import Session
 from .lexicon import Lexicon, guess, lexicon, words
 from .policy import EndpointingPolicy
 from .turn_sound import weighed
-from .wording import Asked, Verdict, asked_for, judge
+from .wording import PAUSING, Asked, Verdict, asked_for, judge
 
 STALE_S = 0.6
 """Seconds of speech after the latest text that make it say nothing about the end of the turn."""
-REGRET_S = 1.0
+REGRET_S = 1.2
 """Seconds after the end of a turn within which speech shows that it was ended too early."""
-MOST_PATIENCE = 1.75
-"""The largest factor of the quick and the usual silence for a caller who pauses long."""
-_NEAR = 0.7  # of the quick silence: a pause of this part was nearly taken for the end
+MANY_PAUSES = 3
+"""Pauses of a turn from which a statement may go on."""
+KEPT = 200
+"""Characters of a turn's text that count if the next turn goes on with it."""
 
 
 class TurnWords:
@@ -28,6 +29,8 @@ class TurnWords:
         """What the words of the turn say, None without words."""
         self._session = session
         self._began_at = 0.0
+        self._pauses = 0  # in the turn
+        self._earlier = ""  # the text of the turn before, if this one goes on with it
         self._finals = ""  # the final texts of the turn
         self._interim = ""
         self._utterance = ""  # of the latest transcript of the turn
@@ -39,14 +42,12 @@ class TurnWords:
         self._language = ""  # of the latest transcript that has one
         self._lexicon: Lexicon | None = None
         self._ended_at: float | None = None  # audio time of the latest quick end
-        self.factor = 1.0
-        """The factor of the quick and the usual silence for this caller."""
         self.close = session.conversation.listen(self._logged)
 
     @property
     def text(self) -> str:
         """The words of the turn, as they are known."""
-        return f"{self._finals} {self._interim}".strip()
+        return f"{self._earlier} {self._finals} {self._interim}".strip()
 
     @property
     def go_on(self) -> bool:
@@ -58,14 +59,12 @@ class TurnWords:
             self._agent_text = item.text
 
     def begin(self, at: float) -> None:
-        """Begin a turn at an audio time."""
+        """Begin a turn at an audio time. One that follows soon goes on with the words of the turn before."""
         self._began_at = at
-        if self.policy.adapts and self._ended_at is not None:
-            if at - self._ended_at < REGRET_S and not self._session.floor.agent_speaking:
-                self.factor = min(MOST_PATIENCE, self.factor * 1.25)
-            else:
-                self.factor = max(1.0, self.factor * 0.97)
-        self._ended_at = None
+        went_on = self._ended_at is not None and at - self._ended_at < REGRET_S
+        self._pauses = self._pauses + 1 if went_on else 0
+        if not went_on:
+            self._earlier = ""
 
     def take(self, frame: UserTranscript, now: float) -> bool:
         """Take a transcript at an audio time. Returns True if the silence that ends the turn may be another one."""
@@ -91,17 +90,16 @@ class TurnWords:
         """
         stale = self.verdict is None or spoke_until - self._told_at > STALE_S
         wait = None if stale or self.verdict is None else self.verdict.wait
-        return self.policy.silence_s(weighed(wait, complete), self.factor)
+        return self.policy.silence_s(weighed(wait, complete))
 
-    def resumed(self, pause_s: float) -> None:
+    def resumed(self) -> None:
         """Take note that the caller has gone on in their turn after a pause."""
-        quick = self.verdict is not None and self.verdict.wait == "quick"
-        if self.policy.adapts and quick and pause_s > _NEAR * self.policy.quick_ms / 1000 * self.factor:
-            self.factor = min(MOST_PATIENCE, self.factor * 1.1)
+        self._pauses += 1
 
     def end(self, at: float, by: str) -> None:
         """End the turn at an audio time."""
         self._ended_at = at if by == "silence" and self.verdict is not None else None
+        self._earlier = self.text[-KEPT:]
         if self.text:
             self._session.floor.expected = None
         self.verdict = None
@@ -116,11 +114,16 @@ class TurnWords:
         return 0 < frame.start_s < self._began_at - 1e-6
 
     def _judged(self) -> Verdict | None:
+        if not (self._finals or self._interim):
+            return None
         text = self.text
         found = self._words_of(text)
-        return (
-            None if found is None else judge(text, found, self._session.floor.expected or self._what_was_asked(found))
-        )
+        if found is None:
+            return None
+        verdict = judge(text, found, self._session.floor.expected or self._what_was_asked(found))
+        if verdict is not None and verdict.weak and self._pauses >= MANY_PAUSES:
+            return PAUSING
+        return verdict
 
     def _words_of(self, text: str) -> Lexicon | None:
         policy, agent = self.policy, self._session.agent
@@ -134,5 +137,6 @@ class TurnWords:
     def _what_was_asked(self, found: Lexicon) -> Asked:
         key = self._agent_text, found
         if self._asked_in != key:
-            self._asked_in, self._asked = key, asked_for(self._agent_text, found)
+            asked = asked_for(self._agent_text, found)
+            self._asked_in, self._asked = key, self._asked if asked is None else asked
         return self._asked

@@ -200,6 +200,7 @@ class Vad(Processor):
                 self._voiced_until = at
             elif not voiced and at - self._voiced_until > self._stop_s - 1e-6:
                 marks.append((max(0, end - fed), self._stop()))
+        self._floor.caller_may_speak = bool(self._history & 3)
         self._prolonged = self._speaking and self._voiced_until != voiced_until
 
     def _tune(self, sample_rate: int) -> None:

@@ -27,6 +27,11 @@ class Verdict(NamedTuple):
     wait: Wait
     rule: str
 
+    @property
+    def weak(self) -> bool:
+        """True if the words may be complete, and nothing says that they are."""
+        return self is STATEMENT or self is DETAIL
+
 
 DETAIL = Verdict("quick", "detail")
 ANSWER = Verdict("quick", "answer")
@@ -34,6 +39,7 @@ CLOSED = Verdict("quick", "closed")
 QUESTION = Verdict("quick", "question")
 STATEMENT = Verdict("quick", "statement")
 SHORT = Verdict("usual", "short statement")
+PAUSING = Verdict("usual", "many pauses")
 LOOSE = Verdict("usual", "loose")
 FRAGMENT = Verdict("usual", "fragment")
 ENDED_OPEN = Verdict("usual", "open, but punctuated")
@@ -64,35 +70,49 @@ def judge(text: str, lexicon: Lexicon, asked: Asked = "") -> Verdict | None:
     particle, loose = _ending(said, lexicon.particles), _ending(said, lexicon.loose_words)
     if (number := _readout(said, lexicon, asked)) and (not closed or said[-1] in lexicon.numbers):
         return number
-    if closed > max(open_, particle, loose):
-        return CLOSED
-    sentence, whole = _last_sentence(text, said)
+    whole, sentence = len(text) <= _TAIL, _last_sentence(text, said)
     if whole and " ".join(said) in lexicon.answers:
-        return (BARE if len(said) == 1 else ANSWER) if asked else FRAGMENT
+        bare = len(said) == 1 and said[0] in lexicon.lead_ins
+        return (BARE if bare else ANSWER) if asked else FRAGMENT
+    complete = closed > max(open_, particle, loose)
+    if complete and not lexicon.verb_last:
+        return CLOSED
+    punctuated = mark in _SENTENCE_ENDS
     core = _without_lead_ins(sentence, lexicon)
     asks = mark in "?؟" or (len(core) >= _STATEMENT and _begins(core, lexicon.question_starts))
-    strands = asks and _begins(core, lexicon.question_words)
-    if (open_ >= particle and open_) or (particle and not strands):
-        return ENDED_OPEN if mark in _SENTENCE_ENDS else OPEN
-    if loose and not strands and mark not in _SENTENCE_ENDS:
-        return LOOSE
-    if mark not in _SENTENCE_ENDS and any(word in lexicon.clause_starts for word in said[-3:-1]):
-        return CLAUSE
+    strands = not lexicon.question_words.isdisjoint(core)
+    if not complete:
+        if (open_ >= particle and open_) or (particle and not strands):
+            return ENDED_OPEN if punctuated else OPEN
+        if loose and not strands and not punctuated:
+            return LOOSE
+        if not punctuated and _begins_clause(said, lexicon):
+            return CLAUSE
     if asks:
         return QUESTION
-    if lexicon.verb_last and mark not in _SENTENCE_ENDS:
+    if lexicon.verb_last and not complete and not punctuated:
         return FRAGMENT
     if asked in ("yes_no", "detail"):
         return DETAIL if core else FRAGMENT
     if len(core) < _STATEMENT:
         return FRAGMENT
-    return STATEMENT if text.count(" ") >= _LONG - 1 or mark in _SENTENCE_ENDS else SHORT
+    return STATEMENT if punctuated or text.count(" ") >= _LONG - 1 else SHORT
 
 
-def asked_for(text: str, lexicon: Lexicon) -> Asked:
-    """Return what the last sentence of an agent's message asks for."""
+def _begins_clause(said: Sequence[str], lexicon: Lexicon) -> bool:
+    """Return True if a clause has begun that can hardly be complete: one word, or a word that needs another and one."""
+    starts = lexicon.clause_starts
+    if len(said) > 1 and said[-2] in starts:
+        return said[-1] not in lexicon.subjects
+    return len(said) > 2 and said[-3] in starts and said[-2] in lexicon.open_words - lexicon.subjects
+
+
+def asked_for(text: str, lexicon: Lexicon) -> Asked | None:
+    """Return what the last sentence of an agent's message asks for. None for a message without content: "Okay?"."""
     text = text.rstrip()
-    said, _ = _last_sentence(text, words(text[-_TAIL:]))
+    said = _last_sentence(text, words(text[-_TAIL:]))
+    if not _without_lead_ins(said, lexicon):
+        return None
     if _names(said, lexicon.readout_requests):
         return "digits"
     if _names(said, lexicon.open_questions):
@@ -118,15 +138,14 @@ def _names(said: Sequence[str], phrases: frozenset[str]) -> bool:
     return any(" ".join(said[at : at + length]) in phrases for length in (1, 2, 3) for at in range(len(said)))
 
 
-def _last_sentence(text: str, said: list[str]) -> tuple[list[str], bool]:
-    """Return the words of the last sentence of a text, and True if `said` is all of the text."""
-    tail = text[-_TAIL:-1]
-    at = max((tail.rfind(f"{mark} ") for mark in _SENTENCE_ENDS), default=-1)
+def _last_sentence(text: str, said: list[str]) -> list[str]:
+    """Return the words of the last sentence of a text whose last words are `said`."""
+    tail = text[-_TAIL:]
+    at = max((tail.rfind(f"{mark} ", 0, -1) for mark in _SENTENCE_ENDS), default=-1)
     if at >= 0:
-        return words(text[-_TAIL:][at + 1 :]), len(text) <= _TAIL
-    if len(text) <= _TAIL:
-        return said, True
-    return words(text[:_HEAD]), False  # a long text without punctuation: its beginning tells its kind
+        return words(tail[at + 1 :])
+    # The beginning of a long text without punctuation tells its kind.
+    return said if len(text) <= _TAIL else words(text[:_HEAD])
 
 
 def _without_lead_ins(said: list[str], lexicon: Lexicon) -> list[str]:

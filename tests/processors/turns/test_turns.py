@@ -298,7 +298,7 @@ async def test_a_transcriber_that_waits_for_itself_is_not_blocked() -> None:
                 await self.push_up(UserTranscript(text="hm", final=False, start_s=frame.at, end_s=frame.at + 0.02))
             await self.push(frame)
 
-    async with EarsCall(*ears(), Transcriber()) as call:
+    async with EarsCall(*ears(silence_ms=600), Transcriber()) as call:
         await call.waits(2.0)
         await anyio.sleep(0.01)
         assert call.received == call.sent

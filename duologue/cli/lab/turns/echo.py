@@ -15,25 +15,25 @@ from ....transports.memory import MemoryTransport
 from .calls import STOPPED_S, TurnCall, silences
 from .endpoints import Caller, spoken
 from .events import MONOLOGUES
-from .line import STEP_S, Line
+from .line import Line
 from .recogniser import MANNERS
 from .rooms import CONDITIONS, Room
 from .settings import Settings
 
 ECHOES_DB = (-20.0, -30.0)
-LISTEN_S = 45.0
-"""Seconds of the agent's speech that each caller hears."""
+LISTEN_S = 60.0
+"""Seconds in which each caller listens."""
 WORK_ROUNDS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class EchoResult:
-    """The false stops of a call, and the seconds in which the agent was to be heard."""
+    """The false stops of a call, and the seconds in which the caller listened."""
 
     language: str
     echo_db: float
     stops: int
-    speech_s: float
+    seconds: float
 
 
 async def play_echo(caller: Caller, settings: Settings, echo_db: float, seed: int = 0) -> EchoResult:
@@ -41,7 +41,7 @@ async def play_echo(caller: Caller, settings: Settings, echo_db: float, seed: in
     texts = MONOLOGUES[caller.language]
     seed += caller.seed
     room = Room(CONDITIONS["clean"], caller.which, caller.language, caller.level_dbfs, seed)
-    stops, speech_s, number = 0, 0.0, 0
+    stops, number = 0, 0
 
     def reply() -> str:
         nonlocal number
@@ -54,19 +54,18 @@ async def play_echo(caller: Caller, settings: Settings, echo_db: float, seed: in
         await call.say(room.carried(opening.samples), opening.words)
         await call.until(call.now() + opening.end_s + 0.5)
         await call.waits(lambda: call.agent_busy, 4.0)
-        for _ in range(20):
-            if speech_s >= LISTEN_S:
-                break
+        first = call.now()
+        while call.now() < first + LISTEN_S:
             if not call.agent_busy:
                 await call.ask()
                 await call.waits(lambda: call.session.floor.agent_speaking, 5.0)
             began, before = call.now(), len(call.ends.interrupted)
             await call.waits(lambda before=before: not call.agent_busy or len(call.ends.interrupted) > before, 40.0)  # type: ignore[misc]
             loud = call.audible(began, call.now())
-            speech_s += float(loud.sum()) * STEP_S
             stops += len(call.ends.interrupted) - before + sum(gap >= STOPPED_S for gap in silences(loud))
             await call.quiet()
-    return EchoResult(caller.language, echo_db, stops, speech_s)
+        seconds = call.now() - first
+    return EchoResult(caller.language, echo_db, stops, seconds)
 
 
 async def _heard_s(processors: list[Processor], pcm: bytes, room: Room) -> float:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from .calls import TurnCall
+from .line import STEP_S
 from .recogniser import ERRORS_IN, MANNERS
 from .rooms import CONDITIONS, Room
 from .scripts import Turn, read_script
@@ -20,6 +23,8 @@ REACTION_S = 0.35
 LATE_S = 0.15
 """A decision that comes up to this much after a pause still belongs to it."""
 GO_ON = "Okay?"
+PACES = (0.7, 1.0, 0.85, 1.2, 0.6, 0.9)
+"""The factors of the callers' pauses, in turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,15 +61,15 @@ class SpokenTurn:
         return self.parts[-1][1]
 
 
-def spoken(turn: Turn, voice: Voice) -> SpokenTurn:
-    """Return a turn in a voice. Its pauses are silent."""
+def spoken(turn: Turn, voice: Voice, pace: float = 1.0) -> SpokenTurn:
+    """Return a turn in a voice. Its pauses are silent, and longer by the factor `pace`."""
     pieces: list[Samples] = []
     parts, words, at = [], [], 0
     for part, pause in zip(turn.parts, (*turn.pauses_ms, 0), strict=True):
         speech = speak(part, voice)
         start = at / RATE
         words += [replace(word, start_s=start + word.start_s, end_s=start + word.end_s) for word in speech.words]
-        pieces += [speech.samples, np.zeros(pause * RATE // 1000, np.float32)]
+        pieces += [speech.samples, np.zeros(round(pace * pause * RATE / 1000), np.float32)]
         parts.append((start, start + speech.duration_s))
         at += len(speech.samples) + len(pieces[-1])
     return SpokenTurn(np.concatenate(pieces), tuple(parts), tuple(words))
@@ -80,6 +85,8 @@ class Caller:
     level_dbfs: float
     seed: int
     turns: tuple[Turn, ...]
+    pace: float = 1.0
+    """The factor of their pauses: some people speak on sooner than others."""
 
 
 def callers(which: str, share: int = 1) -> list[Caller]:
@@ -90,8 +97,9 @@ def callers(which: str, share: int = 1) -> list[Caller]:
         people = voices(which, language)
         for number, voice in enumerate(people):
             seed = 100 * ("en", "es", "de", "hi").index(language) + number + (5_000 if which == "held-out" else 0)
-            level = float(np.random.default_rng([seed, 4]).uniform(-32, -20))
-            found.append(Caller(which, language, voice, level, seed, turns[number :: len(people)][::share]))
+            level = float(np.random.default_rng([seed, 4]).uniform(-28, -20))
+            own = turns[number :: len(people)][::share]
+            found.append(Caller(which, language, voice, level, seed, own, PACES[number % len(PACES)]))
     return found
 
 
@@ -122,7 +130,7 @@ async def play_endpoints(
             await call.waits(lambda: call.agent_busy, 1.5)
             await call.quiet()
             await call.until(call.now() + REACTION_S)
-            sound = spoken(turn, caller.voice)
+            sound = spoken(turn, caller.voice, caller.pace)
             place, end_s = number + 1, np.inf
             start = await call.say(room.carried(sound.samples), sound.words)
             end_s = start + sound.end_s
@@ -138,20 +146,29 @@ async def play_endpoints(
 
 def _result(call: TurnCall, language: str, turn: Turn, sound: SpokenTurn, start: float) -> TurnResult:
     end = start + sound.end_s
-    ends = [at - start for at in call.ends.ends if at > start]
-    edges = [(before[1], after[0]) for before, after in zip(sound.parts, sound.parts[1:], strict=False)]
-    cut = [any(first <= at < last + LATE_S for at in ends) for first, last in edges]
-    paused = sum(any(first <= at < last + LATE_S for first, last in edges) for at in ends)
-    within = [at for at in ends if at < sound.end_s]
-    after = [at - sound.end_s for at in ends if at >= sound.end_s]
+    result = judged(language, turn.kind, sound.parts, [at - start for at in call.ends.ends if at > start])
     heard = np.flatnonzero(call.audible(end, call.now()))
+    return replace(
+        result,
+        answer_s=float(heard[0]) * STEP_S if len(heard) and result.decision_s is not None else None,
+        talked_over=any(start < at < end for at in call.ends.ends) and bool(call.audible(start, end).any()),
+    )
+
+
+def judged(language: str, kind: str, parts: Sequence[tuple[float, float]], ends: Sequence[float]) -> TurnResult:
+    """Return what became of a turn whose parts begin and end at these times, if it was ended at those."""
+    edges = [(before[1], after[0]) for before, after in itertools.pairwise(parts)]
+    in_pauses = [[first <= at < last + LATE_S for first, last in edges] for at in ends]
+    after = [at - parts[-1][1] for at in ends if at >= parts[-1][1]]
     return TurnResult(
         language=language,
-        kind=turn.kind,
-        pauses=tuple((last - first, one) for (first, last), one in zip(edges, cut, strict=True)),
-        cuts_inside=max(0, len(within) - paused),
+        kind=kind,
+        pauses=tuple(
+            (last - first, any(places[number] for places in in_pauses)) for number, (first, last) in enumerate(edges)
+        ),
+        cuts_inside=sum(at < parts[-1][1] and not any(places) for at, places in zip(ends, in_pauses, strict=True)),
         decision_s=after[0] if after else None,
-        answer_s=float(heard[0]) * 0.01 if len(heard) and after else None,
-        talked_over=bool(within) and bool(call.audible(start, end).any()),
+        answer_s=None,
+        talked_over=False,
         strays=max(0, len(after) - 1),
     )

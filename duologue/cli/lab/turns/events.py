@@ -24,7 +24,8 @@ AFTER_S = 3.0
 """Seconds after an event in which its effects are looked for."""
 ASIDE_DB = -8.0
 """The level of words for others in the room: the mouth is away from the microphone."""
-DAMAGE_S = 0.04
+DAMAGE_S = 0.08
+"""More than the fades of a voice that was held may add."""
 SEAM_S = 0.05
 """A longer silence that was not in the agent's speech is a seam."""
 SOUND_ROUNDS = 2

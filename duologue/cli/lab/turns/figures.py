@@ -13,7 +13,7 @@ from .endpoints import TurnResult
 from .events import EventResult
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
+    pass
 
 R = TypeVar("R")
 ROUNDS = 1_000
@@ -35,33 +35,40 @@ class Figure:
         return f"{self.value:.{digits}f} ({self.low:.{digits}f}–{self.high:.{digits}f})"
 
 
-def figure(statistic: Callable[[NDArray[np.float64]], float], rows: Iterable[Sequence[float]]) -> Figure:
-    """Return a statistic of rows of numbers, and its interval: rows are drawn anew, with repetition."""
+def figure(statistic: Callable[[Any], Any], rows: Iterable[Sequence[float]]) -> Figure:
+    """Return a statistic of rows of numbers, and its interval: rows are drawn anew, with repetition.
+
+    The statistic takes tables, rows in their last dimension but one, and gives a number for each table.
+    """
     table = np.array(list(rows), float)
     if not len(table):
         return Figure(np.nan, np.nan, np.nan)
-    random = np.random.default_rng(8)
-    drawn = [statistic(table[random.integers(len(table), size=len(table))]) for _ in range(ROUNDS)]
-    drawn = [value for value in drawn if not np.isnan(value)] or [np.nan]
+    drawn = statistic(table[np.random.default_rng(8).integers(len(table), size=(ROUNDS, len(table)))])
+    drawn = drawn[~np.isnan(drawn)]
     edge = (100 - CONFIDENCE) / 2
-    low, high = np.percentile(drawn, (edge, 100 - edge))
+    low, high = np.percentile(drawn, (edge, 100 - edge)) if len(drawn) else (np.nan, np.nan)
     return Figure(float(statistic(table)), float(low), float(high))
 
 
 def rate(rows: Iterable[tuple[float, float]], factor: float = 100.0) -> Figure:
     """Return the events in each 100 chances (or `factor`). A row has the events and the chances of one unit."""
-    return figure(lambda table: factor * table[:, 0].sum() / table[:, 1].sum() if table[:, 1].sum() else np.nan, rows)
+
+    def share(table: Any) -> Any:
+        chances = table[..., 1].sum(-1)
+        return factor * table[..., 0].sum(-1) / np.where(chances > 0, chances, np.nan)
+
+    return figure(share, rows)
 
 
 def percentile(values: Iterable[float | None], percent: float) -> Figure:
     """Return a percentile of the values that there are."""
     there = [(value,) for value in values if value is not None]
-    return figure(lambda table: float(np.percentile(table[:, 0], percent)), there)
+    return figure(lambda table: np.percentile(table[..., 0], percent, axis=-1), there)
 
 
 def mean(values: Iterable[float | None]) -> Figure:
     """Return the mean of the values that there are."""
-    return figure(lambda table: float(table[:, 0].mean()), [(value,) for value in values if value is not None])
+    return figure(lambda table: table[..., 0].mean(-1), [(value,) for value in values if value is not None])
 
 
 def _ms(values: Iterable[float | None]) -> list[float | None]:
@@ -125,7 +132,7 @@ def interruption_figures(results: Sequence[EventResult]) -> dict[str, Figure]:
 
 def echo_figures(results: Sequence[EchoResult]) -> dict[str, Figure]:
     """Return the figures of the agent's echo."""
-    return {"false stops per minute": rate((float(result.stops), result.speech_s / 60) for result in results)}
+    return {"false stops per minute": rate(((float(result.stops), result.seconds / 60) for result in results), 1.0)}
 
 
 def as_json(figures: dict[str, Figure]) -> dict[str, Any]:

@@ -83,15 +83,15 @@ class Line:
             sent += self._background[self._place : self._place + missing]
             self._place += missing
         if self._echo is not None:
-            sent = self._with_echo(sent, now)
+            sent = self._with_echo(sent, now, self._echo)
         self._transport.send(sent)
 
-    def _with_echo(self, sent: bytes, now: float) -> bytes:
+    def _with_echo(self, sent: bytes, now: float, factor: float) -> bytes:
         first = round((now - PERIOD_S - ECHO_S) * self.sample_rate)
         if first < 0:
             return sent
         self._grow(first + len(sent) // 2)
-        echo = self._heard[first : first + len(sent) // 2] * self._echo
+        echo = self._heard[first : first + len(sent) // 2] * factor
         mixed: Any = np.frombuffer(sent, "<i2") + echo
         return bytes(np.clip(np.rint(mixed), -32768, 32767).astype("<i2").tobytes())
 

