@@ -54,7 +54,7 @@ class SileroVad:
         self.sample_rate = sample_rate
         self.frame_samples = sample_rate * FRAME_MS // 1000
         self._level = CallerLevel(FRAME_MS / 1000, below_caller_db)
-        self._stream = _Stream(_load(os.path.abspath(model) if model is not None else _official()), sample_rate)
+        self._stream = _Stream(_session_of(os.path.abspath(model) if model is not None else _official()), sample_rate)
         self._gate = Framer(WebRtcVad(sample_rate=sample_rate) if gate is None else gate, sample_rate)
         self._numpy = (np.frombuffer, np.dtype("<i2"), np.float32(1 / 32768))
         self._lead: list[Any] = []  # the latest audio frames that the model has not heard, as samples
@@ -137,7 +137,7 @@ def _official() -> str:
 
 
 @lru_cache(maxsize=4)
-def _load(path: str) -> Any:
+def _session_of(path: str) -> Any:
     if not os.path.isfile(path):
         raise ConfigurationError(f"there is no model file {path!r}: Silero's model is a file 'silero_vad.onnx'")
     try:

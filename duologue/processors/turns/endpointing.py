@@ -77,8 +77,7 @@ class Endpointing(Processor):
     outside a turn start a turn.
 
     `turn_model`, such as `SmartTurn`, is asked at each pause: a turn that sounds complete ends after the quick silence,
-    one that does not after the patient one, unless the words say otherwise. A judgement that takes longer than 0.5 s or
-    fails counts for nothing.
+    one that does not after the patient one, unless the words say otherwise.
 
     With `eager_ms`, a silence of that length becomes an `EagerEndOfTurn`, unless the words go on or the turn ends
     first; speech within the turn after it becomes a `TurnResumed`. The speech-to-text adds the text, if it has interim
@@ -198,7 +197,7 @@ class Endpointing(Processor):
             return
         self._speaking = False
         if self._sound is not None:
-            self._sound.complete = None
+            self._sound.paused()
             self.spawn(self._ask, self._sound, frame.at)
         self._stalled.paused()
         self._silent_since(frame.at)
@@ -206,10 +205,8 @@ class Endpointing(Processor):
         await self._settle()
 
     async def _ask(self, sound: TurnSound, stopped_at: float) -> None:
-        """Ask the model if the turn is complete. It changes the silence that ends the turn, for the future only."""
-        complete = await sound.ask(self._time.end_s - self._began_at)
-        if complete is not None and self._open and not self._speaking and self._spoke_until == stopped_at:
-            sound.complete = complete
+        """Ask the model if the turn is complete: that changes the silence that ends it, for the future only."""
+        if await sound.judge(self._time.end_s - self._began_at) and self._open and not self._speaking:
             self._silent_since(stopped_at)
 
     @handles(UserTranscript, upstream=True)

@@ -31,7 +31,7 @@ def weighed(words: Wait | None, complete: bool | None) -> Wait | None:
 
 
 class TurnSound:
-    """Keeps the latest audio of the caller for a model, and asks it, one question at a time."""
+    """Keeps the latest audio of the caller for a model, and asks it."""
 
     def __init__(self, model: TurnModel) -> None:
         self.complete: bool | None = None
@@ -40,7 +40,7 @@ class TurnSound:
         self._mono = MonoAt(model.sample_rate)
         self._kept = bytearray()
         self._most = 2 * round(model.heard_s * model.sample_rate)
-        self._asking = False
+        self._pause = 0  # the number of the pause in progress
 
     async def load(self) -> None:
         """Load the model before the first turn."""
@@ -52,20 +52,23 @@ class TurnSound:
         if len(self._kept) > 2 * self._most:
             del self._kept[: -self._most]
 
-    async def ask(self, turn_s: float) -> bool | None:
-        """Return whether the turn, whose audio is that of the last `turn_s` seconds, sounds complete.
+    def paused(self) -> None:
+        """Begin a pause, of which nothing is known yet."""
+        self._pause += 1
+        self.complete = None
 
-        None if the answer takes longer than `DEADLINE_S`, or if the answer to an earlier question has not come yet.
+    async def judge(self, turn_s: float) -> bool:
+        """Judge the turn, whose audio is that of the last `turn_s` seconds. Returns True if the pause still lasts then.
+
+        A judgement that takes longer than `DEADLINE_S` counts for nothing, and that of an earlier pause as well.
         Raises what the model raises.
         """
-        if self._asking:
-            return None
-        self._asking = True
-        try:
-            size = 2 * round((turn_s + PRE_ROLL_S) * self._model.sample_rate)
-            pcm = bytes(self._kept[-min(size, self._most) :])
-            with anyio.move_on_after(DEADLINE_S):
-                return await TURN_MODELS.run(self._model.probability, pcm, label="judging a turn") >= COMPLETE
-            return None
-        finally:
-            self._asking = False
+        pause = self._pause
+        size = 2 * round((turn_s + PRE_ROLL_S) * self._model.sample_rate)
+        pcm = bytes(self._kept[-min(size, self._most) :])
+        with anyio.move_on_after(DEADLINE_S):
+            probability = await TURN_MODELS.run(self._model.probability, pcm, label="judging a turn")
+            if pause == self._pause:
+                self.complete = probability >= COMPLETE
+                return True
+        return False

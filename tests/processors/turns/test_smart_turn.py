@@ -21,7 +21,7 @@ from tests.processors.turns.calls import RATE, EarsCall, hush, level_vad, loud
 from tests.processors.turns.onnx_files import write_mean_model
 
 UTTERANCE = read_wav(Path(__file__).parents[2] / "data" / "utterance_2.wav").pcm
-POLICY = EndpointingPolicy(quick_ms=400, usual_ms=900, patient_ms=1600, silence_ms=600, adapts=False)
+POLICY = EndpointingPolicy(quick_ms=400, usual_ms=900, patient_ms=1600, silence_ms=600)
 
 
 # -- the file ----------------------------------------------------------------------------------------------------------
