@@ -32,6 +32,7 @@ class CallerLevel:
         self._recent: deque[float] = deque(maxlen=max(1, round(_RECENT_S / frame_s)))
         self._tail = round(ECHO_TAIL_S / frame_s)
         self._longest, self._trusted = _LEARNING_S / frame_s, _TRUST_S / frame_s
+        self._frames = self._trusted  # the weight of the level, in audio frames
         self.reset()
 
     @property

@@ -197,7 +197,7 @@ class Endpointing(Processor):
             return
         self._speaking = False
         if self._sound is not None:
-            self._sound.paused()
+            self._sound.paused(frame.at)
             self.spawn(self._ask, self._sound, frame.at)
         self._stalled.paused()
         self._silent_since(frame.at)
@@ -261,7 +261,7 @@ class Endpointing(Processor):
     def _silent_since(self, at: float) -> None:
         """Set the end of the turn for a silence that began at an audio time. It does not lie in the past."""
         self._spoke_until, self._put_off_s = at, 0.0
-        self._silence_s = self._words.silence_s(at, None if self._sound is None else self._sound.complete)
+        self._silence_s = self._words.silence_s(at, None if self._sound is None else self._sound.complete(at))
         limit = self._began_at + self.policy.max_turn_s
         self._due_at = self._ends_at = min(max(at + self._silence_s, self._time.end_s), limit)
         if self.policy.eager_ms and not self._eager and not self._words.go_on:

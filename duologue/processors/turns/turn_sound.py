@@ -34,13 +34,12 @@ class TurnSound:
     """Keeps the latest audio of the caller for a model, and asks it."""
 
     def __init__(self, model: TurnModel) -> None:
-        self.complete: bool | None = None
-        """What the model said of the pause in progress; None if it has said nothing."""
         self._model = model
         self._mono = MonoAt(model.sample_rate)
         self._kept = bytearray()
         self._most = 2 * round(model.heard_s * model.sample_rate)
-        self._pause = 0  # the number of the pause in progress
+        self._paused_at = -1.0  # audio time of the beginning of the latest pause
+        self._complete: bool | None = None  # what the model said of it
 
     async def load(self) -> None:
         """Load the model before the first turn."""
@@ -52,10 +51,13 @@ class TurnSound:
         if len(self._kept) > 2 * self._most:
             del self._kept[: -self._most]
 
-    def paused(self) -> None:
-        """Begin a pause, of which nothing is known yet."""
-        self._pause += 1
-        self.complete = None
+    def paused(self, at: float) -> None:
+        """Begin a pause at an audio time. Nothing is known of it yet."""
+        self._paused_at, self._complete = at, None
+
+    def complete(self, paused_at: float) -> bool | None:
+        """Return what the model said of the pause that began at an audio time; None if it has said nothing."""
+        return self._complete if paused_at == self._paused_at else None
 
     async def judge(self, turn_s: float) -> bool:
         """Judge the turn, whose audio is that of the last `turn_s` seconds. Returns True if the pause still lasts then.
@@ -63,12 +65,12 @@ class TurnSound:
         A judgement that takes longer than `DEADLINE_S` counts for nothing, and that of an earlier pause as well.
         Raises what the model raises.
         """
-        pause = self._pause
+        paused_at = self._paused_at
         size = 2 * round((turn_s + PRE_ROLL_S) * self._model.sample_rate)
         pcm = bytes(self._kept[-min(size, self._most) :])
         with anyio.move_on_after(DEADLINE_S):
             probability = await TURN_MODELS.run(self._model.probability, pcm, label="judging a turn")
-            if pause == self._pause:
-                self.complete = probability >= COMPLETE
+            if paused_at == self._paused_at:
+                self._complete = probability >= COMPLETE
                 return True
         return False
