@@ -16,11 +16,11 @@ from duologue.frames import frame_types
 
 PUBLIC = """
     Agent BadInput CallLimit Capabilities Cascade ConfigurationError Conversation DeadlineExceeded Deadlines DuologueError
-    Ear Endpointing EndpointingPolicy Engine Fallback Feed Flow Handoff IdlePrompts IllegalState Interruption
-    InterruptionPolicy Item LLM
-    LocalAudioTransport MemoryTransport MissingExtra Outcome Pipeline Processor PushToTalk Reading Recorder STT
-    ServiceError Session SpeechToSpeech Stage Switch TTS Tee Tool ToolError Tools TurnPolicy Vad VadPolicy WavTransport
-    WebRTCTransport WebSocketTransport __version__ cost handles run
+    Ear EchoCancellation Endpointing EndpointingPolicy Engine Fallback Feed Flow Handoff IdlePrompts IllegalState
+    Interruption InterruptionPolicy Item LLM LocalAudioTransport MemoryTransport MissingExtra NoiseSuppression Outcome
+    Pipeline Processor PushToTalk Reading Recorder STT ServiceError Session SileroVad SmartTurn SpeechToSpeech Stage
+    Switch TTS Tee Tool ToolError Tools TurnPolicy Vad VadPolicy WavTransport WebRTCTransport WebSocketTransport
+    __version__ cost handles run
 """
 
 
