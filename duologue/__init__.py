@@ -43,10 +43,14 @@ if TYPE_CHECKING:
     from .processors.switch import Switch as Switch
     from .processors.tee import Tee as Tee
     from .processors.tools import Tools as Tools
+    from .processors.turns.ear import Ear as Ear
     from .processors.turns.endpointing import Endpointing as Endpointing
-    from .processors.turns.endpointing import PushToTalk as PushToTalk
     from .processors.turns.interruption import Interruption as Interruption
     from .processors.turns.interruption import InterruptionPolicy as InterruptionPolicy
+    from .processors.turns.policy import EndpointingPolicy as EndpointingPolicy
+    from .processors.turns.policy import TurnPolicy as TurnPolicy
+    from .processors.turns.policy import VadPolicy as VadPolicy
+    from .processors.turns.push_to_talk import PushToTalk as PushToTalk
     from .processors.turns.vad import Vad as Vad
     from .services.cascade import Cascade as Cascade
     from .services.fallback import Fallback as Fallback
@@ -86,8 +90,11 @@ _HOMES = {
     "processors.switch": "Switch",
     "processors.tee": "Tee",
     "processors.tools": "Tools",
-    "processors.turns.endpointing": "Endpointing PushToTalk",
+    "processors.turns.ear": "Ear",
+    "processors.turns.endpointing": "Endpointing",
     "processors.turns.interruption": "Interruption InterruptionPolicy",
+    "processors.turns.policy": "EndpointingPolicy TurnPolicy VadPolicy",
+    "processors.turns.push_to_talk": "PushToTalk",
     "processors.turns.vad": "Vad",
     "services.cascade": "Cascade",
     "services.fallback": "Fallback",

@@ -23,6 +23,7 @@ from ..frames import (
 INSIST_S = 1.0
 """Seconds after which work that ignores its cancellation is cancelled once more, for the last time."""
 Owner = Literal["caller", "agent"]
+Expected = Literal["digits", "yes_no"]
 VoiceListener = Callable[[float, float], None]
 """Called with the session times of the first and the latest voiced frame of the caller's speech, in seconds."""
 Edge = Callable[[tuple[str, ...]], None]
@@ -116,6 +117,10 @@ class Floor:
         """True while the caller speaks. Set by `caller_speaks`."""
         self.dismissed = False
         """True if the caller's turn that is ending was a backchannel: see `take_dismissed`."""
+        self.caller_may_speak = False
+        """True while the latest sound is a voice, if only for a moment: speech may begin. A detector sets it."""
+        self.expected: Expected | None = None
+        """What the caller's next turn probably is. `Session.expect` sets it, the end of the turn clears it."""
         self._working: frozenset[int] = frozenset()
         self._protected: frozenset[int] = frozenset()
         self._scopes: dict[TurnScope, None] = {}

@@ -45,11 +45,18 @@ async def engine(kind: str, words: Sequence[str] = (), reply: Reply = answers, *
 
 @asynccontextmanager
 async def started(
-    kind: str, words: Sequence[str] = (), reply: Reply = answers, *, delay_s: float = 0.15, **settings: Any
+    kind: str,
+    words: Sequence[str] = (),
+    reply: Reply = answers,
+    *,
+    delay_s: float = 0.15,
+    interim_s: float | None = 0.3,
+    **settings: Any,
 ) -> AsyncIterator[tuple[Processor, Server]]:
     """An engine of this kind, whose caller says `words`, turn by turn, and its server.
 
-    The model needs `delay_s` seconds for its first word. `settings` are those of the native engine.
+    The model needs `delay_s` seconds for its first word; the cascade has an interim word every `interim_s` seconds.
+    `settings` are those of the native engine.
     """
 
     def of_request(request: Request) -> str | ToolRequest:
@@ -68,7 +75,7 @@ async def started(
 
     if kind == "cascade":
         tts = MockTTS(s_per_character=1 / SPEECH_CHARACTERS_PER_S)
-        stt = MockSTT(list(words) or [""], delay_s=0.1, interim_s=0.3)
+        stt = MockSTT(list(words) or [""], delay_s=0.1, interim_s=interim_s)
         yield Cascade(stt, MockLLM(of_request, first_token_s=delay_s), tts), None
         return
     vendor, _, server_turns = kind.partition("-")
@@ -84,9 +91,10 @@ async def started(
             yield GeminiLive(api_key="test", options=GeminiLiveOptions(**live), **mine, **settings), google
 
 
-def ear(policy: InterruptionPolicy | None = None, **endpointing: Any) -> list[Processor]:
-    """The ear before the engine, with a detector by level."""
-    return [Vad(level_vad()), Endpointing(**endpointing), Interruption(policy)]
+def ear(policy: InterruptionPolicy | None = None, *, by_words: bool = False, **endpointing: Any) -> list[Processor]:
+    """The ear before the engine, with a detector by level. Unless `by_words`, 600 ms of silence end a turn."""
+    silence = {} if by_words else {"silence_ms": 600}
+    return [Vad(level_vad()), Endpointing(**silence, **endpointing), Interruption(policy)]
 
 
 async def speaks(call: Call, seconds: float = 1.0) -> None:

@@ -11,9 +11,9 @@ import msgspec
 
 from ...audio.pcm import downmix
 from ...audio.vad import Detector, Framer, NoiseGate, WebRtcVad
-from ...errors import ConfigurationError
 from ...frames import End, Frame, Input, SpeechStarted, SpeechStopped, UserAudio
 from ..processor import Processor, handles
+from .policy import VadPolicy
 
 STALL_S = 0.5
 """Seconds without audio that count as silence: the caller is muted, or the network failed."""
@@ -70,11 +70,8 @@ class Vad(Processor):
     ) -> None:
         if detector is None:
             detector = NoiseGate(WebRtcVad())
-        for name, value in (("start_ms", start_ms), ("stop_ms", stop_ms)):
-            if not 0 < value <= 10_000:
-                raise ConfigurationError(f"{name} is {value!r}: it lies above 0 and up to 10000")
-        if not 0 < threshold <= 1:
-            raise ConfigurationError(f"threshold is {threshold!r}: it lies above 0 and up to 1")
+        self.policy = VadPolicy(start_ms=start_ms, stop_ms=stop_ms, threshold=threshold)
+        """The settings with which it was made."""
         self.threshold = threshold
         self._detector = detector
         self._frame_s = detector.frame_samples / detector.sample_rate
@@ -97,6 +94,7 @@ class Vad(Processor):
     async def open(self) -> None:
         """Take the clock and the floor of the session."""
         self._floor = self.session.floor
+        self._ear = self.session.audio.ear
         self._now = asyncio.get_running_loop().time
 
     async def close(self) -> None:
@@ -165,6 +163,8 @@ class Vad(Processor):
         pcm = frame.audio
         if frame.channels != 1:
             pcm = downmix(pcm, frame.channels)
+        if self._ear.listeners:
+            self._ear.hear(pcm, frame.sample_rate, start)
         fed = self._fed
         self._fed += len(pcm) // 2
         if self._speaking and start - self._voiced_until > self._stop_s + STALL_S:
@@ -181,6 +181,7 @@ class Vad(Processor):
                 self._voiced_until = at
             elif not voiced and at - self._voiced_until > self._stop_s - 1e-6:
                 marks.append((max(0, end - fed), self._stop()))
+        self._floor.caller_may_speak = bool(self._history & 3)
         self._prolonged = self._speaking and self._voiced_until != voiced_until
 
     def _tune(self, sample_rate: int) -> None:
