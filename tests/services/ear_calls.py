@@ -93,7 +93,7 @@ async def started(
 
 def ear(policy: InterruptionPolicy | None = None, *, by_words: bool = False, **endpointing: Any) -> list[Processor]:
     """The ear before the engine, with a detector by level. Unless `by_words`, 600 ms of silence end a turn."""
-    silence = {} if by_words else {"silence_ms": 600}
+    silence: dict[str, Any] = {} if by_words else {"silence_ms": 600}
     return [Vad(level_vad()), Endpointing(**silence, **endpointing), Interruption(policy)]
 
 

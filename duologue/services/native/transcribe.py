@@ -10,7 +10,7 @@ from ..stt import STT
 
 
 class Transcribe(Pipeline):
-    """Gives the ear before a native engine the caller's words, interim ones included, while the caller speaks.
+    """Gives the ear before a native engine the caller's words while the caller speaks, also interim texts.
 
     Pipeline([transport.input(), Vad(), Endpointing(), Interruption(), Transcribe(stt), GeminiLive(options=…), …])
 
