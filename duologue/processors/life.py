@@ -247,7 +247,8 @@ class CallLimit(_TurnFollower):
                 await anyio.sleep(LOOK_S)
         if session.draining:
             return
-        session.set_access("muted", by=self.name)
+        if session.audio.access == "active":
+            session.set_access("muted", by=self.name)
         with anyio.move_on_after(TURN_S):  # the muted caller's turn ends, and its answer begins
             while not (self._quiet or floor.owner == "agent"):
                 await anyio.sleep(LOOK_S)
