@@ -221,7 +221,7 @@ def test_rates_count_events_in_chances() -> None:
 
 
 @given(st.lists(st.floats(0, 5_000), min_size=1, max_size=40))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_an_interval_has_the_figure_of_equal_values(values: list[float]) -> None:
     found = percentile([values[0]] * len(values), 50)
     assert found.low == found.value == found.high == values[0]
