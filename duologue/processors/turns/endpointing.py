@@ -26,7 +26,9 @@ from ...frames import (
 from ..kernel.node import Node
 from ..processor import Processor, handles
 from .policy import EndpointingPolicy
+from .smart_turn import TurnModel
 from .stalled import StalledWords
+from .turn_sound import TurnSound
 from .turn_words import TurnWords
 from .vad import STALL_S, StreamTime, split
 
@@ -78,6 +80,9 @@ class Endpointing(Processor):
     `SpeechStopped` do not. Every `SpeechStarted` that passes is followed by an `EndOfTurn`. Words that are recognised
     outside a turn start a turn.
 
+    `turn_model`, such as `SmartTurn`, is asked at each pause: a turn that sounds complete ends after the quick silence,
+    one that does not after the patient one, unless the words say otherwise.
+
     With `eager_ms`, a silence of that length becomes an `EagerEndOfTurn`, unless the words go on or the turn ends
     first; speech within the turn after it becomes a `TurnResumed`. The speech-to-text adds the text, if it has interim
     texts; the model begins its answer then.
@@ -95,6 +100,7 @@ class Endpointing(Processor):
         min_speech_ms: int | None = None,
         max_turn_s: float | None = None,
         eager_ms: int | None = None,
+        turn_model: TurnModel | None = None,
     ) -> None:
         given: dict[str, Any] = {
             "silence_ms": silence_ms,
@@ -107,6 +113,7 @@ class Endpointing(Processor):
             settings["by_words"] = False
         self.policy = dataclasses.replace(policy or EndpointingPolicy(), **settings)
         """May be replaced at any time. It holds for the silences that begin after that."""
+        self._sound = TurnSound(turn_model) if turn_model is not None else None
         self._time = StreamTime()
         self._open = False
         self._speaking = False
@@ -128,6 +135,8 @@ class Endpointing(Processor):
 
     async def open(self) -> None:
         """Follow the length of the caller's speech."""
+        if self._sound is not None:
+            await self._sound.load()
         self._now = asyncio.get_running_loop().time
         self._words = TurnWords(self.session)
         self._stop_listening = self.session.floor.on_voice(self._voiced)
@@ -146,6 +155,8 @@ class Endpointing(Processor):
         self._arrived_at = None
         self._latest = frame
         start = self._time.start_of(frame)
+        if self._sound is not None:
+            self._sound.hear(frame)
         while self._due_at <= self._time.end_s:
             samples = round((self._due_at - start) * frame.sample_rate)
             if samples >= len(frame.audio) // (2 * frame.channels):
@@ -193,6 +204,9 @@ class Endpointing(Processor):
         if not self._open:
             return
         self._speaking = False
+        if self._sound is not None:
+            self._sound.paused(frame.at)
+            self.spawn(self._ask, self._sound, frame.at)
         self._stalled.paused()
         latest = self._latest
         silent = latest is not None and self._time.end_s - latest.duration_s >= frame.at
@@ -200,6 +214,11 @@ class Endpointing(Processor):
         self._silent_since(frame.at)
         await self.push(frame)
         await self._settle()
+
+    async def _ask(self, sound: TurnSound, stopped_at: float) -> None:
+        """Ask the model if the turn is complete: that changes the silence that ends it, for the future only."""
+        if await sound.judge(self._time.end_s - self._began_at) and self._open and not self._speaking:
+            self._silent_since(stopped_at)
 
     @handles(UserTranscript, upstream=True)
     async def transcript(self, frame: UserTranscript) -> None:
@@ -256,7 +275,8 @@ class Endpointing(Processor):
     def _silent_since(self, at: float) -> None:
         """Set the end of the turn for a silence that began at an audio time. It does not lie in the past."""
         self._spoke_until, self._put_off_s = at, 0.0
-        self._silence_s = self._words.silence_s(at) + (NOISE_S if self._noisy else 0.0)
+        complete = None if self._sound is None else self._sound.complete(at)
+        self._silence_s = self._words.silence_s(at, complete) + (NOISE_S if self._noisy else 0.0)
         limit = self._began_at + self.policy.max_turn_s
         self._due_at = self._ends_at = min(max(at + self._silence_s, self._time.end_s), limit)
         if self.policy.eager_ms and not self._eager and not self._words.go_on:

@@ -7,6 +7,7 @@ from ...session.conversation import Item
 from ...session.session import Session
 from .lexicon import Lexicon, guess, lexicon, words
 from .policy import EndpointingPolicy
+from .turn_sound import weighed
 from .wording import PAUSING, Asked, Verdict, asked_for, judge
 
 STALE_S = 0.6
@@ -84,12 +85,14 @@ class TurnWords:
         self.verdict = self._judged()
         return True
 
-    def silence_s(self, spoke_until: float) -> float:
-        """Return the seconds of silence that end the turn, if the caller has spoken until an audio time."""
-        policy = self.policy
-        if self.verdict is None or spoke_until - self._told_at > STALE_S:
-            return policy.silence_ms / 1000
-        return policy.silence_s(self.verdict.wait)
+    def silence_s(self, spoke_until: float, complete: bool | None = None) -> float:
+        """Return the seconds of silence that end the turn, if the caller has spoken until an audio time.
+
+        `complete` is what a model says of the sound: see `weighed`.
+        """
+        stale = self.verdict is None or spoke_until - self._told_at > STALE_S
+        wait = None if stale or self.verdict is None else self.verdict.wait
+        return self.policy.silence_s(weighed(wait, complete))
 
     def resumed(self, pause_s: float) -> None:
         """Take note that the caller has gone on in their turn after a pause."""
