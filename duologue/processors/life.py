@@ -20,6 +20,7 @@ from ..frames import (
     SessionEnding,
     SessionStarted,
     SpeechStarted,
+    UserTranscript,
 )
 from ..session.conversation import Item
 from .processor import Processor, handles
@@ -35,7 +36,7 @@ Stage = Literal["", "prompt", "farewell"]
 """The text in progress, from its request until it was heard or interrupted."""
 
 
-class _Watcher(Processor):
+class _TurnFollower(Processor):
     """Follows the caller's turns. The frames of the processors that find them pass unchanged."""
 
     def __init__(self) -> None:
@@ -64,7 +65,7 @@ class _Watcher(Processor):
         return floor.turn > turn or self.session.now() - at >= OWED_S
 
 
-class IdlePrompts(_Watcher):
+class IdlePrompts(_TurnFollower):
     """Asks a caller who says nothing whether they are still there, and ends the call if they stay silent.
 
     IdlePrompts("Are you still there?", "Hello?", after_s=10, farewell="I will hang up now. Goodbye.")
@@ -75,9 +76,9 @@ class IdlePrompts(_Watcher):
 
     The silence counts from the start of the call, or from the last sign of life of either side. It does not count while
     an answer is owed, a tool runs, the agent's speech is on hold or the caller is muted. A caller who speaks before a
-    prompt is heard prevents it; after that they interrupt it as any speech. Words, typed text and keys of the caller,
-    and any other speech of the agent, begin the count anew. Put it behind the processors that take turns; it works with
-    every engine. Raises ConfigurationError for a setting out of range.
+    prompt is heard prevents it; after that any words interrupt it, even a "yes". The count begins anew with words,
+    typed text and keys of the caller, and with any other speech of the agent. Put it behind the processors that take
+    turns; it works with every engine. Raises ConfigurationError for a setting out of range.
     """
 
     def __init__(
@@ -137,6 +138,13 @@ class IdlePrompts(_Watcher):
         """Take a prompt back that is not heard yet."""
         if self._stage and not self.session.floor.agent_speaking:
             self.session.interrupt("the caller is there")
+
+    @handles(UserTranscript, upstream=True)
+    async def words(self, frame: UserTranscript) -> None:
+        """Break a prompt off at the first words: a "yes" is the answer to it, and no backchannel."""
+        if self._stage and frame.text.strip():
+            self.session.interrupt("the caller is there")
+        await self.push_up(frame)
 
     @handles(Dtmf)
     async def key(self, frame: Dtmf) -> None:
@@ -209,7 +217,7 @@ class IdlePrompts(_Watcher):
             await self.session.end("idle")
 
 
-class CallLimit(_Watcher):
+class CallLimit(_TurnFollower):
     """Ends the call with the reason "cap" after `max_s` seconds, with a farewell.
 
     From then on it waits for a moment in which nobody speaks and no answer is owed, at most `grace_s` seconds. Then the
@@ -239,7 +247,8 @@ class CallLimit(_Watcher):
                 await anyio.sleep(LOOK_S)
         if session.draining:
             return
-        session.set_access("muted", by=self.name)
+        if session.audio.access == "active":
+            session.set_access("muted", by=self.name)
         with anyio.move_on_after(TURN_S):  # the muted caller's turn ends, and its answer begins
             while not (self._quiet or floor.owner == "agent"):
                 await anyio.sleep(LOOK_S)

@@ -10,10 +10,11 @@ import pytest
 
 from duologue.agents.agent import Agent
 from duologue.errors import ConfigurationError, IllegalState
-from duologue.frames import BotStartedSpeaking, BotStoppedSpeaking, Dtmf, Interrupted, Say
+from duologue.frames import BotStartedSpeaking, BotStoppedSpeaking, Dtmf, EndOfTurn, Interrupted, Say
 from duologue.processors import Processor
 from duologue.processors.life import CallLimit, IdlePrompts
 from duologue.processors.tools import Tools
+from duologue.processors.turns.interruption import InterruptionPolicy
 from duologue.services.context import ToolRequest
 from duologue.testing import Call
 from tests.services.ear_calls import CLIENT_TURNS, ENGINES, ear, engine, speaks
@@ -23,6 +24,7 @@ __all__ = ["quick_client"]
 
 pytestmark = [pytest.mark.virtual_clock, pytest.mark.usefixtures("quick_client")]
 
+BY_SPEECH = InterruptionPolicy(sounds=None)
 THERE = "Are you still there?"
 HELLO = "Hello?"
 BYE = "I hang up now. Goodbye."
@@ -202,6 +204,25 @@ async def test_a_muted_caller_is_not_asked() -> None:
 def test_wrong_settings_are_refused(settings: dict[str, Any], problem: str) -> None:
     with pytest.raises(ConfigurationError, match=problem):
         IdlePrompts(THERE, **settings)
+
+
+# -- a caller who does not stop ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", CLIENT_TURNS)
+async def test_the_turns_of_a_caller_who_does_not_stop_are_cut_and_answered_once_they_stop(kind: str) -> None:
+    words = ["first part", "second part", "the end"]
+    processors = [*ear(BY_SPEECH, max_turn_s=5.0), IdlePrompts(THERE, after_s=4)]
+    async with engine(kind, words) as agent, Call.through(*processors, agent) as call:
+        await speaks(call, 12.0)
+        await call.hears()
+        assert [frame.by for frame in call.came(EndOfTurn)] == ["limit", "limit", "silence"]
+        assert call.said_by_caller == words
+        assert call.times(BotStartedSpeaking)[-1] > 12.5
+        assert call.said_by_agent[-1].startswith("You said")
+        assert THERE not in call.said_by_agent
+        assert len(call.said_by_agent) <= 3
+        assert not call.errors
 
 
 # -- a call that lasts too long ----------------------------------------------------------------------------------------

@@ -27,6 +27,8 @@ ENGINES = (*CLIENT_TURNS, "openai-server", "gemini-server")
 """The same, and those whose provider finds the turns."""
 
 Server: TypeAlias = ScriptedOpenAI | ScriptedGemini | None
+Words: TypeAlias = Sequence[str] | Callable[[bytes], str]
+"""The caller's words, turn by turn, or a recogniser of their audio (for native engines)."""
 Reply: TypeAlias = Callable[[str], str | ToolRequest]
 """The model: takes the instructions and the caller's latest words, and returns the answer."""
 
@@ -37,7 +39,7 @@ def answers(asked: str) -> str:
 
 
 @asynccontextmanager
-async def engine(kind: str, words: Sequence[str] = (), reply: Reply = answers, **more: Any) -> AsyncIterator[Processor]:
+async def engine(kind: str, words: Words = (), reply: Reply = answers, **more: Any) -> AsyncIterator[Processor]:
     """An engine of this kind, as `started` starts it."""
     async with started(kind, words, reply, **more) as (agent, _):
         yield agent
@@ -45,11 +47,18 @@ async def engine(kind: str, words: Sequence[str] = (), reply: Reply = answers, *
 
 @asynccontextmanager
 async def started(
-    kind: str, words: Sequence[str] = (), reply: Reply = answers, *, delay_s: float = 0.15, **settings: Any
+    kind: str,
+    words: Words = (),
+    reply: Reply = answers,
+    *,
+    delay_s: float = 0.15,
+    interim_s: float | None = 0.3,
+    **settings: Any,
 ) -> AsyncIterator[tuple[Processor, Server]]:
     """An engine of this kind, whose caller says `words`, turn by turn, and its server.
 
-    The model needs `delay_s` seconds for its first word. `settings` are those of the native engine.
+    The model needs `delay_s` seconds for its first word; the cascade has an interim word every `interim_s` seconds.
+    `settings` are those of the native engine.
     """
 
     def of_request(request: Request) -> str | ToolRequest:
@@ -68,25 +77,26 @@ async def started(
 
     if kind == "cascade":
         tts = MockTTS(s_per_character=1 / SPEECH_CHARACTERS_PER_S)
-        stt = MockSTT(list(words) or [""], delay_s=0.1, interim_s=0.3)
+        stt = MockSTT([] if callable(words) else list(words) or [""], delay_s=0.1, interim_s=interim_s)
         yield Cascade(stt, MockLLM(of_request, first_token_s=delay_s), tts), None
         return
     vendor, _, server_turns = kind.partition("-")
     if vendor == "openai":
-        async with ScriptedOpenAI(of_native, transcripts=list(words)) as openai:
+        async with ScriptedOpenAI(of_native, transcripts=words if callable(words) else list(words)) as openai:
             detection = ServerVad(silence_duration_ms=600) if server_turns else None
             options = OpenAIRealtimeOptions(turn_detection=detection)
             yield OpenAIRealtime(api_key="test", base_url=openai.url, options=options, **settings), openai
     else:
-        async with ScriptedGemini(of_native, transcripts=list(words)) as google:
+        async with ScriptedGemini(of_native, transcripts=words if callable(words) else list(words)) as google:
             live: dict[str, Any] = {"silence_duration_ms": 600} if server_turns else {"turn_detection": None}
             mine: dict[str, Any] = {"base_url": google.url, "ssl_context": google.ssl_context}
             yield GeminiLive(api_key="test", options=GeminiLiveOptions(**live), **mine, **settings), google
 
 
-def ear(policy: InterruptionPolicy | None = None, **endpointing: Any) -> list[Processor]:
-    """The ear before the engine, with a detector by level."""
-    return [Vad(level_vad()), Endpointing(**endpointing), Interruption(policy)]
+def ear(policy: InterruptionPolicy | None = None, *, by_words: bool = False, **endpointing: Any) -> list[Processor]:
+    """The ear before the engine, with a detector by level. Unless `by_words`, 600 ms of silence end a turn."""
+    silence: dict[str, Any] = {} if by_words else {"silence_ms": 600}
+    return [Vad(level_vad()), Endpointing(**silence, **endpointing), Interruption(policy)]
 
 
 async def speaks(call: Call, seconds: float = 1.0) -> None:

@@ -70,11 +70,11 @@ class Utterance:
     @property
     def all_texts(self) -> str | None:
         """The transcript of all parts, None unless the turn is complete and each part has its final one."""
-        return None if self.open or len(self.texts) < max(1, self.commits) else _joined(self.items, self.texts)
+        return None if self.open or len(self.texts) < max(1, self.commits) else _whole(self.items, self.texts)
 
     def text_with(self, item: str, text: str) -> str:
         """Return the transcript up to now, with the present transcript of the part `item`."""
-        return _joined(self.items, {**self.texts, item: text})
+        return _whole(self.items, {**self.texts, item: text})
 
     def unknown(self) -> None:
         """Forget its parts: its audio is sent again, or is not known to the provider."""
@@ -83,7 +83,7 @@ class Utterance:
         self.commits, self.transcribed = 0, False
 
 
-def _joined(items: Iterable[str], texts: Mapping[str, str]) -> str:
+def _whole(items: Iterable[str], texts: Mapping[str, str]) -> str:
     return " ".join(text for item in dict.fromkeys((*items, *texts)) if (text := texts.get(item, "")))
 
 

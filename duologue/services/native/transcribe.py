@@ -10,7 +10,7 @@ from ..stt import STT
 
 
 class Transcribe(Pipeline):
-    """Gives the ear before a native engine the caller's words, interim ones included, while the caller speaks.
+    """Gives the ear before a native engine the caller's words while the caller speaks, also interim texts.
 
     Pipeline([transport.input(), Vad(), Endpointing(), Interruption(), Transcribe(stt), GeminiLive(options=…), …])
 
@@ -20,13 +20,13 @@ class Transcribe(Pipeline):
     """
 
     def __init__(self, stt: STT) -> None:
-        words = Words()
+        words = EarWords()
         stt.hook = words.take
         stt.replaceable = True  # the call goes on without it
         super().__init__([words, Tee([stt])])
 
 
-class Words(Processor):
+class EarWords(Processor):
     """The place in the line from which the words of a `Transcribe` go up."""
 
     async def take(self, transcript: UserTranscript) -> None:

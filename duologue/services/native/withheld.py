@@ -12,7 +12,7 @@ from ...processors.turns.interruption import Interruption, may_interrupt
 from ...processors.turns.trial import CALLER
 from .audio_ring import AudioRing, Utterance
 from .provider import NativeService
-from .transcribe import Words
+from .transcribe import EarWords
 from .turns import TRANSCRIPT_WAIT_S, Turns
 
 LOOK_S = 0.02
@@ -22,8 +22,8 @@ LOOK_S = 0.02
 class Withheld:
     """Withholds speech over the agent from a provider that it would stop, until `Interruption` has judged it.
 
-    Its words decide if they come from a `Transcribe`; without one, speech that `Interruption` has taken for the
-    caller's interrupts at the end of its turn. The provider then receives all of it from its first sample on, or
+    Words decide if they come from a `Transcribe`; without one, speech for which the agent is on hold interrupts at the
+    end of its turn. The provider then receives all of it from its first sample on, or
     nothing if it was a backchannel or a noise. Speech over protected speech follows when the agent has finished.
     Without an `Interruption` nothing is withheld.
     """
@@ -35,31 +35,28 @@ class Withheld:
         self._ring, self._turns, self._take_turn = ring, turns, take_turn
         parts = leaves(service.session.pipeline)
         self._arbiter = next((leaf for leaf in parts if isinstance(leaf, Interruption)), None)
-        self._has_words = any(isinstance(leaf, Words) for leaf in parts)
-        self._suspected = False  # the agent's speech was on hold for it
+        self._has_words = any(isinstance(leaf, EarWords) for leaf in parts)
         self._complete: list[tuple[Utterance, EndOfTurn]] = []
 
     def begin(self) -> None:
         """Withhold the speech that begins, if the agent has the floor."""
         if self._arbiter is not None and self._session.floor.owner == "agent":
-            self._ring.uplink.withheld, self._suspected = True, False
+            self._ring.uplink.withheld = True
 
     def look(self) -> None:
-        """Follow the arbiter. Called with each piece of audio that is withheld."""
-        floor = self._session.floor
-        self._suspected = self._suspected or CALLER in floor.held_by
-        if floor.owner == "caller":
+        """Give what is withheld if the agent has finished. Called with each piece of audio."""
+        if self._session.floor.owner == "caller":
             self.give()
 
     def end(self, utterance: Utterance, end: EndOfTurn) -> None:
-        """Drop a turn that was no interruption, give it to the provider, or keep it for the end of the agent's."""
+        """Drop a turn that was not an interruption, give it to the provider, or keep it until the agent has finished."""
         session, turn = self._session, (utterance, end)
         self._complete.append(turn)
         if not may_interrupt(session) or not (self._arbiter and self._arbiter.policy.enabled):
             return
-        if session.floor.take_dismissed() or not self._suspected:
+        if session.floor.take_dismissed() or CALLER not in session.floor.held_by:
             self._drop(turn)
-        elif self._has_words and CALLER in session.floor.held_by:
+        elif self._has_words:
             self._service.spawn(self._decide, turn)
         else:  # the words that could decide come only after the provider has begun to answer
             session.interrupt()

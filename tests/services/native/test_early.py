@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from duologue.agents.agent import Agent
 from duologue.agents.engine import Engine
@@ -21,7 +24,7 @@ from duologue.processors import Processor
 from duologue.processors.tools import Tools
 from duologue.services.context import ToolRequest
 from duologue.session.latency import LatencyMeter
-from duologue.testing import Call
+from duologue.testing import Call, clock
 from duologue.testing.scripted.openai import ScriptedOpenAI
 from tests.services.ear_calls import CLIENT_TURNS, ear, engine, speaks, started
 
@@ -171,3 +174,32 @@ async def test_nothing_is_begun_before_a_turn_that_the_provider_finds() -> None:
         assert len(call.came(EagerEndOfTurn)) == 0 or len(call.said_by_agent) == 1
         assert not call.errors
         assert call.came(TurnResumed) == []
+
+
+def syllables(pcm: bytes) -> str:
+    """A recogniser that hears a syllable in each tenth of a second of speech."""
+    loud = (abs(np.frombuffer(pcm, "<i2").astype(int)) > 1000).sum()
+    return " ".join(["la"] * round(loud / 2_400))
+
+
+@settings(max_examples=12, derandomize=True)
+@given(
+    turns=st.lists(st.lists(st.integers(3, 9), min_size=1, max_size=4), min_size=1, max_size=3), pause=st.integers(2, 5)
+)
+def test_the_call_is_the_same_with_and_without_early_answers(turns: list[list[int]], pause: int) -> None:
+    async def log(eager_ms: int) -> list[str]:
+        async with (
+            engine("openai", syllables, lambda asked: "Yes.", delay_s=0.05) as agent,
+            eager_call(agent, eager_ms=eager_ms) as call,
+        ):
+            for turn in turns:
+                for stretch in turn:
+                    await speaks(call, stretch / 10)
+                    await call.waits(pause / 10)
+                await call.hears()
+            assert not call.errors
+            return call.log
+
+    late = clock.run(lambda: log(0))
+    assert late == [line for turn in turns for line in (f"caller: {' '.join(['la'] * sum(turn))}", "agent: Yes.")]
+    assert clock.run(lambda: log(150)) == late
