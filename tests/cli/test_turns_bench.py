@@ -196,7 +196,7 @@ def test_the_parts_of_a_recording_are_loud_and_its_pauses_quiet() -> None:
 
 def test_an_interruption_stops_the_agent_and_is_heard_from_its_start() -> None:
     ear = parse_settings("interruption.min_speech_ms=200 resume_after_ms=none")
-    results = run(partial(play_events, someone(TURN), ("interruption",), ear, "clean", "plain"))
+    results = run(partial(play_events, someone(TURN), ("interruption",), ear, "clean"))
     assert len(results) == len(read_script("dev", "en").interruptions)
     assert all(result.interrupted and result.whole for result in results)
     assert all(result.yield_s is not None and 0.15 < result.yield_s < 0.5 for result in results)
@@ -204,7 +204,7 @@ def test_an_interruption_stops_the_agent_and_is_heard_from_its_start() -> None:
 
 def test_nothing_stops_an_agent_that_cannot_be_interrupted() -> None:
     ear = parse_settings("enabled=false")
-    results = run(partial(play_events, someone(TURN), ("sound",), ear, "clean", "plain"))
+    results = run(partial(play_events, someone(TURN), ("sound",), ear, "clean"))
     assert len(results) == 2 * len(SOUNDS)
     assert not any(result.interrupted or result.damaged for result in results)
     assert all(result.silent_s < 0.05 for result in results)
