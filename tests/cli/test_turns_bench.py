@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from typer.testing import CliRunner
 
-from benchmarks.turns.__main__ import tables, tau_voice
+from benchmarks.turns.__main__ import compared, tables, tau_voice
 from benchmarks.turns.recordings import RECORDINGS, recorded
 from duologue.cli.app import app
 from duologue.cli.lab.turns.calls import silences
@@ -282,6 +282,21 @@ def test_the_tables_have_the_metrics_of_tau_voice() -> None:
         "not-for-it ignored %",
         "interrupts the caller %",
     }
+
+
+def test_settings_stand_side_by_side_where_both_were_measured() -> None:
+    first = tables(Measured({"clean": [turn()]}, {"clean": [event("sound")]}))
+    second = tables(Measured({"clean": [turn(decision_s=0.4)]}))
+    found = compared({"defaults": first, "silence_ms=400": second})
+    assert list(found["endpoints, settings compared"]) == ["defaults", "silence_ms=400"]
+    assert not any(title.startswith("sounds") for title in found)
+    assert compared({"defaults": first}) == {}
+
+
+def test_an_agent_that_was_silent_already_has_no_time_to_silence() -> None:
+    found = interruption_figures([event("interruption", interrupted=True, yield_s=None)])
+    assert found["yields %"].value == 100
+    assert str(found["interruption to silence p50 ms"]) == "–"
 
 
 def test_the_silences_of_a_voice_are_those_between_its_sounds() -> None:
