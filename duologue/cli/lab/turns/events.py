@@ -151,36 +151,41 @@ async def play_events(
         await call.until(call.now() + opening.end_s + 2.5)
         await call.quiet()
         for event in events(caller, kinds):
-            asked = True
+            asked, said_before = True, call.said
             call.voice.spoken.clear()
             await call.ask()
             if not await call.waits(lambda: call.session.floor.agent_speaking, 5.0):
                 asked = False
                 continue
-            began, asks = call.now(), len(call.llm.requests)
+            began = call.now()
             await call.until(began + random.uniform(*AT_S))
             start = await call.say(room.carried(event.samples, event.gain_db), event.words)
             length = len(event.samples) / RATE
             await call.until(start + length + AFTER_S)
             await call.quiet()
-            found.append(_event_result(call, caller.language, event, began, start, asks))
+            found.append(
+                _event_result(
+                    call, caller.language, event, began, start, texts[number % len(texts)], call.said - said_before
+                )
+            )
             await call.until(call.now() + 0.7)
     return found
 
 
 def _event_result(
-    call: TurnCall, language: str, event: Disturbance, began: float, start: float, asks: int
+    call: TurnCall, language: str, event: Disturbance, began: float, start: float, answer: str, messages: int
 ) -> EventResult:
     end = start + len(event.samples) / RATE
     cuts = [at for at in call.ends.interrupted if start <= at < end + AFTER_S]
-    answered = len(call.llm.requests) > asks
+    answered = messages > 1
     silent_s, damaged, yield_s = 0.0, False, None
     if cuts:
         loud = np.flatnonzero(call.audible(began, cuts[0] + 0.2))
         silent_at = began + float(loud[-1] + 1) * STEP_S if len(loud) else began
         yield_s = max(0.0, silent_at - start) if silent_at > start - STOPPED_S else None
     elif not answered:
-        heard, meant = call.audible(began - 0.1, call.now()), audible(b"".join(call.voice.spoken), RATE)
+        sentences = [pcm for text, pcm in call.voice.spoken.items() if text in answer]
+        heard, meant = call.audible(began - 0.1, call.now()), audible(b"".join(sentences), RATE)
         silent_s = max(0.0, _span_s(heard) - _span_s(meant))
         damaged = abs(int(heard.sum()) - int(meant.sum())) * STEP_S > DAMAGE_S
     first = next((text for begins, ends, text in call.stt.texts if begins <= start + 0.02 and ends > start), None)
