@@ -258,7 +258,7 @@ def test_the_figures_of_events() -> None:
     assert found["sounds that stop the agent per 100"].value == pytest.approx(50)
     assert found["backchannels that cost the turn per 100"].value == pytest.approx(50)
     assert found["backchannels with an audible seam per 100"].value == pytest.approx(50)
-    assert found["not-for-it ignored %"].value == pytest.approx(50)
+    assert found["not-for-it ignored %"].value == pytest.approx(75)
     assert found["backchannels ignored %"].value == pytest.approx(50)
     meant = [event("interruption", interrupted=True, yield_s=0.2, whole=True), event("interruption")]
     yields = interruption_figures(meant)

@@ -28,6 +28,8 @@ ASIDE_DB = -8.0
 """The level of words for others in the room: the mouth is away from the microphone."""
 DAMAGE_S = 0.08
 """More than the fades of a voice that was held may add."""
+IGNORED_S = 1.0
+"""A longer silence is a reaction to the event."""
 SEAM_S = 0.05
 """A longer silence that was not in the agent's speech is a seam."""
 SOUND_ROUNDS = 2
@@ -92,6 +94,11 @@ class EventResult:
     def stopped(self) -> bool:
         """True if the agent stopped."""
         return self.interrupted or self.silent_s >= STOPPED_S
+
+    @property
+    def ignored(self) -> bool:
+        """True if the agent went on with its answer, after a short silence at most, and said nothing else."""
+        return not self.interrupted and not self.answered and self.silent_s < IGNORED_S
 
     @property
     def seam(self) -> bool:
