@@ -135,22 +135,14 @@ def fade_out(pcm: bytes, sample_rate: int, fade_ms: float, channels: int = 1) ->
     return pcm[: start * channels * BYTES_PER_SAMPLE] + _to_bytes(samples[start:] * ramp[:, np.newaxis])
 
 
-def fade_in(pcm: bytes, sample_rate: int, fade_ms: float, channels: int = 1) -> bytes:
-    """`pcm` with its first `fade_ms` milliseconds faded in from zero; all of it, if it is shorter.
+def fade_in(pcm: bytes, sample_rate: int, fade_ms: float) -> bytes:
+    """Mono `pcm` with its first `fade_ms` milliseconds faded in from zero.
 
     The ramp completes that of `fade_out`: the two together are the original.
     """
-    import numpy as np
-
-    check_pcm(pcm, sample_rate, channels)
-    if not (math.isfinite(fade_ms) and fade_ms >= 0):
-        raise BadInput(f"fade_ms is {fade_ms!r}: a fade lasts 0 ms or more")
-    samples = _samples(pcm).reshape(-1, channels)
-    length = min(round(fade_ms * sample_rate / 1000), len(samples))
-    if length == 0:
-        return pcm
-    ramp = 0.5 - 0.5 * np.cos(np.pi * np.arange(1, length + 1) / length)
-    return _to_bytes(samples[:length] * ramp[:, np.newaxis]) + pcm[length * channels * BYTES_PER_SAMPLE :]
+    size = BYTES_PER_SAMPLE * round(fade_ms * sample_rate / 1000)
+    head = fade_out(pcm[:size], sample_rate, fade_ms)
+    return (_samples(pcm[:size]) - _samples(head)).tobytes() + pcm[size:]
 
 
 def rms_dbfs(pcm: bytes) -> float:

@@ -44,7 +44,7 @@ def _check(policy: object, ranges: dict[str, tuple[float, float]]) -> None:
 class Evidence:
     """What makes the caller's speech an interruption. Raises ConfigurationError for a setting out of range."""
 
-    min_speech_ms: int = 160
+    min_speech_ms: int = 120
     """Milliseconds of speech without a pause after which the agent's voice is put on hold."""
     min_words: int = 1
     """Words that make it an interruption. Backchannels and fillers of the language do not count."""
@@ -135,7 +135,7 @@ class Interruption(Processor):
         self._turn_from = 0.0
         self._turn_after = 0
         self._sound: Sound | None = None  # the latest judgement of the latest speech
-        self._over: int | None = None  # the agent's turn over which the caller has last spoken
+        self._over: int | None = None  # the agent's turn over which there was a sound of enough length
         self._suspect: int | None = None  # the same, if it was the caller's speech by its sound
         self._held_from = math.inf  # the session time from which on the speech counts that is on trial
         self._told: tuple[Cause, float] | None = None  # what was dismissed last
@@ -149,7 +149,7 @@ class Interruption(Processor):
         self._floor = self.session.floor
         self._acoustics = Acoustics(self.session)
         self._said = Said(self.session)
-        self._trial = Trial(self._floor, self._no_words, self._expired)
+        self._trial = Trial(self._floor, lambda: self._resume("noise"), self._expired)
         self._stop_listening = self._floor.on_voice(self._voiced)
 
     async def close(self) -> None:
@@ -254,14 +254,15 @@ class Interruption(Processor):
     async def end_of_turn(self, frame: EndOfTurn) -> None:
         """End the caller's turn, and decide unless a final transcript is still to come."""
         await self._settle()
-        known = self._passing or not self._dropped or self._said.anything
+        passes = self._passing or not self._dropped or self._said.anything
         self._passing = self._dropped = False
         self._turn_over = True
         self._counts_from = frame.at
-        if not known:
+        if not passes:
             self._trial.end()
             return
-        if self._said.is_final and self._said.count < self._evidence.min_words:
+        known = self._said.is_final or (self._said.is_backchannel and not self._trial.out)
+        if known and self._said.count < self._evidence.min_words:
             self._dismiss()
         await self.push(frame)
 
@@ -298,9 +299,10 @@ class Interruption(Processor):
             self.spawn(self._release)
         if not in_question or on_trial:
             return
-        self._over = floor.turn
-        if sound == "speech" and spoken_s >= evidence.min_speech_ms / 1000 - 1e-6:
-            self._try(evidence)
+        if spoken_s >= evidence.min_speech_ms / 1000 - 1e-6:
+            self._over = floor.turn
+            if sound == "speech":
+                self._try(evidence)
 
     def _try(self, evidence: Evidence) -> None:
         """Interrupt at once, or put the agent's voice on hold."""
@@ -321,12 +323,7 @@ class Interruption(Processor):
             if self.policy.enabled and may_interrupt(self.session):
                 self.session.interrupt()
         elif self._trial.out and said.is_backchannel and not self._floor.caller_speaking:
-            self._tell("backchannel")
-            self._resume()
-
-    def _no_words(self) -> None:
-        self._tell("noise")
-        self._resume()
+            self._resume("backchannel")
 
     def _expired(self) -> None:
         """The hold has expired without a decision: interrupt if the caller still speaks."""
@@ -340,7 +337,9 @@ class Interruption(Processor):
             self._tell("backchannel" if self._said.anything else "noise")
         self._resume()
 
-    def _resume(self) -> None:
+    def _resume(self, cause: Cause | None = None) -> None:
+        if cause is not None:
+            self._tell(cause)
         self._sound = None
         self._trial.end()
 
@@ -360,5 +359,4 @@ class Interruption(Processor):
             for utterance in self._said.utterances:
                 if self.session.conversation.get(utterance) is not None:
                     self.session.conversation.update(utterance, backchannel=True)
-        turn = self._floor.turn
-        self.session.broadcast(Dismissed(turn=turn, cause=cause, start_s=of, end_s=self._voice_end))
+        self.session.broadcast(Dismissed(turn=self._floor.turn, cause=cause, start_s=of, end_s=self._voice_end))

@@ -23,9 +23,9 @@ class Withheld:
     """Withholds speech over the agent from a provider that it would stop, until `Interruption` has judged it.
 
     Words decide if they come from a `Transcribe`; without one, speech for which the agent is on hold interrupts at the
-    end of its turn. The provider then receives all of it from its first sample on, or
-    nothing if it was a backchannel or a noise. Speech over protected speech follows when the agent has finished.
-    Without an `Interruption` nothing is withheld.
+    end of its turn. The provider then receives all of it from its first sample on, or nothing if it was a backchannel
+    or a noise. Speech over protected speech follows when the agent has finished. Without an `Interruption` nothing is
+    withheld.
     """
 
     def __init__(

@@ -161,8 +161,7 @@ class Playout(PlayoutBase):
                     self._account.started(first.turn)
 
     def _write_chunk(self, pcm: bytes) -> None:
-        if self._rises:
-            self._rises, pcm = False, fade_in(pcm, self._rate, self._fade_ms)
+        pcm, self._rises = fade_in(pcm, self._rate, self._fade_ms) if self._rises else pcm, False
         try:
             self._sink.write(pcm)
         except Exception as error:
@@ -265,6 +264,5 @@ class Playout(PlayoutBase):
             return
         chunk = fade_out(pcm, self._rate, self._fade_ms).ljust(2 * self._chunk, b"\0")
         self._in_flight.put([(None, chunk)], self._chunk)
-        self._rises = False
         self._write_chunk(chunk)
         self._rises = True

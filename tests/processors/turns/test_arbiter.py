@@ -26,6 +26,7 @@ from tests.transports.calls import RATE
 pytestmark = pytest.mark.virtual_clock
 
 THREE_WORDS = Evidence(min_words=3)
+AGENT = voice(7.0, 190, seed=9)
 STORY = voice(6.0, 190, seed=7)
 """The agent's voice."""
 
@@ -244,8 +245,8 @@ async def test_the_agents_echo_does_not_stop_it(echo_db: float, spoken_before: b
             await call.hears(voice(1.0))
             await call.waits(1.0)
         turns = call.turns
-        await call.agent.say(voice(20.0, 190, seed=9))
-        await call.waits(22.0)
+        await call.agent.say(AGENT)
+        await call.waits(8.0)
         assert set(call.events) <= {"echo", "noise", "aside"}
         assert call.turns == turns
 

@@ -552,7 +552,7 @@ def test_the_defaults_are_those_of_the_processor() -> None:
     assert Interruption().policy == InterruptionPolicy()
     policy = InterruptionPolicy()
     assert (policy.enabled, policy.max_hold_s, policy.language) == (True, 5.0, "")
-    expected = {"min_speech_ms": 160, "min_words": 1, "sure_ms": 1200, "resume_after_ms": 1500}
+    expected = {"min_speech_ms": 120, "min_words": 1, "sure_ms": 1200, "resume_after_ms": 1500}
     assert asdict(policy.speaking) == expected
     assert asdict(policy.thinking) == expected | {"min_speech_ms": 200, "sure_ms": 600}
 

@@ -1,17 +1,18 @@
-"""`EarSettings`: the ear under test, from assignments like "silence_ms=400 min_words=2"."""
+"""`EarSettings`: the ear under test, from assignments like "silence_ms=400 speaking.min_words=2"."""
 
 from __future__ import annotations
 
 import inspect
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ....errors import BadInput
 from ....processors.processor import Processor
+from ....processors.turns.acoustics import SoundPolicy
 from ....processors.turns.endpointing import Endpointing
-from ....processors.turns.interruption import Interruption, InterruptionPolicy
+from ....processors.turns.interruption import Evidence, Interruption, InterruptionPolicy
 from ....processors.turns.policy import EndpointingPolicy
 from ....processors.turns.vad import Vad
 
@@ -23,7 +24,10 @@ def _names(part: Any) -> set[str]:
 _PARTS = {
     "vad": _names(Vad),
     "endpointing": {field.name for field in fields(EndpointingPolicy)} - {"lexicon"},
-    "interruption": {field.name for field in fields(InterruptionPolicy)},
+    "interruption": {"enabled", "max_hold_s", "language"},
+    "speaking": {field.name for field in fields(Evidence)},
+    "thinking": {field.name for field in fields(Evidence)},
+    "sounds": {field.name for field in fields(SoundPolicy)},
 }
 
 
@@ -41,10 +45,17 @@ class EarSettings:
             parts[part][name] = value
         if "silence_ms" in parts["endpointing"]:
             parts["endpointing"].setdefault("by_words", False)
+        interruption = InterruptionPolicy(**parts["interruption"], sounds=SoundPolicy(**parts["sounds"]))
         return [
             Vad(**parts["vad"]),
             Endpointing(EndpointingPolicy(**parts["endpointing"])),
-            Interruption(InterruptionPolicy(**parts["interruption"])),
+            Interruption(
+                replace(
+                    interruption,
+                    speaking=replace(interruption.speaking, **parts["speaking"]),
+                    thinking=replace(interruption.thinking, **parts["thinking"]),
+                )
+            ),
         ]
 
     @property
@@ -56,7 +67,7 @@ class EarSettings:
 def parse_settings(text: str) -> EarSettings:
     """Return the settings in a text. Raises BadInput for an unknown name, one of several parts, or a wrong value.
 
-    A name of several parts is written with its part: "interruption.min_speech_ms=100".
+    A name of several parts is written with its part: "speaking.min_speech_ms=100".
     """
     given = []
     for word in text.split():
