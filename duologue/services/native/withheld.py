@@ -49,7 +49,7 @@ class Withheld:
             self.give()
 
     def end(self, utterance: Utterance, end: EndOfTurn) -> None:
-        """Drop a turn that was not an interruption, give it to the provider, or keep it until the agent has finished."""
+        """Drop a turn that was not an interruption, give it to the provider, or keep it until the agent has ended."""
         session, turn = self._session, (utterance, end)
         self._complete.append(turn)
         if not may_interrupt(session) or not (self._arbiter and self._arbiter.policy.enabled):
