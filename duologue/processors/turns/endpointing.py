@@ -76,8 +76,8 @@ class Endpointing(Processor):
     `SpeechStopped` do not. Every `SpeechStarted` that passes is followed by an `EndOfTurn`. Words that are recognised
     outside a turn start a turn.
 
-    `turn_model`, such as `SmartTurn`, is asked at each pause: a turn that sounds complete ends after the quick silence,
-    one that does not after the patient one, unless the words say otherwise.
+    `turn_model`, such as `SmartTurn`, is asked at pauses where no words are known: a turn that sounds complete ends
+    after the quick silence, another one after the patient silence.
 
     With `eager_ms`, a silence of that length becomes an `EagerEndOfTurn`, unless the words go on or the turn ends
     first; speech within the turn after it becomes a `TurnResumed`. The speech-to-text adds the text, if it has interim
@@ -196,7 +196,7 @@ class Endpointing(Processor):
         if not self._open:
             return
         self._speaking = False
-        if self._sound is not None:
+        if self._sound is not None and self._words.wait(frame.at) is None:
             self._sound.paused(frame.at)
             self.spawn(self._ask, self._sound, frame.at)
         self._stalled.paused()

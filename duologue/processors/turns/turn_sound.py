@@ -8,26 +8,13 @@ from ...audio.resample import MonoAt
 from ...frames import UserAudio
 from ..kernel.threads import TURN_MODELS
 from .smart_turn import TurnModel
-from .wording import Wait
 
 DEADLINE_S = 0.5
-"""Seconds after which a judgement comes too late: the turn goes by the words and the silence alone."""
+"""Seconds after which a judgement comes too late: the silence alone decides."""
 COMPLETE = 0.5
 """The probability from which a turn counts as complete."""
 PRE_ROLL_S = 0.5
 """Seconds from before the turn that the model hears."""
-
-
-def weighed(words: Wait | None, complete: bool | None) -> Wait | None:
-    """Return the verdict on the words and the sound of a turn. `complete` is None without a judgement of the sound.
-
-    Words that go on outweigh every sound. A complete sentence that sounds as if it went on is given more time.
-    """
-    if complete is None or words == "patient":
-        return words
-    if complete:
-        return "quick"
-    return "usual" if words == "quick" else "patient"
 
 
 class TurnSound:

@@ -7,8 +7,7 @@ from ...session.conversation import Item
 from ...session.session import Session
 from .lexicon import Lexicon, guess, lexicon, words
 from .policy import EndpointingPolicy
-from .turn_sound import weighed
-from .wording import PAUSING, Asked, Verdict, asked_for, judge
+from .wording import PAUSING, Asked, Verdict, Wait, asked_for, judge
 
 STALE_S = 0.6
 """Seconds of speech after the latest text that make it say nothing about the end of the turn."""
@@ -86,11 +85,18 @@ class TurnWords:
     def silence_s(self, spoke_until: float, complete: bool | None = None) -> float:
         """Return the seconds of silence that end the turn, if the caller has spoken until an audio time.
 
-        `complete` is what a model says of the sound: see `weighed`.
+        `complete` is what a model says of the sound. It decides where no words are known.
         """
-        stale = self.verdict is None or spoke_until - self._told_at > STALE_S
-        wait = None if stale or self.verdict is None else self.verdict.wait
-        return self.policy.silence_s(weighed(wait, complete))
+        wait = self.wait(spoke_until)
+        if wait is None and complete is not None:
+            wait = "quick" if complete else "patient"
+        return self.policy.silence_s(wait)
+
+    def wait(self, spoke_until: float) -> Wait | None:
+        """Return what the words say of the end of speech at an audio time; None if none are known."""
+        if self.verdict is None or spoke_until - self._told_at > STALE_S:
+            return None
+        return self.verdict.wait
 
     def resumed(self) -> None:
         """Take note that the caller has gone on in their turn after a pause."""
