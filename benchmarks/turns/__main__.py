@@ -27,8 +27,8 @@ from duologue.cli.lab.turns.figures import (
 )
 from duologue.cli.lab.turns.rooms import ADVERSE
 from duologue.cli.lab.turns.scripts import SETS
-from duologue.cli.lab.turns.settings import Settings, parse_settings
-from duologue.cli.lab.turns.suite import PARTS, Part, Results, cpu_ms, jobs, measure
+from duologue.cli.lab.turns.settings import EarSettings, parse_settings
+from duologue.cli.lab.turns.suite import PARTS, Measured, Part, cpu_ms, jobs, measure
 
 BASELINES = ("silence_ms=400", "silence_ms=600", "silence_ms=800", "silence_ms=1000")
 TAU_VOICE = {
@@ -59,7 +59,7 @@ def options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def tables(results: Results) -> dict[str, Table]:
+def tables(results: Measured) -> dict[str, Table]:
     """Return the tables: the figures of each line, language and kind of turn."""
     found: dict[str, Table] = {}
     if results.turns:
@@ -132,7 +132,7 @@ def main() -> None:
 
 
 def _plain(
-    chosen: argparse.Namespace, settings: Settings, work: float | None, found: Mapping[str, Table], took_s: float
+    chosen: argparse.Namespace, settings: EarSettings, work: float | None, found: Mapping[str, Table], took_s: float
 ) -> dict[str, Any]:
     return {
         "set": chosen.which,

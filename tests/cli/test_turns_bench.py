@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from dataclasses import replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -15,31 +16,32 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from benchmarks.turns.__main__ import tables, tau_voice
+from benchmarks.turns.recordings import RECORDINGS, recorded
 from duologue.cli.app import app
 from duologue.cli.lab.turns.calls import silences
 from duologue.cli.lab.turns.echo import EchoResult
-from duologue.cli.lab.turns.endpoints import Caller, TurnResult, callers, play_endpoints, spoken
+from duologue.cli.lab.turns.endpoints import Person, TurnResult, callers, play_endpoints, spoken
 from duologue.cli.lab.turns.events import EventResult, play_events
 from duologue.cli.lab.turns.figures import (
     echo_figures,
     interruption_figures,
     percentile,
-    rate,
+    ratio,
     sound_figures,
     turn_figures,
 )
 from duologue.cli.lab.turns.lab import is_better
-from duologue.cli.lab.turns.noises import SOUNDS, sound
+from duologue.cli.lab.turns.noises import SOUNDS, make_sound
 from duologue.cli.lab.turns.rooms import CONDITIONS, Room
 from duologue.cli.lab.turns.scripts import LANGUAGES, SETS, parse_script, read_script
 from duologue.cli.lab.turns.settings import expanded, parse_settings
-from duologue.cli.lab.turns.suite import Results, jobs
-from duologue.cli.lab.turns.voices import LONGEST_GAP_S, QUIET_DB, RATE, Samples, Voice, speak, voices
+from duologue.cli.lab.turns.suite import Measured, jobs
+from duologue.cli.lab.turns.voices import LONGEST_GAP_S, QUIET_DB, RATE, Samples, Speaker, speakers, speech_of
 from duologue.errors import BadInput, ConfigurationError
 from duologue.testing.clock import run
 
 TURN = "number | Your number? | ~Um [700] one two, [1200] three."
-VOICE = Voice("en-us+f2")
+VOICE = Speaker("en-us+f2")
 
 
 @pytest.fixture(autouse=True)
@@ -47,9 +49,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.getbasetemp() / "speech"))
 
 
-def someone(*lines: str, level_dbfs: float = -24.0) -> Caller:
+def someone(*lines: str, level_dbfs: float = -24.0) -> Person:
     """Return a caller who says these turns."""
-    return Caller("dev", "en", VOICE, level_dbfs, 1, parse_script("en", "\n".join(["[turns]", *lines])).turns)
+    return Person("dev", "en", VOICE, level_dbfs, 1, parse_script("en", "\n".join(["[turns]", *lines])).turns)
 
 
 def loud(samples: Samples) -> NDArray[np.bool_]:
@@ -81,7 +83,7 @@ def test_the_sets_share_neither_lines_nor_voices() -> None:
         for section in ("turns", "interruptions", "asides"):
             assert not set(getattr(dev, section)) & set(getattr(held_out, section))
         assert not {turn.parts for turn in dev.turns} & {turn.parts for turn in held_out.turns}
-        assert not set(voices("dev", language)) & set(voices("held-out", language))
+        assert not set(speakers("dev", language)) & set(speakers("held-out", language))
     assert not {one.seed for one in callers("dev")} & {one.seed for one in callers("held-out")}
 
 
@@ -106,22 +108,22 @@ def test_the_labels_are_those_of_the_sound() -> None:
 
 
 def test_silences_within_a_part_are_shortened() -> None:
-    speech = speak("Brown. White. Black. Red.", VOICE)
+    speech = speech_of("Brown. White. Black. Red.", VOICE)
     assert max(silences(loud(speech.samples))) <= LONGEST_GAP_S + 0.02
     assert all(0 <= word.start_s <= word.end_s <= speech.duration_s for word in speech.words)
 
 
 def test_speech_is_the_same_from_the_cache() -> None:
-    made = speak("a cup of tea", VOICE)
-    speak.cache_clear()
-    kept = speak("a cup of tea", VOICE)
+    made = speech_of("a cup of tea", VOICE)
+    speech_of.cache_clear()
+    kept = speech_of("a cup of tea", VOICE)
     assert np.array_equal(made.samples, kept.samples)
     assert made.words == kept.words
 
 
 @pytest.mark.parametrize("name", list(SOUNDS))
 def test_sounds_differ_by_their_seed_only(name: str) -> None:
-    made = [sound(name, np.random.default_rng(seed)) for seed in (1, 1, 2)]
+    made = [make_sound(name, np.random.default_rng(seed)) for seed in (1, 1, 2)]
     assert np.array_equal(made[0], made[1])
     assert not np.array_equal(made[0], made[2])
     assert 0.02 < np.abs(made[0]).max() < 30
@@ -173,6 +175,22 @@ def test_the_same_seed_gives_the_same_results() -> None:
     assert run(play) == run(play)
 
 
+def test_the_parts_of_a_recording_are_loud_and_its_pauses_quiet() -> None:
+    for name in RECORDINGS:
+        turn, sound, room = recorded(name)
+        assert sound.end_s == pytest.approx(len(sound.samples) / RATE, abs=0.001)
+        assert " ".join(turn.parts).split() == [word.text for word in sound.words]
+        assert len(room.background()) >= 2 * RATE
+        level = [
+            np.sqrt((sound.samples[round(start * RATE) : round(end * RATE)] ** 2).mean()) for start, end in sound.parts
+        ]
+        pauses = [
+            np.sqrt((sound.samples[round(end * RATE) : round(start * RATE)] ** 2).mean())
+            for (_, end), (start, _) in pairwise(sound.parts)
+        ]
+        assert all(pause < 0.2 * min(level) for pause in pauses)
+
+
 # -- events ------------------------------------------------------------------------------------------------------------
 
 
@@ -196,10 +214,10 @@ def test_nothing_stops_an_agent_that_cannot_be_interrupted() -> None:
 
 
 def test_rates_count_events_in_chances() -> None:
-    found = rate([(1, 2), (0, 3), (2, 3)])
+    found = ratio([(1, 2), (0, 3), (2, 3)])
     assert found.value == pytest.approx(100 * 3 / 8)
     assert found.low <= found.value <= found.high
-    assert str(rate([])) == str(rate([(0, 0)])) == "–"
+    assert str(ratio([])) == str(ratio([(0, 0)])) == "–"
 
 
 @given(st.lists(st.floats(0, 5_000), min_size=1, max_size=40))
@@ -254,7 +272,7 @@ def test_the_figures_of_echoes() -> None:
 
 
 def test_the_tables_have_the_metrics_of_tau_voice() -> None:
-    results = Results({"clean": [turn()]}, {"clean": [event("sound"), event("backchannel"), event("interruption")]})
+    results = Measured({"clean": [turn()]}, {"clean": [event("sound"), event("backchannel"), event("interruption")]})
     found = tau_voice(tables(results))
     assert set(found) == {
         "yields %",

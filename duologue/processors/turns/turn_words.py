@@ -7,6 +7,7 @@ from ...session.conversation import Item
 from ...session.session import Session
 from .lexicon import Lexicon, guess, lexicon, words
 from .policy import EndpointingPolicy
+from .turn_sound import TurnSound
 from .wording import PAUSING, Asked, Verdict, Wait, asked_for, judge
 
 STALE_S = 0.6
@@ -15,6 +16,8 @@ REGRET_S = 1.2
 """Seconds after the end of a turn within which speech shows that it was ended too early."""
 MANY_PAUSES = 3
 """Pauses of a turn from which a statement may go on."""
+PAUSE_S = 0.35
+"""Seconds of silence that are a pause, and not a gap that the detector hears in noise."""
 KEPT = 200
 """Characters of a turn's text that count if the next turn goes on with it."""
 
@@ -22,11 +25,11 @@ KEPT = 200
 class TurnWords:
     """Follows the transcripts of a call. A transcript that is late belongs to an earlier turn and is ignored."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, sound: TurnSound | None = None) -> None:
         self.policy = EndpointingPolicy()
         self.verdict: Verdict | None = None
         """What the words of the turn say, None without words."""
-        self._session = session
+        self._session, self._sound = session, sound
         self._began_at = 0.0
         self._pauses = 0  # in the turn
         self._earlier = ""  # the text of the turn before, if this one goes on with it
@@ -82,14 +85,14 @@ class TurnWords:
         self.verdict = self._judged()
         return True
 
-    def silence_s(self, spoke_until: float, complete: bool | None = None) -> float:
+    def silence_s(self, spoke_until: float) -> float:
         """Return the seconds of silence that end the turn, if the caller has spoken until an audio time.
 
-        `complete` is what a model says of the sound. It decides where no words are known.
+        The sound decides where no words are known.
         """
         wait = self.wait(spoke_until)
-        if wait is None and complete is not None:
-            wait = "quick" if complete else "patient"
+        if wait is None and self._sound is not None:
+            wait = self._sound.wait(spoke_until)
         return self.policy.silence_s(wait)
 
     def wait(self, spoke_until: float) -> Wait | None:
@@ -98,9 +101,9 @@ class TurnWords:
             return None
         return self.verdict.wait
 
-    def resumed(self) -> None:
+    def resumed(self, pause_s: float) -> None:
         """Take note that the caller has gone on in their turn after a pause."""
-        self._pauses += 1
+        self._pauses += pause_s >= PAUSE_S
 
     def end(self, at: float, by: str) -> None:
         """End the turn at an audio time."""
@@ -126,6 +129,8 @@ class TurnWords:
         found = self._words_of(text)
         if found is None:
             return None
+        if self._session.floor.owner == "agent" and " ".join(words(text)) in found.backchannels:
+            return None  # it says nothing about a turn
         verdict = judge(text, found, self._session.floor.expected or self._what_was_asked(found))
         if verdict is not None and verdict.weak and self._pauses >= MANY_PAUSES:
             return PAUSING

@@ -21,8 +21,8 @@ from ....transports.memory import MemoryTransport
 from .line import STEP_S, Line
 from .recogniser import Manner, ScriptedSTT
 from .rooms import Room
-from .settings import Settings
-from .voices import RATE, SpokenWord, Voice, agent_voice, speak
+from .settings import EarSettings
+from .voices import RATE, Speaker, SpokenWord, agent_voice, speech_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -31,7 +31,7 @@ AGENT_DBFS = -20.0
 SENTENCE_GAP_S = 0.12
 """Silence after each sentence of the agent."""
 STOPPED_S = 0.3
-"""A longer silence in the agent's speech is no pause between words: the agent has stopped."""
+"""A longer silence in the agent's speech is not a pause between words: the agent has stopped."""
 FIRST_TOKEN_S, FIRST_AUDIO_S = 0.15, 0.08
 
 
@@ -40,7 +40,7 @@ class AgentVoice(TTS):
 
     sample_rate = RATE
 
-    def __init__(self, voice: Voice) -> None:
+    def __init__(self, voice: Speaker) -> None:
         super().__init__()
         self._voice = voice
         self.spoken: list[bytes] = []
@@ -58,7 +58,7 @@ class AgentVoice(TTS):
 
     def pcm(self, text: str) -> bytes:
         """Return the speech of a sentence, and the silence after it."""
-        samples = speak(text, self._voice).samples * (10 ** (AGENT_DBFS / 20) * 32768)
+        samples = speech_of(text, self._voice).samples * (10 ** (AGENT_DBFS / 20) * 32768)
         pcm: bytes = np.clip(np.rint(samples), -32768, 32767).astype("<i2").tobytes()
         return pcm + bytes(2 * int(SENTENCE_GAP_S * RATE))
 
@@ -87,7 +87,7 @@ class TurnCall:
 
     def __init__(
         self,
-        settings: Settings,
+        settings: EarSettings,
         room: Room,
         manner: Manner,
         language: str,

@@ -13,12 +13,12 @@ from ....session.session import Session
 from ....testing.call import BareCall
 from ....transports.memory import MemoryTransport
 from .calls import STOPPED_S, TurnCall, silences
-from .endpoints import Caller, spoken
+from .endpoints import Person, spoken
 from .events import MONOLOGUES
 from .line import Line
 from .recogniser import MANNERS
 from .rooms import CONDITIONS, Room
-from .settings import Settings
+from .settings import EarSettings
 
 ECHOES_DB = (-20.0, -30.0)
 LISTEN_S = 60.0
@@ -36,7 +36,7 @@ class EchoResult:
     seconds: float
 
 
-async def play_echo(caller: Caller, settings: Settings, echo_db: float, seed: int = 0) -> EchoResult:
+async def play_echo(caller: Person, settings: EarSettings, echo_db: float, seed: int = 0) -> EchoResult:
     """Return the false stops under an echo. The caller says one turn, and then listens."""
     texts = MONOLOGUES[caller.language]
     seed += caller.seed
@@ -81,7 +81,7 @@ async def _heard_s(processors: list[Processor], pcm: bytes, room: Room) -> float
     return time.process_time() - began
 
 
-async def work_ms(caller: Caller, settings: Settings) -> float:
+async def work_ms(caller: Person, settings: EarSettings) -> float:
     """Return the CPU time of the ear, in milliseconds for each minute of audio: with it and without it.
 
     The least of some rounds. About half of the audio is speech; nobody recognises words in it.

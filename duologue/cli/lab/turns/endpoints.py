@@ -10,11 +10,11 @@ import numpy as np
 
 from .calls import TurnCall
 from .line import STEP_S
-from .recogniser import ERRORS_IN, MANNERS
+from .recogniser import ERRORS_IN, MANNERS, Manner
 from .rooms import CONDITIONS, Room
-from .scripts import Turn, read_script
-from .settings import Settings
-from .voices import RATE, Samples, SpokenWord, Voice, speak, voices
+from .scripts import ScriptTurn, read_script
+from .settings import EarSettings
+from .voices import RATE, Samples, Speaker, SpokenWord, speakers, speech_of
 
 PATIENCE_S = 5.0
 """An end that is not decided within this time is missed."""
@@ -29,7 +29,7 @@ PACES = (0.7, 1.0, 0.85, 1.2, 0.6, 0.9)
 
 @dataclass(frozen=True, slots=True)
 class TurnResult:
-    """What became of a turn. Times are in seconds."""
+    """The outcome of a turn. Times are in seconds."""
 
     language: str
     kind: str
@@ -61,12 +61,12 @@ class SpokenTurn:
         return self.parts[-1][1]
 
 
-def spoken(turn: Turn, voice: Voice, pace: float = 1.0) -> SpokenTurn:
+def spoken(turn: ScriptTurn, voice: Speaker, pace: float = 1.0) -> SpokenTurn:
     """Return a turn in a voice. Its pauses are silent, and longer by the factor `pace`."""
     pieces: list[Samples] = []
     parts, words, at = [], [], 0
     for part, pause in zip(turn.parts, (*turn.pauses_ms, 0), strict=True):
-        speech = speak(part, voice)
+        speech = speech_of(part, voice)
         start = at / RATE
         words += [replace(word, start_s=start + word.start_s, end_s=start + word.end_s) for word in speech.words]
         pieces += [speech.samples, np.zeros(round(pace * pause * RATE / 1000), np.float32)]
@@ -76,61 +76,69 @@ def spoken(turn: Turn, voice: Voice, pace: float = 1.0) -> SpokenTurn:
 
 
 @dataclass(frozen=True, slots=True)
-class Caller:
+class Person:
     """A person of a set: their voice, the level of their speech, and the turns that they say."""
 
     which: str
     language: str
-    voice: Voice
+    voice: Speaker
     level_dbfs: float
     seed: int
-    turns: tuple[Turn, ...]
+    turns: tuple[ScriptTurn, ...]
     pace: float = 1.0
     """The factor of their pauses: some people speak on sooner than others."""
 
 
-def callers(which: str, share: int = 1) -> list[Caller]:
+def callers(which: str, share: int = 1) -> list[Person]:
     """Return the callers of a set. With `share` 3 each says every third of their turns."""
     found = []
     for language in ("en", "es", "de", "hi"):
         turns = read_script(which, language).turns
-        people = voices(which, language)
+        people = speakers(which, language)
         for number, voice in enumerate(people):
             seed = 100 * ("en", "es", "de", "hi").index(language) + number + (5_000 if which == "held-out" else 0)
             level = float(np.random.default_rng([seed, 4]).uniform(-28, -20))
             own = turns[number :: len(people)][::share]
-            found.append(Caller(which, language, voice, level, seed, own, PACES[number % len(PACES)]))
+            found.append(Person(which, language, voice, level, seed, own, PACES[number % len(PACES)]))
     return found
 
 
 async def play_endpoints(
-    caller: Caller, settings: Settings, condition: str, manner: str, seed: int = 0
+    caller: Person, settings: EarSettings, condition: str, manner: str, seed: int = 0
 ) -> list[TurnResult]:
-    """Return what became of a caller's turns."""
-    script = [turn.agent for turn in caller.turns]
-    place = 0
-    end_s = 0.0
-
-    def reply() -> str:
-        """Return the next question, or a word of an agent who thinks that the caller has finished."""
-        if call.now() < end_s:
-            return GO_ON
-        return script[place] if place < len(script) else GO_ON
-
+    """Return the outcome of a caller's turns."""
     seed += caller.seed
     room = Room(CONDITIONS[condition], caller.which, caller.language, caller.level_dbfs, seed)
     said = MANNERS[manner]
     said = replace(said, errors=max(said.errors, ERRORS_IN.get(condition, 0.0)))
-    pool = [word for turn in caller.turns for part in turn.parts for word in part.split() if word[0] != "~"]
-    call = TurnCall(settings, room, said, caller.language, reply, seed=seed, pool=pool)
+    turns = [(turn, spoken(turn, caller.voice, caller.pace)) for turn in caller.turns]
+    return await play_turns(turns, settings, room, said, caller.language, seed)
+
+
+async def play_turns(
+    turns: Sequence[tuple[ScriptTurn, SpokenTurn]],
+    settings: EarSettings,
+    room: Room,
+    manner: Manner,
+    language: str,
+    seed: int,
+) -> list[TurnResult]:
+    """Return the outcome of turns that are said one after the other, each as the answer to its question."""
+    place, end_s = 0, 0.0
+
+    def reply() -> str:
+        """Return the next question, or a word of an agent that believes the turn to be over."""
+        return turns[place][0].agent if call.now() >= end_s and place < len(turns) else GO_ON
+
+    pool = [word.text for _, sound in turns for word in sound.words if not word.filler]
+    call = TurnCall(settings, room, manner, language, reply, seed=seed, pool=pool)
     found: list[TurnResult] = []
     async with call:
         await call.ask()
-        for number, turn in enumerate(caller.turns):
+        for number, (turn, sound) in enumerate(turns):
             await call.waits(lambda: call.agent_busy, 1.5)
             await call.quiet()
             await call.until(call.now() + REACTION_S)
-            sound = spoken(turn, caller.voice, caller.pace)
             place, end_s = number + 1, np.inf
             start = await call.say(room.carried(sound.samples), sound.words)
             end_s = start + sound.end_s
@@ -140,11 +148,11 @@ async def play_endpoints(
             if decided:
                 await call.waits(lambda: call.session.floor.agent_speaking, 3.0)
                 await call.quiet()
-            found.append(_result(call, caller.language, turn, sound, start))
+            found.append(_turn_result(call, language, turn, sound, start))
     return found
 
 
-def _result(call: TurnCall, language: str, turn: Turn, sound: SpokenTurn, start: float) -> TurnResult:
+def _turn_result(call: TurnCall, language: str, turn: ScriptTurn, sound: SpokenTurn, start: float) -> TurnResult:
     end = start + sound.end_s
     result = judged(language, turn.kind, sound.parts, [at - start for at in call.ends.ends if at > start])
     heard = np.flatnonzero(call.audible(end, call.now()))

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .calls import STOPPED_S, TurnCall
-from .endpoints import Caller, spoken
+from .endpoints import Person, spoken
 from .line import STEP_S, audible
-from .noises import SOUNDS, sound
+from .noises import SOUNDS, make_sound
 from .recogniser import ERRORS_IN, MANNERS
 from .rooms import CONDITIONS, Room
 from .scripts import read_script
-from .settings import Settings
-from .voices import RATE, Samples, Speech, SpokenWord, speak
+from .settings import EarSettings
+from .voices import RATE, Samples, SpokenPart, SpokenWord, speech_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -55,7 +55,7 @@ BRIEF = {"en": "All right.", "es": "De acuerdo.", "de": "In Ordnung.", "hi": "рд
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class Disturbance:
     """Something that the caller's microphone picks up while the agent speaks."""
 
     kind: str
@@ -68,7 +68,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class EventResult:
-    """What became of an event. Times are in seconds."""
+    """The outcome of an event. Times are in seconds."""
 
     language: str
     kind: str
@@ -102,23 +102,23 @@ class EventResult:
         return self.interrupted or self.answered
 
 
-def events(caller: Caller, kinds: tuple[str, ...]) -> list[Event]:
+def events(caller: Person, kinds: tuple[str, ...]) -> list[Disturbance]:
     """Return the events of a caller."""
     script, random = read_script(caller.which, caller.language), np.random.default_rng([caller.seed, 6])
     found = []
     if "sound" in kinds:
-        found += [Event("sound", name, sound(name, random)) for name in SOUNDS for _ in range(SOUND_ROUNDS)]
+        found += [Disturbance("sound", name, make_sound(name, random)) for name in SOUNDS for _ in range(SOUND_ROUNDS)]
     groups = {"backchannel": script.backchannels, "interruption": script.interruptions, "aside": script.asides}
     for kind, texts in groups.items():
         if kind in kinds:
             gain_db = ASIDE_DB if kind == "aside" else -3.0 if kind == "backchannel" else 0.0
-            made: list[tuple[str, Speech]] = [(text, speak(text, caller.voice)) for text in texts]
-            found += [Event(kind, text, speech.samples, speech.words, gain_db) for text, speech in made]
+            made: list[tuple[str, SpokenPart]] = [(text, speech_of(text, caller.voice)) for text in texts]
+            found += [Disturbance(kind, text, speech.samples, speech.words, gain_db) for text, speech in made]
     return [found[place] for place in random.permutation(len(found))]
 
 
 async def play_events(
-    caller: Caller, kinds: tuple[str, ...], settings: Settings, condition: str, manner: str, seed: int = 0
+    caller: Person, kinds: tuple[str, ...], settings: EarSettings, condition: str, manner: str, seed: int = 0
 ) -> list[EventResult]:
     """Return what became of a caller's events. The agent begins a long answer before each of them."""
     texts, asked, number = MONOLOGUES[caller.language], False, 0
@@ -154,12 +154,14 @@ async def play_events(
             length = len(event.samples) / RATE
             await call.until(start + length + AFTER_S)
             await call.quiet()
-            found.append(_result(call, caller.language, event, began, start, asks))
+            found.append(_event_result(call, caller.language, event, began, start, asks))
             await call.until(call.now() + 0.7)
     return found
 
 
-def _result(call: TurnCall, language: str, event: Event, began: float, start: float, asks: int) -> EventResult:
+def _event_result(
+    call: TurnCall, language: str, event: Disturbance, began: float, start: float, asks: int
+) -> EventResult:
     end = start + len(event.samples) / RATE
     cuts = [at for at in call.ends.interrupted if start <= at < end + AFTER_S]
     answered = len(call.llm.requests) > asks

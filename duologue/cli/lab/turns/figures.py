@@ -50,7 +50,7 @@ def figure(statistic: Callable[[Any], Any], rows: Iterable[Sequence[float]]) -> 
     return Figure(float(statistic(table)), float(low), float(high))
 
 
-def rate(rows: Iterable[tuple[float, float]], factor: float = 100.0) -> Figure:
+def ratio(rows: Iterable[tuple[float, float]], factor: float = 100.0) -> Figure:
     """Return the events in each 100 chances (or `factor`). A row has the events and the chances of one unit."""
 
     def share(table: Any) -> Any:
@@ -71,47 +71,47 @@ def mean(values: Iterable[float | None]) -> Figure:
     return figure(lambda table: table[..., 0].mean(-1), [(value,) for value in values if value is not None])
 
 
-def _ms(values: Iterable[float | None]) -> list[float | None]:
+def _in_ms(values: Iterable[float | None]) -> list[float | None]:
     return [None if value is None else 1000 * value for value in values]
 
 
 def _share(results: Sequence[R], holds: Callable[[R], bool]) -> Figure:
-    return rate((float(holds(result)), 1.0) for result in results)
+    return ratio((float(holds(result)), 1.0) for result in results)
 
 
 def turn_figures(results: Sequence[TurnResult]) -> dict[str, Figure]:
     """Return the figures of endpoints. A turn is the unit that is drawn."""
-    decisions = _ms(result.decision_s for result in results)
+    decisions = _in_ms(result.decision_s for result in results)
     return {
-        "cut-offs per 100 pauses": rate(
+        "cut-offs per 100 pauses": ratio(
             (float(sum(cut for _, cut in result.pauses)), float(len(result.pauses))) for result in results
         ),
         "ends missed %": _share(results, lambda result: result.decision_s is None),
-        "cuts inside speech": rate(((float(result.cuts_inside), 1.0) for result in results), len(results)),
+        "cuts inside speech": ratio(((float(result.cuts_inside), 1.0) for result in results), len(results)),
         "decision p50 ms": percentile(decisions, 50),
         "decision mean ms": mean(decisions),
         "decision p95 ms": percentile(decisions, 95),
-        "stray ends per 100 turns": rate((float(result.strays), 1.0) for result in results),
+        "stray ends per 100 turns": ratio((float(result.strays), 1.0) for result in results),
         "response rate %": _share(results, lambda result: result.answer_s is not None),
-        "response time ms": percentile(_ms(result.answer_s for result in results), 50),
+        "response time ms": percentile(_in_ms(result.answer_s for result in results), 50),
         "interrupts the caller %": _share(results, lambda result: result.talked_over),
     }
 
 
-def _of(results: Sequence[EventResult], *kinds: str) -> list[EventResult]:
+def _kind(results: Sequence[EventResult], *kinds: str) -> list[EventResult]:
     return [result for result in results if result.kind in kinds]
 
 
 def sound_figures(results: Sequence[EventResult]) -> dict[str, Figure]:
     """Return the figures of sounds, backchannels and words for others."""
-    sounds, backchannels, asides = (_of(results, kind) for kind in ("sound", "backchannel", "aside"))
+    sounds, backchannels, asides = (_kind(results, kind) for kind in ("sound", "backchannel", "aside"))
     return {
         "sounds that stop the agent per 100": _share(sounds, lambda result: result.stopped or result.answered),
         "sounds that leave a seam per 100": _share(sounds, lambda result: result.seam),
         "backchannels that cost the turn per 100": _share(backchannels, lambda result: result.cost_turn),
         "backchannels that stop the agent per 100": _share(backchannels, lambda result: result.stopped),
         "backchannels with an audible seam per 100": _share(backchannels, lambda result: result.seam),
-        "seam p50 ms": percentile(_ms(r.silent_s for r in backchannels if not r.interrupted and r.seam), 50),
+        "seam p50 ms": percentile(_in_ms(r.silent_s for r in backchannels if not r.interrupted and r.seam), 50),
         "answers damaged per 100": _share(results, lambda result: result.damaged),
         "backchannels ignored %": _share(backchannels, lambda result: not (result.stopped or result.answered)),
         "not-for-it ignored %": _share([*sounds, *asides], lambda result: not (result.stopped or result.answered)),
@@ -120,8 +120,8 @@ def sound_figures(results: Sequence[EventResult]) -> dict[str, Figure]:
 
 def interruption_figures(results: Sequence[EventResult]) -> dict[str, Figure]:
     """Return the figures of interruptions."""
-    found = _of(results, "interruption")
-    yields = _ms(result.yield_s for result in found)
+    found = _kind(results, "interruption")
+    yields = _in_ms(result.yield_s for result in found)
     return {
         "yields %": _share(found, lambda result: result.interrupted),
         "interruption to silence p50 ms": percentile(yields, 50),
@@ -132,7 +132,7 @@ def interruption_figures(results: Sequence[EventResult]) -> dict[str, Figure]:
 
 def echo_figures(results: Sequence[EchoResult]) -> dict[str, Figure]:
     """Return the figures of the agent's echo."""
-    return {"false stops per minute": rate(((float(result.stops), result.seconds / 60) for result in results), 1.0)}
+    return {"false stops per minute": ratio(((float(result.stops), result.seconds / 60) for result in results), 1.0)}
 
 
 def as_json(figures: dict[str, Figure]) -> dict[str, Any]:

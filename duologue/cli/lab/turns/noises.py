@@ -15,11 +15,6 @@ if TYPE_CHECKING:
 Random = np.random.Generator
 
 
-def pink(size: int, random: Random) -> Any:
-    """Return noise with an RMS of 1 whose power falls by 3 dB for each octave, from 50 Hz on."""
-    return _shaped(size, random, lambda f: np.where(f >= 50, 1 / np.sqrt(np.maximum(f, 50)), 0.0))
-
-
 def _shaped(size: int, random: Random, weight: Callable[[Any], Any]) -> Any:
     spectrum = np.fft.rfft(random.standard_normal(size)) * weight(np.fft.rfftfreq(size, 1 / RATE))
     made = np.fft.irfft(spectrum, size)
@@ -35,7 +30,7 @@ def _fall(size: int, attack_s: float, decay_s: float) -> Any:
     return np.minimum(1, at / attack_s) * np.exp(-np.maximum(0, at - attack_s) / decay_s)
 
 
-def _size(random: Random, low_s: float, high_s: float) -> int:
+def _length(random: Random, low_s: float, high_s: float) -> int:
     return int(random.uniform(low_s, high_s) * RATE)
 
 
@@ -49,16 +44,16 @@ def cough(random: Random) -> Any:
     """Return one to three bursts of breath, with some voice in their ends."""
     parts = []
     for _ in range(random.integers(1, 4)):
-        size = _size(random, 0.18, 0.34)
+        size = _length(random, 0.18, 0.34)
         burst = _band(size, random, 350, 2_800) * _fall(size, 0.008, random.uniform(0.05, 0.1))
         voice = _voiced(size, random.uniform(140, 320), random) * _fall(size, 0.06, 0.08)
-        parts += [burst + random.uniform(0, 0.35) * voice, np.zeros(_size(random, 0.05, 0.22))]
+        parts += [burst + random.uniform(0, 0.35) * voice, np.zeros(_length(random, 0.05, 0.22))]
     return np.concatenate(parts[:-1])
 
 
 def throat(random: Random) -> Any:
     """Return a cleared throat: rough and low."""
-    size = _size(random, 0.3, 0.6)
+    size = _length(random, 0.3, 0.6)
     rough = 0.6 + 0.4 * np.sign(np.sin(2 * np.pi * random.uniform(35, 70) * np.arange(size) / RATE))
     return (
         (_band(size, random, 200, 1_400) + 0.4 * _voiced(size, random.uniform(80, 130), random))
@@ -69,7 +64,7 @@ def throat(random: Random) -> Any:
 
 def sneeze(random: Random) -> Any:
     """Return a breath in, and a burst."""
-    breath_in, burst = _size(random, 0.3, 0.5), _size(random, 0.25, 0.4)
+    breath_in, burst = _length(random, 0.3, 0.5), _length(random, 0.25, 0.4)
     return np.concatenate(
         (
             0.12 * _band(breath_in, random, 700, 5_000) * np.linspace(0, 1, breath_in),
@@ -80,13 +75,13 @@ def sneeze(random: Random) -> Any:
 
 def breath(random: Random) -> Any:
     """Return a breath into the microphone."""
-    size = _size(random, 0.4, 1.0)
+    size = _length(random, 0.4, 1.0)
     return _band(size, random, 500, 3_500) * np.hanning(size)
 
 
 def door(random: Random) -> Any:
     """Return a door that falls shut, and its latch."""
-    size = _size(random, 0.4, 0.7)
+    size = _length(random, 0.4, 0.7)
     thump = np.sin(2 * np.pi * random.uniform(55, 110) * np.arange(size) / RATE) * _fall(size, 0.004, 0.09)
     slam = _band(size, random, 80, 900) * _fall(size, 0.003, 0.06)
     latch = np.roll(_band(size, random, 1_500, 5_000) * _fall(size, 0.001, 0.012), int(0.12 * RATE))
@@ -95,18 +90,18 @@ def door(random: Random) -> Any:
 
 def keys(random: Random) -> Any:
     """Return a keyboard for one to two seconds."""
-    made = np.zeros(_size(random, 1.0, 2.0))
+    made = np.zeros(_length(random, 1.0, 2.0))
     at = 0
     while at < len(made) - RATE // 25:
         click = _band(RATE // 25, random, 1_000, 6_000) * _fall(RATE // 25, 0.001, 0.006)
         made[at : at + len(click)] += random.uniform(0.5, 1) * click
-        at += _size(random, 0.07, 0.22)
+        at += _length(random, 0.07, 0.22)
     return made
 
 
 def cup(random: Random) -> Any:
     """Return a cup that is put down: partials that ring."""
-    size = _size(random, 0.25, 0.5)
+    size = _length(random, 0.25, 0.5)
     at = np.arange(size) / RATE
     ring = sum(np.sin(2 * np.pi * random.uniform(1_200, 5_500) * at) * random.uniform(0.3, 1) for _ in range(5))
     return ring * _fall(size, 0.001, random.uniform(0.03, 0.1))
@@ -114,14 +109,14 @@ def cup(random: Random) -> Any:
 
 def chair(random: Random) -> Any:
     """Return a chair that is moved: a scrape that stutters."""
-    size = _size(random, 0.4, 0.9)
+    size = _length(random, 0.4, 0.9)
     stutter = 0.5 + 0.5 * np.sin(2 * np.pi * np.cumsum(random.uniform(12, 30) * np.ones(size)) / RATE)
     return _band(size, random, 250, 1_800) * stutter * np.hanning(size)
 
 
 def bump(random: Random) -> Any:
     """Return a telephone that is knocked or shifted."""
-    size = _size(random, 0.1, 0.25)
+    size = _length(random, 0.1, 0.25)
     return _band(size, random, 60, 1_200) * _fall(size, 0.002, 0.03)
 
 
@@ -139,7 +134,7 @@ SOUNDS: dict[str, tuple[Callable[[Random], Any], float]] = {
 """Each sound with its level in dB, relative to the caller's speech; it varies by 4 dB either way."""
 
 
-def sound(name: str, random: Random) -> Samples:
+def make_sound(name: str, random: Random) -> Samples:
     """Return a sound, with a level of 1 for one that is as loud as speech."""
     make, level_db = SOUNDS[name]
     made = make(random)

@@ -52,7 +52,7 @@ REVISION_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class _Heard:
+class _KnownWord:
     """A word on the call's clock."""
 
     text: str
@@ -71,7 +71,7 @@ class ScriptedSTT(STT):
         super().__init__()
         self._manner, self._pool = manner, tuple(pool)
         self._random = np.random.default_rng([seed, 3])
-        self._spoken: list[_Heard] = []
+        self._spoken: list[_KnownWord] = []
         self._shown = ""
         self.texts: list[tuple[float, float, str]] = []
         """The final texts, each with the session times at which its audio begins and ends."""
@@ -92,7 +92,7 @@ class ScriptedSTT(STT):
                 continue
             ready = start_s + word.end_s + delay + last * manner.late_s
             right = ready + REVISION_S * (revised < manner.revised)
-            self._spoken.append(_Heard(text, wrong, start_s + (word.start_s + word.end_s) / 2, ready, right))
+            self._spoken.append(_KnownWord(text, wrong, start_s + (word.start_s + word.end_s) / 2, ready, right))
 
     async def begin(self) -> None:
         """Begin an utterance, and forget the words from before it."""
@@ -128,6 +128,6 @@ class ScriptedSTT(STT):
         last = next((frame for frame in reversed(frames) if isinstance(frame, UserAudio)), None)
         return (first.at, last.at + last.duration_s) if first and last else (self._speech.began_at, 0.0)
 
-    def _words(self) -> list[_Heard]:
+    def _words(self) -> list[_KnownWord]:
         start, end = self._range()
         return [word for word in self._spoken if start <= word.middle_s < end]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ....audio.resample import Resampler
-from .noises import pink
+from ..clips import pink
 from .scripts import read_script
-from .voices import RATE, speak, voices
+from .voices import RATE, speakers, speech_of
 
 if TYPE_CHECKING:
     from .voices import Samples
@@ -70,7 +70,8 @@ class Room:
         if condition.snr_db is None:
             noise, level = self._random.standard_normal(size), 10 ** (QUIET_DBFS / 20)
         else:
-            noise = _babble(which, language, seed % 4) if condition.babble else pink(size, self._random)
+            noise = _talkers(which, language, seed % 4) if condition.babble else pink(size, self._random)
+            noise = noise / np.sqrt((noise**2).mean())
             level = self._level * 10 ** (-condition.snr_db / 20)
         self._noise = noise * level
         self._place = 0
@@ -111,16 +112,16 @@ class Room:
 
 
 @lru_cache(maxsize=64)
-def _babble(which: str, language: str, seed: int) -> Any:
-    """Return the voices of `TALKERS` people at once, with an RMS of 1."""
+def _talkers(which: str, language: str, seed: int) -> Any:
+    """Return the voices of `TALKERS` people at once."""
     random = np.random.default_rng([seed, 2])
     texts: Sequence[str] = [" ".join(turn.parts) for turn in read_script(which, language).turns]
     size = BACKGROUND_S * RATE
     mixed = np.zeros(size)
     for talker in range(TALKERS):
-        people = voices(which, language)
+        people = speakers(which, language)
         said = np.concatenate(
-            [speak(texts[i], people[talker % len(people)]).samples for i in random.permutation(len(texts))[:5]]
+            [speech_of(texts[i], people[talker % len(people)]).samples for i in random.permutation(len(texts))[:5]]
         )
         mixed += said[(np.arange(size) + random.integers(len(said))) % len(said)]
-    return mixed / np.sqrt((mixed**2).mean())
+    return mixed

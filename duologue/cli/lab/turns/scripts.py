@@ -25,7 +25,7 @@ _PAUSE = re.compile(r"\s*\[(\d+)\]\s*")
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class ScriptTurn:
     """A turn of the caller: its parts, with a pause in milliseconds between each two of them."""
 
     kind: str
@@ -37,10 +37,10 @@ class Turn:
 
 @dataclass(frozen=True, slots=True)
 class Script:
-    """What the callers of one language say."""
+    """The lines of the callers of one language."""
 
     language: str
-    turns: tuple[Turn, ...]
+    turns: tuple[ScriptTurn, ...]
     backchannels: tuple[str, ...]
     """Said while the agent speaks, to show attention."""
     interruptions: tuple[str, ...]
@@ -71,14 +71,14 @@ def parse_script(language: str, text: str) -> Script:
             section.append(line)
     return Script(
         language,
-        tuple(map(_turn, found["turns"])),
+        tuple(map(_parsed_turn, found["turns"])),
         tuple(found["backchannels"]),
         tuple(found["interruptions"]),
         tuple(found["asides"]),
     )
 
 
-def _turn(line: str) -> Turn:
+def _parsed_turn(line: str) -> ScriptTurn:
     fields = [field.strip() for field in line.split("|")]
     if len(fields) != 3 or fields[0] not in KINDS or not all(fields):
         raise BadInput(f"a turn is 'kind | the agent's words | the turn', its kind one of {', '.join(KINDS)}: {line}")
@@ -86,4 +86,4 @@ def _turn(line: str) -> Turn:
     parts, pauses = tuple(pieces[::2]), tuple(map(int, pieces[1::2]))
     if not all(parts):
         raise BadInput(f"a pause stands between words: {line}")
-    return Turn(fields[0], fields[1], parts, pauses)
+    return ScriptTurn(fields[0], fields[1], parts, pauses)

@@ -1,4 +1,4 @@
-"""`Settings`: the ear under test, from assignments like "silence_ms=400 min_words=2"."""
+"""`EarSettings`: the ear under test, from assignments like "silence_ms=400 min_words=2"."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _DETECTORS: dict[str, Callable[[], Detector | None]] = {"webrtc": lambda: None, 
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class EarSettings:
     """The settings that are not defaults, each with its part of the ear.
 
     The options are `detector` (webrtc or silero), `turn_model` (a file for `SmartTurn`), `echo_cancellation` (true) and
@@ -69,7 +69,7 @@ class Settings:
         return self.text or "defaults"
 
 
-def parse_settings(text: str) -> Settings:
+def parse_settings(text: str) -> EarSettings:
     """Return the settings in a text. Raises BadInput for an unknown name, one of several parts, or a wrong value.
 
     A name of several parts is written with its part: "interruption.min_speech_ms=100".
@@ -85,7 +85,7 @@ def parse_settings(text: str) -> Settings:
         if len(parts) > 1:
             raise BadInput(f"{word!r} may be of {' or '.join(parts)}: write {parts[0]}.{word}")
         given.append((parts[0], short, _value(value)))
-    settings = Settings(" ".join(text.split()), tuple(given))
+    settings = EarSettings(" ".join(text.split()), tuple(given))
     try:
         settings.ear()
     except TypeError as error:
@@ -93,16 +93,16 @@ def parse_settings(text: str) -> Settings:
     return settings
 
 
-def expanded(texts: Sequence[str]) -> list[Settings]:
+def expanded(texts: Sequence[str]) -> list[EarSettings]:
     """Return the settings in several texts. A value with commas stands for several settings."""
     found = []
     for text in texts:
-        words = [[f"{name}{equals}{one}" for one in value.split(",")] for name, equals, value in _split(text)]
+        words = [[f"{name}{equals}{one}" for one in value.split(",")] for name, equals, value in _assignments(text)]
         found += [parse_settings(" ".join(chosen)) for chosen in itertools.product(*words)]
     return found
 
 
-def _split(text: str) -> Iterator[tuple[str, str, str]]:
+def _assignments(text: str) -> Iterator[tuple[str, str, str]]:
     return (word.partition("=") for word in text.split())
 
 

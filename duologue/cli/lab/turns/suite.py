@@ -12,10 +12,10 @@ from typing import Literal, get_args
 
 from ....testing.clock import run
 from .echo import ECHOES_DB, EchoResult, play_echo, work_ms
-from .endpoints import Caller, TurnResult, callers, play_endpoints
+from .endpoints import Person, TurnResult, callers, play_endpoints
 from .events import EventResult, play_events
 from .rooms import ADVERSE
-from .settings import Settings
+from .settings import EarSettings
 
 Part = Literal["endpoints", "sounds", "interruptions", "echo"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -26,7 +26,7 @@ Found = list[TurnResult] | list[EventResult] | list[EchoResult]
 
 
 @dataclass(frozen=True, slots=True)
-class Results:
+class Measured:
     """All results, by the name of the line or the manner of the recogniser."""
 
     turns: dict[str, list[TurnResult]] = field(default_factory=dict)
@@ -35,14 +35,14 @@ class Results:
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class TurnPlay:
     """One call."""
 
     part: Part
     name: str
     """The line, the manner of the recogniser, or the echo."""
-    caller: Caller
-    settings: Settings
+    caller: Person
+    settings: EarSettings
     seed: int = 0
 
     def run(self) -> Found:
@@ -57,39 +57,43 @@ class Job:
         return run(partial(play_events, caller, kinds, settings, self.name, "plain", seed))
 
 
-def jobs(which: str, settings: Settings, parts: Sequence[Part], *, quick: bool, lines: Sequence[str] = ()) -> list[Job]:
+def jobs(
+    which: str, settings: EarSettings, parts: Sequence[Part], *, quick: bool, lines: Sequence[str] = ()
+) -> list[TurnPlay]:
     """Return the calls of a set. `lines` are the lines and manners of the endpoints, by default all."""
     people = callers(which, QUICK_SHARE if quick else 1)
     few = people[:: 3 if quick else 1]
     lines = lines or (("clean", "10 dB") if quick else ("clean", *RECOGNISERS, *ADVERSE))
-    found: list[Job] = []
+    found: list[TurnPlay] = []
     for part in parts:
         if part == "endpoints":
-            found += [Job(part, line, one, settings) for line in lines for one in people]
+            found += [TurnPlay(part, line, one, settings) for line in lines for one in people]
         elif part == "echo":
-            found += [Job(part, f"{echo_db:g} dB", one, settings) for echo_db in ECHOES_DB for one in few[::2]]
+            found += [TurnPlay(part, f"{echo_db:g} dB", one, settings) for echo_db in ECHOES_DB for one in few[::2]]
         else:
             found += [
-                Job(part, line, one, settings) for line in (("clean",) if quick else ("clean", "20 dB")) for one in few
+                TurnPlay(part, line, one, settings)
+                for line in (("clean",) if quick else ("clean", "20 dB"))
+                for one in few
             ]
     return found
 
 
-def play(found: Sequence[Job], processes: int = 0) -> Iterator[tuple[Job, Found]]:
+def play(found: Sequence[TurnPlay], processes: int = 0) -> Iterator[tuple[TurnPlay, Found]]:
     """Play all calls and yield their results in order. `processes` is by default the number of cores, at most 4."""
     processes = min(processes or min(os.cpu_count() or 1, 4), len(found))
     if processes <= 1:
         yield from ((job, job.run()) for job in found)
         return
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        yield from zip(found, pool.map(Job.run, found), strict=True)
+        yield from zip(found, pool.map(TurnPlay.run, found), strict=True)
 
 
-def measure(found: Sequence[Job], processes: int = 0) -> dict[Settings, Results]:
+def measure(found: Sequence[TurnPlay], processes: int = 0) -> dict[EarSettings, Measured]:
     """Play all calls. Returns the results of each settings."""
-    measured: dict[Settings, Results] = {}
+    measured: dict[EarSettings, Measured] = {}
     for job, results in play(found, processes):
-        own = measured.setdefault(job.settings, Results())
+        own = measured.setdefault(job.settings, Measured())
         for result in results:
             if isinstance(result, TurnResult):
                 own.turns.setdefault(job.name, []).append(result)
@@ -100,6 +104,6 @@ def measure(found: Sequence[Job], processes: int = 0) -> dict[Settings, Results]
     return measured
 
 
-def cpu_ms(which: str, settings: Settings) -> float:
+def cpu_ms(which: str, settings: EarSettings) -> float:
     """Return the CPU time of the ear in milliseconds for each minute of audio."""
     return run(partial(work_ms, callers(which)[0], settings))

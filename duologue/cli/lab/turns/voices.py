@@ -34,7 +34,7 @@ _PUNCTUATION = ".,;:!?¿¡।…\"'()"
 
 
 @dataclass(frozen=True, slots=True)
-class Voice:
+class Speaker:
     """A voice. `name` is espeak-ng's, or "joe", the voice of the extra `models`."""
 
     name: str
@@ -55,7 +55,7 @@ class SpokenWord:
 
 
 @dataclass(frozen=True, slots=True)
-class Speech:
+class SpokenPart:
     """A part that was spoken without a pause: from its first to its last sound, with an RMS of 1."""
 
     samples: Samples
@@ -70,42 +70,42 @@ class Speech:
 _ESPEAK = {
     "dev": {
         "en": (
-            Voice("en-us+f2", 165, 55),
-            Voice("en-gb", 180, 40),
-            Voice("en-us+m3", 150, 45),
-            Voice("en-gb-scotland+f4", 175, 60),
-            Voice("en-us+m7", 195, 35),
+            Speaker("en-us+f2", 165, 55),
+            Speaker("en-gb", 180, 40),
+            Speaker("en-us+m3", 150, 45),
+            Speaker("en-gb-scotland+f4", 175, 60),
+            Speaker("en-us+m7", 195, 35),
         ),
-        "es": (Voice("es+f2", 170, 55), Voice("es-419+m3", 160, 40)),
-        "de": (Voice("de+f4", 165, 60), Voice("de+m2", 155, 40)),
-        "hi": (Voice("hi+f2", 160, 55), Voice("hi+m3", 150, 45)),
+        "es": (Speaker("es+f2", 170, 55), Speaker("es-419+m3", 160, 40)),
+        "de": (Speaker("de+f4", 165, 60), Speaker("de+m2", 155, 40)),
+        "hi": (Speaker("hi+f2", 160, 55), Speaker("hi+m3", 150, 45)),
     },
     "held-out": {
         "en": (
-            Voice("en-gb-x-rp+f3", 172, 50),
-            Voice("en-us+m1", 160, 50),
-            Voice("en-gb-x-gbclan+f1", 155, 58),
-            Voice("en-us+f5", 190, 62),
-            Voice("en-029+m5", 168, 38),
+            Speaker("en-gb-x-rp+f3", 172, 50),
+            Speaker("en-us+m1", 160, 50),
+            Speaker("en-gb-x-gbclan+f1", 155, 58),
+            Speaker("en-us+f5", 190, 62),
+            Speaker("en-029+m5", 168, 38),
         ),
-        "es": (Voice("es+m1", 175, 45), Voice("es-419+f3", 150, 58)),
-        "de": (Voice("de+m5", 178, 38), Voice("de+f1", 160, 56)),
-        "hi": (Voice("hi+m1", 165, 40), Voice("hi+f5", 155, 60)),
+        "es": (Speaker("es+m1", 175, 45), Speaker("es-419+f3", 150, 58)),
+        "de": (Speaker("de+m5", 178, 38), Speaker("de+f1", 160, 56)),
+        "hi": (Speaker("hi+m1", 165, 40), Speaker("hi+f5", 155, 60)),
     },
 }
-_JOE = {"dev": Voice("joe", 170, lift=1.13), "held-out": Voice("joe", 185)}
+_JOE = {"dev": Speaker("joe", 170, lift=1.13), "held-out": Speaker("joe", 185)}
 _AGENT = {"en": "en-us+f3", "es": "es+f3", "de": "de+f3", "hi": "hi+f3"}
 
 
-def voices(which: str, language: str) -> tuple[Voice, ...]:
+def speakers(which: str, language: str) -> tuple[Speaker, ...]:
     """Return the voices of a set in a language: no voice is in both sets."""
     found = _ESPEAK[which][language]
     return (*found, _JOE[which]) if language == "en" and joe() else found
 
 
-def agent_voice(language: str) -> Voice:
+def agent_voice(language: str) -> Speaker:
     """Return the agent's voice."""
-    return Voice(_AGENT[language], 175, 52)
+    return Speaker(_AGENT[language], 175, 52)
 
 
 @lru_cache
@@ -125,14 +125,14 @@ def cache_folder() -> Path:
 
 
 @lru_cache(maxsize=4096)
-def speak(text: str, voice: Voice) -> Speech:
+def speech_of(text: str, voice: Speaker) -> SpokenPart:
     """Return the speech of a text, from the cache if it is there. Raises MissingExtra without the extra `local`."""
     key = hashlib.sha256(msgspec.json.encode([_VERSION, text, asdict(voice)])).hexdigest()[:24]
     path = cache_folder() / f"{key}.npz"
     try:
         with np.load(path) as kept:
             words = msgspec.json.decode(kept["words"].tobytes(), type=list[SpokenWord])
-            return Speech(kept["samples"].astype(np.float32), tuple(words))
+            return SpokenPart(kept["samples"].astype(np.float32), tuple(words))
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, msgspec.DecodeError):
         pass
     made = _made(text, voice)
@@ -142,10 +142,10 @@ def speak(text: str, voice: Voice) -> Speech:
         partly, samples=made.samples.astype(np.float16), words=np.frombuffer(msgspec.json.encode(made.words), np.uint8)
     )
     partly.replace(path)
-    return Speech(made.samples.astype(np.float16).astype(np.float32), made.words)
+    return SpokenPart(made.samples.astype(np.float16).astype(np.float32), made.words)
 
 
-def _made(text: str, voice: Voice) -> Speech:
+def _made(text: str, voice: Speaker) -> SpokenPart:
     tokens = [token for token in text.split() if token.strip(_PUNCTUATION + "~")]
     plain = " ".join(token.lstrip("~") for token in tokens)
     if plain[-1] not in ".!?।":
@@ -159,13 +159,13 @@ def _made(text: str, voice: Voice) -> Speech:
         SpokenWord(token.lstrip("~").strip(_PUNCTUATION), start, end, token.startswith("~"))
         for token, (start, end) in zip(tokens, times, strict=True)
     )
-    return Speech(samples.astype(np.float32), words)
+    return SpokenPart(samples.astype(np.float32), words)
 
 
 Times = list[tuple[float, float]]
 
 
-def _espeak_says(text: str, voice: Voice) -> tuple[Any, Times]:
+def _espeak_says(text: str, voice: Speaker) -> tuple[Any, Times]:
     from ....services.local.synthesizer import ESPEAK_RATE, Synthesizer
 
     pcm, marks, at = b"", [], 0
@@ -181,25 +181,25 @@ def _espeak_says(text: str, voice: Voice) -> tuple[Any, Times]:
         inside = [mark for mark in marks if mark[0] < end and mark[1] > place] or [marks[-1]]
         times.append((inside[0][2], inside[-1][3]))
         place = end + 1
-    return _floats(pcm, ESPEAK_RATE), times
+    return _at_rate(pcm, ESPEAK_RATE), times
 
 
-def _joe_says(text: str, voice: Voice) -> tuple[Any, Times]:
+def _joe_says(text: str, voice: Speaker) -> tuple[Any, Times]:
     from ....services.piper.options import PiperOptions
     from ....services.piper.voices import voice_file
 
     # Without noise the voice says the same each time.
     options = PiperOptions(speed=voice.rate_wpm / 175, noise_scale=0.0, noise_w_scale=0.0)
     file = voice_file(joe(), cuda=False, threads=1)
-    samples = _floats(b"".join(file.speak(text, None, options, file.sample_rate)), file.sample_rate)
-    first, last = _sound(samples)
+    samples = _at_rate(b"".join(file.speak(text, None, options, file.sample_rate)), file.sample_rate)
+    first, last = _extent(samples)
     tokens = text.split(" ")
     lengths = np.cumsum([0, *(len(token) + 1 for token in tokens)])
     marks = (first + (last - first) * lengths / lengths[-1]) / RATE  # it has no word times: estimated by length
     return samples, list(zip(marks[:-1].tolist(), marks[1:].tolist(), strict=True))
 
 
-def _floats(pcm: bytes, rate: int) -> Any:
+def _at_rate(pcm: bytes, rate: int) -> Any:
     resampler = Resampler(rate, RATE)
     pcm = resampler.process(pcm) + resampler.flush()
     return np.frombuffer(pcm, "<i2").astype(np.float64) / 32768
@@ -216,7 +216,7 @@ def _loud(samples: Any) -> Any:
     return levels >= levels.max() * 10 ** (-QUIET_DB / 20)
 
 
-def _sound(samples: Any) -> tuple[int, int]:
+def _extent(samples: Any) -> tuple[int, int]:
     """Return the first sample of the sound, and the one after its last."""
     loud = np.flatnonzero(_loud(samples))
     return int(loud[0]) * _FRAME, int(loud[-1] + 1) * _FRAME
@@ -224,7 +224,7 @@ def _sound(samples: Any) -> tuple[int, int]:
 
 def _tightened(samples: Any, times: Times) -> tuple[Any, Times]:
     """Cut the silence at both ends, and shorten the silences within."""
-    first, last = _sound(samples)
+    first, last = _extent(samples)
     kept = np.zeros(len(samples), bool)
     kept[first:last] = True
     quiet = ~_loud(samples[first:last])
