@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from .processors.cleaning import NoiseSuppression as NoiseSuppression
     from .processors.handoff.handoff import Handoff as Handoff
     from .processors.kernel.host import Deadlines as Deadlines
+    from .processors.life import CallLimit as CallLimit
+    from .processors.life import IdlePrompts as IdlePrompts
     from .processors.pipeline import Pipeline as Pipeline
     from .processors.processor import Processor as Processor
     from .processors.processor import handles as handles
@@ -87,6 +89,7 @@ _HOMES = {
     "processors.cleaning": "EchoCancellation NoiseSuppression",
     "processors.handoff.handoff": "Handoff",
     "processors.kernel.host": "Deadlines",
+    "processors.life": "CallLimit IdlePrompts",
     "processors.pipeline": "Pipeline",
     "processors.processor": "Processor handles",
     "processors.recorder": "Recorder",

@@ -16,6 +16,7 @@ import examples.engines
 import examples.handoff
 import examples.hello
 import examples.hooks
+import examples.idle
 import examples.own_processor
 import examples.tool
 from duologue import Pipeline, Session, Tools
@@ -86,6 +87,12 @@ def talkers(session: Session) -> list[str]:
     return [item.agent for item in session.conversation if item.kind == "message" and item.role == "agent"]
 
 
+async def test_idle() -> None:
+    session = await examples.idle.main()
+    prompts = ["Are you still there?", "Hello?", "I will hang up now. Goodbye."]
+    assert said(session, "agent") == ["Hello! What can I do for you?", *prompts]
+
+
 async def test_eager(capsys: pytest.CaptureFixture[str]) -> None:
     late_ms, early_ms = await examples.eager.main()
     assert late_ms - early_ms > 300
@@ -106,6 +113,8 @@ async def test_engines_on_the_cascade() -> None:
         ("elevenlabs", "openai-responses", "deepgram"),
         ("openai", "gemini", "deepgram-flux"),
         ("openai-file", "openai", "elevenlabs-http"),
+        ("assemblyai", "openai-responses", "cartesia"),
+        ("cartesia", "gemini", "cartesia"),
     ],
 )
 async def test_cascade_on_scripted_vendors(stt: str, llm: str, tts: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -121,13 +121,26 @@ class Floor:
         """True while the latest sound is a voice, if only for a moment: speech may begin. A detector sets it."""
         self.expected: Expected | None = None
         """What the caller's next turn probably is. `Session.expect` sets it, the end of the turn clears it."""
-        self.touched: Callable[[], None] = lambda: None
-        """Called at every sign of life. Code that changes one of the attributes above calls it too."""
         self._working: frozenset[int] = frozenset()
         self._protected: frozenset[int] = frozenset()
         self._scopes: dict[TurnScope, None] = {}
         self._holds = Holds()
         self._voice_listeners: tuple[VoiceListener, ...] = ()
+        self._life_listeners: tuple[Callable[[], None], ...] = ()
+
+    def touched(self) -> None:
+        """Record a sign of life. Code that changes one of the attributes above calls it too."""
+        for listener in self._life_listeners:
+            listener()
+
+    def on_life(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener` at every sign of life of either side. Returns a function that removes it."""
+        self._life_listeners = (*self._life_listeners, listener)
+
+        def stop() -> None:
+            self._life_listeners = tuple(other for other in self._life_listeners if other != listener)
+
+        return stop
 
     def watch_idle(self, idle_s: float, on: Callable[[type[Any], Callable[[Any], None]], object]) -> None:
         """Broadcast `Idle` from now on, as `IdleClock` says."""
@@ -383,15 +396,16 @@ class IdleClock:
         self._idle_s = idle_s
         self._broadcast = broadcast
         self._timer: asyncio.TimerHandle | None = None
+        self._stop_listening: Callable[[], None] = lambda: None
         on(SessionStarted, self._start)
         on(SessionEnding, self._stop)
 
     def _start(self, signal: SessionStarted) -> None:
-        self._floor.touched = self._touch
+        self._stop_listening = self._floor.on_life(self._touch)
         self._touch()
 
     def _stop(self, signal: SessionEnding) -> None:
-        self._floor.touched = lambda: None
+        self._stop_listening()
         if self._timer is not None:
             self._timer.cancel()
 

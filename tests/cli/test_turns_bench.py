@@ -195,7 +195,7 @@ def test_the_parts_of_a_recording_are_loud_and_its_pauses_quiet() -> None:
 
 
 def test_an_interruption_stops_the_agent_and_is_heard_from_its_start() -> None:
-    ear = parse_settings("interruption.min_speech_ms=200 resume_after_ms=none")
+    ear = parse_settings("speaking.min_speech_ms=200 speaking.sure_ms=0")
     results = run(partial(play_events, someone(TURN), ("interruption",), ear, "clean", "plain"))
     assert len(results) == len(read_script("dev", "en").interruptions)
     assert all(result.interrupted and result.whole for result in results)
@@ -221,7 +221,7 @@ def test_rates_count_events_in_chances() -> None:
 
 
 @given(st.lists(st.floats(0, 5_000), min_size=1, max_size=40))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_an_interval_has_the_figure_of_equal_values(values: list[float]) -> None:
     found = percentile([values[0]] * len(values), 50)
     assert found.low == found.value == found.high == values[0]
@@ -292,11 +292,11 @@ def test_the_silences_of_a_voice_are_those_between_its_sounds() -> None:
 
 
 def test_settings_find_their_part() -> None:
-    found = parse_settings("silence_ms=400 interruption.min_speech_ms=100 resume_after_ms=none")
+    found = parse_settings("silence_ms=400 speaking.min_speech_ms=100 thinking.resume_after_ms=none")
     assert found.given == (
         ("endpointing", "silence_ms", 400),
-        ("interruption", "min_speech_ms", 100),
-        ("interruption", "resume_after_ms", None),
+        ("speaking", "min_speech_ms", 100),
+        ("thinking", "resume_after_ms", None),
     )
     assert [one.text for one in expanded(["silence_ms=400,600 stop_ms=200"])] == [
         "silence_ms=400 stop_ms=200",

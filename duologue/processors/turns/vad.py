@@ -104,6 +104,7 @@ class Vad(Processor):
     async def open(self) -> None:
         """Take the clock and the floor of the session."""
         self._floor = self.session.floor
+        self._ear = self.session.audio.ear
         self._now = asyncio.get_running_loop().time
 
     async def close(self) -> None:
@@ -184,6 +185,8 @@ class Vad(Processor):
         pcm = frame.audio
         if frame.channels != 1:
             pcm = downmix(pcm, frame.channels)
+        if self._ear.listeners:
+            self._ear.hear(pcm, frame.sample_rate, start)
         fed = self._fed
         self._fed += len(pcm) // 2
         if self._speaking and start - self._voiced_until > self._stop_s + STALL_S:

@@ -37,6 +37,9 @@ class NativeService(Answers):
     model: str = ""
     extra: str = ""
     """The extra that installs the service's packages."""
+    eager_starts: int = 2
+    """Answers that are begun in a turn of the caller before its end is certain; 0 begins none. One that is thrown away
+    costs the tokens of its request, and of the answer until it was cancelled."""
     replaceable: bool = False
     """True if another engine takes the call when this one is lost."""
 
@@ -158,7 +161,7 @@ class ProviderMemory:
         self._due: dict[str, None] = {}  # ids, in the order in which they became due
         self._stop: Callable[[], None] | None = None
         self.resumed = False
-        """True if the session in use was resumed by a handle. Such a session is not sent a replay."""
+        """True if the session in use was resumed by a handle, which rules out a replay."""
 
     def start(self, handle: str = "") -> None:
         """Follow the log. A handle that is given here stands for the whole log as it is now."""

@@ -403,7 +403,7 @@ async def converse(steps: list[Step]) -> tuple[EarsCall, list[float]]:
     return call, told
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(st.lists(STEPS, max_size=14))
 def test_each_turn_ends_once_neither_early_nor_late(steps: list[Step]) -> None:
     call, told = clock.run(converse, steps)

@@ -1,11 +1,11 @@
-"""`EarSettings`: the ear under test, from assignments like "silence_ms=400 min_words=2"."""
+"""`EarSettings`: the ear under test, from assignments like "silence_ms=400 speaking.min_words=2"."""
 
 from __future__ import annotations
 
 import inspect
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from ....audio.silero import SileroVad
@@ -13,8 +13,9 @@ from ....audio.vad import Detector
 from ....errors import BadInput
 from ....processors.cleaning import EchoCancellation, NoiseSuppression
 from ....processors.processor import Processor
+from ....processors.turns.acoustics import SoundPolicy
 from ....processors.turns.endpointing import Endpointing
-from ....processors.turns.interruption import Interruption, InterruptionPolicy
+from ....processors.turns.interruption import Evidence, Interruption, InterruptionPolicy
 from ....processors.turns.policy import EndpointingPolicy
 from ....processors.turns.smart_turn import SmartTurn
 from ....processors.turns.vad import Vad
@@ -27,7 +28,10 @@ def _names(part: Any) -> set[str]:
 _PARTS = {
     "vad": _names(Vad),
     "endpointing": {field.name for field in fields(EndpointingPolicy)} - {"lexicon"},
-    "interruption": {field.name for field in fields(InterruptionPolicy)},
+    "interruption": {"enabled", "max_hold_s", "language"},
+    "speaking": {field.name for field in fields(Evidence)},
+    "thinking": {field.name for field in fields(Evidence)},
+    "sounds": {field.name for field in fields(SoundPolicy)},
     "options": {"detector", "turn_model", "echo_cancellation", "noise_db"},
 }
 _DETECTORS: dict[str, Callable[[], Detector | None]] = {"webrtc": lambda: None, "silero": SileroVad}
@@ -55,12 +59,19 @@ class EarSettings:
         name, noise_db, path = (options.get(key) for key in ("detector", "noise_db", "turn_model"))
         if name not in (None, *_DETECTORS):
             raise BadInput(f"detector is {name!r}: it is one of {', '.join(_DETECTORS)}")
+        interruption = InterruptionPolicy(**parts["interruption"], sounds=SoundPolicy(**parts["sounds"]))
         return [
             *([EchoCancellation()] if options.get("echo_cancellation") else []),
             *([NoiseSuppression(reduction_db=noise_db)] if noise_db else []),
             Vad(_DETECTORS[name or "webrtc"](), **parts["vad"]),
             Endpointing(EndpointingPolicy(**parts["endpointing"]), turn_model=SmartTurn(path) if path else None),
-            Interruption(InterruptionPolicy(**parts["interruption"])),
+            Interruption(
+                replace(
+                    interruption,
+                    speaking=replace(interruption.speaking, **parts["speaking"]),
+                    thinking=replace(interruption.thinking, **parts["thinking"]),
+                )
+            ),
         ]
 
     @property
@@ -72,7 +83,7 @@ class EarSettings:
 def parse_settings(text: str) -> EarSettings:
     """Return the settings in a text. Raises BadInput for an unknown name, one of several parts, or a wrong value.
 
-    A name of several parts is written with its part: "interruption.min_speech_ms=100".
+    A name of several parts is written with its part: "speaking.min_speech_ms=100".
     """
     given = []
     for word in text.split():
