@@ -137,7 +137,7 @@ class Acoustics:
         if played_rate != rate:
             places = np.arange(int(len(played) * rate / played_rate)) * (played_rate / rate)
             played = np.interp(places, np.arange(len(played)), played).astype(np.float32)
-        # The agent may just have begun. What is being played now is known a moment later.
+        # The agent may just have begun, and its latest sound is known a moment later.
         before = round((WINDOW_S + LATEST_ECHO_S) * rate) - len(played)
         played = np.pad(played, (max(0, before), round(max(0.0, min(since_s, WINDOW_S)) * rate)))
         alike, _ = likeness(heard, played)
