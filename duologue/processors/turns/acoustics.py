@@ -50,7 +50,7 @@ class SoundPolicy:
     """Milliseconds after which other sound that the detector takes for speech counts as well: a whisper."""
     aside_db: float = 15.0
     """Decibels below the caller's own level so far, below which a voice is not the caller's. 0 turns this off."""
-    echo: float = 0.5
+    echo: float = 0.4
     """The likeness, from 0 to 1, to what the agent has just said above which a voice is its echo. 0 turns this off."""
 
     def __post_init__(self) -> None:
