@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable
 
@@ -236,7 +237,7 @@ class TTS(Preparing):
                 await self._time(sentence, speech.times_of_rest(text))
                 self.tell_misfits(speech.words)
                 return
-            if not (self._recovery.failed(error) and again) or speech.sentence_s:
+            if not (self._recovery.failed(error, in_part=speech.sentence_s > 0) and again) or speech.sentence_s:
                 break
             log.info("session %s: %s is asked once more: %s", self.session.id, self.name, error)
         speech.failure = f"no speech for a sentence: {str(error) or type(error).__name__}"
@@ -278,6 +279,10 @@ class TTS(Preparing):
                 raise ServiceError(
                     f"more than {longest_s:g} s of audio for {len(text.text)} characters: the rest is cut"
                 )
+        except asyncio.CancelledError:
+            if speech.sentence_s:
+                self._recovery.worked()  # it spoke until it was interrupted
+            raise
         except Overdue:
             return DeadlineExceeded(f"no audio for {self.timeout_s:g} s")
         except Exception as error:
