@@ -12,7 +12,7 @@ ECHO_TAIL_S = 0.3
 """Seconds after the agent's speech in which its echo may still arrive."""
 _LEARNING_S = 3.0  # of speech: the time constant of the caller's level
 _TRUST_S = 0.3  # of speech: the weight of the expected level
-_RECENT_S = 0.13  # a word's loudest part lasts about as long
+_RECENT_S = 0.4  # long enough to level out the loud parts of words in an echo
 
 
 class CallerLevel:
