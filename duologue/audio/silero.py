@@ -147,6 +147,7 @@ def _onnx_session(path: str) -> Any:
         raise MissingExtra("onnxruntime", "silero", str(error)) from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors: it warns of unused parts of the file
     try:
         session = onnxruntime.InferenceSession(path, sess_options=options, providers=["CPUExecutionProvider"])
     except Exception as error:  # of types of its own
